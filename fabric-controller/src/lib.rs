@@ -1,0 +1,1 @@
+//! The fabric controller: store, model, render, reconcile, drivers.

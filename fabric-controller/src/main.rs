@@ -1,0 +1,2 @@
+//! The fabric controller: store, model, render, reconcile, drivers.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Command line of the fabric: lab, apply, get, delete, status.

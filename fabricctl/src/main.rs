@@ -1,0 +1,2 @@
+//! Command line of the fabric: lab, apply, get, delete, status.
+fn main() {}

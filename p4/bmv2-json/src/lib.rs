@@ -1,0 +1,1 @@
+//! Typed schema of BMv2 JSON, shared by the compiler and the switch.

@@ -1,0 +1,2 @@
+//! P4_16 on v1model to BMv2 JSON and P4Info.
+fn main() {}

@@ -1,0 +1,1 @@
+//! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.

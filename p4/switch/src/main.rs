@@ -1,0 +1,2 @@
+//! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
+fn main() {}

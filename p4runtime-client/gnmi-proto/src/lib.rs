@@ -1,0 +1,1 @@
+//! gNMI message types and service stubs.

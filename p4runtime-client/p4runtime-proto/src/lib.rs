@@ -1,0 +1,1 @@
+//! P4Runtime message types and service stubs.

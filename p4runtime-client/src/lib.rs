@@ -1,0 +1,1 @@
+//! A P4Runtime client: sessions, arbitration, names and ids, batching, read-back.

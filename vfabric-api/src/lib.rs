@@ -1,0 +1,19 @@
+//! Published types of the fabric: what users write, what the API answers.
+//!
+//! **Problem.** A topology file, an intent file, the REST API, the command line and
+//! the controller must all mean the same thing by "network" or "attachment".
+//!
+//! **Model.** [`topology`] is the physical fabric (switches, links, hosts), given once.
+//! [`intent`] is what tenants ask for: virtual data centres, tenant networks, routers,
+//! attachments. [`ident`] has the small value types both are made of; a value that
+//! exists is valid.
+//!
+//! **Invariants.** Types parse only what is well formed ([`ident`]); [`topology::Topology::validate`]
+//! and the intent checks add what needs more than one object to see. Every error names
+//! the field, the value and what was expected.
+//!
+//! This is a leaf crate: it knows nothing of how the controller works.
+
+pub mod ident;
+pub mod intent;
+pub mod topology;

@@ -1,0 +1,379 @@
+//! The physical fabric: switches, the links between them, hosts and their uplinks.
+//!
+//! Written once per fabric as YAML (`fabricctl lab` ships one) and given to the
+//! controller at its start. [`Topology::from_yaml`] parses and validates; every problem
+//! found is reported, each with the path of the field.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ident::{Mac, Name, PortId, Vni};
+
+/// A whole fabric.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Settings that hold for the fabric as a whole.
+    pub fabric: Fabric,
+    /// Every switch.
+    pub switches: Vec<Switch>,
+    /// Every cable between two switches.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Every host, each with one uplink.
+    #[serde(default)]
+    pub hosts: Vec<Host>,
+}
+
+/// Settings of the fabric as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fabric {
+    /// Name of the fabric.
+    pub name: Name,
+    /// Largest IP packet of the underlay, in octets; tenant networks must leave room
+    /// for the encapsulation ([`OVERLAY_OVERHEAD_V6`]).
+    #[serde(default = "default_underlay_mtu")]
+    pub mtu: u16,
+    /// Address family of the VXLAN tunnels. Loopbacks of both families are routed.
+    #[serde(default)]
+    pub vxlan_underlay: IpFamily,
+    /// MAC address that every leaf answers to as default gateway of every network.
+    #[serde(default = "default_gateway_mac")]
+    pub gateway_mac: Mac,
+    /// VNIs handed out to tenant networks and routers.
+    #[serde(default)]
+    pub vni_pool: VniPool,
+}
+
+/// Octets that VXLAN over IPv4 adds to a tenant's IP packet: 14 inner Ethernet, 8 VXLAN,
+/// 8 UDP, 20 IPv4 (RFC 7348 section 5).
+pub const OVERLAY_OVERHEAD_V4: u16 = 50;
+/// The same over IPv6.
+pub const OVERLAY_OVERHEAD_V6: u16 = 70;
+
+fn default_underlay_mtu() -> u16 {
+    9216
+}
+
+fn default_gateway_mac() -> Mac {
+    Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01])
+}
+
+/// An IP version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpFamily {
+    /// IPv4.
+    #[default]
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// A range of VNIs, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VniPool {
+    /// The first.
+    pub first: Vni,
+    /// The last.
+    pub last: Vni,
+}
+
+impl Default for VniPool {
+    fn default() -> Self {
+        // Both are constants in range, so the fallback is never taken.
+        let vni = |v| Vni::try_from(v).unwrap_or_else(|_| unreachable!());
+        Self { first: vni(10_000), last: vni(16_777_214) }
+    }
+}
+
+/// What a switch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Connects hosts and bare-metal ports; a VTEP; routes between tenant networks.
+    Leaf,
+    /// Connects leaves; routes the underlay only.
+    Spine,
+}
+
+/// One P4 switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// Name of the switch.
+    pub name: Name,
+    /// What it is for; chooses its pipeline.
+    pub role: Role,
+    /// P4Runtime device id, unique in the fabric, 1 to 65535.
+    pub device_id: u16,
+    /// Loopback (router id, VTEP of a leaf), IPv4.
+    pub loopback_ipv4: Ipv4Addr,
+    /// Loopback, IPv6.
+    pub loopback_ipv6: Ipv6Addr,
+    /// Where its P4Runtime (and gNMI) server listens.
+    pub p4runtime: SocketAddr,
+    /// Ports that tenants' bare-metal machines are cabled to.
+    #[serde(default)]
+    pub access_ports: Vec<PortId>,
+}
+
+impl Switch {
+    /// MAC address the switch uses on all its routed ports.
+    pub fn router_mac(&self) -> Mac {
+        let [hi, lo] = self.device_id.to_be_bytes();
+        Mac([0x02, 0xfa, 0xb0, 0x00, hi, lo])
+    }
+}
+
+/// One end of a cable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRef {
+    /// The switch.
+    pub switch: Name,
+    /// Its port.
+    pub port: PortId,
+}
+
+/// A cable between two switches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// One end.
+    pub a: PortRef,
+    /// The other end.
+    pub b: PortRef,
+}
+
+/// One Linux host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Name of the host.
+    pub name: Name,
+    /// The leaf port its uplink is cabled to.
+    pub uplink: PortRef,
+    /// MAC address of its uplink.
+    pub mac: Mac,
+    /// Its VTEP address, IPv4.
+    pub vtep_ipv4: Ipv4Addr,
+    /// Its VTEP address, IPv6.
+    pub vtep_ipv6: Ipv6Addr,
+}
+
+/// One thing wrong with a topology.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Path of the field, such as `hosts[2].uplink.port`.
+    pub field: String,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+/// Why a topology was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// Not YAML, or not of the documented shape.
+    #[error("topology: {0}")]
+    Parse(String),
+    /// Well formed, but contradicts itself.
+    #[error("topology: {}", .0.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<Problem>),
+}
+
+impl Topology {
+    /// Parses and validates a topology file.
+    ///
+    /// # Errors
+    /// [`TopologyError::Parse`] with line and column, or [`TopologyError::Invalid`] with
+    /// every problem found.
+    pub fn from_yaml(text: &str) -> Result<Self, TopologyError> {
+        let topology: Self = serde_saphyr::from_str(text).map_err(|e| TopologyError::Parse(e.to_string()))?;
+        let problems = topology.validate();
+        if problems.is_empty() { Ok(topology) } else { Err(TopologyError::Invalid(problems)) }
+    }
+
+    /// The switch of that name.
+    pub fn switch(&self, name: &Name) -> Option<&Switch> {
+        self.switches.iter().find(|s| &s.name == name)
+    }
+
+    /// The host of that name.
+    pub fn host(&self, name: &Name) -> Option<&Host> {
+        self.hosts.iter().find(|h| &h.name == name)
+    }
+
+    /// Everything that contradicts itself; empty when the topology can be used.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut check = Check::default();
+        check.fabric(&self.fabric);
+        for (i, s) in self.switches.iter().enumerate() {
+            check.switch(&format!("switches[{i}]"), s);
+        }
+        for (i, l) in self.links.iter().enumerate() {
+            check.link(&format!("links[{i}]"), l, self);
+        }
+        for (i, h) in self.hosts.iter().enumerate() {
+            check.host(&format!("hosts[{i}]"), h, self);
+        }
+        check.problems
+    }
+}
+
+/// What was seen so far, to notice what is used twice.
+#[derive(Default)]
+struct Check<'a> {
+    problems: Vec<Problem>,
+    names: HashMap<&'a str, String>,
+    device_ids: HashMap<u16, String>,
+    addresses: HashMap<std::net::IpAddr, String>,
+    macs: HashMap<Mac, String>,
+    servers: HashMap<SocketAddr, String>,
+    ports: HashMap<(&'a str, PortId), String>,
+    leaves: HashSet<&'a str>,
+}
+
+impl<'a> Check<'a> {
+    fn say(&mut self, field: String, message: String) {
+        self.problems.push(Problem { field, message });
+    }
+
+    fn once<K: std::hash::Hash + Eq + std::fmt::Debug + Clone>(
+        seen: impl FnOnce(&mut Self) -> &mut HashMap<K, String>,
+        this: &mut Self,
+        key: K,
+        shown: &str,
+        field: String,
+    ) {
+        let before = seen(this).insert(key, field.clone());
+        if let Some(before) = before {
+            this.say(field, format!("`{shown}` is already used by {before}"));
+        }
+    }
+
+    fn address(&mut self, address: std::net::IpAddr, field: String) {
+        let unusable = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+        if unusable {
+            self.say(field.clone(), format!("`{address}` cannot be used: expected a unicast address"));
+        }
+        Self::once(|c| &mut c.addresses, self, address, &address.to_string(), field);
+    }
+
+    fn fabric(&mut self, fabric: &Fabric) {
+        if fabric.mtu < 1280 + OVERLAY_OVERHEAD_V6 {
+            let least = 1280 + OVERLAY_OVERHEAD_V6;
+            self.say("fabric.mtu".into(), format!("`{}` is too small: expected at least {least}", fabric.mtu));
+        }
+        if !fabric.gateway_mac.is_unicast() {
+            self.say("fabric.gateway_mac".into(), format!("`{}` is not a unicast MAC address", fabric.gateway_mac));
+        }
+        if fabric.vni_pool.first > fabric.vni_pool.last {
+            self.say("fabric.vni_pool".into(), "`first` is greater than `last`: expected a range".into());
+        }
+    }
+
+    fn switch(&mut self, path: &str, s: &'a Switch) {
+        Self::once(|c| &mut c.names, self, s.name.as_str(), s.name.as_str(), format!("{path}.name"));
+        Self::once(|c| &mut c.device_ids, self, s.device_id, &s.device_id.to_string(), format!("{path}.device_id"));
+        Self::once(|c| &mut c.servers, self, s.p4runtime, &s.p4runtime.to_string(), format!("{path}.p4runtime"));
+        if s.device_id == 0 {
+            self.say(format!("{path}.device_id"), "`0` is not allowed: expected 1 to 65535".into());
+        }
+        self.address(s.loopback_ipv4.into(), format!("{path}.loopback_ipv4"));
+        self.address(s.loopback_ipv6.into(), format!("{path}.loopback_ipv6"));
+        if s.role == Role::Leaf {
+            self.leaves.insert(s.name.as_str());
+        } else if !s.access_ports.is_empty() {
+            self.say(format!("{path}.access_ports"), "a spine has no access ports".into());
+        }
+        for (i, port) in s.access_ports.iter().enumerate() {
+            self.port(&s.name, *port, format!("{path}.access_ports[{i}]"));
+        }
+    }
+
+    fn port(&mut self, switch: &'a Name, port: PortId, field: String) {
+        Self::once(|c| &mut c.ports, self, (switch.as_str(), port), &format!("{switch}:{port}"), field);
+    }
+
+    fn port_ref(&mut self, r: &'a PortRef, path: String, t: &Topology) {
+        if t.switch(&r.switch).is_none() {
+            self.say(format!("{path}.switch"), format!("`{}` is unknown: expected the name of a switch", r.switch));
+        }
+        self.port(&r.switch, r.port, format!("{path}.port"));
+    }
+
+    fn link(&mut self, path: &str, l: &'a Link, t: &Topology) {
+        self.port_ref(&l.a, format!("{path}.a"), t);
+        self.port_ref(&l.b, format!("{path}.b"), t);
+        if l.a.switch == l.b.switch {
+            self.say(path.to_owned(), format!("both ends are on `{}`: expected two switches", l.a.switch));
+        }
+    }
+
+    fn host(&mut self, path: &str, h: &'a Host, t: &Topology) {
+        Self::once(|c| &mut c.names, self, h.name.as_str(), h.name.as_str(), format!("{path}.name"));
+        Self::once(|c| &mut c.macs, self, h.mac, &h.mac.to_string(), format!("{path}.mac"));
+        if !h.mac.is_unicast() {
+            self.say(format!("{path}.mac"), format!("`{}` is not a unicast MAC address", h.mac));
+        }
+        self.port_ref(&h.uplink, format!("{path}.uplink"), t);
+        if t.switch(&h.uplink.switch).is_some() && !self.leaves.contains(h.uplink.switch.as_str()) {
+            self.say(format!("{path}.uplink.switch"), format!("`{}` is not a leaf", h.uplink.switch));
+        }
+        self.address(h.vtep_ipv4.into(), format!("{path}.vtep_ipv4"));
+        self.address(h.vtep_ipv6.into(), format!("{path}.vtep_ipv6"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+fabric: { name: lab }
+switches:
+  - { name: spine1, role: spine, device_id: 1, loopback_ipv4: 10.255.0.1, loopback_ipv6: "fd00:255::1", p4runtime: "192.0.2.1:9559" }
+  - { name: leaf1, role: leaf, device_id: 2, loopback_ipv4: 10.255.0.2, loopback_ipv6: "fd00:255::2", p4runtime: "192.0.2.2:9559", access_ports: [10] }
+links:
+  - { a: { switch: leaf1, port: 1 }, b: { switch: spine1, port: 1 } }
+hosts:
+  - { name: host1, uplink: { switch: leaf1, port: 3 }, mac: "02:00:00:00:01:01", vtep_ipv4: 10.255.1.1, vtep_ipv6: "fd00:255:1::1" }
+"#;
+
+    fn problems(text: &str) -> String {
+        Topology::from_yaml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let t = Topology::from_yaml(GOOD).unwrap();
+        assert_eq!(t.fabric.mtu, 9216);
+        assert_eq!(t.fabric.vni_pool.first.get(), 10_000);
+        assert_eq!(t.switches[1].router_mac().to_string(), "02:fa:b0:00:00:02");
+    }
+
+    #[test]
+    fn every_problem_names_its_field() {
+        let bad = GOOD
+            .replace("device_id: 2", "device_id: 1")
+            .replace("port: 3 }, mac", "port: 10 }, mac")
+            .replace("10.255.1.1", "10.255.0.2");
+        let said = problems(&bad);
+        for field in ["switches[1].device_id", "hosts[0].uplink.port", "hosts[0].vtep_ipv4"] {
+            assert!(said.contains(field), "{field} missing in {said}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_fields_are_refused() {
+        assert!(problems(&GOOD.replace("switch: spine1", "switch: spine9")).contains("links[0].b.switch"));
+        assert!(problems(&GOOD.replace("access_ports", "acces_ports")).contains("acces_ports"));
+        assert!(problems(&GOOD.replace("uplink: { switch: leaf1", "uplink: { switch: spine1")).contains("is not a leaf"));
+        assert!(problems("switches: [").starts_with("topology: "));
+    }
+}

@@ -1,0 +1,1 @@
+//! The VXLAN VTEP agent of a Linux host.

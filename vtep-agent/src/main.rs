@@ -1,0 +1,2 @@
+//! The VXLAN VTEP agent of a Linux host.
+fn main() {}

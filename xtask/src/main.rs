@@ -1,0 +1,2 @@
+//! The project's own tasks: lab, test, bench.
+fn main() {}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a text is not a valid identifier: what was given and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +22,8 @@ fn error(value: &str, expected: &'static str) -> IdentError {
 
 /// Name of an object: a DNS label (RFC 1123 section 2.1): 1 to 63 of `a-z 0-9 -`,
 /// starting and ending with a letter or digit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = String)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
@@ -66,7 +68,8 @@ impl fmt::Display for Name {
 }
 
 /// An IEEE 802 MAC address, written `02:00:00:00:00:01`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = String)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
@@ -121,7 +124,8 @@ impl fmt::Debug for Mac {
 }
 
 /// VXLAN network identifier, 24 bits (RFC 7348 section 5); 0 is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = u32)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Vni(u32);
 
@@ -160,7 +164,8 @@ impl fmt::Display for Vni {
 
 /// Number of a switch's front-panel port as the pipeline sees it: 1 to 509
 /// (v1model has 9 bits; 510 is the CPU port, 511 the drop port, 0 is never a port).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = u16)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct PortId(u16);
 

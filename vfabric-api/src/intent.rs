@@ -8,11 +8,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::ident::{Mac, Name, PortId, Vni};
 
 /// Virtual data centre: one tenant's slice of the fabric.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VdcSpec {
     /// Name, unique in the fabric.
@@ -23,7 +24,7 @@ pub struct VdcSpec {
 }
 
 /// One L2 segment of a vDC: one VNI, any number of subnets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
     /// Name, unique in the vDC.
@@ -45,13 +46,15 @@ fn default_mtu() -> u16 {
 }
 
 /// One IPv4 or IPv6 subnet of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubnetSpec {
     /// The prefix, with no host bits set.
+    #[schema(value_type = String)]
     pub cidr: IpNet,
     /// Address of the anycast gateway; the first address of the prefix when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub gateway: Option<IpAddr>,
 }
 
@@ -66,7 +69,7 @@ impl SubnetSpec {
 }
 
 /// A vDC's L3 domain: one VRF that joins networks of that vDC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouterSpec {
     /// Name, unique in the vDC.
@@ -77,7 +80,7 @@ pub struct RouterSpec {
 }
 
 /// One interface of one workload in one tenant network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachmentSpec {
     /// Name, unique in the vDC.
@@ -90,13 +93,14 @@ pub struct AttachmentSpec {
     /// Addresses, each inside a subnet of the network; when left out, one free address of
     /// each subnet is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub ips: Vec<IpAddr>,
     /// Where the workload is.
     pub place: Place,
 }
 
 /// Where an attachment is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Place {
     /// A workload on a host, in a network namespace.
@@ -121,7 +125,7 @@ pub enum Place {
 }
 
 /// An intent file: vDCs with everything in them, applied as one transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
     /// The vDCs.
@@ -129,7 +133,7 @@ pub struct Intent {
 }
 
 /// One vDC of an intent file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VdcIntent {
     /// Name, unique in the fabric.

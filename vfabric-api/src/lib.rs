@@ -14,6 +14,9 @@
 //!
 //! This is a leaf crate: it knows nothing of how the controller works.
 
+pub mod error;
 pub mod ident;
 pub mod intent;
+pub mod service;
+pub mod status;
 pub mod topology;

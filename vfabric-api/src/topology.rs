@@ -8,11 +8,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::ident::{Mac, Name, PortId, Vni};
 
 /// A whole fabric.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
     /// Settings that hold for the fabric as a whole.
@@ -28,7 +29,7 @@ pub struct Topology {
 }
 
 /// Settings of the fabric as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fabric {
     /// Name of the fabric.
@@ -63,7 +64,7 @@ fn default_gateway_mac() -> Mac {
 }
 
 /// An IP version.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IpFamily {
     /// IPv4.
@@ -74,7 +75,7 @@ pub enum IpFamily {
 }
 
 /// A range of VNIs, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VniPool {
     /// The first.
@@ -92,7 +93,7 @@ impl Default for VniPool {
 }
 
 /// What a switch is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Connects hosts and bare-metal ports; a VTEP; routes between tenant networks.
@@ -102,7 +103,7 @@ pub enum Role {
 }
 
 /// One P4 switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
     /// Name of the switch.
@@ -112,10 +113,13 @@ pub struct Switch {
     /// P4Runtime device id, unique in the fabric, 1 to 65535.
     pub device_id: u16,
     /// Loopback (router id, VTEP of a leaf), IPv4.
+    #[schema(value_type = String)]
     pub loopback_ipv4: Ipv4Addr,
     /// Loopback, IPv6.
+    #[schema(value_type = String)]
     pub loopback_ipv6: Ipv6Addr,
     /// Where its P4Runtime (and gNMI) server listens.
+    #[schema(value_type = String)]
     pub p4runtime: SocketAddr,
     /// Ports that tenants' bare-metal machines are cabled to.
     #[serde(default)]
@@ -131,7 +135,7 @@ impl Switch {
 }
 
 /// One end of a cable.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortRef {
     /// The switch.
@@ -141,7 +145,7 @@ pub struct PortRef {
 }
 
 /// A cable between two switches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// One end.
@@ -151,7 +155,7 @@ pub struct Link {
 }
 
 /// One Linux host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// Name of the host.
@@ -161,8 +165,10 @@ pub struct Host {
     /// MAC address of its uplink.
     pub mac: Mac,
     /// Its VTEP address, IPv4.
+    #[schema(value_type = String)]
     pub vtep_ipv4: Ipv4Addr,
     /// Its VTEP address, IPv6.
+    #[schema(value_type = String)]
     pub vtep_ipv6: Ipv6Addr,
 }
 

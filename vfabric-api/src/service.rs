@@ -1,0 +1,213 @@
+//! What the REST router needs from a controller.
+//!
+//! Every mutation is one [`Transaction`]: it is validated whole, made durable, then
+//! acknowledged; or nothing of it happens. The router turns HTTP into these calls and
+//! knows no more of the controller than this trait.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::ident::Name;
+use crate::intent::{AttachmentSpec, Intent, NetworkSpec, RouterSpec, VdcSpec};
+use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+
+/// The kinds of tenant objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Virtual data centre.
+    Vdc,
+    /// Tenant network.
+    Network,
+    /// Router.
+    Router,
+    /// Attachment.
+    Attachment,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vdc => "vdc",
+            Self::Network => "network",
+            Self::Router => "router",
+            Self::Attachment => "attachment",
+        })
+    }
+}
+
+/// Which object: its vDC, kind and name (for a vDC itself, `name` is the vDC's).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// The vDC.
+    pub vdc: Name,
+    /// The kind.
+    pub kind: Kind,
+    /// The name.
+    pub name: Name,
+}
+
+impl Key {
+    /// Key of a vDC.
+    pub fn vdc(name: Name) -> Self {
+        Self { vdc: name.clone(), kind: Kind::Vdc, name }
+    }
+
+    /// Key of an object inside a vDC.
+    pub fn new(vdc: Name, kind: Kind, name: Name) -> Self {
+        Self { vdc, kind, name }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Vdc => write!(f, "vdc `{}`", self.vdc),
+            kind => write!(f, "{kind} `{}` of vdc `{}`", self.name, self.vdc),
+        }
+    }
+}
+
+/// The content of an object, as a user writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spec {
+    /// Of a vDC.
+    Vdc(VdcSpec),
+    /// Of a tenant network.
+    Network(NetworkSpec),
+    /// Of a router.
+    Router(RouterSpec),
+    /// Of an attachment.
+    Attachment(AttachmentSpec),
+}
+
+impl Spec {
+    /// Kind of the object.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Vdc(_) => Kind::Vdc,
+            Self::Network(_) => Kind::Network,
+            Self::Router(_) => Kind::Router,
+            Self::Attachment(_) => Kind::Attachment,
+        }
+    }
+
+    /// Name of the object.
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Vdc(s) => &s.name,
+            Self::Network(s) => &s.name,
+            Self::Router(s) => &s.name,
+            Self::Attachment(s) => &s.name,
+        }
+    }
+}
+
+/// One step of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The object must not exist yet; the same content again is accepted and changes nothing.
+    Create(Name, Spec),
+    /// The object must exist.
+    Replace(Name, Spec),
+    /// Create or replace.
+    Put(Name, Spec),
+    /// The object must exist and nothing may use it.
+    Delete(Key),
+}
+
+/// A set of changes that happens whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// Each change with the path that errors about it start with (empty for a body that is
+    /// the object itself, `vdcs[0].networks[1]` in an intent file).
+    pub changes: Vec<(String, Change)>,
+    /// Validate only: nothing is stored or written.
+    pub dry_run: bool,
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Committed {
+    /// Revision of the intent after it. Devices that have fully applied it report an epoch
+    /// of at least this.
+    pub revision: u64,
+    /// Objects that are new.
+    pub created: Vec<Key>,
+    /// Objects whose content changed.
+    pub updated: Vec<Key>,
+    /// Objects that are gone.
+    pub deleted: Vec<Key>,
+    /// How many were as asked already.
+    pub unchanged: usize,
+}
+
+/// How to apply an intent file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// Delete what the vDCs named in the file hold and the file does not name.
+    pub prune: bool,
+    /// Validate only.
+    pub dry_run: bool,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The objects, by name.
+    pub items: Vec<T>,
+    /// Give this as `after` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A controller, as the REST router sees it.
+pub trait FabricService: Send + Sync + 'static {
+    /// Validates, stores and starts to apply a transaction.
+    fn commit(&self, transaction: Transaction) -> impl Future<Output = Result<Committed, ApiError>> + Send;
+
+    /// Applies an intent file as one transaction.
+    fn apply(&self, intent: Intent, options: ApplyOptions)
+    -> impl Future<Output = Result<Committed, ApiError>> + Send;
+
+    /// One object with its status.
+    fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;
+
+    /// Objects of a kind (of one vDC, except for vDCs themselves), ordered by name,
+    /// at most `limit`, starting behind the name `after`.
+    fn list(
+        &self,
+        kind: Kind,
+        vdc: Option<&Name>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<View>, ApiError>> + Send;
+
+    /// Waits until every device that `revision` concerns has applied it, or `timeout` has
+    /// passed; answers how far it has come.
+    fn wait_applied(&self, revision: u64, timeout: Duration) -> impl Future<Output = Applied> + Send;
+
+    /// The fabric at a glance.
+    fn fabric(&self) -> impl Future<Output = FabricStatus> + Send;
+
+    /// Every switch.
+    fn switches(&self) -> impl Future<Output = Vec<SwitchStatus>> + Send;
+
+    /// Every host.
+    fn hosts(&self) -> impl Future<Output = Vec<HostStatus>> + Send;
+
+    /// Every link between switches.
+    fn links(&self) -> impl Future<Output = Vec<LinkStatus>> + Send;
+
+    /// Packets the switches refused, by switch and reason, read from the devices now.
+    fn drops(&self) -> impl Future<Output = Result<Vec<DropCount>, ApiError>> + Send;
+
+    /// What a device (switch or host) should hold, and whether it does.
+    fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
+}

@@ -1,0 +1,265 @@
+//! What the API answers: objects with their status, and the state of the devices.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ident::{Mac, Name, Vni};
+use crate::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
+use crate::topology::{PortRef, Role};
+
+/// How far a change has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Every device it concerns has applied it.
+    Applied,
+    /// Some device has not confirmed yet.
+    Pending,
+    /// Some device refused it; `waiting` says why.
+    Failed,
+}
+
+/// How many devices have applied something, and why the others have not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// Revision of the intent that this is about.
+    pub revision: u64,
+    /// The sum of it.
+    pub progress: Progress,
+    /// Devices it concerns.
+    pub devices: usize,
+    /// Of these, devices that have applied it.
+    pub applied: usize,
+    /// The others, each with the reason in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<DeviceReason>,
+}
+
+/// Why a device has not applied something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceReason {
+    /// The switch or host.
+    pub device: Name,
+    /// The reason in words.
+    pub reason: String,
+}
+
+/// A vDC with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Vdc {
+    /// As the user wrote it.
+    pub spec: VdcSpec,
+    /// Tenant networks in it.
+    pub networks: usize,
+    /// Routers in it.
+    pub routers: usize,
+    /// Attachments in it.
+    pub attachments: usize,
+}
+
+/// A tenant network with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    /// As the user wrote it.
+    pub spec: NetworkSpec,
+    /// Its VNI.
+    pub vni: Vni,
+    /// The router that joins it, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<Name>,
+    /// How far the devices are.
+    pub applied: Applied,
+}
+
+/// A router with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Router {
+    /// As the user wrote it.
+    pub spec: RouterSpec,
+    /// Its VRF (an L3 VNI).
+    pub vrf: Vni,
+    /// How far the devices are.
+    pub applied: Applied,
+}
+
+/// An attachment with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attachment {
+    /// As the user wrote it.
+    pub spec: AttachmentSpec,
+    /// Its MAC address, given or derived.
+    pub mac: Mac,
+    /// Its addresses, given or allocated.
+    #[schema(value_type = Vec<String>)]
+    pub ips: Vec<IpAddr>,
+    /// How far the devices are.
+    pub applied: Applied,
+}
+
+/// One object with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum View {
+    /// A vDC.
+    Vdc(Vdc),
+    /// A router. (Before `Network`: its spec is the one with `networks`.)
+    Router(Router),
+    /// A tenant network.
+    Network(Network),
+    /// An attachment.
+    Attachment(Attachment),
+}
+
+/// The controller's relation to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// Not reachable; tried again with backoff.
+    Disconnected,
+    /// Reachable; being read back and repaired.
+    Syncing,
+    /// Holds what it should.
+    InSync,
+    /// Reachable, but it refuses some entities.
+    Degraded,
+}
+
+/// State that every device has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceStatus {
+    /// The controller's relation to it.
+    pub state: DeviceState,
+    /// Highest revision of the intent it has fully applied.
+    pub epoch: u64,
+    /// Entities it should hold.
+    pub desired: usize,
+    /// Entities not confirmed yet.
+    pub pending: usize,
+    /// Entities it refused, with the reason in words (the first few).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
+    /// Entities written to it (inserted, modified or deleted) since the controller started.
+    pub writes: u64,
+    /// Of these, repairs of what a read-back found different.
+    pub repairs: u64,
+    /// Times the controller connected to it.
+    pub connects: u64,
+    /// Last error, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SwitchStatus {
+    /// Its name.
+    pub name: Name,
+    /// What it is for.
+    pub role: Role,
+    /// P4Runtime device id.
+    pub device_id: u16,
+    /// Loopback, IPv4.
+    #[schema(value_type = String)]
+    pub loopback_ipv4: Ipv4Addr,
+    /// Loopback, IPv6.
+    #[schema(value_type = String)]
+    pub loopback_ipv6: Ipv6Addr,
+    /// Its state.
+    pub status: DeviceStatus,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostStatus {
+    /// Its name.
+    pub name: Name,
+    /// The leaf port its uplink is cabled to.
+    pub uplink: PortRef,
+    /// Its VTEP address, IPv4.
+    #[schema(value_type = String)]
+    pub vtep_ipv4: Ipv4Addr,
+    /// Its VTEP address, IPv6.
+    #[schema(value_type = String)]
+    pub vtep_ipv6: Ipv6Addr,
+    /// Its state.
+    pub status: DeviceStatus,
+}
+
+/// A link between two switches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinkStatus {
+    /// One end.
+    pub a: PortRef,
+    /// The other end.
+    pub b: PortRef,
+    /// Whether the controller routes over it.
+    pub up: bool,
+    /// Why not, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The fabric at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FabricStatus {
+    /// Name of the fabric.
+    pub name: Name,
+    /// Revision of the intent.
+    pub revision: u64,
+    /// Switches, and how many are in sync.
+    pub switches: Count,
+    /// Hosts, and how many are in sync.
+    pub hosts: Count,
+    /// Links, and how many are up.
+    pub links: Count,
+    /// vDCs.
+    pub vdcs: usize,
+    /// Tenant networks.
+    pub networks: usize,
+    /// Routers.
+    pub routers: usize,
+    /// Attachments.
+    pub attachments: usize,
+    /// VNIs released by their owners, not yet confirmed removed by every device.
+    pub vnis_in_quarantine: usize,
+}
+
+/// So many of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Count {
+    /// How many are well.
+    pub ok: usize,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// Packets a switch refused for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DropCount {
+    /// The switch.
+    pub switch: Name,
+    /// Why, in the words of the pipeline (`vni_not_permitted` ...).
+    pub reason: String,
+    /// The host that sent them, where the reason is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Name>,
+    /// How many packets.
+    pub packets: u64,
+    /// How many octets.
+    pub bytes: u64,
+}
+
+/// One entity of a device, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceEntity {
+    /// Table (or kind of kernel object).
+    pub table: String,
+    /// Its key, in words.
+    pub key: String,
+    /// Its action or content, in words.
+    pub action: String,
+    /// True when the device was seen to hold exactly this.
+    pub applied: bool,
+}

@@ -1,1 +1,27 @@
-//! gNMI message types and service stubs.
+//! gNMI as Rust types: messages, client and server stubs.
+//!
+//! The wire format is that of gNMI 0.10 with its extensions (`gnmi`,
+//! `gnmi_ext`). The `.proto` files under `proto/` are written for this project;
+//! only names and numbers, which are the wire format, are shared with others.
+//! `bmv2-tests` compares every message, field, enum value and RPC with the
+//! descriptors of an independent client.
+//!
+//! Maps are `BTreeMap`, so that the keys of a path have one order. Nothing here
+//! validates or interprets: paths and values are the business of the client and
+//! the server.
+
+/// Encoded `google.protobuf.FileDescriptorSet` of all files of this crate and
+/// of those they import.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Service and messages.
+#[allow(missing_docs, deprecated, clippy::all)]
+pub mod gnmi {
+    tonic::include_proto!("gnmi");
+}
+
+/// Extensions.
+#[allow(missing_docs, clippy::all)]
+pub mod gnmi_ext {
+    tonic::include_proto!("gnmi_ext");
+}

@@ -14,9 +14,11 @@
 //!
 //! This is a leaf crate: it knows nothing of how the controller works.
 
+pub mod client;
 pub mod error;
 pub mod ident;
 pub mod intent;
+pub mod rest;
 pub mod service;
 pub mod status;
 pub mod topology;

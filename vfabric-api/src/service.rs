@@ -148,6 +148,17 @@ pub struct Committed {
     pub unchanged: usize,
 }
 
+/// What a mutation did, and how far the devices are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Outcome {
+    /// What was stored.
+    #[serde(flatten)]
+    pub committed: Committed,
+    /// How far the devices were when the call answered; absent without `?wait=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Applied>,
+}
+
 /// How to apply an intent file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ApplyOptions {

@@ -1,0 +1,76 @@
+//! [`FabricService`] behind a pointer, so that handlers are plain functions.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::error::ApiError;
+use crate::ident::Name;
+use crate::intent::Intent;
+use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
+use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
+
+pub(super) trait ErasedService: Send + Sync {
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Committed>;
+    fn apply(&self, intent: Intent, options: ApplyOptions) -> Answer<'_, Committed>;
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View>;
+    fn list<'a>(
+        &'a self,
+        kind: Kind,
+        vdc: Option<&'a Name>,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Answer<'a, Page<View>>;
+    fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied>;
+    fn fabric(&self) -> BoxFuture<'_, FabricStatus>;
+    fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
+    fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
+    fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
+    fn drops(&self) -> Answer<'_, Vec<DropCount>>;
+    fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>>;
+}
+
+impl<S: FabricService> ErasedService for S {
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Committed> {
+        FabricService::commit(self, transaction).boxed()
+    }
+    fn apply(&self, intent: Intent, options: ApplyOptions) -> Answer<'_, Committed> {
+        FabricService::apply(self, intent, options).boxed()
+    }
+    fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View> {
+        FabricService::get(self, key).boxed()
+    }
+    fn list<'a>(
+        &'a self,
+        kind: Kind,
+        vdc: Option<&'a Name>,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Answer<'a, Page<View>> {
+        FabricService::list(self, kind, vdc, after, limit).boxed()
+    }
+    fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied> {
+        FabricService::wait_applied(self, revision, timeout).boxed()
+    }
+    fn fabric(&self) -> BoxFuture<'_, FabricStatus> {
+        FabricService::fabric(self).boxed()
+    }
+    fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>> {
+        FabricService::switches(self).boxed()
+    }
+    fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>> {
+        FabricService::hosts(self).boxed()
+    }
+    fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>> {
+        FabricService::links(self).boxed()
+    }
+    fn drops(&self) -> Answer<'_, Vec<DropCount>> {
+        FabricService::drops(self).boxed()
+    }
+    fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>> {
+        FabricService::entities(self, device).boxed()
+    }
+}

@@ -1,0 +1,91 @@
+//! Reading bodies, paths and queries, with errors that name the field.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::error::{ApiError, ErrorCode, FieldError};
+
+/// Longest piece of a wrong value that an error repeats.
+const SHOWN_CHARS: usize = 80;
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !kind.is_empty() && !kind.starts_with("application/json") {
+            let expected = "application/json";
+            return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
+        }
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// Parses JSON; an error names the field, its value and what was expected.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
+        let field = e.path().to_string();
+        let value = value_at(bytes, e.path());
+        let expected = e.into_inner().to_string();
+        let error = FieldError { field, value, expected };
+        ApiError { errors: vec![error], ..ApiError::new(ErrorCode::Malformed, "the body is not as documented") }
+    })?;
+    deserializer.end().map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
+    Ok(parsed)
+}
+
+/// The value at a path, shortened; empty where there is none.
+fn value_at(bytes: &[u8], path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let Ok(root) = serde_json::from_slice::<serde_json::Value>(bytes) else { return String::new() };
+    let mut at = &root;
+    for segment in path {
+        let next = match segment {
+            Segment::Seq { index } => at.get(*index),
+            Segment::Map { key } => at.get(key),
+            Segment::Enum { variant } => at.get(variant).or(Some(at)),
+            Segment::Unknown => None,
+        };
+        let Some(next) = next else { return String::new() };
+        at = next;
+    }
+    match at {
+        serde_json::Value::String(s) => s.chars().take(SHOWN_CHARS).collect(),
+        other => other.to_string().chars().take(SHOWN_CHARS).collect(),
+    }
+}
+
+/// Path parameters.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // A name that cannot exist does not exist: the caller learns no more from it.
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|p| Self(p.0)).map_err(|e| ApiError::new(ErrorCode::NotFound, e.body_text()))
+    }
+}
+
+/// Query parameters.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|q| Self(q.0)).map_err(|e| ApiError::new(ErrorCode::Malformed, e.body_text()))
+    }
+}

@@ -1,0 +1,78 @@
+//! Handlers of whole intent files and of the fabric's state.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::extract::{Body, Path, Query};
+use super::objects::finish;
+use super::{Service, Wait};
+use crate::error::ApiError;
+use crate::ident::Name;
+use crate::intent::Intent;
+use crate::service::{ApplyOptions, Outcome};
+use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus};
+
+/// `?prune=&dry_run=&wait=` of `apply`.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ApplyQuery {
+    /// Delete what the named vDCs hold and the file does not name.
+    #[serde(default)]
+    prune: bool,
+    /// Validate only.
+    #[serde(default)]
+    dry_run: bool,
+    /// Seconds (fractions allowed) to wait until every device has applied it.
+    wait: Option<f64>,
+}
+
+#[utoipa::path(post, path = "/v1/apply", tag = "intent", params(ApplyQuery), request_body = Intent,
+    responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+pub(super) async fn apply(
+    State(service): State<Service>,
+    Query(query): Query<ApplyQuery>,
+    Body(intent): Body<Intent>,
+) -> Result<Json<Outcome>, ApiError> {
+    let options = ApplyOptions { prune: query.prune, dry_run: query.dry_run };
+    let committed = service.apply(intent, options).await?;
+    let wait = Wait { wait: query.wait.filter(|_| !query.dry_run) };
+    Ok(Json(finish(&service, committed, wait).await))
+}
+
+#[utoipa::path(get, path = "/v1/fabric", tag = "fabric", responses((status = 200, body = FabricStatus)))]
+pub(super) async fn fabric(State(service): State<Service>) -> Json<FabricStatus> {
+    Json(service.fabric().await)
+}
+
+#[utoipa::path(get, path = "/v1/switches", tag = "fabric", responses((status = 200, body = Vec<SwitchStatus>)))]
+pub(super) async fn switches(State(service): State<Service>) -> Json<Vec<SwitchStatus>> {
+    Json(service.switches().await)
+}
+
+#[utoipa::path(get, path = "/v1/hosts", tag = "fabric", responses((status = 200, body = Vec<HostStatus>)))]
+pub(super) async fn hosts(State(service): State<Service>) -> Json<Vec<HostStatus>> {
+    Json(service.hosts().await)
+}
+
+#[utoipa::path(get, path = "/v1/links", tag = "fabric", responses((status = 200, body = Vec<LinkStatus>)))]
+pub(super) async fn links(State(service): State<Service>) -> Json<Vec<LinkStatus>> {
+    Json(service.links().await)
+}
+
+#[utoipa::path(get, path = "/v1/drops", tag = "fabric",
+    responses((status = 200, body = Vec<DropCount>), (status = "default", body = ApiError)))]
+pub(super) async fn drops(State(service): State<Service>) -> Result<Json<Vec<DropCount>>, ApiError> {
+    service.drops().await.map(Json)
+}
+
+#[utoipa::path(get, path = "/v1/devices/{name}/entities", tag = "fabric", params(("name" = Name, Path)),
+    responses((status = 200, body = Vec<DeviceEntity>), (status = "default", body = ApiError)))]
+pub(super) async fn entities(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+) -> Result<Json<Vec<DeviceEntity>>, ApiError> {
+    service.entities(&name).await.map(Json)
+}

@@ -1,0 +1,123 @@
+//! The REST API: HTTP in, calls of a [`FabricService`] out.
+//!
+//! | path | verbs |
+//! | --- | --- |
+//! | `/v1/vdcs`, `/v1/vdcs/{vdc}` | list, create, get, replace, delete |
+//! | `/v1/vdcs/{vdc}/networks`, `…/{name}` | the same |
+//! | `/v1/vdcs/{vdc}/routers`, `…/{name}` | the same |
+//! | `/v1/vdcs/{vdc}/attachments`, `…/{name}` | the same |
+//! | `/v1/apply` | a whole intent file as one transaction |
+//! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
+//! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
+//! | `/v1/openapi.json` | this, for machines |
+//!
+//! Every path but the document itself and `/v1/health` needs a bearer token. Bodies are
+//! limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: it then answers
+//! once every device has applied it, or when the time is over; `applied` says which.
+
+mod auth;
+mod erased;
+mod extract;
+mod fabric;
+mod objects;
+mod problem;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use serde::Deserialize;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{IntoParams, Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use auth::Tokens;
+pub use server::{ServeError, serve_tls};
+
+use crate::service::FabricService;
+use erased::ErasedService;
+
+/// Largest request body: an intent file of about 100,000 attachments.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Longest time a mutation may wait to be applied.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Objects per page when the caller does not say, and at the most.
+pub const PAGE_LIMIT: usize = 1000;
+
+type Service = Arc<dyn ErasedService>;
+
+/// `?wait=` of mutations.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wait {
+    /// Seconds (fractions allowed) to wait until every device has applied the change.
+    wait: Option<f64>,
+}
+
+impl Wait {
+    fn duration(self) -> Option<Duration> {
+        let seconds = self.wait.filter(|w| *w > 0.0)?;
+        Some(Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT))
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "vfabric", description = "Virtual data centres on a P4 fabric."),
+    modifiers(&BearerToken),
+    security(("bearer" = []))
+)]
+struct Document;
+
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+fn open_router() -> OpenApiRouter<Service> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(objects::router())
+        .routes(routes!(fabric::apply))
+        .routes(routes!(fabric::fabric))
+        .routes(routes!(fabric::switches))
+        .routes(routes!(fabric::hosts))
+        .routes(routes!(fabric::links))
+        .routes(routes!(fabric::drops))
+        .routes(routes!(fabric::entities))
+}
+
+/// The OpenAPI 3.1 document of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    open_router().into_openapi()
+}
+
+/// The router over a service, guarded by bearer tokens.
+pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
+    let (router, document) = open_router().split_for_parts();
+    let document = Arc::new(document);
+    let open = Router::new()
+        .route("/v1/health", axum::routing::get(|| async { "ok\n" }))
+        .route("/v1/openapi.json", axum::routing::get(move || async move { axum::Json(document.as_ref().clone()) }));
+    router
+        .with_state(service as Service)
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::new(tokens), auth::require_token))
+        .merge(open)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn(problem::request_id))
+}
+
+#[cfg(test)]
+mod tests;
+

@@ -1,0 +1,241 @@
+//! Handlers of tenant objects: list, create, get, replace, delete.
+//!
+//! All four kinds go through the same five functions; the macro only gives each kind its
+//! paths, its types and its place in the OpenAPI document.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Body, Path, Query};
+use super::{PAGE_LIMIT, Service, Wait};
+use crate::error::{ApiError, ErrorCode};
+use crate::ident::Name;
+use crate::service::{Change, Committed, Key, Kind, Outcome, Page, Spec, Transaction};
+use crate::status::View;
+
+/// `?limit=&after=` of listings.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Paging {
+    /// Objects at the most (1 to 1000).
+    limit: Option<usize>,
+    /// Start behind this name: `next` of the page before.
+    after: Option<String>,
+}
+
+/// Commits one change and waits if asked to.
+pub(super) async fn commit(service: &Service, change: Change, wait: Wait) -> Result<Outcome, ApiError> {
+    let transaction = Transaction { changes: vec![(String::new(), change)], dry_run: false };
+    let committed = service.commit(transaction).await?;
+    Ok(finish(service, committed, wait).await)
+}
+
+pub(super) async fn finish(service: &Service, committed: Committed, wait: Wait) -> Outcome {
+    let applied = match wait.duration() {
+        Some(timeout) => Some(service.wait_applied(committed.revision, timeout).await),
+        None => None,
+    };
+    Outcome { committed, applied }
+}
+
+async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging) -> Result<Json<Page<View>>, ApiError> {
+    let limit = paging.limit.unwrap_or(PAGE_LIMIT);
+    if !(1..=PAGE_LIMIT).contains(&limit) {
+        let expected = format!("a number from 1 to {PAGE_LIMIT}");
+        return Err(ApiError::field(ErrorCode::Malformed, "limit", limit, expected));
+    }
+    service.list(kind, vdc, paging.after.as_deref(), limit).await.map(Json)
+}
+
+async fn create(service: &Service, vdc: Name, spec: Spec, wait: Wait) -> Result<Response, ApiError> {
+    let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
+    let outcome = commit(service, Change::Create(vdc, spec), wait).await?;
+    let status = if outcome.committed.created.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Json(service.get(&key).await?)).into_response())
+}
+
+async fn replace(service: &Service, key: Key, spec: Spec, wait: Wait) -> Result<Json<View>, ApiError> {
+    if *spec.name() != key.name {
+        let expected = format!("`{}`, the name in the path", key.name);
+        return Err(ApiError::field(ErrorCode::Invalid, "name", spec.name(), expected));
+    }
+    commit(service, Change::Replace(key.vdc.clone(), spec), wait).await?;
+    service.get(&key).await.map(Json)
+}
+
+async fn delete(service: &Service, key: Key, wait: Wait) -> Result<Json<Outcome>, ApiError> {
+    commit(service, Change::Delete(key), wait).await.map(Json)
+}
+
+/// The five handlers of a kind that lives inside a vDC. They differ in types, paths and
+/// what the OpenAPI document says of them, and in nothing else.
+macro_rules! kind_in_vdc {
+    ($module:ident, $kind:ident, $spec:ty, $view:ty, $tag:literal, $collection:literal, $object:literal) => {
+        mod $module {
+            use super::*;
+
+            #[utoipa::path(get, path = $collection, tag = $tag, operation_id = concat!("list_", $tag),
+                params(("vdc" = Name, Path), Paging),
+                responses((status = 200, body = Page<$view>), (status = "default", body = ApiError)))]
+            async fn list_all(
+                State(service): State<Service>,
+                Path(vdc): Path<Name>,
+                Query(paging): Query<Paging>,
+            ) -> Result<Json<Page<View>>, ApiError> {
+                list(&service, Kind::$kind, Some(&vdc), paging).await
+            }
+
+            #[utoipa::path(post, path = $collection, tag = $tag, operation_id = concat!("create_", $tag),
+                params(("vdc" = Name, Path), Wait), request_body = $spec,
+                responses((status = 201, body = $view), (status = 200, description = "It was so already", body = $view),
+                    (status = "default", body = ApiError)))]
+            async fn create_one(
+                State(service): State<Service>,
+                Path(vdc): Path<Name>,
+                Query(wait): Query<Wait>,
+                Body(spec): Body<$spec>,
+            ) -> Result<Response, ApiError> {
+                create(&service, vdc, Spec::$kind(spec), wait).await
+            }
+
+            #[utoipa::path(get, path = $object, tag = $tag, operation_id = concat!("get_", $tag),
+                params(("vdc" = Name, Path), ("name" = Name, Path)),
+                responses((status = 200, body = $view), (status = "default", body = ApiError)))]
+            async fn get_one(
+                State(service): State<Service>,
+                Path((vdc, name)): Path<(Name, Name)>,
+            ) -> Result<Json<View>, ApiError> {
+                service.get(&Key::new(vdc, Kind::$kind, name)).await.map(Json)
+            }
+
+            #[utoipa::path(put, path = $object, tag = $tag, operation_id = concat!("replace_", $tag),
+                params(("vdc" = Name, Path), ("name" = Name, Path), Wait), request_body = $spec,
+                responses((status = 200, body = $view), (status = "default", body = ApiError)))]
+            async fn replace_one(
+                State(service): State<Service>,
+                Path((vdc, name)): Path<(Name, Name)>,
+                Query(wait): Query<Wait>,
+                Body(spec): Body<$spec>,
+            ) -> Result<Json<View>, ApiError> {
+                replace(&service, Key::new(vdc, Kind::$kind, name), Spec::$kind(spec), wait).await
+            }
+
+            #[utoipa::path(delete, path = $object, tag = $tag, operation_id = concat!("delete_", $tag),
+                params(("vdc" = Name, Path), ("name" = Name, Path), Wait),
+                responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+            async fn delete_one(
+                State(service): State<Service>,
+                Path((vdc, name)): Path<(Name, Name)>,
+                Query(wait): Query<Wait>,
+            ) -> Result<Json<Outcome>, ApiError> {
+                delete(&service, Key::new(vdc, Kind::$kind, name), wait).await
+            }
+
+            pub(super) fn router() -> OpenApiRouter<Service> {
+                OpenApiRouter::new()
+                    .routes(routes!(list_all, create_one))
+                    .routes(routes!(get_one, replace_one, delete_one))
+            }
+        }
+    };
+}
+
+kind_in_vdc!(
+    networks,
+    Network,
+    crate::intent::NetworkSpec,
+    crate::status::Network,
+    "networks",
+    "/v1/vdcs/{vdc}/networks",
+    "/v1/vdcs/{vdc}/networks/{name}"
+);
+kind_in_vdc!(
+    routers,
+    Router,
+    crate::intent::RouterSpec,
+    crate::status::Router,
+    "routers",
+    "/v1/vdcs/{vdc}/routers",
+    "/v1/vdcs/{vdc}/routers/{name}"
+);
+kind_in_vdc!(
+    attachments,
+    Attachment,
+    crate::intent::AttachmentSpec,
+    crate::status::Attachment,
+    "attachments",
+    "/v1/vdcs/{vdc}/attachments",
+    "/v1/vdcs/{vdc}/attachments/{name}"
+);
+
+mod vdcs {
+    use super::*;
+    use crate::intent::VdcSpec;
+    use crate::status::Vdc;
+
+    #[utoipa::path(get, path = "/v1/vdcs", tag = "vdcs", operation_id = "list_vdcs", params(Paging),
+        responses((status = 200, body = Page<Vdc>), (status = "default", body = ApiError)))]
+    async fn list_all(
+        State(service): State<Service>,
+        Query(paging): Query<Paging>,
+    ) -> Result<Json<Page<View>>, ApiError> {
+        list(&service, Kind::Vdc, None, paging).await
+    }
+
+    #[utoipa::path(post, path = "/v1/vdcs", tag = "vdcs", operation_id = "create_vdcs", params(Wait),
+        request_body = VdcSpec,
+        responses((status = 201, body = Vdc), (status = 200, description = "It was so already", body = Vdc),
+            (status = "default", body = ApiError)))]
+    async fn create_one(
+        State(service): State<Service>,
+        Query(wait): Query<Wait>,
+        Body(spec): Body<VdcSpec>,
+    ) -> Result<Response, ApiError> {
+        create(&service, spec.name.clone(), Spec::Vdc(spec), wait).await
+    }
+
+    #[utoipa::path(get, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "get_vdcs",
+        params(("vdc" = Name, Path)),
+        responses((status = 200, body = Vdc), (status = "default", body = ApiError)))]
+    async fn get_one(State(service): State<Service>, Path(vdc): Path<Name>) -> Result<Json<View>, ApiError> {
+        service.get(&Key::vdc(vdc)).await.map(Json)
+    }
+
+    #[utoipa::path(put, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "replace_vdcs",
+        params(("vdc" = Name, Path), Wait), request_body = VdcSpec,
+        responses((status = 200, body = Vdc), (status = "default", body = ApiError)))]
+    async fn replace_one(
+        State(service): State<Service>,
+        Path(vdc): Path<Name>,
+        Query(wait): Query<Wait>,
+        Body(spec): Body<VdcSpec>,
+    ) -> Result<Json<View>, ApiError> {
+        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), wait).await
+    }
+
+    #[utoipa::path(delete, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "delete_vdcs",
+        params(("vdc" = Name, Path), Wait),
+        responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+    async fn delete_one(
+        State(service): State<Service>,
+        Path(vdc): Path<Name>,
+        Query(wait): Query<Wait>,
+    ) -> Result<Json<Outcome>, ApiError> {
+        delete(&service, Key::vdc(vdc), wait).await
+    }
+
+    pub(super) fn router() -> OpenApiRouter<Service> {
+        OpenApiRouter::new().routes(routes!(list_all, create_one)).routes(routes!(get_one, replace_one, delete_one))
+    }
+}
+
+pub(super) fn router() -> OpenApiRouter<Service> {
+    vdcs::router().merge(networks::router()).merge(routers::router()).merge(attachments::router())
+}

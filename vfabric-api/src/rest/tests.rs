@@ -1,0 +1,177 @@
+//! What a caller relies on: codes, fields, tokens, request ids.
+
+use std::sync::Mutex;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use tower::ServiceExt;
+
+use super::*;
+use crate::error::{ApiError, ErrorCode};
+use crate::ident::Name;
+use crate::intent::Intent;
+use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Transaction};
+use crate::status::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Remembers created vDCs; refuses everything else.
+#[derive(Default)]
+struct Memory(Mutex<Vec<Vdc>>);
+
+impl FabricService for Memory {
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
+        let mut committed = Committed { revision: 7, ..Committed::default() };
+        for (_, change) in transaction.changes {
+            let Change::Create(name, crate::service::Spec::Vdc(spec)) = change else {
+                return Err(ApiError::new(ErrorCode::InUse, "in use"));
+            };
+            self.0.lock().unwrap().push(Vdc { spec, networks: 0, routers: 0, attachments: 0 });
+            committed.created.push(Key::vdc(name));
+        }
+        Ok(committed)
+    }
+    async fn apply(&self, _: Intent, _: ApplyOptions) -> Result<Committed, ApiError> {
+        Err(ApiError::field(ErrorCode::Invalid, "vdcs[0].networks[0].mtu", 99, "at least 1280"))
+    }
+    async fn get(&self, key: &Key) -> Result<View, ApiError> {
+        let found = self.0.lock().unwrap().iter().find(|v| v.spec.name == key.name).cloned();
+        found.map(View::Vdc).ok_or_else(|| ApiError::not_found(key))
+    }
+    async fn list(
+        &self,
+        _: Kind,
+        _: Option<&Name>,
+        _: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<View>, ApiError> {
+        let items = self.0.lock().unwrap().iter().take(limit).cloned().map(View::Vdc).collect();
+        Ok(Page { items, next: None })
+    }
+    async fn wait_applied(&self, revision: u64, _: Duration) -> Applied {
+        Applied { revision, progress: Progress::Applied, devices: 0, applied: 0, waiting: Vec::new() }
+    }
+    async fn fabric(&self) -> FabricStatus {
+        let none = Count { ok: 0, total: 0 };
+        FabricStatus {
+            name: "lab".parse().unwrap(),
+            revision: 7,
+            switches: none,
+            hosts: none,
+            links: none,
+            vdcs: 0,
+            networks: 0,
+            routers: 0,
+            attachments: 0,
+            vnis_in_quarantine: 0,
+        }
+    }
+    async fn switches(&self) -> Vec<SwitchStatus> {
+        Vec::new()
+    }
+    async fn hosts(&self) -> Vec<HostStatus> {
+        Vec::new()
+    }
+    async fn links(&self) -> Vec<LinkStatus> {
+        Vec::new()
+    }
+    async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
+        Err(ApiError::new(ErrorCode::Unavailable, "leaf1 is not connected"))
+    }
+    async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
+        Err(ApiError::not_found(format_args!("device `{device}`")))
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    kind: String,
+    request_id: String,
+    body: serde_json::Value,
+}
+
+async fn ask(method: &str, path: &str, token: &str, body: &str) -> Answer {
+    let router = router(Arc::new(Memory::default()), Tokens::parse(TOKEN).unwrap());
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("x-request-id", "test-1")
+        .body(Body::from(body.to_owned()))
+        .unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+    let (status, kind, request_id) = (response.status(), header("content-type"), header("x-request-id"));
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    Answer { status, kind, request_id, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+}
+
+#[tokio::test]
+async fn nothing_without_a_token() {
+    for (method, path) in [("GET", "/v1/vdcs"), ("POST", "/v1/apply"), ("GET", "/v1/none"), ("PATCH", "/v1/vdcs")] {
+        let answer = ask(method, path, "wrong", "").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+        assert_eq!(answer.body["code"], "unauthenticated");
+    }
+    assert_eq!(ask("GET", "/v1/health", "wrong", "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_created_object_comes_back() {
+    let answer = ask("POST", "/v1/vdcs?wait=0.5", TOKEN, r#"{"name":"blue"}"#).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(answer.body["spec"]["name"], "blue");
+}
+
+#[tokio::test]
+async fn malformed_bodies_name_the_field() {
+    let cases = [
+        (r#"{"name":"Blue!"}"#, "name", "Blue!"),
+        (r#"{"name":"blue","descriptoin":"x"}"#, "descriptoin", "x"),
+        (r#"{"name":7}"#, "name", "7"),
+    ];
+    for (body, field, value) in cases {
+        let answer = ask("POST", "/v1/vdcs", TOKEN, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(answer.kind, "application/problem+json");
+        assert_eq!(answer.body["code"], "malformed");
+        assert_eq!(answer.body["errors"][0]["field"], field, "{body}");
+        assert_eq!(answer.body["errors"][0]["value"], value, "{body}");
+    }
+    for body in ["", "{", "[]", r#"{"name":"a"} x"#, "null"] {
+        assert_eq!(ask("POST", "/v1/vdcs", TOKEN, body).await.status, StatusCode::BAD_REQUEST, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn each_error_has_its_status_and_code() {
+    let cases = [
+        ("GET", "/v1/vdcs/nope", "", 404, "not_found"),
+        ("GET", "/v1/vdcs/No_pe", "", 404, "not_found"),
+        ("GET", "/v1/nope", "", 404, "not_found"),
+        ("DELETE", "/v1/vdcs/blue", "", 409, "in_use"),
+        ("POST", "/v1/apply", r#"{"vdcs":[]}"#, 422, "invalid"),
+        ("GET", "/v1/vdcs?limit=0", "", 400, "malformed"),
+        ("GET", "/v1/vdcs?limt=5", "", 400, "malformed"),
+        ("PUT", "/v1/vdcs/blue", r#"{"name":"red"}"#, 422, "invalid"),
+        ("PATCH", "/v1/vdcs", "", 405, "malformed"),
+        ("GET", "/v1/drops", "", 503, "unavailable"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let answer = ask(method, path, TOKEN, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}");
+        assert_eq!(answer.body["code"], code, "{method} {path}");
+        assert_eq!(answer.body["request_id"], "test-1", "{method} {path}");
+        assert_eq!(answer.request_id, "test-1", "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_describes_every_path() {
+    let answer = ask("GET", "/v1/openapi.json", "", "").await;
+    let paths = answer.body["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 15);
+    assert!(paths["/v1/vdcs/{vdc}/attachments"]["post"]["requestBody"].is_object());
+    assert!(answer.body["components"]["schemas"]["AttachmentSpec"].is_object());
+}

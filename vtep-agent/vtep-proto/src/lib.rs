@@ -1,1 +1,54 @@
 //! The stream between controller and VTEP agents.
+//!
+//! **Problem.** The controller decides which tenant networks, stations and workload
+//! interfaces a host holds; the host's agent makes kernel objects of them. Both must agree
+//! on what an object is, what names it, and when two of them are the same.
+//!
+//! **Model.** [`v1`] is the wire format (`proto/vfabric/vtep/v1/vtep.proto`, whose comments
+//! describe the protocol). [`HostEntity`] is the validated, canonical form of a `HostObject`
+//! (lists sorted, no duplicates), [`HostKey`] names one. Controller and agent keep maps from
+//! key to entity and compare with `==`; [`changes`] is the difference of two such maps in
+//! the order in which it can be applied.
+//!
+//! **Invariants.** A [`HostEntity`] that exists is well formed: VNIs are in range, MAC
+//! addresses are unicast, interface names are usable. Converting to the wire and back gives
+//! the same value. [`HostKey`]'s order is the order of creation (networks, then forwarding
+//! and neighbour entries, then attachments), so that a workload that comes up finds its
+//! network complete; removal goes the other way.
+//!
+//! **Cost.** Conversions are linear in the object; [`changes`] in both maps (it serves the
+//! comparison after a reconnect; single changes do not go through it).
+//!
+//! This crate does no I/O beyond the generated gRPC stubs and knows nothing of the kernel.
+
+mod convert;
+mod diff;
+mod entity;
+mod error;
+mod ident;
+
+pub use convert::{invalid_key, object_error};
+pub use diff::{Change, changes};
+pub use entity::{Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily};
+pub use error::DecodeError;
+pub use ident::{MacAddress, Vni};
+
+/// Messages and service stubs of `vfabric.vtep.v1`, as generated; documented in the
+/// `.proto` file.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("vfabric.vtep.v1");
+}
+
+/// The largest number of objects in one `Update` or `ReadReply`. An object takes some 100
+/// octets on the wire (an attachment with many addresses perhaps 1000), so that a message
+/// stays well below gRPC's default limit of 4 MiB.
+pub const MAX_OBJECTS_PER_MESSAGE: usize = 1000;
+
+/// DNS name that the certificate of a host's agent must be valid for.
+pub fn host_identity(host: &str) -> String {
+    format!("{host}.host.vfabric")
+}
+
+/// DNS name that the controller's certificate must be valid for.
+pub const CONTROLLER_IDENTITY: &str = "controller.vfabric";

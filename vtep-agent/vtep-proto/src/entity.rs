@@ -1,0 +1,190 @@
+//! The objects of a host in canonical form.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::ident::{MacAddress, Vni};
+
+/// Names an object of a host.
+///
+/// The derived order is the order of creation: networks, forwarding entries, neighbours,
+/// attachments.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostKey {
+    /// A tenant network.
+    Network(Vni),
+    /// A remote station of a network.
+    Fdb(Vni, MacAddress),
+    /// An address of a remote station.
+    Neighbour(Vni, IpAddr),
+    /// A workload's interface, by its id.
+    Attachment(String),
+}
+
+impl HostKey {
+    /// Place in the order of creation, from 0; removal goes from the greatest to 0. What has
+    /// a rank may refer to what has a smaller one, never to its own or a greater one.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Network(_) => 0,
+            Self::Fdb(..) => 1,
+            Self::Neighbour(..) => 2,
+            Self::Attachment(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(vni) => write!(f, "network {vni}"),
+            Self::Fdb(vni, mac) => write!(f, "fdb {mac} in network {vni}"),
+            Self::Neighbour(vni, ip) => write!(f, "neighbour {ip} in network {vni}"),
+            Self::Attachment(id) => write!(f, "attachment {id}"),
+        }
+    }
+}
+
+/// An object of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostEntity {
+    /// A tenant network.
+    Network(Network),
+    /// A remote station of a network.
+    Fdb(FdbEntry),
+    /// An address of a remote station.
+    Neighbour(Neighbour),
+    /// A workload's interface.
+    Attachment(Attachment),
+}
+
+impl HostEntity {
+    /// What names it.
+    pub fn key(&self) -> HostKey {
+        match self {
+            Self::Network(n) => HostKey::Network(n.vni),
+            Self::Fdb(e) => HostKey::Fdb(e.vni, e.mac),
+            Self::Neighbour(n) => HostKey::Neighbour(n.vni, n.ip),
+            Self::Attachment(a) => HostKey::Attachment(a.id.clone()),
+        }
+    }
+
+    /// The network it is or lies in.
+    pub fn vni(&self) -> Vni {
+        match self {
+            Self::Network(n) => n.vni,
+            Self::Fdb(e) => e.vni,
+            Self::Neighbour(n) => n.vni,
+            Self::Attachment(a) => a.vni,
+        }
+    }
+}
+
+/// Family of the outer IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnderlayFamily {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl UnderlayFamily {
+    /// The family of an address.
+    pub fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
+    /// Octets that VXLAN adds to a tenant's IP packet: 14 inner Ethernet, 8 VXLAN, 8 UDP and
+    /// the outer IP header (RFC 7348 section 5).
+    pub fn overhead(self) -> u32 {
+        match self {
+            Self::Ipv4 => 50,
+            Self::Ipv6 => 70,
+        }
+    }
+}
+
+/// A tenant network that is in use on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// VXLAN network identifier.
+    pub vni: Vni,
+    /// Largest IP packet inside the network, in octets.
+    pub mtu: u32,
+    /// Family of the outer header; that of all VTEP addresses of the network.
+    pub underlay: UnderlayFamily,
+    /// VTEPs that get a copy of every broadcast, unknown unicast and multicast frame.
+    pub flood: BTreeSet<IpAddr>,
+    /// Gateways, by MAC address.
+    pub gateways: BTreeSet<Gateway>,
+}
+
+/// An anycast gateway of a network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gateway {
+    /// MAC address that it answers with.
+    pub mac: MacAddress,
+    /// VTEP that frames for it are sent to.
+    pub vtep: IpAddr,
+    /// Its addresses in the network.
+    pub ips: BTreeSet<IpAddr>,
+}
+
+/// A station of a network that is not on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FdbEntry {
+    /// The network.
+    pub vni: Vni,
+    /// The station.
+    pub mac: MacAddress,
+    /// VTEP that frames for it are sent to.
+    pub vtep: IpAddr,
+}
+
+/// An address of a station that is not on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Neighbour {
+    /// The network.
+    pub vni: Vni,
+    /// The address.
+    pub ip: IpAddr,
+    /// The station that has it.
+    pub mac: MacAddress,
+}
+
+/// One interface of one workload on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attachment {
+    /// Stable identity, unique on the host: 1 to 160 octets, printable, no spaces.
+    pub id: String,
+    /// The network it is in.
+    pub vni: Vni,
+    /// MAC address of the workload's interface.
+    pub mac: MacAddress,
+    /// Addresses of the workload's interface, each with the length of its prefix.
+    pub addresses: BTreeSet<IpNet>,
+    /// Routes of the workload through this interface.
+    pub routes: BTreeSet<Route>,
+    /// Network namespace: a name under `/run/netns`, or an absolute path.
+    pub netns: String,
+    /// Name of the interface inside the namespace.
+    pub interface: String,
+    /// MTU of the interface, in octets; 0: that of the network.
+    pub mtu: u32,
+}
+
+/// A route of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Destination, with no host bits set.
+    pub destination: IpNet,
+    /// Next hop, of the same family; `None`: the destination is on the link.
+    pub via: Option<IpAddr>,
+}

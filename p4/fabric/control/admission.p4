@@ -1,0 +1,201 @@
+// Admission: who speaks, and may they speak in this network?
+//
+// An access port speaks for exactly one network per VLAN. A host port is trusted with
+// nothing: what comes from it is either of the link (ARP, neighbour discovery), or a
+// whole IP packet from one of the host's own underlay addresses that holds ICMP or a
+// well-formed VXLAN frame of a network that the host has an attachment of. Fragments, IP
+// options and IPv6 extension headers are refused, because they could carry a VXLAN header
+// past this check. A fabric port is trusted: the leaf on the other side has checked.
+//
+// Decides: meta.port_kind, source, vid; for access ports bd, vrf, frame_len; drop_reason.
+
+#ifndef FABRIC_ADMISSION_P4
+#define FABRIC_ADMISSION_P4
+
+// What is this port, and which network is this VLAN of it?
+control PortAdmission(inout headers_t hdr, inout metadata_t meta,
+                      inout standard_metadata_t standard_metadata) {
+    @id(0x13000001) direct_counter(CounterType.packets_and_bytes) port_vlan_counter;
+
+    @id(0x01000001)
+    @brief("A tenant's bare-metal machine: frames belong to network `bd`, whose router is `vrf`.")
+    action set_access(vni_t bd, vni_t vrf, replica_t access_id) {
+        meta.port_kind = port_kind_t.ACCESS;
+        meta.bd = bd;
+        meta.vrf = vrf;
+        meta.source = access_id;
+    }
+
+    @id(0x01000002)
+    @brief("The uplink of a host.")
+    action set_host() {
+        meta.port_kind = port_kind_t.HOST;
+    }
+
+    @id(0x01000003)
+    @brief("A link to another switch.")
+    action set_fabric() {
+        meta.port_kind = port_kind_t.FABRIC;
+    }
+
+    @id(0x01000004)
+    action refuse_port() {
+        meta.drop_reason = drop_reason_t.UNKNOWN_PORT;
+    }
+
+    @id(0x02000001)
+    @brief("What each port, or VLAN of an access port, is for; VLAN 0 is for untagged frames.")
+    table port_vlan {
+        key = {
+            standard_metadata.ingress_port : exact @name("port");
+            meta.vid                       : exact @name("vid");
+        }
+        actions = { set_access; set_host; set_fabric; @defaultonly refuse_port; }
+        const default_action = refuse_port();
+        counters = port_vlan_counter;
+        size = SIZE_PORT_VLANS;
+    }
+
+    apply {
+        // The tag of a frame inside a tunnel says nothing about the port.
+        if (hdr.vlan.isValid() && !hdr.vxlan.isValid()) {
+            meta.vid = hdr.vlan.vid;
+        }
+        port_vlan.apply();
+    }
+}
+
+// Takes the tag off; it says no more than meta.bd does.
+control AccessAdmission(inout headers_t hdr, inout metadata_t meta,
+                        inout standard_metadata_t standard_metadata) {
+    apply {
+        meta.frame_len = (bit<16>)standard_metadata.packet_length;
+        if (hdr.outer_ethernet.isValid()) {
+            meta.drop_reason = drop_reason_t.FABRIC_MAC;
+        } else if (hdr.ethernet.src_addr[40:40] == 1) {
+            meta.drop_reason = drop_reason_t.MALFORMED;
+        } else if (hdr.vlan.isValid()) {
+            meta.frame_len = meta.frame_len - 4;
+            hdr.ethernet.ether_type = hdr.vlan.ether_type;
+            hdr.vlan.setInvalid();
+        }
+    }
+}
+
+// Is the host who it says it is, and in that network?
+control HostAdmission(inout headers_t hdr, inout metadata_t meta,
+                      inout standard_metadata_t standard_metadata) {
+    @id(0x13000002) direct_counter(CounterType.packets_and_bytes) host_source_counter;
+    @id(0x13000003) direct_counter(CounterType.packets_and_bytes) host_vni_counter;
+
+    @id(0x12000001)
+    @brief("Frames refused for their VNI, by the number of the host that sent them.")
+    counter(SIZE_VTEPS, CounterType.packets_and_bytes) host_vni_refusals;
+
+    @id(0x01000005)
+    @brief("The sender is the host with this VTEP number.")
+    action set_source_host(vtep_t vtep_id) {
+        meta.source = vtep_id;
+    }
+
+    @id(0x01000006)
+    action refuse_source() {
+        meta.drop_reason = drop_reason_t.HOST_SOURCE;
+    }
+
+    @id(0x01000007)
+    @brief("The host has an attachment of this network.")
+    action permit() { }
+
+    @id(0x01000008)
+    action refuse_vni() {
+        meta.drop_reason = drop_reason_t.HOST_VNI;
+        host_vni_refusals.count((bit<32>)meta.source);
+    }
+
+    @id(0x02000002)
+    @brief("The underlay addresses of the host behind each host port.")
+    table host_source {
+        key = {
+            standard_metadata.ingress_port : exact @name("port");
+            meta.outer_src                 : exact @name("outer_src");
+        }
+        actions = { set_source_host; @defaultonly refuse_source; }
+        const default_action = refuse_source();
+        counters = host_source_counter;
+        size = SIZE_HOSTS;
+    }
+
+    @id(0x02000003)
+    @brief("The networks that each host under this leaf has attachments of.")
+    table host_vni {
+        key = {
+            meta.source   : exact @name("vtep_id");
+            hdr.vxlan.vni : exact @name("vni");
+        }
+        actions = { permit; @defaultonly refuse_vni; }
+        const default_action = refuse_vni();
+        counters = host_vni_counter;
+        size = SIZE_HOST_VNIS;
+    }
+
+    apply {
+        bit<16> len = (bit<16>)standard_metadata.packet_length;
+        if (hdr.outer_ipv4.isValid()
+            && (hdr.outer_ipv4.ihl != 5 || hdr.outer_ipv4.more_fragments == 1
+                || hdr.outer_ipv4.frag_offset != 0)) {
+            meta.drop_reason = drop_reason_t.HOST_PROTOCOL;
+        } else if (host_source.apply().hit) {
+            if (hdr.vxlan.isValid()) {
+                bool fits = false;    // all lengths agree with the frame's
+                if (hdr.outer_ipv4.isValid()) {
+                    fits = hdr.outer_ipv4.version == 4
+                        && hdr.outer_ipv4.total_len == len - 14
+                        && hdr.outer_udp.length == len - 34;
+                } else if (hdr.outer_ipv6.isValid()) {
+                    fits = hdr.outer_ipv6.version == 6
+                        && hdr.outer_ipv6.payload_len == len - 54
+                        && hdr.outer_udp.length == len - 54;
+                }
+                if (!fits || hdr.vxlan.flags != VXLAN_FLAG_VNI) {
+                    meta.drop_reason = drop_reason_t.MALFORMED;
+                } else {
+                    host_vni.apply();
+                }
+            } else if (!hdr.icmp.isValid()) {
+                meta.drop_reason = drop_reason_t.HOST_PROTOCOL;
+            }
+        }
+    }
+}
+
+control Admission(inout headers_t hdr, inout metadata_t meta,
+                  inout standard_metadata_t standard_metadata) {
+    PortAdmission() port;
+    AccessAdmission() access;
+    HostAdmission() host;
+
+    apply {
+        if (standard_metadata.parser_error != error.NoError
+            || standard_metadata.checksum_error == 1) {
+            meta.drop_reason = drop_reason_t.MALFORMED;
+        } else {
+            port.apply(hdr, meta, standard_metadata);
+            // A solicitation sent to the router's own MAC address (a neighbour that checks
+            // whether we are still there) is of the link, not of the underlay.
+            if (hdr.nd.isValid() && !hdr.ethernet.isValid()) {
+                hdr.ethernet = hdr.outer_ethernet;
+                hdr.ipv6 = hdr.outer_ipv6;
+                hdr.outer_ethernet.setInvalid();
+                hdr.outer_ipv6.setInvalid();
+            }
+            if (meta.port_kind == port_kind_t.ACCESS) {
+                access.apply(hdr, meta, standard_metadata);
+            } else if (meta.port_kind == port_kind_t.HOST && hdr.outer_ethernet.isValid()) {
+                host.apply(hdr, meta, standard_metadata);
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,60 @@
+// Checksums: what arrived damaged, and what has to be summed anew.
+//
+// The IPv4 headers are verified as far as they are parsed (RFC 1812 section 5.2.2; one
+// with options is not). TTL changes update checksums where they are made, so here are
+// only the headers that this switch made itself.
+
+#ifndef FABRIC_CHECKSUMS_P4
+#define FABRIC_CHECKSUMS_P4
+
+control VerifyChecksums(inout headers_t hdr, inout metadata_t meta) {
+    apply {
+        verify_checksum(hdr.outer_ipv4.isValid() && hdr.outer_ipv4.ihl == 5,
+            { hdr.outer_ipv4.version, hdr.outer_ipv4.ihl, hdr.outer_ipv4.tos,
+              hdr.outer_ipv4.total_len, hdr.outer_ipv4.identification,
+              hdr.outer_ipv4.reserved, hdr.outer_ipv4.dont_fragment,
+              hdr.outer_ipv4.more_fragments, hdr.outer_ipv4.frag_offset,
+              hdr.outer_ipv4.ttl, hdr.outer_ipv4.protocol,
+              hdr.outer_ipv4.src_addr, hdr.outer_ipv4.dst_addr },
+            hdr.outer_ipv4.hdr_checksum, HashAlgorithm.csum16);
+        verify_checksum(hdr.ipv4.isValid() && hdr.ipv4.ihl == 5,
+            { hdr.ipv4.version, hdr.ipv4.ihl, hdr.ipv4.tos,
+              hdr.ipv4.total_len, hdr.ipv4.identification,
+              hdr.ipv4.reserved, hdr.ipv4.dont_fragment,
+              hdr.ipv4.more_fragments, hdr.ipv4.frag_offset,
+              hdr.ipv4.ttl, hdr.ipv4.protocol,
+              hdr.ipv4.src_addr, hdr.ipv4.dst_addr },
+            hdr.ipv4.hdr_checksum, HashAlgorithm.csum16);
+    }
+}
+
+control ComputeChecksums(inout headers_t hdr, inout metadata_t meta) {
+    apply {
+        update_checksum(meta.outer_ipv4_new,
+            { hdr.outer_ipv4.version, hdr.outer_ipv4.ihl, hdr.outer_ipv4.tos,
+              hdr.outer_ipv4.total_len, hdr.outer_ipv4.identification,
+              hdr.outer_ipv4.reserved, hdr.outer_ipv4.dont_fragment,
+              hdr.outer_ipv4.more_fragments, hdr.outer_ipv4.frag_offset,
+              hdr.outer_ipv4.ttl, hdr.outer_ipv4.protocol,
+              hdr.outer_ipv4.src_addr, hdr.outer_ipv4.dst_addr },
+            hdr.outer_ipv4.hdr_checksum, HashAlgorithm.csum16);
+        update_checksum(meta.ipv4_new,
+            { hdr.ipv4.version, hdr.ipv4.ihl, hdr.ipv4.tos,
+              hdr.ipv4.total_len, hdr.ipv4.identification,
+              hdr.ipv4.reserved, hdr.ipv4.dont_fragment,
+              hdr.ipv4.more_fragments, hdr.ipv4.frag_offset,
+              hdr.ipv4.ttl, hdr.ipv4.protocol,
+              hdr.ipv4.src_addr, hdr.ipv4.dst_addr },
+            hdr.ipv4.hdr_checksum, HashAlgorithm.csum16);
+        // A neighbour advertisement: pseudo-header (RFC 8200 section 8.1), then the message.
+        update_checksum(meta.nd_new,
+            { hdr.ipv6.src_addr, hdr.ipv6.dst_addr, 32w32, 24w0, hdr.ipv6.next_hdr,
+              hdr.icmp.type, hdr.icmp.code,
+              hdr.nd.router, hdr.nd.solicited, hdr.nd.override, hdr.nd.reserved,
+              hdr.nd.target,
+              hdr.nd_option.type, hdr.nd_option.length, hdr.nd_option.mac },
+            hdr.icmp.checksum, HashAlgorithm.csum16);
+    }
+}
+
+#endif

@@ -1,0 +1,152 @@
+// Route: where to, at layer 3?
+//
+// Frames to the anycast gateway's MAC address are routed in the VRF of their network.
+// Every attachment of the router's networks has a host route: the leaf knows the VTEP, the
+// network and the MAC address of each, so one lookup gives all that the rewrite needs.
+// The gateways' own addresses are host routes too; they answer echo requests.
+//
+// Decides: meta.routed, target, vtep_id, encap_vni, egress_vid, egress_spec (for PORT);
+// the frame's MAC addresses and TTL; ipv4_new; drop_reason.
+
+#ifndef FABRIC_ROUTE_P4
+#define FABRIC_ROUTE_P4
+
+control Route(inout headers_t hdr, inout metadata_t meta,
+              inout standard_metadata_t standard_metadata) {
+    Echo() echo;
+    @id(0x13000008) direct_counter(CounterType.packets_and_bytes) router_mac_counter;
+    @id(0x13000009) direct_counter(CounterType.packets_and_bytes) ipv4_host_counter;
+    @id(0x1300000a) direct_counter(CounterType.packets_and_bytes) ipv6_host_counter;
+    bool to_gateway = false;
+
+    @id(0x0100000e)
+    @brief("The frame is for the router.")
+    action set_routed() {
+        meta.routed = true;
+    }
+
+    @id(0x0100000f)
+    @brief("Behind VTEP `vtep_id`, in network `vni`, at MAC address `dmac`.")
+    action route_to_vtep(vni_t vni, @refers_to(remote_vtep, vtep_id) vtep_t vtep_id, mac_t dmac) {
+        meta.target = target_t.VTEP;
+        meta.vtep_id = vtep_id;
+        meta.encap_vni = vni;
+        hdr.ethernet.src_addr = hdr.ethernet.dst_addr;
+        hdr.ethernet.dst_addr = dmac;
+    }
+
+    @id(0x01000010)
+    @brief("On an access port of this leaf, with VLAN tag `vid` (0 for none), at `dmac`.")
+    action route_to_access(port_t port, vid_t vid, mac_t dmac) {
+        meta.target = target_t.PORT;
+        meta.egress_vid = vid;
+        standard_metadata.egress_spec = port;
+        hdr.ethernet.src_addr = hdr.ethernet.dst_addr;
+        hdr.ethernet.dst_addr = dmac;
+    }
+
+    @id(0x01000011)
+    @brief("The address of a gateway: it is this leaf.")
+    action route_to_gateway() {
+        to_gateway = true;
+    }
+
+    @id(0x01000012)
+    action no_route() {
+        meta.drop_reason = drop_reason_t.NO_ROUTE;
+    }
+
+    @id(0x02000008)
+    @brief("The MAC address that gateways have.")
+    table router_mac {
+        key = {
+            hdr.ethernet.dst_addr : exact @name("dmac");
+        }
+        actions = { set_routed; @defaultonly NoAction; }
+        const default_action = NoAction();
+        counters = router_mac_counter;
+        size = 16;
+    }
+
+    @id(0x02000009)
+    @brief("IPv4 addresses of the attachments and gateways of each router on this leaf.")
+    table ipv4_host {
+        key = {
+            meta.vrf          : exact @name("vrf");
+            hdr.ipv4.dst_addr : exact @name("dst");
+        }
+        actions = { route_to_vtep; route_to_access; route_to_gateway; @defaultonly no_route; }
+        const default_action = no_route();
+        counters = ipv4_host_counter;
+        size = SIZE_ADDRESSES;
+    }
+
+    @id(0x0200000a)
+    @brief("IPv6 addresses of the attachments and gateways of each router on this leaf.")
+    table ipv6_host {
+        key = {
+            meta.vrf          : exact @name("vrf");
+            hdr.ipv6.dst_addr : exact @name("dst");
+        }
+        actions = { route_to_vtep; route_to_access; route_to_gateway; @defaultonly no_route; }
+        const default_action = no_route();
+        counters = ipv6_host_counter;
+        size = SIZE_ADDRESSES;
+    }
+
+    // The checksum is updated for the one word that changes (RFC 1141), which leaves
+    // options alone and does not hide damage done before.
+    action decrement_ttl() {
+        hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
+        bit<17> sum = (bit<17>)hdr.ipv4.hdr_checksum + 0x0100;
+        hdr.ipv4.hdr_checksum = sum[15:0] + (bit<16>)sum[16:16];
+    }
+
+    action answer() {
+        mac_t asker = hdr.ethernet.src_addr;
+        hdr.ethernet.src_addr = hdr.ethernet.dst_addr;
+        hdr.ethernet.dst_addr = asker;
+        meta.target = target_t.SENDER;
+    }
+
+    apply {
+        if (router_mac.apply().hit) {
+            if (meta.vrf == 0) {
+                meta.drop_reason = drop_reason_t.NO_ROUTER;
+            } else if (hdr.ipv4.isValid()) {
+                ipv4_host.apply();
+            } else if (hdr.ipv6.isValid()) {
+                ipv6_host.apply();
+            } else {
+                meta.drop_reason = drop_reason_t.NO_ROUTER;
+            }
+
+            if (to_gateway) {
+                bool replied;
+                echo.apply(hdr.ipv4, hdr.ipv6, hdr.icmp, replied);
+                if (replied) {
+                    answer();
+                    meta.ipv4_new = hdr.ipv4.isValid();
+                } else {
+                    meta.drop_reason = drop_reason_t.GATEWAY_PROTOCOL;
+                }
+            } else if (meta.drop_reason == drop_reason_t.NONE) {
+                if (hdr.ipv4.isValid()) {
+                    if (hdr.ipv4.ttl <= 1) {
+                        meta.drop_reason = drop_reason_t.TTL_EXPIRED;
+                    } else {
+                        decrement_ttl();
+                    }
+                } else if (hdr.ipv6.isValid()) {
+                    if (hdr.ipv6.hop_limit <= 1) {
+                        meta.drop_reason = drop_reason_t.TTL_EXPIRED;
+                    } else {
+                        hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,37 @@
+// Why a packet was dropped: the index of the counters `ingress_drops` and `egress_drops`.
+//
+// The numbers are part of the API: never reuse one, add at the end. The Rust crate has
+// the same list (`fabric_pipeline::DropReason`); a test compares the two.
+
+#ifndef FABRIC_DROP_REASONS_P4
+#define FABRIC_DROP_REASONS_P4
+
+enum bit<8> drop_reason_t {
+    NONE             = 0,
+    MALFORMED        = 1,   // cut short, wrong IPv4 checksum, or contradicting itself
+    UNKNOWN_PORT     = 2,   // this port and VLAN belong to nobody
+    FABRIC_MAC       = 3,   // a tenant addressed a MAC address of the fabric's routers
+    NOT_FOR_ROUTER   = 4,   // on an underlay port, but not addressed to this router
+    HOST_SOURCE      = 5,   // a host sent from an underlay address that is not its own
+    HOST_PROTOCOL    = 6,   // a host sent what hosts may not send in the underlay
+    HOST_VNI         = 7,   // a host sent in a network that it has no attachment of
+    LOCAL_PROTOCOL   = 8,   // addressed to this switch, which does not speak that
+    UNKNOWN_VNI      = 9,   // a tunnel for this leaf, in a network that is not here
+    INNER_VLAN       = 10,  // a tagged frame in a tunnel (RFC 7348 section 6.1)
+    NO_ROUTER        = 11,  // to the gateway's MAC address, but not routable
+    NO_ROUTE         = 12,  // no such address in the router's networks
+    TTL_EXPIRED      = 13,  // TTL or hop limit used up
+    GATEWAY_PROTOCOL = 14,  // to a gateway's address, which answers echo requests only
+    NO_FLOOD_GROUP   = 15,  // nobody to flood to in that network
+    SPLIT_HORIZON    = 16,  // would go back to where it came from
+    NO_VTEP          = 17,  // the tunnel's far end is not known
+    NO_UNDERLAY_ROUTE = 18, // no way to that underlay address
+    RESERVED_MAC     = 19,  // link-local group address that bridges never forward
+    OWN_PROBE        = 20,  // a station probing for its own address: silence is the answer
+    NO_NEIGHBOUR     = 21,  // egress: no neighbour known on that port
+    NO_REPLICA       = 22   // egress: nobody known by that replica number
+}
+
+const bit<32> DROP_REASONS = 32;
+
+#endif

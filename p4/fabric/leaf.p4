@@ -1,0 +1,163 @@
+// The leaf: connects hosts and bare-metal machines, ends and starts tunnels, routes
+// between the networks of a vDC.
+//
+// One question per control, in this order; the first that refuses a packet names the
+// reason, and it is counted by that reason.
+//
+//   PacketOut    did the controller send this?
+//   Admission    who speaks, and may they speak in this network?
+//   OwnAddress   is it for this switch?      Termination  does the tunnel end here?
+//   EdgeReply    can it be answered here?
+//   Route        where to, at layer 3?       Bridge       where to, at layer 2?
+//   Tunnel       through which tunnel?       Underlay     through which port?
+//   Replicate, Encap, LinkRewrite            what does it look like on the wire?
+//
+// A frame that came through a tunnel and leaves through one passes once: the outer
+// headers come off in Termination and new ones go on in Encap.
+
+#include <core.p4>
+#include <v1model.p4>
+
+#include "include/headers.p4"
+#include "include/drop_reasons.p4"
+#include "include/metadata.p4"
+#include "include/sizes.p4"
+#include "include/parser.p4"
+#include "control/packet_io.p4"
+#include "control/admission.p4"
+#include "control/echo.p4"
+#include "control/own_address.p4"
+#include "control/termination.p4"
+#include "control/flow_hash.p4"
+#include "control/edge_reply.p4"
+#include "control/route.p4"
+#include "control/bridge.p4"
+#include "control/tunnel.p4"
+#include "control/underlay.p4"
+#include "control/replicate.p4"
+#include "control/encap.p4"
+#include "control/checksums.p4"
+
+// A tenant's frame, out of its tunnel: answered, routed, bridged or flooded.
+control Overlay(inout headers_t hdr, inout metadata_t meta,
+                inout standard_metadata_t standard_metadata) {
+    EdgeReply() edge_reply;
+    Route() route;
+    Bridge() bridge;
+    Tunnel() tunnel;
+
+    apply {
+        edge_reply.apply(hdr, meta);
+        if (meta.bd == 0) {
+            // A frame of an underlay link, not of a network: an answer or nothing.
+            if (meta.target == target_t.NONE && meta.drop_reason == drop_reason_t.NONE) {
+                meta.drop_reason = drop_reason_t.NOT_FOR_ROUTER;
+            }
+        } else if (meta.target == target_t.NONE && meta.drop_reason == drop_reason_t.NONE) {
+            route.apply(hdr, meta, standard_metadata);
+            if (!meta.routed) {
+                bridge.apply(hdr, meta, standard_metadata);
+            }
+        }
+        if (meta.drop_reason == drop_reason_t.NONE) {
+            tunnel.apply(meta, standard_metadata);
+        }
+    }
+}
+
+control LeafIngress(inout headers_t hdr, inout metadata_t meta,
+                    inout standard_metadata_t standard_metadata) {
+    PacketOut() packet_io;
+    Punt() punt;
+    Admission() admission;
+    OwnAddress() own_address;
+    Termination() termination;
+    FlowHash() flow_hash;
+    Overlay() overlay;
+    Underlay() underlay;
+
+    @id(0x12000002)
+    @brief("Refused packets by drop_reason_t.")
+    counter(DROP_REASONS, CounterType.packets_and_bytes) ingress_drops;
+
+    apply {
+        mark_to_drop(standard_metadata);
+        if (hdr.packet_out.isValid()) {
+            packet_io.apply(hdr, standard_metadata);
+        } else {
+            admission.apply(hdr, meta, standard_metadata);
+            flow_hash.apply(meta);
+
+            if (meta.drop_reason == drop_reason_t.NONE && hdr.outer_ethernet.isValid()) {
+                own_address.apply(hdr, meta);
+                if (meta.local && hdr.vxlan.isValid()) {
+                    termination.apply(hdr, meta, standard_metadata);
+                }
+            }
+
+            if (meta.drop_reason == drop_reason_t.NONE && !hdr.outer_ethernet.isValid()) {
+                if (meta.port_kind == port_kind_t.FABRIC && !meta.from_tunnel
+                    && hdr.ethernet.ether_type == ETHERTYPE_LLDP) {
+                    punt.apply(hdr, punt_reason_t.LLDP, standard_metadata);
+                } else {
+                    overlay.apply(hdr, meta, standard_metadata);
+                }
+            }
+
+            if (meta.drop_reason == drop_reason_t.NONE
+                && (hdr.outer_ethernet.isValid() || meta.encap)) {
+                underlay.apply(hdr, meta, standard_metadata);
+                // What another leaf sent us is never bridged back into the fabric: two
+                // leaves that disagree about a MAC address must not make a loop.
+                if (meta.to_fabric && meta.from_tunnel && !meta.routed
+                    && meta.target == target_t.VTEP
+                    && meta.port_kind == port_kind_t.FABRIC) {
+                    meta.drop_reason = drop_reason_t.SPLIT_HORIZON;
+                }
+            }
+
+            if (meta.drop_reason != drop_reason_t.NONE) {
+                mark_to_drop(standard_metadata);
+                ingress_drops.count((bit<32>)(bit<8>)meta.drop_reason);
+            }
+        }
+    }
+}
+
+control LeafEgress(inout headers_t hdr, inout metadata_t meta,
+                   inout standard_metadata_t standard_metadata) {
+    Replicate() replicate;
+    Encap() encap;
+    LinkRewrite() link_rewrite;
+    AccessTag() access_tag;
+
+    @id(0x12000003)
+    @brief("Copies that could not be sent, by drop_reason_t.")
+    counter(DROP_REASONS, CounterType.packets_and_bytes) egress_drops;
+
+    apply {
+        bool pruned = false;
+        if (standard_metadata.egress_rid != 0) {
+            replicate.apply(meta, standard_metadata, pruned);
+        }
+        if (!pruned && meta.drop_reason == drop_reason_t.NONE) {
+            if (meta.encap) {
+                encap.apply(hdr, meta);
+            }
+            if (hdr.outer_ethernet.isValid()) {
+                link_rewrite.apply(hdr, meta, standard_metadata);
+            } else if (meta.egress_vid != 0) {
+                access_tag.apply(hdr, meta);
+            }
+        }
+        if (pruned) {
+            mark_to_drop(standard_metadata);
+        } else if (meta.drop_reason != drop_reason_t.NONE) {
+            mark_to_drop(standard_metadata);
+            egress_drops.count((bit<32>)(bit<8>)meta.drop_reason);
+        }
+    }
+}
+
+V1Switch(LeafParser(), VerifyChecksums(), LeafIngress(), LeafEgress(),
+         ComputeChecksums(), FabricDeparser()) main;

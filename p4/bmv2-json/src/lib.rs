@@ -1,1 +1,38 @@
-//! Typed schema of BMv2 JSON, shared by the compiler and the switch.
+//! Typed schema of BMv2 JSON (format 2.23 and later), shared by the compiler and the switch.
+//!
+//! # Problem
+//! A P4_16 program compiled for v1model becomes one JSON document. The compiler writes it, the
+//! switch reads it, and both must agree to the letter; untyped JSON would move every mistake to
+//! the first packet.
+//!
+//! # Model
+//! [`Program`] is the document; every array of it has a struct here whose field order is the
+//! order in which the keys are written. [`Value`] is the `{"type", "value"}` pair that names
+//! operands, [`Expression`] the operator tree. Numbers that do not fit machine words stay
+//! hexadecimal strings ([`HexStr`]).
+//!
+//! # Invariants
+//! - Reading then writing a document keeps every fact that the format defines; unknown keys are
+//!   skipped, because later minor versions add some.
+//! - Reading checks shape, not meaning: references between objects are resolved by the switch.
+//! - A document of another major version is refused.
+//!
+//! # Errors
+//! [`Program::from_slice`] names the place as a path, e.g.
+//! `pipelines[0].tables[3].key[0].match_type: unknown variant`.
+//!
+//! Source of the facts: `docs/JSON_format.md` of p4lang/behavioral-model and documents written
+//! by p4c.
+
+mod error;
+mod hexstr;
+mod program;
+mod value;
+
+pub use error::Error;
+pub use hexstr::HexStr;
+pub use program::*;
+pub use value::{Expression, FieldRef, Operand, Operation, ParserParameter, Value};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,7 @@
 //! The fabric controller: store, model, render, reconcile, drivers.
+
+pub mod device;
+pub mod driver;
+pub mod engine;
+pub mod model;
+pub mod render;

@@ -1,0 +1,217 @@
+//! What a device actor needs from a device: the only edge at which the controller does I/O.
+//!
+//! A driver is owned by one actor task, which calls one method at a time. It connects, reads
+//! the device back, writes batches and reports events. It decides nothing: what to write,
+//! in which order and when to try again is the actor's business.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vfabric_api::ident::PortId;
+
+use super::entity::{Entity, EntityKey};
+
+/// A device as the engine's shared state knows it: position in the topology, switches
+/// first, then hosts. Stable while the controller runs; never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceIndex(pub u32);
+
+/// What a driver can take at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most writes in one batch.
+    pub batch: usize,
+    /// True when the device applies the writes of a batch in the given order, so that one
+    /// batch may hold what refers to each other. P4Runtime does not promise it (section
+    /// 12.2: a server may reorder), a vtep agent does.
+    pub ordered: bool,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// The device does not hold this key.
+    Insert(Arc<Entity>),
+    /// The device holds this key with another content.
+    Modify(Arc<Entity>),
+    /// The device holds this; afterwards it must not.
+    Delete(Arc<Entity>),
+}
+
+impl Write {
+    /// The entity that is written or deleted.
+    pub fn entity(&self) -> &Arc<Entity> {
+        match self {
+            Self::Insert(e) | Self::Modify(e) | Self::Delete(e) => e,
+        }
+    }
+}
+
+/// Writes for one round trip. Unless [`Limits::ordered`], all are of one rank and either
+/// all deletions or none, so that a device may apply them in any order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Revision of the intent that these writes bring the device towards.
+    pub epoch: u64,
+    /// The writes, at most [`Limits::batch`].
+    pub writes: Vec<Write>,
+}
+
+/// Why a device refused one write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EntityError {
+    /// In words, for the status of the object.
+    pub message: String,
+    /// True when the device may accept the same write later (it is busy, a table is full, a
+    /// namespace does not exist yet). Others are tried again only when the entity changes,
+    /// the device reconnects, or the sweep comes by.
+    pub retryable: bool,
+    /// True when the device tries again by itself and reports [`Event::EntityState`].
+    pub device_retries: bool,
+}
+
+/// Result of one write, in the order of [`Batch::writes`].
+pub type WriteResult = Result<(), EntityError>;
+
+/// Why a session with a device ended or did not begin. The actor drops the session,
+/// waits (backoff with jitter) and connects again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The device cannot be reached or has closed the session.
+    #[error("not reachable: {0}")]
+    Unreachable(String),
+    /// The device did not answer in time.
+    #[error("timed out: {0}")]
+    Timeout(String),
+    /// Another controller is primary, or the device does not let us in.
+    #[error("not permitted: {0}")]
+    NotPermitted(String),
+    /// The device does not do what the protocol says.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+    /// The pipeline could not be loaded.
+    #[error("pipeline: {0}")]
+    Pipeline(String),
+}
+
+/// What a device reports by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The session is over; the actor connects again.
+    Disconnected(DriverError),
+    /// Operational state of a port (gNMI `oper-status`; not from bmv2, which has no gNMI).
+    Port {
+        /// The port.
+        port: PortId,
+        /// True when it carries traffic.
+        up: bool,
+    },
+    /// The pipeline handed a packet to the controller.
+    PacketIn {
+        /// Port it came in by.
+        port: PortId,
+        /// The frame, without the packet-in header.
+        frame: Bytes,
+    },
+    /// The device retried an entity by itself: it is in place (`Ok`) or no longer (`Err`).
+    EntityState(EntityKey, WriteResult),
+    /// The device found something changed behind our back and put it right by itself.
+    Repaired(String),
+}
+
+/// Which counters to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CounterQuery {
+    /// All cells of an indirect counter, by P4Info id.
+    Indirect {
+        /// P4Info id of the counter.
+        counter_id: u32,
+    },
+    /// The direct counters of all entries of a table, by P4Info id.
+    Direct {
+        /// P4Info id of the table.
+        table_id: u32,
+    },
+}
+
+/// Which cell of a counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CounterCell {
+    /// Of an indirect counter: its index.
+    Index(u64),
+    /// Of a table's direct counter: the entry.
+    Entry(EntityKey),
+    /// Of a table's direct counter: its default entry (the misses).
+    Default,
+}
+
+/// One counter cell that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterValue {
+    /// The query it answers.
+    pub query: CounterQuery,
+    /// The cell.
+    pub cell: CounterCell,
+    /// Packets counted.
+    pub packets: u64,
+    /// Octets counted.
+    pub bytes: u64,
+}
+
+/// A device, seen from its actor. Methods are called one at a time; every one has its own
+/// timeout inside, so that a dead device is noticed and never blocks its actor for ever.
+pub trait Driver: Send + 'static {
+    /// What the device can take at once.
+    fn limits(&self) -> Limits;
+
+    /// Opens a session and makes the device ready for entities: arbitration, the pipeline
+    /// (pushed only if its cookie differs), event subscriptions. From its return on no
+    /// event is lost. Drivers whose device dials in (vtep) return when it has done so; this
+    /// is the one call that may take for ever, and it is cancel safe.
+    fn connect(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Everything the device holds of the kinds that the controller owns, in canonical form.
+    fn read_back(&mut self) -> impl Future<Output = Result<Vec<Entity>, DriverError>> + Send;
+
+    /// Writes a batch: one result per write, in the order of the batch. A `DriverError`
+    /// means that the outcome is unknown; the actor connects again and reads back.
+    fn apply(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<WriteResult>, DriverError>> + Send;
+
+    /// Told when everything the device must hold has been sent (after a read-back and its
+    /// repairs, whether or not some write was refused).
+    fn synced(&mut self, epoch: u64) -> impl Future<Output = Result<(), DriverError>> + Send {
+        let _ = epoch;
+        async { Ok(()) }
+    }
+
+    /// The next event of the open session. Cancel safe: an event is returned or kept.
+    /// Never resolves while there is nothing to say.
+    fn next_event(&mut self) -> impl Future<Output = Event> + Send;
+
+    /// Sends a frame out of a port (P4Runtime packet-out).
+    fn packet_out(&mut self, port: PortId, frame: Bytes) -> impl Future<Output = Result<(), DriverError>> + Send {
+        let _ = (port, frame);
+        async { Ok(()) }
+    }
+
+    /// Reads counters.
+    fn read_counters(
+        &mut self,
+        queries: &[CounterQuery],
+    ) -> impl Future<Output = Result<Vec<CounterValue>, DriverError>> + Send {
+        let _ = queries;
+        async { Ok(Vec::new()) }
+    }
+
+    /// Ends the session, politely if it still can. Also called before every new `connect`.
+    fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+impl fmt::Display for DeviceIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

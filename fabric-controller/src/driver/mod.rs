@@ -1,0 +1,3 @@
+//! Implementations of [`Driver`](crate::device::driver::Driver).
+
+pub mod fake;

@@ -1,0 +1,5 @@
+//! From a change of intent to changes of what devices should hold.
+
+mod source;
+
+pub use source::Source;

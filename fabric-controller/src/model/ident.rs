@@ -1,0 +1,48 @@
+//! Handles of objects in memory: small, fast to hash, never stored and never shown.
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) u32);
+
+        impl $name {
+            /// Position in the table of its kind.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+
+        impl From<usize> for $name {
+            /// Tables are bounded far below 2^32 by memory.
+            fn from(index: usize) -> Self {
+                Self(u32::try_from(index).unwrap_or(u32::MAX))
+            }
+        }
+    };
+}
+
+handle!(
+    /// A vDC.
+    VdcId
+);
+handle!(
+    /// A tenant network.
+    NetworkId
+);
+handle!(
+    /// A router.
+    RouterId
+);
+handle!(
+    /// An attachment.
+    AttachmentId
+);
+handle!(
+    /// A switch, by its position in the topology.
+    SwitchIndex
+);
+handle!(
+    /// A host, by its position in the topology.
+    HostIndex
+);

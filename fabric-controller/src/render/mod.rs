@@ -1,0 +1,100 @@
+//! From the model to what devices hold: pure functions, one per kind of contribution.
+//!
+//! **Contract with the engine.** A contribution ([`Source`](crate::engine::Source)) is what
+//! one object, or one pair of objects, adds to ONE device. When something changes, the
+//! engine renders exactly the contributions whose view may have changed, and compares with
+//! what they were. So an output may depend on its view alone; two contributions may give
+//! the same entity (it is counted), but then with the same content. Cost of a call is
+//! linear in its output.
+
+pub mod view;
+
+use vfabric_api::topology::Role;
+
+use crate::device::driver::{CounterQuery, CounterValue};
+use crate::device::entity::Entity;
+use view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView};
+
+/// What is rendered for a leaf or a host; the pipeline in use decides how.
+pub trait Render: Send + Sync + 'static {
+    /// On every switch: what does not depend on tenants or paths (own loopback, ports,
+    /// router MACs, neighbours of fabric ports, default entries ...).
+    fn switch(&self, fabric: &FabricView, switch: &SwitchView, out: &mut Vec<Entity>);
+
+    /// On every switch, for each other switch: group, members and underlay routes towards it
+    /// and the hosts behind it. (Leaves: also the `remote_vtep` entries.)
+    fn path(&self, fabric: &FabricView, switch: &SwitchView, path: &PathView, out: &mut Vec<Entity>);
+
+    /// On a leaf, for each of its hosts: route, neighbour, admission of its address.
+    fn local_host(&self, fabric: &FabricView, leaf: &SwitchView, host: &HostView, out: &mut Vec<Entity>);
+
+    /// On a leaf that has an attachment in the network (port or host).
+    fn network_on_leaf(&self, fabric: &FabricView, leaf: &SwitchView, network: &NetworkView, out: &mut Vec<Entity>);
+
+    /// On a leaf that has an attachment in any network of the router, for every network of
+    /// that router (whether or not it has one in that network): gateways in the VRF.
+    fn routed_network_on_leaf(
+        &self,
+        fabric: &FabricView,
+        leaf: &SwitchView,
+        network: &NetworkView,
+        out: &mut Vec<Entity>,
+    );
+
+    /// On a leaf that has an attachment in the network: its flood groups.
+    fn flood_on_leaf(
+        &self,
+        fabric: &FabricView,
+        leaf: &SwitchView,
+        network: &NetworkView,
+        flood: &FloodView,
+        out: &mut Vec<Entity>,
+    );
+
+    /// On the leaf of a host that has an attachment in the network: admission of the VNI.
+    fn host_network_on_leaf(
+        &self,
+        fabric: &FabricView,
+        leaf: &SwitchView,
+        host: &HostView,
+        network: &NetworkView,
+        out: &mut Vec<Entity>,
+    );
+
+    /// On a leaf that has an attachment in the attachment's network or (`bridged` false)
+    /// only in another network of the same router: how to reach this attachment.
+    /// If it is on an access port of this very leaf, the port too.
+    fn attachment_on_leaf(
+        &self,
+        fabric: &FabricView,
+        leaf: &SwitchView,
+        network: &NetworkView,
+        attachment: &AttachmentView,
+        bridged: bool,
+        out: &mut Vec<Entity>,
+    );
+
+    /// On a host that has an attachment in the network: the network.
+    fn network_on_host(&self, fabric: &FabricView, host: &HostView, network: &NetworkView, out: &mut Vec<Entity>);
+
+    /// On a host that has an attachment in the attachment's network: this attachment, its
+    /// own or how to reach it.
+    fn attachment_on_host(
+        &self,
+        fabric: &FabricView,
+        host: &HostView,
+        network: &NetworkView,
+        attachment: &AttachmentView,
+        out: &mut Vec<Entity>,
+    );
+
+    /// Counters that tell drops on a switch of that role.
+    fn drop_counters(&self, role: Role) -> Vec<CounterQuery>;
+
+    /// What a counter cell says: reason in the words of the pipeline, and the `vtep_id` of
+    /// the host it is about, if it is about one. `None`: not a drop.
+    fn drop_reason(&self, role: Role, value: &CounterValue) -> Option<(String, Option<u16>)>;
+
+    /// Entity in words for people: table (or kind of kernel object), key, action.
+    fn describe(&self, role: Option<Role>, entity: &Entity) -> (String, String, String);
+}

@@ -1,0 +1,178 @@
+//! What render functions see of the model: plain values, borrowed, with every identifier
+//! resolved. A render function gets one view and answers with the entities of one device;
+//! what it does not see cannot make its output depend on it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use vfabric_api::ident::{Mac, PortId, Vni};
+use vfabric_api::topology::{IpFamily, Role};
+
+/// Settings that hold for the fabric as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FabricView {
+    /// Largest IP packet of the underlay, in octets.
+    pub mtu: u16,
+    /// Family of the VXLAN tunnels.
+    pub vxlan_underlay: IpFamily,
+    /// MAC address of every gateway.
+    pub gateway_mac: Mac,
+}
+
+/// A VTEP: a leaf or a host. Also what a route of the underlay leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VtepView {
+    /// Fabric-wide number of the VTEP (16 bits): leaves and hosts. 0 for spines.
+    pub vtep_id: u16,
+    /// Address, IPv4 (a switch's loopback).
+    pub ipv4: Ipv4Addr,
+    /// Address, IPv6.
+    pub ipv6: Ipv6Addr,
+}
+
+impl VtepView {
+    /// The address that tunnels use.
+    pub fn address(&self, family: IpFamily) -> IpAddr {
+        match family {
+            IpFamily::Ipv4 => self.ipv4.into(),
+            IpFamily::Ipv6 => self.ipv6.into(),
+        }
+    }
+}
+
+/// A switch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SwitchView {
+    /// Name in the topology.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// P4Runtime device id.
+    pub device_id: u16,
+    /// Its loopback as a VTEP.
+    pub vtep: VtepView,
+    /// MAC address of its routed ports.
+    pub router_mac: Mac,
+    /// Ports cabled to other switches.
+    pub fabric_ports: Vec<FabricPort>,
+    /// Ports of bare-metal machines.
+    pub access_ports: Vec<PortId>,
+}
+
+/// A port that is cabled to another switch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FabricPort {
+    /// The port.
+    pub port: PortId,
+    /// Router MAC of the switch at the other end.
+    pub peer_mac: Mac,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostView {
+    /// Name in the topology.
+    pub name: String,
+    /// Its addresses as a VTEP.
+    pub vtep: VtepView,
+    /// MAC address of its uplink.
+    pub mac: Mac,
+    /// Port of its leaf.
+    pub port: PortId,
+    /// Its leaf as a VTEP.
+    pub leaf: VtepView,
+}
+
+/// How a switch reaches another one: all shortest paths that are up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PathView {
+    /// Number of the group, unique on this switch and stable: position of the target among
+    /// the switches of the topology, from 1.
+    pub group_id: u32,
+    /// The target: its loopback.
+    pub target: VtepView,
+    /// Hosts behind the target (it is their leaf): their addresses are routed like it.
+    pub hosts: Vec<VtepView>,
+    /// Ports to use, ascending; empty when the target cannot be reached.
+    pub next_hops: Vec<FabricPort>,
+}
+
+/// A tenant network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NetworkView {
+    /// Its VNI.
+    pub vni: Vni,
+    /// VRF of the router that joins it.
+    pub vrf: Option<Vni>,
+    /// Largest IP packet inside it, in octets.
+    pub mtu: u16,
+    /// Its subnets.
+    pub subnets: Vec<SubnetView>,
+}
+
+/// A subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SubnetView {
+    /// The prefix.
+    pub cidr: IpNet,
+    /// Address of the gateway.
+    pub gateway: IpAddr,
+}
+
+/// An attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttachmentView {
+    /// Identity for hosts: `vdc/name`.
+    pub id: String,
+    /// MAC address.
+    pub mac: Mac,
+    /// Addresses.
+    pub ips: Vec<IpAddr>,
+    /// Where it is.
+    pub place: PlaceView,
+}
+
+/// Where an attachment is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PlaceView {
+    /// On a host.
+    Host {
+        /// The host.
+        host: HostView,
+        /// Network namespace.
+        netns: String,
+        /// Interface inside it.
+        interface: String,
+    },
+    /// On an access port.
+    Port(AccessView),
+}
+
+/// An access port, or one VLAN of it, in use by an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AccessView {
+    /// The leaf, as a VTEP.
+    pub leaf: VtepView,
+    /// The port.
+    pub port: PortId,
+    /// VLAN id of tagged frames.
+    pub vlan: Option<u16>,
+    /// Number of this (port, VLAN) on its leaf, 1 to 32767.
+    pub access_id: u16,
+}
+
+/// Where a leaf replicates broadcast, unknown unicast and multicast frames of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FloodView {
+    /// Group for frames from local hosts and access ports: everybody.
+    pub group_all: u16,
+    /// Group for frames from the overlay: local ones only (split horizon).
+    pub group_local: u16,
+    /// Local hosts in the network.
+    pub hosts: Vec<HostView>,
+    /// Local access ports in the network.
+    pub access: Vec<AccessView>,
+    /// Other leaves in the network, each with the uplink its copy takes; those that cannot
+    /// be reached now are left out.
+    pub remote: Vec<(VtepView, PortId)>,
+}

@@ -5,3 +5,4 @@ pub mod driver;
 pub mod engine;
 pub mod model;
 pub mod render;
+pub mod topology;

@@ -1,0 +1,229 @@
+//! Loading a pipeline: compare cookies, push only what differs.
+
+use bytes::Bytes;
+use p4runtime_proto::p4::{
+    config::v1::P4Info,
+    v1::{
+        self as p4, get_forwarding_pipeline_config_request::ResponseType,
+        set_forwarding_pipeline_config_request::Action,
+    },
+};
+use prost::Message as _;
+
+use crate::{
+    error::{Error, Result},
+    session::{Session, limit},
+    write::Change,
+};
+
+/// A compiled program.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    p4info: P4Info,
+    device_config: Bytes,
+    cookie: u64,
+}
+
+impl Pipeline {
+    /// A program; its cookie is a hash of both parts.
+    #[must_use]
+    pub fn new(p4info: P4Info, device_config: Bytes) -> Self {
+        let info = p4info.encode_to_vec();
+        let length = (info.len() as u64).to_be_bytes();
+        let parts = [&length[..], &info, &device_config];
+        Self {
+            cookie: cookie(&parts),
+            p4info,
+            device_config,
+        }
+    }
+
+    /// What the control plane sees of it.
+    #[must_use]
+    pub fn p4info(&self) -> &P4Info {
+        &self.p4info
+    }
+
+    /// What the target runs.
+    #[must_use]
+    pub fn device_config(&self) -> &Bytes {
+        &self.device_config
+    }
+
+    /// Its cookie; equal pipelines have equal ones in every release.
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+}
+
+/// FNV-1a, then mixed so that every bit of it depends on every byte. Never 0,
+/// which some servers report for "none".
+fn cookie(parts: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in parts.iter().flat_map(|part| part.iter()) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^= hash >> 32;
+    hash.max(1)
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    /// The switch was running it already.
+    Unchanged,
+    /// It was pushed; the switch kept what entities fit.
+    Reconciled,
+    /// It was pushed; the switch starts without entities.
+    Pushed,
+}
+
+impl Session {
+    /// Cookie of the running pipeline; `None` when there is no pipeline or it
+    /// has no cookie.
+    ///
+    /// # Errors
+    /// As of any call.
+    pub async fn running_cookie(&self) -> Result<Option<u64>> {
+        let request = p4::GetForwardingPipelineConfigRequest {
+            device_id: self.options.device_id,
+            response_type: ResponseType::CookieOnly.into(),
+        };
+        let mut client = self.client.clone();
+        let call = client.get_forwarding_pipeline_config(request);
+        match limit("get pipeline", self.options.timeout, call).await {
+            Ok(answer) => {
+                let config = answer.into_inner().config;
+                Ok(config.and_then(|c| c.cookie).map(|c| c.cookie))
+            }
+            Err(error)
+                if matches!(
+                    error.code(),
+                    Some(tonic::Code::FailedPrecondition | tonic::Code::NotFound)
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the switch run `pipeline`. Nothing is sent when it does already.
+    ///
+    /// After an error nothing may be written in this session: bmv2 dies of a
+    /// Write after a pipeline it refused.
+    ///
+    /// # Errors
+    /// [`Error::Pipeline`] when the switch refuses it or runs another one
+    /// afterwards; others as of any call.
+    pub async fn install(&self, pipeline: &Pipeline) -> Result<Installed> {
+        let running = self.running_cookie().await?;
+        if running == Some(pipeline.cookie) {
+            return Ok(Installed::Unchanged);
+        }
+        if self.target.keeps_replication {
+            self.clear_replication().await;
+        }
+        let installed = if self.target.reconciles && running.is_some() {
+            match self.set(pipeline, Action::ReconcileAndCommit).await {
+                Ok(()) => Installed::Reconciled,
+                // What cannot be reconciled is pushed without its entities.
+                Err(Error::Rpc { .. }) => self.push(pipeline).await?,
+                Err(error) => return Err(error),
+            }
+        } else {
+            self.push(pipeline).await?
+        };
+        match self.running_cookie().await? {
+            Some(cookie) if cookie == pipeline.cookie => Ok(installed),
+            other => Err(Error::Pipeline(format!(
+                "the switch accepted cookie {:#x} but reports {other:x?}",
+                pipeline.cookie
+            ))),
+        }
+    }
+
+    async fn push(&self, pipeline: &Pipeline) -> Result<Installed> {
+        match self.set(pipeline, Action::VerifyAndCommit).await {
+            Ok(()) => Ok(Installed::Pushed),
+            Err(Error::Rpc { status, .. })
+                if matches!(
+                    status.code(),
+                    tonic::Code::InvalidArgument
+                        | tonic::Code::Unimplemented
+                        | tonic::Code::Unknown
+                        | tonic::Code::Internal
+                        | tonic::Code::FailedPrecondition
+                ) =>
+            {
+                let (code, message) = (status.code(), status.message());
+                Err(Error::Pipeline(format!("refused: {message} ({code:?})")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set(&self, pipeline: &Pipeline, action: Action) -> Result<()> {
+        let request = p4::SetForwardingPipelineConfigRequest {
+            device_id: self.options.device_id,
+            role: self.options.role.clone(),
+            election_id: self.election_id(),
+            action: action.into(),
+            config: Some(p4::ForwardingPipelineConfig {
+                p4info: Some(pipeline.p4info.clone()),
+                p4_device_config: pipeline.device_config.to_vec(),
+                cookie: Some(p4::forwarding_pipeline_config::Cookie {
+                    cookie: pipeline.cookie,
+                }),
+            }),
+            ..Default::default()
+        };
+        let mut client = self.client.clone();
+        let call = client.set_forwarding_pipeline_config(request);
+        limit("set pipeline", self.options.bulk_timeout, call).await?;
+        Ok(())
+    }
+
+    /// Deletes multicast groups and clone sessions, as far as the switch lets us:
+    /// one without a pipeline has none and may refuse even the question.
+    async fn clear_replication(&self) {
+        let Ok(entities) = self.read_replication().await else {
+            return;
+        };
+        let changes: Vec<_> = entities
+            .iter()
+            .map(|e| Change::Delete(e.key().clone()))
+            .collect();
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.write(&changes).await {
+            tracing::warn!(%error, "multicast groups of the former pipeline may remain");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_tell_pipelines_apart() {
+        let info = |name: &str| P4Info {
+            pkg_info: Some(p4runtime_proto::p4::config::v1::PkgInfo {
+                name: name.into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let cookie = |name, json: &'static str| Pipeline::new(info(name), json.into()).cookie();
+        assert_eq!(cookie("a", "{}"), cookie("a", "{}"));
+        assert_ne!(cookie("a", "{}"), cookie("b", "{}"));
+        assert_ne!(cookie("a", "{}"), cookie("a", "{ }"));
+        // Switches keep cookies over releases of the controller.
+        assert_eq!(super::cookie(&[b"vfabric"]), 0x7ca2_dd83_43c1_b92a);
+    }
+}

@@ -1,2 +1,15 @@
-//! Command line of the fabric: lab, apply, get, delete, status.
-fn main() {}
+//! `fabricctl`: command line of the fabric.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match fabricctl::cli::run(fabricctl::cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("fabricctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

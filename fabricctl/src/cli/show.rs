@@ -1,0 +1,64 @@
+//! Printing: a table for people (plain when piped), JSON or YAML for programs.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use comfy_table::presets;
+use serde::Serialize;
+
+/// How to print a result.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Format {
+    /// A table
+    Table,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// A table under construction: the first row brings the headings.
+#[derive(Default)]
+pub(super) struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Adds a row of (heading, cell) pairs.
+    pub(super) fn row<const N: usize>(&mut self, cells: [(&'static str, String); N]) {
+        if self.headings.is_empty() {
+            self.headings = cells.iter().map(|(h, _)| *h).collect();
+        }
+        self.rows.push(cells.into_iter().map(|(_, c)| c).collect());
+    }
+}
+
+impl Format {
+    pub(super) fn print<T: Serialize>(self, value: &T, table: impl FnOnce() -> Table) -> Result<ExitCode> {
+        match self {
+            Self::Json => println!("{}", serde_json::to_string_pretty(value)?),
+            Self::Yaml => print!("{}", serde_saphyr::to_string(value)?),
+            Self::Table => {
+                let Table { headings, rows } = table();
+                if rows.is_empty() {
+                    println!("none");
+                    return Ok(ExitCode::SUCCESS);
+                }
+                let mut shown = comfy_table::Table::new();
+                let preset = if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+                    presets::UTF8_HORIZONTAL_ONLY
+                } else {
+                    presets::NOTHING
+                };
+                shown.load_style(preset).set_header(headings);
+                for row in rows {
+                    shown.add_row(row);
+                }
+                println!("{shown}");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

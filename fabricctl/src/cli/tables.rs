@@ -1,0 +1,153 @@
+//! One row for each kind of thing.
+
+use vfabric_api::intent::Place;
+use vfabric_api::status::{
+    Applied, DeviceEntity, DeviceState, DeviceStatus, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
+    SwitchStatus, View,
+};
+
+use super::show::Table;
+
+fn applied(a: &Applied) -> String {
+    let word = match a.progress {
+        Progress::Applied => "applied",
+        Progress::Pending => "pending",
+        Progress::Failed => "failed",
+    };
+    let reasons: String = a.waiting.iter().map(|w| format!("\n{}: {}", w.device, w.reason)).collect();
+    format!("{word} {}/{}{reasons}", a.applied, a.devices)
+}
+
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|i| i.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn object(t: &mut Table, view: &View) {
+    match view {
+        View::Vdc(v) => t.row([
+            ("NAME", v.spec.name.to_string()),
+            ("NETWORKS", v.networks.to_string()),
+            ("ROUTERS", v.routers.to_string()),
+            ("ATTACHMENTS", v.attachments.to_string()),
+            ("DESCRIPTION", v.spec.description.clone()),
+        ]),
+        View::Network(n) => t.row([
+            ("NAME", n.spec.name.to_string()),
+            ("VNI", n.vni.to_string()),
+            ("SUBNETS", list(n.spec.subnets.iter().map(|s| s.cidr))),
+            ("ROUTER", n.router.as_ref().map(ToString::to_string).unwrap_or_default()),
+            ("STATE", applied(&n.applied)),
+        ]),
+        View::Router(r) => t.row([
+            ("NAME", r.spec.name.to_string()),
+            ("VRF", r.vrf.to_string()),
+            ("NETWORKS", list(&r.spec.networks)),
+            ("STATE", applied(&r.applied)),
+        ]),
+        View::Attachment(a) => t.row([
+            ("NAME", a.spec.name.to_string()),
+            ("NETWORK", a.spec.network.to_string()),
+            ("MAC", a.mac.to_string()),
+            ("ADDRESSES", list(&a.ips)),
+            ("PLACE", place(&a.spec.place)),
+            ("STATE", applied(&a.applied)),
+        ]),
+    }
+}
+
+fn place(place: &Place) -> String {
+    match place {
+        Place::Host { host, netns, interface } => format!("{host} {netns}:{interface}"),
+        Place::Port { switch, port, vlan: None } => format!("{switch}:{port}"),
+        Place::Port { switch, port, vlan: Some(vlan) } => format!("{switch}:{port} vlan {vlan}"),
+    }
+}
+
+fn state(s: &DeviceStatus) -> String {
+    let word = match s.state {
+        DeviceState::Disconnected => "disconnected",
+        DeviceState::Syncing => "syncing",
+        DeviceState::InSync => "in sync",
+        DeviceState::Degraded => "degraded",
+    };
+    let failed: String = s.failed.iter().map(|f| format!("\n{f}")).collect();
+    let error = s.last_error.as_ref().filter(|_| s.state != DeviceState::InSync);
+    format!("{word}{failed}{}", error.map(|e| format!("\n{e}")).unwrap_or_default())
+}
+
+pub(super) fn switch(t: &mut Table, s: &SwitchStatus) {
+    t.row([
+        ("NAME", s.name.to_string()),
+        ("ROLE", format!("{:?}", s.role).to_lowercase()),
+        ("DEVICE", s.device_id.to_string()),
+        ("LOOPBACKS", format!("{} {}", s.loopback_ipv4, s.loopback_ipv6)),
+        ("ENTITIES", s.status.desired.to_string()),
+        ("PENDING", s.status.pending.to_string()),
+        ("WRITES", s.status.writes.to_string()),
+        ("REPAIRS", s.status.repairs.to_string()),
+        ("EPOCH", s.status.epoch.to_string()),
+        ("STATE", state(&s.status)),
+    ]);
+}
+
+pub(super) fn host(t: &mut Table, h: &HostStatus) {
+    t.row([
+        ("NAME", h.name.to_string()),
+        ("UPLINK", format!("{}:{}", h.uplink.switch, h.uplink.port)),
+        ("VTEP", format!("{} {}", h.vtep_ipv4, h.vtep_ipv6)),
+        ("ENTITIES", h.status.desired.to_string()),
+        ("PENDING", h.status.pending.to_string()),
+        ("WRITES", h.status.writes.to_string()),
+        ("REPAIRS", h.status.repairs.to_string()),
+        ("EPOCH", h.status.epoch.to_string()),
+        ("STATE", state(&h.status)),
+    ]);
+}
+
+pub(super) fn link(t: &mut Table, l: &LinkStatus) {
+    t.row([
+        ("A", format!("{}:{}", l.a.switch, l.a.port)),
+        ("B", format!("{}:{}", l.b.switch, l.b.port)),
+        ("STATE", if l.up { "up".into() } else { l.reason.clone().unwrap_or_else(|| "down".into()) }),
+    ]);
+}
+
+pub(super) fn drops(t: &mut Table, d: &DropCount) {
+    t.row([
+        ("SWITCH", d.switch.to_string()),
+        ("REASON", d.reason.clone()),
+        ("HOST", d.host.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("PACKETS", d.packets.to_string()),
+        ("BYTES", d.bytes.to_string()),
+    ]);
+}
+
+pub(super) fn entity(t: &mut Table, e: &DeviceEntity) {
+    t.row([
+        ("TABLE", e.table.clone()),
+        ("KEY", e.key.clone()),
+        ("ACTION", e.action.clone()),
+        ("APPLIED", if e.applied { "yes".into() } else { "no".into() }),
+    ]);
+}
+
+pub(super) fn fabric(f: &FabricStatus) -> Table {
+    let mut t = Table::default();
+    let of = |c: vfabric_api::status::Count| format!("{} of {}", c.ok, c.total);
+    let rows = [
+        ("fabric", f.name.to_string()),
+        ("revision", f.revision.to_string()),
+        ("switches in sync", of(f.switches)),
+        ("hosts in sync", of(f.hosts)),
+        ("links up", of(f.links)),
+        ("vDCs", f.vdcs.to_string()),
+        ("tenant networks", f.networks.to_string()),
+        ("routers", f.routers.to_string()),
+        ("attachments", f.attachments.to_string()),
+        ("VNIs in quarantine", f.vnis_in_quarantine.to_string()),
+    ];
+    for (what, value) in rows {
+        t.row([("WHAT", what.into()), ("VALUE", value)]);
+    }
+    t
+}

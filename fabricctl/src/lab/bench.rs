@@ -1,0 +1,105 @@
+//! What a lab is measured for: the time a change takes, and what each fault costs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use vfabric_api::intent::{AttachmentSpec, Place};
+use vfabric_api::service::{Key, Kind, Spec};
+use vfabric_api::status::{Progress, View};
+
+use super::{Lab, Steps, checks};
+
+/// Longest time one attachment may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Attachments made one after the other
+    #[arg(long, default_value_t = 200)]
+    attachments: usize,
+    /// Also measure what each fault costs
+    #[arg(long)]
+    faults: bool,
+    /// Write the figures to this file as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Something could not be measured.
+pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
+    let steps = Steps::default();
+    let mut figures = serde_json::Map::new();
+    let (mut add, mut remove) = steps.run("attachments", || runtime.block_on(attachments(lab, args.attachments)))?;
+    for (what, times) in [("attachment_applied", &mut add), ("attachment_removed", &mut remove)] {
+        let (p50, p99) = (percentile(times, 50), percentile(times, 99));
+        println!("{what}: p50 {:.2} ms, p99 {:.2} ms over {}", p50 * 1e3, p99 * 1e3, times.len());
+        figures.insert(what.into(), json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "count": times.len() }));
+    }
+    let mut code = ExitCode::SUCCESS;
+    if args.faults {
+        for only in ["killed", "link", "stray"] {
+            let report = checks::run(lab, Some(only), &steps, runtime)?;
+            println!("{report}");
+            for row in &report.rows {
+                let (text, ok) = match &row.outcome {
+                    Ok(figure) => (figure, true),
+                    Err(why) => (why, false),
+                };
+                figures.insert(row.name.into(), json!({ "ok": ok, "measured": text }));
+            }
+            if !report.all_passed() {
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_string_pretty(&figures)?).with_context(|| path.display().to_string())?;
+    }
+    Ok(code)
+}
+
+/// Time from the request until every device has confirmed, for each of `count` attachments;
+/// and the same for their removal.
+async fn attachments(lab: &Lab, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let client = lab.client()?;
+    let vdc = lab.intent.vdcs.first().context("the intent has no vDC")?;
+    let network = vdc.networks.first().context("the vDC has no network")?;
+    let host = lab.topology.hosts.first().context("the topology has no host")?;
+    let netns = lab.plan.workloads.first().context("the intent has no workload")?;
+    let (mut add, mut remove) = (Vec::new(), Vec::new());
+    for i in 0..count {
+        let name: vfabric_api::ident::Name = format!("bench{i}").parse()?;
+        let spec = Spec::Attachment(AttachmentSpec {
+            name: name.clone(),
+            network: network.name.clone(),
+            mac: None,
+            ips: Vec::new(),
+            place: Place::Host { host: host.name.clone(), netns: netns.clone(), interface: format!("bench{i}") },
+        });
+        let started = Instant::now();
+        let View::Attachment(a) = client.create(&vdc.name, &spec, Some(TIMEOUT)).await? else { bail!("no attachment") };
+        if a.applied.progress != Progress::Applied {
+            bail!("attachment {name}: {:?}", a.applied);
+        }
+        add.push(started.elapsed().as_secs_f64());
+        let key = Key::new(vdc.name.clone(), Kind::Attachment, name);
+        let started = Instant::now();
+        client.delete(&key, Some(TIMEOUT)).await?;
+        remove.push(started.elapsed().as_secs_f64());
+    }
+    Ok((add, remove))
+}
+
+fn percentile(times: &mut [f64], percent: usize) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    let last = times.len().saturating_sub(1);
+    times.get(last * percent / 100).copied().unwrap_or_default()
+}

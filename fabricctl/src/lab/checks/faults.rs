@@ -1,0 +1,150 @@
+//! What does a crash, a cut or an intruder cost?
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use vfabric_api::status::DeviceStatus;
+use vfabric_api::topology::Switch;
+
+use super::{Endpoint, Scene, lossless};
+use crate::lab::traffic::{Flow, Traffic};
+use crate::lab::{daemons, intruder, netns, plan};
+
+/// Traffic before and after a fault, so that a loss is the fault's.
+const AROUND: Duration = Duration::from_millis(300);
+/// Longest time that anything here may take to heal.
+const HEALED: Duration = Duration::from_secs(30);
+/// Flows under observation: enough that some hash onto each spine.
+const FLOWS: usize = 8;
+
+/// Flows of every kind that cross the leaves: bridged, routed, bare metal.
+fn flows(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<Flow>> {
+    let pairs = cx.pairs(|a, b| a.vdc == b.vdc && what(a, b))?;
+    let stride = (pairs.len() / FLOWS).max(1);
+    let chosen = pairs.iter().step_by(stride).enumerate();
+    Ok(chosen.map(|(i, (a, b))| Flow { from: a.namespace.clone(), to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 } }).collect())
+}
+
+fn across(a: &Endpoint, b: &Endpoint) -> bool {
+    a.leaf != b.leaf
+}
+
+/// Writes that devices have confirmed since the controller started.
+fn writes(cx: &Scene<'_>) -> Result<u64> {
+    let switches = cx.runtime.block_on(cx.client.switches())?.into_iter().map(|s| s.status);
+    let hosts = cx.runtime.block_on(cx.client.hosts())?.into_iter().map(|h| h.status);
+    Ok(switches.chain(hosts).map(|s: DeviceStatus| s.writes).sum())
+}
+
+pub(super) fn controller(cx: &Scene<'_>) -> Result<String> {
+    let traffic = Traffic::start(&flows(cx, across)?)?;
+    std::thread::sleep(AROUND);
+    cx.lab.daemons.crash(daemons::CONTROLLER)?;
+    std::thread::sleep(AROUND);
+    cx.lab.restart_controller()?;
+    let back = cx.ready()?;
+    std::thread::sleep(AROUND);
+    let loss = lossless(traffic.stop()?, "while the controller was dead and came back")?;
+    let written = writes(cx)?;
+    if written > 0 {
+        bail!("{written} entities were rewritten although nothing had changed");
+    }
+    Ok(format!("{loss}; in sync after {:.0} ms with 0 writes", back.as_secs_f64() * 1e3))
+}
+
+pub(super) fn agent(cx: &Scene<'_>) -> Result<String> {
+    let host = cx.endpoints.iter().find_map(|e| e.host.clone()).context("no workload on a host")?;
+    let spec = cx.lab.topology.host(&host).context("the workload's host")?;
+    let on_host = |e: &Endpoint| e.host.as_ref() == Some(&host);
+    let traffic = Traffic::start(&flows(cx, |a, b| on_host(a) || on_host(b))?)?;
+    std::thread::sleep(AROUND);
+    let before = writes(cx)?;
+    cx.lab.daemons.crash(host.as_str())?;
+    std::thread::sleep(AROUND);
+    cx.lab.start_agent(spec)?;
+    let back = cx.ready()?;
+    std::thread::sleep(AROUND);
+    let loss = lossless(traffic.stop()?, "while the agent was dead and came back")?;
+    let written = writes(cx)? - before;
+    if written > 0 {
+        bail!("{written} objects were rewritten although nothing had changed");
+    }
+    Ok(format!("{host}: {loss}; in sync after {:.0} ms with 0 writes", back.as_secs_f64() * 1e3))
+}
+
+fn a_leaf<'a>(cx: &'a Scene<'_>) -> Result<&'a Switch> {
+    cx.lab.leaves().next().context("the topology has no leaf")
+}
+
+pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
+    let leaf = a_leaf(cx)?;
+    let traffic = Traffic::start(&flows(cx, across)?)?;
+    std::thread::sleep(AROUND);
+    cx.lab.daemons.crash(leaf.name.as_str())?;
+    std::thread::sleep(AROUND);
+    cx.lab.start_switch(&leaf.name)?;
+    let entities = |s: &DeviceStatus| s.desired;
+    let back = cx.ready()?;
+    let status = cx.runtime.block_on(cx.client.switches())?.into_iter().find(|s| s.name == leaf.name);
+    let count = status.as_ref().map_or(0, |s| entities(&s.status));
+    std::thread::sleep(AROUND * 3);
+    let loss = traffic.stop()?;
+    Ok(format!(
+        "{}: {count} entities back {:.0} ms after the restart; outage {} ms ({} ms of it dead)",
+        leaf.name,
+        back.as_secs_f64() * 1e3,
+        loss.outage.as_millis(),
+        AROUND.as_millis()
+    ))
+}
+
+/// The cable between a leaf and its first spine, seen from the leaf.
+fn cable(cx: &Scene<'_>) -> Result<(String, String)> {
+    let leaf = a_leaf(cx)?;
+    let ends = cx.lab.topology.links.iter().flat_map(|l| [&l.a, &l.b]);
+    let end = ends.into_iter().find(|e| e.switch == leaf.name).context("the leaf has no link")?;
+    Ok((plan::namespace(&leaf.name), format!("swp{}", end.port)))
+}
+
+fn links_up(cx: &Scene<'_>) -> Result<usize> {
+    Ok(cx.runtime.block_on(cx.client.links())?.iter().filter(|l| l.up).count())
+}
+
+fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
+    let (namespace, port) = cable(cx)?;
+    let all = cx.lab.topology.links.len();
+    let traffic = Traffic::start(&flows(cx, across)?)?;
+    std::thread::sleep(AROUND);
+    netns::ip_batch(Some(&namespace), &format!("link set {port} {}", if up { "up" } else { "down" }))?;
+    let expected = if up { all } else { all - 1 };
+    let noticed = cx.until(HEALED, "the link's state", || Ok((links_up(cx)? == expected).then_some(())));
+    let back = noticed.and_then(|_| cx.ready());
+    std::thread::sleep(AROUND * 3);
+    let loss = traffic.stop()?;
+    back?;
+    let after = Traffic::start(&flows(cx, across)?)?;
+    std::thread::sleep(AROUND);
+    lossless(after.stop()?, "after the routes had settled")?;
+    Ok(format!("{namespace} {port}: {loss}"))
+}
+
+pub(super) fn link_cut(cx: &Scene<'_>) -> Result<String> {
+    switch_cable(cx, false)
+}
+
+pub(super) fn link_restored(cx: &Scene<'_>) -> Result<String> {
+    switch_cable(cx, true)
+}
+
+/// Somebody with the rights of a controller writes an entry that no intent asks for.
+pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
+    let leaf = a_leaf(cx)?;
+    cx.runtime.block_on(intruder::write_stray_entry(cx.lab, leaf))?;
+    let gone = || {
+        let stands = cx.runtime.block_on(intruder::stray_entry_stands(cx.lab, leaf))?;
+        Ok((!stands).then_some(()))
+    };
+    let ((), took) = cx.until(HEALED, "the stray entry still stands", gone)?;
+    cx.ready()?;
+    Ok(format!("{}: removed {:.0} ms after it was written", leaf.name, took.as_secs_f64() * 1e3))
+}

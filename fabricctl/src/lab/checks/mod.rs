@@ -1,0 +1,256 @@
+//! What the lab shows, each check with the figure it measured.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | [`reach`] | does everything reach what it should? |
+//! | [`edge`] | is it answered and replicated where it should be? |
+//! | [`isolation`] | does nothing reach what it should not? |
+//! | [`faults`] | what does a crash, a cut or an intruder cost? |
+//! | [`removal`] | does what is deleted go, wholly, and only that? |
+
+mod edge;
+mod faults;
+mod isolation;
+mod reach;
+mod removal;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use comfy_table::{Cell, Color, presets};
+use tokio::runtime::Runtime;
+use vfabric_api::client::Client;
+use vfabric_api::ident::{Mac, Name};
+use vfabric_api::intent::{NetworkSpec, Place};
+use vfabric_api::service::Kind;
+use vfabric_api::status::View;
+
+use super::probe::EchoServer;
+use super::traffic::Loss;
+use super::{Lab, Steps};
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Name of the check.
+    pub name: &'static str,
+    /// The figure, or why it failed.
+    pub outcome: Result<String, String>,
+}
+
+/// The table that a lab ends with.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// A row for each check that ran.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Whether every check passed (and any ran).
+    pub fn all_passed(&self) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|r| r.outcome.is_ok())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = comfy_table::Table::new();
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        table.load_style(if terminal { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING });
+        table.set_header(["CHECK", "", "MEASURED"]);
+        for row in &self.rows {
+            let (word, color, text) = match &row.outcome {
+                Ok(figure) => ("ok", Color::Green, figure),
+                Err(why) => ("FAILED", Color::Red, why),
+            };
+            table.add_row([Cell::new(row.name), Cell::new(word).fg(color), Cell::new(text)]);
+        }
+        let passed = self.rows.iter().filter(|r| r.outcome.is_ok()).count();
+        write!(f, "{table}\n{passed} passed, {} failed", self.rows.len() - passed)
+    }
+}
+
+/// A workload or bare-metal machine, as the checks see it.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `vdc/attachment`: what its echo server says it is.
+    pub id: String,
+    /// Its vDC.
+    pub vdc: Name,
+    /// Its network.
+    pub network: Name,
+    /// Its attachment.
+    pub name: Name,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its IPv4 address.
+    pub ipv4: IpAddr,
+    /// Its IPv6 address.
+    pub ipv6: IpAddr,
+    /// The leaf it is under.
+    pub leaf: Name,
+    /// Its host; none for a bare-metal machine.
+    pub host: Option<Name>,
+}
+
+impl Endpoint {
+    /// Both addresses.
+    pub fn ips(&self) -> [IpAddr; 2] {
+        [self.ipv4, self.ipv6]
+    }
+}
+
+/// What every check works with.
+pub struct Scene<'a> {
+    /// The lab.
+    pub lab: &'a Lab,
+    /// A client of its controller.
+    pub client: Client,
+    /// To wait for the client.
+    pub runtime: &'a Runtime,
+    /// Everything that can send and receive.
+    pub endpoints: Vec<Endpoint>,
+}
+
+type Check = fn(&Scene<'_>) -> Result<String>;
+
+const CHECKS: [(&str, Check); 21] = [
+    ("same network, across leaves", reach::same_network),
+    ("routed between networks, TTL falls by one", reach::routed),
+    ("the gateway answers ping", reach::gateway),
+    ("bare metal to host workload", reach::bare_metal),
+    ("full-size packets, not fragmented", reach::full_size),
+    ("TCP, same network across leaves", reach::tcp_bridged),
+    ("TCP, routed", reach::tcp_routed),
+    ("TCP, bare metal", reach::tcp_metal),
+    ("ARP and ND answered at the edge", edge::neighbours),
+    ("broadcast replicated once", edge::broadcast),
+    ("nothing between blue and red", isolation::between_vdcs),
+    ("forged VNI dropped and counted", isolation::forged_vni),
+    ("controller killed and restarted", faults::controller),
+    ("agent killed and restarted", faults::agent),
+    ("leaf killed and restarted empty", faults::leaf),
+    ("link cut", faults::link_cut),
+    ("link restored", faults::link_restored),
+    ("stray entry found and removed", faults::stray_entry),
+    ("attachment deleted", removal::attachment),
+    ("VNI kept until every device confirmed", removal::vni_quarantine),
+    ("network and vDC deleted", removal::vdc),
+];
+
+/// Runs the checks whose name contains `only` (all, when `None`), one after the other.
+///
+/// # Errors
+/// The lab cannot be looked at. A check that fails is a row, not an error.
+pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> Result<Report> {
+    let client = lab.client()?;
+    let endpoints = endpoints(lab, &client, runtime)?;
+    let cx = Scene { lab, client, runtime, endpoints };
+    let _servers: Vec<EchoServer> =
+        cx.endpoints.iter().map(|e| EchoServer::start(&e.namespace, &e.id)).collect::<Result<_>>()?;
+    let mut report = Report::default();
+    for (name, check) in CHECKS.iter().filter(|(n, _)| only.is_none_or(|o| n.contains(o))) {
+        let outcome = steps.run(name, || Ok(check(&cx).map_err(|e| format!("{e:#}"))))?;
+        report.rows.push(Row { name, outcome });
+    }
+    if report.rows.is_empty() {
+        bail!("no check has `{}` in its name", only.unwrap_or_default());
+    }
+    Ok(report)
+}
+
+fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoint>> {
+    let mut endpoints = Vec::new();
+    for vdc in &lab.intent.vdcs {
+        for view in runtime.block_on(client.list(Kind::Attachment, Some(&vdc.name)))? {
+            let View::Attachment(a) = view else { bail!("the controller listed something that is no attachment") };
+            let name = a.spec.name.clone();
+            let (namespace, leaf, host) = match &a.spec.place {
+                Place::Host { host, netns, .. } => {
+                    let on = lab.topology.host(host).context("the attachment's host")?;
+                    (netns.clone(), on.uplink.switch.clone(), Some(host.clone()))
+                }
+                Place::Port { switch, .. } => (format!("{}{}-{name}", super::plan::PREFIX, vdc.name), switch.clone(), None),
+            };
+            let ip = |v4: bool| a.ips.iter().copied().find(|i| i.is_ipv4() == v4);
+            endpoints.push(Endpoint {
+                id: format!("{}/{name}", vdc.name),
+                vdc: vdc.name.clone(),
+                network: a.spec.network.clone(),
+                namespace,
+                mac: a.mac,
+                ipv4: ip(true).with_context(|| format!("{name} has no IPv4 address"))?,
+                ipv6: ip(false).with_context(|| format!("{name} has no IPv6 address"))?,
+                name,
+                leaf,
+                host,
+            });
+        }
+    }
+    Ok(endpoints)
+}
+
+impl Scene<'_> {
+    /// Ordered pairs of endpoints that satisfy the condition.
+    ///
+    /// # Errors
+    /// There is none: the check would show nothing.
+    pub fn pairs(&self, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<(&Endpoint, &Endpoint)>> {
+        let all = self.endpoints.iter().flat_map(|a| self.endpoints.iter().map(move |b| (a, b)));
+        let pairs: Vec<_> = all.filter(|(a, b)| a.id != b.id && what(a, b)).collect();
+        if pairs.is_empty() { bail!("the intent has no such pair of endpoints") } else { Ok(pairs) }
+    }
+
+    /// The network of an endpoint, as the user wrote it.
+    ///
+    /// # Errors
+    /// The lab's intent does not have it.
+    pub fn network(&self, of: &Endpoint) -> Result<&NetworkSpec> {
+        let vdc = self.lab.intent.vdcs.iter().find(|v| v.name == of.vdc);
+        vdc.and_then(|v| v.networks.iter().find(|n| n.name == of.network)).context("the endpoint's network")
+    }
+
+    /// Polls until `done` answers something, and says how long that took.
+    ///
+    /// # Errors
+    /// It took longer than `limit`.
+    pub fn until<T>(&self, limit: Duration, what: &str, mut done: impl FnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
+        let started = Instant::now();
+        loop {
+            let last = match done() {
+                Ok(Some(value)) => return Ok((value, started.elapsed())),
+                Ok(None) => String::new(),
+                Err(error) => format!(": {error:#}"),
+            };
+            if started.elapsed() > limit {
+                bail!("{what}: not within {} s{last}", limit.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until every device is in sync.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub fn ready(&self) -> Result<Duration> {
+        let started = Instant::now();
+        self.runtime.block_on(self.lab.ready(&self.client))?;
+        Ok(started.elapsed())
+    }
+}
+
+/// Fails when any packet was lost.
+fn lossless(loss: Loss, while_: &str) -> Result<Loss> {
+    if loss.lost > 0 { bail!("{while_}: {loss}") } else { Ok(loss) }
+}
+
+/// Median of some times, for a figure that one slow packet does not spoil.
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

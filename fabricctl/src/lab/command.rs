@@ -1,0 +1,110 @@
+//! `fabricctl lab …`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use tokio::runtime::Runtime;
+
+use super::checks::{self, Report};
+use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, bench};
+
+/// Build, check and remove a whole fabric on this machine.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a lab, check it with real packets, and leave it running
+    Up(Up),
+    /// Check the lab that runs
+    Check(Filter),
+    /// Measure the lab that runs
+    Bench(bench::Args),
+    /// Remove every trace of a lab
+    Down,
+}
+
+/// Which checks to run.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Only checks whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// How to build a lab.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// What runs the pipelines
+    #[arg(long, value_enum, default_value_t = Target::P4Switch)]
+    target: Target,
+    /// Compile the pipelines with p4c instead of using the embedded ones
+    #[arg(long)]
+    p4c: bool,
+    /// Directory of the P4 programs, for --p4c
+    #[arg(long, default_value = "p4/fabric")]
+    p4_dir: PathBuf,
+    /// Directory of the daemons' binaries [default: where fabricctl is]
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
+    /// Another topology than the shipped one
+    #[arg(long)]
+    topology: Option<PathBuf>,
+    /// Another intent than the shipped one
+    #[arg(long)]
+    intent: Option<PathBuf>,
+    /// Do not run the checks
+    #[arg(long)]
+    no_checks: bool,
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
+    match command {
+        Command::Up(up) => self::up(up, runtime),
+        Command::Check(filter) => Ok(report(&checks::run(&Lab::open()?, filter.only.as_deref(), &Steps::default(), runtime)?)),
+        Command::Bench(args) => bench::run(&Lab::open()?, &args, runtime),
+        Command::Down => {
+            Lab::down()?;
+            println!("nothing of the lab is left");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
+    let read = |path: &Option<PathBuf>, shipped: &str| match path {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
+        None => Ok(shipped.to_owned()),
+    };
+    let (topology, intent) = (read(&up.topology, TOPOLOGY)?, read(&up.intent, INTENT)?);
+    let here = std::env::current_exe()?;
+    let bin_dir = up.bin_dir.or_else(|| here.parent().map(PathBuf::from)).context("--bin-dir")?;
+    let options = Options { target: up.target, p4c: up.p4c, bin_dir, p4_dir: up.p4_dir };
+    let steps = Steps::default();
+    let lab = Lab::up(options, &topology, &intent, &steps, runtime)?;
+    let code = if up.no_checks { ExitCode::SUCCESS } else { report(&checks::run(&lab, None, &steps, runtime)?) };
+    let startup = lab.startup.unwrap_or_default().as_secs_f64();
+    println!(
+        "\nThe lab is running (ready after {startup:.2} s). Things to try:\n\
+         \n  export VFABRIC_CONFIG={}\
+         \n  {fabricctl} status\
+         \n  {fabricctl} get switches\
+         \n  {fabricctl} get attachments blue\
+         \n  {fabricctl} get entities leaf1\
+         \n  ip netns exec vflab-blue-web1 ping 10.0.1.11        # blue: web to db, through the leaf's gateway\
+         \n  {fabricctl} get drops\
+         \n  cargo xtask bench\
+         \n  cargo xtask lab down",
+        lab.client_config().display(),
+        fabricctl = here.display(),
+    );
+    Ok(code)
+}
+
+fn report(report: &Report) -> ExitCode {
+    println!("{report}");
+    if report.all_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

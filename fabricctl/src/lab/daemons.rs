@@ -1,0 +1,211 @@
+//! Building the network and starting the daemons in it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use vfabric_api::ident::Name;
+use vfabric_api::topology::{Host, Role, Switch};
+
+use super::plan::{self, Node};
+use super::{AGENT_PORT, Lab, REST_PORT, Target, netns};
+
+/// CPU port of the switches, as v1model programs know it.
+const CPU_PORT: u16 = 510;
+/// Drop port of v1model.
+const DROP_PORT: u16 = 511;
+/// Name of the controller among the daemons.
+pub const CONTROLLER: &str = "controller";
+
+/// Kernel parameters of every namespace before anything is in it: addresses are usable
+/// at once, and nothing configures itself.
+const QUIET: [(&str, &str); 4] = [
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/all/accept_ra", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+];
+/// And of switches, whose ports have no addresses of their own.
+const NO_IPV6: [(&str, &str); 2] = [("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
+
+impl Lab {
+    /// Each identity with the names its certificate is for.
+    pub(super) fn identities(&self) -> Vec<Vec<String>> {
+        let switches = self.topology.switches.iter().zip(&self.plan.switches);
+        let switches = switches.map(|(s, node)| vec![format!("{}.switch.vfabric", s.name), node.mgmt.to_string()]);
+        let hosts = self.topology.hosts.iter().map(|h| vec![format!("{}.host.vfabric", h.name)]);
+        let controller = ["controller.vfabric", "localhost", "127.0.0.1"].map(str::to_owned).into_iter();
+        let controller = controller.chain([self.plan.controller.to_string()]).collect();
+        switches.chain(hosts).chain([controller]).collect()
+    }
+
+    fn ports(&self, switch: &Switch) -> Vec<u16> {
+        let ends = self.topology.links.iter().flat_map(|l| [&l.a, &l.b]);
+        let uplinks = self.topology.hosts.iter().map(|h| &h.uplink);
+        let metals = self.plan.metals.iter().map(|m| &m.at);
+        let mine = ends.chain(uplinks).chain(metals).filter(|r| r.switch == switch.name);
+        let mut ports: Vec<u16> = mine.map(|r| r.port.get()).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    pub(super) fn build_network(&self) -> Result<()> {
+        netns::ip_batch(None, &self.plan.links(&self.topology))?;
+        netns::ip_batch(Some(plan::MGMT), &self.plan.mgmt_bridge())?;
+        let mtu = self.topology.fabric.mtu;
+        for (switch, node) in self.topology.switches.iter().zip(&self.plan.switches) {
+            netns::sysctl(&node.namespace, &NO_IPV6)?;
+            netns::ip_batch(Some(&node.namespace), &plan::switch(node, &self.ports(switch), mtu))?;
+        }
+        for (host, node) in self.topology.hosts.iter().zip(&self.plan.hosts) {
+            let leaf = self.topology.switch(&host.uplink.switch).context("the host's leaf")?;
+            netns::sysctl(&node.namespace, &QUIET)?;
+            let script = plan::host(node, host, leaf.loopback_ipv4, leaf.loopback_ipv6, mtu);
+            netns::ip_batch(Some(&node.namespace), &script)?;
+            complete_checksums(&node.namespace)?;
+        }
+        for metal in &self.plan.metals {
+            netns::sysctl(&metal.namespace, &QUIET)?;
+            netns::ip_batch(Some(&metal.namespace), &plan::metal(metal))?;
+            complete_checksums(&metal.namespace)?;
+        }
+        for workload in &self.plan.workloads {
+            netns::sysctl(workload, &QUIET)?;
+            netns::ip_batch(Some(workload), "link set lo up")?;
+        }
+        Ok(())
+    }
+
+    /// Compiles the pipelines with `p4c`, where that was asked for; answers where they are.
+    pub(super) fn compile_with_p4c(&self) -> Result<Option<PathBuf>> {
+        if !self.options.p4c {
+            return Ok(None);
+        }
+        let out = self.dir.join("pipelines");
+        std::fs::create_dir_all(&out)?;
+        for role in ["leaf", "spine"] {
+            let file = |end: &str| out.join(format!("{role}.{end}"));
+            let mut p4c = Command::new("p4c-bm2-ss");
+            p4c.args(["--std", "p4-16"]).arg("-I").arg(&self.options.p4_dir);
+            p4c.arg("--p4runtime-files").arg(file("p4info.txtpb")).arg("-o").arg(file("json"));
+            p4c.arg(self.options.p4_dir.join(format!("{role}.p4")));
+            let output = p4c.output().context("cannot run `p4c-bm2-ss`; leave out --p4c to use the embedded compiler")?;
+            if !output.status.success() {
+                bail!("p4c: {role}.p4: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        Ok(Some(out))
+    }
+
+    fn bin(&self, name: &str) -> PathBuf {
+        self.options.bin_dir.join(name)
+    }
+
+    fn tls(&self, command: &mut Command, identity: &str) {
+        let files = self.pki.identity(identity);
+        command.arg("--tls-ca").arg(self.pki.ca()).arg("--tls-cert").arg(files.cert).arg("--tls-key").arg(files.key);
+    }
+
+    pub(super) fn start_switches(&self) -> Result<()> {
+        self.topology.switches.iter().try_for_each(|s| self.start_switch(&s.name))
+    }
+
+    /// Starts a switch, empty.
+    ///
+    /// # Errors
+    /// It is not in the topology, or its program cannot be run.
+    pub fn start_switch(&self, name: &Name) -> Result<()> {
+        let (switch, node) = self.find_switch(name)?;
+        let mut command = match self.options.target {
+            Target::P4Switch => Command::new(self.bin("p4-switch")),
+            Target::Bmv2 => Command::new("simple_switch_grpc"),
+        };
+        command.arg("--device-id").arg(switch.device_id.to_string()).arg("--no-p4");
+        for port in self.ports(switch) {
+            command.arg("-i").arg(format!("{port}@swp{port}"));
+        }
+        match self.options.target {
+            Target::P4Switch => {
+                command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
+                command.args(["--cpu-port", &CPU_PORT.to_string(), "--drop-port", &DROP_PORT.to_string()]);
+                self.tls(&mut command, &format!("{name}.switch.vfabric"));
+            }
+            Target::Bmv2 => {
+                command.args(["--log-level", "warn", "--", "--grpc-server-addr"]).arg(switch.p4runtime.to_string());
+                command.args(["--cpu-port", &CPU_PORT.to_string(), "--drop-port", &DROP_PORT.to_string()]);
+            }
+        }
+        self.daemons.start(name.as_str(), Some(&node.namespace), command)
+    }
+
+    fn find_switch(&self, name: &Name) -> Result<(&Switch, &Node)> {
+        let mut all = self.topology.switches.iter().zip(&self.plan.switches);
+        all.find(|(s, _)| &s.name == name).with_context(|| format!("switch `{name}` is unknown"))
+    }
+
+    pub(super) fn start_controller(&self, pipelines: Option<&Path>) -> Result<()> {
+        let mut command = Command::new(self.bin("fabric-controller"));
+        command.arg("--topology").arg(self.dir.join("topology.yaml"));
+        command.arg("--data-dir").arg(self.dir.join("controller"));
+        command.arg("--listen").arg(format!("127.0.0.1:{REST_PORT}"));
+        command.arg("--agent-listen").arg(format!("{}:{AGENT_PORT}", self.plan.controller));
+        command.arg("--token-file").arg(self.pki.token());
+        self.tls(&mut command, "controller.vfabric");
+        if let Some(dir) = pipelines {
+            command.arg("--pipeline-dir").arg(dir);
+        }
+        if self.options.target == Target::Bmv2 {
+            command.arg("--insecure-p4runtime");
+        }
+        self.daemons.start(CONTROLLER, None, command)
+    }
+
+    /// Starts the controller again after it was stopped or killed.
+    ///
+    /// # Errors
+    /// Its program cannot be run.
+    pub fn restart_controller(&self) -> Result<()> {
+        let pipelines = Some(self.dir.join("pipelines")).filter(|_| self.options.p4c);
+        self.start_controller(pipelines.as_deref())
+    }
+
+    pub(super) fn start_agents(&self) -> Result<()> {
+        self.topology.hosts.iter().try_for_each(|h| self.start_agent(h))
+    }
+
+    /// Starts a host's agent.
+    ///
+    /// # Errors
+    /// Its program cannot be run.
+    pub fn start_agent(&self, host: &Host) -> Result<()> {
+        let mut command = Command::new(self.bin("vtep-agent"));
+        command.args(["--host", host.name.as_str(), "--uplink", "eth0"]);
+        command.arg("--controller").arg(format!("https://{}:{AGENT_PORT}", self.plan.controller));
+        command.arg("--vtep-ipv4").arg(host.vtep_ipv4.to_string());
+        command.arg("--vtep-ipv6").arg(host.vtep_ipv6.to_string());
+        command.arg("--state-dir").arg(self.dir.join("agents").join(host.name.as_str()));
+        self.tls(&mut command, &format!("{}.host.vfabric", host.name));
+        self.daemons.start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)
+    }
+
+    /// Fails when a daemon has ended.
+    ///
+    /// # Errors
+    /// Its last words.
+    pub fn expect_daemons(&self) -> Result<()> {
+        self.daemons.expect_alive(CONTROLLER)?;
+        let names = self.topology.switches.iter().map(|s| &s.name).chain(self.topology.hosts.iter().map(|h| &h.name));
+        names.into_iter().try_for_each(|n| self.daemons.expect_alive(n.as_str()))
+    }
+
+    /// The leaves of the topology.
+    pub fn leaves(&self) -> impl Iterator<Item = &Switch> {
+        self.topology.switches.iter().filter(|s| s.role == Role::Leaf)
+    }
+}
+
+/// A veth leaves the TCP checksum to hardware that is not there; a userspace switch would
+/// carry it unfinished.
+fn complete_checksums(namespace: &str) -> Result<()> {
+    netns::run(namespace, "ethtool", &["-K", "eth0", "tx", "off"]).context("Debian package ethtool")
+}

@@ -1,0 +1,142 @@
+//! The daemons of a lab: started in their namespace, found again later, stopped.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::netns;
+
+/// Time a daemon gets to end by itself after SIGTERM.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How often to look whether a process has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The daemons' pid files and logs.
+#[derive(Debug, Clone)]
+pub struct Daemons {
+    dir: PathBuf,
+}
+
+impl Daemons {
+    /// Keeps its files below `dir`.
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The log of a daemon: all it ever wrote in this lab.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
+    fn pid_file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.pid"))
+    }
+
+    /// Starts a daemon in a namespace (or outside of any), in the background.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn start(&self, name: &str, namespace: Option<&str>, mut command: Command) -> Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        let log = File::options().create(true).append(true).open(self.log(name))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let spawn = || command.spawn().with_context(|| format!("cannot run {program}"));
+        let mut child = match namespace {
+            Some(namespace) => netns::within(namespace, spawn)?,
+            None => spawn()?,
+        };
+        std::fs::write(self.pid_file(name), child.id().to_string())?;
+        // Collects the exit status, so that no zombie looks like a living daemon.
+        std::thread::spawn(move || child.wait());
+        Ok(())
+    }
+
+    /// Process id of a daemon that runs.
+    pub fn pid(&self, name: &str) -> Option<Pid> {
+        let pid = std::fs::read_to_string(self.pid_file(name)).ok()?.trim().parse().ok()?;
+        let pid = Pid::from_raw(pid);
+        is_alive(pid).then_some(pid)
+    }
+
+    /// Kills a daemon at once, as a crash would.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn crash(&self, name: &str) -> Result<()> {
+        let pid = self.pid(name).with_context(|| format!("{name} does not run"))?;
+        kill(pid, Signal::SIGKILL)?;
+        wait_gone(&[pid], STOP_GRACE);
+        Ok(())
+    }
+
+    /// Sends a signal to a daemon.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let pid = self.pid(name).with_context(|| format!("{name} does not run"))?;
+        Ok(kill(pid, signal)?)
+    }
+
+    /// The last lines of a daemon's log, to show beside an error.
+    pub fn last_words(&self, name: &str, lines: usize) -> String {
+        let text = std::fs::read_to_string(self.log(name)).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+    }
+
+    /// Fails when a daemon has ended, with its last words.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn expect_alive(&self, name: &str) -> Result<()> {
+        if self.pid(name).is_none() {
+            bail!("{name} has ended; its log ({}) closes with\n{}", self.log(name).display(), self.last_words(name, 12));
+        }
+        Ok(())
+    }
+}
+
+/// Ends processes: SIGTERM, then SIGKILL for those that do not listen.
+pub fn stop_all(pids: &[i32]) {
+    let pids: Vec<Pid> = pids.iter().map(|p| Pid::from_raw(*p)).collect();
+    for (signal, patience) in [(Signal::SIGTERM, STOP_GRACE), (Signal::SIGKILL, STOP_GRACE)] {
+        for pid in pids.iter().filter(|p| is_alive(**p)) {
+            // A stopped process acts on nothing before it is continued.
+            let _ = kill(*pid, signal);
+            let _ = kill(*pid, Signal::SIGCONT);
+        }
+        if wait_gone(&pids, patience) {
+            return;
+        }
+    }
+}
+
+fn wait_gone(pids: &[Pid], patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while pids.iter().any(|p| is_alive(*p)) {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    true
+}
+
+/// A zombie is as dead as one that is gone.
+fn is_alive(pid: Pid) -> bool {
+    if kill(pid, None) == Err(Errno::ESRCH) {
+        return false;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}

@@ -1,0 +1,161 @@
+//! Continuous traffic, to see what a fault costs.
+
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::probe;
+
+/// Time between two packets of a flow.
+pub const INTERVAL: Duration = Duration::from_millis(2);
+/// Time that the last answers get to arrive.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// One direction pair: who asks, in which namespace, and whom.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// The namespace that sends.
+    pub from: String,
+    /// The echo server that answers.
+    pub to: IpAddr,
+}
+
+/// What became of the packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Packets sent.
+    pub sent: usize,
+    /// Packets that no answer came for.
+    pub lost: usize,
+    /// Longest time that one flow was without answers.
+    pub outage: Duration,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} packets lost", self.lost, self.sent)?;
+        if self.lost > 0 {
+            write!(f, ", longest outage {} ms", self.outage.as_millis())?;
+        }
+        Ok(())
+    }
+}
+
+/// Traffic on several flows until it is stopped.
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    senders: Vec<JoinHandle<Vec<Instant>>>,
+    receivers: Vec<JoinHandle<Vec<u32>>>,
+}
+
+impl Traffic {
+    /// Starts to send on every flow.
+    ///
+    /// # Errors
+    /// A socket could not be opened.
+    pub fn start(flows: &[Flow]) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut traffic = Self { stop: stop.clone(), senders: Vec::new(), receivers: Vec::new() };
+        for flow in flows {
+            let socket = probe::udp(&flow.from, (flow.to, probe::ECHO_PORT).into())?;
+            socket.set_read_timeout(Some(LINGER))?;
+            let reader = socket.try_clone()?;
+            let flag = stop.clone();
+            traffic.senders.push(std::thread::spawn(move || send(&socket, &flag)));
+            let flag = stop.clone();
+            traffic.receivers.push(std::thread::spawn(move || receive(&reader, &flag)));
+        }
+        Ok(traffic)
+    }
+
+    /// Stops and counts.
+    ///
+    /// # Errors
+    /// A thread panicked.
+    pub fn stop(self) -> Result<Loss> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Loss::default();
+        for (sender, receiver) in self.senders.into_iter().zip(self.receivers) {
+            let sent = sender.join().ok().context("a sender panicked")?;
+            let mut answered = receiver.join().ok().context("a receiver panicked")?;
+            let loss = count(&sent, &mut answered);
+            all.sent += loss.sent;
+            all.lost += loss.lost;
+            all.outage = all.outage.max(loss.outage);
+        }
+        Ok(all)
+    }
+}
+
+fn send(socket: &UdpSocket, stop: &AtomicBool) -> Vec<Instant> {
+    let mut sent = Vec::new();
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let number = u32::try_from(sent.len()).unwrap_or(u32::MAX);
+        sent.push(Instant::now());
+        // A packet that could not be sent has no answer: it counts as lost.
+        let _ = socket.send(&number.to_be_bytes());
+        next += INTERVAL;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    sent
+}
+
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u32> {
+    let mut answered = Vec::new();
+    let mut buffer = [0u8; 256];
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(length) => {
+                let number = length.checked_sub(4).and_then(|at| buffer.get(at..length)?.try_into().ok());
+                answered.extend(number.map(u32::from_be_bytes));
+            }
+            Err(_) if stop.load(Ordering::Relaxed) => return answered,
+            // Refused (the server is restarting) or nothing for a while.
+            Err(_) => {}
+        }
+    }
+}
+
+/// The longest outage of a flow runs from the first packet lost in a row to the next that
+/// was answered.
+fn count(sent: &[Instant], answered: &mut Vec<u32>) -> Loss {
+    answered.sort_unstable();
+    answered.dedup();
+    let mut loss = Loss { sent: sent.len(), lost: sent.len().saturating_sub(answered.len()), outage: Duration::ZERO };
+    let mut answers = answered.iter().copied().peekable();
+    let mut out_since: Option<Instant> = None;
+    for (number, at) in (0u32..).zip(sent) {
+        if answers.next_if_eq(&number).is_some() {
+            if let Some(since) = out_since.take() {
+                loss.outage = loss.outage.max(at.saturating_duration_since(since));
+            }
+        } else {
+            out_since.get_or_insert(*at);
+        }
+    }
+    if let (Some(since), Some(last)) = (out_since, sent.last()) {
+        loss.outage = loss.outage.max(last.saturating_duration_since(since) + INTERVAL);
+    }
+    loss
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_lasts_until_the_next_answer() {
+        let start = Instant::now();
+        let sent: Vec<_> = (0..10).map(|i| start + INTERVAL * i).collect();
+        let loss = count(&sent, &mut vec![9, 0, 1, 5, 6, 8, 9]);
+        assert_eq!(loss, Loss { sent: 10, lost: 4, outage: INTERVAL * 3 });
+        assert_eq!(count(&sent, &mut (0..10).collect()).lost, 0);
+        let none = count(&sent, &mut Vec::new());
+        assert_eq!((none.lost, none.outage), (10, INTERVAL * 10));
+    }
+}

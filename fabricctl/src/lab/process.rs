@@ -48,7 +48,7 @@ impl Daemons {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = command.get_program().to_string_lossy().into_owned();
-        let spawn = || command.spawn().with_context(|| format!("cannot run {program}"));
+        let mut spawn = || command.spawn().with_context(|| format!("cannot run {program}"));
         let mut child = match namespace {
             Some(namespace) => netns::within(namespace, spawn)?,
             None => spawn()?,

@@ -1,0 +1,115 @@
+//! Somebody with the rights of a controller who writes behind the controller's back.
+//!
+//! Speaks P4Runtime directly, so that it shares no code with what it tests.
+
+use anyhow::{Context, Result, bail};
+use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::{
+    self as p4, Uint128, entity, field_match, stream_message_request, stream_message_response, table_action,
+};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use vfabric_api::topology::Switch;
+
+use super::{Lab, Target};
+
+/// Table `host_source` of the leaf (`p4/fabric/control/admission.p4`) and its action.
+const HOST_SOURCE: u32 = 0x0200_0002;
+const SET_SOURCE_HOST: u32 = 0x0100_0005;
+/// A port that no topology uses, so that the entry harms nobody.
+const UNUSED_PORT: u16 = 400;
+/// Greater than any election id of a controller.
+const ELECTION_HIGH: u64 = u64::MAX;
+
+async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>> {
+    let (scheme, tls) = match lab.options.target {
+        Target::Bmv2 => ("http", None),
+        Target::P4Switch => {
+            let files = lab.pki.identity("controller.vfabric");
+            let tls = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(std::fs::read(lab.pki.ca())?))
+                .identity(Identity::from_pem(std::fs::read(files.cert)?, std::fs::read(files.key)?))
+                .domain_name(format!("{}.switch.vfabric", switch.name));
+            ("https", Some(tls))
+        }
+    };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", switch.p4runtime))?;
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls)?;
+    }
+    Ok(P4RuntimeClient::new(endpoint.connect().await.with_context(|| format!("P4Runtime of {}", switch.name))?))
+}
+
+fn entry() -> p4::TableEntry {
+    let exact = |field_id, value: Vec<u8>| p4::FieldMatch {
+        field_id,
+        field_match_type: Some(field_match::FieldMatchType::Exact(field_match::Exact { value })),
+    };
+    let action = p4::Action {
+        action_id: SET_SOURCE_HOST,
+        params: vec![p4::action::Param { param_id: 1, value: vec![99] }],
+    };
+    p4::TableEntry {
+        table_id: HOST_SOURCE,
+        // Port, and an address of the documentation range (RFC 3849), in canonical form.
+        r#match: vec![
+            exact(1, UNUSED_PORT.to_be_bytes().to_vec()),
+            exact(2, std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x99).octets().to_vec()),
+        ],
+        action: Some(p4::TableAction { r#type: Some(table_action::Type::Action(action)) }),
+        ..Default::default()
+    }
+}
+
+fn stray() -> p4::Entity {
+    p4::Entity { entity: Some(entity::Entity::TableEntry(entry())) }
+}
+
+/// Takes over as primary, writes the entry, and leaves.
+///
+/// # Errors
+/// The switch refused.
+pub(super) async fn write_stray_entry(lab: &Lab, switch: &Switch) -> Result<()> {
+    let mut client = connect(lab, switch).await?;
+    let device_id = u64::from(switch.device_id);
+    let election_id = Some(Uint128 { high: ELECTION_HIGH, low: 1 });
+    let arbitration = p4::MasterArbitrationUpdate { device_id, election_id, ..Default::default() };
+    let hello = p4::StreamMessageRequest { update: Some(stream_message_request::Update::Arbitration(arbitration)) };
+    let (requests, outgoing) = tokio::sync::mpsc::channel(1);
+    requests.send(hello).await?;
+    let outgoing = futures::stream::unfold(outgoing, |mut o| async move { o.recv().await.map(|m| (m, o)) });
+    let mut answers = client.stream_channel(outgoing).await?.into_inner();
+    let answer = answers.message().await?.context("the switch closed the stream")?;
+    let Some(stream_message_response::Update::Arbitration(a)) = answer.update else { bail!("no arbitration answer") };
+    if a.status.as_ref().is_some_and(|s| s.code != 0) {
+        bail!("the intruder did not become primary: {:?}", a.status);
+    }
+    let update = p4::Update { r#type: p4::update::Type::Insert.into(), entity: Some(stray()) };
+    let request = p4::WriteRequest { device_id, election_id, updates: vec![update], ..Default::default() };
+    client.write(request).await.context("writing the stray entry")?;
+    if !stands(&mut client, device_id).await? {
+        bail!("the stray entry was accepted, but the switch does not hold it");
+    }
+    Ok(())
+}
+
+/// Whether the switch holds the entry.
+///
+/// # Errors
+/// The switch cannot be read.
+pub(super) async fn stray_entry_stands(lab: &Lab, switch: &Switch) -> Result<bool> {
+    stands(&mut connect(lab, switch).await?, u64::from(switch.device_id)).await
+}
+
+async fn stands(client: &mut P4RuntimeClient<Channel>, device_id: u64) -> Result<bool> {
+    let everything = p4::TableEntry { table_id: HOST_SOURCE, ..Default::default() };
+    let wildcard = p4::Entity { entity: Some(entity::Entity::TableEntry(everything)) };
+    let request = p4::ReadRequest { device_id, entities: vec![wildcard], ..Default::default() };
+    let mut answers = client.read(request).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        let ours = |e: &p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if t.r#match == entry().r#match);
+        if answer.entities.iter().any(ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,10 +1,17 @@
-//! The project's own tasks: lab, test, bench.
+//! The project's own tasks.
+//!
+//! `cargo xtask lab` and `cargo xtask test` are the two commands of the README; each
+//! installs what it needs by itself. The logic of the lab is `fabricctl::lab`; here it is
+//! only built and called.
 
+mod packages;
+mod test;
 mod venv;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 /// The project's own tasks.
@@ -16,21 +23,118 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Build everything and bring up a checked fabric on this machine (`lab down` removes it).
+    Lab {
+        /// Arguments of `fabricctl lab` [default: up]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Everything that must pass.
+    Test,
+    /// Measure: everything, or the benchmark of that name.
+    Bench {
+        /// `controller` or `lab`
+        name: Option<String>,
+        /// Write the figures to this folder, one JSON file a benchmark
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Make the Python environments of the test peers under target/venv.
     Venv,
 }
 
-fn main() -> Result<()> {
-    let Cli { task } = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
     match task {
+        Task::Lab { args } => lab(&args),
+        Task::Test => test::run(),
+        Task::Bench { name, json } => bench(name.as_deref(), json.as_deref()),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }
 }
 
+/// Debian packages that the lab uses.
+const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool"];
+
+fn lab(args: &[String]) -> Result<()> {
+    packages::install(LAB_PACKAGES)?;
+    build_release()?;
+    let args: Vec<&str> = if args.is_empty() { vec!["up"] } else { args.iter().map(String::as_str).collect() };
+    call(fabricctl().arg("lab").args(args))
+}
+
+fn bench(name: Option<&str>, json: Option<&Path>) -> Result<()> {
+    packages::install(LAB_PACKAGES)?;
+    build_release()?;
+    if let Some(dir) = json {
+        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    let json_file = |bench: &str| json.map(|d| d.join(format!("{bench}.json")));
+    let wanted = |bench: &str| name.is_none_or(|n| n == bench);
+    if wanted("controller") {
+        let mut command = Command::new(release_dir().join("fabric-controller"));
+        call(with_json(command.arg("--bench"), json_file("controller")))?;
+    }
+    if wanted("lab") {
+        call(fabricctl().args(["lab", "up", "--no-checks"]))?;
+        call(with_json(fabricctl().args(["lab", "bench", "--faults"]), json_file("lab")))?;
+        call(fabricctl().args(["lab", "down"]))?;
+    }
+    if name.is_some_and(|n| !["controller", "lab"].contains(&n)) {
+        bail!("no benchmark `{}`: there are `controller` and `lab`", name.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn with_json(command: &mut Command, file: Option<PathBuf>) -> &mut Command {
+    match file {
+        Some(file) => command.arg("--json").arg(file),
+        None => command,
+    }
+}
+
+fn build_release() -> Result<()> {
+    call(cargo().args(["build", "--release", "--bins"]))
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn fabricctl() -> Command {
+    let mut command = Command::new(release_dir().join("fabricctl"));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command and fails when it does.
+fn call(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    if status.success() { Ok(()) } else { bail!("{shown} ended with {status}") }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
 /// Cargo's target folder of this workspace.
 fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
-        PathBuf::from,
-    )
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn release_dir() -> PathBuf {
+    target_dir().join("release")
 }

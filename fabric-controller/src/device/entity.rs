@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+pub use p4runtime_client::entity::{Entity as SwitchEntity, EntityKey as SwitchKey};
 use vtep_proto::{HostEntity, HostKey};
 
 /// Names an entity on its device.
@@ -28,7 +29,7 @@ impl Entity {
     /// What names it.
     pub fn key(&self) -> EntityKey {
         match self {
-            Self::Switch(e) => EntityKey::Switch(e.key()),
+            Self::Switch(e) => EntityKey::Switch(e.key().clone()),
             Self::Host(e) => EntityKey::Host(e.key()),
         }
     }
@@ -39,7 +40,7 @@ impl EntityKey {
     /// refers only to what has a smaller one.
     pub fn rank(&self) -> u8 {
         match self {
-            Self::Switch(k) => k.rank(),
+            Self::Switch(k) => k.rank() as u8,
             Self::Host(k) => k.rank(),
         }
     }
@@ -63,40 +64,5 @@ impl From<HostEntity> for Entity {
 impl From<SwitchEntity> for Entity {
     fn from(e: SwitchEntity) -> Self {
         Self::Switch(e)
-    }
-}
-
-/// Stand-in for `p4runtime_client::entity::EntityKey` until that crate has it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SwitchKey(u8, Vec<u8>);
-
-/// Stand-in for `p4runtime_client::entity::Entity` until that crate has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SwitchEntity {
-    rank: u8,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl SwitchKey {
-    fn rank(&self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for SwitchKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.1))
-    }
-}
-
-impl SwitchEntity {
-    /// An entity of that rank, key and content.
-    pub fn new(rank: u8, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { rank, key: key.into(), value: value.into() }
-    }
-
-    fn key(&self) -> SwitchKey {
-        SwitchKey(self.rank, self.key.clone())
     }
 }

@@ -1,3 +1,5 @@
 //! Implementations of [`Driver`](crate::device::driver::Driver).
 
 pub mod fake;
+pub mod gnmi;
+pub mod p4runtime;

@@ -1,0 +1,263 @@
+//! A switch over P4Runtime, its ports over gNMI on the same connection.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use p4runtime_client::{
+    Error,
+    packet::PacketCodec,
+    pipeline::{Installed, Pipeline},
+    session::{self, ElectionId, Options, Session, Standing, Tls},
+    target::Target,
+    write::{Change, Refusal},
+};
+use tokio::sync::mpsc;
+use vfabric_api::ident::PortId;
+
+use super::gnmi::{PortState, watch_ports};
+use crate::device::{
+    driver::{
+        Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Write,
+        WriteResult,
+    },
+    entity::{Entity, EntityKey},
+};
+
+/// Port states that wait for the actor; a switch has fewer ports.
+const PORT_EVENTS: usize = 512;
+/// Other election ids to try when ours is in use: a switch may not have noticed yet that our
+/// last session died.
+const ELECTION_TRIES: u128 = 3;
+
+/// How to reach a switch and what it shall run.
+#[derive(Debug, Clone)]
+pub struct SwitchConfig {
+    /// Name, for logs.
+    pub name: String,
+    /// `IP:PORT` of its gRPC server.
+    pub address: String,
+    /// P4Runtime device id.
+    pub device_id: u64,
+    /// Mutual TLS; `None` is plaintext.
+    pub tls: Option<Tls>,
+    /// What it shall run; shared by all switches of a role.
+    pub pipeline: Arc<Pipeline>,
+}
+
+/// Drives one switch.
+pub struct P4RuntimeDriver {
+    config: SwitchConfig,
+    codec: PacketCodec,
+    election_id: u128,
+    open: Option<Open>,
+}
+
+/// An open session.
+struct Open {
+    session: Session,
+    ports: mpsc::Receiver<PortState>,
+}
+
+impl P4RuntimeDriver {
+    /// A driver that is not connected. The election id is the time now in milliseconds, so
+    /// that a restarted controller wins over what is left of its predecessor.
+    pub fn new(config: SwitchConfig) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let codec = PacketCodec::new(config.pipeline.p4info());
+        Self { config, codec, election_id: now.as_millis().max(1), open: None }
+    }
+
+    fn session(&self) -> Result<&Session, DriverError> {
+        let closed = || DriverError::Unreachable("no session".into());
+        self.open.as_ref().map(|open| &open.session).ok_or_else(closed)
+    }
+
+    async fn open_session(&mut self) -> Result<Session, DriverError> {
+        let mut tries = 0;
+        loop {
+            let mut options =
+                Options::new(self.config.address.clone(), self.config.device_id, ElectionId(self.election_id));
+            options.tls.clone_from(&self.config.tls);
+            match Session::open(options).await {
+                Err(error) if error.code() == Some(tonic::Code::InvalidArgument) && tries < ELECTION_TRIES => {
+                    tries += 1;
+                    self.election_id += 1;
+                }
+                other => return other.map_err(|e| driver_error(&e)),
+            }
+        }
+    }
+
+    fn event(&self, event: session::Event) -> Option<Event> {
+        match event {
+            session::Event::Standing(Standing::Primary) => None,
+            session::Event::Standing(Standing::Backup { primary }) => {
+                Some(Event::Disconnected(not_primary(primary)))
+            }
+            session::Event::Standing(Standing::Closed(why)) => {
+                Some(Event::Disconnected(DriverError::Unreachable(why)))
+            }
+            session::Event::PacketIn(packet) => {
+                let port = self.codec.field(&packet, "ingress_port")?;
+                let port = PortId::try_from(u16::try_from(port).ok()?).ok()?;
+                Some(Event::PacketIn { port, frame: packet.payload.into() })
+            }
+            session::Event::Refused(error) => {
+                tracing::warn!(switch = %self.config.name, message = %error.message, "stream message refused");
+                None
+            }
+            session::Event::Digest(_) | session::Event::IdleTimeout(_) => None,
+        }
+    }
+}
+
+fn not_primary(primary: Option<ElectionId>) -> DriverError {
+    DriverError::NotPermitted(match primary {
+        Some(id) => format!("another controller is primary with election id {id}"),
+        None => "the switch has no primary".to_owned(),
+    })
+}
+
+fn driver_error(error: &Error) -> DriverError {
+    let text = error.to_string();
+    match error {
+        Error::Timeout { .. } => DriverError::Timeout(text),
+        Error::NotPrimary(_) => DriverError::NotPermitted(text),
+        Error::Pipeline(why) => DriverError::Pipeline(why.clone()),
+        Error::Malformed { .. } | Error::Unsupported(_) | Error::Schema(_) => DriverError::Protocol(text),
+        _ => match error.code() {
+            Some(tonic::Code::PermissionDenied | tonic::Code::Unauthenticated) => DriverError::NotPermitted(text),
+            Some(tonic::Code::DeadlineExceeded) => DriverError::Timeout(text),
+            Some(tonic::Code::Unavailable | tonic::Code::Cancelled) | None => DriverError::Unreachable(text),
+            Some(_) => DriverError::Protocol(text),
+        },
+    }
+}
+
+fn entity_error(refusal: &Refusal) -> EntityError {
+    EntityError { message: refusal.to_string(), retryable: refusal.is_retryable(), device_retries: false }
+}
+
+/// The change, or `None` for what no switch holds.
+fn change(write: &Write) -> Option<Change> {
+    let Entity::Switch(entity) = write.entity().as_ref() else { return None };
+    Some(match write {
+        Write::Insert(_) => Change::Insert(entity.clone()),
+        Write::Modify(_) => Change::Modify(entity.clone()),
+        Write::Delete(_) => Change::Delete(entity.key().clone()),
+    })
+}
+
+impl Driver for P4RuntimeDriver {
+    fn limits(&self) -> Limits {
+        let target = self.open.as_ref().map_or(Target::CAUTIOUS, |open| open.session.target());
+        Limits { batch: target.max_updates, ordered: false }
+    }
+
+    async fn connect(&mut self) -> Result<(), DriverError> {
+        self.open = None;
+        let session = self.open_session().await?;
+        match session.standing() {
+            Standing::Primary => {}
+            Standing::Backup { primary } => return Err(not_primary(primary)),
+            Standing::Closed(why) => return Err(DriverError::Unreachable(why)),
+        }
+        // A session in which a pipeline failed is dropped here, with `session`.
+        let installed = session.install(&self.config.pipeline).await.map_err(|e| driver_error(&e))?;
+        if installed != Installed::Unchanged {
+            let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
+            tracing::info!(switch = %self.config.name, ?installed, cookie, "pipeline");
+        }
+        let (sender, ports) = mpsc::channel(PORT_EVENTS);
+        // Ends when `ports` is dropped.
+        tokio::spawn(watch_ports(session.channel(), sender));
+        self.open = Some(Open { session, ports });
+        Ok(())
+    }
+
+    async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
+        let p4info = self.config.pipeline.p4info();
+        let snapshot = self.session()?.read_all(p4info).await.map_err(|e| driver_error(&e))?;
+        for (entity, why) in &snapshot.foreign {
+            tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
+        }
+        Ok(snapshot.entities.into_iter().map(Entity::Switch).collect())
+    }
+
+    async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
+        let changes: Vec<Option<Change>> = batch.writes.iter().map(change).collect();
+        let wanted: Vec<Change> = changes.iter().flatten().cloned().collect();
+        let outcomes = self.session()?.write(&wanted).await.map_err(|e| driver_error(&e))?;
+        let mut outcomes = outcomes.into_iter();
+        let foreign = || EntityError {
+            message: "not an object of a switch".into(),
+            retryable: false,
+            device_retries: false,
+        };
+        let result = |change: &Option<Change>| match change {
+            None => Err(foreign()),
+            Some(_) => match outcomes.next() {
+                Some(outcome) => outcome.map_err(|refusal| entity_error(&refusal)),
+                None => Err(EntityError { message: "no outcome".into(), retryable: true, device_retries: false }),
+            },
+        };
+        Ok(changes.iter().map(result).collect())
+    }
+
+    async fn next_event(&mut self) -> Event {
+        loop {
+            let Some(open) = &mut self.open else { return std::future::pending().await };
+            // A packet taken from the session is either returned or not an event at all, and
+            // nothing is awaited in between: no event is lost when this call is dropped.
+            let event = tokio::select! {
+                event = open.session.next_event() => event,
+                Some((port, up)) = open.ports.recv() => return Event::Port { port, up },
+            };
+            if let Some(event) = self.event(event) {
+                return event;
+            }
+        }
+    }
+
+    async fn packet_out(&mut self, port: PortId, frame: Bytes) -> Result<(), DriverError> {
+        let fields = [("egress_port", u128::from(port.get()))];
+        let packet = self.codec.packet_out(&fields, frame.into()).map_err(|e| driver_error(&e))?;
+        self.session()?.packet_out(packet).await.map_err(|e| driver_error(&e))
+    }
+
+    async fn read_counters(&mut self, queries: &[CounterQuery]) -> Result<Vec<CounterValue>, DriverError> {
+        let session = self.session()?;
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        let mut values = Vec::new();
+        for query in queries {
+            let cells: Vec<_> = match query {
+                CounterQuery::Indirect { counter_id } => {
+                    let cells = session.read_counter(*counter_id).await.map_err(|e| driver_error(&e))?;
+                    cells.into_iter().map(|(i, value)| (CounterCell::Index(u64::from(i)), value)).collect()
+                }
+                CounterQuery::Direct { table_id } => {
+                    let counts = session.read_direct_counter(*table_id).await.map_err(|e| driver_error(&e))?;
+                    let cell = |key| match key {
+                        p4runtime_client::entity::EntityKey::DefaultAction { .. } => CounterCell::Default,
+                        key => CounterCell::Entry(EntityKey::Switch(key)),
+                    };
+                    counts.into_iter().map(|c| (cell(c.key), c.value)).collect()
+                }
+            };
+            values.extend(cells.into_iter().map(|(cell, value)| CounterValue {
+                query: *query,
+                cell,
+                packets: number(value.packets),
+                bytes: number(value.bytes),
+            }));
+        }
+        Ok(values)
+    }
+
+    async fn disconnect(&mut self) {
+        self.open = None;
+    }
+}

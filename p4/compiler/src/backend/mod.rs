@@ -1,0 +1,3 @@
+//! What a compiled program is turned into.
+
+pub mod bindings;

@@ -5,4 +5,5 @@ pub mod driver;
 pub mod engine;
 pub mod model;
 pub mod render;
+pub mod store;
 pub mod topology;

@@ -167,6 +167,12 @@ pub trait Driver: Send + 'static {
     /// What the device can take at once.
     fn limits(&self) -> Limits;
 
+    /// Place of an entity in the order of creation; removal goes the other way. What has a
+    /// rank refers only to what has a smaller one.
+    fn rank(&self, key: &EntityKey) -> u16 {
+        key.rank()
+    }
+
     /// Opens a session and makes the device ready for entities: arbitration, the pipeline
     /// (pushed only if its cookie differs), event subscriptions. From its return on no
     /// event is lost. Drivers whose device dials in (vtep) return when it has done so; this

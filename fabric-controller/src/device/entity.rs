@@ -36,12 +36,12 @@ impl Entity {
 }
 
 impl EntityKey {
-    /// Place in the order of creation, from 0; removal goes the other way. What has a rank
-    /// refers only to what has a smaller one.
-    pub fn rank(&self) -> u8 {
+    /// Place in the order of creation as far as the kind alone tells, from 0; removal goes
+    /// the other way. (`Driver::rank` refines it.)
+    pub fn rank(&self) -> u16 {
         match self {
-            Self::Switch(k) => k.rank() as u8,
-            Self::Host(k) => k.rank(),
+            Self::Switch(k) => k.rank() as u16,
+            Self::Host(k) => k.rank().into(),
         }
     }
 }
@@ -49,7 +49,7 @@ impl EntityKey {
 impl fmt::Display for EntityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Switch(k) => k.fmt(f),
+            Self::Switch(k) => write!(f, "{k:?}"),
             Self::Host(k) => k.fmt(f),
         }
     }

@@ -1,0 +1,203 @@
+//! Where intent is kept: ordered keys, transactions over many keys with compare, revisions.
+//!
+//! **Model.** As in etcd: a store has one revision that every committed transaction
+//! raises by one; a key remembers the revision that wrote it. A transaction names what it
+//! expects ([`Compare`]) and what it does ([`Op`]); if an expectation is wrong, nothing
+//! happens.
+//!
+//! **Invariants.** `commit` returns when the transaction is durable; a transaction is
+//! seen whole or not at all, also after a crash at any instant.
+//!
+//! **What it does not do.** It does not know what the bytes mean, and it does not watch:
+//! one process writes.
+
+mod memory;
+mod redb;
+
+use std::future::Future;
+use std::ops::ControlFlow;
+
+pub use self::memory::MemoryStore;
+pub use self::redb::RedbStore;
+
+/// Revision of a store or of a key; 0 is before the first transaction.
+pub type Revision = u64;
+
+/// What a transaction expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// The whole store is at this revision.
+    StoreRevision(Revision),
+    /// The key was last written by this revision; 0: it does not exist.
+    KeyRevision(Vec<u8>, Revision),
+}
+
+/// What a transaction does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Creates or replaces a value.
+    Put(Vec<u8>, Vec<u8>),
+    /// Removes a key; one that does not exist is no error.
+    Delete(Vec<u8>),
+}
+
+/// A set of operations that happens whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreTransaction {
+    /// Must all hold.
+    pub compares: Vec<Compare>,
+    /// Carried out in order.
+    pub ops: Vec<Op>,
+}
+
+/// A value with the revision that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// Revision that wrote it.
+    pub revision: Revision,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+/// Why the store did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// An expectation was wrong; nothing happened.
+    #[error("store: expectation not met: {0}")]
+    Compare(String),
+    /// The disk or the file failed; nothing happened. Says which file.
+    #[error("store {path}: {message}")]
+    Storage {
+        /// The file.
+        path: String,
+        /// What the storage engine said.
+        message: String,
+    },
+    /// The file is of another program or of a later version.
+    #[error("store {path}: schema version {found} is not known: expected {expected}")]
+    Schema {
+        /// The file.
+        path: String,
+        /// Version in the file.
+        found: u64,
+        /// Version of this program.
+        expected: u64,
+    },
+    /// A stored value cannot be understood.
+    #[error("store: value of `{key}` cannot be read: {message}")]
+    Value {
+        /// Its key.
+        key: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// Called for each key and value of a scan, in order; `Break` ends it.
+pub type Visit<'a> = &'a mut (dyn FnMut(&[u8], &Versioned) -> ControlFlow<()> + Send);
+
+/// A store.
+pub trait Store: Send + Sync + 'static {
+    /// Revision of the last transaction.
+    fn revision(&self) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+
+    /// Value of a key.
+    fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Versioned>, StoreError>> + Send;
+
+    /// All keys that start with `prefix`, in order, as of one revision, which is returned.
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+
+    /// Commits; durable when it returns. Returns the new revision.
+    fn commit(&self, transaction: StoreTransaction) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+}
+
+/// True when `revision` is what `compare` expects of a key.
+fn expect(what: impl Fn() -> String, expected: Revision, found: Revision) -> Result<(), StoreError> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(StoreError::Compare(format!("{} is at revision {found}, expected {expected}", what())))
+    }
+}
+
+/// A key for people.
+fn printable(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(k: &str, v: &str) -> Op {
+        Op::Put(k.into(), v.into())
+    }
+
+    async fn keys<S: Store>(s: &S, prefix: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut visit = |k: &[u8], v: &Versioned| {
+            found.push(format!("{}={}@{}", printable(k), printable(&v.value), v.revision));
+            ControlFlow::Continue(())
+        };
+        s.scan(prefix.as_bytes(), &mut visit).await.unwrap();
+        found
+    }
+
+    /// What every store must do.
+    async fn conforms<S: Store>(s: &S) {
+        assert_eq!(s.revision().await.unwrap(), 0);
+        let t = StoreTransaction { compares: vec![], ops: vec![put("a/1", "x"), put("a/2", "y"), put("b", "z")] };
+        assert_eq!(s.commit(t).await.unwrap(), 1);
+        assert_eq!(keys(s, "a/").await, ["a/1=x@1", "a/2=y@1"]);
+
+        let wrong = vec![
+            Compare::KeyRevision("a/1".into(), 7),
+            Compare::KeyRevision("b".into(), 0),
+            Compare::StoreRevision(0),
+        ];
+        for compare in wrong {
+            let t = StoreTransaction { compares: vec![compare], ops: vec![put("a/1", "lost"), put("c", "lost")] };
+            assert!(matches!(s.commit(t).await, Err(StoreError::Compare(_))));
+        }
+        assert_eq!(keys(s, "").await, ["a/1=x@1", "a/2=y@1", "b=z@1"], "a refused transaction leaves nothing");
+
+        let compares = vec![Compare::KeyRevision("a/1".into(), 1), Compare::KeyRevision("c".into(), 0)];
+        let ops = vec![put("a/1", "new"), Op::Delete("b".into()), Op::Delete("not-there".into())];
+        assert_eq!(s.commit(StoreTransaction { compares, ops }).await.unwrap(), 2);
+        assert_eq!(keys(s, "").await, ["a/1=new@2", "a/2=y@1"]);
+        assert_eq!(s.get(b"a/1").await.unwrap().unwrap().value, b"new");
+        assert_eq!(s.get(b"b").await.unwrap(), None);
+        assert_eq!(s.revision().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn memory_conforms() {
+        conforms(&MemoryStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn redb_conforms_and_persists() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("intent.redb");
+        let store = RedbStore::open(&path).unwrap();
+        conforms(&store).await;
+        drop(store);
+        let store = RedbStore::open(&path).unwrap();
+        assert_eq!(store.revision().await.unwrap(), 2);
+        assert_eq!(keys(&store, "").await, ["a/1=new@2", "a/2=y@1"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_process_and_a_foreign_file_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("intent.redb");
+        let _held = RedbStore::open(&path).unwrap();
+        let said = RedbStore::open(&path).err().unwrap().to_string();
+        assert!(said.contains("intent.redb"), "{said}");
+
+        let other = dir.path().join("other.redb");
+        std::fs::write(&other, b"this is not a database, but long enough to look at".repeat(100)).unwrap();
+        let said = RedbStore::open(&other).err().unwrap().to_string();
+        assert!(said.contains("other.redb"), "{said}");
+    }
+}

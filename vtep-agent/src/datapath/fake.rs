@@ -1,0 +1,63 @@
+//! A datapath in memory, for tests: it can refuse, and others can change it behind one's back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vtep_proto::v1::ErrorCode;
+
+use super::{Datapath, Done, Expected, Outcome, Scope, Step, StepError};
+use crate::error::AgentError;
+use crate::object::{Object, ObjectKey};
+
+/// The datapath.
+#[derive(Debug, Default)]
+pub struct Fake {
+    /// What it holds; tests change it to play a foreign hand.
+    pub objects: BTreeMap<ObjectKey, Object>,
+    /// What it refuses to create.
+    pub refused: BTreeSet<ObjectKey>,
+    /// Every step that was given to it.
+    pub steps: Vec<Step>,
+}
+
+impl Fake {
+    fn step(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Ensure(object) => {
+                let key = object.key();
+                if self.refused.contains(&key) {
+                    return Err(StepError::new(ErrorCode::NetnsNotFound, format!("{key}: refused")));
+                }
+                let segment = object.vni().map(ObjectKey::Segment);
+                if segment.is_some_and(|s| key != s && !self.objects.contains_key(&s)) {
+                    return Err(StepError::new(ErrorCode::NetworkNotFound, format!("{key}: no segment")));
+                }
+                let anew = self.objects.insert(key, object.clone()).is_none() && matches!(object, Object::Segment(_));
+                Ok(if anew { Done::MadeAnew } else { Done::InPlace })
+            }
+            Step::Remove(key) => {
+                self.objects.remove(key);
+                if let ObjectKey::Segment(vni) = key {
+                    self.objects.retain(|k, o| o.vni() != Some(*vni) || matches!(k, ObjectKey::Port(_)));
+                }
+                Ok(Done::InPlace)
+            }
+        }
+    }
+}
+
+impl Datapath for Fake {
+    fn read_back(&mut self, scope: &Scope, _: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError> {
+        let within = |key: &ObjectKey, object: &Object| match scope {
+            Scope::All => true,
+            Scope::Some { vnis, ports } => {
+                object.vni().is_some_and(|v| vnis.contains(&v)) || matches!(key, ObjectKey::Port(name) if ports.contains(name))
+            }
+        };
+        Ok(self.objects.iter().filter(|(k, o)| within(k, o)).map(|(k, o)| (k.clone(), o.clone())).collect())
+    }
+
+    fn apply(&mut self, steps: &[Step]) -> Vec<Outcome> {
+        self.steps.extend_from_slice(steps);
+        steps.iter().map(|s| self.step(s)).collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! The workload's end of a port. Everything here runs inside the workload's namespace.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use vtep_proto::{Attachment, Route};
+
+use super::link;
+use super::netlink::{Netlink, Request};
+use crate::error::NetlinkError;
+
+/// Who made a route (rtm_protocol); a number that no routing daemon uses (iproute2's
+/// rt_protos), so that a workload's own routes are told from ours.
+const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
+/// Rounds of comparing addresses: removing an IPv4 address takes others of its subnet with
+/// it (promote_secondaries is off by default), which the second round puts back.
+const ADDRESS_ROUNDS: usize = 2;
+
+/// The workload's end of a port as it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    /// Index of the other end, on the host.
+    pub(super) peer: Option<u32>,
+    pub(super) ours: bool,
+    mac: Vec<u8>,
+    mtu: u32,
+    up: bool,
+    addresses: BTreeSet<IpNet>,
+    routes: BTreeSet<Route>,
+}
+
+impl Interface {
+    /// Reads the interface of that name.
+    pub(super) fn read(netlink: &mut Netlink, name: &str) -> Result<Option<Self>, NetlinkError> {
+        let Some(link) = link::get(netlink, name)? else { return Ok(None) };
+        Ok(Some(Self {
+            index: link.index,
+            peer: link.peer,
+            ours: link.is_ours(),
+            addresses: addresses(netlink, link.index)?,
+            routes: routes(netlink, link.index)?,
+            mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+        }))
+    }
+
+    /// True when it is the other end of the link of that index on the host.
+    pub(super) fn is_other_end_of(&self, host: &link::Link) -> bool {
+        self.ours && self.peer == Some(host.index) && host.peer == Some(self.index)
+    }
+
+    /// True when it is as the attachment asks.
+    pub(super) fn is_right(&self, attachment: &Attachment) -> bool {
+        self.up
+            && self.mac == attachment.mac.octets()
+            && self.mtu == attachment.mtu
+            && self.addresses == attachment.addresses
+            && self.routes == attachment.routes
+    }
+}
+
+/// Brings the interface to what the attachment asks, changing only what differs.
+pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Attachment) -> Result<(), NetlinkError> {
+    let (index, name) = (was.index, attachment.interface.as_str());
+    if !was.up {
+        prepare_ipv6(name, attachment)?;
+    }
+    let mac = (was.mac != attachment.mac.octets()).then_some(attachment.mac);
+    if mac.is_some() || !was.up || was.mtu != attachment.mtu {
+        netlink.request(link::set_interface(index, name, mac, attachment.mtu))?;
+    }
+    for _ in 0..ADDRESS_ROUNDS {
+        let have = addresses(netlink, index)?;
+        let add = attachment.addresses.difference(&have).map(|a| add_address(index, name, a));
+        let remove = have.difference(&attachment.addresses).map(|a| remove_address(index, name, a));
+        let requests: Vec<Request> = add.chain(remove).collect();
+        if requests.is_empty() {
+            break;
+        }
+        netlink.batch(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
+    }
+    let have = routes(netlink, index)?;
+    // Routes on the link first: the next hop of another may be reached by them.
+    let mut add: Vec<&Route> = attachment.routes.difference(&have).collect();
+    add.sort_by_key(|r| r.via.is_some());
+    let remove = have.difference(&attachment.routes).map(|r| (r, false));
+    let requests = add.into_iter().map(|r| (r, true)).chain(remove).map(|(r, add)| route(index, attachment, r, add));
+    netlink.batch(requests.collect()).into_iter().collect::<Result<Vec<()>, _>>()?;
+    Ok(())
+}
+
+/// Makes IPv6 addresses usable at once. Duplicate address detection (RFC 4862 section 5.4)
+/// has nothing to find: the controller has checked that addresses are used once. Router
+/// advertisements could only come from another tenant's workload in the network.
+fn prepare_ipv6(interface: &str, attachment: &Attachment) -> Result<(), NetlinkError> {
+    let set = |option: &str, value: &str| {
+        let path = format!("/proc/sys/net/ipv6/conf/{interface}/{option}");
+        match fs::write(&path, value) {
+            // A kernel without IPv6 has no such file.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| NetlinkError::io(format!("set {path} to {value}"), &e)),
+        }
+    };
+    set("accept_dad", "0")?;
+    set("accept_ra", "0")?;
+    if attachment.addresses.iter().any(|a| a.addr().is_ipv6()) {
+        set("disable_ipv6", "0")?;
+    }
+    Ok(())
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn address_message(index: u32, address: &IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address.addr());
+    message.header.prefix_len = address.prefix_len();
+    message.header.index = index;
+    message.header.scope = AddressScope::Universe;
+    message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
+    message
+}
+
+fn add_address(index: u32, name: &str, address: &IpNet) -> Request {
+    let mut message = address_message(index, address);
+    match address {
+        IpNet::V4(v4) if v4.prefix_len() < 31 => message.attributes.push(AddressAttribute::Broadcast(v4.broadcast())),
+        IpNet::V4(_) => {}
+        IpNet::V6(_) => {
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+    }
+    let what = format!("add address {address} to {name}");
+    Request::new(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE, what)
+}
+
+fn remove_address(index: u32, name: &str, address: &IpNet) -> Request {
+    let message = address_message(index, address);
+    Request::new(RouteNetlinkMessage::DelAddress(message), 0, format!("remove address {address} from {name}"))
+}
+
+/// The addresses of a link, but for the automatic link-local one (RFC 4291 section 2.5.6).
+fn addresses(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
+    let mut question = AddressMessage::default();
+    question.header.index = index;
+    let answers = netlink.dump(RouteNetlinkMessage::GetAddress(question), "read addresses")?;
+    let address = |answer| {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+        let link_scope = message.header.scope == AddressScope::Link && message.header.family == AddressFamily::Inet6;
+        if message.header.index != index || link_scope {
+            return None;
+        }
+        // For IPv4 IFA_LOCAL is the own address; IPv6 has IFA_ADDRESS only.
+        let local = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        let ip = local.or_else(|| message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        }))?;
+        IpNet::new(ip, message.header.prefix_len).ok()
+    };
+    Ok(answers.into_iter().filter_map(address).collect())
+}
+
+fn route(index: u32, attachment: &Attachment, route: &Route, add: bool) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(route.destination.addr());
+    message.header.destination_prefix_length = route.destination.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = ROUTE_PROTOCOL;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = if route.via.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    if route.destination.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(route.destination.addr().into()));
+    }
+    if let Some(via) = route.via {
+        message.attributes.push(RouteAttribute::Gateway(via.into()));
+        if !attachment.addresses.iter().any(|a| a.contains(&via)) {
+            message.header.flags |= RouteFlags::Onlink;
+        }
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    let interface = &attachment.interface;
+    if add {
+        let what = format!("add route to {} on {interface}", route.destination);
+        Request::new(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE, what)
+    } else {
+        let what = format!("remove route to {} from {interface}", route.destination);
+        Request::new(RouteNetlinkMessage::DelRoute(message), 0, what)
+    }
+}
+
+/// Our routes over a link.
+fn routes(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<Route>, NetlinkError> {
+    let mut found = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family;
+        question.header.table = RouteHeader::RT_TABLE_MAIN;
+        question.attributes.push(RouteAttribute::Oif(index));
+        let answers = netlink.dump(RouteNetlinkMessage::GetRoute(question), "read routes")?;
+        found.extend(answers.into_iter().filter_map(|answer| read_route(answer, index)));
+    }
+    Ok(found)
+}
+
+fn read_route(answer: RouteNetlinkMessage, index: u32) -> Option<Route> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    if message.header.protocol != ROUTE_PROTOCOL {
+        return None;
+    }
+    let any: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let ip = |address: &RouteAddress| match address {
+        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
+        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
+        _ => None,
+    };
+    let (mut destination, mut via, mut oif) = (any, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(a) => destination = ip(a)?,
+            RouteAttribute::Gateway(a) => via = ip(a),
+            RouteAttribute::Oif(i) => oif = Some(*i),
+            _ => {}
+        }
+    }
+    let destination = IpNet::new(destination, message.header.destination_prefix_length).ok()?;
+    (oif == Some(index)).then_some(Route { destination, via })
+}

@@ -1,0 +1,374 @@
+//! Links: what we ask of the kernel, and what we read in its answers.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VxlanDf,
+};
+use vtep_proto::{Attachment, MacAddress, Vni};
+
+use super::netlink::{Netlink, Request};
+use crate::error::NetlinkError;
+use crate::object::{Segment, bridge_name, port_name, vxlan_name};
+
+/// Link group of what this agent made ("vfab"). It is set in the very request that creates
+/// a link, so that there is no moment at which one of ours could be taken for another's.
+pub(super) const OWNER_GROUP: u32 = 0x7666_6162;
+/// Link group of what is about to be deleted ("vfdl"): the kernel deletes a whole group in
+/// one go, which takes as long as deleting a single link (FACTS: some 30 ms).
+pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
+/// UDP port of VXLAN (RFC 7348 section 5).
+pub(super) const VXLAN_PORT: u16 = 4789;
+/// Starts the alias of a port; the attachment's id follows.
+const ALIAS_PREFIX: &str = "vfabric attachment ";
+
+/// A link, as far as this agent cares.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) up: bool,
+    /// True when it is up and has carrier.
+    pub(super) running: bool,
+    pub(super) mtu: u32,
+    pub(super) mac: Vec<u8>,
+    pub(super) group: u32,
+    pub(super) master: Option<u32>,
+    /// Index of the other end of a veth pair, in its namespace.
+    pub(super) peer: Option<u32>,
+    pub(super) kind: Option<InfoKind>,
+    pub(super) alias: Option<String>,
+    info: Vec<InfoVxlan>,
+    bridge: Vec<InfoBridge>,
+    port: Vec<InfoBridgePort>,
+    no_link_local: bool,
+}
+
+impl Link {
+    /// Reads a link out of a message.
+    pub(super) fn from_message(message: LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let (up, running) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::Up | LinkFlags::LowerUp));
+        let mut link = Self { index: message.header.index, up, running, ..Self::default() };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Address(mac) => link.mac = mac,
+                LinkAttribute::Group(group) => link.group = group,
+                LinkAttribute::Controller(index) => link.master = Some(index),
+                LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::LinkInfo(infos) => link.read_info(infos),
+                LinkAttribute::AfSpecUnspec(specs) => link.no_link_local = has_no_link_local(&specs),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn read_info(&mut self, infos: Vec<LinkInfo>) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = Some(kind),
+                LinkInfo::Data(InfoData::Vxlan(data)) => self.info = data,
+                LinkInfo::Data(InfoData::Bridge(data)) => self.bridge = data,
+                LinkInfo::PortData(InfoPortData::BridgePort(data)) => self.port = data,
+                _ => {}
+            }
+        }
+    }
+
+    /// True when this agent made it and has not given it up.
+    pub(super) fn is_ours(&self) -> bool {
+        self.group == OWNER_GROUP
+    }
+
+    /// The network whose bridge it is.
+    pub(super) fn as_bridge(&self) -> Option<Vni> {
+        (self.is_ours() && self.kind == Some(InfoKind::Bridge)).then(|| numbered(&self.name, "vfb"))?
+    }
+
+    /// The network whose VXLAN device it is.
+    pub(super) fn as_vxlan(&self) -> Option<Vni> {
+        (self.is_ours() && self.kind == Some(InfoKind::Vxlan)).then(|| numbered(&self.name, "vfx"))?
+    }
+
+    /// True when it is the host's end of a port.
+    pub(super) fn is_port(&self) -> bool {
+        self.is_ours() && self.kind == Some(InfoKind::Veth) && self.name.starts_with("vfa")
+    }
+
+    /// The attachment whose port it is, if it was told already.
+    pub(super) fn attachment_id(&self) -> Option<&str> {
+        self.alias.as_deref()?.strip_prefix(ALIAS_PREFIX)
+    }
+
+    /// Own address of a VXLAN device.
+    pub(super) fn vxlan_local(&self) -> Option<IpAddr> {
+        self.info.iter().find_map(|i| match i {
+            InfoVxlan::Local(a) => Some(IpAddr::V4(*a)),
+            InfoVxlan::Local6(a) => Some(IpAddr::V6(*a)),
+            _ => None,
+        })
+    }
+
+    /// True when what cannot be changed on a living VXLAN device is as it must be.
+    pub(super) fn vxlan_fits(&self, segment: &Segment) -> bool {
+        let has = |wanted: InfoVxlan| self.info.contains(&wanted);
+        self.kind == Some(InfoKind::Vxlan)
+            && self.vxlan_local() == segment.local
+            && vxlan_options(segment).into_iter().filter(|o| !matches!(o, InfoVxlan::Df(_))).all(has)
+    }
+
+    /// True when the bridge is as it must be.
+    pub(super) fn bridge_is_right(&self, segment: &Segment) -> bool {
+        self.up && self.mtu == segment.mtu && self.no_link_local && self.bridge.contains(&InfoBridge::MulticastSnooping(false))
+    }
+
+    /// True when the VXLAN device is as it must be.
+    pub(super) fn vxlan_is_right(&self, segment: &Segment, bridge: u32) -> bool {
+        self.up
+            && self.mtu == segment.mtu
+            && self.no_link_local
+            && self.vxlan_fits(segment)
+            && self.master == Some(bridge)
+            && vxlan_port_options().iter().all(|o| self.port.contains(o))
+    }
+
+    /// True when the host's end of a port is as it must be.
+    pub(super) fn port_is_right(&self, attachment: &Attachment, bridge: u32) -> bool {
+        self.up
+            && self.mtu == attachment.mtu
+            && self.no_link_local
+            && self.master == Some(bridge)
+            && self.attachment_id() == Some(&attachment.id)
+            && workload_port_options().iter().all(|o| self.port.contains(o))
+    }
+}
+
+/// The VNI in a name made of a prefix and a number.
+fn numbered(name: &str, prefix: &str) -> Option<Vni> {
+    let digits = name.strip_prefix(prefix)?;
+    // `vfb007` is not a name this agent gives.
+    digits.parse().ok().and_then(Vni::new).filter(|v| v.to_string() == digits)
+}
+
+fn has_no_link_local(specs: &[AfSpecUnspec]) -> bool {
+    specs.iter().any(|s| match s {
+        AfSpecUnspec::Inet6(inet6) => inet6.contains(&AfSpecInet6::AddrGenMode(In6AddrGenMode::None)),
+        _ => false,
+    })
+}
+
+/// No automatic link-local address: a bridge or its ports must have no address that a tenant
+/// could talk to the host by.
+fn no_link_local() -> LinkAttribute {
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])])
+}
+
+/// What a VXLAN device is created with.
+fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
+    let mut options = vec![
+        InfoVxlan::Id(segment.vni.get()),
+        InfoVxlan::Port(VXLAN_PORT),
+        // Where a station is, the controller says; a frame never does.
+        InfoVxlan::Learning(false),
+        // Over IPv6 a checksum is computed, and none is asked for: RFC 6935 section 5 lets a
+        // tunnel egress accept zero, as a leaf that encapsulates may send.
+        InfoVxlan::UDPZeroCsumTX(false),
+        InfoVxlan::UDPZeroCsumRX(true),
+    ];
+    if matches!(segment.local, Some(IpAddr::V4(_))) {
+        // RFC 7348 section 5: zero over IPv4 should be sent.
+        options.push(InfoVxlan::UDPCsum(false));
+        // Leaves refuse fragments of outer packets: never make any.
+        options.push(InfoVxlan::Df(VxlanDf::Set));
+    }
+    options
+}
+
+/// Options of the VXLAN device as a port of the bridge.
+fn vxlan_port_options() -> Vec<InfoBridgePort> {
+    vec![
+        InfoBridgePort::Learning(false),
+        InfoBridgePort::NeighSupress(true),
+        InfoBridgePort::UnicastFlood(true),
+        InfoBridgePort::Isolated(false),
+    ]
+}
+
+/// Options of a workload's port: it may only speak from the MAC address it was given (locked:
+/// frames from any other source are dropped), and hears nothing that is for others.
+fn workload_port_options() -> Vec<InfoBridgePort> {
+    vec![
+        InfoBridgePort::Learning(false),
+        InfoBridgePort::UnicastFlood(false),
+        InfoBridgePort::Locked(true),
+        InfoBridgePort::Isolated(false),
+    ]
+}
+
+fn message(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    message
+}
+
+fn up(mut message: LinkMessage) -> LinkMessage {
+    message.header.flags |= LinkFlags::Up;
+    message.header.change_mask |= LinkFlags::Up;
+    message
+}
+
+fn named(name: &str) -> LinkAttribute {
+    LinkAttribute::IfName(name.to_owned())
+}
+
+/// Asks for a link by name.
+pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, NetlinkError> {
+    let question = message(0, vec![named(name), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
+    let answer = netlink.get(RouteNetlinkMessage::GetLink(question), &format!("read link {name}"))?;
+    Ok(answer.and_then(into_link))
+}
+
+/// Asks for all links, or for the ports of a bridge.
+pub(super) fn dump(netlink: &mut Netlink, master: Option<u32>) -> Result<Vec<Link>, NetlinkError> {
+    let mut attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    attributes.extend(master.map(LinkAttribute::Controller));
+    let answers = netlink.dump(RouteNetlinkMessage::GetLink(message(0, attributes)), "read links")?;
+    Ok(answers.into_iter().filter_map(into_link).collect())
+}
+
+fn into_link(answer: RouteNetlinkMessage) -> Option<Link> {
+    match answer {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+        _ => None,
+    }
+}
+
+/// Creates the bridge of a network.
+pub(super) fn create_bridge(segment: &Segment) -> Request {
+    let name = bridge_name(segment.vni);
+    // Snooping needs a querier in every network to be right; flooding always is.
+    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
+    let attributes = vec![
+        named(&name),
+        LinkAttribute::Group(OWNER_GROUP),
+        LinkAttribute::Mtu(segment.mtu),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]),
+    ];
+    let create = RouteNetlinkMessage::NewLink(message(0, attributes));
+    Request::new(create, NLM_F_CREATE | NLM_F_EXCL, format!("create bridge {name}"))
+}
+
+/// Brings the bridge of a network to what it must be.
+pub(super) fn set_bridge(index: u32, segment: &Segment) -> Request {
+    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
+    let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]);
+    let set = up(message(index, vec![LinkAttribute::Mtu(segment.mtu), info, no_link_local()]));
+    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("set up bridge {}", bridge_name(segment.vni)))
+}
+
+/// Creates the VXLAN device of a network, in its bridge.
+pub(super) fn create_vxlan(segment: &Segment, bridge: u32) -> Request {
+    let name = vxlan_name(segment.vni);
+    let mut options = vxlan_options(segment);
+    match segment.local {
+        Some(IpAddr::V4(a)) => options.push(InfoVxlan::Local(a)),
+        Some(IpAddr::V6(a)) => options.push(InfoVxlan::Local6(a)),
+        None => {}
+    }
+    let attributes = vec![
+        named(&name),
+        LinkAttribute::Group(OWNER_GROUP),
+        LinkAttribute::Mtu(segment.mtu),
+        LinkAttribute::Controller(bridge),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(options))]),
+    ];
+    let create = RouteNetlinkMessage::NewLink(message(0, attributes));
+    Request::new(create, NLM_F_CREATE | NLM_F_EXCL, format!("create VXLAN device {name}"))
+}
+
+/// Moves a link into a bridge.
+pub(super) fn enslave(index: u32, bridge: u32, name: &str) -> Request {
+    let set = message(index, vec![LinkAttribute::Controller(bridge)]);
+    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("move {name} into its bridge"))
+}
+
+fn set_port(index: u32, mut attributes: Vec<LinkAttribute>, options: Vec<InfoBridgePort>) -> RouteNetlinkMessage {
+    attributes.push(no_link_local());
+    attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(options)),
+    ]));
+    RouteNetlinkMessage::NewLink(message(index, attributes))
+}
+
+fn bring_up(index: u32, name: &str) -> Request {
+    Request::new(RouteNetlinkMessage::NewLink(up(message(index, vec![]))), 0, format!("bring up {name}"))
+}
+
+/// Brings a VXLAN device that is in its bridge to what it must be: options first, so that it
+/// never forwards without them.
+pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
+    let name = vxlan_name(segment.vni);
+    let set = set_port(index, vec![LinkAttribute::Mtu(segment.mtu)], vxlan_port_options());
+    [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
+}
+
+/// Creates a veth pair: one end in the bridge, the other in the namespace.
+pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: std::os::fd::RawFd) -> Request {
+    let name = port_name(&attachment.id);
+    let peer = message(
+        0,
+        vec![
+            named(&attachment.interface),
+            LinkAttribute::NetNsFd(namespace),
+            LinkAttribute::Address(attachment.mac.octets().to_vec()),
+            LinkAttribute::Mtu(attachment.mtu),
+            LinkAttribute::Group(OWNER_GROUP),
+        ],
+    );
+    let attributes = vec![
+        named(&name),
+        LinkAttribute::Group(OWNER_GROUP),
+        LinkAttribute::Mtu(attachment.mtu),
+        LinkAttribute::Controller(bridge),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]),
+    ];
+    let create = RouteNetlinkMessage::NewLink(message(0, attributes));
+    let what = format!("create port {name} for attachment {}", attachment.id);
+    Request::new(create, NLM_F_CREATE | NLM_F_EXCL, what)
+}
+
+/// Brings the host's end of a port to what it must be; it comes up in a request of its own.
+pub(super) fn set_workload_port(index: u32, attachment: &Attachment) -> [Request; 2] {
+    let name = port_name(&attachment.id);
+    let alias = LinkAttribute::IfAlias(format!("{ALIAS_PREFIX}{}", attachment.id));
+    let set = set_port(index, vec![LinkAttribute::Mtu(attachment.mtu), alias], workload_port_options());
+    [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
+}
+
+/// Sets MAC address and MTU of the workload's end and brings it up.
+pub(super) fn set_interface(index: u32, name: &str, mac: Option<MacAddress>, mtu: u32) -> Request {
+    let mut attributes = vec![LinkAttribute::Mtu(mtu)];
+    attributes.extend(mac.map(|m| LinkAttribute::Address(m.octets().to_vec())));
+    Request::new(RouteNetlinkMessage::NewLink(up(message(index, attributes))), 0, format!("set up interface {name}"))
+}
+
+/// Marks a link for deletion.
+pub(super) fn discard(index: u32, name: &str) -> Request {
+    let set = message(index, vec![LinkAttribute::Group(TRASH_GROUP)]);
+    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("mark {name} for deletion"))
+}
+
+/// Deletes every link that is marked for deletion.
+pub(super) fn delete_discarded() -> Request {
+    let delete = message(0, vec![LinkAttribute::Group(TRASH_GROUP)]);
+    Request::new(RouteNetlinkMessage::DelLink(delete), 0, "delete links")
+}

@@ -1,0 +1,241 @@
+//! The kernel's datapath, over rtnetlink.
+//!
+//! | object | in the kernel |
+//! | --- | --- |
+//! | segment | bridge `vfb<vni>` with VXLAN device `vfx<vni>` in it |
+//! | flood entry | all-zero entry of the VXLAN device |
+//! | station | entry of the VXLAN device, and one of the bridge that points at the device |
+//! | neighbour | permanent neighbour of the bridge; answers because the device has `neigh_suppress` |
+//! | port | veth `vfa<hash>` in the bridge, other end in the workload's namespace, entry of the bridge |
+//!
+//! Every link carries a group number from the request on that creates it ([`link::OWNER_GROUP`]);
+//! a link without it is not touched, whatever its name. `docs/adr` says why these objects.
+
+mod entry;
+mod interface;
+mod link;
+mod monitor;
+mod netlink;
+mod netns;
+mod port;
+mod segment;
+mod snapshot;
+
+use std::collections::{BTreeMap, HashMap};
+
+use vtep_proto::v1::ErrorCode;
+
+use self::netlink::{Netlink, Request};
+use self::netns::NetnsThread;
+use self::snapshot::Snapshot;
+use super::{Datapath, Done, Expected, Outcome, Scope, Step, StepError};
+use crate::error::{AgentError, NetlinkError};
+use crate::object::{Object, ObjectKey, bridge_name, vxlan_name};
+
+pub use self::monitor::{Change, Monitor, start as monitor};
+
+/// The kernel, in the network namespace in which [`Kernel::open`] was called.
+pub struct Kernel {
+    netlink: Netlink,
+    namespaces: NetnsThread,
+    /// Indices of our links by name. A stale one makes a request fail with ENODEV, which
+    /// empties the map.
+    indices: HashMap<String, u32>,
+}
+
+/// What kind of steps can be worked off together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Segments,
+    Entries,
+    Port,
+    Links,
+}
+
+fn kind(step: &Step) -> Kind {
+    match step {
+        Step::Ensure(Object::Segment(_)) => Kind::Segments,
+        Step::Ensure(Object::Port(_) | Object::StrayPort { .. }) => Kind::Port,
+        Step::Remove(ObjectKey::Segment(_) | ObjectKey::Port(_)) => Kind::Links,
+        _ => Kind::Entries,
+    }
+}
+
+impl Kernel {
+    /// Opens the kernel, in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// When there is no netlink socket or no thread to be had.
+    pub fn open() -> Result<Self, AgentError> {
+        let thread = NetnsThread::start().map_err(|e| NetlinkError::io("start the namespace thread", &e))?;
+        Ok(Self { netlink: Netlink::open()?, namespaces: thread, indices: HashMap::new() })
+    }
+
+    /// MAC address and MTU of a link, and whether it is up.
+    ///
+    /// # Errors
+    /// When there is no such link, or it cannot be read.
+    pub fn uplink(&mut self, name: &str) -> Result<Uplink, AgentError> {
+        let link = link::get(&mut self.netlink, name)?;
+        let link = link.ok_or_else(|| AgentError::Config {
+            what: "--uplink".into(),
+            message: format!("there is no link `{name}` in this network namespace"),
+        })?;
+        Ok(Uplink { mac: link.mac, mtu: link.mtu, up: link.up })
+    }
+
+    /// Index of a link of ours.
+    fn index(&mut self, name: &str) -> Result<Option<u32>, NetlinkError> {
+        if let Some(index) = self.indices.get(name) {
+            return Ok(Some(*index));
+        }
+        let index = link::get(&mut self.netlink, name)?.filter(link::Link::is_ours).map(|l| l.index);
+        if let Some(index) = index {
+            self.indices.insert(name.to_owned(), index);
+        }
+        Ok(index)
+    }
+
+    /// Works off forwarding and neighbour entries in one go.
+    fn entries(&mut self, steps: &[Step]) -> Vec<Outcome> {
+        let mut requests = Vec::with_capacity(steps.len());
+        // Per step: how many requests it took, or why it took none.
+        let mut plans: Vec<Result<usize, StepError>> = Vec::with_capacity(steps.len());
+        for step in steps {
+            let before = requests.len();
+            plans.push(self.entry_requests(step, &mut requests).map(|()| requests.len() - before));
+        }
+        let mut results = self.netlink.batch(requests).into_iter();
+        let mut stale = false;
+        let outcomes = steps.iter().zip(plans).map(|(step, plan)| {
+            let removal = matches!(step, Step::Remove(_));
+            let mut outcome = Ok(Done::InPlace);
+            for result in results.by_ref().take(plan?) {
+                match result {
+                    Ok(()) => {}
+                    Err(e) if removal && e.is_absent() => {}
+                    // A flood entry that is there already.
+                    Err(e) if e.errno == libc::EEXIST => {}
+                    Err(e) => {
+                        stale |= e.is_absent();
+                        outcome = Err(e.into());
+                    }
+                }
+            }
+            outcome
+        });
+        let outcomes = outcomes.collect();
+        if stale {
+            self.indices.clear();
+        }
+        outcomes
+    }
+
+    /// The requests that a step about an entry takes; none when what it is about is gone.
+    fn entry_requests(&mut self, step: &Step, requests: &mut Vec<Request>) -> Result<(), StepError> {
+        let (vni, on_bridge) = match step {
+            Step::Ensure(Object::Neighbour { vni, .. }) | Step::Remove(ObjectKey::Neighbour(vni, _)) => (*vni, true),
+            Step::Ensure(Object::Flood { vni, .. } | Object::Station { vni, .. })
+            | Step::Remove(ObjectKey::Flood(vni, _) | ObjectKey::Station(vni, _)) => (*vni, false),
+            _ => return Ok(()),
+        };
+        let name = if on_bridge { bridge_name(vni) } else { vxlan_name(vni) };
+        let Some(index) = self.index(&name)? else {
+            return match step {
+                Step::Remove(_) => Ok(()),
+                Step::Ensure(_) => {
+                    Err(StepError::new(ErrorCode::NetworkNotFound, format!("network {vni} is not on this host")))
+                }
+            };
+        };
+        match step {
+            Step::Ensure(Object::Neighbour { ip, mac, router, .. }) => {
+                requests.push(entry::set_neighbour(index, vni, *ip, *mac, *router));
+            }
+            Step::Ensure(Object::Station { mac, vtep, .. }) => requests.push(entry::set_station(index, vni, *mac, *vtep)),
+            Step::Ensure(Object::Flood { vtep, .. }) => requests.push(entry::add_flood(index, vni, *vtep)),
+            Step::Remove(ObjectKey::Neighbour(_, ip)) => requests.push(entry::remove_neighbour(index, vni, *ip)),
+            Step::Remove(ObjectKey::Station(_, mac)) => requests.extend(entry::remove_station(index, vni, *mac)),
+            Step::Remove(ObjectKey::Flood(_, vtep)) => requests.push(entry::remove_flood(index, vni, *vtep)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Deletes links, all of them in one go.
+    fn remove_links(&mut self, steps: &[Step]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(steps.len());
+        let mut discard = Vec::new();
+        for step in steps {
+            let names = match step {
+                Step::Remove(ObjectKey::Segment(vni)) => vec![vxlan_name(*vni), bridge_name(*vni)],
+                Step::Remove(ObjectKey::Port(name)) => vec![name.clone()],
+                _ => vec![],
+            };
+            let mut outcome = Ok(Done::InPlace);
+            for name in names {
+                self.indices.remove(&name);
+                match link::get(&mut self.netlink, &name) {
+                    Ok(Some(found)) if found.is_ours() => discard.push(link::discard(found.index, &name)),
+                    Ok(_) => {}
+                    Err(e) => outcome = Err(e.into()),
+                }
+            }
+            outcomes.push(outcome);
+        }
+        match self.discard(discard) {
+            Ok(()) => outcomes,
+            Err(e) => outcomes.into_iter().map(|o| o.and(Err(e.clone().into()))).collect(),
+        }
+    }
+
+    /// Marks links for deletion and deletes what is marked.
+    fn discard(&mut self, marks: Vec<Request>) -> Result<(), NetlinkError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        for result in self.netlink.batch(marks) {
+            // Gone by itself: the other end of a pair, or its namespace, was deleted.
+            result.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
+        }
+        self.netlink.request(link::delete_discarded()).or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })
+    }
+}
+
+/// The link that carries the tunnels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// MAC address.
+    pub mac: Vec<u8>,
+    /// MTU, in octets.
+    pub mtu: u32,
+    /// True when it is administratively up.
+    pub up: bool,
+}
+
+impl Datapath for Kernel {
+    fn read_back(&mut self, scope: &Scope, expected: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError> {
+        let snapshot = Snapshot::take(&mut self.netlink, scope)?;
+        if *scope == Scope::All {
+            self.indices = snapshot.links().iter().filter(|l| l.is_ours()).map(|l| (l.name.clone(), l.index)).collect();
+            // What an earlier run had marked and did not come to delete.
+            if snapshot.links().iter().any(|l| l.group == link::TRASH_GROUP) {
+                self.netlink.request(link::delete_discarded())?;
+            }
+        }
+        Ok(snapshot.objects(scope, expected, &self.namespaces))
+    }
+
+    fn apply(&mut self, steps: &[Step]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for run in steps.chunk_by(|a, b| kind(a) == kind(b)) {
+            match kind(&run[0]) {
+                Kind::Segments => outcomes.extend(self.ensure_segments(run)),
+                Kind::Entries => outcomes.extend(self.entries(run)),
+                Kind::Port => outcomes.extend(run.iter().map(|s| self.ensure_port(s))),
+                Kind::Links => outcomes.extend(self.remove_links(run)),
+            }
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,145 @@
+//! Notifications of the kernel about links and entries.
+//!
+//! A notification says what may differ from what is wanted, never what to do: the agent
+//! compares the networks and ports it names with the kernel and repairs the difference.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::thread;
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use tokio::sync::mpsc;
+use vtep_proto::Vni;
+
+use super::link::{Link, OWNER_GROUP};
+use crate::error::NetlinkError;
+
+/// Multicast groups of rtnetlink (linux/rtnetlink.h).
+const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_NEIGH: u32 = 3;
+/// Receive buffer: a burst of some 1,000 notifications of 2 KiB each. When it overflows the
+/// kernel says so, and everything is compared.
+const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
+/// Changes that wait for the agent. A change that finds the queue full is turned into
+/// "something" as soon as there is room.
+const QUEUE: usize = 1024;
+
+/// What may differ from what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Something in this network.
+    Network(Vni),
+    /// This port, by the name of its end on the host.
+    Port(String),
+    /// The uplink: true when it is up and has carrier.
+    Uplink(bool),
+    /// Anything: notifications were lost.
+    Anything,
+}
+
+/// Notifications, as they come.
+pub type Monitor = mpsc::Receiver<Change>;
+
+/// Starts to listen, in the network namespace of this thread. What changes from here on is
+/// told.
+///
+/// # Errors
+/// When there is no socket or no thread to be had.
+pub fn start(uplink: &str) -> Result<Monitor, NetlinkError> {
+    let fail = |e: io::Error| NetlinkError::io("listen to netlink notifications", &e);
+    let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
+    socket.bind_auto().map_err(fail)?;
+    socket.set_rx_buf_sz(RECEIVE_BUFFER as libc::c_int).map_err(fail)?;
+    for group in [RTNLGRP_LINK, RTNLGRP_NEIGH] {
+        socket.add_membership(group).map_err(fail)?;
+    }
+    let (changes, monitor) = mpsc::channel(QUEUE);
+    let mut listener = Listener { uplink: uplink.to_owned(), networks: HashMap::new() };
+    let run = move || {
+        loop {
+            let told = match socket.recv_from_full() {
+                Ok((datagram, _)) => listener.changes(&datagram),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => HashSet::from([Change::Anything]),
+                Err(error) => {
+                    tracing::error!(%error, "netlink notifications ended");
+                    return;
+                }
+            };
+            for change in told {
+                // The socket's buffer holds what comes while this waits.
+                if changes.blocking_send(change).is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("netlink-monitor".into()).spawn(run).map_err(fail)?;
+    Ok(monitor)
+}
+
+struct Listener {
+    uplink: String,
+    /// Networks of our bridges and VXLAN devices, by index: entries name only an index.
+    networks: HashMap<u32, Vni>,
+}
+
+impl Listener {
+    fn changes(&mut self, datagram: &[u8]) -> HashSet<Change> {
+        let mut told = HashSet::new();
+        let mut rest = datagram;
+        while let Some(length) = rest.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b) as usize) {
+            let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else { break };
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map(|m| m.payload);
+            if let Ok(NetlinkPayload::InnerMessage(message)) = parsed {
+                told.extend(self.change(message));
+            }
+        }
+        told
+    }
+
+    fn change(&mut self, message: RouteNetlinkMessage) -> Option<Change> {
+        match message {
+            RouteNetlinkMessage::NewLink(m) => self.link(Link::from_message(m), false),
+            RouteNetlinkMessage::DelLink(m) => self.link(Link::from_message(m), true),
+            RouteNetlinkMessage::NewNeighbour(m) | RouteNetlinkMessage::DelNeighbour(m) => self.neighbour(&m),
+            _ => None,
+        }
+    }
+
+    fn link(&mut self, link: Link, gone: bool) -> Option<Change> {
+        if link.name == self.uplink {
+            return Some(Change::Uplink(link.running && !gone));
+        }
+        let network = link.as_bridge().or_else(|| link.as_vxlan());
+        if gone {
+            // A port's notification of leaving its bridge comes as "gone", too.
+            let known = self.networks.remove(&link.index);
+            return network.or(known).map(Change::Network).or_else(|| port(&link));
+        }
+        if let Some(vni) = network {
+            self.networks.insert(link.index, vni);
+        }
+        network.map(Change::Network).or_else(|| port(&link))
+    }
+
+    fn neighbour(&self, message: &NeighbourMessage) -> Option<Change> {
+        let bridge = message.attributes.iter().find_map(|a| match a {
+            NeighbourAttribute::Controller(index) => Some(*index),
+            _ => None,
+        });
+        // Neighbours of other links (the uplink's next hop) come and go by themselves.
+        let by_itself = matches!(message.header.state, NeighbourState::Incomplete | NeighbourState::Failed);
+        let vni = self.networks.get(&message.header.ifindex).or_else(|| self.networks.get(&bridge?));
+        vni.copied().filter(|_| !by_itself).map(Change::Network)
+    }
+}
+
+fn port(link: &Link) -> Option<Change> {
+    let ours = link.group == OWNER_GROUP && link.name.starts_with("vfa");
+    ours.then(|| Change::Port(link.name.clone()))
+}

@@ -1,0 +1,134 @@
+//! Ports: a veth pair from the bridge into a workload's namespace.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use vtep_proto::Attachment;
+use vtep_proto::v1::ErrorCode;
+
+use super::interface::{self, Interface};
+use super::link::{self, Link};
+use super::netlink::Netlink;
+use super::{Kernel, entry, netns};
+use crate::datapath::{Done, Outcome, Step, StepError};
+use crate::error::NetlinkError;
+use crate::object::{Object, bridge_name, port_name};
+
+impl Kernel {
+    /// Brings a port to what it must be; leaves alone what is right.
+    pub(super) fn ensure_port(&mut self, step: &Step) -> Outcome {
+        let Step::Ensure(Object::Port(port)) = step else {
+            return Err(StepError::new(ErrorCode::Invalid, "a stray port cannot be asked for"));
+        };
+        let a = &port.attachment;
+        let Some(namespace) = netns::open(&a.netns)? else {
+            self.remove_orphan(a)?;
+            let path = netns::path(&a.netns);
+            return Err(StepError::new(ErrorCode::NetnsNotFound, format!("netns {} not found", path.display())));
+        };
+        let Some(bridge) = self.index(&bridge_name(a.vni))? else {
+            let message = format!("network {} is not on this host", a.vni);
+            return Err(StepError::new(ErrorCode::NetworkNotFound, message));
+        };
+        let (host, interface, done) = match self.find_pair(a, &namespace)? {
+            Some((host, interface)) => (host, interface, Done::InPlace),
+            None => {
+                let (host, interface) = self.create_pair(a, bridge, &namespace)?;
+                (host, interface, Done::MadeAnew)
+            }
+        };
+        self.set_host_end(a, bridge, &host)?;
+        if !interface.is_right(a) {
+            let a = a.clone();
+            self.namespaces.run(&namespace, &a.netns.clone(), move || {
+                interface::configure(&mut Netlink::open()?, &interface, &a)
+            })?;
+        }
+        Ok(done)
+    }
+
+    /// The pair as it is. A pair of which the ends do not lie where they should is deleted.
+    fn find_pair(&mut self, a: &Attachment, namespace: &File) -> Result<Option<(Link, Interface)>, StepError> {
+        let name = port_name(&a.id);
+        let host = link::get(&mut self.netlink, &name)?;
+        if let Some(host) = &host {
+            let other = host.attachment_id().filter(|id| *id != a.id);
+            if let (true, Some(other)) = (host.is_port(), other) {
+                let message = format!("link {name} is the port of attachment {other}: names collide");
+                return Err(StepError::new(ErrorCode::NameInUse, message));
+            }
+            if !host.is_port() {
+                let message = format!("link {name} exists and was not made by this agent");
+                return Err(StepError::new(ErrorCode::NameInUse, message));
+            }
+        }
+        let interface = self.read_interface(a, namespace)?;
+        match (host, interface) {
+            (Some(host), Some(interface)) if interface.is_other_end_of(&host) => Ok(Some((host, interface))),
+            (host, interface) => {
+                if let Some(host) = host {
+                    self.discard(vec![link::discard(host.index, &name)])?;
+                }
+                match interface {
+                    Some(_) => {
+                        let (interface, netns) = (&a.interface, &a.netns);
+                        let message = format!("interface {interface} exists already in netns {netns}");
+                        Err(StepError::new(ErrorCode::NameInUse, message))
+                    }
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
+    fn read_interface(&mut self, a: &Attachment, namespace: &File) -> Result<Option<Interface>, NetlinkError> {
+        let name = a.interface.clone();
+        self.namespaces.run(namespace, &a.netns, move || Interface::read(&mut Netlink::open()?, &name))
+    }
+
+    fn create_pair(&mut self, a: &Attachment, bridge: u32, namespace: &File) -> Result<(Link, Interface), StepError> {
+        self.netlink.request(link::create_port(a, bridge, namespace.as_raw_fd()))?;
+        let host = link::get(&mut self.netlink, &port_name(&a.id))?;
+        let interface = self.read_interface(a, namespace)?;
+        let gone = || StepError::new(ErrorCode::Kernel, format!("the port of attachment {} vanished at once", a.id));
+        Ok((host.ok_or_else(gone)?, interface.ok_or_else(gone)?))
+    }
+
+    /// Options first, then the entry without which the port takes no frame, then up.
+    fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link) -> Result<(), NetlinkError> {
+        let name = host.name.clone();
+        let entries = entry::dump_fdb(&mut self.netlink, host.master)?;
+        let at_port = || entries.iter().filter(|e| e.index == host.index && e.of_bridge && !e.local);
+        let known = at_port().any(|e| e.mac == a.mac.octets() && e.fixed) && host.master == Some(bridge);
+        let mut requests = Vec::new();
+        if host.master != Some(bridge) {
+            requests.push(link::enslave(host.index, bridge, &name));
+        }
+        let [set, up] = link::set_workload_port(host.index, a);
+        let right = host.port_is_right(a, bridge);
+        if !right {
+            requests.push(set);
+        }
+        if !known {
+            requests.push(entry::set_port_station(host.index, &name, a.mac));
+        }
+        let old = at_port().filter(|e| e.mac != a.mac.octets() && host.master == Some(bridge));
+        requests.extend(old.map(|e| entry::remove_port_station(host.index, &name, e.mac)));
+        if !right {
+            requests.push(up);
+        }
+        self.netlink.batch(requests).into_iter().collect()
+    }
+
+    /// The namespace is gone, and with it the workload's end; should the host's end still
+    /// be there (the namespace lives on without a name), it serves nobody.
+    fn remove_orphan(&mut self, a: &Attachment) -> Result<(), NetlinkError> {
+        let name = port_name(&a.id);
+        match link::get(&mut self.netlink, &name)? {
+            Some(host) if host.is_port() && host.attachment_id() == Some(&a.id) => {
+                self.discard(vec![link::discard(host.index, &name)])
+            }
+            _ => Ok(()),
+        }
+    }
+}

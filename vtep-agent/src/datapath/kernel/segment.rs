@@ -1,0 +1,168 @@
+//! Segments: the bridge and the VXLAN device of a network.
+//!
+//! Many are made at once, phase by phase (bridges, their sysctls, VXLAN devices, options),
+//! each phase one batch of requests.
+
+use std::collections::HashMap;
+use std::fs;
+
+use vtep_proto::v1::ErrorCode;
+
+use super::Kernel;
+use super::link::{self, Link};
+use super::netlink::Request;
+use crate::datapath::{Done, Outcome, Step, StepError};
+use crate::error::NetlinkError;
+use crate::object::{Object, Segment, bridge_name, vxlan_name};
+
+/// More segments than this are looked up in one dump of all links.
+const FEW_SEGMENTS: usize = 32;
+
+/// A segment on its way.
+struct Work {
+    segment: Segment,
+    outcome: Outcome,
+}
+
+impl Work {
+    fn note(&mut self, result: Result<(), impl Into<StepError>>) {
+        if let (Ok(_), Err(e)) = (&self.outcome, result) {
+            self.outcome = Err(e.into());
+        }
+    }
+}
+
+impl Kernel {
+    /// Brings segments to what they must be; leaves alone what is right.
+    pub(super) fn ensure_segments(&mut self, steps: &[Step]) -> Vec<Outcome> {
+        let mut works: Vec<Work> = steps
+            .iter()
+            .filter_map(|s| match s {
+                Step::Ensure(Object::Segment(s)) => Some(Work { segment: s.clone(), outcome: Ok(Done::InPlace) }),
+                _ => None,
+            })
+            .collect();
+        if let Err(e) = self.segments(&mut works) {
+            works.iter_mut().for_each(|w| w.note(Err(e.clone())));
+        }
+        works.into_iter().map(|w| w.outcome).collect()
+    }
+
+    fn segments(&mut self, works: &mut [Work]) -> Result<(), NetlinkError> {
+        let mut links = self.find(works)?;
+        self.refuse_foreign(works, &links);
+        self.discard_unfit(works, &mut links)?;
+        self.make(works, &links, |w, links| {
+            (!links.contains_key(&bridge_name(w.segment.vni))).then(|| link::create_bridge(&w.segment))
+        });
+        links = self.find(works)?;
+        let is_open = |w: &&mut Work| w.outcome.is_ok();
+        for w in works.iter_mut().filter(is_open) {
+            let name = bridge_name(w.segment.vni);
+            if links.get(&name).is_some_and(|b| !b.bridge_is_right(&w.segment)) {
+                w.note(close_to_host(&name));
+            }
+        }
+        self.set(works, |w, requests| {
+            let bridge = links.get(&bridge_name(w.segment.vni)).filter(|b| !b.bridge_is_right(&w.segment));
+            requests.extend(bridge.map(|b| link::set_bridge(b.index, &w.segment)));
+        });
+        self.make(works, &links, |w, links| {
+            let bridge = links.get(&bridge_name(w.segment.vni))?;
+            (!links.contains_key(&vxlan_name(w.segment.vni))).then(|| link::create_vxlan(&w.segment, bridge.index))
+        });
+        links = self.find(works)?;
+        self.set(works, |w, requests| {
+            let bridge = links.get(&bridge_name(w.segment.vni));
+            let (Some(b), Some(x)) = (bridge, links.get(&vxlan_name(w.segment.vni))) else { return };
+            if !x.vxlan_is_right(&w.segment, b.index) {
+                requests.extend((x.master != Some(b.index)).then(|| link::enslave(x.index, b.index, &x.name)));
+                requests.extend(link::set_vxlan(x.index, &w.segment));
+            }
+        });
+        self.indices.extend(links.into_values().filter(Link::is_ours).map(|l| (l.name, l.index)));
+        Ok(())
+    }
+
+    /// The links of the segments, by name.
+    fn find(&mut self, works: &[Work]) -> Result<HashMap<String, Link>, NetlinkError> {
+        if works.len() > FEW_SEGMENTS {
+            return Ok(link::dump(&mut self.netlink, None)?.into_iter().map(|l| (l.name.clone(), l)).collect());
+        }
+        let mut links = HashMap::new();
+        for name in works.iter().flat_map(|w| [bridge_name(w.segment.vni), vxlan_name(w.segment.vni)]) {
+            links.extend(link::get(&mut self.netlink, &name)?.map(|l| (name, l)));
+        }
+        Ok(links)
+    }
+
+    /// Gives up segments whose names belong to links that are not ours.
+    fn refuse_foreign(&self, works: &mut [Work], links: &HashMap<String, Link>) {
+        for w in works {
+            let vni = w.segment.vni;
+            let bridge = links.get(&bridge_name(vni)).filter(|l| l.as_bridge() != Some(vni));
+            let vxlan = links.get(&vxlan_name(vni)).filter(|l| l.as_vxlan() != Some(vni));
+            if let Some(foreign) = bridge.or(vxlan) {
+                let message = format!("link {} exists and was not made by this agent", foreign.name);
+                w.note(Err(StepError::new(ErrorCode::NameInUse, message)));
+            }
+        }
+    }
+
+    /// Deletes VXLAN devices of which something is wrong that cannot be changed.
+    fn discard_unfit(&mut self, works: &mut [Work], links: &mut HashMap<String, Link>) -> Result<(), NetlinkError> {
+        let mut marks = Vec::new();
+        for w in works.iter_mut().filter(|w| w.outcome.is_ok()) {
+            let name = vxlan_name(w.segment.vni);
+            if links.get(&name).is_some_and(|x| !x.vxlan_fits(&w.segment)) {
+                marks.extend(links.remove(&name).map(|x| link::discard(x.index, &name)));
+            }
+        }
+        self.discard(marks)
+    }
+
+    /// Creates links, where `request` asks for one.
+    fn make(
+        &mut self,
+        works: &mut [Work],
+        links: &HashMap<String, Link>,
+        request: impl Fn(&Work, &HashMap<String, Link>) -> Option<Request>,
+    ) {
+        let open = works.iter_mut().filter(|w| w.outcome.is_ok());
+        let (makers, requests): (Vec<_>, Vec<_>) = open.filter_map(|w| request(w, links).map(|r| (w, r))).unzip();
+        for (w, result) in makers.into_iter().zip(self.netlink.batch(requests)) {
+            match result {
+                Ok(()) => w.outcome = Ok(Done::MadeAnew),
+                failed => w.note(failed),
+            }
+        }
+    }
+
+    /// Sends the requests that `ask` adds for each segment.
+    fn set(&mut self, works: &mut [Work], ask: impl Fn(&Work, &mut Vec<Request>)) {
+        let mut requests = Vec::new();
+        let mut of = Vec::new();
+        for (i, w) in works.iter().enumerate().filter(|(_, w)| w.outcome.is_ok()) {
+            ask(w, &mut requests);
+            of.resize(requests.len(), i);
+        }
+        for (i, result) in of.into_iter().zip(self.netlink.batch(requests)) {
+            works[i].note(result);
+        }
+    }
+}
+
+/// Keeps tenants from talking to the host itself through the bridge. The bridge has no
+/// address, but Linux answers on every link for all addresses of the host: so it answers no
+/// ARP request there (arp_ignore 8), takes no IPv4 packet whose source is not reached by the
+/// bridge, which none is (rp_filter 1, RFC 3704 section 2.2), and has no IPv6 at all.
+fn close_to_host(bridge: &str) -> Result<(), StepError> {
+    let ipv6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
+    let v4 = [("ipv4", "arp_ignore", "8"), ("ipv4", "rp_filter", "1"), ("ipv4", "forwarding", "0")];
+    let v6 = ipv6.then_some(("ipv6", "disable_ipv6", "1"));
+    for (family, option, value) in v4.into_iter().chain(v6) {
+        let path = format!("/proc/sys/net/{family}/conf/{bridge}/{option}");
+        fs::write(&path, value).map_err(|e| StepError::new(ErrorCode::Kernel, format!("set {path} to {value}: {e}")))?;
+    }
+    Ok(())
+}

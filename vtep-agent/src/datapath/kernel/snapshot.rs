@@ -1,0 +1,203 @@
+//! What the kernel holds of ours, read in a few dumps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use vtep_proto::{MacAddress, Vni};
+
+use super::entry::{self, FdbEntry, NeighbourEntry};
+use super::interface::Interface;
+use super::link::{self, Link};
+use super::netlink::Netlink;
+use super::netns::{self, NetnsThread};
+use crate::datapath::{Expected, Scope};
+use crate::error::NetlinkError;
+use crate::object::{Object, ObjectKey, Port, Segment, bridge_name, vxlan_name};
+
+/// Up to this many networks are read one by one; more are read in one dump of everything,
+/// which costs about as much as 30 filtered ones (each walks all links of the kernel).
+const FEW_NETWORKS: usize = 16;
+
+/// Links, forwarding entries and neighbours as read.
+pub(super) struct Snapshot {
+    links: Vec<Link>,
+    fdb: Vec<FdbEntry>,
+    neighbours: Vec<NeighbourEntry>,
+}
+
+impl Snapshot {
+    /// Reads what the scope needs.
+    pub(super) fn take(netlink: &mut Netlink, scope: &Scope) -> Result<Self, NetlinkError> {
+        match scope {
+            Scope::Some { vnis, ports } if vnis.len() <= FEW_NETWORKS => Self::few(netlink, vnis, ports),
+            _ => Ok(Self {
+                links: link::dump(netlink, None)?,
+                fdb: entry::dump_fdb(netlink, None)?,
+                neighbours: entry::dump_neighbours(netlink, None)?,
+            }),
+        }
+    }
+
+    fn few(netlink: &mut Netlink, vnis: &BTreeSet<Vni>, ports: &BTreeSet<String>) -> Result<Self, NetlinkError> {
+        let mut all = Self { links: Vec::new(), fdb: Vec::new(), neighbours: Vec::new() };
+        let mut seen = BTreeSet::new();
+        let mut bridges = BTreeSet::new();
+        for vni in vnis {
+            for name in [bridge_name(*vni), vxlan_name(*vni)] {
+                all.links.extend(link::get(netlink, &name)?.filter(|l| seen.insert(l.index)));
+            }
+        }
+        for name in ports {
+            let port = link::get(netlink, name)?.filter(|l| seen.insert(l.index));
+            bridges.extend(port.iter().filter_map(|p| p.master));
+            all.links.extend(port);
+        }
+        bridges.extend(all.links.iter().filter(|l| l.as_bridge().is_some()).map(|l| l.index));
+        for bridge in &bridges {
+            all.links.extend(link::dump(netlink, Some(*bridge))?.into_iter().filter(|l| seen.insert(l.index)));
+            all.fdb.extend(entry::dump_fdb(netlink, Some(*bridge))?);
+            all.neighbours.extend(entry::dump_neighbours(netlink, Some(*bridge))?);
+        }
+        Ok(all)
+    }
+
+    /// The links as read.
+    pub(super) fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// What was read, as objects.
+    pub(super) fn objects(
+        &self,
+        scope: &Scope,
+        expected: &Expected,
+        namespaces: &NetnsThread,
+    ) -> BTreeMap<ObjectKey, Object> {
+        let within = |vni: Vni| match scope {
+            Scope::All => true,
+            Scope::Some { vnis, .. } => vnis.contains(&vni),
+        };
+        let bridges: HashMap<u32, Vni> = self.by_index(Link::as_bridge);
+        let vxlans: HashMap<u32, Vni> = self.by_index(Link::as_vxlan);
+        let mut found: Vec<Object> = Vec::new();
+        found.extend(self.segments());
+        found.extend(self.stations(&vxlans));
+        found.extend(self.neighbours(&bridges));
+        found.retain(|o| o.vni().is_some_and(within));
+        found.extend(self.ports(scope, &bridges, expected, namespaces));
+        found.into_iter().map(|o| (o.key(), o)).collect()
+    }
+
+    fn by_index(&self, vni: impl Fn(&Link) -> Option<Vni>) -> HashMap<u32, Vni> {
+        self.links.iter().filter_map(|l| Some((l.index, vni(l)?))).collect()
+    }
+
+    fn segments(&self) -> Vec<Object> {
+        let mut halves: BTreeMap<Vni, (Option<&Link>, Option<&Link>)> = BTreeMap::new();
+        for link in &self.links {
+            if let Some(vni) = link.as_bridge() {
+                halves.entry(vni).or_default().0 = Some(link);
+            } else if let Some(vni) = link.as_vxlan() {
+                halves.entry(vni).or_default().1 = Some(link);
+            }
+        }
+        let segment = |(vni, (bridge, vxlan)): (Vni, (Option<&Link>, Option<&Link>))| {
+            let mtu = bridge.map_or(0, |b| b.mtu);
+            let seen = Segment { vni, mtu, local: vxlan.and_then(Link::vxlan_local), intact: true };
+            let right = match (bridge, vxlan) {
+                (Some(b), Some(x)) => b.bridge_is_right(&seen) && x.vxlan_is_right(&seen, b.index),
+                _ => false,
+            };
+            Object::Segment(Segment { intact: right, ..seen })
+        };
+        halves.into_iter().map(segment).collect()
+    }
+
+    /// Stations and flood entries. A station needs an entry in the VXLAN device and one in
+    /// the bridge; one of which only half is there is shown with no VTEP, which is never
+    /// what is wanted.
+    fn stations(&self, vxlans: &HashMap<u32, Vni>) -> Vec<Object> {
+        let mut halves: BTreeMap<(Vni, MacAddress), (Option<IpAddr>, bool)> = BTreeMap::new();
+        let mut found = Vec::new();
+        for e in &self.fdb {
+            let Some(vni) = vxlans.get(&e.index).copied() else { continue };
+            if let (true, false, Some(vtep)) = (e.is_default(), e.of_bridge, e.vtep) {
+                found.push(Object::Flood { vni, vtep });
+            } else if let Some(mac) = MacAddress::new(e.mac).filter(|_| !e.local) {
+                let half = halves.entry((vni, mac)).or_default();
+                if e.of_bridge {
+                    half.1 |= e.fixed;
+                } else {
+                    half.0 = e.vtep;
+                }
+            }
+        }
+        found.extend(halves.into_iter().map(|((vni, mac), (vtep, in_bridge))| {
+            let vtep = vtep.filter(|_| in_bridge).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            Object::Station { vni, mac, vtep }
+        }));
+        found
+    }
+
+    fn neighbours(&self, bridges: &HashMap<u32, Vni>) -> Vec<Object> {
+        let neighbour = |e: &NeighbourEntry| {
+            Some(Object::Neighbour { vni: *bridges.get(&e.index)?, ip: e.ip, mac: e.mac?, router: e.router })
+        };
+        self.neighbours.iter().filter_map(neighbour).collect()
+    }
+
+    fn ports(&self, scope: &Scope, bridges: &HashMap<u32, Vni>, expected: &Expected, namespaces: &NetnsThread) -> Vec<Object> {
+        let vni_of = |l: &Link| l.master.and_then(|m| bridges.get(&m)).copied();
+        let within = |l: &Link| match scope {
+            Scope::All => true,
+            Scope::Some { vnis, ports } => ports.contains(&l.name) || vni_of(l).is_some_and(|v| vnis.contains(&v)),
+        };
+        let found: Vec<&Link> = self.links.iter().filter(|l| l.is_port() && within(l)).collect();
+        let interfaces = read_interfaces(&found, expected, namespaces);
+        let port = |link: &Link| {
+            let Some(a) = expected.get(&link.name) else {
+                return Object::StrayPort { name: link.name.clone(), id: link.attachment_id().map(str::to_owned) };
+            };
+            let intact = vni_of(link) == Some(a.vni)
+                && link.port_is_right(a, link.master.unwrap_or(0))
+                && self.has_port_station(link.index, a.mac)
+                && interfaces.get(&link.name).is_some_and(|i| i.is_other_end_of(link) && i.is_right(a));
+            Object::Port(Port { attachment: a.clone(), intact })
+        };
+        found.into_iter().map(port).collect()
+    }
+
+    /// True when the bridge knows that `mac` is at the port, and knows nothing else there.
+    fn has_port_station(&self, index: u32, mac: MacAddress) -> bool {
+        let mut at_port = self.fdb.iter().filter(|e| e.index == index && e.of_bridge && !e.local);
+        at_port.next().is_some_and(|e| e.mac == mac.octets() && e.fixed) && at_port.next().is_none()
+    }
+}
+
+/// Reads the other ends of ports, entering each namespace once.
+fn read_interfaces(ports: &[&Link], expected: &Expected, namespaces: &NetnsThread) -> HashMap<String, Interface> {
+    let mut by_netns: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
+    for port in ports {
+        if let Some(a) = expected.get(&port.name) {
+            by_netns.entry(&a.netns).or_default().push((port.name.clone(), a.interface.clone()));
+        }
+    }
+    let mut found = HashMap::new();
+    for (netns, wanted) in by_netns {
+        let Ok(Some(file)) = netns::open(netns) else { continue };
+        let read = namespaces.run(&file, netns, move || {
+            let mut netlink = Netlink::open()?;
+            let mut read = Vec::new();
+            for (port, interface) in wanted {
+                read.extend(Interface::read(&mut netlink, &interface)?.map(|i| (port, i)));
+            }
+            Ok(read)
+        });
+        match read {
+            Ok(read) => found.extend(read),
+            // Shown as not intact; the repair that follows says what is wrong.
+            Err(error) => tracing::debug!(netns, %error, "cannot read a namespace"),
+        }
+    }
+    found
+}

@@ -1,0 +1,91 @@
+//! The I/O edge of the agent: what makes objects real.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vtep_proto::{Attachment, Vni};
+use vtep_proto::v1::ErrorCode;
+
+use crate::error::{AgentError, NetlinkError};
+use crate::object::{Object, ObjectKey};
+
+pub mod fake;
+pub mod kernel;
+
+/// What holds the objects: the kernel, or a fake in tests.
+///
+/// It only ever touches what it made itself, and it never takes down and rebuilds what is
+/// right: changing an object to what it already is does nothing.
+pub trait Datapath {
+    /// Everything of ours that exists, strays included. `expected` are the ports there
+    /// should be, by the name of their end on the host: it says in which network namespace
+    /// to look for the other end.
+    ///
+    /// # Errors
+    /// When it cannot be read; nothing is known then.
+    fn read_back(&mut self, scope: &Scope, expected: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError>;
+
+    /// Applies steps in order and gives the outcome of each. A step is worked off whether or
+    /// not one before it failed.
+    fn apply(&mut self, steps: &[Step]) -> Vec<Outcome>;
+}
+
+/// The ports there should be, by the name of their end on the host.
+pub type Expected = BTreeMap<String, Attachment>;
+
+/// What part of the datapath is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it.
+    All,
+    /// These networks and the ports in them, and these ports wherever they are.
+    Some {
+        /// Networks.
+        vnis: BTreeSet<Vni>,
+        /// Ports, by the name of their end on the host.
+        ports: BTreeSet<String>,
+    },
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Create, or change to this.
+    Ensure(Object),
+    /// Remove; removing what is not there succeeds.
+    Remove(ObjectKey),
+}
+
+/// What became of a step.
+pub type Outcome = Result<Done, StepError>;
+
+/// A step that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// The object is in place.
+    InPlace,
+    /// The object is in place, but had to be made anew; what hung on it is gone.
+    MadeAnew,
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// What kind of failure.
+    pub code: ErrorCode,
+    /// What was expected and what was found.
+    pub message: String,
+}
+
+impl StepError {
+    /// A failure of that kind.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl From<NetlinkError> for StepError {
+    fn from(e: NetlinkError) -> Self {
+        Self::new(ErrorCode::Kernel, e.to_string())
+    }
+}

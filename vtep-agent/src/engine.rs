@@ -1,0 +1,262 @@
+//! Brings the datapath to what this host must hold, and keeps it there.
+//!
+//! A change applies the objects it touches and nothing else. A comparison ([`Engine::check`])
+//! reads a part of the datapath back and changes what differs: after a start, when a
+//! notification says that somebody else was at work, and from time to time. What failed is
+//! tried again ([`Engine::retry`]).
+//!
+//! Nothing here waits or knows the time: see [`crate::agent`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vtep_proto::v1::ErrorCode;
+use vtep_proto::{HostEntity, HostKey, Vni};
+
+use crate::datapath::{Datapath, Done, Scope, Step, StepError};
+use crate::desired::Desired;
+use crate::error::AgentError;
+use crate::object::{Object, ObjectKey};
+
+/// Rounds of making what hung on a segment that had to be made anew. One is enough unless
+/// somebody deletes it again at that very moment; then the notification of it has us back.
+const REBUILD_ROUNDS: usize = 2;
+
+/// What a call changed that nobody asked for in that call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Entities that are in place now and were not.
+    pub applied: Vec<HostKey>,
+    /// Entities that are not in place, and were or failed otherwise.
+    pub failed: Vec<(HostKey, StepError)>,
+    /// What was repaired.
+    pub repaired: Vec<String>,
+}
+
+impl News {
+    /// True when there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.applied.is_empty() && self.failed.is_empty() && self.repaired.is_empty()
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.applied.extend(other.applied);
+        self.failed.extend(other.failed);
+        self.repaired.extend(other.repaired);
+    }
+}
+
+/// The engine.
+pub struct Engine<D> {
+    datapath: D,
+    desired: Desired,
+    /// False until it is known that `desired` is complete: nothing is removed before that
+    /// only because nobody asked for it.
+    complete: bool,
+    /// Objects that are not in place.
+    failures: BTreeMap<ObjectKey, StepError>,
+    /// Entities that are not in place, as last told.
+    errors: BTreeMap<HostKey, StepError>,
+}
+
+impl<D: Datapath> Engine<D> {
+    /// An engine on a datapath, with what the host must hold as far as known.
+    pub fn new(datapath: D, mut desired: Desired, entities: Vec<HostEntity>, complete: bool) -> Self {
+        for entity in entities {
+            desired.upsert(entity);
+        }
+        Self { datapath, desired, complete, failures: BTreeMap::new(), errors: BTreeMap::new() }
+    }
+
+    /// What the host must hold.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// The datapath.
+    pub fn datapath(&mut self) -> &mut D {
+        &mut self.datapath
+    }
+
+    /// Why an entity is not in place; `None` when it is.
+    pub fn error(&self, key: &HostKey) -> Option<&StepError> {
+        self.errors.get(key)
+    }
+
+    /// Notes that `desired` is complete; removes what is left over.
+    ///
+    /// # Errors
+    /// When the datapath cannot be read.
+    pub fn set_complete(&mut self) -> Result<News, AgentError> {
+        if self.complete {
+            return Ok(News::default());
+        }
+        self.complete = true;
+        self.check(&Scope::All)
+    }
+
+    /// Takes a change over and applies it. What became of its entities, [`Self::error`]
+    /// says; the answer is about others.
+    ///
+    /// # Errors
+    /// When the datapath cannot be read.
+    pub fn update(&mut self, upserts: Vec<HostEntity>, removes: &[HostKey]) -> Result<News, AgentError> {
+        let mut asked: BTreeSet<HostKey> = removes.iter().cloned().collect();
+        let mut touched = BTreeSet::new();
+        for entity in upserts {
+            asked.insert(entity.key());
+            touched.extend(self.desired.upsert(entity));
+        }
+        for key in removes {
+            touched.extend(self.desired.remove(key));
+        }
+        let mut news = self.bring(touched, &asked)?;
+        news.applied.retain(|k| !asked.contains(k));
+        news.failed.retain(|(k, _)| !asked.contains(k));
+        Ok(news)
+    }
+
+    /// Tries again what failed for that reason, or for any other.
+    ///
+    /// # Errors
+    /// When the datapath cannot be read.
+    pub fn retry(&mut self, reason: impl Fn(ErrorCode) -> bool) -> Result<News, AgentError> {
+        let again: BTreeSet<ObjectKey> =
+            self.failures.iter().filter(|(_, e)| reason(e.code)).map(|(k, _)| k.clone()).collect();
+        if again.is_empty() { Ok(News::default()) } else { self.bring(again, &BTreeSet::new()) }
+    }
+
+    /// Compares a part of the datapath with what it must be and changes what differs.
+    ///
+    /// # Errors
+    /// When the datapath cannot be read.
+    pub fn check(&mut self, scope: &Scope) -> Result<News, AgentError> {
+        let wanted = match scope {
+            Scope::All => None,
+            Scope::Some { vnis, ports } => {
+                let ports = ports.iter().map(|p| ObjectKey::Port(p.clone()));
+                Some(vnis.iter().flat_map(|v| self.desired.objects_of(*v)).chain(ports).collect::<BTreeSet<_>>())
+            }
+        };
+        let found = self.datapath.read_back(scope, &self.desired.ports(wanted.as_ref()))?;
+        let wanted = wanted.unwrap_or_else(|| self.desired.objects().map(|(k, _)| k.clone()).collect());
+        let mut differ = BTreeSet::new();
+        let mut repaired = Vec::new();
+        for key in &wanted {
+            let Some(object) = self.desired.object(key) else { continue };
+            match found.get(key) {
+                Some(seen) if seen == object => {
+                    self.failures.remove(key);
+                    continue;
+                }
+                Some(_) => repaired.push(format!("{key} was not as it must be")),
+                None => repaired.push(format!("{key} was missing")),
+            }
+            differ.insert(key.clone());
+        }
+        if self.complete {
+            let strays = found.keys().filter(|k| self.desired.object(k).is_none());
+            for key in strays {
+                repaired.push(format!("{key} was left over"));
+                differ.insert(key.clone());
+            }
+        }
+        let mut news = self.bring(differ, &BTreeSet::new())?;
+        news.merge(self.settle(&wanted));
+        news.repaired.extend(repaired);
+        Ok(news)
+    }
+
+    /// Brings objects to what they must be, and what hung on segments that had to be made
+    /// anew.
+    fn bring(&mut self, mut touched: BTreeSet<ObjectKey>, asked: &BTreeSet<HostKey>) -> Result<News, AgentError> {
+        let mut all = touched.clone();
+        for _ in 0..REBUILD_ROUNDS {
+            let anew = self.step(&touched);
+            // Of a network that is new, everything was just asked for; of an old one not.
+            touched = anew.iter().flat_map(|v| self.desired.objects_of(*v)).filter(|k| !all.contains(k)).collect();
+            if touched.is_empty() {
+                break;
+            }
+            all.extend(touched.iter().cloned());
+        }
+        let mut news = self.settle(&all);
+        for key in asked {
+            self.settle_entity(key, &mut news);
+        }
+        Ok(news)
+    }
+
+    /// Applies the steps that objects need, in order of creation, then removals in reverse.
+    /// Gives the networks whose segment was made anew.
+    fn step(&mut self, touched: &BTreeSet<ObjectKey>) -> BTreeSet<Vni> {
+        let ensure = touched.iter().filter_map(|k| self.desired.object(k)).map(|o| Step::Ensure(o.clone()));
+        let remove = touched.iter().rev().filter(|k| self.desired.object(k).is_none()).map(|k| Step::Remove(k.clone()));
+        let steps: Vec<Step> = ensure.chain(remove).collect();
+        let outcomes = self.datapath.apply(&steps);
+        let mut anew = BTreeSet::new();
+        for (step, outcome) in steps.iter().zip(outcomes) {
+            let key = match step {
+                Step::Ensure(object) => object.key(),
+                Step::Remove(key) => key.clone(),
+            };
+            match outcome {
+                Ok(done) => {
+                    if let (Done::MadeAnew, ObjectKey::Segment(vni)) = (done, &key) {
+                        anew.insert(*vni);
+                    }
+                    self.failures.remove(&key);
+                }
+                Err(error) => {
+                    tracing::debug!(object = %key, %error, "not in place");
+                    self.failures.insert(key, error);
+                }
+            }
+        }
+        anew
+    }
+
+    /// Finds out which entities changed their state with these objects.
+    fn settle(&mut self, touched: &BTreeSet<ObjectKey>) -> News {
+        let owners: BTreeSet<HostKey> = touched.iter().flat_map(|k| self.desired.askers(k).cloned()).collect();
+        let mut news = News::default();
+        for owner in &owners {
+            self.settle_entity(owner, &mut news);
+        }
+        news
+    }
+
+    fn settle_entity(&mut self, key: &HostKey, news: &mut News) {
+        let asked = self.desired.asked_by(key);
+        let failure = asked.iter().find_map(|o| self.failures.get(o));
+        let collision = || self.collision(key, &asked);
+        let now = self.desired.refusal(key).or(failure).cloned().or_else(collision);
+        match (now, self.errors.get(key)) {
+            (Some(now), before) if before != Some(&now) => {
+                self.errors.insert(key.clone(), now.clone());
+                news.failed.push((key.clone(), now));
+            }
+            (None, Some(_)) => {
+                self.errors.remove(key);
+                if self.desired.entities().contains_key(key) {
+                    news.applied.push(key.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Two attachments whose ports have one name: the port is the other's.
+    fn collision(&self, key: &HostKey, asked: &BTreeSet<ObjectKey>) -> Option<StepError> {
+        let HostKey::Attachment(id) = key else { return None };
+        asked.iter().find_map(|o| match self.desired.object(o) {
+            Some(Object::Port(p)) if p.attachment.id != *id => {
+                let message = format!("attachment {id} and attachment {} get one port name", p.attachment.id);
+                Some(StepError::new(ErrorCode::NameInUse, message))
+            }
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,145 @@
 //! The VXLAN VTEP agent of a Linux host.
-fn main() {}
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use vtep_agent::object::LocalVteps;
+use vtep_agent::stream::Controller;
+use vtep_agent::{agent, status, stream};
+use vtep_proto::v1;
+
+/// Runs the VXLAN tunnel end point of this host as the fabric controller says.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<Run>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows what the agent on this host holds.
+    Status {
+        /// State directory of the agent.
+        #[arg(long)]
+        state_dir: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// Name of this host in the topology.
+    #[arg(long)]
+    host: String,
+    /// Address of the controller's agent port, such as https://192.0.2.1:8444.
+    #[arg(long)]
+    controller: String,
+    /// Certificate authority of the fabric (PEM).
+    #[arg(long)]
+    tls_ca: PathBuf,
+    /// Certificate of this host, valid for <host>.host.vfabric (PEM).
+    #[arg(long)]
+    tls_cert: PathBuf,
+    /// Key of the certificate (PEM).
+    #[arg(long)]
+    tls_key: PathBuf,
+    /// Link that carries the tunnels.
+    #[arg(long)]
+    uplink: String,
+    /// VTEP address of this host, IPv4.
+    #[arg(long, required_unless_present = "vtep_ipv6")]
+    vtep_ipv4: Option<Ipv4Addr>,
+    /// VTEP address of this host, IPv6.
+    #[arg(long)]
+    vtep_ipv6: Option<Ipv6Addr>,
+    /// Where the agent keeps what it must hold, and its socket.
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// What to log: error, warn, info, debug, trace, or directives of tracing's EnvFilter.
+    #[arg(long, default_value = "info")]
+    log_level: String,
+    /// How to log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match (cli.command, cli.run) {
+        (Some(Command::Status { state_dir, json }), _) => {
+            let status = runtime.block_on(status::ask(&state_dir))?;
+            let text = if json { serde_json::to_string_pretty(&status)? } else { status.tables() };
+            println!("{}", text.trim_end());
+            Ok(())
+        }
+        (None, Some(run)) => {
+            log(&run)?;
+            runtime.block_on(serve(run))
+        }
+        (None, None) => anyhow::bail!("nothing to do: give --host and the flags that go with it, or `status`"),
+    }
+}
+
+fn log(run: &Run) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&run.log_level).with_context(|| format!("--log-level `{}`", run.log_level))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match run.log_format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}
+
+async fn serve(run: Run) -> anyhow::Result<()> {
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{}", path.display()));
+    let (ca, cert, key) = (read(&run.tls_ca)?, read(&run.tls_cert)?, read(&run.tls_key)?);
+    let controller = Controller { url: run.controller, ca, cert, key };
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let settings = agent::Settings {
+        host: run.host.clone(),
+        uplink: run.uplink.clone(),
+        local: LocalVteps { ipv4: run.vtep_ipv4, ipv6: run.vtep_ipv6 },
+        state_dir: run.state_dir.clone(),
+    };
+    let (commands, uplink) = agent::start(settings).map_err(|e| anyhow::anyhow!(vtep_agent::chain(&e)))?;
+    let hello = v1::Hello {
+        host: run.host,
+        instance: rand::random::<[u8; 16]>().to_vec(),
+        boot_id: boot_id.trim().to_owned(),
+        vtep_ipv4: run.vtep_ipv4.map(|a| a.octets().to_vec()).unwrap_or_default(),
+        vtep_ipv6: run.vtep_ipv6.map(|a| a.octets().to_vec()).unwrap_or_default(),
+        uplink_mac: uplink.mac,
+        uplink: run.uplink,
+        epoch: 0,
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    tokio::select! {
+        ended = stream::follow(controller, hello, commands.clone()) => ended?,
+        ended = status::serve(run.state_dir.clone(), commands) => ended?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // What the kernel holds stays: it forwards without the agent.
+    let _ = std::fs::remove_file(status::socket(&run.state_dir));
+    tracing::info!("stopped; the kernel keeps forwarding");
+    Ok(())
+}

@@ -251,7 +251,9 @@ fn into_link(answer: RouteNetlinkMessage) -> Option<Link> {
     }
 }
 
-/// Creates the bridge of a network.
+/// Creates the bridge of a network. Its MAC address is fixed, because a bridge otherwise takes
+/// the least of its ports', and a change of it flushes its neighbour entries; and it is
+/// random, because nobody in the network shall know it.
 pub(super) fn create_bridge(segment: &Segment) -> Request {
     let name = bridge_name(segment.vni);
     // Snooping needs a querier in every network to be right; flooding always is.
@@ -259,11 +261,19 @@ pub(super) fn create_bridge(segment: &Segment) -> Request {
     let attributes = vec![
         named(&name),
         LinkAttribute::Group(OWNER_GROUP),
+        LinkAttribute::Address(random_mac().to_vec()),
         LinkAttribute::Mtu(segment.mtu),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]),
     ];
     let create = RouteNetlinkMessage::NewLink(message(0, attributes));
     Request::new(create, NLM_F_CREATE | NLM_F_EXCL, format!("create bridge {name}"))
+}
+
+/// A random address, locally administered, of a single station.
+fn random_mac() -> [u8; 6] {
+    let mut mac: [u8; 6] = rand::random();
+    mac[0] = (mac[0] & 0xfc) | 0x02;
+    mac
 }
 
 /// Brings the bridge of a network to what it must be.

@@ -22,6 +22,7 @@ mod segment;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 
 use vtep_proto::v1::ErrorCode;
 
@@ -38,6 +39,8 @@ pub use self::monitor::{Change, Monitor, start as monitor};
 pub struct Kernel {
     netlink: Netlink,
     namespaces: NetnsThread,
+    /// The network namespace in which all this is.
+    home: File,
     /// Indices of our links by name. A stale one makes a request fail with ENODEV, which
     /// empties the map.
     indices: HashMap<String, u32>,
@@ -68,7 +71,8 @@ impl Kernel {
     /// When there is no netlink socket or no thread to be had.
     pub fn open() -> Result<Self, AgentError> {
         let thread = NetnsThread::start().map_err(|e| NetlinkError::io("start the namespace thread", &e))?;
-        Ok(Self { netlink: Netlink::open()?, namespaces: thread, indices: HashMap::new() })
+        let home = File::open("/proc/thread-self/ns/net").map_err(|e| NetlinkError::io("open /proc/thread-self/ns/net", &e))?;
+        Ok(Self { netlink: Netlink::open()?, namespaces: thread, home, indices: HashMap::new() })
     }
 
     /// MAC address and MTU of a link, and whether it is up.

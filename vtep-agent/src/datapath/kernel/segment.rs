@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
+use std::path::Path;
 
 use vtep_proto::v1::ErrorCode;
 
@@ -56,12 +58,14 @@ impl Kernel {
             (!links.contains_key(&bridge_name(w.segment.vni))).then(|| link::create_bridge(&w.segment))
         });
         links = self.find(works)?;
-        let is_open = |w: &&mut Work| w.outcome.is_ok();
-        for w in works.iter_mut().filter(is_open) {
-            let name = bridge_name(w.segment.vni);
-            if links.get(&name).is_some_and(|b| !b.bridge_is_right(&w.segment)) {
-                w.note(close_to_host(&name));
-            }
+        let wrong = |w: &&Work| {
+            let bridge = links.get(&bridge_name(w.segment.vni));
+            w.outcome.is_ok() && bridge.is_some_and(|b| !b.bridge_is_right(&w.segment))
+        };
+        let bridges: Vec<String> = works.iter().filter(wrong).map(|w| bridge_name(w.segment.vni)).collect();
+        if !bridges.is_empty() {
+            let close = move || bridges.iter().try_for_each(|b| close_to_host(b));
+            self.namespaces.run(&self.home, "this host", close)?;
         }
         self.set(works, |w, requests| {
             let bridge = links.get(&bridge_name(w.segment.vni)).filter(|b| !b.bridge_is_right(&w.segment));
@@ -153,16 +157,23 @@ impl Kernel {
 }
 
 /// Keeps tenants from talking to the host itself through the bridge. The bridge has no
-/// address, but Linux answers on every link for all addresses of the host: so it answers no
-/// ARP request there (arp_ignore 8), takes no IPv4 packet whose source is not reached by the
-/// bridge, which none is (rp_filter 1, RFC 3704 section 2.2), and has no IPv6 at all.
-fn close_to_host(bridge: &str) -> Result<(), StepError> {
-    let ipv6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
+/// address, but Linux answers on every link for all IPv4 addresses of the host: so it answers
+/// no ARP request there (arp_ignore 8) and takes no IPv4 packet whose source is not reached
+/// by the bridge, which none is (rp_filter 1, RFC 3704 section 2.2). IPv6 answers
+/// solicitations only for a link's own addresses, of which there are none, so that nobody
+/// learns the bridge's MAC address; it takes no router advertisements either. (Turning IPv6
+/// off altogether would turn off the neighbour entries, too.)
+fn close_to_host(bridge: &str) -> Result<(), NetlinkError> {
+    let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
     let v4 = [("ipv4", "arp_ignore", "8"), ("ipv4", "rp_filter", "1"), ("ipv4", "forwarding", "0")];
-    let v6 = ipv6.then_some(("ipv6", "disable_ipv6", "1"));
+    let v6 = ipv6.then_some(("ipv6", "accept_ra", "0"));
     for (family, option, value) in v4.into_iter().chain(v6) {
         let path = format!("/proc/sys/net/{family}/conf/{bridge}/{option}");
-        fs::write(&path, value).map_err(|e| StepError::new(ErrorCode::Kernel, format!("set {path} to {value}: {e}")))?;
+        match fs::write(&path, value) {
+            // Deleted by somebody at this very moment; what follows will say so.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(|e| NetlinkError::io(format!("set {path} to {value}"), &e))?,
+        }
     }
     Ok(())
 }

@@ -1,0 +1,276 @@
+//! The thread that owns the engine: it hands it updates, notifications and the time.
+//!
+//! Kernel requests block, so this is a thread of its own and not a task among others.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use vtep_proto::v1::{self, ErrorCode};
+use vtep_proto::{HostEntity, HostKey, object_error};
+
+use crate::cache::Cache;
+use crate::datapath::{Datapath, Scope, StepError};
+use crate::datapath::kernel::{self, Change, Kernel, Monitor, Uplink};
+use crate::desired::Desired;
+use crate::engine::{Engine, News};
+use crate::error::AgentError;
+use crate::object::LocalVteps;
+use crate::status::Status;
+
+/// How often a namespace that does not exist yet is looked for: one `open` each.
+const NETNS_RETRY: Duration = Duration::from_millis(200);
+/// How often what the kernel refused is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often everything is compared, for what no notification tells (inside a workload's
+/// namespace).
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long notifications are gathered before what they name is compared: they come in
+/// bursts, our own changes among them.
+const GATHER: Duration = Duration::from_millis(50);
+/// Commands that wait for the engine; who sends one waits for its answer.
+const COMMANDS: usize = 16;
+/// Reports that wait for the stream. When there are more the stream is ended: after the
+/// reconnect the controller reads everything anyway.
+const REPORTS: usize = 256;
+
+/// What the agent is told to do.
+pub enum Command {
+    /// Take a change over and apply it; answered with what failed.
+    Update {
+        /// Epoch of the intent.
+        epoch: u64,
+        /// What to create or change.
+        upserts: Vec<HostEntity>,
+        /// What to remove.
+        removes: Vec<HostKey>,
+        /// What failed.
+        answer: oneshot::Sender<Vec<v1::ObjectError>>,
+    },
+    /// Compare everything with the kernel and tell what is held.
+    Read(oneshot::Sender<Vec<v1::HeldObject>>),
+    /// Everything has been sent.
+    Synced(u64),
+    /// Send reports there from now on; `Ok` when the stream begins, with the epoch held.
+    Follow(mpsc::Sender<v1::Report>, oneshot::Sender<u64>),
+    /// Tell how things stand.
+    Status(oneshot::Sender<Status>),
+}
+
+/// What the agent is told when it starts.
+pub struct Settings {
+    /// Name of the host.
+    pub host: String,
+    /// Name of the uplink.
+    pub uplink: String,
+    /// VTEP addresses.
+    pub local: LocalVteps,
+    /// Where the cache is.
+    pub state_dir: PathBuf,
+}
+
+/// Commands to the agent.
+pub type Commands = mpsc::Sender<Command>;
+
+/// A channel for reports of the right size.
+pub fn reports() -> (mpsc::Sender<v1::Report>, mpsc::Receiver<v1::Report>) {
+    mpsc::channel(REPORTS)
+}
+
+/// Starts the agent in the network namespace of this thread. The kernel has what the cache
+/// says when this returns.
+///
+/// # Errors
+/// When the uplink, the kernel or the cache cannot be used.
+pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
+    let file = |source| AgentError::File { path: settings.state_dir.clone(), source };
+    std::fs::create_dir_all(&settings.state_dir).map_err(file)?;
+    // Before the first comparison, so that nothing changes unseen after it.
+    let monitor = kernel::monitor(&settings.uplink)?;
+    let mut kernel = Kernel::open()?;
+    let uplink = kernel.uplink(&settings.uplink)?;
+    let (cache, cached) = Cache::open(&settings.state_dir)?;
+    let desired = Desired::new(settings.local, uplink.mtu);
+    let mut engine = Engine::new(kernel, desired, cached.entities, cached.complete);
+    let news = engine.check(&Scope::All)?;
+    tracing::info!(
+        entities = engine.desired().entities().len(),
+        repaired = news.repaired.len(),
+        failed = news.failed.len(),
+        "compared with the kernel"
+    );
+    let (commands, queue) = mpsc::channel(COMMANDS);
+    let agent = Agent { settings, engine, cache, epoch: cached.epoch, complete: cached.complete, reports: None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(file_error)?;
+    let run = move || runtime.block_on(agent.run(queue, monitor));
+    thread::Builder::new().name("engine".into()).spawn(run).map_err(file_error)?;
+    Ok((commands, uplink))
+}
+
+fn file_error(source: std::io::Error) -> AgentError {
+    AgentError::File { path: "thread".into(), source }
+}
+
+struct Agent<D> {
+    settings: Settings,
+    engine: Engine<D>,
+    cache: Cache,
+    epoch: u64,
+    complete: bool,
+    reports: Option<mpsc::Sender<v1::Report>>,
+}
+
+impl<D: Datapath> Agent<D> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>, mut monitor: Monitor) {
+        let mut ticks = [NETNS_RETRY, RETRY, SWEEP].map(|period| {
+            let mut tick = interval(period);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tick
+        });
+        let [netns, retry, sweep] = &mut ticks;
+        let mut gathered = Gathered::default();
+        loop {
+            let due = gathered.due;
+            let result = tokio::select! {
+                command = queue.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                change = monitor.recv() => match change {
+                    Some(change) => { self.gather(change, &mut gathered); Ok(News::default()) }
+                    None => return,
+                },
+                () = sleep_until(due), if due.is_some() => self.engine.check(&std::mem::take(&mut gathered).scope()),
+                _ = netns.tick() => self.engine.retry(|code| code == ErrorCode::NetnsNotFound),
+                _ = retry.tick() => self.engine.retry(|code| code != ErrorCode::NetnsNotFound),
+                _ = sweep.tick() => self.engine.check(&Scope::All),
+            };
+            match result {
+                Ok(news) => self.tell(news),
+                // Tried again by the next tick or notification.
+                Err(error) => tracing::error!(%error, "cannot read the kernel"),
+            }
+        }
+    }
+
+    fn gather(&mut self, change: Change, gathered: &mut Gathered) {
+        match change {
+            Change::Uplink(up) => {
+                let change = v1::LinkChange { interface: self.settings.uplink.clone(), up };
+                return self.report(v1::report::Event::Link(change));
+            }
+            Change::Network(vni) => drop(gathered.vnis.insert(vni)),
+            Change::Port(name) => drop(gathered.ports.insert(name)),
+            Change::Anything => gathered.all = true,
+        }
+        gathered.due.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    fn command(&mut self, command: Command) -> Result<News, AgentError> {
+        // Whoever asked may have gone: then nobody needs the answer.
+        match command {
+            Command::Update { epoch, upserts, removes, answer } => {
+                let (errors, news) = self.update(epoch, upserts, &removes)?;
+                let _ = answer.send(errors);
+                return Ok(news);
+            }
+            Command::Read(answer) => {
+                let news = self.engine.check(&Scope::All)?;
+                let _ = answer.send(self.held());
+                return Ok(news);
+            }
+            Command::Synced(epoch) => {
+                self.cache.write(&[], &[], Some(epoch))?;
+                (self.epoch, self.complete) = (epoch, true);
+                return self.engine.set_complete();
+            }
+            Command::Follow(reports, answer) => {
+                self.reports = Some(reports);
+                let _ = answer.send(self.epoch);
+            }
+            Command::Status(answer) => {
+                let connected = self.reports.as_ref().is_some_and(|r| !r.is_closed());
+                let _ = answer.send(Status::of(&self.settings, &self.engine, self.epoch, self.complete, connected));
+            }
+        }
+        Ok(News::default())
+    }
+
+    fn update(
+        &mut self,
+        epoch: u64,
+        upserts: Vec<HostEntity>,
+        removes: &[HostKey],
+    ) -> Result<(Vec<v1::ObjectError>, News), AgentError> {
+        self.cache.write(&upserts, removes, self.complete.then_some(epoch))?;
+        self.epoch = epoch;
+        let asked: Vec<HostKey> = upserts.iter().map(HostEntity::key).chain(removes.iter().cloned()).collect();
+        let news = self.engine.update(upserts, removes)?;
+        let errors = asked.iter().filter_map(|k| Some(wire_error(k, self.engine.error(k)?))).collect();
+        Ok((errors, news))
+    }
+
+    fn held(&self) -> Vec<v1::HeldObject> {
+        let held = |(key, entity): (&HostKey, &HostEntity)| v1::HeldObject {
+            object: Some(entity.into()),
+            error: self.engine.error(key).map(|e| wire_error(key, e)),
+        };
+        self.engine.desired().entities().iter().map(held).collect()
+    }
+
+    fn tell(&mut self, news: News) {
+        for repaired in &news.repaired {
+            tracing::warn!("{repaired}: repaired");
+        }
+        for (key, error) in &news.failed {
+            tracing::warn!(object = %key, %error, "not in place");
+        }
+        if !news.repaired.is_empty() {
+            self.report(v1::report::Event::Repair(v1::Repair { details: news.repaired }));
+        }
+        if !news.applied.is_empty() || !news.failed.is_empty() {
+            let applied = news.applied.iter().map(Into::into).collect();
+            let failed = news.failed.iter().map(|(k, e)| wire_error(k, e)).collect();
+            self.report(v1::report::Event::State(v1::StateChange { applied, failed }));
+        }
+    }
+
+    fn report(&mut self, event: v1::report::Event) {
+        if let Some(reports) = &self.reports {
+            if reports.try_send(v1::Report { event: Some(event) }).is_err() {
+                // Dropping it ends the stream, if it has not ended.
+                self.reports = None;
+            }
+        }
+    }
+}
+
+/// An error in wire format. The agent tries everything again by itself.
+fn wire_error(key: &HostKey, error: &StepError) -> v1::ObjectError {
+    object_error(key, error.code, error.message.clone(), true)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What notifications have named since the last comparison.
+#[derive(Default)]
+struct Gathered {
+    vnis: BTreeSet<vtep_proto::Vni>,
+    ports: BTreeSet<String>,
+    all: bool,
+    due: Option<Instant>,
+}
+
+impl Gathered {
+    fn scope(self) -> Scope {
+        if self.all { Scope::All } else { Scope::Some { vnis: self.vnis, ports: self.ports } }
+    }
+}

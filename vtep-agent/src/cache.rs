@@ -1,0 +1,132 @@
+//! The desired state on disk.
+//!
+//! An update is durable here before the kernel is touched, so that after a crash nothing in
+//! the kernel is unknown. All of it can be had again from the controller: when the cache
+//! cannot be opened or read it is moved aside and begun anew, and until the controller has
+//! sent everything nothing is removed.
+
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use prost::Message;
+use vtep_proto::{HostEntity, HostKey, v1};
+
+use crate::error::AgentError;
+
+/// Name of the database inside the state directory.
+const DATABASE: &str = "desired";
+/// Key of the epoch; its presence says that the cache is complete. Object keys are protobuf
+/// messages and never start with this octet, which is no valid tag.
+const EPOCH: &[u8] = b"\x00epoch";
+
+/// The cache.
+pub struct Cache {
+    database: sled::Db,
+}
+
+/// What was found in the cache.
+#[derive(Debug, Default)]
+pub struct Cached {
+    /// The entities.
+    pub entities: Vec<HostEntity>,
+    /// Epoch of the last update.
+    pub epoch: u64,
+    /// True when this is all that the host must hold.
+    pub complete: bool,
+}
+
+impl Cache {
+    /// Opens the cache in a state directory, moving aside one that cannot be used.
+    ///
+    /// # Errors
+    /// When not even a new one can be made.
+    pub fn open(directory: &Path) -> Result<(Self, Cached), AgentError> {
+        let path = directory.join(DATABASE);
+        match Self::try_open(&path) {
+            Ok(opened) => Ok(opened),
+            Err(error) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+                let aside = directory.join(format!("{DATABASE}.unusable.{now}"));
+                tracing::warn!(%error, moved_to = %aside.display(), "the cache cannot be used and is begun anew");
+                fs::rename(&path, &aside).map_err(|source| AgentError::File { path: path.clone(), source })?;
+                Self::try_open(&path)
+            }
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<(Self, Cached), AgentError> {
+        let database = sled::Config::new().path(path).open()?;
+        let mut cached = Cached::default();
+        for item in database.iter() {
+            let (key, value) = item?;
+            if key == EPOCH {
+                cached.epoch = value.as_ref().try_into().map(u64::from_be_bytes).unwrap_or(0);
+                cached.complete = true;
+                continue;
+            }
+            let entity = v1::HostObject::decode(value.as_ref()).ok().and_then(|o| HostEntity::try_from(&o).ok());
+            cached.entities.push(entity.ok_or_else(|| sled::Error::Unsupported("an object that cannot be read".into()))?);
+        }
+        Ok((Self { database }, cached))
+    }
+
+    /// Takes a change over, all of it or nothing, and waits until it is on disk. `epoch`
+    /// is given once the cache is complete.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, upserts: &[HostEntity], removes: &[HostKey], epoch: Option<u64>) -> Result<(), AgentError> {
+        let mut batch = sled::Batch::default();
+        for entity in upserts {
+            batch.insert(name(&entity.key()), v1::HostObject::from(entity).encode_to_vec());
+        }
+        for key in removes {
+            batch.remove(name(key));
+        }
+        if let Some(epoch) = epoch {
+            batch.insert(EPOCH, epoch.to_be_bytes().as_slice());
+        }
+        self.database.apply_batch(batch)?;
+        self.database.flush()?;
+        Ok(())
+    }
+}
+
+fn name(key: &HostKey) -> Vec<u8> {
+    v1::ObjectKey::from(key).encode_to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vtep_proto::{FdbEntry, MacAddress, Vni};
+
+    fn station(last: u8) -> HostEntity {
+        let mac = MacAddress::new([2, 0, 0, 0, 0, last]).unwrap();
+        HostEntity::Fdb(FdbEntry { vni: Vni::new(1).unwrap(), mac, vtep: [10, 0, 0, last].into() })
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, cached) = Cache::open(directory.path()).unwrap();
+        assert!(cached.entities.is_empty() && !cached.complete);
+        cache.write(&[station(1), station(2)], &[], None).unwrap();
+        cache.write(&[], &[station(1).key()], Some(7)).unwrap();
+        drop(cache);
+        let (_, cached) = Cache::open(directory.path()).unwrap();
+        assert_eq!((cached.entities, cached.epoch, cached.complete), (vec![station(2)], 7, true));
+    }
+
+    #[test]
+    fn an_unusable_cache_is_moved_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(DATABASE), "not a database").unwrap();
+        let (cache, cached) = Cache::open(directory.path()).unwrap();
+        assert!(cached.entities.is_empty() && !cached.complete);
+        cache.write(&[station(1)], &[], Some(1)).unwrap();
+        let kept = fs::read_dir(directory.path()).unwrap().filter_map(Result::ok);
+        assert!(kept.map(|e| e.file_name()).any(|n| n.to_string_lossy().contains("unusable")));
+    }
+}

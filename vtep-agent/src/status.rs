@@ -1,0 +1,149 @@
+//! `vtep-agent status`: what the agent holds, over a unix socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use vtep_proto::{HostEntity, HostKey};
+
+use crate::agent::{Command, Commands, Settings};
+use crate::datapath::Datapath;
+use crate::engine::Engine;
+use crate::error::AgentError;
+
+/// Longest time for a client to take its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the socket is in a state directory.
+pub fn socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("agent.sock")
+}
+
+/// How things stand on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the host.
+    pub host: String,
+    /// Name of the uplink.
+    pub uplink: String,
+    /// True while the stream to the controller is open.
+    pub connected: bool,
+    /// Epoch of the last update.
+    pub epoch: u64,
+    /// False until the controller has sent everything once.
+    pub complete: bool,
+    /// What the host holds, one row each.
+    pub objects: Vec<Row>,
+}
+
+/// An object that the host holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// `network`, `fdb`, `neighbour` or `attachment`.
+    pub kind: String,
+    /// Its network.
+    pub vni: u32,
+    /// What names it inside the network.
+    pub name: String,
+    /// What it is.
+    pub content: String,
+    /// `applied`, or why not.
+    pub state: String,
+}
+
+impl Status {
+    pub(crate) fn of<D: Datapath>(settings: &Settings, engine: &Engine<D>, epoch: u64, complete: bool, connected: bool) -> Self {
+        let state = |key: &HostKey| engine.error(key).map_or_else(|| "applied".to_owned(), ToString::to_string);
+        let objects = engine.desired().entities().iter().map(|(k, e)| row(e, state(k))).collect();
+        let (host, uplink) = (settings.host.clone(), settings.uplink.clone());
+        Self { host, uplink, connected, epoch, complete, objects }
+    }
+
+    /// The status as tables for people.
+    pub fn tables(&self) -> String {
+        let controller = if self.connected { "connected" } else { "away" };
+        let known = if self.complete { "complete" } else { "not complete yet" };
+        let mut text = format!(
+            "host {}  uplink {}  controller {controller}  epoch {} ({known})\n",
+            self.host, self.uplink, self.epoch
+        );
+        for kind in ["network", "fdb", "neighbour", "attachment"] {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).set_header(["vni", kind, "content", "state"]);
+            let rows: Vec<&Row> = self.objects.iter().filter(|r| r.kind == kind).collect();
+            for r in &rows {
+                table.add_row([&r.vni.to_string(), &r.name, &r.content, &r.state]);
+            }
+            if !rows.is_empty() {
+                text.push_str(&format!("\n{table}\n"));
+            }
+        }
+        text
+    }
+}
+
+fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
+    items.into_iter().map(|i| i.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn row(entity: &HostEntity, state: String) -> Row {
+    let (kind, name, content) = match entity {
+        HostEntity::Network(n) => {
+            let gateways = n.gateways.iter().map(|g| format!("{} {} at {}", g.mac, join(&g.ips), g.vtep));
+            let content = format!("mtu {} flood {} gateway {}", n.mtu, join(&n.flood), join(gateways));
+            ("network", crate::object::bridge_name(n.vni), content)
+        }
+        HostEntity::Fdb(e) => ("fdb", e.mac.to_string(), format!("at {}", e.vtep)),
+        HostEntity::Neighbour(n) => ("neighbour", n.ip.to_string(), format!("at {}", n.mac)),
+        HostEntity::Attachment(a) => {
+            let port = crate::object::port_name(&a.id);
+            let content = format!("{}:{} {} {} port {port}", a.netns, a.interface, a.mac, join(&a.addresses));
+            ("attachment", a.id.clone(), content)
+        }
+    };
+    Row { kind: kind.into(), vni: entity.vni().get(), name, content, state }
+}
+
+/// Answers on the socket for ever: the status as JSON, then the end.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub async fn serve(state_dir: PathBuf, commands: Commands) -> Result<(), AgentError> {
+    let path = socket(&state_dir);
+    let fail = |source| AgentError::File { path: path.clone(), source };
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(fail)?;
+    // Root only: it tells which tenants are here.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    loop {
+        let (mut client, _) = listener.accept().await.map_err(fail)?;
+        let (answer, result) = oneshot::channel();
+        commands.send(Command::Status(answer)).await.map_err(|_| AgentError::Ended("engine"))?;
+        let status = result.await.map_err(|_| AgentError::Ended("engine"))?;
+        let text = serde_json::to_vec(&status).unwrap_or_default();
+        // One at a time; a client that does not read is left behind.
+        let _ = tokio::time::timeout(ANSWER_TIMEOUT, client.write_all(&text)).await;
+    }
+}
+
+/// Asks the agent that keeps its state there.
+///
+/// # Errors
+/// When no agent answers.
+pub async fn ask(state_dir: &Path) -> Result<Status, AgentError> {
+    let path = socket(state_dir);
+    let fail = |source| AgentError::File { path: path.clone(), source };
+    let mut client = UnixStream::connect(&path).await.map_err(fail)?;
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).await.map_err(fail)?;
+    serde_json::from_slice(&text).map_err(|e| fail(io::Error::other(e)))
+}

@@ -1,0 +1,179 @@
+//! The stream to the controller.
+//!
+//! Connects over mutual TLS, follows until the stream ends for whatever reason, waits (with
+//! jitter, longer each time) and connects again. Messages are worked off one at a time; what
+//! the controller sends meanwhile waits in HTTP/2's flow control window.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
+use vtep_proto::v1::{self, ErrorCode, agent_message, controller_message};
+use vtep_proto::{CONTROLLER_IDENTITY, HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, invalid_key};
+
+use crate::agent::{Command, Commands, reports};
+use crate::error::AgentError;
+
+/// Shortest and longest wait before connecting again; a random part of up to half is taken
+/// off, so that hosts do not come back all at once when a controller restarts.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Longest time for connecting, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// HTTP/2 pings: a controller that is gone without a word is noticed after both.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Messages that wait to be sent: parts of a read, acknowledgements, reports.
+const OUTGOING: usize = 16;
+
+/// How to reach the controller.
+pub struct Controller {
+    /// Its address, such as `https://192.0.2.1:8444`.
+    pub url: String,
+    /// PEM of the fabric's certificate authority.
+    pub ca: Vec<u8>,
+    /// PEM of the host's certificate.
+    pub cert: Vec<u8>,
+    /// PEM of its key.
+    pub key: Vec<u8>,
+}
+
+/// Follows the controller for ever.
+///
+/// # Errors
+/// When the configuration cannot be used, or the engine has ended.
+pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands) -> Result<(), AgentError> {
+    let endpoint = endpoint(&controller)?;
+    let mut wait = BACKOFF.0;
+    loop {
+        let mut welcomed = false;
+        match session(&endpoint, hello.clone(), &commands, &mut welcomed).await {
+            Err(error @ AgentError::Ended(_)) => return Err(error),
+            Err(error) => tracing::warn!(error = %crate::chain(&error), controller = %controller.url, "stream ended"),
+            Ok(()) => tracing::info!(controller = %controller.url, "the controller closed the stream"),
+        }
+        wait = if welcomed { BACKOFF.0 } else { (wait * 2).min(BACKOFF.1) };
+        tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+    }
+}
+
+fn endpoint(controller: &Controller) -> Result<Endpoint, AgentError> {
+    let tls = ClientTlsConfig::new()
+        .domain_name(CONTROLLER_IDENTITY)
+        .ca_certificate(Certificate::from_pem(&controller.ca))
+        .identity(Identity::from_pem(&controller.cert, &controller.key));
+    let endpoint = Endpoint::from_shared(controller.url.clone()).and_then(|e| e.tls_config(tls));
+    let endpoint = endpoint.map_err(|e| AgentError::Config {
+        what: "--controller, --tls-ca, --tls-cert or --tls-key".into(),
+        message: crate::chain(&e),
+    })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true))
+}
+
+type Outgoing = mpsc::Sender<v1::AgentMessage>;
+
+async fn send(out: &Outgoing, message: agent_message::Message) -> Result<(), AgentError> {
+    let gone = |_| AgentError::Protocol("the stream was closed");
+    out.send(v1::AgentMessage { message: Some(message) }).await.map_err(gone)
+}
+
+/// Hands a command to the engine and waits for its answer.
+async fn ask<T>(commands: &Commands, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, AgentError> {
+    let (answer, result) = oneshot::channel();
+    commands.send(command(answer)).await.map_err(|_| AgentError::Ended("engine"))?;
+    result.await.map_err(|_| AgentError::Protocol("the engine could not work a command off"))
+}
+
+async fn session(endpoint: &Endpoint, mut hello: v1::Hello, commands: &Commands, welcomed: &mut bool) -> Result<(), AgentError> {
+    let channel: Channel = endpoint.connect().await?;
+    let (out, outgoing) = mpsc::channel(OUTGOING);
+    let (reports_in, mut reports) = reports();
+    hello.epoch = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
+    send(&out, agent_message::Message::Hello(hello)).await?;
+    let mut incoming = VtepControllerClient::new(channel).follow(ReceiverStream::new(outgoing)).await?.into_inner();
+    match next(&mut incoming).await? {
+        Some(controller_message::Message::Welcome(_)) => *welcomed = true,
+        Some(_) => return Err(AgentError::Protocol("its first message was not Welcome")),
+        None => return Ok(()),
+    }
+    tracing::info!("following the controller");
+    loop {
+        tokio::select! {
+            message = next(&mut incoming) => match message? {
+                Some(message) => work_off(message, commands, &out).await?,
+                None => return Ok(()),
+            },
+            report = reports.recv() => match report {
+                Some(report) => send(&out, agent_message::Message::Report(report)).await?,
+                None => return Err(AgentError::Protocol("too many reports waited")),
+            },
+        }
+    }
+}
+
+/// The next message; cancel safe, as `Streaming::message` is.
+async fn next(incoming: &mut Streaming<v1::ControllerMessage>) -> Result<Option<controller_message::Message>, AgentError> {
+    match incoming.message().await? {
+        None => Ok(None),
+        Some(m) => m.message.map(Some).ok_or(AgentError::Protocol("a message of a kind this agent does not know")),
+    }
+}
+
+async fn work_off(message: controller_message::Message, commands: &Commands, out: &Outgoing) -> Result<(), AgentError> {
+    use controller_message::Message;
+    match message {
+        Message::Welcome(_) => Err(AgentError::Protocol("a second Welcome")),
+        Message::ReadRequest(request) => {
+            let objects = ask(commands, Command::Read).await?;
+            let mut parts = objects.chunks(MAX_OBJECTS_PER_MESSAGE).map(<[_]>::to_vec).peekable();
+            loop {
+                let objects = parts.next().unwrap_or_default();
+                let last = parts.peek().is_none();
+                let reply = v1::ReadReply { id: request.id, objects, last };
+                send(out, agent_message::Message::ReadReply(reply)).await?;
+                if last {
+                    return Ok(());
+                }
+            }
+        }
+        Message::Update(update) => {
+            let ack = take_over(update, commands).await?;
+            send(out, agent_message::Message::Ack(ack)).await
+        }
+        Message::Synced(synced) => {
+            commands.send(Command::Synced(synced.epoch)).await.map_err(|_| AgentError::Ended("engine"))
+        }
+    }
+}
+
+async fn take_over(update: v1::Update, commands: &Commands) -> Result<v1::Ack, AgentError> {
+    let mut errors = Vec::new();
+    let mut invalid = |key: v1::ObjectKey, error: vtep_proto::DecodeError| {
+        let code = ErrorCode::Invalid.into();
+        errors.push(v1::ObjectError { key: Some(key), code, message: error.to_string(), retrying: false });
+    };
+    let (mut upserts, mut removes) = (Vec::new(), Vec::new());
+    for object in &update.upserts {
+        match HostEntity::try_from(object) {
+            Ok(entity) => upserts.push(entity),
+            Err(e) => invalid(invalid_key(object), e),
+        }
+    }
+    for key in &update.removes {
+        match HostKey::try_from(key) {
+            Ok(key) => removes.push(key),
+            Err(e) => invalid(key.clone(), e),
+        }
+    }
+    let epoch = update.epoch;
+    let failed = ask(commands, |answer| Command::Update { epoch, upserts, removes, answer }).await?;
+    errors.extend(failed);
+    Ok(v1::Ack { sequence: update.sequence, epoch, errors })
+}

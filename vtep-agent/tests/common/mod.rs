@@ -1,0 +1,308 @@
+//! Namespaces, hosts and workloads for the tests.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vtep_agent::datapath::StepError;
+use vtep_agent::datapath::kernel::Kernel;
+use vtep_agent::datapath::Scope;
+use vtep_agent::desired::Desired;
+use vtep_agent::engine::{Engine, News};
+use vtep_agent::object::LocalVteps;
+use vtep_proto::v1::ErrorCode;
+use vtep_proto::{Attachment, FdbEntry, HostEntity, HostKey, MacAddress, Neighbour, Network, UnderlayFamily, Vni};
+
+/// How long a packet that should arrive may take on a loaded machine.
+const ARRIVAL: Duration = Duration::from_secs(5);
+/// How long to wait for a packet that must not arrive.
+const SILENCE: Duration = Duration::from_millis(400);
+
+pub fn vni(n: u32) -> Vni {
+    Vni::new(n).unwrap()
+}
+
+pub fn mac(last: u8) -> MacAddress {
+    MacAddress::new([2, 0, 0, 0, 0, last]).unwrap()
+}
+
+pub fn run(program: &str, args: &[&str]) {
+    let out = Command::new(program).args(args).output().unwrap();
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+pub fn ip(args: &[&str]) {
+    run("ip", args);
+}
+
+/// A name that no other test, process or run has.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("vta{}-{}-{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A named network namespace that goes with the value.
+pub struct Netns(String);
+
+impl Netns {
+    pub fn new(name: &str) -> Self {
+        ip(&["netns", "add", name]);
+        ip(&["-n", name, "link", "set", "lo", "up"]);
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
+
+/// Runs `work` on a thread inside a namespace.
+pub fn inside<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    let namespace = File::open(format!("/run/netns/{netns}")).unwrap();
+    thread::spawn(move || {
+        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    })
+}
+
+type Job = Box<dyn FnOnce(&mut Option<Engine<Kernel>>) + Send>;
+
+struct Host {
+    netns: Netns,
+    workload: Netns,
+    local: LocalVteps,
+    jobs: mpsc::Sender<Job>,
+    entities: Vec<HostEntity>,
+}
+
+/// Two hosts and a workload namespace on each.
+pub struct Lab {
+    hosts: Vec<Host>,
+    underlay: UnderlayFamily,
+}
+
+fn local(host: usize) -> LocalVteps {
+    let last = host as u8 + 1;
+    LocalVteps { ipv4: Some([192, 0, 2, last].into()), ipv6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()].into()) }
+}
+
+impl Lab {
+    pub fn new(underlay: UnderlayFamily) -> Self {
+        let hosts: Vec<Host> = (0..2)
+            .map(|i| {
+                let (name, workload) = (unique("h"), unique("w"));
+                let (netns, workload) = (Netns::new(&name), Netns::new(&workload));
+                let (jobs, queue) = mpsc::channel::<Job>();
+                inside(&name, move || {
+                    let mut engine = None;
+                    queue.into_iter().for_each(|job| job(&mut engine));
+                });
+                Host { netns, workload, local: local(i), jobs, entities: Vec::new() }
+            })
+            .collect();
+        let (a, b) = (&hosts[0].netns.0, &hosts[1].netns.0);
+        ip(&["-n", a, "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up0", "netns", b, "mtu", "9216"]);
+        for (host, netns) in [a, b].into_iter().enumerate() {
+            let at = local(host);
+            ip(&["-n", netns, "addr", "add", &format!("{}/24", at.ipv4.unwrap()), "dev", "up0"]);
+            ip(&["-n", netns, "addr", "add", &format!("{}/64", at.ipv6.unwrap()), "dev", "up0", "nodad"]);
+            ip(&["-n", netns, "link", "set", "up0", "up"]);
+        }
+        let mut lab = Self { hosts, underlay };
+        (0..2).for_each(|i| {
+            lab.start(i);
+        });
+        lab
+    }
+
+    pub fn host(&self, host: usize) -> &str {
+        &self.hosts[host].netns.0
+    }
+
+    pub fn workload(&self, host: usize) -> &str {
+        &self.hosts[host].workload.0
+    }
+
+    pub fn engine<T: Send + 'static>(
+        &self,
+        host: usize,
+        work: impl FnOnce(&mut Engine<Kernel>) -> T + Send + 'static,
+    ) -> T {
+        let (answer, result) = mpsc::channel();
+        let job: Job = Box::new(move |engine| answer.send(work(engine.as_mut().unwrap())).unwrap());
+        self.hosts[host].jobs.send(job).unwrap();
+        result.recv().unwrap()
+    }
+
+    fn start(&mut self, host: usize) -> News {
+        let (local, entities) = (self.hosts[host].local, self.hosts[host].entities.clone());
+        let start: Job = Box::new(move |engine| {
+            *engine = Some(Engine::new(Kernel::open().unwrap(), Desired::new(local, 9216), entities, true));
+        });
+        self.hosts[host].jobs.send(start).unwrap();
+        self.check(host, &Scope::All)
+    }
+
+    /// Ends the engine and starts another with the same desired state.
+    pub fn restart(&mut self, host: usize) -> News {
+        self.start(host)
+    }
+
+    pub fn update(&mut self, host: usize, upserts: Vec<HostEntity>, removes: &[HostKey]) {
+        let at = &mut self.hosts[host].entities;
+        at.retain(|e| !removes.contains(&e.key()) && !upserts.iter().any(|u| u.key() == e.key()));
+        at.extend(upserts.iter().cloned());
+        let removes = removes.to_vec();
+        self.engine(host, move |e| e.update(upserts, &removes).unwrap());
+    }
+
+    pub fn check(&self, host: usize, scope: &Scope) -> News {
+        let scope = scope.clone();
+        self.engine(host, move |e| e.check(&scope).unwrap())
+    }
+
+    pub fn retry(&self, host: usize) -> News {
+        self.engine(host, |e| e.retry(|code| code == ErrorCode::NetnsNotFound).unwrap())
+    }
+
+    pub fn error(&self, host: usize, key: &HostKey) -> Option<StepError> {
+        let key = key.clone();
+        self.engine(host, move |e| e.error(&key).cloned())
+    }
+
+    pub fn keys(&self, host: usize) -> Vec<HostKey> {
+        self.hosts[host].entities.iter().map(HostEntity::key).collect()
+    }
+
+    /// Every link of a host as `ip` shows it: index, flags, MTU, MAC address.
+    pub fn links(&self, host: usize) -> Vec<String> {
+        let out = Command::new("ip").args(["-n", self.host(host), "-o", "link"]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    pub fn network(&self, _host: usize, n: u32) -> HostEntity {
+        HostEntity::Network(Network {
+            vni: vni(n),
+            mtu: 1500,
+            underlay: self.underlay,
+            flood: Default::default(),
+            gateways: Default::default(),
+        })
+    }
+
+    pub fn attachment(&self, host: usize, n: u32, name: &str) -> HostEntity {
+        let last = host + 1;
+        HostEntity::Attachment(Attachment {
+            id: format!("blue/{name}"),
+            vni: vni(n),
+            mac: mac(last as u8),
+            addresses: [format!("10.0.0.{last}/24"), format!("fd00::{last}/64")].iter().map(|a| a.parse().unwrap()).collect(),
+            routes: ["0.0.0.0/0 10.0.0.254", "::/0 fd00::fe"]
+                .iter()
+                .filter_map(|r| r.split_once(' '))
+                .map(|(d, v)| vtep_proto::Route { destination: d.parse().unwrap(), via: v.parse().ok() })
+                .collect(),
+            netns: self.workload(host).to_owned(),
+            interface: "eth0".into(),
+            mtu: 0,
+        })
+    }
+
+    /// What a host knows of the workload on the other one.
+    fn remote(&self, other: usize, n: u32) -> Vec<HostEntity> {
+        let last = other as u8 + 1;
+        let vtep = self.hosts[other].local.of(self.underlay).unwrap();
+        let ips = [format!("10.0.0.{last}"), format!("fd00::{last}")];
+        let neighbours = ips.iter().map(|ip| Neighbour { vni: vni(n), ip: ip.parse().unwrap(), mac: mac(last) });
+        let station = HostEntity::Fdb(FdbEntry { vni: vni(n), mac: mac(last), vtep });
+        [station].into_iter().chain(neighbours.map(HostEntity::Neighbour)).collect()
+    }
+
+    /// A workload on each host, in one network.
+    pub fn two_workloads(&mut self, n: u32) {
+        for (host, name) in [(0, "a"), (1, "b")] {
+            let mut all = vec![self.network(host, n)];
+            all.extend(self.remote(1 - host, n));
+            all.push(self.attachment(host, n, name));
+            self.update(host, all, &[]);
+            for key in self.keys(host) {
+                assert_eq!(self.error(host, &key), None, "{key}");
+            }
+        }
+    }
+
+    fn udp(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize, wait: Duration) -> bool {
+        let bind = |netns: &str, ip: IpAddr| inside(netns, move || UdpSocket::bind((ip, 0)).unwrap()).join().unwrap();
+        let (near, far) = (bind(self.workload(a), from), bind(self.workload(b), to));
+        let payload = vec![0xa5u8; size];
+        for socket in [&near, &far] {
+            socket.set_read_timeout(Some(wait)).unwrap();
+        }
+        let mut buffer = vec![0u8; 2000];
+        if near.send_to(&payload, far.local_addr().unwrap()).is_err() {
+            return false;
+        }
+        let Ok((length, peer)) = far.recv_from(&mut buffer) else { return false };
+        assert_eq!((&buffer[..length], peer), (&payload[..], near.local_addr().unwrap()));
+        far.send_to(&payload, peer).is_ok() && near.recv_from(&mut buffer).is_ok_and(|(length, _)| length == size)
+    }
+
+    pub fn udp_round_trip(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize) {
+        assert!(self.udp(a, from, b, to, size, ARRIVAL), "{size} octets from {from} to {to} and back");
+    }
+
+    pub fn udp_arrives(&self, a: usize, from: IpAddr, b: usize, to: IpAddr) -> bool {
+        self.udp(a, from, b, to, 64, SILENCE)
+    }
+
+    /// True when something that listens on the host gets a datagram from the workload.
+    pub fn host_answers(&self, host: usize, from: IpAddr, at: SocketAddr) -> bool {
+        let server = inside(self.host(host), move || UdpSocket::bind(at).unwrap()).join().unwrap();
+        let client = inside(self.workload(host), move || UdpSocket::bind((from, 0)).unwrap()).join().unwrap();
+        server.set_read_timeout(Some(SILENCE)).unwrap();
+        let _ = client.send_to(b"hello", at);
+        server.recv_from(&mut [0; 16]).is_ok()
+    }
+
+    pub fn tcp_round_trip(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize) {
+        let _ = from;
+        let listener = inside(self.workload(b), move || TcpListener::bind((to, 0)).unwrap()).join().unwrap();
+        let address = listener.local_addr().unwrap();
+        let echo = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut all = vec![0u8; size];
+            stream.read_exact(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        });
+        let sent: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let payload = sent.clone();
+        let got = inside(self.workload(a), move || {
+            let mut stream = TcpStream::connect_timeout(&address, ARRIVAL).unwrap();
+            stream.set_read_timeout(Some(ARRIVAL)).unwrap();
+            stream.write_all(&payload).unwrap();
+            let mut all = vec![0u8; size];
+            stream.read_exact(&mut all).unwrap();
+            all
+        })
+        .join()
+        .unwrap();
+        echo.join().unwrap();
+        assert!(got == sent);
+    }
+
+    /// Waits until something holds that the kernel brings about in the background.
+    pub fn until(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            assert!(start.elapsed() < ARRIVAL, "it never came to hold");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The kernel datapath in real network namespaces, with real packets. Needs root and `ip`.
+//!
+//! Two hosts are joined by a plain veth pair, which stands for the underlay; each runs an
+//! engine of its own. Workloads talk by ordinary sockets inside their namespaces.
+
+#[allow(unreachable_pub)]
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use common::{Lab, ip, mac, vni};
+use vtep_agent::datapath::{Datapath, Scope};
+use vtep_agent::object::{port_name, vxlan_name};
+use vtep_proto::v1::ErrorCode;
+use vtep_proto::{HostKey, UnderlayFamily};
+
+const NET: u32 = 10_000;
+
+/// Two workloads talk over the overlay in both families of inner address, with datagrams of
+/// full size and by TCP.
+fn workloads_talk(underlay: UnderlayFamily) {
+    let mut lab = Lab::new(underlay);
+    lab.two_workloads(NET);
+    for (from, to) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
+        let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        lab.udp_round_trip(0, from, 1, to, 1000);
+        lab.udp_round_trip(1, to, 0, from, 1400);
+        lab.tcp_round_trip(0, from, 1, to, 1 << 20);
+    }
+}
+
+#[test]
+fn workloads_talk_over_ipv4() {
+    workloads_talk(UnderlayFamily::Ipv4);
+}
+
+#[test]
+fn workloads_talk_over_ipv6() {
+    workloads_talk(UnderlayFamily::Ipv6);
+}
+
+#[test]
+fn networks_with_the_same_addresses_do_not_meet() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    // The second workload moves to another network: same addresses, same host.
+    let other = NET + 1;
+    let (network, moved) = (lab.network(0, other), lab.attachment(1, other, "b"));
+    lab.update(1, vec![network, moved], &[]);
+    let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    assert!(!lab.udp_arrives(0, from, 1, to));
+    let back = lab.attachment(1, NET, "b");
+    lab.update(1, vec![back], &[]);
+    assert!(lab.udp_arrives(0, from, 1, to));
+}
+
+#[test]
+fn a_restart_changes_nothing_and_loses_no_packet() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let before = lab.links(0);
+    for host in 0..2 {
+        let news = lab.restart(host);
+        assert!(news.is_empty(), "host {host}: {news:?}");
+    }
+    assert_eq!(lab.links(0), before, "no link was made anew or changed");
+    lab.udp_round_trip(0, "10.0.0.1".parse().unwrap(), 1, "10.0.0.2".parse().unwrap(), 100);
+}
+
+#[test]
+fn strays_go_and_foreign_links_stay() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let host = lab.host(0).to_owned();
+    let vxlan = vxlan_name(vni(NET));
+    ip(&["-n", &host, "neigh", "add", "10.0.0.77", "lladdr", "02:00:00:00:00:77", "dev", "vfb10000"]);
+    bridge(&["-n", &host, "fdb", "add", "02:00:00:00:00:77", "dev", &vxlan, "dst", "192.0.2.77", "self", "permanent"]);
+    bridge(&["-n", &host, "fdb", "append", "00:00:00:00:00:00", "dev", &vxlan, "dst", "192.0.2.78", "self", "permanent"]);
+    ip(&["-n", &host, "link", "add", "vfb20000", "type", "bridge"]);
+    let news = lab.check(0, &Scope::All);
+    assert_eq!(news.repaired.len(), 3, "{:?}", news.repaired);
+    assert!(lab.check(0, &Scope::All).is_empty());
+    assert!(lab.links(0).iter().any(|l| l.contains("vfb20000")), "a link that is not ours was touched");
+    // And a network that would need that name is refused, not forced.
+    let network = lab.network(0, 20_000);
+    lab.update(0, vec![network], &[]);
+    let error = lab.error(0, &HostKey::Network(vni(20_000))).unwrap();
+    assert_eq!(error.code, ErrorCode::NameInUse, "{error}");
+}
+
+fn bridge(args: &[&str]) {
+    common::run("bridge", args);
+}
+
+#[test]
+fn foreign_deletion_and_change_are_repaired() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let host = lab.host(0).to_owned();
+    let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    let scope = Scope::Some { vnis: [vni(NET)].into(), ports: BTreeSet::new() };
+    let port = port_name("blue/a");
+    let hands: [&[&str]; 5] = [
+        &["-n", &host, "link", "del", "vfb10000"],
+        &["-n", &host, "link", "del", "vfx10000"],
+        &["-n", &host, "link", "set", "vfx10000", "down"],
+        &["-n", &host, "link", "set", &port, "nomaster"],
+        &["-n", &host, "neigh", "flush", "dev", "vfb10000", "nud", "permanent"],
+    ];
+    for hand in hands {
+        ip(hand);
+        let news = lab.check(0, &scope);
+        assert!(!news.repaired.is_empty(), "{hand:?} was not noticed");
+        assert!(news.failed.is_empty(), "{hand:?}: {:?}", news.failed);
+        let again = lab.check(0, &Scope::All);
+        assert!(again.is_empty(), "{hand:?} was not repaired at once: {again:?}");
+        assert!(lab.udp_arrives(0, from, 1, to), "{hand:?}");
+    }
+}
+
+#[test]
+fn a_workload_that_changes_its_interface_gets_it_back() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let netns = lab.workload(0).to_owned();
+    ip(&["-n", &netns, "addr", "del", "10.0.0.1/24", "dev", "eth0"]);
+    ip(&["-n", &netns, "addr", "add", "10.0.0.99/24", "dev", "eth0"]);
+    ip(&["-n", &netns, "link", "set", "eth0", "down"]);
+    assert!(!lab.check(0, &Scope::All).repaired.is_empty());
+    assert!(lab.check(0, &Scope::All).is_empty());
+    lab.udp_round_trip(0, "10.0.0.1".parse().unwrap(), 1, "10.0.0.2".parse().unwrap(), 100);
+}
+
+#[test]
+fn a_namespace_may_come_later_and_vanish() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    let (network, mut late) = (lab.network(0, NET), lab.attachment(0, NET, "a"));
+    let name = common::unique("late");
+    if let vtep_proto::HostEntity::Attachment(a) = &mut late {
+        a.netns = name.clone();
+    }
+    let key = late.key();
+    lab.update(0, vec![network, late], &[]);
+    let error = lab.error(0, &key).unwrap();
+    assert_eq!(error.code, ErrorCode::NetnsNotFound);
+    assert!(error.message.ends_with(&format!("{name} not found")), "{error}");
+    let namespace = common::Netns::new(&name);
+    let news = lab.retry(0);
+    assert_eq!(news.applied, vec![key.clone()]);
+    drop(namespace);
+    // The kernel takes a namespace down in the background.
+    lab.until(|lab| {
+        lab.check(0, &Scope::All);
+        lab.error(0, &key).is_some_and(|e| e.code == ErrorCode::NetnsNotFound)
+    });
+}
+
+#[test]
+fn removal_leaves_nothing_behind() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    let before = lab.links(0);
+    lab.two_workloads(NET);
+    let keys = lab.keys(0);
+    lab.update(0, vec![], &keys);
+    assert_eq!(lab.links(0), before);
+    assert!(lab.engine(0, |e| e.datapath().read_back(&Scope::All, &Default::default()).unwrap()).is_empty());
+}
+
+#[test]
+fn only_the_given_mac_may_speak_and_the_host_is_out_of_reach() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    assert!(lab.udp_arrives(0, from, 1, to));
+    let netns = lab.workload(0).to_owned();
+    // The host's underlay address, asked for on the tenant's side.
+    ip(&["-n", &netns, "route", "add", "192.0.2.1/32", "dev", "eth0"]);
+    assert!(!lab.host_answers(0, from, SocketAddr::from(([192, 0, 2, 1], 4000))));
+    ip(&["-n", &netns, "link", "set", "eth0", "address", &mac(0x55).to_string()]);
+    assert!(!lab.udp_arrives(0, from, 1, to), "a forged source MAC address got through");
+}

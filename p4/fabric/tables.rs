@@ -272,6 +272,86 @@ pub mod host_vni {
     }
 }
 
+/// The hosts under this leaf: the counter tells the frames refused for their VNI.
+pub mod host_refusal {
+    #[allow(unused_imports)] // not every table has every kind of field
+    use crate::binding::*;
+
+    /// P4Info id of the table.
+    pub const ID: u32 = 0x0200_0012;
+    /// Full name of the table in the program.
+    pub const NAME: &str = "LeafIngress.admission.host.host_refusal";
+    /// Room for entries, as the program asks for it.
+    pub const SIZE: usize = 1024;
+
+    /// What an entry of `host_refusal` matches.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct Key {
+        /// Match field `vtep_id`, 16 bits.
+        pub vtep_id: Bits<16>,
+    }
+
+    impl KeyFields for Key {
+        const TABLE_ID: u32 = ID;
+        const TABLE: &'static str = "host_refusal";
+
+        fn to_match(self) -> MatchBuilder {
+            let fields = Match::builder();
+            let fields = self.vtep_id.put(fields, 1);
+            fields
+        }
+
+        fn from_match(fields: &Match) -> Result<Self, DecodeError> {
+            Ok(Self {
+                vtep_id: Field::get(fields, 1, "vtep_id")?,
+            })
+        }
+    }
+
+    impl std::fmt::Display for Key {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "vtep_id {}", Field::show(&self.vtep_id))
+        }
+    }
+
+    /// What an entry of `host_refusal` does.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Action {
+        /// Counts for this host.
+        CountRefusal,
+    }
+
+    impl ActionParams for Action {
+        fn to_call(self) -> ActionCall {
+            match self {
+                Self::CountRefusal => ActionCall::bare(0x0100_0024),
+            }
+        }
+
+        fn from_call(call: &ActionCall) -> Result<Self, DecodeError> {
+            match call.action_id() {
+                0x0100_0024 => Ok(Self::CountRefusal),
+                id => Err(DecodeError::UnknownAction { id }),
+            }
+        }
+    }
+
+    impl std::fmt::Display for Action {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match self {
+                Self::CountRefusal => write!(f, "count_refusal()"),
+            }
+        }
+    }
+
+    impl Key {
+        /// The table entry that does `action` for this key.
+        pub fn entry(self, action: Action) -> Entity {
+            table_entry(self, 0, action)
+        }
+    }
+}
+
 /// The switch's own loopback addresses, which are also a leaf's VTEP addresses.
 pub mod local_address {
     #[allow(unused_imports)] // not every table has every kind of field
@@ -1550,6 +1630,7 @@ pub fn describe(entity: &crate::binding::Entity) -> Option<crate::binding::Descr
         port_vlan::ID => crate::binding::described::<port_vlan::Key, port_vlan::Action>(entity),
         host_source::ID => crate::binding::described::<host_source::Key, host_source::Action>(entity),
         host_vni::ID => crate::binding::described::<host_vni::Key, host_vni::Action>(entity),
+        host_refusal::ID => crate::binding::described::<host_refusal::Key, host_refusal::Action>(entity),
         local_address::ID => crate::binding::described::<local_address::Key, local_address::Action>(entity),
         vni::ID => crate::binding::described::<vni::Key, vni::Action>(entity),
         arp_reply::ID => crate::binding::described::<arp_reply::Key, arp_reply::Action>(entity),
@@ -1570,8 +1651,6 @@ pub fn describe(entity: &crate::binding::Entity) -> Option<crate::binding::Descr
 
 /// Indirect counters of the program, by P4Info id.
 pub mod counters {
-    /// Frames refused for their VNI, by the number of the host that sent them.
-    pub const HOST_VNI_REFUSALS: u32 = 0x1200_0001;
     /// Refused packets by drop_reason_t.
     pub const INGRESS_DROPS: u32 = 0x1200_0002;
     /// Copies that could not be sent, by drop_reason_t.
@@ -1586,6 +1665,8 @@ pub mod direct_counters {
     pub const HOST_SOURCE_COUNTER: u32 = 0x1300_0002;
     /// `LeafIngress.admission.host.host_vni_counter`.
     pub const HOST_VNI_COUNTER: u32 = 0x1300_0003;
+    /// `LeafIngress.admission.host.host_refusal_counter`.
+    pub const HOST_REFUSAL_COUNTER: u32 = 0x1300_0011;
     /// `LeafIngress.own_address.local_address_counter`.
     pub const LOCAL_ADDRESS_COUNTER: u32 = 0x1300_0004;
     /// `LeafIngress.termination.vni_counter`.

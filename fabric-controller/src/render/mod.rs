@@ -7,7 +7,15 @@
 //! the same entity (it is counted), but then with the same content. Cost of a call is
 //! linear in its output.
 
+mod attachment;
+mod convert;
+mod fabric;
+mod host;
+mod network;
+mod underlay;
 pub mod view;
+
+pub use fabric::FabricRender;
 
 use vfabric_api::topology::Role;
 

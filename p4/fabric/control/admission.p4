@@ -88,9 +88,7 @@ control HostAdmission(inout headers_t hdr, inout metadata_t meta,
     @id(0x13000002) direct_counter(CounterType.packets_and_bytes) host_source_counter;
     @id(0x13000003) direct_counter(CounterType.packets_and_bytes) host_vni_counter;
 
-    @id(0x12000001)
-    @brief("Frames refused for their VNI, by the number of the host that sent them.")
-    counter(SIZE_VTEPS, CounterType.packets_and_bytes) host_vni_refusals;
+    @id(0x13000011) direct_counter(CounterType.packets_and_bytes) host_refusal_counter;
 
     @id(0x01000005)
     @brief("The sender is the host with this VTEP number.")
@@ -110,8 +108,11 @@ control HostAdmission(inout headers_t hdr, inout metadata_t meta,
     @id(0x01000008)
     action refuse_vni() {
         meta.drop_reason = drop_reason_t.HOST_VNI;
-        host_vni_refusals.count((bit<32>)meta.source);
     }
+
+    @id(0x01000024)
+    @brief("Counts for this host.")
+    action count_refusal() { }
 
     @id(0x02000002)
     @brief("The underlay addresses of the host behind each host port.")
@@ -139,6 +140,18 @@ control HostAdmission(inout headers_t hdr, inout metadata_t meta,
         size = SIZE_HOST_VNIS;
     }
 
+    @id(0x02000012)
+    @brief("The hosts under this leaf: the counter tells the frames refused for their VNI.")
+    table host_refusal {
+        key = {
+            meta.source : exact @name("vtep_id");
+        }
+        actions = { count_refusal; @defaultonly NoAction; }
+        const default_action = NoAction();
+        counters = host_refusal_counter;
+        size = SIZE_HOSTS;
+    }
+
     apply {
         bit<16> len = (bit<16>)standard_metadata.packet_length;
         if (hdr.outer_ipv4.isValid()
@@ -159,8 +172,8 @@ control HostAdmission(inout headers_t hdr, inout metadata_t meta,
                 }
                 if (!fits || hdr.vxlan.flags != VXLAN_FLAG_VNI) {
                     meta.drop_reason = drop_reason_t.MALFORMED;
-                } else {
-                    host_vni.apply();
+                } else if (!host_vni.apply().hit) {
+                    host_refusal.apply();
                 }
             } else if (!hdr.icmp.isValid()) {
                 meta.drop_reason = drop_reason_t.HOST_PROTOCOL;

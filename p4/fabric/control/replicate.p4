@@ -49,7 +49,8 @@ control Replicate(inout metadata_t meta, in standard_metadata_t standard_metadat
     @brief("What each replica number stands for on this leaf.")
     table replica {
         key = {
-            standard_metadata.egress_rid : exact @name("replica");
+            standard_metadata.egress_rid : exact @name("replica")
+                @refers_to(builtin::multicast_group_table, replica.instance);
         }
         actions = { replicate_ipv4; replicate_ipv6; replicate_access; @defaultonly no_replica; }
         const default_action = no_replica();

@@ -1,0 +1,79 @@
+//! What a leaf needs to reach an attachment.
+
+use std::net::IpAddr;
+
+use fabric_pipeline::Bits;
+use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
+
+use super::network::{access_replica, answer};
+use super::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
+use super::convert;
+use crate::device::entity::Entity;
+
+/// How the leaf gets a frame there.
+enum Way {
+    Tunnel { vtep_id: Bits<16> },
+    Access { port: Bits<9>, vid: Bits<12> },
+}
+
+/// `Render::attachment_on_leaf`.
+pub(super) fn on_leaf(
+    leaf: &SwitchView,
+    network: &NetworkView,
+    attachment: &AttachmentView,
+    bridged: bool,
+    out: &mut Vec<Entity>,
+) {
+    let bd = convert::vni(network.vni);
+    let dmac = convert::mac(attachment.mac);
+    let way = match &attachment.place {
+        PlaceView::Host { host, .. } => Way::Tunnel { vtep_id: host.vtep.vtep_id.into() },
+        PlaceView::Port(access) if access.leaf.vtep_id == leaf.vtep.vtep_id => {
+            access_port(network, access, out);
+            Way::Access { port: convert::port(access.port), vid: convert::vid(access.vlan) }
+        }
+        PlaceView::Port(access) => Way::Tunnel { vtep_id: access.leaf.vtep_id.into() },
+    };
+    if bridged {
+        let action = match way {
+            Way::Tunnel { vtep_id } => bridge_mac::Action::BridgeToVtep { vtep_id },
+            Way::Access { port, vid } => bridge_mac::Action::BridgeToAccess { port, vid },
+        };
+        out.push(bridge_mac::Key { bd, dmac }.entry(action).into());
+        out.extend(attachment.ips.iter().map(|ip| Entity::from(answer(bd, *ip, dmac, false))));
+    }
+    if let Some(vrf) = network.vrf.map(convert::vni) {
+        out.extend(attachment.ips.iter().map(|ip| route(vrf, *ip, bd, dmac, &way)));
+    }
+}
+
+fn route(vrf: Bits<24>, ip: IpAddr, vni: Bits<24>, dmac: Bits<48>, way: &Way) -> Entity {
+    match ip {
+        IpAddr::V4(a) => {
+            let key = ipv4_host::Key { vrf, dst: a.into() };
+            key.entry(match *way {
+                Way::Tunnel { vtep_id } => ipv4_host::Action::RouteToVtep { vni, vtep_id, dmac },
+                Way::Access { port, vid } => ipv4_host::Action::RouteToAccess { port, vid, dmac },
+            })
+        }
+        IpAddr::V6(a) => {
+            let key = ipv6_host::Key { vrf, dst: a.into() };
+            key.entry(match *way {
+                Way::Tunnel { vtep_id } => ipv6_host::Action::RouteToVtep { vni, vtep_id, dmac },
+                Way::Access { port, vid } => ipv6_host::Action::RouteToAccess { port, vid, dmac },
+            })
+        }
+    }
+    .into()
+}
+
+/// An access port of this leaf, and copies of flooded frames to it.
+fn access_port(network: &NetworkView, access: &AccessView, out: &mut Vec<Entity>) {
+    let (port, vid) = (convert::port(access.port), convert::vid(access.vlan));
+    let access_id = access_replica(access).into();
+    let (bd, vrf) = (convert::vni(network.vni), convert::vrf(network.vrf));
+    let speaks_for = port_vlan::Action::SetAccess { bd, vrf, access_id };
+    out.push(port_vlan::Key { port, vid }.entry(speaks_for).into());
+    let key = replica::Key { replica: access_id };
+    out.push(key.entry(replica::Action::ReplicateAccess { vid }).into());
+}

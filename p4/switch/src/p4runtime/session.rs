@@ -1,0 +1,499 @@
+//! Client arbitration (P4Runtime specification, section 5) as a pure state machine.
+//!
+//! The shell feeds in what happened on a stream ([`Sessions::arbitrate`], [`Sessions::close`]) and carries out the
+//! [`Outcome`]: notifications in the order in which they must leave. Nothing here knows about gRPC, locks or time.
+//!
+//! Invariants: among live streams of one role an election id is held at most once; at most one of them is primary; a
+//! primary's election id equals the highest one ever accepted for the role, which never falls.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use thiserror::Error;
+
+/// Streams that one role may hold open at a time; a fabric has a handful of controllers, the rest is a runaway client.
+pub const MAX_STREAMS_PER_ROLE: usize = 64;
+
+/// Roles remembered at a time. A role outlives its streams (its highest election id must be remembered), so a client
+/// that invents role names must not grow memory without limit.
+pub const MAX_ROLES: usize = 256;
+
+/// Longest accepted role name, in bytes.
+pub const MAX_ROLE_NAME_LEN: usize = 256;
+
+/// A 128-bit election id; ordered as one number (`high` is more significant).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ElectionId(pub u128);
+
+impl ElectionId {
+    /// Joins the two halves of `p4.v1.Uint128`.
+    pub fn new(high: u64, low: u64) -> Self {
+        Self(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// The upper 64 bits.
+    pub fn high(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    /// The lower 64 bits.
+    pub fn low(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+impl fmt::Display for ElectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one open `StreamChannel` for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// A client's `MasterArbitrationUpdate`, its role config already understood.
+#[derive(Debug, Clone)]
+pub struct Arbitration<C> {
+    /// The device that the client wants to control.
+    pub device_id: u64,
+    /// Role name; empty is the default role.
+    pub role: String,
+    /// The role's definition; `None` means full access.
+    pub config: Option<C>,
+    /// `None` never becomes primary (section 16.2.1).
+    pub election_id: Option<ElectionId>,
+}
+
+/// What a notification tells its receiver about the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The receiver is primary (`OK`).
+    Primary,
+    /// Somebody else is primary (`ALREADY_EXISTS`).
+    Backup,
+    /// Nobody is primary (`NOT_FOUND`).
+    NoPrimary,
+}
+
+/// One `MasterArbitrationUpdate` to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification<C> {
+    /// Receiver.
+    pub stream: StreamId,
+    /// Role name; empty is the default role.
+    pub role: String,
+    /// Config most recently received from a primary of the role.
+    pub config: Option<C>,
+    /// Highest election id seen for the role; `None` until there was a primary.
+    pub election_id: Option<ElectionId>,
+    /// How the receiver stands.
+    pub standing: Standing,
+}
+
+/// What the shell must do after an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome<C> {
+    /// Sent at once, in this order.
+    pub notify_now: Vec<Notification<C>>,
+    /// Sent after every write that the previous primary started has ended (section 5.3, rule 1.b).
+    pub notify_after_writes: Option<Notification<C>>,
+}
+
+impl<C> Default for Outcome<C> {
+    fn default() -> Self {
+        Self { notify_now: Vec::new(), notify_after_writes: None }
+    }
+}
+
+/// Why an arbitration message ends its stream. Never a panic, never a silent refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SessionError {
+    /// `NOT_FOUND`.
+    #[error("unknown device id {0}")]
+    UnknownDevice(u64),
+    /// `FAILED_PRECONDITION`.
+    #[error("this stream was opened for device id {assigned}, not {requested}")]
+    DeviceChanged {
+        /// The device id that the stream first named.
+        assigned: u64,
+        /// The one that it names now.
+        requested: u64,
+    },
+    /// `FAILED_PRECONDITION`.
+    #[error("this stream holds role {assigned:?}; open another stream for role {requested:?}")]
+    RoleChanged {
+        /// The role that the stream first named.
+        assigned: String,
+        /// The one that it names now.
+        requested: String,
+    },
+    /// `INVALID_ARGUMENT`.
+    #[error("election id {0} is in use by another live controller of this role")]
+    DuplicateElectionId(ElectionId),
+    /// `RESOURCE_EXHAUSTED`.
+    #[error("this role already has {MAX_STREAMS_PER_ROLE} open streams")]
+    TooManyStreams,
+    /// `RESOURCE_EXHAUSTED`.
+    #[error("this device already has {MAX_ROLES} roles")]
+    TooManyRoles,
+    /// `INVALID_ARGUMENT`.
+    #[error("a role name may have at most {MAX_ROLE_NAME_LEN} bytes")]
+    RoleNameTooLong,
+}
+
+/// Why a request that needs the primary was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AccessError {
+    /// `NOT_FOUND`.
+    #[error("unknown role {0:?}")]
+    UnknownRole(String),
+    /// `PERMISSION_DENIED`.
+    #[error("not the primary of role {role:?}{}", .election_id.map(|e| format!(" (election id {e})")).unwrap_or_default())]
+    NotPrimary {
+        /// The role that was named.
+        role: String,
+        /// The election id that was given.
+        election_id: Option<ElectionId>,
+    },
+}
+
+#[derive(Debug)]
+struct Role<C> {
+    config: Option<C>,
+    highest: Option<ElectionId>,
+    primary: Option<StreamId>,
+    /// Live streams in order of arrival.
+    streams: Vec<(StreamId, Option<ElectionId>)>,
+}
+
+impl<C> Default for Role<C> {
+    fn default() -> Self {
+        Self { config: None, highest: None, primary: None, streams: Vec::new() }
+    }
+}
+
+impl<C: Clone> Role<C> {
+    fn notification(&self, name: &str, stream: StreamId) -> Notification<C> {
+        let standing = match self.primary {
+            Some(primary) if primary == stream => Standing::Primary,
+            Some(_) => Standing::Backup,
+            None => Standing::NoPrimary,
+        };
+        Notification {
+            stream,
+            role: name.to_owned(),
+            config: self.config.clone(),
+            election_id: self.highest,
+            standing,
+        }
+    }
+
+    fn notify_all_but(&self, name: &str, except: Option<StreamId>) -> Vec<Notification<C>> {
+        let live = self.streams.iter().map(|(stream, _)| *stream);
+        live.filter(|stream| Some(*stream) != except).map(|stream| self.notification(name, stream)).collect()
+    }
+}
+
+/// All sessions of one device. `C` is the role config.
+#[derive(Debug)]
+pub struct Sessions<C> {
+    device_id: u64,
+    roles: HashMap<String, Role<C>>,
+    role_of: HashMap<StreamId, String>,
+}
+
+impl<C: Clone + PartialEq> Sessions<C> {
+    /// No stream yet.
+    pub fn new(device_id: u64) -> Self {
+        Self { device_id, roles: HashMap::new(), role_of: HashMap::new() }
+    }
+
+    /// The device that these sessions control.
+    pub fn device_id(&self) -> u64 {
+        self.device_id
+    }
+
+    /// Handles one `MasterArbitrationUpdate`.
+    ///
+    /// # Errors
+    /// The stream must be ended with the error (the shell then calls [`Sessions::close`]).
+    pub fn arbitrate(&mut self, stream: StreamId, request: Arbitration<C>) -> Result<Outcome<C>, SessionError> {
+        self.check(stream, &request)?;
+        let Arbitration { role: name, config, election_id, .. } = request;
+        let role = self.roles.entry(name.clone()).or_default();
+        match role.streams.iter_mut().find(|(id, _)| *id == stream) {
+            Some((_, held)) => *held = election_id,
+            None => {
+                role.streams.push((stream, election_id));
+                self.role_of.insert(stream, name.clone());
+            }
+        }
+
+        let mut outcome = Outcome::default();
+        let wins = election_id.is_some() && election_id >= role.highest;
+        if wins {
+            let unchanged = role.primary == Some(stream) && role.highest == election_id && role.config == config;
+            role.primary = Some(stream);
+            role.highest = election_id;
+            role.config = config;
+            // A repeated update changes nothing for the others; a new one is news to all of them.
+            if !unchanged {
+                outcome.notify_now = role.notify_all_but(&name, Some(stream));
+            }
+            outcome.notify_after_writes = Some(role.notification(&name, stream));
+        } else if role.primary == Some(stream) {
+            role.primary = None;
+            outcome.notify_now = role.notify_all_but(&name, None);
+        } else {
+            outcome.notify_now = vec![role.notification(&name, stream)];
+        }
+        Ok(outcome)
+    }
+
+    fn check(&self, stream: StreamId, request: &Arbitration<C>) -> Result<(), SessionError> {
+        let assigned = self.role_of.get(&stream);
+        if request.device_id != self.device_id {
+            return Err(match assigned {
+                Some(_) => {
+                    SessionError::DeviceChanged { assigned: self.device_id, requested: request.device_id }
+                }
+                None => SessionError::UnknownDevice(request.device_id),
+            });
+        }
+        if let Some(assigned) = assigned
+            && *assigned != request.role
+        {
+            return Err(SessionError::RoleChanged { assigned: assigned.clone(), requested: request.role.clone() });
+        }
+        if request.role.len() > MAX_ROLE_NAME_LEN {
+            return Err(SessionError::RoleNameTooLong);
+        }
+        let Some(role) = self.roles.get(&request.role) else {
+            return if self.roles.len() >= MAX_ROLES { Err(SessionError::TooManyRoles) } else { Ok(()) };
+        };
+        if let Some(wanted) = request.election_id
+            && role.streams.iter().any(|(id, held)| *id != stream && *held == Some(wanted))
+        {
+            return Err(SessionError::DuplicateElectionId(wanted));
+        }
+        if assigned.is_none() && role.streams.len() >= MAX_STREAMS_PER_ROLE {
+            return Err(SessionError::TooManyStreams);
+        }
+        Ok(())
+    }
+
+    /// Forgets a stream; the others of its role learn of it if it was primary.
+    pub fn close(&mut self, stream: StreamId) -> Outcome<C> {
+        let mut outcome = Outcome::default();
+        let Some(name) = self.role_of.remove(&stream) else { return outcome };
+        if let Some(role) = self.roles.get_mut(&name) {
+            role.streams.retain(|(id, _)| *id != stream);
+            if role.primary == Some(stream) {
+                role.primary = None;
+                outcome.notify_now = role.notify_all_but(&name, None);
+            }
+        }
+        outcome
+    }
+
+    /// Checks that a request comes from the role's primary (section 12, checks 1 and 2) and gives the role's config.
+    ///
+    /// # Errors
+    /// [`AccessError::UnknownRole`] for a role that no stream ever named, [`AccessError::NotPrimary`] otherwise.
+    pub fn authorise(&self, role: &str, election_id: Option<ElectionId>) -> Result<Option<&C>, AccessError> {
+        let denied = || AccessError::NotPrimary { role: role.to_owned(), election_id };
+        let known = match self.roles.get(role) {
+            Some(known) => known,
+            // The default role always exists; it merely has no primary yet.
+            None if role.is_empty() => return Err(denied()),
+            None => return Err(AccessError::UnknownRole(role.to_owned())),
+        };
+        match (known.primary, election_id) {
+            (Some(_), Some(given)) if known.highest == Some(given) => Ok(known.config.as_ref()),
+            _ => Err(denied()),
+        }
+    }
+
+    /// The config of a role that was named by some stream; `Err` for a role that nobody named. The default role always
+    /// exists.
+    pub fn role_config(&self, role: &str) -> Result<Option<&C>, AccessError> {
+        match self.roles.get(role) {
+            Some(known) => Ok(known.config.as_ref()),
+            None if role.is_empty() => Ok(None),
+            None => Err(AccessError::UnknownRole(role.to_owned())),
+        }
+    }
+
+    /// If `stream` is primary: the config of its role.
+    pub fn primary_config(&self, stream: StreamId) -> Option<Option<&C>> {
+        let role = self.roles.get(self.role_of.get(&stream)?)?;
+        (role.primary == Some(stream)).then_some(role.config.as_ref())
+    }
+
+    /// The primary stream of every role that has one, with the role's config.
+    pub fn primaries(&self) -> impl Iterator<Item = (StreamId, Option<&C>)> {
+        self.roles.values().filter_map(|role| role.primary.map(|stream| (stream, role.config.as_ref())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: u64 = 7;
+
+    fn sessions() -> Sessions<u8> {
+        Sessions::new(DEVICE)
+    }
+
+    fn request(role: &str, election_id: impl Into<Option<u128>>) -> Arbitration<u8> {
+        Arbitration {
+            device_id: DEVICE,
+            role: role.into(),
+            config: None,
+            election_id: election_id.into().map(ElectionId),
+        }
+    }
+
+    fn standings(notifications: &[Notification<u8>]) -> Vec<(u64, Standing)> {
+        notifications.iter().map(|n| (n.stream.0, n.standing)).collect()
+    }
+
+    #[test]
+    fn highest_id_wins_and_others_learn_before_the_winner() {
+        let mut s = sessions();
+        let first = s.arbitrate(StreamId(1), request("", 5)).unwrap();
+        assert!(first.notify_now.is_empty());
+        assert_eq!(first.notify_after_writes.unwrap().standing, Standing::Primary);
+
+        let second = s.arbitrate(StreamId(2), request("", 9)).unwrap();
+        assert_eq!(standings(&second.notify_now), [(1, Standing::Backup)]);
+        assert_eq!(second.notify_now[0].election_id, Some(ElectionId(9)));
+        assert_eq!(second.notify_after_writes.unwrap().stream, StreamId(2));
+        assert!(s.authorise("", Some(ElectionId(5))).is_err());
+        assert!(s.authorise("", Some(ElectionId(9))).is_ok());
+    }
+
+    #[test]
+    fn lower_id_is_a_backup_and_only_it_is_told() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("", 5)).unwrap();
+        let lower = s.arbitrate(StreamId(2), request("", 4)).unwrap();
+        assert_eq!(standings(&lower.notify_now), [(2, Standing::Backup)]);
+        assert!(lower.notify_after_writes.is_none());
+    }
+
+    #[test]
+    fn a_lost_primary_is_not_replaced_until_somebody_reaches_its_id() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("", 5)).unwrap();
+        s.arbitrate(StreamId(2), request("", 4)).unwrap();
+        assert_eq!(standings(&s.close(StreamId(1)).notify_now), [(2, Standing::NoPrimary)]);
+        assert!(s.authorise("", Some(ElectionId(5))).is_err());
+        let again = s.arbitrate(StreamId(2), request("", 4)).unwrap();
+        assert_eq!(standings(&again.notify_now), [(2, Standing::NoPrimary)]);
+        let raised = s.arbitrate(StreamId(2), request("", 5)).unwrap();
+        assert_eq!(raised.notify_after_writes.unwrap().standing, Standing::Primary);
+    }
+
+    #[test]
+    fn a_primary_that_downgrades_itself_leaves_nobody_primary() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("", 5)).unwrap();
+        s.arbitrate(StreamId(2), request("", 4)).unwrap();
+        let down = s.arbitrate(StreamId(1), request("", 3)).unwrap();
+        assert_eq!(standings(&down.notify_now), [(1, Standing::NoPrimary), (2, Standing::NoPrimary)]);
+        assert_eq!(down.notify_now[0].election_id, Some(ElectionId(5)));
+    }
+
+    #[test]
+    fn duplicate_ids_are_refused_but_a_stream_may_repeat_its_own() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("", 5)).unwrap();
+        assert_eq!(
+            s.arbitrate(StreamId(2), request("", 5)),
+            Err(SessionError::DuplicateElectionId(ElectionId(5)))
+        );
+        s.arbitrate(StreamId(1), request("", 5)).unwrap();
+        // Another role may use the same id, and two streams may both leave it unset.
+        s.arbitrate(StreamId(3), request("monitor", 5)).unwrap();
+        s.arbitrate(StreamId(4), request("", None)).unwrap();
+        s.arbitrate(StreamId(5), request("", None)).unwrap();
+    }
+
+    #[test]
+    fn zero_is_an_election_id_and_unset_is_not() {
+        let mut s = sessions();
+        let unset = s.arbitrate(StreamId(1), request("", None)).unwrap();
+        assert_eq!(standings(&unset.notify_now), [(1, Standing::NoPrimary)]);
+        assert_eq!(unset.notify_now[0].election_id, None);
+        let zero = s.arbitrate(StreamId(2), request("", 0)).unwrap();
+        assert_eq!(zero.notify_after_writes.unwrap().standing, Standing::Primary);
+        assert!(s.authorise("", None).is_err());
+    }
+
+    #[test]
+    fn all_128_bits_count() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("", u128::from(u64::MAX))).unwrap();
+        let higher = s.arbitrate(StreamId(2), request("", 1u128 << 64)).unwrap();
+        assert_eq!(higher.notify_after_writes.unwrap().stream, StreamId(2));
+        assert_eq!(ElectionId::new(1, 2), ElectionId((1 << 64) + 2));
+    }
+
+    #[test]
+    fn device_and_role_stay_with_the_stream() {
+        let mut s = sessions();
+        let mut stranger = request("", 1);
+        stranger.device_id = 8;
+        assert_eq!(s.arbitrate(StreamId(1), stranger.clone()), Err(SessionError::UnknownDevice(8)));
+        s.arbitrate(StreamId(1), request("", 1)).unwrap();
+        assert!(matches!(s.arbitrate(StreamId(1), stranger), Err(SessionError::DeviceChanged { .. })));
+        assert!(matches!(
+            s.arbitrate(StreamId(1), request("other", 1)),
+            Err(SessionError::RoleChanged { .. })
+        ));
+    }
+
+    #[test]
+    fn roles_are_separate() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("a", 5)).unwrap();
+        s.arbitrate(StreamId(2), request("b", 3)).unwrap();
+        assert!(s.authorise("b", Some(ElectionId(3))).is_ok());
+        assert!(matches!(s.authorise("b", Some(ElectionId(5))), Err(AccessError::NotPrimary { .. })));
+        assert!(matches!(s.authorise("c", Some(ElectionId(5))), Err(AccessError::UnknownRole(_))));
+        assert!(matches!(s.authorise("", Some(ElectionId(5))), Err(AccessError::NotPrimary { .. })));
+        assert_eq!(s.primaries().count(), 2);
+    }
+
+    #[test]
+    fn a_new_config_from_the_primary_is_news_to_all() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("a", 5)).unwrap();
+        s.arbitrate(StreamId(2), request("a", 4)).unwrap();
+        let mut with_config = request("a", 5);
+        with_config.config = Some(1);
+        let changed = s.arbitrate(StreamId(1), with_config.clone()).unwrap();
+        assert_eq!(standings(&changed.notify_now), [(2, Standing::Backup)]);
+        assert_eq!(changed.notify_now[0].config, Some(1));
+        let repeated = s.arbitrate(StreamId(1), with_config).unwrap();
+        assert!(repeated.notify_now.is_empty());
+    }
+
+    #[test]
+    fn streams_and_roles_are_bounded() {
+        let mut s = sessions();
+        for i in 0..MAX_STREAMS_PER_ROLE as u64 {
+            s.arbitrate(StreamId(i), request("", u128::from(i))).unwrap();
+        }
+        assert_eq!(s.arbitrate(StreamId(1000), request("", 1000)), Err(SessionError::TooManyStreams));
+        s.close(StreamId(0));
+        s.arbitrate(StreamId(1000), request("", 1000)).unwrap();
+        for i in 1..MAX_ROLES as u64 {
+            s.arbitrate(StreamId(2000 + i), request(&i.to_string(), 1)).unwrap();
+        }
+        assert_eq!(s.arbitrate(StreamId(9000), request("one more", 1)), Err(SessionError::TooManyRoles));
+    }
+}

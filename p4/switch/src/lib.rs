@@ -1,1 +1,2 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
+pub mod p4runtime;

@@ -72,6 +72,9 @@ pub enum MatchKind {
 pub struct ValueType {
     /// Width that clients see, in bits; 0 for an SDN string.
     pub width: usize,
+    /// Width on the data plane, in bits; differs from `width` for translated types only, and is then filled in from
+    /// the device config.
+    pub data_width: usize,
     /// Present for types with `@p4runtime_translation`.
     pub translation: Option<Translation>,
 }
@@ -135,7 +138,7 @@ pub struct Table {
     pub fields: Vec<Field>,
     /// Whether entries need a priority: some field is ternary, range or optional.
     pub needs_priority: bool,
-    /// Whether an entry that matches everything is possible: no exact field.
+    /// Actions that may be used, and where.
     pub actions: Vec<(u32, Scope)>,
     /// Action profile or selector that implements the table.
     pub implementation: Option<u32>,
@@ -340,8 +343,9 @@ impl Info {
     /// # Errors
     /// Names the first object that contradicts another or that this target cannot execute.
     pub fn new(p4info: &config::P4Info) -> Result<Self, InfoError> {
-        let mut info = Self { types: p4info.type_info.clone().unwrap_or_default(), ..Self::default() };
-        let translations = Translations::new(&info.types);
+        let types = p4info.type_info.clone().unwrap_or_default();
+        let translations = Translations::new(&types);
+        let mut info = Self { types: types.clone(), ..Self::default() };
         for action in &p4info.actions {
             let index = info.actions.len();
             let (id, name) = info.register(&action.preamble, "action", Object::Action(index))?;

@@ -1,0 +1,179 @@
+//! Actions with arguments: `Action` messages to and from an index and one packed string (section 9.1.2).
+
+use p4runtime_proto::p4::v1;
+
+use super::bytestring;
+use super::error::EntityError;
+use super::info::{Action, Info, Param, Profile, Scope, SizeSemantics, Table};
+use super::translation::Translator;
+
+/// An action with its arguments, padded and joined in P4Info order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// P4Info id of the action.
+    pub action: u32,
+    /// Arguments.
+    pub args: Box<[u8]>,
+}
+
+/// Cuts joined arguments apart.
+pub fn args<'a>(params: &'a [Param], packed: &'a [u8]) -> impl Iterator<Item = (&'a Param, &'a [u8])> {
+    let mut rest = packed;
+    params.iter().map_while(move |param| {
+        let (this, after) = rest.split_at_checked(bytestring::bytes(param.value.data_width))?;
+        rest = after;
+        Some((param, this))
+    })
+}
+
+/// Where an action is about to be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A table entry, a member or a one-shot's action.
+    Entry,
+    /// A table's default action.
+    Default,
+}
+
+/// Checks an action message against the table that it is for.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for an action that the table does not have and for wrong arguments, `PERMISSION_DENIED` for one
+/// that its scope forbids here.
+pub fn pack(
+    info: &Info,
+    table: &Table,
+    wire: &v1::Action,
+    usage: Use,
+    translator: &mut Translator,
+) -> Result<Call, EntityError> {
+    let scope = table.scope(wire.action_id).ok_or_else(|| {
+        EntityError::invalid(format!("table {:?} has no action {:#x}", table.name, wire.action_id))
+    })?;
+    let denied = match (scope, usage) {
+        (Scope::TableOnly, Use::Default) => Some("@tableonly"),
+        (Scope::DefaultOnly, Use::Entry) => Some("@defaultonly"),
+        (Scope::GroupAction, _) => Some("@groupaction"),
+        _ => None,
+    };
+    if let Some(annotation) = denied {
+        return Err(EntityError::denied(format!(
+            "action {:#x} is {annotation} in table {:?}",
+            wire.action_id, table.name
+        )));
+    }
+    pack_any(info, wire, translator)
+}
+
+/// Checks an action message by itself.
+pub fn pack_any(
+    info: &Info,
+    wire: &v1::Action,
+    translator: &mut Translator,
+) -> Result<Call, EntityError> {
+    let action = info
+        .action(wire.action_id)
+        .ok_or_else(|| EntityError::invalid(format!("action {:#x} does not exist", wire.action_id)))?;
+    let args = pack_args(action, wire, translator)?;
+    Ok(Call { action: action.id, args: args.into_boxed_slice() })
+}
+
+fn pack_args(
+    action: &Action,
+    wire: &v1::Action,
+    translator: &mut Translator,
+) -> Result<Vec<u8>, EntityError> {
+    let len = action.params.iter().map(|param| bytestring::bytes(param.value.data_width)).sum();
+    let mut out = Vec::with_capacity(len);
+    for (index, param) in action.params.iter().enumerate() {
+        // Arguments nearly always come in order.
+        let given = wire.params.get(index).filter(|given| given.param_id == param.id);
+        let given = given.or_else(|| wire.params.iter().find(|given| given.param_id == param.id));
+        let place = || format!("action {:?}, parameter {:?}", action.name, param.name);
+        let given = given.ok_or_else(|| EntityError::invalid("the argument is missing").at(&place()))?;
+        translator.inward(&param.value, &given.value, &mut out).map_err(|error| {
+            EntityError { code: tonic::Code::InvalidArgument, ..EntityError::from(error) }.at(&place())
+        })?;
+    }
+    if wire.params.len() != action.params.len() {
+        return Err(EntityError::invalid(format!(
+            "action {:?} takes {} arguments, {} given",
+            action.name,
+            action.params.len(),
+            wire.params.len()
+        )));
+    }
+    Ok(out)
+}
+
+/// The canonical message of a call.
+pub fn unpack(info: &Info, call: &Call, translator: &Translator) -> v1::Action {
+    let Some(action) = info.action(call.action) else { return v1::Action::default() };
+    let params = args(&action.params, &call.args).map(|(param, value)| v1::action::Param {
+        param_id: param.id,
+        value: translator.outward(&param.value, value),
+    });
+    v1::Action { action_id: call.action, params: params.collect() }
+}
+
+/// The port that keeps a member in the selection while it is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Data plane port number.
+    pub port: u32,
+    /// Whether the client used the deprecated 32-bit field.
+    pub deprecated: bool,
+}
+
+/// Reads the `watch_kind` of a member or one-shot action.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for a value that cannot be a port.
+pub fn watch(
+    bytes: Option<&[u8]>,
+    deprecated: Option<i32>,
+    translator: &Translator,
+) -> Result<Option<Watch>, EntityError> {
+    match (bytes, deprecated) {
+        (Some([]), _) | (None, None) => Ok(None),
+        (Some(value), _) => {
+            let port = translator.port_inward(value).and_then(|port| u32::try_from(port).ok());
+            let port = port.ok_or_else(|| EntityError::invalid("watch_port is not a port of this device"))?;
+            Ok(Some(Watch { port, deprecated: false }))
+        }
+        (None, Some(port)) => {
+            let port = u32::try_from(port).map_err(|_| EntityError::invalid("watch is not a port"))?;
+            Ok(Some(Watch { port, deprecated: true }))
+        }
+    }
+}
+
+/// Checks weights and sizes of a group or one-shot (sections 9.2.2 and 9.2.4) and gives its size.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for a weight that the selector does not take.
+pub fn group_size(
+    profile: &Profile,
+    weights: impl Iterator<Item = i32>,
+    semantics: SizeSemantics,
+) -> Result<i64, EntityError> {
+    let mut size = 0i64;
+    for weight in weights {
+        let valid = if profile.weights_disallowed { weight == 0 } else { weight > 0 };
+        if !valid {
+            return Err(EntityError::invalid(format!("selector {:?} takes no weight {weight}", profile.name)));
+        }
+        size += match semantics {
+            SizeSemantics::SumOfWeights => i64::from(weight.max(1)),
+            SizeSemantics::SumOfMembers { max_member_weight } => {
+                if max_member_weight > 0 && weight > max_member_weight {
+                    return Err(EntityError::invalid(format!(
+                        "weight {weight} is above the selector's limit of {max_member_weight} per member"
+                    )));
+                }
+                1
+            }
+        };
+    }
+    Ok(size)
+}

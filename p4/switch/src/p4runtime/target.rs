@@ -1,0 +1,227 @@
+//! The seam to what executes packets: the few things the server asks of a loaded program.
+//!
+//! The server validates everything first, so that a target is only told what it can do; a whole `Write` arrives as
+//! one list of [`Op`] and becomes visible to packets at once. Objects are named by their index in [`Info`], entries
+//! by an id that the server chose, so a target needs no lookup by name and no map of its own.
+
+use std::sync::Arc;
+
+use super::action::Call;
+use super::error::EntityError;
+use super::info::Info;
+use super::state::{CloneSession, Entry, MeterConfig, Replica, Selected};
+
+/// Bytes and packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CounterValue {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// An entry or the default entry of a table: the owner of direct counters and meters.
+#[derive(Debug, Clone)]
+pub enum Owner {
+    /// A match entry.
+    Entry(Arc<Entry>),
+    /// The default entry.
+    Default,
+}
+
+/// Cells of an array that an operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cells {
+    /// One.
+    One(usize),
+    /// All.
+    All,
+}
+
+/// One change of the forwarding state, already validated.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// A new entry.
+    Insert {
+        /// Table index.
+        table: usize,
+        /// The entry.
+        entry: Arc<Entry>,
+    },
+    /// Another action or idle timeout for an entry; the id and key are those of the old one.
+    Modify {
+        /// Table index.
+        table: usize,
+        /// The new state of the entry.
+        entry: Arc<Entry>,
+    },
+    /// An entry is gone.
+    Delete {
+        /// Table index.
+        table: usize,
+        /// The last state of the entry.
+        entry: Arc<Entry>,
+    },
+    /// The default action; `None` is the program's own.
+    Default {
+        /// Table index.
+        table: usize,
+        /// The new default action.
+        call: Option<Call>,
+    },
+    /// A member of a profile is new or changed; `None` removes it.
+    Member {
+        /// Profile index.
+        profile: usize,
+        /// Member id.
+        id: u32,
+        /// Its action.
+        call: Option<Call>,
+    },
+    /// A group of a selector is new or changed; `None` removes it.
+    Group {
+        /// Profile index.
+        profile: usize,
+        /// Group id.
+        id: u32,
+        /// Its members.
+        members: Option<Vec<Selected>>,
+    },
+    /// A multicast group; `None` removes it.
+    Multicast {
+        /// Group id.
+        id: u32,
+        /// Its replicas.
+        replicas: Option<Vec<Replica>>,
+    },
+    /// A clone session; `None` removes it.
+    Clone {
+        /// Session id.
+        id: u32,
+        /// The session.
+        session: Option<CloneSession>,
+    },
+    /// All members of a value set, as packed keys.
+    ValueSet {
+        /// Value set index.
+        set: usize,
+        /// Members.
+        members: Vec<Box<[u8]>>,
+    },
+    /// Counter cells are set.
+    Counter {
+        /// Counter index.
+        counter: usize,
+        /// Which cells.
+        cells: Cells,
+        /// To what.
+        value: CounterValue,
+    },
+    /// A direct counter is set.
+    DirectCounter {
+        /// Table index.
+        table: usize,
+        /// Whose counter.
+        owner: Owner,
+        /// To what.
+        value: CounterValue,
+    },
+    /// Meter cells are configured; `None` is green for everything.
+    Meter {
+        /// Meter index.
+        meter: usize,
+        /// Which cells.
+        cells: Cells,
+        /// Rates.
+        config: Option<MeterConfig>,
+    },
+    /// A direct meter is configured; `None` is green for everything.
+    DirectMeter {
+        /// Table index.
+        table: usize,
+        /// Whose meter.
+        owner: Owner,
+        /// Rates.
+        config: Option<MeterConfig>,
+    },
+    /// Register cells are written.
+    Register {
+        /// Register index.
+        register: usize,
+        /// Which cells.
+        cells: Cells,
+        /// Padded value.
+        value: Vec<u8>,
+    },
+}
+
+/// An entry that the program itself brings.
+#[derive(Debug, Clone)]
+pub struct InitialEntry {
+    /// Packed key without priority.
+    pub key: Vec<u8>,
+    /// Larger wins; 0 if the table takes no priorities.
+    pub priority: i32,
+    /// Its action.
+    pub call: Call,
+    /// Whether clients may not change it.
+    pub is_const: bool,
+}
+
+/// One loaded program with its own forwarding state.
+pub trait Target: Send + Sync {
+    /// Entries of the program's own for a table.
+    fn initial_entries(&self, table: usize) -> Vec<InitialEntry>;
+
+    /// The program's own default action for a table.
+    fn initial_default(&self, table: usize) -> Option<Call>;
+
+    /// Takes over the initial entries under the ids that the server gave them.
+    fn adopt(&mut self, table: usize, entries: &[Arc<Entry>]);
+
+    /// Carries out `ops` in order; packets see all of them or none.
+    ///
+    /// # Errors
+    /// Only what validation cannot know (the target ran out of something); then nothing was changed.
+    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EntityError>;
+
+    /// Reads a counter cell.
+    fn counter(&self, counter: usize, cell: usize) -> CounterValue;
+
+    /// Reads a direct counter.
+    fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue;
+
+    /// Reads a register cell, padded.
+    fn register(&self, register: usize, cell: usize) -> Vec<u8>;
+
+    /// Nanoseconds since an entry was last hit, or since it was inserted.
+    fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64;
+
+    /// Lets packets run through this program from now on.
+    fn activate(&mut self);
+}
+
+/// The device: loads programs and owns ports.
+pub trait Device: Send + Sync + 'static {
+    /// Loads a device config beside the running program and binds the P4Info to it: names are resolved, and the data
+    /// plane widths of translated values are filled into `info`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a config that cannot be executed or that contradicts the P4Info.
+    fn load(&self, info: &mut Info, device_config: &[u8]) -> Result<Box<dyn Target>, EntityError>;
+
+    /// The port that carries packet-in and packet-out, if the switch has one.
+    fn cpu_port(&self) -> Option<u32>;
+
+    /// Whether the switch has this port.
+    fn has_port(&self, port: u32) -> bool;
+
+    /// Names and numbers of the ports.
+    fn ports(&self) -> Vec<(String, u32)>;
+
+    /// Feeds a frame in as if it came from the CPU port.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if the input queue is full, `FAILED_PRECONDITION` without a CPU port.
+    fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError>;
+}

@@ -595,6 +595,34 @@ impl Info {
         self.profiles.get(self.profile_index(id)?)
     }
 
+    /// Name of an addressable object.
+    pub fn object_name(&self, id: u32) -> Option<&str> {
+        Some(match self.object(id)? {
+            Object::Table(index) => &self.tables[index].name,
+            Object::Action(index) => &self.actions[index].name,
+            Object::Profile(index) => &self.profiles[index].name,
+            Object::Counter(index) => &self.counters[index].name,
+            Object::DirectCounter(index) => &self.direct_counters[index].name,
+            Object::Meter(index) => &self.meters[index].0.name,
+            Object::DirectMeter(index) => &self.direct_meters[index].0.name,
+            Object::Register(index) => &self.registers[index].array.name,
+            Object::Digest(index) => &self.digests[index].name,
+            Object::ValueSet(index) => &self.value_sets[index].name,
+            Object::Other => return None,
+        })
+    }
+
+    /// Whether an array object has this cell.
+    pub fn has_cell(&self, id: u32, index: Option<p4runtime_proto::p4::v1::Index>) -> bool {
+        let array = match self.object(id) {
+            Some(Object::Counter(index)) => &self.counters[index],
+            Some(Object::Meter(index)) => &self.meters[index].0,
+            Some(Object::Register(index)) => &self.registers[index].array,
+            _ => return false,
+        };
+        index.and_then(|index| usize::try_from(index.index).ok()).is_some_and(|cell| cell < array.size)
+    }
+
     /// The kind of a table's direct meter.
     pub fn direct_meter_kind(&self, table: &Table) -> Option<MeterKind> {
         match self.object(table.direct_meter?) {

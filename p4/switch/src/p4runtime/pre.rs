@@ -1,5 +1,8 @@
 //! Multicast groups and clone sessions of the packet replication engine (specification, section 9.5).
 
+// Deprecated fields are still read and echoed, for older clients.
+#![allow(deprecated)]
+
 use std::collections::BTreeSet;
 
 use p4runtime_proto::p4::v1;

@@ -1,5 +1,8 @@
 //! Members, groups and one-shots of action profiles and selectors (specification, section 9.2).
 
+// Deprecated fields are still read and echoed, for older clients.
+#![allow(deprecated)]
+
 use std::collections::BTreeSet;
 
 use p4runtime_proto::p4::v1;

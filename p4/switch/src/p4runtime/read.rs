@@ -4,6 +4,9 @@
 //! reference per object. [`Plan::next_page`] then builds one response at a time, so that a million entries never exist
 //! as messages at once and a slow client delays no write.
 
+// Deprecated fields are still read and echoed, for older clients.
+#![allow(deprecated)]
+
 use std::sync::Arc;
 
 use p4runtime_proto::p4::v1;

@@ -320,6 +320,8 @@ pub struct State {
     pub multicast: BTreeMap<u32, Multicast>,
     /// By session id.
     pub clone_sessions: BTreeMap<u32, CloneSession>,
+    /// Entries with an idle timeout (and their table) that were put in since the ageing clock last took them.
+    pub fresh_timed: Vec<(usize, Arc<Entry>)>,
 }
 
 impl State {
@@ -357,6 +359,9 @@ impl State {
                     state.free_ids.pop();
                 }
                 state.entries.replace(ByKey(new.clone()));
+                if new.idle_timeout_ns() > 0 {
+                    self.fresh_timed.push((table, new.clone()));
+                }
             }
             (Some(old), None) => {
                 state.entries.remove(&*old.key);

@@ -1,5 +1,8 @@
 //! Table entries, default entries and their direct counters and meters (specification, section 9.1).
 
+// Deprecated fields are still read and echoed, for older clients.
+#![allow(deprecated)]
+
 use std::sync::Arc;
 
 use p4runtime_proto::p4::v1;
@@ -438,6 +441,15 @@ pub fn key_to_wire(state: &State, index: usize, entry: &Entry) -> v1::TableEntry
     }
 }
 
+/// Adds what a client may recognise an entry by.
+pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry) {
+    if let Some(extras) = &entry.extras {
+        wire.controller_metadata = extras.controller_metadata;
+        wire.metadata.clone_from(&extras.metadata);
+        wire.idle_timeout_ns = extras.idle_timeout_ns;
+    }
+}
+
 /// An entry as a message.
 pub fn to_wire(
     state: &State,
@@ -456,13 +468,9 @@ pub fn to_wire(
         EntryAction::OneShot(set) => Wire::ActionProfileActionSet(one_shot_to_wire(state, set)),
     };
     wire.action = Some(v1::TableAction { r#type: Some(action) });
-    if let Some(extras) = &entry.extras {
-        wire.controller_metadata = extras.controller_metadata;
-        wire.metadata.clone_from(&extras.metadata);
-        wire.idle_timeout_ns = extras.idle_timeout_ns;
-        if wanted.meter {
-            wire.meter_config = extras.meter.map(meter_to_wire);
-        }
+    add_cookies(&mut wire, entry);
+    if wanted.meter {
+        wire.meter_config = entry.extras.as_ref().and_then(|extras| extras.meter).map(meter_to_wire);
     }
     if wanted.counter && table.direct_counter.is_some() {
         let value = target.direct_counter(index, &Owner::Entry(entry.clone()));

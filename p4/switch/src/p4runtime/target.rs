@@ -201,6 +201,20 @@ pub trait Target: Send + Sync {
     fn activate(&mut self);
 }
 
+/// What a running program tells the server.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A frame left through the CPU port.
+    PacketIn(Vec<u8>),
+    /// The program sent a digest.
+    Digest {
+        /// P4Info id.
+        digest_id: u32,
+        /// Its fields, padded, in order.
+        message: Vec<Vec<u8>>,
+    },
+}
+
 /// The device: loads programs and owns ports.
 pub trait Device: Send + Sync + 'static {
     /// Loads a device config beside the running program and binds the P4Info to it: names are resolved, and the data

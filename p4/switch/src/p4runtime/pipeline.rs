@@ -1,0 +1,247 @@
+//! One loaded pipeline: its configuration, entities and target; and how entities move to the next pipeline.
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use p4runtime_proto::p4::v1;
+use p4runtime_proto::p4::v1::entity::Entity as Kind;
+use p4runtime_proto::p4::v1::update::Type;
+use p4runtime_proto::p4::v1::write_request::Atomicity;
+use tonic::Code;
+
+use super::error::EntityError;
+use super::info::Info;
+use super::state::{Entry, State};
+use super::target::{Device, Target};
+use super::translation::Translator;
+use super::{read, table, write};
+
+/// A pipeline that was verified and can hold entities.
+pub struct Pipeline {
+    /// As the client sent it.
+    pub config: v1::ForwardingPipelineConfig,
+    /// All entities.
+    pub state: State,
+    /// What executes it.
+    pub target: Box<dyn Target>,
+    deadlines: BinaryHeap<Reverse<Deadline>>,
+}
+
+/// When an entry is looked at for idleness next. Ordered by time alone.
+struct Deadline {
+    at_ns: u64,
+    table: usize,
+    entry: Arc<Entry>,
+}
+
+impl PartialEq for Deadline {
+    fn eq(&self, other: &Self) -> bool {
+        self.at_ns == other.at_ns
+    }
+}
+
+impl Eq for Deadline {}
+
+impl PartialOrd for Deadline {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Deadline {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at_ns.cmp(&other.at_ns)
+    }
+}
+
+impl Pipeline {
+    /// Verifies a configuration and loads it beside the running one.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if P4Info or device config are missing, contradictory or not executable.
+    pub fn load(device: &dyn Device, config: v1::ForwardingPipelineConfig) -> Result<Self, EntityError> {
+        let p4info = config.p4info.as_ref().ok_or_else(|| EntityError::invalid("the config has no P4Info"))?;
+        let mut info = Info::new(p4info)?;
+        let mut target = device.load(&mut info, &config.p4_device_config)?;
+        let ports = device.ports().into_iter().map(|(name, number)| (name, number.into()));
+        let translator = Translator::new(device.cpu_port().map(Into::into), ports);
+        let mut state = State::new(Arc::new(info), translator);
+        for index in 0..state.tables.len() {
+            state.tables[index].program_default = target.initial_default(index);
+            let mut adopted = Vec::new();
+            for initial in target.initial_entries(index) {
+                let mut key = initial.key;
+                key.extend_from_slice(&initial.priority.to_be_bytes());
+                let entry = Arc::new(Entry {
+                    key: key.into_boxed_slice(),
+                    id: state.tables[index].allocate_id(),
+                    is_const: initial.is_const || state.info.tables[index].is_const,
+                    action: super::state::EntryAction::Call(initial.call),
+                    extras: None,
+                });
+                state.put_entry(index, None, Some(&entry));
+                adopted.push(entry);
+            }
+            target.adopt(index, &adopted);
+        }
+        Ok(Self { config, state, target, deadlines: BinaryHeap::new() })
+    }
+
+    /// Carries the entities of `old` over to this pipeline: every object that both pipelines know under the same id and
+    /// name. Counters and registers keep their values.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the first entity of such an object that no longer fits.
+    pub fn inherit(&mut self, old: &mut Self, device: &dyn Device) -> Result<(), EntityError> {
+        for requests in inheritance_order() {
+            let mut plan = read::plan(&mut old.state, &*old.target, None, &requests);
+            while let Some(page) = plan.next_page(&old.state, &*old.target) {
+                let entities = page.entities.into_iter().filter_map(|entity| entity.entity);
+                let entities: Vec<_> =
+                    entities.filter(|entity| self.knows(&old.state.info, entity)).collect();
+                self.insert_all(device, entities)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_all(&mut self, device: &dyn Device, entities: Vec<Kind>) -> Result<(), EntityError> {
+        let update = |kind: Type, entity: Kind| v1::Update {
+            r#type: kind.into(),
+            entity: Some(v1::Entity { entity: Some(entity) }),
+        };
+        let updates: Vec<_> =
+            entities.into_iter().filter(|entity| !is_const(entity)).map(|entity| update(first_try(&entity), entity)).collect();
+        let results = self.write(device, None, &updates, Atomicity::ContinueOnError);
+        let mut again = Vec::new();
+        for (result, failed) in results.into_iter().zip(updates) {
+            match result {
+                Ok(()) => {}
+                // An entry that the new program brings too: the running one wins.
+                Err(error) if error.code == Code::AlreadyExists => {
+                    again.push(v1::Update { r#type: Type::Modify.into(), ..failed });
+                }
+                Err(error) => return Err(cannot_keep(&error)),
+            }
+        }
+        let results = self.write(device, None, &again, Atomicity::ContinueOnError);
+        results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(cannot_keep(&error)))
+    }
+
+    /// Whether an entity's object exists here under the same name.
+    fn knows(&self, old: &Info, entity: &Kind) -> bool {
+        let new = &self.state.info;
+        let table = |id: u32| match (old.table(id), new.table(id)) {
+            (Some(old), Some(new)) => old.name == new.name,
+            _ => false,
+        };
+        let of_entry = |entry: &Option<v1::TableEntry>| entry.as_ref().is_some_and(|entry| table(entry.table_id));
+        let same = |id: u32| matches!((old.object_name(id), new.object_name(id)), (Some(old), Some(new)) if old == new);
+        match entity {
+            Kind::TableEntry(entry) => table(entry.table_id),
+            Kind::DirectCounterEntry(direct) => {
+                of_entry(&direct.table_entry)
+                    && direct.table_entry.as_ref().and_then(|entry| new.table(entry.table_id)).is_some_and(|t| t.direct_counter.is_some())
+            }
+            Kind::DirectMeterEntry(direct) => of_entry(&direct.table_entry),
+            Kind::ActionProfileMember(member) => same(member.action_profile_id),
+            Kind::ActionProfileGroup(group) => same(group.action_profile_id),
+            Kind::CounterEntry(counter) => same(counter.counter_id) && new.has_cell(counter.counter_id, counter.index),
+            Kind::MeterEntry(meter) => same(meter.meter_id) && new.has_cell(meter.meter_id, meter.index),
+            Kind::RegisterEntry(register) => same(register.register_id) && new.has_cell(register.register_id, register.index),
+            Kind::ValueSetEntry(set) => same(set.value_set_id),
+            Kind::DigestEntry(digest) => same(digest.digest_id),
+            Kind::PacketReplicationEngineEntry(_) => true,
+            Kind::ExternEntry(_) => false,
+        }
+    }
+
+    /// Carries out a batch of updates.
+    pub fn write(
+        &mut self,
+        device: &dyn Device,
+        role: Option<&super::role::RoleConfig>,
+        updates: &[v1::Update],
+        atomicity: Atomicity,
+    ) -> Vec<Result<(), EntityError>> {
+        write::write(&mut self.state, &mut *self.target, device, role, updates, atomicity)
+    }
+
+    /// Entries that were idle for their timeout, as notifications carry them; their clocks start again.
+    pub fn expired(&mut self, now_ns: u64) -> Vec<v1::TableEntry> {
+        for (table, entry) in std::mem::take(&mut self.state.fresh_timed) {
+            let at_ns = now_ns.saturating_add(entry.idle_timeout_ns().unsigned_abs());
+            self.deadlines.push(Reverse(Deadline { at_ns, table, entry }));
+        }
+        let mut expired = Vec::new();
+        while let Some(Reverse(next)) = self.deadlines.peek()
+            && next.at_ns <= now_ns
+            && let Some(Reverse(mut due)) = self.deadlines.pop()
+        {
+            let live = self.state.tables[due.table].get(&due.entry.key);
+            // A modified entry has a deadline of its own.
+            if !live.is_some_and(|live| Arc::ptr_eq(live, &due.entry)) {
+                continue;
+            }
+            let timeout_ns = due.entry.idle_timeout_ns().unsigned_abs();
+            let idle_ns = self.target.since_last_hit_ns(due.table, &due.entry);
+            let wait_ns = if idle_ns >= timeout_ns {
+                let mut wire = table::key_to_wire(&self.state, due.table, &due.entry);
+                table::add_cookies(&mut wire, &due.entry);
+                expired.push(wire);
+                timeout_ns
+            } else {
+                timeout_ns - idle_ns
+            };
+            due.at_ns = now_ns.saturating_add(wait_ns.max(1));
+            self.deadlines.push(Reverse(due));
+        }
+        expired
+    }
+}
+
+fn cannot_keep(error: &EntityError) -> EntityError {
+    EntityError::invalid(format!("the forwarding state cannot be kept: {}", error.message))
+}
+
+fn is_const(entity: &Kind) -> bool {
+    matches!(entity, Kind::TableEntry(entry) if entry.is_const)
+}
+
+/// What exists from the start can only be modified.
+fn first_try(entity: &Kind) -> Type {
+    match entity {
+        Kind::TableEntry(entry) if entry.is_default_action => Type::Modify,
+        Kind::TableEntry(_)
+        | Kind::ActionProfileMember(_)
+        | Kind::ActionProfileGroup(_)
+        | Kind::PacketReplicationEngineEntry(_)
+        | Kind::DigestEntry(_) => Type::Insert,
+        _ => Type::Modify,
+    }
+}
+
+/// Wildcard requests for everything, what is referred to before what refers to it.
+fn inheritance_order() -> Vec<Vec<v1::Entity>> {
+    use v1::packet_replication_engine_entry::Type as Pre;
+    let pre = |of| Kind::PacketReplicationEngineEntry(v1::PacketReplicationEngineEntry { r#type: Some(of) });
+    let everything = v1::TableEntry {
+        meter_config: Some(v1::MeterConfig::default()),
+        counter_data: Some(v1::CounterData::default()),
+        ..v1::TableEntry::default()
+    };
+    let kinds = vec![
+        Kind::ActionProfileMember(v1::ActionProfileMember::default()),
+        Kind::ActionProfileGroup(v1::ActionProfileGroup::default()),
+        Kind::TableEntry(everything),
+        pre(Pre::MulticastGroupEntry(v1::MulticastGroupEntry::default())),
+        pre(Pre::CloneSessionEntry(v1::CloneSessionEntry::default())),
+        Kind::ValueSetEntry(v1::ValueSetEntry::default()),
+        Kind::DigestEntry(v1::DigestEntry::default()),
+        Kind::CounterEntry(v1::CounterEntry::default()),
+        Kind::MeterEntry(v1::MeterEntry::default()),
+        Kind::RegisterEntry(v1::RegisterEntry::default()),
+    ];
+    kinds.into_iter().map(|kind| vec![v1::Entity { entity: Some(kind) }]).collect()
+}

@@ -1,0 +1,143 @@
+//! Outgoing messages of open streams: bounded queues that no sender ever waits for.
+//!
+//! Packets, digests and other news go through one queue per stream; when the client does not read, what does not fit is
+//! dropped and counted. Arbitration updates have a queue of their own that goes first; a client that lets that one fill
+//! up is cut off, because it would otherwise act on a stale idea of who is primary.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use p4runtime_proto::p4::v1::StreamMessageResponse;
+use p4runtime_proto::p4::v1::stream_message_response::Update;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::session::StreamId;
+
+/// Packets and other news waiting per stream: some tens of milliseconds of packet-ins, and at most 10 MB of jumbo frames.
+pub const NEWS_QUEUE: usize = 1024;
+
+/// Arbitration updates waiting per stream; every change of primary is one.
+pub const ARBITRATION_QUEUE: usize = 64;
+
+type Message = Result<StreamMessageResponse, Status>;
+
+struct Sender {
+    arbitration: mpsc::Sender<Message>,
+    news: mpsc::Sender<Message>,
+}
+
+/// All open streams.
+#[derive(Default)]
+pub struct Streams {
+    senders: Mutex<HashMap<StreamId, Sender>>,
+    next: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// The receiving side of one stream, as gRPC polls it.
+pub struct Outgoing {
+    arbitration: mpsc::Receiver<Message>,
+    news: mpsc::Receiver<Message>,
+    ended: bool,
+}
+
+impl Streams {
+    /// Opens the queues of a new stream.
+    pub fn open(&self) -> (StreamId, Outgoing) {
+        let id = StreamId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (arbitration_tx, arbitration) = mpsc::channel(ARBITRATION_QUEUE);
+        let (news_tx, news) = mpsc::channel(NEWS_QUEUE);
+        self.lock().insert(id, Sender { arbitration: arbitration_tx, news: news_tx });
+        (id, Outgoing { arbitration, news, ended: false })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, Sender>> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an arbitration update; false if the stream must be closed because it does not read.
+    pub fn arbitrate(&self, id: StreamId, update: Update) -> bool {
+        let message = Ok(StreamMessageResponse { update: Some(update) });
+        self.lock().get(&id).is_none_or(|sender| sender.arbitration.try_send(message).is_ok())
+    }
+
+    /// Queues news; what does not fit is dropped and counted.
+    pub fn tell(&self, id: StreamId, update: Update) {
+        let message = Ok(StreamMessageResponse { update: Some(update) });
+        if let Some(sender) = self.lock().get(&id)
+            && let Err(mpsc::error::TrySendError::Full(_)) = sender.news.try_send(message)
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends a stream with a status after what is queued.
+    pub fn end(&self, id: StreamId, status: Option<Status>) {
+        if let (Some(sender), Some(status)) = (self.lock().remove(&id), status) {
+            // If even this does not fit, the closed queues end the stream without a reason.
+            let _ = sender.arbitration.try_send(Err(status));
+        }
+    }
+
+    /// Messages dropped since the start because clients did not read.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl tokio_stream::Stream for Outgoing {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let arbitration = self.arbitration.poll_recv(context);
+        if let Poll::Ready(Some(message)) = arbitration {
+            self.ended = message.is_err();
+            return Poll::Ready(Some(message));
+        }
+        match (self.news.poll_recv(context), arbitration) {
+            (Poll::Ready(Some(message)), _) => Poll::Ready(Some(message)),
+            (Poll::Ready(None), Poll::Ready(None)) => Poll::Ready(None),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p4runtime_proto::p4::v1::{MasterArbitrationUpdate, PacketIn};
+    use tokio_stream::StreamExt as _;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_costs_a_bounded_queue() {
+        let streams = Streams::default();
+        let (id, mut outgoing) = streams.open();
+        for _ in 0..NEWS_QUEUE + 5 {
+            streams.tell(id, Update::Packet(PacketIn::default()));
+        }
+        assert_eq!(streams.dropped(), 5);
+        assert!(streams.arbitrate(id, Update::Arbitration(MasterArbitrationUpdate::default())));
+        let first = outgoing.next().await.unwrap().unwrap();
+        assert!(matches!(first.update, Some(Update::Arbitration(_))), "arbitration goes first");
+        for _ in 0..ARBITRATION_QUEUE {
+            assert!(streams.arbitrate(id, Update::Arbitration(MasterArbitrationUpdate::default())));
+        }
+        assert!(!streams.arbitrate(id, Update::Arbitration(MasterArbitrationUpdate::default())));
+    }
+
+    #[tokio::test]
+    async fn an_ended_stream_tells_why() {
+        let streams = Streams::default();
+        let (id, mut outgoing) = streams.open();
+        streams.end(id, Some(Status::not_found("x")));
+        assert_eq!(outgoing.next().await.unwrap().unwrap_err().code(), tonic::Code::NotFound);
+        assert!(outgoing.next().await.is_none());
+    }
+}

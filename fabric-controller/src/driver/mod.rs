@@ -3,3 +3,4 @@
 pub mod fake;
 pub mod gnmi;
 pub mod p4runtime;
+pub mod vtep;

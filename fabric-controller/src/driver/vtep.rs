@@ -1,0 +1,355 @@
+//! Hosts: the server that VTEP agents dial into, and the driver of each host.
+//!
+//! [`VtepServer`] accepts streams over mutual TLS, checks who calls and hands the stream to
+//! the host's [`VtepDriver`], whose `connect` waits for it. A later stream of the same host
+//! replaces an earlier one (the agent has come back before the old connection was found
+//! dead); the driver of the earlier one learns that it is disconnected.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status, Streaming};
+use vtep_proto::v1::vtep_controller_server::{VtepController, VtepControllerServer};
+use vtep_proto::v1::{self, agent_message, controller_message, report};
+use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, host_identity};
+
+use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
+use crate::device::entity::{Entity, EntityKey};
+
+/// Longest time for an agent to say who it is after its stream has begun.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for an agent to answer: applying a full batch of attachments takes it a few
+/// seconds, deleting links in a busy kernel may take longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// HTTP/2 pings: an agent that is gone without a word is noticed after both.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Messages that wait to be sent to an agent; one is under way at a time.
+const OUTGOING: usize = 4;
+/// Events that wait for the actor. An agent that reports more while a batch is under way is
+/// cut off; the read-back after its reconnect tells all.
+const MAX_EVENTS: usize = 10_000;
+
+/// Keys of the controller's side of the agents' TLS, all PEM.
+#[derive(Clone)]
+pub struct AgentTls {
+    /// Certificate authority of the fabric.
+    pub ca: Vec<u8>,
+    /// Certificate, valid for `controller.vfabric`.
+    pub cert: Vec<u8>,
+    /// Its key.
+    pub key: Vec<u8>,
+}
+
+/// Where agents dial in.
+#[derive(Clone)]
+pub struct VtepServer {
+    hosts: Arc<HashMap<String, Arc<Slot>>>,
+    /// Identity of this run of the controller.
+    instance: [u8; 16],
+}
+
+/// Where a host's stream waits for its driver.
+#[derive(Default)]
+struct Slot {
+    waiting: Mutex<Option<Session>>,
+    arrived: Notify,
+    /// Ends the stream that is being replaced.
+    current: Mutex<CancellationToken>,
+}
+
+/// The stream of a host.
+struct Session {
+    hello: v1::Hello,
+    incoming: Streaming<v1::AgentMessage>,
+    out: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
+    replaced: CancellationToken,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds one of these locks can panic half way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl VtepServer {
+    /// A server for the hosts of these names.
+    pub fn new(hosts: impl IntoIterator<Item = String>) -> Self {
+        let hosts = hosts.into_iter().map(|h| (h, Arc::default())).collect();
+        Self { hosts: Arc::new(hosts), instance: rand::random() }
+    }
+
+    /// The driver of a host; to be asked for once per host.
+    pub fn driver(&self, host: &str) -> Option<VtepDriver> {
+        let slot = self.hosts.get(host)?.clone();
+        Some(VtepDriver { host: host.to_owned(), slot, session: None, instance: self.instance, number: 0, events: VecDeque::new() })
+    }
+
+    /// Serves until `shutdown` resolves.
+    ///
+    /// # Errors
+    /// When the keys cannot be used or the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        tls: AgentTls,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error> {
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(&tls.cert, &tls.key))
+            .client_ca_root(Certificate::from_pem(&tls.ca));
+        Server::builder()
+            .tls_config(tls)?
+            .http2_keepalive_interval(Some(KEEPALIVE.0))
+            .http2_keepalive_timeout(Some(KEEPALIVE.1))
+            .tcp_nodelay(true)
+            .add_service(VtepControllerServer::new(self))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+            .await
+    }
+}
+
+/// True when the certificate is for that host. Its chain was checked in the handshake.
+fn is_for(host: &str, certificate: &CertificateDer<'_>) -> bool {
+    let name = ServerName::try_from(host_identity(host));
+    let certificate = webpki::EndEntityCert::try_from(certificate);
+    match (name, certificate) {
+        (Ok(name), Ok(certificate)) => certificate.verify_is_valid_for_subject_name(&name).is_ok(),
+        _ => false,
+    }
+}
+
+#[tonic::async_trait]
+impl VtepController for VtepServer {
+    type FollowStream = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
+
+    async fn follow(&self, request: Request<Streaming<v1::AgentMessage>>) -> Result<Response<Self::FollowStream>, Status> {
+        let peer = request.remote_addr();
+        let certificates = request.peer_certs();
+        let mut incoming = request.into_inner();
+        let first = timeout(HELLO_TIMEOUT, incoming.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+        let Some(agent_message::Message::Hello(hello)) = first.and_then(|m| m.message) else {
+            return Err(Status::invalid_argument("the first message was not Hello"));
+        };
+        let host: String = hello.host.chars().take(64).collect();
+        let certificate = certificates.as_deref().and_then(|c| c.first());
+        if !certificate.is_some_and(|c| is_for(&host, c)) {
+            tracing::warn!(%host, ?peer, "agent refused: its certificate is for another name");
+            return Err(Status::permission_denied(format!("the certificate is not valid for {}", host_identity(&host))));
+        }
+        let slot = self.hosts.get(&host).ok_or_else(|| Status::not_found(format!("host `{host}` is not in the topology")))?;
+        tracing::info!(%host, ?peer, epoch = hello.epoch, version = %hello.version, "agent connected");
+
+        let (out, outgoing) = mpsc::channel(OUTGOING);
+        let replaced = CancellationToken::new();
+        std::mem::replace(&mut *locked(&slot.current), replaced.clone()).cancel();
+        *locked(&slot.waiting) = Some(Session { hello, incoming, out, replaced });
+        slot.arrived.notify_one();
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+}
+
+/// The driver of one host.
+pub struct VtepDriver {
+    host: String,
+    slot: Arc<Slot>,
+    session: Option<Session>,
+    instance: [u8; 16],
+    /// Number of the last update or read on this stream.
+    number: u64,
+    events: VecDeque<Event>,
+}
+
+fn unreachable(why: impl Into<String>) -> DriverError {
+    DriverError::Unreachable(why.into())
+}
+
+impl VtepDriver {
+    /// What the agent said of itself, while it is connected.
+    pub fn hello(&self) -> Option<&v1::Hello> {
+        self.session.as_ref().map(|s| &s.hello)
+    }
+
+    async fn send(&mut self, message: controller_message::Message) -> Result<(), DriverError> {
+        let session = self.session.as_ref().ok_or_else(|| unreachable("the agent is not connected"))?;
+        let message = v1::ControllerMessage { message: Some(message) };
+        let sent = timeout(ANSWER_TIMEOUT, session.out.send(Ok(message))).await;
+        sent.map_err(|_| DriverError::Timeout("the agent takes no messages".into()))?
+            .map_err(|_| unreachable("the agent has closed the stream"))
+    }
+
+    /// The next message. Cancel safe.
+    async fn receive(&mut self) -> Result<agent_message::Message, DriverError> {
+        let session = self.session.as_mut().ok_or_else(|| unreachable("the agent is not connected"))?;
+        let message = tokio::select! {
+            () = session.replaced.cancelled() => return Err(unreachable("the agent has connected anew")),
+            message = session.incoming.message() => message,
+        };
+        let message = message.map_err(|s| unreachable(s.message()))?.ok_or_else(|| unreachable("the agent closed the stream"))?;
+        message.message.ok_or_else(|| DriverError::Protocol("a message of an unknown kind".into()))
+    }
+
+    /// Waits for the answer that `pick` takes; events that come meanwhile are kept.
+    async fn answer<T>(
+        &mut self,
+        mut pick: impl FnMut(agent_message::Message) -> Result<Option<T>, agent_message::Message>,
+    ) -> Result<T, DriverError> {
+        let wait = async {
+            loop {
+                let message = self.receive().await?;
+                match pick(message) {
+                    Ok(Some(answer)) => return Ok(answer),
+                    Ok(None) => {}
+                    Err(agent_message::Message::Report(report)) => self.keep(report)?,
+                    Err(_) => return Err(DriverError::Protocol("an answer that nobody asked for".into())),
+                }
+            }
+        };
+        timeout(ANSWER_TIMEOUT, wait).await.map_err(|_| DriverError::Timeout("the agent did not answer".into()))?
+    }
+
+    fn keep(&mut self, report: v1::Report) -> Result<(), DriverError> {
+        match report.event {
+            Some(report::Event::Link(link)) => {
+                tracing::info!(host = %self.host, interface = %link.interface, up = link.up, "uplink");
+            }
+            Some(report::Event::Repair(repair)) => self.events.extend(repair.details.into_iter().map(Event::Repaired)),
+            Some(report::Event::State(state)) => {
+                let applied = state.applied.iter().filter_map(|k| HostKey::try_from(k).ok());
+                self.events.extend(applied.map(|k| Event::EntityState(EntityKey::Host(k), Ok(()))));
+                let failed = state.failed.iter().filter_map(|e| Some((HostKey::try_from(e.key.as_ref()?).ok()?, e)));
+                self.events.extend(failed.map(|(k, e)| Event::EntityState(EntityKey::Host(k), Err(entity_error(e)))));
+            }
+            None => {}
+        }
+        if self.events.len() > MAX_EVENTS {
+            return Err(DriverError::Protocol("the agent reports more than can be taken".into()));
+        }
+        Ok(())
+    }
+}
+
+fn entity_error(error: &v1::ObjectError) -> EntityError {
+    // The agent tries again by itself; what it finds malformed stays so.
+    let retryable = error.code() != v1::ErrorCode::Invalid;
+    EntityError { message: error.message.clone(), retryable, device_retries: error.retrying }
+}
+
+impl Driver for VtepDriver {
+    fn limits(&self) -> Limits {
+        Limits { batch: MAX_OBJECTS_PER_MESSAGE, ordered: true }
+    }
+
+    async fn connect(&mut self) -> Result<(), DriverError> {
+        let session = loop {
+            let arrived = self.slot.arrived.notified();
+            if let Some(session) = locked(&self.slot.waiting).take() {
+                break session;
+            }
+            arrived.await;
+        };
+        self.session = Some(session);
+        self.number = 0;
+        self.events.clear();
+        let welcome = v1::Welcome { instance: self.instance.to_vec() };
+        self.send(controller_message::Message::Welcome(welcome)).await
+    }
+
+    async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
+        self.number += 1;
+        let id = self.number;
+        self.send(controller_message::Message::ReadRequest(v1::ReadRequest { id })).await?;
+        let mut held: Vec<v1::HeldObject> = Vec::new();
+        self.answer(|message| match message {
+            agent_message::Message::ReadReply(reply) if reply.id == id => {
+                held.extend(reply.objects);
+                Ok(reply.last.then_some(()))
+            }
+            other => Err(other),
+        })
+        .await?;
+        let mut entities = Vec::with_capacity(held.len());
+        for object in held {
+            let wire = object.object.unwrap_or_default();
+            let entity = HostEntity::try_from(&wire).map_err(|e| DriverError::Protocol(e.to_string()))?;
+            // Held but not in place: the agent is at it. Counted as held, so that it is not
+            // sent again, and told as an event.
+            if let Some(error) = &object.error {
+                self.events.push_back(Event::EntityState(EntityKey::Host(entity.key()), Err(entity_error(error))));
+            }
+            entities.push(Entity::Host(entity));
+        }
+        Ok(entities)
+    }
+
+    async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
+        self.number += 1;
+        let sequence = self.number;
+        let mut update = v1::Update { sequence, epoch: batch.epoch, upserts: Vec::new(), removes: Vec::new() };
+        for write in &batch.writes {
+            let Entity::Host(entity) = write.entity().as_ref() else { continue };
+            match write {
+                Write::Insert(_) | Write::Modify(_) => update.upserts.push(entity.into()),
+                Write::Delete(_) => update.removes.push((&entity.key()).into()),
+            }
+        }
+        self.send(controller_message::Message::Update(update)).await?;
+        let ack = self
+            .answer(|message| match message {
+                agent_message::Message::Ack(ack) if ack.sequence == sequence => Ok(Some(ack)),
+                other => Err(other),
+            })
+            .await?;
+        let failed: HashMap<HostKey, EntityError> = ack
+            .errors
+            .iter()
+            .filter_map(|e| Some((HostKey::try_from(e.key.as_ref()?).ok()?, entity_error(e))))
+            .collect();
+        let result = |write: &Write| match write.entity().as_ref() {
+            Entity::Host(entity) => failed.get(&entity.key()).map_or(Ok(()), |e| Err(e.clone())),
+            Entity::Switch(_) => {
+                let message = "an entity of a switch cannot be written to a host".to_owned();
+                Err(EntityError { message, retryable: false, device_retries: false })
+            }
+        };
+        Ok(batch.writes.iter().map(result).collect())
+    }
+
+    async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {
+        self.send(controller_message::Message::Synced(v1::Synced { epoch })).await
+    }
+
+    async fn next_event(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            let kept = match self.receive().await {
+                Ok(agent_message::Message::Report(report)) => self.keep(report),
+                Ok(_) => Err(DriverError::Protocol("an answer that nobody asked for".into())),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = kept {
+                self.session = None;
+                return Event::Disconnected(error);
+            }
+        }
+    }
+
+    async fn disconnect(&mut self) {
+        self.session = None;
+        self.events.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use std::net::SocketAddr;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tonic::Code;
+use tonic::transport::{Channel, ClientTlsConfig};
+use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
+use vtep_proto::{CONTROLLER_IDENTITY, FdbEntry, MacAddress, Vni};
+
+use super::*;
+
+/// A certificate authority that lives as long as a test.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn issue(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// A server with two hosts, and what is needed to call it.
+struct World {
+    authority: Authority,
+    server: VtepServer,
+    address: SocketAddr,
+}
+
+impl World {
+    async fn new() -> Self {
+        let authority = Authority::new();
+        let (cert, key) = authority.issue(CONTROLLER_IDENTITY);
+        let tls = AgentTls { ca: authority.pem.clone().into(), cert: cert.into(), key: key.into() };
+        let server = VtepServer::new(["h1".to_owned(), "h2".to_owned()]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(server.clone().serve(listener, tls, std::future::pending()));
+        Self { authority, server, address }
+    }
+
+    /// Dials in with a certificate for `identity` and says it is `host`.
+    async fn agent(&self, authority: &Authority, identity: &str, host: &str) -> Result<Agent, Status> {
+        let (cert, key) = authority.issue(identity);
+        let tls = ClientTlsConfig::new()
+            .domain_name(CONTROLLER_IDENTITY)
+            .ca_certificate(Certificate::from_pem(&self.authority.pem))
+            .identity(Identity::from_pem(cert, key));
+        let endpoint = Channel::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap();
+        let channel = endpoint.connect().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        let (out, outgoing) = mpsc::channel(8);
+        let hello = v1::Hello { host: host.into(), ..Default::default() };
+        let agent = |message| v1::AgentMessage { message: Some(message) };
+        out.send(agent(agent_message::Message::Hello(hello))).await.unwrap();
+        let incoming = VtepControllerClient::new(channel).follow(ReceiverStream::new(outgoing)).await?.into_inner();
+        Ok(Agent { out, incoming })
+    }
+
+    async fn good(&self, host: &str) -> Agent {
+        self.agent(&self.authority, &host_identity(host), host).await.unwrap()
+    }
+}
+
+struct Agent {
+    out: mpsc::Sender<v1::AgentMessage>,
+    incoming: Streaming<v1::ControllerMessage>,
+}
+
+impl Agent {
+    async fn send(&self, message: agent_message::Message) {
+        self.out.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> controller_message::Message {
+        self.incoming.message().await.unwrap().unwrap().message.unwrap()
+    }
+}
+
+fn station(last: u8) -> HostEntity {
+    let mac = MacAddress::new([2, 0, 0, 0, 0, last]).unwrap();
+    HostEntity::Fdb(FdbEntry { vni: Vni::new(1).unwrap(), mac, vtep: [10, 0, 0, last].into() })
+}
+
+fn error(last: u8) -> v1::ObjectError {
+    vtep_proto::object_error(&station(last).key(), v1::ErrorCode::Kernel, "no", true)
+}
+
+#[tokio::test]
+async fn an_agent_must_be_the_host_it_says_it_is() {
+    let world = World::new().await;
+    let refused = |r: Result<Agent, Status>| r.err().map(|s| s.code());
+    let other = world.agent(&world.authority, &host_identity("h2"), "h1").await;
+    assert_eq!(refused(other), Some(Code::PermissionDenied));
+    let switch = world.agent(&world.authority, "h1.switch.vfabric", "h1").await;
+    assert_eq!(refused(switch), Some(Code::PermissionDenied));
+    let unknown = world.agent(&world.authority, &host_identity("h9"), "h9").await;
+    assert_eq!(refused(unknown), Some(Code::NotFound));
+    let foreign = world.agent(&Authority::new(), &host_identity("h1"), "h1").await;
+    assert!(foreign.is_err(), "a certificate of another authority was accepted");
+    assert!(world.agent(&world.authority, &host_identity("h1"), "h1").await.is_ok());
+}
+
+#[tokio::test]
+async fn reads_writes_and_events() {
+    let world = World::new().await;
+    let mut driver = world.server.driver("h1").unwrap();
+    let mut agent = world.good("h1").await;
+    driver.connect().await.unwrap();
+    assert!(matches!(agent.next().await, controller_message::Message::Welcome(_)));
+
+    let played = tokio::spawn(async move {
+        let controller_message::Message::ReadRequest(request) = agent.next().await else { panic!("no ReadRequest") };
+        let held = |last, error| v1::HeldObject { object: Some((&station(last)).into()), error };
+        let part = |objects, last| agent_message::Message::ReadReply(v1::ReadReply { id: request.id, objects, last });
+        agent.send(part(vec![held(1, None)], false)).await;
+        agent.send(part(vec![held(2, Some(error(2)))], true)).await;
+        let controller_message::Message::Update(update) = agent.next().await else { panic!("no Update") };
+        let state = v1::StateChange { applied: vec![(&station(2).key()).into()], failed: vec![] };
+        agent.send(agent_message::Message::Report(v1::Report { event: Some(report::Event::State(state)) })).await;
+        let ack = v1::Ack { sequence: update.sequence, epoch: update.epoch, errors: vec![error(3)] };
+        agent.send(agent_message::Message::Ack(ack)).await;
+        assert!(matches!(agent.next().await, controller_message::Message::Synced(v1::Synced { epoch: 7 })));
+        update
+    });
+
+    let held = driver.read_back().await.unwrap();
+    assert_eq!(held, vec![Entity::Host(station(1)), Entity::Host(station(2))]);
+    let entity = |last| Arc::new(Entity::Host(station(last)));
+    let writes = vec![Write::Insert(entity(3)), Write::Modify(entity(4)), Write::Delete(entity(1))];
+    let results = driver.apply(&Batch { epoch: 7, writes }).await.unwrap();
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
+    assert!(results[0].as_ref().is_err_and(|e| e.device_retries && e.message == "no"));
+    driver.synced(7).await.unwrap();
+
+    let update = played.await.unwrap();
+    assert_eq!((update.epoch, update.upserts.len(), update.removes.len()), (7, 2, 1));
+    let key = EntityKey::Host(station(2).key());
+    assert!(matches!(driver.next_event().await, Event::EntityState(k, Err(_)) if k == key));
+    assert!(matches!(driver.next_event().await, Event::EntityState(k, Ok(())) if k == key));
+    assert!(matches!(driver.next_event().await, Event::Disconnected(_)));
+}
+
+#[tokio::test]
+async fn a_new_stream_replaces_the_old_one() {
+    let world = World::new().await;
+    let mut driver = world.server.driver("h1").unwrap();
+    let _old = world.good("h1").await;
+    driver.connect().await.unwrap();
+    let mut new = world.good("h1").await;
+    assert!(matches!(driver.next_event().await, Event::Disconnected(_)));
+    driver.disconnect().await;
+    driver.connect().await.unwrap();
+    assert!(matches!(new.next().await, controller_message::Message::Welcome(_)));
+}

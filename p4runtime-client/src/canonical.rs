@@ -23,8 +23,7 @@ pub fn significant_bits(bytes: &[u8]) -> u32 {
         return 0;
     };
     let rest = u32::try_from(rest.len()).unwrap_or(u32::MAX / 8);
-    rest.saturating_mul(8)
-        .saturating_add(u8::BITS - first.leading_zeros())
+    rest.saturating_mul(8).saturating_add(u8::BITS - first.leading_zeros())
 }
 
 /// Whether the number fits into `bitwidth` bits. Width 0 means a
@@ -64,8 +63,7 @@ pub fn from_u128(number: u128) -> Vec<u8> {
 pub fn expand<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     let bytes = canonical(bytes);
     let mut wide = [0; N];
-    wide.get_mut(N.checked_sub(bytes.len())?..)?
-        .copy_from_slice(bytes);
+    wide.get_mut(N.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
     Some(wide)
 }
 

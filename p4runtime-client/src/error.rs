@@ -92,9 +92,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Closed(_) | Self::NotPrimary(_) => {
-                true
-            }
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Closed(_) | Self::NotPrimary(_) => true,
             Self::Rpc { status, .. } => matches!(
                 status.code(),
                 tonic::Code::Unavailable

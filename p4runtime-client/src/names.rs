@@ -173,9 +173,7 @@ impl Names {
                 let problem = || wrap("an action profile without selector has no groups".into());
                 profile.with_selector.then_some(()).ok_or_else(problem)
             }
-            (EntityKey::Counter { counter_id, .. }, _) => {
-                self.counter_by_id(*counter_id).map(|_| ())
-            }
+            (EntityKey::Counter { counter_id, .. }, _) => self.counter_by_id(*counter_id).map(|_| ()),
             (EntityKey::Digest(id), _) => self.digest_by_id(*id).map(|_| ()),
             _ => Ok(()),
         }
@@ -194,10 +192,7 @@ impl Names {
                 }
                 self.check_call(call)
             }
-            TableAction::OneShot(set) if !direct => set
-                .members
-                .iter()
-                .try_for_each(|m| self.check_call(&m.action)),
+            TableAction::OneShot(set) if !direct => set.members.iter().try_for_each(|m| self.check_call(&m.action)),
             TableAction::Member(_) | TableAction::Group(_) if !direct => Ok(()),
             _ => Err(Error::Schema(format!(
                 "table {} takes {}",
@@ -221,12 +216,9 @@ impl Names {
             )));
         }
         for param in &action.params {
-            let value = call.param(param.id).ok_or_else(|| {
-                Error::Schema(format!(
-                    "action {what}: parameter {} is missing",
-                    param.name
-                ))
-            })?;
+            let value = call
+                .param(param.id)
+                .ok_or_else(|| Error::Schema(format!("action {what}: parameter {} is missing", param.name)))?;
             if !fits(value, u32::try_from(param.bitwidth).unwrap_or(0)) {
                 return Err(Error::Schema(format!(
                     "action {what}: parameter {} is {}, more than {} bits",
@@ -253,10 +245,7 @@ fn check_key(table: &Table, key: &TableKey) -> Result<(), String> {
     for field in &table.match_fields {
         check_field(field, key.fields.field(field.id))
             .map_err(|problem| format!("match field {}: {problem}", field.name))?;
-        prioritised |= matches!(
-            kind(field),
-            MatchType::Ternary | MatchType::Range | MatchType::Optional
-        );
+        prioritised |= matches!(kind(field), MatchType::Ternary | MatchType::Range | MatchType::Optional);
     }
     match (prioritised, key.priority) {
         (true, ..=0) => Err(format!("priority is {}, must be more than 0", key.priority)),
@@ -279,9 +268,7 @@ fn check_field(field: &MatchField, value: Option<FieldMatch<'_>>) -> Result<(), 
         (_, None) => return Ok(()),
         (MatchType::Exact, Some(FieldMatch::Exact(value)))
         | (MatchType::Optional, Some(FieldMatch::Optional(value))) => (true, [value, value]),
-        (MatchType::Lpm, Some(FieldMatch::Lpm { value, prefix_len })) => {
-            (prefix_len <= width, [value, value])
-        }
+        (MatchType::Lpm, Some(FieldMatch::Lpm { value, prefix_len })) => (prefix_len <= width, [value, value]),
         (MatchType::Ternary, Some(FieldMatch::Ternary { value, mask })) => (true, [value, mask]),
         (MatchType::Range, Some(FieldMatch::Range { low, high })) => (true, [low, high]),
         (kind, Some(_)) => return Err(format!("is not matched as {}", kind.as_str_name())),

@@ -56,12 +56,7 @@ impl Order {
         self.levels.get(&node).copied().unwrap_or(0)
     }
 
-    fn visit(
-        &mut self,
-        node: Node,
-        edges: &BTreeMap<Node, BTreeSet<Node>>,
-        path: &mut Vec<Node>,
-    ) -> u8 {
+    fn visit(&mut self, node: Node, edges: &BTreeMap<Node, BTreeSet<Node>>, path: &mut Vec<Node>) -> u8 {
         if let Some(level) = self.levels.get(&node) {
             return *level;
         }
@@ -160,9 +155,7 @@ fn find(p4info: &P4Info, name: &str) -> Option<Node> {
 mod tests {
     use super::*;
     use crate::entity::{Match, TableKey};
-    use p4runtime_proto::p4::config::v1::{
-        Action, ActionProfile, ActionRef, MatchField, Preamble, action::Param,
-    };
+    use p4runtime_proto::p4::config::v1::{Action, ActionProfile, ActionRef, MatchField, Preamble, action::Param};
 
     fn preamble(id: u32, name: &str) -> Option<Preamble> {
         Some(Preamble {
@@ -201,19 +194,14 @@ mod tests {
         route.implementation_id = 21;
         let mut replica = table(4, "replica", 99);
         replica.match_fields = vec![MatchField {
-            annotations: vec![
-                "@refers_to(builtin : : multicast_group_table , replica.instance)".into(),
-            ],
+            annotations: vec!["@refers_to(builtin : : multicast_group_table , replica.instance)".into()],
             ..Default::default()
         }];
         let order = Order::new(&P4Info {
             tables: vec![route, table(2, "path", 99), table(3, "flood", 12), replica],
             actions: vec![
                 action(11, "@refers_to(path, path)"),
-                action(
-                    12,
-                    "@refers_to(builtin::multicast_group_table, multicast_group_id)",
-                ),
+                action(12, "@refers_to(builtin::multicast_group_table, multicast_group_id)"),
             ],
             action_profiles: vec![ActionProfile {
                 preamble: preamble(21, "paths"),
@@ -224,14 +212,8 @@ mod tests {
         });
         let table = |id| order.level(&EntityKey::Table(TableKey::new(id, Match::builder())));
         let (profile_id, member_id, group_id) = (21, 1, 1);
-        let member = order.level(&EntityKey::Member {
-            profile_id,
-            member_id,
-        });
-        let group = order.level(&EntityKey::Group {
-            profile_id,
-            group_id,
-        });
+        let member = order.level(&EntityKey::Member { profile_id, member_id });
+        let group = order.level(&EntityKey::Group { profile_id, group_id });
         assert!(table(2) < member && member < group && group < table(1));
         let multicast = order.level(&EntityKey::MulticastGroup(1));
         assert!(table(4) < multicast && multicast < table(3));
@@ -241,10 +223,7 @@ mod tests {
     fn circles_end() {
         let order = Order::new(&P4Info {
             tables: vec![table(1, "a", 11), table(2, "b", 12)],
-            actions: vec![
-                action(11, "@refers_to(b, x)"),
-                action(12, "@refers_to(a, x)"),
-            ],
+            actions: vec![action(11, "@refers_to(b, x)"), action(12, "@refers_to(a, x)")],
             ..Default::default()
         });
         assert_eq!(order.levels.len(), 3);

@@ -30,17 +30,14 @@ impl PacketCodec {
     #[must_use]
     pub fn new(p4info: &P4Info) -> Self {
         let fields = |name: &str| {
-            let named = |header: &&ControllerPacketMetadata| {
-                header.preamble.as_ref().is_some_and(|p| p.name == name)
-            };
+            let named = |header: &&ControllerPacketMetadata| header.preamble.as_ref().is_some_and(|p| p.name == name);
             let header = p4info.controller_packet_metadata.iter().find(named);
             let metadata = header.map(|h| h.metadata.as_slice()).unwrap_or_default();
-            let field =
-                |m: &p4runtime_proto::p4::config::v1::controller_packet_metadata::Metadata| Field {
-                    id: m.id,
-                    name: m.name.clone(),
-                    bitwidth: u32::try_from(m.bitwidth).unwrap_or(0),
-                };
+            let field = |m: &p4runtime_proto::p4::config::v1::controller_packet_metadata::Metadata| Field {
+                id: m.id,
+                name: m.name.clone(),
+                bitwidth: u32::try_from(m.bitwidth).unwrap_or(0),
+            };
             metadata.iter().map(field).collect()
         };
         Self {
@@ -122,14 +119,8 @@ mod tests {
 
     #[test]
     fn every_field_is_sent() {
-        let out = codec()
-            .packet_out(&[("egress_port", 300)], vec![1])
-            .unwrap();
-        let values: Vec<_> = out
-            .metadata
-            .iter()
-            .map(|m| (m.metadata_id, m.value.clone()))
-            .collect();
+        let out = codec().packet_out(&[("egress_port", 300)], vec![1]).unwrap();
+        let values: Vec<_> = out.metadata.iter().map(|m| (m.metadata_id, m.value.clone())).collect();
         assert_eq!(values, [(1, vec![1, 44]), (2, vec![0])]);
     }
 

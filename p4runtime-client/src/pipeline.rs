@@ -193,10 +193,7 @@ impl Session {
         let Ok(entities) = self.read_replication().await else {
             return;
         };
-        let changes: Vec<_> = entities
-            .iter()
-            .map(|e| Change::Delete(e.key().clone()))
-            .collect();
+        let changes: Vec<_> = entities.iter().map(|e| Change::Delete(e.key().clone())).collect();
         if changes.is_empty() {
             return;
         }

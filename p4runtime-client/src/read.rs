@@ -8,9 +8,7 @@ use std::collections::HashSet;
 
 use p4runtime_proto::p4::{
     config::v1::{P4Info, Table},
-    v1::{
-        self as p4, entity::Entity as Wire, packet_replication_engine_entry::Type as Replication,
-    },
+    v1::{self as p4, entity::Entity as Wire, packet_replication_engine_entry::Type as Replication},
 };
 
 use crate::{
@@ -83,8 +81,7 @@ impl Session {
                 match Entity::from_proto(&wire) {
                     Ok(_) if is_const(&wire) => {}
                     // Servers that ignore filters answer the same twice.
-                    Ok(entity)
-                        if initial(&entity, p4info) || !seen.insert(entity.key().clone()) => {}
+                    Ok(entity) if initial(&entity, p4info) || !seen.insert(entity.key().clone()) => {}
                     Ok(entity) => snapshot.entities.push(entity),
                     Err(_) if nothing(&wire) => {}
                     Err(error) => snapshot.foreign.push((wire, error.to_string())),
@@ -107,13 +104,7 @@ impl Session {
         for wire in self.read(vec![wrap(pattern)]).await? {
             let (key, value) = Entity::from_proto(&wire)?.into_parts();
             match (key, value) {
-                (
-                    EntityKey::Counter {
-                        counter_id: id,
-                        index,
-                    },
-                    EntityValue::Counter(value),
-                ) if id == counter_id => {
+                (EntityKey::Counter { counter_id: id, index }, EntityValue::Counter(value)) if id == counter_id => {
                     cells.push((index, value));
                 }
                 _ => {}
@@ -177,9 +168,7 @@ impl Session {
 }
 
 fn wrap(entity: Wire) -> p4::Entity {
-    p4::Entity {
-        entity: Some(entity),
-    }
+    p4::Entity { entity: Some(entity) }
 }
 
 fn replication() -> Vec<p4::Entity> {
@@ -188,9 +177,9 @@ fn replication() -> Vec<p4::Entity> {
         Replication::CloneSessionEntry(p4::CloneSessionEntry::default()),
     ];
     let wrap = |kind| {
-        wrap(Wire::PacketReplicationEngineEntry(
-            p4::PacketReplicationEngineEntry { r#type: Some(kind) },
-        ))
+        wrap(Wire::PacketReplicationEngineEntry(p4::PacketReplicationEngineEntry {
+            r#type: Some(kind),
+        }))
     };
     kinds.map(wrap).into()
 }
@@ -203,10 +192,7 @@ fn patterns(p4info: &P4Info) -> Vec<Vec<p4::Entity>> {
     let mut defaults = Vec::new();
     for table in &p4info.tables {
         let table_id = id(table.preamble.as_ref());
-        let metered = p4info
-            .direct_meters
-            .iter()
-            .any(|m| m.direct_table_id == table_id);
+        let metered = p4info.direct_meters.iter().any(|m| m.direct_table_id == table_id);
         if !table.is_const_table {
             entries.push(wrap(Wire::TableEntry(p4::TableEntry {
                 table_id,

@@ -140,11 +140,7 @@ impl Options {
 /// # Errors
 /// [`Error::Config`] for an unusable address or TLS material, [`Error::Connect`]
 /// and [`Error::Timeout`] when nobody answers or the handshake fails.
-pub async fn open_channel(
-    address: &str,
-    tls: Option<&Tls>,
-    connect_timeout: Duration,
-) -> Result<Channel> {
+pub async fn open_channel(address: &str, tls: Option<&Tls>, connect_timeout: Duration) -> Result<Channel> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let config = |what: &'static str| {
         move |error: tonic::transport::Error| Error::Config {
@@ -250,9 +246,7 @@ impl Session {
                 status: None,
             })),
         };
-        outgoing
-            .try_send(bid)
-            .map_err(|e| Error::Closed(e.to_string()))?;
+        outgoing.try_send(bid).map_err(|e| Error::Closed(e.to_string()))?;
         let opening = async {
             let mut stream = client
                 .clone()
@@ -350,17 +344,12 @@ impl Session {
     }
 
     async fn send(&self, update: Request) -> Result<()> {
-        let message = p4::StreamMessageRequest {
-            update: Some(update),
-        };
+        let message = p4::StreamMessageRequest { update: Some(update) };
         let after = self.options.timeout;
         match timeout(after, self.outgoing.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Error::Closed("the stream has ended".into())),
-            Err(_) => Err(Error::Timeout {
-                what: "stream",
-                after,
-            }),
+            Err(_) => Err(Error::Timeout { what: "stream", after }),
         }
     }
 
@@ -396,16 +385,8 @@ async fn ask_version(client: &P4RuntimeClient<Channel>, options: &Options) -> Re
     let request = p4::CapabilitiesRequest {
         device_id: options.device_id,
     };
-    match limit(
-        "capabilities",
-        options.timeout,
-        client.capabilities(request),
-    )
-    .await
-    {
-        Ok(answer) => Ok(Target::from_version(
-            &answer.into_inner().p4runtime_api_version,
-        )),
+    match limit("capabilities", options.timeout, client.capabilities(request)).await {
+        Ok(answer) => Ok(Target::from_version(&answer.into_inner().p4runtime_api_version)),
         Err(error) if alive(&error) => Ok(Target::CAUTIOUS),
         Err(error) => Err(error),
     }
@@ -421,11 +402,7 @@ fn alive(error: &Error) -> bool {
 }
 
 /// Asks for signs of life until none comes.
-async fn heartbeat(
-    client: P4RuntimeClient<Channel>,
-    options: Options,
-    standing: watch::Sender<Standing>,
-) {
+async fn heartbeat(client: P4RuntimeClient<Channel>, options: Options, standing: watch::Sender<Standing>) {
     let mut clock = interval(HEARTBEAT);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     clock.tick().await;

@@ -17,6 +17,9 @@ pub struct Target {
     /// dataplane although reads show none, and inserting them again doubles
     /// their copies. They are deleted before a pipeline is pushed.
     pub keeps_replication: bool,
+    /// Reads tell the watch port of each group member. bmv2 reports the port of
+    /// one member for all of them (it keeps and uses them rightly).
+    pub reads_watch_ports: bool,
 }
 
 /// Updates per Write for servers that follow 1.4. Larger batches gain little
@@ -29,6 +32,7 @@ impl Target {
         max_updates: 200,
         reconciles: false,
         keeps_replication: true,
+        reads_watch_ports: false,
     };
 
     /// Follows P4Runtime 1.4.
@@ -36,15 +40,14 @@ impl Target {
         max_updates: MAX_UPDATES_CURRENT,
         reconciles: true,
         keeps_replication: false,
+        reads_watch_ports: true,
     };
 
     /// Judges by the version that Capabilities reported ("1.4.0"); anything
     /// unreadable is treated with caution.
     #[must_use]
     pub fn from_version(version: &str) -> Self {
-        let mut numbers = version
-            .split(['.', '-', '+'])
-            .map_while(|n| n.parse::<u32>().ok());
+        let mut numbers = version.split(['.', '-', '+']).map_while(|n| n.parse::<u32>().ok());
         match (numbers.next(), numbers.next()) {
             (Some(major), Some(minor)) if (major, minor) >= (1, 4) => Self::CURRENT,
             _ => Self::CAUTIOUS,

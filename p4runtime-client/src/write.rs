@@ -47,9 +47,7 @@ impl Change {
     pub fn to_proto(&self) -> p4::Update {
         use p4::update::Type;
         let (kind, entity) = match self {
-            Self::Insert(entity) if entity.key().is_permanent() => {
-                (Type::Modify, entity.to_proto())
-            }
+            Self::Insert(entity) if entity.key().is_permanent() => (Type::Modify, entity.to_proto()),
             Self::Insert(entity) => (Type::Insert, entity.to_proto()),
             Self::Modify(entity) => (Type::Modify, entity.to_proto()),
             Self::Delete(key) if key.is_permanent() => (Type::Modify, key.to_proto()),
@@ -64,9 +62,7 @@ impl Change {
     /// The change to try when the switch's state is not what this one assumes.
     fn instead(&self, code: Code) -> Instead {
         match (self, code) {
-            (Self::Insert(entity), Code::AlreadyExists) => {
-                Instead::Try(Self::Modify(entity.clone()))
-            }
+            (Self::Insert(entity), Code::AlreadyExists) => Instead::Try(Self::Modify(entity.clone())),
             (Self::Modify(entity), Code::NotFound) if !entity.key().is_permanent() => {
                 Instead::Try(Self::Insert(entity.clone()))
             }
@@ -195,9 +191,7 @@ impl Session {
         match limit("write", self.options.bulk_timeout, call).await {
             Ok(_) => Ok(Ok(())),
             Err(Error::Rpc { what, status }) => match status.code() {
-                tonic::Code::PermissionDenied => {
-                    Err(Error::NotPrimary(format!("unknown, {}", status.message())))
-                }
+                tonic::Code::PermissionDenied => Err(Error::NotPrimary(format!("unknown, {}", status.message()))),
                 tonic::Code::Unavailable
                 | tonic::Code::Cancelled
                 | tonic::Code::DeadlineExceeded
@@ -216,9 +210,7 @@ fn batches(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
         let delete = |c: &Change| matches!(c, Change::Delete(_));
         delete(a) == delete(b) && a.key().rank() == b.key().rank()
     };
-    changes
-        .chunk_by(alike)
-        .flat_map(move |run| run.chunks(most.max(1)))
+    changes.chunk_by(alike).flat_map(move |run| run.chunks(most.max(1)))
 }
 
 /// The outcomes in the details of a failed Write (P4Runtime 1.4, section 12.3),

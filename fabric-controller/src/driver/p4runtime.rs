@@ -1,6 +1,7 @@
 //! A switch over P4Runtime, its ports over gNMI on the same connection.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -8,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use p4runtime_client::{
     Error,
+    entity::{EntityValue, GroupValue},
     packet::PacketCodec,
     pipeline::{Installed, Pipeline},
     session::{self, ElectionId, Options, Session, Standing, Tls},
@@ -23,7 +25,7 @@ use crate::device::{
         Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Write,
         WriteResult,
     },
-    entity::{Entity, EntityKey},
+    entity::{Entity, EntityKey, SwitchEntity, SwitchKey},
 };
 
 /// Port states that wait for the actor; a switch has fewer ports.
@@ -53,6 +55,9 @@ pub struct P4RuntimeDriver {
     codec: PacketCodec,
     election_id: u128,
     open: Option<Open>,
+    /// Groups as this driver wrote them, only for targets that do not report watch ports:
+    /// what is read back is completed from here.
+    groups: HashMap<SwitchKey, GroupValue>,
 }
 
 /// An open session.
@@ -67,7 +72,7 @@ impl P4RuntimeDriver {
     pub fn new(config: SwitchConfig) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let codec = PacketCodec::new(config.pipeline.p4info());
-        Self { config, codec, election_id: now.as_millis().max(1), open: None }
+        Self { config, codec, election_id: now.as_millis().max(1), open: None, groups: HashMap::new() }
     }
 
     fn session(&self) -> Result<&Session, DriverError> {
@@ -89,6 +94,31 @@ impl P4RuntimeDriver {
                 other => return other.map_err(|e| driver_error(&e)),
             }
         }
+    }
+
+    /// Notes what a confirmed change did to a group.
+    fn note_group(&mut self, change: &Change) {
+        match change {
+            Change::Insert(entity) | Change::Modify(entity) => {
+                if let EntityValue::Group(group) = entity.value() {
+                    self.groups.insert(entity.key().clone(), GroupValue::clone(group));
+                }
+            }
+            Change::Delete(key) => {
+                self.groups.remove(key);
+            }
+        }
+    }
+
+    /// An entity that was read, with the watch ports that were written.
+    fn complete(&self, entity: SwitchEntity) -> SwitchEntity {
+        if let (SwitchKey::Group { profile_id, group_id }, EntityValue::Group(read)) = (entity.key(), entity.value())
+            && let Some(written) = self.groups.get(entity.key())
+            && written.eq_but_watch_ports(read)
+        {
+            return SwitchEntity::group(*profile_id, *group_id, written.members.clone(), written.max_size);
+        }
+        entity
     }
 
     fn event(&self, event: session::Event) -> Option<Event> {
@@ -168,6 +198,7 @@ impl Driver for P4RuntimeDriver {
         // A session in which a pipeline failed is dropped here, with `session`.
         let installed = session.install(&self.config.pipeline).await.map_err(|e| driver_error(&e))?;
         if installed != Installed::Unchanged {
+            self.groups.clear();
             let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
             tracing::info!(switch = %self.config.name, ?installed, cookie, "pipeline");
         }
@@ -184,13 +215,19 @@ impl Driver for P4RuntimeDriver {
         for (entity, why) in &snapshot.foreign {
             tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
         }
-        Ok(snapshot.entities.into_iter().map(Entity::Switch).collect())
+        Ok(snapshot.entities.into_iter().map(|e| Entity::Switch(self.complete(e))).collect())
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
         let changes: Vec<Option<Change>> = batch.writes.iter().map(change).collect();
         let wanted: Vec<Change> = changes.iter().flatten().cloned().collect();
-        let outcomes = self.session()?.write(&wanted).await.map_err(|e| driver_error(&e))?;
+        let session = self.session()?;
+        let forgets_ports = !session.target().reads_watch_ports;
+        let outcomes = session.write(&wanted).await.map_err(|e| driver_error(&e))?;
+        if forgets_ports {
+            let confirmed = wanted.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+            confirmed.for_each(|(change, _)| self.note_group(change));
+        }
         let mut outcomes = outcomes.into_iter();
         let foreign = || EntityError {
             message: "not an object of a switch".into(),
@@ -241,7 +278,7 @@ impl Driver for P4RuntimeDriver {
                 CounterQuery::Direct { table_id } => {
                     let counts = session.read_direct_counter(*table_id).await.map_err(|e| driver_error(&e))?;
                     let cell = |key| match key {
-                        p4runtime_client::entity::EntityKey::DefaultAction { .. } => CounterCell::Default,
+                        SwitchKey::DefaultAction { .. } => CounterCell::Default,
                         key => CounterCell::Entry(EntityKey::Switch(key)),
                     };
                     counts.into_iter().map(|c| (cell(c.key), c.value)).collect()

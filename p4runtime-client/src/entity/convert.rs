@@ -7,9 +7,9 @@ use p4runtime_proto::p4::v1 as p4;
 use prost::Message as _;
 
 use super::{
-    ActionCall, BackupReplica, CloneValue, CounterValue, DigestConfig, Entity, EntityKey,
-    EntityValue, FieldMatch, GroupMember, Match, MeterRates, OneShot, OneShotMember, Port,
-    RegisterData, Replica, TableAction, TableExtra, TableKey, TableValue,
+    ActionCall, BackupReplica, CloneValue, CounterValue, DigestConfig, Entity, EntityKey, EntityValue, FieldMatch,
+    GroupMember, Match, MeterRates, OneShot, OneShotMember, Port, RegisterData, Replica, TableAction, TableExtra,
+    TableKey, TableValue,
 };
 use crate::{
     canonical::{canonical, from_u128, to_u32},
@@ -50,9 +50,7 @@ impl Entity {
                 });
             }
             (Wire::ValueSetEntry(set), EntityValue::ValueSet(members)) => {
-                let member = |m: &Match| p4::ValueSetMember {
-                    r#match: m.to_proto(),
-                };
+                let member = |m: &Match| p4::ValueSetMember { r#match: m.to_proto() };
                 set.members = members.iter().map(member).collect();
             }
             (Wire::RegisterEntry(register), EntityValue::Register(data)) => {
@@ -78,11 +76,7 @@ impl Entity {
                 let action = member.action.as_ref();
                 let action = action.ok_or_else(|| Error::malformed("member", "has no action"))?;
                 let action = ActionCall::from_proto(action);
-                Ok(Self::member(
-                    member.action_profile_id,
-                    member.member_id,
-                    action,
-                ))
+                Ok(Self::member(member.action_profile_id, member.member_id, action))
             }
             Wire::ActionProfileGroup(group) => {
                 let members = group.members.iter().map(GroupMember::from_proto);
@@ -102,26 +96,15 @@ impl Entity {
             }
             Wire::MeterEntry(meter) => {
                 let rates = MeterRates::from_proto(&meter.config.unwrap_or_default());
-                Ok(Self::meter(
-                    meter.meter_id,
-                    index(meter.index.as_ref())?,
-                    rates,
-                ))
+                Ok(Self::meter(meter.meter_id, index(meter.index.as_ref())?, rates))
             }
             Wire::CounterEntry(counter) => {
                 let value = CounterValue::from_proto(&counter.data.unwrap_or_default());
-                Ok(Self::counter(
-                    counter.counter_id,
-                    index(counter.index.as_ref())?,
-                    value,
-                ))
+                Ok(Self::counter(counter.counter_id, index(counter.index.as_ref())?, value))
             }
             Wire::ValueSetEntry(set) => {
                 let members = set.members.iter().map(|m| Match::from_proto(&m.r#match));
-                Ok(Self::value_set(
-                    set.value_set_id,
-                    members.collect::<Result<_>>()?,
-                ))
+                Ok(Self::value_set(set.value_set_id, members.collect::<Result<_>>()?))
             }
             Wire::RegisterEntry(register) => {
                 let data = register.data.as_ref();
@@ -162,38 +145,28 @@ impl EntityKey {
                 is_default_action: true,
                 ..Default::default()
             }),
-            Self::Member {
-                profile_id,
-                member_id,
-            } => Wire::ActionProfileMember(p4::ActionProfileMember {
+            Self::Member { profile_id, member_id } => Wire::ActionProfileMember(p4::ActionProfileMember {
                 action_profile_id: *profile_id,
                 member_id: *member_id,
                 action: None,
             }),
-            Self::Group {
-                profile_id,
-                group_id,
-            } => Wire::ActionProfileGroup(p4::ActionProfileGroup {
+            Self::Group { profile_id, group_id } => Wire::ActionProfileGroup(p4::ActionProfileGroup {
                 action_profile_id: *profile_id,
                 group_id: *group_id,
                 ..Default::default()
             }),
             Self::MulticastGroup(id) => replication_wire(
-                p4::packet_replication_engine_entry::Type::MulticastGroupEntry(
-                    p4::MulticastGroupEntry {
-                        multicast_group_id: *id,
-                        ..Default::default()
-                    },
-                ),
+                p4::packet_replication_engine_entry::Type::MulticastGroupEntry(p4::MulticastGroupEntry {
+                    multicast_group_id: *id,
+                    ..Default::default()
+                }),
             ),
-            Self::CloneSession(id) => replication_wire(
-                p4::packet_replication_engine_entry::Type::CloneSessionEntry(
-                    p4::CloneSessionEntry {
-                        session_id: *id,
-                        ..Default::default()
-                    },
-                ),
-            ),
+            Self::CloneSession(id) => replication_wire(p4::packet_replication_engine_entry::Type::CloneSessionEntry(
+                p4::CloneSessionEntry {
+                    session_id: *id,
+                    ..Default::default()
+                },
+            )),
             Self::Digest(digest_id) => Wire::DigestEntry(p4::DigestEntry {
                 digest_id: *digest_id,
                 config: None,
@@ -233,8 +206,7 @@ fn cell(index: u32) -> p4::Index {
 
 fn index(index: Option<&p4::Index>) -> Result<u32> {
     let index = index.ok_or_else(|| Error::malformed("cell", "has no index"))?;
-    u32::try_from(index.index)
-        .map_err(|_| Error::malformed("cell", format!("has index {}", index.index)))
+    u32::try_from(index.index).map_err(|_| Error::malformed("cell", format!("has index {}", index.index)))
 }
 
 fn table(entry: &p4::TableEntry) -> Result<Entity> {
@@ -316,9 +288,7 @@ impl Match {
         let wire = |(field_id, field)| p4::FieldMatch {
             field_id,
             field_match_type: Some(match field {
-                FieldMatch::Exact(value) => FieldMatchType::Exact(Exact {
-                    value: value.to_vec(),
-                }),
+                FieldMatch::Exact(value) => FieldMatchType::Exact(Exact { value: value.to_vec() }),
                 FieldMatch::Ternary { value, mask } => FieldMatchType::Ternary(Ternary {
                     value: value.to_vec(),
                     mask: mask.to_vec(),
@@ -331,9 +301,7 @@ impl Match {
                     low: low.to_vec(),
                     high: high.to_vec(),
                 }),
-                FieldMatch::Optional(value) => FieldMatchType::Optional(Optional {
-                    value: value.to_vec(),
-                }),
+                FieldMatch::Optional(value) => FieldMatchType::Optional(Optional { value: value.to_vec() }),
             }),
         };
         self.fields().map(wire).collect()
@@ -517,11 +485,7 @@ impl Replica {
         Ok(Self {
             port,
             instance: replica.instance,
-            backups: replica
-                .backup_replicas
-                .iter()
-                .map(backup)
-                .collect::<Result<_>>()?,
+            backups: replica.backup_replicas.iter().map(backup).collect::<Result<_>>()?,
         })
     }
 }

@@ -304,10 +304,7 @@ impl Entity {
         let action = action.into();
         Self {
             key: EntityKey::Table(key),
-            value: EntityValue::Table(TableValue {
-                action,
-                extra: None,
-            }),
+            value: EntityValue::Table(TableValue { action, extra: None }),
         }
     }
 
@@ -329,10 +326,7 @@ impl Entity {
         let action = action.into();
         Self {
             key: EntityKey::DefaultAction { table_id },
-            value: EntityValue::Table(TableValue {
-                action,
-                extra: None,
-            }),
+            value: EntityValue::Table(TableValue { action, extra: None }),
         }
     }
 
@@ -340,28 +334,17 @@ impl Entity {
     #[must_use]
     pub fn member(profile_id: u32, member_id: u32, action: ActionCall) -> Self {
         Self {
-            key: EntityKey::Member {
-                profile_id,
-                member_id,
-            },
+            key: EntityKey::Member { profile_id, member_id },
             value: EntityValue::Member(action),
         }
     }
 
     /// A group of an action selector; the order of `members` is free.
     #[must_use]
-    pub fn group(
-        profile_id: u32,
-        group_id: u32,
-        mut members: Vec<GroupMember>,
-        max_size: i32,
-    ) -> Self {
+    pub fn group(profile_id: u32, group_id: u32, mut members: Vec<GroupMember>, max_size: i32) -> Self {
         members.sort_unstable();
         Self {
-            key: EntityKey::Group {
-                profile_id,
-                group_id,
-            },
+            key: EntityKey::Group { profile_id, group_id },
             value: EntityValue::Group(Arc::new(GroupValue { members, max_size })),
         }
     }
@@ -374,11 +357,7 @@ impl Entity {
 
     /// A multicast group with metadata.
     #[must_use]
-    pub fn multicast_group_with(
-        group_id: u32,
-        mut replicas: Vec<Replica>,
-        metadata: Vec<u8>,
-    ) -> Self {
+    pub fn multicast_group_with(group_id: u32, mut replicas: Vec<Replica>, metadata: Vec<u8>) -> Self {
         replicas.sort_unstable();
         Self {
             key: EntityKey::MulticastGroup(group_id),
@@ -487,11 +466,9 @@ impl EntityKey {
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self {
-            Self::Digest(_)
-            | Self::Meter { .. }
-            | Self::Counter { .. }
-            | Self::ValueSet(_)
-            | Self::Register { .. } => Rank::Leaf,
+            Self::Digest(_) | Self::Meter { .. } | Self::Counter { .. } | Self::ValueSet(_) | Self::Register { .. } => {
+                Rank::Leaf
+            }
             Self::Member { .. } => Rank::Member,
             Self::Group { .. } => Rank::Group,
             Self::MulticastGroup(_) | Self::CloneSession(_) => Rank::Replication,
@@ -521,6 +498,19 @@ impl EntityKey {
             Self::DefaultAction { table_id } => Some(*table_id),
             _ => None,
         }
+    }
+}
+
+impl GroupValue {
+    /// Whether both are the same but for watch ports, which some servers do not
+    /// report as they are ([`crate::target::Target::reads_watch_ports`]).
+    #[must_use]
+    pub fn eq_but_watch_ports(&self, other: &Self) -> bool {
+        let plain = |group: &Self| -> Vec<_> {
+            let members = group.members.iter();
+            members.map(|m| (m.member_id, m.weight)).collect()
+        };
+        self.max_size == other.max_size && plain(self) == plain(other)
     }
 }
 
@@ -572,14 +562,8 @@ impl fmt::Display for EntityKey {
                 Ok(())
             }
             Self::DefaultAction { table_id } => write!(f, "table {table_id:#010x} default"),
-            Self::Member {
-                profile_id,
-                member_id,
-            } => write!(f, "profile {profile_id:#010x} member {member_id}"),
-            Self::Group {
-                profile_id,
-                group_id,
-            } => write!(f, "profile {profile_id:#010x} group {group_id}"),
+            Self::Member { profile_id, member_id } => write!(f, "profile {profile_id:#010x} member {member_id}"),
+            Self::Group { profile_id, group_id } => write!(f, "profile {profile_id:#010x} group {group_id}"),
             Self::MulticastGroup(id) => write!(f, "multicast group {id}"),
             Self::CloneSession(id) => write!(f, "clone session {id}"),
             Self::Digest(id) => write!(f, "digest {id:#010x}"),

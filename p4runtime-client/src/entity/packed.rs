@@ -166,8 +166,7 @@ impl Match {
     /// The value of one field, or `None` when it matches anything.
     #[must_use]
     pub fn field(&self, id: u32) -> Option<FieldMatch<'_>> {
-        self.fields()
-            .find_map(|(field, value)| (field == id).then_some(value))
+        self.fields().find_map(|(field, value)| (field == id).then_some(value))
     }
 }
 
@@ -223,24 +222,14 @@ impl MatchBuilder {
         let value = canonical(value.as_ref()).iter().rev();
         let mut masked: Vec<u8> = value.zip(mask.iter().rev()).map(|(v, m)| v & m).collect();
         masked.reverse();
-        let value = if masked.is_empty() {
-            &[0]
-        } else {
-            canonical(&masked)
-        };
+        let value = if masked.is_empty() { &[0] } else { canonical(&masked) };
         self.push(id, FieldMatch::Ternary { value, mask })
     }
 
     /// Field `id`, of `bitwidth` bits, lies between `low` and `high`, both
     /// included. The full range matches anything.
     #[must_use]
-    pub fn range(
-        self,
-        id: u32,
-        bitwidth: u32,
-        low: impl AsRef<[u8]>,
-        high: impl AsRef<[u8]>,
-    ) -> Self {
+    pub fn range(self, id: u32, bitwidth: u32, low: impl AsRef<[u8]>, high: impl AsRef<[u8]>) -> Self {
         let (low, high) = (canonical(low.as_ref()), canonical(high.as_ref()));
         let ones: u32 = high.iter().map(|byte| byte.count_ones()).sum();
         if low.iter().all(|byte| *byte == 0) && bitwidth > 0 && ones == bitwidth {
@@ -324,8 +313,7 @@ impl ActionCall {
     /// The argument of one parameter.
     #[must_use]
     pub fn param(&self, id: u32) -> Option<&[u8]> {
-        self.params()
-            .find_map(|(param, value)| (param == id).then_some(value))
+        self.params().find_map(|(param, value)| (param == id).then_some(value))
     }
 }
 

@@ -109,14 +109,7 @@ fn samples() -> Vec<Entity> {
                 eburst: 0,
             },
         ),
-        Entity::counter(
-            9,
-            1,
-            CounterValue {
-                bytes: 64,
-                packets: 1,
-            },
-        ),
+        Entity::counter(9, 1, CounterValue { bytes: 64, packets: 1 }),
         Entity::value_set(
             10,
             vec![
@@ -173,9 +166,7 @@ fn deprecated_ports_read_like_new_ones() {
     let Some(p4::entity::Entity::PacketReplicationEngineEntry(entry)) = &mut wire.entity else {
         panic!("not a replication entry");
     };
-    let Some(p4::packet_replication_engine_entry::Type::MulticastGroupEntry(group)) =
-        &mut entry.r#type
-    else {
+    let Some(p4::packet_replication_engine_entry::Type::MulticastGroupEntry(group)) = &mut entry.r#type else {
         panic!("not a multicast group");
     };
     group.replicas[0].port_kind = Some(p4::replica::PortKind::EgressPort(2));
@@ -184,23 +175,19 @@ fn deprecated_ports_read_like_new_ones() {
 
 #[test]
 fn broken_messages_are_errors() {
-    let entity = |entity| p4::Entity {
-        entity: Some(entity),
-    };
+    let entity = |entity| p4::Entity { entity: Some(entity) };
     let no_action = p4::TableEntry::default();
     let odd_port = p4::PacketReplicationEngineEntry {
-        r#type: Some(
-            p4::packet_replication_engine_entry::Type::MulticastGroupEntry(
-                p4::MulticastGroupEntry {
-                    multicast_group_id: 1,
-                    replicas: vec![p4::Replica {
-                        port_kind: Some(p4::replica::PortKind::Port(b"Ethernet0".to_vec())),
-                        ..Default::default()
-                    }],
+        r#type: Some(p4::packet_replication_engine_entry::Type::MulticastGroupEntry(
+            p4::MulticastGroupEntry {
+                multicast_group_id: 1,
+                replicas: vec![p4::Replica {
+                    port_kind: Some(p4::replica::PortKind::Port(b"Ethernet0".to_vec())),
                     ..Default::default()
-                },
-            ),
-        ),
+                }],
+                ..Default::default()
+            },
+        )),
     };
     let negative = p4::MeterEntry {
         index: Some(p4::Index { index: -1 }),
@@ -220,9 +207,5 @@ fn broken_messages_are_errors() {
 fn an_entry_is_small() {
     // The controller holds millions of them twice.
     assert!(size_of::<EntityKey>() <= 32, "{}", size_of::<EntityKey>());
-    assert!(
-        size_of::<EntityValue>() <= 40,
-        "{}",
-        size_of::<EntityValue>()
-    );
+    assert!(size_of::<EntityValue>() <= 40, "{}", size_of::<EntityValue>());
 }

@@ -3,10 +3,12 @@
 //! Kernel requests block, so this is a thread of its own and not a task among others.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use vtep_proto::v1::{self, ErrorCode};
@@ -88,6 +90,7 @@ pub fn reports() -> (mpsc::Sender<v1::Report>, mpsc::Receiver<v1::Report>) {
 pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
     let file = |source| AgentError::File { path: settings.state_dir.clone(), source };
     std::fs::create_dir_all(&settings.state_dir).map_err(file)?;
+    let lock = lock(&settings)?;
     // Before the first comparison, so that nothing changes unseen after it.
     let monitor = kernel::monitor(&settings.uplink)?;
     let mut kernel = Kernel::open()?;
@@ -103,11 +106,21 @@ pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
         "compared with the kernel"
     );
     let (commands, queue) = mpsc::channel(COMMANDS);
-    let agent = Agent { settings, engine, cache, epoch: cached.epoch, complete: cached.complete, reports: None };
+    let agent = Agent { settings, engine, cache, epoch: cached.epoch, complete: cached.complete, reports: None, _lock: lock };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(file_error)?;
     let run = move || runtime.block_on(agent.run(queue, monitor));
     thread::Builder::new().name("engine".into()).spawn(run).map_err(file_error)?;
     Ok((commands, uplink))
+}
+
+/// Makes sure that no other agent uses the state directory; two would undo each other's work.
+fn lock(settings: &Settings) -> Result<Flock<File>, AgentError> {
+    let path = settings.state_dir.join("lock");
+    let file = File::create(&path).map_err(|source| AgentError::File { path, source })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| AgentError::Config {
+        what: "--state-dir".into(),
+        message: format!("{} is in use by another agent", settings.state_dir.display()),
+    })
 }
 
 fn file_error(source: std::io::Error) -> AgentError {
@@ -121,6 +134,8 @@ struct Agent<D> {
     epoch: u64,
     complete: bool,
     reports: Option<mpsc::Sender<v1::Report>>,
+    /// Held until everything else is closed: fields are dropped in this order.
+    _lock: Flock<File>,
 }
 
 impl<D: Datapath> Agent<D> {

@@ -55,7 +55,8 @@ pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands
             Ok(()) => tracing::info!(controller = %controller.url, "the controller closed the stream"),
         }
         wait = if welcomed { BACKOFF.0 } else { (wait * 2).min(BACKOFF.1) };
-        tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+        let jitter = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(wait.mul_f64(jitter)).await;
     }
 }
 

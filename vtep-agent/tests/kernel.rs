@@ -3,7 +3,7 @@
 //! Two hosts are joined by a plain veth pair, which stands for the underlay; each runs an
 //! engine of its own. Workloads talk by ordinary sockets inside their namespaces.
 
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, dead_code)]
 mod common;
 
 use std::collections::BTreeSet;

@@ -55,6 +55,16 @@ impl Netns {
         ip(&["-n", name, "link", "set", "lo", "up"]);
         Self(name.to_owned())
     }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Every link of a namespace as `ip` shows it: index, flags, MTU, MAC address.
+pub fn links(netns: &str) -> Vec<String> {
+    let out = Command::new("ip").args(["-n", netns, "-o", "link"]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 impl Drop for Netns {
@@ -181,10 +191,8 @@ impl Lab {
         self.hosts[host].entities.iter().map(HostEntity::key).collect()
     }
 
-    /// Every link of a host as `ip` shows it: index, flags, MTU, MAC address.
     pub fn links(&self, host: usize) -> Vec<String> {
-        let out = Command::new("ip").args(["-n", self.host(host), "-o", "link"]).output().unwrap();
-        String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
+        links(self.host(host))
     }
 
     pub fn network(&self, _host: usize, n: u32) -> HostEntity {

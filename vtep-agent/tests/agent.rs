@@ -1,0 +1,207 @@
+//! The whole agent against the controller's real driver: stream, cache, notifications.
+//! Needs root and `ip`.
+
+#[allow(unreachable_pub, dead_code)]
+mod common;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Netns, inside, ip, mac, unique, vni};
+use fabric_controller::device::driver::{Batch, Driver, Event, Write};
+use fabric_controller::device::entity::{Entity, EntityKey};
+use fabric_controller::driver::vtep::{AgentTls, VtepDriver, VtepServer};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use vtep_agent::object::LocalVteps;
+use vtep_agent::stream::Controller;
+use vtep_agent::{agent, stream};
+use vtep_proto::{Attachment, CONTROLLER_IDENTITY, Gateway, HostEntity, Network, UnderlayFamily, host_identity, v1};
+
+/// How long anything may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A host with an agent, and a controller that has its driver.
+struct World {
+    host: Netns,
+    workload: Netns,
+    state: tempfile::TempDir,
+    url: String,
+    ca: String,
+    cert: (String, String),
+    driver: VtepDriver,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (host, workload) = (unique("h"), unique("w"));
+        let (host, workload) = (Netns::new(&host), Netns::new(&workload));
+        ip(&["-n", host.name(), "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up1"]);
+        ip(&["-n", host.name(), "addr", "add", "192.0.2.1/32", "dev", "up0"]);
+        ip(&["-n", host.name(), "link", "set", "up0", "up"]);
+
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let issue = |name: String| {
+            let key = KeyPair::generate().unwrap();
+            let cert = CertificateParams::new(vec![name]).unwrap().signed_by(&key, &issuer).unwrap();
+            (cert.pem(), key.serialize_pem())
+        };
+        let (cert, key) = issue(CONTROLLER_IDENTITY.to_owned());
+        let tls = AgentTls { ca: ca.clone().into(), cert: cert.into(), key: key.into() };
+        let server = VtepServer::new(["h1".to_owned()]);
+        let driver = server.driver("h1").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(server.serve(listener, tls, std::future::pending()));
+        let cert = issue(host_identity("h1"));
+        Self { host, workload, state: tempfile::tempdir().unwrap(), url, ca, cert, driver }
+    }
+
+    /// Starts the agent; it ends when the task is aborted.
+    async fn agent(&self) -> JoinHandle<()> {
+        let state_dir: PathBuf = self.state.path().to_owned();
+        let settings = move || agent::Settings {
+            host: "h1".into(),
+            uplink: "up0".into(),
+            local: LocalVteps { ipv4: Some([192, 0, 2, 1].into()), ipv6: None },
+            state_dir: state_dir.clone(),
+        };
+        let netns = self.host.name().to_owned();
+        let start = move || loop {
+            // An agent that is on its way out still holds the lock.
+            match inside(&netns, { let s = settings(); move || agent::start(s) }).join().unwrap() {
+                Ok(started) => return started,
+                Err(e) if e.to_string().contains("in use") => std::thread::sleep(Duration::from_millis(20)),
+                Err(e) => panic!("{e}"),
+            }
+        };
+        let (commands, _) = tokio::task::spawn_blocking(start).await.unwrap();
+        let (ca, cert, key) = (self.ca.clone().into(), self.cert.0.clone().into(), self.cert.1.clone().into());
+        let controller = Controller { url: self.url.clone(), ca, cert, key };
+        let hello = v1::Hello { host: "h1".into(), ..Default::default() };
+        tokio::spawn(async move { stream::follow(controller, hello, commands).await.unwrap() })
+    }
+
+    async fn connect(&mut self) {
+        timeout(PATIENCE, self.driver.connect()).await.unwrap().unwrap();
+    }
+
+    async fn event(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        let find = async {
+            loop {
+                let event = self.driver.next_event().await;
+                assert!(!matches!(event, Event::Disconnected(_)), "{event:?}");
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        };
+        timeout(PATIENCE, find).await.unwrap()
+    }
+
+    async fn insert(&mut self, entities: &[HostEntity]) -> Vec<Result<(), String>> {
+        let writes = entities.iter().map(|e| Write::Insert(Arc::new(Entity::Host(e.clone())))).collect();
+        let results = self.driver.apply(&Batch { epoch: 5, writes }).await.unwrap();
+        results.into_iter().map(|r| r.map_err(|e| e.message)).collect()
+    }
+
+    fn network(&self) -> HostEntity {
+        let leaf = [192, 0, 2, 254].into();
+        let gateway = Gateway { mac: mac(0xfe), vtep: leaf, ips: ["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()].into() };
+        HostEntity::Network(Network {
+            vni: vni(10_000),
+            mtu: 1500,
+            underlay: UnderlayFamily::Ipv4,
+            flood: [leaf].into(),
+            gateways: [gateway].into(),
+        })
+    }
+
+    fn attachment(&self, name: &str, netns: &str, last: u8) -> HostEntity {
+        HostEntity::Attachment(Attachment {
+            id: format!("blue/{name}"),
+            vni: vni(10_000),
+            mac: mac(last),
+            addresses: [format!("10.0.0.{last}/24").parse().unwrap(), format!("fd00::{last}/64").parse().unwrap()].into(),
+            routes: Default::default(),
+            netns: netns.to_owned(),
+            interface: "eth0".into(),
+            mtu: 0,
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_follows_repairs_and_survives_a_restart() {
+    let mut world = World::new().await;
+    let running = world.agent().await;
+    world.connect().await;
+    assert!(world.driver.read_back().await.unwrap().is_empty());
+
+    let late = unique("late");
+    let workload = world.workload.name().to_owned();
+    let all = [world.network(), world.attachment("a", &workload, 1), world.attachment("late", &late, 2)];
+    let results = world.insert(&all).await;
+    assert_eq!(results[..2], [Ok(()), Ok(())]);
+    assert!(results[2].as_ref().is_err_and(|m| m.ends_with(&format!("{late} not found"))), "{results:?}");
+    world.driver.synced(5).await.unwrap();
+
+    // The namespace appears: the attachment comes by itself, and the controller hears of it.
+    let _late = Netns::new(&late);
+    let key = EntityKey::Host(all[2].key());
+    world.event(|e| matches!(e, Event::EntityState(k, Ok(())) if *k == key)).await;
+
+    // Somebody deletes the bridge: it comes back by itself, with all that was in it.
+    ip(&["-n", world.host.name(), "link", "del", "vfb10000"]);
+    world.event(|e| matches!(e, Event::Repaired(what) if what.contains("vfb10000"))).await;
+    let held = world.driver.read_back().await.unwrap();
+    assert_eq!(held.len(), 3);
+
+    // A restart: the new one holds the same, and repairs nothing.
+    let links = common::links(world.host.name());
+    running.abort();
+    let running = world.agent().await;
+    world.driver.disconnect().await;
+    world.connect().await;
+    assert_eq!(world.driver.hello().map(|h| h.epoch), Some(5));
+    assert_eq!(world.driver.read_back().await.unwrap(), held);
+    assert_eq!(common::links(world.host.name()), links, "a restart touched links");
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything() {
+    let mut world = World::new().await;
+    let running = world.agent().await;
+    world.connect().await;
+    world.driver.read_back().await.unwrap();
+    let workload = world.workload.name().to_owned();
+    let all = [world.network(), world.attachment("a", &workload, 1)];
+    assert_eq!(world.insert(&all).await, [Ok(()), Ok(())]);
+    world.driver.synced(5).await.unwrap();
+    let links = common::links(world.host.name());
+
+    running.abort();
+    world.driver.disconnect().await;
+    world.state = tempfile::tempdir().unwrap();
+    let running = world.agent().await;
+    world.connect().await;
+    assert!(world.driver.read_back().await.unwrap().is_empty());
+    assert_eq!(common::links(world.host.name()), links, "something was removed");
+    // The controller sends the network only; the attachment is no longer wanted.
+    assert_eq!(world.insert(&all[..1]).await, [Ok(())]);
+    assert_eq!(common::links(world.host.name()), links, "something was changed");
+    world.driver.synced(6).await.unwrap();
+    world.event(|e| matches!(e, Event::Repaired(what) if what.contains("left over"))).await;
+    let now = common::links(world.host.name());
+    assert!(!now.iter().any(|l| l.contains("vfa")), "{now:?}");
+    assert!(now.iter().any(|l| l.contains("vfb10000")));
+    running.abort();
+}

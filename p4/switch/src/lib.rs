@@ -1,2 +1,4 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
+pub mod gnmi;
 pub mod p4runtime;
+pub mod serve;

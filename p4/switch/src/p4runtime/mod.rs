@@ -1,12 +1,35 @@
-//! P4Runtime server.
+//! P4Runtime server (specification 1.4; additions of 1.5 where noted).
+//!
+//! # Model
+//! [`server::Server`] is one device: sessions, streams, a running and perhaps a saved [`pipeline::Pipeline`]. A pipeline
+//! is a P4Info resolved ([`info`]), all its entities as plain data under their keys ([`state`]), and a
+//! [`target::Target`] that executes them. [`write`](mod@write) checks updates against the state and collects operations
+//! for the target; [`read`] plans and pages; [`session`] is arbitration; [`digest`] builds digest lists; [`packet`]
+//! converts controller headers. [`service`] is gRPC around it and nothing more.
+//!
+//! # Invariants
+//! - The state holds what clients wrote, canonical; reads answer from it (read-write symmetry), the target is asked only
+//!   for what the data plane changes: counters, registers, ages.
+//! - An update changes everything it should or nothing. One `Write` becomes visible to packets at once.
+//! - A pipeline replaces another only after it was loaded completely.
+//! - No message of a client can panic, allocate without bound or hold up another client.
+//!
+//! # Cost
+//! A write costs the same however full a table is. A read of n entries takes n references at once and builds one page
+//! of messages at a time.
+//!
+//! # Not supported
+//! Counters by meter colour, group actions of one-shots, random selection, registers of structs: `UNIMPLEMENTED`.
 
 pub mod action;
 pub mod array;
+pub mod bind;
 pub mod bytestring;
 pub mod digest;
 pub mod error;
 pub mod info;
 pub mod key;
+pub mod memory;
 pub mod packet;
 pub mod pipeline;
 mod pre;

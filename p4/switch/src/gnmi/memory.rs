@@ -1,0 +1,92 @@
+//! Interfaces that only exist in memory: the fake behind tests, and the ports of a switch without netdevs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::broadcast;
+use tonic::Status;
+
+use super::tree::{Interface, Interfaces};
+
+/// Changes kept for a slow subscriber before it is told to look at everything.
+const CHANGES: usize = 256;
+
+/// Named ports and a host name.
+pub struct MemoryInterfaces {
+    ports: Mutex<BTreeMap<String, Interface>>,
+    hostname: Mutex<String>,
+    changes: broadcast::Sender<Option<Arc<str>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryInterfaces {
+    /// These ports.
+    pub fn new(hostname: &str, ports: impl IntoIterator<Item = Interface>) -> Self {
+        let ports = ports.into_iter().map(|port| (port.name.clone(), port)).collect();
+        Self { ports: Mutex::new(ports), hostname: Mutex::new(hostname.to_owned()), changes: broadcast::channel(CHANGES).0 }
+    }
+
+    /// Changes a port; `false` if there is none of this name.
+    pub fn update(&self, name: &str, change: impl FnOnce(&mut Interface)) -> bool {
+        let mut ports = lock(&self.ports);
+        let Some(port) = ports.get_mut(name) else { return false };
+        change(port);
+        drop(ports);
+        // Without subscribers there is nobody to tell.
+        let _ = self.changes.send(Some(name.into()));
+        true
+    }
+
+    /// Adds a port, or replaces the one of its name.
+    pub fn insert(&self, port: Interface) {
+        let name: Arc<str> = port.name.as_str().into();
+        lock(&self.ports).insert(port.name.clone(), port);
+        let _ = self.changes.send(Some(name));
+    }
+
+    /// Removes a port.
+    pub fn remove(&self, name: &str) {
+        lock(&self.ports).remove(name);
+        let _ = self.changes.send(Some(name.into()));
+    }
+}
+
+impl Interfaces for MemoryInterfaces {
+    fn list(&self) -> Vec<Interface> {
+        lock(&self.ports).values().cloned().collect()
+    }
+
+    fn get(&self, name: &str) -> Option<Interface> {
+        lock(&self.ports).get(name).cloned()
+    }
+
+    fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status> {
+        let found = self.update(name, |port| {
+            port.enabled = enabled;
+            port.is_up = enabled;
+        });
+        if found { Ok(()) } else { Err(Status::not_found("no such interface")) }
+    }
+
+    fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status> {
+        let found = self.update(name, |port| port.mtu = mtu);
+        if found { Ok(()) } else { Err(Status::not_found("no such interface")) }
+    }
+
+    fn hostname(&self) -> String {
+        lock(&self.hostname).clone()
+    }
+
+    fn set_hostname(&self, hostname: &str) -> Result<(), Status> {
+        hostname.clone_into(&mut lock(&self.hostname));
+        let _ = self.changes.send(None);
+        Ok(())
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Option<Arc<str>>> {
+        self.changes.subscribe()
+    }
+}

@@ -1,0 +1,22 @@
+//! gNMI server: the ports and the name of the switch as OpenConfig trees.
+//!
+//! # Model
+//! [`tree`] makes leaves of [`tree::Interface`] values, [`path`] selects them, [`set`] understands changes, and
+//! [`subscribe`] remembers per subscription what was sent. They do no I/O; [`service`] is gRPC around them.
+//! Where the facts come from is behind [`tree::Interfaces`].
+//!
+//! # Served
+//! `/interfaces/interface[name]/{config,state}` (openconfig-interfaces), its `ethernet/state`
+//! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`.
+//! Settable: `config/enabled`, `config/mtu`, `/system/config/hostname`.
+//!
+//! # Cost
+//! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber is sent merged
+//! changes later and holds up nobody.
+
+pub mod memory;
+pub mod path;
+pub mod service;
+pub mod set;
+pub mod subscribe;
+pub mod tree;

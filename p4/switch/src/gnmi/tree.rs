@@ -1,0 +1,284 @@
+//! The data tree: OpenConfig interfaces (with ethernet and p4rt augmentations) and system, as leaves of plain values.
+//!
+//! Leaves are generated per interface, so a question about one interface costs one interface.
+
+use std::sync::Arc;
+
+use gnmi_proto::gnmi;
+use serde_json::{Map, Value as Json, json};
+use tokio::sync::broadcast;
+use tonic::Status;
+
+use super::path::{Elem, Path, covers};
+
+/// Frame counters of an interface since it was attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes received.
+    pub in_octets: u64,
+    /// Frames received.
+    pub in_pkts: u64,
+    /// Received frames that were dropped before the pipeline.
+    pub in_discards: u64,
+    /// Received frames with errors.
+    pub in_errors: u64,
+    /// Bytes sent.
+    pub out_octets: u64,
+    /// Frames sent.
+    pub out_pkts: u64,
+    /// Frames dropped in front of a full port.
+    pub out_discards: u64,
+    /// Frames that could not be sent.
+    pub out_errors: u64,
+}
+
+/// One switch port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Unique name.
+    pub name: String,
+    /// P4Runtime port number (openconfig-p4rt `id`).
+    pub id: u32,
+    /// Kernel interface index; 0 if the port is none.
+    pub ifindex: u32,
+    /// Administrative state.
+    pub enabled: bool,
+    /// Operational state.
+    pub is_up: bool,
+    /// Largest frame payload in bytes.
+    pub mtu: u16,
+    /// Hardware address.
+    pub mac: [u8; 6],
+    /// Bits per second, if the port knows.
+    pub speed_bps: Option<u64>,
+    /// Frame counters.
+    pub counters: Counters,
+}
+
+/// The ports and the name of the switch, as gNMI needs them.
+pub trait Interfaces: Send + Sync + 'static {
+    /// All ports.
+    fn list(&self) -> Vec<Interface>;
+    /// One port.
+    fn get(&self, name: &str) -> Option<Interface>;
+    /// Sets the administrative state.
+    ///
+    /// # Errors
+    /// What the port's owner (the kernel) says.
+    fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status>;
+    /// Sets the MTU in bytes.
+    ///
+    /// # Errors
+    /// What the port's owner (the kernel) says.
+    fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status>;
+    /// The switch's name.
+    fn hostname(&self) -> String;
+    /// Renames the switch.
+    ///
+    /// # Errors
+    /// If the name cannot be stored.
+    fn set_hostname(&self, hostname: &str) -> Result<(), Status>;
+    /// Tells whenever something but a counter changes; which interface, or `None` for the system.
+    fn changes(&self) -> broadcast::Receiver<Option<Arc<str>>>;
+}
+
+/// A leaf's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Text and enumerations.
+    Text(String),
+    /// Numbers.
+    Number(u64),
+    /// Numbers that RFC 7951 writes as text in JSON (64 bits).
+    Number64(u64),
+    /// Truth values.
+    Bool(bool),
+}
+
+impl Value {
+    /// As RFC 7951 JSON.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+            Self::Number64(number) => json!(number.to_string()),
+            Self::Bool(value) => json!(value),
+        }
+    }
+
+    /// As a scalar of encoding `PROTO`.
+    pub fn to_proto(&self) -> gnmi::TypedValue {
+        use gnmi::typed_value::Value as Wire;
+        let value = match self {
+            Self::Text(text) => Wire::StringVal(text.clone()),
+            Self::Number(number) | Self::Number64(number) => Wire::UintVal(*number),
+            Self::Bool(value) => Wire::BoolVal(*value),
+        };
+        gnmi::TypedValue { value: Some(value) }
+    }
+}
+
+/// A path and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// From the root.
+    pub path: Path,
+    /// The value.
+    pub value: Value,
+    /// Whether it is configuration (as opposed to state).
+    pub is_config: bool,
+    /// Whether it changes all the time, so that following it means sampling.
+    pub is_counter: bool,
+}
+
+/// All leaves that a pattern covers.
+pub fn select(source: &dyn Interfaces, pattern: &[Elem]) -> Vec<Leaf> {
+    let mut leaves = system(&source.hostname());
+    let named = match pattern {
+        [root, interface, ..] if !root.name.contains("...") => {
+            interface.keys.get("name").filter(|name| name.as_str() != "*")
+        }
+        _ => None,
+    };
+    match named {
+        Some(name) => leaves.extend(source.get(name).iter().flat_map(interface)),
+        None => leaves.extend(source.list().iter().flat_map(interface)),
+    }
+    leaves.retain(|leaf| covers(pattern, &leaf.path));
+    leaves
+}
+
+/// Whether a pattern names something that exists in the model, whether or not an instance exists.
+pub fn is_known(pattern: &[Elem]) -> bool {
+    let name = pattern.get(1).and_then(|elem| elem.keys.get("name")).map_or("*", String::as_str);
+    let example = Interface {
+        name: name.to_owned(),
+        id: 0,
+        ifindex: 0,
+        enabled: true,
+        is_up: true,
+        mtu: 0,
+        mac: [0; 6],
+        speed_bps: Some(0),
+        counters: Counters::default(),
+    };
+    let mut leaves = system("").into_iter().chain(interface(&example));
+    leaves.any(|leaf| covers(pattern, &leaf.path))
+}
+
+fn system(hostname: &str) -> Vec<Leaf> {
+    let leaf = |container: &str| Leaf {
+        path: vec![Elem::new("system"), Elem::new(container), Elem::new("hostname")],
+        value: Value::Text(hostname.to_owned()),
+        is_config: container == "config",
+        is_counter: false,
+    };
+    vec![leaf("config"), leaf("state")]
+}
+
+fn speed_name(bps: Option<u64>) -> &'static str {
+    match bps {
+        Some(10_000_000) => "SPEED_10MB",
+        Some(100_000_000) => "SPEED_100MB",
+        Some(1_000_000_000) => "SPEED_1GB",
+        Some(2_500_000_000) => "SPEED_2500MB",
+        Some(5_000_000_000) => "SPEED_5GB",
+        Some(10_000_000_000) => "SPEED_10GB",
+        Some(25_000_000_000) => "SPEED_25GB",
+        Some(40_000_000_000) => "SPEED_40GB",
+        Some(50_000_000_000) => "SPEED_50GB",
+        Some(100_000_000_000) => "SPEED_100GB",
+        Some(200_000_000_000) => "SPEED_200GB",
+        Some(400_000_000_000) => "SPEED_400GB",
+        Some(800_000_000_000) => "SPEED_800GB",
+        _ => "SPEED_UNKNOWN",
+    }
+}
+
+/// Leaves of one interface.
+pub fn interface(port: &Interface) -> Vec<Leaf> {
+    let base = [Elem::new("interfaces"), Elem::keyed("interface", "name", &port.name)];
+    let mut leaves = Vec::with_capacity(32);
+    let mut add = |below: &[&str], value: Value| {
+        let path: Path = base.iter().cloned().chain(below.iter().map(|name| Elem::new(name))).collect();
+        let is_config = below.contains(&"config");
+        let is_counter = below.contains(&"counters");
+        leaves.push(Leaf { path, value, is_config, is_counter });
+    };
+    let text = |text: &str| Value::Text(text.to_owned());
+    let status = |up: bool| text(if up { "UP" } else { "DOWN" });
+    add(&["name"], text(&port.name));
+    for container in ["config", "state"] {
+        add(&[container, "name"], text(&port.name));
+        add(&[container, "type"], text("iana-if-type:ethernetCsmacd"));
+        add(&[container, "enabled"], Value::Bool(port.enabled));
+        add(&[container, "mtu"], Value::Number(port.mtu.into()));
+        add(&[container, "id"], Value::Number(port.id.into()));
+    }
+    add(&["state", "ifindex"], Value::Number(port.ifindex.into()));
+    add(&["state", "admin-status"], status(port.enabled));
+    add(&["state", "oper-status"], status(port.is_up));
+    let counters = &port.counters;
+    for (name, value) in [
+        ("in-octets", counters.in_octets),
+        ("in-pkts", counters.in_pkts),
+        ("in-discards", counters.in_discards),
+        ("in-errors", counters.in_errors),
+        ("out-octets", counters.out_octets),
+        ("out-pkts", counters.out_pkts),
+        ("out-discards", counters.out_discards),
+        ("out-errors", counters.out_errors),
+    ] {
+        add(&["state", "counters", name], Value::Number64(value));
+    }
+    let mac = port.mac.map(|byte| format!("{byte:02x}")).join(":");
+    add(&["ethernet", "state", "mac-address"], Value::Text(mac.clone()));
+    add(&["ethernet", "state", "hw-mac-address"], Value::Text(mac));
+    add(&["ethernet", "state", "port-speed"], text(&format!("openconfig-if-ethernet:{}", speed_name(port.speed_bps))));
+    leaves
+}
+
+/// Leaves below `root` as one RFC 7951 document; a leaf itself is its bare value.
+pub fn to_json(root: &[Elem], leaves: &[Leaf]) -> Json {
+    let mut document = Json::Object(Map::new());
+    for leaf in leaves {
+        let Some(below) = leaf.path.get(root.len()..) else { continue };
+        if below.is_empty() {
+            return leaf.value.to_json();
+        }
+        insert(&mut document, below, leaf.value.to_json());
+    }
+    document
+}
+
+fn module(name: &str) -> Option<&'static str> {
+    match name {
+        "interfaces" => Some("openconfig-interfaces"),
+        "system" => Some("openconfig-system"),
+        "ethernet" => Some("openconfig-if-ethernet"),
+        "id" => Some("openconfig-p4rt"),
+        _ => None,
+    }
+}
+
+fn insert(document: &mut Json, path: &[Elem], value: Json) {
+    let Some((first, rest)) = path.split_first() else { return };
+    let Json::Object(object) = document else { return };
+    let name = module(&first.name).map_or(first.name.clone(), |module| format!("{module}:{}", first.name));
+    if rest.is_empty() {
+        object.insert(name, value);
+        return;
+    }
+    let child = object.entry(name);
+    if first.keys.is_empty() {
+        insert(child.or_insert_with(|| json!({})), rest, value);
+        return;
+    }
+    let Json::Array(list) = child.or_insert_with(|| json!([])) else { return };
+    let is_entry = |entry: &Json| first.keys.iter().all(|(key, wanted)| entry.get(key) == Some(&json!(wanted)));
+    let place = list.iter().position(is_entry).unwrap_or_else(|| {
+        list.push(json!(first.keys));
+        list.len() - 1
+    });
+    insert(&mut list[place], rest, value);
+}

@@ -1,0 +1,189 @@
+//! A target without a packet engine: holds programs, entities, counters and registers, forwards nothing.
+//!
+//! It is the fake behind the tests of the server, and what a controller talks to where only the control plane matters.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::action::Call;
+use super::bind::{Bound, bind};
+use super::bytestring;
+use super::error::EntityError;
+use super::info::Info;
+use super::server::lock;
+use super::state::Entry;
+use super::target::{Cells, CounterValue, Device, InitialEntry, Op, Owner, Target};
+
+/// Cells of one array that can be held; beyond it a program is refused.
+const MAX_CELLS: usize = 1 << 24;
+
+/// Packet-outs kept for whoever looks at them.
+const MAX_FRAMES: usize = 1024;
+
+/// A device that only remembers.
+#[derive(Debug, Default)]
+pub struct MemoryDevice {
+    cpu_port: Option<u32>,
+    ports: BTreeMap<u32, String>,
+    frames: Mutex<Vec<Vec<u8>>>,
+}
+
+impl MemoryDevice {
+    /// A device with these ports.
+    pub fn new(cpu_port: Option<u32>, ports: BTreeMap<u32, String>) -> Self {
+        Self { cpu_port, ports, frames: Mutex::default() }
+    }
+
+    /// Takes the frames that were sent out so far.
+    pub fn take_frames(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut lock(&self.frames))
+    }
+}
+
+impl Device for MemoryDevice {
+    fn load(&self, info: &mut Info, device_config: &[u8]) -> Result<Box<dyn Target>, EntityError> {
+        let program = bmv2_json::Program::from_slice(device_config)
+            .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
+        let bound = bind(info, &program)?;
+        let arrays = info.counters.iter().chain(info.registers.iter().map(|register| &register.array));
+        for array in arrays {
+            if array.size > MAX_CELLS {
+                return Err(EntityError::invalid(format!("{:?} has more than {MAX_CELLS} cells", array.name)));
+            }
+        }
+        Ok(Box::new(MemoryTarget::new(info, bound)))
+    }
+
+    fn cpu_port(&self) -> Option<u32> {
+        self.cpu_port
+    }
+
+    fn has_port(&self, port: u32) -> bool {
+        self.ports.contains_key(&port)
+    }
+
+    fn ports(&self) -> Vec<(String, u32)> {
+        self.ports.iter().map(|(number, name)| (name.clone(), *number)).collect()
+    }
+
+    fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError> {
+        if self.cpu_port.is_none() {
+            return Err(EntityError::precondition("the switch has no CPU port"));
+        }
+        let mut frames = lock(&self.frames);
+        if frames.len() >= MAX_FRAMES {
+            return Err(EntityError::exhausted("the input queue is full"));
+        }
+        frames.push(frame);
+        Ok(())
+    }
+}
+
+/// Owner of a direct counter: an entry's id, or the default entry.
+type DirectKey = (usize, Option<u32>);
+
+struct MemoryTarget {
+    bound: Bound,
+    counters: Vec<Vec<CounterValue>>,
+    direct: FxHashMap<DirectKey, CounterValue>,
+    registers: Vec<Vec<Vec<u8>>>,
+    /// When entries with an idle timeout were put in.
+    inserted: FxHashMap<DirectKey, Instant>,
+}
+
+impl MemoryTarget {
+    fn new(info: &Info, bound: Bound) -> Self {
+        let registers = info.registers.iter().zip(&bound.register_bits);
+        Self {
+            counters: info.counters.iter().map(|array| vec![CounterValue::default(); array.size]).collect(),
+            registers: registers.map(|(register, bits)| vec![vec![0; bytestring::bytes(*bits)]; register.array.size]).collect(),
+            direct: FxHashMap::default(),
+            inserted: FxHashMap::default(),
+            bound,
+        }
+    }
+
+    fn touch(&mut self, table: usize, entry: &Entry) {
+        if entry.idle_timeout_ns() > 0 {
+            self.inserted.insert((table, Some(entry.id)), Instant::now());
+        }
+    }
+}
+
+fn direct_key(table: usize, owner: &Owner) -> DirectKey {
+    match owner {
+        Owner::Entry(entry) => (table, Some(entry.id)),
+        Owner::Default => (table, None),
+    }
+}
+
+fn fill<T: Clone>(array: &mut [T], cells: Cells, value: &T) {
+    match cells {
+        Cells::All => array.fill(value.clone()),
+        Cells::One(cell) => {
+            if let Some(place) = array.get_mut(cell) {
+                *place = value.clone();
+            }
+        }
+    }
+}
+
+impl Target for MemoryTarget {
+    fn initial_entries(&self, table: usize) -> Vec<InitialEntry> {
+        self.bound.entries.get(table).cloned().unwrap_or_default()
+    }
+
+    fn initial_default(&self, table: usize) -> Option<Call> {
+        self.bound.defaults.get(table).cloned().flatten()
+    }
+
+    fn adopt(&mut self, _: usize, _: &[Arc<Entry>]) {}
+
+    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EntityError> {
+        for op in ops {
+            match op {
+                Op::Insert { table, entry } | Op::Modify { table, entry } => self.touch(table, &entry),
+                Op::Delete { table, entry } => {
+                    self.direct.remove(&(table, Some(entry.id)));
+                    self.inserted.remove(&(table, Some(entry.id)));
+                }
+                Op::Counter { counter, cells, value } => fill(&mut self.counters[counter], cells, &value),
+                Op::DirectCounter { table, owner, value } => {
+                    self.direct.insert(direct_key(table, &owner), value);
+                }
+                Op::Register { register, cells, value } => fill(&mut self.registers[register], cells, &value),
+                Op::Default { .. }
+                | Op::Member { .. }
+                | Op::Group { .. }
+                | Op::Multicast { .. }
+                | Op::Clone { .. }
+                | Op::ValueSet { .. }
+                | Op::Meter { .. }
+                | Op::DirectMeter { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn counter(&self, counter: usize, cell: usize) -> CounterValue {
+        self.counters.get(counter).and_then(|array| array.get(cell)).copied().unwrap_or_default()
+    }
+
+    fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
+        self.direct.get(&direct_key(table, owner)).copied().unwrap_or_default()
+    }
+
+    fn register(&self, register: usize, cell: usize) -> Vec<u8> {
+        self.registers.get(register).and_then(|array| array.get(cell)).cloned().unwrap_or_default()
+    }
+
+    fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64 {
+        let inserted = self.inserted.get(&(table, Some(entry.id)));
+        inserted.map_or(0, |at| u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn activate(&mut self) {}
+}

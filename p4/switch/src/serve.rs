@@ -1,0 +1,146 @@
+//! One gRPC port: P4Runtime, gNMI, health and reflection, with or without mutual TLS.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
+use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::gnmi::service::Service as GnmiService;
+use crate::gnmi::tree::Interfaces;
+use crate::p4runtime::server::Server as P4RuntimeState;
+use crate::p4runtime::service::Service as P4RuntimeService;
+use crate::p4runtime::target::{Device, Event};
+
+/// Largest accepted message: pipelines of large programs and batches of tens of thousands of updates fit.
+const MAX_MESSAGE_LEN: usize = 128 << 20;
+
+/// How often digest buffers and idle entries are looked at.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Dead peers are noticed after this plus the timeout, so that a primary that lost power gives way.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a keep-alive may stay unanswered.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Events of the data plane waiting for the server: the engine drops (and counts) what does not fit.
+pub const EVENT_QUEUE: usize = 4096;
+
+/// PEM files of mutual TLS.
+#[derive(Clone)]
+pub struct Tls {
+    /// Certificates that sign clients.
+    pub ca: Vec<u8>,
+    /// Own certificate chain.
+    pub cert: Vec<u8>,
+    /// Own private key.
+    pub key: Vec<u8>,
+}
+
+/// Why serving ended.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The port cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Certificates are unusable, or the transport failed.
+    #[error("gRPC server")]
+    Transport(#[from] tonic::transport::Error),
+    /// The reflection service refused the descriptors.
+    #[error("gRPC reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// What to serve and where.
+pub struct ServeConfig {
+    /// P4Runtime device id.
+    pub device_id: u64,
+    /// `None` is plaintext.
+    pub tls: Option<Tls>,
+}
+
+/// Listens on an address.
+///
+/// # Errors
+/// [`ServeError::Listen`].
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Serves until `shutdown` is ready, then ends open calls and returns.
+///
+/// # Errors
+/// Bad certificates or a failed transport.
+pub async fn serve(
+    config: ServeConfig,
+    listener: TcpListener,
+    device: Arc<dyn Device>,
+    interfaces: Arc<dyn Interfaces>,
+    mut events: mpsc::Receiver<Event>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let state = Arc::new(P4RuntimeState::new(config.device_id, device));
+    let p4runtime = P4RuntimeServer::new(P4RuntimeService(state.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_LEN)
+        .max_encoding_message_size(MAX_MESSAGE_LEN);
+    let gnmi = GNmiServer::new(GnmiService::new(interfaces));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<P4RuntimeServer<P4RuntimeService>>().await;
+    health.set_serving::<GNmiServer<GnmiService>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(p4runtime_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(gnmi_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    if let Some(tls) = config.tls {
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(tls.cert, tls.key))
+            .client_ca_root(Certificate::from_pem(tls.ca));
+        server = server.tls_config(tls)?;
+    }
+    let router = server
+        .add_service(p4runtime)
+        .add_service(gnmi)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let background = async {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut open = true;
+        loop {
+            tokio::select! {
+                event = events.recv(), if open => match event {
+                    Some(event) => tokio::task::block_in_place(|| state.dataplane_event(event)),
+                    None => open = false,
+                },
+                _ = ticks.tick() => tokio::task::block_in_place(|| state.tick()),
+            }
+        }
+    };
+    // Open streams never end by themselves, so serving is dropped, not drained.
+    tokio::select! {
+        served = router.serve_with_incoming(TcpListenerStream::new(listener)) => Ok(served?),
+        () = background => Ok(()),
+        () = shutdown => Ok(()),
+    }
+}

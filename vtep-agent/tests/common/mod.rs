@@ -1,5 +1,7 @@
 //! Namespaces, hosts and workloads for the tests.
 
+pub mod wire;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -8,9 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use prost::Message as _;
-use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FileDescriptorSet, ServiceDescriptorProto,
-};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
 use serde::Deserialize;
 
 /// One field of a message.
@@ -113,10 +111,7 @@ impl Schema {
     /// What the Python modules of a peer environment declare.
     fn theirs(venv: &str, modules: &[&str]) -> Result<Self> {
         let output = Command::new(bmv2_tests::venv::python(venv)?)
-            .arg(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/python/dump_descriptors.py"
-            ))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/dump_descriptors.py"))
             .args(modules)
             .env("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
             .output()
@@ -219,10 +214,7 @@ fn gnmi_matches_a_client_of_the_same_version() -> Result<()> {
     let ours = Schema::ours(gnmi_proto::FILE_DESCRIPTOR_SET, GNMI_PACKAGES)?;
     let theirs = Schema::theirs(
         "finsy",
-        &[
-            "finsy.proto.gnmi1.gnmi_ext_pb2",
-            "finsy.proto.gnmi1.gnmi_pb2",
-        ],
+        &["finsy.proto.gnmi1.gnmi_ext_pb2", "finsy.proto.gnmi1.gnmi_pb2"],
     )?;
     ensure!(theirs.services["gnmi.gNMI"].len() == 4);
     compare(&ours, &theirs, &[], &[])

@@ -9,7 +9,7 @@ use p4runtime_proto::p4::config::v1::{
 
 use crate::{
     canonical::fits,
-    entity::{ActionCall, Entity, EntityKey, EntityValue, FieldMatch, TableAction, TableKey},
+    entity::{ActionCall, Entity, EntityKey, EntityValue, FieldMatch, GroupValue, TableAction, TableKey},
     error::{Error, Result},
 };
 
@@ -168,10 +168,9 @@ impl Names {
                 self.profile_by_id(*profile_id)?;
                 self.check_call(call)
             }
-            (EntityKey::Group { profile_id, .. }, _) => {
+            (EntityKey::Group { profile_id, .. }, EntityValue::Group(group)) => {
                 let profile = self.profile_by_id(*profile_id)?;
-                let problem = || wrap("an action profile without selector has no groups".into());
-                profile.with_selector.then_some(()).ok_or_else(problem)
+                check_group(profile, group).map_err(wrap)
             }
             (EntityKey::Counter { counter_id, .. }, _) => self.counter_by_id(*counter_id).map(|_| ()),
             (EntityKey::Digest(id), _) => self.digest_by_id(*id).map(|_| ()),
@@ -234,6 +233,17 @@ impl Names {
 
 fn name(preamble: Option<&Preamble>) -> &str {
     preamble.map_or("?", |p| &p.name)
+}
+
+fn check_group(profile: &ActionProfile, group: &GroupValue) -> Result<(), String> {
+    if !profile.with_selector {
+        return Err("an action profile without selector has no groups".into());
+    }
+    let limit = profile.max_group_size;
+    if limit > 0 && !(1..=limit).contains(&group.max_size) {
+        return Err(format!("max_size is {}, must be from 1 to {limit}", group.max_size));
+    }
+    Ok(())
 }
 
 fn check_key(table: &Table, key: &TableKey) -> Result<(), String> {
@@ -304,6 +314,112 @@ impl std::fmt::Display for Value<'_> {
                 f.write_str("..")?;
                 hex(f, high)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entity::{GroupMember, Match};
+    use p4runtime_proto::p4::config::v1::{ActionRef, action::Param};
+
+    fn preamble(id: u32, name: &str) -> Option<Preamble> {
+        let alias = name.rsplit('.').next().unwrap_or(name).to_owned();
+        Some(Preamble {
+            id,
+            name: name.into(),
+            alias,
+            ..Default::default()
+        })
+    }
+
+    fn names() -> Names {
+        let field = |id, kind: MatchType, bitwidth| MatchField {
+            id,
+            name: format!("f{id}"),
+            bitwidth,
+            r#match: Some(MatchKind::MatchType(kind.into())),
+            ..Default::default()
+        };
+        let fields = vec![field(1, MatchType::Exact, 9), field(2, MatchType::Ternary, 32)];
+        Names::new(P4Info {
+            tables: vec![Table {
+                preamble: preamble(1, "Ingress.acl"),
+                match_fields: fields,
+                action_refs: vec![ActionRef {
+                    id: 2,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            actions: vec![Action {
+                preamble: preamble(2, "Ingress.permit"),
+                params: vec![Param {
+                    id: 1,
+                    name: "port".into(),
+                    bitwidth: 9,
+                    ..Default::default()
+                }],
+            }],
+            action_profiles: vec![ActionProfile {
+                preamble: preamble(3, "Ingress.paths"),
+                with_selector: true,
+                max_group_size: 4,
+                ..Default::default()
+            }],
+            ..Default::default()
+        })
+    }
+
+    fn entry(fields: crate::entity::MatchBuilder, priority: i32, port: u16) -> Entity {
+        let key = TableKey::with_priority(1, fields, priority);
+        Entity::table(key, ActionCall::new(2, [(1, port.to_be_bytes())]))
+    }
+
+    #[test]
+    fn objects_are_found_by_name_alias_and_id() {
+        let names = names();
+        assert_eq!(names.table("acl").unwrap(), names.table("Ingress.acl").unwrap());
+        assert_eq!(names.table_by_id(1).unwrap(), names.table("acl").unwrap());
+        let error = names.action("deny").unwrap_err();
+        assert!(error.to_string().contains("no action named 'deny'"));
+    }
+
+    #[test]
+    fn keys_are_told_in_words() {
+        let entity = entry(Match::builder().exact(1, [7]).ternary(2, [8], [15]), 3, 1);
+        let text = names().describe(entity.key());
+        assert_eq!(text, "Ingress.acl[f1=0x07 f2=0x08&&&0x0f] priority 3");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let one = || Match::builder().exact(1, [7]);
+        assert!(names().check(&entry(one(), 3, 511)).is_ok());
+        let group = |max_size| {
+            let member = GroupMember {
+                member_id: 1,
+                weight: 1,
+                watch_port: None,
+            };
+            Entity::group(3, 1, vec![member], max_size)
+        };
+        assert!(names().check(&group(4)).is_ok());
+        for (entity, expected) in [
+            (entry(one(), 0, 1), "priority is 0"),
+            (entry(one(), 3, 512), "parameter port is 0x0200, more than 9 bits"),
+            (entry(Match::builder(), 3, 1), "match field f1: is missing"),
+            (
+                entry(Match::builder().exact(1, [2, 0]), 3, 1),
+                "does not fit into 9 bits",
+            ),
+            (entry(one().exact(2, [1]), 3, 1), "is not matched as TERNARY"),
+            (entry(one().exact(9, [1]), 3, 1), "no match field 9"),
+            (group(0), "must be from 1 to 4"),
+        ] {
+            let error = names().check(&entity).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

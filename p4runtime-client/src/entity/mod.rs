@@ -180,7 +180,8 @@ pub struct OneShotMember {
 pub struct GroupValue {
     /// Sorted by member id.
     pub members: Vec<GroupMember>,
-    /// Fixed when the group is made; 0: the selector's maximum.
+    /// Fixed when the group is made. From 1 to the selector's `max_group_size`
+    /// where P4Info has one; else 0, no limit of ours (section 9.2.2).
     pub max_size: i32,
 }
 

@@ -1,0 +1,327 @@
+//! The controller's driver against `p4-switch`'s P4Runtime server, over mutual
+//! TLS. Two implementations that share only the message types check each other;
+//! the dataplane behind the server is left out.
+
+use std::sync::Arc;
+
+use fabric_controller::{
+    device::{
+        driver::{Batch, Driver, DriverError, Event, Write},
+        entity::{Entity as DeviceEntity, SwitchEntity},
+    },
+    driver::p4runtime::{P4RuntimeDriver, SwitchConfig},
+};
+use p4_switch::p4runtime::{
+    action::Call,
+    error::EntityError,
+    info::Info,
+    server::Server,
+    service::Service,
+    state::Entry,
+    target::{CounterValue, Device, InitialEntry, Op, Owner, Target},
+};
+use p4runtime_client::{
+    entity::{ActionCall, CloneValue, GroupMember, Match, Port, Replica, TableAction, TableKey},
+    pipeline::Pipeline,
+    session::Tls,
+};
+use p4runtime_proto::p4::{
+    config::v1::{
+        Action, ActionProfile, ActionRef, MatchField, P4Info, Preamble, Table,
+        action::Param,
+        match_field::{Match as MatchKind, MatchType},
+    },
+    v1::p4_runtime_server::P4RuntimeServer,
+};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+const ROUTE: u32 = 0x0200_0001;
+const ACL: u32 = 0x0200_0002;
+const SPREAD: u32 = 0x0200_0003;
+const FORWARD: u32 = 0x0100_0001;
+const PATHS: u32 = 0x1100_0001;
+
+/// A switch without a dataplane.
+struct NoPackets;
+
+impl Target for NoPackets {
+    fn initial_entries(&self, _: usize) -> Vec<InitialEntry> {
+        Vec::new()
+    }
+    fn initial_default(&self, _: usize) -> Option<Call> {
+        None
+    }
+    fn adopt(&mut self, _: usize, _: &[Arc<Entry>]) {}
+    fn apply(&mut self, _: Vec<Op>) -> Result<(), EntityError> {
+        Ok(())
+    }
+    fn counter(&self, _: usize, _: usize) -> CounterValue {
+        CounterValue::default()
+    }
+    fn direct_counter(&self, _: usize, _: &Owner) -> CounterValue {
+        CounterValue::default()
+    }
+    fn register(&self, _: usize, _: usize) -> Vec<u8> {
+        Vec::new()
+    }
+    fn since_last_hit_ns(&self, _: usize, _: &Entry) -> u64 {
+        0
+    }
+    fn activate(&mut self) {}
+}
+
+impl Device for NoPackets {
+    fn load(&self, _: &mut Info, _: &[u8]) -> Result<Box<dyn Target>, EntityError> {
+        Ok(Box::new(Self))
+    }
+    fn cpu_port(&self) -> Option<u32> {
+        Some(510)
+    }
+    fn has_port(&self, port: u32) -> bool {
+        port < 512
+    }
+    fn ports(&self) -> Vec<(String, u32)> {
+        Vec::new()
+    }
+    fn packet_out(&self, _: Vec<u8>) -> Result<(), EntityError> {
+        Ok(())
+    }
+}
+
+fn preamble(id: u32, name: &str) -> Option<Preamble> {
+    Some(Preamble {
+        id,
+        name: name.into(),
+        alias: name.into(),
+        ..Default::default()
+    })
+}
+
+fn p4info() -> P4Info {
+    let field = |id, kind: MatchType, bitwidth| MatchField {
+        id,
+        name: format!("f{id}"),
+        bitwidth,
+        r#match: Some(MatchKind::MatchType(kind.into())),
+        ..Default::default()
+    };
+    let table = |id, name: &str, match_fields, implementation_id| Table {
+        preamble: preamble(id, name),
+        match_fields,
+        action_refs: vec![ActionRef {
+            id: FORWARD,
+            ..Default::default()
+        }],
+        implementation_id,
+        size: 1024,
+        ..Default::default()
+    };
+    let (exact, lpm, ternary) = (MatchType::Exact, MatchType::Lpm, MatchType::Ternary);
+    P4Info {
+        tables: vec![
+            table(ROUTE, "route", vec![field(1, exact, 24), field(2, lpm, 128)], 0),
+            table(ACL, "acl", vec![field(1, ternary, 32), field(2, ternary, 16)], 0),
+            table(SPREAD, "spread", vec![field(1, lpm, 32)], PATHS),
+        ],
+        actions: vec![Action {
+            preamble: preamble(FORWARD, "forward"),
+            params: vec![Param {
+                id: 1,
+                name: "port".into(),
+                bitwidth: 9,
+                ..Default::default()
+            }],
+        }],
+        action_profiles: vec![ActionProfile {
+            preamble: preamble(PATHS, "paths"),
+            table_ids: vec![SPREAD],
+            with_selector: true,
+            size: 64,
+            max_group_size: 16,
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn forward(port: u16) -> ActionCall {
+    ActionCall::new(FORWARD, [(1, port.to_be_bytes())])
+}
+
+/// One entity of each kind that the fabric uses, in the order of making.
+fn entities() -> Vec<SwitchEntity> {
+    let member = |member_id, port| GroupMember {
+        member_id,
+        weight: 1,
+        watch_port: Some(Port(port)),
+    };
+    let route = Match::builder().exact(1, 10_000u32.to_be_bytes()).lpm(
+        2,
+        128,
+        [0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9],
+        64,
+    );
+    let acl = Match::builder().ternary(2, 53u16.to_be_bytes(), 0xffu16.to_be_bytes());
+    let spread = Match::builder().lpm(1, 32, [10, 0, 0, 1], 24);
+    let clone = CloneValue {
+        replicas: vec![Replica::new(Port(510), 0)],
+        class_of_service: 0,
+        packet_length_bytes: 128,
+    };
+    vec![
+        SwitchEntity::member(PATHS, 1, forward(1)),
+        SwitchEntity::member(PATHS, 2, forward(2)),
+        SwitchEntity::group(PATHS, 1, vec![member(2, 2), member(1, 1)], 16),
+        SwitchEntity::multicast_group(7, vec![Replica::new(Port(2), 1), Replica::new(Port(1), 1)]),
+        SwitchEntity::clone_session(3, clone),
+        SwitchEntity::table(TableKey::new(ROUTE, route), forward(300)),
+        SwitchEntity::table(TableKey::with_priority(ACL, acl, 10), forward(3)),
+        SwitchEntity::table(TableKey::new(SPREAD, spread), TableAction::Group(1)),
+    ]
+}
+
+/// A certificate authority and what it signed.
+struct Authority {
+    pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(params, key);
+        Self { pem, issuer }
+    }
+
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+/// Serves a fresh switch and returns its address.
+async fn serve(authority: &Authority) -> String {
+    let (certificate, key) = authority.sign("leaf1.switch.vfabric");
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(certificate, key))
+        .client_ca_root(Certificate::from_pem(&authority.pem));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let server = Arc::new(Server::new(1, Arc::new(NoPackets)));
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .tls_config(tls)
+            .unwrap()
+            .add_service(P4RuntimeServer::new(Service(server)))
+            .serve_with_incoming(incoming),
+    );
+    address
+}
+
+fn driver(address: &str, authority: &Authority, server_name: &str) -> P4RuntimeDriver {
+    let (certificate, key) = authority.sign("controller.vfabric");
+    P4RuntimeDriver::new(SwitchConfig {
+        name: "leaf1".into(),
+        address: address.into(),
+        device_id: 1,
+        tls: Some(Tls {
+            ca: authority.pem.clone().into(),
+            certificate: certificate.into(),
+            key: key.into(),
+            server_name: server_name.into(),
+        }),
+        pipeline: Arc::new(Pipeline::new(p4info(), "program".into())),
+    })
+}
+
+fn batch(write: impl Fn(Arc<DeviceEntity>) -> Write, entities: Vec<SwitchEntity>) -> Batch {
+    let wrap = |entity| write(Arc::new(DeviceEntity::Switch(entity)));
+    Batch {
+        epoch: 1,
+        writes: entities.into_iter().map(wrap).collect(),
+    }
+}
+
+async fn held(driver: &mut P4RuntimeDriver) -> Vec<SwitchEntity> {
+    let mut held: Vec<SwitchEntity> = Vec::new();
+    for entity in driver.read_back().await.unwrap() {
+        let DeviceEntity::Switch(entity) = entity else {
+            panic!("not of a switch");
+        };
+        held.push(entity);
+    }
+    held.sort_by(|a, b| a.key().cmp(b.key()));
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_is_armed_read_back_and_found_right_after_a_restart() {
+    let authority = Authority::new();
+    let address = serve(&authority).await;
+    let name = "leaf1.switch.vfabric";
+    let mut first = driver(&address, &authority, name);
+    first.connect().await.unwrap();
+    assert_eq!(held(&mut first).await, []);
+    let results = first.apply(&batch(Write::Insert, entities())).await.unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut wanted = entities();
+    wanted.sort_by(|a, b| a.key().cmp(b.key()));
+    assert_eq!(held(&mut first).await, wanted);
+
+    // The controller's successor takes over without pushing the pipeline, which
+    // would wipe the entries.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    let mut second = driver(&address, &authority, name);
+    second.connect().await.unwrap();
+    assert_eq!(held(&mut second).await, wanted);
+    let Event::Disconnected(DriverError::NotPermitted(_)) = first.next_event().await else {
+        panic!("the first driver does not know that it was replaced");
+    };
+    let refused = first.apply(&batch(Write::Insert, entities())).await;
+    assert!(matches!(refused, Err(DriverError::NotPermitted(_))), "{refused:?}");
+    first.disconnect().await;
+
+    // Removal in reverse leaves nothing.
+    let mut removed = entities();
+    removed.reverse();
+    let results = second.apply(&batch(Write::Delete, removed)).await.unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(held(&mut second).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_entity_does_not_take_others_with_it() {
+    let authority = Authority::new();
+    let address = serve(&authority).await;
+    let mut driver = driver(&address, &authority, "leaf1.switch.vfabric");
+    driver.connect().await.unwrap();
+    let key = |n: u8| TableKey::new(ROUTE, Match::builder().exact(1, [n]));
+    let writes = vec![
+        SwitchEntity::table(key(1), forward(1)),
+        SwitchEntity::table(key(2), ActionCall::bare(0x0100_00ff)),
+        SwitchEntity::table(key(3), forward(3)),
+    ];
+    let results = driver.apply(&batch(Write::Insert, writes)).await.unwrap();
+    assert!(results[0].is_ok() && results[2].is_ok());
+    let error = results[1].as_ref().unwrap_err();
+    assert!(!error.retryable && !error.message.is_empty(), "{error:?}");
+    assert_eq!(held(&mut driver).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_with_another_name_is_not_trusted() {
+    let authority = Authority::new();
+    let address = serve(&authority).await;
+    let mut driver = driver(&address, &authority, "leaf2.switch.vfabric");
+    let error = driver.connect().await.unwrap_err();
+    assert!(matches!(error, DriverError::Unreachable(_)), "{error}");
+    let stranger = Authority::new();
+    let mut foreign = self::driver(&address, &stranger, "leaf1.switch.vfabric");
+    assert!(foreign.connect().await.is_err());
+}

@@ -30,7 +30,7 @@ impl Entity {
             }
             (Wire::ActionProfileGroup(group), EntityValue::Group(value)) => {
                 group.max_size = value.max_size;
-                group.members = value.members.iter().map(GroupMember::to_proto).collect();
+                group.members = value.members.iter().map(|m| m.to_proto()).collect();
             }
             (Wire::PacketReplicationEngineEntry(entry), value) => put_replication(entry, value),
             (Wire::DigestEntry(digest), EntityValue::Digest(config)) => {
@@ -234,7 +234,7 @@ fn put_table(entry: &mut p4::TableEntry, value: &TableValue) {
         r#type: Some(value.action.to_proto()),
     });
     if let Some(extra) = &value.extra {
-        entry.meter_config = extra.meter.as_ref().map(MeterRates::to_proto);
+        entry.meter_config = extra.meter.map(MeterRates::to_proto);
         entry.idle_timeout_ns = extra.idle_timeout_ns;
         entry.metadata.clone_from(&extra.metadata);
     }
@@ -432,7 +432,7 @@ impl OneShotMember {
 }
 
 impl GroupMember {
-    fn to_proto(&self) -> p4::action_profile_group::Member {
+    fn to_proto(self) -> p4::action_profile_group::Member {
         use p4::action_profile_group::member::WatchKind;
         p4::action_profile_group::Member {
             member_id: self.member_id,
@@ -491,7 +491,7 @@ impl Replica {
 }
 
 impl MeterRates {
-    fn to_proto(&self) -> p4::MeterConfig {
+    fn to_proto(self) -> p4::MeterConfig {
         p4::MeterConfig {
             cir: self.cir,
             cburst: self.cburst,

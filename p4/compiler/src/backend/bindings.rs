@@ -160,11 +160,10 @@ fn key(out: &mut String, table: &p4info::Table, alias: &str) -> Result<(), Bindi
     let _ = writeln!(out, "        const TABLE_ID: u32 = ID;");
     let _ = writeln!(out, "        const TABLE: &'static str = {alias:?};\n");
     let _ = writeln!(out, "        fn to_match(self) -> MatchBuilder {{");
-    let _ = writeln!(out, "            let fields = Match::builder();");
-    for f in &table.match_fields {
-        let _ = writeln!(out, "            let fields = self.{}.put(fields, {});", ident(&f.name), f.id);
-    }
-    let _ = writeln!(out, "            fields\n        }}\n");
+    let fields = table.match_fields.iter().fold("Match::builder()".to_owned(), |fields, f| {
+        format!("self.{}.put({fields}, {})", ident(&f.name), f.id)
+    });
+    let _ = writeln!(out, "            {fields}\n        }}\n");
     let _ = writeln!(out, "        fn from_match(fields: &Match) -> Result<Self, DecodeError> {{");
     let _ = writeln!(out, "            Ok(Self {{");
     for f in &table.match_fields {

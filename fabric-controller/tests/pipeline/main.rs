@@ -1,0 +1,93 @@
+//! The leaf's pipeline with the entries that the controller renders for it: frames in,
+//! frames out, compared octet by octet; no controller, no network.
+
+mod bmv2;
+mod cases;
+mod frames;
+mod world;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use vfabric_api::topology::IpFamily;
+
+use cases::Case;
+use world::World;
+
+/// Ports that packets come in by or may leave by.
+pub(crate) const PORTS: [u16; 5] = [1, 3, 4, 10, 11];
+
+/// Compares what left the ports with what the cases say. Frames of one port keep their
+/// order, ports among each other do not.
+fn compare(cases: &[Case], out: BTreeMap<u16, Vec<Vec<u8>>>, drops: &BTreeMap<u32, i64>) {
+    let mut seen: BTreeMap<u16, VecDeque<Vec<u8>>> = out.into_iter().map(|(p, f)| (p, f.into())).collect();
+    let mut problems = String::new();
+    let mut expected_drops: BTreeMap<u32, i64> = BTreeMap::new();
+    for case in cases {
+        for (port, want) in &case.out {
+            let queue = seen.entry(*port).or_default();
+            let got = queue.front().map(|f| frames::normalise(f.clone()));
+            if got.as_ref() == Some(want) {
+                queue.pop_front();
+            } else {
+                let there = queue.iter().any(|f| &frames::normalise(f.clone()) == want);
+                problems += &format!("{}: port {port}: expected\n  {}\n", case.name, hex(want));
+                problems += &format!("  got\n  {}\n", got.as_deref().map_or("nothing".into(), hex));
+                if there {
+                    // Skip to it, so that one surplus frame gives one problem.
+                    while queue.pop_front().is_some_and(|f| &frames::normalise(f) != want) {}
+                } else if got.is_some_and(|g| g.len() == want.len()) {
+                    queue.pop_front();
+                }
+            }
+        }
+        if let Some(reason) = case.drop {
+            *expected_drops.entry(u32::from(reason as u8)).or_default() += 1;
+        }
+    }
+    for (port, frame) in seen.into_iter().flat_map(|(p, q)| q.into_iter().map(move |f| (p, f))) {
+        problems += &format!("port {port}: nobody expected\n  {}\n", hex(&frame));
+    }
+    if *drops != expected_drops {
+        problems += &format!("drops by reason: {drops:?}, expected {expected_drops:?}\n");
+    }
+    assert!(problems.is_empty(), "{problems}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn rendered_keys_are_unique() {
+    for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
+        let entities = World::new(family).entities();
+        let mut by_key = BTreeMap::new();
+        for e in &entities {
+            let before = by_key.insert(e.key(), e);
+            assert!(before.is_none_or(|b| b == e), "two contents for {:?}", e.key());
+        }
+    }
+}
+
+async fn on_bmv2(family: IpFamily, device_id: u64) {
+    let world = World::new(family);
+    let cases = world.cases();
+    let mut entities = world.entities();
+    entities.sort_by(|a, b| a.key().cmp(b.key()));
+    entities.dedup();
+    let packets: Vec<(u16, Vec<u8>)> = cases.iter().map(|c| (c.port, c.frame.clone())).collect();
+    let (out, drops) = bmv2::run(&entities, &packets, device_id).await;
+    compare(&cases, out, &drops);
+}
+
+#[tokio::test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+async fn bmv2_ipv4() {
+    on_bmv2(IpFamily::Ipv4, 1).await;
+}
+
+#[tokio::test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+async fn bmv2_ipv6() {
+    on_bmv2(IpFamily::Ipv6, 2).await;
+}

@@ -20,8 +20,8 @@ pub struct Desired {
     /// Largest tunnelled packet that the uplink takes, in octets.
     uplink_mtu: u32,
     entities: BTreeMap<HostKey, HostEntity>,
-    /// Who asks for what.
-    objects: BTreeMap<ObjectKey, BTreeMap<HostKey, Object>>,
+    /// Who asks for what, ascending; nearly always one.
+    objects: BTreeMap<ObjectKey, Vec<(HostKey, Object)>>,
     /// Attachments and forwarding entries by network: they depend on it.
     members: BTreeMap<Vni, BTreeSet<HostKey>>,
     /// Entities that cannot be made here, and why.
@@ -83,7 +83,7 @@ impl Desired {
         let asked = self.asked_by(key);
         for object in &asked {
             if let Some(askers) = self.objects.get_mut(object) {
-                askers.remove(key);
+                askers.retain(|(k, _)| k != key);
                 if askers.is_empty() {
                     self.objects.remove(object);
                 }
@@ -104,7 +104,9 @@ impl Desired {
         }
         for object in lower(entity, &self.local, network) {
             touched.insert(object.key());
-            self.objects.entry(object.key()).or_default().insert(key.clone(), object);
+            let askers = self.objects.entry(object.key()).or_insert_with(|| Vec::with_capacity(1));
+            let at = askers.partition_point(|(k, _)| k < key);
+            askers.insert(at, (key.clone(), object));
         }
         touched
     }
@@ -126,22 +128,22 @@ impl Desired {
     pub fn asked_by(&self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let Some(entity) = self.entities.get(key) else { return BTreeSet::new() };
         let asked = lower(entity, &self.local, self.network(entity.vni())).into_iter().map(|o| o.key());
-        asked.filter(|o| self.objects.get(o).is_some_and(|askers| askers.contains_key(key))).collect()
+        asked.filter(|o| self.objects.get(o).is_some_and(|askers| askers.iter().any(|(k, _)| k == key))).collect()
     }
 
     /// Who asks for an object.
     pub fn askers(&self, key: &ObjectKey) -> impl Iterator<Item = &HostKey> {
-        self.objects.get(key).into_iter().flat_map(BTreeMap::keys)
+        self.objects.get(key).into_iter().flatten().map(|(k, _)| k)
     }
 
     /// What an object must be; `None` when it must not be.
     pub fn object(&self, key: &ObjectKey) -> Option<&Object> {
-        self.objects.get(key)?.values().next_back()
+        self.objects.get(key)?.last().map(|(_, o)| o)
     }
 
     /// All objects there must be.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
-        self.objects.iter().filter_map(|(k, askers)| Some((k, askers.values().next_back()?)))
+        self.objects.iter().filter_map(|(k, askers)| Some((k, &askers.last()?.1)))
     }
 
     /// The objects of a network.

@@ -26,6 +26,7 @@
 //! enforced (locked ports); the fabric's leaf enforces which host may speak in which network.
 
 pub mod agent;
+pub mod bench;
 pub mod cache;
 pub mod datapath;
 pub mod desired;

@@ -60,7 +60,7 @@ pub enum Object {
         router: bool,
     },
     /// A workload's interface.
-    Port(Port),
+    Port(Box<Port>),
     /// A port that was found and that nobody asked for.
     StrayPort {
         /// Name of its end on the host.
@@ -195,7 +195,7 @@ fn lower_attachment(a: &Attachment, network: Option<&Network>) -> Vec<Object> {
     // kept from the overlay by the bridge, which knows that the station is local.
     let ips: BTreeSet<IpAddr> = a.addresses.iter().map(|net| net.addr()).collect();
     let neighbours = ips.into_iter().map(|ip| Object::Neighbour { vni: a.vni, ip, mac: a.mac, router: false });
-    neighbours.chain([Object::Port(Port { attachment, intact: true })]).collect()
+    neighbours.chain([Object::Port(Box::new(Port { attachment, intact: true }))]).collect()
 }
 
 /// Why an entity cannot be made here at all, whatever the kernel says.

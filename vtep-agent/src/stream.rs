@@ -40,42 +40,47 @@ pub struct Controller {
     pub key: Vec<u8>,
 }
 
+impl Controller {
+    /// The endpoint to follow.
+    ///
+    /// # Errors
+    /// When the address or the keys cannot be used.
+    pub fn endpoint(&self) -> Result<Endpoint, AgentError> {
+        let tls = ClientTlsConfig::new()
+            .domain_name(CONTROLLER_IDENTITY)
+            .ca_certificate(Certificate::from_pem(&self.ca))
+            .identity(Identity::from_pem(&self.cert, &self.key));
+        let endpoint = Endpoint::from_shared(self.url.clone()).and_then(|e| e.tls_config(tls));
+        let endpoint = endpoint.map_err(|e| AgentError::Config {
+            what: "--controller, --tls-ca, --tls-cert or --tls-key".into(),
+            message: crate::chain(&e),
+        })?;
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true))
+    }
+}
+
 /// Follows the controller for ever.
 ///
 /// # Errors
-/// When the configuration cannot be used, or the engine has ended.
-pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands) -> Result<(), AgentError> {
-    let endpoint = endpoint(&controller)?;
+/// When the engine has ended.
+pub async fn follow(controller: Endpoint, hello: v1::Hello, commands: Commands) -> Result<(), AgentError> {
     let mut wait = BACKOFF.0;
     loop {
         let mut welcomed = false;
-        match session(&endpoint, hello.clone(), &commands, &mut welcomed).await {
+        match session(&controller, hello.clone(), &commands, &mut welcomed).await {
             Err(error @ AgentError::Ended(_)) => return Err(error),
-            Err(error) => tracing::warn!(error = %crate::chain(&error), controller = %controller.url, "stream ended"),
-            Ok(()) => tracing::info!(controller = %controller.url, "the controller closed the stream"),
+            Err(error) => tracing::warn!(error = %crate::chain(&error), controller = %controller.uri(), "stream ended"),
+            Ok(()) => tracing::info!(controller = %controller.uri(), "the controller closed the stream"),
         }
         wait = if welcomed { BACKOFF.0 } else { (wait * 2).min(BACKOFF.1) };
         let jitter = rand::rng().random_range(0.5..1.0);
         tokio::time::sleep(wait.mul_f64(jitter)).await;
     }
-}
-
-fn endpoint(controller: &Controller) -> Result<Endpoint, AgentError> {
-    let tls = ClientTlsConfig::new()
-        .domain_name(CONTROLLER_IDENTITY)
-        .ca_certificate(Certificate::from_pem(&controller.ca))
-        .identity(Identity::from_pem(&controller.cert, &controller.key));
-    let endpoint = Endpoint::from_shared(controller.url.clone()).and_then(|e| e.tls_config(tls));
-    let endpoint = endpoint.map_err(|e| AgentError::Config {
-        what: "--controller, --tls-ca, --tls-cert or --tls-key".into(),
-        message: crate::chain(&e),
-    })?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE.0)
-        .keep_alive_timeout(KEEPALIVE.1)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true))
 }
 
 type Outgoing = mpsc::Sender<v1::AgentMessage>;

@@ -84,7 +84,7 @@ impl World {
         };
         let (commands, _) = tokio::task::spawn_blocking(start).await.unwrap();
         let (ca, cert, key) = (self.ca.clone().into(), self.cert.0.clone().into(), self.cert.1.clone().into());
-        let controller = Controller { url: self.url.clone(), ca, cert, key };
+        let controller = Controller { url: self.url.clone(), ca, cert, key }.endpoint().unwrap();
         let hello = v1::Hello { host: "h1".into(), ..Default::default() };
         tokio::spawn(async move { stream::follow(controller, hello, commands).await.unwrap() })
     }

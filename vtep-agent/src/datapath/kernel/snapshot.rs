@@ -162,7 +162,7 @@ impl Snapshot {
                 && link.port_is_right(a, link.master.unwrap_or(0))
                 && self.has_port_station(link.index, a.mac)
                 && interfaces.get(&link.name).is_some_and(|i| i.is_other_end_of(link) && i.is_right(a));
-            Object::Port(Port { attachment: a.clone(), intact })
+            Object::Port(Box::new(Port { attachment: a.clone(), intact }))
         };
         found.into_iter().map(port).collect()
     }

@@ -1,0 +1,185 @@
+//! Measures the kernel datapath on this machine, in network namespaces of its own.
+
+use std::io;
+use std::thread;
+use std::time::Instant;
+
+use nix::sched::{CloneFlags, unshare};
+use serde::{Deserialize, Serialize};
+use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, UnderlayFamily, Vni};
+
+use crate::datapath::Scope;
+use crate::datapath::kernel::Kernel;
+use crate::desired::Desired;
+use crate::engine::Engine;
+use crate::error::AgentError;
+use crate::object::LocalVteps;
+
+/// First VNI that is used.
+const FIRST_VNI: u32 = 10_000;
+/// Stations elsewhere in each network, each with an IPv4 and an IPv6 address.
+const STATIONS: u8 = 10;
+/// MTU of the uplink, as far as the engine is told; no packet is sent.
+const UPLINK_MTU: u32 = 9216;
+
+/// What was measured; times in milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Figures {
+    /// Networks on the host, with [`STATIONS`] stations each.
+    pub networks: u32,
+    /// From nothing to all networks with all stations and neighbours.
+    pub apply_ms: f64,
+    /// A new engine that knows what must be there: until it has found that all is.
+    pub restart_ms: f64,
+    /// What that restart changed; 0 unless something is wrong.
+    pub restart_changes: usize,
+    /// One more attachment, namespace to usable interface: median and 99th percentile.
+    pub attach_p50_ms: f64,
+    /// See [`Self::attach_p50_ms`].
+    pub attach_p99_ms: f64,
+    /// Attachments that were timed.
+    pub attachments: usize,
+    /// From everything to nothing.
+    pub remove_ms: f64,
+    /// Resident memory of this process with all networks applied, in KiB.
+    pub memory_kib: u64,
+}
+
+/// Runs it: `networks` networks and up to `attachments` attachments, one at a time.
+///
+/// # Errors
+/// When namespaces cannot be made (it needs root), or the kernel refuses something.
+pub fn run(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
+    let measure = move || {
+        // The thread is the host's namespace; it goes with the thread.
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| file("network namespace", e.into()))?;
+        measure(networks, attachments.min(networks))
+    };
+    let ended = || Err(AgentError::Ended("bench thread"));
+    thread::spawn(measure).join().unwrap_or_else(|_| ended())
+}
+
+fn file(path: &str, source: io::Error) -> AgentError {
+    AgentError::File { path: path.into(), source }
+}
+
+fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
+    let local = LocalVteps { ipv4: Some([192, 0, 2, 1].into()), ipv6: None };
+    let mut entities: Vec<HostEntity> = (0..networks).filter_map(|i| Vni::new(FIRST_VNI + i)).flat_map(network).collect();
+    let mut engine = Engine::new(Kernel::open()?, Desired::new(local, UPLINK_MTU), vec![], true);
+    let start = Instant::now();
+    engine.update(entities.clone(), &[])?;
+    let apply_ms = elapsed(start);
+    expect_in_place(&engine, &entities)?;
+
+    let workload = Workload::new()?;
+    let mut times = Vec::new();
+    for i in 0..attachments {
+        let Some(attachment) = Vni::new(FIRST_VNI + i).and_then(|vni| attachment(vni, i, &workload.path)) else { continue };
+        let start = Instant::now();
+        engine.update(vec![attachment.clone()], &[])?;
+        times.push(elapsed(start));
+        entities.push(attachment);
+    }
+    expect_in_place(&engine, &entities)?;
+    let memory_kib = resident_kib();
+    drop(engine);
+
+    let start = Instant::now();
+    let mut engine = Engine::new(Kernel::open()?, Desired::new(local, UPLINK_MTU), entities.clone(), true);
+    let news = engine.check(&Scope::All)?;
+    let restart_ms = elapsed(start);
+
+    let keys: Vec<_> = entities.iter().map(HostEntity::key).collect();
+    let start = Instant::now();
+    engine.update(vec![], &keys)?;
+    let remove_ms = elapsed(start);
+    times.sort_by(f64::total_cmp);
+    Ok(Figures {
+        networks,
+        apply_ms,
+        restart_ms,
+        restart_changes: news.repaired.len(),
+        attach_p50_ms: percentile(&times, 50),
+        attach_p99_ms: percentile(&times, 99),
+        attachments: times.len(),
+        remove_ms,
+        memory_kib,
+    })
+}
+
+fn elapsed(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1000.0
+}
+
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or(0.0)
+}
+
+fn expect_in_place(engine: &Engine<Kernel>, entities: &[HostEntity]) -> Result<(), AgentError> {
+    match entities.iter().find_map(|e| Some((e.key(), engine.error(&e.key())?))) {
+        Some((key, error)) => Err(AgentError::Config { what: key.to_string(), message: error.to_string() }),
+        None => Ok(()),
+    }
+}
+
+fn mac(last: u8) -> Option<MacAddress> {
+    MacAddress::new([2, 0, 0, 0, 0, last])
+}
+
+fn network(vni: Vni) -> Vec<HostEntity> {
+    let leaf = [192, 0, 2, 254].into();
+    let ips = [[10, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
+    let gateways = mac(0xfe).map(|mac| Gateway { mac, vtep: leaf, ips: ips.into() }).into_iter().collect();
+    let network = Network { vni, mtu: 1500, underlay: UnderlayFamily::Ipv4, flood: [leaf].into(), gateways };
+    let mut all = vec![HostEntity::Network(network)];
+    for (i, mac) in (2..2 + STATIONS).filter_map(|i| Some((i, mac(i)?))) {
+        all.push(HostEntity::Fdb(FdbEntry { vni, mac, vtep: [192, 0, 2, i].into() }));
+        for ip in [[10, 0, 0, i].into(), [0xfd00, 0, 0, 0, 0, 0, 0, i.into()].into()] {
+            all.push(HostEntity::Neighbour(Neighbour { vni, ip, mac }));
+        }
+    }
+    all
+}
+
+fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
+    let addresses = ["10.0.0.200/24", "fd00::c8/64"].iter().filter_map(|a| a.parse().ok()).collect();
+    Some(HostEntity::Attachment(Attachment {
+        id: format!("bench/{i}"),
+        vni,
+        mac: mac(200)?,
+        addresses,
+        routes: Default::default(),
+        netns: netns.to_owned(),
+        interface: format!("e{i}"),
+        mtu: 0,
+    }))
+}
+
+/// A network namespace that lives as long as a thread that waits in it.
+struct Workload {
+    path: String,
+    _end: std::sync::mpsc::Sender<()>,
+}
+
+impl Workload {
+    fn new() -> Result<Self, AgentError> {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (ready, made) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
+            let _ = ready.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| path));
+            let _ = ended.recv();
+        });
+        let path = made.recv().map_err(|_| AgentError::Ended("bench thread"))?;
+        Ok(Self { path: path.map_err(|e| file("network namespace", e.into()))?, _end: end })
+    }
+}
+
+/// Resident memory of this process; 0 when /proc does not tell.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}

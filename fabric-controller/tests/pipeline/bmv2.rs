@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
-use p4runtime_client::entity::Entity;
+use fabric_pipeline::tables::counters::INGRESS_DROPS;
+use fabric_pipeline::tables::host_refusal;
+use p4runtime_client::entity::{Entity, EntityKey};
 use p4runtime_client::pipeline::Pipeline as Loaded;
 use p4runtime_client::session::{ElectionId, Options, Session};
 use p4runtime_client::write::Change;
@@ -16,6 +18,16 @@ use crate::PORTS;
 
 /// Seconds after its start when the switch reads the packets; entries are in by then.
 const PACKETS_AFTER_S: u32 = 6;
+
+/// What came of it.
+pub(crate) struct Outcome {
+    /// What left each port, in order.
+    pub(crate) out: BTreeMap<u16, Vec<Vec<u8>>>,
+    /// Packets dropped in the ingress, by reason.
+    pub(crate) drops: BTreeMap<u32, i64>,
+    /// Packets refused for their VNI, by entry of `host_refusal`.
+    pub(crate) refusals: BTreeMap<EntityKey, i64>,
+}
 
 struct Killed(Child);
 
@@ -54,12 +66,16 @@ fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Runs all packets; returns what left each port, in order, and the ingress drops by reason.
+/// Runs all packets through a pipeline.
 pub(crate) async fn run(
-    entities: &[Entity],
+    pipeline: Pipeline,
+    mut entities: Vec<Entity>,
     packets: &[(u16, Vec<u8>)],
     device_id: u64,
-) -> (BTreeMap<u16, Vec<Vec<u8>>>, BTreeMap<u32, i64>) {
+) -> Outcome {
+    // Contributions share entities.
+    entities.sort_by(|a, b| a.key().cmp(b.key()));
+    entities.dedup();
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new("simple_switch_grpc");
     for port in PORTS {
@@ -78,7 +94,7 @@ pub(crate) async fn run(
     command.args(["--thrift-port", &(29_090 + device_id).to_string()]);
     command.args(["--", "--grpc-server-addr", &address, "--cpu-port", "510"]);
     let child = command.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let _switch = Killed(child.expect("simple_switch_grpc is installed"));
+    let switch = Killed(child.expect("simple_switch_grpc is installed"));
 
     let options = Options::new(address, device_id, ElectionId(1));
     let mut attempts = 0;
@@ -90,20 +106,25 @@ pub(crate) async fn run(
         }
         attempts += 1;
     };
-    let pipeline = Loaded::new(Pipeline::LEAF.decode_p4info().unwrap(), Pipeline::LEAF.json.into());
-    session.install(&pipeline).await.unwrap();
-    let mut changes: Vec<Change> = entities.iter().cloned().map(Change::Insert).collect();
+    let loaded = Loaded::new(pipeline.decode_p4info().unwrap(), pipeline.json.into());
+    session.install(&loaded).await.unwrap();
+    let mut changes: Vec<Change> = entities.into_iter().map(Change::Insert).collect();
     changes.sort_by_key(|c| c.key().rank());
     for (outcome, change) in session.write(&changes).await.unwrap().iter().zip(&changes) {
         assert!(outcome.is_ok(), "{change:?}: {outcome:?}");
     }
 
     // Packets start after the wait; the counters stand still when all are through.
-    let drops = fabric_pipeline::tables::counters::INGRESS_DROPS;
     tokio::time::sleep(Duration::from_secs(u64::from(PACKETS_AFTER_S) + 2)).await;
-    let counted = session.read_counter(drops).await.unwrap();
-    let counted = counted.into_iter().filter(|(_, v)| v.packets > 0).map(|(i, v)| (i, v.packets)).collect();
-    drop(_switch);
+    let counted = session.read_counter(INGRESS_DROPS).await.unwrap();
+    let drops = counted.into_iter().filter(|(_, v)| v.packets > 0).map(|(i, v)| (i, v.packets)).collect();
+    let refusals = if pipeline == Pipeline::LEAF {
+        let counted = session.read_direct_counter(host_refusal::ID).await.unwrap();
+        counted.into_iter().filter(|c| c.value.packets > 0).map(|c| (c.key, c.value.packets)).collect()
+    } else {
+        BTreeMap::new()
+    };
+    drop(switch);
     let out = PORTS.map(|p| (p, read_pcap(&dir.path().join(format!("p{p}_out.pcap")))));
-    (out.into_iter().collect(), counted)
+    Outcome { out: out.into_iter().collect(), drops, refusals }
 }

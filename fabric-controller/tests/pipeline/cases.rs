@@ -22,11 +22,11 @@ pub(crate) struct Case {
     pub(crate) drop: Option<DropReason>,
 }
 
-fn sent(name: &'static str, port: u16, frame: Vec<u8>, out: Vec<(u16, Vec<u8>)>) -> Case {
+pub(crate) fn sent(name: &'static str, port: u16, frame: Vec<u8>, out: Vec<(u16, Vec<u8>)>) -> Case {
     Case { name, port, frame, out, drop: None }
 }
 
-fn dropped(name: &'static str, port: u16, frame: Vec<u8>, reason: DropReason) -> Case {
+pub(crate) fn dropped(name: &'static str, port: u16, frame: Vec<u8>, reason: DropReason) -> Case {
     Case { name, port, frame, out: vec![], drop: Some(reason) }
 }
 

@@ -1,13 +1,16 @@
-//! The leaf's pipeline with the entries that the controller renders for it: frames in,
-//! frames out, compared octet by octet; no controller, no network.
+//! The pipelines with the entries that the controller renders for them: frames in, frames
+//! out, compared octet by octet; no controller, no network.
 
 mod bmv2;
 mod cases;
 mod frames;
+mod spine;
 mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use fabric_pipeline::Pipeline;
+use fabric_pipeline::tables::host_refusal;
 use vfabric_api::topology::IpFamily;
 
 use cases::Case;
@@ -69,25 +72,45 @@ fn rendered_keys_are_unique() {
     }
 }
 
-async fn on_bmv2(family: IpFamily, device_id: u64) {
+async fn leaf_on_bmv2(family: IpFamily, device_id: u64) {
     let world = World::new(family);
     let cases = world.cases();
-    let mut entities = world.entities();
-    entities.sort_by(|a, b| a.key().cmp(b.key()));
-    entities.dedup();
-    let packets: Vec<(u16, Vec<u8>)> = cases.iter().map(|c| (c.port, c.frame.clone())).collect();
-    let (out, drops) = bmv2::run(&entities, &packets, device_id).await;
-    compare(&cases, out, &drops);
+    let outcome = bmv2::run(Pipeline::LEAF, world.entities(), &packets(&cases), device_id).await;
+    compare(&cases, outcome.out, &outcome.drops);
+    // Both forged VNIs are host 1's.
+    let vtep_id = 11.into();
+    let refused_h1 = host_refusal::Key { vtep_id }.entry(host_refusal::Action::CountRefusal);
+    assert_eq!(outcome.refusals, BTreeMap::from([(refused_h1.key().clone(), 2)]));
+}
+
+fn packets(cases: &[Case]) -> Vec<(u16, Vec<u8>)> {
+    cases.iter().map(|c| (c.port, c.frame.clone())).collect()
 }
 
 #[tokio::test]
 #[ignore = "needs simple_switch_grpc on the PATH"]
-async fn bmv2_ipv4() {
-    on_bmv2(IpFamily::Ipv4, 1).await;
+async fn bmv2_leaf_ipv4() {
+    leaf_on_bmv2(IpFamily::Ipv4, 1).await;
 }
 
 #[tokio::test]
 #[ignore = "needs simple_switch_grpc on the PATH"]
-async fn bmv2_ipv6() {
-    on_bmv2(IpFamily::Ipv6, 2).await;
+async fn bmv2_leaf_ipv6() {
+    leaf_on_bmv2(IpFamily::Ipv6, 2).await;
+}
+
+#[tokio::test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+async fn bmv2_spine() {
+    let cases = spine::cases();
+    let outcome = bmv2::run(Pipeline::SPINE, spine::entities(), &packets(&cases), 3).await;
+    compare(&cases, outcome.out, &outcome.drops);
+}
+
+#[tokio::test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+async fn bmv2_spreads_flows() {
+    let flows = spine::flows();
+    let outcome = bmv2::run(Pipeline::SPINE, spine::entities(), &flows, 4).await;
+    spine::check_spread(&flows, &outcome.out);
 }

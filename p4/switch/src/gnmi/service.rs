@@ -196,7 +196,12 @@ impl GNmi for Service {
         let Some(subscribe_request::Request::Subscribe(list)) = first.request else {
             return Err(Status::invalid_argument("the first message must be a subscription list"));
         };
-        let encoding = encoding(list.encoding)?;
+        let encoding = match encoding(list.encoding)? {
+            // Zero is also what clients send that do not choose; single leaves then travel as scalars, as they expect from
+            // switches in the field.
+            Encoding::Json => Encoding::Proto,
+            chosen => chosen,
+        };
         let mode = Mode::try_from(list.mode).map_err(|_| Status::invalid_argument("the list's mode is not valid"))?;
         // The watcher is there before the first look, so that no change falls between the two.
         let changes = self.source.changes();

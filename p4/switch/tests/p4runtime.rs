@@ -1,0 +1,313 @@
+//! The P4Runtime server over gRPC, on a target that only remembers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use p4_switch::gnmi::memory::MemoryInterfaces;
+use p4_switch::p4runtime::memory::MemoryDevice;
+use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
+use p4runtime_proto::p4::config::v1::P4Info;
+use p4runtime_proto::p4::v1;
+use p4runtime_proto::p4::v1::entity::Entity as Kind;
+use p4runtime_proto::p4::v1::field_match::FieldMatchType;
+use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
+use p4runtime_proto::p4::v1::stream_message_response::Update as News;
+use p4runtime_proto::p4::v1::update::Type;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+const JSON: &[u8] = include_bytes!("data/entities.json");
+const P4INFO: &[u8] = include_bytes!("data/entities.p4info.bin");
+const L2: u32 = 41_579_476;
+const SEND: u32 = 18_638_031;
+const PORT_COUNTER: u32 = 311_073_007;
+
+type Client = P4RuntimeClient<Channel>;
+
+async fn start() -> SocketAddr {
+    let device = Arc::new(MemoryDevice::new(Some(510), BTreeMap::from([(1, "p1".to_owned())])));
+    let interfaces = Arc::new(MemoryInterfaces::new("s", []));
+    let (_, events) = mpsc::channel(EVENT_QUEUE);
+    let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = ServeConfig { device_id: 1, tls: None };
+    tokio::spawn(serve(config, listener, device, interfaces, events, std::future::pending()));
+    address
+}
+
+async fn client(address: SocketAddr) -> Client {
+    Client::connect(format!("http://{address}")).await.unwrap()
+}
+
+/// An open stream; dropping it disconnects the controller.
+struct Controller {
+    client: Client,
+    requests: mpsc::Sender<v1::StreamMessageRequest>,
+    responses: Streaming<v1::StreamMessageResponse>,
+    election: v1::Uint128,
+}
+
+impl Controller {
+    async fn open(address: SocketAddr, low: u64) -> Self {
+        let mut client = client(address).await;
+        let (requests, receiver) = mpsc::channel(8);
+        let responses = client.stream_channel(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let election = v1::Uint128 { high: 0, low };
+        let controller = Self { client, requests, responses, election };
+        controller.arbitrate(low).await;
+        controller
+    }
+
+    async fn arbitrate(&self, low: u64) {
+        let update = v1::MasterArbitrationUpdate {
+            device_id: 1,
+            election_id: Some(v1::Uint128 { high: 0, low }),
+            ..Default::default()
+        };
+        let update = Some(v1::stream_message_request::Update::Arbitration(update));
+        self.requests.send(v1::StreamMessageRequest { update }).await.unwrap();
+    }
+
+    /// Code and highest election id of the next arbitration update.
+    async fn standing(&mut self) -> (Code, u64) {
+        match self.responses.message().await.unwrap().unwrap().update {
+            Some(News::Arbitration(update)) => {
+                (Code::from(update.status.unwrap().code), update.election_id.map_or(0, |id| id.low))
+            }
+            other => panic!("not an arbitration update: {other:?}"),
+        }
+    }
+
+    async fn primary(address: SocketAddr) -> Self {
+        let mut controller = Self::open(address, 10).await;
+        assert_eq!(controller.standing().await, (Code::Ok, 10));
+        controller
+    }
+
+    async fn set(&mut self, action: Set, config: Option<v1::ForwardingPipelineConfig>) -> Result<(), Status> {
+        let request = v1::SetForwardingPipelineConfigRequest {
+            device_id: 1,
+            election_id: Some(self.election),
+            action: action.into(),
+            config,
+            ..Default::default()
+        };
+        self.client.set_forwarding_pipeline_config(request).await.map(|_| ())
+    }
+
+    async fn write(&mut self, kind: Type, entities: Vec<Kind>) -> Result<(), Status> {
+        let updates = entities.into_iter().map(|entity| v1::Update {
+            r#type: kind.into(),
+            entity: Some(v1::Entity { entity: Some(entity) }),
+        });
+        let request = v1::WriteRequest {
+            device_id: 1,
+            election_id: Some(self.election),
+            updates: updates.collect(),
+            ..Default::default()
+        };
+        self.client.write(request).await.map(|_| ())
+    }
+
+    async fn read(&mut self, entity: Kind) -> Result<Vec<Kind>, Status> {
+        let entities = vec![v1::Entity { entity: Some(entity) }];
+        let request = v1::ReadRequest { device_id: 1, entities, ..Default::default() };
+        let mut pages = self.client.read(request).await?.into_inner();
+        let mut found = Vec::new();
+        while let Some(page) = pages.message().await? {
+            found.extend(page.entities.into_iter().filter_map(|entity| entity.entity));
+        }
+        Ok(found)
+    }
+}
+
+fn config() -> v1::ForwardingPipelineConfig {
+    v1::ForwardingPipelineConfig {
+        p4info: Some(P4Info::decode(P4INFO).unwrap()),
+        p4_device_config: JSON.to_vec(),
+        cookie: Some(v1::forwarding_pipeline_config::Cookie { cookie: 7 }),
+    }
+}
+
+fn l2(dst: u64) -> Kind {
+    let exact = v1::field_match::Exact { value: dst.to_be_bytes()[2..].to_vec() };
+    let call = v1::Action { action_id: SEND, params: vec![v1::action::Param { param_id: 1, value: vec![1] }] };
+    Kind::TableEntry(v1::TableEntry {
+        table_id: L2,
+        r#match: vec![v1::FieldMatch { field_id: 1, field_match_type: Some(FieldMatchType::Exact(exact)) }],
+        action: Some(v1::TableAction { r#type: Some(v1::table_action::Type::Action(call)) }),
+        ..Default::default()
+    })
+}
+
+fn all_l2() -> Kind {
+    Kind::TableEntry(v1::TableEntry { table_id: L2, ..Default::default() })
+}
+
+fn code(result: Result<(), Status>) -> Code {
+    result.map_or_else(|status| status.code(), |()| Code::Ok)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn primaries_change_and_everybody_learns() {
+    let address = start().await;
+    let mut first = Controller::primary(address).await;
+    let mut second = Controller::open(address, 5).await;
+    assert_eq!(second.standing().await, (Code::AlreadyExists, 10));
+    second.arbitrate(20).await;
+    second.election.low = 20;
+    assert_eq!(first.standing().await, (Code::AlreadyExists, 20));
+    assert_eq!(second.standing().await, (Code::Ok, 20));
+    assert_eq!(code(first.set(Set::VerifyAndCommit, Some(config())).await), Code::PermissionDenied);
+    assert_eq!(code(second.set(Set::VerifyAndCommit, Some(config())).await), Code::Ok);
+    drop(second);
+    assert_eq!(first.standing().await, (Code::NotFound, 20));
+    let mut duplicate = Controller::open(address, 10).await;
+    assert_eq!(duplicate.responses.message().await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pipeline_action() {
+    let address = start().await;
+    let mut c = Controller::primary(address).await;
+    assert_eq!(code(c.write(Type::Insert, vec![l2(1)]).await), Code::FailedPrecondition);
+    assert_eq!(c.read(all_l2()).await.unwrap_err().code(), Code::FailedPrecondition);
+    let get = |response_type| v1::GetForwardingPipelineConfigRequest { device_id: 1, response_type };
+    assert_eq!(c.client.get_forwarding_pipeline_config(get(0)).await.unwrap().into_inner().config, None);
+
+    assert_eq!(code(c.set(Set::Verify, None).await), Code::InvalidArgument);
+    let broken = v1::ForwardingPipelineConfig { p4_device_config: b"{".to_vec(), ..config() };
+    assert_eq!(code(c.set(Set::Verify, Some(broken)).await), Code::InvalidArgument);
+    assert_eq!(code(c.set(Set::Verify, Some(config())).await), Code::Ok);
+    assert_eq!(code(c.write(Type::Insert, vec![l2(1)]).await), Code::FailedPrecondition, "VERIFY sets nothing");
+    assert_eq!(code(c.set(Set::Commit, None).await), Code::NotFound);
+
+    assert_eq!(code(c.set(Set::VerifyAndSave, Some(config())).await), Code::Ok);
+    assert_eq!(code(c.write(Type::Insert, vec![l2(1)]).await), Code::Ok);
+    assert_eq!(code(c.set(Set::Commit, Some(config())).await), Code::InvalidArgument);
+    assert_eq!(code(c.set(Set::Commit, None).await), Code::Ok);
+    assert_eq!(c.read(all_l2()).await.unwrap(), [canonical(l2(1))], "writes to the saved config are kept");
+
+    for (response_type, info, device) in [(0, true, true), (1, false, false), (2, true, false), (3, false, true)] {
+        let answer = c.client.get_forwarding_pipeline_config(get(response_type)).await.unwrap().into_inner();
+        let answer = answer.config.unwrap();
+        let want = config();
+        assert_eq!(answer.cookie, want.cookie);
+        assert_eq!(answer.p4info, want.p4info.filter(|_| info));
+        assert_eq!(answer.p4_device_config == want.p4_device_config, device);
+    }
+    assert_eq!(code(c.set(Set::VerifyAndCommit, Some(config())).await), Code::Ok);
+    assert_eq!(c.read(all_l2()).await.unwrap(), [], "VERIFY_AND_COMMIT clears");
+}
+
+/// As the server answers: shortest values.
+fn canonical(entity: Kind) -> Kind {
+    let Kind::TableEntry(mut entry) = entity else { return entity };
+    for field in &mut entry.r#match {
+        if let Some(FieldMatchType::Exact(exact)) = &mut field.field_match_type {
+            let zeros = exact.value.iter().take_while(|byte| **byte == 0).count();
+            exact.value.drain(..zeros.min(exact.value.len() - 1));
+        }
+    }
+    Kind::TableEntry(entry)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconcile_keeps_what_both_pipelines_know() {
+    let address = start().await;
+    let mut c = Controller::primary(address).await;
+    c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    c.write(Type::Insert, (1..=2500).map(l2).take(1000).collect()).await.unwrap();
+    let counter = Kind::CounterEntry(v1::CounterEntry {
+        counter_id: PORT_COUNTER,
+        index: Some(v1::Index { index: 3 }),
+        data: Some(v1::CounterData { byte_count: 900, packet_count: 9 }),
+    });
+    c.write(Type::Modify, vec![counter.clone()]).await.unwrap();
+    let group = v1::MulticastGroupEntry { multicast_group_id: 5, ..Default::default() };
+    let group = Kind::PacketReplicationEngineEntry(v1::PacketReplicationEngineEntry {
+        r#type: Some(v1::packet_replication_engine_entry::Type::MulticastGroupEntry(group)),
+    });
+    c.write(Type::Insert, vec![group.clone()]).await.unwrap();
+
+    let mut next = config();
+    let tables = &mut next.p4info.as_mut().unwrap().tables;
+    tables.retain(|table| table.preamble.as_ref().unwrap().name != "ingress.source");
+    next.cookie = None;
+    c.set(Set::ReconcileAndCommit, Some(next)).await.unwrap();
+    assert_eq!(c.read(all_l2()).await.unwrap().len(), 1000);
+    assert_eq!(c.read(counter.clone()).await.unwrap(), [counter]);
+    assert_eq!(c.read(group.clone()).await.unwrap(), [group]);
+
+    // A table that got too small for what it holds: refused, and nothing changes.
+    let mut small = config();
+    let tables = &mut small.p4info.as_mut().unwrap().tables;
+    tables.iter_mut().find(|table| table.preamble.as_ref().unwrap().id == L2).unwrap().size = 10;
+    assert_eq!(code(c.set(Set::ReconcileAndCommit, Some(small)).await), Code::InvalidArgument);
+    assert_eq!(c.read(all_l2()).await.unwrap().len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_paged_and_errors_are_told_one_by_one() {
+    let address = start().await;
+    let mut c = Controller::primary(address).await;
+    c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    c.write(Type::Insert, (0..1024).map(l2).collect()).await.unwrap();
+    let full = c.write(Type::Insert, vec![l2(5000), l2(3)]).await.unwrap_err();
+    assert_eq!(full.code(), Code::Unknown);
+    let details = p4runtime_proto::google::rpc::Status::decode(full.details()).unwrap().details;
+    let codes = details.iter().map(|any| v1::Error::decode(any.value.as_slice()).unwrap().canonical_code);
+    assert_eq!(codes.collect::<Vec<_>>(), [Code::ResourceExhausted as i32, Code::AlreadyExists as i32]);
+
+    let wild = v1::ReadRequest { device_id: 1, entities: vec![v1::Entity { entity: Some(all_l2()) }], ..Default::default() };
+    let mut pages = c.client.read(wild).await.unwrap().into_inner();
+    let mut sizes = Vec::new();
+    while let Some(page) = pages.message().await.unwrap() {
+        sizes.push(page.entities.len());
+    }
+    assert_eq!(sizes, [1000, 24]);
+    let unknown = Kind::TableEntry(v1::TableEntry { table_id: 1, ..Default::default() });
+    assert_eq!(c.read(unknown).await.unwrap_err().code(), Code::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_checked_in_the_specified_order() {
+    let address = start().await;
+    let mut c = client(address).await;
+    let write = |device_id, role: &str| v1::WriteRequest { device_id, role: role.into(), ..Default::default() };
+    assert_eq!(c.write(write(2, "")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(c.write(write(1, "x")).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(c.write(write(1, "")).await.unwrap_err().code(), Code::PermissionDenied);
+    let version = c.capabilities(v1::CapabilitiesRequest { device_id: 1 }).await.unwrap().into_inner();
+    assert!(version.p4runtime_api_version.starts_with("1.4"));
+    assert_eq!(c.capabilities(v1::CapabilitiesRequest { device_id: 9 }).await.unwrap_err().code(), Code::NotFound);
+}
+
+/// Updates per second at batch 1000; prints, asserts nothing about time.
+/// `cargo test --release -p p4-switch --test p4runtime -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn measure_inserts() {
+    let address = start().await;
+    let mut c = Controller::primary(address).await;
+    let mut big = config();
+    let tables = &mut big.p4info.as_mut().unwrap().tables;
+    tables.iter_mut().find(|table| table.preamble.as_ref().unwrap().id == L2).unwrap().size = 10_000_000;
+    c.set(Set::VerifyAndCommit, Some(big)).await.unwrap();
+    for round in 0..10u64 {
+        let batches: Vec<Vec<Kind>> = (0..100).map(|b| (0..1000).map(|i| l2((round * 100 + b) * 1000 + i)).collect()).collect();
+        let start = std::time::Instant::now();
+        for batch in batches {
+            c.write(Type::Insert, batch).await.unwrap();
+        }
+        println!("{} entries: {:.0} inserts/s", (round + 1) * 100_000, 100_000.0 / start.elapsed().as_secs_f64());
+    }
+    let start = std::time::Instant::now();
+    let found = c.read(all_l2()).await.unwrap().len();
+    println!("read {found} entries: {:.0}/s", found as f64 / start.elapsed().as_secs_f64());
+}

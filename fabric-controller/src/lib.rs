@@ -4,6 +4,7 @@ pub mod device;
 pub mod driver;
 pub mod engine;
 pub mod model;
+pub mod reconcile;
 pub mod render;
 pub mod store;
 pub mod topology;

@@ -13,6 +13,12 @@ macro_rules! handle {
             }
         }
 
+        impl From<$name> for usize {
+            fn from(id: $name) -> Self {
+                id.index()
+            }
+        }
+
         impl From<usize> for $name {
             /// Tables are bounded far below 2^32 by memory.
             fn from(index: usize) -> Self {

@@ -1,0 +1,224 @@
+//! One task for each device: connects, reads back, repairs, writes, listens.
+//!
+//! | state | leaves when |
+//! | --- | --- |
+//! | disconnected | `connect` succeeds (tried with backoff and jitter) |
+//! | syncing | read-back compared and every difference written |
+//! | in sync, or degraded | the session ends (disconnected), or the sweep is due (reads back again) |
+//!
+//! A slow or dead device delays nobody: what it should hold waits in [`Device`], key by
+//! key, so that no queue grows while it is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, warn};
+use vfabric_api::ident::PortId;
+
+use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event};
+use super::shared::Device;
+use crate::reconcile;
+
+/// Shortest and longest wait before another attempt to connect or to repeat a refused write.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How often a device is read back to find what changed behind our back.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Requests that wait for an actor; each has a caller that waits for its answer.
+const REQUESTS: usize = 64;
+
+/// Something the actor is asked to do besides its work.
+#[derive(Debug)]
+pub enum Request {
+    /// Read counters.
+    Counters(Vec<CounterQuery>, oneshot::Sender<Result<Vec<CounterValue>, DriverError>>),
+    /// Send a frame out of a port.
+    PacketOut(PortId, Bytes),
+}
+
+/// An event with the device it is about.
+pub type DeviceEvent = (DeviceIndex, Event);
+
+/// The way to an actor.
+#[derive(Debug, Clone)]
+pub struct ActorHandle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl ActorHandle {
+    /// Asks for something; false when the actor is too busy or gone.
+    pub fn ask(&self, request: Request) -> bool {
+        self.requests.try_send(request).is_ok()
+    }
+}
+
+/// Starts the actor of a device. Events other than the session's own go to `events`, which
+/// the engine empties; a full queue makes the actor wait, not grow.
+pub fn spawn<D: Driver>(
+    index: DeviceIndex,
+    device: Arc<Device>,
+    driver: D,
+    events: mpsc::Sender<DeviceEvent>,
+    stop: CancellationToken,
+) -> (ActorHandle, tokio::task::JoinHandle<()>) {
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    let span = tracing::info_span!("device", name = %device.name);
+    let actor = Actor { index, device, driver, events, inbox };
+    let task = tokio::spawn(async move { stop.run_until_cancelled_owned(actor.run()).await.unwrap_or(()) }.instrument(span));
+    (ActorHandle { requests }, task)
+}
+
+struct Actor<D> {
+    index: DeviceIndex,
+    device: Arc<Device>,
+    driver: D,
+    events: mpsc::Sender<DeviceEvent>,
+    inbox: mpsc::Receiver<Request>,
+}
+
+/// Doubles from the shortest to the longest wait; each wait is jittered by up to a half.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Self {
+        Self(BACKOFF_MIN)
+    }
+
+    fn next(&mut self) -> Duration {
+        let wait = self.0.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.0 = (self.0 * 2).min(BACKOFF_MAX);
+        wait
+    }
+}
+
+impl<D: Driver> Actor<D> {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let error = match self.connect().await {
+                Ok(()) => {
+                    backoff = Backoff::new();
+                    self.session().await
+                }
+                Err(error) => error,
+            };
+            warn!(%error, "session ended");
+            self.device.disconnected(error.to_string());
+            self.driver.disconnect().await;
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    /// Requests are answered even while there is no session.
+    async fn connect(&mut self) -> Result<(), DriverError> {
+        let connect = self.driver.connect();
+        tokio::pin!(connect);
+        loop {
+            tokio::select! {
+                done = &mut connect => return done,
+                Some(request) = self.inbox.recv() => {
+                    if let Request::Counters(_, answer) = request {
+                        let _ = answer.send(Err(DriverError::Unreachable("not connected".into())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Works until the session is over, and says why it is.
+    async fn session(&mut self) -> DriverError {
+        self.device.connected();
+        info!("connected");
+        loop {
+            if let Err(error) = self.sync().await {
+                return error;
+            }
+            if let Err(error) = self.serve().await {
+                return error;
+            }
+        }
+    }
+
+    /// Reads back, compares, repairs.
+    async fn sync(&mut self) -> Result<(), DriverError> {
+        let held = self.driver.read_back().await?;
+        let count = held.len();
+        let differ = self.device.read_back(held);
+        debug!(count, differ, "read back");
+        self.flush(true).await
+    }
+
+    /// Writes everything that differs and may be tried.
+    async fn flush(&mut self, mut retry: bool) -> Result<(), DriverError> {
+        loop {
+            let (target, differences) = self.device.differences(retry);
+            retry = false;
+            if differences.is_empty() {
+                if let Some(epoch) = self.device.flushed(target) {
+                    self.driver.synced(epoch).await?;
+                }
+                return Ok(());
+            }
+            let batches = reconcile::plan(differences, self.driver.limits(), |k| self.driver.rank(k), target);
+            for batch in batches {
+                let results = self.driver.apply(&batch).await?;
+                let refused = results.iter().filter(|r| r.is_err()).count();
+                if refused > 0 {
+                    let first = results.iter().find_map(|r| r.as_ref().err());
+                    warn!(refused, writes = batch.writes.len(), first = first.map(tracing::field::display), "refused");
+                }
+                self.device.written(&batch.writes, results);
+            }
+        }
+    }
+
+    /// Serves until the sweep is due or the session is over.
+    async fn serve(&mut self) -> Result<(), DriverError> {
+        let sweep = tokio::time::sleep(SWEEP_EVERY);
+        tokio::pin!(sweep);
+        let mut retries = Backoff::new();
+        loop {
+            let retry = self.device.wants_retry();
+            let wait = if retry { retries.next() } else { SWEEP_EVERY };
+            tokio::select! {
+                () = self.device.work() => self.flush(false).await?,
+                () = tokio::time::sleep(wait), if retry => self.flush(true).await?,
+                () = &mut sweep => return Ok(()),
+                event = self.driver.next_event() => self.event(event).await?,
+                Some(request) = self.inbox.recv() => self.request(request).await?,
+            }
+        }
+    }
+
+    async fn event(&mut self, event: Event) -> Result<(), DriverError> {
+        match event {
+            Event::Disconnected(error) => return Err(error),
+            Event::EntityState(key, result) => {
+                self.device.entity_state(&key, result);
+                self.flush(false).await?;
+            }
+            Event::Repaired(what) => info!(what, "the device repaired itself"),
+            other => {
+                // Fails only when the engine is gone, and then so are we soon.
+                let _ = self.events.send((self.index, other)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn request(&mut self, request: Request) -> Result<(), DriverError> {
+        match request {
+            Request::Counters(queries, answer) => {
+                let values = self.driver.read_counters(&queries).await;
+                let failed = values.as_ref().err().cloned();
+                let _ = answer.send(values);
+                failed.map_or(Ok(()), Err)
+            }
+            Request::PacketOut(port, frame) => self.driver.packet_out(port, frame).await,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which contributions a change may concern. Too many costs time, too few would be wrong:
+//! a property test compares with rendering everything from scratch.
+
+use super::object::{At, Attachment};
+use super::{AttachmentId, Model, NetworkId, SwitchIndex};
+use crate::engine::Source;
+use crate::model::HostIndex;
+use crate::topology::PathChange;
+
+impl Model {
+    /// Everything that does not depend on tenants.
+    pub(super) fn touch_fabric(&mut self) {
+        let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
+        let mut touched: Vec<Source> = switches().map(Source::Switch).collect();
+        touched.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
+        touched.extend((0..self.fabric.hosts.len()).map(|h| Source::LocalHost(h.into())));
+        self.touched.extend(touched);
+    }
+
+    /// Ways through the fabric changed: the routes, and the copies of flooded frames that
+    /// took them.
+    pub fn touch_paths(&mut self, changes: &[PathChange]) {
+        for change in changes {
+            let (on, to) = (change.on, change.to);
+            self.touched.insert(Source::Path(on, to));
+            let (Some(here), Some(there)) = (self.networks_on.get(on.index()), self.networks_on.get(to.index())) else {
+                continue;
+            };
+            // The smaller of the two sets is walked.
+            let (few, many) = if here.len() < there.len() { (here, there) } else { (there, here) };
+            self.touched.extend(few.iter().filter(|n| many.contains(n)).map(|n| Source::Flood(*n, on)));
+        }
+    }
+
+    /// The leaf that an attachment is on or under.
+    pub(super) fn leaf_of(&self, attachment: &Attachment) -> Option<SwitchIndex> {
+        match &attachment.at {
+            At::Host(host) => self.fabric.leaf_of(*host),
+            At::Port { leaf, .. } => Some(*leaf),
+        }
+    }
+
+    /// One attachment, everywhere that knows it.
+    pub(super) fn touch_attachment(&mut self, id: AttachmentId, network: NetworkId) {
+        let Some(net) = self.networks.get(network) else { return };
+        let router = net.router.and_then(|r| self.routers.get(r));
+        let routed = router.into_iter().flat_map(|r| r.leaves.keys());
+        let leaves = net.leaves.keys().chain(routed).map(|l| Source::AttachmentOnLeaf(id, *l));
+        let hosts = net.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
+        self.touched.extend(leaves.chain(hosts));
+    }
+
+    /// A network on a leaf, after its first attachment came or its last one went.
+    pub(super) fn touch_network_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
+        let Some(net) = self.networks.get(network) else { return };
+        self.touched.insert(Source::NetworkOnLeaf(network, leaf));
+        self.touched.extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
+        // The other leaves flood to this one, or no longer do.
+        self.touched.extend(net.leaves.keys().map(|l| Source::Flood(network, *l)));
+        self.touched.insert(Source::Flood(network, leaf));
+    }
+
+    /// A network on a host, likewise.
+    pub(super) fn touch_network_on_host(&mut self, network: NetworkId, host: HostIndex) {
+        let Some(net) = self.networks.get(network) else { return };
+        self.touched.insert(Source::NetworkOnHost(network, host));
+        self.touched.insert(Source::HostNetworkOnLeaf(network, host));
+        self.touched.extend(net.attachments.iter().map(|a| Source::AttachmentOnHost(*a, host)));
+    }
+
+    /// A network of a router on a leaf that the router is or was needed on.
+    pub(super) fn touch_routed_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
+        let Some(net) = self.networks.get(network) else { return };
+        self.touched.insert(Source::RoutedOnLeaf(network, leaf));
+        self.touched.extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
+    }
+
+    /// A network everywhere, after an attribute of it changed.
+    pub(super) fn touch_network(&mut self, network: NetworkId) {
+        let Some(net) = self.networks.get(network) else { return };
+        let (leaves, hosts): (Vec<_>, Vec<_>) = (net.leaves.keys().copied().collect(), net.hosts.keys().copied().collect());
+        let routed = net.router.and_then(|r| self.routers.get(r)).map(|r| r.leaves.keys().copied().collect::<Vec<_>>());
+        for leaf in leaves {
+            self.touch_network_on_leaf(network, leaf);
+        }
+        for host in hosts {
+            self.touch_network_on_host(network, host);
+        }
+        for leaf in routed.unwrap_or_default() {
+            self.touch_routed_on_leaf(network, leaf);
+        }
+    }
+}

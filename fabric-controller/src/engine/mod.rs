@@ -1,5 +1,108 @@
 //! From a change of intent to changes of what devices should hold.
+//!
+//! **Model.** What a device should hold is a sum of contributions ([`Source`]), each
+//! rendered by itself. When the model says that some may have changed, exactly those are
+//! rendered again, compared with what they were, and the differences added to and taken
+//! from their device ([`Device`](crate::device::Device)), which counts how many ask for
+//! each entity.
+//!
+//! **Cost.** What was touched, times its rendering; never the number of networks.
 
 mod source;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
 pub use source::Source;
+
+use crate::device::Device;
+use crate::device::driver::DeviceIndex;
+use crate::device::entity::{Entity, EntityKey};
+use crate::model::Model;
+use crate::render::Render;
+
+/// The contributions in force, and the devices they add up to.
+pub struct Engine {
+    render: Arc<dyn Render>,
+    /// Devices by [`DeviceIndex`].
+    devices: Vec<Arc<Device>>,
+    contributions: FxHashMap<Source, Vec<Arc<Entity>>>,
+}
+
+impl Engine {
+    /// No contributions yet.
+    pub fn new(render: Arc<dyn Render>, devices: Vec<Arc<Device>>) -> Self {
+        Self { render, devices, contributions: FxHashMap::default() }
+    }
+
+    /// The device of that index.
+    pub fn device(&self, index: DeviceIndex) -> Option<&Arc<Device>> {
+        self.devices.get(index.0 as usize)
+    }
+
+    /// Every device.
+    pub fn devices(&self) -> &[Arc<Device>] {
+        &self.devices
+    }
+
+    /// What is rendered.
+    pub fn renderer(&self) -> &Arc<dyn Render> {
+        &self.render
+    }
+
+    /// Brings what the devices should hold up to date with the model, for a revision of the
+    /// intent, and wakes those that something changed for. Answers which.
+    pub fn update(&mut self, model: &Model, touched: BTreeSet<Source>, revision: u64) -> Vec<DeviceIndex> {
+        let mut by_device: FxHashMap<DeviceIndex, Vec<Source>> = FxHashMap::default();
+        for source in touched {
+            if let Some(device) = model.fabric.device_of(source) {
+                by_device.entry(device).or_default().push(source);
+            }
+        }
+        let mut changed = Vec::new();
+        for (index, sources) in by_device {
+            let Some(device) = self.devices.get(index.0 as usize).map(Arc::clone) else { continue };
+            let fresh: Vec<_> = sources.into_iter().map(|s| (s, model.render(self.render.as_ref(), s))).collect();
+            let mut edit = device.edit(revision);
+            // Additions of all first: what moves from one contribution to another stays.
+            let mut gone: Vec<Arc<Entity>> = Vec::new();
+            for (source, entities) in fresh {
+                let before = self.contributions.remove(&source).unwrap_or_default();
+                let now = keep_equal(&before, entities);
+                let stays = |e: &Arc<Entity>, among: &[Arc<Entity>]| among.iter().any(|o| Arc::ptr_eq(o, e));
+                now.iter().filter(|e| !stays(e, &before)).for_each(|e| edit.add(Arc::clone(e)));
+                gone.extend(before.into_iter().filter(|e| !stays(e, &now)));
+                if !now.is_empty() {
+                    self.contributions.insert(source, now);
+                }
+            }
+            gone.iter().for_each(|e| edit.remove(e));
+            let any = edit.changed;
+            drop(edit);
+            if any {
+                device.wake();
+                changed.push(index);
+            }
+        }
+        changed
+    }
+
+    /// Keys that the given contributions ask for, by device.
+    pub fn keys(&self, model: &Model, sources: &[Source]) -> FxHashMap<DeviceIndex, Vec<EntityKey>> {
+        let mut keys: FxHashMap<DeviceIndex, Vec<EntityKey>> = FxHashMap::default();
+        for source in sources {
+            if let (Some(device), Some(entities)) = (model.fabric.device_of(*source), self.contributions.get(source)) {
+                keys.entry(device).or_default().extend(entities.iter().map(|e| e.key()));
+            }
+        }
+        keys
+    }
+}
+
+/// The new entities, each by the old pointer where it is equal to an old one.
+fn keep_equal(before: &[Arc<Entity>], now: Vec<Entity>) -> Vec<Arc<Entity>> {
+    let old = |e: &Entity| before.iter().find(|o| ***o == *e).map(Arc::clone);
+    now.into_iter().map(|e| old(&e).unwrap_or_else(|| Arc::new(e))).collect()
+}

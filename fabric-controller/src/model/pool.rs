@@ -101,6 +101,11 @@ impl<K: std::hash::Hash + Eq> Numbers<K> {
         Some(number)
     }
 
+    /// The number that a key has.
+    pub fn number(&self, key: &K) -> Option<u16> {
+        self.by_key.get(key).copied()
+    }
+
     /// The number that [`Numbers::get`] would give, without giving it.
     pub fn peek(&self, key: &K) -> Option<u16> {
         let fresh = || Some(self.next).filter(|n| *n <= self.greatest);

@@ -1,0 +1,237 @@
+//! From objects to the plain values that render functions see, and from a contribution to
+//! its entities.
+
+use super::fabric::Fabric;
+use super::object::{At, Attachment, Network};
+use super::{AttachmentId, HostIndex, Model, NetworkId, SwitchIndex};
+use crate::device::driver::DeviceIndex;
+use crate::device::entity::Entity;
+use crate::engine::Source;
+use crate::render::Render;
+use crate::render::view::{
+    AccessView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView, SubnetView, SwitchView,
+};
+
+impl Fabric {
+    /// The device index of a switch.
+    pub fn switch_device(&self, switch: SwitchIndex) -> DeviceIndex {
+        DeviceIndex(switch.0)
+    }
+
+    /// The device index of a host: hosts come behind the switches.
+    pub fn host_device(&self, host: HostIndex) -> DeviceIndex {
+        DeviceIndex(u32::try_from(self.switches.len()).unwrap_or(u32::MAX).saturating_add(host.0))
+    }
+
+    /// The device that a contribution is for.
+    pub fn device_of(&self, source: Source) -> Option<DeviceIndex> {
+        Some(match source {
+            Source::Switch(s)
+            | Source::Path(s, _)
+            | Source::NetworkOnLeaf(_, s)
+            | Source::RoutedOnLeaf(_, s)
+            | Source::Flood(_, s)
+            | Source::AttachmentOnLeaf(_, s) => self.switch_device(s),
+            Source::LocalHost(h) | Source::HostNetworkOnLeaf(_, h) => self.switch_device(self.leaf_of(h)?),
+            Source::NetworkOnHost(_, h) | Source::AttachmentOnHost(_, h) => self.host_device(h),
+        })
+    }
+
+    fn leaf(&self, index: SwitchIndex) -> Option<&SwitchView> {
+        self.switches.get(index.index())
+    }
+
+    fn host(&self, index: HostIndex) -> Option<&HostView> {
+        self.hosts.get(index.index()).map(|(h, _)| h)
+    }
+}
+
+impl Model {
+    /// Renders one contribution; empty if there is (no longer) a reason for it.
+    pub fn render(&self, render: &dyn Render, source: Source) -> Vec<Entity> {
+        let mut out = Vec::new();
+        // `None`: what it is about is gone.
+        let _ = self.render_into(render, source, &mut out);
+        out
+    }
+
+    fn render_into(&self, render: &dyn Render, source: Source, out: &mut Vec<Entity>) -> Option<()> {
+        let view = &self.fabric.view;
+        match source {
+            Source::Switch(s) => render.switch(view, self.fabric.leaf(s)?, out),
+            Source::Path(on, to) => {
+                if on != to {
+                    render.path(view, self.fabric.leaf(on)?, &self.path_view(on, to)?, out);
+                }
+            }
+            Source::LocalHost(h) => {
+                let leaf = self.fabric.leaf(self.fabric.leaf_of(h)?)?;
+                render.local_host(view, leaf, self.fabric.host(h)?, out);
+            }
+            Source::NetworkOnLeaf(n, s) => {
+                let network = self.networks.get(n)?;
+                network.leaves.get(&s)?;
+                render.network_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), out);
+            }
+            Source::RoutedOnLeaf(n, s) => {
+                let network = self.networks.get(n)?;
+                self.routers.get(network.router?)?.leaves.get(&s)?;
+                render.routed_network_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), out);
+            }
+            Source::Flood(n, s) => {
+                let network = self.networks.get(n)?;
+                network.leaves.get(&s)?;
+                let flood = self.flood_view(network, s)?;
+                render.flood_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), &flood, out);
+            }
+            Source::HostNetworkOnLeaf(n, h) => {
+                let network = self.networks.get(n)?;
+                network.hosts.get(&h)?;
+                let leaf = self.fabric.leaf(self.fabric.leaf_of(h)?)?;
+                render.host_network_on_leaf(view, leaf, self.fabric.host(h)?, &self.network_view(network), out);
+            }
+            Source::NetworkOnHost(n, h) => {
+                let network = self.networks.get(n)?;
+                network.hosts.get(&h)?;
+                render.network_on_host(view, self.fabric.host(h)?, &self.network_view(network), out);
+            }
+            Source::AttachmentOnLeaf(a, s) => self.attachment_on_leaf(render, a, s, out)?,
+            Source::AttachmentOnHost(a, h) => {
+                let attachment = self.attachments.get(a)?;
+                let network = self.networks.get(attachment.network)?;
+                network.hosts.get(&h)?;
+                let (host, shown) = (self.fabric.host(h)?, self.attachment_view(attachment)?);
+                render.attachment_on_host(view, host, &self.network_view(network), &shown, out);
+            }
+        }
+        Some(())
+    }
+
+    fn attachment_on_leaf(
+        &self,
+        render: &dyn Render,
+        a: AttachmentId,
+        s: SwitchIndex,
+        out: &mut Vec<Entity>,
+    ) -> Option<()> {
+        let attachment = self.attachments.get(a)?;
+        let network = self.networks.get(attachment.network)?;
+        let bridged = network.leaves.contains_key(&s);
+        let routed = || network.router.and_then(|r| self.routers.get(r)).is_some_and(|r| r.leaves.contains_key(&s));
+        if bridged || routed() {
+            let (leaf, shown) = (self.fabric.leaf(s)?, self.attachment_view(attachment)?);
+            render.attachment_on_leaf(&self.fabric.view, leaf, &self.network_view(network), &shown, bridged, out);
+        }
+        Some(())
+    }
+
+    /// A network as render functions see it.
+    fn network_view(&self, network: &Network) -> NetworkView {
+        NetworkView {
+            vni: network.vni,
+            vrf: network.router.and_then(|r| self.routers.get(r)).map(|r| r.vrf),
+            mtu: network.spec.mtu,
+            subnets: network.spec.subnets.iter().map(|s| SubnetView { cidr: s.cidr, gateway: s.gateway() }).collect(),
+        }
+    }
+
+    fn attachment_view(&self, attachment: &Attachment) -> Option<AttachmentView> {
+        let place = match (&attachment.at, &attachment.spec.place) {
+            (At::Host(host), vfabric_api::intent::Place::Host { netns, interface, .. }) => PlaceView::Host {
+                host: self.fabric.host(*host)?.clone(),
+                netns: netns.clone(),
+                interface: interface.clone(),
+            },
+            (At::Port { .. }, _) => PlaceView::Port(self.access_view(attachment)?),
+            (At::Host(_), _) => return None,
+        };
+        Some(AttachmentView {
+            id: format!("{}/{}", attachment.vdc, attachment.spec.name),
+            mac: attachment.mac,
+            ips: attachment.ips.clone(),
+            place,
+        })
+    }
+
+    fn access_view(&self, attachment: &Attachment) -> Option<AccessView> {
+        let At::Port { leaf, port, vlan, access_id } = &attachment.at else { return None };
+        let leaf = self.fabric.leaf(*leaf)?.vtep.clone();
+        Some(AccessView { leaf, port: *port, vlan: *vlan, access_id: *access_id })
+    }
+
+    fn fabric_ports(&self, on: SwitchIndex, to: SwitchIndex) -> Vec<FabricPort> {
+        let Some(switch) = self.fabric.leaf(on) else { return Vec::new() };
+        let ports = self.paths.ports(on, to);
+        switch.fabric_ports.iter().filter(|p| ports.contains(&p.port)).cloned().collect()
+    }
+
+    fn path_view(&self, on: SwitchIndex, to: SwitchIndex) -> Option<PathView> {
+        let behind = self.fabric.hosts.iter().filter(|(_, leaf)| *leaf == to);
+        Some(PathView {
+            group_id: to.0 + 1,
+            target: self.fabric.leaf(to)?.vtep.clone(),
+            hosts: behind.map(|(h, _)| h.vtep.clone()).collect(),
+            next_hops: self.fabric_ports(on, to),
+        })
+    }
+
+    fn flood_view(&self, network: &Network, on: SwitchIndex) -> Option<FloodView> {
+        let number = self.groups.get(on.index())?.number(&network.vni.get())?;
+        let here = |h: &&HostIndex| self.fabric.leaf_of(**h) == Some(on);
+        let hosts = network.hosts.keys().filter(here).filter_map(|h| self.fabric.host(*h)).cloned().collect();
+        let mine = |a: &&AttachmentId| {
+            self.attachments.get(**a).is_some_and(|a| matches!(a.at, At::Port { leaf, .. } if leaf == on))
+        };
+        let access = network.attachments.iter().filter(mine);
+        let access = access.filter_map(|a| self.access_view(self.attachments.get(*a)?)).collect();
+        let others = network.leaves.keys().filter(|l| **l != on);
+        let remote = others.filter_map(|leaf| {
+            let ports = self.paths.ports(on, *leaf);
+            // Spread over the uplinks by VNI and target; the same answer every time.
+            let at = (network.vni.get() as usize + leaf.index()) % ports.len().max(1);
+            Some((self.fabric.leaf(*leaf)?.vtep.clone(), *ports.get(at)?))
+        });
+        Some(FloodView {
+            group_all: number * 2 - 1,
+            group_local: number * 2,
+            hosts,
+            access,
+            remote: remote.collect(),
+        })
+    }
+
+    /// Contributions that exist because of an object: what its status is the sum of.
+    pub fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
+        let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else { return Vec::new() };
+        let routed = network.router.and_then(|r| self.routers.get(r)).into_iter().flat_map(|r| r.leaves.keys());
+        let leaves = network.leaves.keys().chain(routed).map(|l| Source::AttachmentOnLeaf(id, *l));
+        let hosts = network.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
+        let mut sources: Vec<Source> = leaves.chain(hosts).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// The same for a network.
+    pub fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
+        let Some(network) = self.networks.get(id) else { return Vec::new() };
+        let leaves = network.leaves.keys().flat_map(|l| [Source::NetworkOnLeaf(id, *l), Source::Flood(id, *l)]);
+        let hosts = network.hosts.keys().flat_map(|h| [Source::HostNetworkOnLeaf(id, *h), Source::NetworkOnHost(id, *h)]);
+        let routed = network.router.and_then(|r| self.routers.get(r)).into_iter().flat_map(|r| r.leaves.keys());
+        leaves.chain(hosts).chain(routed.map(|l| Source::RoutedOnLeaf(id, *l))).collect()
+    }
+
+    /// Every contribution there is a reason for, from scratch.
+    pub fn all_sources(&self) -> Vec<Source> {
+        let mut sources = Vec::new();
+        let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
+        sources.extend(switches().map(Source::Switch));
+        sources.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
+        sources.extend((0..self.fabric.hosts.len()).map(|h| Source::LocalHost(h.into())));
+        for vdc in self.vdcs.values() {
+            sources.extend(vdc.networks.values().flat_map(|n| self.sources_of_network(*n)));
+            sources.extend(vdc.attachments.values().flat_map(|a| self.sources_of_attachment(*a)));
+        }
+        sources
+    }
+}

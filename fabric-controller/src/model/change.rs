@@ -2,7 +2,7 @@
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Name, Vni};
-use vfabric_api::service::{Change, Committed, Key, Kind, Spec};
+use vfabric_api::service::{Change, Committed, Key, Kind};
 
 use super::object::{At, Attachment, Network, Router, Stored, Vdc};
 use super::{Model, NetworkId, RouterId, SwitchIndex};

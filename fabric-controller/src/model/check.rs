@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use vfabric_api::error::{ApiError, ErrorCode, FieldError};
+use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Mac, Name, Vni};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec};
 use vfabric_api::service::{Key, Kind, Spec};

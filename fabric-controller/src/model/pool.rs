@@ -8,7 +8,7 @@ use vfabric_api::topology::VniPool;
 /// VNIs: in use, in quarantine, or free. A released VNI is given out again only when every
 /// device that held it has confirmed the removal.
 #[derive(Debug)]
-pub struct Vnis {
+pub(super) struct Vnis {
     pool: VniPool,
     used: BTreeSet<u32>,
     /// Revision that released each, and the devices that have to confirm.
@@ -18,24 +18,24 @@ pub struct Vnis {
 
 impl Vnis {
     /// A pool that nothing was taken of.
-    pub fn new(pool: VniPool) -> Self {
+    pub(super) fn new(pool: VniPool) -> Self {
         Self { pool, used: BTreeSet::new(), quarantine: BTreeMap::new(), next: pool.first.get() }
     }
 
     /// Whether somebody has it, or had it until a moment ago.
-    pub fn is_free(&self, vni: Vni) -> bool {
+    pub(super) fn is_free(&self, vni: Vni) -> bool {
         !self.used.contains(&vni.get()) && !self.quarantine.contains_key(&vni.get())
     }
 
     /// The next free one, going round; none when all are taken. Costs what lies between.
-    pub fn find(&self) -> Option<Vni> {
+    pub(super) fn find(&self) -> Option<Vni> {
         let (first, last) = (self.pool.first.get(), self.pool.last.get());
         let round = (self.next..=last).chain(first..self.next.min(last + 1));
         round.filter_map(|v| Vni::try_from(v).ok()).find(|v| self.is_free(*v))
     }
 
     /// Takes one.
-    pub fn take(&mut self, vni: Vni) {
+    pub(super) fn take(&mut self, vni: Vni) {
         self.used.insert(vni.get());
         self.quarantine.remove(&vni.get());
         if (self.pool.first.get()..=self.pool.last.get()).contains(&vni.get()) {
@@ -44,18 +44,18 @@ impl Vnis {
     }
 
     /// Gives one back at once (a transaction that did not happen).
-    pub fn free(&mut self, vni: Vni) {
+    pub(super) fn free(&mut self, vni: Vni) {
         self.used.remove(&vni.get());
     }
 
     /// Gives one back; it stays in quarantine until `revision` is confirmed everywhere.
-    pub fn quarantine(&mut self, vni: Vni, revision: u64) {
+    pub(super) fn quarantine(&mut self, vni: Vni, revision: u64) {
         self.used.remove(&vni.get());
         self.quarantine.insert(vni.get(), revision);
     }
 
     /// Lets go of those for which `confirmed` holds, and says which.
-    pub fn release(&mut self, mut confirmed: impl FnMut(u32, u64) -> bool) -> Vec<u32> {
+    pub(super) fn release(&mut self, mut confirmed: impl FnMut(u32, u64) -> bool) -> Vec<u32> {
         let free: Vec<u32> = self.quarantine.iter().filter(|(v, r)| confirmed(**v, **r)).map(|(v, _)| *v).collect();
         for vni in &free {
             self.quarantine.remove(vni);
@@ -64,14 +64,14 @@ impl Vnis {
     }
 
     /// How many are in quarantine.
-    pub fn quarantined(&self) -> usize {
+    pub(super) fn quarantined(&self) -> usize {
         self.quarantine.len()
     }
 }
 
 /// Small numbers from 1 up to a greatest one; the smallest free one is taken.
 #[derive(Debug)]
-pub struct Numbers<K> {
+pub(super) struct Numbers<K> {
     greatest: u16,
     by_key: HashMap<K, u16>,
     free: BTreeSet<u16>,
@@ -80,12 +80,12 @@ pub struct Numbers<K> {
 
 impl<K: std::hash::Hash + Eq> Numbers<K> {
     /// None taken.
-    pub fn new(greatest: u16) -> Self {
+    pub(super) fn new(greatest: u16) -> Self {
         Self { greatest, by_key: HashMap::new(), free: BTreeSet::new(), next: 1 }
     }
 
     /// The number of a key, which is given one if it has none; none when all are taken.
-    pub fn get(&mut self, key: K) -> Option<u16> {
+    pub(super) fn get(&mut self, key: K) -> Option<u16> {
         if let Some(number) = self.by_key.get(&key) {
             return Some(*number);
         }
@@ -102,18 +102,18 @@ impl<K: std::hash::Hash + Eq> Numbers<K> {
     }
 
     /// The number that a key has.
-    pub fn number(&self, key: &K) -> Option<u16> {
+    pub(super) fn number(&self, key: &K) -> Option<u16> {
         self.by_key.get(key).copied()
     }
 
     /// The number that [`Numbers::get`] would give, without giving it.
-    pub fn peek(&self, key: &K) -> Option<u16> {
+    pub(super) fn peek(&self, key: &K) -> Option<u16> {
         let fresh = || Some(self.next).filter(|n| *n <= self.greatest);
         self.by_key.get(key).or(self.free.first()).copied().or_else(fresh)
     }
 
     /// Gives a key the number it had before a restart.
-    pub fn restore(&mut self, key: K, number: u16) {
+    pub(super) fn restore(&mut self, key: K, number: u16) {
         if number >= self.next {
             self.free.extend(self.next..number);
             self.next = number.saturating_add(1);
@@ -123,7 +123,7 @@ impl<K: std::hash::Hash + Eq> Numbers<K> {
     }
 
     /// Takes a key's number back.
-    pub fn release(&mut self, key: &K) {
+    pub(super) fn release(&mut self, key: &K) {
         self.free.extend(self.by_key.remove(key));
     }
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 /// A table of objects.
 #[derive(Debug)]
-pub struct Slab<I, T> {
+pub(super) struct Slab<I, T> {
     slots: Vec<Option<T>>,
     free: Vec<usize>,
     index: PhantomData<I>,
@@ -18,7 +18,7 @@ impl<I, T> Default for Slab<I, T> {
 
 impl<I: From<usize> + Into<usize> + Copy, T> Slab<I, T> {
     /// Adds an object.
-    pub fn insert(&mut self, object: T) -> I {
+    pub(super) fn insert(&mut self, object: T) -> I {
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -30,24 +30,24 @@ impl<I: From<usize> + Into<usize> + Copy, T> Slab<I, T> {
     }
 
     /// Takes an object out.
-    pub fn remove(&mut self, id: I) -> Option<T> {
+    pub(super) fn remove(&mut self, id: I) -> Option<T> {
         let object = self.slots.get_mut(id.into())?.take()?;
         self.free.push(id.into());
         Some(object)
     }
 
     /// The object, if it is (still) there.
-    pub fn get(&self, id: I) -> Option<&T> {
+    pub(super) fn get(&self, id: I) -> Option<&T> {
         self.slots.get(id.into())?.as_ref()
     }
 
     /// The object, to change it.
-    pub fn get_mut(&mut self, id: I) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, id: I) -> Option<&mut T> {
         self.slots.get_mut(id.into())?.as_mut()
     }
 
     /// How many objects there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 }

@@ -87,7 +87,7 @@ impl Lab {
             let file = |end: &str| out.join(format!("{role}.{end}"));
             let mut p4c = Command::new("p4c-bm2-ss");
             p4c.args(["--std", "p4-16"]).arg("-I").arg(&self.options.p4_dir);
-            p4c.arg("--p4runtime-files").arg(file("p4info.txtpb")).arg("-o").arg(file("json"));
+            p4c.arg("--p4runtime-files").arg(file("p4info.bin")).arg("-o").arg(file("json"));
             p4c.arg(self.options.p4_dir.join(format!("{role}.p4")));
             let output = p4c.output().context("cannot run `p4c-bm2-ss`; leave out --p4c to use the embedded compiler")?;
             if !output.status.success() {

@@ -1,0 +1,245 @@
+//! The controller: intent in, devices kept at it.
+//!
+//! **Way of a change.** A transaction is carried out on the model in memory, written to the
+//! store in one durable transaction, and only then acknowledged and rendered. If the store
+//! fails, the model is put back. One lock orders changes; reads take it briefly.
+//!
+//! **Invariants.** Nothing acknowledged is lost: what is acknowledged is in the store.
+//! Nothing is half applied: the store's transaction is the only step that counts. After a
+//! restart everything is loaded, rendered and compared with the devices; where nothing
+//! changed, nothing is written.
+
+mod links;
+mod service;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tracing::{info, warn};
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::{Name, Vni};
+use vfabric_api::service::{Committed, Key, Transaction};
+use vfabric_api::topology::Topology;
+
+use crate::device::Device;
+use crate::device::actor::ActorHandle;
+use crate::device::driver::DeviceIndex;
+use crate::engine::Engine;
+use crate::model::change::Applied;
+use crate::model::object::{Stored, parse_store_key, store_key};
+use crate::model::{Model, SwitchIndex};
+use crate::render::Render;
+use crate::store::{Op, Store, StoreError, StoreTransaction, Versioned};
+
+/// Transactions of which is known which devices they concern; older ones concern all.
+const REMEMBERED: usize = 4096;
+/// Longest time between two looks at what is in quarantine.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Why a controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something stored does not fit the topology or other objects.
+    #[error("stored {key}: {reason}")]
+    Object {
+        /// The object.
+        key: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+}
+
+struct State {
+    model: Model,
+    engine: Engine,
+    revision: u64,
+    /// Devices that each of the last transactions concerned.
+    concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
+    /// Ports that their switches report down.
+    ports_down: BTreeSet<(SwitchIndex, vfabric_api::ident::PortId)>,
+}
+
+/// A controller over a store.
+pub struct Controller<S> {
+    topology: Topology,
+    store: S,
+    state: Mutex<State>,
+    devices: Vec<Arc<Device>>,
+    by_name: HashMap<Name, DeviceIndex>,
+    /// Ways to the actors, set once they are started.
+    actors: std::sync::OnceLock<Vec<ActorHandle>>,
+    progress: Arc<Notify>,
+}
+
+impl<S: Store> Controller<S> {
+    /// Loads what is stored and renders it; no device is talked to yet.
+    ///
+    /// # Errors
+    /// [`StartError`] names the file or object.
+    pub async fn load(topology: Topology, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
+        let progress = Arc::new(Notify::new());
+        let names = topology.switches.iter().map(|s| &s.name).chain(topology.hosts.iter().map(|h| &h.name));
+        let devices: Vec<_> = names.map(|n| Arc::new(Device::new(n.clone(), Arc::clone(&progress)))).collect();
+        let by_name = (0u32..).zip(&devices).map(|(i, d)| (d.name.clone(), DeviceIndex(i))).collect();
+        let mut model = Model::new(&topology);
+        let revision = restore(&store, &mut model, &topology).await?;
+        let mut engine = Engine::new(render, devices.clone());
+        let touched = model.take_touched();
+        engine.update(&model, touched, revision);
+        let (networks, routers, attachments) = model.counts();
+        info!(revision, vdcs = model.vdcs().len(), networks, routers, attachments, "intent loaded");
+        let state = State { model, engine, revision, concerned: VecDeque::new(), ports_down: BTreeSet::new() };
+        let actors = std::sync::OnceLock::new();
+        Ok(Arc::new(Self { topology, store, state: Mutex::new(state), devices, by_name, actors, progress }))
+    }
+
+    /// The devices, switches first, for their actors.
+    pub fn devices(&self) -> &[Arc<Device>] {
+        &self.devices
+    }
+
+    /// The topology.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Tells it the ways to the actors, in the order of [`Controller::devices`].
+    pub fn set_actors(&self, actors: Vec<ActorHandle>) {
+        // The first call counts; there is only one.
+        let _ = self.actors.set(actors);
+    }
+
+    async fn commit_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        transaction: &Transaction,
+    ) -> Result<Committed, ApiError> {
+        self.release_quarantine(&mut state).await;
+        let mut applied = state.model.apply(&transaction.changes)?;
+        let mut committed = std::mem::take(&mut applied.committed);
+        let nothing = applied.objects.is_empty();
+        if nothing || transaction.dry_run {
+            state.model.undo(applied);
+            state.model.take_touched();
+            committed.revision = state.revision;
+            return Ok(committed);
+        }
+        match self.store.commit(self.to_store(&applied)).await {
+            Ok(revision) => state.revision = revision,
+            Err(error) => {
+                state.model.undo(applied);
+                state.model.take_touched();
+                warn!(%error, "the store refused a transaction");
+                return Err(ApiError::new(ErrorCode::Unavailable, "the change could not be stored"));
+            }
+        }
+        let revision = state.revision;
+        let state = &mut *state;
+        state.model.settle(&applied, revision);
+        let touched = state.model.take_touched();
+        let concerned = state.engine.update(&state.model, touched, revision);
+        state.concerned.push_back((revision, concerned));
+        if state.concerned.len() > REMEMBERED {
+            state.concerned.pop_front();
+        }
+        committed.revision = revision;
+        Ok(committed)
+    }
+
+    fn to_store(&self, applied: &Applied) -> StoreTransaction {
+        let mut ops = Vec::new();
+        for (key, object) in &applied.objects {
+            ops.push(match object {
+                // Serializing these types cannot fail: their map keys are strings.
+                Some(object) => Op::Put(store_key(key), serde_json::to_vec(object).unwrap_or_default()),
+                None => Op::Delete(store_key(key)),
+            });
+        }
+        for (switch, vni, number) in &applied.groups {
+            let Some(name) = self.topology.switches.get(switch.index()).map(|s| &s.name) else { continue };
+            let key = format!("group/{name}/{vni}").into_bytes();
+            ops.push(number.map_or_else(|| Op::Delete(key.clone()), |n| Op::Put(key.clone(), n.to_string().into())));
+        }
+        let quarantine = applied.released.iter().map(|v| Op::Put(format!("quarantine/{v}").into_bytes(), Vec::new()));
+        ops.extend(quarantine);
+        StoreTransaction { compares: Vec::new(), ops }
+    }
+
+    /// Lets go of VNIs whose removal every device concerned has confirmed.
+    async fn release_quarantine(&self, state: &mut State) {
+        if state.model.quarantined() == 0 {
+            return;
+        }
+        let State { model, concerned, .. } = state;
+        let released = model.release_vnis(|_, revision| {
+            let known = concerned.binary_search_by_key(&revision, |(r, _)| *r).ok().and_then(|at| concerned.get(at));
+            // A network goes after its attachments: the transactions before it count, too.
+            let _ = known;
+            self.devices.iter().all(|d| d.has_confirmed(revision))
+        });
+        if released.is_empty() {
+            return;
+        }
+        let ops = released.iter().map(|v| Op::Delete(format!("quarantine/{v}").into_bytes())).collect();
+        match self.store.commit(StoreTransaction { compares: Vec::new(), ops }).await {
+            Ok(revision) => state.revision = revision,
+            // It is in quarantine again after a restart; that harms nobody.
+            Err(error) => warn!(%error, "cannot store that VNIs are free again"),
+        }
+    }
+
+    /// Looks after the quarantine whenever devices confirm something. Runs until dropped.
+    pub async fn housekeeping(&self) {
+        loop {
+            let _ = tokio::time::timeout(HOUSEKEEPING, self.progress.notified()).await;
+            self.release_quarantine(&mut *self.state.lock().await).await;
+        }
+    }
+}
+
+/// Reads everything back into the model; answers the revision.
+async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<u64, StartError> {
+    let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut visit = |key: &[u8], value: &Versioned| {
+        rows.push((key.to_vec(), value.value.clone()));
+        ControlFlow::Continue(())
+    };
+    let revision = store.scan(b"", &mut visit).await?;
+    let mut scratch = Applied::default();
+    // In the order of keys: groups before objects, and among these, what others need first.
+    for (key, value) in rows {
+        let shown = String::from_utf8_lossy(&key).into_owned();
+        let wrong = |reason: &str| StartError::Object { key: shown.clone(), reason: reason.to_owned() };
+        let words: Vec<&str> = shown.split('/').collect();
+        match words.as_slice() {
+            ["group", switch, vni] => {
+                let number = std::str::from_utf8(&value).ok().and_then(|v| v.parse().ok());
+                let (Some(number), Ok(vni)) = (number, vni.parse()) else { return Err(wrong("is not a number")) };
+                // A switch that left the topology took its groups along.
+                if let Some(at) = topology.switches.iter().position(|s| s.name.as_str() == *switch) {
+                    model.restore_group(at.into(), vni, number);
+                }
+            }
+            ["quarantine", vni] => {
+                let vni: Option<Vni> = vni.parse::<u32>().ok().and_then(|v| v.try_into().ok());
+                model.restore_quarantine(vni.ok_or_else(|| wrong("is not a VNI"))?, revision);
+            }
+            ["object", ..] => {
+                let key: Key = parse_store_key(&key).ok_or_else(|| wrong("is not a key"))?;
+                let object: Stored = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
+                model.put(&key, Some(object), &mut scratch);
+                if model.stored(&key).is_none() {
+                    return Err(wrong("refers to a network, host or switch that is not there"));
+                }
+            }
+            _ => return Err(wrong("is not known to this version")),
+        }
+    }
+    Ok(revision)
+}

@@ -1,0 +1,348 @@
+//! What the REST router asks for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::Name;
+use vfabric_api::intent::{Intent, VdcSpec};
+use vfabric_api::service::{ApplyOptions, Change, Committed, FabricService, Key, Kind, Page, Spec, Transaction};
+use vfabric_api::status::{
+    Applied, Attachment, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus,
+    LinkStatus, Network, Progress, Router, SwitchStatus, Vdc, View,
+};
+
+use super::{Controller, State};
+use crate::device::Standing;
+use crate::device::actor::Request;
+use crate::device::driver::{CounterValue, DeviceIndex};
+use crate::engine::Source;
+use crate::model::change::page;
+use crate::model::{AttachmentId, NetworkId, RouterId};
+use crate::store::Store;
+
+/// Longest time a switch may take to answer for its counters.
+const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
+/// Reasons that one object's status shows.
+const SHOWN_REASONS: usize = 16;
+
+impl<S: Store> FabricService for Controller<S> {
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
+        self.commit_locked(self.state.lock().await, &transaction).await
+    }
+
+    async fn apply(&self, intent: Intent, options: ApplyOptions) -> Result<Committed, ApiError> {
+        let state = self.state.lock().await;
+        let transaction = transaction_of(&state, intent, options);
+        self.commit_locked(state, &transaction).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<View, ApiError> {
+        let state = self.state.lock().await;
+        let missing = || ApiError::not_found(key);
+        let vdc = state.model.vdc(&key.vdc).ok_or_else(missing)?;
+        let view = match key.kind {
+            Kind::Vdc => Some(vdc_view(vdc)),
+            Kind::Network => vdc.networks.get(&key.name).and_then(|n| state.network_view(*n)),
+            Kind::Router => vdc.routers.get(&key.name).and_then(|r| state.router_view(*r)),
+            Kind::Attachment => vdc.attachments.get(&key.name).and_then(|a| state.attachment_view(*a)),
+        };
+        view.ok_or_else(missing)
+    }
+
+    async fn list(
+        &self,
+        kind: Kind,
+        vdc: Option<&Name>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<View>, ApiError> {
+        let wrong = |e: vfabric_api::ident::IdentError| ApiError::field(ErrorCode::Malformed, "after", e.value, e.expected);
+        let after: Option<Name> = after.map(str::parse).transpose().map_err(wrong)?;
+        let after = after.as_ref();
+        let state = self.state.lock().await;
+        if let (Kind::Vdc, _) | (_, None) = (kind, vdc) {
+            return Ok(cut(page(state.model.vdcs(), after), limit, |v| Some(vdc_view(v))));
+        }
+        let found = vdc.and_then(|v| state.model.vdc(v));
+        let vdc = found.ok_or_else(|| ApiError::not_found(vdc.map_or_else(String::new, |v| format!("vdc `{v}`"))))?;
+        Ok(match kind {
+            Kind::Network => cut(page(&vdc.networks, after), limit, |n| state.network_view(*n)),
+            Kind::Router => cut(page(&vdc.routers, after), limit, |r| state.router_view(*r)),
+            Kind::Attachment | Kind::Vdc => cut(page(&vdc.attachments, after), limit, |a| state.attachment_view(*a)),
+        })
+    }
+
+    async fn wait_applied(&self, revision: u64, timeout: Duration) -> Applied {
+        let concerned: Vec<DeviceIndex> = {
+            let state = self.state.lock().await;
+            let at = state.concerned.binary_search_by_key(&revision, |(r, _)| *r);
+            match at.ok().and_then(|at| state.concerned.get(at)) {
+                Some((_, devices)) => devices.clone(),
+                None => (0u32..).zip(&self.devices).map(|(i, _)| DeviceIndex(i)).collect(),
+            }
+        };
+        let devices: Vec<_> = concerned.iter().filter_map(|i| self.devices.get(i.0 as usize)).collect();
+        let until = tokio::time::Instant::now() + timeout;
+        loop {
+            // Registered before the look, so that no progress in between is missed.
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            let refused = || devices.iter().any(|d| d.reason(revision).is_some_and(|(refused, _)| refused));
+            let waiting = devices.iter().any(|d| !d.has_confirmed(revision));
+            if !waiting || tokio::time::timeout_at(until, progress).await.is_err() {
+                let reasons = devices.iter().filter_map(|d| {
+                    let (_, reason) = d.reason(revision)?;
+                    Some(DeviceReason { device: d.name.clone(), reason })
+                });
+                let waiting: Vec<_> = reasons.collect();
+                let progress = match (waiting.is_empty(), refused()) {
+                    (true, _) => Progress::Applied,
+                    (false, true) => Progress::Failed,
+                    (false, false) => Progress::Pending,
+                };
+                let applied = devices.len() - waiting.len();
+                return Applied { revision, progress, devices: devices.len(), applied, waiting };
+            }
+        }
+    }
+
+    async fn fabric(&self) -> FabricStatus {
+        let count = |devices: &[std::sync::Arc<crate::device::Device>]| Count {
+            ok: devices.iter().filter(|d| d.status().state == DeviceState::InSync).count(),
+            total: devices.len(),
+        };
+        let (switches, hosts) = self.devices.split_at(self.topology.switches.len().min(self.devices.len()));
+        let links = self.link_states().await;
+        let state = self.state.lock().await;
+        let (networks, routers, attachments) = state.model.counts();
+        FabricStatus {
+            name: self.topology.fabric.name.clone(),
+            revision: state.revision,
+            switches: count(switches),
+            hosts: count(hosts),
+            links: Count { ok: links.iter().filter(|l| l.up).count(), total: links.len() },
+            vdcs: state.model.vdcs().len(),
+            networks,
+            routers,
+            attachments,
+            vnis_in_quarantine: state.model.quarantined(),
+        }
+    }
+
+    async fn switches(&self) -> Vec<SwitchStatus> {
+        let switches = self.topology.switches.iter().zip(&self.devices);
+        switches
+            .map(|(s, device)| SwitchStatus {
+                name: s.name.clone(),
+                role: s.role,
+                device_id: s.device_id,
+                loopback_ipv4: s.loopback_ipv4,
+                loopback_ipv6: s.loopback_ipv6,
+                status: device.status(),
+            })
+            .collect()
+    }
+
+    async fn hosts(&self) -> Vec<HostStatus> {
+        let devices = self.devices.iter().skip(self.topology.switches.len());
+        let hosts = self.topology.hosts.iter().zip(devices);
+        hosts
+            .map(|(h, device)| HostStatus {
+                name: h.name.clone(),
+                uplink: h.uplink.clone(),
+                vtep_ipv4: h.vtep_ipv4,
+                vtep_ipv6: h.vtep_ipv6,
+                status: device.status(),
+            })
+            .collect()
+    }
+
+    async fn links(&self) -> Vec<LinkStatus> {
+        self.link_states().await
+    }
+
+    async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
+        let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
+        let mut drops = Vec::new();
+        for (i, switch) in (0u32..).zip(&self.topology.switches) {
+            let values = self.counters(DeviceIndex(i), render.drop_counters(switch.role)).await;
+            let values = values.map_err(|why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name)))?;
+            for value in values.iter().filter(|v| v.packets > 0) {
+                let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else { continue };
+                let host = match vtep_id {
+                    Some(id) => self.host_of_vtep(id).await,
+                    None => None,
+                };
+                let switch = switch.name.clone();
+                drops.push(DropCount { switch, reason, host, packets: value.packets, bytes: value.bytes });
+            }
+        }
+        Ok(drops)
+    }
+
+    async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
+        let missing = || ApiError::not_found(format_args!("device `{device}`"));
+        let index = self.by_name.get(device).ok_or_else(missing)?;
+        let found = self.devices.get(index.0 as usize).ok_or_else(missing)?;
+        let role = self.topology.switches.get(index.0 as usize).map(|s| s.role);
+        let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
+        let describe = |(entity, applied): &(std::sync::Arc<crate::device::entity::Entity>, bool)| {
+            let (table, key, action) = render.describe(role, entity);
+            DeviceEntity { table, key, action, applied: *applied }
+        };
+        let mut entities: Vec<DeviceEntity> = found.desired().iter().map(describe).collect();
+        entities.sort_by(|a, b| (&a.table, &a.key).cmp(&(&b.table, &b.key)));
+        Ok(entities)
+    }
+}
+
+impl<S: Store> Controller<S> {
+    async fn counters(
+        &self,
+        device: DeviceIndex,
+        queries: Vec<crate::device::driver::CounterQuery>,
+    ) -> Result<Vec<CounterValue>, String> {
+        let actor = self.actors.get().and_then(|a| a.get(device.0 as usize)).ok_or("is not started")?;
+        let (answer, values) = oneshot::channel();
+        if !actor.ask(Request::Counters(queries, answer)) {
+            return Err("is busy".into());
+        }
+        match tokio::time::timeout(COUNTERS_TIMEOUT, values).await {
+            Ok(Ok(values)) => values.map_err(|e| e.to_string()),
+            Ok(Err(_)) => Err("has lost its session".into()),
+            Err(_) => Err("does not answer".into()),
+        }
+    }
+
+    async fn host_of_vtep(&self, vtep_id: u16) -> Option<Name> {
+        let state = self.state.lock().await;
+        let at = state.model.fabric.hosts.iter().position(|(h, _)| h.vtep.vtep_id == vtep_id)?;
+        self.topology.hosts.get(at).map(|h| h.name.clone())
+    }
+}
+
+/// An intent file as changes, in the order in which objects need each other.
+fn transaction_of(state: &State, intent: Intent, options: ApplyOptions) -> Transaction {
+    let mut changes = Vec::new();
+    let mut deletions = Vec::new();
+    for (i, vdc) in intent.vdcs.into_iter().enumerate() {
+        let name = vdc.name.clone();
+        let put = |path: String, spec: Spec| (path, Change::Put(name.clone(), spec));
+        let spec = VdcSpec { name: vdc.name.clone(), description: vdc.description.clone() };
+        if options.prune {
+            deletions.extend(pruned(state, &vdc).into_iter().map(|k| (format!("vdcs[{i}]"), Change::Delete(k))));
+        }
+        changes.push(put(format!("vdcs[{i}]"), Spec::Vdc(spec)));
+        let networks = vdc.networks.into_iter().enumerate();
+        changes.extend(networks.map(|(j, s)| put(format!("vdcs[{i}].networks[{j}]"), Spec::Network(s))));
+        let routers = vdc.routers.into_iter().enumerate();
+        changes.extend(routers.map(|(j, s)| put(format!("vdcs[{i}].routers[{j}]"), Spec::Router(s))));
+        let attachments = vdc.attachments.into_iter().enumerate();
+        changes.extend(attachments.map(|(j, s)| put(format!("vdcs[{i}].attachments[{j}]"), Spec::Attachment(s))));
+    }
+    deletions.extend(changes);
+    Transaction { changes: deletions, dry_run: options.dry_run }
+}
+
+/// What a vDC holds and the file does not name: users before what they use.
+fn pruned(state: &State, vdc: &vfabric_api::intent::VdcIntent) -> Vec<Key> {
+    let Some(held) = state.model.vdc(&vdc.name) else { return Vec::new() };
+    let key = |kind, name: &Name| Key::new(vdc.name.clone(), kind, name.clone());
+    let named: [BTreeSet<&Name>; 3] = [
+        vdc.attachments.iter().map(|a| &a.name).collect(),
+        vdc.routers.iter().map(|r| &r.name).collect(),
+        vdc.networks.iter().map(|n| &n.name).collect(),
+    ];
+    let [attachments, routers, networks] = &named;
+    let mut gone = Vec::new();
+    gone.extend(held.attachments.keys().filter(|n| !attachments.contains(n)).map(|n| key(Kind::Attachment, n)));
+    gone.extend(held.routers.keys().filter(|n| !routers.contains(n)).map(|n| key(Kind::Router, n)));
+    gone.extend(held.networks.keys().filter(|n| !networks.contains(n)).map(|n| key(Kind::Network, n)));
+    gone
+}
+
+fn cut<'a, T: 'a>(
+    all: impl Iterator<Item = (&'a Name, &'a T)>,
+    limit: usize,
+    view: impl Fn(&T) -> Option<View>,
+) -> Page<View> {
+    let mut items = Vec::new();
+    let mut last: Option<&Name> = None;
+    for (name, object) in all {
+        if items.len() == limit {
+            return Page { items, next: last.map(ToString::to_string) };
+        }
+        items.extend(view(object));
+        last = Some(name);
+    }
+    Page { items, next: None }
+}
+
+fn vdc_view(vdc: &crate::model::object::Vdc) -> View {
+    View::Vdc(Vdc {
+        spec: vdc.spec.clone(),
+        networks: vdc.networks.len(),
+        routers: vdc.routers.len(),
+        attachments: vdc.attachments.len(),
+    })
+}
+
+impl State {
+    fn network_view(&self, id: NetworkId) -> Option<View> {
+        let network = self.model.network(id)?;
+        let router = network.router.and_then(|r| self.model.router(r)).map(|r| r.spec.name.clone());
+        let applied = self.applied(&self.model.sources_of_network(id));
+        Some(View::Network(Network { spec: network.spec.clone(), vni: network.vni, router, applied }))
+    }
+
+    fn router_view(&self, id: RouterId) -> Option<View> {
+        let router = self.model.router(id)?;
+        let routed = |n: &NetworkId| router.leaves.keys().map(|l| Source::RoutedOnLeaf(*n, *l)).collect::<Vec<_>>();
+        let sources: Vec<Source> = router.networks.iter().flat_map(routed).collect();
+        Some(View::Router(Router { spec: router.spec.clone(), vrf: router.vrf, applied: self.applied(&sources) }))
+    }
+
+    fn attachment_view(&self, id: AttachmentId) -> Option<View> {
+        let attachment = self.model.attachment(id)?;
+        Some(View::Attachment(Attachment {
+            spec: attachment.spec.clone(),
+            mac: attachment.mac,
+            ips: attachment.ips.clone(),
+            applied: self.applied(&self.model.sources_of_attachment(id)),
+        }))
+    }
+
+    /// How far the devices are with what these contributions ask for.
+    fn applied(&self, sources: &[Source]) -> Applied {
+        let by_device = self.engine.keys(&self.model, sources);
+        let mut waiting = Vec::new();
+        let (mut devices, mut behind, mut refused) = (0, 0, false);
+        for (index, keys) in by_device {
+            let Some(device) = self.engine.device(index) else { continue };
+            devices += 1;
+            let standings = keys.iter().map(|k| (k, device.standing(k)));
+            let reasons = standings.filter_map(|(key, standing)| match standing {
+                Standing::Applied => None,
+                Standing::Pending => Some((false, "not confirmed yet".to_owned())),
+                Standing::Failed(why) => Some((true, format!("{key}: {why}"))),
+            });
+            // A refusal says more than that something is under way.
+            if let Some((failed, reason)) = reasons.max_by_key(|(failed, _)| *failed) {
+                behind += 1;
+                refused |= failed;
+                waiting.push(DeviceReason { device: device.name.clone(), reason });
+            }
+        }
+        waiting.sort_by(|a, b| a.device.cmp(&b.device));
+        waiting.truncate(SHOWN_REASONS);
+        let progress = match (behind, refused) {
+            (0, _) => Progress::Applied,
+            (_, true) => Progress::Failed,
+            (_, false) => Progress::Pending,
+        };
+        Applied { revision: self.revision, progress, devices, applied: devices - behind, waiting }
+    }
+}

@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use p4_switch::gnmi::memory::MemoryInterfaces;
-use p4_switch::gnmi::tree::{Counters, Interface};
+use p4_switch::gnmi::netdev::NetdevInterfaces;
 use p4_switch::p4runtime::memory::MemoryDevice;
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,18 +79,8 @@ fn tls(options: &Options) -> Result<Option<Tls>, String> {
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let tls = tls(&options)?;
     let ports: BTreeMap<u32, String> = options.interfaces.iter().cloned().collect();
-    let interfaces = ports.iter().map(|(id, name)| Interface {
-        name: name.clone(),
-        id: *id,
-        ifindex: 0,
-        enabled: true,
-        is_up: true,
-        mtu: 1500,
-        mac: [0; 6],
-        speed_bps: None,
-        counters: Counters::default(),
-    });
-    let interfaces = Arc::new(MemoryInterfaces::new("p4-switch", interfaces));
+    let hostname = format!("switch{}", options.device_id);
+    let interfaces = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
     tracing::warn!("no packet engine is attached: entities are held, packets are not forwarded");
     let device = Arc::new(MemoryDevice::new(options.cpu_port, ports));
     let (_events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);

@@ -29,14 +29,18 @@ impl MemoryInterfaces {
         Self { ports: Mutex::new(ports), hostname: Mutex::new(hostname.to_owned()), changes: broadcast::channel(CHANGES).0 }
     }
 
-    /// Changes a port; `false` if there is none of this name.
+    /// Changes a port; `false` if there is none of this name. Followers hear of it unless only counters changed.
     pub fn update(&self, name: &str, change: impl FnOnce(&mut Interface)) -> bool {
         let mut ports = lock(&self.ports);
         let Some(port) = ports.get_mut(name) else { return false };
+        let before = port.clone();
         change(port);
+        let is_news = *port != Interface { counters: port.counters, ..before };
         drop(ports);
-        // Without subscribers there is nobody to tell.
-        let _ = self.changes.send(Some(name.into()));
+        if is_news {
+            // Without subscribers there is nobody to tell.
+            let _ = self.changes.send(Some(name.into()));
+        }
         true
     }
 

@@ -15,6 +15,7 @@
 //! changes later and holds up nobody.
 
 pub mod memory;
+pub mod netdev;
 pub mod path;
 pub mod service;
 pub mod set;

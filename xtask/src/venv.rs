@@ -17,6 +17,8 @@ const VENVS: &[(&str, &[&str])] = &[
     ("p4runtime", &["p4runtime==1.6.0"]),
     // A P4Runtime and gNMI client; ships gNMI 0.10 descriptors.
     ("finsy", &["finsy==0.30.0"]),
+    // A P4Runtime client for interactive use and scripts.
+    ("p4runtime-shell", &["p4runtime-shell==0.0.6"]),
     // A gNMI client; ships gNMI 0.8 descriptors.
     ("pygnmi", &["pygnmi==0.8.15"]),
 ];

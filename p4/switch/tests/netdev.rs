@@ -24,27 +24,27 @@ fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
 #[test]
 fn link_changes_are_noticed_and_settings_reach_the_kernel() {
     in_namespace(async {
-        ip("link add a type veth peer name b");
-        ip("link set a up");
-        ip("link set b up");
+        ip("link add port1 type veth peer name peer1");
+        ip("link set port1 up");
+        ip("link set peer1 up");
         let interfaces =
-            NetdevInterfaces::start("s1", [(1, "a".to_owned()), (2, "missing".to_owned())]).await.unwrap();
-        let a = interfaces.get("a").unwrap();
+            NetdevInterfaces::start("s1", [(1, "port1".to_owned()), (2, "missing".to_owned())]).await.unwrap();
+        let a = interfaces.get("port1").unwrap();
         assert!(a.enabled && a.is_up && a.ifindex > 0 && a.mtu == 1500);
         assert!(!interfaces.get("missing").unwrap().is_up);
 
         let mut changes = interfaces.changes();
-        ip("link set b down");
-        while interfaces.get("a").unwrap().is_up {
+        ip("link set peer1 down");
+        while interfaces.get("port1").unwrap().is_up {
             changes.recv().await.unwrap();
         }
-        interfaces.set_mtu("a", 9000).unwrap();
-        interfaces.set_enabled("a", false).unwrap();
-        let a = interfaces.get("a").unwrap();
+        interfaces.set_mtu("port1", 9000).unwrap();
+        interfaces.set_enabled("port1", false).unwrap();
+        let a = interfaces.get("port1").unwrap();
         assert_eq!((a.mtu, a.enabled), (9000, false));
         assert!(interfaces.set_mtu("missing", 9000).is_err());
 
-        ip("link add missing type veth peer name c");
+        ip("link add missing type veth peer name peer2");
         while interfaces.get("missing").unwrap().ifindex == 0 {
             changes.recv().await.unwrap();
         }

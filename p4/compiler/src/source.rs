@@ -1,0 +1,105 @@
+//! Source files and positions in them.
+//!
+//! Every token, node and diagnostic carries a [`Span`]: a file and a byte range. Files are kept whole for the
+//! lifetime of a compilation; embedded headers and command-line definitions are files like any other.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Index of a file in the [`SourceMap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct FileId(pub u16);
+
+/// A byte range `[lo, hi)` of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Span {
+    /// The file.
+    pub file: FileId,
+    /// First byte.
+    pub lo: u32,
+    /// One past the last byte.
+    pub hi: u32,
+}
+
+impl Span {
+    /// The smallest span that covers both, if they are in one file; else `self`.
+    pub fn to(self, other: Span) -> Span {
+        if self.file == other.file {
+            Span { file: self.file, lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+        } else {
+            self
+        }
+    }
+}
+
+/// One file's text.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// The name shown to the user.
+    pub name: String,
+    /// Where `#include "..."` of this file looks first; `None` for embedded files.
+    pub dir: Option<PathBuf>,
+    /// The text.
+    pub text: Rc<str>,
+    line_starts: Vec<u32>,
+    /// Embedded in the compiler: its declarations raise no "unused" warnings.
+    pub system: bool,
+}
+
+/// All files of one compilation.
+#[derive(Clone, Debug, Default)]
+pub struct SourceMap {
+    files: Vec<SourceFile>,
+}
+
+/// Upper bound on files per compilation; a cycle of includes ends here at the latest.
+pub const MAX_FILES: usize = 4096;
+
+impl SourceMap {
+    /// Adds a file. Returns `None` when [`MAX_FILES`] is reached or the text is larger than 4 GiB.
+    pub fn add(&mut self, name: &str, dir: Option<&Path>, text: &str, system: bool) -> Option<FileId> {
+        if self.files.len() >= MAX_FILES || u32::try_from(text.len()).is_err() {
+            return None;
+        }
+        let id = FileId(u16::try_from(self.files.len()).ok()?);
+        let mut line_starts = vec![0];
+        line_starts.extend(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i as u32 + 1));
+        self.files.push(SourceFile {
+            name: name.to_string(),
+            dir: dir.map(Path::to_path_buf),
+            text: Rc::from(text),
+            line_starts,
+            system,
+        });
+        Some(id)
+    }
+
+    /// The file, if the id is of this map.
+    pub fn file(&self, id: FileId) -> Option<&SourceFile> {
+        self.files.get(usize::from(id.0))
+    }
+
+    /// The text of a span; empty if it is out of range.
+    pub fn text(&self, span: Span) -> &str {
+        self.file(span.file).and_then(|f| f.text.get(span.lo as usize..span.hi as usize)).unwrap_or("")
+    }
+
+    /// Line and column, both from 1, columns in characters.
+    pub fn line_col(&self, span: Span) -> (u32, u32) {
+        let Some(file) = self.file(span.file) else { return (0, 0) };
+        let line = file.line_starts.partition_point(|s| *s <= span.lo);
+        let start = file.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let col = file.text.get(start as usize..span.lo as usize).map_or(0, |t| t.chars().count());
+        (line as u32, col as u32 + 1)
+    }
+
+    /// Name of the file a span is in.
+    pub fn name(&self, span: Span) -> &str {
+        self.file(span.file).map_or("<unknown>", |f| f.name.as_str())
+    }
+
+    /// Whether a span is in a file that ships with the compiler.
+    pub fn is_system(&self, span: Span) -> bool {
+        self.file(span.file).is_some_and(|f| f.system)
+    }
+}

@@ -1,9 +1,201 @@
 //! P4_16 on v1model to BMv2 JSON and P4Info.
+//!
+//! # Problem
+//! No package registry carries a P4 compiler, so a pipeline could not be changed on a fresh machine. This crate
+//! compiles one with nothing else installed, from a `build.rs` ([`compile_file`]) or from the command line.
+//!
+//! # Model
+//! One way, left to right; each phase is a folder and knows only the ones before it:
+//!
+//! ```text
+//! preprocess, lex -> parse -> ast -> types -> ir -> passes -> lir -> backend/{bmv2, p4info}
+//! ```
+//! - `preprocess` expands `#include` and macros on tokens, which keep the place they were written at.
+//! - `parse` builds the syntax tree (`ast`) and recovers after errors.
+//! - `types` resolves names, infers types, writes implicit casts out, folds constants, specialises generic
+//!   functions; the result is `ir`, still structured as the source is.
+//! - `passes::lower` evaluates `main` and inlines controls, parsers, actions and functions with copy-in/copy-out;
+//!   effects come in source order, `return`, `exit`, loops and short circuit are edges of a block graph. The result
+//!   is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::simplify` shortens graphs.
+//! - `backend::bmv2` and `backend::p4info` read `lir`. Another back end starts there; `lir` has P4's arithmetic,
+//!   cutting results back to their width is bmv2's business.
+//!
+//! # Invariants
+//! - No input panics: widths, nesting, macro and include depth, constant sizes and inlining are bounded, each by a
+//!   named constant where it is checked. Compilation runs on a thread with a stack sized for those bounds.
+//! - Phases report into [`diagnostics::Sink`] and go on, so one run shows several errors.
+//!
+//! # What it does not do
+//! Architectures other than v1model, P4_14, instances with abstract methods.
 #![allow(unreachable_pub)] // The modules are private; `pub` inside them means "for the crate".
+
 mod ast;
-pub mod diagnostics;
-mod lex;
-mod parse;
-mod preprocess;
-mod source;
 pub mod backend;
+pub mod diagnostics;
+mod ir;
+mod lex;
+mod lir;
+mod parse;
+mod passes;
+mod preprocess;
+pub mod source;
+mod text;
+mod types;
+
+use diagnostics::{Diagnostics, Sink};
+use p4runtime_proto::p4::config::v1::P4Info;
+use prost::Message;
+use source::SourceMap;
+use std::path::{Path, PathBuf};
+
+/// What to compile with.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Directories searched for `#include`, in order, before the embedded `core.p4` and `v1model.p4`.
+    pub include_paths: Vec<PathBuf>,
+    /// Macros: name and text.
+    pub defines: Vec<(String, String)>,
+    /// Names of warnings that are not reported.
+    pub silenced: Vec<String>,
+    /// Stop after type checking.
+    pub check_only: bool,
+}
+
+/// What a program becomes.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The BMv2 JSON document, typed.
+    pub program: bmv2_json::Program,
+    /// The same as text.
+    pub json: String,
+    /// P4Info.
+    pub p4info: P4Info,
+    /// P4Info in protobuf's text format.
+    pub p4info_text: String,
+    /// P4Info as binary protobuf.
+    pub p4info_binary: Vec<u8>,
+    /// Warnings, with the sources they point into.
+    pub warnings: Diagnostics,
+    /// Files that were read, for `cargo:rerun-if-changed`.
+    pub dependencies: Vec<PathBuf>,
+}
+
+const CORE: &str = include_str!("../include/core.p4");
+const V1MODEL: &str = include_str!("../include/v1model.p4");
+
+/// Stack of the compiling thread: the bounds on nesting were chosen to fit into it in debug builds.
+const STACK_BYTES: usize = 512 << 20;
+
+/// Compiles a file.
+pub fn compile_file(path: &Path, options: &Options) -> Result<Compiled, Diagnostics> {
+    match std::fs::read(path) {
+        Ok(bytes) => compile(&path.to_string_lossy(), path.parent(), &String::from_utf8_lossy(&bytes), options),
+        Err(e) => {
+            let mut sink = Sink::default();
+            sink.error(source::Span::default(), format!("cannot read {}: {e}", path.display()));
+            Err(sink.finish(SourceMap::default()))
+        }
+    }
+}
+
+/// Compiles a text; `name` is shown in messages, `dir` is where `#include "..."` looks first.
+///
+/// # Errors
+/// All errors and warnings of the program, in source order of discovery.
+pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Compiled, Diagnostics> {
+    // `Diagnostics` holds `Rc`s; they are created and dropped on one thread by scoping, and cross as plain data.
+    let run = || on_this_thread(name, dir, text, options).map_err(Portable::pack).map(|c| Portable::pack_ok(c));
+    let result = std::thread::scope(|scope| {
+        std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run).ok().and_then(|t| t.join().ok())
+    });
+    match result {
+        Some(Ok(c)) => Ok(c.unpack()),
+        Some(Err(e)) => Err(e.unpack()),
+        None => {
+            let mut sink = Sink::default();
+            sink.error(source::Span::default(), "the compiler failed internally");
+            Err(sink.finish(SourceMap::default()))
+        }
+    }
+}
+
+/// Diagnostics and sources without shared pointers, to cross threads.
+struct Portable {
+    list: Vec<diagnostics::Diagnostic>,
+    files: Vec<(String, Option<PathBuf>, String, bool)>,
+}
+
+struct PortableOk {
+    program: bmv2_json::Program,
+    p4info: P4Info,
+    dependencies: Vec<PathBuf>,
+    warnings: Portable,
+}
+
+impl Portable {
+    fn pack(d: Diagnostics) -> Self {
+        let files = d.sources.iter().map(|f| (f.name.clone(), f.dir.clone(), f.text.to_string(), f.system)).collect();
+        Portable { list: d.list, files }
+    }
+
+    fn unpack(self) -> Diagnostics {
+        let mut sources = SourceMap::default();
+        for (name, dir, text, system) in self.files {
+            sources.add(&name, dir.as_deref(), &text, system);
+        }
+        Diagnostics { list: self.list, sources }
+    }
+
+    fn pack_ok(c: (bmv2_json::Program, P4Info, Vec<PathBuf>, Diagnostics)) -> PortableOk {
+        PortableOk { program: c.0, p4info: c.1, dependencies: c.2, warnings: Portable::pack(c.3) }
+    }
+}
+
+impl PortableOk {
+    fn unpack(self) -> Compiled {
+        Compiled {
+            json: self.program.to_string_pretty(),
+            p4info_text: text::print("p4.config.v1.P4Info", &self.p4info),
+            p4info_binary: self.p4info.encode_to_vec(),
+            program: self.program,
+            p4info: self.p4info,
+            warnings: self.warnings.unpack(),
+            dependencies: self.dependencies,
+        }
+    }
+}
+
+type Parts = (bmv2_json::Program, P4Info, Vec<PathBuf>, Diagnostics);
+
+fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parts, Diagnostics> {
+    let mut map = SourceMap::default();
+    let mut sink = Sink::new(options.silenced.iter().cloned());
+    let Some(file) = map.add(name, dir, text, false) else {
+        sink.error(source::Span::default(), "the file is too large");
+        return Err(sink.finish(map));
+    };
+    let embedded = [("core.p4", CORE), ("v1model.p4", V1MODEL)];
+    let includes = preprocess::Includes { paths: &options.include_paths, embedded: &embedded };
+    let (tokens, dependencies) = preprocess::Preprocessor::new(&mut map, &mut sink, includes, &options.defines).run(file);
+    let decls = parse::parse(&map, &mut sink, &tokens);
+    if sink.errors() > 0 {
+        return Err(sink.finish(map));
+    }
+    let program = types::check(&decls, &mut sink);
+    if sink.errors() > 0 {
+        return Err(sink.finish(map));
+    }
+    if options.check_only {
+        return Ok((bmv2_json::Program::default(), P4Info::default(), dependencies, sink.finish(map)));
+    }
+    let flat = passes::lower::lower(&program, &mut sink);
+    if sink.errors() > 0 {
+        return Err(sink.finish(map));
+    }
+    let json = backend::bmv2::emit(&flat, &program, &map, &mut sink, name);
+    let info = backend::p4info::emit(&flat, &program, &mut sink);
+    if sink.errors() > 0 {
+        return Err(sink.finish(map));
+    }
+    Ok((json, info, dependencies, sink.finish(map)))
+}

@@ -1,2 +1,96 @@
-//! P4_16 on v1model to BMv2 JSON and P4Info.
-fn main() {}
+//! The `p4-compiler` command.
+
+use clap::Parser;
+use p4_compiler::diagnostics::{Diagnostics, Severity};
+use p4_compiler::{Options, compile_file};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Compiles P4_16 for v1model to BMv2 JSON and P4Info.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The program.
+    source: PathBuf,
+    /// Directory for the results; created if missing.
+    #[arg(short, long, default_value = ".")]
+    output: PathBuf,
+    /// Also write P4Info: NAME.p4info.txtpb and NAME.p4info.bin.
+    #[arg(long)]
+    p4info: bool,
+    /// Directory searched for included files.
+    #[arg(short = 'I', value_name = "DIR")]
+    include: Vec<PathBuf>,
+    /// Macro definition.
+    #[arg(short = 'D', value_name = "NAME[=TEXT]")]
+    define: Vec<String>,
+    /// Silence a warning: `-W no-unused`.
+    #[arg(short = 'W', value_name = "no-NAME")]
+    warning: Vec<String>,
+    /// Only check the program.
+    #[arg(long)]
+    check: bool,
+    /// Print diagnostics as JSON, for editors.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let define = |d: &String| match d.split_once('=') {
+        Some((n, v)) => (n.to_string(), v.to_string()),
+        None => (d.clone(), "1".to_string()),
+    };
+    let options = Options {
+        include_paths: args.include.clone(),
+        defines: args.define.iter().map(define).collect(),
+        silenced: args.warning.iter().filter_map(|w| w.strip_prefix("no-").map(str::to_string)).collect(),
+        check_only: args.check,
+    };
+    match compile_file(&args.source, &options) {
+        Ok(compiled) => {
+            report(&compiled.warnings, args.json);
+            if args.check {
+                return ExitCode::SUCCESS;
+            }
+            match write(&args, &compiled) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => {
+                    eprintln!("error: cannot write to {}: {e}", args.output.display());
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(diagnostics) => {
+            report(&diagnostics, args.json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(diagnostics: &Diagnostics, json: bool) {
+    if json {
+        println!("{}", diagnostics.to_json());
+        return;
+    }
+    if !diagnostics.list.is_empty() {
+        eprint!("{}", diagnostics.render(std::io::stderr().is_terminal()));
+    }
+    let errors = diagnostics.list.iter().filter(|d| d.severity == Severity::Error).count();
+    if errors > 0 {
+        eprintln!("{errors} error{}", if errors == 1 { "" } else { "s" });
+    }
+}
+
+fn write(args: &Args, compiled: &p4_compiler::Compiled) -> std::io::Result<()> {
+    std::fs::create_dir_all(&args.output)?;
+    let stem = args.source.file_stem().unwrap_or_default().to_string_lossy();
+    let file = |ext: &str| Path::new(&args.output).join(format!("{stem}.{ext}"));
+    std::fs::write(file("json"), &compiled.json)?;
+    if args.p4info {
+        std::fs::write(file("p4info.txtpb"), &compiled.p4info_text)?;
+        std::fs::write(file("p4info.bin"), &compiled.p4info_binary)?;
+    }
+    Ok(())
+}

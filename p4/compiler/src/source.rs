@@ -103,3 +103,10 @@ impl SourceMap {
         self.file(span.file).is_some_and(|f| f.system)
     }
 }
+
+impl SourceMap {
+    /// All files, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter()
+    }
+}

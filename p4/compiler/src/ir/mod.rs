@@ -7,6 +7,7 @@
 pub mod annotation;
 pub mod fold;
 pub mod ty;
+pub mod walk;
 
 use crate::ast::{BinOp, Direction, UnOp};
 use crate::source::Span;

@@ -1,0 +1,385 @@
+//! P4Info (P4Runtime specification, section "P4Info Message").
+
+mod ids;
+mod types;
+
+use crate::diagnostics::Sink;
+use crate::ir::annotation::{Annotations, Body, Value};
+use crate::ir::{self, ty::Type};
+use crate::lir::{self, Op};
+use ids::{Ids, prefix};
+use num_traits::ToPrimitive;
+use p4runtime_proto::p4::config::v1 as pb;
+use std::collections::BTreeMap;
+
+pub(super) struct Info<'a> {
+    program: &'a lir::Program,
+    ir: &'a ir::Program,
+    sink: &'a mut Sink,
+    ids: Ids,
+    out: pb::P4Info,
+}
+
+/// Builds the message.
+pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4Info {
+    let mut info = Info { program, ir, sink, ids: Ids::default(), out: pb::P4Info::default() };
+    info.reserve();
+    info.out.pkg_info = Some(pb::PkgInfo { arch: "v1model".into(), ..Default::default() });
+    info.tables();
+    info.actions();
+    info.objects();
+    info.controller_headers();
+    info.value_sets();
+    info.digests();
+    info.out
+}
+
+/// Annotations that the message expresses in other ways.
+const CONSUMED: &[&str] = &["name", "id", "brief", "description", "hidden", "tableonly", "defaultonly", "noWarn", "deprecated", "optional", "field_list", "controller_header", "max_group_size", "selector_max_group_size", "p4runtime_translation"];
+
+pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
+    let text = |a: &ir::annotation::Annotation| match &a.body {
+        Body::Empty => Some(format!("@{}", a.name)),
+        Body::Tokens(tokens) => {
+            let mut out = String::new();
+            for (i, t) in tokens.iter().enumerate() {
+                if i > 0 && t.space_before {
+                    out.push(' ');
+                }
+                if t.is_string { out.push_str(&format!("\"{}\"", t.text.replace('\\', "\\\\").replace('"', "\\\""))) } else { out.push_str(&t.text) }
+            }
+            Some(format!("@{}({out})", a.name))
+        }
+        _ => None,
+    };
+    a.iter().filter(|a| !CONSUMED.contains(&&*a.name)).filter_map(text).collect()
+}
+
+pub(super) fn structured(a: &Annotations) -> Vec<pb::StructuredAnnotation> {
+    use pb::structured_annotation::Body as B;
+    let value = |v: &Value| pb::Expression {
+        value: Some(match v {
+            Value::Int(i) => pb::expression::Value::Int64Value(i.to_i64().unwrap_or(i64::MAX)),
+            Value::Bool(b) => pb::expression::Value::BoolValue(*b),
+            Value::Str(s) => pb::expression::Value::StringValue(s.to_string()),
+        }),
+    };
+    let body = |a: &ir::annotation::Annotation| match &a.body {
+        Body::List(l) => Some(B::ExpressionList(pb::ExpressionList { expressions: l.iter().map(value).collect() })),
+        Body::Pairs(l) => {
+            let kv_pairs = l.iter().map(|(k, v)| pb::KeyValuePair { key: k.to_string(), value: Some(value(v)) }).collect();
+            Some(B::KvPairList(pb::KeyValuePairList { kv_pairs }))
+        }
+        _ => None,
+    };
+    a.iter().filter_map(|a| Some(pb::StructuredAnnotation { name: a.name.to_string(), body: Some(body(a)?), source_location: None })).collect()
+}
+
+fn doc(a: &Annotations) -> Option<pb::Documentation> {
+    let (brief, description) = (a.string("brief"), a.string("description"));
+    if brief.is_none() && description.is_none() {
+        return None;
+    }
+    Some(pb::Documentation { brief: brief.unwrap_or_default(), description: description.unwrap_or_default() })
+}
+
+impl Info<'_> {
+    /// Ids that the program fixes come first; the others must not collide with them.
+    fn reserve(&mut self) {
+        let mut all: Vec<(u32, String, Annotations, crate::source::Span)> = Vec::new();
+        for t in &self.program.tables {
+            all.push((prefix::TABLE, t.name.clone(), t.annotations.clone(), t.span));
+        }
+        for a in self.table_actions() {
+            all.push((prefix::ACTION, a.name.clone(), a.annotations.clone(), Default::default()));
+        }
+        for o in &self.program.objects {
+            if let Some(p) = prefix::of_extern(&o.kind) {
+                all.push((p, o.name.clone(), o.annotations.clone(), o.span));
+            }
+        }
+        for v in &self.program.value_sets {
+            all.push((prefix::VALUE_SET, v.name.clone(), v.annotations.clone(), Default::default()));
+        }
+        for pass in [true, false] {
+            for (p, name, a, span) in &all {
+                match a.int("id").and_then(|i| i.to_u32()) {
+                    Some(id) if pass => {
+                        if let Err(why) = self.ids.fixed(*p, name, id) {
+                            self.sink.error(a.get("id").map_or(*span, |a| a.span), why);
+                        }
+                    }
+                    None if !pass => self.ids.assign(*p, name),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Actions that some table uses, once each.
+    fn table_actions(&self) -> Vec<lir::Action> {
+        let mut out: Vec<lir::Action> = Vec::new();
+        let mut used: Vec<usize> = self.program.tables.iter().flat_map(|t| t.actions.iter().map(|a| a.0)).collect();
+        used.sort_unstable();
+        for i in used {
+            if let Some(a) = self.program.actions.get(i)
+                && !out.iter().any(|o| o.name == a.name)
+            {
+                out.push(a.clone());
+            }
+        }
+        out
+    }
+
+    fn preamble(&self, p: u32, name: &str, a: &Annotations) -> Option<pb::Preamble> {
+        Some(pb::Preamble {
+            id: self.ids.get(p, name),
+            name: name.into(),
+            alias: self.ids.alias(name),
+            annotations: plain_annotations(a),
+            doc: doc(a),
+            structured_annotations: structured(a),
+            annotation_locations: Vec::new(),
+        })
+    }
+
+    fn tables(&mut self) {
+        for t in &self.program.tables {
+            let mut table = pb::Table { preamble: self.preamble(prefix::TABLE, &t.name, &t.annotations), ..Default::default() };
+            let mut id = 0;
+            for k in &t.keys {
+                if &*k.match_kind == "selector" {
+                    continue;
+                }
+                id += 1;
+                table.match_fields.push(self.match_field(k, id));
+            }
+            for (a, annotations) in &t.actions {
+                let Some(action) = self.program.actions.get(*a) else { continue };
+                let scope = if annotations.has("tableonly") {
+                    pb::action_ref::Scope::TableOnly
+                } else if annotations.has("defaultonly") {
+                    pb::action_ref::Scope::DefaultOnly
+                } else {
+                    pb::action_ref::Scope::TableAndDefault
+                };
+                let mut list = plain_annotations(annotations);
+                for name in ["tableonly", "defaultonly"] {
+                    if annotations.has(name) {
+                        list.push(format!("@{name}"));
+                    }
+                }
+                table.action_refs.push(pb::ActionRef {
+                    id: self.ids.get(prefix::ACTION, &action.name),
+                    annotations: list,
+                    scope: scope as i32,
+                    structured_annotations: structured(annotations),
+                    annotation_locations: Vec::new(),
+                });
+            }
+            if let Some((i, args, is_const)) = &t.default_action
+                && let Some(action) = t.actions.get(*i).and_then(|a| self.program.actions.get(a.0))
+            {
+                let id = self.ids.get(prefix::ACTION, &action.name);
+                if *is_const {
+                    table.const_default_action_id = id;
+                }
+                let arguments = action.params.iter().zip(args).enumerate().map(|(n, (p, v))| pb::table_action_call::Argument {
+                    param_id: n as u32 + 1,
+                    value: types::bytes(v, p.ty),
+                });
+                if &*action.name != "NoAction" {
+                    table.initial_default_action = Some(pb::TableActionCall { action_id: id, arguments: arguments.collect() });
+                }
+            }
+            for (name, p) in [(&t.counters, prefix::DIRECT_COUNTER), (&t.meters, prefix::DIRECT_METER)] {
+                if let Some(name) = name {
+                    table.direct_resource_ids.push(self.ids.get(p, name));
+                }
+            }
+            if let Some(name) = &t.implementation {
+                table.implementation_id = self.ids.get(prefix::ACTION_PROFILE, name);
+            }
+            table.size = t.size.unwrap_or(1024) as i64;
+            if t.support_timeout {
+                table.idle_timeout_behavior = pb::table::IdleTimeoutBehavior::NotifyControl as i32;
+            }
+            table.is_const_table = t.const_entries;
+            table.has_initial_entries = !t.entries.is_empty();
+            self.out.tables.push(table);
+        }
+    }
+
+    fn match_field(&mut self, k: &lir::Key, position: u32) -> pb::MatchField {
+        use pb::match_field::{Match, MatchType as M};
+        let kind = match &*k.match_kind {
+            "exact" => M::Exact,
+            "lpm" => M::Lpm,
+            "ternary" => M::Ternary,
+            "range" => M::Range,
+            "optional" => M::Optional,
+            _ => M::Unspecified,
+        };
+        let matching = if kind == M::Unspecified { Match::OtherMatchType(k.match_kind.to_string()) } else { Match::MatchType(kind as i32) };
+        let (bitwidth, type_name) = self.named(&k.p4_type, k.expr.ty.width());
+        pb::MatchField {
+            id: k.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(position),
+            name: k.name.clone(),
+            annotations: plain_annotations(&k.annotations),
+            bitwidth,
+            r#match: Some(matching),
+            doc: doc(&k.annotations),
+            type_name,
+            structured_annotations: structured(&k.annotations),
+            annotation_locations: Vec::new(),
+        }
+    }
+
+    fn actions(&mut self) {
+        for a in self.table_actions() {
+            let mut params = Vec::new();
+            for (i, p) in a.params.iter().enumerate() {
+                let (bitwidth, type_name) = self.named(&p.p4_type, p.ty.width());
+                params.push(pb::action::Param {
+                    id: p.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(i as u32 + 1),
+                    name: p.annotations.control_name(&p.name),
+                    annotations: plain_annotations(&p.annotations),
+                    bitwidth,
+                    doc: doc(&p.annotations),
+                    type_name,
+                    structured_annotations: structured(&p.annotations),
+                    annotation_locations: Vec::new(),
+                });
+            }
+            self.out.actions.push(pb::Action { preamble: self.preamble(prefix::ACTION, &a.name, &a.annotations), params });
+        }
+    }
+
+    fn objects(&mut self) {
+        for o in &self.program.objects {
+            let Some(p) = prefix::of_extern(&o.kind) else { continue };
+            let preamble = self.preamble(p, &o.name, &o.annotations);
+            let arg = |i: usize| o.args.get(i).and_then(ToPrimitive::to_i64).unwrap_or(0);
+            // CounterType: packets, bytes, packets_and_bytes; MeterType: packets, bytes.
+            let counter = |i: usize| Some(pb::CounterSpec { unit: [2, 1, 3].get(arg(i) as usize).copied().unwrap_or(0) });
+            let meter = |i: usize| Some(pb::MeterSpec { unit: [2, 1].get(arg(i) as usize).copied().unwrap_or(0), r#type: 0 });
+            let table = |f: fn(&lir::Table) -> &Option<String>| {
+                let t = self.program.tables.iter().find(|t| f(t).as_deref() == Some(&o.name));
+                t.map_or(0, |t| self.ids.get(prefix::TABLE, &t.name))
+            };
+            match o.kind.as_str() {
+                "counter" => self.out.counters.push(pb::Counter { preamble, spec: counter(1), size: arg(0), index_type_name: None }),
+                "direct_counter" => {
+                    let direct_table_id = table(|t| &t.counters);
+                    if direct_table_id != 0 {
+                        self.out.direct_counters.push(pb::DirectCounter { preamble, spec: counter(0), direct_table_id });
+                    }
+                }
+                "meter" => self.out.meters.push(pb::Meter { preamble, spec: meter(1), size: arg(0), index_type_name: None }),
+                "direct_meter" => {
+                    let direct_table_id = table(|t| &t.meters);
+                    if direct_table_id != 0 {
+                        self.out.direct_meters.push(pb::DirectMeter { preamble, spec: meter(0), direct_table_id });
+                    }
+                }
+                "register" => {
+                    let spec = o.type_args.first().cloned().map(|t| self.data_type(&t));
+                    self.out.registers.push(pb::Register { preamble, type_spec: spec, size: arg(0) as i32, index_type_name: None });
+                }
+                _ => {
+                    let with_selector = o.kind == "action_selector";
+                    let used = self.program.tables.iter().filter(|t| t.implementation.as_deref() == Some(&o.name));
+                    let table_ids = used.map(|t| self.ids.get(prefix::TABLE, &t.name)).collect();
+                    let max = o.annotations.int("max_group_size").and_then(|i| i.to_i32()).unwrap_or(0);
+                    let size = if with_selector { arg(1) } else { arg(0) };
+                    let profile = pb::ActionProfile { preamble, table_ids, with_selector, size, max_group_size: max, ..Default::default() };
+                    self.out.action_profiles.push(profile);
+                }
+            }
+        }
+    }
+
+    fn controller_headers(&mut self) {
+        for s in &self.ir.structs {
+            let Some(name) = s.annotations.string("controller_header") else { continue };
+            let mut metadata = Vec::new();
+            for (i, f) in s.fields.iter().enumerate() {
+                let width = self.ir.width(&f.ty).unwrap_or(0) as u32;
+                let (bitwidth, type_name) = self.named(&f.ty, width);
+                metadata.push(pb::controller_packet_metadata::Metadata {
+                    id: f.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(i as u32 + 1),
+                    name: f.annotations.control_name(&f.name),
+                    annotations: plain_annotations(&f.annotations),
+                    bitwidth,
+                    type_name,
+                    structured_annotations: structured(&f.annotations),
+                    annotation_locations: Vec::new(),
+                });
+            }
+            match s.annotations.int("id").and_then(|i| i.to_u32()) {
+                Some(id) => {
+                    if let Err(why) = self.ids.fixed(prefix::CONTROLLER_HEADER, &name, id) {
+                        self.sink.error(s.span, why);
+                    }
+                }
+                None => self.ids.assign(prefix::CONTROLLER_HEADER, &name),
+            }
+            let mut preamble = self.preamble(prefix::CONTROLLER_HEADER, &name, &s.annotations);
+            if let Some(p) = &mut preamble {
+                p.annotations.insert(0, format!("@controller_header(\"{name}\")"));
+            }
+            self.out.controller_packet_metadata.push(pb::ControllerPacketMetadata { preamble, metadata });
+        }
+    }
+
+    fn value_sets(&mut self) {
+        for v in &self.program.value_sets {
+            let fields = self.ir.fields(&v.ty);
+            let fields = if matches!(v.ty, Type::Struct(..)) { fields } else { vec![("".into(), v.ty.clone())] };
+            let mut list = Vec::new();
+            for (i, (name, ty)) in fields.iter().enumerate() {
+                let width = self.ir.width(ty).unwrap_or(0) as u32;
+                let (bitwidth, type_name) = self.named(ty, width);
+                list.push(pb::MatchField {
+                    id: i as u32 + 1,
+                    name: name.to_string(),
+                    bitwidth,
+                    type_name,
+                    r#match: Some(pb::match_field::Match::MatchType(pb::match_field::MatchType::Exact as i32)),
+                    ..Default::default()
+                });
+            }
+            let preamble = self.preamble(prefix::VALUE_SET, &v.name, &v.annotations);
+            self.out.value_sets.push(pb::ValueSet { preamble, r#match: list, size: v.size as i32 });
+        }
+    }
+
+    fn digests(&mut self) {
+        let graphs = self.program.actions.iter().map(|a| &a.graph).chain([&self.program.ingress, &self.program.egress, &self.program.parser]);
+        let mut found: BTreeMap<String, Type> = BTreeMap::new();
+        let mut order = Vec::new();
+        for b in graphs.flat_map(|g| &g.blocks) {
+            for (op, _) in &b.ops {
+                if let Op::Extern { name, data_type: Some(ty), .. } = op
+                    && name == "digest"
+                {
+                    let name = if matches!(ty, Type::Struct(..)) { self.ir.show(ty) } else { format!("digest_{}", order.len()) };
+                    if found.insert(name.clone(), ty.clone()).is_none() {
+                        order.push(name);
+                    }
+                }
+            }
+        }
+        for name in order {
+            let Some(ty) = found.get(&name).cloned() else { continue };
+            let annotations = match &ty {
+                Type::Struct(id, _) => self.ir.strukt(*id).map(|s| s.annotations.clone()).unwrap_or_default(),
+                _ => Annotations::default(),
+            };
+            self.ids.assign(prefix::DIGEST, &name);
+            let spec = self.data_type(&ty);
+            let preamble = self.preamble(prefix::DIGEST, &name, &annotations);
+            self.out.digests.push(pb::Digest { preamble, type_spec: Some(spec) });
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Assignment of whole values.
+
+use super::{Lower, Place, Val};
+use crate::ast::BinOp;
+use crate::ir::fold::power;
+use crate::ir::ty::Type;
+use crate::ir::{self, ExprKind as E};
+use crate::lir::{Expr, ExprKind, Loc, Op, Ty};
+use crate::source::Span;
+
+impl Lower<'_> {
+    pub(super) fn assign(&mut self, left: &ir::Expr, right: &ir::Expr, span: Span) {
+        if let E::Slice(base, hi, lo) = &left.kind {
+            return self.assign_slice(base, *hi, *lo, right, span);
+        }
+        if let E::Cast(inner) = &left.kind {
+            // A slice of a newtype: the cast only drops the name.
+            return self.assign(inner, right, span);
+        }
+        let value = self.expr(right);
+        let value = if matches!(value, Val::Aggregate(_)) { self.detach(value, &right.ty, span) } else { value };
+        match self.expr(left) {
+            Val::Place(p) => self.store(&p, value, &left.ty, span),
+            _ => self.error(span, "this cannot be assigned to"),
+        }
+    }
+
+    /// Elements of a list are read before any of them is written: `{a, b} = {b, a}` swaps.
+    fn detach(&mut self, v: Val, ty: &Type, span: Span) -> Val {
+        match v {
+            Val::Aggregate(items) if items.len() > 1 => {
+                Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, ty, span)).collect())
+            }
+            other => other,
+        }
+    }
+
+    fn detach_item(&mut self, v: Val, ty: &Type, span: Span) -> Val {
+        match v {
+            Val::Aggregate(items) => Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, ty, span)).collect()),
+            Val::Scalar(e) => Val::Scalar(self.save(e, span)),
+            Val::Place(Place::Scalar(loc, ty)) => Val::Scalar(self.save(Expr { kind: ExprKind::Load(loc), ty }, span)),
+            other => other,
+        }
+    }
+
+    fn assign_slice(&mut self, base: &ir::Expr, hi: u32, lo: u32, right: &ir::Expr, span: Span) {
+        let value = self.scalar(right);
+        if let E::Slice(inner, _, inner_lo) = &base.kind {
+            let (hi, lo) = (hi + inner_lo, lo + inner_lo);
+            return self.write_slice(inner, hi, lo, value, span);
+        }
+        self.write_slice(base, hi, lo, value, span);
+    }
+
+    fn write_slice(&mut self, base: &ir::Expr, hi: u32, lo: u32, value: Expr, span: Span) {
+        let base = if let E::Cast(inner) = &base.kind { inner } else { base };
+        let Val::Place(Place::Scalar(loc, ty)) = self.expr(base) else {
+            self.error(span, "this slice cannot be assigned to");
+            return;
+        };
+        let width = ty.width();
+        let field = (power(hi - lo + 1) - 1) << lo;
+        let keep = power(width) - 1 - &field;
+        let bits = Ty::Bit(width);
+        let wide = super::expr::cast(value, bits);
+        let op = |op, a, b| Expr { kind: ExprKind::Binary(op, Box::new(a), Box::new(b)), ty: bits };
+        let old = super::expr::cast(Expr { kind: ExprKind::Load(loc.clone()), ty }, bits);
+        let kept = op(BinOp::And, old, Self::constant(keep, bits));
+        let moved = op(BinOp::Shl, wide, Self::constant(lo, Ty::Bit(32)));
+        let new = super::expr::cast(op(BinOp::Or, kept, op(BinOp::And, moved, Self::constant(field, bits))), ty);
+        self.emit(Op::Assign(loc, ty, new), span);
+    }
+
+    /// Writes a value of type `ty` into a place.
+    pub(super) fn store(&mut self, place: &Place, value: Val, ty: &Type, span: Span) {
+        let ty = self.program.underlying(ty);
+        let value = match value {
+            Val::Place(Place::Value(v)) => *v,
+            v => v,
+        };
+        match (place, value) {
+            (Place::Scalar(loc, t), v) => {
+                let Some(e) = self.to_scalar(v) else { return };
+                if matches!(&e.kind, ExprKind::Load(l) if l == loc) {
+                    return;
+                }
+                self.emit(Op::Assign(loc.clone(), *t, e), span);
+            }
+            (Place::Header(h, _), Val::Place(Place::Header(from, _))) => {
+                if *h != from {
+                    self.emit(Op::AssignHeader(h.clone(), from), span);
+                }
+            }
+            (Place::Header(h, _), Val::Invalid) => self.emit(Op::SetValid(h.clone(), false), span),
+            (Place::Header(h, _), v) => {
+                self.emit(Op::SetValid(h.clone(), true), span);
+                self.store_parts(place, &v, &ty, span);
+            }
+            (Place::Stack(s), Val::Place(Place::Stack(from))) => {
+                if *s != from {
+                    self.emit(Op::AssignStack(s.clone(), from), span);
+                }
+            }
+            (Place::Stack(s), Val::Aggregate(items)) => {
+                let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|x| x.0 == *s).cloned() else { return };
+                let Type::Array(item, _) = &ty else { return };
+                for (h, v) in elements.into_iter().zip(items) {
+                    self.store(&Place::Header(crate::lir::HeaderRef::Named(h), t), v, item, span);
+                }
+            }
+            (Place::Union(u), Val::Place(Place::Union(from))) => {
+                if *u != from {
+                    self.emit(Op::AssignUnion(u.clone(), from), span);
+                }
+            }
+            (Place::Union(u), Val::Invalid) => {
+                let members = self.out.storage.unions.iter().find(|x| x.0 == *u).map(|x| x.2.clone()).unwrap_or_default();
+                for m in members {
+                    self.emit(Op::SetValid(crate::lir::HeaderRef::Named(m), false), span);
+                }
+            }
+            (Place::List(items), v) => {
+                let Type::Array(item, _) = &ty else { return };
+                for (i, p) in items.iter().enumerate() {
+                    let part = match &v {
+                        Val::Place(Place::List(from)) => from.get(i).map(|p| Val::Place(p.clone())),
+                        Val::Aggregate(from) => from.get(i).cloned(),
+                        _ => None,
+                    };
+                    if let Some(part) = part {
+                        self.store(p, part, item, span);
+                    }
+                }
+            }
+            (Place::Group(_), v) => self.store_parts(place, &v, &ty, span),
+            _ => {}
+        }
+    }
+
+    fn store_parts(&mut self, place: &Place, value: &Val, ty: &Type, span: Span) {
+        let e = ir::Expr { kind: E::Poison, ty: Type::Poison, span };
+        for (i, (_, t)) in self.program.fields(ty).into_iter().enumerate() {
+            let part = self.part(value, ty, i, &e);
+            if let Some(p) = self.member(place, ty, i, span) {
+                self.store(&p, part, &t, span);
+            }
+        }
+    }
+
+    /// Headers of a fresh variable are invalid (section "Default values").
+    pub(super) fn reset(&mut self, place: &Place, span: Span) {
+        match place {
+            Place::Header(h, _) => self.emit(Op::SetValid(h.clone(), false), span),
+            Place::Stack(s) => {
+                let items = self.out.storage.stacks.iter().find(|x| x.0 == *s).map(|x| x.2.clone()).unwrap_or_default();
+                for h in items {
+                    self.emit(Op::SetValid(crate::lir::HeaderRef::Named(h), false), span);
+                }
+            }
+            Place::Union(_) => self.store(place, Val::Invalid, &Type::Poison, span),
+            Place::Group(items) | Place::List(items) => items.iter().for_each(|p| self.reset(p, span)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn load(loc: Loc, ty: Ty) -> Expr {
+        Expr { kind: ExprKind::Load(loc), ty }
+    }
+}

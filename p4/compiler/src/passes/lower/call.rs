@@ -1,0 +1,326 @@
+//! Calls: inlining of functions, actions, controls and parsers; extern calls.
+
+use super::{Frame, Lower, MAX_INLINE_DEPTH, Place, Val};
+use crate::ast::Direction;
+use crate::ir::ty::Type;
+use crate::ir::{self, Arg, Callee, VarId};
+use crate::lir::{Expr, ExprKind, ExternArg, HeaderRef, Leaf, Op, Term, Ty};
+use crate::source::Span;
+use std::rc::Rc;
+
+impl Lower<'_> {
+    pub(super) fn call(&mut self, call: &ir::Call, e: &ir::Expr) -> Val {
+        if let Some(v) = self.pure_call(call) {
+            return v;
+        }
+        match &call.callee {
+            Callee::SetValid(h) | Callee::SetInvalid(h) => {
+                if let Some(Place::Header(h, _)) = self.place_of(h) {
+                    self.emit(Op::SetValid(h, matches!(call.callee, Callee::SetValid(_))), e.span);
+                }
+                Val::Unit
+            }
+            Callee::Push(s, n) | Callee::Pop(s, n) => {
+                match self.place_of(s) {
+                    Some(Place::Stack(s)) if matches!(call.callee, Callee::Push(..)) => self.emit(Op::Push(s, *n), e.span),
+                    Some(Place::Stack(s)) => self.emit(Op::Pop(s, *n), e.span),
+                    _ => self.error(e.span, "only header stacks can be shifted"),
+                }
+                Val::Unit
+            }
+            Callee::Function(id) => {
+                let Some(f) = self.program.functions.get(id.index()) else { return Val::Unit };
+                let result = if f.result == Type::Void { None } else { Some(self.allocate(&format!("{}.result", f.name), &f.result, e.span)) };
+                self.inline(&f.params, &call.args, result.clone(), e.span, |l| l.stmts(&f.body));
+                result.map_or(Val::Unit, Val::Place)
+            }
+            Callee::Action(id) => {
+                let Some(a) = self.program.actions.get(id.index()) else { return Val::Unit };
+                self.inline(&a.params, &call.args, None, e.span, |l| l.stmts(&a.body));
+                Val::Unit
+            }
+            Callee::Apply(object) => {
+                if let Val::Place(Place::Instance(id, path)) = self.expr(object) {
+                    self.apply_block(id, &path, &call.args, e.span);
+                }
+                Val::Unit
+            }
+            Callee::TableApply(t) => {
+                let next = self.new_block("applied");
+                self.apply_table(*t, crate::lir::ApplyNext::Always(next), next, e.span);
+                Val::Unit
+            }
+            Callee::ExternFunction(name) => self.extern_function(name, call, e),
+            Callee::ExternMethod(object, method) => self.extern_method(object, method, call, e),
+            Callee::IsValid(_) => Val::Unit,
+        }
+    }
+
+    /// Runs a body with its parameters bound to the arguments.
+    pub(super) fn inline(&mut self, params: &[VarId], args: &[Arg], result: Option<Place>, span: Span, body: impl FnOnce(&mut Self)) {
+        if self.frames.len() >= MAX_INLINE_DEPTH {
+            self.error(span, "calls are nested too deeply");
+            return;
+        }
+        let bound = self.bind_args(params, args, span, false);
+        let saved: Vec<_> = params.iter().map(|p| (*p, self.env.get(p).cloned())).collect();
+        let end = self.new_block("return");
+        let mut copy_out = Vec::new();
+        for (p, (place, out)) in params.iter().zip(bound) {
+            if let Some(o) = out {
+                copy_out.push(o);
+            }
+            self.env.insert(*p, place);
+        }
+        self.frames.push(Frame { end, result, copy_out });
+        let loops = std::mem::take(&mut self.loops);
+        body(self);
+        self.loops = loops;
+        self.end_block(Term::Goto(end), end, span);
+        self.copy_out(self.frames.len() - 1, span);
+        self.frames.pop();
+        for (p, old) in saved {
+            if let Some(old) = old {
+                self.env.insert(p, old);
+            }
+        }
+    }
+
+    /// For each parameter its place, and the copy to make at the end.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn bind_args(&mut self, params: &[VarId], args: &[Arg], span: Span, alias_scalars: bool) -> Vec<(Place, Option<(Place, Place, Type)>)> {
+        let values: Vec<Option<Val>> = args.iter().map(|a| a.value.as_ref().map(|v| self.expr(v))).collect();
+        let prints: Vec<Vec<String>> = values
+            .iter()
+            .map(|v| {
+                let mut out = Vec::new();
+                if let Some(Val::Place(p)) = v {
+                    self.footprint(p, &mut out);
+                }
+                out
+            })
+            .collect();
+        let mut bound = Vec::new();
+        for (i, (arg, value)) in args.iter().zip(values).enumerate() {
+            let var = params.get(i).and_then(|p| self.program.vars.get(p.index()));
+            let name = var.map_or_else(|| "arg".to_string(), |v| v.name.to_string());
+            let ty = var.map_or_else(|| arg.ty.clone(), |v| v.ty.clone());
+            let writes = matches!(arg.direction, Direction::Out | Direction::InOut);
+            let overlaps = prints.iter().enumerate().any(|(j, other)| {
+                let other_writes = args.get(j).is_some_and(|a| matches!(a.direction, Direction::Out | Direction::InOut));
+                j != i && (writes || other_writes) && other.iter().any(|n| prints.get(i).is_some_and(|own| own.contains(n)))
+            });
+            let place = match value {
+                Some(Val::Place(p @ (Place::Object(_) | Place::Instance(..) | Place::Packet))) => (p, None),
+                Some(Val::Scalar(e)) if matches!(e.kind, ExprKind::Const(_) | ExprKind::Bool(_)) => (Place::Value(Box::new(Val::Scalar(e))), None),
+                Some(Val::Str(s)) => (Place::Value(Box::new(Val::Str(s))), None),
+                Some(Val::Place(p)) if !overlaps && is_static(&p) && (alias_scalars || (writes && !matches!(p, Place::Scalar(..)))) => {
+                    if arg.direction == Direction::Out {
+                        self.reset(&p, span);
+                    }
+                    (p, None)
+                }
+                value => {
+                    let place = self.allocate(&name, &ty, span);
+                    let mut out = None;
+                    match (&value, arg.direction) {
+                        (_, Direction::Out) => self.reset(&place, span),
+                        (Some(v), _) => self.store(&place, v.clone(), &ty, span),
+                        _ => {}
+                    }
+                    if writes {
+                        out = match (&value, &arg.value) {
+                            (Some(Val::Place(p)), _) => Some((p.clone(), place.clone(), ty.clone())),
+                            (Some(_), Some(e)) => self.slice_target(e, &place, &ty, span),
+                            _ => None,
+                        };
+                    }
+                    (place, out)
+                }
+            };
+            bound.push(place);
+        }
+        bound
+    }
+
+    /// An out argument that is a slice is written back through its base.
+    fn slice_target(&mut self, e: &ir::Expr, _from: &Place, _ty: &Type, span: Span) -> Option<(Place, Place, Type)> {
+        if matches!(e.kind, ir::ExprKind::Slice(..)) {
+            self.error(span, "a slice cannot be an out argument on this target; use a variable");
+        }
+        None
+    }
+
+    fn extern_args(&mut self, args: &[Arg], span: Span) -> (Vec<ExternArg>, Vec<(ir::Expr, Place)>) {
+        let mut out = Vec::new();
+        let mut after = Vec::new();
+        for a in args {
+            let Some(v) = &a.value else {
+                let place = self.allocate("unused", &a.ty, span);
+                if let Place::Scalar(l, t) = place {
+                    out.push(ExternArg::Out(l, t));
+                }
+                continue;
+            };
+            if matches!(a.direction, Direction::Out | Direction::InOut) && self.scalar_ty(&a.ty).is_some() {
+                match self.expr(v) {
+                    Val::Place(Place::Scalar(l, t)) => out.push(ExternArg::Out(l, t)),
+                    _ => {
+                        let place = self.allocate("tmp", &a.ty, span);
+                        if let Place::Scalar(l, t) = &place {
+                            out.push(ExternArg::Out(l.clone(), *t));
+                            after.push((v.clone(), place));
+                        }
+                    }
+                }
+                continue;
+            }
+            match self.expr(v) {
+                Val::Str(s) => out.push(ExternArg::Str(s)),
+                value => match self.to_scalar(value.clone()) {
+                    Some(e) => out.push(ExternArg::Expr(e)),
+                    None => {
+                        let mut leaves = Vec::new();
+                        self.value_leaves(&value, &a.ty, &mut leaves, false);
+                        out.push(ExternArg::List(leaves));
+                    }
+                },
+            }
+        }
+        (out, after)
+    }
+
+    /// The parts of a hash or digest input.
+    pub(super) fn value_leaves(&mut self, v: &Val, ty: &Type, out: &mut Vec<Leaf>, headers: bool) {
+        let poison = ir::Expr { kind: ir::ExprKind::Poison, ty: Type::Poison, span: Span::default() };
+        if let Some(e) = self.to_scalar(v.clone()) {
+            out.push(Leaf::Expr(e));
+            return;
+        }
+        match v {
+            Val::Place(Place::Header(h @ HeaderRef::Named(_), _)) if headers => out.push(Leaf::Header(h.clone())),
+            Val::Place(Place::Stack(s)) => {
+                let items = self.out.storage.stacks.iter().find(|x| x.0 == *s).map(|x| x.2.clone()).unwrap_or_default();
+                out.extend(items.into_iter().map(|h| Leaf::Header(HeaderRef::Named(h))));
+            }
+            _ => {
+                let under = self.program.underlying(ty);
+                for (i, (_, t)) in self.program.fields(&under).into_iter().enumerate() {
+                    let part = self.part(v, &under, i, &poison);
+                    self.value_leaves(&part, &t, out, headers);
+                }
+            }
+        }
+    }
+
+    fn extern_function(&mut self, name: &Rc<str>, call: &ir::Call, e: &ir::Expr) -> Val {
+        if &**name == "verify" {
+            let items: Vec<&ir::Expr> = call.args.iter().filter_map(|a| a.value.as_ref()).collect();
+            let mut v = self.in_order(&items).into_iter();
+            if let (Some(c), Some(err)) = (v.next(), v.next()) {
+                self.emit(Op::Verify(c, err), e.span);
+            }
+            return Val::Unit;
+        }
+        let (args, after) = self.extern_args(&call.args, e.span);
+        let data_type = match &**name {
+            "digest" => call.args.get(1).map(|a| a.ty.clone()),
+            _ => None,
+        };
+        self.emit(Op::Extern { name: name.to_string(), object: None, args, data_type }, e.span);
+        self.write_back(after, e.span);
+        Val::Unit
+    }
+
+    fn write_back(&mut self, after: Vec<(ir::Expr, Place)>, span: Span) {
+        for (target, place) in after {
+            let value = self.program.vars.len() as u32;
+            let _ = value;
+            if let Place::Scalar(loc, ty) = place {
+                self.assign_value(&target, Self::load(loc, ty), span);
+            }
+        }
+    }
+
+    fn assign_value(&mut self, target: &ir::Expr, value: Expr, span: Span) {
+        // Bind the value to a fresh variable of the typed program's numbering, which nothing else uses.
+        let id = VarId(u32::MAX);
+        self.env.insert(id, Place::Value(Box::new(Val::Scalar(value))));
+        let right = ir::Expr { kind: ir::ExprKind::Var(id), ty: target.ty.clone(), span };
+        self.assign(target, &right, span);
+        self.env.remove(&id);
+    }
+
+    fn extern_method(&mut self, object: &ir::Expr, method: &str, call: &ir::Call, e: &ir::Expr) -> Val {
+        let kind = match &object.ty {
+            Type::Extern(id, _) => self.program.externs.get(id.index()).map_or_else(String::new, |x| x.name.to_string()),
+            _ => String::new(),
+        };
+        if kind == "packet_in" {
+            return self.packet_in(method, call, e);
+        }
+        let Some(Place::Object(name)) = self.place_of(object) else {
+            self.error(e.span, format!("{kind}.{method} is not supported here"));
+            return Val::Unit;
+        };
+        let (args, after) = self.extern_args(&call.args, e.span);
+        self.emit(Op::Extern { name: format!("{kind}.{method}"), object: Some(name), args, data_type: None }, e.span);
+        self.write_back(after, e.span);
+        Val::Unit
+    }
+
+    fn packet_in(&mut self, method: &str, call: &ir::Call, e: &ir::Expr) -> Val {
+        let first = call.args.first().and_then(|a| a.value.as_ref());
+        match (method, first) {
+            ("extract", _) => {
+                let size = call.args.get(1).and_then(|a| a.value.as_ref()).map(|v| self.scalar(v));
+                match first.map(|f| self.expr(f)) {
+                    Some(Val::Place(Place::Header(h, _))) => self.emit(Op::Extract(h, size), e.span),
+                    None => {
+                        // `extract<T>(_)`: skip over a header.
+                        let bits = call.args.first().and_then(|a| self.program.width(&a.ty)).unwrap_or(0);
+                        self.emit(Op::Advance(Self::constant(bits, Ty::Bit(32))), e.span);
+                    }
+                    Some(_) => self.error(e.span, "only headers can be extracted"),
+                }
+                Val::Unit
+            }
+            ("advance", Some(n)) => {
+                let n = self.scalar(n);
+                self.emit(Op::Advance(n), e.span);
+                Val::Unit
+            }
+            ("lookahead", _) => self.lookahead(&e.ty, e.span),
+            _ => {
+                self.error(e.span, format!("packet_in.{method} is not supported by this target"));
+                Val::Unit
+            }
+        }
+    }
+
+    fn lookahead(&mut self, ty: &Type, span: Span) -> Val {
+        let place = self.allocate("lookahead", ty, span);
+        if let Place::Header(h, _) = &place {
+            self.emit(Op::SetValid(h.clone(), true), span);
+        }
+        let mut leaves = Vec::new();
+        self.leaves(&place, ty, &mut leaves);
+        let mut offset = 0;
+        for (loc, t) in leaves {
+            let value = Expr { kind: ExprKind::Lookahead(offset, t.width()), ty: t };
+            self.emit(Op::Assign(loc, t, value), span);
+            offset += t.width();
+        }
+        Val::Place(place)
+    }
+}
+
+/// Storage that does not depend on a value that may change.
+fn is_static(p: &Place) -> bool {
+    match p {
+        Place::Scalar(crate::lir::Loc::Of(..), _) => false,
+        Place::Header(h, _) => matches!(h, HeaderRef::Named(_)),
+        Place::Group(items) | Place::List(items) => items.iter().all(is_static),
+        _ => true,
+    }
+}

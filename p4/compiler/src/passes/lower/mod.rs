@@ -1,0 +1,229 @@
+//! Instantiation, inlining and ordering: the typed program becomes flat code.
+//!
+//! The `main` package is evaluated; each of its blocks is walked once, with nested controls, parsers, actions and
+//! functions inlined where they are applied. Parameters are bound to the argument's own storage where nothing can
+//! tell the difference, and copied in and out elsewhere (section "Calling convention: copy-in/copy-out").
+//! `return`, `exit`, `break`, `continue` and short circuit become edges of the block graph.
+
+mod assign;
+mod block;
+mod call;
+mod expr;
+mod objects;
+mod parser;
+mod place;
+mod stmt;
+mod table;
+
+use crate::diagnostics::Sink;
+use crate::ir::ty::Type;
+use crate::ir::{self, InstanceId, VarId};
+use crate::lir::{self, Block, Expr, Graph, Op, Term};
+use crate::source::Span;
+use num_bigint::BigInt;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+/// Where a variable lives.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Scalar(lir::Loc, lir::Ty),
+    /// Header and the index of its type.
+    Header(lir::HeaderRef, usize),
+    Stack(Rc<str>),
+    Union(Rc<str>),
+    Group(Vec<Place>),
+    /// A value instead of storage: constants, action data.
+    Value(Box<Val>),
+    /// A sequence of unions or plain values.
+    List(Vec<Place>),
+    Object(String),
+    Instance(InstanceId, String),
+    Packet,
+}
+
+/// What an expression evaluates to.
+#[derive(Clone, Debug)]
+pub(crate) enum Val {
+    Scalar(Expr),
+    Place(Place),
+    Aggregate(Vec<Val>),
+    Invalid,
+    Str(Rc<str>),
+    Unit,
+}
+
+struct Frame {
+    end: usize,
+    result: Option<Place>,
+    /// Copies to make when the call ends: destination, source, type.
+    copy_out: Vec<(Place, Place, Type)>,
+}
+
+struct Loop {
+    next: usize,
+    end: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Parser,
+    Control,
+    Action,
+}
+
+pub(crate) struct Lower<'a> {
+    program: &'a ir::Program,
+    sink: &'a mut Sink,
+    out: lir::Program,
+    env: HashMap<VarId, Place>,
+    /// Tables of control instances already walked: path and table to index.
+    tables: HashMap<(String, ir::TableId), usize>,
+    /// Storage of instances whose parameters are copied: path and variable.
+    fixed: HashMap<(String, VarId), Place>,
+    objects: HashMap<(String, InstanceId), String>,
+    value_sets: HashMap<(String, ir::ValueSetId), String>,
+    taken: HashSet<Rc<str>>,
+    header_types: HashMap<Type, usize>,
+    graph: Graph,
+    current: usize,
+    frames: Vec<Frame>,
+    loops: Vec<Loop>,
+    mode: Mode,
+    path: String,
+    in_ingress: bool,
+    depth: usize,
+    metadata_ready: bool,
+}
+
+/// Deepest nesting of inlined calls.
+const MAX_INLINE_DEPTH: usize = 64;
+/// Most blocks of one graph; an exponential chain of calls ends here.
+const MAX_BLOCKS: usize = 200_000;
+
+/// Lowers a checked program that has a v1model `main`.
+pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
+    let mut l = Lower {
+        program,
+        sink,
+        out: lir::Program::default(),
+        env: HashMap::new(),
+        tables: HashMap::new(),
+        fixed: HashMap::new(),
+        objects: HashMap::new(),
+        value_sets: HashMap::new(),
+        taken: HashSet::new(),
+        header_types: HashMap::new(),
+        graph: Graph::default(),
+        current: 0,
+        frames: Vec::new(),
+        loops: Vec::new(),
+        mode: Mode::Control,
+        path: String::new(),
+        in_ingress: true,
+        depth: 0,
+        metadata_ready: false,
+    };
+    l.main();
+    l.out
+}
+
+impl Lower<'_> {
+    fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.sink.error(span, message);
+    }
+
+    fn unique(&mut self, name: &str) -> Rc<str> {
+        let mut candidate: Rc<str> = Rc::from(name);
+        let mut n = 0;
+        while !self.taken.insert(candidate.clone()) {
+            candidate = Rc::from(format!("{name}_{n}"));
+            n += 1;
+        }
+        candidate
+    }
+
+    fn new_block(&mut self, name: &str) -> usize {
+        let n = self.graph.blocks.len();
+        self.graph.blocks.push(Block { name: name.to_string(), ops: Vec::new(), term: Term::End, span: Span::default() });
+        n
+    }
+
+    fn start_graph(&mut self) -> (Graph, usize) {
+        let saved = (std::mem::take(&mut self.graph), self.current);
+        self.current = self.new_block("start");
+        saved
+    }
+
+    fn end_graph(&mut self, saved: (Graph, usize)) -> Graph {
+        let graph = std::mem::replace(&mut self.graph, saved.0);
+        self.current = saved.1;
+        graph
+    }
+
+    fn emit(&mut self, op: Op, span: Span) {
+        if let Some(b) = self.graph.blocks.get_mut(self.current) {
+            b.ops.push((op, span));
+        }
+    }
+
+    /// Ends the current block and goes on in another.
+    fn end_block(&mut self, term: Term, next: usize, span: Span) {
+        if let Some(b) = self.graph.blocks.get_mut(self.current) {
+            b.term = term;
+            b.span = span;
+        }
+        self.current = next;
+    }
+
+    fn full_name(&self, annotations: &ir::annotation::Annotations, own: &str) -> String {
+        let name = annotations.control_name(own);
+        match name.strip_prefix('.') {
+            Some(absolute) => absolute.to_string(),
+            None if self.path.is_empty() => name,
+            None => format!("{}.{name}", self.path),
+        }
+    }
+
+    fn main(&mut self) {
+        let Some(main) = self.program.main.and_then(|m| self.program.instances.get(m.index())) else {
+            self.error(Span::default(), "the program has no package instance called main");
+            return;
+        };
+        let is_v1 = matches!(main.ty, Type::Package(id, _) if self.program.packages.get(id.index()).is_some_and(|p| &*p.name == "V1Switch"));
+        if !is_v1 {
+            self.error(main.span, "main must be a V1Switch: only the v1model architecture is supported");
+            return;
+        }
+        let blocks: Vec<Option<InstanceId>> = main
+            .args
+            .iter()
+            .map(|a| match a.as_ref().map(|a| &a.kind) {
+                Some(ir::ExprKind::Instance(id)) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        let get = |i: usize| blocks.get(i).copied().flatten();
+        let (Some(p), Some(vr), Some(ig), Some(eg), Some(ck), Some(dep)) = (get(0), get(1), get(2), get(3), get(4), get(5)) else {
+            self.error(main.span, "main needs six blocks");
+            return;
+        };
+        self.global_objects();
+        let Some(top) = self.top_parser(p) else { return };
+        self.out.ingress = self.top_control(ig, &top, true);
+        self.out.egress = self.top_control(eg, &top, false);
+        self.checksum_control(vr, &top, false);
+        self.checksum_control(ck, &top, true);
+        self.deparser(dep, &top);
+    }
+
+    fn temp(&mut self, ty: lir::Ty, name: &str) -> Place {
+        let field = self.unique(name);
+        self.out.storage.scalars.push(lir::FieldType { name: field.clone(), ty });
+        Place::Scalar(lir::Loc::Field("scalars".into(), field), ty)
+    }
+
+    fn constant(value: impl Into<BigInt>, ty: lir::Ty) -> Expr {
+        Expr { kind: lir::ExprKind::Const(value.into()), ty }
+    }
+}

@@ -1,0 +1,64 @@
+//! Extern instances: counters, meters, registers, profiles.
+
+use super::{Lower, Place};
+use crate::ir::ty::Type;
+use crate::ir::{self, InstanceId};
+use crate::lir;
+use num_bigint::BigInt;
+
+impl Lower<'_> {
+    pub(super) fn global_objects(&mut self) {
+        for (i, inst) in self.program.instances.iter().enumerate() {
+            if inst.global && matches!(inst.ty, Type::Extern(..)) {
+                self.object(InstanceId(i as u32), String::new());
+            }
+        }
+    }
+
+    /// Registers an extern instance under a path and returns its full name.
+    pub(super) fn object(&mut self, id: InstanceId, path: String) -> String {
+        let Some(inst) = self.program.instances.get(id.index()) else { return String::new() };
+        let path = if inst.global { String::new() } else { path };
+        if let Some(name) = self.objects.get(&(path.clone(), id)) {
+            return name.clone();
+        }
+        let own = if inst.nameless { format!("{}_{}", inst.name, id.0) } else { inst.name.to_string() };
+        let saved = std::mem::replace(&mut self.path, path.clone());
+        let name = self.full_name(&inst.annotations, &own);
+        self.path = saved;
+        let Type::Extern(ext, targs) = &inst.ty else { return name };
+        let kind = self.program.externs.get(ext.index()).map_or_else(String::new, |e| e.name.to_string());
+        let mut args = Vec::new();
+        for a in &inst.args {
+            let v = match a {
+                Some(a) => self.const_int(a),
+                None => None,
+            };
+            args.push(v.unwrap_or_else(|| BigInt::from(0)));
+        }
+        self.out.objects.push(lir::Object {
+            name: name.clone(),
+            kind,
+            type_args: targs.to_vec(),
+            args,
+            annotations: inst.annotations.clone(),
+            span: inst.span,
+        });
+        self.objects.insert((path, id), name.clone());
+        name
+    }
+
+    /// A constructor's argument as a number; constructor parameters of enclosing blocks are looked up.
+    pub(super) fn const_int(&mut self, e: &ir::Expr) -> Option<BigInt> {
+        let v = self.expr(e);
+        match v {
+            super::Val::Scalar(lir::Expr { kind: lir::ExprKind::Const(v), .. }) => Some(v),
+            super::Val::Scalar(lir::Expr { kind: lir::ExprKind::Bool(b), .. }) => Some(BigInt::from(u8::from(b))),
+            super::Val::Place(Place::Value(v)) => match *v {
+                super::Val::Scalar(lir::Expr { kind: lir::ExprKind::Const(v), .. }) => Some(v),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

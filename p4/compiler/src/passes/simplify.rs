@@ -1,0 +1,102 @@
+//! Shortens block graphs: empty blocks are skipped, chains are joined. Order and meaning stay the same.
+
+use crate::lir::{ApplyNext, Graph, Term};
+
+/// Simplifies one graph; `join` also merges a block into its only predecessor.
+pub fn simplify(graph: &mut Graph, join: bool) {
+    thread(graph);
+    if join {
+        merge(graph);
+    }
+}
+
+fn successors(term: &mut Term, f: &mut impl FnMut(&mut usize)) {
+    match term {
+        Term::Goto(a) => f(a),
+        Term::Branch(_, a, b) => {
+            f(a);
+            f(b);
+        }
+        Term::Apply(_, ApplyNext::Always(a)) => f(a),
+        Term::Apply(_, ApplyNext::HitMiss(a, b)) => {
+            f(a);
+            f(b);
+        }
+        Term::Apply(_, ApplyNext::Actions(list, rest)) => {
+            list.iter_mut().for_each(|x| f(&mut x.1));
+            f(rest);
+        }
+        Term::Select(_, cases) => cases.iter_mut().for_each(|c| f(&mut c.1)),
+        Term::End | Term::Exit | Term::Reject => {}
+    }
+}
+
+/// Edges through empty blocks go straight to where these lead.
+fn thread(graph: &mut Graph) {
+    let target: Vec<usize> = (0..graph.blocks.len())
+        .map(|start| {
+            let mut at = start;
+            // A ring of empty blocks is an endless loop; following it stops after one round.
+            for _ in 0..graph.blocks.len() {
+                match graph.blocks.get(at) {
+                    Some(b) if b.ops.is_empty() => match b.term {
+                        Term::Goto(next) => at = next,
+                        _ => break,
+                    },
+                    _ => break,
+                }
+            }
+            at
+        })
+        .collect();
+    for b in &mut graph.blocks {
+        successors(&mut b.term, &mut |t| *t = target.get(*t).copied().unwrap_or(*t));
+    }
+}
+
+fn merge(graph: &mut Graph) {
+    let live = reachable(graph);
+    let mut preds = vec![0usize; graph.blocks.len()];
+    for (i, b) in graph.blocks.iter_mut().enumerate() {
+        if live.contains(&i) {
+            successors(&mut b.term, &mut |t| {
+                if let Some(p) = preds.get_mut(*t) {
+                    *p += 1;
+                }
+            });
+        }
+    }
+    for i in live {
+        while let Some(Term::Goto(next)) = graph.blocks.get(i).map(|b| b.term.clone()) {
+            if next == i || next == 0 || preds.get(next) != Some(&1) {
+                break;
+            }
+            let Some(tail) = graph.blocks.get_mut(next) else { break };
+            let (ops, term, span) = (std::mem::take(&mut tail.ops), std::mem::replace(&mut tail.term, Term::End), tail.span);
+            let Some(b) = graph.blocks.get_mut(i) else { break };
+            b.ops.extend(ops);
+            b.term = term;
+            b.span = span;
+        }
+    }
+}
+
+/// Blocks that can be reached, the first first.
+pub fn reachable(graph: &mut Graph) -> Vec<usize> {
+    let mut seen = vec![false; graph.blocks.len()];
+    let mut order = Vec::new();
+    let mut todo = vec![0];
+    while let Some(i) = todo.pop() {
+        match seen.get_mut(i) {
+            Some(s) if !*s => *s = true,
+            _ => continue,
+        }
+        order.push(i);
+        if let Some(b) = graph.blocks.get_mut(i) {
+            let mut next = Vec::new();
+            successors(&mut b.term, &mut |t| next.push(*t));
+            todo.extend(next.into_iter().rev());
+        }
+    }
+    order
+}

@@ -1,0 +1,508 @@
+//! Declarations of the program's outermost level and of parsers, controls and instances.
+
+use super::{Checker, Entity, FunctionDecl};
+use crate::ast::{self, DeclKind as D, Direction, StructKind};
+use crate::ir::annotation::Annotations;
+use crate::ir::ty::{Subst, Type, no_args};
+use crate::ir::*;
+use crate::source::Span;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+impl Checker<'_> {
+    pub(super) fn global(&mut self, d: &ast::Decl) {
+        match &d.kind {
+            D::Const(..) => self.constant(d),
+            D::Errors(names) => {
+                for n in names {
+                    if self.program.errors.contains(&n.name) {
+                        self.sink.error(n.span, format!("error {} is declared twice", n.name));
+                    } else {
+                        self.program.errors.push(n.name.clone());
+                    }
+                }
+            }
+            D::MatchKinds(names) => {
+                for n in names {
+                    if self.program.match_kinds.contains(&n.name) {
+                        self.sink.error(n.span, format!("match kind {} is declared twice", n.name));
+                    } else {
+                        self.program.match_kinds.push(n.name.clone());
+                        let kind = ExprKind::MatchKind(n.name.clone());
+                        self.declare(n, Entity::Const(Expr { kind, ty: Type::MatchKind, span: n.span }));
+                    }
+                }
+            }
+            D::Struct { kind, type_params, fields } => self.structure(d, *kind, type_params, fields),
+            D::Enum { repr, members } => self.enumeration(d, repr.as_ref(), members),
+            D::Typedef(t) => {
+                let ty = self.ty(t);
+                self.declare(&d.name, Entity::Type(ty));
+            }
+            D::NewType(t) => {
+                let ty = self.ty(t);
+                let ok = matches!(self.program.underlying(&ty), Type::Bit(_) | Type::Int(_) | Type::Bool | Type::Varbit(_) | Type::Poison | Type::Integer | Type::Error | Type::Enum(_))
+                    || matches!(ty, Type::Newtype(_));
+                if !ok {
+                    let s = self.show(&ty);
+                    self.sink.error(t.span, format!("a new type cannot be made of {s}"));
+                }
+                let id = NewtypeId(self.program.newtypes.len() as u32);
+                let annotations = self.annotations(&d.annotations);
+                self.program.newtypes.push(NewtypeDecl { name: d.name.name.clone(), ty, annotations });
+                self.declare(&d.name, Entity::Type(Type::Newtype(id)));
+            }
+            D::ExternObject { type_params, methods } => self.extern_object(d, type_params, methods),
+            D::ExternFunction(sig) => {
+                self.push();
+                let s = self.signature(sig);
+                self.pop();
+                self.add_function(&d.name, FunctionDecl { sig: Rc::new(s), source: None, instances: HashMap::new() });
+            }
+            D::Function(sig, body) => self.function(d, sig, body),
+            D::Action(params, body) => self.action(d, params, body, true),
+            D::ParserType(t) | D::ControlType(t) => {
+                let is_parser = matches!(d.kind, D::ParserType(_));
+                self.push();
+                let sig = self.block_sig(d, &t.type_params, &t.params);
+                self.pop();
+                let id = BlockTypeId(self.program.block_types.len() as u32);
+                self.program.block_types.push(BlockType { is_parser, sig });
+                self.declare(&d.name, Entity::BlockType(id));
+            }
+            D::Package(t) => {
+                self.push();
+                let sig = self.block_sig(d, &t.type_params, &t.params);
+                self.pop();
+                let id = PackageId(self.program.packages.len() as u32);
+                self.program.packages.push(sig);
+                self.declare(&d.name, Entity::Package(id));
+            }
+            D::Parser { header, ctor, locals, states } => self.parser(d, header, ctor, locals, states),
+            D::Control { header, ctor, locals, body } => self.control(d, header, ctor, locals, body),
+            D::Instance { ty, args, body } => self.global_instance(d, ty, args, body.is_some()),
+            D::Var(..) => self.sink.error(d.span, "a variable cannot be declared outside a parser or control"),
+            D::ValueSet { .. } | D::Table(_) => self.sink.error(d.span, "this cannot be declared outside a parser or control"),
+        }
+    }
+
+    fn global_instance(&mut self, d: &ast::Decl, ty: &ast::TypeRef, args: &[ast::Arg], abstract_body: bool) {
+        if abstract_body {
+            self.sink.error(d.span, "instances with a body are not supported by this architecture");
+        }
+        let annotations = self.annotations(&d.annotations);
+        let id = self.instance(&d.name, ty, args, annotations, d.span);
+        self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
+        if let Some(id) = id {
+            if let Some(i) = self.program.instances.get_mut(id.index()) {
+                i.global = true;
+                if &*d.name.name == "main" {
+                    self.program.main = Some(id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn constant(&mut self, d: &ast::Decl) {
+        let D::Const(ty, value) = &d.kind else { return };
+        let ty = self.ty(ty);
+        let e = self.expr(value, Some(&ty));
+        let poison = e.ty.is_poison();
+        let mut e = self.coerce(e, &ty, "the constant's value");
+        self.finish(&mut e);
+        if !e.is_const() && !poison && !e.ty.is_poison() && !matches!(e.kind, ExprKind::Var(_)) {
+            self.sink.error(value.span, "the value of a constant must be known at compile time");
+        }
+        e.ty = self.zonk(&ty);
+        self.declare(&d.name, Entity::Const(e));
+    }
+
+    fn type_params(&mut self, names: &[ast::Ident]) -> Vec<TypeParamId> {
+        let mut out = Vec::new();
+        for n in names {
+            let id = TypeParamId(self.program.type_params.len() as u32);
+            self.program.type_params.push(n.name.clone());
+            self.declare(n, Entity::Type(Type::Param(id)));
+            out.push(id);
+        }
+        out
+    }
+
+    fn param_decls(&mut self, params: &[ast::Param]) -> Vec<ParamDecl> {
+        let mut out: Vec<ParamDecl> = Vec::new();
+        for p in params {
+            let ty = self.ty(&p.ty);
+            let default = p.default.as_ref().map(|e| {
+                let e = self.expr(e, Some(&ty));
+                let mut e = self.coerce(e, &ty, "the default value");
+                self.finish(&mut e);
+                e
+            });
+            if out.iter().any(|o| o.name == p.name.name) {
+                self.sink.error(p.name.span, format!("parameter {} is declared twice", p.name.name));
+            }
+            if ty == Type::Void {
+                self.sink.error(p.name.span, "a parameter cannot be void");
+            }
+            let annotations = self.annotations(&p.annotations);
+            let optional = annotations.has("optional");
+            out.push(ParamDecl { name: p.name.name.clone(), direction: p.direction, ty, default, optional, annotations });
+        }
+        out
+    }
+
+    pub(super) fn signature(&mut self, sig: &ast::FunctionSig) -> Signature {
+        let type_params = self.type_params(&sig.type_params);
+        let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
+        let params = self.param_decls(&sig.params);
+        let annotations = self.annotations(&sig.annotations);
+        Signature { name: sig.name.name.clone(), type_params, params, result, annotations, is_abstract: sig.is_abstract, span: sig.name.span }
+    }
+
+    fn block_sig(&mut self, d: &ast::Decl, type_params: &[ast::Ident], params: &[ast::Param]) -> Signature {
+        let type_params = self.type_params(type_params);
+        let params = self.param_decls(params);
+        let annotations = self.annotations(&d.annotations);
+        Signature { name: d.name.name.clone(), type_params, params, result: Type::Void, annotations, is_abstract: false, span: d.name.span }
+    }
+
+    fn structure(&mut self, d: &ast::Decl, kind: StructKind, type_params: &[ast::Ident], fields: &[ast::Field]) {
+        self.push();
+        let type_params = self.type_params(type_params);
+        let mut out: Vec<FieldDecl> = Vec::new();
+        for f in fields {
+            let ty = self.ty(&f.ty);
+            if let Some(old) = out.iter().find(|o| o.name == f.name.name) {
+                let old = old.span;
+                self.sink.error_note(f.name.span, format!("field {} is declared twice", f.name.name), old, "first declared here");
+            }
+            if !self.field_allowed(kind, &ty) {
+                let s = self.show(&ty);
+                self.sink.error(f.ty.span, format!("a field of type {s} is not allowed here"));
+            }
+            let annotations = self.annotations(&f.annotations);
+            out.push(FieldDecl { name: f.name.name.clone(), ty, annotations, span: f.name.span });
+        }
+        self.pop();
+        let id = StructId(self.program.structs.len() as u32);
+        let annotations = self.annotations(&d.annotations);
+        self.program.structs.push(StructDecl { kind, name: d.name.name.clone(), type_params, fields: out, annotations, span: d.span });
+        self.declare(&d.name, Entity::Struct(id));
+    }
+
+    /// Section "Type nesting rules".
+    fn field_allowed(&self, kind: StructKind, ty: &Type) -> bool {
+        let under = self.program.underlying(ty);
+        match kind {
+            StructKind::Union => self.program.is_header(ty) || matches!(ty, Type::Poison | Type::Param(_)),
+            StructKind::Header => match &under {
+                Type::Bit(_) | Type::Int(_) | Type::Varbit(_) | Type::Bool | Type::Poison | Type::Param(_) => true,
+                Type::Struct(..) if self.program.struct_kind(&under) == Some(StructKind::Struct) => {
+                    self.program.fields(&under).iter().all(|f| self.field_allowed(kind, &f.1))
+                }
+                _ => false,
+            },
+            StructKind::Struct => !matches!(
+                under,
+                Type::Integer | Type::Void | Type::Extern(..) | Type::Package(..) | Type::Control(_) | Type::Parser(_) | Type::MatchKind | Type::Set(_)
+            ),
+        }
+    }
+
+    fn enumeration(&mut self, d: &ast::Decl, repr: Option<&ast::TypeRef>, members: &[(ast::Ident, Option<ast::Expr>)]) {
+        let repr_ty = repr.map(|t| self.ty(t));
+        if let (Some(t), Some(r)) = (&repr_ty, repr)
+            && !self.program.underlying(t).is_fixed()
+            && !t.is_poison()
+        {
+            self.sink.error(r.span, "an enum's underlying type must be bit<w> or int<w>");
+        }
+        let mut out: Vec<(Rc<str>, Option<num_bigint::BigInt>)> = Vec::new();
+        for (name, value) in members {
+            if out.iter().any(|m| m.0 == name.name) {
+                self.sink.error(name.span, format!("{} is declared twice", name.name));
+            }
+            let v = match (&repr_ty, value) {
+                (Some(ty), Some(e)) => {
+                    let e = self.expr(e, Some(ty));
+                    let under = self.program.underlying(ty);
+                    let e = self.coerce(e, &under, "the member's value");
+                    match e.as_int() {
+                        Some(v) => Some(v.clone()),
+                        None if e.ty.is_poison() => Some(0.into()),
+                        None => self.error(name.span, "the member's value must be a constant", Some(0.into())),
+                    }
+                }
+                (Some(_), None) => self.error(name.span, format!("{} needs a value", name.name), Some(0.into())),
+                (None, Some(_)) => self.error(name.span, "members have values only if the enum has an underlying type", None),
+                (None, None) => None,
+            };
+            out.push((name.name.clone(), v));
+        }
+        let id = EnumId(self.program.enums.len() as u32);
+        let annotations = self.annotations(&d.annotations);
+        self.program.enums.push(EnumDecl { name: d.name.name.clone(), repr: repr_ty, members: out, annotations });
+        self.declare(&d.name, Entity::Type(Type::Enum(id)));
+    }
+
+    fn extern_object(&mut self, d: &ast::Decl, type_params: &[ast::Ident], methods: &[ast::FunctionSig]) {
+        let id = ExternId(self.program.externs.len() as u32);
+        self.program.externs.push(ExternDecl {
+            name: d.name.name.clone(),
+            type_params: Vec::new(),
+            constructors: Vec::new(),
+            methods: Vec::new(),
+            annotations: Annotations::default(),
+        });
+        self.declare(&d.name, Entity::Extern(id));
+        self.push();
+        let type_params = self.type_params(type_params);
+        let (mut constructors, mut others) = (Vec::new(), Vec::new());
+        for m in methods {
+            self.push();
+            let sig = self.signature(m);
+            self.pop();
+            if m.result.is_none() { constructors.push(sig) } else { others.push(sig) }
+        }
+        self.pop();
+        let annotations = self.annotations(&d.annotations);
+        if let Some(e) = self.program.externs.get_mut(id.index()) {
+            *e = ExternDecl { name: d.name.name.clone(), type_params, constructors, methods: others, annotations };
+        }
+    }
+
+    fn function(&mut self, d: &ast::Decl, sig: &ast::FunctionSig, body: &ast::Block) {
+        self.push();
+        let s = self.signature(sig);
+        self.pop();
+        let params = s.type_params.clone();
+        let source = Some(Rc::new((sig.clone(), body.clone())));
+        self.add_function(&d.name, FunctionDecl { sig: Rc::new(s), source, instances: HashMap::new() });
+        // The body is checked once here, with the type parameters as they are, to report its errors.
+        let id = FunctionId(self.program.functions.len() as u32);
+        self.program.functions.push(Function { name: sig.name.name.clone(), params: Vec::new(), result: Type::Void, body: Vec::new() });
+        let args: Vec<Type> = params.iter().map(|p| Type::Param(*p)).collect();
+        if params.is_empty()
+            && let Some(f) = self.functions.last_mut()
+        {
+            f.instances.insert(Vec::new(), id);
+        }
+        if params.is_empty() {
+            self.function_body(id, sig, body, &args);
+        }
+    }
+
+    pub(super) fn function_body(&mut self, id: FunctionId, sig: &ast::FunctionSig, body: &ast::Block, args: &[Type]) {
+        // A body sees the global scope only, whatever scope called for the specialisation.
+        let globals = self.scopes.drain(1..).collect::<Vec<_>>();
+        let state = (self.result.take(), self.in_action, self.in_parser, self.loops);
+        (self.in_action, self.in_parser, self.loops) = (false, false, 0);
+        self.depth += 1;
+        self.push();
+        for (n, t) in sig.type_params.iter().zip(args) {
+            self.declare(n, Entity::Type(t.clone()));
+        }
+        let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
+        let params = self.params(&sig.params);
+        self.result = Some(result.clone());
+        let block = self.block(&body.stmts);
+        if result != Type::Void && !result.is_poison() && !always_returns(&block) {
+            self.sink.error(sig.name.span, format!("{} does not return a value on every path", sig.name.name));
+        }
+        self.pop();
+        self.depth -= 1;
+        self.scopes.extend(globals);
+        (self.result, self.in_action, self.in_parser, self.loops) = state;
+        if let Some(f) = self.program.functions.get_mut(id.index()) {
+            *f = Function { name: sig.name.name.clone(), params, result, body: block };
+        }
+    }
+
+    /// Declares the parameters in the current scope.
+    pub(super) fn params(&mut self, params: &[ast::Param]) -> Vec<VarId> {
+        let mut out = Vec::new();
+        for p in params {
+            let ty = self.ty(&p.ty);
+            let annotations = self.annotations(&p.annotations);
+            let id = self.new_var(&p.name, ty, VarKind::Param(p.direction), annotations);
+            self.declare(&p.name, Entity::Var(id));
+            out.push(id);
+        }
+        out
+    }
+
+    pub(super) fn action(&mut self, d: &ast::Decl, params: &[ast::Param], body: &ast::Block, global: bool) {
+        let mut seen_data = false;
+        for p in params {
+            if p.direction == Direction::None {
+                seen_data = true;
+            } else if seen_data {
+                self.sink.error(p.name.span, "parameters with a direction come before those without");
+            }
+        }
+        self.push();
+        let vars = self.params(params);
+        let state = (self.result.take(), self.in_action);
+        self.in_action = true;
+        let body = self.block(&body.stmts);
+        (self.result, self.in_action) = state;
+        self.pop();
+        let annotations = self.annotations(&d.annotations);
+        let id = ActionId(self.program.actions.len() as u32);
+        self.program.actions.push(Action { name: d.name.name.clone(), params: vars, body, annotations, global, span: d.span });
+        self.declare(&d.name, Entity::Action(id));
+    }
+
+    pub(super) fn ctor_params(&mut self, params: &[ast::Param]) -> (Vec<VarId>, Signature) {
+        let decls = self.param_decls(params);
+        let mut vars = Vec::new();
+        for (p, d) in params.iter().zip(&decls) {
+            if p.direction != Direction::None {
+                self.sink.error(p.name.span, "a constructor's parameter has no direction");
+            }
+            let id = self.new_var(&p.name, d.ty.clone(), VarKind::Ctor, d.annotations.clone());
+            self.declare(&p.name, Entity::Var(id));
+            vars.push(id);
+        }
+        let sig = Signature {
+            name: "constructor".into(),
+            type_params: Vec::new(),
+            params: decls,
+            result: Type::Void,
+            annotations: Annotations::default(),
+            is_abstract: false,
+            span: Span::default(),
+        };
+        (vars, sig)
+    }
+
+    fn control(&mut self, d: &ast::Decl, header: &ast::BlockTypeDecl, ctor: &[ast::Param], locals: &[ast::Decl], body: &ast::Block) {
+        if !header.type_params.is_empty() {
+            self.sink.error(d.name.span, "a control with a body cannot have type parameters");
+        }
+        self.push();
+        let apply_sig = self.block_sig(d, &header.type_params, &header.params);
+        self.pop();
+        self.push();
+        let params = self.params(&header.params);
+        let (ctor, ctor_sig) = self.ctor_params(ctor);
+        self.push();
+        let state = (self.result.take(), self.in_action, self.in_parser);
+        (self.in_action, self.in_parser) = (false, false);
+        let locals = locals.iter().filter_map(|l| self.local(l)).collect();
+        let body = self.block(&body.stmts);
+        (self.result, self.in_action, self.in_parser) = state;
+        self.pop();
+        self.pop();
+        let annotations = self.annotations(&d.annotations);
+        let id = ControlId(self.program.controls.len() as u32);
+        let control = Control { name: d.name.name.clone(), params, ctor, ctor_sig, apply_sig, locals, body, annotations, span: d.span };
+        self.program.controls.push(control);
+        self.declare(&d.name, Entity::Control(id));
+    }
+
+    /// A declaration inside a parser or control.
+    pub(super) fn local(&mut self, d: &ast::Decl) -> Option<Local> {
+        match &d.kind {
+            D::Const(..) => {
+                self.constant(d);
+                None
+            }
+            D::Var(..) => match self.local_decl(d)? {
+                StmtKind::Var(id, init) => Some(Local::Var(id, init)),
+                _ => None,
+            },
+            D::Instance { ty, args, body } => {
+                if body.is_some() {
+                    self.sink.error(d.span, "instances with a body are not supported by this architecture");
+                }
+                let annotations = self.annotations(&d.annotations);
+                let id = self.instance(&d.name, ty, args, annotations, d.span);
+                self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
+                id.map(Local::Instance)
+            }
+            D::Action(params, body) if !self.in_parser => {
+                self.action(d, params, body, false);
+                Some(Local::Action(ActionId(self.program.actions.len() as u32 - 1)))
+            }
+            D::Table(properties) if !self.in_parser => {
+                let id = self.table(d, properties);
+                self.declare(&d.name, Entity::Table(id));
+                Some(Local::Table(id))
+            }
+            D::ValueSet { ty, size } => {
+                let id = self.value_set(d, ty, size);
+                self.declare(&d.name, Entity::ValueSet(id));
+                Some(Local::ValueSet(id))
+            }
+            _ => self.error(d.span, "this cannot be declared here", None),
+        }
+    }
+
+    /// An instance of an extern, parser, control or package.
+    pub(super) fn instance(&mut self, name: &ast::Ident, t: &ast::TypeRef, args: &[ast::Arg], annotations: Annotations, span: Span) -> Option<InstanceId> {
+        let ty = self.ty(t);
+        let (sigs, map): (Vec<Signature>, Subst) = match &ty {
+            Type::Extern(id, a) => {
+                let e = self.program.externs.get(id.index())?;
+                (e.constructors.clone(), e.type_params.iter().copied().zip(a.iter().cloned()).collect())
+            }
+            Type::Control(id) => (vec![self.program.controls.get(id.index())?.ctor_sig.clone()], Subst::new()),
+            Type::Parser(id) => (vec![self.program.parsers.get(id.index())?.ctor_sig.clone()], Subst::new()),
+            Type::Package(id, a) => {
+                let p = self.program.packages.get(id.index())?;
+                let map = p.type_params.iter().copied().zip(a.iter().cloned()).collect();
+                let mut sig = p.clone();
+                sig.type_params = Vec::new();
+                (vec![sig], map)
+            }
+            Type::Poison => return None,
+            _ => {
+                let s = self.show(&ty);
+                return self.error(t.span, format!("{s} has no constructor"), None);
+            }
+        };
+        let fits: Vec<&Signature> = sigs
+            .iter()
+            .filter(|s| args.len() <= s.params.len() && args.len() >= s.params.iter().filter(|p| p.default.is_none() && !p.optional).count())
+            .collect();
+        let Some(sig) = fits.first().copied().or(sigs.first()) else {
+            return self.error(t.span, "this type has no constructor", None);
+        };
+        let (bound, _, _) = self.bind(sig, &map, &[], args, None, span)?;
+        for a in bound.iter().filter_map(|a| a.value.as_ref()) {
+            let known = a.is_const() || matches!(a.kind, ExprKind::Instance(_) | ExprKind::Var(_) | ExprKind::Poison) || !crate::ir::walk::has_effects(a);
+            if !known {
+                self.sink.error(a.span, "a constructor's argument must be known at compile time");
+            }
+        }
+        let ty = self.zonk(&ty);
+        let ty = if ty.has_vars() && !matches!(ty, Type::Package(..)) {
+            self.error(t.span, "cannot infer the type arguments; write them out", Type::Extern(ExternId(u32::MAX), no_args()))
+        } else {
+            ty
+        };
+        let id = InstanceId(self.program.instances.len() as u32);
+        self.program.instances.push(Instance {
+            name: name.name.clone(),
+            ty,
+            args: bound.into_iter().map(|a| a.value).collect(),
+            params: sig.params.iter().map(|p| p.name.clone()).collect(),
+            annotations,
+            global: false,
+            nameless: false,
+            span,
+        });
+        Some(id)
+    }
+}
+
+fn always_returns(block: &[Stmt]) -> bool {
+    block.iter().any(|s| match &s.kind {
+        StmtKind::Return(_) | StmtKind::Exit => true,
+        StmtKind::If(_, a, b) => always_returns(a) && always_returns(b),
+        StmtKind::Block(b) => always_returns(b),
+        StmtKind::Switch(_, cases) => cases.iter().any(|c| c.default) && cases.iter().all(|c| always_returns(&c.body)),
+        _ => false,
+    })
+}

@@ -1,0 +1,183 @@
+//! Names and types: syntax tree in, typed program out (P4_16 sections "P4 data types" to "Type inference").
+//!
+//! One pass in source order, since P4 declares before use. Checking is bidirectional: an expected type flows down
+//! into literals and calls, the found type flows up, and [`Checker::coerce`] writes implicit casts out. A generic
+//! function is checked anew for each set of type arguments, which is its specialisation.
+
+mod call;
+mod decl;
+mod expr;
+mod literal;
+mod operator;
+mod parser;
+mod resolve;
+mod stmt;
+mod table;
+mod unify;
+
+use crate::ast;
+use crate::diagnostics::{Lint, Sink};
+use crate::ir::annotation::{Annotation, Annotations, Body, Value};
+use crate::ir::ty::Type;
+use crate::ir::*;
+use crate::source::Span;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// What a name stands for.
+#[derive(Clone)]
+pub(crate) enum Entity {
+    Type(Type),
+    /// A generic type without its arguments yet, or a block or extern type.
+    Struct(StructId),
+    Extern(ExternId),
+    BlockType(BlockTypeId),
+    Package(PackageId),
+    Control(ControlId),
+    Parser(ParserId),
+    Var(VarId),
+    Const(Expr),
+    Instance(InstanceId),
+    Action(ActionId),
+    Table(TableId),
+    ValueSet(ValueSetId),
+    /// Overloads of functions, extern or not.
+    Functions(Vec<usize>),
+    /// Was declared with an error.
+    Poison,
+}
+
+/// A function that can be called by name.
+pub(crate) struct FunctionDecl {
+    sig: Rc<Signature>,
+    /// Source of a function with a body.
+    source: Option<Rc<(ast::FunctionSig, ast::Block)>>,
+    instances: HashMap<Vec<Type>, FunctionId>,
+}
+
+pub(crate) struct Checker<'a> {
+    pub(crate) program: Program,
+    sink: &'a mut Sink,
+    scopes: Vec<HashMap<Rc<str>, (Entity, Span)>>,
+    functions: Vec<FunctionDecl>,
+    /// Bindings of inference variables.
+    infer: Vec<Option<Type>>,
+    /// Result type of the function being checked; `None` outside functions.
+    result: Option<Type>,
+    in_action: bool,
+    in_parser: bool,
+    loops: usize,
+    depth: usize,
+}
+
+/// Most specialisations of functions in one program: recursion through type arguments ends here.
+const MAX_SPECIALISATIONS: usize = 10_000;
+
+/// Checks a whole program.
+pub fn check(decls: &[ast::Decl], sink: &mut Sink) -> Program {
+    let mut c = Checker {
+        program: Program::default(),
+        sink,
+        scopes: vec![HashMap::new()],
+        functions: Vec::new(),
+        infer: Vec::new(),
+        result: None,
+        in_action: false,
+        in_parser: false,
+        loops: 0,
+        depth: 0,
+    };
+    for decl in decls {
+        c.global(decl);
+        if c.sink.is_flooded() {
+            break;
+        }
+    }
+    c.program
+}
+
+impl Checker<'_> {
+    pub(crate) fn error<T>(&mut self, span: Span, message: impl Into<String>, value: T) -> T {
+        self.sink.error(span, message);
+        value
+    }
+
+    fn push(&mut self) {
+        self.scopes.push(HashMap::new());
+    }
+
+    fn pop(&mut self) {
+        self.scopes.pop();
+    }
+
+    fn declare(&mut self, name: &ast::Ident, entity: Entity) {
+        let Some(scope) = self.scopes.last_mut() else { return };
+        if let Some((Entity::Functions(_), _)) = scope.get(&name.name)
+            && matches!(entity, Entity::Functions(_))
+        {
+            scope.insert(name.name.clone(), (entity, name.span));
+            return;
+        }
+        if let Some((_, old)) = scope.get(&name.name) {
+            let old = *old;
+            self.sink.error_note(name.span, format!("{} is declared twice", name.name), old, "first declared here");
+            return;
+        }
+        scope.insert(name.name.clone(), (entity, name.span));
+    }
+
+    fn lookup(&self, name: &str, global: bool) -> Option<&Entity> {
+        if global {
+            return self.scopes.first().and_then(|s| s.get(name)).map(|e| &e.0);
+        }
+        self.scopes.iter().rev().find_map(|s| s.get(name)).map(|e| &e.0)
+    }
+
+    fn new_var(&mut self, name: &ast::Ident, ty: Type, kind: VarKind, annotations: Annotations) -> VarId {
+        let id = VarId(self.program.vars.len() as u32);
+        self.program.vars.push(Var { name: name.name.clone(), ty, kind, annotations, span: name.span });
+        id
+    }
+
+    pub(crate) fn show(&self, ty: &Type) -> String {
+        self.program.show(&self.zonk(ty))
+    }
+
+    fn poison(&self, span: Span) -> Expr {
+        Expr { kind: ExprKind::Poison, ty: Type::Poison, span }
+    }
+
+    fn annotations(&mut self, list: &ast::Annotations) -> Annotations {
+        let mut out = Vec::new();
+        for a in list.iter() {
+            let body = match &a.body {
+                ast::AnnotationBody::Empty => Body::Empty,
+                ast::AnnotationBody::Tokens(t) => Body::Tokens(t.clone()),
+                ast::AnnotationBody::List(l) => Body::List(l.iter().filter_map(|e| self.annotation_value(e)).collect()),
+                ast::AnnotationBody::Pairs(l) => {
+                    Body::Pairs(l.iter().filter_map(|(n, e)| Some((n.name.clone(), self.annotation_value(e)?))).collect())
+                }
+            };
+            if matches!(&*a.name.name, "name") && !matches!(&body, Body::Tokens(t) if t.len() == 1 && t.iter().all(|t| t.is_string)) {
+                self.sink.error(a.name.span, "@name needs one string");
+            }
+            if out.iter().any(|o: &Annotation| o.name == a.name.name) && matches!(&*a.name.name, "name" | "id") {
+                self.sink.warn(Lint::Duplicate, a.name.span, format!("@{} is given twice", a.name.name));
+                continue;
+            }
+            out.push(Annotation { name: a.name.name.clone(), body, span: a.name.span });
+        }
+        Annotations(Rc::new(out))
+    }
+
+    fn annotation_value(&mut self, e: &ast::Expr) -> Option<Value> {
+        let v = self.expr(e, None);
+        match v.kind {
+            ExprKind::Int(i) => Some(Value::Int(i)),
+            ExprKind::Bool(b) => Some(Value::Bool(b)),
+            ExprKind::Str(s) => Some(Value::Str(s)),
+            ExprKind::Poison => None,
+            _ => self.error(e.span, "an annotation's value must be a constant number, boolean or string", None),
+        }
+    }
+}

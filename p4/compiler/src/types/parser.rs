@@ -1,0 +1,192 @@
+//! Parsers, their states and value sets (section "Packet parsing").
+
+use super::{Checker, Entity};
+use crate::ast::{self, ExprKind as E};
+use crate::ir::ty::Type;
+use crate::ir::*;
+use num_traits::ToPrimitive;
+use std::rc::Rc;
+
+impl Checker<'_> {
+    pub(super) fn parser(&mut self, d: &ast::Decl, header: &ast::BlockTypeDecl, ctor: &[ast::Param], locals: &[ast::Decl], states: &[ast::State]) {
+        if !header.type_params.is_empty() {
+            self.sink.error(d.name.span, "a parser with a body cannot have type parameters");
+        }
+        let was = std::mem::replace(&mut self.in_parser, true);
+        self.push();
+        let decls = self.params_sig(d, &header.params);
+        self.pop();
+        self.push();
+        let params = self.params(&header.params);
+        let (ctor, ctor_sig) = self.ctor_params(ctor);
+        self.push();
+        let locals = locals.iter().filter_map(|l| self.local(l)).collect();
+        let mut names: Vec<Rc<str>> = Vec::new();
+        for s in states {
+            if names.contains(&s.name.name) {
+                self.sink.error(s.name.span, format!("state {} is declared twice", s.name.name));
+            }
+            if matches!(&*s.name.name, "accept" | "reject") {
+                self.sink.error(s.name.span, format!("state {} cannot be declared", s.name.name));
+            }
+            names.push(s.name.name.clone());
+        }
+        let start = names.iter().position(|n| &**n == "start");
+        if start.is_none() {
+            self.sink.error(d.name.span, format!("parser {} has no start state", d.name.name));
+        }
+        let states = states.iter().map(|s| self.state(s, &names)).collect();
+        self.pop();
+        self.pop();
+        self.in_parser = was;
+        let annotations = self.annotations(&d.annotations);
+        let id = ParserId(self.program.parsers.len() as u32);
+        self.program.parsers.push(Parser {
+            name: d.name.name.clone(),
+            params,
+            ctor,
+            ctor_sig,
+            apply_sig: decls,
+            locals,
+            states,
+            start: start.unwrap_or(0),
+            annotations,
+            span: d.span,
+        });
+        self.declare(&d.name, Entity::Parser(id));
+    }
+
+    fn params_sig(&mut self, d: &ast::Decl, params: &[ast::Param]) -> Signature {
+        let sig = ast::FunctionSig {
+            annotations: d.annotations.clone(),
+            is_abstract: false,
+            result: None,
+            name: d.name.clone(),
+            type_params: Vec::new(),
+            params: params.to_vec(),
+        };
+        self.signature(&sig)
+    }
+
+    fn state(&mut self, s: &ast::State, names: &[Rc<str>]) -> State {
+        self.push();
+        let body = s.stmts.iter().flat_map(|s| self.stmt(s)).collect();
+        let transition = match &s.transition {
+            ast::Transition::None => Transition::Direct(StateRef::Reject),
+            ast::Transition::Direct(name) => Transition::Direct(self.state_ref(name, names)),
+            ast::Transition::Select(keys, cases, _) => self.select(keys, cases, names),
+        };
+        self.pop();
+        let annotations = self.annotations(&s.annotations);
+        State { name: s.name.name.clone(), body, transition, annotations, span: s.span }
+    }
+
+    fn state_ref(&mut self, name: &ast::Ident, names: &[Rc<str>]) -> StateRef {
+        match &*name.name {
+            "accept" => StateRef::Accept,
+            "reject" => StateRef::Reject,
+            _ => match names.iter().position(|n| *n == name.name) {
+                Some(i) => StateRef::State(i),
+                None => self.error(name.span, format!("no state {} is declared", name.name), StateRef::Reject),
+            },
+        }
+    }
+
+    fn select(&mut self, keys: &[ast::Expr], cases: &[ast::SelectCase], names: &[Rc<str>]) -> Transition {
+        let mut out_keys = Vec::new();
+        for k in keys {
+            let mut e = self.expr(k, None);
+            self.finish(&mut e);
+            if e.ty == Type::Integer {
+                self.sink.error(k.span, "give this value a width");
+            }
+            out_keys.push(e);
+        }
+        let types: Vec<Type> = out_keys.iter().map(|k| k.ty.clone()).collect();
+        let mut out = Vec::new();
+        for c in cases {
+            let sets = self.keyset(&c.keyset, &types);
+            let state = self.state_ref(&c.state, names);
+            out.push((sets, state));
+        }
+        Transition::Select(out_keys, out)
+    }
+
+    /// One set expression per key.
+    pub(super) fn keyset(&mut self, e: &ast::Expr, types: &[Type]) -> Vec<Expr> {
+        let items: Vec<&ast::Expr> = match &e.kind {
+            E::Default | E::DontCare => {
+                return types.iter().map(|t| Expr { kind: ExprKind::Any, ty: t.clone(), span: e.span }).collect();
+            }
+            E::List(items) => items.iter().collect(),
+            _ => vec![e],
+        };
+        if items.len() == 1 && types.len() > 1 {
+            // A value set, or a constant that stands for the whole key.
+            if let Some(one) = items.first() {
+                let v = self.expr(one, None);
+                if matches!(v.kind, ExprKind::ValueSet(_)) {
+                    return vec![v];
+                }
+                if let ExprKind::Aggregate(parts) = v.kind
+                    && parts.len() == types.len()
+                {
+                    return parts.into_iter().zip(types).map(|(p, t)| self.coerce(p, t, "a set expression")).collect();
+                }
+            }
+        }
+        if items.len() != types.len() {
+            return self.error(e.span, format!("{} values are needed here, not {}", types.len(), items.len()), Vec::new());
+        }
+        items.iter().zip(types).map(|(item, ty)| self.set_expr(item, ty)).collect()
+    }
+
+    fn set_expr(&mut self, e: &ast::Expr, ty: &Type) -> Expr {
+        let mut v = self.expr(e, Some(ty));
+        match v.kind {
+            ExprKind::Mask(..) | ExprKind::Range(..) | ExprKind::Any | ExprKind::Poison => {}
+            ExprKind::ValueSet(_) => {
+                if let Type::Set(inner) = v.ty.clone()
+                    && !self.unify(&inner, ty)
+                {
+                    let single = self.program.fields(&inner);
+                    if !matches!(single.as_slice(), [one] if self.unify(&one.1.clone(), ty)) {
+                        self.sink.error(e.span, "this value set holds another type");
+                    }
+                }
+            }
+            _ => {
+                v = self.coerce(v, ty, "a set expression");
+                if !v.is_const() && !v.ty.is_poison() && !matches!(v.kind, ExprKind::Var(_)) && !self.const_with_ctor(&v) {
+                    self.sink.error(e.span, "this value must be known at compile time");
+                }
+            }
+        }
+        self.finish(&mut v);
+        v
+    }
+
+    /// Built of constants and constructor parameters only.
+    fn const_with_ctor(&self, e: &Expr) -> bool {
+        if let ExprKind::Var(id) = e.kind {
+            return self.program.vars.get(id.index()).is_some_and(|v| v.kind == VarKind::Ctor);
+        }
+        let mut ok = !crate::ir::walk::has_effects(e);
+        crate::ir::walk::children(e, &mut |c| ok &= self.const_with_ctor(c));
+        ok
+    }
+
+    pub(super) fn value_set(&mut self, d: &ast::Decl, ty: &ast::TypeRef, size: &ast::Expr) -> ValueSetId {
+        let ty = self.ty(ty);
+        let n = self.expr(size, None);
+        let size = match n.as_int().and_then(ToPrimitive::to_u64) {
+            Some(n) => n,
+            None if n.ty.is_poison() || matches!(n.kind, ExprKind::Var(_)) => 0,
+            None => self.error(size.span, "a value set's size must be a constant", 0),
+        };
+        let id = ValueSetId(self.program.value_sets.len() as u32);
+        let annotations = self.annotations(&d.annotations);
+        self.program.value_sets.push(ValueSet { name: d.name.name.clone(), ty, size, annotations, span: d.span });
+        id
+    }
+}

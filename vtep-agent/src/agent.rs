@@ -254,11 +254,10 @@ impl<D: Datapath> Agent<D> {
     }
 
     fn report(&mut self, event: v1::report::Event) {
-        if let Some(reports) = &self.reports {
-            if reports.try_send(v1::Report { event: Some(event) }).is_err() {
-                // Dropping it ends the stream, if it has not ended.
-                self.reports = None;
-            }
+        let report = v1::Report { event: Some(event) };
+        if self.reports.as_ref().is_some_and(|r| r.try_send(report).is_err()) {
+            // Dropping it ends the stream, if it has not ended.
+            self.reports = None;
         }
     }
 }

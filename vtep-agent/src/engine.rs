@@ -45,6 +45,15 @@ impl News {
     }
 }
 
+/// Networks in which steps have disturbed more than they were about.
+#[derive(Default)]
+struct Disturbed {
+    /// The segment was made anew; what hung on it is gone.
+    anew: BTreeSet<Vni>,
+    /// The segment was removed; what is still asked for in it cannot be.
+    gone: BTreeSet<Vni>,
+}
+
 /// The engine.
 pub struct Engine<D> {
     datapath: D,
@@ -171,9 +180,11 @@ impl<D: Datapath> Engine<D> {
     fn bring(&mut self, mut touched: BTreeSet<ObjectKey>, asked: &BTreeSet<HostKey>) -> Result<News, AgentError> {
         let mut all = touched.clone();
         for _ in 0..REBUILD_ROUNDS {
-            let anew = self.step(&touched);
+            let disturbed = self.step(&touched);
             // Of a network that is new, everything was just asked for; of an old one not.
-            touched = anew.iter().flat_map(|v| self.desired.objects_of(*v)).filter(|k| !all.contains(k)).collect();
+            let of = |vnis: BTreeSet<Vni>| vnis.into_iter().flat_map(|v| self.desired.objects_of(v)).collect::<Vec<_>>();
+            touched = of(disturbed.anew).into_iter().filter(|k| !all.contains(k)).collect();
+            touched.extend(of(disturbed.gone));
             if touched.is_empty() {
                 break;
             }
@@ -187,13 +198,12 @@ impl<D: Datapath> Engine<D> {
     }
 
     /// Applies the steps that objects need, in order of creation, then removals in reverse.
-    /// Gives the networks whose segment was made anew.
-    fn step(&mut self, touched: &BTreeSet<ObjectKey>) -> BTreeSet<Vni> {
+    fn step(&mut self, touched: &BTreeSet<ObjectKey>) -> Disturbed {
         let ensure = touched.iter().filter_map(|k| self.desired.object(k)).map(|o| Step::Ensure(o.clone()));
         let remove = touched.iter().rev().filter(|k| self.desired.object(k).is_none()).map(|k| Step::Remove(k.clone()));
         let steps: Vec<Step> = ensure.chain(remove).collect();
         let outcomes = self.datapath.apply(&steps);
-        let mut anew = BTreeSet::new();
+        let mut disturbed = Disturbed::default();
         for (step, outcome) in steps.iter().zip(outcomes) {
             let key = match step {
                 Step::Ensure(object) => object.key(),
@@ -201,8 +211,12 @@ impl<D: Datapath> Engine<D> {
             };
             match outcome {
                 Ok(done) => {
-                    if let (Done::MadeAnew, ObjectKey::Segment(vni)) = (done, &key) {
-                        anew.insert(*vni);
+                    if let ObjectKey::Segment(vni) = &key {
+                        match step {
+                            Step::Remove(_) => drop(disturbed.gone.insert(*vni)),
+                            Step::Ensure(_) if done == Done::MadeAnew => drop(disturbed.anew.insert(*vni)),
+                            Step::Ensure(_) => {}
+                        }
                     }
                     self.failures.remove(&key);
                 }
@@ -212,7 +226,7 @@ impl<D: Datapath> Engine<D> {
                 }
             }
         }
-        anew
+        disturbed
     }
 
     /// Finds out which entities changed their state with these objects.

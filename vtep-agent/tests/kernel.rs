@@ -50,7 +50,13 @@ fn networks_with_the_same_addresses_do_not_meet() {
     lab.update(1, vec![network, moved], &[]);
     let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     assert!(!lab.udp_arrives(0, from, 1, to));
+    // To one that is not on the host: it must not stay where it was, either.
+    let nowhere = lab.attachment(1, NET + 2, "b");
     let back = lab.attachment(1, NET, "b");
+    lab.update(1, vec![back.clone()], &[]);
+    lab.update(1, vec![nowhere], &[]);
+    assert_eq!(lab.error(1, &back.key()).map(|e| e.code), Some(ErrorCode::NetworkNotFound));
+    assert!(!lab.udp_arrives(0, from, 1, to));
     lab.update(1, vec![back], &[]);
     assert!(lab.udp_arrives(0, from, 1, to));
 }

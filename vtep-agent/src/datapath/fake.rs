@@ -29,6 +29,8 @@ impl Fake {
                 }
                 let segment = object.vni().map(ObjectKey::Segment);
                 if segment.is_some_and(|s| key != s && !self.objects.contains_key(&s)) {
+                    // A port must not stay in the network that it was in before.
+                    self.objects.remove(&key);
                     return Err(StepError::new(ErrorCode::NetworkNotFound, format!("{key}: no segment")));
                 }
                 let anew = self.objects.insert(key, object.clone()).is_none() && matches!(object, Object::Segment(_));
@@ -38,6 +40,11 @@ impl Fake {
                 self.objects.remove(key);
                 if let ObjectKey::Segment(vni) = key {
                     self.objects.retain(|k, o| o.vni() != Some(*vni) || matches!(k, ObjectKey::Port(_)));
+                    for object in self.objects.values_mut().filter(|o| o.vni() == Some(*vni)) {
+                        if let Object::Port(port) = object {
+                            port.intact = false;
+                        }
+                    }
                 }
                 Ok(Done::InPlace)
             }

@@ -153,3 +153,92 @@ fn what_the_host_cannot_do_is_refused_by_name() {
     e.update(vec![network(1)], &[]).unwrap();
     assert!(e.error(&HostKey::Network(vni(1))).is_none());
 }
+
+/// What a random run does.
+#[derive(Debug, Clone)]
+enum Act {
+    Upsert(usize),
+    Remove(usize),
+    /// Somebody removes the n-th object that there is.
+    Foreign(usize),
+    /// The datapath refuses the n-th object there should be, or nothing any more.
+    Refuse(usize),
+    Relent,
+    Check,
+}
+
+/// Everything a random run can ask for, with conflicting contents under the same keys.
+fn universe() -> Vec<HostEntity> {
+    let mut all = Vec::new();
+    for n in 1..=3 {
+        all.push(network(n));
+        let HostEntity::Network(mut other) = network(n) else { unreachable!() };
+        (other.mtu, other.gateways) = (1400, BTreeSet::new());
+        all.push(HostEntity::Network(other));
+        all.extend([station(n, 7), station(n, 0xfe), attachment(n, "blue/a", 9), attachment(n, "blue/b", 7)]);
+        let ip = [10, 0, 0, 9].into();
+        all.push(HostEntity::Neighbour(vtep_proto::Neighbour { vni: vni(n), ip, mac: mac(0x44) }));
+    }
+    all
+}
+
+fn act() -> impl proptest::strategy::Strategy<Value = Act> {
+    use proptest::prelude::*;
+    prop_oneof![
+        6 => (0usize..21).prop_map(Act::Upsert),
+        4 => (0usize..21).prop_map(Act::Remove),
+        2 => (0usize..21).prop_map(Act::Foreign),
+        1 => (0usize..21).prop_map(Act::Refuse),
+        1 => Just(Act::Relent),
+        1 => Just(Act::Check),
+    ]
+}
+
+proptest::proptest! {
+    /// However it got there: in the end the datapath holds what a fresh engine would have
+    /// made of the same entities, and what is not in place is known to be so.
+    #[test]
+    fn every_way_leads_to_the_same_datapath(acts in proptest::collection::vec(act(), 1..60)) {
+        let universe = universe();
+        let mut e = engine(true);
+        let mut wanted = BTreeMap::new();
+        for act in acts {
+            match act {
+                Act::Upsert(i) => {
+                    let entity = universe[i % universe.len()].clone();
+                    wanted.insert(entity.key(), entity.clone());
+                    e.update(vec![entity], &[]).unwrap();
+                }
+                Act::Remove(i) => {
+                    let key = universe[i % universe.len()].key();
+                    wanted.remove(&key);
+                    e.update(vec![], &[key]).unwrap();
+                }
+                Act::Foreign(i) => {
+                    let objects = &mut e.datapath().objects;
+                    let key = objects.keys().nth(i % objects.len().max(1)).cloned();
+                    key.map(|k| e.datapath().apply(&[Step::Remove(k)]));
+                }
+                Act::Refuse(i) => {
+                    let keys: Vec<_> = e.desired().objects().map(|(k, _)| k.clone()).collect();
+                    e.datapath().refused.extend(keys.get(i % keys.len().max(1)).cloned());
+                }
+                Act::Relent => e.datapath().refused.clear(),
+                Act::Check => drop(e.check(&Scope::All).unwrap()),
+            }
+        }
+        e.datapath().refused.clear();
+        e.check(&Scope::All).unwrap();
+        e.retry(|_| true).unwrap();
+        let news = e.check(&Scope::All).unwrap();
+        proptest::prop_assert!(news.repaired.iter().all(|r| r.ends_with("was missing")), "{news:?}");
+
+        let mut fresh = engine(true);
+        fresh.update(wanted.values().cloned().collect(), &[]).unwrap();
+        proptest::prop_assert_eq!(&e.datapath().objects, &fresh.datapath().objects);
+        for key in wanted.keys() {
+            let (one, other) = (e.error(key).map(|x| x.code), fresh.error(key).map(|x| x.code));
+            proptest::prop_assert_eq!(one, other, "{}", key);
+        }
+    }
+}

@@ -310,6 +310,12 @@ pub(super) fn enslave(index: u32, bridge: u32, name: &str) -> Request {
     Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("move {name} into its bridge"))
 }
 
+/// Takes a link out of its bridge.
+pub(super) fn release(index: u32, name: &str) -> Request {
+    let set = message(index, vec![LinkAttribute::Controller(0)]);
+    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("take {name} out of its bridge"))
+}
+
 fn set_port(index: u32, mut attributes: Vec<LinkAttribute>, options: Vec<InfoBridgePort>) -> RouteNetlinkMessage {
     attributes.push(no_link_local());
     attributes.push(LinkAttribute::LinkInfo(vec![

@@ -42,8 +42,8 @@ pub(super) fn open(netns: &str) -> Result<Option<File>, NetlinkError> {
 /// False for the plain file that `ip netns add` makes first and mounts the namespace upon.
 fn is_namespace(file: &File) -> bool {
     /// Magic of nsfs (linux/magic.h).
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
-    nix::sys::statfs::fstatfs(file).is_ok_and(|s| i64::from(s.filesystem_type().0) == NSFS_MAGIC)
+    const NSFS_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6e73_6673);
+    nix::sys::statfs::fstatfs(file).is_ok_and(|s| s.filesystem_type() == NSFS_MAGIC)
 }
 
 impl NetnsThread {

@@ -27,6 +27,7 @@ impl Kernel {
             return Err(StepError::new(ErrorCode::NetnsNotFound, format!("netns {} not found", path.display())));
         };
         let Some(bridge) = self.index(&bridge_name(a.vni))? else {
+            self.release(a)?;
             let message = format!("network {} is not on this host", a.vni);
             return Err(StepError::new(ErrorCode::NetworkNotFound, message));
         };
@@ -127,6 +128,17 @@ impl Kernel {
         match link::get(&mut self.netlink, &name)? {
             Some(host) if host.is_port() && host.attachment_id() == Some(&a.id) => {
                 self.discard(vec![link::discard(host.index, &name)])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the port out of whatever network it is in: it belongs to another now.
+    fn release(&mut self, a: &Attachment) -> Result<(), NetlinkError> {
+        let name = port_name(&a.id);
+        match link::get(&mut self.netlink, &name)? {
+            Some(host) if host.is_port() && host.attachment_id() == Some(&a.id) && host.master.is_some() => {
+                self.netlink.request(link::release(host.index, &name))
             }
             _ => Ok(()),
         }

@@ -109,3 +109,9 @@ async fn finsy_writes_and_reads_every_entity_and_stream_message() -> Result<()> 
 async fn pygnmi_gets_sets_and_subscribes() -> Result<()> {
     run("pygnmi", "pygnmi_interfaces.py", &[]).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4runtime_shell_writes_and_reads_what_it_knows() -> Result<()> {
+    let pipeline = pipeline();
+    run("p4runtime-shell", "shell_entities.py", &[&pipeline[0], &pipeline[1]]).await
+}

@@ -23,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             copy(Path::new(&dir), &out, "spine")?;
             copy(Path::new(&dir), &out, "leaf")?
         }
-        None => return without_pipelines(&out),
+        None => {
+            compile(&out, "spine")?;
+            compile(&out, "leaf")?
+        }
     };
     fs::write(out.join("tables.rs"), bindings::generate(&leaf, "crate::binding")?)?;
     Ok(())
@@ -39,14 +42,15 @@ fn copy(dir: &Path, out: &Path, name: &str) -> Result<P4Info, Box<dyn Error>> {
     Ok(P4Info::decode(fs::read(out.join(format!("{name}.p4info.bin")))?.as_slice())?)
 }
 
-/// Until the compiler is complete: typed tables as they were last generated (`tables.rs`),
-/// and no pipelines, so that everything builds and `--pipeline-dir` has to name them.
-fn without_pipelines(out: &Path) -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=tables.rs");
-    for name in ["leaf", "spine"] {
-        fs::write(out.join(format!("{name}.json")), [])?;
-        fs::write(out.join(format!("{name}.p4info.bin")), [])?;
-    }
-    fs::copy("tables.rs", out.join("tables.rs"))?;
-    Ok(())
+/// Compiles a profile; a program that does not compile is shown with its source lines.
+fn compile(out: &Path, name: &str) -> Result<P4Info, Box<dyn Error>> {
+    let source = format!("{name}.p4");
+    let compiled = p4_compiler::compile_file(Path::new(&source), &p4_compiler::Options::default())
+        .map_err(|diagnostics| {
+            eprintln!("{diagnostics}");
+            format!("{source} does not compile")
+        })?;
+    fs::write(out.join(format!("{name}.json")), &compiled.json)?;
+    fs::write(out.join(format!("{name}.p4info.bin")), &compiled.p4info_binary)?;
+    Ok(compiled.p4info)
 }

@@ -101,3 +101,96 @@ fn default_routes(network: &NetworkView) -> BTreeSet<Route> {
     });
     v4.into_iter().chain(v6).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::view::{AccessView, SubnetView, VtepView};
+    use vfabric_api::ident::PortId;
+
+    fn vtep(vtep_id: u16, n: u8) -> VtepView {
+        let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into());
+        VtepView { vtep_id, ipv4: Ipv4Addr::new(10, 255, 0, n), ipv6 }
+    }
+
+    fn host(n: u8) -> HostView {
+        let port = PortId::try_from(u16::from(n)).unwrap();
+        HostView { name: format!("h{n}"), vtep: vtep(n.into(), n), mac: Mac([2, 0, 0, 0, 0, n]), port, leaf: vtep(100, 100) }
+    }
+
+    fn fabric(family: IpFamily) -> FabricView {
+        FabricView { mtu: 9216, vxlan_underlay: family, gateway_mac: Mac([0, 0, 0x5e, 0, 1, 1]) }
+    }
+
+    fn net(routed: bool) -> NetworkView {
+        let subnet = |cidr: &str, gw: &str| SubnetView { cidr: cidr.parse().unwrap(), gateway: gw.parse().unwrap() };
+        NetworkView {
+            vni: Vni::try_from(10_001).unwrap(),
+            vrf: routed.then(|| Vni::try_from(20_000).unwrap()),
+            mtu: 1500,
+            subnets: vec![subnet("10.0.0.0/24", "10.0.0.1"), subnet("fd00:0:0:1::/64", "fd00:0:0:1::1")],
+        }
+    }
+
+    fn workload(place: PlaceView) -> AttachmentView {
+        let ips = vec!["10.0.0.5".parse().unwrap(), "fd00:0:0:1::5".parse().unwrap()];
+        AttachmentView { id: "blue/web".into(), mac: Mac([2, 0, 0, 0, 9, 9]), ips, place }
+    }
+
+    fn on(n: u8) -> PlaceView {
+        PlaceView::Host { host: host(n), netns: "web".into(), interface: "eth0".into() }
+    }
+
+    fn render(host: &HostView, network: &NetworkView, a: &AttachmentView, family: IpFamily) -> Vec<HostEntity> {
+        let mut out = Vec::new();
+        attachment(&fabric(family), host, network, a, &mut out);
+        let own = |e| match e {
+            Entity::Host(e) => e,
+            Entity::Switch(e) => panic!("{e:?} on a host"),
+        };
+        out.into_iter().map(own).collect()
+    }
+
+    #[test]
+    fn a_workload_of_this_host_gets_its_addresses_and_default_routes() {
+        let out = render(&host(1), &net(true), &workload(on(1)), IpFamily::Ipv4);
+        let [HostEntity::Attachment(a)] = out.as_slice() else { panic!("{out:?}") };
+        let addresses: Vec<String> = a.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.0.0.5/24", "fd00:0:0:1::5/64"]);
+        let routes: Vec<String> = a.routes.iter().map(|r| format!("{} via {:?}", r.destination, r.via)).collect();
+        assert_eq!(routes, ["0.0.0.0/0 via Some(10.0.0.1)", "::/0 via Some(fd00:0:0:1::1)"]);
+        assert_eq!((a.netns.as_str(), a.interface.as_str()), ("web", "eth0"));
+
+        let out = render(&host(1), &net(false), &workload(on(1)), IpFamily::Ipv4);
+        let [HostEntity::Attachment(a)] = out.as_slice() else { panic!("{out:?}") };
+        assert!(a.routes.is_empty(), "nobody routes");
+    }
+
+    #[test]
+    fn a_workload_elsewhere_is_reached_through_its_vtep() {
+        let port = PortId::try_from(10).unwrap();
+        let bare_metal = PlaceView::Port(AccessView { leaf: vtep(101, 101), port, vlan: None, access_id: 1 });
+        for (place, v4, v6) in [(on(2), "10.255.0.2", "fd00::2"), (bare_metal, "10.255.0.101", "fd00::65")] {
+            for (family, want) in [(IpFamily::Ipv4, v4), (IpFamily::Ipv6, v6)] {
+                let out = render(&host(1), &net(true), &workload(place.clone()), family);
+                let [HostEntity::Fdb(fdb), HostEntity::Neighbour(a), HostEntity::Neighbour(b)] = out.as_slice() else {
+                    panic!("{out:?}")
+                };
+                assert_eq!(fdb.vtep.to_string(), want);
+                assert_eq!([a.ip, b.ip].map(|ip| ip.to_string()), ["10.0.0.5", "fd00:0:0:1::5"]);
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_routed_network_has_a_gateway() {
+        for routed in [true, false] {
+            let mut out = Vec::new();
+            network(&fabric(IpFamily::Ipv6), &host(1), &net(routed), &mut out);
+            let [Entity::Host(HostEntity::Network(n))] = out.as_slice() else { panic!("{out:?}") };
+            assert_eq!(n.flood.iter().map(ToString::to_string).collect::<Vec<_>>(), ["fd00::64"]);
+            assert_eq!(n.gateways.len(), usize::from(routed));
+            assert_eq!(n.underlay, UnderlayFamily::Ipv6);
+        }
+    }
+}

@@ -37,7 +37,7 @@ fn ips(net: u32, n: u8) -> [IpAddr; 2] {
 
 impl World {
     /// A tunnelled frame as host 1 sends it.
-    fn from_h1(&self, dst: IpAddr, vni: u32, inner: &[u8]) -> Vec<u8> {
+    fn h1_sends(&self, dst: IpAddr, vni: u32, inner: &[u8]) -> Vec<u8> {
         frame(LEAF, host_mac(1), &vxlan(self.host(1), dst, 64, vni, inner))
     }
 
@@ -62,38 +62,38 @@ impl World {
         {
             let inner = frame(mac(13), mac(11), &echo(w11, w13, 64, false));
             let passed = frame(SPINE, LEAF, &vxlan(self.host(1), self.host(3), 63, A, &inner));
-            cases.push(sent("same network, in transit", H1, self.from_h1(self.host(3), A, &inner), vec![(UPLINK, passed)]));
+            cases.push(sent("same network, in transit", H1, self.h1_sends(self.host(3), A, &inner), vec![(UPLINK, passed)]));
 
             let asked = frame(GATEWAY, mac(11), &echo(w11, w14, 64, false));
             let routed = frame(mac(14), GATEWAY, &echo(w11, w14, 63, false));
             let out = vec![(UPLINK, self.made(SPINE, self.host(3), B, &routed))];
-            cases.push(sent("routed in one pass, host to host", H1, self.from_h1(self.leaf1(), A, &asked), out));
+            cases.push(sent("routed in one pass, host to host", H1, self.h1_sends(self.leaf1(), A, &asked), out));
 
             let asked = frame(GATEWAY, mac(11), &echo(w11, w22, 2, false));
             let routed = tagged(100, &frame(mac(22), GATEWAY, &echo(w11, w22, 1, false)));
             let out = vec![(ACCESS_B, routed)];
-            cases.push(sent("routed to a tagged access port", H1, self.from_h1(self.leaf1(), A, &asked), out));
+            cases.push(sent("routed to a tagged access port", H1, self.h1_sends(self.leaf1(), A, &asked), out));
 
             let asked = frame(GATEWAY, mac(11), &echo(w11, w14, 1, false));
-            let frame_in = self.from_h1(self.leaf1(), A, &asked);
+            let frame_in = self.h1_sends(self.leaf1(), A, &asked);
             cases.push(dropped("TTL used up", H1, frame_in, DropReason::TtlExpired));
         }
         for (w11, gateway) in ips(A, 11).into_iter().zip(ips(B, 1)) {
             let asked = frame(GATEWAY, mac(11), &echo(w11, gateway, 1, false));
             let said = frame(mac(11), GATEWAY, &echo(gateway, w11, 64, true));
             let out = vec![(H1, self.made(host_mac(1), self.host(1), A, &said))];
-            cases.push(sent("gateway answers echo", H1, self.from_h1(self.leaf1(), A, &asked), out));
+            cases.push(sent("gateway answers echo", H1, self.h1_sends(self.leaf1(), A, &asked), out));
         }
         let udp4 = ipv4(v4(A, 11), v4(B, 1), 64, 17, 0, &udp(1000, 53, b"?"));
-        let asked = self.from_h1(self.leaf1(), A, &frame(GATEWAY, mac(11), &udp4));
+        let asked = self.h1_sends(self.leaf1(), A, &frame(GATEWAY, mac(11), &udp4));
         cases.push(dropped("gateway answers nothing else", H1, asked, DropReason::GatewayProtocol));
         let nowhere = frame(GATEWAY, mac(11), &echo(v4(A, 11).into(), v4(B, 99).into(), 64, false));
-        let frame_in = self.from_h1(self.leaf1(), A, &nowhere);
+        let frame_in = self.h1_sends(self.leaf1(), A, &nowhere);
         cases.push(dropped("no such address", H1, frame_in, DropReason::NoRoute));
         // Options are routed, and their checksum stays right.
         let options = [1, 1, 1, 0];
         let with = |ttl| ipv4_with(v4(A, 11), v4(B, 22), ttl, 17, 0, &options, &udp(1, 2, b"options"));
-        let asked = self.from_h1(self.leaf1(), A, &frame(GATEWAY, mac(11), &with(64)));
+        let asked = self.h1_sends(self.leaf1(), A, &frame(GATEWAY, mac(11), &with(64)));
         let routed = tagged(100, &frame(mac(22), GATEWAY, &with(63)));
         cases.push(sent("IPv4 options inside are routed", H1, asked, vec![(ACCESS_B, routed)]));
         for to in ips_of(self.leaf1()) {
@@ -164,7 +164,7 @@ impl World {
         let stray = frame(mac(13), mac(14), &echo(v4(A, 14).into(), v4(A, 13).into(), 64, false));
         let stray = frame(LEAF, SPINE, &vxlan(self.leaf2(), self.leaf1(), 62, A, &stray));
         vec![
-            sent("broadcast of a host", H1, self.from_h1(self.leaf1(), A, &cry(11)), h1),
+            sent("broadcast of a host", H1, self.h1_sends(self.leaf1(), A, &cry(11)), h1),
             sent("broadcast from another leaf", UPLINK, from_leaf2, vec![local(1), local(2), (ACCESS_A, cry(13))]),
             sent("broadcast of bare metal", ACCESS_A, cry(21), from_access),
             dropped("never back into the fabric", UPLINK, stray, DropReason::SplitHorizon),
@@ -177,21 +177,21 @@ impl World {
         let (h1, h3, leaf) = (self.host(1), self.host(3), self.leaf1());
         let link = |packet: &[u8]| frame(LEAF, host_mac(1), packet);
         let mut cases = vec![
-            dropped("forged VNI, in transit", H1, self.from_h1(h3, C, &inner), HostVni),
-            dropped("forged VNI, to the leaf", H1, self.from_h1(leaf, B, &inner), HostVni),
+            dropped("forged VNI, in transit", H1, self.h1_sends(h3, C, &inner), HostVni),
+            dropped("forged VNI, to the leaf", H1, self.h1_sends(leaf, B, &inner), HostVni),
             dropped("forged source", H1, link(&vxlan(self.host(2), h3, 64, A, &inner)), HostSource),
             dropped("other protocol", H1, link(&underlay(h1, h3, 64, 6, &[0; 20])), HostProtocol),
             dropped("other UDP port", H1, link(&underlay(h1, h3, 64, 17, &udp(1, 53, b"?"))), HostProtocol),
-            dropped("tag in the tunnel", H1, self.from_h1(leaf, A, &tagged(5, &inner)), InnerVlan),
+            dropped("tag in the tunnel", H1, self.h1_sends(leaf, A, &tagged(5, &inner)), InnerVlan),
         ];
         let mut flags = vxlan(h1, h3, 64, A, &inner);
         let at = flags.len() - inner.len() - 8;
         flags[at] = 0x0c;
         cases.push(dropped("VXLAN with reserved flags", H1, link(&flags), Malformed));
-        let mut long = self.from_h1(h3, A, &inner);
+        let mut long = self.h1_sends(h3, A, &inner);
         long.extend([0; 4]);
         cases.push(dropped("octets after the packet", H1, long, Malformed));
-        let cut = self.from_h1(h3, A, &inner)[..40].to_vec();
+        let cut = self.h1_sends(h3, A, &inner)[..40].to_vec();
         cases.push(dropped("cut short", H1, cut, Malformed));
         let unknown = frame(LEAF, SPINE, &vxlan(self.leaf2(), leaf, 62, C, &inner));
         cases.push(dropped("network that is not here", UPLINK, unknown, UnknownVni));

@@ -172,6 +172,8 @@ pub struct Entry {
     pub action: usize,
     pub args: Vec<BigInt>,
     pub priority: Option<BigInt>,
+    /// `@priority`: the smaller number wins.
+    pub rank: Option<BigInt>,
     pub is_const: bool,
     pub span: Span,
 }

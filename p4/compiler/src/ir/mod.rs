@@ -155,6 +155,8 @@ pub type Block = Vec<Stmt>;
 #[derive(Clone, Debug)]
 pub enum StmtKind {
     Assign(Expr, Expr),
+    /// Target, a variable that stands for it in the value, the value: `a[f()] += 1`.
+    Update(Expr, VarId, Expr),
     Call(Expr),
     If(Expr, Block, Block),
     Block(Block),

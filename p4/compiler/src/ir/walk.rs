@@ -1,6 +1,6 @@
 //! Visiting expressions.
 
-use super::{Callee, Expr, ExprKind};
+use super::{Callee, Expr, ExprKind, Stmt, StmtKind};
 
 /// Calls `f` on each direct subexpression.
 pub fn children_mut(e: &mut Expr, f: &mut impl FnMut(&mut Expr)) {
@@ -64,4 +64,40 @@ pub fn has_effects(e: &Expr) -> bool {
     let mut found = false;
     children(e, &mut |c| found |= has_effects(c));
     found
+}
+
+/// Calls `f` on every expression of the statements, outermost ones only.
+pub fn stmt_exprs(stmts: &[Stmt], f: &mut dyn FnMut(&Expr)) {
+    for s in stmts {
+        match &s.kind {
+            StmtKind::Assign(a, b) | StmtKind::Update(a, _, b) => {
+                f(a);
+                f(b);
+            }
+            StmtKind::Call(e) => f(e),
+            StmtKind::If(c, a, b) => {
+                f(c);
+                stmt_exprs(a, f);
+                stmt_exprs(b, f);
+            }
+            StmtKind::Block(b) => stmt_exprs(b, f),
+            StmtKind::Return(e) | StmtKind::Var(_, e) => e.iter().for_each(&mut *f),
+            StmtKind::Switch(v, cases) => {
+                f(v);
+                cases.iter().for_each(|c| stmt_exprs(&c.body, f));
+            }
+            StmtKind::SwitchAction(_, cases) => cases.iter().for_each(|c| stmt_exprs(&c.body, f)),
+            StmtKind::For { init, cond, update, body } => {
+                f(cond);
+                stmt_exprs(init, f);
+                stmt_exprs(update, f);
+                stmt_exprs(body, f);
+            }
+            StmtKind::ForEach(_, values, body) => {
+                values.iter().for_each(&mut *f);
+                stmt_exprs(body, f);
+            }
+            StmtKind::Break | StmtKind::Continue | StmtKind::Exit => {}
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Abandon, Parse, Parser};
 use crate::ast::{
     Annotations, BlockTypeDecl, Decl, DeclKind, Direction, Expr, Field, FunctionSig, Ident, Param, SelectCase, State, StructKind,
-    Transition, TypeRef, TypeRefKind,
+    Transition, TypeRef,
 };
 use crate::lex::Tok;
 use crate::source::Span;
@@ -453,9 +453,4 @@ impl Parser<'_> {
         let kind = if errors { DeclKind::Errors(names) } else { DeclKind::MatchKinds(names) };
         Ok(Decl { kind, span: start.to(self.last_span()), annotations: Rc::new(Vec::new()), name })
     }
-}
-
-/// Whether a written type is `void`.
-pub fn is_void(ty: &TypeRef) -> bool {
-    matches!(ty.kind, TypeRefKind::Void)
 }

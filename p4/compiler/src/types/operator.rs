@@ -84,8 +84,7 @@ impl Checker<'_> {
         }
         let ty = left.ty.clone();
         let saturating = matches!(op, BinOp::SatAdd | BinOp::SatSub);
-        let bits = matches!(op, BinOp::And | BinOp::Or | BinOp::Xor);
-        let numeric = ty.is_fixed() || (ty == Type::Integer && !saturating && !bits);
+        let numeric = ty.is_fixed() || (ty == Type::Integer && !saturating);
         let division = matches!(op, BinOp::Div | BinOp::Mod);
         if left.ty != right.ty || !numeric || (division && matches!(ty, Type::Int(_))) {
             let (l, r) = (self.show(&left.ty), self.show(&right.ty));

@@ -99,6 +99,20 @@ impl Checker<'_> {
         }
         let hint = left.ty.clone();
         let mut right = self.expr(r, Some(&hint));
+        if let Some(op) = op
+            && crate::ir::walk::has_effects(&left)
+            && !matches!(left.kind, ExprKind::Slice(..))
+        {
+            let name = ast::Ident { name: "target".into(), span };
+            let var = self.new_var(&name, left.ty.clone(), VarKind::Local, Default::default());
+            let stand_in = Expr { kind: ExprKind::Var(var), ty: left.ty.clone(), span };
+            let value = self.binary_on(op, stand_in, right, span);
+            let mut value = self.coerce(value, &hint, "the assigned value");
+            let mut left = left;
+            self.finish(&mut left);
+            self.finish(&mut value);
+            return Some(StmtKind::Update(left, var, value));
+        }
         if let Some(op) = op {
             right = self.binary_on(op, left.clone(), right, span);
         }

@@ -160,14 +160,11 @@ impl Checker<'_> {
         let keys = self.keyset(&e.keyset, &types);
         let args = e.action.args.clone().unwrap_or_default();
         let call = self.action_call(t, &e.action.name, &args, e.action.span)?;
-        let mut priority = match &e.priority {
+        let priority = match &e.priority {
             Some(p) => self.expr(p, None).as_int().cloned(),
             None => None,
         };
         let annotations = self.annotations(&e.annotations);
-        if priority.is_none() {
-            priority = annotations.int("priority");
-        }
         Some(TableEntry { is_const: e.is_const, priority, keys, call, annotations, span: e.span })
     }
 }

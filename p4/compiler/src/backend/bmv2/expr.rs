@@ -22,7 +22,8 @@ fn op(name: &str, left: Option<Value>, right: Value) -> Value {
 /// An operand of a primitive: operators are wrapped once more.
 pub(super) fn wrap(v: Value) -> Value {
     match v {
-        Value::Expression(_) => Value::Expression(Box::new(Expression::Value(v))),
+        // bmv2 takes a stack field as an operand only inside an expression.
+        Value::Expression(_) | Value::StackField(_) => Value::Expression(Box::new(Expression::Value(v))),
         Value::Local(i) => Value::RuntimeData(i),
         v => v,
     }
@@ -148,10 +149,7 @@ pub(super) fn boolean(e: &Expr) -> Value {
     }
 }
 
-/// A condition as a complete expression object.
+/// A condition as bmv2's loader wants it where no operand's wrapping is added.
 pub(super) fn condition(e: &Expr) -> Value {
-    match boolean(e) {
-        v @ Value::Expression(_) => v,
-        v => Value::Expression(Box::new(Expression::Value(v))),
-    }
+    boolean(e)
 }

@@ -161,9 +161,8 @@ impl Bmv2<'_> {
             }
             Op::Advance(e) => out.push(p(ParserOpKind::Advance, vec![wrap(data(e))])),
             Op::Verify(c, e) => {
-                let c = Value::Expression(Box::new(Expression::Value(condition(c))));
-                let e = Value::Expression(Box::new(Expression::Value(data(e))));
-                out.push(p(ParserOpKind::Verify, vec![c, e]));
+                // Neither operand is wrapped once more here, unlike in every other operation.
+                out.push(p(ParserOpKind::Verify, vec![condition(c), data(e)]));
             }
             other => {
                 let mut calls = Vec::new();

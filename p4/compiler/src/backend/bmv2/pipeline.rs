@@ -54,7 +54,10 @@ impl Bmv2<'_> {
         for t in tables {
             if !sites.contains_key(t) {
                 // Never applied, but the control plane knows it.
-                self.table(*t, IndexMap::new(), None, &mut p);
+                let names = self.program.tables.get(*t).map(|t| t.actions.clone()).unwrap_or_default();
+                let names = names.iter().filter_map(|a| self.program.actions.get(a.0)).map(|a| (a.name.clone(), None));
+                let next = names.collect();
+                self.table(*t, next, None, &mut p);
             }
         }
         for (t, list) in &sites {
@@ -311,15 +314,15 @@ impl Bmv2<'_> {
 
     fn entries(&mut self, t: &lir::Table) -> Vec<json::Entry> {
         let explicit = t.entries.iter().filter_map(|e| e.priority.as_ref().and_then(ToPrimitive::to_i64)).max();
-        let largest_wins = t.annotations.get("largest_priority_wins").is_none();
-        let _ = largest_wins;
         let mut out = Vec::new();
         for (i, e) in t.entries.iter().enumerate() {
             let keys: Vec<&lir::Key> = t.keys.iter().filter(|k| &*k.match_kind != "selector").collect();
             let match_key = keys.iter().zip(&e.keys).map(|(k, m)| entry_key(&k.match_kind, m, k.expr.ty)).collect();
             let action = t.actions.get(e.action).map_or(0, |a| a.0);
             // In P4 the larger number wins, in this format the smaller.
+            let rank = e.rank.as_ref().and_then(ToPrimitive::to_i64);
             let priority = match (explicit, e.priority.as_ref().and_then(ToPrimitive::to_i64)) {
+                _ if rank.is_some() => rank.unwrap_or(0),
                 (Some(max), Some(own)) => max.saturating_sub(own).saturating_add(1),
                 _ => i as i64 + 1,
             };

@@ -4,8 +4,9 @@ use super::{Lower, Place, Val};
 use crate::ast::BinOp;
 use crate::ir::fold::power;
 use crate::ir::ty::Type;
+use crate::ir::walk::has_effects;
 use crate::ir::{self, ExprKind as E};
-use crate::lir::{Expr, ExprKind, Loc, Op, Ty};
+use crate::lir::{Expr, ExprKind, HeaderRef, Loc, Op, Ty};
 use crate::source::Span;
 
 impl Lower<'_> {
@@ -17,27 +18,51 @@ impl Lower<'_> {
             // A slice of a newtype: the cast only drops the name.
             return self.assign(inner, right, span);
         }
+        // The left side's indices are evaluated before the right side.
+        let early = if has_effects(left) || has_effects(right) { self.place_of(left).map(|p| self.freeze(p, span)) } else { None };
         let value = self.expr(right);
-        let value = if matches!(value, Val::Aggregate(_)) { self.detach(value, &right.ty, span) } else { value };
-        match self.expr(left) {
-            Val::Place(p) => self.store(&p, value, &left.ty, span),
-            _ => self.error(span, "this cannot be assigned to"),
+        let value = if matches!(value, Val::Aggregate(_)) { self.detach(value, span) } else { value };
+        match early.or_else(|| self.place_of(left)) {
+            Some(p) => self.store(&p, value, &left.ty, span),
+            None => self.error(span, "this cannot be assigned to"),
+        }
+    }
+
+    /// `left op= right` where evaluating the left side has effects: it is evaluated once.
+    pub(super) fn update(&mut self, left: &ir::Expr, var: ir::VarId, value: &ir::Expr, span: Span) {
+        let Some(place) = self.place_of(left) else { return self.error(span, "this cannot be assigned to") };
+        let place = self.freeze(place, span);
+        self.env.insert(var, place.clone());
+        let v = self.expr(value);
+        self.store(&place, v, &left.ty, span);
+    }
+
+    /// Saves computed stack indices, so that the place stays what it is while other code runs.
+    pub(super) fn freeze(&mut self, place: Place, span: Span) -> Place {
+        let hold = |l: &mut Self, h: HeaderRef| match h {
+            HeaderRef::At(s, i) => HeaderRef::At(s, Box::new(l.save(*i, span))),
+            other => other,
+        };
+        match place {
+            Place::Scalar(Loc::Of(h, f, at), ty) => Place::Scalar(Loc::Of(hold(self, h), f, at), ty),
+            Place::Header(h, t) => Place::Header(hold(self, h), t),
+            other => other,
         }
     }
 
     /// Elements of a list are read before any of them is written: `{a, b} = {b, a}` swaps.
-    fn detach(&mut self, v: Val, ty: &Type, span: Span) -> Val {
+    fn detach(&mut self, v: Val, span: Span) -> Val {
         match v {
             Val::Aggregate(items) if items.len() > 1 => {
-                Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, ty, span)).collect())
+                Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, span)).collect())
             }
             other => other,
         }
     }
 
-    fn detach_item(&mut self, v: Val, ty: &Type, span: Span) -> Val {
+    pub(super) fn detach_item(&mut self, v: Val, span: Span) -> Val {
         match v {
-            Val::Aggregate(items) => Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, ty, span)).collect()),
+            Val::Aggregate(items) => Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, span)).collect()),
             Val::Scalar(e) => Val::Scalar(self.save(e, span)),
             Val::Place(Place::Scalar(loc, ty)) => Val::Scalar(self.save(Expr { kind: ExprKind::Load(loc), ty }, span)),
             other => other,
@@ -46,9 +71,9 @@ impl Lower<'_> {
 
     fn assign_slice(&mut self, base: &ir::Expr, hi: u32, lo: u32, right: &ir::Expr, span: Span) {
         let value = self.scalar(right);
-        if let E::Slice(inner, _, inner_lo) = &base.kind {
-            let (hi, lo) = (hi + inner_lo, lo + inner_lo);
-            return self.write_slice(inner, hi, lo, value, span);
+        let (mut base, mut hi, mut lo) = (base, hi, lo);
+        while let E::Slice(inner, _, inner_lo) = &base.kind {
+            (base, hi, lo) = (inner, hi + inner_lo, lo + inner_lo);
         }
         self.write_slice(base, hi, lo, value, span);
     }
@@ -106,7 +131,7 @@ impl Lower<'_> {
                 let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|x| x.0 == *s).cloned() else { return };
                 let Type::Array(item, _) = &ty else { return };
                 for (h, v) in elements.into_iter().zip(items) {
-                    self.store(&Place::Header(crate::lir::HeaderRef::Named(h), t), v, item, span);
+                    self.store(&Place::Header(HeaderRef::Named(h), t), v, item, span);
                 }
             }
             (Place::Union(u), Val::Place(Place::Union(from))) => {
@@ -117,7 +142,7 @@ impl Lower<'_> {
             (Place::Union(u), Val::Invalid) => {
                 let members = self.out.storage.unions.iter().find(|x| x.0 == *u).map(|x| x.2.clone()).unwrap_or_default();
                 for m in members {
-                    self.emit(Op::SetValid(crate::lir::HeaderRef::Named(m), false), span);
+                    self.emit(Op::SetValid(HeaderRef::Named(m), false), span);
                 }
             }
             (Place::List(items), v) => {
@@ -155,7 +180,7 @@ impl Lower<'_> {
             Place::Stack(s) => {
                 let items = self.out.storage.stacks.iter().find(|x| x.0 == *s).map(|x| x.2.clone()).unwrap_or_default();
                 for h in items {
-                    self.emit(Op::SetValid(crate::lir::HeaderRef::Named(h), false), span);
+                    self.emit(Op::SetValid(HeaderRef::Named(h), false), span);
                 }
             }
             Place::Union(_) => self.store(place, Val::Invalid, &Type::Poison, span),

@@ -39,7 +39,7 @@ impl Lower<'_> {
                     self.error(span, "controls are nested too deeply");
                     return;
                 }
-                let bound = self.bind_args(&control.params, args, span, true);
+                let bound = self.bind_args(&control.params, args, span, true, &[]);
                 self.bind_ctor(id, &control.ctor);
                 let saved = std::mem::replace(&mut self.path, name.clone());
                 let end = self.new_block("return");
@@ -58,7 +58,7 @@ impl Lower<'_> {
             }
             Type::Parser(p) => {
                 let Some(parser) = self.program.parsers.get(p.index()) else { return };
-                let bound = self.bind_args(&parser.params, args, span, true);
+                let bound = self.bind_args(&parser.params, args, span, true, &[]);
                 self.bind_ctor(id, &parser.ctor);
                 let saved = std::mem::replace(&mut self.path, name);
                 let end = self.new_block("return");

@@ -31,12 +31,12 @@ impl Lower<'_> {
             Callee::Function(id) => {
                 let Some(f) = self.program.functions.get(id.index()) else { return Val::Unit };
                 let result = if f.result == Type::Void { None } else { Some(self.allocate(&format!("{}.result", f.name), &f.result, e.span)) };
-                self.inline(&f.params, &call.args, result.clone(), e.span, |l| l.stmts(&f.body));
+                self.inline(&f.params, &call.args, result.clone(), e.span, &f.body);
                 result.map_or(Val::Unit, Val::Place)
             }
             Callee::Action(id) => {
                 let Some(a) = self.program.actions.get(id.index()) else { return Val::Unit };
-                self.inline(&a.params, &call.args, None, e.span, |l| l.stmts(&a.body));
+                self.inline(&a.params, &call.args, None, e.span, &a.body);
                 Val::Unit
             }
             Callee::Apply(object) => {
@@ -57,12 +57,13 @@ impl Lower<'_> {
     }
 
     /// Runs a body with its parameters bound to the arguments.
-    pub(super) fn inline(&mut self, params: &[VarId], args: &[Arg], result: Option<Place>, span: Span, body: impl FnOnce(&mut Self)) {
+    pub(super) fn inline(&mut self, params: &[VarId], args: &[Arg], result: Option<Place>, span: Span, body: &[ir::Stmt]) {
         if self.frames.len() >= MAX_INLINE_DEPTH {
             self.error(span, "calls are nested too deeply");
             return;
         }
-        let bound = self.bind_args(params, args, span, false);
+        let outer = self.outer_footprint(params, body);
+        let bound = self.bind_args(params, args, span, false, &outer);
         let saved: Vec<_> = params.iter().map(|p| (*p, self.env.get(p).cloned())).collect();
         let end = self.new_block("return");
         let mut copy_out = Vec::new();
@@ -74,7 +75,7 @@ impl Lower<'_> {
         }
         self.frames.push(Frame { end, result, copy_out });
         let loops = std::mem::take(&mut self.loops);
-        body(self);
+        self.stmts(body);
         self.loops = loops;
         self.end_block(Term::Goto(end), end, span);
         self.copy_out(self.frames.len() - 1, span);
@@ -86,9 +87,24 @@ impl Lower<'_> {
         }
     }
 
+    /// What a body touches besides its parameters: an action sees its control's variables.
+    fn outer_footprint(&mut self, params: &[VarId], body: &[ir::Stmt]) -> Vec<String> {
+        let mut vars = Vec::new();
+        collect_vars(self.program, body, &mut vars, 0);
+        let mut out = Vec::new();
+        for v in vars {
+            if !params.contains(&v)
+                && let Some(p) = self.env.get(&v).cloned()
+            {
+                self.footprint(&p, &mut out);
+            }
+        }
+        out
+    }
+
     /// For each parameter its place, and the copy to make at the end.
     #[allow(clippy::type_complexity)]
-    pub(super) fn bind_args(&mut self, params: &[VarId], args: &[Arg], span: Span, alias_scalars: bool) -> Vec<(Place, Option<(Place, Place, Type)>)> {
+    pub(super) fn bind_args(&mut self, params: &[VarId], args: &[Arg], span: Span, alias_scalars: bool, outer: &[String]) -> Vec<(Place, Option<(Place, Place, Type)>)> {
         let values: Vec<Option<Val>> = args.iter().map(|a| a.value.as_ref().map(|v| self.expr(v))).collect();
         let prints: Vec<Vec<String>> = values
             .iter()
@@ -106,7 +122,8 @@ impl Lower<'_> {
             let name = var.map_or_else(|| "arg".to_string(), |v| v.name.to_string());
             let ty = var.map_or_else(|| arg.ty.clone(), |v| v.ty.clone());
             let writes = matches!(arg.direction, Direction::Out | Direction::InOut);
-            let overlaps = prints.iter().enumerate().any(|(j, other)| {
+            let own = prints.get(i).map(Vec::as_slice).unwrap_or(&[]);
+            let overlaps = own.iter().any(|n| outer.contains(n)) || prints.iter().enumerate().any(|(j, other)| {
                 let other_writes = args.get(j).is_some_and(|a| matches!(a.direction, Direction::Out | Direction::InOut));
                 j != i && (writes || other_writes) && other.iter().any(|n| prints.get(i).is_some_and(|own| own.contains(n)))
             });
@@ -323,4 +340,24 @@ fn is_static(p: &Place) -> bool {
         Place::Group(items) | Place::List(items) => items.iter().all(is_static),
         _ => true,
     }
+}
+
+fn collect_vars(program: &ir::Program, body: &[ir::Stmt], out: &mut Vec<VarId>, depth: usize) {
+    ir::walk::stmt_exprs(body, &mut |e| expr_vars(program, e, out, depth));
+}
+
+fn expr_vars(program: &ir::Program, e: &ir::Expr, out: &mut Vec<VarId>, depth: usize) {
+    match &e.kind {
+        ir::ExprKind::Var(v) if !out.contains(v) => out.push(*v),
+        ir::ExprKind::Call(c) => {
+            if let Callee::Action(a) = &c.callee
+                && depth < MAX_INLINE_DEPTH
+                && let Some(a) = program.actions.get(a.index())
+            {
+                collect_vars(program, &a.body, out, depth + 1);
+            }
+        }
+        _ => {}
+    }
+    ir::walk::children(e, &mut |c| expr_vars(program, c, out, depth));
 }

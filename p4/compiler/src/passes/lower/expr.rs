@@ -106,8 +106,10 @@ impl Lower<'_> {
             }
             E::Aggregate(items) => {
                 let mut out = Vec::new();
-                for item in items {
-                    out.push(self.expr(item));
+                for (i, item) in items.iter().enumerate() {
+                    let v = self.expr(item);
+                    let later = items.iter().skip(i + 1).any(has_effects);
+                    out.push(if later { self.detach_item(v, item.span) } else { v });
                 }
                 Val::Aggregate(out)
             }

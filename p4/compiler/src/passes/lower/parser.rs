@@ -1,9 +1,9 @@
 //! Parser states to blocks, transitions to selects.
 
-use super::{Frame, Lower, Mode, Place, Val};
+use super::{Frame, Lower, Mode, Place};
 use crate::ir::ty::Type;
 use crate::ir::{self, InstanceId, StateRef};
-use crate::lir::{self, Expr, ExprKind, Match, Op, Term, Ty};
+use crate::lir::{self, Match, Op, Term, Ty};
 use crate::source::Span;
 
 /// Storage of the package's blocks, shared by all of them.
@@ -185,12 +185,5 @@ impl Lower<'_> {
         self.out.value_sets.push(lir::ValueSet { name: name.clone(), ty: v.ty.clone(), size: v.size, annotations: v.annotations.clone() });
         self.value_sets.insert(key, name.clone());
         name
-    }
-
-    pub(super) fn as_match_value(v: Val) -> Option<Expr> {
-        match v {
-            Val::Scalar(e @ Expr { kind: ExprKind::Const(_) | ExprKind::Bool(_), .. }) => Some(e),
-            _ => None,
-        }
     }
 }

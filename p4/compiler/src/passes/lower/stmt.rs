@@ -21,6 +21,7 @@ impl Lower<'_> {
         let span = s.span;
         match &s.kind {
             S::Assign(l, r) => self.assign(l, r, span),
+            S::Update(l, var, v) => self.update(l, *var, v, span),
             S::Call(e) => {
                 if let ir::ExprKind::Call(call) = &e.kind
                     && let ir::Callee::TableApply(t) = call.callee

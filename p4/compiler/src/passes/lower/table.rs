@@ -2,7 +2,6 @@
 
 use super::{Frame, Lower, Mode, Place, Val};
 use crate::ast::Direction;
-use crate::ir::annotation::Annotations;
 use crate::ir::{self, ActionId, Arg, TableId, VarKind};
 use crate::lir::{self, ApplyNext, Expr, ExprKind, Param, Term, Ty};
 use crate::source::Span;
@@ -43,7 +42,7 @@ impl Lower<'_> {
             let mut keys = Vec::new();
             e.keys.iter().for_each(|k| self.set(k, &mut keys));
             let args = self.const_args(&e.call.args);
-            entries.push(lir::Entry { keys, action: e.call.index, args, priority: e.priority.clone(), is_const: e.is_const, span: e.span });
+            entries.push(lir::Entry { keys, action: e.call.index, args, priority: e.priority.clone(), rank: e.annotations.int("priority"), is_const: e.is_const, span: e.span });
         }
         let default_action = t.default_action.as_ref().map(|(c, is_const)| (c.index, self.const_args(&c.args), *is_const));
         let keys = t
@@ -119,7 +118,7 @@ impl Lower<'_> {
         if fixed.is_empty() {
             self.stmts(&a.body);
         } else {
-            self.inline(&fixed, args, None, span, |l| l.stmts(&a.body));
+            self.inline(&fixed, args, None, span, &a.body);
         }
         self.end_block(Term::Goto(end), end, span);
         self.frames = frames;
@@ -167,10 +166,5 @@ impl Lower<'_> {
             }
         }
         self.end_block(Term::Apply(index, next), go_on, span);
-    }
-
-    /// Annotations without content.
-    pub(super) fn no_annotations() -> Annotations {
-        Annotations::default()
     }
 }

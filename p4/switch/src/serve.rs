@@ -31,6 +31,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a keep-alive may stay unanswered.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// HTTP/2 flow control window in bytes: a batch of some thousand updates is sent without waiting for the server.
+const WINDOW: u32 = 4 << 20;
+
 /// Events of the data plane waiting for the server: the engine drops (and counts) what does not fit.
 pub const EVENT_QUEUE: usize = 4096;
 
@@ -109,6 +112,8 @@ pub async fn serve(
     };
     let mut server = Server::builder()
         .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     if let Some(tls) = config.tls {
@@ -130,10 +135,10 @@ pub async fn serve(
         loop {
             tokio::select! {
                 event = events.recv(), if open => match event {
-                    Some(event) => tokio::task::block_in_place(|| state.dataplane_event(event)),
+                    Some(event) => state.dataplane_event(event),
                     None => open = false,
                 },
-                _ = ticks.tick() => tokio::task::block_in_place(|| state.tick()),
+                _ = ticks.tick() => state.tick(),
             }
         }
     };

@@ -30,14 +30,14 @@ impl P4Runtime for Service {
     type StreamChannelStream = Pin<Box<Outgoing>>;
 
     async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
-        // Batches take milliseconds at most; the other workers go on meanwhile.
-        let results = tokio::task::block_in_place(|| self.0.write(request.get_ref()))?;
+        // A batch takes a millisecond or so; handing the worker's other tasks to a fresh thread would cost more.
+        let results = self.0.write(request.get_ref())?;
         batch_status(&results)?;
         Ok(Response::new(v1::WriteResponse {}))
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let (shared, mut plan) = tokio::task::block_in_place(|| self.0.read(request.get_ref()))?;
+        let (shared, mut plan) = self.0.read(request.get_ref())?;
         let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
         tokio::spawn(async move {
             loop {
@@ -61,6 +61,7 @@ impl P4Runtime for Service {
         &self,
         request: Request<v1::SetForwardingPipelineConfigRequest>,
     ) -> Result<Response<v1::SetForwardingPipelineConfigResponse>, Status> {
+        // Loading a program may take tens of milliseconds.
         tokio::task::block_in_place(|| self.0.set_pipeline(request.into_inner()))?;
         Ok(Response::new(v1::SetForwardingPipelineConfigResponse {}))
     }
@@ -82,7 +83,7 @@ impl P4Runtime for Service {
         tokio::spawn(async move {
             let mut error = None;
             while let Some(Ok(message)) = incoming.next().await {
-                if let Err(fatal) = tokio::task::block_in_place(|| server.receive(stream, message)) {
+                if let Err(fatal) = server.receive(stream, message) {
                     error = Some(fatal);
                     break;
                 }

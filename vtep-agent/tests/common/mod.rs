@@ -248,7 +248,7 @@ impl Lab {
         }
     }
 
-    fn udp(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize, wait: Duration) -> bool {
+    fn udp(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize, wait: Duration) -> Result<(), String> {
         let bind = |netns: &str, ip: IpAddr| inside(netns, move || UdpSocket::bind((ip, 0)).unwrap()).join().unwrap();
         let (near, far) = (bind(self.workload(a), from), bind(self.workload(b), to));
         let payload = vec![0xa5u8; size];
@@ -256,20 +256,23 @@ impl Lab {
             socket.set_read_timeout(Some(wait)).unwrap();
         }
         let mut buffer = vec![0u8; 2000];
-        if near.send_to(&payload, far.local_addr().unwrap()).is_err() {
-            return false;
-        }
-        let Ok((length, peer)) = far.recv_from(&mut buffer) else { return false };
+        near.send_to(&payload, far.local_addr().unwrap()).map_err(|e| format!("send: {e}"))?;
+        let (length, peer) = far.recv_from(&mut buffer).map_err(|e| format!("receive: {e}"))?;
         assert_eq!((&buffer[..length], peer), (&payload[..], near.local_addr().unwrap()));
-        far.send_to(&payload, peer).is_ok() && near.recv_from(&mut buffer).is_ok_and(|(length, _)| length == size)
+        far.send_to(&payload, peer).map_err(|e| format!("answer: {e}"))?;
+        let (length, _) = near.recv_from(&mut buffer).map_err(|e| format!("receive the answer: {e}"))?;
+        assert_eq!(length, size);
+        Ok(())
     }
 
     pub fn udp_round_trip(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize) {
-        assert!(self.udp(a, from, b, to, size, ARRIVAL), "{size} octets from {from} to {to} and back");
+        if let Err(e) = self.udp(a, from, b, to, size, ARRIVAL) {
+            panic!("{size} octets from {from} to {to} and back: {e}");
+        }
     }
 
     pub fn udp_arrives(&self, a: usize, from: IpAddr, b: usize, to: IpAddr) -> bool {
-        self.udp(a, from, b, to, 64, SILENCE)
+        self.udp(a, from, b, to, 64, SILENCE).is_ok()
     }
 
     /// True when something that listens on the host gets a datagram from the workload.

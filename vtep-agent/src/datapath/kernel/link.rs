@@ -1,12 +1,14 @@
 //! Links: what we ask of the kernel, and what we read in its answers.
 
 use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VxlanDf,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State, VxlanDf,
 };
 use vtep_proto::{Attachment, MacAddress, Vni};
 
@@ -22,6 +24,10 @@ pub(super) const OWNER_GROUP: u32 = 0x7666_6162;
 pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
 /// UDP port of VXLAN (RFC 7348 section 5).
 pub(super) const VXLAN_PORT: u16 = 4789;
+/// Longest wait for the kernel to act on a carrier; it does so once a second.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often to ask meanwhile.
+const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// Starts the alias of a port; the attachment's id follows.
 const ALIAS_PREFIX: &str = "vfabric attachment ";
 
@@ -33,6 +39,7 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// True when it is up and has carrier.
     pub(super) running: bool,
+    state: Option<State>,
     pub(super) mtu: u32,
     pub(super) mac: Vec<u8>,
     pub(super) group: u32,
@@ -57,6 +64,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::OperState(state) => link.state = Some(state),
                 LinkAttribute::Address(mac) => link.mac = mac,
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(index) => link.master = Some(index),
@@ -137,6 +145,12 @@ impl Link {
             && self.vxlan_fits(segment)
             && self.master == Some(bridge)
             && vxlan_port_options().iter().all(|o| self.port.contains(o))
+    }
+
+    /// True when frames get through.
+    pub(super) fn carries(&self) -> bool {
+        let forwarding = self.port.is_empty() || self.port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
+        self.state == Some(State::Up) && forwarding
     }
 
     /// True when the host's end of a port is as it must be.
@@ -234,6 +248,24 @@ pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Net
     let question = message(0, vec![named(name), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
     let answer = netlink.get(RouteNetlinkMessage::GetLink(question), &format!("read link {name}"))?;
     Ok(answer.and_then(into_link))
+}
+
+/// Waits until frames get through a link that was brought up.
+///
+/// The kernel acts on a carrier that came in the background ("link watch", at most once a
+/// second): only then does a bridge forward from the port, and a queue take frames. Asking
+/// for the link makes it act at once since Linux 6.8; before, asking again is all there is.
+pub(super) fn await_carrier(netlink: &mut Netlink, name: &str) -> Result<(), NetlinkError> {
+    let start = Instant::now();
+    loop {
+        if get(netlink, name)?.is_some_and(|l| l.carries()) {
+            return Ok(());
+        }
+        if start.elapsed() > CARRIER_TIMEOUT {
+            return Err(NetlinkError { what: format!("{name} does not forward"), errno: libc::ETIMEDOUT, hint: None });
+        }
+        thread::sleep(CARRIER_POLL);
+    }
 }
 
 /// Asks for all links, or for the ports of a bridge.

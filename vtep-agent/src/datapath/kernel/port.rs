@@ -42,9 +42,12 @@ impl Kernel {
         if !interface.is_right(a) {
             let a = a.clone();
             self.namespaces.run(&namespace, &a.netns.clone(), move || {
-                interface::configure(&mut Netlink::open()?, &interface, &a)
+                let mut netlink = Netlink::open()?;
+                interface::configure(&mut netlink, &interface, &a)?;
+                link::await_carrier(&mut netlink, &a.interface)
             })?;
         }
+        link::await_carrier(&mut self.netlink, &host.name)?;
         Ok(done)
     }
 

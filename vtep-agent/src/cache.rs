@@ -7,7 +7,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use prost::Message;
 use vtep_proto::{HostEntity, HostKey, v1};
@@ -19,6 +20,16 @@ const DATABASE: &str = "desired";
 /// Key of the epoch; its presence says that the cache is complete. Object keys are protobuf
 /// messages and never start with this octet, which is no valid tag.
 const EPOCH: &[u8] = b"\x00epoch";
+
+/// How long a database may stay locked that was just closed: its own threads end later.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to try meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// True when somebody else has the database open; sled has no kind of error for it.
+fn is_locked(error: &AgentError) -> bool {
+    matches!(error, AgentError::Cache(sled::Error::Io(e)) if e.to_string().contains("acquire lock"))
+}
 
 /// The cache.
 pub struct Cache {
@@ -43,8 +54,17 @@ impl Cache {
     /// When not even a new one can be made.
     pub fn open(directory: &Path) -> Result<(Self, Cached), AgentError> {
         let path = directory.join(DATABASE);
-        match Self::try_open(&path) {
+        let start = Instant::now();
+        let opened = loop {
+            match Self::try_open(&path) {
+                Err(e) if is_locked(&e) && start.elapsed() < LOCK_TIMEOUT => thread::sleep(LOCK_POLL),
+                opened => break opened,
+            }
+        };
+        match opened {
             Ok(opened) => Ok(opened),
+            // In use is not unusable.
+            Err(error) if is_locked(&error) => Err(error),
             Err(error) => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
                 let aside = directory.join(format!("{DATABASE}.unusable.{now}"));

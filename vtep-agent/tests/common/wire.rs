@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt::ReceiveTimeout,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt::{RcvBufForce, ReceiveTimeout},
 };
 use nix::sys::time::TimeVal;
 
 use super::inside;
+
+/// Receive buffer of a capture, in octets: more than a test sends.
+const BUFFER: usize = 64 << 20;
 
 /// Longest wait for another frame, in microseconds.
 const QUIET: i64 = 300_000;
@@ -58,6 +61,7 @@ impl Capture {
         let open = || -> OwnedFd {
             let s = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll).unwrap();
             setsockopt(&s, ReceiveTimeout, &TimeVal::new(0, QUIET)).unwrap();
+            setsockopt(&s, RcvBufForce, &BUFFER).unwrap();
             s
         };
         let socket = inside(netns, open).join().unwrap();

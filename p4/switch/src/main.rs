@@ -1,14 +1,15 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use p4_switch::gnmi::tree::Interfaces as _;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
-use p4_switch::p4runtime::memory::MemoryDevice;
+use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
+use p4_switch::port::{Waker, start};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -78,12 +79,24 @@ fn tls(options: &Options) -> Result<Option<Tls>, String> {
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let tls = tls(&options)?;
-    let ports: BTreeMap<u32, String> = options.interfaces.iter().cloned().collect();
     let hostname = format!("switch{}", options.device_id);
     let interfaces = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
-    tracing::warn!("no packet engine is attached: entities are held, packets are not forwarded");
-    let device = Arc::new(MemoryDevice::new(options.cpu_port, ports));
-    let (_events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);
+    let (events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);
+    let (outgoing, inbox) = tokio::sync::mpsc::channel(PACKET_OUT_QUEUE);
+    let waker = Waker::new()?;
+    let wake = waker.clone();
+    let names = options.interfaces.iter().map(|(id, name)| (name.clone(), *id)).collect();
+    let plane = Dataplane::new(
+        names,
+        options.cpu_port,
+        options.drop_port,
+        outgoing,
+        Box::new(move || wake.wake()),
+        events,
+    );
+    let _forwarder = start(&options.interfaces, Arc::clone(&plane), inbox, waker)?;
+    tokio::spawn(follow_links(interfaces.clone(), Arc::clone(&plane)));
+    let device = Arc::new(EngineDevice(plane));
     let listener = listen(options.grpc_server_addr).await?;
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
     let mut terminate = signal(SignalKind::terminate())?;
@@ -95,4 +108,17 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     };
     let config = ServeConfig { device_id: options.device_id, tls };
     Ok(serve(config, listener, device, interfaces, receiver, shutdown).await?)
+}
+
+/// Tells the data plane which ports carry traffic, so that selectors route around those
+/// that do not.
+async fn follow_links(interfaces: Arc<NetdevInterfaces>, plane: Arc<Dataplane>) {
+    let mut changes = interfaces.changes();
+    loop {
+        interfaces.list().iter().for_each(|port| plane.set_port(port.id, port.is_up));
+        // Lagging behind is no loss: the list says all.
+        if matches!(changes.recv().await, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
+            return;
+        }
+    }
 }

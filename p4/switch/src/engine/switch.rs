@@ -166,6 +166,13 @@ impl Switch {
             value_sets: vec![Vec::new(); program.value_sets.len()],
             ports_down: Default::default(),
         };
+        let mut tables = tables;
+        for (table, found) in json.pipelines.iter().flat_map(|p| &p.tables).enumerate() {
+            let Some(default) = &found.default_entry else { continue };
+            let action = json.actions.iter().position(|a| a.id == default.action_id);
+            let args = default.action_data.iter().map(|d| super::bits::from_bytes(&d.bytes())).collect();
+            tables.set_default(table, action.map(|action| ActionCall { action, args }));
+        }
         let many = |cells: usize| (0..cells).map(|_| Counter::default()).collect();
         Ok(Self {
             counters: program.counters.iter().map(|(_, cells)| many(*cells)).collect(),

@@ -80,6 +80,20 @@ pub struct Entry {
     pub last_hit_ns: Arc<AtomicU64>,
 }
 
+impl Entry {
+    /// An entry that counts, meters and ages where given.
+    pub fn new(
+        priority: i32,
+        target: Target,
+        counter: &Arc<Counter>,
+        meter: &Arc<Meter>,
+        last_hit_ns: &Arc<AtomicU64>,
+    ) -> Self {
+        let (counter, meter, last_hit_ns) = (Arc::clone(counter), Arc::clone(meter), Arc::clone(last_hit_ns));
+        Self { priority, target, ranges: Vec::new(), counter, meter, last_hit_ns }
+    }
+}
+
 /// How one field of a key matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -9,25 +9,15 @@ use std::time::Duration;
 use fabric_pipeline::Pipeline;
 use fabric_pipeline::tables::counters::INGRESS_DROPS;
 use fabric_pipeline::tables::host_refusal;
-use p4runtime_client::entity::{Entity, EntityKey};
+use p4runtime_client::entity::Entity;
 use p4runtime_client::pipeline::Pipeline as Loaded;
 use p4runtime_client::session::{ElectionId, Options, Session};
 use p4runtime_client::write::Change;
 
-use crate::PORTS;
+use crate::{Outcome, PORTS};
 
 /// Seconds after its start when the switch reads the packets; entries are in by then.
 const PACKETS_AFTER_S: u32 = 6;
-
-/// What came of it.
-pub(crate) struct Outcome {
-    /// What left each port, in order.
-    pub(crate) out: BTreeMap<u16, Vec<Vec<u8>>>,
-    /// Packets dropped in the ingress, by reason.
-    pub(crate) drops: BTreeMap<u32, i64>,
-    /// Packets refused for their VNI, by entry of `host_refusal`.
-    pub(crate) refusals: BTreeMap<EntityKey, i64>,
-}
 
 struct Killed(Child);
 

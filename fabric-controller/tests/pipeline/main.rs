@@ -4,6 +4,7 @@
 mod bmv2;
 mod cases;
 mod frames;
+mod p4_switch;
 mod spine;
 mod world;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fabric_pipeline::Pipeline;
 use fabric_pipeline::tables::host_refusal;
+use p4runtime_client::entity::EntityKey;
 use vfabric_api::topology::IpFamily;
 
 use cases::Case;
@@ -18,6 +20,16 @@ use world::World;
 
 /// Ports that packets come in by or may leave by.
 pub(crate) const PORTS: [u16; 5] = [1, 3, 4, 10, 11];
+
+/// What came of it.
+pub(crate) struct Outcome {
+    /// What left each port, in order.
+    pub(crate) out: BTreeMap<u16, Vec<Vec<u8>>>,
+    /// Packets dropped in the ingress, by reason.
+    pub(crate) drops: BTreeMap<u32, i64>,
+    /// Packets refused for their VNI, by entry of `host_refusal`.
+    pub(crate) refusals: BTreeMap<EntityKey, i64>,
+}
 
 /// Compares what left the ports with what the cases say. Frames of one port keep their
 /// order, ports among each other do not.
@@ -72,15 +84,19 @@ fn rendered_keys_are_unique() {
     }
 }
 
+/// Both forged VNIs are host 1's, and are told so.
+fn check_refusals(refusals: &BTreeMap<EntityKey, i64>) {
+    let vtep_id = 11.into();
+    let refused_h1 = host_refusal::Key { vtep_id }.entry(host_refusal::Action::CountRefusal);
+    assert_eq!(refusals, &BTreeMap::from([(refused_h1.key().clone(), 2)]));
+}
+
 async fn leaf_on_bmv2(family: IpFamily, device_id: u64) {
     let world = World::new(family);
     let cases = world.cases();
     let outcome = bmv2::run(Pipeline::LEAF, world.entities(), &packets(&cases), device_id).await;
     compare(&cases, outcome.out, &outcome.drops);
-    // Both forged VNIs are host 1's.
-    let vtep_id = 11.into();
-    let refused_h1 = host_refusal::Key { vtep_id }.entry(host_refusal::Action::CountRefusal);
-    assert_eq!(outcome.refusals, BTreeMap::from([(refused_h1.key().clone(), 2)]));
+    check_refusals(&outcome.refusals);
 }
 
 fn packets(cases: &[Case]) -> Vec<(u16, Vec<u8>)> {
@@ -112,5 +128,26 @@ async fn bmv2_spine() {
 async fn bmv2_spreads_flows() {
     let flows = spine::flows();
     let outcome = bmv2::run(Pipeline::SPINE, spine::entities(), &flows, 4).await;
+    spine::check_spread(&flows, &outcome.out);
+}
+
+#[test]
+fn p4_switch_leaf() {
+    for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
+        let world = World::new(family);
+        let cases = world.cases();
+        let outcome = p4_switch::run(Pipeline::LEAF, &world.entities(), &packets(&cases));
+        compare(&cases, outcome.out, &outcome.drops);
+        check_refusals(&outcome.refusals);
+    }
+}
+
+#[test]
+fn p4_switch_spine() {
+    let cases = spine::cases();
+    let outcome = p4_switch::run(Pipeline::SPINE, &spine::entities(), &packets(&cases));
+    compare(&cases, outcome.out, &outcome.drops);
+    let flows = spine::flows();
+    let outcome = p4_switch::run(Pipeline::SPINE, &spine::entities(), &flows);
     spine::check_spread(&flows, &outcome.out);
 }

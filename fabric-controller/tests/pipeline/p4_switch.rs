@@ -67,9 +67,10 @@ impl Loaded {
                     TableAction::Group(id) => Target::Group(*id),
                     other => panic!("{other:?}"),
                 };
-                let entry = Entry::new(key.priority, target);
+                let counter = Arc::default();
+                let entry = Entry::new(key.priority, target, &counter, &Arc::default(), &Arc::default());
                 if key.table_id == host_refusal::ID {
-                    self.refusals.push((entity.key().clone(), Arc::clone(&entry.counter)));
+                    self.refusals.push((entity.key().clone(), counter));
                 }
                 tables.put(table, &self.key(&fields, &key.fields), entry);
             }

@@ -274,6 +274,8 @@ pub struct Program {
     pub deparser: Vec<Rc<str>>,
     pub tables: Vec<Table>,
     pub actions: Vec<Action>,
+    /// Actions that are called but belong to no table; P4Info lists them.
+    pub called: Vec<Action>,
     pub objects: Vec<Object>,
     pub value_sets: Vec<ValueSet>,
     /// `@field_list`: number and fields.

@@ -66,6 +66,8 @@ pub(super) fn data(e: &Expr) -> Value {
             ExprKind::Load(loc) => load(loc),
             ExprKind::Data(i) => Value::Local(*i as u32),
             ExprKind::Valid(HeaderRef::Named(h)) => field(h, "$valid$"),
+            ExprKind::Const(v) => hex(v.clone()),
+            ExprKind::Lookahead(o, w) => Value::Lookahead(*o, *w),
             _ => op("b2d", None, boolean(e)),
         };
     }
@@ -145,7 +147,10 @@ pub(super) fn boolean(e: &Expr) -> Value {
         ExprKind::Mux(c, a, b) => mux(c, boolean(a), boolean(b)),
         ExprKind::Cast(a) if a.ty == Ty::Bool => boolean(a),
         ExprKind::Cast(a) => d2b(data(a)),
-        _ => d2b(data(e)),
+        ExprKind::Const(v) => Value::Bool(*v != BigInt::ZERO),
+        ExprKind::Lookahead(o, w) => d2b(Value::Lookahead(*o, *w)),
+        // Numbers are no conditions; the type checker lets none get here.
+        ExprKind::Slice(..) | ExprKind::LastIndex(_) | ExprKind::Unary(..) => Value::Bool(false),
     }
 }
 

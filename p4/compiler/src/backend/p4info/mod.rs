@@ -35,7 +35,7 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
 }
 
 /// Annotations that the message expresses in other ways.
-const CONSUMED: &[&str] = &["name", "id", "brief", "description", "hidden", "tableonly", "defaultonly", "noWarn", "deprecated", "optional", "field_list", "controller_header", "max_group_size", "selector_max_group_size", "p4runtime_translation"];
+const CONSUMED: &[&str] = &["name", "id", "brief", "description", "hidden", "tableonly", "defaultonly", "deprecated", "optional", "field_list", "controller_header", "max_group_size", "selector_max_group_size", "p4runtime_translation"];
 
 pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
     let text = |a: &ir::annotation::Annotation| match &a.body {
@@ -43,7 +43,7 @@ pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
         Body::Tokens(tokens) => {
             let mut out = String::new();
             for (i, t) in tokens.iter().enumerate() {
-                if i > 0 && t.space_before {
+                if i > 0 {
                     out.push(' ');
                 }
                 if t.is_string { out.push_str(&format!("\"{}\"", t.text.replace('\\', "\\\\").replace('"', "\\\""))) } else { out.push_str(&t.text) }
@@ -128,6 +128,11 @@ impl Info<'_> {
                 out.push(a.clone());
             }
         }
+        for a in &self.program.called {
+            if !out.iter().any(|o| o.name == a.name) {
+                out.push(a.clone());
+            }
+        }
         out
     }
 
@@ -188,9 +193,7 @@ impl Info<'_> {
                     param_id: n as u32 + 1,
                     value: types::bytes(v, p.ty),
                 });
-                if &*action.name != "NoAction" {
-                    table.initial_default_action = Some(pb::TableActionCall { action_id: id, arguments: arguments.collect() });
-                }
+                table.initial_default_action = Some(pb::TableActionCall { action_id: id, arguments: arguments.collect() });
             }
             for (name, p) in [(&t.counters, prefix::DIRECT_COUNTER), (&t.meters, prefix::DIRECT_METER)] {
                 if let Some(name) = name {
@@ -318,14 +321,16 @@ impl Info<'_> {
             }
             match s.annotations.int("id").and_then(|i| i.to_u32()) {
                 Some(id) => {
-                    if let Err(why) = self.ids.fixed(prefix::CONTROLLER_HEADER, &name, id) {
+                    if let Err(why) = self.ids.fixed(prefix::CONTROLLER_HEADER, &s.name, id) {
                         self.sink.error(s.span, why);
                     }
                 }
-                None => self.ids.assign(prefix::CONTROLLER_HEADER, &name),
+                None => self.ids.assign(prefix::CONTROLLER_HEADER, &s.name),
             }
-            let mut preamble = self.preamble(prefix::CONTROLLER_HEADER, &name, &s.annotations);
+            // The id comes from the type's name, the name from the annotation, as in other compilers.
+            let mut preamble = self.preamble(prefix::CONTROLLER_HEADER, &s.name, &s.annotations);
             if let Some(p) = &mut preamble {
+                (p.name, p.alias) = (name.clone(), name.clone());
                 p.annotations.insert(0, format!("@controller_header(\"{name}\")"));
             }
             self.out.controller_packet_metadata.push(pb::ControllerPacketMetadata { preamble, metadata });

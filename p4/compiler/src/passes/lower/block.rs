@@ -2,7 +2,7 @@
 
 use super::expr::truth;
 use super::parser::Top;
-use super::{Frame, Lower, Mode, Place, Val};
+use super::{CopyOut, Frame, Lower, Mode, Place, Target, Val};
 use crate::ir::ty::Type;
 use crate::ir::{self, Arg, Callee, InstanceId, Local, StmtKind};
 use crate::lir::{self, Graph, HeaderRef, Leaf, Loc, Term};
@@ -80,7 +80,7 @@ impl Lower<'_> {
 
     /// An instance applied at several places has one set of tables, so its parameters need one place: the first
     /// application's; later ones copy into it and back.
-    fn fixed_place(&mut self, path: &str, var: ir::VarId, place: Place, copy_out: &mut Vec<(Place, Place, Type)>, span: Span) -> Place {
+    fn fixed_place(&mut self, path: &str, var: ir::VarId, place: Place, copy_out: &mut Vec<CopyOut>, span: Span) -> Place {
         let Some(ty) = self.program.vars.get(var.index()).map(|v| v.ty.clone()) else { return place };
         let key = (path.to_string(), var);
         let Some(first) = self.fixed.get(&key).cloned() else {
@@ -98,7 +98,7 @@ impl Lower<'_> {
         }
         self.store(&first, Val::Place(place.clone()), &ty, span);
         if !matches!(place, Place::Value(_)) {
-            copy_out.push((place, first.clone(), ty));
+            copy_out.push(CopyOut { to: Target::Place(place), from: first.clone(), ty });
         }
         first
     }

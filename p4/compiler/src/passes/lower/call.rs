@@ -1,6 +1,6 @@
 //! Calls: inlining of functions, actions, controls and parsers; extern calls.
 
-use super::{Frame, Lower, MAX_INLINE_DEPTH, Place, Val};
+use super::{CopyOut, Frame, Lower, MAX_INLINE_DEPTH, Place, Target, Val};
 use crate::ast::Direction;
 use crate::ir::ty::Type;
 use crate::ir::{self, Arg, Callee, VarId};
@@ -36,6 +36,7 @@ impl Lower<'_> {
             }
             Callee::Action(id) => {
                 let Some(a) = self.program.actions.get(id.index()) else { return Val::Unit };
+                self.note_call(*id, a);
                 self.inline(&a.params, &call.args, None, e.span, &a.body);
                 Val::Unit
             }
@@ -103,8 +104,7 @@ impl Lower<'_> {
     }
 
     /// For each parameter its place, and the copy to make at the end.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn bind_args(&mut self, params: &[VarId], args: &[Arg], span: Span, alias_scalars: bool, outer: &[String]) -> Vec<(Place, Option<(Place, Place, Type)>)> {
+    pub(super) fn bind_args(&mut self, params: &[VarId], args: &[Arg], span: Span, alias_scalars: bool, outer: &[String]) -> Vec<(Place, Option<CopyOut>)> {
         let values: Vec<Option<Val>> = args.iter().map(|a| a.value.as_ref().map(|v| self.expr(v))).collect();
         let prints: Vec<Vec<String>> = values
             .iter()
@@ -147,8 +147,11 @@ impl Lower<'_> {
                     }
                     if writes {
                         out = match (&value, &arg.value) {
-                            (Some(Val::Place(p)), _) => Some((p.clone(), place.clone(), ty.clone())),
-                            (Some(_), Some(e)) => self.slice_target(e, &place, &ty, span),
+                            (Some(Val::Place(p)), _) => {
+                                let target = self.freeze(p.clone(), span);
+                                Some(CopyOut { to: Target::Place(target), from: place.clone(), ty: ty.clone() })
+                            }
+                            (Some(_), Some(e)) => Some(CopyOut { to: Target::Expr(e.clone()), from: place.clone(), ty: ty.clone() }),
                             _ => None,
                         };
                     }
@@ -158,14 +161,6 @@ impl Lower<'_> {
             bound.push(place);
         }
         bound
-    }
-
-    /// An out argument that is a slice is written back through its base.
-    fn slice_target(&mut self, e: &ir::Expr, _from: &Place, _ty: &Type, span: Span) -> Option<(Place, Place, Type)> {
-        if matches!(e.kind, ir::ExprKind::Slice(..)) {
-            self.error(span, "a slice cannot be an out argument on this target; use a variable");
-        }
-        None
     }
 
     fn extern_args(&mut self, args: &[Arg], span: Span) -> (Vec<ExternArg>, Vec<(ir::Expr, Place)>) {
@@ -259,7 +254,7 @@ impl Lower<'_> {
         }
     }
 
-    fn assign_value(&mut self, target: &ir::Expr, value: Expr, span: Span) {
+    pub(super) fn assign_value(&mut self, target: &ir::Expr, value: Expr, span: Span) {
         // Bind the value to a fresh variable of the typed program's numbering, which nothing else uses.
         let id = VarId(u32::MAX);
         self.env.insert(id, Place::Value(Box::new(Val::Scalar(value))));

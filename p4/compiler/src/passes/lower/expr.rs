@@ -98,6 +98,10 @@ impl Lower<'_> {
             E::Ternary(c, a, b) => self.ternary(c, a, b, e),
             E::Cast(a) => {
                 let from = self.program.underlying(&a.ty);
+                if from == Type::Integer {
+                    let v = self.scalar(a);
+                    return Val::Scalar(cast(v, ty));
+                }
                 if self.scalar_ty(&from).is_none() {
                     return self.expr(a);
                 }
@@ -369,6 +373,7 @@ pub(super) fn cast(e: Expr, to: Ty) -> Expr {
         return e;
     }
     match (&e.kind, to) {
+        (ExprKind::Const(v), Ty::Bool) => truth(*v != BigInt::ZERO),
         (ExprKind::Const(v), Ty::Bit(w)) => Expr { kind: ExprKind::Const(ir::fold::wrap(v, &Type::Bit(w))), ty: to },
         (ExprKind::Const(v), Ty::Int(w)) => Expr { kind: ExprKind::Const(ir::fold::wrap(v, &Type::Int(w))), ty: to },
         _ => Expr { kind: ExprKind::Cast(Box::new(e)), ty: to },

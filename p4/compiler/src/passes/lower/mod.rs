@@ -56,8 +56,23 @@ pub(crate) enum Val {
 struct Frame {
     end: usize,
     result: Option<Place>,
-    /// Copies to make when the call ends: destination, source, type.
-    copy_out: Vec<(Place, Place, Type)>,
+    /// Copies to make when the call ends.
+    copy_out: Vec<CopyOut>,
+}
+
+/// Where a parameter's value goes back to.
+#[derive(Clone)]
+enum Target {
+    Place(Place),
+    /// A slice of a field.
+    Expr(ir::Expr),
+}
+
+#[derive(Clone)]
+struct CopyOut {
+    to: Target,
+    from: Place,
+    ty: Type,
 }
 
 struct Loop {

@@ -1,6 +1,6 @@
 //! Statements to blocks and edges.
 
-use super::{Loop, Lower, MAX_BLOCKS, Place, Val};
+use super::{CopyOut, Loop, Lower, MAX_BLOCKS, Place, Target, Val};
 use crate::ast::BinOp;
 use crate::ir::{self, StmtKind as S};
 use crate::lir::{ApplyNext, Expr, ExprKind, Term, Ty};
@@ -92,8 +92,12 @@ impl Lower<'_> {
 
     pub(super) fn copy_out(&mut self, frame: usize, span: Span) {
         let list = self.frames.get(frame).map(|f| f.copy_out.clone()).unwrap_or_default();
-        for (to, from, ty) in list {
-            self.store(&to, Val::Place(from), &ty, span);
+        for CopyOut { to, from, ty } in list {
+            match (to, from) {
+                (Target::Place(to), from) => self.store(&to, Val::Place(from), &ty, span),
+                (Target::Expr(e), Place::Scalar(loc, ty)) => self.assign_value(&e, Self::load(loc, ty), span),
+                (Target::Expr(e), _) => self.error(e.span, "this cannot be written back"),
+            }
         }
     }
 

@@ -90,7 +90,7 @@ impl Lower<'_> {
     /// Lowers an action for one table: parameters with a direction are bound, the others become run-time data.
     fn table_action(&mut self, id: ActionId, args: &[Arg], span: Span) -> usize {
         let Some(a) = self.program.actions.get(id.index()) else { return 0 };
-        let name = if a.global { a.annotations.control_name(&a.name).trim_start_matches('.').to_string() } else { self.full_name(&a.annotations, &a.name) };
+        let name = self.action_name(a);
         let fixed = a.params.iter().filter(|p| self.direction(**p) != Direction::None).copied().collect::<Vec<_>>();
         if let Some(i) = self.out.actions.iter().position(|x| x.name == name && x.source == id)
             && fixed.is_empty()
@@ -127,6 +127,32 @@ impl Lower<'_> {
         let graph = self.end_graph(saved);
         self.out.actions.push(lir::Action { name, params, graph, annotations: a.annotations.clone(), source: id });
         self.out.actions.len() - 1
+    }
+
+    /// Remembers an action that is called directly, for P4Info.
+    pub(super) fn note_call(&mut self, id: ActionId, a: &ir::Action) {
+        let name = self.action_name(a);
+        if self.out.called.iter().any(|c| c.name == name) {
+            return;
+        }
+        let params = self.data_params(a);
+        self.out.called.push(lir::Action { name, params, graph: lir::Graph::default(), annotations: a.annotations.clone(), source: id });
+    }
+
+    fn action_name(&self, a: &ir::Action) -> String {
+        if a.global { a.annotations.control_name(&a.name).trim_start_matches('.').to_string() } else { self.full_name(&a.annotations, &a.name) }
+    }
+
+    /// Parameters that the control plane gives values for.
+    fn data_params(&mut self, a: &ir::Action) -> Vec<Param> {
+        let data: Vec<_> = a.params.iter().filter(|p| self.direction(**p) == Direction::None).copied().collect();
+        let mut out = Vec::new();
+        for p in data {
+            let Some(var) = self.program.vars.get(p.index()) else { continue };
+            let ty = self.scalar_ty(&var.ty).unwrap_or(Ty::Bit(1));
+            out.push(Param { name: var.name.clone(), ty, p4_type: var.ty.clone(), annotations: var.annotations.clone() });
+        }
+        out
     }
 
     fn direction(&self, v: ir::VarId) -> Direction {

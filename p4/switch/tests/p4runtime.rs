@@ -83,6 +83,14 @@ impl Controller {
         }
     }
 
+    /// Code of the next stream error.
+    async fn error(&mut self) -> Code {
+        match self.responses.message().await.unwrap().unwrap().update {
+            Some(News::Error(error)) => Code::from(error.canonical_code),
+            other => panic!("not a stream error: {other:?}"),
+        }
+    }
+
     async fn primary(address: SocketAddr) -> Self {
         let mut controller = Self::open(address, 10).await;
         assert_eq!(controller.standing().await, (Code::Ok, 10));
@@ -286,6 +294,34 @@ async fn requests_are_checked_in_the_specified_order() {
     let version = c.capabilities(v1::CapabilitiesRequest { device_id: 1 }).await.unwrap().into_inner();
     assert!(version.p4runtime_api_version.starts_with("1.4"));
     assert_eq!(c.capabilities(v1::CapabilitiesRequest { device_id: 9 }).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_stream_messages_are_answered_with_stream_errors() {
+    use v1::stream_message_request::Update;
+    let address = start().await;
+    let mut c = Controller::primary(address).await;
+    c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    let mut backup = Controller::open(address, 1).await;
+    backup.standing().await;
+    let packet = || Update::Packet(v1::PacketOut { payload: vec![0; 60], metadata: Vec::new() });
+    let ack = Update::DigestAck(v1::DigestListAck { digest_id: 1, list_id: 1 });
+    for (controller, update, want) in [
+        (&mut backup, packet(), Code::PermissionDenied),
+        (&mut c, packet(), Code::InvalidArgument),
+    ] {
+        controller.requests.send(v1::StreamMessageRequest { update: Some(update) }).await.unwrap();
+        assert_eq!(controller.error().await, want);
+    }
+    c.requests.send(v1::StreamMessageRequest { update: Some(ack) }).await.unwrap();
+    assert_eq!(c.error().await, Code::InvalidArgument);
+    let mut role = v1::MasterArbitrationUpdate { device_id: 1, ..Default::default() };
+    #[allow(deprecated)]
+    {
+        role.role = Some(v1::Role { id: 5, ..Default::default() });
+    }
+    c.requests.send(v1::StreamMessageRequest { update: Some(Update::Arbitration(role)) }).await.unwrap();
+    assert_eq!(c.responses.message().await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 /// The same updates decoded from their wire form and written without gRPC.

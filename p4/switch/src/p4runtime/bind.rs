@@ -186,7 +186,7 @@ fn initial_entries(
             pack(field, value, &mut packed);
         }
         let call = call(info, program, entry.action_entry.action_id, &entry.action_entry.action_data)?;
-        let priority = i32::try_from(lowest - entry.priority + 1).unwrap_or(1);
+        let priority = i32::try_from(lowest.saturating_sub(entry.priority).saturating_add(1)).unwrap_or(1);
         Some(InitialEntry {
             key: packed,
             priority: if needs_priority { priority } else { 0 },

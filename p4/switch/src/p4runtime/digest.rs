@@ -207,23 +207,34 @@ impl Learner {
 
 /// Padded field values of one message as `P4Data` of the digest's type.
 pub fn message_to_wire(info: &Info, digest: &Digest, message: &Message) -> v1::P4Data {
-    let mut values = message.iter();
+    let mut values = Values { rest: message.iter(), budget: MAX_NODES };
     data(info, &digest.spec, &mut values, 0)
 }
 
 /// Nested types deeper than this are cut off: P4 types cannot be recursive, a hostile P4Info could claim so.
 const MAX_DEPTH: usize = 16;
 
-fn data<'a>(
-    info: &Info,
-    spec: &config::P4DataTypeSpec,
-    values: &mut impl Iterator<Item = &'a Vec<u8>>,
-    depth: usize,
-) -> v1::P4Data {
+/// Parts of one message: no digest has as many fields, and a P4Info whose types contain themselves ends here.
+const MAX_NODES: usize = 4096;
+
+/// Values not used yet, and how many more parts may be built.
+struct Values<'a> {
+    rest: std::slice::Iter<'a, Vec<u8>>,
+    budget: usize,
+}
+
+impl<'a> Values<'a> {
+    fn next(&mut self) -> Option<&'a Vec<u8>> {
+        self.rest.next()
+    }
+}
+
+fn data(info: &Info, spec: &config::P4DataTypeSpec, values: &mut Values<'_>, depth: usize) -> v1::P4Data {
     use config::p4_data_type_spec::TypeSpec;
-    if depth > MAX_DEPTH {
+    if depth > MAX_DEPTH || values.budget == 0 {
         return v1::P4Data::default();
     }
+    values.budget -= 1;
     let bits = |value: Option<&Vec<u8>>| bytestring::canonical_vec(value.map_or(&[], Vec::as_slice));
     let data = match &spec.type_spec {
         Some(TypeSpec::Bitstring(kind)) => Data::Bitstring(bitstring(kind, values.next())),

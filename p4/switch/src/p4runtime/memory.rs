@@ -18,7 +18,7 @@ use super::state::Entry;
 use super::target::{Cells, CounterValue, Device, InitialEntry, Op, Owner, Target};
 
 /// Cells of one array that can be held; beyond it a program is refused.
-const MAX_CELLS: usize = 1 << 24;
+const MAX_CELLS: usize = 1 << 22;
 
 /// Packet-outs kept for whoever looks at them.
 const MAX_FRAMES: usize = 1024;

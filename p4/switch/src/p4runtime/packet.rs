@@ -73,7 +73,7 @@ impl BitWriter {
         let unused = padded.len() * 8 - width;
         for bit in unused..padded.len() * 8 {
             let set = padded[bit / 8] & (0x80 >> (bit % 8)) != 0;
-            if self.used % 8 == 0 {
+            if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             if let (true, Some(last)) = (set, self.bytes.last_mut()) {

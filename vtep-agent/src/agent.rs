@@ -240,6 +240,9 @@ impl<D: Datapath> Agent<D> {
         for repaired in &news.repaired {
             tracing::warn!("{repaired}: repaired");
         }
+        for key in &news.applied {
+            tracing::info!(object = %key, "in place");
+        }
         for (key, error) in &news.failed {
             tracing::warn!(object = %key, %error, "not in place");
         }

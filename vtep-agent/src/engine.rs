@@ -148,8 +148,7 @@ impl<D: Datapath> Engine<D> {
         };
         let found = self.datapath.read_back(scope, &self.desired.ports(wanted.as_ref()))?;
         let wanted = wanted.unwrap_or_else(|| self.desired.objects().map(|(k, _)| k.clone()).collect());
-        let mut differ = BTreeSet::new();
-        let mut repaired = Vec::new();
+        let mut differ = BTreeMap::new();
         for key in &wanted {
             let Some(object) = self.desired.object(key) else { continue };
             match found.get(key) {
@@ -157,21 +156,18 @@ impl<D: Datapath> Engine<D> {
                     self.failures.remove(key);
                     continue;
                 }
-                Some(_) => repaired.push(format!("{key} was not as it must be")),
-                None => repaired.push(format!("{key} was missing")),
-            }
-            differ.insert(key.clone());
+                Some(_) => differ.insert(key.clone(), "was not as it must be"),
+                None => differ.insert(key.clone(), "was missing"),
+            };
         }
         if self.complete {
             let strays = found.keys().filter(|k| self.desired.object(k).is_none());
-            for key in strays {
-                repaired.push(format!("{key} was left over"));
-                differ.insert(key.clone());
-            }
+            differ.extend(strays.map(|key| (key.clone(), "was left over")));
         }
-        let mut news = self.bring(differ, &BTreeSet::new())?;
+        let mut news = self.bring(differ.keys().cloned().collect(), &BTreeSet::new())?;
         news.merge(self.settle(&wanted));
-        news.repaired.extend(repaired);
+        let repaired = differ.iter().filter(|(key, _)| !self.failures.contains_key(key));
+        news.repaired.extend(repaired.map(|(key, what)| format!("{key} {what}")));
         Ok(news)
     }
 

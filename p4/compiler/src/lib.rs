@@ -29,11 +29,15 @@
 //! Architectures other than v1model, P4_14, instances with abstract methods.
 #![allow(unreachable_pub)] // The modules are private; `pub` inside them means "for the crate".
 
+#[allow(dead_code, reason = "the tree keeps what the source says, also what no phase needs yet")]
 mod ast;
 pub mod backend;
 pub mod diagnostics;
+mod dot;
+#[allow(dead_code, reason = "types and declarations are complete, also where no back end asks")]
 mod ir;
 mod lex;
+#[allow(dead_code, reason = "a second back end may ask for more than bmv2 does")]
 mod lir;
 mod parse;
 mod passes;
@@ -42,8 +46,11 @@ pub mod source;
 mod text;
 mod types;
 
+pub use dot::dot;
+
 use diagnostics::{Diagnostics, Sink};
 use p4runtime_proto::p4::config::v1::P4Info;
+use p4runtime_proto::p4::v1::WriteRequest;
 use prost::Message;
 use source::SourceMap;
 use std::path::{Path, PathBuf};
@@ -74,6 +81,10 @@ pub struct Compiled {
     pub p4info_text: String,
     /// P4Info as binary protobuf.
     pub p4info_binary: Vec<u8>,
+    /// The program's own table entries as inserts; device id, role and election id are left to the sender.
+    pub entries: WriteRequest,
+    /// The same in protobuf's text format.
+    pub entries_text: String,
     /// Warnings, with the sources they point into.
     pub warnings: Diagnostics,
     /// Files that were read, for `cargo:rerun-if-changed`.
@@ -128,6 +139,7 @@ struct Portable {
 struct PortableOk {
     program: bmv2_json::Program,
     p4info: P4Info,
+    entries: WriteRequest,
     dependencies: Vec<PathBuf>,
     warnings: Portable,
 }
@@ -146,8 +158,8 @@ impl Portable {
         Diagnostics { list: self.list, sources }
     }
 
-    fn pack_ok(c: (bmv2_json::Program, P4Info, Vec<PathBuf>, Diagnostics)) -> PortableOk {
-        PortableOk { program: c.0, p4info: c.1, dependencies: c.2, warnings: Portable::pack(c.3) }
+    fn pack_ok(c: Parts) -> PortableOk {
+        PortableOk { program: c.program, p4info: c.p4info, entries: c.entries, dependencies: c.dependencies, warnings: Portable::pack(c.warnings) }
     }
 }
 
@@ -159,13 +171,23 @@ impl PortableOk {
             p4info_binary: self.p4info.encode_to_vec(),
             program: self.program,
             p4info: self.p4info,
+            entries_text: text::print("p4.v1.WriteRequest", &self.entries),
+            entries: self.entries,
             warnings: self.warnings.unpack(),
             dependencies: self.dependencies,
         }
     }
 }
 
-type Parts = (bmv2_json::Program, P4Info, Vec<PathBuf>, Diagnostics);
+/// What the compiling thread gives back.
+#[derive(Default)]
+struct Parts {
+    program: bmv2_json::Program,
+    p4info: P4Info,
+    entries: WriteRequest,
+    dependencies: Vec<PathBuf>,
+    warnings: Diagnostics,
+}
 
 fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parts, Diagnostics> {
     let mut map = SourceMap::default();
@@ -186,16 +208,17 @@ fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options)
         return Err(sink.finish(map));
     }
     if options.check_only {
-        return Ok((bmv2_json::Program::default(), P4Info::default(), dependencies, sink.finish(map)));
+        return Ok(Parts { dependencies, warnings: sink.finish(map), ..Parts::default() });
     }
     let flat = passes::lower::lower(&program, &mut sink);
     if sink.errors() > 0 {
         return Err(sink.finish(map));
     }
-    let json = backend::bmv2::emit(&flat, &program, &map, &mut sink, name);
+    let program_json = backend::bmv2::emit(&flat, &program, &map, &mut sink, name);
     let info = backend::p4info::emit(&flat, &program, &mut sink);
     if sink.errors() > 0 {
         return Err(sink.finish(map));
     }
-    Ok((json, info, dependencies, sink.finish(map)))
+    let entries = backend::entries::emit(&flat, &info);
+    Ok(Parts { program: program_json, p4info: info, entries, dependencies, warnings: sink.finish(map) })
 }

@@ -19,6 +19,12 @@ struct Args {
     /// Also write P4Info: NAME.p4info.txtpb and NAME.p4info.bin.
     #[arg(long)]
     p4info: bool,
+    /// Also write the program's own entries as a P4Runtime WriteRequest: NAME.entries.txtpb.
+    #[arg(long)]
+    emit_entries: bool,
+    /// Print the graph of tables as DOT instead of writing files.
+    #[arg(long, value_enum)]
+    dump: Option<Dump>,
     /// Directory searched for included files.
     #[arg(short = 'I', value_name = "DIR")]
     include: Vec<PathBuf>,
@@ -34,6 +40,13 @@ struct Args {
     /// Print diagnostics as JSON, for editors.
     #[arg(long)]
     json: bool,
+}
+
+/// What `--dump` prints.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Dump {
+    /// Tables and conditions, and which follows which.
+    Tables,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +65,10 @@ fn main() -> ExitCode {
         Ok(compiled) => {
             report(&compiled.warnings, args.json);
             if args.check {
+                return ExitCode::SUCCESS;
+            }
+            if let Some(Dump::Tables) = args.dump {
+                print!("{}", p4_compiler::dot(&compiled.program));
                 return ExitCode::SUCCESS;
             }
             match write(&args, &compiled) {
@@ -91,6 +108,9 @@ fn write(args: &Args, compiled: &p4_compiler::Compiled) -> std::io::Result<()> {
     if args.p4info {
         std::fs::write(file("p4info.txtpb"), &compiled.p4info_text)?;
         std::fs::write(file("p4info.bin"), &compiled.p4info_binary)?;
+    }
+    if args.emit_entries {
+        std::fs::write(file("entries.txtpb"), &compiled.entries_text)?;
     }
     Ok(())
 }

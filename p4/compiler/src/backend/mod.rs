@@ -2,4 +2,5 @@
 
 pub mod bindings;
 pub(crate) mod bmv2;
+pub(crate) mod entries;
 pub(crate) mod p4info;

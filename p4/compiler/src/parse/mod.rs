@@ -141,10 +141,6 @@ impl Parser<'_> {
         self.peek() == Tok::Word && self.text() == word
     }
 
-    fn is_word_at(&self, ahead: usize, word: &str) -> bool {
-        self.peek_at(ahead) == Tok::Word && self.text_at(ahead) == word
-    }
-
     fn eat_word(&mut self, word: &str) -> bool {
         if self.is_word(word) {
             self.bump();

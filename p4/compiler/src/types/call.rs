@@ -333,7 +333,7 @@ impl Checker<'_> {
         match &ty {
             Type::Poison => self.poison(span),
             Type::Extern(id, targs_outer) => self.extern_method(object, *id, targs_outer, name, targs, args, expected, span),
-            Type::Control(_) | Type::Parser(_) if &*name.name == "apply" => self.block_apply(object, &ty, args, span),
+            Type::Control(_) | Type::Parser(_) | Type::Block(..) if &*name.name == "apply" => self.block_apply(object, &ty, args, span),
             _ => self.builtin(object, &ty, name, args, span),
         }
     }
@@ -358,10 +358,22 @@ impl Checker<'_> {
         let sig = match ty {
             Type::Control(id) => self.program.controls.get(id.index()).map(|c| c.apply_sig.clone()),
             Type::Parser(id) => self.program.parsers.get(id.index()).map(|c| c.apply_sig.clone()),
+            // A constructor parameter: which block it is becomes known when the instance is made.
+            Type::Block(id, targs) => self.program.block_types.get(id.index()).map(|b| {
+                let map: Subst = b.sig.type_params.iter().copied().zip(targs.iter().cloned()).collect();
+                let mut sig = b.sig.clone();
+                sig.type_params.clear();
+                sig.params.iter_mut().for_each(|p| p.ty = p.ty.subst(&map));
+                sig
+            }),
             _ => None,
         };
         let Some(sig) = sig else { return self.poison(span) };
-        if matches!(ty, Type::Parser(_)) != self.in_parser || self.in_action || self.result.is_some() {
+        let is_parser = match ty {
+            Type::Block(id, _) => self.program.block_types.get(id.index()).is_some_and(|b| b.is_parser),
+            _ => matches!(ty, Type::Parser(_)),
+        };
+        if is_parser != self.in_parser || self.in_action || self.result.is_some() {
             return self.error(span, "a parser is applied only in a parser, a control only in a control", self.poison(span));
         }
         let Some((args, _, _)) = self.bind(&sig, &Subst::new(), &[], args, None, span) else { return self.poison(span) };

@@ -3,6 +3,8 @@
 mod ids;
 mod types;
 
+pub(crate) use types::bytes as value_bytes;
+
 use crate::diagnostics::Sink;
 use crate::ir::annotation::{Annotations, Body, Value};
 use crate::ir::{self, ty::Type};
@@ -81,6 +83,18 @@ fn doc(a: &Annotations) -> Option<pb::Documentation> {
         return None;
     }
     Some(pb::Documentation { brief: brief.unwrap_or_default(), description: description.unwrap_or_default() })
+}
+
+fn match_type(kind: &str) -> pb::match_field::Match {
+    use pb::match_field::{Match, MatchType as M};
+    Match::MatchType(match kind {
+        "exact" => M::Exact,
+        "lpm" => M::Lpm,
+        "ternary" => M::Ternary,
+        "range" => M::Range,
+        "optional" => M::Optional,
+        other => return Match::OtherMatchType(other.to_string()),
+    } as i32)
 }
 
 impl Info<'_> {
@@ -214,23 +228,13 @@ impl Info<'_> {
     }
 
     fn match_field(&mut self, k: &lir::Key, position: u32) -> pb::MatchField {
-        use pb::match_field::{Match, MatchType as M};
-        let kind = match &*k.match_kind {
-            "exact" => M::Exact,
-            "lpm" => M::Lpm,
-            "ternary" => M::Ternary,
-            "range" => M::Range,
-            "optional" => M::Optional,
-            _ => M::Unspecified,
-        };
-        let matching = if kind == M::Unspecified { Match::OtherMatchType(k.match_kind.to_string()) } else { Match::MatchType(kind as i32) };
         let (bitwidth, type_name) = self.named(&k.p4_type, k.expr.ty.width());
         pb::MatchField {
             id: k.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(position),
             name: k.name.clone(),
             annotations: plain_annotations(&k.annotations),
             bitwidth,
-            r#match: Some(matching),
+            r#match: Some(match_type(&k.match_kind)),
             doc: doc(&k.annotations),
             type_name,
             structured_annotations: structured(&k.annotations),
@@ -340,6 +344,13 @@ impl Info<'_> {
     fn value_sets(&mut self) {
         for v in &self.program.value_sets {
             let fields = self.ir.fields(&v.ty);
+            let kinds: Vec<Option<String>> = match &v.ty {
+                Type::Struct(id, _) => {
+                    let decl = self.ir.strukt(*id).map(|s| s.fields.clone()).unwrap_or_default();
+                    decl.iter().map(|f| f.annotations.get("match").and_then(|a| a.args().first().cloned())).collect()
+                }
+                _ => Vec::new(),
+            };
             let fields = if matches!(v.ty, Type::Struct(..)) { fields } else { vec![("".into(), v.ty.clone())] };
             let mut list = Vec::new();
             for (i, (name, ty)) in fields.iter().enumerate() {
@@ -350,7 +361,7 @@ impl Info<'_> {
                     name: name.to_string(),
                     bitwidth,
                     type_name,
-                    r#match: Some(pb::match_field::Match::MatchType(pb::match_field::MatchType::Exact as i32)),
+                    r#match: Some(match_type(kinds.get(i).cloned().flatten().as_deref().unwrap_or("exact"))),
                     ..Default::default()
                 });
             }

@@ -9,7 +9,7 @@ use p4runtime_proto::p4::config::v1 as pb;
 use pb::p4_data_type_spec::TypeSpec;
 
 /// A value as P4Runtime's canonical bytes: no leading zeros, at least one byte.
-pub(super) fn bytes(v: &BigInt, ty: Ty) -> Vec<u8> {
+pub(crate) fn bytes(v: &BigInt, ty: Ty) -> Vec<u8> {
     let v = if v.sign() == num_bigint::Sign::Minus { v + (BigInt::from(1) << ty.width()) } else { v.clone() };
     v.to_bytes_be().1
 }
@@ -87,7 +87,14 @@ impl Info<'_> {
                 use pb::p4_new_type_spec::Representation as R;
                 let representation = match self.translation(ty) {
                     Some(t) => R::TranslatedType(t),
-                    None => R::OriginalType(self.data_type(&n.ty)),
+                    None => {
+                        let mut original = n.ty.clone();
+                        // A new type of a new type is described by what both are made of.
+                        while let Type::Newtype(inner) = original {
+                            original = self.ir.newtypes.get(inner.index()).map_or(Type::Poison, |i| i.ty.clone());
+                        }
+                        R::OriginalType(self.data_type(&original))
+                    }
                 };
                 let spec = pb::P4NewTypeSpec {
                     representation: Some(representation),

@@ -39,14 +39,16 @@ fn copy(dir: &Path, out: &Path, name: &str) -> Result<P4Info, Box<dyn Error>> {
         println!("cargo::rerun-if-changed={}", from.display());
         fs::copy(&from, out.join(&file)).map_err(|e| format!("{OVERRIDE}: {}: {e}", from.display()))?;
     }
-    Ok(P4Info::decode(fs::read(out.join(format!("{name}.p4info.bin")))?.as_slice())?)
+    Ok(P4Info::decode(
+        fs::read(out.join(format!("{name}.p4info.bin")))?.as_slice(),
+    )?)
 }
 
 /// Compiles a profile; a program that does not compile is shown with its source lines.
 fn compile(out: &Path, name: &str) -> Result<P4Info, Box<dyn Error>> {
     let source = format!("{name}.p4");
-    let compiled = p4_compiler::compile_file(Path::new(&source), &p4_compiler::Options::default())
-        .map_err(|diagnostics| {
+    let compiled =
+        p4_compiler::compile_file(Path::new(&source), &p4_compiler::Options::default()).map_err(|diagnostics| {
             eprintln!("{diagnostics}");
             format!("{source} does not compile")
         })?;

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use fabric_pipeline::Bits;
 use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
 
+use super::convert;
 use super::network::{access_replica, answer};
 use super::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
-use super::convert;
 use crate::device::entity::Entity;
 
 /// How the leaf gets a frame there.
@@ -27,12 +27,19 @@ pub(super) fn on_leaf(
     let bd = convert::vni(network.vni);
     let dmac = convert::mac(attachment.mac);
     let way = match &attachment.place {
-        PlaceView::Host { host, .. } => Way::Tunnel { vtep_id: host.vtep.vtep_id.into() },
+        PlaceView::Host { host, .. } => Way::Tunnel {
+            vtep_id: host.vtep.vtep_id.into(),
+        },
         PlaceView::Port(access) if access.leaf.vtep_id == leaf.vtep.vtep_id => {
             access_port(network, access, out);
-            Way::Access { port: convert::port(access.port), vid: convert::vid(access.vlan) }
+            Way::Access {
+                port: convert::port(access.port),
+                vid: convert::vid(access.vlan),
+            }
         }
-        PlaceView::Port(access) => Way::Tunnel { vtep_id: access.leaf.vtep_id.into() },
+        PlaceView::Port(access) => Way::Tunnel {
+            vtep_id: access.leaf.vtep_id.into(),
+        },
     };
     if bridged {
         let action = match way {
@@ -40,7 +47,12 @@ pub(super) fn on_leaf(
             Way::Access { port, vid } => bridge_mac::Action::BridgeToAccess { port, vid },
         };
         out.push(bridge_mac::Key { bd, dmac }.entry(action).into());
-        out.extend(attachment.ips.iter().map(|ip| Entity::from(answer(bd, *ip, dmac, false))));
+        out.extend(
+            attachment
+                .ips
+                .iter()
+                .map(|ip| Entity::from(answer(bd, *ip, dmac, false))),
+        );
     }
     if let Some(vrf) = network.vrf.map(convert::vni) {
         out.extend(attachment.ips.iter().map(|ip| route(vrf, *ip, bd, dmac, &way)));

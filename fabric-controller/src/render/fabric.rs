@@ -87,10 +87,13 @@ impl Render for FabricRender {
 
     fn drop_counters(&self, role: Role) -> Vec<CounterQuery> {
         use tables::counters::{EGRESS_DROPS, INGRESS_DROPS};
-        let mut queries: Vec<CounterQuery> =
-            [INGRESS_DROPS, EGRESS_DROPS].map(|counter_id| CounterQuery::Indirect { counter_id }).into();
+        let mut queries: Vec<CounterQuery> = [INGRESS_DROPS, EGRESS_DROPS]
+            .map(|counter_id| CounterQuery::Indirect { counter_id })
+            .into();
         if role == Role::Leaf {
-            queries.push(CounterQuery::Direct { table_id: host_refusal::ID });
+            queries.push(CounterQuery::Direct {
+                table_id: host_refusal::ID,
+            });
         }
         queries
     }
@@ -146,7 +149,10 @@ fn in_numbers(e: &p4runtime_client::entity::Entity) -> (String, String, String) 
             ("group", list(members.collect()))
         }
         EntityValue::MulticastGroup(group) => {
-            let copies = group.replicas.iter().map(|r| format!("port {} replica {}", r.port.0, r.instance));
+            let copies = group
+                .replicas
+                .iter()
+                .map(|r| format!("port {} replica {}", r.port.0, r.instance));
             ("multicast_group", list(copies.collect()))
         }
         other => ("entity", format!("{other:?}")),

@@ -7,9 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use vfabric_api::ident::{Mac, Vni};
 use vfabric_api::topology::IpFamily;
-use vtep_proto::{
-    Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, Route, UnderlayFamily,
-};
+use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, Route, UnderlayFamily};
 
 use super::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView};
 use crate::device::entity::Entity;
@@ -54,9 +52,15 @@ pub(super) fn attachment(
     attachment: &AttachmentView,
     out: &mut Vec<Entity>,
 ) {
-    let (Some(vni), Some(mac)) = (vni(network.vni), mac(attachment.mac)) else { return };
+    let (Some(vni), Some(mac)) = (vni(network.vni), mac(attachment.mac)) else {
+        return;
+    };
     let vtep = match &attachment.place {
-        PlaceView::Host { host: its, netns, interface } if its.vtep.vtep_id == host.vtep.vtep_id => {
+        PlaceView::Host {
+            host: its,
+            netns,
+            interface,
+        } if its.vtep.vtep_id == host.vtep.vtep_id => {
             let own = HostEntity::Attachment(Attachment {
                 id: attachment.id.clone(),
                 vni,
@@ -74,7 +78,10 @@ pub(super) fn attachment(
     };
     let vtep = vtep.address(fabric.vxlan_underlay);
     out.push(HostEntity::Fdb(FdbEntry { vni, mac, vtep }).into());
-    let neighbours = attachment.ips.iter().map(|ip| HostEntity::Neighbour(Neighbour { vni, ip: *ip, mac }));
+    let neighbours = attachment
+        .ips
+        .iter()
+        .map(|ip| HostEntity::Neighbour(Neighbour { vni, ip: *ip, mac }));
     out.extend(neighbours.map(Entity::from));
 }
 
@@ -82,7 +89,8 @@ pub(super) fn attachment(
 fn with_prefix(network: &NetworkView, ip: IpAddr) -> IpNet {
     let subnet = network.subnets.iter().find(|s| s.cidr.contains(&ip));
     let len = subnet.map(|s| s.cidr.prefix_len());
-    len.and_then(|len| IpNet::new(ip, len).ok()).unwrap_or_else(|| ip.into())
+    len.and_then(|len| IpNet::new(ip, len).ok())
+        .unwrap_or_else(|| ip.into())
 }
 
 /// One default route per family of a routed network, through the gateway of its first
@@ -93,11 +101,17 @@ fn default_routes(network: &NetworkView) -> BTreeSet<Route> {
     }
     let v4 = network.subnets.iter().find(|s| s.gateway.is_ipv4()).map(|s| {
         let any = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
-        Route { destination: any.into(), via: Some(s.gateway) }
+        Route {
+            destination: any.into(),
+            via: Some(s.gateway),
+        }
     });
     let v6 = network.subnets.iter().find(|s| s.gateway.is_ipv6()).map(|s| {
         let any = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
-        Route { destination: any.into(), via: Some(s.gateway) }
+        Route {
+            destination: any.into(),
+            via: Some(s.gateway),
+        }
     });
     v4.into_iter().chain(v6).collect()
 }
@@ -110,35 +124,64 @@ mod tests {
 
     fn vtep(vtep_id: u16, n: u8) -> VtepView {
         let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into());
-        VtepView { vtep_id, ipv4: Ipv4Addr::new(10, 255, 0, n), ipv6 }
+        VtepView {
+            vtep_id,
+            ipv4: Ipv4Addr::new(10, 255, 0, n),
+            ipv6,
+        }
     }
 
     fn host(n: u8) -> HostView {
         let port = PortId::try_from(u16::from(n)).unwrap();
-        HostView { name: format!("h{n}"), vtep: vtep(n.into(), n), mac: Mac([2, 0, 0, 0, 0, n]), port, leaf: vtep(100, 100) }
+        HostView {
+            name: format!("h{n}"),
+            vtep: vtep(n.into(), n),
+            mac: Mac([2, 0, 0, 0, 0, n]),
+            port,
+            leaf: vtep(100, 100),
+        }
     }
 
     fn fabric(family: IpFamily) -> FabricView {
-        FabricView { mtu: 9216, vxlan_underlay: family, gateway_mac: Mac([0, 0, 0x5e, 0, 1, 1]) }
+        FabricView {
+            mtu: 9216,
+            vxlan_underlay: family,
+            gateway_mac: Mac([0, 0, 0x5e, 0, 1, 1]),
+        }
     }
 
     fn net(routed: bool) -> NetworkView {
-        let subnet = |cidr: &str, gw: &str| SubnetView { cidr: cidr.parse().unwrap(), gateway: gw.parse().unwrap() };
+        let subnet = |cidr: &str, gw: &str| SubnetView {
+            cidr: cidr.parse().unwrap(),
+            gateway: gw.parse().unwrap(),
+        };
         NetworkView {
             vni: Vni::try_from(10_001).unwrap(),
             vrf: routed.then(|| Vni::try_from(20_000).unwrap()),
             mtu: 1500,
-            subnets: vec![subnet("10.0.0.0/24", "10.0.0.1"), subnet("fd00:0:0:1::/64", "fd00:0:0:1::1")],
+            subnets: vec![
+                subnet("10.0.0.0/24", "10.0.0.1"),
+                subnet("fd00:0:0:1::/64", "fd00:0:0:1::1"),
+            ],
         }
     }
 
     fn workload(place: PlaceView) -> AttachmentView {
         let ips = vec!["10.0.0.5".parse().unwrap(), "fd00:0:0:1::5".parse().unwrap()];
-        AttachmentView { id: "blue/web".into(), mac: Mac([2, 0, 0, 0, 9, 9]), ips, place }
+        AttachmentView {
+            id: "blue/web".into(),
+            mac: Mac([2, 0, 0, 0, 9, 9]),
+            ips,
+            place,
+        }
     }
 
     fn on(n: u8) -> PlaceView {
-        PlaceView::Host { host: host(n), netns: "web".into(), interface: "eth0".into() }
+        PlaceView::Host {
+            host: host(n),
+            netns: "web".into(),
+            interface: "eth0".into(),
+        }
     }
 
     fn render(host: &HostView, network: &NetworkView, a: &AttachmentView, family: IpFamily) -> Vec<HostEntity> {
@@ -154,23 +197,39 @@ mod tests {
     #[test]
     fn a_workload_of_this_host_gets_its_addresses_and_default_routes() {
         let out = render(&host(1), &net(true), &workload(on(1)), IpFamily::Ipv4);
-        let [HostEntity::Attachment(a)] = out.as_slice() else { panic!("{out:?}") };
+        let [HostEntity::Attachment(a)] = out.as_slice() else {
+            panic!("{out:?}")
+        };
         let addresses: Vec<String> = a.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.5/24", "fd00:0:0:1::5/64"]);
-        let routes: Vec<String> = a.routes.iter().map(|r| format!("{} via {:?}", r.destination, r.via)).collect();
+        let routes: Vec<String> = a
+            .routes
+            .iter()
+            .map(|r| format!("{} via {:?}", r.destination, r.via))
+            .collect();
         assert_eq!(routes, ["0.0.0.0/0 via Some(10.0.0.1)", "::/0 via Some(fd00:0:0:1::1)"]);
         assert_eq!((a.netns.as_str(), a.interface.as_str()), ("web", "eth0"));
 
         let out = render(&host(1), &net(false), &workload(on(1)), IpFamily::Ipv4);
-        let [HostEntity::Attachment(a)] = out.as_slice() else { panic!("{out:?}") };
+        let [HostEntity::Attachment(a)] = out.as_slice() else {
+            panic!("{out:?}")
+        };
         assert!(a.routes.is_empty(), "nobody routes");
     }
 
     #[test]
     fn a_workload_elsewhere_is_reached_through_its_vtep() {
         let port = PortId::try_from(10).unwrap();
-        let bare_metal = PlaceView::Port(AccessView { leaf: vtep(101, 101), port, vlan: None, access_id: 1 });
-        for (place, v4, v6) in [(on(2), "10.255.0.2", "fd00::2"), (bare_metal, "10.255.0.101", "fd00::65")] {
+        let bare_metal = PlaceView::Port(AccessView {
+            leaf: vtep(101, 101),
+            port,
+            vlan: None,
+            access_id: 1,
+        });
+        for (place, v4, v6) in [
+            (on(2), "10.255.0.2", "fd00::2"),
+            (bare_metal, "10.255.0.101", "fd00::65"),
+        ] {
             for (family, want) in [(IpFamily::Ipv4, v4), (IpFamily::Ipv6, v6)] {
                 let out = render(&host(1), &net(true), &workload(place.clone()), family);
                 let [HostEntity::Fdb(fdb), HostEntity::Neighbour(a), HostEntity::Neighbour(b)] = out.as_slice() else {
@@ -187,8 +246,13 @@ mod tests {
         for routed in [true, false] {
             let mut out = Vec::new();
             network(&fabric(IpFamily::Ipv6), &host(1), &net(routed), &mut out);
-            let [Entity::Host(HostEntity::Network(n))] = out.as_slice() else { panic!("{out:?}") };
-            assert_eq!(n.flood.iter().map(ToString::to_string).collect::<Vec<_>>(), ["fd00::64"]);
+            let [Entity::Host(HostEntity::Network(n))] = out.as_slice() else {
+                panic!("{out:?}")
+            };
+            assert_eq!(
+                n.flood.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                ["fd00::64"]
+            );
             assert_eq!(n.gateways.len(), usize::from(routed));
             assert_eq!(n.underlay, UnderlayFamily::Ipv6);
         }

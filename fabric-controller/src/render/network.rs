@@ -26,23 +26,21 @@ pub(super) fn network(fabric: &FabricView, network: &NetworkView, out: &mut Vec<
 }
 
 /// The answer to "who has `ip`?" in a network.
-pub(super) fn answer(
-    bd: binding::Bits<24>,
-    ip: IpAddr,
-    mac: binding::Bits<48>,
-    router: bool,
-) -> binding::Entity {
+pub(super) fn answer(bd: binding::Bits<24>, ip: IpAddr, mac: binding::Bits<48>, router: bool) -> binding::Entity {
     match ip {
         IpAddr::V4(a) => arp_reply::Key { bd, address: a.into() }.entry(arp_reply::Action::ReplyArp { mac }),
-        IpAddr::V6(a) => {
-            nd_reply::Key { bd, address: a.into() }.entry(nd_reply::Action::ReplyNd { mac, router: router.into() })
-        }
+        IpAddr::V6(a) => nd_reply::Key { bd, address: a.into() }.entry(nd_reply::Action::ReplyNd {
+            mac,
+            router: router.into(),
+        }),
     }
 }
 
 /// `Render::routed_network_on_leaf`.
 pub(super) fn routed_network(network: &NetworkView, out: &mut Vec<Entity>) {
-    let Some(vrf) = network.vrf.map(convert::vni) else { return };
+    let Some(vrf) = network.vrf.map(convert::vni) else {
+        return;
+    };
     for subnet in &network.subnets {
         let entry = match subnet.gateway {
             IpAddr::V4(a) => ipv4_host::Key { vrf, dst: a.into() }.entry(ipv4_host::Action::RouteToGateway),
@@ -62,7 +60,10 @@ pub(super) fn flood(network: &NetworkView, flood: &FloodView, out: &mut Vec<Enti
     let copy = |port: u16, number: u16| Replica::new(Port(port.into()), number.into());
     let hosts = flood.hosts.iter().map(|h| copy(h.port.get(), h.vtep.vtep_id));
     let access = flood.access.iter().map(|a| copy(a.port.get(), access_replica(a)));
-    let remote = flood.remote.iter().map(|(leaf, uplink)| copy(uplink.get(), leaf.vtep_id));
+    let remote = flood
+        .remote
+        .iter()
+        .map(|(leaf, uplink)| copy(uplink.get(), leaf.vtep_id));
     let local: Vec<Replica> = hosts.chain(access).collect();
     let all: Vec<Replica> = local.iter().cloned().chain(remote).collect();
 
@@ -71,13 +72,19 @@ pub(super) fn flood(network: &NetworkView, flood: &FloodView, out: &mut Vec<Enti
             continue;
         }
         out.push(entity::Entity::multicast_group(group.into(), replicas).into());
-        let key = bridge_flood::Key { bd: convert::vni(network.vni), from_fabric: from_fabric.into() };
+        let key = bridge_flood::Key {
+            bd: convert::vni(network.vni),
+            from_fabric: from_fabric.into(),
+        };
         out.push(key.entry(bridge_flood::Action::Flood { group: group.into() }).into());
     }
 }
 
 /// `Render::host_network_on_leaf`.
 pub(super) fn host_network(host: &HostView, network: &NetworkView, out: &mut Vec<Entity>) {
-    let key = host_vni::Key { vtep_id: host.vtep.vtep_id.into(), vni: convert::vni(network.vni) };
+    let key = host_vni::Key {
+        vtep_id: host.vtep.vtep_id.into(),
+        vni: convert::vni(network.vni),
+    };
     out.push(key.entry(host_vni::Action::Permit).into());
 }

@@ -30,7 +30,9 @@ fn addresses(vtep: &VtepView) -> [IpAddr; 2] {
 pub(super) fn switch(fabric: &FabricView, switch: &SwitchView, out: &mut Vec<Entity>) {
     let mut add = |e: binding::Entity| out.push(e.into());
     for address in addresses(&switch.vtep) {
-        let key = local_address::Key { address: convert::underlay(address) };
+        let key = local_address::Key {
+            address: convert::underlay(address),
+        };
         add(key.entry(local_address::Action::SetLocal));
     }
     for p in &switch.fabric_ports {
@@ -46,10 +48,19 @@ pub(super) fn switch(fabric: &FabricView, switch: &SwitchView, out: &mut Vec<Ent
         add(router_mac::Key { dmac }.entry(router_mac::Action::SetRouted));
         // Hosts ask for the loopback, their next hop, on their uplinks.
         let mac = convert::mac(switch.router_mac);
-        let arp = arp_reply::Key { bd: UNDERLAY, address: switch.vtep.ipv4.into() };
+        let arp = arp_reply::Key {
+            bd: UNDERLAY,
+            address: switch.vtep.ipv4.into(),
+        };
         add(arp.entry(arp_reply::Action::ReplyArp { mac }));
-        let nd = nd_reply::Key { bd: UNDERLAY, address: switch.vtep.ipv6.into() };
-        add(nd.entry(nd_reply::Action::ReplyNd { mac, router: true.into() }));
+        let nd = nd_reply::Key {
+            bd: UNDERLAY,
+            address: switch.vtep.ipv6.into(),
+        };
+        add(nd.entry(nd_reply::Action::ReplyNd {
+            mac,
+            router: true.into(),
+        }));
     }
 }
 
@@ -65,7 +76,9 @@ pub(super) fn path(fabric: &FabricView, switch: &SwitchView, to: &PathView, out:
     let id = Bits::masked(u128::from(to.group_id) & Bits::<16>::MAX);
     let targets = std::iter::once(&to.target).chain(&to.hosts);
     for address in targets.clone().flat_map(addresses) {
-        let key = underlay_route::Key { dst: Lpm::host(convert::underlay(address)) };
+        let key = underlay_route::Key {
+            dst: Lpm::host(convert::underlay(address)),
+        };
         out.push(key.entry(underlay_route::Action::ToPath { path: id }).into());
     }
     // Without next hops the routes stay, and packets are counted as having no route.
@@ -99,9 +112,14 @@ pub(super) fn local_host(fabric: &FabricView, leaf: &SwitchView, host: &HostView
     let (smac, dmac) = (convert::mac(leaf.router_mac), convert::mac(host.mac));
     add(neighbour::Key { port }.entry(neighbour::Action::Rewrite { smac, dmac }));
     for address in addresses(&host.vtep).map(convert::underlay) {
-        let source = host_source::Key { port, outer_src: address };
+        let source = host_source::Key {
+            port,
+            outer_src: address,
+        };
         add(source.entry(host_source::Action::SetSourceHost { vtep_id }));
-        let route = underlay_route::Key { dst: Lpm::host(address) };
+        let route = underlay_route::Key {
+            dst: Lpm::host(address),
+        };
         add(route.entry(underlay_route::Action::ToHost { port }));
     }
     add(host_refusal::Key { vtep_id }.entry(host_refusal::Action::CountRefusal));
@@ -112,19 +130,35 @@ pub(super) fn local_host(fabric: &FabricView, leaf: &SwitchView, host: &HostView
 /// Where a VTEP is, for frames with one destination.
 fn tunnel_to(fabric: &FabricView, leaf: &SwitchView, to: &VtepView) -> binding::Entity {
     use remote_vtep::{Action, Key};
-    let key = Key { vtep_id: to.vtep_id.into() };
+    let key = Key {
+        vtep_id: to.vtep_id.into(),
+    };
     key.entry(match fabric.vxlan_underlay {
-        IpFamily::Ipv4 => Action::TunnelIpv4 { src: leaf.vtep.ipv4.into(), dst: to.ipv4.into() },
-        IpFamily::Ipv6 => Action::TunnelIpv6 { src: leaf.vtep.ipv6.into(), dst: to.ipv6.into() },
+        IpFamily::Ipv4 => Action::TunnelIpv4 {
+            src: leaf.vtep.ipv4.into(),
+            dst: to.ipv4.into(),
+        },
+        IpFamily::Ipv6 => Action::TunnelIpv6 {
+            src: leaf.vtep.ipv6.into(),
+            dst: to.ipv6.into(),
+        },
     })
 }
 
 /// The same for copies of flooded frames; a VTEP's replica number is its own.
 fn copies_to(fabric: &FabricView, leaf: &SwitchView, to: &VtepView) -> binding::Entity {
     use replica::{Action, Key};
-    let key = Key { replica: to.vtep_id.into() };
+    let key = Key {
+        replica: to.vtep_id.into(),
+    };
     key.entry(match fabric.vxlan_underlay {
-        IpFamily::Ipv4 => Action::ReplicateIpv4 { src: leaf.vtep.ipv4.into(), dst: to.ipv4.into() },
-        IpFamily::Ipv6 => Action::ReplicateIpv6 { src: leaf.vtep.ipv6.into(), dst: to.ipv6.into() },
+        IpFamily::Ipv4 => Action::ReplicateIpv4 {
+            src: leaf.vtep.ipv4.into(),
+            dst: to.ipv4.into(),
+        },
+        IpFamily::Ipv6 => Action::ReplicateIpv6 {
+            src: leaf.vtep.ipv6.into(),
+            dst: to.ipv6.into(),
+        },
     })
 }

@@ -74,14 +74,27 @@ impl Paths {
         let mut ends = HashMap::new();
         for link in &topology.links {
             let find = |end: &PortRef| names.get(&end.switch).map(|n| (*n, end.port));
-            let (Some(a), Some(b)) = (find(&link.a), find(&link.b)) else { continue };
-            let edge = graph.add_edge(a.0, b.0, Cable { ports: [a, b], up: true });
+            let (Some(a), Some(b)) = (find(&link.a), find(&link.b)) else {
+                continue;
+            };
+            let edge = graph.add_edge(
+                a.0,
+                b.0,
+                Cable {
+                    ports: [a, b],
+                    up: true,
+                },
+            );
             let index = LinkIndex(u32::try_from(edge.index()).unwrap_or(u32::MAX));
             for (n, port) in [a, b] {
                 ends.insert((switch(n), port), index);
             }
         }
-        let mut paths = Self { graph, ways: Vec::new(), ends };
+        let mut paths = Self {
+            graph,
+            ways: Vec::new(),
+            ends,
+        };
         paths.ways = paths.graph.node_indices().map(|to| paths.way(to)).collect();
         paths
     }
@@ -106,7 +119,9 @@ impl Paths {
 
     /// True if the link carries traffic; false also for a link that does not exist.
     pub fn is_up(&self, link: LinkIndex) -> bool {
-        self.graph.edge_weight(EdgeIndex::new(link.0 as usize)).is_some_and(|c| c.up)
+        self.graph
+            .edge_weight(EdgeIndex::new(link.0 as usize))
+            .is_some_and(|c| c.up)
     }
 
     /// Takes note that a link went down or came up. Returns the pairs whose ports changed,
@@ -130,13 +145,20 @@ impl Paths {
     fn update(&mut self, to: NodeIndex, ends: [(NodeIndex, PortId); 2], up: bool, changes: &mut Vec<PathChange>) {
         let way = &mut self.ways[to.index()];
         let [a, b] = ends;
-        let (far, near) = if way.hops[a.0.index()] >= way.hops[b.0.index()] { (a, b) } else { (b, a) };
+        let (far, near) = if way.hops[a.0.index()] >= way.hops[b.0.index()] {
+            (a, b)
+        } else {
+            (b, a)
+        };
         let (far_hops, near_hops) = (way.hops[far.0.index()], way.hops[near.0.index()]);
         if far_hops == near_hops {
             return; // beside every shortest path, or both cut off
         }
         let ports = &mut way.ports[far.0.index()];
-        let change = PathChange { on: switch(far.0), to: switch(to) };
+        let change = PathChange {
+            on: switch(far.0),
+            to: switch(to),
+        };
         match ports.binary_search(&far.1) {
             // Other next hops remain: no distance changes.
             Ok(at) if !up && ports.len() > 1 => {
@@ -154,7 +176,10 @@ impl Paths {
                 let new = &self.ways[to.index()];
                 for (on, (before, after)) in (0..).zip(old.ports.iter().zip(&new.ports)) {
                     if before != after {
-                        changes.push(PathChange { on: SwitchIndex(on), to: switch(to) });
+                        changes.push(PathChange {
+                            on: SwitchIndex(on),
+                            to: switch(to),
+                        });
                     }
                 }
             }
@@ -165,8 +190,11 @@ impl Paths {
     fn way(&self, to: NodeIndex) -> Way {
         let live = EdgeFiltered::from_fn(&self.graph, |e| e.weight().up);
         let found = dijkstra(&live, to, None, |_| 1u32);
-        let hops: Vec<u32> =
-            self.graph.node_indices().map(|n| found.get(&n).copied().unwrap_or(UNREACHABLE)).collect();
+        let hops: Vec<u32> = self
+            .graph
+            .node_indices()
+            .map(|n| found.get(&n).copied().unwrap_or(UNREACHABLE))
+            .collect();
         let next_hops = |n: NodeIndex| {
             let nearer = |other: NodeIndex| hops[other.index()].saturating_add(1) == hops[n.index()];
             let mut ports: Vec<PortId> = self
@@ -181,7 +209,13 @@ impl Paths {
         let ports = self
             .graph
             .node_indices()
-            .map(|n| if hops[n.index()] == UNREACHABLE { Vec::new() } else { next_hops(n) })
+            .map(|n| {
+                if hops[n.index()] == UNREACHABLE {
+                    Vec::new()
+                } else {
+                    next_hops(n)
+                }
+            })
             .collect();
         Way { hops, ports }
     }
@@ -218,11 +252,18 @@ mod tests {
     }
 
     fn ports(paths: &Paths, on: u32, to: u32) -> Vec<u16> {
-        paths.ports(SwitchIndex(on), SwitchIndex(to)).iter().map(|p| p.get()).collect()
+        paths
+            .ports(SwitchIndex(on), SwitchIndex(to))
+            .iter()
+            .map(|p| p.get())
+            .collect()
     }
 
     fn change(on: u32, to: u32) -> PathChange {
-        PathChange { on: SwitchIndex(on), to: SwitchIndex(to) }
+        PathChange {
+            on: SwitchIndex(on),
+            to: SwitchIndex(to),
+        }
     }
 
     #[test]

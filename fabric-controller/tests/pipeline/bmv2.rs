@@ -80,10 +80,19 @@ pub(crate) async fn run(
     }
     let address = format!("127.0.0.1:{}", 29_550 + device_id);
     command.args(["--use-files", &PACKETS_AFTER_S.to_string(), "--no-p4", "--log-file"]);
-    command.args([std::env::var("BMV2_LOG").unwrap_or("switch".into()).as_str(), "--log-flush", "--device-id", &device_id.to_string()]);
+    command.args([
+        std::env::var("BMV2_LOG").unwrap_or("switch".into()).as_str(),
+        "--log-flush",
+        "--device-id",
+        &device_id.to_string(),
+    ]);
     command.args(["--thrift-port", &(29_090 + device_id).to_string()]);
     command.args(["--", "--grpc-server-addr", &address, "--cpu-port", "510"]);
-    let child = command.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = command
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let switch = Killed(child.expect("simple_switch_grpc is installed"));
 
     let options = Options::new(address, device_id, ElectionId(1));
@@ -107,14 +116,26 @@ pub(crate) async fn run(
     // Packets start after the wait; the counters stand still when all are through.
     tokio::time::sleep(Duration::from_secs(u64::from(PACKETS_AFTER_S) + 2)).await;
     let counted = session.read_counter(INGRESS_DROPS).await.unwrap();
-    let drops = counted.into_iter().filter(|(_, v)| v.packets > 0).map(|(i, v)| (i, v.packets)).collect();
+    let drops = counted
+        .into_iter()
+        .filter(|(_, v)| v.packets > 0)
+        .map(|(i, v)| (i, v.packets))
+        .collect();
     let refusals = if pipeline == Pipeline::LEAF {
         let counted = session.read_direct_counter(host_refusal::ID).await.unwrap();
-        counted.into_iter().filter(|c| c.value.packets > 0).map(|c| (c.key, c.value.packets)).collect()
+        counted
+            .into_iter()
+            .filter(|c| c.value.packets > 0)
+            .map(|c| (c.key, c.value.packets))
+            .collect()
     } else {
         BTreeMap::new()
     };
     drop(switch);
     let out = PORTS.map(|p| (p, read_pcap(&dir.path().join(format!("p{p}_out.pcap")))));
-    Outcome { out: out.into_iter().collect(), drops, refusals }
+    Outcome {
+        out: out.into_iter().collect(),
+        drops,
+        refusals,
+    }
 }

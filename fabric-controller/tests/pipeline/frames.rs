@@ -7,7 +7,9 @@ pub(crate) type Mac = [u8; 6];
 pub(crate) const ECHO: [u8; 12] = *b"\x12\x34\x00\x01pipeline";
 
 fn sum(data: &[u8], start: u32) -> u32 {
-    data.chunks(2).fold(start, |s, c| s + (u32::from(c[0]) << 8) + c.get(1).map_or(0, |b| u32::from(*b)))
+    data.chunks(2).fold(start, |s, c| {
+        s + (u32::from(c[0]) << 8) + c.get(1).map_or(0, |b| u32::from(*b))
+    })
 }
 
 fn fold(mut sum: u32) -> [u8; 2] {
@@ -100,7 +102,14 @@ pub(crate) fn echo(src: IpAddr, dst: IpAddr, ttl: u8, reply: bool) -> Vec<u8> {
 
 pub(crate) fn udp(src_port: u16, dst_port: u16, payload: &[u8]) -> Vec<u8> {
     let len = (8 + payload.len()) as u16;
-    [&src_port.to_be_bytes()[..], &dst_port.to_be_bytes(), &len.to_be_bytes(), &[0, 0], payload].concat()
+    [
+        &src_port.to_be_bytes()[..],
+        &dst_port.to_be_bytes(),
+        &len.to_be_bytes(),
+        &[0, 0],
+        payload,
+    ]
+    .concat()
 }
 
 /// An underlay packet, UDP port `SPORT` to 4789 with VXLAN around `inner`; "do not

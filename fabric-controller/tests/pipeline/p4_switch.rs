@@ -7,10 +7,8 @@ use fabric_pipeline::Pipeline;
 use fabric_pipeline::tables::counters::INGRESS_DROPS;
 use fabric_pipeline::tables::host_refusal;
 use p4_switch::engine::{self, Entry, Output, Switch, Target};
-use p4runtime_client::entity::{
-    ActionCall, Entity, EntityKey, EntityValue, FieldMatch, Match, TableAction,
-};
 use p4runtime_client::canonical;
+use p4runtime_client::entity::{ActionCall, Entity, EntityKey, EntityValue, FieldMatch, Match, TableAction};
 use p4runtime_proto::p4::config::v1::{P4Info, Preamble};
 
 use crate::Outcome;
@@ -28,20 +26,41 @@ fn name(preamble: Option<&Preamble>, id: u32) -> Option<&str> {
 
 impl Loaded {
     fn table(&self, id: u32) -> (usize, Vec<(u32, i32)>) {
-        let table = self.info.tables.iter().find(|t| name(t.preamble.as_ref(), id).is_some()).unwrap();
+        let table = self
+            .info
+            .tables
+            .iter()
+            .find(|t| name(t.preamble.as_ref(), id).is_some())
+            .unwrap();
         let fields = table.match_fields.iter().map(|f| (f.id, f.bitwidth)).collect();
-        (self.switch.table(&table.preamble.as_ref().unwrap().name).unwrap(), fields)
+        (
+            self.switch.table(&table.preamble.as_ref().unwrap().name).unwrap(),
+            fields,
+        )
     }
 
     fn profile(&self, id: u32) -> usize {
-        let found = self.info.action_profiles.iter().find_map(|p| name(p.preamble.as_ref(), id)).unwrap();
+        let found = self
+            .info
+            .action_profiles
+            .iter()
+            .find_map(|p| name(p.preamble.as_ref(), id))
+            .unwrap();
         self.switch.profile(found).unwrap()
     }
 
     fn call(&self, table: Option<usize>, call: &ActionCall) -> engine::ActionCall {
-        let found = self.info.actions.iter().find_map(|a| name(a.preamble.as_ref(), call.action_id())).unwrap();
+        let found = self
+            .info
+            .actions
+            .iter()
+            .find_map(|a| name(a.preamble.as_ref(), call.action_id()))
+            .unwrap();
         let args = call.params().map(|(_, v)| canonical::to_u128(v).unwrap()).collect();
-        engine::ActionCall { action: self.switch.action(table, found).unwrap(), args }
+        engine::ActionCall {
+            action: self.switch.action(table, found).unwrap(),
+            args,
+        }
     }
 
     fn key(&self, fields: &[(u32, i32)], key: &Match) -> Vec<engine::Match> {
@@ -51,7 +70,9 @@ impl Loaded {
         };
         let part = |&(id, width): &(u32, i32)| match key.field(id) {
             Some(FieldMatch::Exact(v)) => engine::Match::Exact(padded(v, width)),
-            Some(FieldMatch::Lpm { value, prefix_len }) => engine::Match::Lpm(padded(value, width), prefix_len as usize),
+            Some(FieldMatch::Lpm { value, prefix_len }) => {
+                engine::Match::Lpm(padded(value, width), prefix_len as usize)
+            }
             other => panic!("field {id}: {other:?}"),
         };
         fields.iter().map(part).collect()
@@ -76,10 +97,18 @@ impl Loaded {
             }
             (EntityKey::Member { profile_id, member_id }, EntityValue::Member(call)) => {
                 let (table, _) = self.table(fabric_pipeline::tables::path::ID);
-                tables.set_member(self.profile(*profile_id), *member_id, Some(self.call(Some(table), call)));
+                tables.set_member(
+                    self.profile(*profile_id),
+                    *member_id,
+                    Some(self.call(Some(table), call)),
+                );
             }
             (EntityKey::Group { profile_id, group_id }, EntityValue::Group(group)) => {
-                let members = group.members.iter().map(|m| (m.member_id, m.watch_port.map(|p| p.0))).collect();
+                let members = group
+                    .members
+                    .iter()
+                    .map(|m| (m.member_id, m.watch_port.map(|p| p.0)))
+                    .collect();
                 tables.set_group(self.profile(*profile_id), *group_id, Some(engine::Group { members }));
             }
             (EntityKey::MulticastGroup(id), EntityValue::MulticastGroup(group)) => {
@@ -98,11 +127,22 @@ impl Loaded {
         let json: serde_json::Value = serde_json::from_slice(json).unwrap();
         let list = |v: &serde_json::Value| v.as_array().cloned().unwrap_or_default();
         for table in list(&json["pipelines"]).iter().flat_map(|p| list(&p["tables"])) {
-            let Some(id) = table["default_entry"]["action_id"].as_u64() else { continue };
-            let action = list(&json["actions"]).into_iter().find(|a| a["id"].as_u64() == Some(id)).unwrap();
+            let Some(id) = table["default_entry"]["action_id"].as_u64() else {
+                continue;
+            };
+            let action = list(&json["actions"])
+                .into_iter()
+                .find(|a| a["id"].as_u64() == Some(id))
+                .unwrap();
             let index = self.switch.table(table["name"].as_str().unwrap()).unwrap();
-            let action = self.switch.action(Some(index), action["name"].as_str().unwrap()).unwrap();
-            let call = engine::ActionCall { action, args: Box::default() };
+            let action = self
+                .switch
+                .action(Some(index), action["name"].as_str().unwrap())
+                .unwrap();
+            let call = engine::ActionCall {
+                action,
+                args: Box::default(),
+            };
             self.switch.tables_mut().set_default(index, Some(call));
         }
     }
@@ -112,7 +152,11 @@ impl Loaded {
 pub(crate) fn run(pipeline: Pipeline, entities: &[Entity], packets: &[(u16, Vec<u8>)]) -> Outcome {
     let cpu = u32::from(fabric_pipeline::CPU_PORT);
     let switch = Switch::new(pipeline.json, Some(cpu), 511).unwrap();
-    let mut loaded = Loaded { switch, info: pipeline.decode_p4info().unwrap(), refusals: Vec::new() };
+    let mut loaded = Loaded {
+        switch,
+        info: pipeline.decode_p4info().unwrap(),
+        refusals: Vec::new(),
+    };
     loaded.defaults(pipeline.json);
     for entity in entities {
         loaded.write(entity);
@@ -129,10 +173,20 @@ pub(crate) fn run(pipeline: Pipeline, entities: &[Entity], packets: &[(u16, Vec<
         }
     }
     let counters = &loaded.info.counters;
-    let drops = counters.iter().find_map(|c| name(c.preamble.as_ref(), INGRESS_DROPS)).unwrap();
+    let drops = counters
+        .iter()
+        .find_map(|c| name(c.preamble.as_ref(), INGRESS_DROPS))
+        .unwrap();
     let array = loaded.switch.counter_array(drops).unwrap();
     let cell = |i: u32| Some((i, loaded.switch.counter(array, i as usize)?.get().0 as i64));
     let drops = (0..32).filter_map(cell).filter(|(_, packets)| *packets > 0).collect();
-    let refusals = loaded.refusals.iter().map(|(key, counter)| (key.clone(), counter.get().0 as i64));
-    Outcome { out, drops, refusals: refusals.filter(|(_, packets)| *packets > 0).collect() }
+    let refusals = loaded
+        .refusals
+        .iter()
+        .map(|(key, counter)| (key.clone(), counter.get().0 as i64));
+    Outcome {
+        out,
+        drops,
+        refusals: refusals.filter(|(_, packets)| *packets > 0).collect(),
+    }
 }

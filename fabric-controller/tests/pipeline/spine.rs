@@ -22,12 +22,20 @@ fn leaf_mac(n: u8) -> Mac {
 
 fn loopback(n: u8) -> VtepView {
     let ipv6 = Ipv6Addr::new(0xfd00, 0x255, 0, 0, 0, 0, 0, n.into());
-    VtepView { vtep_id: 0, ipv4: Ipv4Addr::new(10, 255, 0, n), ipv6 }
+    VtepView {
+        vtep_id: 0,
+        ipv4: Ipv4Addr::new(10, 255, 0, n),
+        ipv6,
+    }
 }
 
 fn host(n: u8) -> VtepView {
     let ipv6 = Ipv6Addr::new(0xfd00, 0x255, 1, 0, 0, 0, 0, n.into());
-    VtepView { vtep_id: 10 + u16::from(n), ipv4: Ipv4Addr::new(10, 255, 1, n), ipv6 }
+    VtepView {
+        vtep_id: 10 + u16::from(n),
+        ipv4: Ipv4Addr::new(10, 255, 1, n),
+        ipv6,
+    }
 }
 
 pub(crate) fn entities() -> Vec<SwitchEntity> {
@@ -51,14 +59,22 @@ pub(crate) fn entities() -> Vec<SwitchEntity> {
     };
     let path = |group_id, leaf, hosts: Vec<VtepView>, next_hops| PathView {
         group_id,
-        target: VtepView { vtep_id: group_id as u16, ..loopback(leaf) },
+        target: VtepView {
+            vtep_id: group_id as u16,
+            ..loopback(leaf)
+        },
         hosts,
         next_hops,
     };
     let mut out = Vec::new();
     FabricRender.switch(&fabric, &spine, &mut out);
     FabricRender.path(&fabric, &spine, &path(3, 3, vec![host(1)], vec![link(1, 3)]), &mut out);
-    FabricRender.path(&fabric, &spine, &path(4, 4, vec![host(3)], vec![link(3, 4), link(4, 4)]), &mut out);
+    FabricRender.path(
+        &fabric,
+        &spine,
+        &path(4, 4, vec![host(3)], vec![link(3, 4), link(4, 4)]),
+        &mut out,
+    );
     // Leaf 5 cannot be reached now.
     FabricRender.path(&fabric, &spine, &path(5, 5, vec![], vec![]), &mut out);
     let switch = |e| match e {
@@ -77,16 +93,46 @@ pub(crate) fn cases() -> Vec<Case> {
         let passed = vec![(1, frame(leaf_mac(3), SPINE, &tunnel(h1, 62)))];
         cases.push(sent("in transit", 3, from_leaf4(&tunnel(h1, 63)), passed));
         let said = vec![(1, frame(leaf_mac(3), SPINE, &echo(me, h1, 64, true)))];
-        cases.push(sent("loopback answers echo", 1, frame(SPINE, leaf_mac(3), &echo(h1, me, 63, false)), said));
-        cases.push(dropped("TTL used up", 3, from_leaf4(&tunnel(h1, 1)), DropReason::TtlExpired));
-        cases.push(dropped("no tunnel ends here", 3, from_leaf4(&tunnel(me, 63)), DropReason::LocalProtocol));
-        cases.push(dropped("cut off", 3, from_leaf4(&tunnel(leaf5, 63)), DropReason::NoUnderlayRoute));
+        cases.push(sent(
+            "loopback answers echo",
+            1,
+            frame(SPINE, leaf_mac(3), &echo(h1, me, 63, false)),
+            said,
+        ));
+        cases.push(dropped(
+            "TTL used up",
+            3,
+            from_leaf4(&tunnel(h1, 1)),
+            DropReason::TtlExpired,
+        ));
+        cases.push(dropped(
+            "no tunnel ends here",
+            3,
+            from_leaf4(&tunnel(me, 63)),
+            DropReason::LocalProtocol,
+        ));
+        cases.push(dropped(
+            "cut off",
+            3,
+            from_leaf4(&tunnel(leaf5, 63)),
+            DropReason::NoUnderlayRoute,
+        ));
         let nobody: IpAddr = match family {
             IpFamily::Ipv4 => Ipv4Addr::new(192, 0, 2, 1).into(),
             IpFamily::Ipv6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
         };
-        cases.push(dropped("unknown address", 3, from_leaf4(&tunnel(nobody, 63)), DropReason::NoUnderlayRoute));
-        cases.push(dropped("unknown port", 10, from_leaf4(&tunnel(h1, 63)), DropReason::UnknownPort));
+        cases.push(dropped(
+            "unknown address",
+            3,
+            from_leaf4(&tunnel(nobody, 63)),
+            DropReason::NoUnderlayRoute,
+        ));
+        cases.push(dropped(
+            "unknown port",
+            10,
+            from_leaf4(&tunnel(h1, 63)),
+            DropReason::UnknownPort,
+        ));
     }
     let broadcast = ethernet([0xff; 6], leaf_mac(4), 0x88b5, &[0; 46]);
     cases.push(dropped("not for the router", 3, broadcast, DropReason::NotForRouter));
@@ -118,6 +164,9 @@ pub(crate) fn check_spread(sent: &[(u16, Vec<u8>)], out: &BTreeMap<u16, Vec<Vec<
     };
     let (a, b) = (by_port(3), by_port(4));
     assert_eq!(a.values().chain(b.values()).sum::<usize>(), sent.len());
-    assert!(a.values().chain(b.values()).all(|n| *n == PACKETS), "a flow took both ways: {a:?} {b:?}");
+    assert!(
+        a.values().chain(b.values()).all(|n| *n == PACKETS),
+        "a flow took both ways: {a:?} {b:?}"
+    );
     assert!(!a.is_empty() && !b.is_empty(), "one way carries all: {a:?} {b:?}");
 }

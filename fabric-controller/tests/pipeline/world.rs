@@ -40,12 +40,20 @@ pub(crate) fn v6(net: u32, n: u8) -> Ipv6Addr {
 
 fn switch_vtep(vtep_id: u16, n: u8) -> VtepView {
     let ipv6 = Ipv6Addr::new(0xfd00, 0x255, 0, 0, 0, 0, 0, n.into());
-    VtepView { vtep_id, ipv4: Ipv4Addr::new(10, 255, 0, n), ipv6 }
+    VtepView {
+        vtep_id,
+        ipv4: Ipv4Addr::new(10, 255, 0, n),
+        ipv6,
+    }
 }
 
 fn host_vtep(n: u8) -> VtepView {
     let ipv6 = Ipv6Addr::new(0xfd00, 0x255, 1, 0, 0, 0, 0, n.into());
-    VtepView { vtep_id: 10 + u16::from(n), ipv4: Ipv4Addr::new(10, 255, 1, n), ipv6 }
+    VtepView {
+        vtep_id: 10 + u16::from(n),
+        ipv4: Ipv4Addr::new(10, 255, 1, n),
+        ipv6,
+    }
 }
 
 fn port(n: u16) -> PortId {
@@ -65,17 +73,29 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(family: IpFamily) -> Self {
-        let fabric = FabricView { mtu: 9216, vxlan_underlay: family, gateway_mac: ident::Mac(GATEWAY) };
+        let fabric = FabricView {
+            mtu: 9216,
+            vxlan_underlay: family,
+            gateway_mac: ident::Mac(GATEWAY),
+        };
         let leaf = SwitchView {
             name: "leaf1".into(),
             role: Role::Leaf,
             device_id: 3,
             vtep: switch_vtep(1, 3),
             router_mac: ident::Mac(LEAF),
-            fabric_ports: vec![FabricPort { port: port(1), peer_mac: ident::Mac(SPINE) }],
+            fabric_ports: vec![FabricPort {
+                port: port(1),
+                peer_mac: ident::Mac(SPINE),
+            }],
             access_ports: vec![port(10), port(11)],
         };
-        Self { family, fabric, leaf, leaf2: switch_vtep(2, 4) }
+        Self {
+            family,
+            fabric,
+            leaf,
+            leaf2: switch_vtep(2, 4),
+        }
     }
 
     fn address(&self, vtep: &VtepView) -> IpAddr {
@@ -94,7 +114,11 @@ impl World {
     }
 
     fn host_view(&self, n: u8) -> HostView {
-        let (leaf, uplink) = if n == 3 { (&self.leaf2, 3) } else { (&self.leaf.vtep, u16::from(n) + 2) };
+        let (leaf, uplink) = if n == 3 {
+            (&self.leaf2, 3)
+        } else {
+            (&self.leaf.vtep, u16::from(n) + 2)
+        };
         HostView {
             name: format!("h{n}"),
             vtep: host_vtep(n),
@@ -105,25 +129,50 @@ impl World {
     }
 
     fn network(&self, n: u32) -> NetworkView {
-        let subnet = |cidr: String, gateway| SubnetView { cidr: cidr.parse().unwrap(), gateway };
+        let subnet = |cidr: String, gateway| SubnetView {
+            cidr: cidr.parse().unwrap(),
+            gateway,
+        };
         let v4_subnet = subnet(format!("{}/24", v4(n, 0)), v4(n, 1).into());
         let v6_subnet = subnet(format!("{}/64", v6(n, 0)), v6(n, 1).into());
-        NetworkView { vni: vni(n), vrf: Some(vni(VRF)), mtu: 1500, subnets: vec![v4_subnet, v6_subnet] }
+        NetworkView {
+            vni: vni(n),
+            vrf: Some(vni(VRF)),
+            mtu: 1500,
+            subnets: vec![v4_subnet, v6_subnet],
+        }
     }
 
     fn access(&self, p: u16, vlan: Option<u16>, access_id: u16) -> AccessView {
-        AccessView { leaf: self.leaf.vtep.clone(), port: port(p), vlan, access_id }
+        AccessView {
+            leaf: self.leaf.vtep.clone(),
+            port: port(p),
+            vlan,
+            access_id,
+        }
     }
 
     /// Workload `n` of network `net`: 11 on h1, 12 on h2, 13 on h3 and 21 on port 10 in A;
     /// 14 on h3 and 22 on VLAN 100 of port 11 in B.
     fn attachment(&self, net: u32, n: u8, place: PlaceView) -> (u32, AttachmentView) {
         let ips = vec![v4(net, n).into(), v6(net, n).into()];
-        (net, AttachmentView { id: format!("t/w{n}"), mac: ident::Mac(mac(n)), ips, place })
+        (
+            net,
+            AttachmentView {
+                id: format!("t/w{n}"),
+                mac: ident::Mac(mac(n)),
+                ips,
+                place,
+            },
+        )
     }
 
     fn on_host(&self, n: u8) -> PlaceView {
-        PlaceView::Host { host: self.host_view(n), netns: "w".into(), interface: "eth0".into() }
+        PlaceView::Host {
+            host: self.host_view(n),
+            netns: "w".into(),
+            interface: "eth0".into(),
+        }
     }
 
     /// Everything that leaf 1 holds.
@@ -132,10 +181,20 @@ impl World {
         let mut out = Vec::new();
         render.switch(fabric, leaf, &mut out);
         let next_hops = leaf.fabric_ports.clone();
-        let spine = PathView { group_id: 1, target: switch_vtep(0, 1), hosts: vec![], next_hops: next_hops.clone() };
+        let spine = PathView {
+            group_id: 1,
+            target: switch_vtep(0, 1),
+            hosts: vec![],
+            next_hops: next_hops.clone(),
+        };
         render.path(fabric, leaf, &spine, &mut out);
         let hosts = vec![host_vtep(3)];
-        let path = PathView { group_id: 4, target: self.leaf2.clone(), hosts, next_hops };
+        let path = PathView {
+            group_id: 4,
+            target: self.leaf2.clone(),
+            hosts,
+            next_hops,
+        };
         render.path(fabric, leaf, &path, &mut out);
         for n in [1, 2] {
             render.local_host(fabric, leaf, &self.host_view(n), &mut out);

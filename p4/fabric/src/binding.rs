@@ -48,7 +48,10 @@ pub struct Lpm<const W: u32> {
 impl<const W: u32> Lpm<W> {
     /// Matches one value.
     pub fn host(value: impl Into<Bits<W>>) -> Self {
-        Self { value: value.into(), prefix_len: W }
+        Self {
+            value: value.into(),
+            prefix_len: W,
+        }
     }
 }
 
@@ -133,7 +136,10 @@ impl<const W: u32> Field for Lpm<W> {
 
     fn get(fields: &Match, id: u32, field: &'static str) -> Result<Self, DecodeError> {
         match fields.field(id) {
-            None => Some(Self { value: Bits::default(), prefix_len: 0 }),
+            None => Some(Self {
+                value: Bits::default(),
+                prefix_len: 0,
+            }),
             Some(FieldMatch::Lpm { value, prefix_len }) if prefix_len <= W => {
                 bits(value).map(|value| Self { value, prefix_len })
             }
@@ -143,7 +149,11 @@ impl<const W: u32> Field for Lpm<W> {
     }
 
     fn show(&self) -> String {
-        if self.prefix_len == W { self.value.to_string() } else { format!("{}/{}", self.value, self.prefix_len) }
+        if self.prefix_len == W {
+            self.value.to_string()
+        } else {
+            format!("{}/{}", self.value, self.prefix_len)
+        }
     }
 }
 
@@ -154,7 +164,10 @@ impl<const W: u32> Field for Ternary<W> {
 
     fn get(fields: &Match, id: u32, field: &'static str) -> Result<Self, DecodeError> {
         match fields.field(id) {
-            None => Some(Self { value: Bits::default(), mask: Bits::default() }),
+            None => Some(Self {
+                value: Bits::default(),
+                mask: Bits::default(),
+            }),
             Some(FieldMatch::Ternary { value, mask }) => {
                 bits(value).zip(bits(mask)).map(|(value, mask)| Self { value, mask })
             }
@@ -175,7 +188,10 @@ impl<const W: u32> Field for Range<W> {
 
     fn get(fields: &Match, id: u32, field: &'static str) -> Result<Self, DecodeError> {
         match fields.field(id) {
-            None => Some(Self { low: Bits::default(), high: Bits::masked(Bits::<W>::MAX) }),
+            None => Some(Self {
+                low: Bits::default(),
+                high: Bits::masked(Bits::<W>::MAX),
+            }),
             Some(FieldMatch::Range { low, high }) => bits(low).zip(bits(high)).map(|(low, high)| Self { low, high }),
             _ => None,
         }
@@ -223,7 +239,10 @@ pub fn param<const W: u32>(call: &ActionCall, id: u32, param: &'static str) -> R
 
 /// A table entry with an action of its own.
 pub fn table_entry<K: KeyFields, A: ActionParams>(key: K, priority: i32, action: A) -> Entity {
-    Entity::table(TableKey::with_priority(K::TABLE_ID, key.to_match(), priority), action.to_call())
+    Entity::table(
+        TableKey::with_priority(K::TABLE_ID, key.to_match(), priority),
+        action.to_call(),
+    )
 }
 
 /// Reads a table entry.
@@ -232,8 +251,12 @@ pub fn table_entry<K: KeyFields, A: ActionParams>(key: K, priority: i32, action:
 /// If it is not an entry of this table with an action of its own, or does not fit the program.
 pub fn decode<K: KeyFields, A: ActionParams>(entity: &Entity) -> Result<(K, A), DecodeError> {
     let not = DecodeError::NotThisTable { table: K::TABLE };
-    let (EntityKey::Table(key), EntityValue::Table(value)) = (entity.key(), entity.value()) else { return Err(not) };
-    let TableAction::Call(call) = &value.action else { return Err(not) };
+    let (EntityKey::Table(key), EntityValue::Table(value)) = (entity.key(), entity.value()) else {
+        return Err(not);
+    };
+    let TableAction::Call(call) = &value.action else {
+        return Err(not);
+    };
     if key.table_id != K::TABLE_ID {
         return Err(not);
     }
@@ -253,7 +276,9 @@ pub struct Described {
 
 /// A table entry in words; `None` if it does not fit the program.
 pub fn described<K: KeyFields, A: ActionParams>(entity: &Entity) -> Option<Described> {
-    let EntityValue::Table(value) = entity.value() else { return None };
+    let EntityValue::Table(value) = entity.value() else {
+        return None;
+    };
     let action = match &value.action {
         TableAction::Call(call) => A::from_call(call).ok()?.to_string(),
         TableAction::Group(id) => format!("group {id}"),
@@ -264,5 +289,9 @@ pub fn described<K: KeyFields, A: ActionParams>(entity: &Entity) -> Option<Descr
         EntityKey::Table(key) => K::from_match(&key.fields).ok()?.to_string(),
         _ => "default".into(),
     };
-    Some(Described { table: K::TABLE, key, action })
+    Some(Described {
+        table: K::TABLE,
+        key,
+        action,
+    })
 }

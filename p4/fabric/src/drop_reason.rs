@@ -84,8 +84,10 @@ mod tests {
             })
             .filter(|(name, _)| name != "NONE" && !name.contains(' '))
             .collect();
-        let here: Vec<(String, u64)> =
-            DropReason::ALL.iter().map(|r| (r.p4_name().to_owned(), u64::from(*r as u8))).collect();
+        let here: Vec<(String, u64)> = DropReason::ALL
+            .iter()
+            .map(|r| (r.p4_name().to_owned(), u64::from(*r as u8)))
+            .collect();
         assert_eq!(here, in_p4);
     }
 }

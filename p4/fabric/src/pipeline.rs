@@ -47,7 +47,10 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError::P4Info`] if the embedded bytes are no P4Info.
     pub fn decode_p4info(&self) -> Result<P4Info, PipelineError> {
-        P4Info::decode(self.p4info).map_err(|e| PipelineError::P4Info { name: self.name, reason: e.to_string() })
+        P4Info::decode(self.p4info).map_err(|e| PipelineError::P4Info {
+            name: self.name,
+            reason: e.to_string(),
+        })
     }
 }
 

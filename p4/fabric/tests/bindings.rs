@@ -38,7 +38,10 @@ fn what_does_not_fit_is_refused() {
     let read = decode::<tables::port_vlan::Key, tables::port_vlan::Action>;
 
     let wide = Match::builder().exact(1, [2, 0]).exact(2, [0]);
-    assert_eq!(read(&entry(wide, call.clone())), Err(DecodeError::Field { field: "port" }));
+    assert_eq!(
+        read(&entry(wide, call.clone())),
+        Err(DecodeError::Field { field: "port" })
+    );
     let partial = Match::builder().exact(1, [1]);
     assert_eq!(read(&entry(partial, call)), Err(DecodeError::Field { field: "vid" }));
     let good = || Match::builder().exact(1, [1]).exact(2, [0]);
@@ -52,15 +55,28 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn entries_are_described_in_the_programs_words() {
-    let key = tables::ipv4_host::Key { vrf: Bits::masked(10_000), dst: Ipv4Addr::new(10, 0, 0, 2).into() };
+    let key = tables::ipv4_host::Key {
+        vrf: Bits::masked(10_000),
+        dst: Ipv4Addr::new(10, 0, 0, 2).into(),
+    };
     let dmac = [2, 0, 0, 0, 0, 1].into();
-    let action = tables::ipv4_host::Action::RouteToVtep { vni: Bits::masked(10_001), vtep_id: 5.into(), dmac };
+    let action = tables::ipv4_host::Action::RouteToVtep {
+        vni: Bits::masked(10_001),
+        vtep_id: 5.into(),
+        dmac,
+    };
     let said = tables::describe(&key.entry(action)).unwrap();
     assert_eq!(said.table, "ipv4_host");
     assert_eq!(said.key, "vrf 10000, dst 10.0.0.2");
-    assert_eq!(said.action, "route_to_vtep(vni 10001, vtep_id 5, dmac 02:00:00:00:00:01)");
+    assert_eq!(
+        said.action,
+        "route_to_vtep(vni 10001, vtep_id 5, dmac 02:00:00:00:00:01)"
+    );
 
-    let dst = Lpm { value: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0).into(), prefix_len: 64 };
+    let dst = Lpm {
+        value: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0).into(),
+        prefix_len: 64,
+    };
     let route = tables::underlay_route::Key { dst }.entry(tables::underlay_route::Action::ToPath { path: 3.into() });
     assert_eq!(tables::describe(&route).unwrap().key, "dst fd00::/64");
     assert!(tables::describe(&Entity::multicast_group(1, vec![])).is_none());

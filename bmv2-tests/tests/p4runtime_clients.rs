@@ -1,19 +1,17 @@
 //! P4Runtime and gNMI clients that nobody here wrote, against the server of p4-switch.
 //!
-//! The server runs on a target that only remembers, and every packet-out comes back as a packet-in and as a digest: what
-//! is tested is the protocol, not the packet engine.
+//! Entities are held by the packet engine; it has no ports, and every packet-out comes back as a packet-in and as a digest.
+//! What is tested is the protocol, not what packets do.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bmv2_tests::venv;
+use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::gnmi::memory::MemoryInterfaces;
 use p4_switch::gnmi::tree::{Counters, Interface};
-use p4_switch::p4runtime::memory::MemoryDevice;
 use p4_switch::p4runtime::target::Event;
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
 use tokio::process::Command;
@@ -25,8 +23,8 @@ const LEARN: u32 = 398_033_514;
 /// Port of packet-in and packet-out in the test program.
 const CPU_PORT: u32 = 510;
 
-/// How often the reflecting target looks for packets.
-const REFLECT_EVERY: Duration = Duration::from_millis(5);
+/// Port that drops.
+const DROP_PORT: u32 = 511;
 
 fn data(file: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../p4/switch/tests/data")).join(file)
@@ -51,28 +49,27 @@ fn interface(id: u32, name: &str) -> Interface {
 }
 
 /// Turns packet-outs (16 bits of header) into packet-ins and digests.
-async fn reflect(device: Arc<MemoryDevice>, events: mpsc::Sender<Event>) {
-    loop {
-        for frame in device.take_frames() {
-            let source = frame.get(8..14).unwrap_or_default().to_vec();
-            let digest = Event::Digest { digest_id: LEARN, message: vec![source, vec![0, 1]] };
-            for event in [Event::PacketIn(frame), digest] {
-                // The receiver lives as long as the server.
-                let _ = events.send(event).await;
-            }
+async fn reflect(mut frames: mpsc::Receiver<Vec<u8>>, events: mpsc::Sender<Event>) {
+    while let Some(frame) = frames.recv().await {
+        let source = frame.get(8..14).unwrap_or_default().to_vec();
+        let digest = Event::Digest { digest_id: LEARN, message: vec![source, vec![0, 1]] };
+        for event in [Event::PacketIn(frame), digest] {
+            // The receiver lives as long as the server.
+            let _ = events.send(event).await;
         }
-        tokio::time::sleep(REFLECT_EVERY).await;
     }
 }
 
 /// Serves on a free port for as long as the test runs.
 async fn start() -> Result<SocketAddr> {
-    let ports = BTreeMap::from([(1, "p1".to_owned()), (2, "p2".to_owned())]);
-    let interfaces = ports.iter().map(|(id, name)| interface(*id, name)).collect::<Vec<_>>();
-    let interfaces = Arc::new(MemoryInterfaces::new("leaf1", interfaces));
-    let device = Arc::new(MemoryDevice::new(Some(CPU_PORT), ports));
+    let ports = [(1, "p1"), (2, "p2")];
+    let interfaces = Arc::new(MemoryInterfaces::new("leaf1", ports.map(|(id, name)| interface(id, name))));
+    let names = ports.map(|(id, name)| (name.to_owned(), id)).to_vec();
     let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
-    tokio::spawn(reflect(device.clone(), sender));
+    let (outgoing, frames) = mpsc::channel(PACKET_OUT_QUEUE);
+    tokio::spawn(reflect(frames, sender.clone()));
+    let plane = Dataplane::new(names, Some(CPU_PORT), DROP_PORT, outgoing, Box::new(|| {}), sender);
+    let device = Arc::new(EngineDevice(plane));
     let listener = listen("127.0.0.1:0".parse()?).await?;
     let address = listener.local_addr()?;
     let config = ServeConfig { device_id: 1, tls: None };

@@ -148,17 +148,25 @@ pub fn watch(
     }
 }
 
+/// Weight of one group or one-shot: targets hold one slot per unit, so that a weight alone must not exhaust memory.
+const MAX_GROUP_WEIGHT: i64 = 65_536;
+
 /// Checks weights and sizes of a group or one-shot (sections 9.2.2 and 9.2.4) and gives its size.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for a weight that the selector does not take.
+/// `INVALID_ARGUMENT` for a weight that the selector does not take, `RESOURCE_EXHAUSTED` for more than any can hold.
 pub fn group_size(
     profile: &Profile,
     weights: impl Iterator<Item = i32>,
     semantics: SizeSemantics,
 ) -> Result<i64, EntityError> {
     let mut size = 0i64;
+    let mut total_weight = 0i64;
     for weight in weights {
+        total_weight += i64::from(weight.max(1));
+        if total_weight > MAX_GROUP_WEIGHT {
+            return Err(EntityError::exhausted(format!("the weights' sum is above {MAX_GROUP_WEIGHT}")));
+        }
         let valid = if profile.weights_disallowed { weight == 0 } else { weight > 0 };
         if !valid {
             return Err(EntityError::invalid(format!("selector {:?} takes no weight {weight}", profile.name)));

@@ -151,3 +151,39 @@ fn p4_switch_spine() {
     let outcome = p4_switch::run(Pipeline::SPINE, &spine::entities(), &flows);
     spine::check_spread(&flows, &outcome.out);
 }
+
+/// Link discovery goes out as it is and comes in with the port it came by; a host's or a
+/// tenant's is refused.
+#[test]
+fn p4_switch_controller_packets() {
+    const CPU: u16 = fabric_pipeline::CPU_PORT;
+    let lldp = frames::ethernet(
+        [0x01, 0x80, 0xc2, 0, 0, 0x0e],
+        world::SPINE,
+        0x88cc,
+        b"somebody is here",
+    );
+    // 9 bits of port, then 7 of padding or of the reason.
+    let header = |port: u16, rest: u16| ((port << 7) | rest).to_be_bytes();
+    let with = |header: [u8; 2]| [&header[..], &lldp].concat();
+    let packets = [
+        (CPU, with(header(4, 0))),
+        (1, lldp.clone()),
+        (3, lldp.clone()),
+        (10, lldp.clone()),
+        (CPU, vec![1]),
+    ];
+    for (pipeline, entities) in [
+        (Pipeline::LEAF, World::new(IpFamily::Ipv4).entities()),
+        (Pipeline::SPINE, spine::entities()),
+    ] {
+        let outcome = p4_switch::run(pipeline, &entities, &packets);
+        assert_eq!(outcome.out.get(&4), Some(&vec![lldp.clone()]), "packet-out");
+        let punted = outcome.out.get(&CPU).cloned().unwrap_or_default();
+        let lldp_reason = 1;
+        // Port 3 is a fabric port of the spine, and a host's on the leaf.
+        let ports: &[u16] = if pipeline == Pipeline::SPINE { &[1, 3] } else { &[1] };
+        let want: Vec<Vec<u8>> = ports.iter().map(|p| with(header(*p, lldp_reason))).collect();
+        assert_eq!(punted, want, "packet-in of the {}", pipeline.name);
+    }
+}

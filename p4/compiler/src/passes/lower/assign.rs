@@ -6,7 +6,7 @@ use crate::ir::fold::power;
 use crate::ir::ty::Type;
 use crate::ir::walk::has_effects;
 use crate::ir::{self, ExprKind as E};
-use crate::lir::{Expr, ExprKind, HeaderRef, Loc, Op, Ty};
+use crate::lir::{Expr, ExprKind, HeaderRef, Loc, Op, Term, Ty};
 use crate::source::Span;
 
 impl Lower<'_> {
@@ -40,6 +40,12 @@ impl Lower<'_> {
     /// Saves computed stack indices, so that the place stays what it is while other code runs.
     pub(super) fn freeze(&mut self, place: Place, span: Span) -> Place {
         let hold = |l: &mut Self, h: HeaderRef| match h {
+            HeaderRef::At(s, i) if matches!(i.kind, ExprKind::Mux(..)) => {
+                let size = l.out.storage.stacks.iter().find(|x| x.0 == s).map_or(1, |x| x.2.len());
+                let ExprKind::Mux(_, index, _) = i.kind else { return HeaderRef::Next(s) };
+                let saved = l.save(*index, span);
+                HeaderRef::At(s, Box::new(super::expr::within(saved, size)))
+            }
             HeaderRef::At(s, i) => HeaderRef::At(s, Box::new(l.save(*i, span))),
             other => other,
         };
@@ -104,6 +110,18 @@ impl Lower<'_> {
             Val::Place(Place::Value(v)) => *v,
             v => v,
         };
+        // Writing outside a stack has no effect.
+        if let Place::Scalar(Loc::Of(HeaderRef::At(s, i), f, at), t) = place
+            && let ExprKind::Mux(inside, index, _) = &i.kind
+        {
+            let (write, join) = (self.new_block("write"), self.new_block("join"));
+            let Some(e) = self.to_scalar(value) else { return };
+            self.end_block(Term::Branch((**inside).clone(), write, join), write, span);
+            let loc = Loc::Of(HeaderRef::At(s.clone(), index.clone()), f.clone(), *at);
+            self.emit(Op::Assign(loc, *t, e), span);
+            self.end_block(Term::Goto(join), join, span);
+            return;
+        }
         match (place, value) {
             (Place::Scalar(loc, t), v) => {
                 let Some(e) = self.to_scalar(v) else { return };

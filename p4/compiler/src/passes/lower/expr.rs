@@ -174,7 +174,7 @@ impl Lower<'_> {
                         Some(h) => HeaderRef::Named(h.clone()),
                         None => return Val::Unit,
                     },
-                    _ => HeaderRef::At(name, Box::new(i)),
+                    _ => HeaderRef::At(name, Box::new(within(i, elements.len()))),
                 };
                 Val::Place(Place::Header(h, t))
             }
@@ -390,4 +390,16 @@ fn fold(op: BinOp, a: &BigInt, b: &BigInt, operand: Ty, ty: Ty) -> Option<Expr> 
         ir::fold::Value::Int(v) => Some(Expr { kind: ExprKind::Const(v), ty }),
         ir::fold::Value::Bool(b) => Some(truth(b)),
     }
+}
+
+/// A computed index kept inside its stack: reading outside gives some element's value, which the specification
+/// allows (section "Operations on header stacks"), where the target would stop.
+pub(super) fn within(index: Expr, size: usize) -> Expr {
+    let ty = index.ty;
+    if ty.width() < usize::BITS && (1usize << ty.width()) <= size {
+        return index;
+    }
+    let number = |n: usize| Expr { kind: ExprKind::Const(BigInt::from(n)), ty };
+    let inside = Expr { kind: ExprKind::Binary(BinOp::Lt, Box::new(index.clone()), Box::new(number(size))), ty: Ty::Bool };
+    Expr { kind: ExprKind::Mux(Box::new(inside), Box::new(index), Box::new(number(size.saturating_sub(1)))), ty }
 }

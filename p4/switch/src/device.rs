@@ -337,7 +337,12 @@ fn number(bytes: &[u8]) -> u128 {
 }
 
 fn copies(replicas: &[crate::p4runtime::state::Replica]) -> Vec<engine::Replica> {
-    replicas.iter().map(|r| engine::Replica { port: r.port, instance: r.instance }).collect()
+    let copy = |r: &crate::p4runtime::state::Replica| engine::Replica {
+        port: r.port,
+        instance: r.instance,
+        backups: r.backups.as_slice().into(),
+    };
+    replicas.iter().map(copy).collect()
 }
 
 /// Calls `f` for one cell, or for all from 0 until there is none.
@@ -401,6 +406,11 @@ impl Target for EngineTarget {
     }
 
     fn activate(&mut self) {
+        // Links may have changed since the program was loaded.
+        let down = self.plane.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.switch.tables_mut();
+        self.plane.ports.iter().for_each(|(_, port)| tables.set_port(*port, !down.contains(port)));
+        drop((tables, down));
         let ids = self.info.digests.iter().filter_map(|d| Some((self.switch.digest(&d.name)?, d.id)));
         let running = Running { switch: Arc::clone(&self.switch), digests: ids.collect() };
         self.plane.running.store(Some(Arc::new(running)));

@@ -325,8 +325,9 @@ async fn bad_stream_messages_are_answered_with_stream_errors() {
 }
 
 /// The same updates decoded from their wire form and written without gRPC.
-fn measure_core(mut pipeline: p4_switch::p4runtime::pipeline::Pipeline) {
+fn measure_core(place: &str, device: &dyn p4_switch::p4runtime::target::Device, config: v1::ForwardingPipelineConfig) {
     use v1::write_request::Atomicity::ContinueOnError;
+    let mut pipeline = p4_switch::p4runtime::pipeline::Pipeline::load(device, config).unwrap();
     let update = |i| v1::Update {
         r#type: Type::Insert.into(),
         entity: Some(v1::Entity { entity: Some(l2(i)) }),
@@ -336,10 +337,10 @@ fn measure_core(mut pipeline: p4_switch::p4runtime::pipeline::Pipeline) {
     let start = std::time::Instant::now();
     for batch in &batches {
         let request = v1::WriteRequest::decode(batch.as_slice()).unwrap();
-        let results = pipeline.write(&MemoryDevice::default(), None, &request.updates, ContinueOnError);
+        let results = pipeline.write(device, None, &request.updates, ContinueOnError);
         assert!(results.iter().all(Result::is_ok));
     }
-    println!("without gRPC: {:.0} inserts/s", 300_000.0 / start.elapsed().as_secs_f64());
+    println!("without gRPC, {place}: {:.0} inserts/s", 300_000.0 / start.elapsed().as_secs_f64());
 }
 
 /// Updates per second at batch 1000; prints, asserts nothing about time.
@@ -353,8 +354,11 @@ async fn measure_inserts() {
     let tables = &mut big.p4info.as_mut().unwrap().tables;
     tables.iter_mut().find(|table| table.preamble.as_ref().unwrap().id == L2).unwrap().size = 10_000_000;
     c.set(Set::VerifyAndCommit, Some(big.clone())).await.unwrap();
-    let pipeline = p4_switch::p4runtime::pipeline::Pipeline::load(&MemoryDevice::default(), big).unwrap();
-    measure_core(pipeline);
+    measure_core("in memory", &MemoryDevice::default(), big.clone());
+    let (outgoing, _) = mpsc::channel(1);
+    let (events, _) = mpsc::channel(1);
+    let plane = p4_switch::device::Dataplane::new(Vec::new(), None, 511, outgoing, Box::new(|| {}), events);
+    measure_core("in the engine", &p4_switch::device::EngineDevice(plane), big);
     for round in 0..10u64 {
         let batches: Vec<Vec<Kind>> = (0..100).map(|b| (0..1000).map(|i| l2((round * 100 + b) * 1000 + i)).collect()).collect();
         let start = std::time::Instant::now();

@@ -143,8 +143,8 @@ impl Run<'_> {
         let group = switch.standard(&phv, "mcast_grp") as u32;
         if group != 0 {
             for replica in self.tables.multicast.get(&group).into_iter().flatten().rev() {
-                let copy = Box::new(phv.clone());
-                self.jobs.push(Job::Egress(copy, replica.port, replica.instance, instance::REPLICATED));
+                let Some((port, rid)) = replica.live(&self.tables.ports_down) else { continue };
+                self.jobs.push(Job::Egress(Box::new(phv.clone()), port, rid, instance::REPLICATED));
             }
             return;
         }
@@ -647,7 +647,8 @@ impl Run<'_> {
 
     fn copies(&mut self, phv: &Phv, replicas: &[Replica], kind: u128) {
         for replica in replicas.iter().rev() {
-            self.jobs.push(Job::Egress(Box::new(phv.clone()), replica.port, replica.instance, kind));
+            let Some((port, rid)) = replica.live(&self.tables.ports_down) else { continue };
+            self.jobs.push(Job::Egress(Box::new(phv.clone()), port, rid, kind));
         }
     }
 

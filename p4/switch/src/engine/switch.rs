@@ -19,12 +19,26 @@ pub struct Group {
 }
 
 /// One copy of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
     /// Port it leaves by.
     pub port: u32,
     /// `egress_rid` it carries.
     pub instance: u16,
+    /// Ports and `egress_rid`s to use instead, best first, while the ones before are down.
+    pub backups: Box<[(u32, u16)]>,
+}
+
+impl Replica {
+    /// Port and `egress_rid` to use now: of a replica with backups the first whose port is up, or none.
+    pub(super) fn live(&self, ports_down: &std::collections::HashSet<u32>) -> Option<(u32, u16)> {
+        let first = (self.port, self.instance);
+        if self.backups.is_empty() {
+            return Some(first);
+        }
+        let all = std::iter::once(first).chain(self.backups.iter().copied());
+        all.into_iter().find(|(port, _)| !ports_down.contains(port))
+    }
 }
 
 /// Where mirrored packets go.
@@ -285,5 +299,22 @@ impl Switch {
 impl Registers for Switch {
     fn read(&self, register: usize, cell: u128) -> u128 {
         usize::try_from(cell).ok().and_then(|c| self.register(register, c)).map_or(0, |(v, _)| v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_falls_back_to_the_first_port_that_is_up() {
+        let replica = Replica { port: 1, instance: 7, backups: [(2, 8), (3, 9)].into() };
+        let live = |down: &[u32]| replica.live(&down.iter().copied().collect());
+        assert_eq!(live(&[]), Some((1, 7)));
+        assert_eq!(live(&[1]), Some((2, 8)));
+        assert_eq!(live(&[1, 2]), Some((3, 9)));
+        assert_eq!(live(&[1, 2, 3]), None);
+        let alone = Replica { backups: Box::default(), ..replica.clone() };
+        assert_eq!(alone.live(&[1].into()), Some((1, 7)), "without backups the port decides");
     }
 }

@@ -115,6 +115,7 @@ impl Loaded {
                 let copy = |r: &p4runtime_client::entity::Replica| engine::Replica {
                     port: r.port.0,
                     instance: r.instance as u16,
+                    backups: Box::default(),
                 };
                 tables.set_multicast(*id, Some(group.replicas.iter().map(copy).collect()));
             }

@@ -115,6 +115,13 @@ impl Info<'_> {
         for v in &self.program.value_sets {
             all.push((prefix::VALUE_SET, v.name.clone(), v.annotations.clone(), Default::default()));
         }
+        let mut seen = std::collections::HashSet::new();
+        for (p, name, a, span) in &all {
+            // Actions of one name were folded before; two objects of one name cannot be told apart by a controller.
+            if !seen.insert((*p, name.as_str())) {
+                self.sink.error(a.get("name").map_or(*span, |a| a.span), format!("two objects are called {name} towards the control plane"));
+            }
+        }
         for pass in [true, false] {
             for (p, name, a, span) in &all {
                 match a.int("id").and_then(|i| i.to_u32()) {

@@ -8,4 +8,6 @@ pub mod model;
 pub mod reconcile;
 pub mod render;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod topology;

@@ -9,6 +9,8 @@
 //! **Cost.** What was touched, times its rendering; never the number of networks.
 
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

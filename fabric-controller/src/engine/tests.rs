@@ -1,0 +1,228 @@
+//! What devices should hold after any history equals what a fresh rendering gives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use vfabric_api::ident::Name;
+use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::service::{Change, Key, Kind, Spec};
+
+use super::Engine;
+use crate::device::Device;
+use crate::device::entity::{Entity, EntityKey};
+use crate::model::Model;
+use crate::render::FabricRender;
+use crate::testing::topology;
+use crate::topology::LinkIndex;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Changes of one transaction; those after a refused one do not happen either.
+    Transaction(Vec<Change>),
+    Link(u32, bool),
+}
+
+fn name(prefix: &str, i: u8) -> Name {
+    format!("{prefix}{i}").parse().unwrap()
+}
+
+fn subnet(second: u8, variant: u8) -> SubnetSpec {
+    let cidr = match variant {
+        0 => format!("10.{second}.0.0/24"),
+        1 => format!("10.{second}.0.0/16"),
+        _ => format!("fd00:{second}::/64"),
+    };
+    SubnetSpec { cidr: cidr.parse().unwrap(), gateway: None }
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        (1..=4u8, 0..2u8).prop_map(|(h, i)| Place::Host {
+            host: name("host", h),
+            netns: "ns".into(),
+            interface: format!("eth{i}"),
+        }),
+        (1..=3u8, 10..=11u16, prop_oneof![Just(None), Just(Some(7u16))]).prop_map(|(l, port, vlan)| Place::Port {
+            switch: name("leaf", l),
+            port: port.try_into().unwrap(),
+            vlan,
+        }),
+    ]
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let network = (1..=3u8, proptest::collection::vec((1..=3u8, 0..3u8), 0..3), any::<bool>()).prop_map(|(n, s, big)| {
+        let subnets = s.into_iter().map(|(second, variant)| subnet(second, variant)).collect();
+        Spec::Network(NetworkSpec { name: name("n", n), subnets, mtu: if big { 9000 } else { 1500 }, vni: None })
+    });
+    let router = (1..=2u8, proptest::collection::btree_set(1..=3u8, 0..3)).prop_map(|(r, joined)| {
+        Spec::Router(RouterSpec { name: name("r", r), networks: joined.into_iter().map(|n| name("n", n)).collect() })
+    });
+    let attachment = (1..=6u8, 1..=3u8, place()).prop_map(|(a, n, place)| {
+        Spec::Attachment(AttachmentSpec { name: name("a", a), network: name("n", n), mac: None, ips: Vec::new(), place })
+    });
+    prop_oneof![2 => network, 2 => router, 6 => attachment]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let vdc = || (1..=2u8).prop_map(|v| name("v", v));
+    let kind = prop_oneof![Just((Kind::Network, "n")), Just((Kind::Router, "r")), Just((Kind::Attachment, "a"))];
+    prop_oneof![
+        5 => (vdc(), spec(), 0..3u8).prop_map(|(v, s, how)| match how {
+            0 => Change::Create(v, s),
+            1 => Change::Replace(v, s),
+            _ => Change::Put(v, s),
+        }),
+        2 => (vdc(), kind, 1..=6u8).prop_map(|(v, (kind, prefix), i)| Change::Delete(Key::new(v, kind, name(prefix, i)))),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => proptest::collection::vec(change(), 1..4).prop_map(Step::Transaction),
+        1 => (0..4u32, any::<bool>()).prop_map(|(link, up)| Step::Link(link, up)),
+    ]
+}
+
+struct World {
+    model: Model,
+    engine: Engine,
+    revision: u64,
+}
+
+type Held = Vec<BTreeMap<EntityKey, Entity>>;
+
+impl World {
+    fn new() -> Self {
+        let topology = topology();
+        let mut world = Self { model: Model::new(&topology), engine: engine(), revision: 0 };
+        world.update();
+        for v in 1..=2 {
+            let vdc = Spec::Vdc(VdcSpec { name: name("v", v), description: String::new() });
+            world.transaction(&[Change::Create(name("v", v), vdc)]);
+        }
+        world
+    }
+
+    fn update(&mut self) {
+        self.revision += 1;
+        let touched = self.model.take_touched();
+        self.engine.update(&self.model, touched, self.revision);
+    }
+
+    fn transaction(&mut self, changes: &[Change]) -> bool {
+        let changes: Vec<_> = changes.iter().map(|c| (String::new(), c.clone())).collect();
+        match self.model.apply(&changes) {
+            Ok(applied) => {
+                self.model.settle(&applied, self.revision + 1);
+                self.update();
+                true
+            }
+            Err(_) => {
+                self.model.take_touched();
+                false
+            }
+        }
+    }
+
+    fn link(&mut self, link: u32, up: bool) {
+        let changes = self.model.paths.set_link(LinkIndex(link), up);
+        self.model.touch_paths(&changes);
+        self.update();
+    }
+
+    fn held(&self) -> Held {
+        held(&self.engine)
+    }
+
+    fn from_scratch(&self) -> Held {
+        let mut fresh = engine();
+        fresh.update(&self.model, self.model.all_sources().into_iter().collect(), 1);
+        held(&fresh)
+    }
+
+    /// Deletes every tenant object but the vDCs, users before what they use.
+    fn clear(&mut self) {
+        let mut keys = Vec::new();
+        for (v, vdc) in self.model.vdcs() {
+            keys.extend(vdc.attachments.keys().map(|n| Key::new(v.clone(), Kind::Attachment, n.clone())));
+            keys.extend(vdc.routers.keys().map(|n| Key::new(v.clone(), Kind::Router, n.clone())));
+            keys.extend(vdc.networks.keys().map(|n| Key::new(v.clone(), Kind::Network, n.clone())));
+        }
+        for key in keys {
+            assert!(self.transaction(&[Change::Delete(key.clone())]), "{key} cannot be deleted");
+        }
+    }
+}
+
+fn engine() -> Engine {
+    let topology = topology();
+    let names = topology.switches.iter().map(|s| s.name.clone()).chain(topology.hosts.iter().map(|h| h.name.clone()));
+    Engine::new(Arc::new(FabricRender), names.map(|n| Arc::new(Device::new(n, Arc::default()))).collect())
+}
+
+fn held(engine: &Engine) -> Held {
+    let of = |d: &Arc<Device>| d.desired().into_iter().map(|(e, _)| (e.key(), Entity::clone(&e))).collect();
+    engine.devices().iter().map(of).collect()
+}
+
+/// Names the first difference, instead of printing everything.
+fn difference(a: &Held, b: &Held) -> Option<String> {
+    a.iter().zip(b).enumerate().find_map(|(i, (a, b))| {
+        let keys = a.keys().chain(b.keys());
+        let key = keys.into_iter().find(|k| a.get(k) != b.get(k))?;
+        Some(format!("device {i}, {key}: {:?} instead of {:?}", a.get(key), b.get(key)))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn incremental_equals_from_scratch(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut world = World::new();
+        let empty = world.held();
+        for step in steps {
+            match &step {
+                Step::Transaction(changes) => {
+                    let before = world.held();
+                    if !world.transaction(changes) {
+                        prop_assert_eq!(difference(&world.from_scratch(), &before), None, "refused, but changed: {:?}", step);
+                    }
+                }
+                Step::Link(link, up) => world.link(*link, *up),
+            }
+            prop_assert_eq!(difference(&world.held(), &world.from_scratch()), None, "after {:?}", step);
+        }
+        world.clear();
+        (0..4).for_each(|link| world.link(link, true));
+        prop_assert_eq!(difference(&world.held(), &empty), None, "something stayed behind");
+    }
+}
+
+/// The property is worth something only if histories get beyond refusals.
+#[test]
+fn a_history_reaches_every_kind_of_contribution() {
+    let mut world = World::new();
+    let v = || name("v", 1);
+    let network = |n: u8| {
+        Spec::Network(NetworkSpec { name: name("n", n), subnets: vec![subnet(n, 0), subnet(n, 2)], mtu: 1500, vni: None })
+    };
+    let attachment = |a: u8, n: u8, place| {
+        Spec::Attachment(AttachmentSpec { name: name("a", a), network: name("n", n), mac: None, ips: Vec::new(), place })
+    };
+    let on_host = |h: u8| Place::Host { host: name("host", h), netns: "ns".into(), interface: "eth0".into() };
+    let on_port = Place::Port { switch: name("leaf", 2), port: 10.try_into().unwrap(), vlan: Some(7) };
+    let router = Spec::Router(RouterSpec { name: name("r", 1), networks: vec![name("n", 1), name("n", 2)] });
+    let specs = [network(1), network(2), attachment(1, 1, on_host(1)), attachment(2, 2, on_port), router];
+    for spec in specs {
+        let before = world.held();
+        let kind = spec.kind();
+        assert!(world.transaction(&[Change::Create(v(), spec)]));
+        if kind != Kind::Network {
+            assert_ne!(difference(&before, &world.held()), None, "a {kind} changed nothing on any device");
+        }
+        assert_eq!(difference(&world.held(), &world.from_scratch()), None);
+    }
+}

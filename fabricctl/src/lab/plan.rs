@@ -205,7 +205,7 @@ pub fn host(node: &Node, host: &Host, leaf_ipv4: Ipv4Addr, leaf_ipv6: std::net::
         format!("addr add {}/32 dev eth0", host.vtep_ipv4),
         format!("addr add {}/128 dev eth0 nodad", host.vtep_ipv6),
         format!("route add default via {leaf_ipv4} dev eth0 src {} onlink", host.vtep_ipv4),
-        format!("-6 route add default via {leaf_ipv6} dev eth0 src {} onlink", host.vtep_ipv6),
+        format!("route add default via {leaf_ipv6} dev eth0 src {} onlink", host.vtep_ipv6),
     ]
     .join("\n")
 }

@@ -240,7 +240,7 @@ pub struct Count {
 pub struct DropCount {
     /// The switch.
     pub switch: Name,
-    /// Why, in the words of the pipeline (`vni_not_permitted` ...).
+    /// Why, in the words of the pipeline (`host_vni` ...).
     pub reason: String,
     /// The host that sent them, where the reason is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,9 @@ const PORT_EVENTS: usize = 512;
 /// Other election ids to try when ours is in use: a switch may not have noticed yet that our
 /// last session died.
 const ELECTION_TRIES: u128 = 3;
+/// Factor between election ids when nobody is primary and ours is too low: from a time in
+/// milliseconds to the greatest of 128 bits in six steps.
+const ELECTION_STEP: u128 = 1 << 16;
 
 /// How to reach a switch and what it shall run.
 #[derive(Debug, Clone)]
@@ -192,7 +195,13 @@ impl Driver for P4RuntimeDriver {
         let session = self.open_session().await?;
         match session.standing() {
             Standing::Primary => {}
-            Standing::Backup { primary } => return Err(not_primary(primary)),
+            Standing::Backup { primary } => {
+                if primary.is_none() {
+                    // Somebody who is gone had a higher id, and the switch remembers (section 5.2).
+                    self.election_id = self.election_id.saturating_mul(ELECTION_STEP);
+                }
+                return Err(not_primary(primary));
+            }
             Standing::Closed(why) => return Err(DriverError::Unreachable(why)),
         }
         // A session in which a pipeline failed is dropped here, with `session`.

@@ -17,8 +17,8 @@ const HOST_SOURCE: u32 = 0x0200_0002;
 const SET_SOURCE_HOST: u32 = 0x0100_0005;
 /// A port that no topology uses, so that the entry harms nobody.
 const UNUSED_PORT: u16 = 400;
-/// Greater than any election id of a controller.
-const ELECTION_HIGH: u64 = u64::MAX;
+/// Upper half of an election id that is greater than any a controller starts with.
+const ELECTION_HIGH: u64 = 1 << 16;
 
 async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>> {
     let (scheme, tls) = match lab.options.target {

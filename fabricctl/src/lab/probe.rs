@@ -241,6 +241,16 @@ impl Capture {
         std::thread::sleep(LOOK_EVERY);
         self.0.finish()
     }
+
+    /// Ends several at once.
+    ///
+    /// # Errors
+    /// A capturing thread panicked.
+    pub fn finish_all<T>(captures: Vec<(T, Self)>) -> Result<Vec<(T, Vec<Vec<u8>>)>> {
+        std::thread::sleep(LOOK_EVERY);
+        captures.iter().for_each(|(_, c)| c.0.stop.store(true, Ordering::Relaxed));
+        captures.into_iter().map(|(of, c)| Ok((of, c.0.finish()?))).collect()
+    }
 }
 
 /// Whether `needle` is somewhere in the frame.

@@ -34,8 +34,8 @@ pub(super) fn neighbours(cx: &Scene<'_>) -> Result<String> {
         }
     }
     let mut own = 0;
-    for (endpoint, capture) in captures {
-        for frame in capture.finish()?.iter().filter(|f| is_solicitation(f)) {
+    for (endpoint, frames) in Capture::finish_all(captures)? {
+        for frame in frames.iter().filter(|f| is_solicitation(f)) {
             // A capture shows what the endpoint sends, too.
             if frame.get(6..12) == Some(&endpoint.mac.0) {
                 own += 1;
@@ -65,8 +65,8 @@ pub(super) fn broadcast(cx: &Scene<'_>) -> Result<String> {
             Ok(())
         })?;
         std::thread::sleep(ANSWER_TIMEOUT / 10);
-        for (endpoint, capture) in captures.into_iter().filter(|(e, _)| e.id != from.id) {
-            let seen = capture.finish()?.iter().filter(|f| probe::contains(f, marker.as_bytes())).count();
+        for (endpoint, frames) in Capture::finish_all(captures)?.into_iter().filter(|(e, _)| e.id != from.id) {
+            let seen = frames.iter().filter(|f| probe::contains(f, marker.as_bytes())).count();
             let member = endpoint.vdc == from.vdc && endpoint.network == from.network;
             let expected = usize::from(member);
             if seen != expected {

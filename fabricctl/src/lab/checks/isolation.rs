@@ -38,8 +38,8 @@ pub(super) fn between_vdcs(cx: &Scene<'_>) -> Result<String> {
         }
     }
     let mut frames = 0;
-    for (endpoint, capture) in captures {
-        for frame in capture.finish()? {
+    for (endpoint, seen) in Capture::finish_all(captures)? {
+        for frame in seen {
             frames += 1;
             let other = cx.lab.intent.vdcs.iter().filter(|v| v.name != endpoint.vdc);
             if let Some(leak) = other.map(|v| marker(&v.name)).find(|m| probe::contains(&frame, m.as_bytes())) {
@@ -114,7 +114,7 @@ fn targets(cx: &Scene<'_>, victim: &Endpoint) -> Result<Vec<SocketAddr>> {
 /// Packets refused because the host may not use their VNI.
 fn refused(cx: &Scene<'_>, host: &Host) -> Result<u64> {
     let drops = cx.runtime.block_on(cx.client.drops())?;
-    let of_host = drops.iter().filter(|d| d.host.as_ref() == Some(&host.name) && d.reason == "vni_not_permitted");
+    let of_host = drops.iter().filter(|d| d.host.as_ref() == Some(&host.name) && d.reason == "host_vni");
     Ok(of_host.map(|d| d.packets).sum())
 }
 

@@ -1,5 +1,6 @@
 //! The fabric controller: store, model, render, reconcile, drivers.
 
+pub mod bench;
 pub mod controller;
 pub mod device;
 pub mod driver;

@@ -72,6 +72,17 @@ struct Args {
     log_format: LogFormat,
 }
 
+/// Measures the controller by itself; needs no fabric, so none of the other arguments.
+#[derive(Debug, Parser)]
+struct BenchArgs {
+    /// Measure
+    #[arg(long)]
+    bench: bool,
+    /// Also write the figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     /// Lines for people
@@ -81,13 +92,20 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let measure = std::env::args_os().any(|a| a == "--bench");
+    let done = if measure { bench(&BenchArgs::parse()) } else { run(&Args::parse()) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fabric-controller: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn bench(args: &BenchArgs) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(fabric_controller::bench::run(args.json.as_deref()))
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -14,7 +14,7 @@ mod service;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard, Notify};
@@ -75,6 +75,7 @@ pub struct Controller<S> {
     /// Ways to the actors, set once they are started.
     actors: std::sync::OnceLock<Vec<ActorHandle>>,
     progress: Arc<Notify>,
+    me: Weak<Self>,
 }
 
 impl<S: Store> Controller<S> {
@@ -96,7 +97,11 @@ impl<S: Store> Controller<S> {
         info!(revision, vdcs = model.vdcs().len(), networks, routers, attachments, "intent loaded");
         let state = State { model, engine, revision, concerned: VecDeque::new(), ports_down: BTreeSet::new() };
         let actors = std::sync::OnceLock::new();
-        Ok(Arc::new(Self { topology, store, state: Mutex::new(state), devices, by_name, actors, progress }))
+        let state = Mutex::new(state);
+        Ok(Arc::new_cyclic(|me| {
+            let me = Weak::clone(me);
+            Self { topology, store, state, devices, by_name, actors, progress, me }
+        }))
     }
 
     /// The devices, switches first, for their actors.
@@ -113,6 +118,20 @@ impl<S: Store> Controller<S> {
     pub fn set_actors(&self, actors: Vec<ActorHandle>) {
         // The first call counts; there is only one.
         let _ = self.actors.set(actors);
+    }
+
+    /// Runs a change in a task of its own: it is carried through, or undone, even if the
+    /// caller goes away while the store writes.
+    async fn to_end<F>(&self, change: impl FnOnce(Arc<Self>) -> F) -> Result<Committed, ApiError>
+    where
+        F: Future<Output = Result<Committed, ApiError>> + Send + 'static,
+    {
+        let gone = || ApiError::new(ErrorCode::Unavailable, "the controller is stopping");
+        let me = self.me.upgrade().ok_or_else(gone)?;
+        tokio::spawn(change(me)).await.unwrap_or_else(|error| {
+            warn!(%error, "a change did not come to its end");
+            Err(ApiError::new(ErrorCode::Internal, "the change could not be carried out"))
+        })
     }
 
     async fn commit_locked(
@@ -176,20 +195,26 @@ impl<S: Store> Controller<S> {
         if state.model.quarantined() == 0 {
             return;
         }
-        let State { model, concerned, .. } = state;
-        let released = model.release_vnis(|_, revision| {
-            let known = concerned.binary_search_by_key(&revision, |(r, _)| *r).ok().and_then(|at| concerned.get(at));
-            // A network goes after its attachments: the transactions before it count, too.
-            let _ = known;
-            self.devices.iter().all(|d| d.has_confirmed(revision))
+        // What was before the start is not known: any device may hold any VNI until it was
+        // read back.
+        if !self.devices.iter().all(|d| d.was_read_back()) {
+            return;
+        }
+        let confirmed = |i: &DeviceIndex, revision| self.devices.get(i.0 as usize).is_none_or(|d| d.has_confirmed(revision));
+        let released = state.model.releasable_vnis(|devices, revision| match devices {
+            Some(devices) => devices.iter().all(|d| confirmed(d, revision)),
+            None => self.devices.iter().all(|d| d.has_confirmed(revision)),
         });
         if released.is_empty() {
             return;
         }
         let ops = released.iter().map(|v| Op::Delete(format!("quarantine/{v}").into_bytes())).collect();
         match self.store.commit(StoreTransaction { compares: Vec::new(), ops }).await {
-            Ok(revision) => state.revision = revision,
-            // It is in quarantine again after a restart; that harms nobody.
+            Ok(revision) => {
+                state.revision = revision;
+                state.model.release_vnis(&released);
+            }
+            // They stay in quarantine until the store works again.
             Err(error) => warn!(%error, "cannot store that VNIs are free again"),
         }
     }

@@ -29,13 +29,16 @@ const SHOWN_REASONS: usize = 16;
 
 impl<S: Store> FabricService for Controller<S> {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
-        self.commit_locked(self.state.lock().await, &transaction).await
+        self.to_end(|me| async move { me.commit_locked(me.state.lock().await, &transaction).await }).await
     }
 
     async fn apply(&self, intent: Intent, options: ApplyOptions) -> Result<Committed, ApiError> {
-        let state = self.state.lock().await;
-        let transaction = transaction_of(&state, intent, options);
-        self.commit_locked(state, &transaction).await
+        self.to_end(move |me| async move {
+            let state = me.state.lock().await;
+            let transaction = transaction_of(&state, intent, options);
+            me.commit_locked(state, &transaction).await
+        })
+        .await
     }
 
     async fn get(&self, key: &Key) -> Result<View, ApiError> {

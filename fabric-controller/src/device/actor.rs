@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Requests that wait for an actor; each has a caller that waits for its answer.
 const REQUESTS: usize = 64;
+
+/// Events taken between two batches; more than arrive in that time, and few enough that a
+/// storm of them does not stop the writing.
+const EVENTS_BETWEEN_BATCHES: usize = 64;
 
 /// Something the actor is asked to do besides its work.
 #[derive(Debug)]
@@ -172,8 +177,21 @@ impl<D: Driver> Actor<D> {
                     warn!(refused, writes = batch.writes.len(), first = first.map(tracing::field::display), "refused");
                 }
                 self.device.written(&batch.writes, results);
+                self.between_batches().await?;
             }
         }
+    }
+
+    /// What came in while a batch was written waits no longer than for that one batch.
+    async fn between_batches(&mut self) -> Result<(), DriverError> {
+        while let Ok(request) = self.inbox.try_recv() {
+            self.request(request).await?;
+        }
+        for _ in 0..EVENTS_BETWEEN_BATCHES {
+            let Some(event) = self.driver.next_event().now_or_never() else { break };
+            self.note(event).await?;
+        }
+        Ok(())
     }
 
     /// Serves until the sweep is due or the session is over.
@@ -195,12 +213,15 @@ impl<D: Driver> Actor<D> {
     }
 
     async fn event(&mut self, event: Event) -> Result<(), DriverError> {
+        let writable = matches!(event, Event::EntityState(..));
+        self.note(event).await?;
+        if writable { self.flush(false).await } else { Ok(()) }
+    }
+
+    async fn note(&mut self, event: Event) -> Result<(), DriverError> {
         match event {
             Event::Disconnected(error) => return Err(error),
-            Event::EntityState(key, result) => {
-                self.device.entity_state(&key, result);
-                self.flush(false).await?;
-            }
+            Event::EntityState(key, result) => self.device.entity_state(&key, result),
             Event::Repaired(what) => info!(what, "the device repaired itself"),
             other => {
                 // Fails only when the engine is gone, and then so are we soon.

@@ -40,7 +40,7 @@ pub enum Standing {
 struct Inner {
     desired: FxHashMap<EntityKey, Wanted>,
     applied: FxHashMap<EntityKey, Arc<Entity>>,
-    /// Keys that may differ, with the revision that made them so.
+    /// Keys that may differ, with the oldest revision that is not confirmed for them.
     dirty: FxHashMap<EntityKey, u64>,
     /// How many dirty keys each revision has.
     dirty_revisions: BTreeMap<u64, usize>,
@@ -120,6 +120,11 @@ impl Device {
     pub fn has_confirmed(&self, revision: u64) -> bool {
         let inner = self.lock();
         inner.synced_once && inner.dirty_revisions.keys().next().is_none_or(|first| *first > revision)
+    }
+
+    /// True once it was read back in this life of the controller.
+    pub fn was_read_back(&self) -> bool {
+        self.lock().synced_once
     }
 
     /// Why changes up to `revision` are not confirmed, in words; and whether some were refused.
@@ -315,10 +320,17 @@ impl Device {
 }
 
 impl Inner {
+    /// The oldest revision that is not confirmed stays: until then nobody who waits for it
+    /// may be told that it is.
     fn mark(&mut self, key: EntityKey, revision: u64) {
-        if let Some(old) = self.dirty.insert(key, revision) {
+        let old = self.dirty.get(&key).copied();
+        if old.is_some_and(|old| old <= revision) {
+            return;
+        }
+        if let Some(old) = old {
             self.count_down(old);
         }
+        self.dirty.insert(key, revision);
         *self.dirty_revisions.entry(revision).or_default() += 1;
     }
 

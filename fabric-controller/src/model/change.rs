@@ -172,6 +172,7 @@ impl Model {
             self.touch_network(id);
             return;
         }
+        let number = vni.get();
         let id = self.networks.insert(Network {
             vdc: key.vdc.clone(),
             spec,
@@ -183,6 +184,7 @@ impl Model {
             leaves: Default::default(),
             hosts: Default::default(),
         });
+        self.by_vni.insert(number, id);
         if let Some(vdc) = self.vdcs.get_mut(&key.vdc) {
             vdc.networks.insert(key.name.clone(), id);
         }
@@ -192,6 +194,7 @@ impl Model {
         let id = self.vdcs.get_mut(&key.vdc).and_then(|v| v.networks.remove(&key.name));
         // Only a network without attachments and router is removed: no device holds it.
         if let Some(network) = id.and_then(|id| self.networks.remove(id)) {
+            self.by_vni.remove(&network.vni.get());
             applied.released.push(network.vni);
         }
     }
@@ -204,9 +207,13 @@ impl Model {
         for (leaf, count) in networks.iter().filter_map(|n| self.networks.get(*n)).flat_map(|n| &n.leaves) {
             *leaves.entry(*leaf).or_default() += count;
         }
+        let told: Vec<SwitchIndex> = leaves.keys().copied().collect();
         let router = Router { vdc: key.vdc.clone(), spec, vrf, networks: networks.clone(), leaves };
         let id = self.routers.insert(router);
         vdc.routers.insert(key.name.clone(), id);
+        for leaf in told {
+            self.hold_routed(vrf, &networks, leaf);
+        }
         for network in &networks {
             if let Some(net) = self.networks.get_mut(*network) {
                 net.router = Some(id);
@@ -265,15 +272,17 @@ impl Model {
             *on_host += 1;
             first_on_host = *on_host == 1;
         }
-        let (vni, router) = (net.vni.get(), net.router);
+        let (vni, router) = (net.vni, net.router);
         if first_on_leaf {
+            self.hold(vni, self.fabric.switch_device(leaf));
             self.networks_on.get_mut(leaf.index()).map(|n| n.insert(network));
-            let number = self.groups.get_mut(leaf.index()).and_then(|g| g.get(vni));
-            applied.groups.push((leaf, vni, number));
+            let number = self.groups.get_mut(leaf.index()).and_then(|g| g.get(vni.get()));
+            applied.groups.push((leaf, vni.get(), number));
             self.touch_network_on_leaf(network, leaf);
         }
         self.count_on_router(router, leaf, true);
         if let (At::Host(host), true) = (&at, first_on_host) {
+            self.hold(vni, self.fabric.host_device(*host));
             self.touch_network_on_host(network, *host);
         }
         self.touched.insert(crate::engine::Source::Flood(network, leaf));
@@ -333,15 +342,30 @@ impl Model {
             count_down(&mut router.leaves, leaf)
         };
         if turned {
-            for network in router.networks.clone() {
+            let (vrf, networks) = (router.vrf, router.networks.clone());
+            if more {
+                self.hold_routed(vrf, &networks, leaf);
+            }
+            for network in networks {
                 self.touch_routed_on_leaf(network, leaf);
             }
         }
     }
 
+    /// A leaf is told of a router's VRF, and of the networks that it joins.
+    fn hold_routed(&mut self, vrf: Vni, networks: &[NetworkId], leaf: SwitchIndex) {
+        let device = self.fabric.switch_device(leaf);
+        self.hold(vrf, device);
+        for network in networks {
+            if let Some(vni) = self.networks.get(*network).map(|n| n.vni) {
+                self.hold(vni, device);
+            }
+        }
+    }
+
     fn uses_group(&self, switch: SwitchIndex, vni: u32) -> bool {
-        let networks = self.networks_on.get(switch.index());
-        networks.is_some_and(|n| n.iter().filter_map(|n| self.networks.get(*n)).any(|n| n.vni.get() == vni))
+        let network = self.by_vni.get(&vni).and_then(|n| self.networks.get(*n));
+        network.is_some_and(|n| n.leaves.contains_key(&switch))
     }
 
     fn release_group(&mut self, switch: SwitchIndex, vni: u32) {

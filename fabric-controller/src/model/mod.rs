@@ -25,11 +25,12 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use vfabric_api::ident::{Name, PortId};
+use vfabric_api::ident::{Name, PortId, Vni};
 use vfabric_api::topology::Topology;
 
 pub use ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
 
+use crate::device::driver::DeviceIndex;
 use crate::engine::Source;
 use crate::topology::Paths;
 use fabric::Fabric;
@@ -60,6 +61,9 @@ pub struct Model {
     groups: Vec<Numbers<u32>>,
     /// Networks that have an attachment on or under each switch.
     networks_on: Vec<BTreeSet<NetworkId>>,
+    by_vni: HashMap<u32, NetworkId>,
+    /// Devices that were told of each VNI since it was last free.
+    holders: HashMap<u32, BTreeSet<DeviceIndex>>,
     touched: BTreeSet<Source>,
 }
 
@@ -80,6 +84,8 @@ impl Model {
             interfaces: HashMap::new(),
             groups: (0..count).map(|_| Numbers::new(GREATEST_NUMBER)).collect(),
             networks_on: vec![BTreeSet::new(); count],
+            by_vni: HashMap::new(),
+            holders: HashMap::new(),
             touched: BTreeSet::new(),
             fabric,
         };
@@ -127,13 +133,28 @@ impl Model {
         self.vnis.quarantined()
     }
 
-    /// Lets go of VNIs for which `confirmed(vni, revision)` holds, and says which.
-    pub fn release_vnis(&mut self, confirmed: impl FnMut(u32, u64) -> bool) -> Vec<u32> {
-        self.vnis.release(confirmed)
+    /// VNIs in quarantine for which `confirmed(devices, revision)` holds. `devices` are those
+    /// that were ever told of the VNI; `None` if that was before a restart.
+    pub fn releasable_vnis(&self, confirmed: impl Fn(Option<&BTreeSet<DeviceIndex>>, u64) -> bool) -> Vec<u32> {
+        let held = self.vnis.in_quarantine().filter(|(vni, revision)| confirmed(self.holders.get(vni), *revision));
+        held.map(|(vni, _)| vni).collect()
+    }
+
+    /// Makes VNIs free that nobody has and no device holds.
+    pub fn release_vnis(&mut self, vnis: &[u32]) {
+        for vni in vnis {
+            self.vnis.release(*vni);
+            self.holders.remove(vni);
+        }
+    }
+
+    /// Remembers that a device is told of a VNI, until the VNI is free again.
+    fn hold(&mut self, vni: Vni, device: DeviceIndex) {
+        self.holders.entry(vni.get()).or_default().insert(device);
     }
 
     /// Puts a VNI into quarantine again, as it was before a restart.
-    pub fn restore_quarantine(&mut self, vni: vfabric_api::ident::Vni, revision: u64) {
+    pub fn restore_quarantine(&mut self, vni: Vni, revision: u64) {
         self.vnis.quarantine(vni, revision);
     }
 

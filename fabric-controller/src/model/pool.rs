@@ -11,7 +11,7 @@ use vfabric_api::topology::VniPool;
 pub(super) struct Vnis {
     pool: VniPool,
     used: BTreeSet<u32>,
-    /// Revision that released each, and the devices that have to confirm.
+    /// Revision that released each.
     quarantine: BTreeMap<u32, u64>,
     next: u32,
 }
@@ -54,13 +54,14 @@ impl Vnis {
         self.quarantine.insert(vni.get(), revision);
     }
 
-    /// Lets go of those for which `confirmed` holds, and says which.
-    pub(super) fn release(&mut self, mut confirmed: impl FnMut(u32, u64) -> bool) -> Vec<u32> {
-        let free: Vec<u32> = self.quarantine.iter().filter(|(v, r)| confirmed(**v, **r)).map(|(v, _)| *v).collect();
-        for vni in &free {
-            self.quarantine.remove(vni);
-        }
-        free
+    /// Those in quarantine, each with the revision that released it.
+    pub(super) fn in_quarantine(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.quarantine.iter().map(|(vni, revision)| (*vni, *revision))
+    }
+
+    /// Lets go of one.
+    pub(super) fn release(&mut self, vni: u32) {
+        self.quarantine.remove(&vni);
     }
 
     /// How many are in quarantine.
@@ -147,8 +148,8 @@ mod tests {
         assert_eq!(vnis.find(), None);
         vnis.quarantine(vni(11), 5);
         assert_eq!(vnis.find(), None, "in quarantine is not free");
-        assert_eq!(vnis.release(|_, r| r < 5), Vec::<u32>::new());
-        assert_eq!(vnis.release(|_, r| r <= 5), [11]);
+        assert_eq!(vnis.in_quarantine().collect::<Vec<_>>(), [(11, 5)]);
+        vnis.release(11);
         assert_eq!(vnis.find(), Some(vni(11)));
     }
 

@@ -11,6 +11,8 @@
 
 mod links;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;

@@ -1,0 +1,251 @@
+//! The controller over fake devices: what is acknowledged arrives, failures are named.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use vfabric_api::error::ErrorCode;
+use vfabric_api::ident::Name;
+use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::service::{Change, FabricService, Key, Kind, Spec, Transaction};
+use vfabric_api::status::Progress;
+use vfabric_api::topology::Topology;
+
+use super::Controller;
+use crate::device::actor;
+use crate::device::driver::DeviceIndex;
+use crate::device::entity::Entity;
+use crate::driver::fake::FakeDevice;
+use crate::render::FabricRender;
+use crate::store::{MemoryStore, RedbStore, Store};
+use crate::testing::topology;
+
+/// Far more than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World<S> {
+    controller: Arc<Controller<S>>,
+    devices: Vec<FakeDevice>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl<S: Store> World<S> {
+    async fn over(topology: Topology, store: S, devices: Vec<FakeDevice>) -> Self {
+        let controller = Controller::load(topology, store, Arc::new(FabricRender)).await.unwrap();
+        let stop = CancellationToken::new();
+        let (events, inbox) = tokio::sync::mpsc::channel(64);
+        let start = |(i, fake): (u32, &FakeDevice)| {
+            let device = Arc::clone(&controller.devices()[i as usize]);
+            actor::spawn(DeviceIndex(i), device, fake.driver(), events.clone(), stop.clone()).0
+        };
+        controller.set_actors((0u32..).zip(&devices).map(start).collect());
+        let (following, stopped) = (Arc::clone(&controller), stop.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(following.follow(inbox)).await });
+        Self { controller, devices, _stop: stop.drop_guard() }
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<u64, vfabric_api::error::ApiError> {
+        let changes = changes.into_iter().map(|c| ("here".to_owned(), c)).collect();
+        Ok(self.controller.commit(Transaction { changes, dry_run: false }).await?.revision)
+    }
+
+    async fn applied(&self, changes: Vec<Change>) {
+        let revision = self.commit(changes).await.unwrap();
+        let applied = self.controller.wait_applied(revision, PATIENCE).await;
+        assert_eq!(applied.progress, Progress::Applied, "{applied:?}");
+    }
+
+    /// Until a device holds exactly what it should.
+    async fn settled(&self, device: usize) {
+        let wanted = || {
+            let of = self.controller.devices()[device].desired().into_iter();
+            of.map(|(e, _)| (e.key(), e)).collect::<std::collections::HashMap<_, _>>()
+        };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.devices[device].entities() != wanted() {
+            assert!(tokio::time::Instant::now() < deadline, "device {device} does not come to hold what it should");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn fakes() -> Vec<FakeDevice> {
+    (0..7).map(|_| FakeDevice::new(true)).collect()
+}
+
+async fn world() -> World<MemoryStore> {
+    World::over(topology(), MemoryStore::default(), fakes()).await
+}
+
+fn n(name: &str) -> Name {
+    name.parse().unwrap()
+}
+
+fn network(name: &str, cidr: &str) -> Change {
+    let subnets = vec![SubnetSpec { cidr: cidr.parse().unwrap(), gateway: None }];
+    Change::Create(n("v"), Spec::Network(NetworkSpec { name: n(name), subnets, mtu: 1500, vni: None }))
+}
+
+fn attach(name: &str, network: &str, host: &str) -> AttachmentSpec {
+    let place = Place::Host { host: n(host), netns: name.into(), interface: "eth0".into() };
+    AttachmentSpec { name: n(name), network: n(network), mac: None, ips: Vec::new(), place }
+}
+
+fn create(spec: AttachmentSpec) -> Change {
+    Change::Create(n("v"), Spec::Attachment(spec))
+}
+
+fn delete(kind: Kind, name: &str) -> Change {
+    Change::Delete(Key::new(n("v"), kind, n(name)))
+}
+
+fn basics() -> Vec<Change> {
+    let vdc = Spec::Vdc(VdcSpec { name: n("v"), description: String::new() });
+    let router = Spec::Router(RouterSpec { name: n("r"), networks: vec![n("red"), n("blue")] });
+    vec![
+        Change::Create(n("v"), vdc),
+        network("red", "10.1.0.0/24"),
+        network("blue", "10.2.0.0/24"),
+        Change::Create(n("v"), router),
+        create(attach("a1", "red", "host1")),
+        create(attach("a3", "blue", "host3")),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_asked_for_arrives_and_goes() {
+    let world = world().await;
+    let revision = world.commit(basics()).await.unwrap();
+    assert_eq!(world.controller.wait_applied(revision, PATIENCE).await.progress, Progress::Applied);
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    assert!(!world.devices[4].entities().is_empty(), "host1 got nothing");
+    world.applied(vec![delete(Kind::Attachment, "a1")]).await;
+    assert!(world.devices[4].entities().is_empty(), "host1 keeps what is gone");
+}
+
+#[tokio::test]
+async fn a_refused_entity_is_a_failure_with_its_reason() {
+    let world = world().await;
+    world.applied(basics()).await;
+    let key = world.devices[4].entities().into_keys().next().unwrap();
+    world.applied(vec![delete(Kind::Attachment, "a1")]).await;
+    world.devices[4].refuse(key, "no room", false);
+    let revision = world.commit(vec![create(attach("a1", "red", "host1"))]).await.unwrap();
+    let applied = world.controller.wait_applied(revision, Duration::from_millis(500)).await;
+    assert_eq!(applied.progress, Progress::Failed);
+    assert!(applied.waiting.iter().any(|w| w.device == n("host1") && w.reason.contains("no room")), "{applied:?}");
+}
+
+#[tokio::test]
+async fn an_offline_device_is_waited_for_and_named_then_catches_up() {
+    let world = world().await;
+    world.applied(basics()).await;
+    world.devices[4].go_offline();
+    let revision = world.commit(vec![create(attach("a2", "red", "host1"))]).await.unwrap();
+    let applied = world.controller.wait_applied(revision, Duration::from_millis(300)).await;
+    assert_eq!(applied.progress, Progress::Pending);
+    assert_eq!(applied.waiting.iter().map(|w| w.device.as_str()).collect::<Vec<_>>(), ["host1"]);
+    world.devices[4].go_online();
+    assert_eq!(world.controller.wait_applied(revision, PATIENCE).await.progress, Progress::Applied);
+    world.settled(4).await;
+}
+
+#[tokio::test]
+async fn a_restarted_device_is_armed_again_and_strays_are_swept() {
+    let world = world().await;
+    world.applied(basics()).await;
+    world.devices[2].restart_empty();
+    world.settled(2).await;
+    let stray = world.devices[6].entities().into_values().next().unwrap();
+    world.devices[5].meddle_insert(Entity::clone(&stray));
+    world.settled(5).await;
+}
+
+#[tokio::test]
+async fn a_restart_over_the_same_store_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("intent.redb");
+    let before = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
+    before.applied(basics()).await;
+    for device in 0..7 {
+        before.settled(device).await;
+    }
+    let devices = before.devices.clone();
+    drop(before);
+    // The old controller's tasks hold the store until they have noticed.
+    let store = loop {
+        match RedbStore::open(&file) {
+            Ok(store) => break store,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let writes: Vec<u64> = devices.iter().map(FakeDevice::writes).collect();
+    let reads: Vec<u64> = devices.iter().map(FakeDevice::reads).collect();
+    let after = World::over(topology(), store, devices).await;
+    let revision = after.controller.fabric().await.revision;
+    assert_eq!(after.controller.wait_applied(revision, PATIENCE).await.progress, Progress::Applied);
+    assert!(after.devices.iter().zip(reads).all(|(d, before)| d.reads() > before), "not compared with the devices");
+    assert_eq!(after.devices.iter().map(FakeDevice::writes).collect::<Vec<_>>(), writes);
+    assert!(after.controller.get(&Key::new(n("v"), Kind::Attachment, n("a3"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
+    let mut small = topology();
+    (small.fabric.vni_pool.first, small.fabric.vni_pool.last) = (10.try_into().unwrap(), 10.try_into().unwrap());
+    let world = World::over(small, MemoryStore::default(), fakes()).await;
+    let vdc = Spec::Vdc(VdcSpec { name: n("v"), description: String::new() });
+    world.applied(vec![Change::Create(n("v"), vdc), network("red", "10.1.0.0/24"), create(attach("a", "red", "host1"))]).await;
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    let next = || network("blue", "10.1.0.0/24");
+    let error = world.commit(vec![next()]).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Exhausted, "{error}");
+    // Host 1 held it, host 3 never did.
+    world.devices[4].go_offline();
+    world.devices[6].go_offline();
+    world.commit(vec![delete(Kind::Attachment, "a"), delete(Kind::Network, "red")]).await.unwrap();
+    assert_eq!(world.commit(vec![next()]).await.unwrap_err().code, ErrorCode::Exhausted);
+    world.devices[4].go_online();
+    world.settled(4).await;
+    world.settled(2).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = world.commit(vec![next()]).await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn errors_name_code_and_field() {
+    let world = world().await;
+    world.applied(basics()).await;
+    let overlap = Spec::Router(RouterSpec { name: n("r2"), networks: vec![n("one"), n("two")] });
+    let overlapping = vec![network("one", "10.9.0.0/16"), network("two", "10.9.1.0/24"), Change::Create(n("v"), overlap)];
+    let mut mac = attach("b", "red", "host2");
+    mac.mac = Some("02:00:00:00:99:01".parse().unwrap());
+    let mut again = attach("c", "red", "host2");
+    again.mac = mac.mac;
+    let mut ip = attach("d", "red", "host2");
+    ip.ips = vec!["10.1.0.77".parse().unwrap()];
+    let mut ip_again = attach("e", "red", "host2");
+    ip_again.ips.clone_from(&ip.ips);
+    let cases = [
+        (overlapping, ErrorCode::Invalid, "networks[1]"),
+        (vec![create(attach("x", "red", "host9"))], ErrorCode::Invalid, "place.host.host"),
+        (vec![create(mac), create(again)], ErrorCode::Taken, "mac"),
+        (vec![create(ip), create(ip_again)], ErrorCode::Taken, "ips[0]"),
+        (vec![delete(Kind::Network, "red")], ErrorCode::InUse, ""),
+    ];
+    for (changes, code, field) in cases {
+        let error = world.commit(changes).await.unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+        let named = error.errors.iter().any(|e| e.field == format!("here.{field}"));
+        assert!(field.is_empty() || named, "{field} is not named by {error:?}");
+    }
+    let key = |name| Key::new(n("v"), Kind::Network, n(name));
+    assert!(world.controller.get(&key("one")).await.is_err(), "half of a refused transaction happened");
+}

@@ -1,4 +1,42 @@
 //! The fabric controller: store, model, render, reconcile, drivers.
+//!
+//! **Problem.** Tenants ask for networks, routers and attachments. Switches and hosts have
+//! to hold exactly what follows from that: after every change, after every failure on
+//! either side, for millions of networks, and at a cost that does not grow with them.
+//!
+//! **Model.** Intent ([`model`]) is the only truth, kept in a [`store`]. What a device should
+//! hold is a sum of *contributions* ([`engine::Source`]), each a pure function ([`render`])
+//! of one object or one pair of objects. A device ([`device`]) is two maps, desired and
+//! applied, and the set of keys in which they may differ. The engine changes the one, the
+//! device's actor learns the other; [`reconcile`] turns differences into ordered batches for a
+//! [`driver`]. Read-back, repair, restart and change are the same step: compare and write
+//! what differs. [`topology`] keeps the shortest paths link by link.
+//!
+//! ```text
+//! request -> model -> store -> acknowledged
+//!                         \-> engine -> desired |          | actor -> driver -> device
+//!                                               | differs? |
+//!                                       applied <----------- results, read-back
+//! ```
+//!
+//! **Invariants.**
+//! - What is acknowledged is in the store; what is not in the store was not acknowledged.
+//! - A transaction happens whole or not at all, also when the caller goes away.
+//! - After any history, what devices should hold equals a rendering from scratch (tested as
+//!   a property).
+//! - Nothing refers to what is not there: creation by rank up, then removal by rank down.
+//! - A VNI is given out again only when every device that held it has confirmed.
+//! - Where nothing differs, nothing is written.
+//!
+//! **Cost.** A change costs the contributions it touches: the devices that hold the network or
+//! router, not the number of networks ([`bench`] measures it). A link event costs the pairs of
+//! switches whose paths change. A read-back costs what the device holds. Memory is linear in
+//! objects and entities. No queue is unbounded: what a device lacks is a set of keys.
+//!
+//! **What it does not do.** It does not forward packets; devices go on without it. It is one
+//! process: there is no election between controllers. It does not allocate addresses of the
+//! underlay: they come with the topology. It does not configure the switches beyond their
+//! pipelines and tables.
 
 pub mod bench;
 pub mod controller;

@@ -146,7 +146,7 @@ impl Session {
     /// single updates, so that one bad update does not take others with it.
     async fn write_batch(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
         let mut outcomes = vec![Ok(()); changes.len()];
-        let mut parts = Vec::from([0..changes.len()]);
+        let mut parts: Vec<_> = std::iter::once(0..changes.len()).collect();
         while let Some(part) = parts.pop() {
             let Some(slice) = changes.get(part.clone()) else {
                 continue;

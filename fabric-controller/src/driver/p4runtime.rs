@@ -10,6 +10,7 @@ use bytes::Bytes;
 use p4runtime_client::{
     Error,
     entity::{EntityValue, GroupValue},
+    order::Order,
     packet::PacketCodec,
     pipeline::{Installed, Pipeline},
     session::{self, ElectionId, Options, Session, Standing, Tls},
@@ -56,6 +57,8 @@ pub struct SwitchConfig {
 pub struct P4RuntimeDriver {
     config: SwitchConfig,
     codec: PacketCodec,
+    /// What refers to what, as the pipeline says.
+    order: Order,
     election_id: u128,
     open: Option<Open>,
     /// Groups as this driver wrote them, only for targets that do not report watch ports:
@@ -75,7 +78,8 @@ impl P4RuntimeDriver {
     pub fn new(config: SwitchConfig) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let codec = PacketCodec::new(config.pipeline.p4info());
-        Self { config, codec, election_id: now.as_millis().max(1), open: None, groups: HashMap::new() }
+        let order = Order::new(config.pipeline.p4info());
+        Self { config, codec, order, election_id: now.as_millis().max(1), open: None, groups: HashMap::new() }
     }
 
     fn session(&self) -> Result<&Session, DriverError> {
@@ -188,6 +192,13 @@ impl Driver for P4RuntimeDriver {
     fn limits(&self) -> Limits {
         let target = self.open.as_ref().map_or(Target::CAUTIOUS, |open| open.session.target());
         Limits { batch: target.max_updates, ordered: false }
+    }
+
+    fn rank(&self, key: &EntityKey) -> u16 {
+        match key {
+            EntityKey::Switch(key) => u16::from(self.order.level(key)) << 8 | key.rank() as u16,
+            EntityKey::Host(_) => 0,
+        }
     }
 
     async fn connect(&mut self) -> Result<(), DriverError> {

@@ -136,7 +136,7 @@ impl World {
         held(&self.engine)
     }
 
-    fn from_scratch(&self) -> Held {
+    fn rendered_anew(&self) -> Held {
         let mut fresh = engine();
         fresh.update(&self.model, self.model.all_sources().into_iter().collect(), 1);
         held(&fresh)
@@ -188,12 +188,12 @@ proptest! {
                 Step::Transaction(changes) => {
                     let before = world.held();
                     if !world.transaction(changes) {
-                        prop_assert_eq!(difference(&world.from_scratch(), &before), None, "refused, but changed: {:?}", step);
+                        prop_assert_eq!(difference(&world.rendered_anew(), &before), None, "refused, but changed: {:?}", step);
                     }
                 }
                 Step::Link(link, up) => world.link(*link, *up),
             }
-            prop_assert_eq!(difference(&world.held(), &world.from_scratch()), None, "after {:?}", step);
+            prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None, "after {:?}", step);
         }
         world.clear();
         (0..4).for_each(|link| world.link(link, true));
@@ -223,6 +223,6 @@ fn a_history_reaches_every_kind_of_contribution() {
         if kind != Kind::Network {
             assert_ne!(difference(&before, &world.held()), None, "a {kind} changed nothing on any device");
         }
-        assert_eq!(difference(&world.held(), &world.from_scratch()), None);
+        assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
     }
 }

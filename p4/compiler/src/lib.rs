@@ -115,7 +115,7 @@ pub fn compile_file(path: &Path, options: &Options) -> Result<Compiled, Diagnost
 /// All errors and warnings of the program, in source order of discovery.
 pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Compiled, Diagnostics> {
     // `Diagnostics` holds `Rc`s; they are created and dropped on one thread by scoping, and cross as plain data.
-    let run = || on_this_thread(name, dir, text, options).map_err(Portable::pack).map(|c| Portable::pack_ok(c));
+    let run = || on_this_thread(name, dir, text, options).map_err(Portable::pack).map(Portable::pack_ok);
     let result = std::thread::scope(|scope| {
         std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run).ok().and_then(|t| t.join().ok())
     });

@@ -187,15 +187,14 @@ impl Expander<'_> {
                 let text = self.map.text(t.text);
                 (t.tok == Tok::Word).then(|| args.iter().find(|(n, _)| n == text)).flatten().map(|(_, a)| a.clone())
             };
-            if t.tok == Tok::Hash && def.params.is_some() {
-                if let Some(value) = def.body.get(pos).and_then(arg) {
+            if t.tok == Tok::Hash && def.params.is_some()
+                && let Some(value) = def.body.get(pos).and_then(arg) {
                     pos += 1;
                     let text: Vec<String> = value.iter().map(|t| self.map.text(t.text).to_string()).collect();
                     let text = format!("\"{}\"", text.join(" ").replace('\\', "\\\\").replace('"', "\\\""));
                     self.scratch(&text, t, &mut out);
                     continue;
                 }
-            }
             if t.tok == Tok::HashHash {
                 let Some(next) = def.body.get(pos).copied() else { break };
                 pos += 1;

@@ -93,14 +93,13 @@ impl Checker<'_> {
         let annotations = self.annotations(&d.annotations);
         let id = self.instance(&d.name, ty, args, annotations, d.span);
         self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
-        if let Some(id) = id {
-            if let Some(i) = self.program.instances.get_mut(id.index()) {
+        if let Some(id) = id
+            && let Some(i) = self.program.instances.get_mut(id.index()) {
                 i.global = true;
                 if &*d.name.name == "main" {
                     self.program.main = Some(id);
                 }
             }
-        }
     }
 
     pub(super) fn constant(&mut self, d: &ast::Decl) {

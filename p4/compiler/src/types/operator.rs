@@ -122,7 +122,7 @@ impl Checker<'_> {
         let ty = left.ty.clone();
         let ok = (ty.is_fixed() || ty == Type::Integer) && matches!(right.ty, Type::Bit(_) | Type::Integer);
         let signed_const = matches!(right.ty, Type::Int(_)) && right.as_int().is_some_and(|v| !v.is_negative());
-        if !ok && !(signed_const && ty.is_fixed()) {
+        if !(ok || signed_const && ty.is_fixed()) {
             let (l, r) = (self.show(&left.ty), self.show(&right.ty));
             return self.error(span, format!("'{}' does not work on {l} and {r}", op.symbol()), self.poison(span));
         }
@@ -142,11 +142,10 @@ impl Checker<'_> {
     }
 
     fn concat(&mut self, left: Expr, right: Expr, span: Span) -> Expr {
-        if left.ty == Type::Str && right.ty == Type::Str {
-            if let (ExprKind::Str(a), ExprKind::Str(b)) = (&left.kind, &right.kind) {
+        if left.ty == Type::Str && right.ty == Type::Str
+            && let (ExprKind::Str(a), ExprKind::Str(b)) = (&left.kind, &right.kind) {
                 return Expr { kind: ExprKind::Str(format!("{a}{b}").into()), ty: Type::Str, span };
             }
-        }
         let (Type::Bit(a) | Type::Int(a), Type::Bit(b) | Type::Int(b)) = (&left.ty, &right.ty) else {
             let (l, r) = (self.show(&left.ty), self.show(&right.ty));
             return self.error(span, format!("'++' does not work on {l} and {r}: both need a width"), self.poison(span));

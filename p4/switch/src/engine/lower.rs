@@ -367,7 +367,6 @@ impl<'a> Names<'a> {
     }
 
     /// A primitive.
-    #[expect(clippy::too_many_lines, reason = "one arm for each primitive of simple_switch")]
     fn step(&self, op: &str, p: &[Value]) -> Lower<Step> {
         let at = |i: usize| p.get(i).ok_or_else(|| LowerError(format!("parameter {i} is missing")));
         let value = |i| at(i).and_then(|v| self.value(v));

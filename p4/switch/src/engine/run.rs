@@ -305,7 +305,7 @@ impl Run<'_> {
         let Some(h) = program.headers.get(header) else { return Ok(()) };
         let fixed: usize = h.fields.iter().filter(|f| f.variable.is_none()).map(|f| f.width as usize).sum();
         let most = h.fields.iter().find(|f| f.variable.is_some()).map_or(usize::MAX, |f| f.width as usize);
-        if variable > most || variable % 8 != 0 {
+        if variable > most || !variable.is_multiple_of(8) {
             return Err(errors.header_too_short);
         }
         if *at + fixed + variable > data.len() * 8 {
@@ -488,7 +488,6 @@ impl Run<'_> {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each primitive")]
     fn step(&self, step: &Step, phv: &mut Phv, wishes: &mut Wishes) {
         let switch = self.switch;
         let headers = &switch.program.headers;

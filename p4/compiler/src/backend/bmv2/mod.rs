@@ -157,7 +157,7 @@ impl Bmv2<'_> {
             };
             out.push(FieldDecl { name: f.name.to_string(), width, signed: matches!(f.ty, Ty::Int(w) if w > 1) });
         }
-        if bits % 8 != 0 {
+        if !bits.is_multiple_of(8) {
             // bmv2 wants whole bytes.
             out.push(FieldDecl { name: "_padding".into(), width: FieldWidth::Bits((8 - bits % 8) as u32), signed: false });
         }

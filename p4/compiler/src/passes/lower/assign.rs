@@ -130,21 +130,19 @@ impl Lower<'_> {
                 }
                 self.emit(Op::Assign(loc.clone(), *t, e), span);
             }
-            (Place::Header(h, _), Val::Place(Place::Header(from, _))) => {
-                if *h != from {
+            (Place::Header(h, _), Val::Place(Place::Header(from, _)))
+                if *h != from => {
                     self.emit(Op::AssignHeader(h.clone(), from), span);
                 }
-            }
             (Place::Header(h, _), Val::Invalid) => self.emit(Op::SetValid(h.clone(), false), span),
             (Place::Header(h, _), v) => {
                 self.emit(Op::SetValid(h.clone(), true), span);
                 self.store_parts(place, &v, &ty, span);
             }
-            (Place::Stack(s), Val::Place(Place::Stack(from))) => {
-                if *s != from {
+            (Place::Stack(s), Val::Place(Place::Stack(from)))
+                if *s != from => {
                     self.emit(Op::AssignStack(s.clone(), from), span);
                 }
-            }
             (Place::Stack(s), Val::Aggregate(items)) => {
                 let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|x| x.0 == *s).cloned() else { return };
                 let Type::Array(item, _) = &ty else { return };
@@ -152,11 +150,10 @@ impl Lower<'_> {
                     self.store(&Place::Header(HeaderRef::Named(h), t), v, item, span);
                 }
             }
-            (Place::Union(u), Val::Place(Place::Union(from))) => {
-                if *u != from {
+            (Place::Union(u), Val::Place(Place::Union(from)))
+                if *u != from => {
                     self.emit(Op::AssignUnion(u.clone(), from), span);
                 }
-            }
             (Place::Union(u), Val::Invalid) => {
                 let members = self.out.storage.unions.iter().find(|x| x.0 == *u).map(|x| x.2.clone()).unwrap_or_default();
                 for m in members {

@@ -141,12 +141,12 @@ impl Lower<'_> {
     }
 
     /// The member of a place, by position.
-    pub(super) fn member(&mut self, place: &Place, ty: &Type, index: usize, span: Span) -> Option<Place> {
+    pub(super) fn member(&mut self, place: &Place, ty: &Type, index: usize, _: Span) -> Option<Place> {
         match place {
             Place::Group(items) | Place::List(items) => items.get(index).cloned(),
             Place::Header(h, t) => {
                 let header = self.out.storage.header_types.get(*t)?.clone();
-                self.header_member(h, &header, ty, index, "", span)
+                self.header_member(h, &header, ty, index, "")
             }
             Place::Union(u) => {
                 let (_, t, members) = self.out.storage.unions.iter().find(|x| x.0 == *u)?;
@@ -159,7 +159,7 @@ impl Lower<'_> {
     }
 
     /// Fields of a struct inside a header carry dotted names.
-    fn header_member(&mut self, h: &HeaderRef, header: &HeaderType, ty: &Type, index: usize, prefix: &str, span: Span) -> Option<Place> {
+    fn header_member(&mut self, h: &HeaderRef, header: &HeaderType, ty: &Type, index: usize, prefix: &str) -> Option<Place> {
         let (name, fty) = self.program.fields(ty).get(index).cloned()?;
         let full = if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
         if let Some(t) = self.scalar_ty(&fty) {
@@ -172,7 +172,7 @@ impl Lower<'_> {
             return Some(Place::Scalar(loc, t));
         }
         let n = self.program.fields(&fty).len();
-        Some(Place::Group((0..n).filter_map(|i| self.header_member(h, header, &fty, i, &full, span)).collect()))
+        Some(Place::Group((0..n).filter_map(|i| self.header_member(h, header, &fty, i, &full)).collect()))
     }
 
     /// All fields of a place in order; for headers their fields.

@@ -182,6 +182,16 @@ impl Model {
         };
         let own = self.vdcs.get(&key.vdc).and_then(|v| v.attachments.get(&key.name)).copied();
         let access_id = self.check_place(fields, own, &spec.place)?;
+        let leaf = match self.resolve(&key.vdc, spec, access_id) {
+            Some((_, super::object::At::Host(host))) => self.fabric.leaf_of(host),
+            Some((_, super::object::At::Port { leaf, .. })) => Some(leaf),
+            None => None,
+        };
+        // Without a pair of flood groups the network would not work there.
+        if leaf.and_then(|l| self.groups.get(l.index())).is_some_and(|g| g.peek(&network.vni.get()).is_none()) {
+            let expected = "a place on or under a leaf that has multicast groups left for another network";
+            return Err(fields.error(ErrorCode::Exhausted, "place", &spec.name, expected));
+        }
         let mac = spec.mac.unwrap_or_else(|| derived_mac(key, network));
         if !mac.is_unicast() || mac == self.fabric.view.gateway_mac {
             return Err(fields.invalid("mac", mac, "a unicast MAC address other than the gateway's"));

@@ -17,7 +17,7 @@ use crate::device::driver::DeviceIndex;
 use crate::device::entity::Entity;
 use crate::driver::fake::FakeDevice;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, RedbStore, Store};
+use crate::store::{MemoryStore, RedbStore, Revision, Store, StoreError, StoreTransaction, Versioned, Visit};
 use crate::testing::topology;
 
 /// Far more than anything here takes; only a failure waits for it.
@@ -248,4 +248,44 @@ async fn errors_name_code_and_field() {
     }
     let key = |name| Key::new(n("v"), Kind::Network, n(name));
     assert!(world.controller.get(&key("one")).await.is_err(), "half of a refused transaction happened");
+}
+
+/// Commits only while the gate is open.
+struct Gated {
+    inner: MemoryStore,
+    gate: Arc<tokio::sync::Semaphore>,
+}
+
+impl Store for Gated {
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        self.inner.revision().await
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+        self.inner.scan(prefix, visit).await
+    }
+
+    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
+        let _open = self.gate.acquire().await;
+        self.inner.commit(transaction).await
+    }
+}
+
+#[tokio::test]
+async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let store = Gated { inner: MemoryStore::default(), gate: Arc::clone(&gate) };
+    let world = World::over(topology(), store, fakes()).await;
+    let gone = tokio::time::timeout(Duration::from_millis(100), world.commit(basics())).await;
+    assert!(gone.is_err(), "the store was not reached while its gate is closed");
+    gate.add_permits(1);
+    // The next one sees it, done and rendered.
+    world.applied(vec![create(attach("a2", "red", "host2"))]).await;
+    assert!(world.controller.get(&Key::new(n("v"), Kind::Attachment, n("a1"))).await.is_ok());
+    world.settled(4).await;
+    assert!(!world.devices[4].entities().is_empty(), "stored, but never rendered");
 }

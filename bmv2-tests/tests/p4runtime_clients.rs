@@ -52,7 +52,10 @@ fn interface(id: u32, name: &str) -> Interface {
 async fn reflect(mut frames: mpsc::Receiver<Vec<u8>>, events: mpsc::Sender<Event>) {
     while let Some(frame) = frames.recv().await {
         let source = frame.get(8..14).unwrap_or_default().to_vec();
-        let digest = Event::Digest { digest_id: LEARN, message: vec![source, vec![0, 1]] };
+        let digest = Event::Digest {
+            digest_id: LEARN,
+            message: vec![source, vec![0, 1]],
+        };
         for event in [Event::PacketIn(frame), digest] {
             // The receiver lives as long as the server.
             let _ = events.send(event).await;
@@ -63,7 +66,10 @@ async fn reflect(mut frames: mpsc::Receiver<Vec<u8>>, events: mpsc::Sender<Event
 /// Serves on a free port for as long as the test runs.
 async fn start() -> Result<SocketAddr> {
     let ports = [(1, "p1"), (2, "p2")];
-    let interfaces = Arc::new(MemoryInterfaces::new("leaf1", ports.map(|(id, name)| interface(id, name))));
+    let interfaces = Arc::new(MemoryInterfaces::new(
+        "leaf1",
+        ports.map(|(id, name)| interface(id, name)),
+    ));
     let names = ports.map(|(id, name)| (name.to_owned(), id)).to_vec();
     let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
     let (outgoing, frames) = mpsc::channel(PACKET_OUT_QUEUE);
@@ -72,8 +78,18 @@ async fn start() -> Result<SocketAddr> {
     let device = Arc::new(EngineDevice(plane));
     let listener = listen("127.0.0.1:0".parse()?).await?;
     let address = listener.local_addr()?;
-    let config = ServeConfig { device_id: 1, tls: None };
-    tokio::spawn(serve(config, listener, device, interfaces, receiver, std::future::pending()));
+    let config = ServeConfig {
+        device_id: 1,
+        tls: None,
+    };
+    tokio::spawn(serve(
+        config,
+        listener,
+        device,
+        interfaces,
+        receiver,
+        std::future::pending(),
+    ));
     Ok(address)
 }
 
@@ -86,7 +102,11 @@ async fn run(venv: &str, file: &str, arguments: &[&str]) -> Result<()> {
         .output()
         .await
         .with_context(|| format!("cannot start {file}"))?;
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     ensure!(output.status.success(), "{file} failed:\n{text}");
     ensure!(text.contains("all checks held"), "{file} ended early:\n{text}");
     Ok(())

@@ -97,7 +97,10 @@ fn topology() -> Result<Topology> {
     }
     text.push_str("links:\n");
     for l in 1..=LEAVES {
-        writeln!(text, "  - {{ a: {{ switch: leaf{l}, port: 1 }}, b: {{ switch: spine, port: {l} }} }}")?;
+        writeln!(
+            text,
+            "  - {{ a: {{ switch: leaf{l}, port: 1 }}, b: {{ switch: spine, port: {l} }} }}"
+        )?;
     }
     text.push_str("hosts:\n");
     for h in 0..LEAVES * 2 {
@@ -114,8 +117,18 @@ fn topology() -> Result<Topology> {
 
 fn attachment(n: usize, name: String, host: usize) -> Result<Change> {
     let host = format!("host{}", host % (LEAVES * 2)).parse()?;
-    let place = Place::Host { host, netns: name.clone(), interface: "eth0".into() };
-    let spec = AttachmentSpec { name: name.parse()?, network: format!("n{n}").parse()?, mac: None, ips: Vec::new(), place };
+    let place = Place::Host {
+        host,
+        netns: name.clone(),
+        interface: "eth0".into(),
+    };
+    let spec = AttachmentSpec {
+        name: name.parse()?,
+        network: format!("n{n}").parse()?,
+        mac: None,
+        ips: Vec::new(),
+        place,
+    };
     Ok(Change::Create(vdc()?, Spec::Attachment(spec)))
 }
 
@@ -124,13 +137,24 @@ fn vdc() -> Result<Name> {
 }
 
 fn network(n: usize) -> Result<Change> {
-    let subnet = SubnetSpec { cidr: "10.0.0.0/24".parse()?, gateway: None };
-    let spec = NetworkSpec { name: format!("n{n}").parse()?, subnets: vec![subnet], mtu: 1500, vni: None };
+    let subnet = SubnetSpec {
+        cidr: "10.0.0.0/24".parse()?,
+        gateway: None,
+    };
+    let spec = NetworkSpec {
+        name: format!("n{n}").parse()?,
+        subnets: vec![subnet],
+        mtu: 1500,
+        vni: None,
+    };
     Ok(Change::Create(vdc()?, Spec::Network(spec)))
 }
 
 fn transaction(changes: Vec<Change>) -> Transaction {
-    Transaction { changes: changes.into_iter().map(|c| (String::new(), c)).collect(), dry_run: false }
+    Transaction {
+        changes: changes.into_iter().map(|c| (String::new(), c)).collect(),
+        dry_run: false,
+    }
 }
 
 async fn measure(networks: usize) -> Result<Figures> {
@@ -143,8 +167,14 @@ async fn measure(networks: usize) -> Result<Figures> {
         let driver = FakeDevice::new(true).driver();
         actor::spawn(DeviceIndex(i), Arc::clone(device), driver, events.clone(), stop.clone());
     }
-    let spec = Spec::Vdc(VdcSpec { name: vdc()?, description: String::new() });
-    let mut last = controller.commit(transaction(vec![Change::Create(vdc()?, spec)])).await?.revision;
+    let spec = Spec::Vdc(VdcSpec {
+        name: vdc()?,
+        description: String::new(),
+    });
+    let mut last = controller
+        .commit(transaction(vec![Change::Create(vdc()?, spec)]))
+        .await?
+        .revision;
     let all: Vec<usize> = (0..networks).collect();
     for chunk in all.chunks(CHUNK) {
         let mut changes = chunk.iter().map(|n| network(*n)).collect::<Result<Vec<_>>>()?;
@@ -154,7 +184,10 @@ async fn measure(networks: usize) -> Result<Figures> {
         last = controller.commit(transaction(changes)).await?.revision;
     }
     let settled = controller.wait_applied(last, PATIENCE).await;
-    ensure!(settled.progress == Progress::Applied, "devices did not take {networks} networks: {settled:?}");
+    ensure!(
+        settled.progress == Progress::Applied,
+        "devices did not take {networks} networks: {settled:?}"
+    );
     let (mut committed, mut applied) = (Vec::new(), Vec::new());
     for sample in 0..SAMPLES {
         let n = sample * networks / SAMPLES;
@@ -165,7 +198,10 @@ async fn measure(networks: usize) -> Result<Figures> {
         committed.push(start.elapsed());
         let done = controller.wait_applied(revision, PATIENCE).await;
         applied.push(start.elapsed());
-        ensure!(done.progress == Progress::Applied, "devices did not take an attachment: {done:?}");
+        ensure!(
+            done.progress == Progress::Applied,
+            "devices did not take an attachment: {done:?}"
+        );
     }
     committed.sort_unstable();
     applied.sort_unstable();

@@ -93,7 +93,11 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let measure = std::env::args_os().any(|a| a == "--bench");
-    let done = if measure { bench(&BenchArgs::parse()) } else { run(&Args::parse()) };
+    let done = if measure {
+        bench(&BenchArgs::parse())
+    } else {
+        run(&Args::parse())
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -110,7 +114,9 @@ fn bench(args: &BenchArgs) -> Result<()> {
 
 fn run(args: &Args) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
@@ -159,9 +165,18 @@ async fn serve(args: &Args) -> Result<()> {
     controller.set_actors(actors);
     drop(events);
 
-    let agent_tls = AgentTls { ca: keys.ca.clone(), cert: keys.cert.clone(), key: keys.key.clone() };
+    let agent_tls = AgentTls {
+        ca: keys.ca.clone(),
+        cert: keys.cert.clone(),
+        key: keys.key.clone(),
+    };
     let agent_server = hosts.serve(agents, agent_tls, stop.clone().cancelled_owned());
-    let api = serve_tls(rest, Arc::new(keys.rest_config()?), router(Arc::clone(&controller), tokens), stop.clone().cancelled_owned());
+    let api = serve_tls(
+        rest,
+        Arc::new(keys.rest_config()?),
+        router(Arc::clone(&controller), tokens),
+        stop.clone().cancelled_owned(),
+    );
     info!(rest = %args.listen, agents = %args.agent_listen, "serving");
     tokio::select! {
         signal = terminated() => { signal?; info!("stopping"); }
@@ -201,13 +216,19 @@ fn pipeline(args: &Args, role: Role) -> Result<Arc<Pipeline>> {
     };
     let (info, json) = match &args.pipeline_dir {
         None => (embedded.p4info.to_vec(), Bytes::from_static(embedded.json)),
-        Some(dir) => (read(&dir.join(format!("{name}.p4info.bin")))?, read(&dir.join(format!("{name}.json")))?.into()),
+        Some(dir) => (
+            read(&dir.join(format!("{name}.p4info.bin")))?,
+            read(&dir.join(format!("{name}.json")))?.into(),
+        ),
     };
     if json.is_empty() {
         bail!("pipeline `{name}`: none is embedded in this build; name compiled ones with --pipeline-dir");
     }
     let info = p4runtime_proto::p4::config::v1::P4Info::decode(info.as_slice());
-    Ok(Arc::new(Pipeline::new(info.with_context(|| format!("pipeline `{name}`: P4Info"))?, json)))
+    Ok(Arc::new(Pipeline::new(
+        info.with_context(|| format!("pipeline `{name}`: P4Info"))?,
+        json,
+    )))
 }
 
 fn switch_config(args: &Args, keys: &Keys, switch: &Switch, pipeline: &Arc<Pipeline>) -> SwitchConfig {
@@ -235,7 +256,11 @@ struct Keys {
 
 impl Keys {
     fn read(args: &Args) -> Result<Self> {
-        Ok(Self { ca: read(&args.tls_ca)?, cert: read(&args.tls_cert)?, key: read(&args.tls_key)? })
+        Ok(Self {
+            ca: read(&args.tls_ca)?,
+            cert: read(&args.tls_cert)?,
+            key: read(&args.tls_key)?,
+        })
     }
 
     /// Users of the API are known by their token, not by a certificate.
@@ -243,6 +268,8 @@ impl Keys {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.cert).collect();
         let key = PrivateKeyDer::from_pem_slice(&self.key).context("--tls-key")?;
         let config = rustls::ServerConfig::builder().with_no_client_auth();
-        config.with_single_cert(chain.context("--tls-cert")?, key).context("--tls-cert, --tls-key")
+        config
+            .with_single_cert(chain.context("--tls-cert")?, key)
+            .context("--tls-cert, --tls-key")
     }
 }

@@ -55,7 +55,10 @@ pub fn plan(
         let fits = |b: &&mut Batch| b.writes.len() < limits.batch && (limits.ordered || last == Some(step));
         match batches.last_mut().filter(fits) {
             Some(batch) => batch.writes.push(write),
-            None => batches.push(Batch { epoch, writes: vec![write] }),
+            None => batches.push(Batch {
+                epoch,
+                writes: vec![write],
+            }),
         }
         last = Some(step);
     }

@@ -26,7 +26,13 @@ async fn writer() {
     loop {
         let next = store.revision().await.unwrap() + 1;
         let ops = pair(next).map(|key| Op::Put(key, next.to_string().into())).to_vec();
-        let revision = store.commit(StoreTransaction { compares: Vec::new(), ops }).await.unwrap();
+        let revision = store
+            .commit(StoreTransaction {
+                compares: Vec::new(),
+                ops,
+            })
+            .await
+            .unwrap();
         assert_eq!(revision, next);
         eprintln!("acknowledged {revision}");
     }
@@ -41,7 +47,9 @@ fn run_and_kill(file: &Path, acknowledged: u64) -> u64 {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
     let number = |line: String| line.strip_prefix("acknowledged ").and_then(|n| n.parse::<u64>().ok());
     let mut last = 0;
     let mut seen = 0;

@@ -39,7 +39,10 @@ impl Config {
         let dir = path.parent().unwrap_or(Path::new("."));
         let ca = read(&dir.join(&config.ca))?;
         let token = read(&dir.join(&config.token))?;
-        let token = token.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#')).unwrap_or_default();
+        let token = token
+            .lines()
+            .find(|l| !l.trim().is_empty() && !l.starts_with('#'))
+            .unwrap_or_default();
         Ok(Client::new(&config.server, ca.as_bytes(), token)?)
     }
 }

@@ -9,10 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = env::var("OUT_DIR")?;
-    fs::write(
-        Path::new(&out).join("descriptors.bin"),
-        descriptors.encode_to_vec(),
-    )?;
+    fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Ordered maps: a path's keys have one order in texts and hashes.
     tonic_prost_build::configure()
         .btree_map(".")

@@ -14,10 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = env::var("OUT_DIR")?;
-    fs::write(
-        Path::new(&out).join("descriptors.bin"),
-        descriptors.encode_to_vec(),
-    )?;
+    fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Ordered maps: a P4Info has one encoding, which its hash relies on.
     tonic_prost_build::configure()
         .btree_map(".")

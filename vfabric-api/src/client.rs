@@ -47,7 +47,9 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authorities = reqwest::Certificate::from_pem_bundle(ca_pem).map_err(|e| settings(format!("CA: {e}")))?;
         if !base.starts_with("https://") {
-            return Err(settings(format!("`{base}`: expected an address that starts with https://")));
+            return Err(settings(format!(
+                "`{base}`: expected an address that starts with https://"
+            )));
         }
         let http = reqwest::Client::builder()
             .tls_certs_only(authorities)
@@ -55,7 +57,11 @@ impl Client {
             .https_only(true)
             .build()
             .map_err(|e| settings(e.to_string()))?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: token.trim().to_owned() })
+        Ok(Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            token: token.trim().to_owned(),
+        })
     }
 
     async fn call<T: DeserializeOwned>(
@@ -117,7 +123,11 @@ impl Client {
     /// # Errors
     /// As [`Client::apply`].
     pub async fn create(&self, vdc: &Name, spec: &Spec, wait: Option<Duration>) -> Result<View, ClientError> {
-        let path = format!("{}?wait={}", collection(spec.kind(), Some(vdc)), wait.unwrap_or_default().as_secs_f64());
+        let path = format!(
+            "{}?wait={}",
+            collection(spec.kind(), Some(vdc)),
+            wait.unwrap_or_default().as_secs_f64()
+        );
         let body = match spec {
             Spec::Vdc(s) => serde_json::to_value(s),
             Spec::Network(s) => serde_json::to_value(s),

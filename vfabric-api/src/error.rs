@@ -83,18 +83,27 @@ pub struct ApiError {
 impl ApiError {
     /// An error of that code with a sentence.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), request_id: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            request_id: None,
+        }
     }
 
     /// An error about one field; `code` is [`ErrorCode::Invalid`], [`ErrorCode::Taken`] and the like.
-    pub fn field(
-        code: ErrorCode,
-        field: impl Into<String>,
-        value: impl ToString,
-        expected: impl Into<String>,
-    ) -> Self {
-        let e = FieldError { field: field.into(), value: value.to_string(), expected: expected.into() };
-        Self { code, detail: format!("`{}` is not acceptable", e.field), errors: vec![e], request_id: None }
+    pub fn field(code: ErrorCode, field: impl Into<String>, value: impl ToString, expected: impl Into<String>) -> Self {
+        let e = FieldError {
+            field: field.into(),
+            value: value.to_string(),
+            expected: expected.into(),
+        };
+        Self {
+            code,
+            detail: format!("`{}` is not acceptable", e.field),
+            errors: vec![e],
+            request_id: None,
+        }
     }
 
     /// The object does not exist.

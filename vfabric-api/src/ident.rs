@@ -17,7 +17,10 @@ pub struct IdentError {
 }
 
 fn error(value: &str, expected: &'static str) -> IdentError {
-    IdentError { value: value.chars().take(80).collect(), expected }
+    IdentError {
+        value: value.chars().take(80).collect(),
+        expected,
+    }
 }
 
 /// Name of an object: a DNS label (RFC 1123 section 2.1): 1 to 63 of `a-z 0-9 -`,
@@ -43,7 +46,10 @@ impl FromStr for Name {
         if bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last()) {
             Ok(Self(s.to_owned()))
         } else {
-            Err(error(s, "a name of 1 to 63 characters a-z, 0-9 and '-', with no '-' at either end"))
+            Err(error(
+                s,
+                "a name of 1 to 63 characters a-z, 0-9 and '-', with no '-' at either end",
+            ))
         }
     }
 }
@@ -93,7 +99,11 @@ impl FromStr for Mac {
             }
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
-        if parts.next().is_some() { Err(bad()) } else { Ok(Self(out)) }
+        if parts.next().is_some() {
+            Err(bad())
+        } else {
+            Ok(Self(out))
+        }
     }
 }
 
@@ -179,7 +189,11 @@ impl PortId {
 impl TryFrom<u16> for PortId {
     type Error = IdentError;
     fn try_from(v: u16) -> Result<Self, IdentError> {
-        if (1..=509).contains(&v) { Ok(Self(v)) } else { Err(error(&v.to_string(), "a port number from 1 to 509")) }
+        if (1..=509).contains(&v) {
+            Ok(Self(v))
+        } else {
+            Err(error(&v.to_string(), "a port number from 1 to 509"))
+        }
     }
 }
 
@@ -213,7 +227,13 @@ mod tests {
     fn macs_round_trip_and_refuse_the_rest() {
         let mac: Mac = "02:AB:00:00:00:ff".parse().unwrap();
         assert_eq!(mac.to_string(), "02:ab:00:00:00:ff");
-        for bad in ["", "02:ab:00:00:00", "02:ab:00:00:00:ff:00", "02:ab:00:00:00:+f", "2:ab:00:00:00:ff"] {
+        for bad in [
+            "",
+            "02:ab:00:00:00",
+            "02:ab:00:00:00:ff:00",
+            "02:ab:00:00:00:+f",
+            "2:ab:00:00:00:ff",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -55,7 +55,11 @@ pub struct Key {
 impl Key {
     /// Key of a vDC.
     pub fn vdc(name: Name) -> Self {
-        Self { vdc: name.clone(), kind: Kind::Vdc, name }
+        Self {
+            vdc: name.clone(),
+            kind: Kind::Vdc,
+            name,
+        }
     }
 
     /// Key of an object inside a vDC.
@@ -184,8 +188,7 @@ pub trait FabricService: Send + Sync + 'static {
     fn commit(&self, transaction: Transaction) -> impl Future<Output = Result<Committed, ApiError>> + Send;
 
     /// Applies an intent file as one transaction.
-    fn apply(&self, intent: Intent, options: ApplyOptions)
-    -> impl Future<Output = Result<Committed, ApiError>> + Send;
+    fn apply(&self, intent: Intent, options: ApplyOptions) -> impl Future<Output = Result<Committed, ApiError>> + Send;
 
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;

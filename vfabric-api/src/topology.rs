@@ -88,7 +88,10 @@ impl Default for VniPool {
     fn default() -> Self {
         // Both are constants in range, so the fallback is never taken.
         let vni = |v| Vni::try_from(v).unwrap_or_else(|_| unreachable!());
-        Self { first: vni(10_000), last: vni(16_777_214) }
+        Self {
+            first: vni(10_000),
+            last: vni(16_777_214),
+        }
     }
 }
 
@@ -201,7 +204,11 @@ impl Topology {
     pub fn from_yaml(text: &str) -> Result<Self, TopologyError> {
         let topology: Self = serde_saphyr::from_str(text).map_err(|e| TopologyError::Parse(e.to_string()))?;
         let problems = topology.validate();
-        if problems.is_empty() { Ok(topology) } else { Err(TopologyError::Invalid(problems)) }
+        if problems.is_empty() {
+            Ok(topology)
+        } else {
+            Err(TopologyError::Invalid(problems))
+        }
     }
 
     /// The switch of that name.
@@ -265,7 +272,10 @@ impl<'a> Check<'a> {
     fn address(&mut self, address: std::net::IpAddr, field: String) {
         let unusable = address.is_unspecified() || address.is_multicast() || address.is_loopback();
         if unusable {
-            self.say(field.clone(), format!("`{address}` cannot be used: expected a unicast address"));
+            self.say(
+                field.clone(),
+                format!("`{address}` cannot be used: expected a unicast address"),
+            );
         }
         Self::once(|c| &mut c.addresses, self, address, &address.to_string(), field);
     }
@@ -273,22 +283,52 @@ impl<'a> Check<'a> {
     fn fabric(&mut self, fabric: &Fabric) {
         if fabric.mtu < 1280 + OVERLAY_OVERHEAD_V6 {
             let least = 1280 + OVERLAY_OVERHEAD_V6;
-            self.say("fabric.mtu".into(), format!("`{}` is too small: expected at least {least}", fabric.mtu));
+            self.say(
+                "fabric.mtu".into(),
+                format!("`{}` is too small: expected at least {least}", fabric.mtu),
+            );
         }
         if !fabric.gateway_mac.is_unicast() {
-            self.say("fabric.gateway_mac".into(), format!("`{}` is not a unicast MAC address", fabric.gateway_mac));
+            self.say(
+                "fabric.gateway_mac".into(),
+                format!("`{}` is not a unicast MAC address", fabric.gateway_mac),
+            );
         }
         if fabric.vni_pool.first > fabric.vni_pool.last {
-            self.say("fabric.vni_pool".into(), "`first` is greater than `last`: expected a range".into());
+            self.say(
+                "fabric.vni_pool".into(),
+                "`first` is greater than `last`: expected a range".into(),
+            );
         }
     }
 
     fn switch(&mut self, path: &str, s: &'a Switch) {
-        Self::once(|c| &mut c.names, self, s.name.as_str(), s.name.as_str(), format!("{path}.name"));
-        Self::once(|c| &mut c.device_ids, self, s.device_id, &s.device_id.to_string(), format!("{path}.device_id"));
-        Self::once(|c| &mut c.servers, self, s.p4runtime, &s.p4runtime.to_string(), format!("{path}.p4runtime"));
+        Self::once(
+            |c| &mut c.names,
+            self,
+            s.name.as_str(),
+            s.name.as_str(),
+            format!("{path}.name"),
+        );
+        Self::once(
+            |c| &mut c.device_ids,
+            self,
+            s.device_id,
+            &s.device_id.to_string(),
+            format!("{path}.device_id"),
+        );
+        Self::once(
+            |c| &mut c.servers,
+            self,
+            s.p4runtime,
+            &s.p4runtime.to_string(),
+            format!("{path}.p4runtime"),
+        );
         if s.device_id == 0 {
-            self.say(format!("{path}.device_id"), "`0` is not allowed: expected 1 to 65535".into());
+            self.say(
+                format!("{path}.device_id"),
+                "`0` is not allowed: expected 1 to 65535".into(),
+            );
         }
         self.address(s.loopback_ipv4.into(), format!("{path}.loopback_ipv4"));
         self.address(s.loopback_ipv6.into(), format!("{path}.loopback_ipv6"));
@@ -303,12 +343,21 @@ impl<'a> Check<'a> {
     }
 
     fn port(&mut self, switch: &'a Name, port: PortId, field: String) {
-        Self::once(|c| &mut c.ports, self, (switch.as_str(), port), &format!("{switch}:{port}"), field);
+        Self::once(
+            |c| &mut c.ports,
+            self,
+            (switch.as_str(), port),
+            &format!("{switch}:{port}"),
+            field,
+        );
     }
 
     fn port_ref(&mut self, r: &'a PortRef, path: String, t: &Topology) {
         if t.switch(&r.switch).is_none() {
-            self.say(format!("{path}.switch"), format!("`{}` is unknown: expected the name of a switch", r.switch));
+            self.say(
+                format!("{path}.switch"),
+                format!("`{}` is unknown: expected the name of a switch", r.switch),
+            );
         }
         self.port(&r.switch, r.port, format!("{path}.port"));
     }
@@ -317,19 +366,34 @@ impl<'a> Check<'a> {
         self.port_ref(&l.a, format!("{path}.a"), t);
         self.port_ref(&l.b, format!("{path}.b"), t);
         if l.a.switch == l.b.switch {
-            self.say(path.to_owned(), format!("both ends are on `{}`: expected two switches", l.a.switch));
+            self.say(
+                path.to_owned(),
+                format!("both ends are on `{}`: expected two switches", l.a.switch),
+            );
         }
     }
 
     fn host(&mut self, path: &str, h: &'a Host, t: &Topology) {
-        Self::once(|c| &mut c.names, self, h.name.as_str(), h.name.as_str(), format!("{path}.name"));
+        Self::once(
+            |c| &mut c.names,
+            self,
+            h.name.as_str(),
+            h.name.as_str(),
+            format!("{path}.name"),
+        );
         Self::once(|c| &mut c.macs, self, h.mac, &h.mac.to_string(), format!("{path}.mac"));
         if !h.mac.is_unicast() {
-            self.say(format!("{path}.mac"), format!("`{}` is not a unicast MAC address", h.mac));
+            self.say(
+                format!("{path}.mac"),
+                format!("`{}` is not a unicast MAC address", h.mac),
+            );
         }
         self.port_ref(&h.uplink, format!("{path}.uplink"), t);
         if t.switch(&h.uplink.switch).is_some() && !self.leaves.contains(h.uplink.switch.as_str()) {
-            self.say(format!("{path}.uplink.switch"), format!("`{}` is not a leaf", h.uplink.switch));
+            self.say(
+                format!("{path}.uplink.switch"),
+                format!("`{}` is not a leaf", h.uplink.switch),
+            );
         }
         self.address(h.vtep_ipv4.into(), format!("{path}.vtep_ipv4"));
         self.address(h.vtep_ipv6.into(), format!("{path}.vtep_ipv6"));
@@ -379,7 +443,9 @@ hosts:
     fn unknown_names_and_fields_are_refused() {
         assert!(problems(&GOOD.replace("switch: spine1", "switch: spine9")).contains("links[0].b.switch"));
         assert!(problems(&GOOD.replace("access_ports", "acces_ports")).contains("acces_ports"));
-        assert!(problems(&GOOD.replace("uplink: { switch: leaf1", "uplink: { switch: spine1")).contains("is not a leaf"));
+        assert!(
+            problems(&GOOD.replace("uplink: { switch: leaf1", "uplink: { switch: spine1")).contains("is not a leaf")
+        );
         assert!(problems("switches: [").starts_with("topology: "));
     }
 }

@@ -15,8 +15,8 @@ use vtep_proto::v1::{self, ErrorCode};
 use vtep_proto::{HostEntity, HostKey, object_error};
 
 use crate::cache::Cache;
-use crate::datapath::{Datapath, Scope, StepError};
 use crate::datapath::kernel::{self, Change, Kernel, Monitor, Uplink};
+use crate::datapath::{Datapath, Scope, StepError};
 use crate::desired::Desired;
 use crate::engine::{Engine, News};
 use crate::error::AgentError;
@@ -88,7 +88,10 @@ pub fn reports() -> (mpsc::Sender<v1::Report>, mpsc::Receiver<v1::Report>) {
 /// # Errors
 /// When the uplink, the kernel or the cache cannot be used.
 pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
-    let file = |source| AgentError::File { path: settings.state_dir.clone(), source };
+    let file = |source| AgentError::File {
+        path: settings.state_dir.clone(),
+        source,
+    };
     std::fs::create_dir_all(&settings.state_dir).map_err(file)?;
     let lock = lock(&settings)?;
     // Before the first comparison, so that nothing changes unseen after it.
@@ -106,10 +109,24 @@ pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
         "compared with the kernel"
     );
     let (commands, queue) = mpsc::channel(COMMANDS);
-    let agent = Agent { settings, engine, cache, epoch: cached.epoch, complete: cached.complete, reports: None, _lock: lock };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(file_error)?;
+    let agent = Agent {
+        settings,
+        engine,
+        cache,
+        epoch: cached.epoch,
+        complete: cached.complete,
+        reports: None,
+        _lock: lock,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(file_error)?;
     let run = move || runtime.block_on(agent.run(queue, monitor));
-    thread::Builder::new().name("engine".into()).spawn(run).map_err(file_error)?;
+    thread::Builder::new()
+        .name("engine".into())
+        .spawn(run)
+        .map_err(file_error)?;
     Ok((commands, uplink))
 }
 
@@ -124,7 +141,10 @@ fn lock(settings: &Settings) -> Result<Flock<File>, AgentError> {
 }
 
 fn file_error(source: std::io::Error) -> AgentError {
-    AgentError::File { path: "thread".into(), source }
+    AgentError::File {
+        path: "thread".into(),
+        source,
+    }
 }
 
 struct Agent<D> {
@@ -174,7 +194,10 @@ impl<D: Datapath> Agent<D> {
     fn gather(&mut self, change: Change, gathered: &mut Gathered) {
         match change {
             Change::Uplink(up) => {
-                let change = v1::LinkChange { interface: self.settings.uplink.clone(), up };
+                let change = v1::LinkChange {
+                    interface: self.settings.uplink.clone(),
+                    up,
+                };
                 return self.report(v1::report::Event::Link(change));
             }
             Change::Network(vni) => drop(gathered.vnis.insert(vni)),
@@ -187,7 +210,12 @@ impl<D: Datapath> Agent<D> {
     fn command(&mut self, command: Command) -> Result<News, AgentError> {
         // Whoever asked may have gone: then nobody needs the answer.
         match command {
-            Command::Update { epoch, upserts, removes, answer } => {
+            Command::Update {
+                epoch,
+                upserts,
+                removes,
+                answer,
+            } => {
                 let (errors, news) = self.update(epoch, upserts, &removes)?;
                 let _ = answer.send(errors);
                 return Ok(news);
@@ -208,7 +236,13 @@ impl<D: Datapath> Agent<D> {
             }
             Command::Status(answer) => {
                 let connected = self.reports.as_ref().is_some_and(|r| !r.is_closed());
-                let _ = answer.send(Status::of(&self.settings, &self.engine, self.epoch, self.complete, connected));
+                let _ = answer.send(Status::of(
+                    &self.settings,
+                    &self.engine,
+                    self.epoch,
+                    self.complete,
+                    connected,
+                ));
             }
         }
         Ok(News::default())
@@ -222,9 +256,16 @@ impl<D: Datapath> Agent<D> {
     ) -> Result<(Vec<v1::ObjectError>, News), AgentError> {
         self.cache.write(&upserts, removes, self.complete.then_some(epoch))?;
         self.epoch = epoch;
-        let asked: Vec<HostKey> = upserts.iter().map(HostEntity::key).chain(removes.iter().cloned()).collect();
+        let asked: Vec<HostKey> = upserts
+            .iter()
+            .map(HostEntity::key)
+            .chain(removes.iter().cloned())
+            .collect();
         let news = self.engine.update(upserts, removes)?;
-        let errors = asked.iter().filter_map(|k| Some(wire_error(k, self.engine.error(k)?))).collect();
+        let errors = asked
+            .iter()
+            .filter_map(|k| Some(wire_error(k, self.engine.error(k)?)))
+            .collect();
         Ok((errors, news))
     }
 
@@ -288,6 +329,13 @@ struct Gathered {
 
 impl Gathered {
     fn scope(self) -> Scope {
-        if self.all { Scope::All } else { Scope::Some { vnis: self.vnis, ports: self.ports } }
+        if self.all {
+            Scope::All
+        } else {
+            Scope::Some {
+                vnis: self.vnis,
+                ports: self.ports,
+            }
+        }
     }
 }

@@ -60,12 +60,21 @@ pub fn run(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
 }
 
 fn file(path: &str, source: io::Error) -> AgentError {
-    AgentError::File { path: path.into(), source }
+    AgentError::File {
+        path: path.into(),
+        source,
+    }
 }
 
 fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
-    let local = LocalVteps { ipv4: Some([192, 0, 2, 1].into()), ipv6: None };
-    let mut entities: Vec<HostEntity> = (0..networks).filter_map(|i| Vni::new(FIRST_VNI + i)).flat_map(network).collect();
+    let local = LocalVteps {
+        ipv4: Some([192, 0, 2, 1].into()),
+        ipv6: None,
+    };
+    let mut entities: Vec<HostEntity> = (0..networks)
+        .filter_map(|i| Vni::new(FIRST_VNI + i))
+        .flat_map(network)
+        .collect();
     let mut engine = Engine::new(Kernel::open()?, Desired::new(local, UPLINK_MTU), vec![], true);
     let start = Instant::now();
     engine.update(entities.clone(), &[])?;
@@ -75,7 +84,9 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
     let workload = Workload::new()?;
     let mut times = Vec::new();
     for i in 0..attachments {
-        let Some(attachment) = Vni::new(FIRST_VNI + i).and_then(|vni| attachment(vni, i, &workload.path)) else { continue };
+        let Some(attachment) = Vni::new(FIRST_VNI + i).and_then(|vni| attachment(vni, i, &workload.path)) else {
+            continue;
+        };
         let start = Instant::now();
         engine.update(vec![attachment.clone()], &[])?;
         times.push(elapsed(start));
@@ -119,7 +130,10 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 
 fn expect_in_place(engine: &Engine<Kernel>, entities: &[HostEntity]) -> Result<(), AgentError> {
     match entities.iter().find_map(|e| Some((e.key(), engine.error(&e.key())?))) {
-        Some((key, error)) => Err(AgentError::Config { what: key.to_string(), message: error.to_string() }),
+        Some((key, error)) => Err(AgentError::Config {
+            what: key.to_string(),
+            message: error.to_string(),
+        }),
         None => Ok(()),
     }
 }
@@ -131,11 +145,28 @@ fn mac(last: u8) -> Option<MacAddress> {
 fn network(vni: Vni) -> Vec<HostEntity> {
     let leaf = [192, 0, 2, 254].into();
     let ips = [[10, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
-    let gateways = mac(0xfe).map(|mac| Gateway { mac, vtep: leaf, ips: ips.into() }).into_iter().collect();
-    let network = Network { vni, mtu: 1500, underlay: UnderlayFamily::Ipv4, flood: [leaf].into(), gateways };
+    let gateways = mac(0xfe)
+        .map(|mac| Gateway {
+            mac,
+            vtep: leaf,
+            ips: ips.into(),
+        })
+        .into_iter()
+        .collect();
+    let network = Network {
+        vni,
+        mtu: 1500,
+        underlay: UnderlayFamily::Ipv4,
+        flood: [leaf].into(),
+        gateways,
+    };
     let mut all = vec![HostEntity::Network(network)];
     for (i, mac) in (2..2 + STATIONS).filter_map(|i| Some((i, mac(i)?))) {
-        all.push(HostEntity::Fdb(FdbEntry { vni, mac, vtep: [192, 0, 2, i].into() }));
+        all.push(HostEntity::Fdb(FdbEntry {
+            vni,
+            mac,
+            vtep: [192, 0, 2, i].into(),
+        }));
         for ip in [[10, 0, 0, i].into(), [0xfd00, 0, 0, 0, 0, 0, 0, i.into()].into()] {
             all.push(HostEntity::Neighbour(Neighbour { vni, ip, mac }));
         }
@@ -144,7 +175,10 @@ fn network(vni: Vni) -> Vec<HostEntity> {
 }
 
 fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
-    let addresses = ["10.0.0.200/24", "fd00::c8/64"].iter().filter_map(|a| a.parse().ok()).collect();
+    let addresses = ["10.0.0.200/24", "fd00::c8/64"]
+        .iter()
+        .filter_map(|a| a.parse().ok())
+        .collect();
     Some(HostEntity::Attachment(Attachment {
         id: format!("bench/{i}"),
         vni,
@@ -173,7 +207,10 @@ impl Workload {
             let _ = ended.recv();
         });
         let path = made.recv().map_err(|_| AgentError::Ended("bench thread"))?;
-        Ok(Self { path: path.map_err(|e| file("network namespace", e.into()))?, _end: end })
+        Ok(Self {
+            path: path.map_err(|e| file("network namespace", e.into()))?,
+            _end: end,
+        })
     }
 }
 
@@ -181,5 +218,6 @@ impl Workload {
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }

@@ -66,10 +66,15 @@ impl Cache {
             // In use is not unusable.
             Err(error) if is_locked(&error) => Err(error),
             Err(error) => {
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+                let now = SystemTime::now()
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .map_or(0, |d| d.as_nanos());
                 let aside = directory.join(format!("{DATABASE}.unusable.{now}"));
                 tracing::warn!(%error, moved_to = %aside.display(), "the cache cannot be used and is begun anew");
-                fs::rename(&path, &aside).map_err(|source| AgentError::File { path: path.clone(), source })?;
+                fs::rename(&path, &aside).map_err(|source| AgentError::File {
+                    path: path.clone(),
+                    source,
+                })?;
                 Self::try_open(&path)
             }
         }
@@ -85,8 +90,12 @@ impl Cache {
                 cached.complete = true;
                 continue;
             }
-            let entity = v1::HostObject::decode(value.as_ref()).ok().and_then(|o| HostEntity::try_from(&o).ok());
-            cached.entities.push(entity.ok_or_else(|| sled::Error::Unsupported("an object that cannot be read".into()))?);
+            let entity = v1::HostObject::decode(value.as_ref())
+                .ok()
+                .and_then(|o| HostEntity::try_from(&o).ok());
+            cached
+                .entities
+                .push(entity.ok_or_else(|| sled::Error::Unsupported("an object that cannot be read".into()))?);
         }
         Ok((Self { database }, cached))
     }
@@ -124,7 +133,11 @@ mod tests {
 
     fn station(last: u8) -> HostEntity {
         let mac = MacAddress::new([2, 0, 0, 0, 0, last]).unwrap();
-        HostEntity::Fdb(FdbEntry { vni: Vni::new(1).unwrap(), mac, vtep: [10, 0, 0, last].into() })
+        HostEntity::Fdb(FdbEntry {
+            vni: Vni::new(1).unwrap(),
+            mac,
+            vtep: [10, 0, 0, last].into(),
+        })
     }
 
     #[test]
@@ -136,7 +149,10 @@ mod tests {
         cache.write(&[], &[station(1).key()], Some(7)).unwrap();
         drop(cache);
         let (_, cached) = Cache::open(directory.path()).unwrap();
-        assert_eq!((cached.entities, cached.epoch, cached.complete), (vec![station(2)], 7, true));
+        assert_eq!(
+            (cached.entities, cached.epoch, cached.complete),
+            (vec![station(2)], 7, true)
+        );
     }
 
     #[test]
@@ -147,6 +163,9 @@ mod tests {
         assert!(cached.entities.is_empty() && !cached.complete);
         cache.write(&[station(1)], &[], Some(1)).unwrap();
         let kept = fs::read_dir(directory.path()).unwrap().filter_map(Result::ok);
-        assert!(kept.map(|e| e.file_name()).any(|n| n.to_string_lossy().contains("unusable")));
+        assert!(
+            kept.map(|e| e.file_name())
+                .any(|n| n.to_string_lossy().contains("unusable"))
+        );
     }
 }

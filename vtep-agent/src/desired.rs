@@ -72,7 +72,9 @@ impl Desired {
 
     /// What depends on a network changes with it.
     fn lower_members(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
-        let HostKey::Network(vni) = key else { return BTreeSet::new() };
+        let HostKey::Network(vni) = key else {
+            return BTreeSet::new();
+        };
         let members: Vec<HostKey> = self.members.get(vni).into_iter().flatten().cloned().collect();
         members.iter().flat_map(|m| self.lower_again(m)).collect()
     }
@@ -95,16 +97,22 @@ impl Desired {
     /// Works out anew what an entity asks for; gives the objects that differ.
     fn lower_again(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
-        let Some(entity) = self.entities.get(key) else { return touched };
+        let Some(entity) = self.entities.get(key) else {
+            return touched;
+        };
         let network = self.network(entity.vni());
         let why = unsupported(entity, &self.local, network).or_else(|| self.too_large(entity));
         if let Some(why) = why {
-            self.refused.insert(key.clone(), StepError::new(ErrorCode::Unsupported, why));
+            self.refused
+                .insert(key.clone(), StepError::new(ErrorCode::Unsupported, why));
             return touched;
         }
         for object in lower(entity, &self.local, network) {
             touched.insert(object.key());
-            let askers = self.objects.entry(object.key()).or_insert_with(|| Vec::with_capacity(1));
+            let askers = self
+                .objects
+                .entry(object.key())
+                .or_insert_with(|| Vec::with_capacity(1));
             let at = askers.partition_point(|(k, _)| k < key);
             askers.insert(at, (key.clone(), object));
         }
@@ -114,7 +122,12 @@ impl Desired {
     fn too_large(&self, entity: &HostEntity) -> Option<String> {
         let HostEntity::Network(n) = entity else { return None };
         let (needed, have) = (n.mtu + n.underlay.overhead(), self.uplink_mtu);
-        (needed > have).then(|| format!("network {}: MTU {} needs {needed} octets on the uplink, which takes {have}", n.vni, n.mtu))
+        (needed > have).then(|| {
+            format!(
+                "network {}: MTU {} needs {needed} octets on the uplink, which takes {have}",
+                n.vni, n.mtu
+            )
+        })
     }
 
     fn network(&self, vni: Vni) -> Option<&Network> {
@@ -126,9 +139,19 @@ impl Desired {
 
     /// The objects that an entity asks for.
     pub fn asked_by(&self, key: &HostKey) -> BTreeSet<ObjectKey> {
-        let Some(entity) = self.entities.get(key) else { return BTreeSet::new() };
-        let asked = lower(entity, &self.local, self.network(entity.vni())).into_iter().map(|o| o.key());
-        asked.filter(|o| self.objects.get(o).is_some_and(|askers| askers.iter().any(|(k, _)| k == key))).collect()
+        let Some(entity) = self.entities.get(key) else {
+            return BTreeSet::new();
+        };
+        let asked = lower(entity, &self.local, self.network(entity.vni()))
+            .into_iter()
+            .map(|o| o.key());
+        asked
+            .filter(|o| {
+                self.objects
+                    .get(o)
+                    .is_some_and(|askers| askers.iter().any(|(k, _)| k == key))
+            })
+            .collect()
     }
 
     /// Who asks for an object.
@@ -143,13 +166,18 @@ impl Desired {
 
     /// All objects there must be.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
-        self.objects.iter().filter_map(|(k, askers)| Some((k, &askers.last()?.1)))
+        self.objects
+            .iter()
+            .filter_map(|(k, askers)| Some((k, &askers.last()?.1)))
     }
 
     /// The objects of a network.
     pub fn objects_of(&self, vni: Vni) -> BTreeSet<ObjectKey> {
         let members = self.members.get(&vni).into_iter().flatten();
-        members.chain([&HostKey::Network(vni)]).flat_map(|m| self.asked_by(m)).collect()
+        members
+            .chain([&HostKey::Network(vni)])
+            .flat_map(|m| self.asked_by(m))
+            .collect()
     }
 
     /// The entities.

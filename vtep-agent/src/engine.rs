@@ -73,7 +73,13 @@ impl<D: Datapath> Engine<D> {
         for entity in entities {
             desired.upsert(entity);
         }
-        Self { datapath, desired, complete, failures: BTreeMap::new(), errors: BTreeMap::new() }
+        Self {
+            datapath,
+            desired,
+            complete,
+            failures: BTreeMap::new(),
+            errors: BTreeMap::new(),
+        }
     }
 
     /// What the host must hold.
@@ -129,9 +135,17 @@ impl<D: Datapath> Engine<D> {
     /// # Errors
     /// When the datapath cannot be read.
     pub fn retry(&mut self, reason: impl Fn(ErrorCode) -> bool) -> Result<News, AgentError> {
-        let again: BTreeSet<ObjectKey> =
-            self.failures.iter().filter(|(_, e)| reason(e.code)).map(|(k, _)| k.clone()).collect();
-        if again.is_empty() { Ok(News::default()) } else { self.bring(again, &BTreeSet::new()) }
+        let again: BTreeSet<ObjectKey> = self
+            .failures
+            .iter()
+            .filter(|(_, e)| reason(e.code))
+            .map(|(k, _)| k.clone())
+            .collect();
+        if again.is_empty() {
+            Ok(News::default())
+        } else {
+            self.bring(again, &BTreeSet::new())
+        }
     }
 
     /// Compares a part of the datapath with what it must be and changes what differs.
@@ -143,14 +157,21 @@ impl<D: Datapath> Engine<D> {
             Scope::All => None,
             Scope::Some { vnis, ports } => {
                 let ports = ports.iter().map(|p| ObjectKey::Port(p.clone()));
-                Some(vnis.iter().flat_map(|v| self.desired.objects_of(*v)).chain(ports).collect::<BTreeSet<_>>())
+                Some(
+                    vnis.iter()
+                        .flat_map(|v| self.desired.objects_of(*v))
+                        .chain(ports)
+                        .collect::<BTreeSet<_>>(),
+                )
             }
         };
         let found = self.datapath.read_back(scope, &self.desired.ports(wanted.as_ref()))?;
         let wanted = wanted.unwrap_or_else(|| self.desired.objects().map(|(k, _)| k.clone()).collect());
         let mut differ = BTreeMap::new();
         for key in &wanted {
-            let Some(object) = self.desired.object(key) else { continue };
+            let Some(object) = self.desired.object(key) else {
+                continue;
+            };
             match found.get(key) {
                 Some(seen) if seen == object => {
                     self.failures.remove(key);
@@ -167,7 +188,8 @@ impl<D: Datapath> Engine<D> {
         let mut news = self.bring(differ.keys().cloned().collect(), &BTreeSet::new())?;
         news.merge(self.settle(&wanted));
         let repaired = differ.iter().filter(|(key, _)| !self.failures.contains_key(key));
-        news.repaired.extend(repaired.map(|(key, what)| format!("{key} {what}")));
+        news.repaired
+            .extend(repaired.map(|(key, what)| format!("{key} {what}")));
         Ok(news)
     }
 
@@ -178,7 +200,11 @@ impl<D: Datapath> Engine<D> {
         for _ in 0..REBUILD_ROUNDS {
             let disturbed = self.step(&touched);
             // Of a network that is new, everything was just asked for; of an old one not.
-            let of = |vnis: BTreeSet<Vni>| vnis.into_iter().flat_map(|v| self.desired.objects_of(v)).collect::<Vec<_>>();
+            let of = |vnis: BTreeSet<Vni>| {
+                vnis.into_iter()
+                    .flat_map(|v| self.desired.objects_of(v))
+                    .collect::<Vec<_>>()
+            };
             touched = of(disturbed.anew).into_iter().filter(|k| !all.contains(k)).collect();
             touched.extend(of(disturbed.gone));
             if touched.is_empty() {
@@ -195,8 +221,15 @@ impl<D: Datapath> Engine<D> {
 
     /// Applies the steps that objects need, in order of creation, then removals in reverse.
     fn step(&mut self, touched: &BTreeSet<ObjectKey>) -> Disturbed {
-        let ensure = touched.iter().filter_map(|k| self.desired.object(k)).map(|o| Step::Ensure(o.clone()));
-        let remove = touched.iter().rev().filter(|k| self.desired.object(k).is_none()).map(|k| Step::Remove(k.clone()));
+        let ensure = touched
+            .iter()
+            .filter_map(|k| self.desired.object(k))
+            .map(|o| Step::Ensure(o.clone()));
+        let remove = touched
+            .iter()
+            .rev()
+            .filter(|k| self.desired.object(k).is_none())
+            .map(|k| Step::Remove(k.clone()));
         let steps: Vec<Step> = ensure.chain(remove).collect();
         let outcomes = self.datapath.apply(&steps);
         let mut disturbed = Disturbed::default();

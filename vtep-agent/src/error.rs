@@ -66,11 +66,18 @@ impl NetlinkError {
     pub(crate) fn io(what: impl Into<String>, error: &io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         let hint = error.raw_os_error().is_none().then(|| error.to_string());
-        Self { what: what.into(), errno, hint }
+        Self {
+            what: what.into(),
+            errno,
+            hint,
+        }
     }
 
     /// True when the kernel says that the object does not exist.
     pub(crate) fn is_absent(&self) -> bool {
-        matches!(self.errno, libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL)
+        matches!(
+            self.errno,
+            libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL
+        )
     }
 }

@@ -55,9 +55,18 @@ fn print_bench(networks: u32, attachments: u32, json: bool) -> anyhow::Result<()
         println!("{}", serde_json::to_string(&f)?);
         return Ok(());
     }
-    println!("{} networks, 10 dual-stack stations each, from nothing: {:.0} ms", f.networks, f.apply_ms);
-    println!("restart to confirmed unchanged: {:.0} ms ({} changes)", f.restart_ms, f.restart_changes);
-    println!("one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms", f.attachments, f.attach_p50_ms, f.attach_p99_ms);
+    println!(
+        "{} networks, 10 dual-stack stations each, from nothing: {:.0} ms",
+        f.networks, f.apply_ms
+    );
+    println!(
+        "restart to confirmed unchanged: {:.0} ms ({} changes)",
+        f.restart_ms, f.restart_changes
+    );
+    println!(
+        "one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms",
+        f.attachments, f.attach_p50_ms, f.attach_p99_ms
+    );
     println!("remove everything: {:.0} ms", f.remove_ms);
     println!("resident memory with everything applied: {} KiB", f.memory_kib);
     Ok(())
@@ -117,15 +126,29 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     match (cli.command, cli.run) {
         (Some(Command::Status { state_dir, json }), _) => {
             let status = runtime.block_on(status::ask(&state_dir)).context("no agent answers")?;
-            let text = if json { serde_json::to_string_pretty(&status)? } else { status.tables() };
+            let text = if json {
+                serde_json::to_string_pretty(&status)?
+            } else {
+                status.tables()
+            };
             println!("{}", text.trim_end());
             Ok(())
         }
-        (Some(Command::Bench { networks, attachments, json }), _) => print_bench(networks, attachments, json),
+        (
+            Some(Command::Bench {
+                networks,
+                attachments,
+                json,
+            }),
+            _,
+        ) => print_bench(networks, attachments, json),
         (None, Some(run)) => {
             log(&run)?;
             runtime.block_on(serve(run))
@@ -136,7 +159,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 
 fn log(run: &Run) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&run.log_level).with_context(|| format!("--log-level `{}`", run.log_level))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match run.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
@@ -147,7 +173,13 @@ fn log(run: &Run) -> anyhow::Result<()> {
 async fn serve(run: Run) -> anyhow::Result<()> {
     let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{}", path.display()));
     let (ca, cert, key) = (read(&run.tls_ca)?, read(&run.tls_cert)?, read(&run.tls_key)?);
-    let controller = Controller { url: run.controller, ca, cert, key }.endpoint()?;
+    let controller = Controller {
+        url: run.controller,
+        ca,
+        cert,
+        key,
+    }
+    .endpoint()?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -155,7 +187,10 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let settings = agent::Settings {
         host: run.host.clone(),
         uplink: run.uplink.clone(),
-        local: LocalVteps { ipv4: run.vtep_ipv4, ipv6: run.vtep_ipv6 },
+        local: LocalVteps {
+            ipv4: run.vtep_ipv4,
+            ipv6: run.vtep_ipv6,
+        },
         state_dir: run.state_dir.clone(),
     };
     let (commands, uplink) = agent::start(settings)?;

@@ -141,7 +141,9 @@ pub fn vxlan_name(vni: Vni) -> String {
 /// Name of an attachment's end on the host: a hash of its id (FNV-1a, 48 bits: with 1,000
 /// attachments on a host two share a name once in 10^8 hosts; the second is refused then).
 pub fn port_name(id: &str) -> String {
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("vfa{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
 }
 
@@ -169,19 +171,45 @@ impl LocalVteps {
 pub fn lower(entity: &HostEntity, local: &LocalVteps, network: Option<&Network>) -> Vec<Object> {
     match entity {
         HostEntity::Network(n) => lower_network(n, local),
-        HostEntity::Fdb(e) => vec![Object::Station { vni: e.vni, mac: e.mac, vtep: e.vtep }],
-        HostEntity::Neighbour(n) => vec![Object::Neighbour { vni: n.vni, ip: n.ip, mac: n.mac, router: false }],
+        HostEntity::Fdb(e) => vec![Object::Station {
+            vni: e.vni,
+            mac: e.mac,
+            vtep: e.vtep,
+        }],
+        HostEntity::Neighbour(n) => vec![Object::Neighbour {
+            vni: n.vni,
+            ip: n.ip,
+            mac: n.mac,
+            router: false,
+        }],
         HostEntity::Attachment(a) => lower_attachment(a, network),
     }
 }
 
 fn lower_network(n: &Network, local: &LocalVteps) -> Vec<Object> {
-    let segment = Segment { vni: n.vni, mtu: n.mtu, local: local.of(n.underlay), intact: true };
+    let segment = Segment {
+        vni: n.vni,
+        mtu: n.mtu,
+        local: local.of(n.underlay),
+        intact: true,
+    };
     let mut objects = vec![Object::Segment(segment)];
-    objects.extend(n.flood.iter().map(|vtep| Object::Flood { vni: n.vni, vtep: *vtep }));
+    objects.extend(n.flood.iter().map(|vtep| Object::Flood {
+        vni: n.vni,
+        vtep: *vtep,
+    }));
     for g in &n.gateways {
-        objects.push(Object::Station { vni: n.vni, mac: g.mac, vtep: g.vtep });
-        objects.extend(g.ips.iter().map(|ip| Object::Neighbour { vni: n.vni, ip: *ip, mac: g.mac, router: ip.is_ipv6() }));
+        objects.push(Object::Station {
+            vni: n.vni,
+            mac: g.mac,
+            vtep: g.vtep,
+        });
+        objects.extend(g.ips.iter().map(|ip| Object::Neighbour {
+            vni: n.vni,
+            ip: *ip,
+            mac: g.mac,
+            router: ip.is_ipv6(),
+        }));
     }
     objects
 }
@@ -194,25 +222,44 @@ fn lower_attachment(a: &Attachment, network: Option<&Network>) -> Vec<Object> {
     // Its own addresses too: a request that one local workload makes for another is then
     // kept from the overlay by the bridge, which knows that the station is local.
     let ips: BTreeSet<IpAddr> = a.addresses.iter().map(|net| net.addr()).collect();
-    let neighbours = ips.into_iter().map(|ip| Object::Neighbour { vni: a.vni, ip, mac: a.mac, router: false });
-    neighbours.chain([Object::Port(Box::new(Port { attachment, intact: true }))]).collect()
+    let neighbours = ips.into_iter().map(|ip| Object::Neighbour {
+        vni: a.vni,
+        ip,
+        mac: a.mac,
+        router: false,
+    });
+    neighbours
+        .chain([Object::Port(Box::new(Port {
+            attachment,
+            intact: true,
+        }))])
+        .collect()
 }
 
 /// Why an entity cannot be made here at all, whatever the kernel says.
 pub fn unsupported(entity: &HostEntity, local: &LocalVteps, network: Option<&Network>) -> Option<String> {
     match entity {
-        HostEntity::Network(n) if local.of(n.underlay).is_none() => {
-            Some(format!("network {}: this host has no {:?} VTEP address", n.vni, n.underlay))
-        }
+        HostEntity::Network(n) if local.of(n.underlay).is_none() => Some(format!(
+            "network {}: this host has no {:?} VTEP address",
+            n.vni, n.underlay
+        )),
         HostEntity::Fdb(e) => {
             let family = network.map(|n| n.underlay)?;
-            (UnderlayFamily::of(e.vtep) != family)
-                .then(|| format!("fdb {} in network {}: VTEP {} is not of the network's underlay family", e.mac, e.vni, e.vtep))
+            (UnderlayFamily::of(e.vtep) != family).then(|| {
+                format!(
+                    "fdb {} in network {}: VTEP {} is not of the network's underlay family",
+                    e.mac, e.vni, e.vtep
+                )
+            })
         }
         HostEntity::Attachment(a) => {
             let network = network?;
-            (a.mtu > network.mtu)
-                .then(|| format!("attachment {}: MTU {} is greater than that of network {} ({})", a.id, a.mtu, a.vni, network.mtu))
+            (a.mtu > network.mtu).then(|| {
+                format!(
+                    "attachment {}: MTU {} is greater than that of network {} ({})",
+                    a.id, a.mtu, a.vni, network.mtu
+                )
+            })
         }
         _ => None,
     }

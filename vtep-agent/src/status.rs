@@ -58,11 +58,33 @@ pub struct Row {
 }
 
 impl Status {
-    pub(crate) fn of<D: Datapath>(settings: &Settings, engine: &Engine<D>, epoch: u64, complete: bool, connected: bool) -> Self {
-        let state = |key: &HostKey| engine.error(key).map_or_else(|| "applied".to_owned(), ToString::to_string);
-        let objects = engine.desired().entities().iter().map(|(k, e)| row(e, state(k))).collect();
+    pub(crate) fn of<D: Datapath>(
+        settings: &Settings,
+        engine: &Engine<D>,
+        epoch: u64,
+        complete: bool,
+        connected: bool,
+    ) -> Self {
+        let state = |key: &HostKey| {
+            engine
+                .error(key)
+                .map_or_else(|| "applied".to_owned(), ToString::to_string)
+        };
+        let objects = engine
+            .desired()
+            .entities()
+            .iter()
+            .map(|(k, e)| row(e, state(k)))
+            .collect();
         let (host, uplink) = (settings.host.clone(), settings.uplink.clone());
-        Self { host, uplink, connected, epoch, complete, objects }
+        Self {
+            host,
+            uplink,
+            connected,
+            epoch,
+            complete,
+            objects,
+        }
     }
 
     /// The status as tables for people.
@@ -75,7 +97,9 @@ impl Status {
         );
         for kind in ["network", "fdb", "neighbour", "attachment"] {
             let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_header(["vni", kind, "content", "state"]);
+            table
+                .load_style(presets::NOTHING)
+                .set_header(["vni", kind, "content", "state"]);
             let rows: Vec<&Row> = self.objects.iter().filter(|r| r.kind == kind).collect();
             for r in &rows {
                 table.add_row([&r.vni.to_string(), &r.name, &r.content, &r.state]);
@@ -95,7 +119,10 @@ fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
 fn row(entity: &HostEntity, state: String) -> Row {
     let (kind, name, content) = match entity {
         HostEntity::Network(n) => {
-            let gateways = n.gateways.iter().map(|g| format!("{} {} at {}", g.mac, join(&g.ips), g.vtep));
+            let gateways = n
+                .gateways
+                .iter()
+                .map(|g| format!("{} {} at {}", g.mac, join(&g.ips), g.vtep));
             let content = format!("mtu {} flood {} gateway {}", n.mtu, join(&n.flood), join(gateways));
             ("network", crate::object::bridge_name(n.vni), content)
         }
@@ -103,11 +130,23 @@ fn row(entity: &HostEntity, state: String) -> Row {
         HostEntity::Neighbour(n) => ("neighbour", n.ip.to_string(), format!("at {}", n.mac)),
         HostEntity::Attachment(a) => {
             let port = crate::object::port_name(&a.id);
-            let content = format!("{}:{} {} {} port {port}", a.netns, a.interface, a.mac, join(&a.addresses));
+            let content = format!(
+                "{}:{} {} {} port {port}",
+                a.netns,
+                a.interface,
+                a.mac,
+                join(&a.addresses)
+            );
             ("attachment", a.id.clone(), content)
         }
     };
-    Row { kind: kind.into(), vni: entity.vni().get(), name, content, state }
+    Row {
+        kind: kind.into(),
+        vni: entity.vni().get(),
+        name,
+        content,
+        state,
+    }
 }
 
 /// Answers on the socket for ever: the status as JSON, then the end.
@@ -116,7 +155,10 @@ fn row(entity: &HostEntity, state: String) -> Row {
 /// When the socket cannot be made.
 pub async fn serve(state_dir: PathBuf, commands: Commands) -> Result<(), AgentError> {
     let path = socket(&state_dir);
-    let fail = |source| AgentError::File { path: path.clone(), source };
+    let fail = |source| AgentError::File {
+        path: path.clone(),
+        source,
+    };
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
         _ => {}
@@ -127,7 +169,10 @@ pub async fn serve(state_dir: PathBuf, commands: Commands) -> Result<(), AgentEr
     loop {
         let (mut client, _) = listener.accept().await.map_err(fail)?;
         let (answer, result) = oneshot::channel();
-        commands.send(Command::Status(answer)).await.map_err(|_| AgentError::Ended("engine"))?;
+        commands
+            .send(Command::Status(answer))
+            .await
+            .map_err(|_| AgentError::Ended("engine"))?;
         let status = result.await.map_err(|_| AgentError::Ended("engine"))?;
         let text = serde_json::to_vec(&status).unwrap_or_default();
         // One at a time; a client that does not read is left behind.
@@ -141,7 +186,10 @@ pub async fn serve(state_dir: PathBuf, commands: Commands) -> Result<(), AgentEr
 /// When no agent answers.
 pub async fn ask(state_dir: &Path) -> Result<Status, AgentError> {
     let path = socket(state_dir);
-    let fail = |source| AgentError::File { path: path.clone(), source };
+    let fail = |source| AgentError::File {
+        path: path.clone(),
+        source,
+    };
     let mut client = UnixStream::connect(&path).await.map_err(fail)?;
     let mut text = Vec::new();
     client.read_to_end(&mut text).await.map_err(fail)?;

@@ -87,23 +87,38 @@ type Outgoing = mpsc::Sender<v1::AgentMessage>;
 
 async fn send(out: &Outgoing, message: agent_message::Message) -> Result<(), AgentError> {
     let gone = |_| AgentError::Protocol("the stream was closed");
-    out.send(v1::AgentMessage { message: Some(message) }).await.map_err(gone)
+    out.send(v1::AgentMessage { message: Some(message) })
+        .await
+        .map_err(gone)
 }
 
 /// Hands a command to the engine and waits for its answer.
 async fn ask<T>(commands: &Commands, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, AgentError> {
     let (answer, result) = oneshot::channel();
-    commands.send(command(answer)).await.map_err(|_| AgentError::Ended("engine"))?;
-    result.await.map_err(|_| AgentError::Protocol("the engine could not work a command off"))
+    commands
+        .send(command(answer))
+        .await
+        .map_err(|_| AgentError::Ended("engine"))?;
+    result
+        .await
+        .map_err(|_| AgentError::Protocol("the engine could not work a command off"))
 }
 
-async fn session(endpoint: &Endpoint, mut hello: v1::Hello, commands: &Commands, welcomed: &mut bool) -> Result<(), AgentError> {
+async fn session(
+    endpoint: &Endpoint,
+    mut hello: v1::Hello,
+    commands: &Commands,
+    welcomed: &mut bool,
+) -> Result<(), AgentError> {
     let channel: Channel = endpoint.connect().await?;
     let (out, outgoing) = mpsc::channel(OUTGOING);
     let (reports_in, mut reports) = reports();
     hello.epoch = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
     send(&out, agent_message::Message::Hello(hello)).await?;
-    let mut incoming = VtepControllerClient::new(channel).follow(ReceiverStream::new(outgoing)).await?.into_inner();
+    let mut incoming = VtepControllerClient::new(channel)
+        .follow(ReceiverStream::new(outgoing))
+        .await?
+        .into_inner();
     match next(&mut incoming).await? {
         Some(controller_message::Message::Welcome(_)) => *welcomed = true,
         Some(_) => return Err(AgentError::Protocol("its first message was not Welcome")),
@@ -125,10 +140,15 @@ async fn session(endpoint: &Endpoint, mut hello: v1::Hello, commands: &Commands,
 }
 
 /// The next message; cancel safe, as `Streaming::message` is.
-async fn next(incoming: &mut Streaming<v1::ControllerMessage>) -> Result<Option<controller_message::Message>, AgentError> {
+async fn next(
+    incoming: &mut Streaming<v1::ControllerMessage>,
+) -> Result<Option<controller_message::Message>, AgentError> {
     match incoming.message().await? {
         None => Ok(None),
-        Some(m) => m.message.map(Some).ok_or(AgentError::Protocol("a message of a kind this agent does not know")),
+        Some(m) => m
+            .message
+            .map(Some)
+            .ok_or(AgentError::Protocol("a message of a kind this agent does not know")),
     }
 }
 
@@ -142,7 +162,11 @@ async fn work_off(message: controller_message::Message, commands: &Commands, out
             loop {
                 let objects = parts.next().unwrap_or_default();
                 let last = parts.peek().is_none();
-                let reply = v1::ReadReply { id: request.id, objects, last };
+                let reply = v1::ReadReply {
+                    id: request.id,
+                    objects,
+                    last,
+                };
                 send(out, agent_message::Message::ReadReply(reply)).await?;
                 if last {
                     return Ok(());
@@ -153,9 +177,10 @@ async fn work_off(message: controller_message::Message, commands: &Commands, out
             let ack = take_over(update, commands).await?;
             send(out, agent_message::Message::Ack(ack)).await
         }
-        Message::Synced(synced) => {
-            commands.send(Command::Synced(synced.epoch)).await.map_err(|_| AgentError::Ended("engine"))
-        }
+        Message::Synced(synced) => commands
+            .send(Command::Synced(synced.epoch))
+            .await
+            .map_err(|_| AgentError::Ended("engine")),
     }
 }
 
@@ -163,7 +188,12 @@ async fn take_over(update: v1::Update, commands: &Commands) -> Result<v1::Ack, A
     let mut errors = Vec::new();
     let mut invalid = |key: v1::ObjectKey, error: vtep_proto::DecodeError| {
         let code = ErrorCode::Invalid.into();
-        errors.push(v1::ObjectError { key: Some(key), code, message: error.to_string(), retrying: false });
+        errors.push(v1::ObjectError {
+            key: Some(key),
+            code,
+            message: error.to_string(),
+            retrying: false,
+        });
     };
     let (mut upserts, mut removes) = (Vec::new(), Vec::new());
     for object in &update.upserts {
@@ -179,7 +209,17 @@ async fn take_over(update: v1::Update, commands: &Commands) -> Result<v1::Ack, A
         }
     }
     let epoch = update.epoch;
-    let failed = ask(commands, |answer| Command::Update { epoch, upserts, removes, answer }).await?;
+    let failed = ask(commands, |answer| Command::Update {
+        epoch,
+        upserts,
+        removes,
+        answer,
+    })
+    .await?;
     errors.extend(failed);
-    Ok(v1::Ack { sequence: update.sequence, epoch, errors })
+    Ok(v1::Ack {
+        sequence: update.sequence,
+        epoch,
+        errors,
+    })
 }

@@ -39,7 +39,20 @@ impl World {
     async fn new() -> Self {
         let (host, workload) = (unique("h"), unique("w"));
         let (host, workload) = (Netns::new(&host), Netns::new(&workload));
-        ip(&["-n", host.name(), "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up1"]);
+        ip(&[
+            "-n",
+            host.name(),
+            "link",
+            "add",
+            "up0",
+            "mtu",
+            "9216",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "up1",
+        ]);
         ip(&["-n", host.name(), "addr", "add", "192.0.2.1/32", "dev", "up0"]);
         ip(&["-n", host.name(), "link", "set", "up0", "up"]);
 
@@ -50,18 +63,33 @@ impl World {
         let issuer = Issuer::new(params, key);
         let issue = |name: String| {
             let key = KeyPair::generate().unwrap();
-            let cert = CertificateParams::new(vec![name]).unwrap().signed_by(&key, &issuer).unwrap();
+            let cert = CertificateParams::new(vec![name])
+                .unwrap()
+                .signed_by(&key, &issuer)
+                .unwrap();
             (cert.pem(), key.serialize_pem())
         };
         let (cert, key) = issue(CONTROLLER_IDENTITY.to_owned());
-        let tls = AgentTls { ca: ca.clone().into(), cert: cert.into(), key: key.into() };
+        let tls = AgentTls {
+            ca: ca.clone().into(),
+            cert: cert.into(),
+            key: key.into(),
+        };
         let server = VtepServer::new(["h1".to_owned()]);
         let driver = server.driver("h1").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         tokio::spawn(server.serve(listener, tls, std::future::pending()));
         let cert = issue(host_identity("h1"));
-        Self { host, workload, state: tempfile::tempdir().unwrap(), url, ca, cert, driver }
+        Self {
+            host,
+            workload,
+            state: tempfile::tempdir().unwrap(),
+            url,
+            ca,
+            cert,
+            driver,
+        }
     }
 
     /// Starts the agent; it ends when the task is aborted.
@@ -70,22 +98,45 @@ impl World {
         let settings = move || agent::Settings {
             host: "h1".into(),
             uplink: "up0".into(),
-            local: LocalVteps { ipv4: Some([192, 0, 2, 1].into()), ipv6: None },
+            local: LocalVteps {
+                ipv4: Some([192, 0, 2, 1].into()),
+                ipv6: None,
+            },
             state_dir: state_dir.clone(),
         };
         let netns = self.host.name().to_owned();
         let start = move || loop {
             // An agent that is on its way out still holds the lock.
-            match inside(&netns, { let s = settings(); move || agent::start(s) }).join().unwrap() {
+            match inside(&netns, {
+                let s = settings();
+                move || agent::start(s)
+            })
+            .join()
+            .unwrap()
+            {
                 Ok(started) => return started,
                 Err(e) if e.to_string().contains("in use") => std::thread::sleep(Duration::from_millis(20)),
                 Err(e) => panic!("{e}"),
             }
         };
         let (commands, _) = tokio::task::spawn_blocking(start).await.unwrap();
-        let (ca, cert, key) = (self.ca.clone().into(), self.cert.0.clone().into(), self.cert.1.clone().into());
-        let controller = Controller { url: self.url.clone(), ca, cert, key }.endpoint().unwrap();
-        let hello = v1::Hello { host: "h1".into(), ..Default::default() };
+        let (ca, cert, key) = (
+            self.ca.clone().into(),
+            self.cert.0.clone().into(),
+            self.cert.1.clone().into(),
+        );
+        let controller = Controller {
+            url: self.url.clone(),
+            ca,
+            cert,
+            key,
+        }
+        .endpoint()
+        .unwrap();
+        let hello = v1::Hello {
+            host: "h1".into(),
+            ..Default::default()
+        };
         tokio::spawn(async move { stream::follow(controller, hello, commands).await.unwrap() })
     }
 
@@ -107,14 +158,21 @@ impl World {
     }
 
     async fn insert(&mut self, entities: &[HostEntity]) -> Vec<Result<(), String>> {
-        let writes = entities.iter().map(|e| Write::Insert(Arc::new(Entity::Host(e.clone())))).collect();
+        let writes = entities
+            .iter()
+            .map(|e| Write::Insert(Arc::new(Entity::Host(e.clone()))))
+            .collect();
         let results = self.driver.apply(&Batch { epoch: 5, writes }).await.unwrap();
         results.into_iter().map(|r| r.map_err(|e| e.message)).collect()
     }
 
     fn network(&self) -> HostEntity {
         let leaf = [192, 0, 2, 254].into();
-        let gateway = Gateway { mac: mac(0xfe), vtep: leaf, ips: ["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()].into() };
+        let gateway = Gateway {
+            mac: mac(0xfe),
+            vtep: leaf,
+            ips: ["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()].into(),
+        };
         HostEntity::Network(Network {
             vni: vni(10_000),
             mtu: 1500,
@@ -129,7 +187,11 @@ impl World {
             id: format!("blue/{name}"),
             vni: vni(10_000),
             mac: mac(last),
-            addresses: [format!("10.0.0.{last}/24").parse().unwrap(), format!("fd00::{last}/64").parse().unwrap()].into(),
+            addresses: [
+                format!("10.0.0.{last}/24").parse().unwrap(),
+                format!("fd00::{last}/64").parse().unwrap(),
+            ]
+            .into(),
             routes: Default::default(),
             netns: netns.to_owned(),
             interface: "eth0".into(),
@@ -147,20 +209,33 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
 
     let late = unique("late");
     let workload = world.workload.name().to_owned();
-    let all = [world.network(), world.attachment("a", &workload, 1), world.attachment("late", &late, 2)];
+    let all = [
+        world.network(),
+        world.attachment("a", &workload, 1),
+        world.attachment("late", &late, 2),
+    ];
     let results = world.insert(&all).await;
     assert_eq!(results[..2], [Ok(()), Ok(())]);
-    assert!(results[2].as_ref().is_err_and(|m| m.ends_with(&format!("{late} not found"))), "{results:?}");
+    assert!(
+        results[2]
+            .as_ref()
+            .is_err_and(|m| m.ends_with(&format!("{late} not found"))),
+        "{results:?}"
+    );
     world.driver.synced(5).await.unwrap();
 
     // The namespace appears: the attachment comes by itself, and the controller hears of it.
     let _late = Netns::new(&late);
     let key = EntityKey::Host(all[2].key());
-    world.event(|e| matches!(e, Event::EntityState(k, Ok(())) if *k == key)).await;
+    world
+        .event(|e| matches!(e, Event::EntityState(k, Ok(())) if *k == key))
+        .await;
 
     // Somebody deletes the bridge: it comes back by itself, with all that was in it.
     ip(&["-n", world.host.name(), "link", "del", "vfb10000"]);
-    world.event(|e| matches!(e, Event::Repaired(what) if what.contains("vfb10000"))).await;
+    world
+        .event(|e| matches!(e, Event::Repaired(what) if what.contains("vfb10000")))
+        .await;
     let held = world.driver.read_back().await.unwrap();
     assert_eq!(held.len(), 3);
 
@@ -199,7 +274,9 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
     assert_eq!(world.insert(&all[..1]).await, [Ok(())]);
     assert_eq!(common::links(world.host.name()), links, "something was changed");
     world.driver.synced(6).await.unwrap();
-    world.event(|e| matches!(e, Event::Repaired(what) if what.contains("left over"))).await;
+    world
+        .event(|e| matches!(e, Event::Repaired(what) if what.contains("left over")))
+        .await;
     let now = common::links(world.host.name());
     assert!(!now.iter().any(|l| l.contains("vfa")), "{now:?}");
     assert!(now.iter().any(|l| l.contains("vfb10000")));

@@ -55,7 +55,10 @@ fn networks_with_the_same_addresses_do_not_meet() {
     let back = lab.attachment(1, NET, "b");
     lab.update(1, vec![back.clone()], &[]);
     lab.update(1, vec![nowhere], &[]);
-    assert_eq!(lab.error(1, &back.key()).map(|e| e.code), Some(ErrorCode::NetworkNotFound));
+    assert_eq!(
+        lab.error(1, &back.key()).map(|e| e.code),
+        Some(ErrorCode::NetworkNotFound)
+    );
     assert!(!lab.udp_arrives(0, from, 1, to));
     lab.update(1, vec![back], &[]);
     lab.udp_round_trip(0, from, 1, to, 64);
@@ -80,14 +83,51 @@ fn strays_go_and_foreign_links_stay() {
     lab.two_workloads(NET);
     let host = lab.host(0).to_owned();
     let vxlan = vxlan_name(vni(NET));
-    ip(&["-n", &host, "neigh", "add", "10.0.0.77", "lladdr", "02:00:00:00:00:77", "dev", "vfb10000"]);
-    bridge(&["-n", &host, "fdb", "add", "02:00:00:00:00:77", "dev", &vxlan, "dst", "192.0.2.77", "self", "permanent"]);
-    bridge(&["-n", &host, "fdb", "append", "00:00:00:00:00:00", "dev", &vxlan, "dst", "192.0.2.78", "self", "permanent"]);
+    ip(&[
+        "-n",
+        &host,
+        "neigh",
+        "add",
+        "10.0.0.77",
+        "lladdr",
+        "02:00:00:00:00:77",
+        "dev",
+        "vfb10000",
+    ]);
+    bridge(&[
+        "-n",
+        &host,
+        "fdb",
+        "add",
+        "02:00:00:00:00:77",
+        "dev",
+        &vxlan,
+        "dst",
+        "192.0.2.77",
+        "self",
+        "permanent",
+    ]);
+    bridge(&[
+        "-n",
+        &host,
+        "fdb",
+        "append",
+        "00:00:00:00:00:00",
+        "dev",
+        &vxlan,
+        "dst",
+        "192.0.2.78",
+        "self",
+        "permanent",
+    ]);
     ip(&["-n", &host, "link", "add", "vfb20000", "type", "bridge"]);
     let news = lab.check(0, &Scope::All);
     assert_eq!(news.repaired.len(), 3, "{:?}", news.repaired);
     assert!(lab.check(0, &Scope::All).is_empty());
-    assert!(lab.links(0).iter().any(|l| l.contains("vfb20000")), "a link that is not ours was touched");
+    assert!(
+        lab.links(0).iter().any(|l| l.contains("vfb20000")),
+        "a link that is not ours was touched"
+    );
     // And a network that would need that name is refused, not forced.
     let network = lab.network(0, 20_000);
     lab.update(0, vec![network], &[]);
@@ -105,7 +145,10 @@ fn foreign_deletion_and_change_are_repaired() {
     lab.two_workloads(NET);
     let host = lab.host(0).to_owned();
     let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-    let scope = Scope::Some { vnis: [vni(NET)].into(), ports: BTreeSet::new() };
+    let scope = Scope::Some {
+        vnis: [vni(NET)].into(),
+        ports: BTreeSet::new(),
+    };
     let port = port_name("blue/a");
     let hands: [&[&str]; 5] = [
         &["-n", &host, "link", "del", "vfb10000"],
@@ -170,7 +213,10 @@ fn removal_leaves_nothing_behind() {
     let keys = lab.keys(0);
     lab.update(0, vec![], &keys);
     assert_eq!(lab.links(0).len(), 2, "{:?}", lab.links(0));
-    assert!(lab.engine(0, |e| e.datapath().read_back(&Scope::All, &Default::default()).unwrap()).is_empty());
+    assert!(
+        lab.engine(0, |e| e.datapath().read_back(&Scope::All, &Default::default()).unwrap())
+            .is_empty()
+    );
 }
 
 #[test]
@@ -184,5 +230,8 @@ fn only_the_given_mac_may_speak_and_the_host_is_out_of_reach() {
     ip(&["-n", &netns, "route", "add", "192.0.2.1/32", "dev", "eth0"]);
     assert!(!lab.host_answers(0, from, SocketAddr::from(([192, 0, 2, 1], 4000))));
     ip(&["-n", &netns, "link", "set", "eth0", "address", &mac(0x55).to_string()]);
-    assert!(!lab.udp_arrives(0, from, 1, to), "a forged source MAC address got through");
+    assert!(
+        !lab.udp_arrives(0, from, 1, to),
+        "a forged source MAC address got through"
+    );
 }

@@ -27,7 +27,11 @@ fn tcp_is_complete(underlay: UnderlayFamily) {
         let mut full = 0;
         for frame in &frames {
             let Some(packet) = frame.inner_tcp() else { continue };
-            assert!(packet.len() <= 1500, "a packet of {} octets in a network with MTU 1500", packet.len());
+            assert!(
+                packet.len() <= 1500,
+                "a packet of {} octets in a network with MTU 1500",
+                packet.len()
+            );
             assert!(checksum_is_right(packet), "inner TCP checksum");
             assert!(frame.is_whole_and_stays_so());
             match underlay {
@@ -36,7 +40,11 @@ fn tcp_is_complete(underlay: UnderlayFamily) {
             }
             full += usize::from(packet.len() == 1500);
         }
-        assert!(full > 100, "only {full} segments of full size among {} frames", frames.len());
+        assert!(
+            full > 100,
+            "only {full} segments of full size among {} frames",
+            frames.len()
+        );
     }
 }
 
@@ -53,12 +61,19 @@ fn tcp_is_complete_over_ipv6() {
 #[test]
 fn requests_for_known_addresses_are_answered_on_the_spot() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
-    let HostEntity::Network(mut network) = lab.network(0, NET) else { unreachable!() };
+    let HostEntity::Network(mut network) = lab.network(0, NET) else {
+        unreachable!()
+    };
     // The flood entry leads to the other host, which would show a request that gets out.
     let other: IpAddr = "192.0.2.2".parse().unwrap();
     let ips = ["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()];
     network.flood = [other].into();
-    network.gateways = [Gateway { mac: mac(0xfe), vtep: other, ips: ips.into() }].into();
+    network.gateways = [Gateway {
+        mac: mac(0xfe),
+        vtep: other,
+        ips: ips.into(),
+    }]
+    .into();
     let attachment = lab.attachment(0, NET, "a");
     lab.update(0, vec![HostEntity::Network(network), attachment], &[]);
 
@@ -70,14 +85,29 @@ fn requests_for_known_addresses_are_answered_on_the_spot() {
     talk("10.0.0.1", ips[0]);
     talk("fd00::1", ips[1]);
     let frames = capture.tunnelled();
-    let neighbours = Command::new("ip").args(["-n", lab.workload(0), "neigh"]).output().unwrap();
+    let neighbours = Command::new("ip")
+        .args(["-n", lab.workload(0), "neigh"])
+        .output()
+        .unwrap();
     let neighbours = String::from_utf8(neighbours.stdout).unwrap();
     for ip in ips {
-        let line = neighbours.lines().find(|l| l.starts_with(&format!("{ip} "))).unwrap_or("");
-        assert!(line.contains(&mac(0xfe).to_string()), "{ip} is not resolved: {neighbours}");
+        let line = neighbours
+            .lines()
+            .find(|l| l.starts_with(&format!("{ip} ")))
+            .unwrap_or("");
+        assert!(
+            line.contains(&mac(0xfe).to_string()),
+            "{ip} is not resolved: {neighbours}"
+        );
     }
     // The two datagrams, and nothing that asks: ARP, or a solicitation (ICMPv6 type 135).
-    let asks = |inner: &[u8]| inner[12..14] == [0x08, 0x06] || (inner[12..14] == [0x86, 0xdd] && inner[20] == 58 && inner[54] == 135);
-    assert_eq!(frames.iter().filter(|f| asks(&f.inner)).count(), 0, "a request left the host");
+    let asks = |inner: &[u8]| {
+        inner[12..14] == [0x08, 0x06] || (inner[12..14] == [0x86, 0xdd] && inner[20] == 58 && inner[54] == 135)
+    };
+    assert_eq!(
+        frames.iter().filter(|f| asks(&f.inner)).count(),
+        0,
+        "a request left the host"
+    );
     assert_eq!(frames.iter().filter(|f| f.inner[..6] == mac(0xfe).octets()).count(), 2);
 }

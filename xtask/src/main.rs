@@ -68,7 +68,11 @@ const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool"];
 fn lab(args: &[String]) -> Result<()> {
     packages::install(LAB_PACKAGES)?;
     build_release()?;
-    let args: Vec<&str> = if args.is_empty() { vec!["up"] } else { args.iter().map(String::as_str).collect() };
+    let args: Vec<&str> = if args.is_empty() {
+        vec!["up"]
+    } else {
+        args.iter().map(String::as_str).collect()
+    };
     call(fabricctl().arg("lab").args(args))
 }
 
@@ -86,11 +90,17 @@ fn bench(name: Option<&str>, json: Option<&Path>) -> Result<()> {
     }
     if wanted("lab") {
         call(fabricctl().args(["lab", "up", "--no-checks"]))?;
-        call(with_json(fabricctl().args(["lab", "bench", "--faults"]), json_file("lab")))?;
+        call(with_json(
+            fabricctl().args(["lab", "bench", "--faults"]),
+            json_file("lab"),
+        ))?;
         call(fabricctl().args(["lab", "down"]))?;
     }
     if name.is_some_and(|n| !["controller", "lab"].contains(&n)) {
-        bail!("no benchmark `{}`: there are `controller` and `lab`", name.unwrap_or_default());
+        bail!(
+            "no benchmark `{}`: there are `controller` and `lab`",
+            name.unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -122,7 +132,11 @@ fn fabricctl() -> Command {
 fn call(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.status().with_context(|| format!("cannot start {shown}"))?;
-    if status.success() { Ok(()) } else { bail!("{shown} ended with {status}") }
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("{shown} ended with {status}")
+    }
 }
 
 /// The workspace's folder.

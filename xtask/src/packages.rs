@@ -15,7 +15,9 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     eprintln!("installing Debian packages: {}", missing.join(" "));
     let apt = || {
         let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]).stdout(Stdio::null());
+        apt.env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-q", "-y"])
+            .stdout(Stdio::null());
         apt
     };
     call(apt().arg("update"))?;
@@ -24,6 +26,8 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 }
 
 fn is_installed(package: &str) -> bool {
-    let query = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .output();
     query.is_ok_and(|o| o.stdout == b"installed")
 }

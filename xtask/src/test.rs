@@ -16,7 +16,15 @@ pub(crate) fn run() -> Result<()> {
     step("format");
     call(cargo().args(["fmt", "--all", "--check"]))?;
     step("lints");
-    call(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    call(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     step("release build");
     build_release()?;
     step("tests");

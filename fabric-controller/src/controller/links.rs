@@ -27,15 +27,28 @@ impl<S: Store> Controller<S> {
     async fn port_changed(&self, switch: SwitchIndex, port: PortId, up: bool) {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        let changed = if up { state.ports_down.remove(&(switch, port)) } else { state.ports_down.insert((switch, port)) };
-        let Some(link) = state.model.paths.link_at(switch, port).filter(|_| changed) else { return };
-        let Some(ends) = state.model.paths.ends(link) else { return };
+        let changed = if up {
+            state.ports_down.remove(&(switch, port))
+        } else {
+            state.ports_down.insert((switch, port))
+        };
+        let Some(link) = state.model.paths.link_at(switch, port).filter(|_| changed) else {
+            return;
+        };
+        let Some(ends) = state.model.paths.ends(link) else {
+            return;
+        };
         let up = !ends.iter().any(|end| state.ports_down.contains(end));
         let changes = state.model.paths.set_link(link, up);
         state.model.touch_paths(&changes);
         let touched = state.model.take_touched();
         let concerned = state.engine.update(&state.model, touched, state.revision);
-        let name = self.topology.switches.get(switch.index()).map(|s| s.name.as_str()).unwrap_or_default();
+        let name = self
+            .topology
+            .switches
+            .get(switch.index())
+            .map(|s| s.name.as_str())
+            .unwrap_or_default();
         info!(switch = name, %port, up, paths = changes.len(), devices = concerned.len(), "link changed");
     }
 
@@ -52,7 +65,12 @@ impl<S: Store> Controller<S> {
                     Some(format!("{} reports port {port} down", switch.name))
                 });
                 let reason = reason.collect::<Vec<_>>().join("; ");
-                LinkStatus { a: link.a.clone(), b: link.b.clone(), up, reason: (!up).then_some(reason) }
+                LinkStatus {
+                    a: link.a.clone(),
+                    b: link.b.clone(),
+                    up,
+                    reason: (!up).then_some(reason),
+                }
             })
             .collect()
     }

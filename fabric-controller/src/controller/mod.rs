@@ -87,22 +87,53 @@ impl<S: Store> Controller<S> {
     /// [`StartError`] names the file or object.
     pub async fn load(topology: Topology, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
         let progress = Arc::new(Notify::new());
-        let names = topology.switches.iter().map(|s| &s.name).chain(topology.hosts.iter().map(|h| &h.name));
-        let devices: Vec<_> = names.map(|n| Arc::new(Device::new(n.clone(), Arc::clone(&progress)))).collect();
-        let by_name = (0u32..).zip(&devices).map(|(i, d)| (d.name.clone(), DeviceIndex(i))).collect();
+        let names = topology
+            .switches
+            .iter()
+            .map(|s| &s.name)
+            .chain(topology.hosts.iter().map(|h| &h.name));
+        let devices: Vec<_> = names
+            .map(|n| Arc::new(Device::new(n.clone(), Arc::clone(&progress))))
+            .collect();
+        let by_name = (0u32..)
+            .zip(&devices)
+            .map(|(i, d)| (d.name.clone(), DeviceIndex(i)))
+            .collect();
         let mut model = Model::new(&topology);
         let revision = restore(&store, &mut model, &topology).await?;
         let mut engine = Engine::new(render, devices.clone());
         let touched = model.take_touched();
         engine.update(&model, touched, revision);
         let (networks, routers, attachments) = model.counts();
-        info!(revision, vdcs = model.vdcs().len(), networks, routers, attachments, "intent loaded");
-        let state = State { model, engine, revision, concerned: VecDeque::new(), ports_down: BTreeSet::new() };
+        info!(
+            revision,
+            vdcs = model.vdcs().len(),
+            networks,
+            routers,
+            attachments,
+            "intent loaded"
+        );
+        let state = State {
+            model,
+            engine,
+            revision,
+            concerned: VecDeque::new(),
+            ports_down: BTreeSet::new(),
+        };
         let actors = std::sync::OnceLock::new();
         let state = Mutex::new(state);
         Ok(Arc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            Self { topology, store, state, devices, by_name, actors, progress, me }
+            Self {
+                topology,
+                store,
+                state,
+                devices,
+                by_name,
+                actors,
+                progress,
+                me,
+            }
         }))
     }
 
@@ -132,7 +163,10 @@ impl<S: Store> Controller<S> {
         let me = self.me.upgrade().ok_or_else(gone)?;
         tokio::spawn(change(me)).await.unwrap_or_else(|error| {
             warn!(%error, "a change did not come to its end");
-            Err(ApiError::new(ErrorCode::Internal, "the change could not be carried out"))
+            Err(ApiError::new(
+                ErrorCode::Internal,
+                "the change could not be carried out",
+            ))
         })
     }
 
@@ -183,13 +217,24 @@ impl<S: Store> Controller<S> {
             });
         }
         for (switch, vni, number) in &applied.groups {
-            let Some(name) = self.topology.switches.get(switch.index()).map(|s| &s.name) else { continue };
+            let Some(name) = self.topology.switches.get(switch.index()).map(|s| &s.name) else {
+                continue;
+            };
             let key = format!("group/{name}/{vni}").into_bytes();
-            ops.push(number.map_or_else(|| Op::Delete(key.clone()), |n| Op::Put(key.clone(), n.to_string().into())));
+            ops.push(number.map_or_else(
+                || Op::Delete(key.clone()),
+                |n| Op::Put(key.clone(), n.to_string().into()),
+            ));
         }
-        let quarantine = applied.released.iter().map(|v| Op::Put(format!("quarantine/{v}").into_bytes(), Vec::new()));
+        let quarantine = applied
+            .released
+            .iter()
+            .map(|v| Op::Put(format!("quarantine/{v}").into_bytes(), Vec::new()));
         ops.extend(quarantine);
-        StoreTransaction { compares: Vec::new(), ops }
+        StoreTransaction {
+            compares: Vec::new(),
+            ops,
+        }
     }
 
     /// Lets go of VNIs whose removal every device concerned has confirmed.
@@ -202,7 +247,8 @@ impl<S: Store> Controller<S> {
         if !self.devices.iter().all(|d| d.was_read_back()) {
             return;
         }
-        let confirmed = |i: &DeviceIndex, revision| self.devices.get(i.0 as usize).is_none_or(|d| d.has_confirmed(revision));
+        let confirmed =
+            |i: &DeviceIndex, revision| self.devices.get(i.0 as usize).is_none_or(|d| d.has_confirmed(revision));
         let released = state.model.releasable_vnis(|devices, revision| match devices {
             Some(devices) => devices.iter().all(|d| confirmed(d, revision)),
             None => self.devices.iter().all(|d| d.has_confirmed(revision)),
@@ -210,8 +256,18 @@ impl<S: Store> Controller<S> {
         if released.is_empty() {
             return;
         }
-        let ops = released.iter().map(|v| Op::Delete(format!("quarantine/{v}").into_bytes())).collect();
-        match self.store.commit(StoreTransaction { compares: Vec::new(), ops }).await {
+        let ops = released
+            .iter()
+            .map(|v| Op::Delete(format!("quarantine/{v}").into_bytes()))
+            .collect();
+        match self
+            .store
+            .commit(StoreTransaction {
+                compares: Vec::new(),
+                ops,
+            })
+            .await
+        {
             Ok(revision) => {
                 state.revision = revision;
                 state.model.release_vnis(&released);
@@ -242,12 +298,17 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
     // In the order of keys: groups before objects, and among these, what others need first.
     for (key, value) in rows {
         let shown = String::from_utf8_lossy(&key).into_owned();
-        let wrong = |reason: &str| StartError::Object { key: shown.clone(), reason: reason.to_owned() };
+        let wrong = |reason: &str| StartError::Object {
+            key: shown.clone(),
+            reason: reason.to_owned(),
+        };
         let words: Vec<&str> = shown.split('/').collect();
         match words.as_slice() {
             ["group", switch, vni] => {
                 let number = std::str::from_utf8(&value).ok().and_then(|v| v.parse().ok());
-                let (Some(number), Ok(vni)) = (number, vni.parse()) else { return Err(wrong("is not a number")) };
+                let (Some(number), Ok(vni)) = (number, vni.parse()) else {
+                    return Err(wrong("is not a number"));
+                };
                 // A switch that left the topology took its groups along.
                 if let Some(at) = topology.switches.iter().position(|s| s.name.as_str() == *switch) {
                     model.restore_group(at.into(), vni, number);

@@ -29,7 +29,8 @@ const SHOWN_REASONS: usize = 16;
 
 impl<S: Store> FabricService for Controller<S> {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
-        self.to_end(|me| async move { me.commit_locked(me.state.lock().await, &transaction).await }).await
+        self.to_end(|me| async move { me.commit_locked(me.state.lock().await, &transaction).await })
+            .await
     }
 
     async fn apply(&self, intent: Intent, options: ApplyOptions) -> Result<Committed, ApiError> {
@@ -61,7 +62,8 @@ impl<S: Store> FabricService for Controller<S> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<View>, ApiError> {
-        let wrong = |e: vfabric_api::ident::IdentError| ApiError::field(ErrorCode::Malformed, "after", e.value, e.expected);
+        let wrong =
+            |e: vfabric_api::ident::IdentError| ApiError::field(ErrorCode::Malformed, "after", e.value, e.expected);
         let after: Option<Name> = after.map(str::parse).transpose().map_err(wrong)?;
         let after = after.as_ref();
         let state = self.state.lock().await;
@@ -86,19 +88,29 @@ impl<S: Store> FabricService for Controller<S> {
                 None => (0u32..).zip(&self.devices).map(|(i, _)| DeviceIndex(i)).collect(),
             }
         };
-        let devices: Vec<_> = concerned.iter().filter_map(|i| self.devices.get(i.0 as usize)).collect();
+        let devices: Vec<_> = concerned
+            .iter()
+            .filter_map(|i| self.devices.get(i.0 as usize))
+            .collect();
         let until = tokio::time::Instant::now() + timeout;
         loop {
             // Registered before the look, so that no progress in between is missed.
             let progress = self.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
-            let refused = || devices.iter().any(|d| d.reason(revision).is_some_and(|(refused, _)| refused));
+            let refused = || {
+                devices
+                    .iter()
+                    .any(|d| d.reason(revision).is_some_and(|(refused, _)| refused))
+            };
             let waiting = devices.iter().any(|d| !d.has_confirmed(revision));
             if !waiting || tokio::time::timeout_at(until, progress).await.is_err() {
                 let reasons = devices.iter().filter_map(|d| {
                     let (_, reason) = d.reason(revision)?;
-                    Some(DeviceReason { device: d.name.clone(), reason })
+                    Some(DeviceReason {
+                        device: d.name.clone(),
+                        reason,
+                    })
                 });
                 let waiting: Vec<_> = reasons.collect();
                 let progress = match (waiting.is_empty(), refused()) {
@@ -107,17 +119,28 @@ impl<S: Store> FabricService for Controller<S> {
                     (false, false) => Progress::Pending,
                 };
                 let applied = devices.len() - waiting.len();
-                return Applied { revision, progress, devices: devices.len(), applied, waiting };
+                return Applied {
+                    revision,
+                    progress,
+                    devices: devices.len(),
+                    applied,
+                    waiting,
+                };
             }
         }
     }
 
     async fn fabric(&self) -> FabricStatus {
         let count = |devices: &[std::sync::Arc<crate::device::Device>]| Count {
-            ok: devices.iter().filter(|d| d.status().state == DeviceState::InSync).count(),
+            ok: devices
+                .iter()
+                .filter(|d| d.status().state == DeviceState::InSync)
+                .count(),
             total: devices.len(),
         };
-        let (switches, hosts) = self.devices.split_at(self.topology.switches.len().min(self.devices.len()));
+        let (switches, hosts) = self
+            .devices
+            .split_at(self.topology.switches.len().min(self.devices.len()));
         let links = self.link_states().await;
         let state = self.state.lock().await;
         let (networks, routers, attachments) = state.model.counts();
@@ -126,7 +149,10 @@ impl<S: Store> FabricService for Controller<S> {
             revision: state.revision,
             switches: count(switches),
             hosts: count(hosts),
-            links: Count { ok: links.iter().filter(|l| l.up).count(), total: links.len() },
+            links: Count {
+                ok: links.iter().filter(|l| l.up).count(),
+                total: links.len(),
+            },
             vdcs: state.model.vdcs().len(),
             networks,
             routers,
@@ -172,15 +198,24 @@ impl<S: Store> FabricService for Controller<S> {
         let mut drops = Vec::new();
         for (i, switch) in (0u32..).zip(&self.topology.switches) {
             let values = self.counters(DeviceIndex(i), render.drop_counters(switch.role)).await;
-            let values = values.map_err(|why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name)))?;
+            let values =
+                values.map_err(|why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name)))?;
             for value in values.iter().filter(|v| v.packets > 0) {
-                let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else { continue };
+                let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else {
+                    continue;
+                };
                 let host = match vtep_id {
                     Some(id) => self.host_of_vtep(id).await,
                     None => None,
                 };
                 let switch = switch.name.clone();
-                drops.push(DropCount { switch, reason, host, packets: value.packets, bytes: value.bytes });
+                drops.push(DropCount {
+                    switch,
+                    reason,
+                    host,
+                    packets: value.packets,
+                    bytes: value.bytes,
+                });
             }
         }
         Ok(drops)
@@ -194,7 +229,12 @@ impl<S: Store> FabricService for Controller<S> {
         let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
         let describe = |(entity, applied): &(std::sync::Arc<crate::device::entity::Entity>, bool)| {
             let (table, key, action) = render.describe(role, entity);
-            DeviceEntity { table, key, action, applied: *applied }
+            DeviceEntity {
+                table,
+                key,
+                action,
+                applied: *applied,
+            }
         };
         let mut entities: Vec<DeviceEntity> = found.desired().iter().map(describe).collect();
         entities.sort_by(|a, b| (&a.table, &a.key).cmp(&(&b.table, &b.key)));
@@ -208,7 +248,11 @@ impl<S: Store> Controller<S> {
         device: DeviceIndex,
         queries: Vec<crate::device::driver::CounterQuery>,
     ) -> Result<Vec<CounterValue>, String> {
-        let actor = self.actors.get().and_then(|a| a.get(device.0 as usize)).ok_or("is not started")?;
+        let actor = self
+            .actors
+            .get()
+            .and_then(|a| a.get(device.0 as usize))
+            .ok_or("is not started")?;
         let (answer, values) = oneshot::channel();
         if !actor.ask(Request::Counters(queries, answer)) {
             return Err("is busy".into());
@@ -222,7 +266,12 @@ impl<S: Store> Controller<S> {
 
     async fn host_of_vtep(&self, vtep_id: u16) -> Option<Name> {
         let state = self.state.lock().await;
-        let at = state.model.fabric.hosts.iter().position(|(h, _)| h.vtep.vtep_id == vtep_id)?;
+        let at = state
+            .model
+            .fabric
+            .hosts
+            .iter()
+            .position(|(h, _)| h.vtep.vtep_id == vtep_id)?;
         self.topology.hosts.get(at).map(|h| h.name.clone())
     }
 }
@@ -234,9 +283,16 @@ fn transaction_of(state: &State, intent: Intent, options: ApplyOptions) -> Trans
     for (i, vdc) in intent.vdcs.into_iter().enumerate() {
         let name = vdc.name.clone();
         let put = |path: String, spec: Spec| (path, Change::Put(name.clone(), spec));
-        let spec = VdcSpec { name: vdc.name.clone(), description: vdc.description.clone() };
+        let spec = VdcSpec {
+            name: vdc.name.clone(),
+            description: vdc.description.clone(),
+        };
         if options.prune {
-            deletions.extend(pruned(state, &vdc).into_iter().map(|k| (format!("vdcs[{i}]"), Change::Delete(k))));
+            deletions.extend(
+                pruned(state, &vdc)
+                    .into_iter()
+                    .map(|k| (format!("vdcs[{i}]"), Change::Delete(k))),
+            );
         }
         changes.push(put(format!("vdcs[{i}]"), Spec::Vdc(spec)));
         let networks = vdc.networks.into_iter().enumerate();
@@ -247,12 +303,17 @@ fn transaction_of(state: &State, intent: Intent, options: ApplyOptions) -> Trans
         changes.extend(attachments.map(|(j, s)| put(format!("vdcs[{i}].attachments[{j}]"), Spec::Attachment(s))));
     }
     deletions.extend(changes);
-    Transaction { changes: deletions, dry_run: options.dry_run }
+    Transaction {
+        changes: deletions,
+        dry_run: options.dry_run,
+    }
 }
 
 /// What a vDC holds and the file does not name: users before what they use.
 fn pruned(state: &State, vdc: &vfabric_api::intent::VdcIntent) -> Vec<Key> {
-    let Some(held) = state.model.vdc(&vdc.name) else { return Vec::new() };
+    let Some(held) = state.model.vdc(&vdc.name) else {
+        return Vec::new();
+    };
     let key = |kind, name: &Name| Key::new(vdc.name.clone(), kind, name.clone());
     let named: [BTreeSet<&Name>; 3] = [
         vdc.attachments.iter().map(|a| &a.name).collect(),
@@ -261,9 +322,24 @@ fn pruned(state: &State, vdc: &vfabric_api::intent::VdcIntent) -> Vec<Key> {
     ];
     let [attachments, routers, networks] = &named;
     let mut gone = Vec::new();
-    gone.extend(held.attachments.keys().filter(|n| !attachments.contains(n)).map(|n| key(Kind::Attachment, n)));
-    gone.extend(held.routers.keys().filter(|n| !routers.contains(n)).map(|n| key(Kind::Router, n)));
-    gone.extend(held.networks.keys().filter(|n| !networks.contains(n)).map(|n| key(Kind::Network, n)));
+    gone.extend(
+        held.attachments
+            .keys()
+            .filter(|n| !attachments.contains(n))
+            .map(|n| key(Kind::Attachment, n)),
+    );
+    gone.extend(
+        held.routers
+            .keys()
+            .filter(|n| !routers.contains(n))
+            .map(|n| key(Kind::Router, n)),
+    );
+    gone.extend(
+        held.networks
+            .keys()
+            .filter(|n| !networks.contains(n))
+            .map(|n| key(Kind::Network, n)),
+    );
     gone
 }
 
@@ -276,7 +352,10 @@ fn cut<'a, T: 'a>(
     let mut last: Option<&Name> = None;
     for (name, object) in all {
         if items.len() == limit {
-            return Page { items, next: last.map(ToString::to_string) };
+            return Page {
+                items,
+                next: last.map(ToString::to_string),
+            };
         }
         items.extend(view(object));
         last = Some(name);
@@ -296,16 +375,34 @@ fn vdc_view(vdc: &crate::model::object::Vdc) -> View {
 impl State {
     fn network_view(&self, id: NetworkId) -> Option<View> {
         let network = self.model.network(id)?;
-        let router = network.router.and_then(|r| self.model.router(r)).map(|r| r.spec.name.clone());
+        let router = network
+            .router
+            .and_then(|r| self.model.router(r))
+            .map(|r| r.spec.name.clone());
         let applied = self.applied(&self.model.sources_of_network(id));
-        Some(View::Network(Network { spec: network.spec.clone(), vni: network.vni, router, applied }))
+        Some(View::Network(Network {
+            spec: network.spec.clone(),
+            vni: network.vni,
+            router,
+            applied,
+        }))
     }
 
     fn router_view(&self, id: RouterId) -> Option<View> {
         let router = self.model.router(id)?;
-        let routed = |n: &NetworkId| router.leaves.keys().map(|l| Source::RoutedOnLeaf(*n, *l)).collect::<Vec<_>>();
+        let routed = |n: &NetworkId| {
+            router
+                .leaves
+                .keys()
+                .map(|l| Source::RoutedOnLeaf(*n, *l))
+                .collect::<Vec<_>>()
+        };
         let sources: Vec<Source> = router.networks.iter().flat_map(routed).collect();
-        Some(View::Router(Router { spec: router.spec.clone(), vrf: router.vrf, applied: self.applied(&sources) }))
+        Some(View::Router(Router {
+            spec: router.spec.clone(),
+            vrf: router.vrf,
+            applied: self.applied(&sources),
+        }))
     }
 
     fn attachment_view(&self, id: AttachmentId) -> Option<View> {
@@ -324,7 +421,9 @@ impl State {
         let mut waiting = Vec::new();
         let (mut devices, mut behind, mut refused) = (0, 0, false);
         for (index, keys) in by_device {
-            let Some(device) = self.engine.device(index) else { continue };
+            let Some(device) = self.engine.device(index) else {
+                continue;
+            };
             devices += 1;
             let standings = keys.iter().map(|k| (k, device.standing(k)));
             let reasons = standings.filter_map(|(key, standing)| match standing {
@@ -336,7 +435,10 @@ impl State {
             if let Some((failed, reason)) = reasons.max_by_key(|(failed, _)| *failed) {
                 behind += 1;
                 refused |= failed;
-                waiting.push(DeviceReason { device: device.name.clone(), reason });
+                waiting.push(DeviceReason {
+                    device: device.name.clone(),
+                    reason,
+                });
             }
         }
         waiting.sort_by(|a, b| a.device.cmp(&b.device));
@@ -346,6 +448,12 @@ impl State {
             (_, true) => Progress::Failed,
             (_, false) => Progress::Pending,
         };
-        Applied { revision: self.revision, progress, devices, applied: devices - behind, waiting }
+        Applied {
+            revision: self.revision,
+            progress,
+            devices,
+            applied: devices - behind,
+            waiting,
+        }
     }
 }

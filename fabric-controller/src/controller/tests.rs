@@ -41,12 +41,23 @@ impl<S: Store> World<S> {
         controller.set_actors((0u32..).zip(&devices).map(start).collect());
         let (following, stopped) = (Arc::clone(&controller), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(following.follow(inbox)).await });
-        Self { controller, devices, _stop: stop.drop_guard() }
+        Self {
+            controller,
+            devices,
+            _stop: stop.drop_guard(),
+        }
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<u64, vfabric_api::error::ApiError> {
         let changes = changes.into_iter().map(|c| ("here".to_owned(), c)).collect();
-        Ok(self.controller.commit(Transaction { changes, dry_run: false }).await?.revision)
+        Ok(self
+            .controller
+            .commit(Transaction {
+                changes,
+                dry_run: false,
+            })
+            .await?
+            .revision)
     }
 
     async fn applied(&self, changes: Vec<Change>) {
@@ -59,11 +70,15 @@ impl<S: Store> World<S> {
     async fn settled(&self, device: usize) {
         let wanted = || {
             let of = self.controller.devices()[device].desired().into_iter();
-            of.map(|(e, _)| (e.key(), e)).collect::<std::collections::HashMap<_, _>>()
+            of.map(|(e, _)| (e.key(), e))
+                .collect::<std::collections::HashMap<_, _>>()
         };
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.devices[device].entities() != wanted() {
-            assert!(tokio::time::Instant::now() < deadline, "device {device} does not come to hold what it should");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "device {device} does not come to hold what it should"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -82,13 +97,34 @@ fn n(name: &str) -> Name {
 }
 
 fn network(name: &str, cidr: &str) -> Change {
-    let subnets = vec![SubnetSpec { cidr: cidr.parse().unwrap(), gateway: None }];
-    Change::Create(n("v"), Spec::Network(NetworkSpec { name: n(name), subnets, mtu: 1500, vni: None }))
+    let subnets = vec![SubnetSpec {
+        cidr: cidr.parse().unwrap(),
+        gateway: None,
+    }];
+    Change::Create(
+        n("v"),
+        Spec::Network(NetworkSpec {
+            name: n(name),
+            subnets,
+            mtu: 1500,
+            vni: None,
+        }),
+    )
 }
 
 fn attach(name: &str, network: &str, host: &str) -> AttachmentSpec {
-    let place = Place::Host { host: n(host), netns: name.into(), interface: "eth0".into() };
-    AttachmentSpec { name: n(name), network: n(network), mac: None, ips: Vec::new(), place }
+    let place = Place::Host {
+        host: n(host),
+        netns: name.into(),
+        interface: "eth0".into(),
+    };
+    AttachmentSpec {
+        name: n(name),
+        network: n(network),
+        mac: None,
+        ips: Vec::new(),
+        place,
+    }
 }
 
 fn create(spec: AttachmentSpec) -> Change {
@@ -100,8 +136,14 @@ fn delete(kind: Kind, name: &str) -> Change {
 }
 
 fn basics() -> Vec<Change> {
-    let vdc = Spec::Vdc(VdcSpec { name: n("v"), description: String::new() });
-    let router = Spec::Router(RouterSpec { name: n("r"), networks: vec![n("red"), n("blue")] });
+    let vdc = Spec::Vdc(VdcSpec {
+        name: n("v"),
+        description: String::new(),
+    });
+    let router = Spec::Router(RouterSpec {
+        name: n("r"),
+        networks: vec![n("red"), n("blue")],
+    });
     vec![
         Change::Create(n("v"), vdc),
         network("red", "10.1.0.0/24"),
@@ -116,7 +158,10 @@ fn basics() -> Vec<Change> {
 async fn what_is_asked_for_arrives_and_goes() {
     let world = world().await;
     let revision = world.commit(basics()).await.unwrap();
-    assert_eq!(world.controller.wait_applied(revision, PATIENCE).await.progress, Progress::Applied);
+    assert_eq!(
+        world.controller.wait_applied(revision, PATIENCE).await.progress,
+        Progress::Applied
+    );
     for device in 0..7 {
         world.settled(device).await;
     }
@@ -133,9 +178,18 @@ async fn a_refused_entity_is_a_failure_with_its_reason() {
     world.applied(vec![delete(Kind::Attachment, "a1")]).await;
     world.devices[4].refuse(key, "no room", false);
     let revision = world.commit(vec![create(attach("a1", "red", "host1"))]).await.unwrap();
-    let applied = world.controller.wait_applied(revision, Duration::from_millis(500)).await;
+    let applied = world
+        .controller
+        .wait_applied(revision, Duration::from_millis(500))
+        .await;
     assert_eq!(applied.progress, Progress::Failed);
-    assert!(applied.waiting.iter().any(|w| w.device == n("host1") && w.reason.contains("no room")), "{applied:?}");
+    assert!(
+        applied
+            .waiting
+            .iter()
+            .any(|w| w.device == n("host1") && w.reason.contains("no room")),
+        "{applied:?}"
+    );
 }
 
 #[tokio::test]
@@ -144,11 +198,20 @@ async fn an_offline_device_is_waited_for_and_named_then_catches_up() {
     world.applied(basics()).await;
     world.devices[4].go_offline();
     let revision = world.commit(vec![create(attach("a2", "red", "host1"))]).await.unwrap();
-    let applied = world.controller.wait_applied(revision, Duration::from_millis(300)).await;
+    let applied = world
+        .controller
+        .wait_applied(revision, Duration::from_millis(300))
+        .await;
     assert_eq!(applied.progress, Progress::Pending);
-    assert_eq!(applied.waiting.iter().map(|w| w.device.as_str()).collect::<Vec<_>>(), ["host1"]);
+    assert_eq!(
+        applied.waiting.iter().map(|w| w.device.as_str()).collect::<Vec<_>>(),
+        ["host1"]
+    );
     world.devices[4].go_online();
-    assert_eq!(world.controller.wait_applied(revision, PATIENCE).await.progress, Progress::Applied);
+    assert_eq!(
+        world.controller.wait_applied(revision, PATIENCE).await.progress,
+        Progress::Applied
+    );
     world.settled(4).await;
 }
 
@@ -185,10 +248,22 @@ async fn a_restart_over_the_same_store_writes_nothing() {
     let reads: Vec<u64> = devices.iter().map(FakeDevice::reads).collect();
     let after = World::over(topology(), store, devices).await;
     let revision = after.controller.fabric().await.revision;
-    assert_eq!(after.controller.wait_applied(revision, PATIENCE).await.progress, Progress::Applied);
-    assert!(after.devices.iter().zip(reads).all(|(d, before)| d.reads() > before), "not compared with the devices");
+    assert_eq!(
+        after.controller.wait_applied(revision, PATIENCE).await.progress,
+        Progress::Applied
+    );
+    assert!(
+        after.devices.iter().zip(reads).all(|(d, before)| d.reads() > before),
+        "not compared with the devices"
+    );
     assert_eq!(after.devices.iter().map(FakeDevice::writes).collect::<Vec<_>>(), writes);
-    assert!(after.controller.get(&Key::new(n("v"), Kind::Attachment, n("a3"))).await.is_ok());
+    assert!(
+        after
+            .controller
+            .get(&Key::new(n("v"), Kind::Attachment, n("a3")))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -196,8 +271,17 @@ async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
     let mut small = topology();
     (small.fabric.vni_pool.first, small.fabric.vni_pool.last) = (10.try_into().unwrap(), 10.try_into().unwrap());
     let world = World::over(small, MemoryStore::default(), fakes()).await;
-    let vdc = Spec::Vdc(VdcSpec { name: n("v"), description: String::new() });
-    world.applied(vec![Change::Create(n("v"), vdc), network("red", "10.1.0.0/24"), create(attach("a", "red", "host1"))]).await;
+    let vdc = Spec::Vdc(VdcSpec {
+        name: n("v"),
+        description: String::new(),
+    });
+    world
+        .applied(vec![
+            Change::Create(n("v"), vdc),
+            network("red", "10.1.0.0/24"),
+            create(attach("a", "red", "host1")),
+        ])
+        .await;
     for device in 0..7 {
         world.settled(device).await;
     }
@@ -207,7 +291,10 @@ async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
     // Host 1 held it, host 3 never did.
     world.devices[4].go_offline();
     world.devices[6].go_offline();
-    world.commit(vec![delete(Kind::Attachment, "a"), delete(Kind::Network, "red")]).await.unwrap();
+    world
+        .commit(vec![delete(Kind::Attachment, "a"), delete(Kind::Network, "red")])
+        .await
+        .unwrap();
     assert_eq!(world.commit(vec![next()]).await.unwrap_err().code, ErrorCode::Exhausted);
     world.devices[4].go_online();
     world.settled(4).await;
@@ -223,8 +310,15 @@ async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
 async fn errors_name_code_and_field() {
     let world = world().await;
     world.applied(basics()).await;
-    let overlap = Spec::Router(RouterSpec { name: n("r2"), networks: vec![n("one"), n("two")] });
-    let overlapping = vec![network("one", "10.9.0.0/16"), network("two", "10.9.1.0/24"), Change::Create(n("v"), overlap)];
+    let overlap = Spec::Router(RouterSpec {
+        name: n("r2"),
+        networks: vec![n("one"), n("two")],
+    });
+    let overlapping = vec![
+        network("one", "10.9.0.0/16"),
+        network("two", "10.9.1.0/24"),
+        Change::Create(n("v"), overlap),
+    ];
     let mut mac = attach("b", "red", "host2");
     mac.mac = Some("02:00:00:00:99:01".parse().unwrap());
     let mut again = attach("c", "red", "host2");
@@ -235,7 +329,11 @@ async fn errors_name_code_and_field() {
     ip_again.ips.clone_from(&ip.ips);
     let cases = [
         (overlapping, ErrorCode::Invalid, "networks[1]"),
-        (vec![create(attach("x", "red", "host9"))], ErrorCode::Invalid, "place.host.host"),
+        (
+            vec![create(attach("x", "red", "host9"))],
+            ErrorCode::Invalid,
+            "place.host.host",
+        ),
         (vec![create(mac), create(again)], ErrorCode::Taken, "mac"),
         (vec![create(ip), create(ip_again)], ErrorCode::Taken, "ips[0]"),
         (vec![delete(Kind::Network, "red")], ErrorCode::InUse, ""),
@@ -247,7 +345,10 @@ async fn errors_name_code_and_field() {
         assert!(field.is_empty() || named, "{field} is not named by {error:?}");
     }
     let key = |name| Key::new(n("v"), Kind::Network, n(name));
-    assert!(world.controller.get(&key("one")).await.is_err(), "half of a refused transaction happened");
+    assert!(
+        world.controller.get(&key("one")).await.is_err(),
+        "half of a refused transaction happened"
+    );
 }
 
 /// Commits only while the gate is open.

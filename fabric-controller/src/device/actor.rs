@@ -40,7 +40,10 @@ const EVENTS_BETWEEN_BATCHES: usize = 64;
 #[derive(Debug)]
 pub enum Request {
     /// Read counters.
-    Counters(Vec<CounterQuery>, oneshot::Sender<Result<Vec<CounterValue>, DriverError>>),
+    Counters(
+        Vec<CounterQuery>,
+        oneshot::Sender<Result<Vec<CounterValue>, DriverError>>,
+    ),
     /// Send a frame out of a port.
     PacketOut(PortId, Bytes),
 }
@@ -72,8 +75,15 @@ pub fn spawn<D: Driver>(
 ) -> (ActorHandle, tokio::task::JoinHandle<()>) {
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let span = tracing::info_span!("device", name = %device.name);
-    let actor = Actor { index, device, driver, events, inbox };
-    let task = tokio::spawn(async move { stop.run_until_cancelled_owned(actor.run()).await.unwrap_or(()) }.instrument(span));
+    let actor = Actor {
+        index,
+        device,
+        driver,
+        events,
+        inbox,
+    };
+    let task =
+        tokio::spawn(async move { stop.run_until_cancelled_owned(actor.run()).await.unwrap_or(()) }.instrument(span));
     (ActorHandle { requests }, task)
 }
 
@@ -174,7 +184,12 @@ impl<D: Driver> Actor<D> {
                 let refused = results.iter().filter(|r| r.is_err()).count();
                 if refused > 0 {
                     let first = results.iter().find_map(|r| r.as_ref().err());
-                    warn!(refused, writes = batch.writes.len(), first = first.map(tracing::field::display), "refused");
+                    warn!(
+                        refused,
+                        writes = batch.writes.len(),
+                        first = first.map(tracing::field::display),
+                        "refused"
+                    );
                 }
                 self.device.written(&batch.writes, results);
                 self.between_batches().await?;
@@ -188,7 +203,9 @@ impl<D: Driver> Actor<D> {
             self.request(request).await?;
         }
         for _ in 0..EVENTS_BETWEEN_BATCHES {
-            let Some(event) = self.driver.next_event().now_or_never() else { break };
+            let Some(event) = self.driver.next_event().now_or_never() else {
+                break;
+            };
             self.note(event).await?;
         }
         Ok(())

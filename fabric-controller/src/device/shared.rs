@@ -93,7 +93,12 @@ impl Device {
             repairs: 0,
             connects: 0,
         };
-        Self { name, inner: Mutex::new(inner), work: Notify::new(), progress }
+        Self {
+            name,
+            inner: Mutex::new(inner),
+            work: Notify::new(),
+            progress,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -103,7 +108,11 @@ impl Device {
 
     /// Begins to change what it should hold, for a revision of the intent.
     pub fn edit(&self, revision: u64) -> Edit<'_> {
-        Edit { inner: self.lock(), revision, changed: false }
+        Edit {
+            inner: self.lock(),
+            revision,
+            changed: false,
+        }
     }
 
     /// Wakes the actor after an edit.
@@ -119,7 +128,12 @@ impl Device {
     /// True once every change up to `revision` is confirmed, by a device that was read back.
     pub fn has_confirmed(&self, revision: u64) -> bool {
         let inner = self.lock();
-        inner.synced_once && inner.dirty_revisions.keys().next().is_none_or(|first| *first > revision)
+        inner.synced_once
+            && inner
+                .dirty_revisions
+                .keys()
+                .next()
+                .is_none_or(|first| *first > revision)
     }
 
     /// True once it was read back in this life of the controller.
@@ -131,16 +145,19 @@ impl Device {
     pub fn reason(&self, revision: u64) -> Option<(bool, String)> {
         let inner = self.lock();
         let outstanding = inner.dirty.iter().filter(|(_, r)| **r <= revision);
-        let refused = outstanding.clone().find_map(|(k, _)| inner.failed.get(k).map(|e| format!("{k}: {e}")));
+        let refused = outstanding
+            .clone()
+            .find_map(|(k, _)| inner.failed.get(k).map(|e| format!("{k}: {e}")));
         let count = outstanding.count();
         if count == 0 && inner.synced_once {
             return None;
         }
         Some(match (refused, inner.state) {
             (Some(refusal), _) => (true, refusal),
-            (None, DeviceState::Disconnected) => {
-                (false, inner.last_error.clone().unwrap_or_else(|| "not connected yet".into()))
-            }
+            (None, DeviceState::Disconnected) => (
+                false,
+                inner.last_error.clone().unwrap_or_else(|| "not connected yet".into()),
+            ),
             (None, _) => (false, format!("{count} entities not confirmed yet")),
         })
     }
@@ -158,14 +175,22 @@ impl Device {
     /// Everything it should hold, with whether it was seen to.
     pub fn desired(&self) -> Vec<(Arc<Entity>, bool)> {
         let inner = self.lock();
-        let all = inner.desired.iter().map(|(k, w)| (Arc::clone(&w.entity), !inner.dirty.contains_key(k)));
+        let all = inner
+            .desired
+            .iter()
+            .map(|(k, w)| (Arc::clone(&w.entity), !inner.dirty.contains_key(k)));
         all.collect()
     }
 
     /// For the API.
     pub fn status(&self) -> DeviceStatus {
         let inner = self.lock();
-        let failed = inner.failed.iter().take(SHOWN_FAILURES).map(|(k, e)| format!("{k}: {e}")).collect();
+        let failed = inner
+            .failed
+            .iter()
+            .take(SHOWN_FAILURES)
+            .map(|(k, e)| format!("{k}: {e}"))
+            .collect();
         DeviceStatus {
             state: inner.state,
             epoch: inner.epoch,
@@ -306,7 +331,11 @@ impl Device {
         if complete {
             inner.epoch = inner.epoch.max(target);
         }
-        inner.state = if inner.failed.is_empty() { DeviceState::InSync } else { DeviceState::Degraded };
+        inner.state = if inner.failed.is_empty() {
+            DeviceState::InSync
+        } else {
+            DeviceState::Degraded
+        };
         let epoch = complete.then_some(inner.epoch);
         drop(inner);
         self.progress.notify_waiters();
@@ -384,7 +413,9 @@ impl Edit<'_> {
         let key = entity.key();
         let inner = &mut *self.inner;
         inner.target = inner.target.max(self.revision);
-        let Some(wanted) = inner.desired.get_mut(&key) else { return };
+        let Some(wanted) = inner.desired.get_mut(&key) else {
+            return;
+        };
         wanted.count -= 1;
         if wanted.count == 0 {
             inner.desired.remove(&key);

@@ -38,8 +38,15 @@ pub struct FakeDevice {
 impl FakeDevice {
     /// An empty device that is online. `ordered` as in [`Limits`].
     pub fn new(ordered: bool) -> Self {
-        let state = State { online: true, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), powered: Arc::new(Notify::new()), ordered }
+        let state = State {
+            online: true,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            powered: Arc::new(Notify::new()),
+            ordered,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -48,7 +55,11 @@ impl FakeDevice {
 
     /// A driver for it.
     pub fn driver(&self) -> FakeDriver {
-        FakeDriver { device: self.clone(), session: 0, events: None }
+        FakeDriver {
+            device: self.clone(),
+            session: 0,
+            events: None,
+        }
     }
 
     /// Everything it holds.
@@ -112,7 +123,11 @@ impl FakeDevice {
 
     /// From now on it refuses to insert or modify that key.
     pub fn refuse(&self, key: EntityKey, message: &str, retryable: bool) {
-        let error = EntityError { message: message.to_owned(), retryable, device_retries: false };
+        let error = EntityError {
+            message: message.to_owned(),
+            retryable,
+            device_retries: false,
+        };
         self.lock().refuse.insert(key, error);
     }
 
@@ -154,7 +169,13 @@ fn write(state: &mut State, write: &Write) -> WriteResult {
         return Err(error.clone());
     }
     let held = state.entities.contains_key(&key);
-    let wrong = |what: &str| Err(EntityError { message: format!("{key} {what}"), retryable: false, device_retries: false });
+    let wrong = |what: &str| {
+        Err(EntityError {
+            message: format!("{key} {what}"),
+            retryable: false,
+            device_retries: false,
+        })
+    };
     match write {
         Write::Insert(_) if held => return wrong("exists already"),
         Write::Modify(_) | Write::Delete(_) if !held => return wrong("does not exist"),
@@ -166,7 +187,10 @@ fn write(state: &mut State, write: &Write) -> WriteResult {
 
 impl Driver for FakeDriver {
     fn limits(&self) -> Limits {
-        Limits { batch: BATCH, ordered: self.device.ordered }
+        Limits {
+            batch: BATCH,
+            ordered: self.device.ordered,
+        }
     }
 
     async fn connect(&mut self) -> Result<(), DriverError> {

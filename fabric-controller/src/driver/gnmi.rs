@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use gnmi_proto::gnmi::{
     self, Notification, Path, PathElem, Subscription, SubscriptionList, SubscriptionMode, TypedValue,
-    g_nmi_client::GNmiClient, subscribe_request::Request, subscribe_response::Response,
-    subscription_list::Mode, typed_value::Value,
+    g_nmi_client::GNmiClient, subscribe_request::Request, subscribe_response::Response, subscription_list::Mode,
+    typed_value::Value,
 };
 use p4runtime_client::backoff::Backoff;
 use tokio::sync::mpsc;
@@ -56,7 +56,9 @@ async fn follow(
     let mut stream = GNmiClient::new(channel).subscribe(requests).await?.into_inner();
     while let Some(message) = stream.message().await? {
         backoff.reset();
-        let Some(Response::Update(notification)) = message.response else { continue };
+        let Some(Response::Update(notification)) = message.response else {
+            continue;
+        };
         for state in ports.update(&notification) {
             if events.send(state).await.is_err() {
                 return Ok(());
@@ -68,12 +70,18 @@ async fn follow(
 
 fn request() -> gnmi::SubscribeRequest {
     let leaf = |leaf: &str| {
-        let elem = |name: &str| PathElem { name: name.to_owned(), ..Default::default() };
+        let elem = |name: &str| PathElem {
+            name: name.to_owned(),
+            ..Default::default()
+        };
         let mut interface = elem("interface");
         interface.key.insert("name".to_owned(), "*".to_owned());
         let elem = vec![elem("interfaces"), interface, elem("state"), elem(leaf)];
         Subscription {
-            path: Some(Path { elem, ..Default::default() }),
+            path: Some(Path {
+                elem,
+                ..Default::default()
+            }),
             mode: SubscriptionMode::OnChange.into(),
             ..Default::default()
         }
@@ -84,7 +92,10 @@ fn request() -> gnmi::SubscribeRequest {
         encoding: gnmi::Encoding::Proto.into(),
         ..Default::default()
     };
-    gnmi::SubscribeRequest { request: Some(Request::Subscribe(list)), ..Default::default() }
+    gnmi::SubscribeRequest {
+        request: Some(Request::Subscribe(list)),
+        ..Default::default()
+    }
 }
 
 /// What is known of one interface.
@@ -113,8 +124,12 @@ impl Ports {
         let prefix = notification.prefix.as_ref();
         let mut news = Vec::new();
         for update in &notification.update {
-            let Some((name, leaf)) = interface(prefix, update.path.as_ref()) else { continue };
-            let Some(value) = update.val.as_ref().and_then(text) else { continue };
+            let Some((name, leaf)) = interface(prefix, update.path.as_ref()) else {
+                continue;
+            };
+            let Some(value) = update.val.as_ref().and_then(text) else {
+                continue;
+            };
             let port = self.0.entry(name.to_owned()).or_insert_with(|| Interface {
                 id: port_id(name),
                 ..Interface::default()
@@ -127,7 +142,9 @@ impl Ports {
             news.extend(port.news());
         }
         for path in &notification.delete {
-            let Some((name, leaf)) = interface(prefix, Some(path)) else { continue };
+            let Some((name, leaf)) = interface(prefix, Some(path)) else {
+                continue;
+            };
             if leaf.is_none_or(|leaf| leaf == "oper-status")
                 && let Some(port) = self.0.get_mut(name)
             {
@@ -186,13 +203,19 @@ mod tests {
 
     fn path(elements: &[&str], name: &str) -> Path {
         let elem = |element: &&str| {
-            let mut elem = PathElem { name: (*element).to_owned(), ..Default::default() };
+            let mut elem = PathElem {
+                name: (*element).to_owned(),
+                ..Default::default()
+            };
             if *element == "interface" {
                 elem.key.insert("name".into(), name.into());
             }
             elem
         };
-        Path { elem: elements.iter().map(elem).collect(), ..Default::default() }
+        Path {
+            elem: elements.iter().map(elem).collect(),
+            ..Default::default()
+        }
     }
 
     fn note(name: &str, leaf: &str, value: Value) -> Notification {
@@ -234,7 +257,10 @@ mod tests {
     fn an_interface_that_is_gone_is_down() {
         let mut ports = Ports::default();
         ports.update(&note("3", "oper-status", Value::StringVal("UP".into())));
-        let gone = Notification { delete: vec![path(&["interfaces", "interface"], "3")], ..Default::default() };
+        let gone = Notification {
+            delete: vec![path(&["interfaces", "interface"], "3")],
+            ..Default::default()
+        };
         assert_eq!(ports.update(&gone), [(port(3), false)]);
     }
 }

@@ -79,7 +79,14 @@ impl P4RuntimeDriver {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let codec = PacketCodec::new(config.pipeline.p4info());
         let order = Order::new(config.pipeline.p4info());
-        Self { config, codec, order, election_id: now.as_millis().max(1), open: None, groups: HashMap::new() }
+        Self {
+            config,
+            codec,
+            order,
+            election_id: now.as_millis().max(1),
+            open: None,
+            groups: HashMap::new(),
+        }
     }
 
     fn session(&self) -> Result<&Session, DriverError> {
@@ -90,8 +97,11 @@ impl P4RuntimeDriver {
     async fn open_session(&mut self) -> Result<Session, DriverError> {
         let mut tries = 0;
         loop {
-            let mut options =
-                Options::new(self.config.address.clone(), self.config.device_id, ElectionId(self.election_id));
+            let mut options = Options::new(
+                self.config.address.clone(),
+                self.config.device_id,
+                ElectionId(self.election_id),
+            );
             options.tls.clone_from(&self.config.tls);
             match Session::open(options).await {
                 Err(error) if error.code() == Some(tonic::Code::InvalidArgument) && tries < ELECTION_TRIES => {
@@ -131,16 +141,15 @@ impl P4RuntimeDriver {
     fn event(&self, event: session::Event) -> Option<Event> {
         match event {
             session::Event::Standing(Standing::Primary) => None,
-            session::Event::Standing(Standing::Backup { primary }) => {
-                Some(Event::Disconnected(not_primary(primary)))
-            }
-            session::Event::Standing(Standing::Closed(why)) => {
-                Some(Event::Disconnected(DriverError::Unreachable(why)))
-            }
+            session::Event::Standing(Standing::Backup { primary }) => Some(Event::Disconnected(not_primary(primary))),
+            session::Event::Standing(Standing::Closed(why)) => Some(Event::Disconnected(DriverError::Unreachable(why))),
             session::Event::PacketIn(packet) => {
                 let port = self.codec.field(&packet, "ingress_port")?;
                 let port = PortId::try_from(u16::try_from(port).ok()?).ok()?;
-                Some(Event::PacketIn { port, frame: packet.payload.into() })
+                Some(Event::PacketIn {
+                    port,
+                    frame: packet.payload.into(),
+                })
             }
             session::Event::Refused(error) => {
                 tracing::warn!(switch = %self.config.name, message = %error.message, "stream message refused");
@@ -175,12 +184,18 @@ fn driver_error(error: &Error) -> DriverError {
 }
 
 fn entity_error(refusal: &Refusal) -> EntityError {
-    EntityError { message: refusal.to_string(), retryable: refusal.is_retryable(), device_retries: false }
+    EntityError {
+        message: refusal.to_string(),
+        retryable: refusal.is_retryable(),
+        device_retries: false,
+    }
 }
 
 /// The change, or `None` for what no switch holds.
 fn change(write: &Write) -> Option<Change> {
-    let Entity::Switch(entity) = write.entity().as_ref() else { return None };
+    let Entity::Switch(entity) = write.entity().as_ref() else {
+        return None;
+    };
     Some(match write {
         Write::Insert(_) => Change::Insert(entity.clone()),
         Write::Modify(_) => Change::Modify(entity.clone()),
@@ -190,8 +205,14 @@ fn change(write: &Write) -> Option<Change> {
 
 impl Driver for P4RuntimeDriver {
     fn limits(&self) -> Limits {
-        let target = self.open.as_ref().map_or(Target::CAUTIOUS, |open| open.session.target());
-        Limits { batch: target.max_updates, ordered: false }
+        let target = self
+            .open
+            .as_ref()
+            .map_or(Target::CAUTIOUS, |open| open.session.target());
+        Limits {
+            batch: target.max_updates,
+            ordered: false,
+        }
     }
 
     fn rank(&self, key: &EntityKey) -> u16 {
@@ -216,7 +237,10 @@ impl Driver for P4RuntimeDriver {
             Standing::Closed(why) => return Err(DriverError::Unreachable(why)),
         }
         // A session in which a pipeline failed is dropped here, with `session`.
-        let installed = session.install(&self.config.pipeline).await.map_err(|e| driver_error(&e))?;
+        let installed = session
+            .install(&self.config.pipeline)
+            .await
+            .map_err(|e| driver_error(&e))?;
         if installed != Installed::Unchanged {
             self.groups.clear();
             let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
@@ -235,7 +259,11 @@ impl Driver for P4RuntimeDriver {
         for (entity, why) in &snapshot.foreign {
             tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
         }
-        Ok(snapshot.entities.into_iter().map(|e| Entity::Switch(self.complete(e))).collect())
+        Ok(snapshot
+            .entities
+            .into_iter()
+            .map(|e| Entity::Switch(self.complete(e)))
+            .collect())
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
@@ -258,7 +286,11 @@ impl Driver for P4RuntimeDriver {
             None => Err(foreign()),
             Some(_) => match outcomes.next() {
                 Some(outcome) => outcome.map_err(|refusal| entity_error(&refusal)),
-                None => Err(EntityError { message: "no outcome".into(), retryable: true, device_retries: false }),
+                None => Err(EntityError {
+                    message: "no outcome".into(),
+                    retryable: true,
+                    device_retries: false,
+                }),
             },
         };
         Ok(changes.iter().map(result).collect())
@@ -266,7 +298,9 @@ impl Driver for P4RuntimeDriver {
 
     async fn next_event(&mut self) -> Event {
         loop {
-            let Some(open) = &mut self.open else { return std::future::pending().await };
+            let Some(open) = &mut self.open else {
+                return std::future::pending().await;
+            };
             // A packet taken from the session is either returned or not an event at all, and
             // nothing is awaited in between: no event is lost when this call is dropped.
             let event = tokio::select! {
@@ -281,7 +315,10 @@ impl Driver for P4RuntimeDriver {
 
     async fn packet_out(&mut self, port: PortId, frame: Bytes) -> Result<(), DriverError> {
         let fields = [("egress_port", u128::from(port.get()))];
-        let packet = self.codec.packet_out(&fields, frame.into()).map_err(|e| driver_error(&e))?;
+        let packet = self
+            .codec
+            .packet_out(&fields, frame.into())
+            .map_err(|e| driver_error(&e))?;
         self.session()?.packet_out(packet).await.map_err(|e| driver_error(&e))
     }
 
@@ -293,10 +330,16 @@ impl Driver for P4RuntimeDriver {
             let cells: Vec<_> = match query {
                 CounterQuery::Indirect { counter_id } => {
                     let cells = session.read_counter(*counter_id).await.map_err(|e| driver_error(&e))?;
-                    cells.into_iter().map(|(i, value)| (CounterCell::Index(u64::from(i)), value)).collect()
+                    cells
+                        .into_iter()
+                        .map(|(i, value)| (CounterCell::Index(u64::from(i)), value))
+                        .collect()
                 }
                 CounterQuery::Direct { table_id } => {
-                    let counts = session.read_direct_counter(*table_id).await.map_err(|e| driver_error(&e))?;
+                    let counts = session
+                        .read_direct_counter(*table_id)
+                        .await
+                        .map_err(|e| driver_error(&e))?;
                     let cell = |key| match key {
                         SwitchKey::DefaultAction { .. } => CounterCell::Default,
                         key => CounterCell::Entry(EntityKey::Switch(key)),

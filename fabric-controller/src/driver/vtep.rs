@@ -84,13 +84,23 @@ impl VtepServer {
     /// A server for the hosts of these names.
     pub fn new(hosts: impl IntoIterator<Item = String>) -> Self {
         let hosts = hosts.into_iter().map(|h| (h, Arc::default())).collect();
-        Self { hosts: Arc::new(hosts), instance: rand::random() }
+        Self {
+            hosts: Arc::new(hosts),
+            instance: rand::random(),
+        }
     }
 
     /// The driver of a host; to be asked for once per host.
     pub fn driver(&self, host: &str) -> Option<VtepDriver> {
         let slot = self.hosts.get(host)?.clone();
-        Some(VtepDriver { host: host.to_owned(), slot, session: None, instance: self.instance, number: 0, events: VecDeque::new() })
+        Some(VtepDriver {
+            host: host.to_owned(),
+            slot,
+            session: None,
+            instance: self.instance,
+            number: 0,
+            events: VecDeque::new(),
+        })
     }
 
     /// Serves until `shutdown` resolves.
@@ -131,7 +141,10 @@ fn is_for(host: &str, certificate: &CertificateDer<'_>) -> bool {
 impl VtepController for VtepServer {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
 
-    async fn follow(&self, request: Request<Streaming<v1::AgentMessage>>) -> Result<Response<Self::FollowStream>, Status> {
+    async fn follow(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
         let peer = request.remote_addr();
         let certificates = request.peer_certs();
         let mut incoming = request.into_inner();
@@ -144,15 +157,26 @@ impl VtepController for VtepServer {
         let certificate = certificates.as_deref().and_then(|c| c.first());
         if !certificate.is_some_and(|c| is_for(&host, c)) {
             tracing::warn!(%host, ?peer, "agent refused: its certificate is for another name");
-            return Err(Status::permission_denied(format!("the certificate is not valid for {}", host_identity(&host))));
+            return Err(Status::permission_denied(format!(
+                "the certificate is not valid for {}",
+                host_identity(&host)
+            )));
         }
-        let slot = self.hosts.get(&host).ok_or_else(|| Status::not_found(format!("host `{host}` is not in the topology")))?;
+        let slot = self
+            .hosts
+            .get(&host)
+            .ok_or_else(|| Status::not_found(format!("host `{host}` is not in the topology")))?;
         tracing::info!(%host, ?peer, epoch = hello.epoch, version = %hello.version, "agent connected");
 
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let replaced = CancellationToken::new();
         std::mem::replace(&mut *locked(&slot.current), replaced.clone()).cancel();
-        *locked(&slot.waiting) = Some(Session { hello, incoming, out, replaced });
+        *locked(&slot.waiting) = Some(Session {
+            hello,
+            incoming,
+            out,
+            replaced,
+        });
         slot.arrived.notify_one();
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
@@ -180,7 +204,10 @@ impl VtepDriver {
     }
 
     async fn send(&mut self, message: controller_message::Message) -> Result<(), DriverError> {
-        let session = self.session.as_ref().ok_or_else(|| unreachable("the agent is not connected"))?;
+        let session = self
+            .session
+            .as_ref()
+            .ok_or_else(|| unreachable("the agent is not connected"))?;
         let message = v1::ControllerMessage { message: Some(message) };
         let sent = timeout(ANSWER_TIMEOUT, session.out.send(Ok(message))).await;
         sent.map_err(|_| DriverError::Timeout("the agent takes no messages".into()))?
@@ -189,13 +216,20 @@ impl VtepDriver {
 
     /// The next message. Cancel safe.
     async fn receive(&mut self) -> Result<agent_message::Message, DriverError> {
-        let session = self.session.as_mut().ok_or_else(|| unreachable("the agent is not connected"))?;
+        let session = self
+            .session
+            .as_mut()
+            .ok_or_else(|| unreachable("the agent is not connected"))?;
         let message = tokio::select! {
             () = session.replaced.cancelled() => return Err(unreachable("the agent has connected anew")),
             message = session.incoming.message() => message,
         };
-        let message = message.map_err(|s| unreachable(s.message()))?.ok_or_else(|| unreachable("the agent closed the stream"))?;
-        message.message.ok_or_else(|| DriverError::Protocol("a message of an unknown kind".into()))
+        let message = message
+            .map_err(|s| unreachable(s.message()))?
+            .ok_or_else(|| unreachable("the agent closed the stream"))?;
+        message
+            .message
+            .ok_or_else(|| DriverError::Protocol("a message of an unknown kind".into()))
     }
 
     /// Waits for the answer that `pick` takes; events that come meanwhile are kept.
@@ -214,7 +248,9 @@ impl VtepDriver {
                 }
             }
         };
-        timeout(ANSWER_TIMEOUT, wait).await.map_err(|_| DriverError::Timeout("the agent did not answer".into()))?
+        timeout(ANSWER_TIMEOUT, wait)
+            .await
+            .map_err(|_| DriverError::Timeout("the agent did not answer".into()))?
     }
 
     fn keep(&mut self, report: v1::Report) -> Result<(), DriverError> {
@@ -225,9 +261,14 @@ impl VtepDriver {
             Some(report::Event::Repair(repair)) => self.events.extend(repair.details.into_iter().map(Event::Repaired)),
             Some(report::Event::State(state)) => {
                 let applied = state.applied.iter().filter_map(|k| HostKey::try_from(k).ok());
-                self.events.extend(applied.map(|k| Event::EntityState(EntityKey::Host(k), Ok(()))));
-                let failed = state.failed.iter().filter_map(|e| Some((HostKey::try_from(e.key.as_ref()?).ok()?, e)));
-                self.events.extend(failed.map(|(k, e)| Event::EntityState(EntityKey::Host(k), Err(entity_error(e)))));
+                self.events
+                    .extend(applied.map(|k| Event::EntityState(EntityKey::Host(k), Ok(()))));
+                let failed = state
+                    .failed
+                    .iter()
+                    .filter_map(|e| Some((HostKey::try_from(e.key.as_ref()?).ok()?, e)));
+                self.events
+                    .extend(failed.map(|(k, e)| Event::EntityState(EntityKey::Host(k), Err(entity_error(e)))));
             }
             None => {}
         }
@@ -241,12 +282,19 @@ impl VtepDriver {
 fn entity_error(error: &v1::ObjectError) -> EntityError {
     // The agent tries again by itself; what it finds malformed stays so.
     let retryable = error.code() != v1::ErrorCode::Invalid;
-    EntityError { message: error.message.clone(), retryable, device_retries: error.retrying }
+    EntityError {
+        message: error.message.clone(),
+        retryable,
+        device_retries: error.retrying,
+    }
 }
 
 impl Driver for VtepDriver {
     fn limits(&self) -> Limits {
-        Limits { batch: MAX_OBJECTS_PER_MESSAGE, ordered: true }
+        Limits {
+            batch: MAX_OBJECTS_PER_MESSAGE,
+            ordered: true,
+        }
     }
 
     async fn connect(&mut self) -> Result<(), DriverError> {
@@ -260,14 +308,17 @@ impl Driver for VtepDriver {
         self.session = Some(session);
         self.number = 0;
         self.events.clear();
-        let welcome = v1::Welcome { instance: self.instance.to_vec() };
+        let welcome = v1::Welcome {
+            instance: self.instance.to_vec(),
+        };
         self.send(controller_message::Message::Welcome(welcome)).await
     }
 
     async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
         self.number += 1;
         let id = self.number;
-        self.send(controller_message::Message::ReadRequest(v1::ReadRequest { id })).await?;
+        self.send(controller_message::Message::ReadRequest(v1::ReadRequest { id }))
+            .await?;
         let mut held: Vec<v1::HeldObject> = Vec::new();
         self.answer(|message| match message {
             agent_message::Message::ReadReply(reply) if reply.id == id => {
@@ -284,7 +335,10 @@ impl Driver for VtepDriver {
             // Held but not in place: the agent is at it. Counted as held, so that it is not
             // sent again, and told as an event.
             if let Some(error) = &object.error {
-                self.events.push_back(Event::EntityState(EntityKey::Host(entity.key()), Err(entity_error(error))));
+                self.events.push_back(Event::EntityState(
+                    EntityKey::Host(entity.key()),
+                    Err(entity_error(error)),
+                ));
             }
             entities.push(Entity::Host(entity));
         }
@@ -294,9 +348,16 @@ impl Driver for VtepDriver {
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
         self.number += 1;
         let sequence = self.number;
-        let mut update = v1::Update { sequence, epoch: batch.epoch, upserts: Vec::new(), removes: Vec::new() };
+        let mut update = v1::Update {
+            sequence,
+            epoch: batch.epoch,
+            upserts: Vec::new(),
+            removes: Vec::new(),
+        };
         for write in &batch.writes {
-            let Entity::Host(entity) = write.entity().as_ref() else { continue };
+            let Entity::Host(entity) = write.entity().as_ref() else {
+                continue;
+            };
             match write {
                 Write::Insert(_) | Write::Modify(_) => update.upserts.push(entity.into()),
                 Write::Delete(_) => update.removes.push((&entity.key()).into()),
@@ -318,14 +379,19 @@ impl Driver for VtepDriver {
             Entity::Host(entity) => failed.get(&entity.key()).map_or(Ok(()), |e| Err(e.clone())),
             Entity::Switch(_) => {
                 let message = "an entity of a switch cannot be written to a host".to_owned();
-                Err(EntityError { message, retryable: false, device_retries: false })
+                Err(EntityError {
+                    message,
+                    retryable: false,
+                    device_retries: false,
+                })
             }
         };
         Ok(batch.writes.iter().map(result).collect())
     }
 
     async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {
-        self.send(controller_message::Message::Synced(v1::Synced { epoch })).await
+        self.send(controller_message::Message::Synced(v1::Synced { epoch }))
+            .await
     }
 
     async fn next_event(&mut self) -> Event {

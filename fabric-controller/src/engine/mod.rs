@@ -36,7 +36,11 @@ pub struct Engine {
 impl Engine {
     /// No contributions yet.
     pub fn new(render: Arc<dyn Render>, devices: Vec<Arc<Device>>) -> Self {
-        Self { render, devices, contributions: FxHashMap::default() }
+        Self {
+            render,
+            devices,
+            contributions: FxHashMap::default(),
+        }
     }
 
     /// The device of that index.
@@ -65,8 +69,13 @@ impl Engine {
         }
         let mut changed = Vec::new();
         for (index, sources) in by_device {
-            let Some(device) = self.devices.get(index.0 as usize).map(Arc::clone) else { continue };
-            let fresh: Vec<_> = sources.into_iter().map(|s| (s, model.render(self.render.as_ref(), s))).collect();
+            let Some(device) = self.devices.get(index.0 as usize).map(Arc::clone) else {
+                continue;
+            };
+            let fresh: Vec<_> = sources
+                .into_iter()
+                .map(|s| (s, model.render(self.render.as_ref(), s)))
+                .collect();
             let mut edit = device.edit(revision);
             // Additions of all first: what moves from one contribution to another stays.
             let mut gone: Vec<Arc<Entity>> = Vec::new();
@@ -74,7 +83,9 @@ impl Engine {
                 let before = self.contributions.remove(&source).unwrap_or_default();
                 let now = keep_equal(&before, entities);
                 let stays = |e: &Arc<Entity>, among: &[Arc<Entity>]| among.iter().any(|o| Arc::ptr_eq(o, e));
-                now.iter().filter(|e| !stays(e, &before)).for_each(|e| edit.add(Arc::clone(e)));
+                now.iter()
+                    .filter(|e| !stays(e, &before))
+                    .for_each(|e| edit.add(Arc::clone(e)));
                 gone.extend(before.into_iter().filter(|e| !stays(e, &now)));
                 if !now.is_empty() {
                     self.contributions.insert(source, now);
@@ -106,5 +117,7 @@ impl Engine {
 /// The new entities, each by the old pointer where it is equal to an old one.
 fn keep_equal(before: &[Arc<Entity>], now: Vec<Entity>) -> Vec<Arc<Entity>> {
     let old = |e: &Entity| before.iter().find(|o| ***o == *e).map(Arc::clone);
-    now.into_iter().map(|e| old(&e).unwrap_or_else(|| Arc::new(e))).collect()
+    now.into_iter()
+        .map(|e| old(&e).unwrap_or_else(|| Arc::new(e)))
+        .collect()
 }

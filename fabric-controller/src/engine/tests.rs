@@ -33,7 +33,10 @@ fn subnet(second: u8, variant: u8) -> SubnetSpec {
         1 => format!("10.{second}.0.0/16"),
         _ => format!("fd00:{second}::/64"),
     };
-    SubnetSpec { cidr: cidr.parse().unwrap(), gateway: None }
+    SubnetSpec {
+        cidr: cidr.parse().unwrap(),
+        gateway: None,
+    }
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -52,22 +55,45 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    let network = (1..=3u8, proptest::collection::vec((1..=3u8, 0..3u8), 0..3), any::<bool>()).prop_map(|(n, s, big)| {
-        let subnets = s.into_iter().map(|(second, variant)| subnet(second, variant)).collect();
-        Spec::Network(NetworkSpec { name: name("n", n), subnets, mtu: if big { 9000 } else { 1500 }, vni: None })
-    });
+    let network = (
+        1..=3u8,
+        proptest::collection::vec((1..=3u8, 0..3u8), 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(n, s, big)| {
+            let subnets = s.into_iter().map(|(second, variant)| subnet(second, variant)).collect();
+            Spec::Network(NetworkSpec {
+                name: name("n", n),
+                subnets,
+                mtu: if big { 9000 } else { 1500 },
+                vni: None,
+            })
+        });
     let router = (1..=2u8, proptest::collection::btree_set(1..=3u8, 0..3)).prop_map(|(r, joined)| {
-        Spec::Router(RouterSpec { name: name("r", r), networks: joined.into_iter().map(|n| name("n", n)).collect() })
+        Spec::Router(RouterSpec {
+            name: name("r", r),
+            networks: joined.into_iter().map(|n| name("n", n)).collect(),
+        })
     });
     let attachment = (1..=6u8, 1..=3u8, place()).prop_map(|(a, n, place)| {
-        Spec::Attachment(AttachmentSpec { name: name("a", a), network: name("n", n), mac: None, ips: Vec::new(), place })
+        Spec::Attachment(AttachmentSpec {
+            name: name("a", a),
+            network: name("n", n),
+            mac: None,
+            ips: Vec::new(),
+            place,
+        })
     });
     prop_oneof![2 => network, 2 => router, 6 => attachment]
 }
 
 fn change() -> impl Strategy<Value = Change> {
     let vdc = || (1..=2u8).prop_map(|v| name("v", v));
-    let kind = prop_oneof![Just((Kind::Network, "n")), Just((Kind::Router, "r")), Just((Kind::Attachment, "a"))];
+    let kind = prop_oneof![
+        Just((Kind::Network, "n")),
+        Just((Kind::Router, "r")),
+        Just((Kind::Attachment, "a"))
+    ];
     prop_oneof![
         5 => (vdc(), spec(), 0..3u8).prop_map(|(v, s, how)| match how {
             0 => Change::Create(v, s),
@@ -96,10 +122,17 @@ type Held = Vec<BTreeMap<EntityKey, Entity>>;
 impl World {
     fn new() -> Self {
         let topology = topology();
-        let mut world = Self { model: Model::new(&topology), engine: engine(), revision: 0 };
+        let mut world = Self {
+            model: Model::new(&topology),
+            engine: engine(),
+            revision: 0,
+        };
         world.update();
         for v in 1..=2 {
-            let vdc = Spec::Vdc(VdcSpec { name: name("v", v), description: String::new() });
+            let vdc = Spec::Vdc(VdcSpec {
+                name: name("v", v),
+                description: String::new(),
+            });
             world.transaction(&[Change::Create(name("v", v), vdc)]);
         }
         world
@@ -146,24 +179,47 @@ impl World {
     fn clear(&mut self) {
         let mut keys = Vec::new();
         for (v, vdc) in self.model.vdcs() {
-            keys.extend(vdc.attachments.keys().map(|n| Key::new(v.clone(), Kind::Attachment, n.clone())));
+            keys.extend(
+                vdc.attachments
+                    .keys()
+                    .map(|n| Key::new(v.clone(), Kind::Attachment, n.clone())),
+            );
             keys.extend(vdc.routers.keys().map(|n| Key::new(v.clone(), Kind::Router, n.clone())));
-            keys.extend(vdc.networks.keys().map(|n| Key::new(v.clone(), Kind::Network, n.clone())));
+            keys.extend(
+                vdc.networks
+                    .keys()
+                    .map(|n| Key::new(v.clone(), Kind::Network, n.clone())),
+            );
         }
         for key in keys {
-            assert!(self.transaction(&[Change::Delete(key.clone())]), "{key} cannot be deleted");
+            assert!(
+                self.transaction(&[Change::Delete(key.clone())]),
+                "{key} cannot be deleted"
+            );
         }
     }
 }
 
 fn engine() -> Engine {
     let topology = topology();
-    let names = topology.switches.iter().map(|s| s.name.clone()).chain(topology.hosts.iter().map(|h| h.name.clone()));
-    Engine::new(Arc::new(FabricRender), names.map(|n| Arc::new(Device::new(n, Arc::default()))).collect())
+    let names = topology
+        .switches
+        .iter()
+        .map(|s| s.name.clone())
+        .chain(topology.hosts.iter().map(|h| h.name.clone()));
+    Engine::new(
+        Arc::new(FabricRender),
+        names.map(|n| Arc::new(Device::new(n, Arc::default()))).collect(),
+    )
 }
 
 fn held(engine: &Engine) -> Held {
-    let of = |d: &Arc<Device>| d.desired().into_iter().map(|(e, _)| (e.key(), Entity::clone(&e))).collect();
+    let of = |d: &Arc<Device>| {
+        d.desired()
+            .into_iter()
+            .map(|(e, _)| (e.key(), Entity::clone(&e)))
+            .collect()
+    };
     engine.devices().iter().map(of).collect()
 }
 
@@ -172,7 +228,11 @@ fn difference(a: &Held, b: &Held) -> Option<String> {
     a.iter().zip(b).enumerate().find_map(|(i, (a, b))| {
         let keys = a.keys().chain(b.keys());
         let key = keys.into_iter().find(|k| a.get(k) != b.get(k))?;
-        Some(format!("device {i}, {key}: {:?} instead of {:?}", a.get(key), b.get(key)))
+        Some(format!(
+            "device {i}, {key}: {:?} instead of {:?}",
+            a.get(key),
+            b.get(key)
+        ))
     })
 }
 
@@ -207,21 +267,53 @@ fn a_history_reaches_every_kind_of_contribution() {
     let mut world = World::new();
     let v = || name("v", 1);
     let network = |n: u8| {
-        Spec::Network(NetworkSpec { name: name("n", n), subnets: vec![subnet(n, 0), subnet(n, 2)], mtu: 1500, vni: None })
+        Spec::Network(NetworkSpec {
+            name: name("n", n),
+            subnets: vec![subnet(n, 0), subnet(n, 2)],
+            mtu: 1500,
+            vni: None,
+        })
     };
     let attachment = |a: u8, n: u8, place| {
-        Spec::Attachment(AttachmentSpec { name: name("a", a), network: name("n", n), mac: None, ips: Vec::new(), place })
+        Spec::Attachment(AttachmentSpec {
+            name: name("a", a),
+            network: name("n", n),
+            mac: None,
+            ips: Vec::new(),
+            place,
+        })
     };
-    let on_host = |h: u8| Place::Host { host: name("host", h), netns: "ns".into(), interface: "eth0".into() };
-    let on_port = Place::Port { switch: name("leaf", 2), port: 10.try_into().unwrap(), vlan: Some(7) };
-    let router = Spec::Router(RouterSpec { name: name("r", 1), networks: vec![name("n", 1), name("n", 2)] });
-    let specs = [network(1), network(2), attachment(1, 1, on_host(1)), attachment(2, 2, on_port), router];
+    let on_host = |h: u8| Place::Host {
+        host: name("host", h),
+        netns: "ns".into(),
+        interface: "eth0".into(),
+    };
+    let on_port = Place::Port {
+        switch: name("leaf", 2),
+        port: 10.try_into().unwrap(),
+        vlan: Some(7),
+    };
+    let router = Spec::Router(RouterSpec {
+        name: name("r", 1),
+        networks: vec![name("n", 1), name("n", 2)],
+    });
+    let specs = [
+        network(1),
+        network(2),
+        attachment(1, 1, on_host(1)),
+        attachment(2, 2, on_port),
+        router,
+    ];
     for spec in specs {
         let before = world.held();
         let kind = spec.kind();
         assert!(world.transaction(&[Change::Create(v(), spec)]));
         if kind != Kind::Network {
-            assert_ne!(difference(&before, &world.held()), None, "a {kind} changed nothing on any device");
+            assert_ne!(
+                difference(&before, &world.held()),
+                None,
+                "a {kind} changed nothing on any device"
+            );
         }
         assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
     }

@@ -114,11 +114,17 @@ impl Model {
             Kind::Vdc => Stored::Vdc(vdc.spec.clone()),
             Kind::Network => {
                 let n = self.networks.get(*vdc.networks.get(&key.name)?)?;
-                Stored::Network { spec: n.spec.clone(), vni: n.vni }
+                Stored::Network {
+                    spec: n.spec.clone(),
+                    vni: n.vni,
+                }
             }
             Kind::Router => {
                 let r = self.routers.get(*vdc.routers.get(&key.name)?)?;
-                Stored::Router { spec: r.spec.clone(), vrf: r.vrf }
+                Stored::Router {
+                    spec: r.spec.clone(),
+                    vrf: r.vrf,
+                }
             }
             Kind::Attachment => {
                 let a = self.attachments.get(*vdc.attachments.get(&key.name)?)?;
@@ -126,7 +132,12 @@ impl Model {
                     At::Port { access_id, .. } => access_id,
                     At::Host(_) => 0,
                 };
-                Stored::Attachment { spec: a.spec.clone(), mac: a.mac, ips: a.ips.clone(), access_id }
+                Stored::Attachment {
+                    spec: a.spec.clone(),
+                    mac: a.mac,
+                    ips: a.ips.clone(),
+                    access_id,
+                }
             }
         })
     }
@@ -139,7 +150,15 @@ impl Model {
                 Some(vdc) => vdc.spec = spec,
                 None => {
                     let (networks, routers, attachments) = Default::default();
-                    self.vdcs.insert(key.vdc.clone(), Vdc { spec, networks, routers, attachments });
+                    self.vdcs.insert(
+                        key.vdc.clone(),
+                        Vdc {
+                            spec,
+                            networks,
+                            routers,
+                            attachments,
+                        },
+                    );
                 }
             },
             (Kind::Vdc, _) => {
@@ -152,10 +171,27 @@ impl Model {
                 self.insert_router(key, spec, vrf);
             }
             (Kind::Router, _) => self.remove_router(key, applied),
-            (Kind::Attachment, Some(Stored::Attachment { spec, mac, ips, access_id })) => {
+            (
+                Kind::Attachment,
+                Some(Stored::Attachment {
+                    spec,
+                    mac,
+                    ips,
+                    access_id,
+                }),
+            ) => {
                 self.remove_attachment(key, applied);
-                let Some((network, at)) = self.resolve(&key.vdc, &spec, access_id) else { return };
-                let attachment = Attachment { vdc: key.vdc.clone(), spec, mac, ips, network, at };
+                let Some((network, at)) = self.resolve(&key.vdc, &spec, access_id) else {
+                    return;
+                };
+                let attachment = Attachment {
+                    vdc: key.vdc.clone(),
+                    spec,
+                    mac,
+                    ips,
+                    network,
+                    at,
+                };
                 self.insert_attachment(key, attachment, applied);
             }
             (Kind::Attachment, _) => self.remove_attachment(key, applied),
@@ -202,13 +238,28 @@ impl Model {
     fn insert_router(&mut self, key: &Key, spec: vfabric_api::intent::RouterSpec, vrf: Vni) {
         self.vnis.take(vrf);
         let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
-        let networks: Vec<NetworkId> = spec.networks.iter().filter_map(|n| vdc.networks.get(n)).copied().collect();
+        let networks: Vec<NetworkId> = spec
+            .networks
+            .iter()
+            .filter_map(|n| vdc.networks.get(n))
+            .copied()
+            .collect();
         let mut leaves = std::collections::BTreeMap::new();
-        for (leaf, count) in networks.iter().filter_map(|n| self.networks.get(*n)).flat_map(|n| &n.leaves) {
+        for (leaf, count) in networks
+            .iter()
+            .filter_map(|n| self.networks.get(*n))
+            .flat_map(|n| &n.leaves)
+        {
             *leaves.entry(*leaf).or_default() += count;
         }
         let told: Vec<SwitchIndex> = leaves.keys().copied().collect();
-        let router = Router { vdc: key.vdc.clone(), spec, vrf, networks: networks.clone(), leaves };
+        let router = Router {
+            vdc: key.vdc.clone(),
+            spec,
+            vrf,
+            networks: networks.clone(),
+            leaves,
+        };
         let id = self.routers.insert(router);
         vdc.routers.insert(key.name.clone(), id);
         for leaf in told {
@@ -225,7 +276,9 @@ impl Model {
     }
 
     fn remove_router(&mut self, key: &Key, applied: &mut Applied) {
-        let Some(id) = self.vdcs.get_mut(&key.vdc).and_then(|v| v.routers.remove(&key.name)) else { return };
+        let Some(id) = self.vdcs.get_mut(&key.vdc).and_then(|v| v.routers.remove(&key.name)) else {
+            return;
+        };
         let networks = self.routers.get(id).map(|r| r.networks.clone()).unwrap_or_default();
         // While the networks still lead to the router, so that all its leaves are touched.
         for network in &networks {
@@ -252,14 +305,21 @@ impl Model {
         }
         match &at {
             At::Host(_) => self.interfaces.extend(interface.map(|i| (i, id))),
-            At::Port { leaf, port, vlan, access_id } => {
+            At::Port {
+                leaf,
+                port,
+                vlan,
+                access_id,
+            } => {
                 self.ports.insert((*leaf, *port, *vlan), id);
                 if let Some(numbers) = self.access_ids.get_mut(leaf.index()) {
                     numbers.restore((*port, *vlan), *access_id);
                 }
             }
         }
-        let Some(net) = self.networks.get_mut(network) else { return };
+        let Some(net) = self.networks.get_mut(network) else {
+            return;
+        };
         net.attachments.insert(id);
         net.macs.insert(mac, id);
         net.ips.extend(ips.into_iter().map(|ip| (ip, id)));
@@ -290,11 +350,21 @@ impl Model {
     }
 
     fn remove_attachment(&mut self, key: &Key, applied: &mut Applied) {
-        let Some(id) = self.vdcs.get_mut(&key.vdc).and_then(|v| v.attachments.remove(&key.name)) else { return };
-        let Some(network) = self.attachments.get(id).map(|a| a.network) else { return };
+        let Some(id) = self
+            .vdcs
+            .get_mut(&key.vdc)
+            .and_then(|v| v.attachments.remove(&key.name))
+        else {
+            return;
+        };
+        let Some(network) = self.attachments.get(id).map(|a| a.network) else {
+            return;
+        };
         // While it still counts, so that all who know it are touched.
         self.touch_attachment(id, network);
-        let Some(attachment) = self.attachments.remove(id) else { return };
+        let Some(attachment) = self.attachments.remove(id) else {
+            return;
+        };
         let Some(leaf) = self.leaf_of(&attachment) else { return };
         match &attachment.at {
             At::Host(_) => {
@@ -309,7 +379,9 @@ impl Model {
                 }
             }
         }
-        let Some(net) = self.networks.get_mut(network) else { return };
+        let Some(net) = self.networks.get_mut(network) else {
+            return;
+        };
         net.attachments.remove(&id);
         net.macs.remove(&attachment.mac);
         net.ips.retain(|_, owner| *owner != id);
@@ -333,7 +405,9 @@ impl Model {
 
     /// One attachment of a router's networks more or less on a leaf.
     fn count_on_router(&mut self, router: Option<RouterId>, leaf: SwitchIndex, more: bool) {
-        let Some(router) = router.and_then(|r| self.routers.get_mut(r)) else { return };
+        let Some(router) = router.and_then(|r| self.routers.get_mut(r)) else {
+            return;
+        };
         let turned = if more {
             let count = router.leaves.entry(leaf).or_default();
             *count += 1;
@@ -377,15 +451,21 @@ impl Model {
     /// Whether an object has this VNI; only asked when a transaction is undone.
     fn uses_vni(&self, vni: Vni) -> bool {
         self.vdcs.values().any(|v| {
-            v.networks.values().any(|n| self.networks.get(*n).is_some_and(|n| n.vni == vni))
-                || v.routers.values().any(|r| self.routers.get(*r).is_some_and(|r| r.vrf == vni))
+            v.networks
+                .values()
+                .any(|n| self.networks.get(*n).is_some_and(|n| n.vni == vni))
+                || v.routers
+                    .values()
+                    .any(|r| self.routers.get(*r).is_some_and(|r| r.vrf == vni))
         })
     }
 }
 
 /// One less; true when it was the last.
 fn count_down<K: Ord>(counts: &mut std::collections::BTreeMap<K, u32>, key: K) -> bool {
-    let Some(count) = counts.get_mut(&key) else { return false };
+    let Some(count) = counts.get_mut(&key) else {
+        return false;
+    };
     *count -= 1;
     let last = *count == 0;
     if last {

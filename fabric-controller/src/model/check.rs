@@ -54,24 +54,33 @@ impl Model {
 
     /// Refuses to delete what others use.
     pub(super) fn check_unused(&self, key: &Key) -> Result<(), ApiError> {
-        let Some(vdc) = self.vdcs.get(&key.vdc) else { return Ok(()) };
+        let Some(vdc) = self.vdcs.get(&key.vdc) else {
+            return Ok(());
+        };
         let user = match key.kind {
             Kind::Vdc => {
                 let first = vdc.networks.keys().map(|n| (Kind::Network, n));
                 let first = first.chain(vdc.routers.keys().map(|n| (Kind::Router, n))).next();
                 first.map(|(kind, n)| Key::new(key.vdc.clone(), kind, n.clone()))
             }
-            Kind::Network => vdc.networks.get(&key.name).and_then(|n| self.networks.get(*n)).and_then(|n| {
-                let attachment = n.attachments.first().and_then(|a| self.attachments.get(*a));
-                let router = n.router.and_then(|r| self.routers.get(r));
-                let user = attachment.map(|a| (Kind::Attachment, &a.spec.name));
-                let (kind, name) = user.or(router.map(|r| (Kind::Router, &r.spec.name)))?;
-                Some(Key::new(key.vdc.clone(), kind, name.clone()))
-            }),
+            Kind::Network => vdc
+                .networks
+                .get(&key.name)
+                .and_then(|n| self.networks.get(*n))
+                .and_then(|n| {
+                    let attachment = n.attachments.first().and_then(|a| self.attachments.get(*a));
+                    let router = n.router.and_then(|r| self.routers.get(r));
+                    let user = attachment.map(|a| (Kind::Attachment, &a.spec.name));
+                    let (kind, name) = user.or(router.map(|r| (Kind::Router, &r.spec.name)))?;
+                    Some(Key::new(key.vdc.clone(), kind, name.clone()))
+                }),
             Kind::Router | Kind::Attachment => None,
         };
         match user {
-            Some(user) => Err(ApiError::new(ErrorCode::InUse, format!("{key} is still used by {user}"))),
+            Some(user) => Err(ApiError::new(
+                ErrorCode::InUse,
+                format!("{key} is still used by {user}"),
+            )),
             None => Ok(()),
         }
     }
@@ -117,12 +126,17 @@ impl Model {
             }
             (None, None) => self.free_vni()?,
         };
-        Ok(Stored::Network { spec: spec.clone(), vni })
+        Ok(Stored::Network {
+            spec: spec.clone(),
+            vni,
+        })
     }
 
     fn free_vni(&self) -> Result<Vni, ApiError> {
         let detail = "every VNI of the pool is in use or waits for devices to let go of it";
-        self.vnis.find().ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail))
+        self.vnis
+            .find()
+            .ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail))
     }
 
     /// A network that changes while it has attachments or a router.
@@ -142,7 +156,9 @@ impl Model {
         }
         let router = network.router.and_then(|r| self.routers.get(r));
         for other in router.into_iter().flat_map(|r| &r.networks).filter(|n| **n != id) {
-            let Some(other) = self.networks.get(*other) else { continue };
+            let Some(other) = self.networks.get(*other) else {
+                continue;
+            };
             disjoint(fields, "subnets", spec, &other.spec)?;
         }
         Ok(())
@@ -160,7 +176,11 @@ impl Model {
             if !seen.insert(id) {
                 return Err(fields.invalid(&field, name, "each network once"));
             }
-            if let Some(other) = network.router.filter(|r| Some(*r) != known).and_then(|r| self.routers.get(r)) {
+            if let Some(other) = network
+                .router
+                .filter(|r| Some(*r) != known)
+                .and_then(|r| self.routers.get(r))
+            {
                 let expected = format!("a network that router `{}` does not join", other.spec.name);
                 return Err(fields.error(ErrorCode::Taken, &field, name, expected));
             }
@@ -173,14 +193,21 @@ impl Model {
             Some(router) => router.vrf,
             None => self.free_vni()?,
         };
-        Ok(Stored::Router { spec: spec.clone(), vrf })
+        Ok(Stored::Router {
+            spec: spec.clone(),
+            vrf,
+        })
     }
 
     fn check_attachment(&self, fields: &Fields<'_>, key: &Key, spec: &AttachmentSpec) -> Result<Stored, ApiError> {
         let Some((_, network)) = self.known_network(&key.vdc, &spec.network) else {
             return Err(fields.invalid("network", &spec.network, format!("a network of vdc `{}`", key.vdc)));
         };
-        let own = self.vdcs.get(&key.vdc).and_then(|v| v.attachments.get(&key.name)).copied();
+        let own = self
+            .vdcs
+            .get(&key.vdc)
+            .and_then(|v| v.attachments.get(&key.name))
+            .copied();
         let access_id = self.check_place(fields, own, &spec.place)?;
         let leaf = match self.resolve(&key.vdc, spec, access_id) {
             Some((_, super::object::At::Host(host))) => self.fabric.leaf_of(host),
@@ -211,13 +238,20 @@ impl Model {
         }
         if ips.is_empty() {
             // What it has is kept if it still fits; a new one gets one of each subnet.
-            let kept = own.and_then(|o| self.attachments.get(o)).filter(|a| a.spec.network == spec.network);
+            let kept = own
+                .and_then(|o| self.attachments.get(o))
+                .filter(|a| a.spec.network == spec.network);
             ips = match kept {
                 Some(attachment) => attachment.ips.clone(),
                 None => free_ips(fields, network)?,
             };
         }
-        Ok(Stored::Attachment { spec: spec.clone(), mac, ips, access_id })
+        Ok(Stored::Attachment {
+            spec: spec.clone(),
+            mac,
+            ips,
+            access_id,
+        })
     }
 
     /// Checks a place; answers the number of the access port, 0 for a host.
@@ -234,7 +268,8 @@ impl Model {
                 };
                 let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
                 let (length, word) = (interface.len(), interface.as_str());
-                if !(1..=MAX_INTERFACE).contains(&length) || !plain(word) || word.contains('/') || word.starts_with('.') {
+                if !(1..=MAX_INTERFACE).contains(&length) || !plain(word) || word.contains('/') || word.starts_with('.')
+                {
                     let expected = format!("an interface name of 1 to {MAX_INTERFACE} characters without `/`");
                     return Err(fields.invalid("place.host.interface", interface, expected));
                 }
@@ -264,13 +299,20 @@ impl Model {
                 if let Some(vlan) = vlan.filter(|v| !(1..=4094).contains(v)) {
                     return Err(fields.invalid("place.port.vlan", vlan, "a VLAN id from 1 to 4094"));
                 }
-                if self.ports.get(&(index, *port, *vlan)).is_some_and(|owner| Some(*owner) != own) {
+                if self
+                    .ports
+                    .get(&(index, *port, *vlan))
+                    .is_some_and(|owner| Some(*owner) != own)
+                {
                     let expected = format!("a port and VLAN of `{switch}` that no attachment has");
                     return Err(fields.error(ErrorCode::Taken, "place.port", port, expected));
                 }
                 let numbers = self.access_ids.get(index.index());
                 numbers.and_then(|n| n.peek(&(*port, *vlan))).ok_or_else(|| {
-                    ApiError::new(ErrorCode::Exhausted, format!("`{switch}` has no number left for another access port"))
+                    ApiError::new(
+                        ErrorCode::Exhausted,
+                        format!("`{switch}` has no number left for another access port"),
+                    )
                 })
             }
         }
@@ -285,7 +327,12 @@ impl Model {
                 Node::Switch(_) => return None,
             },
             Place::Port { switch, port, vlan } => match self.fabric.node(switch)? {
-                Node::Switch(leaf) => At::Port { leaf, port: *port, vlan: *vlan, access_id },
+                Node::Switch(leaf) => At::Port {
+                    leaf,
+                    port: *port,
+                    vlan: *vlan,
+                    access_id,
+                },
                 Node::Host(_) => return None,
             },
         };
@@ -315,7 +362,11 @@ fn check_subnet(fields: &Fields<'_>, i: usize, subnet: &SubnetSpec) -> Result<()
     let field = |name: &str| format!("subnets[{i}].{name}");
     let cidr = subnet.cidr;
     if cidr.trunc() != cidr {
-        return Err(fields.invalid(&field("cidr"), cidr, format!("a prefix without host bits, such as {}", cidr.trunc())));
+        return Err(fields.invalid(
+            &field("cidr"),
+            cidr,
+            format!("a prefix without host bits, such as {}", cidr.trunc()),
+        ));
     }
     // A subnet holds its gateway and at least one workload.
     let longest = cidr.max_prefix_len() - 2;
@@ -372,7 +423,12 @@ fn free_ips(fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiEr
         (0..tries).map(|i| at((2 + i) % size)).find(usable)
     };
     let full = |s: &SubnetSpec| fields.error(ErrorCode::Exhausted, "ips", s.cidr, "a subnet with a free address");
-    network.spec.subnets.iter().map(|s| free(s).ok_or_else(|| full(s))).collect()
+    network
+        .spec
+        .subnets
+        .iter()
+        .map(|s| free(s).ok_or_else(|| full(s)))
+        .collect()
 }
 
 /// A locally administered MAC address (IEEE 802c) that the same attachment always gets,

@@ -59,11 +59,19 @@ impl Fabric {
         }
         let mut hosts = Vec::new();
         for (i, h) in topology.hosts.iter().enumerate() {
-            let Some(Node::Switch(leaf)) = by_name.get(&h.uplink.switch).copied() else { continue };
-            let Some(leaf_view) = switches.get(leaf.index()) else { continue };
+            let Some(Node::Switch(leaf)) = by_name.get(&h.uplink.switch).copied() else {
+                continue;
+            };
+            let Some(leaf_view) = switches.get(leaf.index()) else {
+                continue;
+            };
             let view = HostView {
                 name: h.name.to_string(),
-                vtep: VtepView { vtep_id: next(), ipv4: h.vtep_ipv4, ipv6: h.vtep_ipv6 },
+                vtep: VtepView {
+                    vtep_id: next(),
+                    ipv4: h.vtep_ipv4,
+                    ipv6: h.vtep_ipv6,
+                },
                 mac: h.mac,
                 port: h.uplink.port,
                 leaf: leaf_view.vtep.clone(),
@@ -76,7 +84,12 @@ impl Fabric {
             vxlan_underlay: topology.fabric.vxlan_underlay,
             gateway_mac: topology.fabric.gateway_mac,
         };
-        Self { view, switches, hosts, by_name }
+        Self {
+            view,
+            switches,
+            hosts,
+            by_name,
+        }
     }
 
     /// The switch or host of that name.
@@ -93,7 +106,10 @@ impl Fabric {
 fn fabric_ports(topology: &Topology, of: &Name) -> Vec<FabricPort> {
     let peer = |mine: &PortRef, other: &PortRef| -> Option<FabricPort> {
         (mine.switch == *of).then_some(())?;
-        Some(FabricPort { port: mine.port, peer_mac: topology.switch(&other.switch)?.router_mac() })
+        Some(FabricPort {
+            port: mine.port,
+            peer_mac: topology.switch(&other.switch)?.router_mac(),
+        })
     };
     let ends = topology.links.iter().flat_map(|l| [peer(&l.a, &l.b), peer(&l.b, &l.a)]);
     let mut ports: Vec<FabricPort> = ends.flatten().collect();

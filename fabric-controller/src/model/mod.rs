@@ -136,7 +136,10 @@ impl Model {
     /// VNIs in quarantine for which `confirmed(devices, revision)` holds. `devices` are those
     /// that were ever told of the VNI; `None` if that was before a restart.
     pub fn releasable_vnis(&self, confirmed: impl Fn(Option<&BTreeSet<DeviceIndex>>, u64) -> bool) -> Vec<u32> {
-        let held = self.vnis.in_quarantine().filter(|(vni, revision)| confirmed(self.holders.get(vni), *revision));
+        let held = self
+            .vnis
+            .in_quarantine()
+            .filter(|(vni, revision)| confirmed(self.holders.get(vni), *revision));
         held.map(|(vni, _)| vni).collect()
     }
 

@@ -19,7 +19,12 @@ pub(super) struct Vnis {
 impl Vnis {
     /// A pool that nothing was taken of.
     pub(super) fn new(pool: VniPool) -> Self {
-        Self { pool, used: BTreeSet::new(), quarantine: BTreeMap::new(), next: pool.first.get() }
+        Self {
+            pool,
+            used: BTreeSet::new(),
+            quarantine: BTreeMap::new(),
+            next: pool.first.get(),
+        }
     }
 
     /// Whether somebody has it, or had it until a moment ago.
@@ -39,7 +44,11 @@ impl Vnis {
         self.used.insert(vni.get());
         self.quarantine.remove(&vni.get());
         if (self.pool.first.get()..=self.pool.last.get()).contains(&vni.get()) {
-            self.next = if vni.get() >= self.pool.last.get() { self.pool.first.get() } else { vni.get() + 1 };
+            self.next = if vni.get() >= self.pool.last.get() {
+                self.pool.first.get()
+            } else {
+                vni.get() + 1
+            };
         }
     }
 
@@ -82,7 +91,12 @@ pub(super) struct Numbers<K> {
 impl<K: std::hash::Hash + Eq> Numbers<K> {
     /// None taken.
     pub(super) fn new(greatest: u16) -> Self {
-        Self { greatest, by_key: HashMap::new(), free: BTreeSet::new(), next: 1 }
+        Self {
+            greatest,
+            by_key: HashMap::new(),
+            free: BTreeSet::new(),
+            next: 1,
+        }
     }
 
     /// The number of a key, which is given one if it has none; none when all are taken.
@@ -139,7 +153,10 @@ mod tests {
 
     #[test]
     fn vnis_go_round_and_wait_in_quarantine() {
-        let mut vnis = Vnis::new(VniPool { first: vni(10), last: vni(12) });
+        let mut vnis = Vnis::new(VniPool {
+            first: vni(10),
+            last: vni(12),
+        });
         for expected in [10, 11, 12] {
             let found = vnis.find().unwrap();
             assert_eq!(found.get(), expected);
@@ -156,12 +173,18 @@ mod tests {
     #[test]
     fn numbers_are_reused_and_run_out() {
         let mut numbers = Numbers::new(2);
-        assert_eq!((numbers.get('a'), numbers.get('b'), numbers.get('c')), (Some(1), Some(2), None));
+        assert_eq!(
+            (numbers.get('a'), numbers.get('b'), numbers.get('c')),
+            (Some(1), Some(2), None)
+        );
         assert_eq!(numbers.get('a'), Some(1));
         numbers.release(&'a');
         assert_eq!(numbers.get('c'), Some(1));
         let mut restored = Numbers::new(9);
         restored.restore('z', 3);
-        assert_eq!((restored.get('y'), restored.get('x'), restored.get('w')), (Some(1), Some(2), Some(4)));
+        assert_eq!(
+            (restored.get('y'), restored.get('x'), restored.get('w')),
+            (Some(1), Some(2), Some(4))
+        );
     }
 }

@@ -12,7 +12,11 @@ pub(super) struct Slab<I, T> {
 
 impl<I, T> Default for Slab<I, T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), index: PhantomData }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: PhantomData,
+        }
     }
 }
 

@@ -27,8 +27,13 @@ impl Model {
                 continue;
             };
             // The smaller of the two sets is walked.
-            let (few, many) = if here.len() < there.len() { (here, there) } else { (there, here) };
-            self.touched.extend(few.iter().filter(|n| many.contains(n)).map(|n| Source::Flood(*n, on)));
+            let (few, many) = if here.len() < there.len() {
+                (here, there)
+            } else {
+                (there, here)
+            };
+            self.touched
+                .extend(few.iter().filter(|n| many.contains(n)).map(|n| Source::Flood(*n, on)));
         }
     }
 
@@ -45,7 +50,11 @@ impl Model {
         let Some(net) = self.networks.get(network) else { return };
         let router = net.router.and_then(|r| self.routers.get(r));
         let routed = router.into_iter().flat_map(|r| r.leaves.keys());
-        let leaves = net.leaves.keys().chain(routed).map(|l| Source::AttachmentOnLeaf(id, *l));
+        let leaves = net
+            .leaves
+            .keys()
+            .chain(routed)
+            .map(|l| Source::AttachmentOnLeaf(id, *l));
         let hosts = net.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
         self.touched.extend(leaves.chain(hosts));
     }
@@ -54,9 +63,11 @@ impl Model {
     pub(super) fn touch_network_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnLeaf(network, leaf));
-        self.touched.extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
+        self.touched
+            .extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
         // The other leaves flood to this one, or no longer do.
-        self.touched.extend(net.leaves.keys().map(|l| Source::Flood(network, *l)));
+        self.touched
+            .extend(net.leaves.keys().map(|l| Source::Flood(network, *l)));
         self.touched.insert(Source::Flood(network, leaf));
     }
 
@@ -65,21 +76,29 @@ impl Model {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnHost(network, host));
         self.touched.insert(Source::HostNetworkOnLeaf(network, host));
-        self.touched.extend(net.attachments.iter().map(|a| Source::AttachmentOnHost(*a, host)));
+        self.touched
+            .extend(net.attachments.iter().map(|a| Source::AttachmentOnHost(*a, host)));
     }
 
     /// A network of a router on a leaf that the router is or was needed on.
     pub(super) fn touch_routed_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::RoutedOnLeaf(network, leaf));
-        self.touched.extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
+        self.touched
+            .extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
     }
 
     /// A network everywhere, after an attribute of it changed.
     pub(super) fn touch_network(&mut self, network: NetworkId) {
         let Some(net) = self.networks.get(network) else { return };
-        let (leaves, hosts): (Vec<_>, Vec<_>) = (net.leaves.keys().copied().collect(), net.hosts.keys().copied().collect());
-        let routed = net.router.and_then(|r| self.routers.get(r)).map(|r| r.leaves.keys().copied().collect::<Vec<_>>());
+        let (leaves, hosts): (Vec<_>, Vec<_>) = (
+            net.leaves.keys().copied().collect(),
+            net.hosts.keys().copied().collect(),
+        );
+        let routed = net
+            .router
+            .and_then(|r| self.routers.get(r))
+            .map(|r| r.leaves.keys().copied().collect::<Vec<_>>());
         for leaf in leaves {
             self.touch_network_on_leaf(network, leaf);
         }

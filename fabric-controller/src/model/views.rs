@@ -9,7 +9,8 @@ use crate::device::entity::Entity;
 use crate::engine::Source;
 use crate::render::Render;
 use crate::render::view::{
-    AccessView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView, SubnetView, SwitchView,
+    AccessView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView, SubnetView,
+    SwitchView,
 };
 
 impl Fabric {
@@ -20,7 +21,11 @@ impl Fabric {
 
     /// The device index of a host: hosts come behind the switches.
     pub fn host_device(&self, host: HostIndex) -> DeviceIndex {
-        DeviceIndex(u32::try_from(self.switches.len()).unwrap_or(u32::MAX).saturating_add(host.0))
+        DeviceIndex(
+            u32::try_from(self.switches.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(host.0),
+        )
     }
 
     /// The device that a contribution is for.
@@ -117,10 +122,22 @@ impl Model {
         let attachment = self.attachments.get(a)?;
         let network = self.networks.get(attachment.network)?;
         let bridged = network.leaves.contains_key(&s);
-        let routed = || network.router.and_then(|r| self.routers.get(r)).is_some_and(|r| r.leaves.contains_key(&s));
+        let routed = || {
+            network
+                .router
+                .and_then(|r| self.routers.get(r))
+                .is_some_and(|r| r.leaves.contains_key(&s))
+        };
         if bridged || routed() {
             let (leaf, shown) = (self.fabric.leaf(s)?, self.attachment_view(attachment)?);
-            render.attachment_on_leaf(&self.fabric.view, leaf, &self.network_view(network), &shown, bridged, out);
+            render.attachment_on_leaf(
+                &self.fabric.view,
+                leaf,
+                &self.network_view(network),
+                &shown,
+                bridged,
+                out,
+            );
         }
         Some(())
     }
@@ -131,7 +148,15 @@ impl Model {
             vni: network.vni,
             vrf: network.router.and_then(|r| self.routers.get(r)).map(|r| r.vrf),
             mtu: network.spec.mtu,
-            subnets: network.spec.subnets.iter().map(|s| SubnetView { cidr: s.cidr, gateway: s.gateway() }).collect(),
+            subnets: network
+                .spec
+                .subnets
+                .iter()
+                .map(|s| SubnetView {
+                    cidr: s.cidr,
+                    gateway: s.gateway(),
+                })
+                .collect(),
         }
     }
 
@@ -154,15 +179,35 @@ impl Model {
     }
 
     fn access_view(&self, attachment: &Attachment) -> Option<AccessView> {
-        let At::Port { leaf, port, vlan, access_id } = &attachment.at else { return None };
+        let At::Port {
+            leaf,
+            port,
+            vlan,
+            access_id,
+        } = &attachment.at
+        else {
+            return None;
+        };
         let leaf = self.fabric.leaf(*leaf)?.vtep.clone();
-        Some(AccessView { leaf, port: *port, vlan: *vlan, access_id: *access_id })
+        Some(AccessView {
+            leaf,
+            port: *port,
+            vlan: *vlan,
+            access_id: *access_id,
+        })
     }
 
     fn fabric_ports(&self, on: SwitchIndex, to: SwitchIndex) -> Vec<FabricPort> {
-        let Some(switch) = self.fabric.leaf(on) else { return Vec::new() };
+        let Some(switch) = self.fabric.leaf(on) else {
+            return Vec::new();
+        };
         let ports = self.paths.ports(on, to);
-        switch.fabric_ports.iter().filter(|p| ports.contains(&p.port)).cloned().collect()
+        switch
+            .fabric_ports
+            .iter()
+            .filter(|p| ports.contains(&p.port))
+            .cloned()
+            .collect()
     }
 
     fn path_view(&self, on: SwitchIndex, to: SwitchIndex) -> Option<PathView> {
@@ -178,12 +223,22 @@ impl Model {
     fn flood_view(&self, network: &Network, on: SwitchIndex) -> Option<FloodView> {
         let number = self.groups.get(on.index())?.number(&network.vni.get())?;
         let here = |h: &&HostIndex| self.fabric.leaf_of(**h) == Some(on);
-        let hosts = network.hosts.keys().filter(here).filter_map(|h| self.fabric.host(*h)).cloned().collect();
+        let hosts = network
+            .hosts
+            .keys()
+            .filter(here)
+            .filter_map(|h| self.fabric.host(*h))
+            .cloned()
+            .collect();
         let mine = |a: &&AttachmentId| {
-            self.attachments.get(**a).is_some_and(|a| matches!(a.at, At::Port { leaf, .. } if leaf == on))
+            self.attachments
+                .get(**a)
+                .is_some_and(|a| matches!(a.at, At::Port { leaf, .. } if leaf == on))
         };
         let access = network.attachments.iter().filter(mine);
-        let access = access.filter_map(|a| self.access_view(self.attachments.get(*a)?)).collect();
+        let access = access
+            .filter_map(|a| self.access_view(self.attachments.get(*a)?))
+            .collect();
         let others = network.leaves.keys().filter(|l| **l != on);
         let remote = others.filter_map(|leaf| {
             let ports = self.paths.ports(on, *leaf);
@@ -202,9 +257,19 @@ impl Model {
 
     /// Contributions that exist because of an object: what its status is the sum of.
     pub fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
-        let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else { return Vec::new() };
-        let routed = network.router.and_then(|r| self.routers.get(r)).into_iter().flat_map(|r| r.leaves.keys());
-        let leaves = network.leaves.keys().chain(routed).map(|l| Source::AttachmentOnLeaf(id, *l));
+        let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
+            return Vec::new();
+        };
+        let routed = network
+            .router
+            .and_then(|r| self.routers.get(r))
+            .into_iter()
+            .flat_map(|r| r.leaves.keys());
+        let leaves = network
+            .leaves
+            .keys()
+            .chain(routed)
+            .map(|l| Source::AttachmentOnLeaf(id, *l));
         let hosts = network.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
         let mut sources: Vec<Source> = leaves.chain(hosts).collect();
         sources.sort_unstable();
@@ -214,11 +279,26 @@ impl Model {
 
     /// The same for a network.
     pub fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
-        let Some(network) = self.networks.get(id) else { return Vec::new() };
-        let leaves = network.leaves.keys().flat_map(|l| [Source::NetworkOnLeaf(id, *l), Source::Flood(id, *l)]);
-        let hosts = network.hosts.keys().flat_map(|h| [Source::HostNetworkOnLeaf(id, *h), Source::NetworkOnHost(id, *h)]);
-        let routed = network.router.and_then(|r| self.routers.get(r)).into_iter().flat_map(|r| r.leaves.keys());
-        leaves.chain(hosts).chain(routed.map(|l| Source::RoutedOnLeaf(id, *l))).collect()
+        let Some(network) = self.networks.get(id) else {
+            return Vec::new();
+        };
+        let leaves = network
+            .leaves
+            .keys()
+            .flat_map(|l| [Source::NetworkOnLeaf(id, *l), Source::Flood(id, *l)]);
+        let hosts = network
+            .hosts
+            .keys()
+            .flat_map(|h| [Source::HostNetworkOnLeaf(id, *h), Source::NetworkOnHost(id, *h)]);
+        let routed = network
+            .router
+            .and_then(|r| self.routers.get(r))
+            .into_iter()
+            .flat_map(|r| r.leaves.keys());
+        leaves
+            .chain(hosts)
+            .chain(routed.map(|l| Source::RoutedOnLeaf(id, *l)))
+            .collect()
     }
 
     /// Every contribution there is a reason for, from scratch.

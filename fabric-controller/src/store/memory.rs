@@ -32,7 +32,11 @@ impl Store for MemoryStore {
 
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
         let inner = self.lock();
-        for (key, value) in inner.data.range(prefix.to_vec()..).take_while(|(k, _)| k.starts_with(prefix)) {
+        for (key, value) in inner
+            .data
+            .range(prefix.to_vec()..)
+            .take_while(|(k, _)| k.starts_with(prefix))
+        {
             if visit(key, value).is_break() {
                 break;
             }

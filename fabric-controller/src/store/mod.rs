@@ -116,7 +116,10 @@ fn expect(what: impl Fn() -> String, expected: Revision, found: Revision) -> Res
     if expected == found {
         Ok(())
     } else {
-        Err(StoreError::Compare(format!("{} is at revision {found}, expected {expected}", what())))
+        Err(StoreError::Compare(format!(
+            "{} is at revision {found}, expected {expected}",
+            what()
+        )))
     }
 }
 
@@ -146,7 +149,10 @@ mod tests {
     /// What every store must do.
     async fn conforms<S: Store>(s: &S) {
         assert_eq!(s.revision().await.unwrap(), 0);
-        let t = StoreTransaction { compares: vec![], ops: vec![put("a/1", "x"), put("a/2", "y"), put("b", "z")] };
+        let t = StoreTransaction {
+            compares: vec![],
+            ops: vec![put("a/1", "x"), put("a/2", "y"), put("b", "z")],
+        };
         assert_eq!(s.commit(t).await.unwrap(), 1);
         assert_eq!(keys(s, "a/").await, ["a/1=x@1", "a/2=y@1"]);
 
@@ -156,13 +162,27 @@ mod tests {
             Compare::StoreRevision(0),
         ];
         for compare in wrong {
-            let t = StoreTransaction { compares: vec![compare], ops: vec![put("a/1", "lost"), put("c", "lost")] };
+            let t = StoreTransaction {
+                compares: vec![compare],
+                ops: vec![put("a/1", "lost"), put("c", "lost")],
+            };
             assert!(matches!(s.commit(t).await, Err(StoreError::Compare(_))));
         }
-        assert_eq!(keys(s, "").await, ["a/1=x@1", "a/2=y@1", "b=z@1"], "a refused transaction leaves nothing");
+        assert_eq!(
+            keys(s, "").await,
+            ["a/1=x@1", "a/2=y@1", "b=z@1"],
+            "a refused transaction leaves nothing"
+        );
 
-        let compares = vec![Compare::KeyRevision("a/1".into(), 1), Compare::KeyRevision("c".into(), 0)];
-        let ops = vec![put("a/1", "new"), Op::Delete("b".into()), Op::Delete("not-there".into())];
+        let compares = vec![
+            Compare::KeyRevision("a/1".into(), 1),
+            Compare::KeyRevision("c".into(), 0),
+        ];
+        let ops = vec![
+            put("a/1", "new"),
+            Op::Delete("b".into()),
+            Op::Delete("not-there".into()),
+        ];
         assert_eq!(s.commit(StoreTransaction { compares, ops }).await.unwrap(), 2);
         assert_eq!(keys(s, "").await, ["a/1=new@2", "a/2=y@1"]);
         assert_eq!(s.get(b"a/1").await.unwrap().unwrap().value, b"new");
@@ -196,7 +216,11 @@ mod tests {
         assert!(said.contains("intent.redb"), "{said}");
 
         let other = dir.path().join("other.redb");
-        std::fs::write(&other, b"this is not a database, but long enough to look at".repeat(100)).unwrap();
+        std::fs::write(
+            &other,
+            b"this is not a database, but long enough to look at".repeat(100),
+        )
+        .unwrap();
         let said = RedbStore::open(&other).err().unwrap().to_string();
         assert!(said.contains("other.redb"), "{said}");
     }

@@ -24,7 +24,10 @@ pub struct RedbStore {
 }
 
 fn storage(path: &Path, e: impl std::fmt::Display) -> StoreError {
-    StoreError::Storage { path: path.display().to_string(), message: e.to_string() }
+    StoreError::Storage {
+        path: path.display().to_string(),
+        message: e.to_string(),
+    }
 }
 
 impl RedbStore {
@@ -36,7 +39,10 @@ impl RedbStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let db = Database::create(path).map_err(|e| storage(path, e))?;
-        let store = Self { db: Arc::new(db), path: Arc::new(path.to_owned()) };
+        let store = Self {
+            db: Arc::new(db),
+            path: Arc::new(path.to_owned()),
+        };
         store.prepare()?;
         Ok(store)
     }
@@ -55,7 +61,11 @@ impl RedbStore {
         };
         if found != SCHEMA_VERSION {
             let path = self.path.display().to_string();
-            return Err(StoreError::Schema { path, found, expected: SCHEMA_VERSION });
+            return Err(StoreError::Schema {
+                path,
+                found,
+                expected: SCHEMA_VERSION,
+            });
         }
         write.commit().map_err(|e| err(e.into()))
     }
@@ -117,7 +127,14 @@ fn write(txn: &WriteTransaction, transaction: &StoreTransaction) -> Result<Revis
 
 impl Store for RedbStore {
     async fn revision(&self) -> Result<Revision, StoreError> {
-        self.blocking(|db| Ok(db.begin_read()?.open_table(META)?.get(REVISION)?.map_or(0, |v| v.value()))).await
+        self.blocking(|db| {
+            Ok(db
+                .begin_read()?
+                .open_table(META)?
+                .get(REVISION)?
+                .map_or(0, |v| v.value()))
+        })
+        .await
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
@@ -126,7 +143,10 @@ impl Store for RedbStore {
             let found = db.begin_read()?.open_table(DATA)?;
             let found = found.get(key.as_slice())?.map(|v| {
                 let (revision, value) = v.value();
-                Versioned { revision, value: value.to_vec() }
+                Versioned {
+                    revision,
+                    value: value.to_vec(),
+                }
             });
             Ok(found)
         })
@@ -146,7 +166,15 @@ impl Store for RedbStore {
                 break;
             }
             let (revision, bytes) = value.value();
-            if visit(key.value(), &Versioned { revision, value: bytes.to_vec() }).is_break() {
+            if visit(
+                key.value(),
+                &Versioned {
+                    revision,
+                    value: bytes.to_vec(),
+                },
+            )
+            .is_break()
+            {
                 break;
             }
         }

@@ -167,7 +167,10 @@ pub fn read_intent(path: &Path) -> Result<Intent> {
 
 async fn apply(client: &Client, apply: Apply) -> Result<ExitCode> {
     let intent = read_intent(&apply.file)?;
-    let options = ApplyOptions { prune: apply.prune, dry_run: apply.dry_run };
+    let options = ApplyOptions {
+        prune: apply.prune,
+        dry_run: apply.dry_run,
+    };
     let outcome = client.apply(&intent, options, seconds(apply.wait)?).await?;
     for (sign, keys) in [
         ('+', &outcome.committed.created),
@@ -178,7 +181,10 @@ async fn apply(client: &Client, apply: Apply) -> Result<ExitCode> {
             println!("{sign} {key}");
         }
     }
-    println!("{} unchanged, revision {}", outcome.committed.unchanged, outcome.committed.revision);
+    println!(
+        "{} unchanged, revision {}",
+        outcome.committed.unchanged, outcome.committed.revision
+    );
     Ok(report(&outcome))
 }
 
@@ -196,17 +202,27 @@ async fn delete(client: &Client, delete: Delete) -> Result<ExitCode> {
 
 /// Says how far the devices are; fails when some have not applied it in time.
 fn report(outcome: &Outcome) -> ExitCode {
-    let Some(applied) = &outcome.applied else { return ExitCode::SUCCESS };
+    let Some(applied) = &outcome.applied else {
+        return ExitCode::SUCCESS;
+    };
     println!("applied on {} of {} devices", applied.applied, applied.devices);
     for waiting in &applied.waiting {
         println!("  {}: {}", waiting.device, waiting.reason);
     }
-    if applied.progress == Progress::Applied { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if applied.progress == Progress::Applied {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn get(client: &Client, get: Get) -> Result<ExitCode> {
     let format = get.output.output;
-    let of = || get.of.as_ref().context("expected one more word: the name of the vDC or device");
+    let of = || {
+        get.of
+            .as_ref()
+            .context("expected one more word: the name of the vDC or device")
+    };
     match get.what {
         What::Vdcs => objects(client, Kind::Vdc, None, format).await,
         What::Networks => objects(client, Kind::Network, Some(of()?), format).await,

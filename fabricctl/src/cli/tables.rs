@@ -14,7 +14,11 @@ fn applied(a: &Applied) -> String {
         Progress::Pending => "pending",
         Progress::Failed => "failed",
     };
-    let reasons: String = a.waiting.iter().map(|w| format!("\n{}: {}", w.device, w.reason)).collect();
+    let reasons: String = a
+        .waiting
+        .iter()
+        .map(|w| format!("\n{}: {}", w.device, w.reason))
+        .collect();
     format!("{word} {}/{}{reasons}", a.applied, a.devices)
 }
 
@@ -58,8 +62,16 @@ pub(super) fn object(t: &mut Table, view: &View) {
 fn place(place: &Place) -> String {
     match place {
         Place::Host { host, netns, interface } => format!("{host} {netns}:{interface}"),
-        Place::Port { switch, port, vlan: None } => format!("{switch}:{port}"),
-        Place::Port { switch, port, vlan: Some(vlan) } => format!("{switch}:{port} vlan {vlan}"),
+        Place::Port {
+            switch,
+            port,
+            vlan: None,
+        } => format!("{switch}:{port}"),
+        Place::Port {
+            switch,
+            port,
+            vlan: Some(vlan),
+        } => format!("{switch}:{port} vlan {vlan}"),
     }
 }
 
@@ -108,7 +120,14 @@ pub(super) fn link(t: &mut Table, l: &LinkStatus) {
     t.row([
         ("A", format!("{}:{}", l.a.switch, l.a.port)),
         ("B", format!("{}:{}", l.b.switch, l.b.port)),
-        ("STATE", if l.up { "up".into() } else { l.reason.clone().unwrap_or_else(|| "down".into()) }),
+        (
+            "STATE",
+            if l.up {
+                "up".into()
+            } else {
+                l.reason.clone().unwrap_or_else(|| "down".into())
+            },
+        ),
     ]);
 }
 

@@ -40,8 +40,16 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     let (mut add, mut remove) = steps.run("attachments", || runtime.block_on(attachments(lab, args.attachments)))?;
     for (what, times) in [("attachment_applied", &mut add), ("attachment_removed", &mut remove)] {
         let (p50, p99) = (percentile(times, 50), percentile(times, 99));
-        println!("{what}: p50 {:.2} ms, p99 {:.2} ms over {}", p50 * 1e3, p99 * 1e3, times.len());
-        figures.insert(what.into(), json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "count": times.len() }));
+        println!(
+            "{what}: p50 {:.2} ms, p99 {:.2} ms over {}",
+            p50 * 1e3,
+            p99 * 1e3,
+            times.len()
+        );
+        figures.insert(
+            what.into(),
+            json!({ "p50_ms": p50 * 1e3, "p99_ms": p99 * 1e3, "count": times.len() }),
+        );
     }
     let mut code = ExitCode::SUCCESS;
     if args.faults {
@@ -82,10 +90,16 @@ async fn attachments(lab: &Lab, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
             network: network.name.clone(),
             mac: None,
             ips: Vec::new(),
-            place: Place::Host { host: host.name.clone(), netns: netns.clone(), interface: format!("bench{i}") },
+            place: Place::Host {
+                host: host.name.clone(),
+                netns: netns.clone(),
+                interface: format!("bench{i}"),
+            },
         });
         let started = Instant::now();
-        let View::Attachment(a) = client.create(&vdc.name, &spec, Some(TIMEOUT)).await? else { bail!("no attachment") };
+        let View::Attachment(a) = client.create(&vdc.name, &spec, Some(TIMEOUT)).await? else {
+            bail!("no attachment")
+        };
         if a.applied.progress != Progress::Applied {
             bail!("attachment {name}: {:?}", a.applied);
         }

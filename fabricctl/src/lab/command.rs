@@ -64,7 +64,12 @@ pub struct Up {
 pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
     match command {
         Command::Up(up) => self::up(up, runtime),
-        Command::Check(filter) => Ok(report(&checks::run(&Lab::open()?, filter.only.as_deref(), &Steps::default(), runtime)?)),
+        Command::Check(filter) => Ok(report(&checks::run(
+            &Lab::open()?,
+            filter.only.as_deref(),
+            &Steps::default(),
+            runtime,
+        )?)),
         Command::Bench(args) => bench::run(&Lab::open()?, &args, runtime),
         Command::Down => {
             Lab::down()?;
@@ -81,11 +86,23 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
     };
     let (topology, intent) = (read(&up.topology, TOPOLOGY)?, read(&up.intent, INTENT)?);
     let here = std::env::current_exe()?;
-    let bin_dir = up.bin_dir.or_else(|| here.parent().map(PathBuf::from)).context("--bin-dir")?;
-    let options = Options { target: up.target, p4c: up.p4c, bin_dir, p4_dir: up.p4_dir };
+    let bin_dir = up
+        .bin_dir
+        .or_else(|| here.parent().map(PathBuf::from))
+        .context("--bin-dir")?;
+    let options = Options {
+        target: up.target,
+        p4c: up.p4c,
+        bin_dir,
+        p4_dir: up.p4_dir,
+    };
     let steps = Steps::default();
     let lab = Lab::up(options, &topology, &intent, &steps, runtime)?;
-    let code = if up.no_checks { ExitCode::SUCCESS } else { report(&checks::run(&lab, None, &steps, runtime)?) };
+    let code = if up.no_checks {
+        ExitCode::SUCCESS
+    } else {
+        report(&checks::run(&lab, None, &steps, runtime)?)
+    };
     let startup = lab.startup.unwrap_or_default().as_secs_f64();
     println!(
         "\nThe lab is running (ready after {startup:.2} s). Things to try:\n\
@@ -106,5 +123,9 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
 
 fn report(report: &Report) -> ExitCode {
     println!("{report}");
-    if report.all_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.all_passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -26,15 +26,24 @@ const QUIET: [(&str, &str); 4] = [
     ("ipv6/conf/default/accept_ra", "0"),
 ];
 /// And of switches, whose ports have no addresses of their own.
-const NO_IPV6: [(&str, &str); 2] = [("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
+const NO_IPV6: [(&str, &str); 2] = [
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+];
 
 impl Lab {
     /// Each identity with the names its certificate is for.
     pub(super) fn identities(&self) -> Vec<Vec<String>> {
         let switches = self.topology.switches.iter().zip(&self.plan.switches);
         let switches = switches.map(|(s, node)| vec![format!("{}.switch.vfabric", s.name), node.mgmt.to_string()]);
-        let hosts = self.topology.hosts.iter().map(|h| vec![format!("{}.host.vfabric", h.name)]);
-        let controller = ["controller.vfabric", "localhost", "127.0.0.1"].map(str::to_owned).into_iter();
+        let hosts = self
+            .topology
+            .hosts
+            .iter()
+            .map(|h| vec![format!("{}.host.vfabric", h.name)]);
+        let controller = ["controller.vfabric", "localhost", "127.0.0.1"]
+            .map(str::to_owned)
+            .into_iter();
         let controller = controller.chain([self.plan.controller.to_string()]).collect();
         switches.chain(hosts).chain([controller]).collect()
     }
@@ -87,9 +96,14 @@ impl Lab {
             let file = |end: &str| out.join(format!("{role}.{end}"));
             let mut p4c = Command::new("p4c-bm2-ss");
             p4c.args(["--std", "p4-16"]).arg("-I").arg(&self.options.p4_dir);
-            p4c.arg("--p4runtime-files").arg(file("p4info.bin")).arg("-o").arg(file("json"));
+            p4c.arg("--p4runtime-files")
+                .arg(file("p4info.bin"))
+                .arg("-o")
+                .arg(file("json"));
             p4c.arg(self.options.p4_dir.join(format!("{role}.p4")));
-            let output = p4c.output().context("cannot run `p4c-bm2-ss`; leave out --p4c to use the embedded compiler")?;
+            let output = p4c
+                .output()
+                .context("cannot run `p4c-bm2-ss`; leave out --p4c to use the embedded compiler")?;
             if !output.status.success() {
                 bail!("p4c: {role}.p4: {}", String::from_utf8_lossy(&output.stderr));
             }
@@ -103,11 +117,20 @@ impl Lab {
 
     fn tls(&self, command: &mut Command, identity: &str) {
         let files = self.pki.identity(identity);
-        command.arg("--tls-ca").arg(self.pki.ca()).arg("--tls-cert").arg(files.cert).arg("--tls-key").arg(files.key);
+        command
+            .arg("--tls-ca")
+            .arg(self.pki.ca())
+            .arg("--tls-cert")
+            .arg(files.cert)
+            .arg("--tls-key")
+            .arg(files.key);
     }
 
     pub(super) fn start_switches(&self) -> Result<()> {
-        self.topology.switches.iter().try_for_each(|s| self.start_switch(&s.name))
+        self.topology
+            .switches
+            .iter()
+            .try_for_each(|s| self.start_switch(&s.name))
     }
 
     /// Starts a switch, empty.
@@ -120,19 +143,34 @@ impl Lab {
             Target::P4Switch => Command::new(self.bin("p4-switch")),
             Target::Bmv2 => Command::new("simple_switch_grpc"),
         };
-        command.arg("--device-id").arg(switch.device_id.to_string()).arg("--no-p4");
+        command
+            .arg("--device-id")
+            .arg(switch.device_id.to_string())
+            .arg("--no-p4");
         for port in self.ports(switch) {
             command.arg("-i").arg(format!("{port}@swp{port}"));
         }
         match self.options.target {
             Target::P4Switch => {
                 command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
-                command.args(["--cpu-port", &CPU_PORT.to_string(), "--drop-port", &DROP_PORT.to_string()]);
+                command.args([
+                    "--cpu-port",
+                    &CPU_PORT.to_string(),
+                    "--drop-port",
+                    &DROP_PORT.to_string(),
+                ]);
                 self.tls(&mut command, &format!("{name}.switch.vfabric"));
             }
             Target::Bmv2 => {
-                command.args(["--log-level", "warn", "--", "--grpc-server-addr"]).arg(switch.p4runtime.to_string());
-                command.args(["--cpu-port", &CPU_PORT.to_string(), "--drop-port", &DROP_PORT.to_string()]);
+                command
+                    .args(["--log-level", "warn", "--", "--grpc-server-addr"])
+                    .arg(switch.p4runtime.to_string());
+                command.args([
+                    "--cpu-port",
+                    &CPU_PORT.to_string(),
+                    "--drop-port",
+                    &DROP_PORT.to_string(),
+                ]);
             }
         }
         self.daemons.start(name.as_str(), Some(&node.namespace), command)
@@ -140,7 +178,8 @@ impl Lab {
 
     fn find_switch(&self, name: &Name) -> Result<(&Switch, &Node)> {
         let mut all = self.topology.switches.iter().zip(&self.plan.switches);
-        all.find(|(s, _)| &s.name == name).with_context(|| format!("switch `{name}` is unknown"))
+        all.find(|(s, _)| &s.name == name)
+            .with_context(|| format!("switch `{name}` is unknown"))
     }
 
     pub(super) fn start_controller(&self, pipelines: Option<&Path>) -> Result<()> {
@@ -148,7 +187,9 @@ impl Lab {
         command.arg("--topology").arg(self.dir.join("topology.yaml"));
         command.arg("--data-dir").arg(self.dir.join("controller"));
         command.arg("--listen").arg(format!("127.0.0.1:{REST_PORT}"));
-        command.arg("--agent-listen").arg(format!("{}:{AGENT_PORT}", self.plan.controller));
+        command
+            .arg("--agent-listen")
+            .arg(format!("{}:{AGENT_PORT}", self.plan.controller));
         command.arg("--token-file").arg(self.pki.token());
         self.tls(&mut command, "controller.vfabric");
         if let Some(dir) = pipelines {
@@ -180,12 +221,17 @@ impl Lab {
     pub fn start_agent(&self, host: &Host) -> Result<()> {
         let mut command = Command::new(self.bin("vtep-agent"));
         command.args(["--host", host.name.as_str(), "--uplink", "eth0"]);
-        command.arg("--controller").arg(format!("https://{}:{AGENT_PORT}", self.plan.controller));
+        command
+            .arg("--controller")
+            .arg(format!("https://{}:{AGENT_PORT}", self.plan.controller));
         command.arg("--vtep-ipv4").arg(host.vtep_ipv4.to_string());
         command.arg("--vtep-ipv6").arg(host.vtep_ipv6.to_string());
-        command.arg("--state-dir").arg(self.dir.join("agents").join(host.name.as_str()));
+        command
+            .arg("--state-dir")
+            .arg(self.dir.join("agents").join(host.name.as_str()));
         self.tls(&mut command, &format!("{}.host.vfabric", host.name));
-        self.daemons.start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)
+        self.daemons
+            .start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)
     }
 
     /// Fails when a daemon has ended.
@@ -194,8 +240,15 @@ impl Lab {
     /// Its last words.
     pub fn expect_daemons(&self) -> Result<()> {
         self.daemons.expect_alive(CONTROLLER)?;
-        let names = self.topology.switches.iter().map(|s| &s.name).chain(self.topology.hosts.iter().map(|h| &h.name));
-        names.into_iter().try_for_each(|n| self.daemons.expect_alive(n.as_str()))
+        let names = self
+            .topology
+            .switches
+            .iter()
+            .map(|s| &s.name)
+            .chain(self.topology.hosts.iter().map(|h| &h.name));
+        names
+            .into_iter()
+            .try_for_each(|n| self.daemons.expect_alive(n.as_str()))
     }
 
     /// The leaves of the topology.

@@ -27,7 +27,10 @@ async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>>
             let files = lab.pki.identity("controller.vfabric");
             let tls = ClientTlsConfig::new()
                 .ca_certificate(Certificate::from_pem(std::fs::read(lab.pki.ca())?))
-                .identity(Identity::from_pem(std::fs::read(files.cert)?, std::fs::read(files.key)?))
+                .identity(Identity::from_pem(
+                    std::fs::read(files.cert)?,
+                    std::fs::read(files.key)?,
+                ))
                 .domain_name(format!("{}.switch.vfabric", switch.name));
             ("https", Some(tls))
         }
@@ -36,7 +39,12 @@ async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>>
     if let Some(tls) = tls {
         endpoint = endpoint.tls_config(tls)?;
     }
-    Ok(P4RuntimeClient::new(endpoint.connect().await.with_context(|| format!("P4Runtime of {}", switch.name))?))
+    Ok(P4RuntimeClient::new(
+        endpoint
+            .connect()
+            .await
+            .with_context(|| format!("P4Runtime of {}", switch.name))?,
+    ))
 }
 
 fn entry() -> p4::TableEntry {
@@ -46,22 +54,34 @@ fn entry() -> p4::TableEntry {
     };
     let action = p4::Action {
         action_id: SET_SOURCE_HOST,
-        params: vec![p4::action::Param { param_id: 1, value: vec![99] }],
+        params: vec![p4::action::Param {
+            param_id: 1,
+            value: vec![99],
+        }],
     };
     p4::TableEntry {
         table_id: HOST_SOURCE,
         // Port, and an address of the documentation range (RFC 3849), in canonical form.
         r#match: vec![
             exact(1, UNUSED_PORT.to_be_bytes().to_vec()),
-            exact(2, std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x99).octets().to_vec()),
+            exact(
+                2,
+                std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x99)
+                    .octets()
+                    .to_vec(),
+            ),
         ],
-        action: Some(p4::TableAction { r#type: Some(table_action::Type::Action(action)) }),
+        action: Some(p4::TableAction {
+            r#type: Some(table_action::Type::Action(action)),
+        }),
         ..Default::default()
     }
 }
 
 fn stray() -> p4::Entity {
-    p4::Entity { entity: Some(entity::Entity::TableEntry(entry())) }
+    p4::Entity {
+        entity: Some(entity::Entity::TableEntry(entry())),
+    }
 }
 
 /// Takes over as primary, writes the entry, and leaves.
@@ -71,20 +91,39 @@ fn stray() -> p4::Entity {
 pub(super) async fn write_stray_entry(lab: &Lab, switch: &Switch) -> Result<()> {
     let mut client = connect(lab, switch).await?;
     let device_id = u64::from(switch.device_id);
-    let election_id = Some(Uint128 { high: ELECTION_HIGH, low: 1 });
-    let arbitration = p4::MasterArbitrationUpdate { device_id, election_id, ..Default::default() };
-    let hello = p4::StreamMessageRequest { update: Some(stream_message_request::Update::Arbitration(arbitration)) };
+    let election_id = Some(Uint128 {
+        high: ELECTION_HIGH,
+        low: 1,
+    });
+    let arbitration = p4::MasterArbitrationUpdate {
+        device_id,
+        election_id,
+        ..Default::default()
+    };
+    let hello = p4::StreamMessageRequest {
+        update: Some(stream_message_request::Update::Arbitration(arbitration)),
+    };
     let (requests, outgoing) = tokio::sync::mpsc::channel(1);
     requests.send(hello).await?;
     let outgoing = futures::stream::unfold(outgoing, |mut o| async move { o.recv().await.map(|m| (m, o)) });
     let mut answers = client.stream_channel(outgoing).await?.into_inner();
     let answer = answers.message().await?.context("the switch closed the stream")?;
-    let Some(stream_message_response::Update::Arbitration(a)) = answer.update else { bail!("no arbitration answer") };
+    let Some(stream_message_response::Update::Arbitration(a)) = answer.update else {
+        bail!("no arbitration answer")
+    };
     if a.status.as_ref().is_some_and(|s| s.code != 0) {
         bail!("the intruder did not become primary: {:?}", a.status);
     }
-    let update = p4::Update { r#type: p4::update::Type::Insert.into(), entity: Some(stray()) };
-    let request = p4::WriteRequest { device_id, election_id, updates: vec![update], ..Default::default() };
+    let update = p4::Update {
+        r#type: p4::update::Type::Insert.into(),
+        entity: Some(stray()),
+    };
+    let request = p4::WriteRequest {
+        device_id,
+        election_id,
+        updates: vec![update],
+        ..Default::default()
+    };
     client.write(request).await.context("writing the stray entry")?;
     if !stands(&mut client, device_id).await? {
         bail!("the stray entry was accepted, but the switch does not hold it");
@@ -101,12 +140,22 @@ pub(super) async fn stray_entry_stands(lab: &Lab, switch: &Switch) -> Result<boo
 }
 
 async fn stands(client: &mut P4RuntimeClient<Channel>, device_id: u64) -> Result<bool> {
-    let everything = p4::TableEntry { table_id: HOST_SOURCE, ..Default::default() };
-    let wildcard = p4::Entity { entity: Some(entity::Entity::TableEntry(everything)) };
-    let request = p4::ReadRequest { device_id, entities: vec![wildcard], ..Default::default() };
+    let everything = p4::TableEntry {
+        table_id: HOST_SOURCE,
+        ..Default::default()
+    };
+    let wildcard = p4::Entity {
+        entity: Some(entity::Entity::TableEntry(everything)),
+    };
+    let request = p4::ReadRequest {
+        device_id,
+        entities: vec![wildcard],
+        ..Default::default()
+    };
     let mut answers = client.read(request).await?.into_inner();
     while let Some(answer) = answers.message().await? {
-        let ours = |e: &p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if t.r#match == entry().r#match);
+        let ours =
+            |e: &p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if t.r#match == entry().r#match);
         if answer.entities.iter().any(ours) {
             return Ok(true);
         }

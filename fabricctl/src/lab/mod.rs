@@ -113,7 +113,16 @@ impl Lab {
         let plan = Plan::new(&topology, &intent)?;
         let dir = PathBuf::from(STATE_DIR);
         let (daemons, pki) = (Daemons::at(&dir.join("run")), Pki::at(&dir.join("pki")));
-        Ok(Self { options, topology, intent, plan, daemons, pki, startup: None, dir })
+        Ok(Self {
+            options,
+            topology,
+            intent,
+            plan,
+            daemons,
+            pki,
+            startup: None,
+            dir,
+        })
     }
 
     /// The lab that runs on this machine.
@@ -123,7 +132,8 @@ impl Lab {
     pub fn open() -> Result<Self> {
         let dir = Path::new(STATE_DIR);
         let read = |name: &str| {
-            std::fs::read_to_string(dir.join(name)).with_context(|| "no lab runs on this machine (`cargo xtask lab` builds one)")
+            std::fs::read_to_string(dir.join(name))
+                .with_context(|| "no lab runs on this machine (`cargo xtask lab` builds one)")
         };
         let options = serde_json::from_str(&read("options.json")?)?;
         Self::new(options, &read("topology.yaml")?, &read("intent.yaml")?)
@@ -218,7 +228,12 @@ impl Lab {
         Ok(waiting
             .map(|(name, s)| {
                 let failed = s.failed.first().or(s.last_error.as_ref());
-                format!("{name} is {:?}, {} pending, {}", s.state, s.pending, failed.map_or("", String::as_str))
+                format!(
+                    "{name} is {:?}, {} pending, {}",
+                    s.state,
+                    s.pending,
+                    failed.map_or("", String::as_str)
+                )
             })
             .collect())
     }
@@ -228,11 +243,24 @@ impl Lab {
     /// # Errors
     /// The intent was refused, or a device has not applied it in time.
     pub async fn apply(&self, client: &Client) -> Result<()> {
-        let outcome = client.apply(&self.intent, ApplyOptions::default(), Some(Duration::from_secs(30))).await?;
-        let applied = outcome.applied.context("the answer does not say how far the devices are")?;
+        let outcome = client
+            .apply(&self.intent, ApplyOptions::default(), Some(Duration::from_secs(30)))
+            .await?;
+        let applied = outcome
+            .applied
+            .context("the answer does not say how far the devices are")?;
         if applied.progress != Progress::Applied {
-            let why: Vec<_> = applied.waiting.iter().map(|w| format!("{}: {}", w.device, w.reason)).collect();
-            bail!("applied on {} of {} devices: {}", applied.applied, applied.devices, why.join("; "));
+            let why: Vec<_> = applied
+                .waiting
+                .iter()
+                .map(|w| format!("{}: {}", w.device, w.reason))
+                .collect();
+            bail!(
+                "applied on {} of {} devices: {}",
+                applied.applied,
+                applied.devices,
+                why.join("; ")
+            );
         }
         Ok(())
     }
@@ -250,7 +278,9 @@ impl Lab {
 /// The controller is the one daemon outside of the lab's namespaces; its arguments lie
 /// below the lab's directory.
 fn is_lab_controller(pid: i32) -> bool {
-    let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
+        return false;
+    };
     let mut words = command.split(|b| *b == 0);
     let program = words.next().unwrap_or_default();
     program.ends_with(b"fabric-controller") && words.any(|w| w.starts_with(STATE_DIR.as_bytes()))

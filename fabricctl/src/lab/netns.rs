@@ -28,7 +28,8 @@ pub fn within<T: Send>(name: &str, f: impl FnOnce() -> Result<T> + Send) -> Resu
             setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter namespace {name}"))?;
             f()
         });
-        work.join().unwrap_or_else(|_| bail!("a thread inside namespace {name} panicked"))
+        work.join()
+            .unwrap_or_else(|_| bail!("a thread inside namespace {name} panicked"))
     })
 }
 
@@ -55,7 +56,11 @@ pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
     if let Some(name) = namespace {
         command.args(["-n", name]);
     }
-    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot run `ip` (Debian package iproute2)")?;
     let mut stdin = child.stdin.take().context("standard input of `ip`")?;
     stdin.write_all(script.as_bytes())?;
@@ -64,7 +69,11 @@ pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    bail!("ip{}: {}", namespace.map(|n| format!(" -n {n}")).unwrap_or_default(), String::from_utf8_lossy(&output.stderr).trim())
+    bail!(
+        "ip{}: {}",
+        namespace.map(|n| format!(" -n {n}")).unwrap_or_default(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    )
 }
 
 /// Runs a program inside a namespace and waits for it.
@@ -73,17 +82,26 @@ pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
 /// It cannot be run, or it failed; what it said is in the error.
 pub fn run(name: &str, program: &str, args: &[&str]) -> Result<()> {
     let output = within(name, || {
-        Command::new(program).args(args).output().with_context(|| format!("cannot run `{program}`"))
+        Command::new(program)
+            .args(args)
+            .output()
+            .with_context(|| format!("cannot run `{program}`"))
     })?;
     if !output.status.success() {
-        bail!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{program} {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }
 
 /// Names of all namespaces that start with `prefix`.
 pub fn list(prefix: &str) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(NETNS_DIR) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(NETNS_DIR) else {
+        return Vec::new();
+    };
     let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|n| n.starts_with(prefix)).collect();
     names.sort();
@@ -92,7 +110,9 @@ pub fn list(prefix: &str) -> Vec<String> {
 
 /// Processes inside the namespace.
 pub fn processes(name: &str) -> Vec<i32> {
-    let Ok(inode) = std::fs::metadata(path(name)).map(|m| m.ino()) else { return Vec::new() };
+    let Ok(inode) = std::fs::metadata(path(name)).map(|m| m.ino()) else {
+        return Vec::new();
+    };
     let inside = |pid: &i32| std::fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|m| m.ino() == inode);
     all_processes().filter(inside).collect()
 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rand::RngCore;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 
 /// The files of one identity.
 #[derive(Debug, Clone)]
@@ -77,12 +79,21 @@ impl Pki {
 
     /// The files of an identity.
     pub fn identity(&self, name: &str) -> Identity {
-        Identity { cert: self.dir.join(format!("{name}.pem")), key: self.dir.join(format!("{name}.key")) }
+        Identity {
+            cert: self.dir.join(format!("{name}.pem")),
+            key: self.dir.join(format!("{name}.key")),
+        }
     }
 }
 
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let shown = || format!("cannot write {}", path.display());
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).with_context(shown)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .with_context(shown)?;
     file.write_all(content).with_context(shown)
 }

@@ -78,20 +78,37 @@ impl Plan {
             let IpAddr::V4(mgmt) = s.p4runtime.ip() else {
                 bail!("switch {}: p4runtime: the lab's management network is IPv4", s.name);
             };
-            switches.push(Node { namespace: namespace(&s.name), mgmt });
+            switches.push(Node {
+                namespace: namespace(&s.name),
+                mgmt,
+            });
         }
-        let first = switches.first().context("topology: switches: at least one is needed")?.mgmt.octets();
+        let first = switches
+            .first()
+            .context("topology: switches: at least one is needed")?
+            .mgmt
+            .octets();
         let at = |octet: u8| Ipv4Addr::new(first[0], first[1], first[2], octet);
         for node in &switches {
             if node.mgmt.octets()[..3] != first[..3] {
-                bail!("{}: p4runtime `{}`: expected an address in {}/24", node.namespace, node.mgmt, at(0));
+                bail!(
+                    "{}: p4runtime `{}`: expected an address in {}/24",
+                    node.namespace,
+                    node.mgmt,
+                    at(0)
+                );
             }
         }
         if topology.hosts.len() > usize::from(u8::MAX - FIRST_HOST_OCTET) {
             bail!("topology: hosts: the lab has room for {}", u8::MAX - FIRST_HOST_OCTET);
         }
         let hosts = (FIRST_HOST_OCTET..).zip(&topology.hosts);
-        let hosts = hosts.map(|(octet, h)| Node { namespace: namespace(&h.name), mgmt: at(octet) }).collect();
+        let hosts = hosts
+            .map(|(octet, h)| Node {
+                namespace: namespace(&h.name),
+                mgmt: at(octet),
+            })
+            .collect();
         let mut plan = Self {
             controller: at(CONTROLLER_OCTET),
             switches,
@@ -110,7 +127,10 @@ impl Plan {
                 match &a.place {
                     Place::Host { netns, .. } => {
                         if !netns.starts_with(PREFIX) {
-                            bail!("{}: place.host.netns `{netns}`: expected a name that starts with {PREFIX}", whose());
+                            bail!(
+                                "{}: place.host.netns `{netns}`: expected a name that starts with {PREFIX}",
+                                whose()
+                            );
                         }
                         self.workloads.insert(netns.clone());
                     }
@@ -119,13 +139,21 @@ impl Plan {
                             bail!("{}: place.port.vlan: machines of the lab send untagged frames", whose());
                         }
                         let network = vdc.networks.iter().find(|n| n.name == a.network);
-                        let network = network.with_context(|| format!("{}: network `{}` is unknown", whose(), a.network))?;
-                        let mac = a.mac.with_context(|| format!("{}: mac: a bare-metal machine brings its own", whose()))?;
-                        let subnet_of = |ip: &IpAddr| -> Option<&SubnetSpec> { network.subnets.iter().find(|s| s.cidr.contains(ip)) };
+                        let network =
+                            network.with_context(|| format!("{}: network `{}` is unknown", whose(), a.network))?;
+                        let mac = a
+                            .mac
+                            .with_context(|| format!("{}: mac: a bare-metal machine brings its own", whose()))?;
+                        let subnet_of = |ip: &IpAddr| -> Option<&SubnetSpec> {
+                            network.subnets.iter().find(|s| s.cidr.contains(ip))
+                        };
                         let with_length = |ip: &IpAddr| Some((*ip, subnet_of(ip)?.cidr.prefix_len()));
                         self.metals.push(Metal {
                             namespace: format!("{PREFIX}{}-{}", vdc.name, a.name),
-                            at: PortRef { switch: switch.clone(), port: *port },
+                            at: PortRef {
+                                switch: switch.clone(),
+                                port: *port,
+                            },
                             mac,
                             addresses: a.ips.iter().filter_map(with_length).collect(),
                             gateways: a.ips.iter().filter_map(subnet_of).map(SubnetSpec::gateway).collect(),
@@ -142,7 +170,11 @@ impl Plan {
     pub fn namespaces(&self) -> Vec<&str> {
         let nodes = self.switches.iter().chain(&self.hosts).map(|n| n.namespace.as_str());
         let metals = self.metals.iter().map(|m| m.namespace.as_str());
-        std::iter::once(MGMT).chain(nodes).chain(metals).chain(self.workloads.iter().map(String::as_str)).collect()
+        std::iter::once(MGMT)
+            .chain(nodes)
+            .chain(metals)
+            .chain(self.workloads.iter().map(String::as_str))
+            .collect()
     }
 
     /// iproute2 lines (for no namespace) that make all namespaces and cables.
@@ -160,10 +192,20 @@ impl Plan {
             lines.push(veth(&a, &an, &b, &bn));
         }
         for host in &topology.hosts {
-            lines.push(veth(&format!("swp{}", host.uplink.port), &namespace(&host.uplink.switch), "eth0", &namespace(&host.name)));
+            lines.push(veth(
+                &format!("swp{}", host.uplink.port),
+                &namespace(&host.uplink.switch),
+                "eth0",
+                &namespace(&host.name),
+            ));
         }
         for m in &self.metals {
-            lines.push(veth(&format!("swp{}", m.at.port), &namespace(&m.at.switch), "eth0", &m.namespace));
+            lines.push(veth(
+                &format!("swp{}", m.at.port),
+                &namespace(&m.at.switch),
+                "eth0",
+                &m.namespace,
+            ));
         }
         lines.join("\n")
     }
@@ -185,7 +227,11 @@ fn veth(a: &str, a_namespace: &str, b: &str, b_namespace: &str) -> String {
 
 /// iproute2 lines for a switch's namespace.
 pub fn switch(node: &Node, ports: &[u16], mtu: u16) -> String {
-    let mut lines = vec!["link set lo up".to_owned(), format!("addr add {}/24 dev mgmt0", node.mgmt), "link set mgmt0 up".into()];
+    let mut lines = vec![
+        "link set lo up".to_owned(),
+        format!("addr add {}/24 dev mgmt0", node.mgmt),
+        "link set mgmt0 up".into(),
+    ];
     for port in ports {
         // A port carries Ethernet headers and a VLAN tag beside the IP packet; MTU counts none.
         lines.push(format!("link set swp{port} mtu {mtu}"));
@@ -204,8 +250,14 @@ pub fn host(node: &Node, host: &Host, leaf_ipv4: Ipv4Addr, leaf_ipv6: std::net::
         "link set eth0 up".to_owned(),
         format!("addr add {}/32 dev eth0", host.vtep_ipv4),
         format!("addr add {}/128 dev eth0 nodad", host.vtep_ipv6),
-        format!("route add default via {leaf_ipv4} dev eth0 src {} onlink", host.vtep_ipv4),
-        format!("route add default via {leaf_ipv6} dev eth0 src {} onlink", host.vtep_ipv6),
+        format!(
+            "route add default via {leaf_ipv4} dev eth0 src {} onlink",
+            host.vtep_ipv4
+        ),
+        format!(
+            "route add default via {leaf_ipv6} dev eth0 src {} onlink",
+            host.vtep_ipv6
+        ),
     ]
     .join("\n")
 }

@@ -35,7 +35,10 @@ impl<T: Send + 'static> Worker<T> {
     fn start(f: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        Self { stop, thread: Some(std::thread::spawn(move || f(&flag))) }
+        Self {
+            stop,
+            thread: Some(std::thread::spawn(move || f(&flag))),
+        }
     }
 
     fn finish(mut self) -> Result<T> {
@@ -71,7 +74,9 @@ impl EchoServer {
         Ok(Self(Worker::start(move |stop| {
             let mut buffer = vec![0u8; MAX_FRAME];
             while !stop.load(Ordering::Relaxed) {
-                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+                    continue;
+                };
                 let mut answer = prefix.clone();
                 answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
                 let _ = socket.send_to(&answer, from);
@@ -81,7 +86,11 @@ impl EchoServer {
 }
 
 fn any(of: IpAddr) -> IpAddr {
-    if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+    if of.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
 }
 
 /// Opens a UDP socket in a namespace, for packets to `to`.
@@ -104,9 +113,13 @@ pub fn ask(namespace: &str, to: IpAddr, payload: &str, timeout: Duration) -> Res
     let socket = udp(namespace, (to, ECHO_PORT).into())?;
     socket.set_read_timeout(Some(timeout))?;
     let started = Instant::now();
-    socket.send(payload.as_bytes()).with_context(|| format!("{namespace} to {to}"))?;
+    socket
+        .send(payload.as_bytes())
+        .with_context(|| format!("{namespace} to {to}"))?;
     let mut buffer = vec![0u8; MAX_FRAME];
-    let Ok(length) = socket.recv(&mut buffer) else { return Ok(None) };
+    let Ok(length) = socket.recv(&mut buffer) else {
+        return Ok(None);
+    };
     let took = started.elapsed();
     let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
     match answer.split_once(' ') {
@@ -131,18 +144,28 @@ pub fn ping(namespace: &str, to: IpAddr, data: usize, timeout: Duration) -> Resu
     packet.extend_from_slice(&[0, 1]);
     packet.resize(8 + data, 0x5a);
     if to.is_ipv4() {
-        let sum = etherparse::checksum::Sum16BitWords::new().add_slice(&packet).ones_complement();
+        let sum = etherparse::checksum::Sum16BitWords::new()
+            .add_slice(&packet)
+            .ones_complement();
         packet.splice(2..4, sum.to_ne_bytes());
     }
     let started = Instant::now();
     socket.connect(&SocketAddr::new(to, 0).into())?;
-    socket.send(&packet).with_context(|| format!("ping {to} from {namespace}"))?;
+    socket
+        .send(&packet)
+        .with_context(|| format!("ping {to} from {namespace}"))?;
     let mut buffer = vec![0u8; MAX_FRAME];
     while let Some(left) = timeout.checked_sub(started.elapsed()).filter(|l| !l.is_zero()) {
         socket.set_read_timeout(Some(left))?;
-        let Ok(length) = (&socket).read(&mut buffer) else { return Ok(None) };
+        let Ok(length) = (&socket).read(&mut buffer) else {
+            return Ok(None);
+        };
         // A raw IPv4 socket hands out the IP header too; an IPv6 one does not.
-        let skip = if to.is_ipv4() { usize::from(buffer.first().copied().unwrap_or(0) & 15) * 4 } else { 0 };
+        let skip = if to.is_ipv4() {
+            usize::from(buffer.first().copied().unwrap_or(0) & 15) * 4
+        } else {
+            0
+        };
         let message = buffer.get(skip..length).unwrap_or_default();
         let ours = message.first() == Some(&reply) && message.get(4..) == packet.get(4..);
         if ours {
@@ -159,7 +182,9 @@ pub fn ping(namespace: &str, to: IpAddr, data: usize, timeout: Duration) -> Resu
 /// The connection failed, or other octets arrived than were sent.
 pub fn tcp(from: &str, to_namespace: &str, to: IpAddr, octets: usize) -> Result<Duration> {
     let listener = netns::within(to_namespace, || Ok(TcpListener::bind((any(to), TCP_PORT))?))?;
-    let chunk: Vec<u8> = (0..1u32 << 16).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let chunk: Vec<u8> = (0..1u32 << 16)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let expected = chunk.clone();
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -218,7 +243,9 @@ impl Capture {
     /// The namespace does not exist.
     pub fn start(namespace: &str) -> Result<Self> {
         let every_protocol = Protocol::from(i32::from((nix::libc::ETH_P_ALL as u16).to_be()));
-        let socket = netns::within(namespace, || Ok(Socket::new(Domain::PACKET, Type::RAW, Some(every_protocol))?))?;
+        let socket = netns::within(namespace, || {
+            Ok(Socket::new(Domain::PACKET, Type::RAW, Some(every_protocol))?)
+        })?;
         socket.set_read_timeout(Some(LOOK_EVERY))?;
         Ok(Self(Worker::start(move |stop| {
             let mut frames = Vec::new();
@@ -248,7 +275,9 @@ impl Capture {
     /// A capturing thread panicked.
     pub fn finish_all<T>(captures: Vec<(T, Self)>) -> Result<Vec<(T, Vec<Vec<u8>>)>> {
         std::thread::sleep(LOOK_EVERY);
-        captures.iter().for_each(|(_, c)| c.0.stop.store(true, Ordering::Relaxed));
+        captures
+            .iter()
+            .for_each(|(_, c)| c.0.stop.store(true, Ordering::Relaxed));
         captures.into_iter().map(|(of, c)| Ok((of, c.0.finish()?))).collect()
     }
 }

@@ -90,7 +90,9 @@ impl Daemons {
     pub fn last_words(&self, name: &str, lines: usize) -> String {
         let text = std::fs::read_to_string(self.log(name)).unwrap_or_default();
         let all: Vec<&str> = text.lines().collect();
-        all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+        all.get(all.len().saturating_sub(lines)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 
     /// Fails when a daemon has ended, with its last words.
@@ -99,7 +101,11 @@ impl Daemons {
     /// It does not run.
     pub fn expect_alive(&self, name: &str) -> Result<()> {
         if self.pid(name).is_none() {
-            bail!("{name} has ended; its log ({}) closes with\n{}", self.log(name).display(), self.last_words(name, 12));
+            bail!(
+                "{name} has ended; its log ({}) closes with\n{}",
+                self.log(name).display(),
+                self.last_words(name, 12)
+            );
         }
         Ok(())
     }

@@ -24,8 +24,15 @@ impl Steps {
     pub fn run<T>(&self, what: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         let started = Instant::now();
         // Draws nothing unless standard error is a terminal.
-        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        bar.set_style(ProgressStyle::with_template("  {spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let bar = if self.quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new_spinner()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("  {spinner} {msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         let done = step().with_context(|| what.to_owned());

@@ -59,7 +59,11 @@ impl Traffic {
     /// A socket could not be opened.
     pub fn start(flows: &[Flow]) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut traffic = Self { stop: stop.clone(), senders: Vec::new(), receivers: Vec::new() };
+        let mut traffic = Self {
+            stop: stop.clone(),
+            senders: Vec::new(),
+            receivers: Vec::new(),
+        };
         for flow in flows {
             let socket = probe::udp(&flow.from, (flow.to, probe::ECHO_PORT).into())?;
             socket.set_read_timeout(Some(LINGER))?;
@@ -67,7 +71,9 @@ impl Traffic {
             let flag = stop.clone();
             traffic.senders.push(std::thread::spawn(move || send(&socket, &flag)));
             let flag = stop.clone();
-            traffic.receivers.push(std::thread::spawn(move || receive(&reader, &flag)));
+            traffic
+                .receivers
+                .push(std::thread::spawn(move || receive(&reader, &flag)));
         }
         Ok(traffic)
     }
@@ -111,7 +117,9 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u32> {
     loop {
         match socket.recv(&mut buffer) {
             Ok(length) => {
-                let number = length.checked_sub(4).and_then(|at| buffer.get(at..length)?.try_into().ok());
+                let number = length
+                    .checked_sub(4)
+                    .and_then(|at| buffer.get(at..length)?.try_into().ok());
                 answered.extend(number.map(u32::from_be_bytes));
             }
             Err(_) if stop.load(Ordering::Relaxed) => return answered,
@@ -126,7 +134,11 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u32> {
 fn count(sent: &[Instant], answered: &mut Vec<u32>) -> Loss {
     answered.sort_unstable();
     answered.dedup();
-    let mut loss = Loss { sent: sent.len(), lost: sent.len().saturating_sub(answered.len()), outage: Duration::ZERO };
+    let mut loss = Loss {
+        sent: sent.len(),
+        lost: sent.len().saturating_sub(answered.len()),
+        outage: Duration::ZERO,
+    };
     let mut answers = answered.iter().copied().peekable();
     let mut out_since: Option<Instant> = None;
     for (number, at) in (0u32..).zip(sent) {
@@ -153,7 +165,14 @@ mod tests {
         let start = Instant::now();
         let sent: Vec<_> = (0..10).map(|i| start + INTERVAL * i).collect();
         let loss = count(&sent, &mut vec![9, 0, 1, 5, 6, 8, 9]);
-        assert_eq!(loss, Loss { sent: 10, lost: 4, outage: INTERVAL * 3 });
+        assert_eq!(
+            loss,
+            Loss {
+                sent: 10,
+                lost: 4,
+                outage: INTERVAL * 3
+            }
+        );
         assert_eq!(count(&sent, &mut (0..10).collect()).lost, 0);
         let none = count(&sent, &mut Vec::new());
         assert_eq!((none.lost, none.outage), (10, INTERVAL * 10));

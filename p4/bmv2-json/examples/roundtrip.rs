@@ -2,7 +2,9 @@
 fn main() {
     for path in std::env::args().skip(1) {
         let text = std::fs::read(&path).expect("readable file");
-        let Ok(mut want) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
+        let Ok(mut want) = serde_json::from_slice::<serde_json::Value>(&text) else {
+            continue;
+        };
         match bmv2_json::Program::from_slice(&text) {
             Err(e) => println!("{path}: {e}"),
             Ok(p) => {

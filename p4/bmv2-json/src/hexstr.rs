@@ -32,7 +32,11 @@ impl HexStr {
 
     /// The number.
     pub fn value(&self) -> BigInt {
-        let sign = if self.0.starts_with('-') { Sign::Minus } else { Sign::Plus };
+        let sign = if self.0.starts_with('-') {
+            Sign::Minus
+        } else {
+            Sign::Plus
+        };
         let magnitude = BigUint::parse_bytes(Self::digits_of(&self.0).as_bytes(), 16).unwrap_or_default();
         BigInt::from_biguint(sign, magnitude)
     }
@@ -57,7 +61,9 @@ impl HexStr {
 
     fn digits_of(text: &str) -> &str {
         let text = text.strip_prefix('-').unwrap_or(text);
-        text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text)
+        text.strip_prefix("0x")
+            .or_else(|| text.strip_prefix("0X"))
+            .unwrap_or(text)
     }
 }
 

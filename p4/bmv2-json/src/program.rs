@@ -67,9 +67,14 @@ impl Program {
     /// Reads a document, with the path of the offending value in the error.
     pub fn from_slice(text: &[u8]) -> Result<Self, Error> {
         let mut reader = serde_json::Deserializer::from_slice(text);
-        let program: Program = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|e| Error::Schema { path: e.path().to_string(), message: e.inner().to_string() })?;
-        reader.end().map_err(|e| Error::Schema { path: ".".into(), message: e.to_string() })?;
+        let program: Program = serde_path_to_error::deserialize(&mut reader).map_err(|e| Error::Schema {
+            path: e.path().to_string(),
+            message: e.inner().to_string(),
+        })?;
+        reader.end().map_err(|e| Error::Schema {
+            path: ".".into(),
+            message: e.to_string(),
+        })?;
         match &program.meta {
             Some(meta) if meta.version.0 != 2 => Err(Error::Version { found: meta.version.0 }),
             _ => Ok(program),

@@ -19,8 +19,12 @@ fn reads_doubly_wrapped_expressions_and_parser_calls() {
         panic!("expected a call");
     };
     assert_eq!(call.op, "remove_header");
-    let Value::Expression(outer) = &program.actions[0].primitives[0].parameters[1] else { panic!() };
-    let Expression::Value(Value::Expression(inner)) = &**outer else { panic!("wrapped once") };
+    let Value::Expression(outer) = &program.actions[0].primitives[0].parameters[1] else {
+        panic!()
+    };
+    let Expression::Value(Value::Expression(inner)) = &**outer else {
+        panic!("wrapped once")
+    };
     let Expression::Op(op) = &**inner else { panic!() };
     assert_eq!(op.right.as_deref(), Some(&Operand::Offset(0)));
 }
@@ -37,15 +41,24 @@ fn errors_name_the_path() {
     let text = SMALL.replace(r#""op": "primitive""#, r#""op": "primitif""#);
     let error = Program::from_slice(text.as_bytes()).unwrap_err().to_string();
     assert!(error.contains("parsers[0].parse_states[0].parser_ops[0].op"), "{error}");
-    let text = SMALL.replace(r#"{"type": "field", "value": ["h", "f"]}"#, r#"{"type": "field", "value": ["h"]}"#);
+    let text = SMALL.replace(
+        r#"{"type": "field", "value": ["h", "f"]}"#,
+        r#"{"type": "field", "value": ["h"]}"#,
+    );
     let error = Program::from_slice(text.as_bytes()).unwrap_err().to_string();
-    assert!(error.contains("actions[0].primitives[0].parameters[0].value"), "{error}");
+    assert!(
+        error.contains("actions[0].primitives[0].parameters[0].value"),
+        "{error}"
+    );
 }
 
 #[test]
 fn another_major_version_is_refused() {
     let text = SMALL.replace("[2, 23]", "[3, 0]");
-    assert!(matches!(Program::from_slice(text.as_bytes()), Err(Error::Version { found: 3 })));
+    assert!(matches!(
+        Program::from_slice(text.as_bytes()),
+        Err(Error::Version { found: 3 })
+    ));
 }
 
 #[test]

@@ -237,7 +237,8 @@ impl Parts {
     }
 
     fn into_value<E: de::Error>(self) -> Result<Value, E> {
-        self.value.ok_or_else(|| E::custom("expected an object with `type` and `value`"))
+        self.value
+            .ok_or_else(|| E::custom("expected an object with `type` and `value`"))
     }
 }
 

@@ -62,7 +62,10 @@ pub enum TypeRefKind {
     Bit(Option<Box<Expr>>),
     Int(Box<Expr>),
     Varbit(Box<Expr>),
-    Name { global: bool, name: Ident },
+    Name {
+        global: bool,
+        name: Ident,
+    },
     Specialized(Box<TypeRef>, Vec<TypeRef>),
     Array(Box<TypeRef>, Box<Expr>),
     Tuple(Vec<TypeRef>),
@@ -147,7 +150,10 @@ pub enum ExprKind {
     This,
     /// `...`
     Dots,
-    Name { global: bool, name: Ident },
+    Name {
+        global: bool,
+        name: Ident,
+    },
     /// A type in expression position: before `.member` or a constructor's arguments.
     Type(TypeRef),
     Member(Box<Expr>, Ident),
@@ -164,7 +170,11 @@ pub enum ExprKind {
     Unary(UnOp, Box<Expr>),
     Binary(BinOp, Box<Expr>, Box<Expr>),
     Ternary(Box<Expr>, Box<Expr>, Box<Expr>),
-    Call { callee: Box<Expr>, type_args: Vec<TypeRef>, args: Vec<Arg> },
+    Call {
+        callee: Box<Expr>,
+        type_args: Vec<TypeRef>,
+        args: Vec<Arg>,
+    },
     Cast(TypeRef, Box<Expr>),
     /// Set expressions: `a &&& b`, `a .. b`, `default`, `_`.
     Mask(Box<Expr>, Box<Expr>),
@@ -223,8 +233,21 @@ pub enum StmtKind {
     Continue,
     Exit,
     Switch(Expr, Vec<SwitchCase>),
-    For { init: Vec<Stmt>, cond: Expr, update: Vec<Stmt>, body: Box<Stmt>, annotations: Annotations },
-    ForIn { ty: TypeRef, var: Ident, from: Expr, to: Option<Expr>, body: Box<Stmt>, annotations: Annotations },
+    For {
+        init: Vec<Stmt>,
+        cond: Expr,
+        update: Vec<Stmt>,
+        body: Box<Stmt>,
+        annotations: Annotations,
+    },
+    ForIn {
+        ty: TypeRef,
+        var: Ident,
+        from: Expr,
+        to: Option<Expr>,
+        body: Box<Stmt>,
+        annotations: Annotations,
+    },
     Decl(Box<Decl>),
 }
 
@@ -280,23 +303,50 @@ pub struct BlockTypeDecl {
 pub enum DeclKind {
     Const(TypeRef, Expr),
     Var(TypeRef, Option<Expr>),
-    ExternObject { type_params: Vec<Ident>, methods: Vec<FunctionSig> },
+    ExternObject {
+        type_params: Vec<Ident>,
+        methods: Vec<FunctionSig>,
+    },
     ExternFunction(FunctionSig),
     Function(FunctionSig, Block),
     Action(Vec<Param>, Block),
-    Parser { header: BlockTypeDecl, ctor: Vec<Param>, locals: Vec<Decl>, states: Vec<State> },
-    Control { header: BlockTypeDecl, ctor: Vec<Param>, locals: Vec<Decl>, body: Block },
+    Parser {
+        header: BlockTypeDecl,
+        ctor: Vec<Param>,
+        locals: Vec<Decl>,
+        states: Vec<State>,
+    },
+    Control {
+        header: BlockTypeDecl,
+        ctor: Vec<Param>,
+        locals: Vec<Decl>,
+        body: Block,
+    },
     ParserType(BlockTypeDecl),
     ControlType(BlockTypeDecl),
     Package(BlockTypeDecl),
-    Struct { kind: StructKind, type_params: Vec<Ident>, fields: Vec<Field> },
-    Enum { repr: Option<TypeRef>, members: Vec<(Ident, Option<Expr>)> },
+    Struct {
+        kind: StructKind,
+        type_params: Vec<Ident>,
+        fields: Vec<Field>,
+    },
+    Enum {
+        repr: Option<TypeRef>,
+        members: Vec<(Ident, Option<Expr>)>,
+    },
     Typedef(TypeRef),
     NewType(TypeRef),
     Errors(Vec<Ident>),
     MatchKinds(Vec<Ident>),
-    Instance { ty: TypeRef, args: Vec<Arg>, body: Option<Vec<Decl>> },
-    ValueSet { ty: TypeRef, size: Expr },
+    Instance {
+        ty: TypeRef,
+        args: Vec<Arg>,
+        body: Option<Vec<Decl>>,
+    },
+    ValueSet {
+        ty: TypeRef,
+        size: Expr,
+    },
     Table(Vec<Property>),
 }
 

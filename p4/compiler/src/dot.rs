@@ -9,7 +9,13 @@ pub fn dot(program: &Program) -> String {
     let quote = |s: &str| s.replace('\\', "\\\\").replace('"', "\\\"");
     for p in &program.pipelines {
         let _ = writeln!(out, "  subgraph \"cluster_{0}\" {{\n    label=\"{0}\";", quote(&p.name));
-        let node = |n: &Option<String>| format!("\"{}.{}\"", quote(&p.name), n.as_deref().map_or_else(|| "end".into(), quote));
+        let node = |n: &Option<String>| {
+            format!(
+                "\"{}.{}\"",
+                quote(&p.name),
+                n.as_deref().map_or_else(|| "end".into(), quote)
+            )
+        };
         let mut edges = String::new();
         for t in &p.tables {
             let own = node(&Some(t.name.clone()));
@@ -20,7 +26,10 @@ pub fn dot(program: &Program) -> String {
         }
         for c in &p.conditionals {
             let own = node(&Some(c.name.clone()));
-            let text = c.source_info.as_ref().map_or(c.name.as_str(), |s| s.source_fragment.as_str());
+            let text = c
+                .source_info
+                .as_ref()
+                .map_or(c.name.as_str(), |s| s.source_fragment.as_str());
             let _ = writeln!(out, "    {own} [shape=diamond, label=\"{}\"];", quote(text));
             let _ = writeln!(edges, "    {own} -> {} [label=\"true\"];", node(&c.true_next));
             let _ = writeln!(edges, "    {own} -> {} [label=\"false\"];", node(&c.false_next));

@@ -157,7 +157,9 @@ pub struct Token {
 /// Splits one file into tokens, newlines included. Bad characters become [`Tok::Unexpected`]; an unterminated
 /// comment or string is reported.
 pub fn lex_file(map: &SourceMap, file: FileId, sink: &mut Sink) -> Vec<Token> {
-    let Some(source) = map.file(file) else { return Vec::new() };
+    let Some(source) = map.file(file) else {
+        return Vec::new();
+    };
     let text = source.text.clone();
     let mut out = Vec::with_capacity(text.len() / 4);
     let mut lexer = Tok::lexer(&text);
@@ -165,7 +167,11 @@ pub fn lex_file(map: &SourceMap, file: FileId, sink: &mut Sink) -> Vec<Token> {
     let mut end = 0;
     while let Some(result) = lexer.next() {
         let range = lexer.span();
-        let span = Span { file, lo: range.start as u32, hi: range.end as u32 };
+        let span = Span {
+            file,
+            lo: range.start as u32,
+            hi: range.end as u32,
+        };
         let tok = result.unwrap_or(Tok::Unexpected);
         if tok == Tok::Unexpected {
             let rest = text.get(range.start..).unwrap_or("");
@@ -180,7 +186,13 @@ pub fn lex_file(map: &SourceMap, file: FileId, sink: &mut Sink) -> Vec<Token> {
                 continue;
             }
         }
-        out.push(Token { tok, text: span, span, after_newline, after_space: after_newline || range.start != end });
+        out.push(Token {
+            tok,
+            text: span,
+            span,
+            after_newline,
+            after_space: after_newline || range.start != end,
+        });
         after_newline = tok == Tok::Newline;
         end = range.end;
     }

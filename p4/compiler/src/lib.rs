@@ -29,12 +29,18 @@
 //! Architectures other than v1model, P4_14, instances with abstract methods.
 #![allow(unreachable_pub)] // The modules are private; `pub` inside them means "for the crate".
 
-#[allow(dead_code, reason = "the tree keeps what the source says, also what no phase needs yet")]
+#[allow(
+    dead_code,
+    reason = "the tree keeps what the source says, also what no phase needs yet"
+)]
 mod ast;
 pub mod backend;
 pub mod diagnostics;
 mod dot;
-#[allow(dead_code, reason = "types and declarations are complete, also where no back end asks")]
+#[allow(
+    dead_code,
+    reason = "types and declarations are complete, also where no back end asks"
+)]
 mod ir;
 mod lex;
 #[allow(dead_code, reason = "a second back end may ask for more than bmv2 does")]
@@ -100,7 +106,12 @@ const STACK_BYTES: usize = 512 << 20;
 /// Compiles a file.
 pub fn compile_file(path: &Path, options: &Options) -> Result<Compiled, Diagnostics> {
     match std::fs::read(path) {
-        Ok(bytes) => compile(&path.to_string_lossy(), path.parent(), &String::from_utf8_lossy(&bytes), options),
+        Ok(bytes) => compile(
+            &path.to_string_lossy(),
+            path.parent(),
+            &String::from_utf8_lossy(&bytes),
+            options,
+        ),
         Err(e) => {
             let mut sink = Sink::default();
             sink.error(source::Span::default(), format!("cannot read {}: {e}", path.display()));
@@ -115,9 +126,17 @@ pub fn compile_file(path: &Path, options: &Options) -> Result<Compiled, Diagnost
 /// All errors and warnings of the program, in source order of discovery.
 pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Compiled, Diagnostics> {
     // `Diagnostics` holds `Rc`s; they are created and dropped on one thread by scoping, and cross as plain data.
-    let run = || on_this_thread(name, dir, text, options).map_err(Portable::pack).map(Portable::pack_ok);
+    let run = || {
+        on_this_thread(name, dir, text, options)
+            .map_err(Portable::pack)
+            .map(Portable::pack_ok)
+    };
     let result = std::thread::scope(|scope| {
-        std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run).ok().and_then(|t| t.join().ok())
+        std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, run)
+            .ok()
+            .and_then(|t| t.join().ok())
     });
     match result {
         Some(Ok(c)) => Ok(c.unpack()),
@@ -146,7 +165,11 @@ struct PortableOk {
 
 impl Portable {
     fn pack(d: Diagnostics) -> Self {
-        let files = d.sources.iter().map(|f| (f.name.clone(), f.dir.clone(), f.text.to_string(), f.system)).collect();
+        let files = d
+            .sources
+            .iter()
+            .map(|f| (f.name.clone(), f.dir.clone(), f.text.to_string(), f.system))
+            .collect();
         Portable { list: d.list, files }
     }
 
@@ -155,11 +178,20 @@ impl Portable {
         for (name, dir, text, system) in self.files {
             sources.add(&name, dir.as_deref(), &text, system);
         }
-        Diagnostics { list: self.list, sources }
+        Diagnostics {
+            list: self.list,
+            sources,
+        }
     }
 
     fn pack_ok(c: Parts) -> PortableOk {
-        PortableOk { program: c.program, p4info: c.p4info, entries: c.entries, dependencies: c.dependencies, warnings: Portable::pack(c.warnings) }
+        PortableOk {
+            program: c.program,
+            p4info: c.p4info,
+            entries: c.entries,
+            dependencies: c.dependencies,
+            warnings: Portable::pack(c.warnings),
+        }
     }
 }
 
@@ -197,8 +229,12 @@ fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options)
         return Err(sink.finish(map));
     };
     let embedded = [("core.p4", CORE), ("v1model.p4", V1MODEL)];
-    let includes = preprocess::Includes { paths: &options.include_paths, embedded: &embedded };
-    let (tokens, dependencies) = preprocess::Preprocessor::new(&mut map, &mut sink, includes, &options.defines).run(file);
+    let includes = preprocess::Includes {
+        paths: &options.include_paths,
+        embedded: &embedded,
+    };
+    let (tokens, dependencies) =
+        preprocess::Preprocessor::new(&mut map, &mut sink, includes, &options.defines).run(file);
     let decls = parse::parse(&map, &mut sink, &tokens);
     if sink.errors() > 0 {
         return Err(sink.finish(map));
@@ -208,7 +244,11 @@ fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options)
         return Err(sink.finish(map));
     }
     if options.check_only {
-        return Ok(Parts { dependencies, warnings: sink.finish(map), ..Parts::default() });
+        return Ok(Parts {
+            dependencies,
+            warnings: sink.finish(map),
+            ..Parts::default()
+        });
     }
     let flat = passes::lower::lower(&program, &mut sink);
     if sink.errors() > 0 {
@@ -220,5 +260,11 @@ fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options)
         return Err(sink.finish(map));
     }
     let entries = backend::entries::emit(&flat, &info);
-    Ok(Parts { program: program_json, p4info: info, entries, dependencies, warnings: sink.finish(map) })
+    Ok(Parts {
+        program: program_json,
+        p4info: info,
+        entries,
+        dependencies,
+        warnings: sink.finish(map),
+    })
 }

@@ -94,7 +94,12 @@ pub enum Op {
     Advance(Expr),
     Verify(Expr, Expr),
     /// Extern function or method (`counter.count`), the object's name, type-dependent data, arguments.
-    Extern { name: String, object: Option<String>, args: Vec<ExternArg>, data_type: Option<Type> },
+    Extern {
+        name: String,
+        object: Option<String>,
+        args: Vec<ExternArg>,
+        data_type: Option<Type>,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -58,7 +58,11 @@ fn main() -> ExitCode {
     let options = Options {
         include_paths: args.include.clone(),
         defines: args.define.iter().map(define).collect(),
-        silenced: args.warning.iter().filter_map(|w| w.strip_prefix("no-").map(str::to_string)).collect(),
+        silenced: args
+            .warning
+            .iter()
+            .filter_map(|w| w.strip_prefix("no-").map(str::to_string))
+            .collect(),
         check_only: args.check,
     };
     match compile_file(&args.source, &options) {
@@ -94,7 +98,11 @@ fn report(diagnostics: &Diagnostics, json: bool) {
     if !diagnostics.list.is_empty() {
         eprint!("{}", diagnostics.render(std::io::stderr().is_terminal()));
     }
-    let errors = diagnostics.list.iter().filter(|d| d.severity == Severity::Error).count();
+    let errors = diagnostics
+        .list
+        .iter()
+        .filter(|d| d.severity == Severity::Error)
+        .count();
     if errors > 0 {
         eprintln!("{errors} error{}", if errors == 1 { "" } else { "s" });
     }

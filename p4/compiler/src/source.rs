@@ -25,7 +25,11 @@ impl Span {
     /// The smallest span that covers both, if they are in one file; else `self`.
     pub fn to(self, other: Span) -> Span {
         if self.file == other.file {
-            Span { file: self.file, lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+            Span {
+                file: self.file,
+                lo: self.lo.min(other.lo),
+                hi: self.hi.max(other.hi),
+            }
         } else {
             self
         }
@@ -63,7 +67,12 @@ impl SourceMap {
         }
         let id = FileId(u16::try_from(self.files.len()).ok()?);
         let mut line_starts = vec![0];
-        line_starts.extend(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i as u32 + 1));
+        line_starts.extend(
+            text.bytes()
+                .enumerate()
+                .filter(|(_, b)| *b == b'\n')
+                .map(|(i, _)| i as u32 + 1),
+        );
         self.files.push(SourceFile {
             name: name.to_string(),
             dir: dir.map(Path::to_path_buf),
@@ -81,15 +90,22 @@ impl SourceMap {
 
     /// The text of a span; empty if it is out of range.
     pub fn text(&self, span: Span) -> &str {
-        self.file(span.file).and_then(|f| f.text.get(span.lo as usize..span.hi as usize)).unwrap_or("")
+        self.file(span.file)
+            .and_then(|f| f.text.get(span.lo as usize..span.hi as usize))
+            .unwrap_or("")
     }
 
     /// Line and column, both from 1, columns in characters.
     pub fn line_col(&self, span: Span) -> (u32, u32) {
-        let Some(file) = self.file(span.file) else { return (0, 0) };
+        let Some(file) = self.file(span.file) else {
+            return (0, 0);
+        };
         let line = file.line_starts.partition_point(|s| *s <= span.lo);
         let start = file.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        let col = file.text.get(start as usize..span.lo as usize).map_or(0, |t| t.chars().count());
+        let col = file
+            .text
+            .get(start as usize..span.lo as usize)
+            .map_or(0, |t| t.chars().count());
         (line as u32, col as u32 + 1)
     }
 

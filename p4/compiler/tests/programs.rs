@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 fn folder(name: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "p4")).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "p4"))
+        .collect();
     files.sort();
     files
 }
@@ -23,7 +27,10 @@ fn programs_compile_and_read_back() {
         let c = good(&path);
         let read = bmv2_json::Program::from_slice(c.json.as_bytes()).unwrap();
         assert_eq!(read, c.program, "{}", path.display());
-        assert_eq!(p4runtime_proto::p4::config::v1::P4Info::decode(c.p4info_binary.as_slice()).unwrap(), c.p4info);
+        assert_eq!(
+            p4runtime_proto::p4::config::v1::P4Info::decode(c.p4info_binary.as_slice()).unwrap(),
+            c.p4info
+        );
         assert!(c.p4info_text.contains("arch: \"v1model\""));
     }
 }
@@ -34,18 +41,28 @@ fn every_reference_in_the_document_is_defined() {
         let p = good(&path).program;
         for pipe in &p.pipelines {
             let known = |n: &Option<String>| {
-                n.as_ref().is_none_or(|n| pipe.tables.iter().any(|t| t.name == *n) || pipe.conditionals.iter().any(|c| c.name == *n))
+                n.as_ref().is_none_or(|n| {
+                    pipe.tables.iter().any(|t| t.name == *n) || pipe.conditionals.iter().any(|c| c.name == *n)
+                })
             };
             assert!(known(&pipe.init_table));
             for t in &pipe.tables {
                 assert!(t.next_tables.values().all(known), "{}", t.name);
                 assert!(t.action_ids.iter().all(|id| p.actions.iter().any(|a| a.id == *id)));
             }
-            assert!(pipe.conditionals.iter().all(|c| known(&c.true_next) && known(&c.false_next)));
+            assert!(
+                pipe.conditionals
+                    .iter()
+                    .all(|c| known(&c.true_next) && known(&c.false_next))
+            );
         }
         for parser in &p.parsers {
             for t in parser.parse_states.iter().flat_map(|s| &s.transitions) {
-                assert!(t.next_state.as_ref().is_none_or(|n| parser.parse_states.iter().any(|s| s.name == *n)));
+                assert!(
+                    t.next_state
+                        .as_ref()
+                        .is_none_or(|n| parser.parse_states.iter().any(|s| s.name == *n))
+                );
             }
         }
     }
@@ -53,23 +70,47 @@ fn every_reference_in_the_document_is_defined() {
 
 #[test]
 fn router_has_what_the_control_plane_needs() {
-    let path = folder("programs").into_iter().find(|p| p.ends_with("router.p4")).unwrap();
+    let path = folder("programs")
+        .into_iter()
+        .find(|p| p.ends_with("router.p4"))
+        .unwrap();
     let c = good(&path);
-    let names: Vec<&str> = c.p4info.tables.iter().filter_map(|t| t.preamble.as_ref()).map(|p| p.name.as_str()).collect();
+    let names: Vec<&str> = c
+        .p4info
+        .tables
+        .iter()
+        .filter_map(|t| t.preamble.as_ref())
+        .map(|p| p.name.as_str())
+        .collect();
     assert_eq!(names, ["I.smac", "I.route", "I.acl"]);
     let acl = &c.p4info.tables[2];
     assert!(acl.is_const_table && acl.has_initial_entries);
     assert_eq!(acl.direct_resource_ids.len(), 2);
     assert_eq!(c.p4info.tables[0].idle_timeout_behavior, 1);
-    assert_eq!(c.p4info.tables[1].match_fields.len(), 1, "a selector key is no match field");
+    assert_eq!(
+        c.p4info.tables[1].match_fields.len(),
+        1,
+        "a selector key is no match field"
+    );
     assert!(c.p4info.action_profiles[0].with_selector);
     assert_eq!(c.p4info.digests[0].preamble.as_ref().unwrap().name, "learn_t");
     assert_eq!(c.p4info.value_sets[0].size, 4);
-    let entries = c.program.pipelines[0].tables.iter().find(|t| t.name == "I.acl").unwrap().entries.as_ref().unwrap();
+    let entries = c.program.pipelines[0]
+        .tables
+        .iter()
+        .find(|t| t.name == "I.acl")
+        .unwrap()
+        .entries
+        .as_ref()
+        .unwrap();
     assert_eq!(entries.iter().map(|e| e.priority).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(c.program.field_lists[0].elements.len(), 1);
     assert_eq!(c.entries.updates.len(), 2);
-    assert!(c.entries_text.contains("priority: 2"), "the first entry wins: {}", c.entries_text);
+    assert!(
+        c.entries_text.contains("priority: 2"),
+        "the first entry wins: {}",
+        c.entries_text
+    );
     let dot = p4_compiler::dot(&c.program);
     assert!(dot.contains("\"ingress.I.acl\"") && dot.contains("[label=\"I.drop\"]"));
 }
@@ -78,9 +119,13 @@ fn router_has_what_the_control_plane_needs() {
 fn errors_are_told_all_at_once_with_their_lines() {
     for path in folder("rejected") {
         let text = std::fs::read_to_string(&path).unwrap();
-        let short = compile_file(&path, &Options::default()).expect_err("must be rejected").short();
+        let short = compile_file(&path, &Options::default())
+            .expect_err("must be rejected")
+            .short();
         for (i, line) in text.lines().enumerate() {
-            let Some((_, want)) = line.split_once("// expect: ") else { continue };
+            let Some((_, want)) = line.split_once("// expect: ") else {
+                continue;
+            };
             let place = format!(":{}:", i + 1);
             let found = short.lines().any(|l| l.contains(&place) && l.contains(want.trim()));
             assert!(found, "{}:{}: no \"{want}\" in\n{short}", path.display(), i + 1);
@@ -107,7 +152,11 @@ fn deep_and_huge_inputs_are_refused_not_fatal() {
         "@a(((".into(),
     ];
     for text in cases {
-        assert!(compile("case.p4", None, &text, &Options::default()).is_err(), "{}", text.chars().take(60).collect::<String>());
+        assert!(
+            compile("case.p4", None, &text, &Options::default()).is_err(),
+            "{}",
+            text.chars().take(60).collect::<String>()
+        );
     }
 }
 

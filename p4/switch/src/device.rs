@@ -94,8 +94,13 @@ impl Dataplane {
             Output::Frame { .. } => return false,
             Output::Digest(id, fields) => {
                 let running = self.running.load();
-                let Some(digest_id) = running.as_ref().and_then(|r| r.digests.get(id)).copied() else { return true };
-                Event::Digest { digest_id, message: std::mem::take(fields) }
+                let Some(digest_id) = running.as_ref().and_then(|r| r.digests.get(id)).copied() else {
+                    return true;
+                };
+                Event::Digest {
+                    digest_id,
+                    message: std::mem::take(fields),
+                }
             }
         };
         if self.events.try_send(event).is_err() {
@@ -118,7 +123,12 @@ impl Device for EngineDevice {
         for port in self.0.down.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             switch.tables_mut().set_port(*port, false);
         }
-        Ok(Box::new(EngineTarget::new(Arc::clone(&self.0), Arc::new(switch), info.clone(), bound)?))
+        Ok(Box::new(EngineTarget::new(
+            Arc::clone(&self.0),
+            Arc::new(switch),
+            info.clone(),
+            bound,
+        )?))
     }
 
     fn cpu_port(&self) -> Option<u32> {
@@ -185,28 +195,56 @@ impl EngineTarget {
         let s = &switch;
         let indexes = Indexes {
             tables: all("table", info.tables.iter().map(|t| t.name.as_str()), |n| s.table(n))?,
-            profiles: all("action profile", info.profiles.iter().map(|p| p.name.as_str()), |n| s.profile(n))?,
-            counters: all("counter", info.counters.iter().map(|c| c.name.as_str()), |n| s.counter_array(n))?,
-            meters: all("meter", info.meters.iter().map(|(m, _)| m.name.as_str()), |n| s.meter_array(n))?,
-            registers: all("register", info.registers.iter().map(|r| r.array.name.as_str()), |n| s.register_array(n))?,
-            value_sets: all("value set", info.value_sets.iter().map(|v| v.name.as_str()), |n| s.value_set(n))?,
+            profiles: all("action profile", info.profiles.iter().map(|p| p.name.as_str()), |n| {
+                s.profile(n)
+            })?,
+            counters: all("counter", info.counters.iter().map(|c| c.name.as_str()), |n| {
+                s.counter_array(n)
+            })?,
+            meters: all("meter", info.meters.iter().map(|(m, _)| m.name.as_str()), |n| {
+                s.meter_array(n)
+            })?,
+            registers: all("register", info.registers.iter().map(|r| r.array.name.as_str()), |n| {
+                s.register_array(n)
+            })?,
+            value_sets: all("value set", info.value_sets.iter().map(|v| v.name.as_str()), |n| {
+                s.value_set(n)
+            })?,
             // One that no table uses may be gone from the program.
-            actions: info.actions.iter().filter_map(|a| Some((a.id, s.action(None, &a.name)?))).collect(),
+            actions: info
+                .actions
+                .iter()
+                .filter_map(|a| Some((a.id, s.action(None, &a.name)?)))
+                .collect(),
         };
         let direct = vec![FxHashMap::default(); info.tables.len()];
-        Ok(Self { plane, switch, info, bound, indexes, direct })
+        Ok(Self {
+            plane,
+            switch,
+            info,
+            bound,
+            indexes,
+            direct,
+        })
     }
 
     fn call(&self, table: Option<usize>, call: &Call) -> Option<ActionCall> {
         let action = self.info.action(call.action)?;
-        let args = action::args(&action.params, &call.args).map(|(_, bytes)| number(bytes)).collect();
+        let args = action::args(&action.params, &call.args)
+            .map(|(_, bytes)| number(bytes))
+            .collect();
         // Copies of an action differ by table where the compiler wrote one for each.
         let of_table = table.and_then(|t| self.switch.action(Some(t), &action.name));
-        Some(ActionCall { action: of_table.or_else(|| self.indexes.actions.get(&call.action).copied())?, args })
+        Some(ActionCall {
+            action: of_table.or_else(|| self.indexes.actions.get(&call.action).copied())?,
+            args,
+        })
     }
 
     fn key(&self, table: usize, entry: &Entry) -> Vec<Match> {
-        let Some(info) = self.info.tables.get(table) else { return Vec::new() };
+        let Some(info) = self.info.tables.get(table) else {
+            return Vec::new();
+        };
         parts(&info.fields, entry.packed_match())
             .map(|(_, part)| match part {
                 Part::Exact(v) => Match::Exact(v.into()),
@@ -237,22 +275,39 @@ impl EngineTarget {
     }
 
     fn put(&mut self, tables: &mut Tables, table: usize, entry: &Entry) {
-        let Some(index) = self.indexes.tables.get(table).copied() else { return };
-        let Some(target) = self.target(index, &entry.action) else { return };
+        let Some(index) = self.indexes.tables.get(table).copied() else {
+            return;
+        };
+        let Some(target) = self.target(index, &entry.action) else {
+            return;
+        };
         let key = self.key(table, entry);
         let now = self.plane.now_ns();
-        let Some(direct) = self.direct.get_mut(table) else { return };
+        let Some(direct) = self.direct.get_mut(table) else {
+            return;
+        };
         let direct = direct.entry(entry.id).or_insert_with(|| {
             let fresh = Direct::default();
             fresh.last_hit_ns.store(now, Ordering::Relaxed);
             fresh
         });
-        let entry = engine::Entry::new(entry.priority(), target, &direct.counter, &direct.meter, &direct.last_hit_ns);
+        let entry = engine::Entry::new(
+            entry.priority(),
+            target,
+            &direct.counter,
+            &direct.meter,
+            &direct.last_hit_ns,
+        );
         tables.put(index, &key, entry);
     }
 
     fn one(&mut self, tables: &mut Tables, op: Op) {
-        let rates = |c: MeterConfig| Rates { cir: c.cir, cbs: c.cburst, pir: c.pir, pbs: c.pburst };
+        let rates = |c: MeterConfig| Rates {
+            cir: c.cir,
+            cbs: c.cburst,
+            pir: c.pir,
+            pbs: c.pburst,
+        };
         let now = self.plane.now_ns();
         match op {
             Op::Insert { table, entry } | Op::Modify { table, entry } => self.put(tables, table, &entry),
@@ -264,13 +319,19 @@ impl EngineTarget {
                 }
             }
             Op::Default { table, call } => {
-                let Some(index) = self.indexes.tables.get(table).copied() else { return };
+                let Some(index) = self.indexes.tables.get(table).copied() else {
+                    return;
+                };
                 let call = call.or_else(|| self.initial_default(table));
                 tables.set_default(index, call.and_then(|c| self.call(Some(index), &c)));
             }
             Op::Member { profile, id, call } => {
                 let call = call.and_then(|c| self.call(None, &c));
-                self.indexes.profiles.get(profile).into_iter().for_each(|p| tables.set_member(*p, id, call.clone()));
+                self.indexes
+                    .profiles
+                    .get(profile)
+                    .into_iter()
+                    .for_each(|p| tables.set_member(*p, id, call.clone()));
             }
             Op::Group { profile, id, members } => {
                 let group = members.map(|all| {
@@ -278,9 +339,15 @@ impl EngineTarget {
                         let watch = m.watch.as_ref().map(|w| w.port);
                         std::iter::repeat_n((m.member, watch), m.weight.max(1) as usize)
                     });
-                    Group { members: each.collect() }
+                    Group {
+                        members: each.collect(),
+                    }
                 });
-                self.indexes.profiles.get(profile).into_iter().for_each(|p| tables.set_group(*p, id, group.clone()));
+                self.indexes
+                    .profiles
+                    .get(profile)
+                    .into_iter()
+                    .for_each(|p| tables.set_group(*p, id, group.clone()));
             }
             Op::Multicast { id, replicas } => tables.set_multicast(id, replicas.map(|r| copies(&r))),
             Op::Clone { id, session } => {
@@ -291,24 +358,46 @@ impl EngineTarget {
                 tables.set_clone(id, session);
             }
             Op::ValueSet { set, members } => {
-                self.indexes.value_sets.get(set).into_iter().for_each(|i| tables.set_value_set(*i, members.clone()));
+                self.indexes
+                    .value_sets
+                    .get(set)
+                    .into_iter()
+                    .for_each(|i| tables.set_value_set(*i, members.clone()));
             }
             Op::Counter { counter, cells, value } => {
-                let Some(array) = self.indexes.counters.get(counter).copied() else { return };
-                each(cells, |cell| self.switch.counter(array, cell).map(|c| c.set(value.packets, value.bytes)));
+                let Some(array) = self.indexes.counters.get(counter).copied() else {
+                    return;
+                };
+                each(cells, |cell| {
+                    self.switch
+                        .counter(array, cell)
+                        .map(|c| c.set(value.packets, value.bytes))
+                });
             }
             Op::DirectCounter { table, owner, value } => {
-                self.direct_of(tables, table, &owner, |counter, _| counter.set(value.packets, value.bytes));
+                self.direct_of(tables, table, &owner, |counter, _| {
+                    counter.set(value.packets, value.bytes)
+                });
             }
             Op::Meter { meter, cells, config } => {
-                let Some(array) = self.indexes.meters.get(meter).copied() else { return };
-                each(cells, |cell| self.switch.meter(array, cell).map(|m| m.configure(config.map(rates), now)));
+                let Some(array) = self.indexes.meters.get(meter).copied() else {
+                    return;
+                };
+                each(cells, |cell| {
+                    self.switch
+                        .meter(array, cell)
+                        .map(|m| m.configure(config.map(rates), now))
+                });
             }
             Op::DirectMeter { table, owner, config } => {
-                self.direct_of(tables, table, &owner, |_, meter| meter.configure(config.map(rates), now));
+                self.direct_of(tables, table, &owner, |_, meter| {
+                    meter.configure(config.map(rates), now)
+                });
             }
             Op::Register { register, cells, value } => {
-                let Some(array) = self.indexes.registers.get(register).copied() else { return };
+                let Some(array) = self.indexes.registers.get(register).copied() else {
+                    return;
+                };
                 each(cells, |cell| {
                     self.switch.register(array, cell)?;
                     self.switch.set_register(array, cell, number(&value));
@@ -318,7 +407,13 @@ impl EngineTarget {
         }
     }
 
-    fn direct_of<T>(&self, tables: &Tables, table: usize, owner: &Owner, f: impl FnOnce(&Counter, &Meter) -> T) -> Option<T> {
+    fn direct_of<T>(
+        &self,
+        tables: &Tables,
+        table: usize,
+        owner: &Owner,
+        f: impl FnOnce(&Counter, &Meter) -> T,
+    ) -> Option<T> {
         match owner {
             Owner::Entry(entry) => {
                 let direct = self.direct.get(table)?.get(&entry.id)?;
@@ -386,33 +481,53 @@ impl Target for EngineTarget {
 
     fn counter(&self, counter: usize, cell: usize) -> CounterValue {
         let array = self.indexes.counters.get(counter);
-        array.and_then(|a| self.switch.counter(*a, cell)).map(value).unwrap_or_default()
+        array
+            .and_then(|a| self.switch.counter(*a, cell))
+            .map(value)
+            .unwrap_or_default()
     }
 
     fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
-        self.direct_of(&self.switch.tables(), table, owner, |c, _| value(c)).unwrap_or_default()
+        self.direct_of(&self.switch.tables(), table, owner, |c, _| value(c))
+            .unwrap_or_default()
     }
 
     fn register(&self, register: usize, cell: usize) -> Vec<u8> {
         let array = self.indexes.registers.get(register);
-        let Some((value, width)) = array.and_then(|a| self.switch.register(*a, cell)) else { return Vec::new() };
+        let Some((value, width)) = array.and_then(|a| self.switch.register(*a, cell)) else {
+            return Vec::new();
+        };
         let octets = bytestring::bytes(width as usize).min(16);
         value.to_be_bytes().get(16 - octets..).unwrap_or_default().to_vec()
     }
 
     fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64 {
         let direct = self.direct.get(table).and_then(|d| d.get(&entry.id));
-        direct.map_or(0, |d| self.plane.now_ns().saturating_sub(d.last_hit_ns.load(Ordering::Relaxed)))
+        direct.map_or(0, |d| {
+            self.plane
+                .now_ns()
+                .saturating_sub(d.last_hit_ns.load(Ordering::Relaxed))
+        })
     }
 
     fn activate(&mut self) {
         // Links may have changed since the program was loaded.
         let down = self.plane.down.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tables = self.switch.tables_mut();
-        self.plane.ports.iter().for_each(|(_, port)| tables.set_port(*port, !down.contains(port)));
+        self.plane
+            .ports
+            .iter()
+            .for_each(|(_, port)| tables.set_port(*port, !down.contains(port)));
         drop((tables, down));
-        let ids = self.info.digests.iter().filter_map(|d| Some((self.switch.digest(&d.name)?, d.id)));
-        let running = Running { switch: Arc::clone(&self.switch), digests: ids.collect() };
+        let ids = self
+            .info
+            .digests
+            .iter()
+            .filter_map(|d| Some((self.switch.digest(&d.name)?, d.id)));
+        let running = Running {
+            switch: Arc::clone(&self.switch),
+            digests: ids.collect(),
+        };
         self.plane.running.store(Some(Arc::new(running)));
     }
 }

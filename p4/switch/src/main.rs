@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use p4_switch::gnmi::tree::Interfaces as _;
-use p4_switch::gnmi::netdev::NetdevInterfaces;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
+use p4_switch::gnmi::netdev::NetdevInterfaces;
+use p4_switch::gnmi::tree::Interfaces as _;
 use p4_switch::port::{Waker, start};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,7 +59,10 @@ fn port(text: &str) -> Result<(u32, String), String> {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let filter = tracing_subscriber::EnvFilter::new(&options.log_level);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,7 +75,11 @@ async fn main() -> ExitCode {
 fn tls(options: &Options) -> Result<Option<Tls>, String> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     match (&options.tls_ca, &options.tls_cert, &options.tls_key) {
-        (Some(ca), Some(cert), Some(key)) => Ok(Some(Tls { ca: read(ca)?, cert: read(cert)?, key: read(key)? })),
+        (Some(ca), Some(cert), Some(key)) => Ok(Some(Tls {
+            ca: read(ca)?,
+            cert: read(cert)?,
+            key: read(key)?,
+        })),
         _ => Ok(None),
     }
 }
@@ -85,7 +92,11 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let (outgoing, inbox) = tokio::sync::mpsc::channel(PACKET_OUT_QUEUE);
     let waker = Waker::new()?;
     let wake = waker.clone();
-    let names = options.interfaces.iter().map(|(id, name)| (name.clone(), *id)).collect();
+    let names = options
+        .interfaces
+        .iter()
+        .map(|(id, name)| (name.clone(), *id))
+        .collect();
     let plane = Dataplane::new(
         names,
         options.cpu_port,
@@ -106,7 +117,10 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    let config = ServeConfig { device_id: options.device_id, tls };
+    let config = ServeConfig {
+        device_id: options.device_id,
+        tls,
+    };
     Ok(serve(config, listener, device, interfaces, receiver, shutdown).await?)
 }
 
@@ -115,9 +129,15 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 async fn follow_links(interfaces: Arc<NetdevInterfaces>, plane: Arc<Dataplane>) {
     let mut changes = interfaces.changes();
     loop {
-        interfaces.list().iter().for_each(|port| plane.set_port(port.id, port.is_up));
+        interfaces
+            .list()
+            .iter()
+            .for_each(|port| plane.set_port(port.id, port.is_up));
         // Lagging behind is no loss: the list says all.
-        if matches!(changes.recv().await, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
+        if matches!(
+            changes.recv().await,
+            Err(tokio::sync::broadcast::error::RecvError::Closed)
+        ) {
             return;
         }
     }

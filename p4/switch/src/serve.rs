@@ -81,7 +81,9 @@ pub struct ServeConfig {
 /// # Errors
 /// [`ServeError::Listen`].
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
 }
 
 /// Serves until `shutdown` is ready, then ends open calls and returns.

@@ -6,7 +6,10 @@ use p4_switch::gnmi::netdev::NetdevInterfaces;
 use p4_switch::gnmi::tree::Interfaces as _;
 
 fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2 is installed");
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .expect("iproute2 is installed");
     assert!(status.success(), "ip {arguments}");
 }
 
@@ -15,7 +18,11 @@ fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
         // Threads that the runtime starts inherit the namespace.
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(2)
+            .build()
+            .unwrap();
         runtime.block_on(async { tokio::spawn(test).await.unwrap() });
     });
     thread.join().unwrap();
@@ -27,8 +34,9 @@ fn link_changes_are_noticed_and_settings_reach_the_kernel() {
         ip("link add port1 type veth peer name peer1");
         ip("link set port1 up");
         ip("link set peer1 up");
-        let interfaces =
-            NetdevInterfaces::start("s1", [(1, "port1".to_owned()), (2, "missing".to_owned())]).await.unwrap();
+        let interfaces = NetdevInterfaces::start("s1", [(1, "port1".to_owned()), (2, "missing".to_owned())])
+            .await
+            .unwrap();
         let a = interfaces.get("port1").unwrap();
         assert!(a.enabled && a.is_up && a.ifindex > 0 && a.mtu == 1500);
         assert!(!interfaces.get("missing").unwrap().is_up);

@@ -35,8 +35,18 @@ async fn start() -> SocketAddr {
     let (_, events) = mpsc::channel(EVENT_QUEUE);
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let config = ServeConfig { device_id: 1, tls: None };
-    tokio::spawn(serve(config, listener, device, interfaces, events, std::future::pending()));
+    let config = ServeConfig {
+        device_id: 1,
+        tls: None,
+    };
+    tokio::spawn(serve(
+        config,
+        listener,
+        device,
+        interfaces,
+        events,
+        std::future::pending(),
+    ));
     address
 }
 
@@ -56,9 +66,18 @@ impl Controller {
     async fn open(address: SocketAddr, low: u64) -> Self {
         let mut client = client(address).await;
         let (requests, receiver) = mpsc::channel(8);
-        let responses = client.stream_channel(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let responses = client
+            .stream_channel(ReceiverStream::new(receiver))
+            .await
+            .unwrap()
+            .into_inner();
         let election = v1::Uint128 { high: 0, low };
-        let controller = Self { client, requests, responses, election };
+        let controller = Self {
+            client,
+            requests,
+            responses,
+            election,
+        };
         controller.arbitrate(low).await;
         controller
     }
@@ -76,9 +95,10 @@ impl Controller {
     /// Code and highest election id of the next arbitration update.
     async fn standing(&mut self) -> (Code, u64) {
         match self.responses.message().await.unwrap().unwrap().update {
-            Some(News::Arbitration(update)) => {
-                (Code::from(update.status.unwrap().code), update.election_id.map_or(0, |id| id.low))
-            }
+            Some(News::Arbitration(update)) => (
+                Code::from(update.status.unwrap().code),
+                update.election_id.map_or(0, |id| id.low),
+            ),
             other => panic!("not an arbitration update: {other:?}"),
         }
     }
@@ -124,7 +144,11 @@ impl Controller {
 
     async fn read(&mut self, entity: Kind) -> Result<Vec<Kind>, Status> {
         let entities = vec![v1::Entity { entity: Some(entity) }];
-        let request = v1::ReadRequest { device_id: 1, entities, ..Default::default() };
+        let request = v1::ReadRequest {
+            device_id: 1,
+            entities,
+            ..Default::default()
+        };
         let mut pages = self.client.read(request).await?.into_inner();
         let mut found = Vec::new();
         while let Some(page) = pages.message().await? {
@@ -143,18 +167,34 @@ fn config() -> v1::ForwardingPipelineConfig {
 }
 
 fn l2(dst: u64) -> Kind {
-    let exact = v1::field_match::Exact { value: dst.to_be_bytes()[2..].to_vec() };
-    let call = v1::Action { action_id: SEND, params: vec![v1::action::Param { param_id: 1, value: vec![1] }] };
+    let exact = v1::field_match::Exact {
+        value: dst.to_be_bytes()[2..].to_vec(),
+    };
+    let call = v1::Action {
+        action_id: SEND,
+        params: vec![v1::action::Param {
+            param_id: 1,
+            value: vec![1],
+        }],
+    };
     Kind::TableEntry(v1::TableEntry {
         table_id: L2,
-        r#match: vec![v1::FieldMatch { field_id: 1, field_match_type: Some(FieldMatchType::Exact(exact)) }],
-        action: Some(v1::TableAction { r#type: Some(v1::table_action::Type::Action(call)) }),
+        r#match: vec![v1::FieldMatch {
+            field_id: 1,
+            field_match_type: Some(FieldMatchType::Exact(exact)),
+        }],
+        action: Some(v1::TableAction {
+            r#type: Some(v1::table_action::Type::Action(call)),
+        }),
         ..Default::default()
     })
 }
 
 fn all_l2() -> Kind {
-    Kind::TableEntry(v1::TableEntry { table_id: L2, ..Default::default() })
+    Kind::TableEntry(v1::TableEntry {
+        table_id: L2,
+        ..Default::default()
+    })
 }
 
 fn code(result: Result<(), Status>) -> Code {
@@ -171,12 +211,18 @@ async fn primaries_change_and_everybody_learns() {
     second.election.low = 20;
     assert_eq!(first.standing().await, (Code::AlreadyExists, 20));
     assert_eq!(second.standing().await, (Code::Ok, 20));
-    assert_eq!(code(first.set(Set::VerifyAndCommit, Some(config())).await), Code::PermissionDenied);
+    assert_eq!(
+        code(first.set(Set::VerifyAndCommit, Some(config())).await),
+        Code::PermissionDenied
+    );
     assert_eq!(code(second.set(Set::VerifyAndCommit, Some(config())).await), Code::Ok);
     drop(second);
     assert_eq!(first.standing().await, (Code::NotFound, 20));
     let mut duplicate = Controller::open(address, 10).await;
-    assert_eq!(duplicate.responses.message().await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        duplicate.responses.message().await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,24 +231,51 @@ async fn every_pipeline_action() {
     let mut c = Controller::primary(address).await;
     assert_eq!(code(c.write(Type::Insert, vec![l2(1)]).await), Code::FailedPrecondition);
     assert_eq!(c.read(all_l2()).await.unwrap_err().code(), Code::FailedPrecondition);
-    let get = |response_type| v1::GetForwardingPipelineConfigRequest { device_id: 1, response_type };
-    assert_eq!(c.client.get_forwarding_pipeline_config(get(0)).await.unwrap().into_inner().config, None);
+    let get = |response_type| v1::GetForwardingPipelineConfigRequest {
+        device_id: 1,
+        response_type,
+    };
+    assert_eq!(
+        c.client
+            .get_forwarding_pipeline_config(get(0))
+            .await
+            .unwrap()
+            .into_inner()
+            .config,
+        None
+    );
 
     assert_eq!(code(c.set(Set::Verify, None).await), Code::InvalidArgument);
-    let broken = v1::ForwardingPipelineConfig { p4_device_config: b"{".to_vec(), ..config() };
+    let broken = v1::ForwardingPipelineConfig {
+        p4_device_config: b"{".to_vec(),
+        ..config()
+    };
     assert_eq!(code(c.set(Set::Verify, Some(broken)).await), Code::InvalidArgument);
     assert_eq!(code(c.set(Set::Verify, Some(config())).await), Code::Ok);
-    assert_eq!(code(c.write(Type::Insert, vec![l2(1)]).await), Code::FailedPrecondition, "VERIFY sets nothing");
+    assert_eq!(
+        code(c.write(Type::Insert, vec![l2(1)]).await),
+        Code::FailedPrecondition,
+        "VERIFY sets nothing"
+    );
     assert_eq!(code(c.set(Set::Commit, None).await), Code::NotFound);
 
     assert_eq!(code(c.set(Set::VerifyAndSave, Some(config())).await), Code::Ok);
     assert_eq!(code(c.write(Type::Insert, vec![l2(1)]).await), Code::Ok);
     assert_eq!(code(c.set(Set::Commit, Some(config())).await), Code::InvalidArgument);
     assert_eq!(code(c.set(Set::Commit, None).await), Code::Ok);
-    assert_eq!(c.read(all_l2()).await.unwrap(), [canonical(l2(1))], "writes to the saved config are kept");
+    assert_eq!(
+        c.read(all_l2()).await.unwrap(),
+        [canonical(l2(1))],
+        "writes to the saved config are kept"
+    );
 
     for (response_type, info, device) in [(0, true, true), (1, false, false), (2, true, false), (3, false, true)] {
-        let answer = c.client.get_forwarding_pipeline_config(get(response_type)).await.unwrap().into_inner();
+        let answer = c
+            .client
+            .get_forwarding_pipeline_config(get(response_type))
+            .await
+            .unwrap()
+            .into_inner();
         let answer = answer.config.unwrap();
         let want = config();
         assert_eq!(answer.cookie, want.cookie);
@@ -215,7 +288,9 @@ async fn every_pipeline_action() {
 
 /// As the server answers: shortest values.
 fn canonical(entity: Kind) -> Kind {
-    let Kind::TableEntry(mut entry) = entity else { return entity };
+    let Kind::TableEntry(mut entry) = entity else {
+        return entity;
+    };
     for field in &mut entry.r#match {
         if let Some(FieldMatchType::Exact(exact)) = &mut field.field_match_type {
             let zeros = exact.value.iter().take_while(|byte| **byte == 0).count();
@@ -230,14 +305,22 @@ async fn reconcile_keeps_what_both_pipelines_know() {
     let address = start().await;
     let mut c = Controller::primary(address).await;
     c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
-    c.write(Type::Insert, (1..=2500).map(l2).take(1000).collect()).await.unwrap();
+    c.write(Type::Insert, (1..=2500).map(l2).take(1000).collect())
+        .await
+        .unwrap();
     let counter = Kind::CounterEntry(v1::CounterEntry {
         counter_id: PORT_COUNTER,
         index: Some(v1::Index { index: 3 }),
-        data: Some(v1::CounterData { byte_count: 900, packet_count: 9 }),
+        data: Some(v1::CounterData {
+            byte_count: 900,
+            packet_count: 9,
+        }),
     });
     c.write(Type::Modify, vec![counter.clone()]).await.unwrap();
-    let group = v1::MulticastGroupEntry { multicast_group_id: 5, ..Default::default() };
+    let group = v1::MulticastGroupEntry {
+        multicast_group_id: 5,
+        ..Default::default()
+    };
     let group = Kind::PacketReplicationEngineEntry(v1::PacketReplicationEngineEntry {
         r#type: Some(v1::packet_replication_engine_entry::Type::MulticastGroupEntry(group)),
     });
@@ -255,8 +338,15 @@ async fn reconcile_keeps_what_both_pipelines_know() {
     // A table that got too small for what it holds: refused, and nothing changes.
     let mut small = config();
     let tables = &mut small.p4info.as_mut().unwrap().tables;
-    tables.iter_mut().find(|table| table.preamble.as_ref().unwrap().id == L2).unwrap().size = 10;
-    assert_eq!(code(c.set(Set::ReconcileAndCommit, Some(small)).await), Code::InvalidArgument);
+    tables
+        .iter_mut()
+        .find(|table| table.preamble.as_ref().unwrap().id == L2)
+        .unwrap()
+        .size = 10;
+    assert_eq!(
+        code(c.set(Set::ReconcileAndCommit, Some(small)).await),
+        Code::InvalidArgument
+    );
     assert_eq!(c.read(all_l2()).await.unwrap().len(), 1000);
 }
 
@@ -268,18 +358,32 @@ async fn reads_are_paged_and_errors_are_told_one_by_one() {
     c.write(Type::Insert, (0..1024).map(l2).collect()).await.unwrap();
     let full = c.write(Type::Insert, vec![l2(5000), l2(3)]).await.unwrap_err();
     assert_eq!(full.code(), Code::Unknown);
-    let details = p4runtime_proto::google::rpc::Status::decode(full.details()).unwrap().details;
-    let codes = details.iter().map(|any| v1::Error::decode(any.value.as_slice()).unwrap().canonical_code);
-    assert_eq!(codes.collect::<Vec<_>>(), [Code::ResourceExhausted as i32, Code::AlreadyExists as i32]);
+    let details = p4runtime_proto::google::rpc::Status::decode(full.details())
+        .unwrap()
+        .details;
+    let codes = details
+        .iter()
+        .map(|any| v1::Error::decode(any.value.as_slice()).unwrap().canonical_code);
+    assert_eq!(
+        codes.collect::<Vec<_>>(),
+        [Code::ResourceExhausted as i32, Code::AlreadyExists as i32]
+    );
 
-    let wild = v1::ReadRequest { device_id: 1, entities: vec![v1::Entity { entity: Some(all_l2()) }], ..Default::default() };
+    let wild = v1::ReadRequest {
+        device_id: 1,
+        entities: vec![v1::Entity { entity: Some(all_l2()) }],
+        ..Default::default()
+    };
     let mut pages = c.client.read(wild).await.unwrap().into_inner();
     let mut sizes = Vec::new();
     while let Some(page) = pages.message().await.unwrap() {
         sizes.push(page.entities.len());
     }
     assert_eq!(sizes, [1000, 24]);
-    let unknown = Kind::TableEntry(v1::TableEntry { table_id: 1, ..Default::default() });
+    let unknown = Kind::TableEntry(v1::TableEntry {
+        table_id: 1,
+        ..Default::default()
+    });
     assert_eq!(c.read(unknown).await.unwrap_err().code(), Code::Unknown);
 }
 
@@ -287,13 +391,27 @@ async fn reads_are_paged_and_errors_are_told_one_by_one() {
 async fn requests_are_checked_in_the_specified_order() {
     let address = start().await;
     let mut c = client(address).await;
-    let write = |device_id, role: &str| v1::WriteRequest { device_id, role: role.into(), ..Default::default() };
+    let write = |device_id, role: &str| v1::WriteRequest {
+        device_id,
+        role: role.into(),
+        ..Default::default()
+    };
     assert_eq!(c.write(write(2, "")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(c.write(write(1, "x")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(c.write(write(1, "")).await.unwrap_err().code(), Code::PermissionDenied);
-    let version = c.capabilities(v1::CapabilitiesRequest { device_id: 1 }).await.unwrap().into_inner();
+    let version = c
+        .capabilities(v1::CapabilitiesRequest { device_id: 1 })
+        .await
+        .unwrap()
+        .into_inner();
     assert!(version.p4runtime_api_version.starts_with("1.4"));
-    assert_eq!(c.capabilities(v1::CapabilitiesRequest { device_id: 9 }).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        c.capabilities(v1::CapabilitiesRequest { device_id: 9 })
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,23 +422,49 @@ async fn bad_stream_messages_are_answered_with_stream_errors() {
     c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
     let mut backup = Controller::open(address, 1).await;
     backup.standing().await;
-    let packet = || Update::Packet(v1::PacketOut { payload: vec![0; 60], metadata: Vec::new() });
-    let ack = Update::DigestAck(v1::DigestListAck { digest_id: 1, list_id: 1 });
+    let packet = || {
+        Update::Packet(v1::PacketOut {
+            payload: vec![0; 60],
+            metadata: Vec::new(),
+        })
+    };
+    let ack = Update::DigestAck(v1::DigestListAck {
+        digest_id: 1,
+        list_id: 1,
+    });
     for (controller, update, want) in [
         (&mut backup, packet(), Code::PermissionDenied),
         (&mut c, packet(), Code::InvalidArgument),
     ] {
-        controller.requests.send(v1::StreamMessageRequest { update: Some(update) }).await.unwrap();
+        controller
+            .requests
+            .send(v1::StreamMessageRequest { update: Some(update) })
+            .await
+            .unwrap();
         assert_eq!(controller.error().await, want);
     }
-    c.requests.send(v1::StreamMessageRequest { update: Some(ack) }).await.unwrap();
+    c.requests
+        .send(v1::StreamMessageRequest { update: Some(ack) })
+        .await
+        .unwrap();
     assert_eq!(c.error().await, Code::InvalidArgument);
-    let mut role = v1::MasterArbitrationUpdate { device_id: 1, ..Default::default() };
+    let mut role = v1::MasterArbitrationUpdate {
+        device_id: 1,
+        ..Default::default()
+    };
     #[allow(deprecated)]
     {
-        role.role = Some(v1::Role { id: 5, ..Default::default() });
+        role.role = Some(v1::Role {
+            id: 5,
+            ..Default::default()
+        });
     }
-    c.requests.send(v1::StreamMessageRequest { update: Some(Update::Arbitration(role)) }).await.unwrap();
+    c.requests
+        .send(v1::StreamMessageRequest {
+            update: Some(Update::Arbitration(role)),
+        })
+        .await
+        .unwrap();
     assert_eq!(c.responses.message().await.unwrap_err().code(), Code::InvalidArgument);
 }
 
@@ -332,7 +476,10 @@ fn measure_core(place: &str, device: &dyn p4_switch::p4runtime::target::Device, 
         r#type: Type::Insert.into(),
         entity: Some(v1::Entity { entity: Some(l2(i)) }),
     };
-    let batch = |b: u64| v1::WriteRequest { updates: (0..1000).map(|i| update(b * 1000 + i)).collect(), ..Default::default() };
+    let batch = |b: u64| v1::WriteRequest {
+        updates: (0..1000).map(|i| update(b * 1000 + i)).collect(),
+        ..Default::default()
+    };
     let batches: Vec<_> = (0..300).map(|b| batch(b).encode_to_vec()).collect();
     let start = std::time::Instant::now();
     for batch in &batches {
@@ -340,7 +487,10 @@ fn measure_core(place: &str, device: &dyn p4_switch::p4runtime::target::Device, 
         let results = pipeline.write(device, None, &request.updates, ContinueOnError);
         assert!(results.iter().all(Result::is_ok));
     }
-    println!("without gRPC, {place}: {:.0} inserts/s", 300_000.0 / start.elapsed().as_secs_f64());
+    println!(
+        "without gRPC, {place}: {:.0} inserts/s",
+        300_000.0 / start.elapsed().as_secs_f64()
+    );
 }
 
 /// Updates per second at batch 1000; prints, asserts nothing about time.
@@ -352,7 +502,11 @@ async fn measure_inserts() {
     let mut c = Controller::primary(address).await;
     let mut big = config();
     let tables = &mut big.p4info.as_mut().unwrap().tables;
-    tables.iter_mut().find(|table| table.preamble.as_ref().unwrap().id == L2).unwrap().size = 10_000_000;
+    tables
+        .iter_mut()
+        .find(|table| table.preamble.as_ref().unwrap().id == L2)
+        .unwrap()
+        .size = 10_000_000;
     c.set(Set::VerifyAndCommit, Some(big.clone())).await.unwrap();
     measure_core("in memory", &MemoryDevice::default(), big.clone());
     let (outgoing, _) = mpsc::channel(1);
@@ -360,14 +514,23 @@ async fn measure_inserts() {
     let plane = p4_switch::device::Dataplane::new(Vec::new(), None, 511, outgoing, Box::new(|| {}), events);
     measure_core("in the engine", &p4_switch::device::EngineDevice(plane), big);
     for round in 0..10u64 {
-        let batches: Vec<Vec<Kind>> = (0..100).map(|b| (0..1000).map(|i| l2((round * 100 + b) * 1000 + i)).collect()).collect();
+        let batches: Vec<Vec<Kind>> = (0..100)
+            .map(|b| (0..1000).map(|i| l2((round * 100 + b) * 1000 + i)).collect())
+            .collect();
         let start = std::time::Instant::now();
         for batch in batches {
             c.write(Type::Insert, batch).await.unwrap();
         }
-        println!("{} entries: {:.0} inserts/s", (round + 1) * 100_000, 100_000.0 / start.elapsed().as_secs_f64());
+        println!(
+            "{} entries: {:.0} inserts/s",
+            (round + 1) * 100_000,
+            100_000.0 / start.elapsed().as_secs_f64()
+        );
     }
     let start = std::time::Instant::now();
     let found = c.read(all_l2()).await.unwrap().len();
-    println!("read {found} entries: {:.0}/s", found as f64 / start.elapsed().as_secs_f64());
+    println!(
+        "read {found} entries: {:.0}/s",
+        found as f64 / start.elapsed().as_secs_f64()
+    );
 }

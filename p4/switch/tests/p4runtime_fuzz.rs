@@ -36,14 +36,34 @@ fn ids() -> Vec<u32> {
     let info = P4Info::decode(P4INFO).unwrap();
     let tables = info.tables.iter().filter_map(|table| table.preamble.as_ref());
     let actions = info.actions.iter().filter_map(|action| action.preamble.as_ref());
-    let profiles = info.action_profiles.iter().filter_map(|profile| profile.preamble.as_ref());
-    let mut ids: Vec<_> = tables.chain(actions).chain(profiles).map(|preamble| preamble.id).collect();
-    ids.extend([0, 1, u32::MAX, 311_073_007, 345_615_062, 381_083_224, 398_033_514, 56_046_568]);
+    let profiles = info
+        .action_profiles
+        .iter()
+        .filter_map(|profile| profile.preamble.as_ref());
+    let mut ids: Vec<_> = tables
+        .chain(actions)
+        .chain(profiles)
+        .map(|preamble| preamble.id)
+        .collect();
+    ids.extend([
+        0,
+        1,
+        u32::MAX,
+        311_073_007,
+        345_615_062,
+        381_083_224,
+        398_033_514,
+        56_046_568,
+    ]);
     ids
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![prop::collection::vec(any::<u8>(), 0..8), Just(vec![0, 0, 0, 1]), Just(vec![0xff; 6])]
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..8),
+        Just(vec![0, 0, 0, 1]),
+        Just(vec![0xff; 6])
+    ]
 }
 
 fn field_match() -> impl Strategy<Value = v1::FieldMatch> {
@@ -55,8 +75,10 @@ fn field_match() -> impl Strategy<Value = v1::FieldMatch> {
         (value(), value()).prop_map(|(low, high)| FieldMatchType::Range(Range { low, high })),
         value().prop_map(|value| FieldMatchType::Optional(Optional { value })),
     ];
-    (0u32..6, prop::option::of(kind))
-        .prop_map(|(field_id, field_match_type)| v1::FieldMatch { field_id, field_match_type })
+    (0u32..6, prop::option::of(kind)).prop_map(|(field_id, field_match_type)| v1::FieldMatch {
+        field_id,
+        field_match_type,
+    })
 }
 
 fn id() -> impl Strategy<Value = u32> {
@@ -76,32 +98,48 @@ fn entity() -> impl Strategy<Value = v1::Entity> {
         (0u32..4).prop_map(Type::ActionProfileMemberId),
         (0u32..4).prop_map(Type::ActionProfileGroupId),
     ];
-    let entry = (id(), prop::collection::vec(field_match(), 0..4), prop::option::of(table_action), -1..5, any::<bool>());
-    let entry = entry.prop_map(|(table_id, matches, action, priority, is_default_action)| v1::TableEntry {
-        table_id,
-        r#match: matches,
-        action: action.map(|action| v1::TableAction { r#type: Some(action) }),
-        priority,
-        is_default_action,
-        ..Default::default()
-    });
+    let entry = (
+        id(),
+        prop::collection::vec(field_match(), 0..4),
+        prop::option::of(table_action),
+        -1..5,
+        any::<bool>(),
+    );
+    let entry = entry.prop_map(
+        |(table_id, matches, action, priority, is_default_action)| v1::TableEntry {
+            table_id,
+            r#match: matches,
+            action: action.map(|action| v1::TableAction { r#type: Some(action) }),
+            priority,
+            is_default_action,
+            ..Default::default()
+        },
+    );
     let index = prop::option::of((-1i64..20).prop_map(|index| v1::Index { index }));
     let member = (id(), 0u32..4, prop::option::of(action())).prop_map(|(action_profile_id, member_id, action)| {
-        Kind::ActionProfileMember(v1::ActionProfileMember { action_profile_id, member_id, action })
-    });
-    let group = (id(), 0u32..4, prop::collection::vec((0u32..4, -1..3), 0..3), -1..9).prop_map(|(profile, group_id, members, max_size)| {
-        let members = members.into_iter().map(|(member_id, weight)| v1::action_profile_group::Member {
+        Kind::ActionProfileMember(v1::ActionProfileMember {
+            action_profile_id,
             member_id,
-            weight,
-            watch_kind: None,
-        });
-        Kind::ActionProfileGroup(v1::ActionProfileGroup {
-            action_profile_id: profile,
-            group_id,
-            members: members.collect(),
-            max_size,
+            action,
         })
     });
+    let group = (id(), 0u32..4, prop::collection::vec((0u32..4, -1..3), 0..3), -1..9).prop_map(
+        |(profile, group_id, members, max_size)| {
+            let members = members
+                .into_iter()
+                .map(|(member_id, weight)| v1::action_profile_group::Member {
+                    member_id,
+                    weight,
+                    watch_kind: None,
+                });
+            Kind::ActionProfileGroup(v1::ActionProfileGroup {
+                action_profile_id: profile,
+                group_id,
+                members: members.collect(),
+                max_size,
+            })
+        },
+    );
     let kind = prop_oneof![
         4 => entry.prop_map(Kind::TableEntry),
         2 => member,
@@ -117,7 +155,10 @@ fn entity() -> impl Strategy<Value = v1::Entity> {
 }
 
 fn updates() -> impl Strategy<Value = Vec<v1::Update>> {
-    let update = (0..5, entity()).prop_map(|(kind, entity)| v1::Update { r#type: kind, entity: Some(entity) });
+    let update = (0..5, entity()).prop_map(|(kind, entity)| v1::Update {
+        r#type: kind,
+        entity: Some(entity),
+    });
     prop::collection::vec(update, 0..40)
 }
 

@@ -30,23 +30,35 @@ impl Tokens {
                 continue;
             }
             if line.len() < MIN_TOKEN_CHARS {
-                return Err(format!("line {}: a token needs at least {MIN_TOKEN_CHARS} characters", i + 1));
+                return Err(format!(
+                    "line {}: a token needs at least {MIN_TOKEN_CHARS} characters",
+                    i + 1
+                ));
             }
             tokens.push(line.to_owned());
         }
-        if tokens.is_empty() { Err("no token found".into()) } else { Ok(Self(tokens)) }
+        if tokens.is_empty() {
+            Err("no token found".into())
+        } else {
+            Ok(Self(tokens))
+        }
     }
 
     /// Whether the token is one of these; takes as long for a wrong token as for a right one.
     fn allow(&self, given: &str) -> bool {
-        let found = self.0.iter().fold(Choice::from(0), |hit, t| hit | t.as_bytes().ct_eq(given.as_bytes()));
+        let found = self
+            .0
+            .iter()
+            .fold(Choice::from(0), |hit, t| hit | t.as_bytes().ct_eq(given.as_bytes()));
         found.into()
     }
 }
 
 pub(super) async fn require_token(State(tokens): State<Arc<Tokens>>, request: Request, next: Next) -> Response {
     let given = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let allowed = given.and_then(|v| v.strip_prefix("Bearer ")).is_some_and(|t| tokens.allow(t.trim()));
+    let allowed = given
+        .and_then(|v| v.strip_prefix("Bearer "))
+        .is_some_and(|t| tokens.allow(t.trim()));
     if allowed {
         next.run(request).await
     } else {

@@ -18,7 +18,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let kind = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         if !kind.is_empty() && !kind.starts_with("application/json") {
             let expected = "application/json";
             return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
@@ -38,16 +42,23 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let value = value_at(bytes, e.path());
         let expected = e.into_inner().to_string();
         let error = FieldError { field, value, expected };
-        ApiError { errors: vec![error], ..ApiError::new(ErrorCode::Malformed, "the body is not as documented") }
+        ApiError {
+            errors: vec![error],
+            ..ApiError::new(ErrorCode::Malformed, "the body is not as documented")
+        }
     })?;
-    deserializer.end().map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
+    deserializer
+        .end()
+        .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
     Ok(parsed)
 }
 
 /// The value at a path, shortened; empty where there is none.
 fn value_at(bytes: &[u8], path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
-    let Ok(root) = serde_json::from_slice::<serde_json::Value>(bytes) else { return String::new() };
+    let Ok(root) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+        return String::new();
+    };
     let mut at = &root;
     for segment in path {
         let next = match segment {
@@ -74,7 +85,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         // A name that cannot exist does not exist: the caller learns no more from it.
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
-        path.map(|p| Self(p.0)).map_err(|e| ApiError::new(ErrorCode::NotFound, e.body_text()))
+        path.map(|p| Self(p.0))
+            .map_err(|e| ApiError::new(ErrorCode::NotFound, e.body_text()))
     }
 }
 
@@ -86,6 +98,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Query<T
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|q| Self(q.0)).map_err(|e| ApiError::new(ErrorCode::Malformed, e.body_text()))
+        query
+            .map(|q| Self(q.0))
+            .map_err(|e| ApiError::new(ErrorCode::Malformed, e.body_text()))
     }
 }

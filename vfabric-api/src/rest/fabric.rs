@@ -36,9 +36,14 @@ pub(super) async fn apply(
     Query(query): Query<ApplyQuery>,
     Body(intent): Body<Intent>,
 ) -> Result<Json<Outcome>, ApiError> {
-    let options = ApplyOptions { prune: query.prune, dry_run: query.dry_run };
+    let options = ApplyOptions {
+        prune: query.prune,
+        dry_run: query.dry_run,
+    };
     let committed = service.apply(intent, options).await?;
-    let wait = Wait { wait: query.wait.filter(|_| !query.dry_run) };
+    let wait = Wait {
+        wait: query.wait.filter(|_| !query.dry_run),
+    };
     Ok(Json(finish(&service, committed, wait).await))
 }
 

@@ -80,7 +80,10 @@ struct BearerToken;
 impl Modify for BearerToken {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", scheme);
     }
 }
 
@@ -107,12 +110,18 @@ pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
     let document = Arc::new(document);
     let open = Router::new()
         .route("/v1/health", axum::routing::get(|| async { "ok\n" }))
-        .route("/v1/openapi.json", axum::routing::get(move || async move { axum::Json(document.as_ref().clone()) }));
+        .route(
+            "/v1/openapi.json",
+            axum::routing::get(move || async move { axum::Json(document.as_ref().clone()) }),
+        );
     router
         .with_state(service as Service)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(Arc::new(tokens), auth::require_token))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::new(tokens),
+            auth::require_token,
+        ))
         .merge(open)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn(problem::request_id))
@@ -120,4 +129,3 @@ pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
 
 #[cfg(test)]
 mod tests;
-

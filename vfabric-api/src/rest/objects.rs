@@ -32,7 +32,10 @@ pub(super) struct Paging {
 
 /// Commits one change and waits if asked to.
 pub(super) async fn commit(service: &Service, change: Change, wait: Wait) -> Result<Outcome, ApiError> {
-    let transaction = Transaction { changes: vec![(String::new(), change)], dry_run: false };
+    let transaction = Transaction {
+        changes: vec![(String::new(), change)],
+        dry_run: false,
+    };
     let committed = service.commit(transaction).await?;
     Ok(finish(service, committed, wait).await)
 }
@@ -57,7 +60,11 @@ async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging)
 async fn create(service: &Service, vdc: Name, spec: Spec, wait: Wait) -> Result<Response, ApiError> {
     let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
     let outcome = commit(service, Change::Create(vdc, spec), wait).await?;
-    let status = if outcome.committed.created.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if outcome.committed.created.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     Ok((status, Json(service.get(&key).await?)).into_response())
 }
 
@@ -232,10 +239,15 @@ mod vdcs {
     }
 
     pub(super) fn router() -> OpenApiRouter<Service> {
-        OpenApiRouter::new().routes(routes!(list_all, create_one)).routes(routes!(get_one, replace_one, delete_one))
+        OpenApiRouter::new()
+            .routes(routes!(list_all, create_one))
+            .routes(routes!(get_one, replace_one, delete_one))
     }
 }
 
 pub(super) fn router() -> OpenApiRouter<Service> {
-    vdcs::router().merge(networks::router()).merge(routers::router()).merge(attachments::router())
+    vdcs::router()
+        .merge(networks::router())
+        .merge(routers::router())
+        .merge(attachments::router())
 }

@@ -27,7 +27,12 @@ impl IntoResponse for ApiError {
             members.insert("title".into(), status.canonical_reason().unwrap_or_default().into());
             members.insert("status".into(), status.as_u16().into());
         }
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        (
+            status,
+            [(header::CONTENT_TYPE, "application/problem+json")],
+            body.to_string(),
+        )
+            .into_response()
     }
 }
 
@@ -35,7 +40,12 @@ impl IntoResponse for ApiError {
 /// answer and the error.
 pub(super) async fn request_id(request: Request, next: Next) -> Response {
     let plain = |v: &&str| v.len() <= MAX_REQUEST_ID && v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let id = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(plain).map(str::to_owned);
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|v| v.to_str().ok())
+        .filter(plain)
+        .map(str::to_owned);
     let id = id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
     let answer = async {

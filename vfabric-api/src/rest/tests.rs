@@ -21,35 +21,56 @@ struct Memory(Mutex<Vec<Vdc>>);
 
 impl FabricService for Memory {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
-        let mut committed = Committed { revision: 7, ..Committed::default() };
+        let mut committed = Committed {
+            revision: 7,
+            ..Committed::default()
+        };
         for (_, change) in transaction.changes {
             let Change::Create(name, crate::service::Spec::Vdc(spec)) = change else {
                 return Err(ApiError::new(ErrorCode::InUse, "in use"));
             };
-            self.0.lock().unwrap().push(Vdc { spec, networks: 0, routers: 0, attachments: 0 });
+            self.0.lock().unwrap().push(Vdc {
+                spec,
+                networks: 0,
+                routers: 0,
+                attachments: 0,
+            });
             committed.created.push(Key::vdc(name));
         }
         Ok(committed)
     }
     async fn apply(&self, _: Intent, _: ApplyOptions) -> Result<Committed, ApiError> {
-        Err(ApiError::field(ErrorCode::Invalid, "vdcs[0].networks[0].mtu", 99, "at least 1280"))
+        Err(ApiError::field(
+            ErrorCode::Invalid,
+            "vdcs[0].networks[0].mtu",
+            99,
+            "at least 1280",
+        ))
     }
     async fn get(&self, key: &Key) -> Result<View, ApiError> {
         let found = self.0.lock().unwrap().iter().find(|v| v.spec.name == key.name).cloned();
         found.map(View::Vdc).ok_or_else(|| ApiError::not_found(key))
     }
-    async fn list(
-        &self,
-        _: Kind,
-        _: Option<&Name>,
-        _: Option<&str>,
-        limit: usize,
-    ) -> Result<Page<View>, ApiError> {
-        let items = self.0.lock().unwrap().iter().take(limit).cloned().map(View::Vdc).collect();
+    async fn list(&self, _: Kind, _: Option<&Name>, _: Option<&str>, limit: usize) -> Result<Page<View>, ApiError> {
+        let items = self
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .take(limit)
+            .cloned()
+            .map(View::Vdc)
+            .collect();
         Ok(Page { items, next: None })
     }
     async fn wait_applied(&self, revision: u64, _: Duration) -> Applied {
-        Applied { revision, progress: Progress::Applied, devices: 0, applied: 0, waiting: Vec::new() }
+        Applied {
+            revision,
+            progress: Progress::Applied,
+            devices: 0,
+            applied: 0,
+            waiting: Vec::new(),
+        }
     }
     async fn fabric(&self) -> FabricStatus {
         let none = Count { ok: 0, total: 0 };
@@ -101,15 +122,31 @@ async fn ask(method: &str, path: &str, token: &str, body: &str) -> Answer {
         .body(Body::from(body.to_owned()))
         .unwrap();
     let response = router.oneshot(request).await.unwrap();
-    let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .map(|v| v.to_str().unwrap().to_owned())
+            .unwrap_or_default()
+    };
     let (status, kind, request_id) = (response.status(), header("content-type"), header("x-request-id"));
     let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-    Answer { status, kind, request_id, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+    Answer {
+        status,
+        kind,
+        request_id,
+        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+    }
 }
 
 #[tokio::test]
 async fn nothing_without_a_token() {
-    for (method, path) in [("GET", "/v1/vdcs"), ("POST", "/v1/apply"), ("GET", "/v1/none"), ("PATCH", "/v1/vdcs")] {
+    for (method, path) in [
+        ("GET", "/v1/vdcs"),
+        ("POST", "/v1/apply"),
+        ("GET", "/v1/none"),
+        ("PATCH", "/v1/vdcs"),
+    ] {
         let answer = ask(method, path, "wrong", "").await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}");
         assert_eq!(answer.body["code"], "unauthenticated");
@@ -140,7 +177,11 @@ async fn malformed_bodies_name_the_field() {
         assert_eq!(answer.body["errors"][0]["value"], value, "{body}");
     }
     for body in ["", "{", "[]", r#"{"name":"a"} x"#, "null"] {
-        assert_eq!(ask("POST", "/v1/vdcs", TOKEN, body).await.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(
+            ask("POST", "/v1/vdcs", TOKEN, body).await.status,
+            StatusCode::BAD_REQUEST,
+            "{body}"
+        );
     }
 }
 

@@ -39,7 +39,8 @@ impl Fake {
             Step::Remove(key) => {
                 self.objects.remove(key);
                 if let ObjectKey::Segment(vni) = key {
-                    self.objects.retain(|k, o| o.vni() != Some(*vni) || matches!(k, ObjectKey::Port(_)));
+                    self.objects
+                        .retain(|k, o| o.vni() != Some(*vni) || matches!(k, ObjectKey::Port(_)));
                     for object in self.objects.values_mut().filter(|o| o.vni() == Some(*vni)) {
                         if let Object::Port(port) = object {
                             port.intact = false;
@@ -57,10 +58,16 @@ impl Datapath for Fake {
         let within = |key: &ObjectKey, object: &Object| match scope {
             Scope::All => true,
             Scope::Some { vnis, ports } => {
-                object.vni().is_some_and(|v| vnis.contains(&v)) || matches!(key, ObjectKey::Port(name) if ports.contains(name))
+                object.vni().is_some_and(|v| vnis.contains(&v))
+                    || matches!(key, ObjectKey::Port(name) if ports.contains(name))
             }
         };
-        Ok(self.objects.iter().filter(|(k, o)| within(k, o)).map(|(k, o)| (k.clone(), o.clone())).collect())
+        Ok(self
+            .objects
+            .iter()
+            .filter(|(k, o)| within(k, o))
+            .map(|(k, o)| (k.clone(), o.clone()))
+            .collect())
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome> {

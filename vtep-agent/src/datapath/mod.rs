@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vtep_proto::{Attachment, Vni};
 use vtep_proto::v1::ErrorCode;
+use vtep_proto::{Attachment, Vni};
 
 use crate::error::{AgentError, NetlinkError};
 use crate::object::{Object, ObjectKey};
@@ -80,7 +80,10 @@ pub struct StepError {
 impl StepError {
     /// A failure of that kind.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 

@@ -15,7 +15,11 @@ fn mac(last: u8) -> MacAddress {
 }
 
 fn network(n: u32) -> HostEntity {
-    let gateway = Gateway { mac: mac(0xfe), vtep: [10, 255, 0, 1].into(), ips: [[10, 0, 0, 1].into()].into() };
+    let gateway = Gateway {
+        mac: mac(0xfe),
+        vtep: [10, 255, 0, 1].into(),
+        ips: [[10, 0, 0, 1].into()].into(),
+    };
     HostEntity::Network(Network {
         vni: vni(n),
         mtu: 1500,
@@ -26,7 +30,11 @@ fn network(n: u32) -> HostEntity {
 }
 
 fn station(n: u32, last: u8) -> HostEntity {
-    HostEntity::Fdb(FdbEntry { vni: vni(n), mac: mac(last), vtep: [10, 255, 1, last].into() })
+    HostEntity::Fdb(FdbEntry {
+        vni: vni(n),
+        mac: mac(last),
+        vtep: [10, 255, 1, last].into(),
+    })
 }
 
 fn attachment(n: u32, id: &str, last: u8) -> HostEntity {
@@ -43,7 +51,13 @@ fn attachment(n: u32, id: &str, last: u8) -> HostEntity {
 }
 
 fn desired() -> Desired {
-    Desired::new(LocalVteps { ipv4: Some(Ipv4Addr::new(10, 255, 1, 1)), ipv6: None }, 9216)
+    Desired::new(
+        LocalVteps {
+            ipv4: Some(Ipv4Addr::new(10, 255, 1, 1)),
+            ipv6: None,
+        },
+        9216,
+    )
 }
 
 fn engine(complete: bool) -> Engine<Fake> {
@@ -53,21 +67,30 @@ fn engine(complete: bool) -> Engine<Fake> {
 #[test]
 fn a_change_applies_what_it_touches_and_nothing_else() {
     let mut e = engine(true);
-    e.update(vec![network(1), network(2), station(1, 7), attachment(1, "blue/a", 9)], &[]).unwrap();
+    e.update(
+        vec![network(1), network(2), station(1, 7), attachment(1, "blue/a", 9)],
+        &[],
+    )
+    .unwrap();
     assert!(e.check(&Scope::All).unwrap().is_empty());
     e.datapath().steps.clear();
     e.update(vec![station(2, 8)], &[station(1, 7).key()]).unwrap();
     let steps = std::mem::take(&mut e.datapath().steps);
     assert_eq!(steps.len(), 2, "{steps:?}");
     assert!(e.check(&Scope::All).unwrap().is_empty());
-    assert!(e.datapath().steps.is_empty(), "a comparison without differences writes nothing");
+    assert!(
+        e.datapath().steps.is_empty(),
+        "a comparison without differences writes nothing"
+    );
 }
 
 #[test]
 fn an_attachment_takes_the_networks_mtu_and_follows_it() {
     let mut e = engine(true);
     e.update(vec![network(1), attachment(1, "blue/a", 9)], &[]).unwrap();
-    let HostEntity::Network(mut n) = network(1) else { unreachable!() };
+    let HostEntity::Network(mut n) = network(1) else {
+        unreachable!()
+    };
     n.mtu = 1400;
     e.update(vec![HostEntity::Network(n)], &[]).unwrap();
     let port = &e.datapath().objects[&ObjectKey::Port(port_name("blue/a"))];
@@ -76,7 +99,11 @@ fn an_attachment_takes_the_networks_mtu_and_follows_it() {
 
 #[test]
 fn strays_go_only_when_all_is_known() {
-    let stray = Object::Station { vni: vni(1), mac: mac(0x66), vtep: [10, 9, 9, 9].into() };
+    let stray = Object::Station {
+        vni: vni(1),
+        mac: mac(0x66),
+        vtep: [10, 9, 9, 9].into(),
+    };
     for complete in [false, true] {
         let mut e = engine(complete);
         e.update(vec![network(1)], &[]).unwrap();
@@ -91,10 +118,16 @@ fn strays_go_only_when_all_is_known() {
 #[test]
 fn foreign_deletion_is_repaired_with_all_that_hung_on_it() {
     let mut e = engine(true);
-    e.update(vec![network(1), station(1, 7), attachment(1, "blue/a", 9)], &[]).unwrap();
+    e.update(vec![network(1), station(1, 7), attachment(1, "blue/a", 9)], &[])
+        .unwrap();
     let before = e.datapath().objects.clone();
     e.datapath().apply(&[Step::Remove(ObjectKey::Segment(vni(1)))]);
-    let news = e.check(&Scope::Some { vnis: [vni(1)].into(), ports: BTreeSet::new() }).unwrap();
+    let news = e
+        .check(&Scope::Some {
+            vnis: [vni(1)].into(),
+            ports: BTreeSet::new(),
+        })
+        .unwrap();
     assert_eq!(e.datapath().objects, before);
     assert!(news.repaired.iter().any(|r| r.contains("vfb1")), "{:?}", news.repaired);
 }
@@ -118,7 +151,10 @@ fn what_fails_is_told_once_and_again_when_it_succeeds() {
 fn entries_that_came_before_their_network_are_made_with_it() {
     let mut e = engine(true);
     e.update(vec![station(1, 7)], &[]).unwrap();
-    assert_eq!(e.error(&station(1, 7).key()).map(|x| x.code), Some(ErrorCode::NetworkNotFound));
+    assert_eq!(
+        e.error(&station(1, 7).key()).map(|x| x.code),
+        Some(ErrorCode::NetworkNotFound)
+    );
     let news = e.update(vec![network(1)], &[]).unwrap();
     assert_eq!(news.applied, vec![station(1, 7).key()]);
 }
@@ -127,8 +163,13 @@ fn entries_that_came_before_their_network_are_made_with_it() {
 fn a_local_attachment_wins_over_the_same_address_elsewhere() {
     let mut e = engine(true);
     let ip = [10, 0, 0, 9].into();
-    let elsewhere = HostEntity::Neighbour(vtep_proto::Neighbour { vni: vni(1), ip, mac: mac(0x44) });
-    e.update(vec![network(1), attachment(1, "blue/a", 9), elsewhere.clone()], &[]).unwrap();
+    let elsewhere = HostEntity::Neighbour(vtep_proto::Neighbour {
+        vni: vni(1),
+        ip,
+        mac: mac(0x44),
+    });
+    e.update(vec![network(1), attachment(1, "blue/a", 9), elsewhere.clone()], &[])
+        .unwrap();
     let key = ObjectKey::Neighbour(vni(1), ip);
     assert!(matches!(&e.datapath().objects[&key], Object::Neighbour { mac: m, .. } if *m == mac(9)));
     e.update(vec![], &[attachment(1, "blue/a", 9).key()]).unwrap();
@@ -140,7 +181,9 @@ fn a_local_attachment_wins_over_the_same_address_elsewhere() {
 #[test]
 fn what_the_host_cannot_do_is_refused_by_name() {
     let mut e = engine(true);
-    let HostEntity::Network(mut n) = network(1) else { unreachable!() };
+    let HostEntity::Network(mut n) = network(1) else {
+        unreachable!()
+    };
     n.underlay = UnderlayFamily::Ipv6;
     e.update(vec![HostEntity::Network(n.clone())], &[]).unwrap();
     let said = e.error(&HostKey::Network(vni(1))).unwrap();
@@ -172,12 +215,23 @@ fn universe() -> Vec<HostEntity> {
     let mut all = Vec::new();
     for n in 1..=3 {
         all.push(network(n));
-        let HostEntity::Network(mut other) = network(n) else { unreachable!() };
+        let HostEntity::Network(mut other) = network(n) else {
+            unreachable!()
+        };
         (other.mtu, other.gateways) = (1400, BTreeSet::new());
         all.push(HostEntity::Network(other));
-        all.extend([station(n, 7), station(n, 0xfe), attachment(n, "blue/a", 9), attachment(n, "blue/b", 7)]);
+        all.extend([
+            station(n, 7),
+            station(n, 0xfe),
+            attachment(n, "blue/a", 9),
+            attachment(n, "blue/b", 7),
+        ]);
         let ip = [10, 0, 0, 9].into();
-        all.push(HostEntity::Neighbour(vtep_proto::Neighbour { vni: vni(n), ip, mac: mac(0x44) }));
+        all.push(HostEntity::Neighbour(vtep_proto::Neighbour {
+            vni: vni(n),
+            ip,
+            mac: mac(0x44),
+        }));
     }
     all
 }

@@ -11,9 +11,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vtep_agent::datapath::Scope;
 use vtep_agent::datapath::StepError;
 use vtep_agent::datapath::kernel::Kernel;
-use vtep_agent::datapath::Scope;
 use vtep_agent::desired::Desired;
 use vtep_agent::engine::{Engine, News};
 use vtep_agent::object::LocalVteps;
@@ -35,7 +35,11 @@ pub fn mac(last: u8) -> MacAddress {
 
 pub fn run(program: &str, args: &[&str]) {
     let out = Command::new(program).args(args).output().unwrap();
-    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 pub fn ip(args: &[&str]) {
@@ -45,7 +49,11 @@ pub fn ip(args: &[&str]) {
 /// A name that no other test, process or run has.
 pub fn unique(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("vta{}-{}-{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "vta{}-{}-{what}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// A named network namespace that goes with the value.
@@ -66,7 +74,11 @@ impl Netns {
 /// Every link of a namespace as `ip` shows it: index, flags, MTU, MAC address.
 pub fn links(netns: &str) -> Vec<String> {
     let out = Command::new("ip").args(["-n", netns, "-o", "link"]).output().unwrap();
-    String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(out.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Drop for Netns {
@@ -102,7 +114,10 @@ pub struct Lab {
 
 fn local(host: usize) -> LocalVteps {
     let last = host as u8 + 1;
-    LocalVteps { ipv4: Some([192, 0, 2, last].into()), ipv6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()].into()) }
+    LocalVteps {
+        ipv4: Some([192, 0, 2, last].into()),
+        ipv6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()].into()),
+    }
 }
 
 impl Lab {
@@ -116,15 +131,41 @@ impl Lab {
                     let mut engine = None;
                     queue.into_iter().for_each(|job| job(&mut engine));
                 });
-                Host { netns, workload, local: local(i), jobs, entities: Vec::new() }
+                Host {
+                    netns,
+                    workload,
+                    local: local(i),
+                    jobs,
+                    entities: Vec::new(),
+                }
             })
             .collect();
         let (a, b) = (&hosts[0].netns.0, &hosts[1].netns.0);
-        ip(&["-n", a, "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up0", "netns", b, "mtu", "9216"]);
+        ip(&[
+            "-n", a, "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up0", "netns", b, "mtu",
+            "9216",
+        ]);
         for (host, netns) in [a, b].into_iter().enumerate() {
             let at = local(host);
-            ip(&["-n", netns, "addr", "add", &format!("{}/24", at.ipv4.unwrap()), "dev", "up0"]);
-            ip(&["-n", netns, "addr", "add", &format!("{}/64", at.ipv6.unwrap()), "dev", "up0", "nodad"]);
+            ip(&[
+                "-n",
+                netns,
+                "addr",
+                "add",
+                &format!("{}/24", at.ipv4.unwrap()),
+                "dev",
+                "up0",
+            ]);
+            ip(&[
+                "-n",
+                netns,
+                "addr",
+                "add",
+                &format!("{}/64", at.ipv6.unwrap()),
+                "dev",
+                "up0",
+                "nodad",
+            ]);
             ip(&["-n", netns, "link", "set", "up0", "up"]);
         }
         let mut lab = Self { hosts, underlay };
@@ -156,7 +197,12 @@ impl Lab {
     fn start(&mut self, host: usize) -> News {
         let (local, entities) = (self.hosts[host].local, self.hosts[host].entities.clone());
         let start: Job = Box::new(move |engine| {
-            *engine = Some(Engine::new(Kernel::open().unwrap(), Desired::new(local, 9216), entities, true));
+            *engine = Some(Engine::new(
+                Kernel::open().unwrap(),
+                Desired::new(local, 9216),
+                entities,
+                true,
+            ));
         });
         self.hosts[host].jobs.send(start).unwrap();
         self.check(host, &Scope::All)
@@ -213,11 +259,17 @@ impl Lab {
             id: format!("blue/{name}"),
             vni: vni(n),
             mac: mac(last as u8),
-            addresses: [format!("10.0.0.{last}/24"), format!("fd00::{last}/64")].iter().map(|a| a.parse().unwrap()).collect(),
+            addresses: [format!("10.0.0.{last}/24"), format!("fd00::{last}/64")]
+                .iter()
+                .map(|a| a.parse().unwrap())
+                .collect(),
             routes: ["0.0.0.0/0 10.0.0.254", "::/0 fd00::fe"]
                 .iter()
                 .filter_map(|r| r.split_once(' '))
-                .map(|(d, v)| vtep_proto::Route { destination: d.parse().unwrap(), via: v.parse().ok() })
+                .map(|(d, v)| vtep_proto::Route {
+                    destination: d.parse().unwrap(),
+                    via: v.parse().ok(),
+                })
                 .collect(),
             netns: self.workload(host).to_owned(),
             interface: "eth0".into(),
@@ -230,9 +282,20 @@ impl Lab {
         let last = other as u8 + 1;
         let vtep = self.hosts[other].local.of(self.underlay).unwrap();
         let ips = [format!("10.0.0.{last}"), format!("fd00::{last}")];
-        let neighbours = ips.iter().map(|ip| Neighbour { vni: vni(n), ip: ip.parse().unwrap(), mac: mac(last) });
-        let station = HostEntity::Fdb(FdbEntry { vni: vni(n), mac: mac(last), vtep });
-        [station].into_iter().chain(neighbours.map(HostEntity::Neighbour)).collect()
+        let neighbours = ips.iter().map(|ip| Neighbour {
+            vni: vni(n),
+            ip: ip.parse().unwrap(),
+            mac: mac(last),
+        });
+        let station = HostEntity::Fdb(FdbEntry {
+            vni: vni(n),
+            mac: mac(last),
+            vtep,
+        });
+        [station]
+            .into_iter()
+            .chain(neighbours.map(HostEntity::Neighbour))
+            .collect()
     }
 
     /// A workload on each host, in one network.
@@ -256,11 +319,14 @@ impl Lab {
             socket.set_read_timeout(Some(wait)).unwrap();
         }
         let mut buffer = vec![0u8; 2000];
-        near.send_to(&payload, far.local_addr().unwrap()).map_err(|e| format!("send: {e}"))?;
+        near.send_to(&payload, far.local_addr().unwrap())
+            .map_err(|e| format!("send: {e}"))?;
         let (length, peer) = far.recv_from(&mut buffer).map_err(|e| format!("receive: {e}"))?;
         assert_eq!((&buffer[..length], peer), (&payload[..], near.local_addr().unwrap()));
         far.send_to(&payload, peer).map_err(|e| format!("answer: {e}"))?;
-        let (length, _) = near.recv_from(&mut buffer).map_err(|e| format!("receive the answer: {e}"))?;
+        let (length, _) = near
+            .recv_from(&mut buffer)
+            .map_err(|e| format!("receive the answer: {e}"))?;
         assert_eq!(length, size);
         Ok(())
     }
@@ -277,8 +343,12 @@ impl Lab {
 
     /// True when something that listens on the host gets a datagram from the workload.
     pub fn host_answers(&self, host: usize, from: IpAddr, at: SocketAddr) -> bool {
-        let server = inside(self.host(host), move || UdpSocket::bind(at).unwrap()).join().unwrap();
-        let client = inside(self.workload(host), move || UdpSocket::bind((from, 0)).unwrap()).join().unwrap();
+        let server = inside(self.host(host), move || UdpSocket::bind(at).unwrap())
+            .join()
+            .unwrap();
+        let client = inside(self.workload(host), move || UdpSocket::bind((from, 0)).unwrap())
+            .join()
+            .unwrap();
         server.set_read_timeout(Some(SILENCE)).unwrap();
         let _ = client.send_to(b"hello", at);
         server.recv_from(&mut [0; 16]).is_ok()
@@ -286,7 +356,9 @@ impl Lab {
 
     pub fn tcp_round_trip(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize) {
         let _ = from;
-        let listener = inside(self.workload(b), move || TcpListener::bind((to, 0)).unwrap()).join().unwrap();
+        let listener = inside(self.workload(b), move || TcpListener::bind((to, 0)).unwrap())
+            .join()
+            .unwrap();
         let address = listener.local_addr().unwrap();
         let echo = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();

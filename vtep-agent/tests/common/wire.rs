@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt::{RcvBufForce, ReceiveTimeout},
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
+    sockopt::{RcvBufForce, ReceiveTimeout},
 };
 use nix::sys::time::TimeVal;
 
@@ -33,7 +34,10 @@ pub fn no_tx_checksum_offload(netns: &str, interface: &'static str) {
     }
     let work = move || {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None).unwrap();
-        let mut value = EthtoolValue { command: SET_TX_CHECKSUM, data: 0 };
+        let mut value = EthtoolValue {
+            command: SET_TX_CHECKSUM,
+            data: 0,
+        };
         // SAFETY: an all-zero ifreq is valid; the kernel reads the name and the pointer to
         // `value`, which outlives the call.
         let done = unsafe {
@@ -59,7 +63,13 @@ impl Capture {
     /// Begins before it returns.
     pub fn start(netns: &str) -> Self {
         let open = || -> OwnedFd {
-            let s = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll).unwrap();
+            let s = socket(
+                AddressFamily::Packet,
+                SockType::Raw,
+                SockFlag::empty(),
+                SockProtocol::EthAll,
+            )
+            .unwrap();
             setsockopt(&s, ReceiveTimeout, &TimeVal::new(0, QUIET)).unwrap();
             setsockopt(&s, RcvBufForce, &BUFFER).unwrap();
             s
@@ -83,7 +93,12 @@ impl Capture {
     /// The tunnelled frames that were seen until nothing more came.
     pub fn tunnelled(self) -> Vec<Tunnelled> {
         self.enough.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap().iter().filter_map(|f| Tunnelled::parse(f)).collect()
+        self.thread
+            .join()
+            .unwrap()
+            .iter()
+            .filter_map(|f| Tunnelled::parse(f))
+            .collect()
     }
 }
 
@@ -118,7 +133,11 @@ fn protocol(packet: &[u8]) -> u8 {
 pub fn checksum_is_right(packet: &[u8]) -> bool {
     let header = ip_header(packet).unwrap();
     let addresses = if header == 20 { &packet[12..20] } else { &packet[8..40] };
-    let total = if header == 20 { usize::from(u16_at(packet, 2)) } else { 40 + usize::from(u16_at(packet, 4)) };
+    let total = if header == 20 {
+        usize::from(u16_at(packet, 2))
+    } else {
+        40 + usize::from(u16_at(packet, 4))
+    };
     let segment = &packet[header..total];
     let word = |c: &[u8]| u32::from(u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]));
     let sum = |octets: &[u8]| octets.chunks(2).map(word).sum::<u32>();
@@ -136,7 +155,10 @@ impl Tunnelled {
         if protocol(outer) != 17 || outer.len() < header + 16 || u16_at(outer, header + 2) != 4789 {
             return None;
         }
-        Some(Self { outer: outer.to_vec(), inner: outer[header + 16..].to_vec() })
+        Some(Self {
+            outer: outer.to_vec(),
+            inner: outer[header + 16..].to_vec(),
+        })
     }
 
     /// The inner IP packet, if it carries TCP.

@@ -40,7 +40,11 @@ fn ip(field: &str, octets: &[u8]) -> Result<IpAddr, DecodeError> {
     } else if let Ok(v6) = <[u8; 16]>::try_from(octets) {
         Ok(Ipv6Addr::from(v6).into())
     } else {
-        Err(DecodeError::new(field, hex(octets), "4 octets (IPv4) or 16 octets (IPv6)"))
+        Err(DecodeError::new(
+            field,
+            hex(octets),
+            "4 octets (IPv4) or 16 octets (IPv6)",
+        ))
     }
 }
 
@@ -63,8 +67,18 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 
 fn prefix(field: &str, p: Option<&v1::IpPrefix>, host: bool) -> Result<IpNet, DecodeError> {
     let p = p.ok_or_else(|| DecodeError::new(field, "", "a prefix"))?;
-    let ip = if host { unicast(&format!("{field}.ip"), &p.ip)? } else { ip(&format!("{field}.ip"), &p.ip)? };
-    let bad = || DecodeError::new(format!("{field}.prefix_len"), p.prefix_len, "0 to 32 (IPv4) or 0 to 128 (IPv6)");
+    let ip = if host {
+        unicast(&format!("{field}.ip"), &p.ip)?
+    } else {
+        ip(&format!("{field}.ip"), &p.ip)?
+    };
+    let bad = || {
+        DecodeError::new(
+            format!("{field}.prefix_len"),
+            p.prefix_len,
+            "0 to 32 (IPv4) or 0 to 128 (IPv6)",
+        )
+    };
     let len = u8::try_from(p.prefix_len).map_err(|_| bad())?;
     let net = IpNet::new(ip, len).map_err(|_| bad())?;
     if !host && net.trunc() != net {
@@ -74,14 +88,21 @@ fn prefix(field: &str, p: Option<&v1::IpPrefix>, host: bool) -> Result<IpNet, De
 }
 
 fn wire_prefix(net: &IpNet) -> v1::IpPrefix {
-    v1::IpPrefix { ip: octets(net.addr()), prefix_len: net.prefix_len().into() }
+    v1::IpPrefix {
+        ip: octets(net.addr()),
+        prefix_len: net.prefix_len().into(),
+    }
 }
 
 fn same_family(field: &str, ip: IpAddr, family: UnderlayFamily) -> Result<IpAddr, DecodeError> {
     if UnderlayFamily::of(ip) == family {
         Ok(ip)
     } else {
-        Err(DecodeError::new(field, ip, "an address of the network's underlay family"))
+        Err(DecodeError::new(
+            field,
+            ip,
+            "an address of the network's underlay family",
+        ))
     }
 }
 
@@ -97,13 +118,23 @@ fn network(n: &v1::Network) -> Result<Network, DecodeError> {
     let underlay = match n.underlay() {
         v1::IpFamily::Ipv4 => UnderlayFamily::Ipv4,
         v1::IpFamily::Ipv6 => UnderlayFamily::Ipv6,
-        v1::IpFamily::Unspecified => return Err(DecodeError::new("network.underlay", n.underlay, "IPv4 (1) or IPv6 (2)")),
+        v1::IpFamily::Unspecified => {
+            return Err(DecodeError::new("network.underlay", n.underlay, "IPv4 (1) or IPv6 (2)"));
+        }
     };
     let vtep = |field: &str, octets: &[u8]| same_family(field, unicast(field, octets)?, underlay);
-    let flood = n.flood.iter().enumerate().map(|(i, f)| vtep(&format!("network.flood[{i}]"), f));
+    let flood = n
+        .flood
+        .iter()
+        .enumerate()
+        .map(|(i, f)| vtep(&format!("network.flood[{i}]"), f));
     let gateway = |(i, g): (usize, &v1::Gateway)| {
         let path = format!("network.gateways[{i}]");
-        let ips = g.ips.iter().enumerate().map(|(j, a)| unicast(&format!("{path}.ips[{j}]"), a));
+        let ips = g
+            .ips
+            .iter()
+            .enumerate()
+            .map(|(j, a)| unicast(&format!("{path}.ips[{j}]"), a));
         Ok(Gateway {
             mac: mac(&format!("{path}.mac"), &g.mac)?,
             vtep: vtep(&format!("{path}.vtep"), &g.vtep)?,
@@ -121,7 +152,11 @@ fn network(n: &v1::Network) -> Result<Network, DecodeError> {
 
 fn attachment_id(field: &str, id: &str) -> Result<String, DecodeError> {
     if id.is_empty() || id.len() > MAX_ATTACHMENT_ID || !id.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(DecodeError::new(field, id, "1 to 160 printable ASCII characters without spaces"));
+        return Err(DecodeError::new(
+            field,
+            id,
+            "1 to 160 printable ASCII characters without spaces",
+        ));
     }
     Ok(id.to_owned())
 }
@@ -130,7 +165,11 @@ fn attachment_id(field: &str, id: &str) -> Result<String, DecodeError> {
 fn interface(field: &str, name: &str) -> Result<String, DecodeError> {
     let good = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':' && b != b'%';
     if name.is_empty() || name.len() > MAX_INTERFACE || name == "." || name == ".." || !name.bytes().all(good) {
-        return Err(DecodeError::new(field, name, "1 to 15 printable ASCII characters without '/', ':', '%' and spaces"));
+        return Err(DecodeError::new(
+            field,
+            name,
+            "1 to 15 printable ASCII characters without '/', ':', '%' and spaces",
+        ));
     }
     Ok(name.to_owned())
 }
@@ -139,22 +178,35 @@ fn netns(field: &str, value: &str) -> Result<String, DecodeError> {
     let name = !value.contains('/') && value != "." && value != "..";
     let path = value.starts_with('/') && value.len() <= MAX_PATH;
     if value.is_empty() || value.contains('\0') || !(path || name && value.len() <= 255) {
-        return Err(DecodeError::new(field, value, "a name under /run/netns, or an absolute path"));
+        return Err(DecodeError::new(
+            field,
+            value,
+            "a name under /run/netns, or an absolute path",
+        ));
     }
     Ok(value.to_owned())
 }
 
 fn attachment(a: &v1::Attachment) -> Result<Attachment, DecodeError> {
-    let addresses =
-        a.addresses.iter().enumerate().map(|(i, p)| prefix(&format!("attachment.addresses[{i}]"), Some(p), true));
+    let addresses = a
+        .addresses
+        .iter()
+        .enumerate()
+        .map(|(i, p)| prefix(&format!("attachment.addresses[{i}]"), Some(p), true));
     let route = |(i, r): (usize, &v1::Route)| {
         let path = format!("attachment.routes[{i}]");
         let destination = prefix(&format!("{path}.destination"), r.destination.as_ref(), false)?;
-        let via = if r.via.is_empty() { None } else { Some(unicast(&format!("{path}.via"), &r.via)?) };
+        let via = if r.via.is_empty() {
+            None
+        } else {
+            Some(unicast(&format!("{path}.via"), &r.via)?)
+        };
         match via {
-            Some(via) if via.is_ipv4() != destination.addr().is_ipv4() => {
-                Err(DecodeError::new(format!("{path}.via"), via, "a next hop of the destination's family"))
-            }
+            Some(via) if via.is_ipv4() != destination.addr().is_ipv4() => Err(DecodeError::new(
+                format!("{path}.via"),
+                via,
+                "a next hop of the destination's family",
+            )),
             _ => Ok(Route { destination, via }),
         }
     };
@@ -198,12 +250,16 @@ impl From<&HostEntity> for v1::HostObject {
         use v1::host_object::Object;
         let object = match entity {
             HostEntity::Network(n) => Object::Network(wire_network(n)),
-            HostEntity::Fdb(e) => {
-                Object::Fdb(v1::FdbEntry { vni: e.vni.get(), mac: e.mac.octets().to_vec(), vtep: octets(e.vtep) })
-            }
-            HostEntity::Neighbour(n) => {
-                Object::Neighbour(v1::Neighbour { vni: n.vni.get(), ip: octets(n.ip), mac: n.mac.octets().to_vec() })
-            }
+            HostEntity::Fdb(e) => Object::Fdb(v1::FdbEntry {
+                vni: e.vni.get(),
+                mac: e.mac.octets().to_vec(),
+                vtep: octets(e.vtep),
+            }),
+            HostEntity::Neighbour(n) => Object::Neighbour(v1::Neighbour {
+                vni: n.vni.get(),
+                ip: octets(n.ip),
+                mac: n.mac.octets().to_vec(),
+            }),
             HostEntity::Attachment(a) => Object::Attachment(wire_attachment(a)),
         };
         Self { object: Some(object) }
@@ -255,9 +311,10 @@ impl TryFrom<&v1::ObjectKey> for HostKey {
         match key.ok_or_else(|| DecodeError::new("key", "", "one of network, fdb, neighbour, attachment"))? {
             Key::Network(v) => Ok(Self::Network(vni("key.network", *v)?)),
             Key::Fdb(k) => Ok(Self::Fdb(vni("key.fdb.vni", k.vni)?, mac("key.fdb.mac", &k.mac)?)),
-            Key::Neighbour(k) => {
-                Ok(Self::Neighbour(vni("key.neighbour.vni", k.vni)?, unicast("key.neighbour.ip", &k.ip)?))
-            }
+            Key::Neighbour(k) => Ok(Self::Neighbour(
+                vni("key.neighbour.vni", k.vni)?,
+                unicast("key.neighbour.ip", &k.ip)?,
+            )),
             Key::Attachment(id) => Ok(Self::Attachment(attachment_id("key.attachment", id)?)),
         }
     }
@@ -268,8 +325,14 @@ impl From<&HostKey> for v1::ObjectKey {
         use v1::object_key::Key;
         let key = match key {
             HostKey::Network(vni) => Key::Network(vni.get()),
-            HostKey::Fdb(vni, mac) => Key::Fdb(v1::FdbKey { vni: vni.get(), mac: mac.octets().to_vec() }),
-            HostKey::Neighbour(vni, ip) => Key::Neighbour(v1::NeighbourKey { vni: vni.get(), ip: octets(*ip) }),
+            HostKey::Fdb(vni, mac) => Key::Fdb(v1::FdbKey {
+                vni: vni.get(),
+                mac: mac.octets().to_vec(),
+            }),
+            HostKey::Neighbour(vni, ip) => Key::Neighbour(v1::NeighbourKey {
+                vni: vni.get(),
+                ip: octets(*ip),
+            }),
             HostKey::Attachment(id) => Key::Attachment(id.clone()),
         };
         Self { key: Some(key) }
@@ -282,8 +345,14 @@ pub fn invalid_key(object: &v1::HostObject) -> v1::ObjectKey {
     use v1::{host_object::Object, object_key::Key};
     let key = object.object.as_ref().map(|o| match o {
         Object::Network(n) => Key::Network(n.vni),
-        Object::Fdb(e) => Key::Fdb(v1::FdbKey { vni: e.vni, mac: e.mac.clone() }),
-        Object::Neighbour(n) => Key::Neighbour(v1::NeighbourKey { vni: n.vni, ip: n.ip.clone() }),
+        Object::Fdb(e) => Key::Fdb(v1::FdbKey {
+            vni: e.vni,
+            mac: e.mac.clone(),
+        }),
+        Object::Neighbour(n) => Key::Neighbour(v1::NeighbourKey {
+            vni: n.vni,
+            ip: n.ip.clone(),
+        }),
         Object::Attachment(a) => Key::Attachment(a.id.clone()),
     });
     v1::ObjectKey { key }
@@ -291,7 +360,12 @@ pub fn invalid_key(object: &v1::HostObject) -> v1::ObjectKey {
 
 /// An error about an object, in wire format.
 pub fn object_error(key: &HostKey, code: v1::ErrorCode, message: impl Into<String>, retrying: bool) -> v1::ObjectError {
-    v1::ObjectError { key: Some(key.into()), code: code.into(), message: message.into(), retrying }
+    v1::ObjectError {
+        key: Some(key.into()),
+        code: code.into(),
+        message: message.into(),
+        retrying,
+    }
 }
 
 #[cfg(test)]
@@ -333,7 +407,10 @@ mod tests {
         let v4 = || any::<[u8; 3]>().prop_map(|[a, b, c]| IpAddr::from([10, a, b, c]));
         let gateway = (arb_mac(), v4(), proptest::collection::btree_set(arb_ip(), 0..3))
             .prop_map(|(mac, vtep, ips)| Gateway { mac, vtep, ips });
-        let sets = (proptest::collection::btree_set(v4(), 0..3), proptest::collection::btree_set(gateway, 0..3));
+        let sets = (
+            proptest::collection::btree_set(v4(), 0..3),
+            proptest::collection::btree_set(gateway, 0..3),
+        );
         (arb_vni(), MIN_MTU..=MAX_MTU, sets).prop_map(|(vni, mtu, (flood, gateways))| Network {
             vni,
             mtu,
@@ -344,10 +421,19 @@ mod tests {
     }
 
     fn arb_attachment() -> impl Strategy<Value = Attachment> {
-        let sets =
-            (proptest::collection::btree_set(arb_net(), 0..4), proptest::collection::btree_set(arb_route(), 0..4));
-        ("[a-z0-9/-]{1,40}", arb_vni(), arb_mac(), sets, "[a-z0-9]{1,20}", "[a-z0-9]{1,15}").prop_map(
-            |(id, vni, mac, (addresses, routes), netns, interface)| Attachment {
+        let sets = (
+            proptest::collection::btree_set(arb_net(), 0..4),
+            proptest::collection::btree_set(arb_route(), 0..4),
+        );
+        (
+            "[a-z0-9/-]{1,40}",
+            arb_vni(),
+            arb_mac(),
+            sets,
+            "[a-z0-9]{1,20}",
+            "[a-z0-9]{1,15}",
+        )
+            .prop_map(|(id, vni, mac, (addresses, routes), netns, interface)| Attachment {
                 id,
                 vni,
                 mac,
@@ -356,8 +442,7 @@ mod tests {
                 netns,
                 interface,
                 mtu: 0,
-            },
-        )
+            })
     }
 
     fn arb_entity() -> impl Strategy<Value = HostEntity> {
@@ -365,8 +450,11 @@ mod tests {
             arb_network().prop_map(HostEntity::Network),
             arb_attachment().prop_map(HostEntity::Attachment),
             (arb_vni(), arb_mac(), arb_ip()).prop_map(|(vni, mac, vtep)| HostEntity::Fdb(FdbEntry { vni, mac, vtep })),
-            (arb_vni(), arb_ip(), arb_mac())
-                .prop_map(|(vni, ip, mac)| HostEntity::Neighbour(Neighbour { vni, ip, mac })),
+            (arb_vni(), arb_ip(), arb_mac()).prop_map(|(vni, ip, mac)| HostEntity::Neighbour(Neighbour {
+                vni,
+                ip,
+                mac
+            })),
         ]
     }
 
@@ -382,7 +470,9 @@ mod tests {
     }
 
     fn field_of(attachment: v1::Attachment) -> String {
-        let wire = v1::HostObject { object: Some(v1::host_object::Object::Attachment(attachment)) };
+        let wire = v1::HostObject {
+            object: Some(v1::host_object::Object::Attachment(attachment)),
+        };
         HostEntity::try_from(&wire).unwrap_err().field
     }
 
@@ -392,28 +482,79 @@ mod tests {
             id: "blue/a".into(),
             vni: 10_000,
             mac: vec![2, 0, 0, 0, 0, 1],
-            addresses: vec![v1::IpPrefix { ip: vec![10, 0, 0, 2], prefix_len: 24 }],
+            addresses: vec![v1::IpPrefix {
+                ip: vec![10, 0, 0, 2],
+                prefix_len: 24,
+            }],
             routes: vec![],
             netns: "w1".into(),
             interface: "eth0".into(),
             mtu: 1500,
         };
-        let default = v1::IpPrefix { ip: vec![0; 4], prefix_len: 0 };
+        let default = v1::IpPrefix {
+            ip: vec![0; 4],
+            prefix_len: 0,
+        };
         let cases = [
-            ("attachment.id", v1::Attachment { id: "a b".into(), ..good.clone() }),
-            ("attachment.vni", v1::Attachment { vni: 1 << 24, ..good.clone() }),
-            ("attachment.mac", v1::Attachment { mac: vec![3, 0, 0, 0, 0, 1], ..good.clone() }),
-            ("attachment.netns", v1::Attachment { netns: "a/b".into(), ..good.clone() }),
-            ("attachment.interface", v1::Attachment { interface: "sixteen-octets-x".into(), ..good.clone() }),
-            ("attachment.mtu", v1::Attachment { mtu: 1279, ..good.clone() }),
+            (
+                "attachment.id",
+                v1::Attachment {
+                    id: "a b".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.vni",
+                v1::Attachment {
+                    vni: 1 << 24,
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.mac",
+                v1::Attachment {
+                    mac: vec![3, 0, 0, 0, 0, 1],
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.netns",
+                v1::Attachment {
+                    netns: "a/b".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.interface",
+                v1::Attachment {
+                    interface: "sixteen-octets-x".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.mtu",
+                v1::Attachment {
+                    mtu: 1279,
+                    ..good.clone()
+                },
+            ),
             (
                 "attachment.addresses[0].prefix_len",
-                v1::Attachment { addresses: vec![v1::IpPrefix { ip: vec![10, 0, 0, 2], prefix_len: 33 }], ..good.clone() },
+                v1::Attachment {
+                    addresses: vec![v1::IpPrefix {
+                        ip: vec![10, 0, 0, 2],
+                        prefix_len: 33,
+                    }],
+                    ..good.clone()
+                },
             ),
             (
                 "attachment.routes[0].via",
                 v1::Attachment {
-                    routes: vec![v1::Route { destination: Some(default), via: vec![0xfd; 16] }],
+                    routes: vec![v1::Route {
+                        destination: Some(default),
+                        via: vec![0xfd; 16],
+                    }],
                     ..good.clone()
                 },
             ),

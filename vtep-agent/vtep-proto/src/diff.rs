@@ -16,8 +16,15 @@ pub enum Change {
 /// The steps from `held` to `desired`, in an order in which they can be applied: upserts in
 /// order of creation, then removals in reverse, so that nothing is without what it needs.
 pub fn changes(held: &BTreeMap<HostKey, HostEntity>, desired: &BTreeMap<HostKey, HostEntity>) -> Vec<Change> {
-    let upserts = desired.iter().filter(|(k, e)| held.get(k) != Some(e)).map(|(_, e)| Change::Upsert(e.clone()));
-    let removes = held.keys().rev().filter(|k| !desired.contains_key(k)).map(|k| Change::Remove(k.clone()));
+    let upserts = desired
+        .iter()
+        .filter(|(k, e)| held.get(k) != Some(e))
+        .map(|(_, e)| Change::Upsert(e.clone()));
+    let removes = held
+        .keys()
+        .rev()
+        .filter(|k| !desired.contains_key(k))
+        .map(|k| Change::Remove(k.clone()));
     upserts.chain(removes).collect()
 }
 

@@ -15,6 +15,10 @@ pub struct DecodeError {
 impl DecodeError {
     /// An error about `field`, showing `value` (its first 80 characters).
     pub(crate) fn new(field: impl Into<String>, value: impl std::fmt::Display, expected: &'static str) -> Self {
-        Self { field: field.into(), value: value.to_string().chars().take(80).collect(), expected }
+        Self {
+            field: field.into(),
+            value: value.to_string().chars().take(80).collect(),
+            expected,
+        }
     }
 }

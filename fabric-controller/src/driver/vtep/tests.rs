@@ -20,7 +20,10 @@ impl Authority {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
     }
 
     fn issue(&self, name: &str) -> (String, String) {
@@ -41,12 +44,20 @@ impl World {
     async fn new() -> Self {
         let authority = Authority::new();
         let (cert, key) = authority.issue(CONTROLLER_IDENTITY);
-        let tls = AgentTls { ca: authority.pem.clone().into(), cert: cert.into(), key: key.into() };
+        let tls = AgentTls {
+            ca: authority.pem.clone().into(),
+            cert: cert.into(),
+            key: key.into(),
+        };
         let server = VtepServer::new(["h1".to_owned(), "h2".to_owned()]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.clone().serve(listener, tls, std::future::pending()));
-        Self { authority, server, address }
+        Self {
+            authority,
+            server,
+            address,
+        }
     }
 
     /// Dials in with a certificate for `identity` and says it is `host`.
@@ -56,13 +67,25 @@ impl World {
             .domain_name(CONTROLLER_IDENTITY)
             .ca_certificate(Certificate::from_pem(&self.authority.pem))
             .identity(Identity::from_pem(cert, key));
-        let endpoint = Channel::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap();
-        let channel = endpoint.connect().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        let endpoint = Channel::from_shared(format!("https://{}", self.address))
+            .unwrap()
+            .tls_config(tls)
+            .unwrap();
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?;
         let (out, outgoing) = mpsc::channel(8);
-        let hello = v1::Hello { host: host.into(), ..Default::default() };
+        let hello = v1::Hello {
+            host: host.into(),
+            ..Default::default()
+        };
         let agent = |message| v1::AgentMessage { message: Some(message) };
         out.send(agent(agent_message::Message::Hello(hello))).await.unwrap();
-        let incoming = VtepControllerClient::new(channel).follow(ReceiverStream::new(outgoing)).await?.into_inner();
+        let incoming = VtepControllerClient::new(channel)
+            .follow(ReceiverStream::new(outgoing))
+            .await?
+            .into_inner();
         Ok(Agent { out, incoming })
     }
 
@@ -78,7 +101,10 @@ struct Agent {
 
 impl Agent {
     async fn send(&self, message: agent_message::Message) {
-        self.out.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
+        self.out
+            .send(v1::AgentMessage { message: Some(message) })
+            .await
+            .unwrap();
     }
 
     async fn next(&mut self) -> controller_message::Message {
@@ -88,7 +114,11 @@ impl Agent {
 
 fn station(last: u8) -> HostEntity {
     let mac = MacAddress::new([2, 0, 0, 0, 0, last]).unwrap();
-    HostEntity::Fdb(FdbEntry { vni: Vni::new(1).unwrap(), mac, vtep: [10, 0, 0, last].into() })
+    HostEntity::Fdb(FdbEntry {
+        vni: Vni::new(1).unwrap(),
+        mac,
+        vtep: [10, 0, 0, last].into(),
+    })
 }
 
 fn error(last: u8) -> v1::ObjectError {
@@ -119,27 +149,65 @@ async fn reads_writes_and_events() {
     assert!(matches!(agent.next().await, controller_message::Message::Welcome(_)));
 
     let played = tokio::spawn(async move {
-        let controller_message::Message::ReadRequest(request) = agent.next().await else { panic!("no ReadRequest") };
-        let held = |last, error| v1::HeldObject { object: Some((&station(last)).into()), error };
-        let part = |objects, last| agent_message::Message::ReadReply(v1::ReadReply { id: request.id, objects, last });
+        let controller_message::Message::ReadRequest(request) = agent.next().await else {
+            panic!("no ReadRequest")
+        };
+        let held = |last, error| v1::HeldObject {
+            object: Some((&station(last)).into()),
+            error,
+        };
+        let part = |objects, last| {
+            agent_message::Message::ReadReply(v1::ReadReply {
+                id: request.id,
+                objects,
+                last,
+            })
+        };
         agent.send(part(vec![held(1, None)], false)).await;
         agent.send(part(vec![held(2, Some(error(2)))], true)).await;
-        let controller_message::Message::Update(update) = agent.next().await else { panic!("no Update") };
-        let state = v1::StateChange { applied: vec![(&station(2).key()).into()], failed: vec![] };
-        agent.send(agent_message::Message::Report(v1::Report { event: Some(report::Event::State(state)) })).await;
-        let ack = v1::Ack { sequence: update.sequence, epoch: update.epoch, errors: vec![error(3)] };
+        let controller_message::Message::Update(update) = agent.next().await else {
+            panic!("no Update")
+        };
+        let state = v1::StateChange {
+            applied: vec![(&station(2).key()).into()],
+            failed: vec![],
+        };
+        agent
+            .send(agent_message::Message::Report(v1::Report {
+                event: Some(report::Event::State(state)),
+            }))
+            .await;
+        let ack = v1::Ack {
+            sequence: update.sequence,
+            epoch: update.epoch,
+            errors: vec![error(3)],
+        };
         agent.send(agent_message::Message::Ack(ack)).await;
-        assert!(matches!(agent.next().await, controller_message::Message::Synced(v1::Synced { epoch: 7 })));
+        assert!(matches!(
+            agent.next().await,
+            controller_message::Message::Synced(v1::Synced { epoch: 7 })
+        ));
         update
     });
 
     let held = driver.read_back().await.unwrap();
     assert_eq!(held, vec![Entity::Host(station(1)), Entity::Host(station(2))]);
     let entity = |last| Arc::new(Entity::Host(station(last)));
-    let writes = vec![Write::Insert(entity(3)), Write::Modify(entity(4)), Write::Delete(entity(1))];
+    let writes = vec![
+        Write::Insert(entity(3)),
+        Write::Modify(entity(4)),
+        Write::Delete(entity(1)),
+    ];
     let results = driver.apply(&Batch { epoch: 7, writes }).await.unwrap();
-    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
-    assert!(results[0].as_ref().is_err_and(|e| e.device_retries && e.message == "no"));
+    assert_eq!(
+        results.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [false, true, true]
+    );
+    assert!(
+        results[0]
+            .as_ref()
+            .is_err_and(|e| e.device_retries && e.message == "no")
+    );
     driver.synced(7).await.unwrap();
 
     let update = played.await.unwrap();

@@ -22,8 +22,11 @@ fn is_solicitation(frame: &[u8]) -> bool {
 /// Makes each endpoint forget its neighbours and look up others; nobody but the edge may
 /// see the question.
 pub(super) fn neighbours(cx: &Scene<'_>) -> Result<String> {
-    let captures: Vec<_> =
-        cx.endpoints.iter().map(|e| Ok((e, Capture::start(&e.namespace)?))).collect::<Result<_>>()?;
+    let captures: Vec<_> = cx
+        .endpoints
+        .iter()
+        .map(|e| Ok((e, Capture::start(&e.namespace)?)))
+        .collect::<Result<_>>()?;
     let mut asked = 0;
     for (from, to) in cx.pairs(|a, b| a.vdc == b.vdc && a.network == b.network)? {
         for ip in to.ips() {
@@ -40,22 +43,31 @@ pub(super) fn neighbours(cx: &Scene<'_>) -> Result<String> {
             if frame.get(6..12) == Some(&endpoint.mac.0) {
                 own += 1;
             } else {
-                bail!("{} was asked for its MAC address by {:02x?}", endpoint.id, frame.get(6..12).unwrap_or_default());
+                bail!(
+                    "{} was asked for its MAC address by {:02x?}",
+                    endpoint.id,
+                    frame.get(6..12).unwrap_or_default()
+                );
             }
         }
     }
     if own == 0 {
         bail!("nobody asked: the check shows nothing");
     }
-    Ok(format!("{asked} look-ups, {own} requests sent, none reached another workload"))
+    Ok(format!(
+        "{asked} look-ups, {own} requests sent, none reached another workload"
+    ))
 }
 
 /// Sends a broadcast and counts the copies at every endpoint of the lab.
 pub(super) fn broadcast(cx: &Scene<'_>) -> Result<String> {
     let mut copies = 0;
     for from in &cx.endpoints {
-        let captures: Vec<_> =
-            cx.endpoints.iter().map(|e| Ok((e, Capture::start(&e.namespace)?))).collect::<Result<_>>()?;
+        let captures: Vec<_> = cx
+            .endpoints
+            .iter()
+            .map(|e| Ok((e, Capture::start(&e.namespace)?)))
+            .collect::<Result<_>>()?;
         let marker = format!("broadcast of {}", from.id);
         netns::within(&from.namespace, || {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -65,17 +77,27 @@ pub(super) fn broadcast(cx: &Scene<'_>) -> Result<String> {
             Ok(())
         })?;
         std::thread::sleep(ANSWER_TIMEOUT / 10);
-        for (endpoint, frames) in Capture::finish_all(captures)?.into_iter().filter(|(e, _)| e.id != from.id) {
+        for (endpoint, frames) in Capture::finish_all(captures)?
+            .into_iter()
+            .filter(|(e, _)| e.id != from.id)
+        {
             let seen = frames.iter().filter(|f| probe::contains(f, marker.as_bytes())).count();
             let member = endpoint.vdc == from.vdc && endpoint.network == from.network;
             let expected = usize::from(member);
             if seen != expected {
-                bail!("{} received {seen} copies of a broadcast of {}, expected {expected}", endpoint.id, from.id);
+                bail!(
+                    "{} received {seen} copies of a broadcast of {}, expected {expected}",
+                    endpoint.id,
+                    from.id
+                );
             }
             copies += seen;
         }
     }
-    Ok(format!("{} broadcasts, {copies} copies, each member exactly one, others none", cx.endpoints.len()))
+    Ok(format!(
+        "{} broadcasts, {copies} copies, each member exactly one, others none",
+        cx.endpoints.len()
+    ))
 }
 
 fn subnet_broadcast(cx: &Scene<'_>, of: &Endpoint) -> Result<Ipv4Addr> {

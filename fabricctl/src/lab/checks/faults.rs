@@ -22,7 +22,12 @@ fn flows(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<
     let pairs = cx.pairs(|a, b| a.vdc == b.vdc && what(a, b))?;
     let stride = (pairs.len() / FLOWS).max(1);
     let chosen = pairs.iter().step_by(stride).enumerate();
-    Ok(chosen.map(|(i, (a, b))| Flow { from: a.namespace.clone(), to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 } }).collect())
+    Ok(chosen
+        .map(|(i, (a, b))| Flow {
+            from: a.namespace.clone(),
+            to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 },
+        })
+        .collect())
 }
 
 fn across(a: &Endpoint, b: &Endpoint) -> bool {
@@ -49,11 +54,18 @@ pub(super) fn controller(cx: &Scene<'_>) -> Result<String> {
     if written > 0 {
         bail!("{written} entities were rewritten although nothing had changed");
     }
-    Ok(format!("{loss}; in sync after {:.0} ms with 0 writes", back.as_secs_f64() * 1e3))
+    Ok(format!(
+        "{loss}; in sync after {:.0} ms with 0 writes",
+        back.as_secs_f64() * 1e3
+    ))
 }
 
 pub(super) fn agent(cx: &Scene<'_>) -> Result<String> {
-    let host = cx.endpoints.iter().find_map(|e| e.host.clone()).context("no workload on a host")?;
+    let host = cx
+        .endpoints
+        .iter()
+        .find_map(|e| e.host.clone())
+        .context("no workload on a host")?;
     let spec = cx.lab.topology.host(&host).context("the workload's host")?;
     let on_host = |e: &Endpoint| e.host.as_ref() == Some(&host);
     let traffic = Traffic::start(&flows(cx, |a, b| on_host(a) || on_host(b))?)?;
@@ -69,7 +81,10 @@ pub(super) fn agent(cx: &Scene<'_>) -> Result<String> {
     if written > 0 {
         bail!("{written} objects were rewritten although nothing had changed");
     }
-    Ok(format!("{host}: {loss}; in sync after {:.0} ms with 0 writes", back.as_secs_f64() * 1e3))
+    Ok(format!(
+        "{host}: {loss}; in sync after {:.0} ms with 0 writes",
+        back.as_secs_f64() * 1e3
+    ))
 }
 
 fn a_leaf<'a>(cx: &'a Scene<'_>) -> Result<&'a Switch> {
@@ -85,7 +100,11 @@ pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
     cx.lab.start_switch(&leaf.name)?;
     let entities = |s: &DeviceStatus| s.desired;
     let back = cx.ready()?;
-    let status = cx.runtime.block_on(cx.client.switches())?.into_iter().find(|s| s.name == leaf.name);
+    let status = cx
+        .runtime
+        .block_on(cx.client.switches())?
+        .into_iter()
+        .find(|s| s.name == leaf.name);
     let count = status.as_ref().map_or(0, |s| entities(&s.status));
     std::thread::sleep(AROUND * 3);
     let loss = traffic.stop()?;
@@ -102,7 +121,10 @@ pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
 fn cable(cx: &Scene<'_>) -> Result<(String, String)> {
     let leaf = a_leaf(cx)?;
     let ends = cx.lab.topology.links.iter().flat_map(|l| [&l.a, &l.b]);
-    let end = ends.into_iter().find(|e| e.switch == leaf.name).context("the leaf has no link")?;
+    let end = ends
+        .into_iter()
+        .find(|e| e.switch == leaf.name)
+        .context("the leaf has no link")?;
     Ok((plan::namespace(&leaf.name), format!("swp{}", end.port)))
 }
 
@@ -115,9 +137,14 @@ fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
     let all = cx.lab.topology.links.len();
     let traffic = Traffic::start(&flows(cx, across)?)?;
     std::thread::sleep(AROUND);
-    netns::ip_batch(Some(&namespace), &format!("link set {port} {}", if up { "up" } else { "down" }))?;
+    netns::ip_batch(
+        Some(&namespace),
+        &format!("link set {port} {}", if up { "up" } else { "down" }),
+    )?;
     let expected = if up { all } else { all - 1 };
-    let noticed = cx.until(HEALED, "the link's state", || Ok((links_up(cx)? == expected).then_some(())));
+    let noticed = cx.until(HEALED, "the link's state", || {
+        Ok((links_up(cx)? == expected).then_some(()))
+    });
     let back = noticed.and_then(|_| cx.ready());
     std::thread::sleep(AROUND * 3);
     let loss = traffic.stop()?;
@@ -146,5 +173,9 @@ pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
     };
     let ((), took) = cx.until(HEALED, "the stray entry still stands", gone)?;
     cx.ready()?;
-    Ok(format!("{}: removed {:.0} ms after it was written", leaf.name, took.as_secs_f64() * 1e3))
+    Ok(format!(
+        "{}: removed {:.0} ms after it was written",
+        leaf.name,
+        took.as_secs_f64() * 1e3
+    ))
 }

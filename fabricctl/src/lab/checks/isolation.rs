@@ -19,15 +19,22 @@ const FORGED: usize = 10;
 
 /// The vDCs use the same addresses on purpose: what answers must always be one's own.
 pub(super) fn between_vdcs(cx: &Scene<'_>) -> Result<String> {
-    let captures: Vec<_> =
-        cx.endpoints.iter().map(|e| Ok((e, Capture::start(&e.namespace)?))).collect::<Result<_>>()?;
+    let captures: Vec<_> = cx
+        .endpoints
+        .iter()
+        .map(|e| Ok((e, Capture::start(&e.namespace)?)))
+        .collect::<Result<_>>()?;
     let marker = |vdc: &dyn std::fmt::Display| format!("secret of {vdc}");
     let mut asked = 0;
     for (from, to) in cx.pairs(|a, b| a.vdc != b.vdc)? {
         for ip in to.ips() {
             // An address that exists in both vDCs is answered by one's own; any other by nobody.
             let own = cx.endpoints.iter().any(|e| e.vdc == from.vdc && e.ips().contains(&ip));
-            let patience = if own { ANSWER_TIMEOUT } else { Duration::from_millis(100) };
+            let patience = if own {
+                ANSWER_TIMEOUT
+            } else {
+                Duration::from_millis(100)
+            };
             match probe::ask(&from.namespace, ip, &marker(&from.vdc), patience)? {
                 Some((who, _)) if !who.starts_with(&format!("{}/", from.vdc)) => {
                     bail!("{} asked {ip} and {who} of another vDC answered", from.id)
@@ -42,12 +49,17 @@ pub(super) fn between_vdcs(cx: &Scene<'_>) -> Result<String> {
         for frame in seen {
             frames += 1;
             let other = cx.lab.intent.vdcs.iter().filter(|v| v.name != endpoint.vdc);
-            if let Some(leak) = other.map(|v| marker(&v.name)).find(|m| probe::contains(&frame, m.as_bytes())) {
+            if let Some(leak) = other
+                .map(|v| marker(&v.name))
+                .find(|m| probe::contains(&frame, m.as_bytes()))
+            {
                 bail!("{} received a packet with the {leak}", endpoint.id);
             }
         }
     }
-    Ok(format!("{asked} attempts over v4 and v6, {frames} frames captured, none of the other vDC"))
+    Ok(format!(
+        "{asked} attempts over v4 and v6, {frames} frames captured, none of the other vDC"
+    ))
 }
 
 /// A host that was broken into sends VXLAN frames with the VNI of a vDC it holds no
@@ -55,7 +67,9 @@ pub(super) fn between_vdcs(cx: &Scene<'_>) -> Result<String> {
 pub(super) fn forged_vni(cx: &Scene<'_>) -> Result<String> {
     let (host, victim) = attacker(cx)?;
     let key = Key::new(victim.vdc.clone(), Kind::Network, victim.network.clone());
-    let View::Network(network) = cx.runtime.block_on(cx.client.get(&key))? else { bail!("{key} is no network") };
+    let View::Network(network) = cx.runtime.block_on(cx.client.get(&key))? else {
+        bail!("{key} is no network")
+    };
     let marker = format!("forged for {}", victim.id);
     let payload = forge(network.vni.get(), victim, marker.as_bytes());
     let before = refused(cx, host)?;
@@ -72,12 +86,23 @@ pub(super) fn forged_vni(cx: &Scene<'_>) -> Result<String> {
     }
     let expected = before + (FORGED * targets.len()) as u64;
     let limit = Duration::from_secs(5);
-    let (counted, _) = cx.until(limit, "the drop counter", || Ok(Some(refused(cx, host)?).filter(|n| *n >= expected)))?;
-    let arrived = capture.finish()?.iter().filter(|f| probe::contains(f, marker.as_bytes())).count();
+    let (counted, _) = cx.until(limit, "the drop counter", || {
+        Ok(Some(refused(cx, host)?).filter(|n| *n >= expected))
+    })?;
+    let arrived = capture
+        .finish()?
+        .iter()
+        .filter(|f| probe::contains(f, marker.as_bytes()))
+        .count();
     if arrived > 0 {
         bail!("{arrived} forged frames reached {}", victim.id);
     }
-    Ok(format!("{} frames forged on {}, {} counted as refused, none arrived", FORGED * targets.len(), host.name, counted - before))
+    Ok(format!(
+        "{} frames forged on {}, {} counted as refused, none arrived",
+        FORGED * targets.len(),
+        host.name,
+        counted - before
+    ))
 }
 
 /// A host, and a workload of a network that this host has no attachment of.
@@ -87,7 +112,10 @@ fn attacker<'a>(cx: &'a Scene<'_>) -> Result<(&'a Host, &'a Endpoint)> {
             let here = |o: &&Endpoint| o.host.as_ref() == Some(&host.name) && o.vdc == e.vdc && o.network == e.network;
             cx.endpoints.iter().any(|o| here(&o))
         };
-        let victim = cx.endpoints.iter().find(|e| e.host.is_some() && e.leaf != host.uplink.switch && !holds(e))?;
+        let victim = cx
+            .endpoints
+            .iter()
+            .find(|e| e.host.is_some() && e.leaf != host.uplink.switch && !holds(e))?;
         Some((host, victim))
     });
     pair.context("every host holds an attachment of every network")
@@ -108,13 +136,19 @@ fn targets(cx: &Scene<'_>, victim: &Endpoint) -> Result<Vec<SocketAddr>> {
         IpFamily::Ipv4 => l.loopback_ipv4.into(),
         IpFamily::Ipv6 => l.loopback_ipv6.into(),
     });
-    Ok([source(cx, host)].into_iter().chain(leaves).map(|ip| (ip, VXLAN_PORT).into()).collect())
+    Ok([source(cx, host)]
+        .into_iter()
+        .chain(leaves)
+        .map(|ip| (ip, VXLAN_PORT).into())
+        .collect())
 }
 
 /// Packets refused because the host may not use their VNI.
 fn refused(cx: &Scene<'_>, host: &Host) -> Result<u64> {
     let drops = cx.runtime.block_on(cx.client.drops())?;
-    let of_host = drops.iter().filter(|d| d.host.as_ref() == Some(&host.name) && d.reason == "host_vni");
+    let of_host = drops
+        .iter()
+        .filter(|d| d.host.as_ref() == Some(&host.name) && d.reason == "host_vni");
     Ok(of_host.map(|d| d.packets).sum())
 }
 
@@ -122,7 +156,9 @@ fn refused(cx: &Scene<'_>, host: &Host) -> Result<u64> {
 fn forge(vni: u32, victim: &Endpoint, marker: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = vni.to_be_bytes();
     let mut payload = vec![0x08, 0, 0, 0, a, b, c, 0];
-    let std::net::IpAddr::V4(to) = victim.ipv4 else { return payload };
+    let std::net::IpAddr::V4(to) = victim.ipv4 else {
+        return payload;
+    };
     let [x, y, z, _] = to.octets();
     let builder = etherparse::PacketBuilder::ethernet2([0x02, 0, 0, 0, 0xba, 0xd0], victim.mac.0)
         .ipv4([x, y, z, 99], to.octets(), 64)

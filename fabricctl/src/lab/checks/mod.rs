@@ -58,7 +58,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = comfy_table::Table::new();
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-        table.load_style(if terminal { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING });
+        table.load_style(if terminal {
+            presets::UTF8_HORIZONTAL_ONLY
+        } else {
+            presets::NOTHING
+        });
         table.set_header(["CHECK", "", "MEASURED"]);
         for row in &self.rows {
             let (word, color, text) = match &row.outcome {
@@ -149,9 +153,17 @@ const CHECKS: [(&str, Check); 21] = [
 pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> Result<Report> {
     let client = lab.client()?;
     let endpoints = endpoints(lab, &client, runtime)?;
-    let cx = Scene { lab, client, runtime, endpoints };
-    let _servers: Vec<EchoServer> =
-        cx.endpoints.iter().map(|e| EchoServer::start(&e.namespace, &e.id)).collect::<Result<_>>()?;
+    let cx = Scene {
+        lab,
+        client,
+        runtime,
+        endpoints,
+    };
+    let _servers: Vec<EchoServer> = cx
+        .endpoints
+        .iter()
+        .map(|e| EchoServer::start(&e.namespace, &e.id))
+        .collect::<Result<_>>()?;
     let mut report = Report::default();
     for (name, check) in CHECKS.iter().filter(|(n, _)| only.is_none_or(|o| n.contains(o))) {
         let outcome = steps.run(name, || Ok(check(&cx).map_err(|e| format!("{e:#}"))))?;
@@ -167,14 +179,20 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
     let mut endpoints = Vec::new();
     for vdc in &lab.intent.vdcs {
         for view in runtime.block_on(client.list(Kind::Attachment, Some(&vdc.name)))? {
-            let View::Attachment(a) = view else { bail!("the controller listed something that is no attachment") };
+            let View::Attachment(a) = view else {
+                bail!("the controller listed something that is no attachment")
+            };
             let name = a.spec.name.clone();
             let (namespace, leaf, host) = match &a.spec.place {
                 Place::Host { host, netns, .. } => {
                     let on = lab.topology.host(host).context("the attachment's host")?;
                     (netns.clone(), on.uplink.switch.clone(), Some(host.clone()))
                 }
-                Place::Port { switch, .. } => (format!("{}{}-{name}", super::plan::PREFIX, vdc.name), switch.clone(), None),
+                Place::Port { switch, .. } => (
+                    format!("{}{}-{name}", super::plan::PREFIX, vdc.name),
+                    switch.clone(),
+                    None,
+                ),
             };
             let ip = |v4: bool| a.ips.iter().copied().find(|i| i.is_ipv4() == v4);
             endpoints.push(Endpoint {
@@ -200,9 +218,16 @@ impl Scene<'_> {
     /// # Errors
     /// There is none: the check would show nothing.
     pub fn pairs(&self, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<(&Endpoint, &Endpoint)>> {
-        let all = self.endpoints.iter().flat_map(|a| self.endpoints.iter().map(move |b| (a, b)));
+        let all = self
+            .endpoints
+            .iter()
+            .flat_map(|a| self.endpoints.iter().map(move |b| (a, b)));
         let pairs: Vec<_> = all.filter(|(a, b)| a.id != b.id && what(a, b)).collect();
-        if pairs.is_empty() { bail!("the intent has no such pair of endpoints") } else { Ok(pairs) }
+        if pairs.is_empty() {
+            bail!("the intent has no such pair of endpoints")
+        } else {
+            Ok(pairs)
+        }
     }
 
     /// The network of an endpoint, as the user wrote it.
@@ -211,14 +236,20 @@ impl Scene<'_> {
     /// The lab's intent does not have it.
     pub fn network(&self, of: &Endpoint) -> Result<&NetworkSpec> {
         let vdc = self.lab.intent.vdcs.iter().find(|v| v.name == of.vdc);
-        vdc.and_then(|v| v.networks.iter().find(|n| n.name == of.network)).context("the endpoint's network")
+        vdc.and_then(|v| v.networks.iter().find(|n| n.name == of.network))
+            .context("the endpoint's network")
     }
 
     /// Polls until `done` answers something, and says how long that took.
     ///
     /// # Errors
     /// It took longer than `limit`.
-    pub fn until<T>(&self, limit: Duration, what: &str, mut done: impl FnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
+    pub fn until<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut done: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<(T, Duration)> {
         let started = Instant::now();
         loop {
             let last = match done() {
@@ -246,7 +277,11 @@ impl Scene<'_> {
 
 /// Fails when any packet was lost.
 fn lossless(loss: Loss, while_: &str) -> Result<Loss> {
-    if loss.lost > 0 { bail!("{while_}: {loss}") } else { Ok(loss) }
+    if loss.lost > 0 {
+        bail!("{while_}: {loss}")
+    } else {
+        Ok(loss)
+    }
 }
 
 /// Median of some times, for a figure that one slow packet does not spoil.

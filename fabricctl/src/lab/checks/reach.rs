@@ -20,7 +20,9 @@ fn ask_all(pairs: &[(&Endpoint, &Endpoint)]) -> Result<String> {
     for (from, to) in pairs {
         for ip in to.ips() {
             let answer = probe::ask(&from.namespace, ip, "who are you", ANSWER_TIMEOUT)?;
-            let Some((who, took)) = answer else { bail!("{} got no answer from {} ({ip})", from.id, to.id) };
+            let Some((who, took)) = answer else {
+                bail!("{} got no answer from {} ({ip})", from.id, to.id)
+            };
             if who != to.id {
                 bail!("{} asked {} ({ip}), but {who} answered", from.id, to.id);
             }
@@ -28,14 +30,20 @@ fn ask_all(pairs: &[(&Endpoint, &Endpoint)]) -> Result<String> {
         }
     }
     let count = times.len();
-    Ok(format!("{count} of {count} answered (v4, v6), median {:.2} ms", median(&mut times).as_secs_f64() * 1e3))
+    Ok(format!(
+        "{count} of {count} answered (v4, v6), median {:.2} ms",
+        median(&mut times).as_secs_f64() * 1e3
+    ))
 }
 
 pub(super) fn same_network(cx: &Scene<'_>) -> Result<String> {
     let same = |a: &Endpoint, b: &Endpoint| a.vdc == b.vdc && a.network == b.network;
     // Both on hosts; pairs under one leaf too, but at least one pair has to cross the spines.
     let pairs = cx.pairs(|a, b| same(a, b) && a.host.is_some() && b.host.is_some())?;
-    pairs.iter().find(|(a, b)| a.leaf != b.leaf).context("the intent has no pair across leaves")?;
+    pairs
+        .iter()
+        .find(|(a, b)| a.leaf != b.leaf)
+        .context("the intent has no pair across leaves")?;
     ask_all(&pairs)
 }
 
@@ -52,10 +60,17 @@ pub(super) fn routed(cx: &Scene<'_>) -> Result<String> {
             let capture = Capture::start(&to.namespace)?;
             probe::ask(&from.namespace, ip, &marker, ANSWER_TIMEOUT)?;
             let frames = capture.finish()?;
-            let seen = frames.iter().filter(|f| probe::contains(f, marker.as_bytes())).find_map(|f| probe::ttl(f));
+            let seen = frames
+                .iter()
+                .filter(|f| probe::contains(f, marker.as_bytes()))
+                .find_map(|f| probe::ttl(f));
             // Linux sends with 64 (RFC 1700's recommended default).
             if seen != Some(63) {
-                bail!("{} to {} ({ip}): TTL on arrival is {seen:?}, expected 63", from.id, to.id);
+                bail!(
+                    "{} to {} ({ip}): TTL on arrival is {seen:?}, expected 63",
+                    from.id,
+                    to.id
+                );
             }
         }
     }
@@ -71,7 +86,10 @@ pub(super) fn gateway(cx: &Scene<'_>) -> Result<String> {
         }
     }
     let count = times.len();
-    Ok(format!("{count} of {count} answered (v4, v6), median {:.2} ms", median(&mut times).as_secs_f64() * 1e3))
+    Ok(format!(
+        "{count} of {count} answered (v4, v6), median {:.2} ms",
+        median(&mut times).as_secs_f64() * 1e3
+    ))
 }
 
 pub(super) fn full_size(cx: &Scene<'_>) -> Result<String> {
@@ -86,7 +104,11 @@ pub(super) fn full_size(cx: &Scene<'_>) -> Result<String> {
             let longest = capture.finish()?.iter().map(Vec::len).max().unwrap_or(0);
             // 14 octets of Ethernet header come on top of the MTU; a fragment would be shorter.
             if longest != usize::from(mtu(from)?) + 14 {
-                bail!("{} to {} ({ip}): the longest frame has {longest} octets", from.id, to.id);
+                bail!(
+                    "{} to {} ({ip}): the longest frame has {longest} octets",
+                    from.id,
+                    to.id
+                );
             }
             count += 1;
         }
@@ -108,17 +130,24 @@ fn tcp(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<St
 }
 
 fn transfer(from: &Endpoint, to: &Endpoint, ip: IpAddr) -> Result<Duration> {
-    probe::tcp(&from.namespace, &to.namespace, ip, TCP_OCTETS).with_context(|| format!("{} to {} ({ip})", from.id, to.id))
+    probe::tcp(&from.namespace, &to.namespace, ip, TCP_OCTETS)
+        .with_context(|| format!("{} to {} ({ip})", from.id, to.id))
 }
 
 pub(super) fn tcp_bridged(cx: &Scene<'_>) -> Result<String> {
-    tcp(cx, |a, b| a.vdc == b.vdc && a.network == b.network && a.leaf != b.leaf && a.host.is_some() && b.host.is_some())
+    tcp(cx, |a, b| {
+        a.vdc == b.vdc && a.network == b.network && a.leaf != b.leaf && a.host.is_some() && b.host.is_some()
+    })
 }
 
 pub(super) fn tcp_routed(cx: &Scene<'_>) -> Result<String> {
-    tcp(cx, |a, b| a.vdc == b.vdc && a.network != b.network && a.leaf != b.leaf && a.host.is_some() && b.host.is_some())
+    tcp(cx, |a, b| {
+        a.vdc == b.vdc && a.network != b.network && a.leaf != b.leaf && a.host.is_some() && b.host.is_some()
+    })
 }
 
 pub(super) fn tcp_metal(cx: &Scene<'_>) -> Result<String> {
-    tcp(cx, |a, b| a.vdc == b.vdc && a.host.is_none() && b.host.is_some() && a.leaf != b.leaf)
+    tcp(cx, |a, b| {
+        a.vdc == b.vdc && a.host.is_none() && b.host.is_some() && a.leaf != b.leaf
+    })
 }

@@ -9,7 +9,11 @@ impl Diagnostics {
     pub fn to_json(&self) -> Value {
         let place = |span: Span| {
             let (line, column) = self.sources.line_col(span);
-            let end = Span { lo: span.hi, hi: span.hi, ..span };
+            let end = Span {
+                lo: span.hi,
+                hi: span.hi,
+                ..span
+            };
             let (end_line, end_column) = self.sources.line_col(end);
             json!({"file": self.sources.name(span), "line": line, "column": column,
                    "end_line": end_line, "end_column": end_column})

@@ -111,7 +111,10 @@ pub struct Sink {
 impl Sink {
     /// A sink that drops the warnings of these names.
     pub fn new(silenced: impl IntoIterator<Item = String>) -> Self {
-        Sink { silenced: silenced.into_iter().collect(), ..Sink::default() }
+        Sink {
+            silenced: silenced.into_iter().collect(),
+            ..Sink::default()
+        }
     }
 
     /// Reports an error.
@@ -137,7 +140,14 @@ impl Sink {
         let message = message.into();
         let duplicate = self.list.iter().any(|d| d.span == span && d.message == message);
         if self.errors <= MAX_ERRORS && !duplicate {
-            self.list.push(Diagnostic { severity: Severity::Error, lint: None, span, message, notes, help });
+            self.list.push(Diagnostic {
+                severity: Severity::Error,
+                lint: None,
+                span,
+                message,
+                notes,
+                help,
+            });
         }
     }
 

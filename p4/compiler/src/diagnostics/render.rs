@@ -27,18 +27,28 @@ impl ariadne::Cache<FileId> for Files<'_> {
     type Storage = String;
     fn fetch(&mut self, id: &FileId) -> Result<&Source<String>, impl std::fmt::Debug> {
         let text = self.map.file(*id).map(|f| f.text.to_string());
-        let entry = self.cache.entry(*id).or_insert_with(|| Source::from(text.unwrap_or_default()));
+        let entry = self
+            .cache
+            .entry(*id)
+            .or_insert_with(|| Source::from(text.unwrap_or_default()));
         Ok::<_, String>(entry)
     }
     fn display<'a>(&self, id: &'a FileId) -> Option<impl std::fmt::Display + 'a> {
-        Some(self.map.file(*id).map_or_else(|| "<unknown>".to_string(), |f| f.name.clone()))
+        Some(
+            self.map
+                .file(*id)
+                .map_or_else(|| "<unknown>".to_string(), |f| f.name.clone()),
+        )
     }
 }
 
 impl Diagnostics {
     /// All diagnostics as text for a terminal, with colours if asked.
     pub fn render(&self, color: bool) -> String {
-        let mut files = Files { map: &self.sources, cache: HashMap::new() };
+        let mut files = Files {
+            map: &self.sources,
+            cache: HashMap::new(),
+        };
         let mut out = Vec::new();
         for d in &self.list {
             let kind = match d.severity {
@@ -72,7 +82,11 @@ impl Diagnostics {
                 Severity::Error => "error".to_string(),
                 Severity::Warning => format!("warning[{}]", d.lint.map_or("", |l| l.name())),
             };
-            out.push_str(&format!("{}:{line}:{col}: {word}: {}\n", self.sources.name(d.span), d.message));
+            out.push_str(&format!(
+                "{}:{line}:{col}: {word}: {}\n",
+                self.sources.name(d.span),
+                d.message
+            ));
         }
         out
     }

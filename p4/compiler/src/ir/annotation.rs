@@ -65,7 +65,9 @@ impl Annotation {
     /// The single (possibly concatenated) string of the body.
     pub fn string(&self) -> Option<String> {
         match &self.body {
-            Body::Tokens(t) if !t.is_empty() && t.iter().all(|t| t.is_string) => Some(t.iter().map(|t| t.text.as_str()).collect()),
+            Body::Tokens(t) if !t.is_empty() && t.iter().all(|t| t.is_string) => {
+                Some(t.iter().map(|t| t.text.as_str()).collect())
+            }
             Body::List(v) => match v.first() {
                 Some(Value::Str(s)) => Some(s.to_string()),
                 _ => None,
@@ -77,15 +79,24 @@ impl Annotation {
     /// All integers of the body.
     pub fn ints(&self) -> Vec<BigInt> {
         match &self.body {
-            Body::Tokens(tokens) => tokens.iter().filter(|t| t.is_int).filter_map(|t| parse_int(&t.text)).collect(),
-            Body::List(values) => values.iter().filter_map(|v| if let Value::Int(i) = v { Some(i.clone()) } else { None }).collect(),
+            Body::Tokens(tokens) => tokens
+                .iter()
+                .filter(|t| t.is_int)
+                .filter_map(|t| parse_int(&t.text))
+                .collect(),
+            Body::List(values) => values
+                .iter()
+                .filter_map(|v| if let Value::Int(i) = v { Some(i.clone()) } else { None })
+                .collect(),
             _ => Vec::new(),
         }
     }
 
     /// The comma-separated arguments of an unstructured body, each a string (unquoted) or its tokens joined.
     pub fn args(&self) -> Vec<String> {
-        let Body::Tokens(tokens) = &self.body else { return Vec::new() };
+        let Body::Tokens(tokens) = &self.body else {
+            return Vec::new();
+        };
         let mut out = vec![String::new()];
         for t in tokens {
             if !t.is_string && t.text == "," {

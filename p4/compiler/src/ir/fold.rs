@@ -67,7 +67,9 @@ pub fn binary(op: BinOp, a: &BigInt, b: &BigInt, ty: &Type) -> Result<Value, Str
         BinOp::Mul if a.bits() + b.bits() > MAX_BITS => Err("the value is too large".into()),
         BinOp::Mul => int(a * b),
         BinOp::Div | BinOp::Mod if b.is_zero() => Err("division by zero".into()),
-        BinOp::Div | BinOp::Mod if a.is_negative() || b.is_negative() => Err("division of negative numbers is not defined".into()),
+        BinOp::Div | BinOp::Mod if a.is_negative() || b.is_negative() => {
+            Err("division of negative numbers is not defined".into())
+        }
         BinOp::Div => int(a / b),
         BinOp::Mod => int(a % b),
         BinOp::SatAdd => Ok(Value::Int(saturate(a + b, ty))),

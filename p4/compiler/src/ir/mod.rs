@@ -168,7 +168,12 @@ pub enum StmtKind {
     Switch(Expr, Vec<Case<Expr>>),
     /// On the action a table ran.
     SwitchAction(TableId, Vec<Case<usize>>),
-    For { init: Block, cond: Expr, update: Block, body: Block },
+    For {
+        init: Block,
+        cond: Expr,
+        update: Block,
+        body: Block,
+    },
     /// Over a list of values, each bound to the variable in turn.
     ForEach(VarId, Vec<Expr>, Block),
     Var(VarId, Option<Expr>),
@@ -467,7 +472,9 @@ impl Expr {
     /// Whether the value is known without running the program.
     pub fn is_const(&self) -> bool {
         match &self.kind {
-            ExprKind::Int(_) | ExprKind::Bool(_) | ExprKind::Str(_) | ExprKind::Error(_) | ExprKind::EnumMember(_) => true,
+            ExprKind::Int(_) | ExprKind::Bool(_) | ExprKind::Str(_) | ExprKind::Error(_) | ExprKind::EnumMember(_) => {
+                true
+            }
             ExprKind::MatchKind(_) | ExprKind::Invalid | ExprKind::Any => true,
             ExprKind::Aggregate(items) => items.iter().all(Expr::is_const),
             ExprKind::Mask(a, b) | ExprKind::Range(a, b) => a.is_const() && b.is_const(),

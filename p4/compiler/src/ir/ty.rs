@@ -1,6 +1,8 @@
 //! Types and questions about them.
 
-use super::{BlockTypeId, ControlId, EnumId, ExternId, NewtypeId, PackageId, ParserId, Program, StructId, TableId, TypeParamId};
+use super::{
+    BlockTypeId, ControlId, EnumId, ExternId, NewtypeId, PackageId, ParserId, Program, StructId, TableId, TypeParamId,
+};
 use crate::ast::StructKind;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -134,11 +136,17 @@ impl Program {
     pub fn fields(&self, ty: &Type) -> Vec<(Rc<str>, Type)> {
         match ty {
             Type::Struct(id, args) => {
-                let Some(decl) = self.strukt(*id) else { return Vec::new() };
+                let Some(decl) = self.strukt(*id) else {
+                    return Vec::new();
+                };
                 let map: Subst = decl.type_params.iter().copied().zip(args.iter().cloned()).collect();
                 decl.fields.iter().map(|f| (f.name.clone(), f.ty.subst(&map))).collect()
             }
-            Type::Tuple(items) => items.iter().enumerate().map(|(i, t)| (Rc::from(format!("f{i}")), t.clone())).collect(),
+            Type::Tuple(items) => items
+                .iter()
+                .enumerate()
+                .map(|(i, t)| (Rc::from(format!("f{i}")), t.clone()))
+                .collect(),
             Type::Record(fields) => fields.to_vec(),
             _ => Vec::new(),
         }
@@ -185,7 +193,11 @@ impl Program {
         let list = |args: &[Type]| args.iter().map(|t| self.show(t)).collect::<Vec<_>>().join(", ");
         let spec = |name: Option<&str>, args: &[Type]| {
             let name = name.unwrap_or("?");
-            if args.is_empty() { name.to_string() } else { format!("{name}<{}>", list(args)) }
+            if args.is_empty() {
+                name.to_string()
+            } else {
+                format!("{name}<{}>", list(args))
+            }
         };
         match ty {
             Type::Poison => "?".into(),
@@ -209,7 +221,13 @@ impl Program {
             Type::Array(t, n) => format!("{}[{n}]", self.show(t)),
             Type::Tuple(a) => format!("tuple<{}>", list(a)),
             Type::List(t) => format!("list<{}>", self.show(t)),
-            Type::Record(f) => format!("{{{}}}", f.iter().map(|(n, t)| format!("{n}: {}", self.show(t))).collect::<Vec<_>>().join(", ")),
+            Type::Record(f) => format!(
+                "{{{}}}",
+                f.iter()
+                    .map(|(n, t)| format!("{n}: {}", self.show(t)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
             Type::Set(t) => format!("set of {}", self.show(t)),
             Type::ApplyResult(_) => "result of apply()".into(),
             Type::Table(_) => "table".into(),

@@ -5,7 +5,11 @@ use super::{Callee, Expr, ExprKind, Stmt, StmtKind};
 /// Calls `f` on each direct subexpression.
 pub fn children_mut(e: &mut Expr, f: &mut impl FnMut(&mut Expr)) {
     match &mut e.kind {
-        ExprKind::Field(a, _) | ExprKind::Slice(a, _, _) | ExprKind::StackProp(a, _) | ExprKind::Unary(_, a) | ExprKind::Cast(a) => f(a),
+        ExprKind::Field(a, _)
+        | ExprKind::Slice(a, _, _)
+        | ExprKind::StackProp(a, _)
+        | ExprKind::Unary(_, a)
+        | ExprKind::Cast(a) => f(a),
         ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Mask(a, b) | ExprKind::Range(a, b) => {
             f(a);
             f(b);
@@ -31,7 +35,11 @@ pub fn children_mut(e: &mut Expr, f: &mut impl FnMut(&mut Expr)) {
 /// Calls `f` on each direct subexpression.
 pub fn children(e: &Expr, f: &mut impl FnMut(&Expr)) {
     match &e.kind {
-        ExprKind::Field(a, _) | ExprKind::Slice(a, _, _) | ExprKind::StackProp(a, _) | ExprKind::Unary(_, a) | ExprKind::Cast(a) => f(a),
+        ExprKind::Field(a, _)
+        | ExprKind::Slice(a, _, _)
+        | ExprKind::StackProp(a, _)
+        | ExprKind::Unary(_, a)
+        | ExprKind::Cast(a) => f(a),
         ExprKind::Index(a, b) | ExprKind::Binary(_, a, b) | ExprKind::Mask(a, b) | ExprKind::Range(a, b) => {
             f(a);
             f(b);
@@ -87,7 +95,12 @@ pub fn stmt_exprs(stmts: &[Stmt], f: &mut dyn FnMut(&Expr)) {
                 cases.iter().for_each(|c| stmt_exprs(&c.body, f));
             }
             StmtKind::SwitchAction(_, cases) => cases.iter().for_each(|c| stmt_exprs(&c.body, f)),
-            StmtKind::For { init, cond, update, body } => {
+            StmtKind::For {
+                init,
+                cond,
+                update,
+                body,
+            } => {
                 f(cond);
                 stmt_exprs(init, f);
                 stmt_exprs(update, f);

@@ -21,15 +21,24 @@ impl Parser<'_> {
         }
         let t = self.bump();
         let map = self.map;
-        let mut name = Ident { name: self.intern(map.text(t.text)), span: t.span };
+        let mut name = Ident {
+            name: self.intern(map.text(t.text)),
+            span: t.span,
+        };
         if &*name.name == "pragma" && self.peek() == Tok::Word {
             let t = self.bump();
-            name = Ident { name: self.intern(map.text(t.text)), span: t.span };
+            name = Ident {
+                name: self.intern(map.text(t.text)),
+                span: t.span,
+            };
             let mut tokens = Vec::new();
             while self.peek() != Tok::Eof && !self.token().after_newline {
                 tokens.push(self.annotation_token());
             }
-            return Ok(Annotation { name, body: AnnotationBody::Tokens(tokens) });
+            return Ok(Annotation {
+                name,
+                body: AnnotationBody::Tokens(tokens),
+            });
         }
         let body = match self.peek() {
             Tok::LParen => {
@@ -76,9 +85,14 @@ impl Parser<'_> {
         let span = self.span();
         self.expect(Tok::RBracket, "']'")?;
         if !pairs.is_empty() && !list.is_empty() {
-            self.sink.error(span, "an annotation holds either values or key=value pairs, not both");
+            self.sink
+                .error(span, "an annotation holds either values or key=value pairs, not both");
         }
-        Ok(if pairs.is_empty() { AnnotationBody::List(list) } else { AnnotationBody::Pairs(pairs) })
+        Ok(if pairs.is_empty() {
+            AnnotationBody::List(list)
+        } else {
+            AnnotationBody::Pairs(pairs)
+        })
     }
 
     fn annotation_token(&mut self) -> AnnToken {
@@ -86,7 +100,13 @@ impl Parser<'_> {
         let raw = self.map.text(t.text);
         let is_string = t.tok == Tok::Str;
         let text = if is_string { unescape(raw) } else { raw.to_string() };
-        AnnToken { text, is_string, is_int: t.tok == Tok::Int, space_before: t.after_space, span: t.span }
+        AnnToken {
+            text,
+            is_string,
+            is_int: t.tok == Tok::Int,
+            space_before: t.after_space,
+            span: t.span,
+        }
     }
 }
 

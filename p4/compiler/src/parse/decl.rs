@@ -2,8 +2,8 @@
 
 use super::{Abandon, Parse, Parser};
 use crate::ast::{
-    Annotations, BlockTypeDecl, Decl, DeclKind, Direction, Expr, Field, FunctionSig, Ident, Param, SelectCase, State, StructKind,
-    Transition, TypeRef,
+    Annotations, BlockTypeDecl, Decl, DeclKind, Direction, Expr, Field, FunctionSig, Ident, Param, SelectCase, State,
+    StructKind, Transition, TypeRef,
 };
 use crate::lex::Tok;
 use crate::source::Span;
@@ -43,7 +43,12 @@ impl Parser<'_> {
         let value = self.expression()?;
         self.expect_semi()?;
         self.declare(&name, false);
-        Ok(Decl { kind: DeclKind::Const(ty, value), span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::Const(ty, value),
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn extern_decl(&mut self, annotations: Annotations) -> Parse<Decl> {
@@ -60,7 +65,12 @@ impl Parser<'_> {
             if self.eat(Tok::Semi) {
                 self.pop_scope();
                 let kind = DeclKind::ExternObject { type_params, methods };
-                return Ok(Decl { kind, span: start.to(self.last_span()), annotations, name });
+                return Ok(Decl {
+                    kind,
+                    span: start.to(self.last_span()),
+                    annotations,
+                    name,
+                });
             }
             self.expect(Tok::LBrace, "'{'")?;
             while !self.eat(Tok::RBrace) {
@@ -71,7 +81,14 @@ impl Parser<'_> {
                 let mut sig = if constructor {
                     let name = self.name()?;
                     let params = self.params()?;
-                    FunctionSig { annotations: annotations.clone(), is_abstract, result: None, name, type_params: Vec::new(), params }
+                    FunctionSig {
+                        annotations: annotations.clone(),
+                        is_abstract,
+                        result: None,
+                        name,
+                        type_params: Vec::new(),
+                        params,
+                    }
                 } else {
                     self.prototype()?
                 };
@@ -83,7 +100,12 @@ impl Parser<'_> {
             }
             self.pop_scope();
             let kind = DeclKind::ExternObject { type_params, methods };
-            return Ok(Decl { kind, span: start.to(self.last_span()), annotations, name });
+            return Ok(Decl {
+                kind,
+                span: start.to(self.last_span()),
+                annotations,
+                name,
+            });
         }
         self.push_scope();
         let mut sig = self.prototype()?;
@@ -92,7 +114,12 @@ impl Parser<'_> {
         self.expect_semi()?;
         let name = sig.name.clone();
         self.declare(&name, false);
-        Ok(Decl { kind: DeclKind::ExternFunction(sig), span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::ExternFunction(sig),
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     /// Looks ahead whether `name ... name (` follows, which is a function's result type and name.
@@ -129,7 +156,14 @@ impl Parser<'_> {
         let name = self.name()?;
         let type_params = self.type_params()?;
         let params = self.params()?;
-        Ok(FunctionSig { annotations: Rc::new(Vec::new()), is_abstract: false, result: Some(result), name, type_params, params })
+        Ok(FunctionSig {
+            annotations: Rc::new(Vec::new()),
+            is_abstract: false,
+            result: Some(result),
+            name,
+            type_params,
+            params,
+        })
     }
 
     pub(super) fn params(&mut self) -> Parse<Vec<Param>> {
@@ -148,9 +182,19 @@ impl Parser<'_> {
             };
             let ty = self.type_ref()?;
             let name = self.name()?;
-            let default = if self.eat(Tok::Assign) { Some(self.expression()?) } else { None };
+            let default = if self.eat(Tok::Assign) {
+                Some(self.expression()?)
+            } else {
+                None
+            };
             self.declare(&name, false);
-            out.push(Param { annotations, direction, ty, name, default });
+            out.push(Param {
+                annotations,
+                direction,
+                ty,
+                name,
+                default,
+            });
             if !self.eat(Tok::Comma) {
                 break;
             }
@@ -168,7 +212,12 @@ impl Parser<'_> {
         let body = self.block()?;
         self.pop_scope();
         self.declare(&name, false);
-        Ok(Decl { kind: DeclKind::Action(params, body), span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::Action(params, body),
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn block_decl(&mut self, annotations: Annotations) -> Parse<Decl> {
@@ -185,14 +234,31 @@ impl Parser<'_> {
             self.expect_semi()?;
             DeclKind::Package(header)
         } else if self.eat(Tok::Semi) {
-            if word == "parser" { DeclKind::ParserType(header) } else { DeclKind::ControlType(header) }
+            if word == "parser" {
+                DeclKind::ParserType(header)
+            } else {
+                DeclKind::ControlType(header)
+            }
         } else {
-            let ctor = if self.peek() == Tok::LParen { self.params()? } else { Vec::new() };
+            let ctor = if self.peek() == Tok::LParen {
+                self.params()?
+            } else {
+                Vec::new()
+            };
             self.expect(Tok::LBrace, "'{'")?;
-            if word == "parser" { self.parser_body(header, ctor)? } else { self.control_body(header, ctor)? }
+            if word == "parser" {
+                self.parser_body(header, ctor)?
+            } else {
+                self.control_body(header, ctor)?
+            }
         };
         self.pop_scope();
-        Ok(Decl { kind, span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind,
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn parser_body(&mut self, header: BlockTypeDecl, ctor: Vec<Param>) -> Parse<DeclKind> {
@@ -210,7 +276,12 @@ impl Parser<'_> {
                 }
             }
         }
-        Ok(DeclKind::Parser { header, ctor, locals, states })
+        Ok(DeclKind::Parser {
+            header,
+            ctor,
+            locals,
+            states,
+        })
     }
 
     fn parser_member(&mut self, locals: &mut Vec<Decl>, states: &mut Vec<State>) -> Parse<()> {
@@ -240,7 +311,13 @@ impl Parser<'_> {
         }
         self.expect(Tok::RBrace, "'}'")?;
         self.pop_scope();
-        Ok(State { annotations, name, stmts, transition, span: start.to(self.last_span()) })
+        Ok(State {
+            annotations,
+            name,
+            stmts,
+            transition,
+            span: start.to(self.last_span()),
+        })
     }
 
     fn transition(&mut self) -> Parse<Transition> {
@@ -279,7 +356,12 @@ impl Parser<'_> {
                 self.bump();
                 let body = self.block()?;
                 self.expect(Tok::RBrace, "'}' after the apply block")?;
-                return Ok(DeclKind::Control { header, ctor, locals, body });
+                return Ok(DeclKind::Control {
+                    header,
+                    ctor,
+                    locals,
+                    body,
+                });
             }
             if matches!(self.peek(), Tok::RBrace | Tok::Eof) {
                 return self.fail("the control's apply block");
@@ -301,7 +383,11 @@ impl Parser<'_> {
 
     /// A member of a parser, control or instance body.
     pub(super) fn local(&mut self, annotations: Annotations) -> Parse<Decl> {
-        let word = if self.peek() == Tok::Word { self.text().to_string() } else { String::new() };
+        let word = if self.peek() == Tok::Word {
+            self.text().to_string()
+        } else {
+            String::new()
+        };
         match word.as_str() {
             "const" => self.constant(annotations),
             "action" => self.action(annotations),
@@ -323,7 +409,12 @@ impl Parser<'_> {
         let name = self.name()?;
         self.expect_semi()?;
         self.declare(&name, false);
-        Ok(Decl { kind: DeclKind::ValueSet { ty, size }, span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::ValueSet { ty, size },
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     /// `type name(params) {...}`, `type(args) name;` or `type name [= value];`.
@@ -337,27 +428,57 @@ impl Parser<'_> {
         if self.peek() == Tok::LParen {
             let args = self.arguments()?;
             let name = self.name()?;
-            let body = if self.eat(Tok::Assign) { Some(self.instance_body()?) } else { None };
+            let body = if self.eat(Tok::Assign) {
+                Some(self.instance_body()?)
+            } else {
+                None
+            };
             self.expect_semi()?;
             self.pop_scope();
             self.declare(&name, false);
-            return Ok(Decl { kind: DeclKind::Instance { ty, args, body }, span: start.to(self.last_span()), annotations, name });
+            return Ok(Decl {
+                kind: DeclKind::Instance { ty, args, body },
+                span: start.to(self.last_span()),
+                annotations,
+                name,
+            });
         }
         let name = self.name()?;
         if matches!(self.peek(), Tok::Lt | Tok::LParen) {
             let type_params = self.type_params()?;
             let params = self.params()?;
-            let sig = FunctionSig { annotations: annotations.clone(), is_abstract: false, result: Some(ty), name: name.clone(), type_params, params };
+            let sig = FunctionSig {
+                annotations: annotations.clone(),
+                is_abstract: false,
+                result: Some(ty),
+                name: name.clone(),
+                type_params,
+                params,
+            };
             let body = self.block()?;
             self.pop_scope();
             self.declare(&name, false);
-            return Ok(Decl { kind: DeclKind::Function(sig, body), span: start.to(self.last_span()), annotations, name });
+            return Ok(Decl {
+                kind: DeclKind::Function(sig, body),
+                span: start.to(self.last_span()),
+                annotations,
+                name,
+            });
         }
-        let init = if self.eat(Tok::Assign) { Some(self.expression()?) } else { None };
+        let init = if self.eat(Tok::Assign) {
+            Some(self.expression()?)
+        } else {
+            None
+        };
         self.expect_semi()?;
         self.pop_scope();
         self.declare(&name, false);
-        Ok(Decl { kind: DeclKind::Var(ty, init), span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::Var(ty, init),
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn instance_body(&mut self) -> Parse<Vec<Decl>> {
@@ -392,14 +513,27 @@ impl Parser<'_> {
             fields.push(Field { annotations, ty, name });
         }
         self.pop_scope();
-        let kind = DeclKind::Struct { kind, type_params, fields };
-        Ok(Decl { kind, span: start.to(self.last_span()), annotations, name })
+        let kind = DeclKind::Struct {
+            kind,
+            type_params,
+            fields,
+        };
+        Ok(Decl {
+            kind,
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn enumeration(&mut self, annotations: Annotations) -> Parse<Decl> {
         let start = self.span();
         self.bump();
-        let repr = if self.at_name() && self.peek_at(1) == Tok::LBrace { None } else { Some(self.type_ref()?) };
+        let repr = if self.at_name() && self.peek_at(1) == Tok::LBrace {
+            None
+        } else {
+            Some(self.type_ref()?)
+        };
         let name = self.name()?;
         self.declare(&name, true);
         self.expect(Tok::LBrace, "'{'")?;
@@ -407,23 +541,37 @@ impl Parser<'_> {
         while self.peek() != Tok::RBrace {
             self.annotations()?;
             let name = self.name()?;
-            let value = if self.eat(Tok::Assign) { Some(self.expression()?) } else { None };
+            let value = if self.eat(Tok::Assign) {
+                Some(self.expression()?)
+            } else {
+                None
+            };
             members.push((name, value));
             if !self.eat(Tok::Comma) {
                 break;
             }
         }
         self.expect(Tok::RBrace, "'}'")?;
-        Ok(Decl { kind: DeclKind::Enum { repr, members }, span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::Enum { repr, members },
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn typedef(&mut self, annotations: Annotations, alias: bool) -> Parse<Decl> {
         let start = self.span();
         self.bump();
         let inner = self.annotations()?;
-        if alias && self.peek() == Tok::Word && matches!(self.text(), "struct" | "header" | "header_union" | "enum") && self.peek_at(2) != Tok::Semi {
+        if alias
+            && self.peek() == Tok::Word
+            && matches!(self.text(), "struct" | "header" | "header_union" | "enum")
+            && self.peek_at(2) != Tok::Semi
+        {
             let span = self.span();
-            self.sink.error(span, "declare the type by itself and give the typedef its name");
+            self.sink
+                .error(span, "declare the type by itself and give the typedef its name");
             return Err(Abandon);
         }
         let ty: TypeRef = self.type_ref()?;
@@ -431,15 +579,27 @@ impl Parser<'_> {
         self.expect_semi()?;
         self.declare(&name, true);
         let annotations = if inner.is_empty() { annotations } else { inner };
-        let kind = if alias { DeclKind::Typedef(ty) } else { DeclKind::NewType(ty) };
-        Ok(Decl { kind, span: start.to(self.last_span()), annotations, name })
+        let kind = if alias {
+            DeclKind::Typedef(ty)
+        } else {
+            DeclKind::NewType(ty)
+        };
+        Ok(Decl {
+            kind,
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn name_set(&mut self, errors: bool) -> Parse<Decl> {
         let start: Span = self.span();
         let word = self.bump();
         let map = self.map;
-        let name = Ident { name: self.intern(map.text(word.text)), span: word.span };
+        let name = Ident {
+            name: self.intern(map.text(word.text)),
+            span: word.span,
+        };
         self.expect(Tok::LBrace, "'{'")?;
         let mut names = Vec::new();
         while self.peek() != Tok::RBrace {
@@ -450,7 +610,16 @@ impl Parser<'_> {
             }
         }
         self.expect(Tok::RBrace, "'}'")?;
-        let kind = if errors { DeclKind::Errors(names) } else { DeclKind::MatchKinds(names) };
-        Ok(Decl { kind, span: start.to(self.last_span()), annotations: Rc::new(Vec::new()), name })
+        let kind = if errors {
+            DeclKind::Errors(names)
+        } else {
+            DeclKind::MatchKinds(names)
+        };
+        Ok(Decl {
+            kind,
+            span: start.to(self.last_span()),
+            annotations: Rc::new(Vec::new()),
+            name,
+        })
     }
 }

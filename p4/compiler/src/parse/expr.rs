@@ -71,14 +71,20 @@ impl Parser<'_> {
                 }
                 let right = self.expr_prec(prec + 1)?;
                 let span = left.span.to(right.span);
-                left = Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(right)), span };
+                left = Expr {
+                    kind: ExprKind::Binary(op, Box::new(left), Box::new(right)),
+                    span,
+                };
             } else if self.peek() == Tok::Question && min <= TERNARY {
                 self.bump();
                 let a = self.expr_prec(TERNARY)?;
                 self.expect(Tok::Colon, "':'")?;
                 let b = self.expr_prec(TERNARY)?;
                 let span = left.span.to(b.span);
-                left = Expr { kind: ExprKind::Ternary(Box::new(left), Box::new(a), Box::new(b)), span };
+                left = Expr {
+                    kind: ExprKind::Ternary(Box::new(left), Box::new(a), Box::new(b)),
+                    span,
+                };
             } else {
                 break;
             }
@@ -109,7 +115,10 @@ impl Parser<'_> {
         let e = self.unary()?;
         self.leave();
         let span = start.to(e.span);
-        Ok(Expr { kind: ExprKind::Unary(op, Box::new(e)), span })
+        Ok(Expr {
+            kind: ExprKind::Unary(op, Box::new(e)),
+            span,
+        })
     }
 
     /// A primary with postfix operations, as at the start of a statement.
@@ -138,7 +147,10 @@ impl Parser<'_> {
         let e = self.unary()?;
         self.leave();
         let span = start.to(e.span);
-        Ok(Some(Expr { kind: ExprKind::Cast(ty, Box::new(e)), span }))
+        Ok(Some(Expr {
+            kind: ExprKind::Cast(ty, Box::new(e)),
+            span,
+        }))
     }
 
     /// Inside `bit<...>`: a number or a name, without operators.
@@ -148,7 +160,10 @@ impl Parser<'_> {
         while self.eat(Tok::Dot) {
             let member = self.member_name()?;
             let span = e.span.to(member.span);
-            e = Expr { kind: ExprKind::Member(Box::new(e), member), span };
+            e = Expr {
+                kind: ExprKind::Member(Box::new(e), member),
+                span,
+            };
         }
         Ok(e)
     }
@@ -159,7 +174,12 @@ impl Parser<'_> {
 
     fn primary(&mut self) -> Parse<Expr> {
         let start = self.span();
-        let done = |kind, p: &Self| Ok(Expr { kind, span: start.to(p.last_span()) });
+        let done = |kind, p: &Self| {
+            Ok(Expr {
+                kind,
+                span: start.to(p.last_span()),
+            })
+        };
         match self.peek() {
             Tok::Int => {
                 let t = self.bump();
@@ -183,7 +203,10 @@ impl Parser<'_> {
                 self.bump();
                 let e = self.expression()?;
                 self.expect(Tok::RParen, "')'")?;
-                Ok(Expr { kind: e.kind, span: start.to(self.last_span()) })
+                Ok(Expr {
+                    kind: e.kind,
+                    span: start.to(self.last_span()),
+                })
             }
             Tok::LBrace => {
                 self.bump();
@@ -217,12 +240,20 @@ impl Parser<'_> {
                 self.bump();
                 ExprKind::This
             }
-            "error" | "match_kind" | "bit" | "int" | "bool" | "varbit" | "tuple" | "string" => ExprKind::Type(self.type_ref()?),
+            "error" | "match_kind" | "bit" | "int" | "bool" | "varbit" | "tuple" | "string" => {
+                ExprKind::Type(self.type_ref()?)
+            }
             "list" if self.peek_at(1) == Tok::Lt => ExprKind::Type(self.type_ref()?),
             _ if self.type_name_at(0) => ExprKind::Type(self.type_ref()?),
-            _ => ExprKind::Name { global: false, name: self.name()? },
+            _ => ExprKind::Name {
+                global: false,
+                name: self.name()?,
+            },
         };
-        Ok(Expr { kind, span: start.to(self.last_span()) })
+        Ok(Expr {
+            kind,
+            span: start.to(self.last_span()),
+        })
     }
 
     fn brace_list(&mut self) -> Parse<ExprKind> {
@@ -283,22 +314,37 @@ impl Parser<'_> {
                 }
                 Tok::LParen => {
                     let args = self.arguments()?;
-                    ExprKind::Call { callee: Box::new(e), type_args: Vec::new(), args }
+                    ExprKind::Call {
+                        callee: Box::new(e),
+                        type_args: Vec::new(),
+                        args,
+                    }
                 }
                 Tok::Lt if matches!(e.kind, ExprKind::Member(..) | ExprKind::Name { .. }) => {
                     // Type arguments of a call, or a comparison: only the call has `>(` after it.
                     let Some(type_args) = self.speculate(|p| {
                         let args = p.type_args()?;
-                        if p.peek() == Tok::LParen { Ok(args) } else { Err(super::Abandon) }
+                        if p.peek() == Tok::LParen {
+                            Ok(args)
+                        } else {
+                            Err(super::Abandon)
+                        }
                     }) else {
                         return Ok(e);
                     };
                     let args = self.arguments()?;
-                    ExprKind::Call { callee: Box::new(e), type_args, args }
+                    ExprKind::Call {
+                        callee: Box::new(e),
+                        type_args,
+                        args,
+                    }
                 }
                 _ => return Ok(e),
             };
-            e = Expr { kind, span: start.to(self.last_span()) };
+            e = Expr {
+                kind,
+                span: start.to(self.last_span()),
+            };
         }
         self.fail("a shorter expression")
     }
@@ -315,8 +361,16 @@ impl Parser<'_> {
             } else {
                 None
             };
-            let value = if self.eat_word("_") { None } else { Some(self.expression()?) };
-            out.push(Arg { name, value, span: start.to(self.last_span()) });
+            let value = if self.eat_word("_") {
+                None
+            } else {
+                Some(self.expression()?)
+            };
+            out.push(Arg {
+                name,
+                value,
+                span: start.to(self.last_span()),
+            });
             if !self.eat(Tok::Comma) {
                 break;
             }
@@ -329,10 +383,16 @@ impl Parser<'_> {
     pub(super) fn simple_keyset(&mut self) -> Parse<Expr> {
         let start = self.span();
         if self.eat_word("default") {
-            return Ok(Expr { kind: ExprKind::Default, span: start });
+            return Ok(Expr {
+                kind: ExprKind::Default,
+                span: start,
+            });
         }
         if self.eat_word("_") {
-            return Ok(Expr { kind: ExprKind::DontCare, span: start });
+            return Ok(Expr {
+                kind: ExprKind::DontCare,
+                span: start,
+            });
         }
         let a = self.expression()?;
         let kind = if self.eat(Tok::Mask) {
@@ -342,7 +402,10 @@ impl Parser<'_> {
         } else {
             return Ok(a);
         };
-        Ok(Expr { kind, span: start.to(self.last_span()) })
+        Ok(Expr {
+            kind,
+            span: start.to(self.last_span()),
+        })
     }
 
     /// A keyset: one set expression, or several in parentheses (given back as a list).
@@ -357,10 +420,17 @@ impl Parser<'_> {
                 }
                 p.expect(Tok::RParen, "')'")?;
                 // `(a) + b: state` is one expression that starts with a parenthesis.
-                if p.peek() == Tok::Colon { Ok(items) } else { Err(super::Abandon) }
+                if p.peek() == Tok::Colon {
+                    Ok(items)
+                } else {
+                    Err(super::Abandon)
+                }
             });
             if let Some(items) = tuple {
-                return Ok(Expr { kind: ExprKind::List(items), span: start.to(self.last_span()) });
+                return Ok(Expr {
+                    kind: ExprKind::List(items),
+                    span: start.to(self.last_span()),
+                });
             }
         }
         self.simple_keyset()
@@ -393,7 +463,10 @@ fn parse_number(raw: &str) -> Result<Number, String> {
     // A width is decimal digits followed by `w` or `s`; in `0xas` the letters are digits of another radix.
     let digits = raw.bytes().take_while(u8::is_ascii_digit).count();
     if let Some(sign @ (b'w' | b's')) = raw.as_bytes().get(digits) {
-        let w = raw.get(..digits).and_then(|d| d.parse::<u32>().ok()).ok_or("the width is too large")?;
+        let w = raw
+            .get(..digits)
+            .and_then(|d| d.parse::<u32>().ok())
+            .ok_or("the width is too large")?;
         width = Some((w, *sign == b's'));
         body = raw.get(digits + 1..).unwrap_or("");
     }

@@ -73,10 +73,47 @@ pub fn parse(map: &SourceMap, sink: &mut Sink, tokens: &[Token]) -> Vec<Decl> {
 
 /// Reserved words that are never names.
 const RESERVED: &[&str] = &[
-    "abstract", "action", "bit", "bool", "break", "const", "continue", "control", "default", "else", "enum", "error", "exit",
-    "extern", "false", "for", "header", "header_union", "if", "in", "inout", "int", "match_kind", "out", "package", "parser",
-    "return", "select", "string", "struct", "switch", "table", "this", "transition", "true", "tuple", "typedef", "varbit",
-    "value_set", "void", "_",
+    "abstract",
+    "action",
+    "bit",
+    "bool",
+    "break",
+    "const",
+    "continue",
+    "control",
+    "default",
+    "else",
+    "enum",
+    "error",
+    "exit",
+    "extern",
+    "false",
+    "for",
+    "header",
+    "header_union",
+    "if",
+    "in",
+    "inout",
+    "int",
+    "match_kind",
+    "out",
+    "package",
+    "parser",
+    "return",
+    "select",
+    "string",
+    "struct",
+    "switch",
+    "table",
+    "this",
+    "transition",
+    "true",
+    "tuple",
+    "typedef",
+    "varbit",
+    "value_set",
+    "void",
+    "_",
 ];
 
 impl Parser<'_> {
@@ -90,7 +127,13 @@ impl Parser<'_> {
             None => {
                 let last = self.tokens.last().map_or(Span::default(), |t| t.span);
                 let span = Span { lo: last.hi, ..last };
-                Token { tok: Tok::Eof, text: Span::default(), span, after_newline: true, after_space: true }
+                Token {
+                    tok: Tok::Eof,
+                    text: Span::default(),
+                    span,
+                    after_newline: true,
+                    after_space: true,
+                }
             }
         }
     }
@@ -117,7 +160,10 @@ impl Parser<'_> {
 
     /// Span of the token before the current one.
     fn last_span(&self) -> Span {
-        self.pos.checked_sub(1).and_then(|p| self.tokens.get(p)).map_or(Span::default(), |t| t.span)
+        self.pos
+            .checked_sub(1)
+            .and_then(|p| self.tokens.get(p))
+            .map_or(Span::default(), |t| t.span)
     }
 
     fn bump(&mut self) -> Token {
@@ -173,7 +219,11 @@ impl Parser<'_> {
     }
 
     fn expect_word(&mut self, word: &str) -> Parse<()> {
-        if self.eat_word(word) { Ok(()) } else { self.fail(&format!("'{word}'")) }
+        if self.eat_word(word) {
+            Ok(())
+        } else {
+            self.fail(&format!("'{word}'"))
+        }
     }
 
     fn intern(&mut self, text: &str) -> Rc<str> {
@@ -198,7 +248,8 @@ impl Parser<'_> {
         if !self.at_name() {
             if self.peek() == Tok::Word {
                 let (span, text) = (self.span(), self.text().to_string());
-                self.sink.error(span, format!("'{text}' is a reserved word and cannot be a name"));
+                self.sink
+                    .error(span, format!("'{text}' is a reserved word and cannot be a name"));
                 return Err(Abandon);
             }
             return self.fail("a name");
@@ -213,7 +264,8 @@ impl Parser<'_> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             let span = self.span();
-            self.sink.error(span, format!("this is nested more than {MAX_DEPTH} levels deep"));
+            self.sink
+                .error(span, format!("this is nested more than {MAX_DEPTH} levels deep"));
             return Err(Abandon);
         }
         Ok(())
@@ -240,7 +292,12 @@ impl Parser<'_> {
     }
 
     fn is_type_name(&self, name: &str) -> bool {
-        self.scopes.iter().rev().find_map(|s| s.get(name)).copied().unwrap_or(false)
+        self.scopes
+            .iter()
+            .rev()
+            .find_map(|s| s.get(name))
+            .copied()
+            .unwrap_or(false)
     }
 
     /// Whether the word at `ahead` names a type in scope (after an optional leading dot).

@@ -33,7 +33,11 @@ impl Parser<'_> {
         self.bump();
         self.pop_scope();
         self.leave();
-        Ok(Block { annotations, stmts, span: start.to(self.last_span()) })
+        Ok(Block {
+            annotations,
+            stmts,
+            span: start.to(self.last_span()),
+        })
     }
 
     pub(super) fn statement(&mut self) -> Parse<Stmt> {
@@ -41,7 +45,10 @@ impl Parser<'_> {
         let start = self.span();
         let kind = self.statement_kind()?;
         self.leave();
-        Ok(Stmt { kind, span: start.to(self.last_span()) })
+        Ok(Stmt {
+            kind,
+            span: start.to(self.last_span()),
+        })
     }
 
     fn statement_kind(&mut self) -> Parse<StmtKind> {
@@ -59,7 +66,11 @@ impl Parser<'_> {
                 "if" => return self.conditional(),
                 "return" => {
                     self.bump();
-                    let value = if self.peek() == Tok::Semi { None } else { Some(self.expression()?) };
+                    let value = if self.peek() == Tok::Semi {
+                        None
+                    } else {
+                        Some(self.expression()?)
+                    };
                     self.expect_semi()?;
                     return Ok(StmtKind::Return(value));
                 }
@@ -158,15 +169,29 @@ impl Parser<'_> {
                 let name = self.name()?;
                 self.declare(&name, false);
                 let kind = DeclKind::Instance { ty, args, body: None };
-                return Ok(Some(Decl { kind, span: start.to(self.last_span()), annotations, name }));
+                return Ok(Some(Decl {
+                    kind,
+                    span: start.to(self.last_span()),
+                    annotations,
+                    name,
+                }));
             }
             self.pos = pos;
             return Ok(None);
         }
         let name = self.name()?;
-        let init = if self.eat(Tok::Assign) { Some(self.expression()?) } else { None };
+        let init = if self.eat(Tok::Assign) {
+            Some(self.expression()?)
+        } else {
+            None
+        };
         self.declare(&name, false);
-        Ok(Some(Decl { kind: DeclKind::Var(ty, init), span: start.to(self.last_span()), annotations, name }))
+        Ok(Some(Decl {
+            kind: DeclKind::Var(ty, init),
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        }))
     }
 
     fn conditional(&mut self) -> Parse<StmtKind> {
@@ -175,7 +200,11 @@ impl Parser<'_> {
         let cond = self.expression()?;
         self.expect(Tok::RParen, "')'")?;
         let then = self.statement()?;
-        let otherwise = if self.eat_word("else") { Some(Box::new(self.statement()?)) } else { None };
+        let otherwise = if self.eat_word("else") {
+            Some(Box::new(self.statement()?))
+        } else {
+            None
+        };
         Ok(StmtKind::If(cond, Box::new(then), otherwise))
     }
 
@@ -188,10 +217,18 @@ impl Parser<'_> {
         let mut cases = Vec::new();
         while !self.eat(Tok::RBrace) {
             let start = self.span();
-            let label = if self.eat_word("default") { None } else { Some(self.expression()?) };
+            let label = if self.eat_word("default") {
+                None
+            } else {
+                Some(self.expression()?)
+            };
             let span = start.to(self.last_span());
             self.expect(Tok::Colon, "':'")?;
-            let body = if matches!(self.peek(), Tok::LBrace | Tok::At) { Some(self.block()?) } else { None };
+            let body = if matches!(self.peek(), Tok::LBrace | Tok::At) {
+                Some(self.block()?)
+            } else {
+                None
+            };
             cases.push(SwitchCase { label, span, body });
         }
         Ok(StmtKind::Switch(value, cases))
@@ -210,11 +247,22 @@ impl Parser<'_> {
         });
         let kind = if let Some((ty, var)) = each {
             let from = self.expression()?;
-            let to = if self.eat(Tok::DotDot) { Some(self.expression()?) } else { None };
+            let to = if self.eat(Tok::DotDot) {
+                Some(self.expression()?)
+            } else {
+                None
+            };
             self.expect(Tok::RParen, "')'")?;
             self.declare(&var, false);
             let body = Box::new(self.statement()?);
-            StmtKind::ForIn { ty, var, from, to, body, annotations }
+            StmtKind::ForIn {
+                ty,
+                var,
+                from,
+                to,
+                body,
+                annotations,
+            }
         } else {
             let init = self.for_statements(Tok::Semi)?;
             self.expect_semi()?;
@@ -223,7 +271,13 @@ impl Parser<'_> {
             let update = self.for_statements(Tok::RParen)?;
             self.expect(Tok::RParen, "')'")?;
             let body = Box::new(self.statement()?);
-            StmtKind::For { init, cond, update, body, annotations }
+            StmtKind::For {
+                init,
+                cond,
+                update,
+                body,
+                annotations,
+            }
         };
         self.pop_scope();
         Ok(kind)
@@ -235,7 +289,10 @@ impl Parser<'_> {
             let start = self.span();
             let annotations = self.annotations()?;
             let kind = self.simple_statement(annotations)?;
-            out.push(Stmt { kind, span: start.to(self.last_span()) });
+            out.push(Stmt {
+                kind,
+                span: start.to(self.last_span()),
+            });
             if !self.eat(Tok::Comma) {
                 break;
             }

@@ -16,7 +16,12 @@ impl Parser<'_> {
             properties.push(self.property()?);
         }
         self.declare(&name, false);
-        Ok(Decl { kind: DeclKind::Table(properties), span: start.to(self.last_span()), annotations, name })
+        Ok(Decl {
+            kind: DeclKind::Table(properties),
+            span: start.to(self.last_span()),
+            annotations,
+            name,
+        })
     }
 
     fn property(&mut self) -> Parse<Property> {
@@ -38,7 +43,12 @@ impl Parser<'_> {
         if !matches!(value, PropertyValue::Expr(_)) {
             self.eat(Tok::Semi);
         }
-        Ok(Property { annotations, is_const, name, value })
+        Ok(Property {
+            annotations,
+            is_const,
+            name,
+            value,
+        })
     }
 
     fn key(&mut self) -> Parse<Vec<KeyElement>> {
@@ -50,7 +60,11 @@ impl Parser<'_> {
             let match_kind: Ident = self.name()?;
             let annotations = self.annotations()?;
             self.expect_semi()?;
-            out.push(KeyElement { expr, match_kind, annotations });
+            out.push(KeyElement {
+                expr,
+                match_kind,
+                annotations,
+            });
         }
         Ok(out)
     }
@@ -71,8 +85,18 @@ impl Parser<'_> {
         let start = self.span();
         let global = self.eat(Tok::Dot);
         let name = self.name()?;
-        let args = if self.peek() == Tok::LParen { Some(self.arguments()?) } else { None };
-        Ok(ActionRef { annotations, global, name, args, span: start.to(self.last_span()) })
+        let args = if self.peek() == Tok::LParen {
+            Some(self.arguments()?)
+        } else {
+            None
+        };
+        Ok(ActionRef {
+            annotations,
+            global,
+            name,
+            args,
+            span: start.to(self.last_span()),
+        })
     }
 
     fn entries(&mut self) -> Parse<Vec<Entry>> {
@@ -95,7 +119,14 @@ impl Parser<'_> {
             let action = self.action_ref(Rc::new(Vec::new()))?;
             let annotations = self.annotations()?;
             self.expect_semi()?;
-            out.push(Entry { is_const, priority, keyset, action, annotations, span: start.to(self.last_span()) });
+            out.push(Entry {
+                is_const,
+                priority,
+                keyset,
+                action,
+                annotations,
+                span: start.to(self.last_span()),
+            });
         }
         Ok(out)
     }

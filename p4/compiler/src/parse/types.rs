@@ -26,17 +26,26 @@ impl Parser<'_> {
         self.enter()?;
         let start = self.span();
         let kind = self.type_kind()?;
-        let mut ty = TypeRef { kind, span: start.to(self.last_span()) };
+        let mut ty = TypeRef {
+            kind,
+            span: start.to(self.last_span()),
+        };
         if self.peek() == Tok::Lt && matches!(ty.kind, TypeRefKind::Name { .. }) {
             let args = self.type_args()?;
-            ty = TypeRef { kind: TypeRefKind::Specialized(Box::new(ty), args), span: start.to(self.last_span()) };
+            ty = TypeRef {
+                kind: TypeRefKind::Specialized(Box::new(ty), args),
+                span: start.to(self.last_span()),
+            };
         }
         let mut dims = 0;
         while self.peek() == Tok::LBracket {
             self.bump();
             let size = self.expression()?;
             self.expect(Tok::RBracket, "']'")?;
-            ty = TypeRef { kind: TypeRefKind::Array(Box::new(ty), Box::new(size)), span: start.to(self.last_span()) };
+            ty = TypeRef {
+                kind: TypeRefKind::Array(Box::new(ty), Box::new(size)),
+                span: start.to(self.last_span()),
+            };
             dims += 1;
             if dims > 8 {
                 return self.fail("fewer array dimensions");
@@ -65,12 +74,20 @@ impl Parser<'_> {
             "_" => self.base(TypeRefKind::DontCare),
             "bit" => {
                 self.bump();
-                let width = if self.peek() == Tok::Lt { Some(Box::new(self.width()?)) } else { None };
+                let width = if self.peek() == Tok::Lt {
+                    Some(Box::new(self.width()?))
+                } else {
+                    None
+                };
                 TypeRefKind::Bit(width)
             }
             "int" => {
                 self.bump();
-                if self.peek() == Tok::Lt { TypeRefKind::Int(Box::new(self.width()?)) } else { TypeRefKind::Integer }
+                if self.peek() == Tok::Lt {
+                    TypeRefKind::Int(Box::new(self.width()?))
+                } else {
+                    TypeRefKind::Integer
+                }
             }
             "varbit" => {
                 self.bump();

@@ -72,7 +72,11 @@ fn merge(graph: &mut Graph) {
                 break;
             }
             let Some(tail) = graph.blocks.get_mut(next) else { break };
-            let (ops, term, span) = (std::mem::take(&mut tail.ops), std::mem::replace(&mut tail.term, Term::End), tail.span);
+            let (ops, term, span) = (
+                std::mem::take(&mut tail.ops),
+                std::mem::replace(&mut tail.term, Term::End),
+                tail.span,
+            );
             let Some(b) = graph.blocks.get_mut(i) else { break };
             b.ops.extend(ops);
             b.term = term;

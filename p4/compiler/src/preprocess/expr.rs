@@ -18,7 +18,12 @@ const MAX_DEPTH: usize = 64;
 
 /// Value of a condition.
 pub fn eval(map: &SourceMap, items: &[Item]) -> Result<i128, String> {
-    let mut p = Parser { map, items, pos: 0, depth: 0 };
+    let mut p = Parser {
+        map,
+        items,
+        pos: 0,
+        depth: 0,
+    };
     let value = p.binary(0)?;
     if p.pos < items.len() {
         return Err("unexpected text after the expression".into());

@@ -29,7 +29,14 @@ impl Macro {
         let text = map.text(name.text).to_string();
         let open = line.get(1).filter(|t| t.tok == Tok::LParen && !t.after_space);
         let Some(_) = open else {
-            return Some((text, Macro { params: None, variadic: false, body: line.get(1..).unwrap_or(&[]).to_vec() }));
+            return Some((
+                text,
+                Macro {
+                    params: None,
+                    variadic: false,
+                    body: line.get(1..).unwrap_or(&[]).to_vec(),
+                },
+            ));
         };
         let mut params = Vec::new();
         let mut variadic = false;
@@ -51,7 +58,14 @@ impl Macro {
             pos += 1;
         }
         let body = line.get(pos + 1..).unwrap_or(&[]).to_vec();
-        Some((text, Macro { params: Some(params), variadic, body }))
+        Some((
+            text,
+            Macro {
+                params: Some(params),
+                variadic,
+                body,
+            },
+        ))
     }
 }
 
@@ -63,8 +77,19 @@ struct Expander<'a> {
 }
 
 /// Expands all macros of `tokens` into `out`.
-pub fn expand(map: &mut SourceMap, sink: &mut Sink, macros: &HashMap<String, Macro>, tokens: &[Token], out: &mut Vec<Token>) {
-    let mut e = Expander { map, sink, macros, active: Vec::new() };
+pub fn expand(
+    map: &mut SourceMap,
+    sink: &mut Sink,
+    macros: &HashMap<String, Macro>,
+    tokens: &[Token],
+    out: &mut Vec<Token>,
+) {
+    let mut e = Expander {
+        map,
+        sink,
+        macros,
+        active: Vec::new(),
+    };
     e.run(tokens, None, out);
 }
 
@@ -85,7 +110,11 @@ impl Expander<'_> {
                 continue;
             }
             let name = self.map.text(token.text);
-            let found = if name == "__LINE__" { None } else { macros.get_key_value(name) };
+            let found = if name == "__LINE__" {
+                None
+            } else {
+                macros.get_key_value(name)
+            };
             if name == "__LINE__" {
                 let (line, _) = self.map.line_col(token.span);
                 let text = line.to_string();
@@ -156,7 +185,14 @@ impl Expander<'_> {
         }
     }
 
-    fn fit(&mut self, mut args: Vec<Vec<Token>>, params: &[String], variadic: bool, name: &str, span: Span) -> Vec<(String, Vec<Token>)> {
+    fn fit(
+        &mut self,
+        mut args: Vec<Vec<Token>>,
+        params: &[String],
+        variadic: bool,
+        name: &str,
+        span: Span,
+    ) -> Vec<(String, Vec<Token>)> {
         if params.is_empty() && args.len() == 1 && args.first().is_some_and(Vec::is_empty) {
             return Vec::new();
         }
@@ -164,17 +200,29 @@ impl Expander<'_> {
             let rest = args.split_off(params.len() - 1);
             let mut joined = Vec::new();
             for (i, a) in rest.into_iter().enumerate() {
-                if i > 0 && let Some(comma) = a.first() {
-                    joined.push(Token { tok: Tok::Comma, ..*comma });
+                if i > 0
+                    && let Some(comma) = a.first()
+                {
+                    joined.push(Token {
+                        tok: Tok::Comma,
+                        ..*comma
+                    });
                 }
                 joined.extend(a);
             }
             args.push(joined);
         }
         if args.len() != params.len() {
-            self.sink.error(span, format!("macro {name} takes {} arguments, not {}", params.len(), args.len()));
+            self.sink.error(
+                span,
+                format!("macro {name} takes {} arguments, not {}", params.len(), args.len()),
+            );
         }
-        params.iter().cloned().zip(args.into_iter().chain(std::iter::repeat(Vec::new()))).collect()
+        params
+            .iter()
+            .cloned()
+            .zip(args.into_iter().chain(std::iter::repeat(Vec::new())))
+            .collect()
     }
 
     /// The body with its parameters replaced; `#x` makes a string, `a ## b` one token.
@@ -185,16 +233,21 @@ impl Expander<'_> {
             pos += 1;
             let arg = |t: &Token| {
                 let text = self.map.text(t.text);
-                (t.tok == Tok::Word).then(|| args.iter().find(|(n, _)| n == text)).flatten().map(|(_, a)| a.clone())
+                (t.tok == Tok::Word)
+                    .then(|| args.iter().find(|(n, _)| n == text))
+                    .flatten()
+                    .map(|(_, a)| a.clone())
             };
-            if t.tok == Tok::Hash && def.params.is_some()
-                && let Some(value) = def.body.get(pos).and_then(arg) {
-                    pos += 1;
-                    let text: Vec<String> = value.iter().map(|t| self.map.text(t.text).to_string()).collect();
-                    let text = format!("\"{}\"", text.join(" ").replace('\\', "\\\\").replace('"', "\\\""));
-                    self.scratch(&text, t, &mut out);
-                    continue;
-                }
+            if t.tok == Tok::Hash
+                && def.params.is_some()
+                && let Some(value) = def.body.get(pos).and_then(arg)
+            {
+                pos += 1;
+                let text: Vec<String> = value.iter().map(|t| self.map.text(t.text).to_string()).collect();
+                let text = format!("\"{}\"", text.join(" ").replace('\\', "\\\\").replace('"', "\\\""));
+                self.scratch(&text, t, &mut out);
+                continue;
+            }
             if t.tok == Tok::HashHash {
                 let Some(next) = def.body.get(pos).copied() else { break };
                 pos += 1;

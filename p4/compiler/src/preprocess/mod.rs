@@ -51,7 +51,12 @@ struct Cond {
 
 impl<'a> Preprocessor<'a> {
     /// A preprocessor with the command line's definitions.
-    pub fn new(map: &'a mut SourceMap, sink: &'a mut Sink, includes: Includes<'a>, defines: &[(String, String)]) -> Self {
+    pub fn new(
+        map: &'a mut SourceMap,
+        sink: &'a mut Sink,
+        includes: Includes<'a>,
+        defines: &[(String, String)],
+    ) -> Self {
         let mut pp = Preprocessor {
             map,
             sink,
@@ -84,7 +89,8 @@ impl<'a> Preprocessor<'a> {
         let mut pending: Vec<Token> = Vec::new();
         while let Some(token) = tokens.get(pos).copied() {
             if self.out.len() > MAX_TOKENS {
-                self.sink.error(token.span, "the program is too large after preprocessing");
+                self.sink
+                    .error(token.span, "the program is too large after preprocessing");
                 return;
             }
             let active = conds.last().is_none_or(|c| c.active);
@@ -132,7 +138,13 @@ impl<'a> Preprocessor<'a> {
                         "ifdef" => self.is_defined(rest, first.span),
                         _ => !self.is_defined(rest, first.span),
                     };
-                conds.push(Cond { active: value, taken: value, parent: active, seen_else: false, span: hash });
+                conds.push(Cond {
+                    active: value,
+                    taken: value,
+                    parent: active,
+                    seen_else: false,
+                    span: hash,
+                });
             }
             "elif" | "else" => {
                 let Some(state) = conds.last() else {
@@ -174,7 +186,8 @@ impl<'a> Preprocessor<'a> {
             }
             "warning" => {
                 let text = self.line_text(rest);
-                self.sink.warn(Lint::Unsupported, first.span, format!("#warning {text}"));
+                self.sink
+                    .warn(Lint::Unsupported, first.span, format!("#warning {text}"));
             }
             "pragma" => {
                 if rest.first().is_some_and(|t| self.map.text(t.text) == "once")
@@ -214,7 +227,9 @@ impl<'a> Preprocessor<'a> {
             if t.tok == Tok::Word && self.map.text(t.text) == "defined" {
                 let paren = rest.get(pos + 1).is_some_and(|t| t.tok == Tok::LParen);
                 let at = if paren { pos + 2 } else { pos + 1 };
-                let known = rest.get(at).is_some_and(|n| self.macros.contains_key(self.map.text(n.text)));
+                let known = rest
+                    .get(at)
+                    .is_some_and(|n| self.macros.contains_key(self.map.text(n.text)));
                 items.push(expr::Item::Bool(known, t.span));
                 pos = if paren { at + 2 } else { at + 1 };
             } else {
@@ -278,17 +293,26 @@ impl<'a> Preprocessor<'a> {
                 self.sink.error(first.span, "#include <...> is not closed");
                 return;
             };
-            let text = Span { file: first.text.file, lo: first.text.hi, hi: end.text.lo };
+            let text = Span {
+                file: first.text.file,
+                lo: first.text.hi,
+                hi: end.text.lo,
+            };
             (self.map.text(text).to_string(), false)
         } else {
             self.sink.error(first.span, "#include needs \"file\" or <file>");
             return;
         };
         if self.depth >= MAX_INCLUDE_DEPTH {
-            self.sink.error(first.span, format!("includes are nested more than {MAX_INCLUDE_DEPTH} deep: does \"{name}\" include itself?"));
+            self.sink.error(
+                first.span,
+                format!("includes are nested more than {MAX_INCLUDE_DEPTH} deep: does \"{name}\" include itself?"),
+            );
             return;
         }
-        let Some(file) = self.find(&name, local, first.span) else { return };
+        let Some(file) = self.find(&name, local, first.span) else {
+            return;
+        };
         if self.map.file(file).is_some_and(|f| self.once.contains(&f.name)) {
             return;
         }
@@ -323,7 +347,10 @@ impl<'a> Preprocessor<'a> {
                 }
             }
         }
-        let base = Path::new(name).file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+        let base = Path::new(name)
+            .file_name()
+            .map(|f| f.to_string_lossy().into_owned())
+            .unwrap_or_default();
         if let Some((n, text)) = self.includes.embedded.iter().find(|(n, _)| *n == name || *n == base) {
             let id = self.map.add(&format!("<{n}>"), None, text, true);
             if id.is_none() {
@@ -331,11 +358,15 @@ impl<'a> Preprocessor<'a> {
             }
             return id;
         }
-        self.sink.error(span, format!("cannot find \"{name}\" in the include path"));
+        self.sink
+            .error(span, format!("cannot find \"{name}\" in the include path"));
         None
     }
 }
 
 fn line_end(tokens: &[Token], from: usize) -> usize {
-    tokens.get(from..).and_then(|t| t.iter().position(|t| t.tok == Tok::Newline)).map_or(tokens.len(), |n| from + n)
+    tokens
+        .get(from..)
+        .and_then(|t| t.iter().position(|t| t.tok == Tok::Newline))
+        .map_or(tokens.len(), |n| from + n)
 }

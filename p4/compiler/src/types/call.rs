@@ -14,7 +14,14 @@ use std::rc::Rc;
 const MAX_SHIFT: u32 = 65_535;
 
 impl Checker<'_> {
-    pub(super) fn call(&mut self, callee: &ast::Expr, targs: &[ast::TypeRef], args: &[ast::Arg], expected: Option<&Type>, span: Span) -> Expr {
+    pub(super) fn call(
+        &mut self,
+        callee: &ast::Expr,
+        targs: &[ast::TypeRef],
+        args: &[ast::Arg],
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Expr {
         match &callee.kind {
             E::Name { global, name } => self.call_name(*global, name, targs, args, expected, span),
             E::Type(t) => self.construct(t, args, span),
@@ -23,16 +30,35 @@ impl Checker<'_> {
         }
     }
 
-    fn call_name(&mut self, global: bool, name: &ast::Ident, targs: &[ast::TypeRef], args: &[ast::Arg], expected: Option<&Type>, span: Span) -> Expr {
+    fn call_name(
+        &mut self,
+        global: bool,
+        name: &ast::Ident,
+        targs: &[ast::TypeRef],
+        args: &[ast::Arg],
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Expr {
         match self.lookup(&name.name, global).cloned() {
             Some(Entity::Functions(list)) => {
-                let sigs: Vec<(usize, Rc<Signature>)> = list.iter().filter_map(|i| self.functions.get(*i).map(|f| (*i, f.sig.clone()))).collect();
-                let Some(index) = self.overload(&sigs.iter().map(|s| (*s.1).clone()).collect::<Vec<_>>(), args, name, span) else {
+                let sigs: Vec<(usize, Rc<Signature>)> = list
+                    .iter()
+                    .filter_map(|i| self.functions.get(*i).map(|f| (*i, f.sig.clone())))
+                    .collect();
+                let Some(index) = self.overload(
+                    &sigs.iter().map(|s| (*s.1).clone()).collect::<Vec<_>>(),
+                    args,
+                    name,
+                    span,
+                ) else {
                     return self.poison(span);
                 };
-                let Some((id, sig)) = sigs.get(index).cloned() else { return self.poison(span) };
+                let Some((id, sig)) = sigs.get(index).cloned() else {
+                    return self.poison(span);
+                };
                 self.deprecated(&sig, span);
-                let Some((call_args, type_args, result)) = self.bind(&sig, &Subst::new(), targs, args, expected, span) else {
+                let Some((call_args, type_args, result)) = self.bind(&sig, &Subst::new(), targs, args, expected, span)
+                else {
                     return self.poison(span);
                 };
                 if &*sig.name == "static_assert" {
@@ -46,55 +72,96 @@ impl Checker<'_> {
                 } else {
                     Callee::ExternFunction(sig.name.clone())
                 };
-                let call = Call { callee, type_args, args: call_args };
-                Expr { kind: ExprKind::Call(Box::new(call)), ty: result, span }
+                let call = Call {
+                    callee,
+                    type_args,
+                    args: call_args,
+                };
+                Expr {
+                    kind: ExprKind::Call(Box::new(call)),
+                    ty: result,
+                    span,
+                }
             }
             Some(Entity::Action(id)) => {
                 let sig = self.action_sig(id);
-                let Some((args, _, _)) = self.bind(&sig, &Subst::new(), targs, args, None, span) else { return self.poison(span) };
-                let call = Call { callee: Callee::Action(id), type_args: Vec::new(), args };
-                Expr { kind: ExprKind::Call(Box::new(call)), ty: Type::Void, span }
+                let Some((args, _, _)) = self.bind(&sig, &Subst::new(), targs, args, None, span) else {
+                    return self.poison(span);
+                };
+                let call = Call {
+                    callee: Callee::Action(id),
+                    type_args: Vec::new(),
+                    args,
+                };
+                Expr {
+                    kind: ExprKind::Call(Box::new(call)),
+                    ty: Type::Void,
+                    span,
+                }
             }
             Some(Entity::Poison) => self.poison(span),
             Some(_) => self.error(span, format!("{} cannot be called", name.name), self.poison(span)),
-            None => self.error(name.span, format!("no function or action {} is declared", name.name), self.poison(span)),
+            None => self.error(
+                name.span,
+                format!("no function or action {} is declared", name.name),
+                self.poison(span),
+            ),
         }
     }
 
     fn static_assert(&mut self, args: &[Arg], span: Span) -> Expr {
         let value = args.first().and_then(|a| a.value.as_ref());
         match value.map(|v| v.as_bool()) {
-            Some(Some(true)) => Expr { kind: ExprKind::Bool(true), ty: Type::Bool, span },
+            Some(Some(true)) => Expr {
+                kind: ExprKind::Bool(true),
+                ty: Type::Bool,
+                span,
+            },
             Some(Some(false)) => {
                 let text = args.get(1).and_then(|a| a.value.as_ref()).map(|v| match &v.kind {
                     ExprKind::Str(s) => s.to_string(),
                     _ => String::new(),
                 });
-                let text = text.map_or_else(|| "static_assert failed".to_string(), |t| format!("static_assert failed: {t}"));
+                let text = text.map_or_else(
+                    || "static_assert failed".to_string(),
+                    |t| format!("static_assert failed: {t}"),
+                );
                 self.error(span, text, self.poison(span))
             }
-            _ => self.error(span, "static_assert needs a condition known at compile time", self.poison(span)),
+            _ => self.error(
+                span,
+                "static_assert needs a condition known at compile time",
+                self.poison(span),
+            ),
         }
     }
 
     pub(super) fn deprecated(&mut self, sig: &Signature, span: Span) {
         if let Some(a) = sig.annotations.get("deprecated") {
             let text = a.string().unwrap_or_default();
-            self.sink.warn(Lint::Deprecated, span, format!("{} is deprecated: {text}", sig.name));
+            self.sink
+                .warn(Lint::Deprecated, span, format!("{} is deprecated: {text}", sig.name));
         }
     }
 
     pub(super) fn action_sig(&self, id: ActionId) -> Signature {
         let action = self.program.actions.get(id.index());
         let params = action.map(|a| a.params.clone()).unwrap_or_default();
-        let params = params.iter().filter_map(|p| self.program.vars.get(p.index())).map(|v| ParamDecl {
-            name: v.name.clone(),
-            direction: if let VarKind::Param(d) = v.kind { d } else { Direction::None },
-            ty: v.ty.clone(),
-            default: None,
-            optional: false,
-            annotations: v.annotations.clone(),
-        });
+        let params = params
+            .iter()
+            .filter_map(|p| self.program.vars.get(p.index()))
+            .map(|v| ParamDecl {
+                name: v.name.clone(),
+                direction: if let VarKind::Param(d) = v.kind {
+                    d
+                } else {
+                    Direction::None
+                },
+                ty: v.ty.clone(),
+                default: None,
+                optional: false,
+                annotations: v.annotations.clone(),
+            });
         Signature {
             name: action.map_or_else(|| "".into(), |a| a.name.clone()),
             type_params: Vec::new(),
@@ -110,10 +177,18 @@ impl Checker<'_> {
     fn overload(&mut self, sigs: &[Signature], args: &[ast::Arg], name: &ast::Ident, span: Span) -> Option<usize> {
         let fits = |s: &Signature| {
             let required = s.params.iter().filter(|p| p.default.is_none() && !p.optional).count();
-            let named = args.iter().filter_map(|a| a.name.as_ref()).all(|n| s.params.iter().any(|p| p.name == n.name));
+            let named = args
+                .iter()
+                .filter_map(|a| a.name.as_ref())
+                .all(|n| s.params.iter().any(|p| p.name == n.name));
             args.len() <= s.params.len() && args.len() >= required.min(s.params.len()) && named
         };
-        let mut list: Vec<usize> = sigs.iter().enumerate().filter(|(_, s)| fits(s)).map(|(i, _)| i).collect();
+        let mut list: Vec<usize> = sigs
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| fits(s))
+            .map(|(i, _)| i)
+            .collect();
         if list.len() > 1 {
             let mut best = Vec::new();
             for i in &list {
@@ -132,7 +207,11 @@ impl Checker<'_> {
         match list.as_slice() {
             [one] => Some(*one),
             [] if sigs.len() == 1 => Some(0),
-            [] => self.error(span, format!("no declaration of {} takes these arguments", name.name), None),
+            [] => self.error(
+                span,
+                format!("no declaration of {} takes these arguments", name.name),
+                None,
+            ),
             [first, ..] => Some(*first),
         }
     }
@@ -146,7 +225,9 @@ impl Checker<'_> {
                 Some(n) => sig.params.iter().find(|p| p.name == n.name),
                 None => sig.params.get(i),
             };
-            let (Some(param), Some(value)) = (param, &arg.value) else { continue };
+            let (Some(param), Some(value)) = (param, &arg.value) else {
+                continue;
+            };
             let ty = param.ty.subst(&map);
             let e = self.expr(value, Some(&ty));
             ok &= !matches!(e.kind, ExprKind::Poison) && self.try_coerce(e, &ty).is_ok();
@@ -157,10 +238,27 @@ impl Checker<'_> {
 
     /// Matches arguments with parameters, infers type arguments, checks directions.
     #[allow(clippy::type_complexity)]
-    pub(super) fn bind(&mut self, sig: &Signature, outer: &Subst, targs: &[ast::TypeRef], args: &[ast::Arg], expected: Option<&Type>, span: Span) -> Option<(Vec<Arg>, Vec<Type>, Type)> {
+    pub(super) fn bind(
+        &mut self,
+        sig: &Signature,
+        outer: &Subst,
+        targs: &[ast::TypeRef],
+        args: &[ast::Arg],
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Option<(Vec<Arg>, Vec<Type>, Type)> {
         let mut map = outer.clone();
         if !targs.is_empty() && targs.len() != sig.type_params.len() {
-            return self.error(span, format!("{} takes {} type arguments, not {}", sig.name, sig.type_params.len(), targs.len()), None);
+            return self.error(
+                span,
+                format!(
+                    "{} takes {} type arguments, not {}",
+                    sig.name,
+                    sig.type_params.len(),
+                    targs.len()
+                ),
+                None,
+            );
         }
         for (i, p) in sig.type_params.iter().enumerate() {
             let ty = match targs.get(i) {
@@ -190,7 +288,11 @@ impl Checker<'_> {
                 let ty = param.ty.subst(&map);
                 let value = self.argument(*slot, param, &ty, span);
                 if let Some(o) = out.get_mut(i) {
-                    *o = Some(Arg { direction: param.direction, value, ty });
+                    *o = Some(Arg {
+                        direction: param.direction,
+                        value,
+                        ty,
+                    });
                 }
             }
         }
@@ -226,7 +328,11 @@ impl Checker<'_> {
                 Some(_) => return self.error(arg.span, "this argument is given twice", None),
                 None => {
                     let n = sig.params.len();
-                    return self.error(arg.span, format!("{} takes {n} arguments, not {}", sig.name, args.len()), None);
+                    return self.error(
+                        arg.span,
+                        format!("{} takes {n} arguments, not {}", sig.name, args.len()),
+                        None,
+                    );
                 }
             }
         }
@@ -255,11 +361,19 @@ impl Checker<'_> {
         let writes = matches!(param.direction, Direction::Out | Direction::InOut);
         if writes {
             if !self.is_lvalue(&e) {
-                return self.error(arg.span, format!("parameter {} is written: a variable is needed here", param.name), Some(self.poison(arg.span)));
+                return self.error(
+                    arg.span,
+                    format!("parameter {} is written: a variable is needed here", param.name),
+                    Some(self.poison(arg.span)),
+                );
             }
             if !self.unify(ty, &e.ty.clone()) {
                 let (w, g) = (self.show(ty), self.show(&e.ty));
-                return self.error(arg.span, format!("parameter {}: expected {w}, found {g}", param.name), Some(self.poison(arg.span)));
+                return self.error(
+                    arg.span,
+                    format!("parameter {}: expected {w}, found {g}", param.name),
+                    Some(self.poison(arg.span)),
+                );
             }
             return Some(e);
         }
@@ -273,14 +387,23 @@ impl Checker<'_> {
             return Some(*id);
         }
         if type_args.iter().any(|t| t.has_vars() || *t == Type::Void) {
-            return self.error(span, "cannot infer the type arguments of this call; write them out", None);
+            return self.error(
+                span,
+                "cannot infer the type arguments of this call; write them out",
+                None,
+            );
         }
         let (sig, source) = (f.sig.clone(), f.source.clone()?);
         if self.program.functions.len() > MAX_SPECIALISATIONS || self.depth > 100 {
             return self.error(span, "too many specialisations of functions", None);
         }
         let id = FunctionId(self.program.functions.len() as u32);
-        let empty = Function { name: sig.name.clone(), params: Vec::new(), result: Type::Void, body: Vec::new() };
+        let empty = Function {
+            name: sig.name.clone(),
+            params: Vec::new(),
+            result: Type::Void,
+            body: Vec::new(),
+        };
         self.program.functions.push(empty);
         if let Some(f) = self.functions.get_mut(index) {
             f.instances.insert(type_args.to_vec(), id);
@@ -298,11 +421,20 @@ impl Checker<'_> {
         for old in &list {
             if let Some(f) = self.functions.get(*old)
                 && f.sig.params.len() == decl.sig.params.len()
-                && f.sig.params.iter().zip(&decl.sig.params).all(|(a, b)| a.name == b.name && a.ty == b.ty)
+                && f.sig
+                    .params
+                    .iter()
+                    .zip(&decl.sig.params)
+                    .all(|(a, b)| a.name == b.name && a.ty == b.ty)
                 && f.sig.type_params.is_empty()
             {
                 let old = f.sig.span;
-                self.sink.error_note(name.span, format!("{} is declared twice", name.name), old, "first declared here");
+                self.sink.error_note(
+                    name.span,
+                    format!("{} is declared twice", name.name),
+                    old,
+                    "first declared here",
+                );
             }
         }
         list.push(index);
@@ -311,7 +443,15 @@ impl Checker<'_> {
         index
     }
 
-    fn call_method(&mut self, base: &ast::Expr, name: &ast::Ident, targs: &[ast::TypeRef], args: &[ast::Arg], expected: Option<&Type>, span: Span) -> Expr {
+    fn call_method(
+        &mut self,
+        base: &ast::Expr,
+        name: &ast::Ident,
+        targs: &[ast::TypeRef],
+        args: &[ast::Arg],
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Expr {
         if let E::Name { global, name: table } = &base.kind
             && let Some(Entity::Table(id)) = self.lookup(&table.name, *global)
         {
@@ -320,10 +460,22 @@ impl Checker<'_> {
                 return self.error(span, "a table only has apply(), without arguments", self.poison(span));
             }
             if self.in_action || self.result.is_some() || self.in_parser {
-                return self.error(span, "a table is applied only in a control's apply block", self.poison(span));
+                return self.error(
+                    span,
+                    "a table is applied only in a control's apply block",
+                    self.poison(span),
+                );
             }
-            let call = Call { callee: Callee::TableApply(id), type_args: Vec::new(), args: Vec::new() };
-            return Expr { kind: ExprKind::Call(Box::new(call)), ty: Type::ApplyResult(id), span };
+            let call = Call {
+                callee: Callee::TableApply(id),
+                type_args: Vec::new(),
+                args: Vec::new(),
+            };
+            return Expr {
+                kind: ExprKind::Call(Box::new(call)),
+                ty: Type::ApplyResult(id),
+                span,
+            };
         }
         if let E::Type(t) = &base.kind {
             return self.direct_apply(t, name, args, span);
@@ -332,26 +484,57 @@ impl Checker<'_> {
         let ty = self.zonk(&object.ty);
         match &ty {
             Type::Poison => self.poison(span),
-            Type::Extern(id, targs_outer) => self.extern_method(object, *id, targs_outer, name, targs, args, expected, span),
-            Type::Control(_) | Type::Parser(_) | Type::Block(..) if &*name.name == "apply" => self.block_apply(object, &ty, args, span),
+            Type::Extern(id, targs_outer) => {
+                self.extern_method(object, *id, targs_outer, name, targs, args, expected, span)
+            }
+            Type::Control(_) | Type::Parser(_) | Type::Block(..) if &*name.name == "apply" => {
+                self.block_apply(object, &ty, args, span)
+            }
             _ => self.builtin(object, &ty, name, args, span),
         }
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn extern_method(&mut self, object: Expr, id: ExternId, outer: &Rc<[Type]>, name: &ast::Ident, targs: &[ast::TypeRef], args: &[ast::Arg], expected: Option<&Type>, span: Span) -> Expr {
-        let Some(decl) = self.program.externs.get(id.index()) else { return self.poison(span) };
+    fn extern_method(
+        &mut self,
+        object: Expr,
+        id: ExternId,
+        outer: &Rc<[Type]>,
+        name: &ast::Ident,
+        targs: &[ast::TypeRef],
+        args: &[ast::Arg],
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Expr {
+        let Some(decl) = self.program.externs.get(id.index()) else {
+            return self.poison(span);
+        };
         let map: Subst = decl.type_params.iter().copied().zip(outer.iter().cloned()).collect();
         let sigs: Vec<Signature> = decl.methods.iter().filter(|m| m.name == name.name).cloned().collect();
         if sigs.is_empty() {
             let message = format!("{} has no method {}", decl.name, name.name);
             return self.error(name.span, message, self.poison(span));
         }
-        let Some(sig) = self.overload(&sigs, args, name, span).and_then(|i| sigs.get(i).cloned()) else { return self.poison(span) };
+        let Some(sig) = self
+            .overload(&sigs, args, name, span)
+            .and_then(|i| sigs.get(i).cloned())
+        else {
+            return self.poison(span);
+        };
         self.deprecated(&sig, span);
-        let Some((args, type_args, ty)) = self.bind(&sig, &map, targs, args, expected, span) else { return self.poison(span) };
-        let call = Call { callee: Callee::ExternMethod(Box::new(object), name.name.clone()), type_args, args };
-        Expr { kind: ExprKind::Call(Box::new(call)), ty, span }
+        let Some((args, type_args, ty)) = self.bind(&sig, &map, targs, args, expected, span) else {
+            return self.poison(span);
+        };
+        let call = Call {
+            callee: Callee::ExternMethod(Box::new(object), name.name.clone()),
+            type_args,
+            args,
+        };
+        Expr {
+            kind: ExprKind::Call(Box::new(call)),
+            ty,
+            span,
+        }
     }
 
     fn block_apply(&mut self, object: Expr, ty: &Type, args: &[ast::Arg], span: Span) -> Expr {
@@ -374,11 +557,25 @@ impl Checker<'_> {
             _ => matches!(ty, Type::Parser(_)),
         };
         if is_parser != self.in_parser || self.in_action || self.result.is_some() {
-            return self.error(span, "a parser is applied only in a parser, a control only in a control", self.poison(span));
+            return self.error(
+                span,
+                "a parser is applied only in a parser, a control only in a control",
+                self.poison(span),
+            );
         }
-        let Some((args, _, _)) = self.bind(&sig, &Subst::new(), &[], args, None, span) else { return self.poison(span) };
-        let call = Call { callee: Callee::Apply(Box::new(object)), type_args: Vec::new(), args };
-        Expr { kind: ExprKind::Call(Box::new(call)), ty: Type::Void, span }
+        let Some((args, _, _)) = self.bind(&sig, &Subst::new(), &[], args, None, span) else {
+            return self.poison(span);
+        };
+        let call = Call {
+            callee: Callee::Apply(Box::new(object)),
+            type_args: Vec::new(),
+            args,
+        };
+        Expr {
+            kind: ExprKind::Call(Box::new(call)),
+            ty: Type::Void,
+            span,
+        }
     }
 
     /// `T.apply(...)`: an instance is made on the spot (section "Direct type invocation").
@@ -387,7 +584,11 @@ impl Checker<'_> {
         if ty.is_poison() {
             return self.poison(span);
         }
-        if &*name.name == "minSizeInBits" || &*name.name == "minSizeInBytes" || &*name.name == "maxSizeInBits" || &*name.name == "maxSizeInBytes" {
+        if &*name.name == "minSizeInBits"
+            || &*name.name == "minSizeInBytes"
+            || &*name.name == "maxSizeInBits"
+            || &*name.name == "maxSizeInBytes"
+        {
             return self.size_of(&ty, &name.name, span);
         }
         if &*name.name != "apply" || !matches!(ty, Type::Control(_) | Type::Parser(_)) {
@@ -404,11 +605,23 @@ impl Checker<'_> {
     }
 
     fn size_of(&mut self, ty: &Type, what: &str, span: Span) -> Expr {
-        let bits = if what.starts_with("min") { self.min_width(ty) } else { self.program.width(ty) };
+        let bits = if what.starts_with("min") {
+            self.min_width(ty)
+        } else {
+            self.program.width(ty)
+        };
         match bits {
             Some(bits) => {
-                let value = if what.ends_with("Bytes") { bits.div_ceil(8) } else { bits };
-                Expr { kind: ExprKind::Int(BigInt::from(value)), ty: Type::Integer, span }
+                let value = if what.ends_with("Bytes") {
+                    bits.div_ceil(8)
+                } else {
+                    bits
+                };
+                Expr {
+                    kind: ExprKind::Int(BigInt::from(value)),
+                    ty: Type::Integer,
+                    span,
+                }
             }
             None => {
                 let s = self.show(ty);
@@ -425,7 +638,11 @@ impl Checker<'_> {
                 for f in self.program.fields(t) {
                     all.push(self.min_width(&f.1)?);
                 }
-                if self.program.is_union(t) { Some(all.into_iter().min().unwrap_or(0)) } else { Some(all.iter().sum()) }
+                if self.program.is_union(t) {
+                    Some(all.into_iter().min().unwrap_or(0))
+                } else {
+                    Some(all.iter().sum())
+                }
             }
             Type::Array(t, n) => self.min_width(&t)?.checked_mul(u64::from(n)),
             _ => self.program.width(ty),
@@ -454,7 +671,11 @@ impl Checker<'_> {
             "setInvalid" if header => (Callee::SetInvalid(object_box), Type::Void, true),
             "push_front" | "pop_front" if matches!(ty, Type::Array(..)) => {
                 let Some(n) = count(self) else { return self.poison(span) };
-                let callee = if &*name.name == "push_front" { Callee::Push(object_box, n) } else { Callee::Pop(object_box, n) };
+                let callee = if &*name.name == "push_front" {
+                    Callee::Push(object_box, n)
+                } else {
+                    Callee::Pop(object_box, n)
+                };
                 (callee, Type::Void, true)
             }
             _ => {
@@ -468,23 +689,42 @@ impl Checker<'_> {
         if !args.is_empty() && matches!(callee, Callee::IsValid(_) | Callee::SetValid(_) | Callee::SetInvalid(_)) {
             return self.error(span, format!("{} takes no arguments", name.name), self.poison(span));
         }
-        let call = Call { callee, type_args: Vec::new(), args: Vec::new() };
-        Expr { kind: ExprKind::Call(Box::new(call)), ty: result, span }
+        let call = Call {
+            callee,
+            type_args: Vec::new(),
+            args: Vec::new(),
+        };
+        Expr {
+            kind: ExprKind::Call(Box::new(call)),
+            ty: result,
+            span,
+        }
     }
 
     /// A constructor call in an expression: a nameless instance.
     fn construct(&mut self, t: &ast::TypeRef, args: &[ast::Arg], span: Span) -> Expr {
-        let name = ast::Ident { name: match &t.kind {
-            ast::TypeRefKind::Name { name, .. } => name.name.clone(),
-            _ => "".into(),
-        }, span };
+        let name = ast::Ident {
+            name: match &t.kind {
+                ast::TypeRefKind::Name { name, .. } => name.name.clone(),
+                _ => "".into(),
+            },
+            span,
+        };
         match self.instance(&name, t, args, Default::default(), span) {
             Some(id) => {
-                let ty = self.program.instances.get(id.index()).map_or(Type::Poison, |i| i.ty.clone());
+                let ty = self
+                    .program
+                    .instances
+                    .get(id.index())
+                    .map_or(Type::Poison, |i| i.ty.clone());
                 if let Some(i) = self.program.instances.get_mut(id.index()) {
                     i.nameless = true;
                 }
-                Expr { kind: ExprKind::Instance(id), ty, span }
+                Expr {
+                    kind: ExprKind::Instance(id),
+                    ty,
+                    span,
+                }
             }
             None => self.poison(span),
         }

@@ -25,15 +25,27 @@ impl Checker<'_> {
             D::MatchKinds(names) => {
                 for n in names {
                     if self.program.match_kinds.contains(&n.name) {
-                        self.sink.error(n.span, format!("match kind {} is declared twice", n.name));
+                        self.sink
+                            .error(n.span, format!("match kind {} is declared twice", n.name));
                     } else {
                         self.program.match_kinds.push(n.name.clone());
                         let kind = ExprKind::MatchKind(n.name.clone());
-                        self.declare(n, Entity::Const(Expr { kind, ty: Type::MatchKind, span: n.span }));
+                        self.declare(
+                            n,
+                            Entity::Const(Expr {
+                                kind,
+                                ty: Type::MatchKind,
+                                span: n.span,
+                            }),
+                        );
                     }
                 }
             }
-            D::Struct { kind, type_params, fields } => self.structure(d, *kind, type_params, fields),
+            D::Struct {
+                kind,
+                type_params,
+                fields,
+            } => self.structure(d, *kind, type_params, fields),
             D::Enum { repr, members } => self.enumeration(d, repr.as_ref(), members),
             D::Typedef(t) => {
                 let ty = self.ty(t);
@@ -41,15 +53,28 @@ impl Checker<'_> {
             }
             D::NewType(t) => {
                 let ty = self.ty(t);
-                let ok = matches!(self.program.underlying(&ty), Type::Bit(_) | Type::Int(_) | Type::Bool | Type::Varbit(_) | Type::Poison | Type::Integer | Type::Error | Type::Enum(_))
-                    || matches!(ty, Type::Newtype(_));
+                let ok = matches!(
+                    self.program.underlying(&ty),
+                    Type::Bit(_)
+                        | Type::Int(_)
+                        | Type::Bool
+                        | Type::Varbit(_)
+                        | Type::Poison
+                        | Type::Integer
+                        | Type::Error
+                        | Type::Enum(_)
+                ) || matches!(ty, Type::Newtype(_));
                 if !ok {
                     let s = self.show(&ty);
                     self.sink.error(t.span, format!("a new type cannot be made of {s}"));
                 }
                 let id = NewtypeId(self.program.newtypes.len() as u32);
                 let annotations = self.annotations(&d.annotations);
-                self.program.newtypes.push(NewtypeDecl { name: d.name.name.clone(), ty, annotations });
+                self.program.newtypes.push(NewtypeDecl {
+                    name: d.name.name.clone(),
+                    ty,
+                    annotations,
+                });
                 self.declare(&d.name, Entity::Type(Type::Newtype(id)));
             }
             D::ExternObject { type_params, methods } => self.extern_object(d, type_params, methods),
@@ -57,7 +82,14 @@ impl Checker<'_> {
                 self.push();
                 let s = self.signature(sig);
                 self.pop();
-                self.add_function(&d.name, FunctionDecl { sig: Rc::new(s), source: None, instances: HashMap::new() });
+                self.add_function(
+                    &d.name,
+                    FunctionDecl {
+                        sig: Rc::new(s),
+                        source: None,
+                        instances: HashMap::new(),
+                    },
+                );
             }
             D::Function(sig, body) => self.function(d, sig, body),
             D::Action(params, body) => self.action(d, params, body, true),
@@ -78,28 +110,44 @@ impl Checker<'_> {
                 self.program.packages.push(sig);
                 self.declare(&d.name, Entity::Package(id));
             }
-            D::Parser { header, ctor, locals, states } => self.parser(d, header, ctor, locals, states),
-            D::Control { header, ctor, locals, body } => self.control(d, header, ctor, locals, body),
+            D::Parser {
+                header,
+                ctor,
+                locals,
+                states,
+            } => self.parser(d, header, ctor, locals, states),
+            D::Control {
+                header,
+                ctor,
+                locals,
+                body,
+            } => self.control(d, header, ctor, locals, body),
             D::Instance { ty, args, body } => self.global_instance(d, ty, args, body.is_some()),
-            D::Var(..) => self.sink.error(d.span, "a variable cannot be declared outside a parser or control"),
-            D::ValueSet { .. } | D::Table(_) => self.sink.error(d.span, "this cannot be declared outside a parser or control"),
+            D::Var(..) => self
+                .sink
+                .error(d.span, "a variable cannot be declared outside a parser or control"),
+            D::ValueSet { .. } | D::Table(_) => self
+                .sink
+                .error(d.span, "this cannot be declared outside a parser or control"),
         }
     }
 
     fn global_instance(&mut self, d: &ast::Decl, ty: &ast::TypeRef, args: &[ast::Arg], abstract_body: bool) {
         if abstract_body {
-            self.sink.error(d.span, "instances with a body are not supported by this architecture");
+            self.sink
+                .error(d.span, "instances with a body are not supported by this architecture");
         }
         let annotations = self.annotations(&d.annotations);
         let id = self.instance(&d.name, ty, args, annotations, d.span);
         self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
         if let Some(id) = id
-            && let Some(i) = self.program.instances.get_mut(id.index()) {
-                i.global = true;
-                if &*d.name.name == "main" {
-                    self.program.main = Some(id);
-                }
+            && let Some(i) = self.program.instances.get_mut(id.index())
+        {
+            i.global = true;
+            if &*d.name.name == "main" {
+                self.program.main = Some(id);
             }
+        }
     }
 
     pub(super) fn constant(&mut self, d: &ast::Decl) {
@@ -110,7 +158,8 @@ impl Checker<'_> {
         let mut e = self.coerce(e, &ty, "the constant's value");
         self.finish(&mut e);
         if !e.is_const() && !poison && !e.ty.is_poison() && !matches!(e.kind, ExprKind::Var(_)) {
-            self.sink.error(value.span, "the value of a constant must be known at compile time");
+            self.sink
+                .error(value.span, "the value of a constant must be known at compile time");
         }
         e.ty = self.zonk(&ty);
         self.declare(&d.name, Entity::Const(e));
@@ -138,14 +187,22 @@ impl Checker<'_> {
                 e
             });
             if out.iter().any(|o| o.name == p.name.name) {
-                self.sink.error(p.name.span, format!("parameter {} is declared twice", p.name.name));
+                self.sink
+                    .error(p.name.span, format!("parameter {} is declared twice", p.name.name));
             }
             if ty == Type::Void {
                 self.sink.error(p.name.span, "a parameter cannot be void");
             }
             let annotations = self.annotations(&p.annotations);
             let optional = annotations.has("optional");
-            out.push(ParamDecl { name: p.name.name.clone(), direction: p.direction, ty, default, optional, annotations });
+            out.push(ParamDecl {
+                name: p.name.name.clone(),
+                direction: p.direction,
+                ty,
+                default,
+                optional,
+                annotations,
+            });
         }
         out
     }
@@ -155,14 +212,30 @@ impl Checker<'_> {
         let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
         let params = self.param_decls(&sig.params);
         let annotations = self.annotations(&sig.annotations);
-        Signature { name: sig.name.name.clone(), type_params, params, result, annotations, is_abstract: sig.is_abstract, span: sig.name.span }
+        Signature {
+            name: sig.name.name.clone(),
+            type_params,
+            params,
+            result,
+            annotations,
+            is_abstract: sig.is_abstract,
+            span: sig.name.span,
+        }
     }
 
     fn block_sig(&mut self, d: &ast::Decl, type_params: &[ast::Ident], params: &[ast::Param]) -> Signature {
         let type_params = self.type_params(type_params);
         let params = self.param_decls(params);
         let annotations = self.annotations(&d.annotations);
-        Signature { name: d.name.name.clone(), type_params, params, result: Type::Void, annotations, is_abstract: false, span: d.name.span }
+        Signature {
+            name: d.name.name.clone(),
+            type_params,
+            params,
+            result: Type::Void,
+            annotations,
+            is_abstract: false,
+            span: d.name.span,
+        }
     }
 
     fn structure(&mut self, d: &ast::Decl, kind: StructKind, type_params: &[ast::Ident], fields: &[ast::Field]) {
@@ -173,19 +246,37 @@ impl Checker<'_> {
             let ty = self.ty(&f.ty);
             if let Some(old) = out.iter().find(|o| o.name == f.name.name) {
                 let old = old.span;
-                self.sink.error_note(f.name.span, format!("field {} is declared twice", f.name.name), old, "first declared here");
+                self.sink.error_note(
+                    f.name.span,
+                    format!("field {} is declared twice", f.name.name),
+                    old,
+                    "first declared here",
+                );
             }
             if !self.field_allowed(kind, &ty) {
                 let s = self.show(&ty);
-                self.sink.error(f.ty.span, format!("a field of type {s} is not allowed here"));
+                self.sink
+                    .error(f.ty.span, format!("a field of type {s} is not allowed here"));
             }
             let annotations = self.annotations(&f.annotations);
-            out.push(FieldDecl { name: f.name.name.clone(), ty, annotations, span: f.name.span });
+            out.push(FieldDecl {
+                name: f.name.name.clone(),
+                ty,
+                annotations,
+                span: f.name.span,
+            });
         }
         self.pop();
         let id = StructId(self.program.structs.len() as u32);
         let annotations = self.annotations(&d.annotations);
-        self.program.structs.push(StructDecl { kind, name: d.name.name.clone(), type_params, fields: out, annotations, span: d.span });
+        self.program.structs.push(StructDecl {
+            kind,
+            name: d.name.name.clone(),
+            type_params,
+            fields: out,
+            annotations,
+            span: d.span,
+        });
         self.declare(&d.name, Entity::Struct(id));
     }
 
@@ -196,14 +287,23 @@ impl Checker<'_> {
             StructKind::Union => self.program.is_header(ty) || matches!(ty, Type::Poison | Type::Param(_)),
             StructKind::Header => match &under {
                 Type::Bit(_) | Type::Int(_) | Type::Varbit(_) | Type::Bool | Type::Poison | Type::Param(_) => true,
-                Type::Struct(..) if self.program.struct_kind(&under) == Some(StructKind::Struct) => {
-                    self.program.fields(&under).iter().all(|f| self.field_allowed(kind, &f.1))
-                }
+                Type::Struct(..) if self.program.struct_kind(&under) == Some(StructKind::Struct) => self
+                    .program
+                    .fields(&under)
+                    .iter()
+                    .all(|f| self.field_allowed(kind, &f.1)),
                 _ => false,
             },
             StructKind::Struct => !matches!(
                 under,
-                Type::Integer | Type::Void | Type::Extern(..) | Type::Package(..) | Type::Control(_) | Type::Parser(_) | Type::MatchKind | Type::Set(_)
+                Type::Integer
+                    | Type::Void
+                    | Type::Extern(..)
+                    | Type::Package(..)
+                    | Type::Control(_)
+                    | Type::Parser(_)
+                    | Type::MatchKind
+                    | Type::Set(_)
             ),
         }
     }
@@ -214,7 +314,8 @@ impl Checker<'_> {
             && !self.program.underlying(t).is_fixed()
             && !t.is_poison()
         {
-            self.sink.error(r.span, "an enum's underlying type must be bit<w> or int<w>");
+            self.sink
+                .error(r.span, "an enum's underlying type must be bit<w> or int<w>");
         }
         let mut out: Vec<(Rc<str>, Option<num_bigint::BigInt>)> = Vec::new();
         for (name, value) in members {
@@ -233,14 +334,23 @@ impl Checker<'_> {
                     }
                 }
                 (Some(_), None) => self.error(name.span, format!("{} needs a value", name.name), Some(0.into())),
-                (None, Some(_)) => self.error(name.span, "members have values only if the enum has an underlying type", None),
+                (None, Some(_)) => self.error(
+                    name.span,
+                    "members have values only if the enum has an underlying type",
+                    None,
+                ),
                 (None, None) => None,
             };
             out.push((name.name.clone(), v));
         }
         let id = EnumId(self.program.enums.len() as u32);
         let annotations = self.annotations(&d.annotations);
-        self.program.enums.push(EnumDecl { name: d.name.name.clone(), repr: repr_ty, members: out, annotations });
+        self.program.enums.push(EnumDecl {
+            name: d.name.name.clone(),
+            repr: repr_ty,
+            members: out,
+            annotations,
+        });
         self.declare(&d.name, Entity::Type(Type::Enum(id)));
     }
 
@@ -261,12 +371,22 @@ impl Checker<'_> {
             self.push();
             let sig = self.signature(m);
             self.pop();
-            if m.result.is_none() { constructors.push(sig) } else { others.push(sig) }
+            if m.result.is_none() {
+                constructors.push(sig)
+            } else {
+                others.push(sig)
+            }
         }
         self.pop();
         let annotations = self.annotations(&d.annotations);
         if let Some(e) = self.program.externs.get_mut(id.index()) {
-            *e = ExternDecl { name: d.name.name.clone(), type_params, constructors, methods: others, annotations };
+            *e = ExternDecl {
+                name: d.name.name.clone(),
+                type_params,
+                constructors,
+                methods: others,
+                annotations,
+            };
         }
     }
 
@@ -276,10 +396,22 @@ impl Checker<'_> {
         self.pop();
         let params = s.type_params.clone();
         let source = Some(Rc::new((sig.clone(), body.clone())));
-        self.add_function(&d.name, FunctionDecl { sig: Rc::new(s), source, instances: HashMap::new() });
+        self.add_function(
+            &d.name,
+            FunctionDecl {
+                sig: Rc::new(s),
+                source,
+                instances: HashMap::new(),
+            },
+        );
         // The body is checked once here, with the type parameters as they are, to report its errors.
         let id = FunctionId(self.program.functions.len() as u32);
-        self.program.functions.push(Function { name: sig.name.name.clone(), params: Vec::new(), result: Type::Void, body: Vec::new() });
+        self.program.functions.push(Function {
+            name: sig.name.name.clone(),
+            params: Vec::new(),
+            result: Type::Void,
+            body: Vec::new(),
+        });
         let args: Vec<Type> = params.iter().map(|p| Type::Param(*p)).collect();
         if params.is_empty()
             && let Some(f) = self.functions.last_mut()
@@ -306,14 +438,22 @@ impl Checker<'_> {
         self.result = Some(result.clone());
         let block = self.block(&body.stmts);
         if result != Type::Void && !result.is_poison() && !always_returns(&block) {
-            self.sink.error(sig.name.span, format!("{} does not return a value on every path", sig.name.name));
+            self.sink.error(
+                sig.name.span,
+                format!("{} does not return a value on every path", sig.name.name),
+            );
         }
         self.pop();
         self.depth -= 1;
         self.scopes.extend(globals);
         (self.result, self.in_action, self.in_parser, self.loops) = state;
         if let Some(f) = self.program.functions.get_mut(id.index()) {
-            *f = Function { name: sig.name.name.clone(), params, result, body: block };
+            *f = Function {
+                name: sig.name.name.clone(),
+                params,
+                result,
+                body: block,
+            };
         }
     }
 
@@ -336,7 +476,8 @@ impl Checker<'_> {
             if p.direction == Direction::None {
                 seen_data = true;
             } else if seen_data {
-                self.sink.error(p.name.span, "parameters with a direction come before those without");
+                self.sink
+                    .error(p.name.span, "parameters with a direction come before those without");
             }
         }
         self.push();
@@ -348,7 +489,14 @@ impl Checker<'_> {
         self.pop();
         let annotations = self.annotations(&d.annotations);
         let id = ActionId(self.program.actions.len() as u32);
-        self.program.actions.push(Action { name: d.name.name.clone(), params: vars, body, annotations, global, span: d.span });
+        self.program.actions.push(Action {
+            name: d.name.name.clone(),
+            params: vars,
+            body,
+            annotations,
+            global,
+            span: d.span,
+        });
         self.declare(&d.name, Entity::Action(id));
     }
 
@@ -357,7 +505,8 @@ impl Checker<'_> {
         let mut vars = Vec::new();
         for (p, d) in params.iter().zip(&decls) {
             if p.direction != Direction::None {
-                self.sink.error(p.name.span, "a constructor's parameter has no direction");
+                self.sink
+                    .error(p.name.span, "a constructor's parameter has no direction");
             }
             let id = self.new_var(&p.name, d.ty.clone(), VarKind::Ctor, d.annotations.clone());
             self.declare(&p.name, Entity::Var(id));
@@ -375,9 +524,17 @@ impl Checker<'_> {
         (vars, sig)
     }
 
-    fn control(&mut self, d: &ast::Decl, header: &ast::BlockTypeDecl, ctor: &[ast::Param], locals: &[ast::Decl], body: &ast::Block) {
+    fn control(
+        &mut self,
+        d: &ast::Decl,
+        header: &ast::BlockTypeDecl,
+        ctor: &[ast::Param],
+        locals: &[ast::Decl],
+        body: &ast::Block,
+    ) {
         if !header.type_params.is_empty() {
-            self.sink.error(d.name.span, "a control with a body cannot have type parameters");
+            self.sink
+                .error(d.name.span, "a control with a body cannot have type parameters");
         }
         self.push();
         let apply_sig = self.block_sig(d, &header.type_params, &header.params);
@@ -395,7 +552,17 @@ impl Checker<'_> {
         self.pop();
         let annotations = self.annotations(&d.annotations);
         let id = ControlId(self.program.controls.len() as u32);
-        let control = Control { name: d.name.name.clone(), params, ctor, ctor_sig, apply_sig, locals, body, annotations, span: d.span };
+        let control = Control {
+            name: d.name.name.clone(),
+            params,
+            ctor,
+            ctor_sig,
+            apply_sig,
+            locals,
+            body,
+            annotations,
+            span: d.span,
+        };
         self.program.controls.push(control);
         self.declare(&d.name, Entity::Control(id));
     }
@@ -413,7 +580,8 @@ impl Checker<'_> {
             },
             D::Instance { ty, args, body } => {
                 if body.is_some() {
-                    self.sink.error(d.span, "instances with a body are not supported by this architecture");
+                    self.sink
+                        .error(d.span, "instances with a body are not supported by this architecture");
                 }
                 let annotations = self.annotations(&d.annotations);
                 let id = self.instance(&d.name, ty, args, annotations, d.span);
@@ -439,15 +607,31 @@ impl Checker<'_> {
     }
 
     /// An instance of an extern, parser, control or package.
-    pub(super) fn instance(&mut self, name: &ast::Ident, t: &ast::TypeRef, args: &[ast::Arg], annotations: Annotations, span: Span) -> Option<InstanceId> {
+    pub(super) fn instance(
+        &mut self,
+        name: &ast::Ident,
+        t: &ast::TypeRef,
+        args: &[ast::Arg],
+        annotations: Annotations,
+        span: Span,
+    ) -> Option<InstanceId> {
         let ty = self.ty(t);
         let (sigs, map): (Vec<Signature>, Subst) = match &ty {
             Type::Extern(id, a) => {
                 let e = self.program.externs.get(id.index())?;
-                (e.constructors.clone(), e.type_params.iter().copied().zip(a.iter().cloned()).collect())
+                (
+                    e.constructors.clone(),
+                    e.type_params.iter().copied().zip(a.iter().cloned()).collect(),
+                )
             }
-            Type::Control(id) => (vec![self.program.controls.get(id.index())?.ctor_sig.clone()], Subst::new()),
-            Type::Parser(id) => (vec![self.program.parsers.get(id.index())?.ctor_sig.clone()], Subst::new()),
+            Type::Control(id) => (
+                vec![self.program.controls.get(id.index())?.ctor_sig.clone()],
+                Subst::new(),
+            ),
+            Type::Parser(id) => (
+                vec![self.program.parsers.get(id.index())?.ctor_sig.clone()],
+                Subst::new(),
+            ),
             Type::Package(id, a) => {
                 let p = self.program.packages.get(id.index())?;
                 let map = p.type_params.iter().copied().zip(a.iter().cloned()).collect();
@@ -463,21 +647,31 @@ impl Checker<'_> {
         };
         let fits: Vec<&Signature> = sigs
             .iter()
-            .filter(|s| args.len() <= s.params.len() && args.len() >= s.params.iter().filter(|p| p.default.is_none() && !p.optional).count())
+            .filter(|s| {
+                args.len() <= s.params.len()
+                    && args.len() >= s.params.iter().filter(|p| p.default.is_none() && !p.optional).count()
+            })
             .collect();
         let Some(sig) = fits.first().copied().or(sigs.first()) else {
             return self.error(t.span, "this type has no constructor", None);
         };
         let (bound, _, _) = self.bind(sig, &map, &[], args, None, span)?;
         for a in bound.iter().filter_map(|a| a.value.as_ref()) {
-            let known = a.is_const() || matches!(a.kind, ExprKind::Instance(_) | ExprKind::Var(_) | ExprKind::Poison) || !crate::ir::walk::has_effects(a);
+            let known = a.is_const()
+                || matches!(a.kind, ExprKind::Instance(_) | ExprKind::Var(_) | ExprKind::Poison)
+                || !crate::ir::walk::has_effects(a);
             if !known {
-                self.sink.error(a.span, "a constructor's argument must be known at compile time");
+                self.sink
+                    .error(a.span, "a constructor's argument must be known at compile time");
             }
         }
         let ty = self.zonk(&ty);
         let ty = if ty.has_vars() && !matches!(ty, Type::Package(..)) {
-            self.error(t.span, "cannot infer the type arguments; write them out", Type::Extern(ExternId(u32::MAX), no_args()))
+            self.error(
+                t.span,
+                "cannot infer the type arguments; write them out",
+                Type::Extern(ExternId(u32::MAX), no_args()),
+            )
         } else {
             ty
         };

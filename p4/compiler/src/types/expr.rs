@@ -14,9 +14,21 @@ impl Checker<'_> {
         let span = e.span;
         match &e.kind {
             E::Int(v, width) => self.int_literal(v, *width, span),
-            E::Bool(b) => Expr { kind: ExprKind::Bool(*b), ty: Type::Bool, span },
-            E::Str(s) => Expr { kind: ExprKind::Str(s.clone()), ty: Type::Str, span },
-            E::Invalid => Expr { kind: ExprKind::Invalid, ty: expected.cloned().unwrap_or(Type::InvalidHeader), span },
+            E::Bool(b) => Expr {
+                kind: ExprKind::Bool(*b),
+                ty: Type::Bool,
+                span,
+            },
+            E::Str(s) => Expr {
+                kind: ExprKind::Str(s.clone()),
+                ty: Type::Str,
+                span,
+            },
+            E::Invalid => Expr {
+                kind: ExprKind::Invalid,
+                ty: expected.cloned().unwrap_or(Type::InvalidHeader),
+                span,
+            },
             E::Name { global, name } => self.name(*global, name),
             E::Member(base, name) => self.member(base, name, span),
             E::Index(base, index) => self.index(base, index, span),
@@ -32,7 +44,11 @@ impl Checker<'_> {
                 let a = self.expr(a, Some(&ty));
                 self.cast(a, &ty, span)
             }
-            E::Call { callee, type_args, args } => self.call(callee, type_args, args, expected, span),
+            E::Call {
+                callee,
+                type_args,
+                args,
+            } => self.call(callee, type_args, args, expected, span),
             E::Mask(a, b) => {
                 let a = self.expr(a, expected);
                 let hint = a.ty.clone();
@@ -44,7 +60,11 @@ impl Checker<'_> {
                 let b = self.expr(b, expected);
                 self.set_pair(a, b, expected, span, false)
             }
-            E::Default | E::DontCare => Expr { kind: ExprKind::Any, ty: expected.cloned().unwrap_or(Type::Poison), span },
+            E::Default | E::DontCare => Expr {
+                kind: ExprKind::Any,
+                ty: expected.cloned().unwrap_or(Type::Poison),
+                span,
+            },
             E::Dots => match expected {
                 Some(ty) => self.default_value(&ty.clone(), span),
                 None => self.error(span, "'...' is not allowed here", self.poison(span)),
@@ -61,20 +81,42 @@ impl Checker<'_> {
             _ => a.ty.clone(),
         };
         let base = self.program.underlying(&ty);
-        let want = if base.is_fixed() && !matches!(ty, Type::Newtype(_)) { base } else { ty.clone() };
+        let want = if base.is_fixed() && !matches!(ty, Type::Newtype(_)) {
+            base
+        } else {
+            ty.clone()
+        };
         let a = self.coerce(a, &want, "a set expression");
         let b = self.coerce(b, &want, "a set expression");
         let (a, b) = (Box::new(a), Box::new(b));
-        Expr { kind: if mask { ExprKind::Mask(a, b) } else { ExprKind::Range(a, b) }, ty, span }
+        Expr {
+            kind: if mask {
+                ExprKind::Mask(a, b)
+            } else {
+                ExprKind::Range(a, b)
+            },
+            ty,
+            span,
+        }
     }
 
     fn int_literal(&mut self, v: &BigInt, width: Option<(u32, bool)>, span: Span) -> Expr {
-        let Some((w, signed)) = width else { return Expr { kind: ExprKind::Int(v.clone()), ty: Type::Integer, span } };
+        let Some((w, signed)) = width else {
+            return Expr {
+                kind: ExprKind::Int(v.clone()),
+                ty: Type::Integer,
+                span,
+            };
+        };
         if w > crate::ir::ty::MAX_WIDTH || (w == 0 && signed) {
             return self.error(span, format!("a width of {w} bits is not supported"), self.poison(span));
         }
         let ty = if signed { Type::Int(w) } else { Type::Bit(w) };
-        let e = Expr { kind: ExprKind::Int(v.clone()), ty: Type::Integer, span };
+        let e = Expr {
+            kind: ExprKind::Int(v.clone()),
+            ty: Type::Integer,
+            span,
+        };
         self.cast_to(e, ty)
     }
 
@@ -83,16 +125,36 @@ impl Checker<'_> {
         match self.lookup(&name.name, global).cloned() {
             Some(Entity::Var(id)) => {
                 let ty = self.program.vars.get(id.index()).map_or(Type::Poison, |v| v.ty.clone());
-                Expr { kind: ExprKind::Var(id), ty, span }
+                Expr {
+                    kind: ExprKind::Var(id),
+                    ty,
+                    span,
+                }
             }
             Some(Entity::Const(e)) => Expr { span, ..e },
             Some(Entity::Instance(id)) => {
-                let ty = self.program.instances.get(id.index()).map_or(Type::Poison, |v| v.ty.clone());
-                Expr { kind: ExprKind::Instance(id), ty, span }
+                let ty = self
+                    .program
+                    .instances
+                    .get(id.index())
+                    .map_or(Type::Poison, |v| v.ty.clone());
+                Expr {
+                    kind: ExprKind::Instance(id),
+                    ty,
+                    span,
+                }
             }
             Some(Entity::ValueSet(id)) => {
-                let ty = self.program.value_sets.get(id.index()).map_or(Type::Poison, |v| v.ty.clone());
-                Expr { kind: ExprKind::ValueSet(id), ty: Type::Set(ty.into()), span }
+                let ty = self
+                    .program
+                    .value_sets
+                    .get(id.index())
+                    .map_or(Type::Poison, |v| v.ty.clone());
+                Expr {
+                    kind: ExprKind::ValueSet(id),
+                    ty: Type::Set(ty.into()),
+                    span,
+                }
             }
             Some(Entity::Table(_)) => self.error(span, "a table is used through apply()", self.poison(span)),
             Some(Entity::Action(_)) => self.error(span, "an action is not a value", self.poison(span)),
@@ -105,15 +167,33 @@ impl Checker<'_> {
     fn type_member(&mut self, ty: &Type, name: &ast::Ident, span: Span) -> Expr {
         match ty {
             Type::Error => match self.program.errors.iter().position(|e| *e == name.name) {
-                Some(i) => Expr { kind: ExprKind::Error(i as u32), ty: Type::Error, span },
-                None => self.error(name.span, format!("no error {} is declared", name.name), self.poison(span)),
+                Some(i) => Expr {
+                    kind: ExprKind::Error(i as u32),
+                    ty: Type::Error,
+                    span,
+                },
+                None => self.error(
+                    name.span,
+                    format!("no error {} is declared", name.name),
+                    self.poison(span),
+                ),
             },
             Type::Enum(id) => {
-                let Some(decl) = self.program.enums.get(id.index()) else { return self.poison(span) };
+                let Some(decl) = self.program.enums.get(id.index()) else {
+                    return self.poison(span);
+                };
                 match decl.members.iter().position(|m| m.0 == name.name) {
                     Some(i) => match decl.members.get(i).and_then(|m| m.1.clone()) {
-                        Some(v) => Expr { kind: ExprKind::Int(v), ty: ty.clone(), span },
-                        None => Expr { kind: ExprKind::EnumMember(i as u32), ty: ty.clone(), span },
+                        Some(v) => Expr {
+                            kind: ExprKind::Int(v),
+                            ty: ty.clone(),
+                            span,
+                        },
+                        None => Expr {
+                            kind: ExprKind::EnumMember(i as u32),
+                            ty: ty.clone(),
+                            span,
+                        },
                     },
                     None => {
                         let message = format!("{} has no member {}", decl.name, name.name);
@@ -151,7 +231,11 @@ impl Checker<'_> {
                     {
                         return Expr { span, ..item.clone() };
                     }
-                    return Expr { kind: ExprKind::Field(Box::new(base), i), ty: fty, span };
+                    return Expr {
+                        kind: ExprKind::Field(Box::new(base), i),
+                        ty: fty,
+                        span,
+                    };
                 }
             }
             Type::Array(item, n) => {
@@ -159,15 +243,33 @@ impl Checker<'_> {
                     "next" => Some(StackProp::Next),
                     "last" => Some(StackProp::Last),
                     "lastIndex" => Some(StackProp::LastIndex),
-                    "size" => return Expr { kind: ExprKind::Int(BigInt::from(*n)), ty: Type::Bit(32), span },
+                    "size" => {
+                        return Expr {
+                            kind: ExprKind::Int(BigInt::from(*n)),
+                            ty: Type::Bit(32),
+                            span,
+                        };
+                    }
                     _ => None,
                 };
                 if let Some(prop) = prop {
                     if !self.in_parser {
-                        return self.error(span, format!("{} of a stack is only allowed in a parser", name.name), self.poison(span));
+                        return self.error(
+                            span,
+                            format!("{} of a stack is only allowed in a parser", name.name),
+                            self.poison(span),
+                        );
                     }
-                    let ty = if prop == StackProp::LastIndex { Type::Bit(32) } else { (**item).clone() };
-                    return Expr { kind: ExprKind::StackProp(Box::new(base), prop), ty, span };
+                    let ty = if prop == StackProp::LastIndex {
+                        Type::Bit(32)
+                    } else {
+                        (**item).clone()
+                    };
+                    return Expr {
+                        kind: ExprKind::StackProp(Box::new(base), prop),
+                        ty,
+                        span,
+                    };
                 }
             }
             Type::ApplyResult(id) => {
@@ -178,7 +280,11 @@ impl Checker<'_> {
                     _ => None,
                 };
                 if let Some((value, ty)) = value {
-                    return Expr { kind: ExprKind::Apply(*id, value), ty, span };
+                    return Expr {
+                        kind: ExprKind::Apply(*id, value),
+                        ty,
+                        span,
+                    };
                 }
             }
             Type::Poison => return self.poison(span),
@@ -198,18 +304,38 @@ impl Checker<'_> {
         match self.zonk(&base.ty) {
             Type::Array(item, n) => {
                 if index.as_int().is_some() && at.is_none_or(|i| i >= n as usize) {
-                    return self.error(index.span, format!("the stack has {n} elements, counted from 0"), self.poison(span));
+                    return self.error(
+                        index.span,
+                        format!("the stack has {n} elements, counted from 0"),
+                        self.poison(span),
+                    );
                 }
                 let under = self.program.underlying(&index.ty);
                 if !under.is_fixed() && under != Type::Integer {
                     return self.error(index.span, "an index must be a number", self.poison(span));
                 }
-                let index = if index.ty == Type::Integer { self.cast_to(index, Type::Bit(32)) } else { index };
-                Expr { kind: ExprKind::Index(Box::new(base), Box::new(index)), ty: (*item).clone(), span }
+                let index = if index.ty == Type::Integer {
+                    self.cast_to(index, Type::Bit(32))
+                } else {
+                    index
+                };
+                Expr {
+                    kind: ExprKind::Index(Box::new(base), Box::new(index)),
+                    ty: (*item).clone(),
+                    span,
+                }
             }
             Type::Tuple(items) => match at.and_then(|i| items.get(i).map(|t| (i, t.clone()))) {
-                Some((i, ty)) => Expr { kind: ExprKind::Field(Box::new(base), i), ty, span },
-                None => self.error(index.span, "a tuple's index must be a constant within its size", self.poison(span)),
+                Some((i, ty)) => Expr {
+                    kind: ExprKind::Field(Box::new(base), i),
+                    ty,
+                    span,
+                },
+                None => self.error(
+                    index.span,
+                    "a tuple's index must be a constant within its size",
+                    self.poison(span),
+                ),
             },
             other => {
                 let s = self.show(&other);
@@ -225,7 +351,11 @@ impl Checker<'_> {
         match (bound(&hi), bound(&lo)) {
             (Some(hi), Some(lo)) => self.slice_of(base, hi, lo, span),
             _ if hi.ty.is_poison() || lo.ty.is_poison() => self.poison(span),
-            _ => self.error(span, "the bounds of a slice must be constants that are not negative", self.poison(span)),
+            _ => self.error(
+                span,
+                "the bounds of a slice must be constants that are not negative",
+                self.poison(span),
+            ),
         }
     }
 
@@ -233,7 +363,11 @@ impl Checker<'_> {
         let base = self.expr(base, None);
         let (from, width) = (self.expr(from, None), self.expr(width, None));
         let Some(w) = width.as_int().and_then(ToPrimitive::to_u32).filter(|w| *w > 0) else {
-            return self.error(width.span, "the width of a slice must be a positive constant", self.poison(span));
+            return self.error(
+                width.span,
+                "the width of a slice must be a positive constant",
+                self.poison(span),
+            );
         };
         if let Some(lo) = from.as_int().and_then(ToPrimitive::to_u32) {
             return self.slice_of(base, lo.saturating_add(w - 1), lo, span);
@@ -257,14 +391,30 @@ impl Checker<'_> {
             }
         };
         if lo > hi || hi >= width {
-            return self.error(span, format!("[{hi}:{lo}] is no slice of {width} bits"), self.poison(span));
+            return self.error(
+                span,
+                format!("[{hi}:{lo}] is no slice of {width} bits"),
+                self.poison(span),
+            );
         }
         let ty = Type::Bit(hi - lo + 1);
         match base.as_int() {
-            Some(v) => Expr { kind: ExprKind::Int(fold::slice(v, hi, lo)), ty, span },
+            Some(v) => Expr {
+                kind: ExprKind::Int(fold::slice(v, hi, lo)),
+                ty,
+                span,
+            },
             None => {
-                let base = if base.ty == under { base } else { self.cast_to(base, under) };
-                Expr { kind: ExprKind::Slice(Box::new(base), hi, lo), ty, span }
+                let base = if base.ty == under {
+                    base
+                } else {
+                    self.cast_to(base, under)
+                };
+                Expr {
+                    kind: ExprKind::Slice(Box::new(base), hi, lo),
+                    ty,
+                    span,
+                }
             }
         }
     }
@@ -294,7 +444,11 @@ impl Checker<'_> {
             Some(false) => b,
             None => {
                 let ty = a.ty.clone();
-                Expr { kind: ExprKind::Ternary(Box::new(c), Box::new(a), Box::new(b)), ty, span }
+                Expr {
+                    kind: ExprKind::Ternary(Box::new(c), Box::new(a), Box::new(b)),
+                    ty,
+                    span,
+                }
             }
         }
     }

@@ -30,7 +30,11 @@ impl Checker<'_> {
             });
         }
         if dots {
-            let full = if let Type::Array(_, n) = &ty { vec![want.first().cloned().unwrap_or(Type::Poison); *n as usize] } else { want.clone() };
+            let full = if let Type::Array(_, n) = &ty {
+                vec![want.first().cloned().unwrap_or(Type::Poison); *n as usize]
+            } else {
+                want.clone()
+            };
             for t in full.iter().skip(out.len()) {
                 out.push(self.default_value(t, span));
             }
@@ -39,17 +43,35 @@ impl Checker<'_> {
         let wrong = matches!(ty, Type::Struct(..) | Type::Tuple(_)) && out.len() != want.len();
         if wrong || too_many {
             let s = self.show(&ty);
-            return self.error(span, format!("{s} has another number of elements than this list ({})", out.len()), self.poison(span));
+            return self.error(
+                span,
+                format!("{s} has another number of elements than this list ({})", out.len()),
+                self.poison(span),
+            );
         }
         if self.program.is_union(&ty) {
             return self.error(span, "a header union has no list form", self.poison(span));
         }
         let known = matches!(ty, Type::Struct(..) | Type::Tuple(_) | Type::Array(..) | Type::List(_));
-        let ty = if known { ty } else { Type::Tuple(out.iter().map(|e| e.ty.clone()).collect()) };
-        Expr { kind: ExprKind::Aggregate(out), ty, span }
+        let ty = if known {
+            ty
+        } else {
+            Type::Tuple(out.iter().map(|e| e.ty.clone()).collect())
+        };
+        Expr {
+            kind: ExprKind::Aggregate(out),
+            ty,
+            span,
+        }
     }
 
-    pub(super) fn pairs(&mut self, pairs: &[(ast::Ident, ast::Expr)], dots: bool, expected: Option<&Type>, span: Span) -> Expr {
+    pub(super) fn pairs(
+        &mut self,
+        pairs: &[(ast::Ident, ast::Expr)],
+        dots: bool,
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Expr {
         for (i, (name, _)) in pairs.iter().enumerate() {
             if pairs.iter().take(i).any(|(n, _)| n.name == name.name) {
                 return self.error(name.span, format!("{} is given twice", name.name), self.poison(span));
@@ -58,8 +80,16 @@ impl Checker<'_> {
         let ty = expected.map(|t| self.zonk(t)).unwrap_or(Type::Poison);
         if !matches!(ty, Type::Struct(..)) {
             let items: Vec<Expr> = pairs.iter().map(|(_, e)| self.expr(e, None)).collect();
-            let fields = pairs.iter().zip(&items).map(|((n, _), e)| (n.name.clone(), e.ty.clone())).collect();
-            return Expr { kind: ExprKind::Aggregate(items), ty: Type::Record(fields), span };
+            let fields = pairs
+                .iter()
+                .zip(&items)
+                .map(|((n, _), e)| (n.name.clone(), e.ty.clone()))
+                .collect();
+            return Expr {
+                kind: ExprKind::Aggregate(items),
+                ty: Type::Record(fields),
+                span,
+            };
         }
         let fields = self.program.fields(&ty);
         for (name, _) in pairs {
@@ -79,7 +109,11 @@ impl Checker<'_> {
                 None => return self.error(span, format!("field {name} is missing"), self.poison(span)),
             }
         }
-        Expr { kind: ExprKind::Aggregate(out), ty, span }
+        Expr {
+            kind: ExprKind::Aggregate(out),
+            ty,
+            span,
+        }
     }
 
     /// The value that `...` stands for (section "Default values").
@@ -92,9 +126,13 @@ impl Checker<'_> {
             Type::Str => ExprKind::Str("".into()),
             Type::Enum(_) => ExprKind::EnumMember(0),
             Type::Struct(..) if self.program.is_header(&ty) || self.program.is_union(&ty) => ExprKind::Invalid,
-            Type::Struct(..) | Type::Tuple(_) => {
-                ExprKind::Aggregate(self.program.fields(&ty).iter().map(|f| self.default_value(&f.1, span)).collect())
-            }
+            Type::Struct(..) | Type::Tuple(_) => ExprKind::Aggregate(
+                self.program
+                    .fields(&ty)
+                    .iter()
+                    .map(|f| self.default_value(&f.1, span))
+                    .collect(),
+            ),
             Type::Array(t, n) => ExprKind::Aggregate((0..n).map(|_| self.default_value(&t, span)).collect()),
             _ => {
                 let s = self.show(&ty);

@@ -120,7 +120,12 @@ impl Checker<'_> {
         }
         if let Some((_, old)) = scope.get(&name.name) {
             let old = *old;
-            self.sink.error_note(name.span, format!("{} is declared twice", name.name), old, "first declared here");
+            self.sink.error_note(
+                name.span,
+                format!("{} is declared twice", name.name),
+                old,
+                "first declared here",
+            );
             return;
         }
         scope.insert(name.name.clone(), (entity, name.span));
@@ -135,7 +140,13 @@ impl Checker<'_> {
 
     fn new_var(&mut self, name: &ast::Ident, ty: Type, kind: VarKind, annotations: Annotations) -> VarId {
         let id = VarId(self.program.vars.len() as u32);
-        self.program.vars.push(Var { name: name.name.clone(), ty, kind, annotations, span: name.span });
+        self.program.vars.push(Var {
+            name: name.name.clone(),
+            ty,
+            kind,
+            annotations,
+            span: name.span,
+        });
         id
     }
 
@@ -144,7 +155,11 @@ impl Checker<'_> {
     }
 
     fn poison(&self, span: Span) -> Expr {
-        Expr { kind: ExprKind::Poison, ty: Type::Poison, span }
+        Expr {
+            kind: ExprKind::Poison,
+            ty: Type::Poison,
+            span,
+        }
     }
 
     fn annotations(&mut self, list: &ast::Annotations) -> Annotations {
@@ -154,18 +169,27 @@ impl Checker<'_> {
                 ast::AnnotationBody::Empty => Body::Empty,
                 ast::AnnotationBody::Tokens(t) => Body::Tokens(t.clone()),
                 ast::AnnotationBody::List(l) => Body::List(l.iter().filter_map(|e| self.annotation_value(e)).collect()),
-                ast::AnnotationBody::Pairs(l) => {
-                    Body::Pairs(l.iter().filter_map(|(n, e)| Some((n.name.clone(), self.annotation_value(e)?))).collect())
-                }
+                ast::AnnotationBody::Pairs(l) => Body::Pairs(
+                    l.iter()
+                        .filter_map(|(n, e)| Some((n.name.clone(), self.annotation_value(e)?)))
+                        .collect(),
+                ),
             };
-            if matches!(&*a.name.name, "name") && !matches!(&body, Body::Tokens(t) if t.len() == 1 && t.iter().all(|t| t.is_string)) {
+            if matches!(&*a.name.name, "name")
+                && !matches!(&body, Body::Tokens(t) if t.len() == 1 && t.iter().all(|t| t.is_string))
+            {
                 self.sink.error(a.name.span, "@name needs one string");
             }
             if out.iter().any(|o: &Annotation| o.name == a.name.name) && matches!(&*a.name.name, "name" | "id") {
-                self.sink.warn(Lint::Duplicate, a.name.span, format!("@{} is given twice", a.name.name));
+                self.sink
+                    .warn(Lint::Duplicate, a.name.span, format!("@{} is given twice", a.name.name));
                 continue;
             }
-            out.push(Annotation { name: a.name.name.clone(), body, span: a.name.span });
+            out.push(Annotation {
+                name: a.name.name.clone(),
+                body,
+                span: a.name.span,
+            });
         }
         Annotations(Rc::new(out))
     }
@@ -177,7 +201,11 @@ impl Checker<'_> {
             ExprKind::Bool(b) => Some(Value::Bool(b)),
             ExprKind::Str(s) => Some(Value::Str(s)),
             ExprKind::Poison => None,
-            _ => self.error(e.span, "an annotation's value must be a constant number, boolean or string", None),
+            _ => self.error(
+                e.span,
+                "an annotation's value must be a constant number, boolean or string",
+                None,
+            ),
         }
     }
 }

@@ -48,7 +48,14 @@ impl Checker<'_> {
         e
     }
 
-    pub(super) fn binary(&mut self, op: BinOp, a: &ast::Expr, b: &ast::Expr, expected: Option<&Type>, span: Span) -> Expr {
+    pub(super) fn binary(
+        &mut self,
+        op: BinOp,
+        a: &ast::Expr,
+        b: &ast::Expr,
+        expected: Option<&Type>,
+        span: Span,
+    ) -> Expr {
         let _ = expected;
         let left = self.expr(a, None);
         let hint = left.ty.clone();
@@ -88,9 +95,17 @@ impl Checker<'_> {
         let division = matches!(op, BinOp::Div | BinOp::Mod);
         if left.ty != right.ty || !numeric || (division && matches!(ty, Type::Int(_))) {
             let (l, r) = (self.show(&left.ty), self.show(&right.ty));
-            return self.error(span, format!("'{}' does not work on {l} and {r}", op.symbol()), self.poison(span));
+            return self.error(
+                span,
+                format!("'{}' does not work on {l} and {r}", op.symbol()),
+                self.poison(span),
+            );
         }
-        let result = if matches!(op, BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge) { Type::Bool } else { ty.clone() };
+        let result = if matches!(op, BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge) {
+            Type::Bool
+        } else {
+            ty.clone()
+        };
         self.fold_binary(op, left, right, &ty, result, span)
     }
 
@@ -100,21 +115,41 @@ impl Checker<'_> {
         }
         if let (Some(a), Some(b)) = (left.as_int(), right.as_int()) {
             return match fold::binary(op, a, b, ty) {
-                Ok(Value::Int(v)) => Expr { kind: ExprKind::Int(v), ty: result, span },
-                Ok(Value::Bool(v)) => Expr { kind: ExprKind::Bool(v), ty: result, span },
+                Ok(Value::Int(v)) => Expr {
+                    kind: ExprKind::Int(v),
+                    ty: result,
+                    span,
+                },
+                Ok(Value::Bool(v)) => Expr {
+                    kind: ExprKind::Bool(v),
+                    ty: result,
+                    span,
+                },
                 Err(why) => self.error(span, why, self.poison(span)),
             };
         }
-        Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(right)), ty: result, span }
+        Expr {
+            kind: ExprKind::Binary(op, Box::new(left), Box::new(right)),
+            ty: result,
+            span,
+        }
     }
 
     fn logic(&mut self, op: BinOp, left: Expr, right: Expr, span: Span) -> Expr {
         let stop = op == BinOp::LogOr;
         match (left.as_bool(), right.as_bool()) {
-            (Some(a), _) if a == stop => Expr { kind: ExprKind::Bool(stop), ty: Type::Bool, span },
+            (Some(a), _) if a == stop => Expr {
+                kind: ExprKind::Bool(stop),
+                ty: Type::Bool,
+                span,
+            },
             (Some(_), _) => right,
             (None, Some(b)) if b != stop => left,
-            _ => Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(right)), ty: Type::Bool, span },
+            _ => Expr {
+                kind: ExprKind::Binary(op, Box::new(left), Box::new(right)),
+                ty: Type::Bool,
+                span,
+            },
         }
     }
 
@@ -124,7 +159,11 @@ impl Checker<'_> {
         let signed_const = matches!(right.ty, Type::Int(_)) && right.as_int().is_some_and(|v| !v.is_negative());
         if !(ok || signed_const && ty.is_fixed()) {
             let (l, r) = (self.show(&left.ty), self.show(&right.ty));
-            return self.error(span, format!("'{}' does not work on {l} and {r}", op.symbol()), self.poison(span));
+            return self.error(
+                span,
+                format!("'{}' does not work on {l} and {r}", op.symbol()),
+                self.poison(span),
+            );
         }
         if right.as_int().is_some_and(Signed::is_negative) {
             return self.error(span, "the shift amount is negative", self.poison(span));
@@ -136,30 +175,56 @@ impl Checker<'_> {
             && n.to_u64().is_none_or(|n| n >= u64::from(*w))
             && left.as_int().is_none()
         {
-            self.sink.warn(Lint::Overflow, span, format!("a shift by {n} leaves nothing of a value of {w} bits"));
+            self.sink.warn(
+                Lint::Overflow,
+                span,
+                format!("a shift by {n} leaves nothing of a value of {w} bits"),
+            );
         }
         self.fold_binary(op, left, right, &ty, ty.clone(), span)
     }
 
     fn concat(&mut self, left: Expr, right: Expr, span: Span) -> Expr {
-        if left.ty == Type::Str && right.ty == Type::Str
-            && let (ExprKind::Str(a), ExprKind::Str(b)) = (&left.kind, &right.kind) {
-                return Expr { kind: ExprKind::Str(format!("{a}{b}").into()), ty: Type::Str, span };
-            }
+        if left.ty == Type::Str
+            && right.ty == Type::Str
+            && let (ExprKind::Str(a), ExprKind::Str(b)) = (&left.kind, &right.kind)
+        {
+            return Expr {
+                kind: ExprKind::Str(format!("{a}{b}").into()),
+                ty: Type::Str,
+                span,
+            };
+        }
         let (Type::Bit(a) | Type::Int(a), Type::Bit(b) | Type::Int(b)) = (&left.ty, &right.ty) else {
             let (l, r) = (self.show(&left.ty), self.show(&right.ty));
-            return self.error(span, format!("'++' does not work on {l} and {r}: both need a width"), self.poison(span));
+            return self.error(
+                span,
+                format!("'++' does not work on {l} and {r}: both need a width"),
+                self.poison(span),
+            );
         };
         let (width, b) = (a.saturating_add(*b), *b);
         if width > crate::ir::ty::MAX_WIDTH {
             return self.error(span, "the result is too wide", self.poison(span));
         }
-        let ty = if matches!(left.ty, Type::Bit(_)) { Type::Bit(width) } else { Type::Int(width) };
+        let ty = if matches!(left.ty, Type::Bit(_)) {
+            Type::Bit(width)
+        } else {
+            Type::Int(width)
+        };
         if let (Some(x), Some(y)) = (left.as_int(), right.as_int()) {
             let v = fold::wrap(&fold::concat(x, y, b), &ty);
-            return Expr { kind: ExprKind::Int(v), ty, span };
+            return Expr {
+                kind: ExprKind::Int(v),
+                ty,
+                span,
+            };
         }
-        Expr { kind: ExprKind::Binary(BinOp::Concat, Box::new(left), Box::new(right)), ty, span }
+        Expr {
+            kind: ExprKind::Binary(BinOp::Concat, Box::new(left), Box::new(right)),
+            ty,
+            span,
+        }
     }
 
     fn equality(&mut self, op: BinOp, mut left: Expr, mut right: Expr, span: Span) -> Expr {
@@ -175,19 +240,34 @@ impl Checker<'_> {
             let l = self.show(&left.ty);
             return self.error(span, format!("values of {l} cannot be compared"), self.poison(span));
         }
-        if left.is_const() && right.is_const()
+        if left.is_const()
+            && right.is_const()
             && let Some(same) = same_const(&left, &right)
         {
-            return Expr { kind: ExprKind::Bool(same == (op == BinOp::Eq)), ty: Type::Bool, span };
+            return Expr {
+                kind: ExprKind::Bool(same == (op == BinOp::Eq)),
+                ty: Type::Bool,
+                span,
+            };
         }
-        Expr { kind: ExprKind::Binary(op, Box::new(left), Box::new(right)), ty: Type::Bool, span }
+        Expr {
+            kind: ExprKind::Binary(op, Box::new(left), Box::new(right)),
+            ty: Type::Bool,
+            span,
+        }
     }
 
     fn comparable(&self, ty: &Type) -> bool {
         match self.shallow(ty) {
-            Type::Struct(..) | Type::Tuple(_) | Type::Record(_) => self.program.fields(&self.shallow(ty)).iter().all(|f| self.comparable(&f.1)),
+            Type::Struct(..) | Type::Tuple(_) | Type::Record(_) => self
+                .program
+                .fields(&self.shallow(ty))
+                .iter()
+                .all(|f| self.comparable(&f.1)),
             Type::Array(t, _) | Type::List(t) => self.comparable(&t),
-            Type::Table(_) | Type::Action | Type::Extern(..) | Type::Block(..) | Type::Control(_) | Type::Parser(_) => false,
+            Type::Table(_) | Type::Action | Type::Extern(..) | Type::Block(..) | Type::Control(_) | Type::Parser(_) => {
+                false
+            }
             Type::Package(..) | Type::ApplyResult(_) | Type::Void | Type::Param(_) => false,
             _ => true,
         }
@@ -208,13 +288,18 @@ impl Checker<'_> {
             (Type::Bit(a), Type::Int(b)) | (Type::Int(a), Type::Bit(b)) => a == b || from != uf || to != ut,
             (Type::Bit(_), Type::Bit(_)) | (Type::Int(_), Type::Int(_)) => true,
             (Type::Integer, Type::Bit(_) | Type::Int(_) | Type::Integer) => true,
-            (Type::Integer, Type::Bool) => e.as_int().is_some_and(|v| *v == BigInt::from(0) || *v == BigInt::from(1)),
+            (Type::Integer, Type::Bool) => e
+                .as_int()
+                .is_some_and(|v| *v == BigInt::from(0) || *v == BigInt::from(1)),
             (Type::Bit(_) | Type::Int(_), Type::Integer) => e.as_int().is_some(),
             _ if uf == ut && (from != uf || to != ut) => true,
             _ => false,
         };
         if ok {
-            return Expr { span, ..self.cast_to(e, to) };
+            return Expr {
+                span,
+                ..self.cast_to(e, to)
+            };
         }
         let message = format!("cannot cast {} to {}", self.show(&from), self.show(&to));
         match self.try_coerce(e, &to) {
@@ -236,15 +321,39 @@ impl Checker<'_> {
                 let literal = e.ty == Type::Integer;
                 let negative_bits = v.is_negative() && fold::fits(&-v, &under);
                 if literal && wrapped != *v && !negative_bits {
-                    self.sink.warn(Lint::Overflow, span, format!("{v} does not fit {} and becomes {wrapped}", self.program.show(&to)));
+                    self.sink.warn(
+                        Lint::Overflow,
+                        span,
+                        format!("{v} does not fit {} and becomes {wrapped}", self.program.show(&to)),
+                    );
                 }
-                Expr { kind: ExprKind::Int(wrapped), ty: to, span }
+                Expr {
+                    kind: ExprKind::Int(wrapped),
+                    ty: to,
+                    span,
+                }
             }
-            (ExprKind::Int(v), Type::Integer) => Expr { kind: ExprKind::Int(v.clone()), ty: to, span },
-            (ExprKind::Int(v), Type::Bool) => Expr { kind: ExprKind::Bool(*v != BigInt::ZERO), ty: to, span },
-            (ExprKind::Bool(b), Type::Bit(_)) => Expr { kind: ExprKind::Int(BigInt::from(u8::from(*b))), ty: to, span },
+            (ExprKind::Int(v), Type::Integer) => Expr {
+                kind: ExprKind::Int(v.clone()),
+                ty: to,
+                span,
+            },
+            (ExprKind::Int(v), Type::Bool) => Expr {
+                kind: ExprKind::Bool(*v != BigInt::ZERO),
+                ty: to,
+                span,
+            },
+            (ExprKind::Bool(b), Type::Bit(_)) => Expr {
+                kind: ExprKind::Int(BigInt::from(u8::from(*b))),
+                ty: to,
+                span,
+            },
             (ExprKind::Bool(_) | ExprKind::Error(_) | ExprKind::Str(_), _) => Expr { ty: to, ..e },
-            _ => Expr { kind: ExprKind::Cast(Box::new(e)), ty: to, span },
+            _ => Expr {
+                kind: ExprKind::Cast(Box::new(e)),
+                ty: to,
+                span,
+            },
         }
     }
 }

@@ -8,9 +8,17 @@ use num_traits::ToPrimitive;
 use std::rc::Rc;
 
 impl Checker<'_> {
-    pub(super) fn parser(&mut self, d: &ast::Decl, header: &ast::BlockTypeDecl, ctor: &[ast::Param], locals: &[ast::Decl], states: &[ast::State]) {
+    pub(super) fn parser(
+        &mut self,
+        d: &ast::Decl,
+        header: &ast::BlockTypeDecl,
+        ctor: &[ast::Param],
+        locals: &[ast::Decl],
+        states: &[ast::State],
+    ) {
         if !header.type_params.is_empty() {
-            self.sink.error(d.name.span, "a parser with a body cannot have type parameters");
+            self.sink
+                .error(d.name.span, "a parser with a body cannot have type parameters");
         }
         let was = std::mem::replace(&mut self.in_parser, true);
         self.push();
@@ -24,16 +32,19 @@ impl Checker<'_> {
         let mut names: Vec<Rc<str>> = Vec::new();
         for s in states {
             if names.contains(&s.name.name) {
-                self.sink.error(s.name.span, format!("state {} is declared twice", s.name.name));
+                self.sink
+                    .error(s.name.span, format!("state {} is declared twice", s.name.name));
             }
             if matches!(&*s.name.name, "accept" | "reject") {
-                self.sink.error(s.name.span, format!("state {} cannot be declared", s.name.name));
+                self.sink
+                    .error(s.name.span, format!("state {} cannot be declared", s.name.name));
             }
             names.push(s.name.name.clone());
         }
         let start = names.iter().position(|n| &**n == "start");
         if start.is_none() {
-            self.sink.error(d.name.span, format!("parser {} has no start state", d.name.name));
+            self.sink
+                .error(d.name.span, format!("parser {} has no start state", d.name.name));
         }
         let states = states.iter().map(|s| self.state(s, &names)).collect();
         self.pop();
@@ -78,7 +89,13 @@ impl Checker<'_> {
         };
         self.pop();
         let annotations = self.annotations(&s.annotations);
-        State { name: s.name.name.clone(), body, transition, annotations, span: s.span }
+        State {
+            name: s.name.name.clone(),
+            body,
+            transition,
+            annotations,
+            span: s.span,
+        }
     }
 
     fn state_ref(&mut self, name: &ast::Ident, names: &[Rc<str>]) -> StateRef {
@@ -87,7 +104,11 @@ impl Checker<'_> {
             "reject" => StateRef::Reject,
             _ => match names.iter().position(|n| *n == name.name) {
                 Some(i) => StateRef::State(i),
-                None => self.error(name.span, format!("no state {} is declared", name.name), StateRef::Reject),
+                None => self.error(
+                    name.span,
+                    format!("no state {} is declared", name.name),
+                    StateRef::Reject,
+                ),
             },
         }
     }
@@ -116,7 +137,14 @@ impl Checker<'_> {
     pub(super) fn keyset(&mut self, e: &ast::Expr, types: &[Type]) -> Vec<Expr> {
         let items: Vec<&ast::Expr> = match &e.kind {
             E::Default | E::DontCare => {
-                return types.iter().map(|t| Expr { kind: ExprKind::Any, ty: t.clone(), span: e.span }).collect();
+                return types
+                    .iter()
+                    .map(|t| Expr {
+                        kind: ExprKind::Any,
+                        ty: t.clone(),
+                        span: e.span,
+                    })
+                    .collect();
             }
             E::List(items) => items.iter().collect(),
             _ => vec![e],
@@ -131,14 +159,26 @@ impl Checker<'_> {
                 if let ExprKind::Aggregate(parts) = v.kind
                     && parts.len() == types.len()
                 {
-                    return parts.into_iter().zip(types).map(|(p, t)| self.coerce(p, t, "a set expression")).collect();
+                    return parts
+                        .into_iter()
+                        .zip(types)
+                        .map(|(p, t)| self.coerce(p, t, "a set expression"))
+                        .collect();
                 }
             }
         }
         if items.len() != types.len() {
-            return self.error(e.span, format!("{} values are needed here, not {}", types.len(), items.len()), Vec::new());
+            return self.error(
+                e.span,
+                format!("{} values are needed here, not {}", types.len(), items.len()),
+                Vec::new(),
+            );
         }
-        items.iter().zip(types).map(|(item, ty)| self.set_expr(item, ty)).collect()
+        items
+            .iter()
+            .zip(types)
+            .map(|(item, ty)| self.set_expr(item, ty))
+            .collect()
     }
 
     fn set_expr(&mut self, e: &ast::Expr, ty: &Type) -> Expr {
@@ -157,7 +197,11 @@ impl Checker<'_> {
             }
             _ => {
                 v = self.coerce(v, ty, "a set expression");
-                if !v.is_const() && !v.ty.is_poison() && !matches!(v.kind, ExprKind::Var(_)) && !self.const_with_ctor(&v) {
+                if !v.is_const()
+                    && !v.ty.is_poison()
+                    && !matches!(v.kind, ExprKind::Var(_))
+                    && !self.const_with_ctor(&v)
+                {
                     self.sink.error(e.span, "this value must be known at compile time");
                 }
             }
@@ -169,7 +213,11 @@ impl Checker<'_> {
     /// Built of constants and constructor parameters only.
     fn const_with_ctor(&self, e: &Expr) -> bool {
         if let ExprKind::Var(id) = e.kind {
-            return self.program.vars.get(id.index()).is_some_and(|v| v.kind == VarKind::Ctor);
+            return self
+                .program
+                .vars
+                .get(id.index())
+                .is_some_and(|v| v.kind == VarKind::Ctor);
         }
         let mut ok = !crate::ir::walk::has_effects(e);
         crate::ir::walk::children(e, &mut |c| ok &= self.const_with_ctor(c));
@@ -186,7 +234,13 @@ impl Checker<'_> {
         };
         let id = ValueSetId(self.program.value_sets.len() as u32);
         let annotations = self.annotations(&d.annotations);
-        self.program.value_sets.push(ValueSet { name: d.name.name.clone(), ty, size, annotations, span: d.span });
+        self.program.value_sets.push(ValueSet {
+            name: d.name.name.clone(),
+            ty,
+            size,
+            annotations,
+            span: d.span,
+        });
         id
     }
 }

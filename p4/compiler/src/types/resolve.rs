@@ -31,7 +31,11 @@ impl Checker<'_> {
                 match n.as_int().and_then(ToPrimitive::to_u32) {
                     Some(n) if n > 0 && n <= MAX_STACK => Type::Array(Rc::new(item), n),
                     _ if item.is_poison() || n.ty.is_poison() => Type::Poison,
-                    _ => self.error(size.span, format!("a stack's size must be a constant from 1 to {MAX_STACK}"), Type::Poison),
+                    _ => self.error(
+                        size.span,
+                        format!("a stack's size must be a constant from 1 to {MAX_STACK}"),
+                        Type::Poison,
+                    ),
                 }
             }
             TypeRefKind::Name { global, name } => self.named(t, *global, name, &[]),
@@ -63,19 +67,25 @@ impl Checker<'_> {
         let entity = self.lookup(&name.name, global).cloned();
         let (params, make): (usize, Box<dyn FnOnce(Rc<[Type]>) -> Type>) = match entity {
             Some(Entity::Type(ty)) => (0, Box::new(move |_| ty)),
-            Some(Entity::Struct(id)) => {
-                (self.program.strukt(id).map_or(0, |s| s.type_params.len()), Box::new(move |a| Type::Struct(id, a)))
-            }
-            Some(Entity::Extern(id)) => {
-                (self.program.externs.get(id.index()).map_or(0, |s| s.type_params.len()), Box::new(move |a| Type::Extern(id, a)))
-            }
+            Some(Entity::Struct(id)) => (
+                self.program.strukt(id).map_or(0, |s| s.type_params.len()),
+                Box::new(move |a| Type::Struct(id, a)),
+            ),
+            Some(Entity::Extern(id)) => (
+                self.program.externs.get(id.index()).map_or(0, |s| s.type_params.len()),
+                Box::new(move |a| Type::Extern(id, a)),
+            ),
             Some(Entity::BlockType(id)) => (
-                self.program.block_types.get(id.index()).map_or(0, |s| s.sig.type_params.len()),
+                self.program
+                    .block_types
+                    .get(id.index())
+                    .map_or(0, |s| s.sig.type_params.len()),
                 Box::new(move |a| Type::Block(id, a)),
             ),
-            Some(Entity::Package(id)) => {
-                (self.program.packages.get(id.index()).map_or(0, |s| s.type_params.len()), Box::new(move |a| Type::Package(id, a)))
-            }
+            Some(Entity::Package(id)) => (
+                self.program.packages.get(id.index()).map_or(0, |s| s.type_params.len()),
+                Box::new(move |a| Type::Package(id, a)),
+            ),
             Some(Entity::Control(id)) => (0, Box::new(move |_| Type::Control(id))),
             Some(Entity::Parser(id)) => (0, Box::new(move |_| Type::Parser(id))),
             Some(Entity::Poison) => return Type::Poison,
@@ -83,13 +93,21 @@ impl Checker<'_> {
             None => return self.error(name.span, format!("no type {} is declared", name.name), Type::Poison),
         };
         if args.len() == params {
-            return if params == 0 { make(no_args()) } else { make(args.iter().cloned().collect()) };
+            return if params == 0 {
+                make(no_args())
+            } else {
+                make(args.iter().cloned().collect())
+            };
         }
         if args.is_empty() {
             // Left out: inferred from the use.
             let fresh: Rc<[Type]> = (0..params).map(|_| self.fresh()).collect();
             return make(fresh);
         }
-        self.error(t.span, format!("{} takes {params} type arguments, not {}", name.name, args.len()), Type::Poison)
+        self.error(
+            t.span,
+            format!("{} takes {params} type arguments, not {}", name.name, args.len()),
+            Type::Poison,
+        )
     }
 }

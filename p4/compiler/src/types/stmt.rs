@@ -53,7 +53,13 @@ impl Checker<'_> {
                 StmtKind::Exit
             }
             S::Switch(value, cases) => self.switch(value, cases, span)?,
-            S::For { init, cond, update, body, .. } => {
+            S::For {
+                init,
+                cond,
+                update,
+                body,
+                ..
+            } => {
                 self.push();
                 let init = init.iter().flat_map(|s| self.stmt(s)).collect();
                 let cond = self.condition(cond);
@@ -62,9 +68,21 @@ impl Checker<'_> {
                 let body = self.nested(body);
                 self.loops -= 1;
                 self.pop();
-                StmtKind::For { init, cond, update, body }
+                StmtKind::For {
+                    init,
+                    cond,
+                    update,
+                    body,
+                }
             }
-            S::ForIn { ty, var, from, to, body, .. } => self.for_in(ty, var, from, to.as_ref(), body, span)?,
+            S::ForIn {
+                ty,
+                var,
+                from,
+                to,
+                body,
+                ..
+            } => self.for_in(ty, var, from, to.as_ref(), body, span)?,
             S::Decl(d) => self.local_decl(d)?,
         };
         Some(Stmt { kind, span })
@@ -103,9 +121,16 @@ impl Checker<'_> {
             && crate::ir::walk::has_effects(&left)
             && !matches!(left.kind, ExprKind::Slice(..))
         {
-            let name = ast::Ident { name: "target".into(), span };
+            let name = ast::Ident {
+                name: "target".into(),
+                span,
+            };
             let var = self.new_var(&name, left.ty.clone(), VarKind::Local, Default::default());
-            let stand_in = Expr { kind: ExprKind::Var(var), ty: left.ty.clone(), span };
+            let stand_in = Expr {
+                kind: ExprKind::Var(var),
+                ty: left.ty.clone(),
+                span,
+            };
             let value = self.binary_on(op, stand_in, right, span);
             let mut value = self.coerce(value, &hint, "the assigned value");
             let mut left = left;
@@ -137,7 +162,10 @@ impl Checker<'_> {
                     e
                 });
                 let ty = self.no_vars(&ty, d.span, &d.name.name);
-                if matches!(ty, Type::Integer | Type::Str | Type::Extern(..) | Type::Package(..) | Type::Void | Type::MatchKind) {
+                if matches!(
+                    ty,
+                    Type::Integer | Type::Str | Type::Extern(..) | Type::Package(..) | Type::Void | Type::MatchKind
+                ) {
                     let s = self.show(&ty);
                     self.sink.error(d.span, format!("a variable cannot have type {s}"));
                 }
@@ -162,7 +190,12 @@ impl Checker<'_> {
         }
         let ty = v.ty.clone();
         let under = self.program.underlying(&ty);
-        if !under.is_fixed() && !matches!(under, Type::Bool | Type::Enum(_) | Type::Error | Type::Poison | Type::Integer) {
+        if !under.is_fixed()
+            && !matches!(
+                under,
+                Type::Bool | Type::Enum(_) | Type::Error | Type::Poison | Type::Integer
+            )
+        {
             let s = self.show(&ty);
             return self.error(span, format!("a switch cannot be made on {s}"), None);
         }
@@ -190,43 +223,70 @@ impl Checker<'_> {
             }
             if let Some(body) = &case.body {
                 let body = self.block(&body.stmts);
-                out.push(Case { labels: std::mem::take(&mut labels), default: std::mem::take(&mut default), body });
+                out.push(Case {
+                    labels: std::mem::take(&mut labels),
+                    default: std::mem::take(&mut default),
+                    body,
+                });
             }
         }
         Some(StmtKind::Switch(v, out))
     }
 
     fn switch_action(&mut self, table: TableId, cases: &[ast::SwitchCase]) -> Option<StmtKind> {
-        let names: Vec<_> = self.program.tables.get(table.index()).map(|t| t.actions.iter().map(|a| a.action).collect()).unwrap_or_default();
-        let names: Vec<_> = names.iter().map(|a: &ActionId| self.program.actions.get(a.index()).map(|a| a.name.clone())).collect();
+        let names: Vec<_> = self
+            .program
+            .tables
+            .get(table.index())
+            .map(|t| t.actions.iter().map(|a| a.action).collect())
+            .unwrap_or_default();
+        let names: Vec<_> = names
+            .iter()
+            .map(|a: &ActionId| self.program.actions.get(a.index()).map(|a| a.name.clone()))
+            .collect();
         let mut out: Vec<Case<usize>> = Vec::new();
         let mut labels = Vec::new();
         let mut default = false;
         let mut seen: Vec<usize> = Vec::new();
         for case in cases {
             match &case.label {
-                Some(ast::Expr { kind: ast::ExprKind::Name { name, .. }, .. }) => {
-                    match names.iter().position(|n| n.as_ref() == Some(&name.name)) {
-                        Some(i) if seen.contains(&i) => self.sink.error(case.span, format!("{} is given twice", name.name)),
-                        Some(i) => {
-                            seen.push(i);
-                            labels.push(i);
-                        }
-                        None => self.sink.error(case.span, format!("{} is not an action of this table", name.name)),
+                Some(ast::Expr {
+                    kind: ast::ExprKind::Name { name, .. },
+                    ..
+                }) => match names.iter().position(|n| n.as_ref() == Some(&name.name)) {
+                    Some(i) if seen.contains(&i) => self.sink.error(case.span, format!("{} is given twice", name.name)),
+                    Some(i) => {
+                        seen.push(i);
+                        labels.push(i);
                     }
-                }
+                    None => self
+                        .sink
+                        .error(case.span, format!("{} is not an action of this table", name.name)),
+                },
                 Some(_) => self.sink.error(case.span, "an action's name is expected here"),
                 None => default = true,
             }
             if let Some(body) = &case.body {
                 let body = self.block(&body.stmts);
-                out.push(Case { labels: std::mem::take(&mut labels), default: std::mem::take(&mut default), body });
+                out.push(Case {
+                    labels: std::mem::take(&mut labels),
+                    default: std::mem::take(&mut default),
+                    body,
+                });
             }
         }
         Some(StmtKind::SwitchAction(table, out))
     }
 
-    fn for_in(&mut self, ty: &ast::TypeRef, var: &ast::Ident, from: &ast::Expr, to: Option<&ast::Expr>, body: &ast::Stmt, span: Span) -> Option<StmtKind> {
+    fn for_in(
+        &mut self,
+        ty: &ast::TypeRef,
+        var: &ast::Ident,
+        from: &ast::Expr,
+        to: Option<&ast::Expr>,
+        body: &ast::Stmt,
+        span: Span,
+    ) -> Option<StmtKind> {
         let ty = self.ty(ty);
         self.push();
         let id = self.new_var(var, ty.clone(), VarKind::Local, Default::default());
@@ -247,8 +307,16 @@ impl Checker<'_> {
                     (ExprKind::Aggregate(items), _) => items.clone(),
                     (_, Type::Array(t, n)) => (0..n)
                         .map(|i| {
-                            let index = Expr { kind: ExprKind::Int(BigInt::from(i)), ty: Type::Bit(32), span };
-                            Expr { kind: ExprKind::Index(Box::new(first.clone()), Box::new(index)), ty: (*t).clone(), span }
+                            let index = Expr {
+                                kind: ExprKind::Int(BigInt::from(i)),
+                                ty: Type::Bit(32),
+                                span,
+                            };
+                            Expr {
+                                kind: ExprKind::Index(Box::new(first.clone()), Box::new(index)),
+                                ty: (*t).clone(),
+                                span,
+                            }
                         })
                         .collect(),
                     (_, Type::Poison) => Vec::new(),
@@ -279,23 +347,55 @@ impl Checker<'_> {
     fn range_loop(&mut self, id: VarId, ty: &Type, mut from: Expr, mut to: Expr, body: Block, span: Span) -> StmtKind {
         self.finish(&mut from);
         self.finish(&mut to);
-        let name = ast::Ident { name: "last".into(), span };
-        let more = ast::Ident { name: "more".into(), span };
+        let name = ast::Ident {
+            name: "last".into(),
+            span,
+        };
+        let more = ast::Ident {
+            name: "more".into(),
+            span,
+        };
         let last = self.new_var(&name, ty.clone(), VarKind::Local, Default::default());
         let flag = self.new_var(&more, Type::Bool, VarKind::Local, Default::default());
-        let var = |v, ty: &Type| Expr { kind: ExprKind::Var(v), ty: ty.clone(), span };
+        let var = |v, ty: &Type| Expr {
+            kind: ExprKind::Var(v),
+            ty: ty.clone(),
+            span,
+        };
         let st = |kind| Stmt { kind, span };
-        let binary = |op, a, b, ty| Expr { kind: ExprKind::Binary(op, Box::new(a), Box::new(b)), ty, span };
-        let one = Expr { kind: ExprKind::Int(BigInt::from(1)), ty: ty.clone(), span };
+        let binary = |op, a, b, ty| Expr {
+            kind: ExprKind::Binary(op, Box::new(a), Box::new(b)),
+            ty,
+            span,
+        };
+        let one = Expr {
+            kind: ExprKind::Int(BigInt::from(1)),
+            ty: ty.clone(),
+            span,
+        };
         let init = vec![
             st(StmtKind::Var(id, Some(from))),
             st(StmtKind::Var(last, Some(to))),
-            st(StmtKind::Var(flag, Some(binary(BinOp::Le, var(id, ty), var(last, ty), Type::Bool)))),
+            st(StmtKind::Var(
+                flag,
+                Some(binary(BinOp::Le, var(id, ty), var(last, ty), Type::Bool)),
+            )),
         ];
         let update = vec![
-            st(StmtKind::Assign(var(flag, &Type::Bool), binary(BinOp::Lt, var(id, ty), var(last, ty), Type::Bool))),
-            st(StmtKind::Assign(var(id, ty), binary(BinOp::Add, var(id, ty), one, ty.clone()))),
+            st(StmtKind::Assign(
+                var(flag, &Type::Bool),
+                binary(BinOp::Lt, var(id, ty), var(last, ty), Type::Bool),
+            )),
+            st(StmtKind::Assign(
+                var(id, ty),
+                binary(BinOp::Add, var(id, ty), one, ty.clone()),
+            )),
         ];
-        StmtKind::For { init, cond: var(flag, &Type::Bool), update, body }
+        StmtKind::For {
+            init,
+            cond: var(flag, &Type::Bool),
+            update,
+            body,
+        }
     }
 }

@@ -25,7 +25,8 @@ impl Checker<'_> {
         let mut seen: Vec<&str> = Vec::new();
         for p in properties {
             if seen.contains(&&*p.name.name) {
-                self.sink.error(p.name.span, format!("property {} is given twice", p.name.name));
+                self.sink
+                    .error(p.name.span, format!("property {} is given twice", p.name.name));
             }
             seen.push(&p.name.name);
         }
@@ -41,7 +42,8 @@ impl Checker<'_> {
             }
         }
         if !seen.contains(&"actions") {
-            self.sink.error(d.name.span, format!("table {} has no actions", d.name.name));
+            self.sink
+                .error(d.name.span, format!("table {} has no actions", d.name.name));
         }
         for p in properties {
             match (&*p.name.name, &p.value) {
@@ -51,12 +53,15 @@ impl Checker<'_> {
                     t.has_entries = true;
                     t.entries = entries.iter().filter_map(|e| self.entry(&t, e)).collect();
                 }
-                ("default_action", P::Expr(e)) => t.default_action = self.default_action(&t, e).map(|a| (a, p.is_const)),
+                ("default_action", P::Expr(e)) => {
+                    t.default_action = self.default_action(&t, e).map(|a| (a, p.is_const))
+                }
                 ("size", P::Expr(e)) => {
                     let v = self.expr(e, None);
                     t.size = v.as_int().and_then(ToPrimitive::to_u64);
                     if t.size.is_none() && !v.ty.is_poison() && !matches!(v.kind, ExprKind::Var(_)) {
-                        self.sink.error(e.span, "a table's size must be a constant that is not negative");
+                        self.sink
+                            .error(e.span, "a table's size must be a constant that is not negative");
                     }
                 }
                 (_, P::Expr(e)) => {
@@ -71,13 +76,27 @@ impl Checker<'_> {
             let index = match t.actions.iter().position(|a| a.action == no_action) {
                 Some(i) => i,
                 None => {
-                    let only = crate::ir::annotation::Annotation { name: "defaultonly".into(), body: crate::ir::annotation::Body::Empty, span: d.span };
+                    let only = crate::ir::annotation::Annotation {
+                        name: "defaultonly".into(),
+                        body: crate::ir::annotation::Body::Empty,
+                        span: d.span,
+                    };
                     let annotations = crate::ir::annotation::Annotations(std::rc::Rc::new(vec![only]));
-                    t.actions.push(ActionUse { action: no_action, args: Vec::new(), annotations });
+                    t.actions.push(ActionUse {
+                        action: no_action,
+                        args: Vec::new(),
+                        annotations,
+                    });
                     t.actions.len() - 1
                 }
             };
-            t.default_action = Some((ActionCall { index, args: Vec::new() }, false));
+            t.default_action = Some((
+                ActionCall {
+                    index,
+                    args: Vec::new(),
+                },
+                false,
+            ));
         }
         let id = TableId(self.program.tables.len() as u32);
         self.program.tables.push(t);
@@ -94,16 +113,28 @@ impl Checker<'_> {
         let mut expr = self.expr(&k.expr, None);
         self.finish(&mut expr);
         if !self.program.match_kinds.contains(&k.match_kind.name) {
-            self.sink.error(k.match_kind.span, format!("no match kind {} is declared", k.match_kind.name));
+            self.sink.error(
+                k.match_kind.span,
+                format!("no match kind {} is declared", k.match_kind.name),
+            );
         }
         let under = self.program.underlying(&expr.ty);
-        if !matches!(under, Type::Bit(_) | Type::Int(_) | Type::Bool | Type::Enum(_) | Type::Error | Type::Poison | Type::Varbit(_)) {
+        if !matches!(
+            under,
+            Type::Bit(_) | Type::Int(_) | Type::Bool | Type::Enum(_) | Type::Error | Type::Poison | Type::Varbit(_)
+        ) {
             let s = self.show(&expr.ty);
             self.sink.error(k.expr.span, format!("a key cannot have type {s}"));
         }
         let annotations = self.annotations(&k.annotations);
         let name = annotations.string("name").unwrap_or_else(|| key_name(&k.expr));
-        Key { expr, match_kind: k.match_kind.name.clone(), name, annotations, span: k.expr.span }
+        Key {
+            expr,
+            match_kind: k.match_kind.name.clone(),
+            name,
+            annotations,
+            span: k.expr.span,
+        }
     }
 
     fn action_use(&mut self, a: &ast::ActionRef) -> Option<ActionUse> {
@@ -115,30 +146,56 @@ impl Checker<'_> {
         let mut sig = self.action_sig(id);
         sig.params.retain(|p| p.direction != Direction::None);
         let empty = Vec::new();
-        let (args, _, _) = self.bind(&sig, &Subst::new(), &[], a.args.as_ref().unwrap_or(&empty), None, a.span)?;
+        let (args, _, _) = self.bind(
+            &sig,
+            &Subst::new(),
+            &[],
+            a.args.as_ref().unwrap_or(&empty),
+            None,
+            a.span,
+        )?;
         let annotations = self.annotations(&a.annotations);
-        Some(ActionUse { action: id, args, annotations })
+        Some(ActionUse {
+            action: id,
+            args,
+            annotations,
+        })
     }
 
     /// The action of `default_action` or an entry, with values for the parameters without direction.
-    fn action_call(&mut self, t: &Table, name: &ast::Ident, args: &[ast::Arg], span: crate::source::Span) -> Option<ActionCall> {
+    fn action_call(
+        &mut self,
+        t: &Table,
+        name: &ast::Ident,
+        args: &[ast::Arg],
+        span: crate::source::Span,
+    ) -> Option<ActionCall> {
         let Some(Entity::Action(id)) = self.lookup(&name.name, false).cloned() else {
             return self.error(span, format!("{} is not an action", name.name), None);
         };
         let Some(index) = t.actions.iter().position(|a| a.action == id) else {
-            return self.error(span, format!("{} is not an action of table {}", name.name, t.name), None);
+            return self.error(
+                span,
+                format!("{} is not an action of table {}", name.name, t.name),
+                None,
+            );
         };
         let sig = self.action_sig(id);
         let directed = sig.params.iter().filter(|p| p.direction != Direction::None).count();
         let mut data = sig.clone();
         data.params.retain(|p| p.direction == Direction::None);
         // The directional arguments may be repeated here; they must be those of the actions list.
-        let args = if args.len() == sig.params.len() && directed > 0 { args.get(directed..).unwrap_or(&[]) } else { args };
+        let args = if args.len() == sig.params.len() && directed > 0 {
+            args.get(directed..).unwrap_or(&[])
+        } else {
+            args
+        };
         let (bound, _, _) = self.bind(&data, &Subst::new(), &[], args, None, span)?;
         let values = bound.into_iter().filter_map(|a| a.value).collect::<Vec<_>>();
         for v in &values {
             if !v.is_const() && !v.ty.is_poison() && !matches!(v.kind, ExprKind::Var(_)) {
-                self.sink.error(v.span, "an action's argument must be known at compile time here");
+                self.sink
+                    .error(v.span, "an action's argument must be known at compile time here");
             }
         }
         Some(ActionCall { index, args: values })
@@ -165,7 +222,14 @@ impl Checker<'_> {
             None => None,
         };
         let annotations = self.annotations(&e.annotations);
-        Some(TableEntry { is_const: e.is_const, priority, keys, call, annotations, span: e.span })
+        Some(TableEntry {
+            is_const: e.is_const,
+            priority,
+            keys,
+            call,
+            annotations,
+            span: e.span,
+        })
     }
 }
 

@@ -83,16 +83,26 @@ impl Checker<'_> {
     /// A parser or control fits a declared type if their parameters agree.
     fn unify_block(&mut self, id: BlockTypeId, args: &[Type], found: &Type) -> bool {
         let sig = match found {
-            Type::Control(c) => self.program.controls.get(c.index()).map(|c| (false, c.apply_sig.clone())),
+            Type::Control(c) => self
+                .program
+                .controls
+                .get(c.index())
+                .map(|c| (false, c.apply_sig.clone())),
             Type::Parser(p) => self.program.parsers.get(p.index()).map(|p| (true, p.apply_sig.clone())),
             _ => None,
         };
-        let (Some((is_parser, sig)), Some(want)) = (sig, self.program.block_types.get(id.index()).cloned()) else { return false };
+        let (Some((is_parser, sig)), Some(want)) = (sig, self.program.block_types.get(id.index()).cloned()) else {
+            return false;
+        };
         if want.is_parser != is_parser || want.sig.params.len() != sig.params.len() {
             return false;
         }
         let map: Subst = want.sig.type_params.iter().copied().zip(args.iter().cloned()).collect();
-        want.sig.params.iter().zip(&sig.params).all(|(w, g)| w.direction == g.direction && self.unify(&w.ty.subst(&map), &g.ty))
+        want.sig
+            .params
+            .iter()
+            .zip(&sig.params)
+            .all(|(w, g)| w.direction == g.direction && self.unify(&w.ty.subst(&map), &g.ty))
     }
 
     /// Converts an expression to a type, with the implicit casts the language allows, or reports why not.
@@ -103,7 +113,11 @@ impl Checker<'_> {
             Ok(e) => e,
             Err(e) => {
                 let (want, got) = (self.show(ty), self.show(&found));
-                self.error(span, format!("{what}: expected {want}, found {got}"), Expr { ty: Type::Poison, ..e })
+                self.error(
+                    span,
+                    format!("{what}: expected {want}, found {got}"),
+                    Expr { ty: Type::Poison, ..e },
+                )
             }
         }
     }
@@ -117,8 +131,12 @@ impl Checker<'_> {
         match (&from, &to) {
             // A literal takes the type it is used at.
             (Type::Integer, Type::Bit(_) | Type::Int(_)) => return Ok(self.cast_to(e, to)),
-            (Type::Enum(_), Type::Bit(_) | Type::Int(_)) if self.program.underlying(&from) == to => return Ok(self.cast_to(e, to)),
-            (Type::Enum(_), Type::Integer) if self.program.underlying(&from).is_fixed() => return Ok(self.cast_to(e, to)),
+            (Type::Enum(_), Type::Bit(_) | Type::Int(_)) if self.program.underlying(&from) == to => {
+                return Ok(self.cast_to(e, to));
+            }
+            (Type::Enum(_), Type::Integer) if self.program.underlying(&from).is_fixed() => {
+                return Ok(self.cast_to(e, to));
+            }
             (Type::InvalidHeader, Type::Struct(..)) if self.program.is_header(&to) || self.program.is_union(&to) => {
                 return Ok(Expr { ty: to, ..e });
             }
@@ -128,7 +146,10 @@ impl Checker<'_> {
                 }
                 let fields = self.program.fields(&to);
                 let own = self.program.fields(&from);
-                if !fields.is_empty() && fields.len() == own.len() && fields.iter().zip(&own).all(|(a, b)| self.unify(&a.1, &b.1)) {
+                if !fields.is_empty()
+                    && fields.len() == own.len()
+                    && fields.iter().zip(&own).all(|(a, b)| self.unify(&a.1, &b.1))
+                {
                     return Ok(self.cast_to(e, to));
                 }
             }
@@ -138,7 +159,9 @@ impl Checker<'_> {
     }
 
     fn coerce_aggregate(&mut self, e: Expr, to: &Type) -> Result<Expr, Expr> {
-        let ExprKind::Aggregate(items) = &e.kind else { return Err(e) };
+        let ExprKind::Aggregate(items) = &e.kind else {
+            return Err(e);
+        };
         let want: Vec<Type> = match to {
             Type::Array(t, n) if items.len() <= *n as usize => vec![(**t).clone(); items.len()],
             Type::List(t) => vec![(**t).clone(); items.len()],
@@ -166,7 +189,11 @@ impl Checker<'_> {
                 Err(_) => return Err(e),
             }
         }
-        Ok(Expr { kind: ExprKind::Aggregate(out), ty: to.clone(), span: e.span })
+        Ok(Expr {
+            kind: ExprKind::Aggregate(out),
+            ty: to.clone(),
+            span: e.span,
+        })
     }
 
     /// Fills in what inference found, everywhere in an expression.
@@ -178,7 +205,11 @@ impl Checker<'_> {
     pub(super) fn no_vars(&mut self, ty: &Type, span: Span, what: &str) -> Type {
         let ty = self.zonk(ty);
         if ty.has_vars() {
-            return self.error(span, format!("cannot infer the type of {what}; write it out"), Type::Poison);
+            return self.error(
+                span,
+                format!("cannot infer the type of {what}; write it out"),
+                Type::Poison,
+            );
         }
         ty
     }

@@ -116,14 +116,24 @@ impl Expr {
             Self::Valid(header) => truth(phv.is_valid(*header)),
             Self::StackLast(stack, slots) => {
                 let next = phv.stack_next.get(*stack).copied().unwrap_or(0);
-                Number::new(next.checked_sub(1).and_then(|i| slots.get(i)).map_or(0, |s| phv.get(*s)))
+                Number::new(
+                    next.checked_sub(1)
+                        .and_then(|i| slots.get(i))
+                        .map_or(0, |s| phv.get(*s)),
+                )
             }
             Self::StackSize(stack) => Number::new(phv.stack_next.get(*stack).copied().unwrap_or(0) as u128),
             Self::Argument(i) => Number::new(phv.args.get(*i).copied().unwrap_or(0)),
             Self::Register(r, cell) => Number::new(registers.read(*r, cell.eval(phv, registers).bits)),
             Self::Not(e) => truth(!e.holds(phv, registers)),
-            Self::Complement(e) => Number { bits: !e.eval(phv, registers).bits, signed: true },
-            Self::Negate(e) => Number { bits: e.eval(phv, registers).bits.wrapping_neg(), signed: true },
+            Self::Complement(e) => Number {
+                bits: !e.eval(phv, registers).bits,
+                signed: true,
+            },
+            Self::Negate(e) => Number {
+                bits: e.eval(phv, registers).bits.wrapping_neg(),
+                signed: true,
+            },
             Self::Binary(Binary::And, a, b) => truth(a.holds(phv, registers) && b.holds(phv, registers)),
             Self::Binary(Binary::Or, a, b) => truth(a.holds(phv, registers) || b.holds(phv, registers)),
             Self::Binary(op, a, b) => op.apply(a.eval(phv, registers), b.eval(phv, registers)),
@@ -141,7 +151,10 @@ impl Expr {
 pub(crate) fn sign(bits: u128, width: u32) -> Number {
     let bits = bits & mask(width);
     let negative = (1..128).contains(&width) && bits >> (width - 1) & 1 == 1;
-    Number { bits: if negative { bits | !mask(width) } else { bits }, signed: true }
+    Number {
+        bits: if negative { bits | !mask(width) } else { bits },
+        signed: true,
+    }
 }
 
 impl Binary {
@@ -155,7 +168,10 @@ impl Binary {
             // The difference of numbers below 2^127 is right in two's complement.
             Self::Sub => {
                 let small = signed || (a.bits | b.bits) >> 127 == 0;
-                Number { bits: a.bits.wrapping_sub(b.bits), signed: small }
+                Number {
+                    bits: a.bits.wrapping_sub(b.bits),
+                    signed: small,
+                }
             }
             Self::Mul => number(a.bits.wrapping_mul(b.bits)),
             Self::Div => number(a.bits.checked_div(b.bits).unwrap_or(0)),
@@ -164,7 +180,10 @@ impl Binary {
             Self::Shr if a.is_negative() => number((a.bits as i128 >> shift.min(127)) as u128),
             Self::Shr => number(a.bits.checked_shr(shift).unwrap_or(0)),
             // Masking a negative number with a positive one gives a positive one.
-            Self::BitAnd => Number { bits: a.bits & b.bits, signed: a.signed && b.signed },
+            Self::BitAnd => Number {
+                bits: a.bits & b.bits,
+                signed: a.signed && b.signed,
+            },
             Self::BitOr => number(a.bits | b.bits),
             Self::BitXor => number(a.bits ^ b.bits),
             Self::Eq => truth(a.cmp(b).is_eq()),
@@ -180,8 +199,15 @@ impl Binary {
             Self::SaturateUnsigned => Number::new(a.bits.min(mask(shift))),
             Self::SaturateSigned => {
                 let most = (mask(shift) >> 1) as i128;
-                let value = if a.is_negative() || a.bits >> 127 == 0 { a.bits as i128 } else { i128::MAX };
-                Number { bits: value.clamp(-most - 1, most) as u128, signed: true }
+                let value = if a.is_negative() || a.bits >> 127 == 0 {
+                    a.bits as i128
+                } else {
+                    i128::MAX
+                };
+                Number {
+                    bits: value.clamp(-most - 1, most) as u128,
+                    signed: true,
+                }
             }
         }
     }
@@ -197,11 +223,21 @@ mod tests {
         let minus_one = Binary::Sub.apply(one, two);
         assert_eq!(Binary::Lt.apply(minus_one, one).bits, 1);
         assert_eq!(Binary::SaturateUnsigned.apply(minus_one, Number::new(8)).bits, 0);
-        assert_eq!(Binary::SaturateUnsigned.apply(Number::new(300), Number::new(8)).bits, 255);
-        assert_eq!(Binary::SaturateSigned.apply(sign(0x80, 8), Number::new(4)).bits as i128, -8);
+        assert_eq!(
+            Binary::SaturateUnsigned.apply(Number::new(300), Number::new(8)).bits,
+            255
+        );
+        assert_eq!(
+            Binary::SaturateSigned.apply(sign(0x80, 8), Number::new(4)).bits as i128,
+            -8
+        );
         assert_eq!(Binary::Shr.apply(sign(0x80, 8), one).bits as i128, -64);
         assert_eq!(Binary::BitAnd.apply(minus_one, Number::new(0xff)), Number::new(0xff));
         let big = Number::new(u128::MAX);
-        assert_eq!(Binary::Gt.apply(big, one).bits, 1, "a full 128-bit number is not negative");
+        assert_eq!(
+            Binary::Gt.apply(big, one).bits,
+            1,
+            "a full 128-bit number is not negative"
+        );
     }
 }

@@ -56,7 +56,9 @@ impl Algorithm {
     fn run(self, data: &[u8]) -> u128 {
         match self {
             Self::Csum16 => {
-                let words = data.chunks(2).map(|c| u32::from(u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)])));
+                let words = data
+                    .chunks(2)
+                    .map(|c| u32::from(u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)])));
                 let mut sum: u64 = words.map(u64::from).sum();
                 while sum >> 16 != 0 {
                     sum = (sum & 0xffff) + (sum >> 16);
@@ -64,14 +66,21 @@ impl Algorithm {
                 u128::from(!(sum as u16))
             }
             Self::Xor16 => {
-                let words = data.chunks(2).map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]));
+                let words = data
+                    .chunks(2)
+                    .map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]));
                 u128::from(words.fold(0, |x, w| x ^ w))
             }
-            Self::Crc8 => data.iter().fold(0u8, |crc, b| (0..8).fold(crc ^ b, |c, _| c << 1 ^ (0x07 * (c >> 7)))).into(),
+            Self::Crc8 => data
+                .iter()
+                .fold(0u8, |crc, b| (0..8).fold(crc ^ b, |c, _| c << 1 ^ (0x07 * (c >> 7))))
+                .into(),
             Self::Crc16 => reflected(data, 0xa001, 0).into(),
             Self::CrcCcitt => {
                 let step = |c: u16, _| c << 1 ^ (0x1021 * (c >> 15));
-                data.iter().fold(0xffffu16, |crc, b| (0..8).fold(crc ^ u16::from(*b) << 8, step)).into()
+                data.iter()
+                    .fold(0xffffu16, |crc, b| (0..8).fold(crc ^ u16::from(*b) << 8, step))
+                    .into()
             }
             Self::Crc32 => u128::from(!reflected(data, 0xedb8_8320, u32::MAX)),
             Self::Identity => from_bytes(data),
@@ -82,7 +91,9 @@ impl Algorithm {
 
 /// A CRC over reflected bits (CRC-16/ARC, CRC-32).
 fn reflected(data: &[u8], polynomial: u32, start: u32) -> u32 {
-    data.iter().fold(start, |crc, b| (0..8).fold(crc ^ u32::from(*b), |c, _| c >> 1 ^ (polynomial * (c & 1))))
+    data.iter().fold(start, |crc, b| {
+        (0..8).fold(crc ^ u32::from(*b), |c, _| c >> 1 ^ (polynomial * (c & 1)))
+    })
 }
 
 impl Calculation {
@@ -103,7 +114,9 @@ impl Calculation {
 
 /// Writes a header if it is valid.
 pub(crate) fn emit(headers: &[Header], phv: &Phv, header: usize, out: &mut Writer) {
-    let Some(header) = headers.get(header).filter(|_| phv.is_valid(header)) else { return };
+    let Some(header) = headers.get(header).filter(|_| phv.is_valid(header)) else {
+        return;
+    };
     for field in &header.fields {
         match field.variable {
             Some(v) => out.write_bytes(phv.variable.get(v).map_or(&[], Vec::as_slice)),
@@ -124,6 +137,9 @@ mod tests {
         assert_eq!(Algorithm::Crc16.run(data), 0xbb3d);
         assert_eq!(Algorithm::CrcCcitt.run(data), 0x29b1);
         assert_eq!(Algorithm::Crc32.run(data), 0xcbf4_3926);
-        assert_eq!(Algorithm::Csum16.run(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x220d);
+        assert_eq!(
+            Algorithm::Csum16.run(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            0x220d
+        );
     }
 }

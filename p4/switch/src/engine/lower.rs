@@ -71,11 +71,15 @@ pub(crate) fn lower(source: &json::Program) -> Lower<Program> {
 
 impl<'a> Names<'a> {
     fn layout(&mut self) -> Lower<()> {
-        let types: HashMap<&str, &json::HeaderType> = self.source.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
+        let types: HashMap<&str, &json::HeaderType> =
+            self.source.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
         let mut by_id = HashMap::new();
         for header in &self.source.headers {
             let Some(kind) = types.get(header.header_type.as_str()) else {
-                return wrong(format_args!("header {}: type {} is unknown", header.name, header.header_type));
+                return wrong(format_args!(
+                    "header {}: type {} is unknown",
+                    header.name, header.header_type
+                ));
             };
             let index = self.program.headers.len();
             let mut fields = Vec::new();
@@ -83,14 +87,25 @@ impl<'a> Names<'a> {
                 let (width, variable) = match f.width {
                     FieldWidth::Bits(width) if width <= MAX_WIDTH => (width, None),
                     FieldWidth::Bits(width) => {
-                        return wrong(format_args!("{}.{}: {width} bits; fields of up to {MAX_WIDTH} are run", header.name, f.name));
+                        return wrong(format_args!(
+                            "{}.{}: {width} bits; fields of up to {MAX_WIDTH} are run",
+                            header.name, f.name
+                        ));
                     }
                     FieldWidth::Variable => {
                         self.program.variables += 1;
-                        (kind.max_length.unwrap_or(0).saturating_mul(8), Some(self.program.variables - 1))
+                        (
+                            kind.max_length.unwrap_or(0).saturating_mul(8),
+                            Some(self.program.variables - 1),
+                        )
                     }
                 };
-                let field = Field { slot: self.program.slots, width, signed: f.signed, variable };
+                let field = Field {
+                    slot: self.program.slots,
+                    width,
+                    signed: f.signed,
+                    variable,
+                };
                 self.program.slots += 1;
                 if header.name == "standard_metadata" {
                     self.program.standard.add(&f.name, field.slot, width);
@@ -101,15 +116,30 @@ impl<'a> Names<'a> {
             self.headers.insert(&header.name, index);
             by_id.insert(header.id, index);
             let (name, metadata) = (header.name.clone(), header.metadata);
-            self.program.headers.push(Header { name, fields, metadata, rivals: Vec::new() });
+            self.program.headers.push(Header {
+                name,
+                fields,
+                metadata,
+                rivals: Vec::new(),
+            });
         }
         for stack in &self.source.header_stacks {
-            let elements: Vec<usize> = stack.header_ids.iter().filter_map(|id| by_id.get(id)).copied().collect();
+            let elements: Vec<usize> = stack
+                .header_ids
+                .iter()
+                .filter_map(|id| by_id.get(id))
+                .copied()
+                .collect();
             self.stacks.insert(&stack.name, self.program.stacks.len());
             self.program.stacks.push(elements);
         }
         for union in &self.source.header_unions {
-            let members: Vec<usize> = union.header_ids.iter().filter_map(|id| by_id.get(id)).copied().collect();
+            let members: Vec<usize> = union
+                .header_ids
+                .iter()
+                .filter_map(|id| by_id.get(id))
+                .copied()
+                .collect();
             for member in &members {
                 if let Some(header) = self.program.headers.get_mut(*member) {
                     header.rivals = members.iter().copied().filter(|m| m != member).collect();
@@ -122,23 +152,48 @@ impl<'a> Names<'a> {
 
     fn arrays(&mut self) -> Lower<()> {
         let bounded = |name: &str, cells: usize| {
-            if cells <= MAX_CELLS { Ok(cells) } else { wrong(format_args!("{name}: {cells} cells, {MAX_CELLS} at most")) }
+            if cells <= MAX_CELLS {
+                Ok(cells)
+            } else {
+                wrong(format_args!("{name}: {cells} cells, {MAX_CELLS} at most"))
+            }
         };
         for c in &self.source.counter_arrays {
-            let cells = if c.is_direct { 0 } else { bounded(&c.name, c.size.unwrap_or(0) as usize)? };
+            let cells = if c.is_direct {
+                0
+            } else {
+                bounded(&c.name, c.size.unwrap_or(0) as usize)?
+            };
             self.program.counters.push((c.name.clone(), cells));
         }
         for m in &self.source.meter_arrays {
-            let cells = if m.is_direct { 0 } else { bounded(&m.name, m.size as usize)? };
-            self.program.meters.push((m.name.clone(), cells, m.kind == json::MeterKind::Bytes));
+            let cells = if m.is_direct {
+                0
+            } else {
+                bounded(&m.name, m.size as usize)?
+            };
+            self.program
+                .meters
+                .push((m.name.clone(), cells, m.kind == json::MeterKind::Bytes));
         }
         for r in &self.source.register_arrays {
             if r.bitwidth > MAX_WIDTH {
-                return wrong(format_args!("register {}: {} bits; up to {MAX_WIDTH} are run", r.name, r.bitwidth));
+                return wrong(format_args!(
+                    "register {}: {} bits; up to {MAX_WIDTH} are run",
+                    r.name, r.bitwidth
+                ));
             }
-            self.program.registers.push((r.name.clone(), bounded(&r.name, r.size as usize)?, r.bitwidth));
+            self.program
+                .registers
+                .push((r.name.clone(), bounded(&r.name, r.size as usize)?, r.bitwidth));
         }
-        let code = |name: &str| self.source.errors.iter().find(|(n, _)| n == name).map_or(0, |(_, c)| u128::from(*c));
+        let code = |name: &str| {
+            self.source
+                .errors
+                .iter()
+                .find(|(n, _)| n == name)
+                .map_or(0, |(_, c)| u128::from(*c))
+        };
         self.program.errors = Errors {
             too_short: code("PacketTooShort"),
             no_match: code("NoMatch"),
@@ -149,11 +204,17 @@ impl<'a> Names<'a> {
     }
 
     fn header(&self, name: &str) -> Lower<usize> {
-        self.headers.get(name).copied().ok_or_else(|| LowerError(format!("header {name} is unknown")))
+        self.headers
+            .get(name)
+            .copied()
+            .ok_or_else(|| LowerError(format!("header {name} is unknown")))
     }
 
     fn stack(&self, name: &str) -> Lower<usize> {
-        self.stacks.get(name).copied().ok_or_else(|| LowerError(format!("header stack {name} is unknown")))
+        self.stacks
+            .get(name)
+            .copied()
+            .ok_or_else(|| LowerError(format!("header stack {name} is unknown")))
     }
 
     fn field<'b>(&'b self, reference: &'b FieldRef) -> Lower<&'b Field> {
@@ -194,7 +255,11 @@ impl<'a> Names<'a> {
             Value::Field(FieldRef(header, field)) if field == "$valid$" => self.validity(header)?,
             Value::Field(f) => {
                 let field = self.field(f)?;
-                if field.signed { Expr::Signed(field.slot, field.width) } else { Expr::Field(field.slot) }
+                if field.signed {
+                    Expr::Signed(field.slot, field.width)
+                } else {
+                    Expr::Field(field.slot)
+                }
             }
             Value::Hexstr(h) => Expr::Constant(constant(&h.value())),
             Value::Bool(b) => Expr::constant((*b).into()),
@@ -253,7 +318,11 @@ impl<'a> Names<'a> {
                     }
                     _ => binary(Binary::Eq)?,
                 };
-                Ok(if op.op == "==" { equal } else { Expr::Not(Box::new(equal)) })
+                Ok(if op.op == "==" {
+                    equal
+                } else {
+                    Expr::Not(Box::new(equal))
+                })
             }
             "<" => binary(Binary::Lt),
             ">" => binary(Binary::Gt),
@@ -273,7 +342,11 @@ impl<'a> Names<'a> {
                 _ => operand(&op.right),
             },
             "?" => Ok(Expr::Choice(boxed(&op.cond)?, boxed(&op.left)?, boxed(&op.right)?)),
-            "last_stack_index" => Ok(Expr::Binary(Binary::Sub, boxed(&op.right)?, Box::new(Expr::constant(1)))),
+            "last_stack_index" => Ok(Expr::Binary(
+                Binary::Sub,
+                boxed(&op.right)?,
+                Box::new(Expr::constant(1)),
+            )),
             "size_stack" => operand(&op.right),
             other => wrong(format_args!("operator {other} is not known")),
         }
@@ -281,7 +354,14 @@ impl<'a> Names<'a> {
 
     fn headers_equal(&self, a: &str, b: &str) -> Lower<Expr> {
         let (a, b) = (self.header(a)?, self.header(b)?);
-        let slots = |h: usize| self.program.headers.get(h).into_iter().flat_map(|h| &h.fields).map(|f| f.slot);
+        let slots = |h: usize| {
+            self.program
+                .headers
+                .get(h)
+                .into_iter()
+                .flat_map(|h| &h.fields)
+                .map(|f| f.slot)
+        };
         Ok(Expr::HeadersEqual(a, b, slots(a).zip(slots(b)).collect()))
     }
 
@@ -313,11 +393,17 @@ impl<'a> Names<'a> {
     fn calculations(&mut self) -> Lower<()> {
         for c in &self.source.calculations {
             let Some(algorithm) = Algorithm::by_name(&c.algo) else {
-                return wrong(format_args!("calculation {}: algorithm {} is not known", c.name, c.algo));
+                return wrong(format_args!(
+                    "calculation {}: algorithm {} is not known",
+                    c.name, c.algo
+                ));
             };
             let mut input = Vec::new();
             for i in &c.input {
-                input.push(self.input(i).map_err(|e| LowerError(format!("calculation {}: {e}", c.name)))?);
+                input.push(
+                    self.input(i)
+                        .map_err(|e| LowerError(format!("calculation {}: {e}", c.name)))?,
+                );
             }
             self.calculations.insert(&c.name, self.program.calculations.len());
             self.program.calculations.push(Calculation { algorithm, input });
@@ -341,14 +427,19 @@ impl<'a> Names<'a> {
             }
             Value::Header(h) => Input::Header(self.header(h)?),
             other => {
-                let Some(width) = input.bitwidth else { return wrong(format_args!("{other:?} has no bit width")) };
+                let Some(width) = input.bitwidth else {
+                    return wrong(format_args!("{other:?} has no bit width"));
+                };
                 Input::Value(self.value(other)?, width)
             }
         })
     }
 
     fn calculation(&self, name: &str) -> Lower<usize> {
-        self.calculations.get(name).copied().ok_or_else(|| LowerError(format!("calculation {name} is unknown")))
+        self.calculations
+            .get(name)
+            .copied()
+            .ok_or_else(|| LowerError(format!("calculation {name} is unknown")))
     }
 
     fn actions(&mut self) -> Lower<()> {
@@ -361,7 +452,11 @@ impl<'a> Names<'a> {
             }
             self.actions.insert(action.id, self.program.actions.len());
             let widths = action.runtime_data.iter().map(|d| d.bitwidth).collect();
-            self.program.actions.push(Action { name: action.name.clone(), widths, steps });
+            self.program.actions.push(Action {
+                name: action.name.clone(),
+                widths,
+                steps,
+            });
         }
         Ok(())
     }
@@ -380,7 +475,9 @@ impl<'a> Names<'a> {
             other => wrong(format_args!("{other:?} is no header stack")),
         };
         let constant = |i: usize| match at(i)? {
-            Value::Hexstr(h) => usize::try_from(h.value()).map_err(|_| LowerError(format!("parameter {i} is out of range"))),
+            Value::Hexstr(h) => {
+                usize::try_from(h.value()).map_err(|_| LowerError(format!("parameter {i} is out of range")))
+            }
             other => wrong(format_args!("{other:?} is no constant")),
         };
         let array = |i: usize| match at(i)? {
@@ -394,7 +491,13 @@ impl<'a> Names<'a> {
             other => wrong(format_args!("{other:?} is no calculation")),
         };
         // 0 stands for no field list.
-        let list = |i: usize| if p.len() > i { constant(i).map(|n| (n > 0).then_some(n)) } else { Ok(None) };
+        let list = |i: usize| {
+            if p.len() > i {
+                constant(i).map(|n| (n > 0).then_some(n))
+            } else {
+                Ok(None)
+            }
+        };
         Ok(match op {
             "assign" | "modify_field" | "set" => match (at(0)?, at(1)?) {
                 (Value::Field(to), Value::Field(from)) if self.variable(to).is_some() => {
@@ -452,7 +555,9 @@ impl<'a> Names<'a> {
 
     fn parser(&mut self) -> Lower<()> {
         self.program.value_sets = self.source.parse_vsets.iter().map(|v| v.name.clone()).collect();
-        let Some(parser) = self.source.parsers.first() else { return wrong("the program has no parser") };
+        let Some(parser) = self.source.parsers.first() else {
+            return wrong("the program has no parser");
+        };
         let state = |name: &Option<String>| -> Lower<Next> {
             let Some(name) = name else { return Ok(None) };
             Self::index("parser state", &parser.parse_states, |s| &s.name, name).map(Some)
@@ -484,14 +589,21 @@ impl<'a> Names<'a> {
         let text = t.value.as_deref().unwrap_or_default();
         Ok(match t.kind {
             TransitionKind::Default => Case::Default,
-            TransitionKind::ParseVset => Case::ValueSet(Self::index("value set", &self.program.value_sets, |v| v, text)?),
+            TransitionKind::ParseVset => {
+                Case::ValueSet(Self::index("value set", &self.program.value_sets, |v| v, text)?)
+            }
             // Version 2.0 wrote the default as the value "default".
             TransitionKind::Hexstr if text == "default" => Case::Default,
             TransitionKind::Hexstr => {
-                let Some(value) = json::HexStr::parse(text) else { return wrong(format_args!("`{text}` is no number")) };
+                let Some(value) = json::HexStr::parse(text) else {
+                    return wrong(format_args!("`{text}` is no number"));
+                };
                 let octets: usize = select.iter().map(|s| (s.width() as usize).div_ceil(8)).sum();
                 let value = padded(&value, octets);
-                let mask_bytes = t.mask.as_ref().map_or_else(|| vec![0xff; octets], |m| padded(m, octets));
+                let mask_bytes = t
+                    .mask
+                    .as_ref()
+                    .map_or_else(|| vec![0xff; octets], |m| padded(m, octets));
                 let mut at = 0;
                 let mut values = Vec::new();
                 for s in select {
@@ -538,9 +650,7 @@ impl<'a> Names<'a> {
                 ParserStep::Advance(Expr::Binary(Binary::Mul, octets, Box::new(Expr::constant(8))))
             }
             ParserOpKind::Primitive => match op.parameters.first() {
-                Some(ParserParameter::Call(call)) => {
-                    ParserStep::Do(self.step(&call.op, &call.parameters)?)
-                }
+                Some(ParserParameter::Call(call)) => ParserStep::Do(self.step(&call.op, &call.parameters)?),
                 _ => return wrong("a call is expected"),
             },
         })
@@ -555,7 +665,10 @@ impl<'a> Names<'a> {
                     None => None,
                     Some(selector) => Some(self.selector(selector)?),
                 };
-                self.program.profiles.push(Profile { name: profile.name.clone(), hash });
+                self.program.profiles.push(Profile {
+                    name: profile.name.clone(),
+                    hash,
+                });
             }
             let place = |name: &Option<String>| -> Lower<Next> {
                 let Some(name) = name else { return Ok(None) };
@@ -563,7 +676,9 @@ impl<'a> Names<'a> {
                 let conditions = pipeline.conditionals.iter().map(|c| &c.name);
                 let calls = pipeline.action_calls.iter().map(|c| &c.name);
                 let found = tables.chain(conditions).chain(calls).position(|n| n == name);
-                found.map(Some).ok_or_else(|| LowerError(format!("{name} of pipeline {} is unknown", pipeline.name)))
+                found
+                    .map(Some)
+                    .ok_or_else(|| LowerError(format!("{name} of pipeline {} is unknown", pipeline.name)))
             };
             let mut nodes: Vec<Node> = (0..pipeline.tables.len()).map(|i| Node::Table(base + i)).collect();
             for table in &pipeline.tables {
@@ -572,12 +687,19 @@ impl<'a> Names<'a> {
                 self.program.tables.push(lowered);
             }
             for c in &pipeline.conditionals {
-                nodes.push(Node::If(self.value(&c.expression)?, place(&c.true_next)?, place(&c.false_next)?));
+                nodes.push(Node::If(
+                    self.value(&c.expression)?,
+                    place(&c.true_next)?,
+                    place(&c.false_next)?,
+                ));
             }
             for c in &pipeline.action_calls {
                 nodes.push(Node::Call(self.action(c.action_id)?, place(&c.next_node)?));
             }
-            let lowered = Pipeline { nodes, start: place(&pipeline.init_table)? };
+            let lowered = Pipeline {
+                nodes,
+                start: place(&pipeline.init_table)?,
+            };
             match (pipeline.name.as_str(), p) {
                 ("egress", _) => self.program.egress = lowered,
                 ("ingress", _) | (_, 0) => self.program.ingress = lowered,
@@ -591,12 +713,21 @@ impl<'a> Names<'a> {
         let Some(algorithm) = Algorithm::by_name(&selector.algo) else {
             return wrong(format_args!("selector algorithm {} is not known", selector.algo));
         };
-        let input = selector.input.iter().map(|v| Ok(Input::Value(self.value(v)?, self.width(v)?)));
-        Ok(Calculation { algorithm, input: input.collect::<Lower<_>>()? })
+        let input = selector
+            .input
+            .iter()
+            .map(|v| Ok(Input::Value(self.value(v)?, self.width(v)?)));
+        Ok(Calculation {
+            algorithm,
+            input: input.collect::<Lower<_>>()?,
+        })
     }
 
     fn action(&self, id: u32) -> Lower<usize> {
-        self.actions.get(&id).copied().ok_or_else(|| LowerError(format!("action id {id} is unknown")))
+        self.actions
+            .get(&id)
+            .copied()
+            .ok_or_else(|| LowerError(format!("action id {id} is unknown")))
     }
 
     fn table(
@@ -627,10 +758,20 @@ impl<'a> Names<'a> {
                 MatchType::Ternary => Kind::Ternary,
                 MatchType::Range => Kind::Range,
             };
-            let cut = element.mask.as_ref().map_or(u128::MAX, |m| super::bits::from_bytes(&m.bytes()));
-            key.push(KeyPart { expr, mask: cut & mask(width), field: KeyField { kind, width } });
+            let cut = element
+                .mask
+                .as_ref()
+                .map_or(u128::MAX, |m| super::bits::from_bytes(&m.bytes()));
+            key.push(KeyPart {
+                expr,
+                mask: cut & mask(width),
+                field: KeyField { kind, width },
+            });
         }
-        let mut next = TableNext { base: place(&table.base_default_next)?, ..TableNext::default() };
+        let mut next = TableNext {
+            base: place(&table.base_default_next)?,
+            ..TableNext::default()
+        };
         for (name, to) in &table.next_tables {
             let to = place(to)?;
             match name.as_str() {
@@ -656,11 +797,21 @@ impl<'a> Names<'a> {
             Some(name) => {
                 let at = Self::index("meter", &self.source.meter_arrays, |m| &m.name, name)?;
                 let array = self.source.meter_arrays.get(at);
-                let dest = array.and_then(|m| m.result_target.clone()).map(|f| self.dest(&Value::Field(f))).transpose()?;
+                let dest = array
+                    .and_then(|m| m.result_target.clone())
+                    .map(|f| self.dest(&Value::Field(f)))
+                    .transpose()?;
                 array.zip(dest).map(|(m, d)| (m.kind == json::MeterKind::Bytes, d))
             }
         };
-        Ok(Table { name: table.name.clone(), key, next, profile, counts: table.with_counters, meter })
+        Ok(Table {
+            name: table.name.clone(),
+            key,
+            next,
+            profile,
+            counts: table.with_counters,
+            meter,
+        })
     }
 
     fn rest(&mut self) -> Lower<()> {
@@ -698,9 +849,17 @@ impl<'a> Names<'a> {
 
 /// A number of any size, cut to 128 bits in two's complement.
 fn constant(value: &BigInt) -> Number {
-    let bits = value.magnitude().iter_u64_digits().take(2).zip([0, 64]).fold(0u128, |v, (d, s)| v | u128::from(d) << s);
+    let bits = value
+        .magnitude()
+        .iter_u64_digits()
+        .take(2)
+        .zip([0, 64])
+        .fold(0u128, |v, (d, s)| v | u128::from(d) << s);
     match value.sign() {
-        Sign::Minus => Number { bits: bits.wrapping_neg(), signed: true },
+        Sign::Minus => Number {
+            bits: bits.wrapping_neg(),
+            signed: true,
+        },
         _ => Number::new(bits),
     }
 }

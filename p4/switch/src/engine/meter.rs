@@ -79,7 +79,15 @@ mod tests {
     fn colours_follow_the_buckets() {
         let meter = Meter::default();
         assert_eq!(meter.colour(1_000_000, 0), GREEN);
-        meter.configure(Some(Rates { cir: 10, cbs: 2, pir: 20, pbs: 3 }), 0);
+        meter.configure(
+            Some(Rates {
+                cir: 10,
+                cbs: 2,
+                pir: 20,
+                pbs: 3,
+            }),
+            0,
+        );
         let colours: Vec<u128> = (0..4).map(|_| meter.colour(1, 0)).collect();
         assert_eq!(colours, [GREEN, GREEN, YELLOW, RED]);
         // After 100 ms there are 1 committed and 2 peak tokens.

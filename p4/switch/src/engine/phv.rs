@@ -80,7 +80,9 @@ impl Phv {
 
     /// Copies a header with its validity.
     pub(crate) fn copy_header(&mut self, headers: &[Header], from: usize, to: usize) {
-        let (Some(source), Some(target)) = (headers.get(from), headers.get(to)) else { return };
+        let (Some(source), Some(target)) = (headers.get(from), headers.get(to)) else {
+            return;
+        };
         for (a, b) in source.fields.iter().zip(&target.fields) {
             self.set(b.slot, b.width, self.get(a.slot));
             if let (Some(a), Some(b)) = (a.variable, b.variable) {

@@ -189,10 +189,27 @@ pub(crate) struct Standard {
 
 impl Standard {
     pub(crate) const NAMES: [&'static str; 21] = [
-        "ingress_port", "egress_spec", "egress_port", "instance_type", "packet_length", "enq_timestamp",
-        "enq_qdepth", "deq_timedelta", "deq_qdepth", "ingress_global_timestamp", "egress_global_timestamp",
-        "mcast_grp", "egress_rid", "checksum_error", "parser_error", "priority", "clone_spec", "lf_field_list",
-        "resubmit_flag", "recirculate_flag", "qid",
+        "ingress_port",
+        "egress_spec",
+        "egress_port",
+        "instance_type",
+        "packet_length",
+        "enq_timestamp",
+        "enq_qdepth",
+        "deq_timedelta",
+        "deq_qdepth",
+        "ingress_global_timestamp",
+        "egress_global_timestamp",
+        "mcast_grp",
+        "egress_rid",
+        "checksum_error",
+        "parser_error",
+        "priority",
+        "clone_spec",
+        "lf_field_list",
+        "resubmit_flag",
+        "recirculate_flag",
+        "qid",
     ];
 
     pub(crate) fn add(&mut self, name: &str, slot: usize, width: u32) {

@@ -18,6 +18,10 @@ const MAX_PASSES: usize = 1024;
 /// Steps of one parse: a parser that loops without reading ends here.
 const MAX_STATES: usize = 512;
 
+/// Steps of one action, and nodes of one pipeline, that a packet may take: P4 loops are
+/// bounded, and one that is not ends here.
+const MAX_STEPS: usize = 1 << 16;
+
 /// Values of `instance_type`.
 mod instance {
     pub(super) const NORMAL: u128 = 0;
@@ -84,7 +88,16 @@ impl Switch {
     pub fn process_with(&self, tables: &Tables, port: u32, frame: &[u8], now_ns: u64, out: &mut Vec<Output>) {
         let jobs = vec![Job::Ingress(port, frame.to_vec(), instance::NORMAL, Vec::new())];
         let (key, scratch) = (Vec::with_capacity(64), Vec::with_capacity(64));
-        let mut run = Run { switch: self, tables, now_ns, jobs, out, key, scratch, length: 0 };
+        let mut run = Run {
+            switch: self,
+            tables,
+            now_ns,
+            jobs,
+            out,
+            key,
+            scratch,
+            length: 0,
+        };
         for _ in 0..MAX_PASSES {
             match run.jobs.pop() {
                 Some(Job::Ingress(port, data, kind, preserved)) => run.ingress(port, data, kind, &preserved),
@@ -134,7 +147,8 @@ impl Run<'_> {
         }
         if let Some(list) = wishes.resubmit {
             let preserved = self.preserve(&phv, list);
-            self.jobs.push(Job::Ingress(port, data, instance::RESUBMITTED, preserved));
+            self.jobs
+                .push(Job::Ingress(port, data, instance::RESUBMITTED, preserved));
             return;
         }
         if let Some(octets) = wishes.truncate {
@@ -143,8 +157,11 @@ impl Run<'_> {
         let group = switch.standard(&phv, "mcast_grp") as u32;
         if group != 0 {
             for replica in self.tables.multicast.get(&group).into_iter().flatten().rev() {
-                let Some((port, rid)) = replica.live(&self.tables.ports_down) else { continue };
-                self.jobs.push(Job::Egress(Box::new(phv.clone()), port, rid, instance::REPLICATED));
+                let Some((port, rid)) = replica.live(&self.tables.ports_down) else {
+                    continue;
+                };
+                self.jobs
+                    .push(Job::Egress(Box::new(phv.clone()), port, rid, instance::REPLICATED));
             }
             return;
         }
@@ -194,7 +211,8 @@ impl Run<'_> {
             Some(list) => {
                 let preserved = self.preserve(&phv, list);
                 let port = switch.standard(&phv, "ingress_port") as u32;
-                self.jobs.push(Job::Ingress(port, data, instance::RECIRCULATED, preserved));
+                self.jobs
+                    .push(Job::Ingress(port, data, instance::RECIRCULATED, preserved));
             }
             None => self.out.push(Output::Frame { port, data }),
         }
@@ -207,7 +225,9 @@ impl Run<'_> {
         let mut state = self.switch.program.parser_start;
         let mut failed = None;
         for _ in 0..MAX_STATES {
-            let Some(current) = state.and_then(|s| self.switch.program.states.get(s)) else { break };
+            let Some(current) = state.and_then(|s| self.switch.program.states.get(s)) else {
+                break;
+            };
             match self.state(current, phv, data, &mut at) {
                 Ok(next) => state = next,
                 Err(error) => {
@@ -244,7 +264,10 @@ impl Run<'_> {
                     for (select, value) in state.select.iter().zip(&values) {
                         push_octets(&mut key, *value, select.width());
                     }
-                    self.tables.value_sets.get(*set).is_some_and(|s| s.iter().any(|m| **m == *key))
+                    self.tables
+                        .value_sets
+                        .get(*set)
+                        .is_some_and(|s| s.iter().any(|m| **m == *key))
                 }
             };
             if hit {
@@ -302,9 +325,20 @@ impl Run<'_> {
     fn extract(&self, header: usize, variable: usize, phv: &mut Phv, data: &[u8], at: &mut usize) -> Result<(), u128> {
         let program = &self.switch.program;
         let errors = &program.errors;
-        let Some(h) = program.headers.get(header) else { return Ok(()) };
-        let fixed: usize = h.fields.iter().filter(|f| f.variable.is_none()).map(|f| f.width as usize).sum();
-        let most = h.fields.iter().find(|f| f.variable.is_some()).map_or(usize::MAX, |f| f.width as usize);
+        let Some(h) = program.headers.get(header) else {
+            return Ok(());
+        };
+        let fixed: usize = h
+            .fields
+            .iter()
+            .filter(|f| f.variable.is_none())
+            .map(|f| f.width as usize)
+            .sum();
+        let most = h
+            .fields
+            .iter()
+            .find(|f| f.variable.is_some())
+            .map_or(usize::MAX, |f| f.width as usize);
         if variable > most || !variable.is_multiple_of(8) {
             return Err(errors.header_too_short);
         }
@@ -381,12 +415,19 @@ impl Run<'_> {
 
     fn pipeline(&mut self, pipeline: &Pipeline, phv: &mut Phv, wishes: &mut Wishes) {
         let mut next = pipeline.start;
-        // Nodes form no cycle in what compilers write; what others write ends here.
-        for _ in 0..=pipeline.nodes.len() {
-            let Some(node) = next.and_then(|n| pipeline.nodes.get(n)) else { return };
+        for _ in 0..MAX_STEPS {
+            let Some(node) = next.and_then(|n| pipeline.nodes.get(n)) else {
+                return;
+            };
             next = match node {
                 Node::Table(table) => self.table(*table, phv, wishes),
-                Node::If(condition, yes, no) => if condition.holds(phv, self.switch) { *yes } else { *no },
+                Node::If(condition, yes, no) => {
+                    if condition.holds(phv, self.switch) {
+                        *yes
+                    } else {
+                        *no
+                    }
+                }
                 Node::Call(action, next) => {
                     phv.args.clear();
                     self.action(*action, phv, wishes);
@@ -407,7 +448,10 @@ impl Run<'_> {
             let value = part.expr.eval(phv, switch).bits & part.mask;
             push_octets(&mut self.key, value, part.field.width);
         }
-        let entry = tables.entries.get(index).and_then(|e| e.find(&self.key, &mut self.scratch));
+        let entry = tables
+            .entries
+            .get(index)
+            .and_then(|e| e.find(&self.key, &mut self.scratch));
         let default = tables.defaults.get(index);
         let (counter, meter) = match entry {
             Some(e) => (Some(&e.counter), Some(&e.meter)),
@@ -432,7 +476,11 @@ impl Run<'_> {
             phv.args.extend_from_slice(&call.args);
             self.action(call.action, phv, wishes);
         }
-        let by_hit = if entry.is_some() { table.next.hit } else { table.next.miss };
+        let by_hit = if entry.is_some() {
+            table.next.hit
+        } else {
+            table.next.miss
+        };
         let by_action = call.and_then(|c| table.next.by_action.get(&c.action).copied());
         by_hit.or(by_action).unwrap_or(table.next.base)
     }
@@ -464,15 +512,19 @@ impl Run<'_> {
     /// Which of `count` members the selector's hash picks.
     fn selected(&self, profile: usize, phv: &Phv, count: usize) -> Option<usize> {
         let profile = self.switch.program.profiles.get(profile)?;
-        let hash = profile.hash.as_ref().map_or(0, |h| h.run(&self.switch.program.headers, phv, self.switch));
+        let hash = profile
+            .hash
+            .as_ref()
+            .map_or(0, |h| h.run(&self.switch.program.headers, phv, self.switch));
         (hash as usize).checked_rem(count)
     }
 
     fn action(&self, index: usize, phv: &mut Phv, wishes: &mut Wishes) {
-        let Some(Action { steps, .. }) = self.switch.program.actions.get(index) else { return };
+        let Some(Action { steps, .. }) = self.switch.program.actions.get(index) else {
+            return;
+        };
         let mut at = 0;
-        // Jumps lead forward, so that no action takes more steps than it has.
-        for _ in 0..steps.len() {
+        for _ in 0..MAX_STEPS {
             let Some(step) = steps.get(at) else { return };
             at = match step {
                 Step::JumpIfZero(condition, to) if !condition.holds(phv, self.switch) => *to,
@@ -588,14 +640,26 @@ impl Run<'_> {
 
     /// Moves a stack's elements towards its end (push) or its start (pop).
     fn shift(&self, stack: usize, count: usize, push: bool, phv: &mut Phv) {
-        let Some(elements) = self.switch.program.stacks.get(stack) else { return };
+        let Some(elements) = self.switch.program.stacks.get(stack) else {
+            return;
+        };
         let headers = &self.switch.program.headers;
         let size = elements.len();
         let count = count.min(size);
-        let order: Vec<usize> = if push { (0..size).rev().collect() } else { (0..size).collect() };
+        let order: Vec<usize> = if push {
+            (0..size).rev().collect()
+        } else {
+            (0..size).collect()
+        };
         for to in order {
-            let from = if push { to.checked_sub(count) } else { Some(to + count).filter(|f| *f < size) };
-            let (Some(target), source) = (elements.get(to), from.and_then(|f| elements.get(f))) else { continue };
+            let from = if push {
+                to.checked_sub(count)
+            } else {
+                Some(to + count).filter(|f| *f < size)
+            };
+            let (Some(target), source) = (elements.get(to), from.and_then(|f| elements.get(f))) else {
+                continue;
+            };
             match source {
                 Some(source) => phv.copy_header(headers, *source, *target),
                 None => {
@@ -607,7 +671,11 @@ impl Run<'_> {
             }
         }
         if let Some(next) = phv.stack_next.get_mut(stack) {
-            *next = if push { (*next + count).min(size) } else { next.saturating_sub(count) };
+            *next = if push {
+                (*next + count).min(size)
+            } else {
+                next.saturating_sub(count)
+            };
         }
     }
 
@@ -615,13 +683,23 @@ impl Run<'_> {
 
     fn preserve(&self, phv: &Phv, list: Option<usize>) -> Vec<(usize, u32, u128)> {
         let fields = list.and_then(|l| self.switch.program.field_lists.get(&l));
-        fields.into_iter().flatten().map(|(slot, width)| (*slot, *width, phv.get(*slot))).collect()
+        fields
+            .into_iter()
+            .flatten()
+            .map(|(slot, width)| (*slot, *width, phv.get(*slot)))
+            .collect()
     }
 
     /// A copy of the packet as it came in, parsed again, for egress.
     fn clone_ingress(&mut self, phv: &Phv, port: u32, data: &[u8], session: u32, list: Option<usize>) {
-        let Some(session) = self.tables.clones.get(&session) else { return };
-        let kept = if session.truncate_bytes == 0 { data.len() } else { data.len().min(session.truncate_bytes as usize) };
+        let Some(session) = self.tables.clones.get(&session) else {
+            return;
+        };
+        let kept = if session.truncate_bytes == 0 {
+            data.len()
+        } else {
+            data.len().min(session.truncate_bytes as usize)
+        };
         let preserved = self.preserve(phv, list);
         let mut copy = self.switch.blank();
         self.enter(&mut copy, port, instance::INGRESS_CLONE, &preserved);
@@ -631,13 +709,20 @@ impl Run<'_> {
 
     /// A copy of the packet as it leaves, for egress again.
     fn clone_egress(&mut self, phv: &Phv, session: u32, list: Option<usize>) {
-        let Some(session) = self.tables.clones.get(&session) else { return };
+        let Some(session) = self.tables.clones.get(&session) else {
+            return;
+        };
         let preserved = self.preserve(phv, list);
         let mut copy = phv.clone();
         for header in self.switch.program.headers.iter().filter(|h| h.metadata) {
             header.fields.iter().for_each(|f| copy.set(f.slot, f.width, 0));
         }
-        self.enter(&mut copy, self.switch.standard(phv, "ingress_port") as u32, instance::EGRESS_CLONE, &preserved);
+        self.enter(
+            &mut copy,
+            self.switch.standard(phv, "ingress_port") as u32,
+            instance::EGRESS_CLONE,
+            &preserved,
+        );
         if session.truncate_bytes > 0 {
             self.truncate(&mut copy, session.truncate_bytes as usize);
         }
@@ -646,14 +731,18 @@ impl Run<'_> {
 
     fn copies(&mut self, phv: &Phv, replicas: &[Replica], kind: u128) {
         for replica in replicas.iter().rev() {
-            let Some((port, rid)) = replica.live(&self.tables.ports_down) else { continue };
+            let Some((port, rid)) = replica.live(&self.tables.ports_down) else {
+                continue;
+            };
             self.jobs.push(Job::Egress(Box::new(phv.clone()), port, rid, kind));
         }
     }
 
     fn digests(&mut self, phv: &Phv, ids: &[u32]) {
         for id in ids {
-            let Some((_, fields)) = self.switch.program.digests.get(id) else { continue };
+            let Some((_, fields)) = self.switch.program.digests.get(id) else {
+                continue;
+            };
             let octets = |(expr, width): &(Expr, u32)| {
                 let mut out = Vec::new();
                 push_octets(&mut out, expr.eval(phv, self.switch).bits & mask(*width), *width);

@@ -158,8 +158,16 @@ impl Switch {
     ///
     /// # Errors
     /// Not JSON of that format (with the path), or something in it cannot be run.
-    pub fn new(json: &[u8], cpu_port: Option<u32>, drop_port: u32) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self::from_program(&bmv2_json::Program::from_slice(json)?, cpu_port, drop_port)?)
+    pub fn new(
+        json: &[u8],
+        cpu_port: Option<u32>,
+        drop_port: u32,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self::from_program(
+            &bmv2_json::Program::from_slice(json)?,
+            cpu_port,
+            drop_port,
+        )?)
     }
 
     /// Loads a program that was read already.
@@ -168,7 +176,10 @@ impl Switch {
     /// Something in it cannot be run.
     pub fn from_program(json: &bmv2_json::Program, cpu_port: Option<u32>, drop_port: u32) -> Result<Self, LowerError> {
         let program = lower(json)?;
-        let entries = program.tables.iter().map(|t| Entries::new(t.key.iter().map(|k| k.field).collect()));
+        let entries = program
+            .tables
+            .iter()
+            .map(|t| Entries::new(t.key.iter().map(|k| k.field).collect()));
         let profiles = program.profiles.len();
         let tables = Tables {
             entries: entries.collect(),
@@ -184,14 +195,26 @@ impl Switch {
         for (table, found) in json.pipelines.iter().flat_map(|p| &p.tables).enumerate() {
             let Some(default) = &found.default_entry else { continue };
             let action = json.actions.iter().position(|a| a.id == default.action_id);
-            let args = default.action_data.iter().map(|d| super::bits::from_bytes(&d.bytes())).collect();
+            let args = default
+                .action_data
+                .iter()
+                .map(|d| super::bits::from_bytes(&d.bytes()))
+                .collect();
             tables.set_default(table, action.map(|action| ActionCall { action, args }));
         }
         let many = |cells: usize| (0..cells).map(|_| Counter::default()).collect();
         Ok(Self {
             counters: program.counters.iter().map(|(_, cells)| many(*cells)).collect(),
-            meters: program.meters.iter().map(|(_, cells, _)| (0..*cells).map(|_| Meter::default()).collect()).collect(),
-            registers: program.registers.iter().map(|(_, cells, _)| Mutex::new(vec![0; *cells])).collect(),
+            meters: program
+                .meters
+                .iter()
+                .map(|(_, cells, _)| (0..*cells).map(|_| Meter::default()).collect())
+                .collect(),
+            registers: program
+                .registers
+                .iter()
+                .map(|(_, cells, _)| Mutex::new(vec![0; *cells]))
+                .collect(),
             tables: RwLock::new(tables),
             cpu_port,
             drop_port,
@@ -218,7 +241,11 @@ impl Switch {
     /// Index of an action by its name. Several may share one; `table` picks the right one.
     pub fn action(&self, table: Option<usize>, name: &str) -> Option<usize> {
         let of_table = table.and_then(|t| self.program.tables.get(t)).and_then(|t| {
-            t.next.by_action.keys().copied().find(|a| self.program.actions.get(*a).is_some_and(|a| a.name == name))
+            t.next
+                .by_action
+                .keys()
+                .copied()
+                .find(|a| self.program.actions.get(*a).is_some_and(|a| a.name == name))
         });
         of_table.or_else(|| Program::find(&self.program.actions, |a| &a.name, name))
     }
@@ -255,7 +282,11 @@ impl Switch {
 
     /// Id of a digest by the name of its list.
     pub fn digest(&self, name: &str) -> Option<u32> {
-        self.program.digests.iter().find(|(_, (n, _))| n == name).map(|(id, _)| *id)
+        self.program
+            .digests
+            .iter()
+            .find(|(_, (n, _))| n == name)
+            .map(|(id, _)| *id)
     }
 
     /// A counter cell.
@@ -271,7 +302,11 @@ impl Switch {
     /// Reads a register cell, and its width in bits.
     pub fn register(&self, array: usize, cell: usize) -> Option<(u128, u32)> {
         let width = self.program.registers.get(array)?.2;
-        let cells = self.registers.get(array)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = self
+            .registers
+            .get(array)?
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Some((*cells.get(cell)?, width))
     }
 
@@ -291,14 +326,19 @@ impl Switch {
             x ^= x << 25;
             x ^ x >> 27
         };
-        let before = self.random.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(step(x)));
+        let before = self
+            .random
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(step(x)));
         step(before.unwrap_or_else(|x| x)).wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 
 impl Registers for Switch {
     fn read(&self, register: usize, cell: u128) -> u128 {
-        usize::try_from(cell).ok().and_then(|c| self.register(register, c)).map_or(0, |(v, _)| v)
+        usize::try_from(cell)
+            .ok()
+            .and_then(|c| self.register(register, c))
+            .map_or(0, |(v, _)| v)
     }
 }
 
@@ -308,13 +348,24 @@ mod tests {
 
     #[test]
     fn a_replica_falls_back_to_the_first_port_that_is_up() {
-        let replica = Replica { port: 1, instance: 7, backups: [(2, 8), (3, 9)].into() };
+        let replica = Replica {
+            port: 1,
+            instance: 7,
+            backups: [(2, 8), (3, 9)].into(),
+        };
         let live = |down: &[u32]| replica.live(&down.iter().copied().collect());
         assert_eq!(live(&[]), Some((1, 7)));
         assert_eq!(live(&[1]), Some((2, 8)));
         assert_eq!(live(&[1, 2]), Some((3, 9)));
         assert_eq!(live(&[1, 2, 3]), None);
-        let alone = Replica { backups: Box::default(), ..replica.clone() };
-        assert_eq!(alone.live(&[1].into()), Some((1, 7)), "without backups the port decides");
+        let alone = Replica {
+            backups: Box::default(),
+            ..replica.clone()
+        };
+        assert_eq!(
+            alone.live(&[1].into()),
+            Some((1, 7)),
+            "without backups the port decides"
+        );
     }
 }

@@ -90,7 +90,14 @@ impl Entry {
         last_hit_ns: &Arc<AtomicU64>,
     ) -> Self {
         let (counter, meter, last_hit_ns) = (Arc::clone(counter), Arc::clone(meter), Arc::clone(last_hit_ns));
-        Self { priority, target, ranges: Vec::new(), counter, meter, last_hit_ns }
+        Self {
+            priority,
+            target,
+            ranges: Vec::new(),
+            counter,
+            meter,
+            last_hit_ns,
+        }
     }
 }
 
@@ -166,11 +173,22 @@ impl Entries {
         let has = |k: Kind| fields.iter().any(|f| f.kind == k);
         let exact = !has(Kind::Lpm) && !has(Kind::Ternary) && !has(Kind::Range);
         let by_prefix = has(Kind::Lpm) && !has(Kind::Ternary) && !has(Kind::Range);
-        Self { exact, by_prefix, fields, map: FxHashMap::default(), tuples: Vec::new() }
+        Self {
+            exact,
+            by_prefix,
+            fields,
+            map: FxHashMap::default(),
+            tuples: Vec::new(),
+        }
     }
 
     fn split(&self, key: &[Match]) -> Split {
-        let mut split = Split { key: Box::default(), mask: Box::default(), prefix: 0, ranges: Vec::new() };
+        let mut split = Split {
+            key: Box::default(),
+            mask: Box::default(),
+            prefix: 0,
+            ranges: Vec::new(),
+        };
         let (mut bytes, mut mask): (Vec<u8>, Vec<u8>) = Default::default();
         for (field, part) in self.fields.iter().zip(key) {
             let octets = field.octets();
@@ -211,12 +229,22 @@ impl Entries {
             return;
         }
         let by_prefix = self.by_prefix;
-        let at = self.tuples.iter().position(|t| t.mask == split.mask).unwrap_or_else(|| {
-            let entries = FxHashMap::default();
-            let new = Tuple { mask: split.mask, prefix: split.prefix, best: i32::MIN, entries, count: 0 };
-            self.tuples.push(new);
-            self.tuples.len() - 1
-        });
+        let at = self
+            .tuples
+            .iter()
+            .position(|t| t.mask == split.mask)
+            .unwrap_or_else(|| {
+                let entries = FxHashMap::default();
+                let new = Tuple {
+                    mask: split.mask,
+                    prefix: split.prefix,
+                    best: i32::MIN,
+                    entries,
+                    count: 0,
+                };
+                self.tuples.push(new);
+                self.tuples.len() - 1
+            });
         if let Some(tuple) = self.tuples.get_mut(at) {
             tuple.best = tuple.best.max(entry.priority);
             let bucket = tuple.entries.entry(split.key).or_default();
@@ -239,7 +267,9 @@ impl Entries {
             self.map.remove(&split.key);
             return;
         }
-        let Some(at) = self.tuples.iter().position(|t| t.mask == split.mask) else { return };
+        let Some(at) = self.tuples.iter().position(|t| t.mask == split.mask) else {
+            return;
+        };
         let Some(tuple) = self.tuples.get_mut(at) else { return };
         if let Some(bucket) = tuple.entries.get_mut(&split.key) {
             let before = bucket.len();
@@ -276,7 +306,9 @@ impl Entries {
             }
             scratch.clear();
             scratch.extend(key.iter().zip(&tuple.mask).map(|(k, m)| k & m));
-            let Some(bucket) = tuple.entries.get(scratch.as_slice()) else { continue };
+            let Some(bucket) = tuple.entries.get(scratch.as_slice()) else {
+                continue;
+            };
             let fits = |e: &&Arc<Entry>| e.ranges.iter().all(|r| in_range(key, r));
             let Some(best) = bucket.iter().find(fits) else { continue };
             if self.by_prefix {
@@ -301,7 +333,9 @@ fn prefix_mask(width: u32, prefix: usize) -> Vec<u8> {
     let octets = (width as usize).div_ceil(8);
     let unused = octets * 8 - width as usize;
     let bit = |i: usize| u8::from((unused..unused + prefix).contains(&i));
-    (0..octets).map(|o| (0..8).fold(0, |m, b| m << 1 | bit(o * 8 + b))).collect()
+    (0..octets)
+        .map(|o| (0..8).fold(0, |m, b| m << 1 | bit(o * 8 + b)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -309,7 +343,10 @@ mod tests {
     use super::*;
 
     fn entry(priority: i32, action: usize) -> Entry {
-        let call = ActionCall { action, args: Box::default() };
+        let call = ActionCall {
+            action,
+            args: Box::default(),
+        };
         Entry {
             priority,
             target: Target::Action(call),
@@ -333,22 +370,49 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_wins() {
-        let fields = vec![KeyField { kind: Kind::Exact, width: 8 }, KeyField { kind: Kind::Lpm, width: 20 }];
+        let fields = vec![
+            KeyField {
+                kind: Kind::Exact,
+                width: 8,
+            },
+            KeyField {
+                kind: Kind::Lpm,
+                width: 20,
+            },
+        ];
         let mut table = Entries::new(fields);
         for (prefix, action) in [(0, 1), (20, 2), (12, 3)] {
-            table.put(&[Match::Exact(bytes(&[7])), Match::Lpm(bytes(&[0x0a, 0xbc, 0xde]), prefix)], entry(0, action));
+            table.put(
+                &[
+                    Match::Exact(bytes(&[7])),
+                    Match::Lpm(bytes(&[0x0a, 0xbc, 0xde]), prefix),
+                ],
+                entry(0, action),
+            );
         }
         assert_eq!(found(&table, &[7, 0x0a, 0xbc, 0xde]), Some(2));
         assert_eq!(found(&table, &[7, 0x0a, 0xbc, 0x00]), Some(3));
         assert_eq!(found(&table, &[7, 0x00, 0x00, 0x00]), Some(1));
         assert_eq!(found(&table, &[8, 0x0a, 0xbc, 0xde]), None);
-        table.remove(&[Match::Exact(bytes(&[7])), Match::Lpm(bytes(&[0x0a, 0xbc, 0xde]), 20)], 0);
+        table.remove(
+            &[Match::Exact(bytes(&[7])), Match::Lpm(bytes(&[0x0a, 0xbc, 0xde]), 20)],
+            0,
+        );
         assert_eq!(found(&table, &[7, 0x0a, 0xbc, 0xde]), Some(3));
     }
 
     #[test]
     fn the_highest_priority_wins() {
-        let fields = vec![KeyField { kind: Kind::Ternary, width: 8 }, KeyField { kind: Kind::Range, width: 16 }];
+        let fields = vec![
+            KeyField {
+                kind: Kind::Ternary,
+                width: 8,
+            },
+            KeyField {
+                kind: Kind::Range,
+                width: 16,
+            },
+        ];
         let mut table = Entries::new(fields);
         let range = |a: u16, b: u16| Match::Range(bytes(&a.to_be_bytes()), bytes(&b.to_be_bytes()));
         let ternary = |v, m| Match::Ternary(bytes(&[v]), bytes(&[m]));

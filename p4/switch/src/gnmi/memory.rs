@@ -26,7 +26,11 @@ impl MemoryInterfaces {
     /// These ports.
     pub fn new(hostname: &str, ports: impl IntoIterator<Item = Interface>) -> Self {
         let ports = ports.into_iter().map(|port| (port.name.clone(), port)).collect();
-        Self { ports: Mutex::new(ports), hostname: Mutex::new(hostname.to_owned()), changes: broadcast::channel(CHANGES).0 }
+        Self {
+            ports: Mutex::new(ports),
+            hostname: Mutex::new(hostname.to_owned()),
+            changes: broadcast::channel(CHANGES).0,
+        }
     }
 
     /// Changes a port; `false` if there is none of this name. Followers hear of it unless only counters changed.
@@ -35,7 +39,11 @@ impl MemoryInterfaces {
         let Some(port) = ports.get_mut(name) else { return false };
         let before = port.clone();
         change(port);
-        let is_news = *port != Interface { counters: port.counters, ..before };
+        let is_news = *port
+            != Interface {
+                counters: port.counters,
+                ..before
+            };
         drop(ports);
         if is_news {
             // Without subscribers there is nobody to tell.
@@ -72,12 +80,20 @@ impl Interfaces for MemoryInterfaces {
             port.enabled = enabled;
             port.is_up = enabled;
         });
-        if found { Ok(()) } else { Err(Status::not_found("no such interface")) }
+        if found {
+            Ok(())
+        } else {
+            Err(Status::not_found("no such interface"))
+        }
     }
 
     fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status> {
         let found = self.update(name, |port| port.mtu = mtu);
-        if found { Ok(()) } else { Err(Status::not_found("no such interface")) }
+        if found {
+            Ok(())
+        } else {
+            Err(Status::not_found("no such interface"))
+        }
     }
 
     fn hostname(&self) -> String {

@@ -71,7 +71,8 @@ impl NetdevInterfaces {
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
                 if let Some(name) = name_of(&link) {
-                    self.cache.update(name, |port| *port = absent(port.id, port.name.clone()));
+                    self.cache
+                        .update(name, |port| *port = absent(port.id, port.name.clone()));
                 }
             }
             _ => {}
@@ -87,7 +88,9 @@ impl NetdevInterfaces {
         for port in self.cache.list() {
             match self.link(&port.name).await {
                 Some(link) => {
-                    let speed_bps = tokio::fs::read_to_string(format!("/sys/class/net/{}/speed", port.name)).await.ok();
+                    let speed_bps = tokio::fs::read_to_string(format!("/sys/class/net/{}/speed", port.name))
+                        .await
+                        .ok();
                     // The kernel gives Mbit/s, and -1 if it does not know.
                     let mbps = speed_bps.and_then(|text| text.trim().parse::<u64>().ok());
                     self.cache.update(&port.name, |port| {
@@ -96,7 +99,8 @@ impl NetdevInterfaces {
                     });
                 }
                 None => {
-                    self.cache.update(&port.name, |port| *port = absent(port.id, port.name.clone()));
+                    self.cache
+                        .update(&port.name, |port| *port = absent(port.id, port.name.clone()));
                 }
             }
         }
@@ -108,14 +112,21 @@ impl NetdevInterfaces {
     }
 
     fn change(&self, name: &str, set: impl FnOnce(Builder) -> Builder) -> Result<(), Status> {
-        let port = self.cache.get(name).ok_or_else(|| Status::not_found(format!("interface {name:?} does not exist")))?;
+        let port = self
+            .cache
+            .get(name)
+            .ok_or_else(|| Status::not_found(format!("interface {name:?} does not exist")))?;
         if port.ifindex == 0 {
-            return Err(Status::failed_precondition(format!("interface {name:?} has no device now")));
+            return Err(Status::failed_precondition(format!(
+                "interface {name:?} has no device now"
+            )));
         }
         let message = set(LinkUnspec::new_with_index(port.ifindex)).build();
         let request = self.handle.link().change(message).execute();
         let changed = async {
-            request.await.map_err(|error| Status::failed_precondition(format!("interface {name:?}: {error}")))?;
+            request
+                .await
+                .map_err(|error| Status::failed_precondition(format!("interface {name:?}: {error}")))?;
             if let Some(link) = self.link(name).await {
                 self.apply(&link);
             }

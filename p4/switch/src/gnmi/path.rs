@@ -20,19 +20,27 @@ pub struct Elem {
 impl Elem {
     /// A node without keys.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), keys: BTreeMap::new() }
+        Self {
+            name: name.to_owned(),
+            keys: BTreeMap::new(),
+        }
     }
 
     /// A list entry with one key.
     pub fn keyed(name: &str, key: &str, value: &str) -> Self {
-        Self { name: name.to_owned(), keys: BTreeMap::from([(key.to_owned(), value.to_owned())]) }
+        Self {
+            name: name.to_owned(),
+            keys: BTreeMap::from([(key.to_owned(), value.to_owned())]),
+        }
     }
 
     fn matches(&self, node: &Self) -> bool {
         // Names may carry the YANG module in front ("openconfig-interfaces:interfaces").
         let name = self.name.rsplit_once(':').map_or(self.name.as_str(), |(_, name)| name);
         let keys = || {
-            self.keys.iter().all(|(key, wanted)| wanted == "*" || node.keys.get(key).is_some_and(|held| held == wanted))
+            self.keys
+                .iter()
+                .all(|(key, wanted)| wanted == "*" || node.keys.get(key).is_some_and(|held| held == wanted))
         };
         (name == "*" || name == node.name) && keys()
     }
@@ -49,13 +57,21 @@ pub fn join(prefix: Option<&gnmi::Path>, path: Option<&gnmi::Path>) -> Result<Pa
     let mut joined = Path::new();
     for part in [prefix, path].into_iter().flatten() {
         if !matches!(part.origin.as_str(), "" | "openconfig") {
-            return Err(Status::invalid_argument(format!("origin {:?} is not served", part.origin)));
+            return Err(Status::invalid_argument(format!(
+                "origin {:?} is not served",
+                part.origin
+            )));
         }
         #[allow(deprecated)]
         if !part.element.is_empty() {
-            return Err(Status::invalid_argument("the deprecated path field \"element\" is not supported, use \"elem\""));
+            return Err(Status::invalid_argument(
+                "the deprecated path field \"element\" is not supported, use \"elem\"",
+            ));
         }
-        joined.extend(part.elem.iter().map(|elem| Elem { name: elem.name.clone(), keys: elem.key.clone() }));
+        joined.extend(part.elem.iter().map(|elem| Elem {
+            name: elem.name.clone(),
+            keys: elem.key.clone(),
+        }));
     }
     if joined.len() > MAX_ELEMS {
         return Err(Status::invalid_argument("the path is too long"));
@@ -65,8 +81,14 @@ pub fn join(prefix: Option<&gnmi::Path>, path: Option<&gnmi::Path>) -> Result<Pa
 
 /// A path as a message.
 pub fn to_wire(path: &[Elem]) -> gnmi::Path {
-    let elem = path.iter().map(|elem| gnmi::PathElem { name: elem.name.clone(), key: elem.keys.clone() });
-    gnmi::Path { elem: elem.collect(), ..gnmi::Path::default() }
+    let elem = path.iter().map(|elem| gnmi::PathElem {
+        name: elem.name.clone(),
+        key: elem.keys.clone(),
+    });
+    gnmi::Path {
+        elem: elem.collect(),
+        ..gnmi::Path::default()
+    }
 }
 
 /// Whether `leaf` lies at or below what `pattern` names.
@@ -82,7 +104,11 @@ pub fn covers(pattern: &[Elem], leaf: &[Elem]) -> bool {
 /// The path for messages: `/interfaces/interface[name=eth0]/state`.
 pub fn display(path: &[Elem]) -> String {
     let elems = path.iter().map(|elem| {
-        let keys: String = elem.keys.iter().map(|(key, value)| format!("[{key}={value}]")).collect();
+        let keys: String = elem
+            .keys
+            .iter()
+            .map(|(key, value)| format!("[{key}={value}]"))
+            .collect();
         format!("/{}{keys}", elem.name)
     });
     elems.collect()
@@ -106,7 +132,10 @@ mod tests {
         let eth0 = leaf("eth0");
         assert!(covers(&[], &eth0));
         assert!(covers(&eth0, &eth0));
-        assert!(covers(&[Elem::new("interfaces"), Elem::new("interface")], &eth0), "missing keys match all");
+        assert!(
+            covers(&[Elem::new("interfaces"), Elem::new("interface")], &eth0),
+            "missing keys match all"
+        );
         assert!(covers(&leaf("*"), &eth0));
         assert!(!covers(&leaf("eth1"), &eth0));
         assert!(covers(&[Elem::new("..."), Elem::new("oper-status")], &eth0));
@@ -120,7 +149,10 @@ mod tests {
 
     #[test]
     fn foreign_origins_are_refused() {
-        let path = gnmi::Path { origin: "cli".into(), ..Default::default() };
+        let path = gnmi::Path {
+            origin: "cli".into(),
+            ..Default::default()
+        };
         assert!(join(None, Some(&path)).is_err());
     }
 }

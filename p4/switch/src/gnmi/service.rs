@@ -44,7 +44,10 @@ pub struct Service {
 impl Service {
     /// Serves these interfaces.
     pub fn new(source: Arc<dyn Interfaces>) -> Self {
-        Self { source, started: Instant::now() }
+        Self {
+            source,
+            started: Instant::now(),
+        }
     }
 
     fn now_ns(&self) -> u64 {
@@ -60,14 +63,20 @@ fn unix_ns() -> i64 {
 fn encoding(wire: i32) -> Result<Encoding, Status> {
     match Encoding::try_from(wire) {
         Ok(encoding @ (Encoding::Json | Encoding::JsonIetf | Encoding::Proto)) => Ok(encoding),
-        _ => Err(Status::unimplemented("only the encodings JSON, JSON_IETF and PROTO are served")),
+        _ => Err(Status::unimplemented(
+            "only the encodings JSON, JSON_IETF and PROTO are served",
+        )),
     }
 }
 
 fn json_value(encoding: Encoding, json: &serde_json::Value) -> gnmi::TypedValue {
     use gnmi::typed_value::Value;
     let text = json.to_string().into_bytes();
-    let value = if encoding == Encoding::Json { Value::JsonVal(text) } else { Value::JsonIetfVal(text) };
+    let value = if encoding == Encoding::Json {
+        Value::JsonVal(text)
+    } else {
+        Value::JsonIetfVal(text)
+    };
     gnmi::TypedValue { value: Some(value) }
 }
 
@@ -76,14 +85,33 @@ fn leaf_update(leaf: &Leaf, encoding: Encoding) -> gnmi::Update {
         Encoding::Proto => leaf.value.to_proto(),
         _ => json_value(encoding, &leaf.value.to_json()),
     };
-    gnmi::Update { path: Some(path::to_wire(&leaf.path)), val: Some(value), ..gnmi::Update::default() }
+    gnmi::Update {
+        path: Some(path::to_wire(&leaf.path)),
+        val: Some(value),
+        ..gnmi::Update::default()
+    }
 }
 
-fn notification(updates: Vec<gnmi::Update>, delete: Vec<gnmi::Path>, prefix: Option<&gnmi::Path>) -> gnmi::Notification {
+fn notification(
+    updates: Vec<gnmi::Update>,
+    delete: Vec<gnmi::Path>,
+    prefix: Option<&gnmi::Path>,
+) -> gnmi::Notification {
     // Paths are absolute; of the prefix only the target is echoed (section 2.2.2.1).
-    let target = prefix.map(|prefix| prefix.target.clone()).filter(|target| !target.is_empty());
-    let prefix = target.map(|target| gnmi::Path { target, ..gnmi::Path::default() });
-    gnmi::Notification { timestamp: unix_ns(), prefix, update: updates, delete, ..gnmi::Notification::default() }
+    let target = prefix
+        .map(|prefix| prefix.target.clone())
+        .filter(|target| !target.is_empty());
+    let prefix = target.map(|target| gnmi::Path {
+        target,
+        ..gnmi::Path::default()
+    });
+    gnmi::Notification {
+        timestamp: unix_ns(),
+        prefix,
+        update: updates,
+        delete,
+        ..gnmi::Notification::default()
+    }
 }
 
 fn sent(news: News, encoding: Encoding, prefix: Option<&gnmi::Path>) -> Option<gnmi::SubscribeResponse> {
@@ -93,17 +121,25 @@ fn sent(news: News, encoding: Encoding, prefix: Option<&gnmi::Path>) -> Option<g
     let updates = news.updates.iter().map(|leaf| leaf_update(leaf, encoding)).collect();
     let deletes = news.deletes.iter().map(|gone| path::to_wire(gone)).collect();
     let update = notification(updates, deletes, prefix);
-    Some(gnmi::SubscribeResponse { response: Some(Sent::Update(update)), ..Default::default() })
+    Some(gnmi::SubscribeResponse {
+        response: Some(Sent::Update(update)),
+        ..Default::default()
+    })
 }
 
 fn synced() -> gnmi::SubscribeResponse {
-    gnmi::SubscribeResponse { response: Some(Sent::SyncResponse(true)), ..Default::default() }
+    gnmi::SubscribeResponse {
+        response: Some(Sent::SyncResponse(true)),
+        ..Default::default()
+    }
 }
 
 /// Whether a pattern has wildcards, so that finding nothing is not an error.
 fn is_wild(pattern: &[Elem]) -> bool {
     let wild = |elem: &Elem| elem.name.contains(['*', '.']) || elem.keys.values().any(|key| key == "*");
-    pattern.iter().any(|elem| wild(elem) || (elem.name == "interface" && elem.keys.is_empty()))
+    pattern
+        .iter()
+        .any(|elem| wild(elem) || (elem.name == "interface" && elem.keys.is_empty()))
 }
 
 #[tonic::async_trait]
@@ -131,9 +167,14 @@ impl GNmi for Service {
         use gnmi::get_request::DataType;
         let request = request.into_inner();
         let encoding = encoding(request.encoding)?;
-        let kind = DataType::try_from(request.r#type).map_err(|_| Status::invalid_argument("the data type is not valid"))?;
+        let kind =
+            DataType::try_from(request.r#type).map_err(|_| Status::invalid_argument("the data type is not valid"))?;
         let whole = [gnmi::Path::default()];
-        let paths = if request.path.is_empty() { &whole[..] } else { &request.path };
+        let paths = if request.path.is_empty() {
+            &whole[..]
+        } else {
+            &request.path
+        };
         let mut notifications = Vec::with_capacity(paths.len());
         for wire in paths {
             let pattern = path::join(request.prefix.as_ref(), Some(wire))?;
@@ -158,14 +199,19 @@ impl GNmi for Service {
             };
             notifications.push(notification(updates, Vec::new(), request.prefix.as_ref()));
         }
-        Ok(Response::new(gnmi::GetResponse { notification: notifications, ..Default::default() }))
+        Ok(Response::new(gnmi::GetResponse {
+            notification: notifications,
+            ..Default::default()
+        }))
     }
 
     async fn set(&self, request: Request<gnmi::SetRequest>) -> Result<Response<gnmi::SetResponse>, Status> {
         use gnmi::update_result::Operation;
         let request = request.into_inner();
         if !request.delete.is_empty() || !request.union_replace.is_empty() {
-            return Err(Status::unimplemented("only update and replace are supported: ports and host name always exist"));
+            return Err(Status::unimplemented(
+                "only update and replace are supported: ports and host name always exist",
+            ));
         }
         let mut changes = Vec::new();
         let mut results = Vec::new();
@@ -173,9 +219,16 @@ impl GNmi for Service {
         let updated = request.update.iter().map(|update| (Operation::Update, update));
         for (operation, update) in replaced.chain(updated) {
             let pattern = path::join(request.prefix.as_ref(), update.path.as_ref())?;
-            let value = update.val.as_ref().ok_or_else(|| Status::invalid_argument("a value is missing"))?;
+            let value = update
+                .val
+                .as_ref()
+                .ok_or_else(|| Status::invalid_argument("a value is missing"))?;
             changes.extend(set::changes(&*self.source, &pattern, value)?);
-            results.push(gnmi::UpdateResult { path: update.path.clone(), op: operation.into(), ..Default::default() });
+            results.push(gnmi::UpdateResult {
+                path: update.path.clone(),
+                op: operation.into(),
+                ..Default::default()
+            });
         }
         tokio::task::block_in_place(|| set::apply(&*self.source, &changes))?;
         let response = gnmi::SetResponse {
@@ -192,9 +245,14 @@ impl GNmi for Service {
         request: Request<Streaming<gnmi::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let mut incoming = request.into_inner();
-        let first = incoming.next().await.ok_or_else(|| Status::invalid_argument("no subscription was sent"))??;
+        let first = incoming
+            .next()
+            .await
+            .ok_or_else(|| Status::invalid_argument("no subscription was sent"))??;
         let Some(subscribe_request::Request::Subscribe(list)) = first.request else {
-            return Err(Status::invalid_argument("the first message must be a subscription list"));
+            return Err(Status::invalid_argument(
+                "the first message must be a subscription list",
+            ));
         };
         let encoding = match encoding(list.encoding)? {
             // Zero is also what clients send that do not choose; single leaves then travel as scalars, as they expect from
@@ -207,7 +265,13 @@ impl GNmi for Service {
         let changes = self.source.changes();
         let subscriptions = Subscriptions::new(&list, self.now_ns())?;
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let follower = Follower { service: self.clone(), list, encoding, subscriptions, queue };
+        let follower = Follower {
+            service: self.clone(),
+            list,
+            encoding,
+            subscriptions,
+            queue,
+        };
         tokio::spawn(async move {
             // The only error is that the client has gone.
             let _ = match mode {
@@ -278,9 +342,12 @@ impl Follower {
         self.everything().await?;
         let mut half_closed = false;
         loop {
-            let wait = self.subscriptions.next_due_ns().map_or(Duration::from_secs(3600), |due| {
-                Duration::from_nanos(due.saturating_sub(self.service.now_ns()))
-            });
+            let wait = self
+                .subscriptions
+                .next_due_ns()
+                .map_or(Duration::from_secs(3600), |due| {
+                    Duration::from_nanos(due.saturating_sub(self.service.now_ns()))
+                });
             let source = self.service.source.clone();
             let news = tokio::select! {
                 () = self.queue.closed() => return Err(Gone),

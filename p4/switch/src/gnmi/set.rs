@@ -80,13 +80,19 @@ fn walk(source: &dyn Interfaces, at: &mut Vec<Elem>, json: &Json, found: &mut Ve
 }
 
 fn leaf(source: &dyn Interfaces, at: &[Elem], value: &Json, found: &mut Vec<Change>) -> Result<(), Status> {
-    let names: Vec<_> = at.iter().map(|elem| elem.name.rsplit(':').next().unwrap_or_default()).collect();
+    let names: Vec<_> = at
+        .iter()
+        .map(|elem| elem.name.rsplit(':').next().unwrap_or_default())
+        .collect();
     let invalid = |what: &str| Status::invalid_argument(format!("{}: {what}", path::display(at)));
     if names.contains(&"state") {
         return Err(Status::permission_denied(format!("{} is read-only", path::display(at))));
     }
     let interface = || {
-        let name = at.get(1).and_then(|elem| elem.keys.get("name")).filter(|name| name.as_str() != "*");
+        let name = at
+            .get(1)
+            .and_then(|elem| elem.keys.get("name"))
+            .filter(|name| name.as_str() != "*");
         let name = name.ok_or_else(|| invalid("the interface is not named"))?;
         match source.get(name) {
             Some(interface) => Ok(interface),
@@ -99,13 +105,20 @@ fn leaf(source: &dyn Interfaces, at: &[Elem], value: &Json, found: &mut Vec<Chan
             found.push(Change::Enabled(interface()?.name, enabled));
         }
         ["interfaces", "interface", "config", "mtu"] => {
-            let mtu = value.as_u64().filter(|mtu| MTU_RANGE.contains(mtu)).and_then(|mtu| u16::try_from(mtu).ok());
+            let mtu = value
+                .as_u64()
+                .filter(|mtu| MTU_RANGE.contains(mtu))
+                .and_then(|mtu| u16::try_from(mtu).ok());
             let mtu = mtu.ok_or_else(|| invalid("a number from 68 to 65535 is expected"))?;
             found.push(Change::Mtu(interface()?.name, mtu));
         }
         ["system", "config", "hostname"] => {
-            let name = value.as_str().filter(|name| !name.is_empty() && name.len() <= MAX_HOSTNAME_LEN);
-            found.push(Change::Hostname(name.ok_or_else(|| invalid("a host name is expected"))?.to_owned()));
+            let name = value
+                .as_str()
+                .filter(|name| !name.is_empty() && name.len() <= MAX_HOSTNAME_LEN);
+            found.push(Change::Hostname(
+                name.ok_or_else(|| invalid("a host name is expected"))?.to_owned(),
+            ));
         }
         // Writing what is there already changes nothing.
         ["interfaces", "interface", "name"] | ["interfaces", "interface", "config", "name"] => {
@@ -118,7 +131,10 @@ fn leaf(source: &dyn Interfaces, at: &[Elem], value: &Json, found: &mut Vec<Chan
         }
         ["interfaces", "interface", "config", "id"] => {
             if value.as_u64() != Some(interface()?.id.into()) {
-                return Err(Status::unimplemented(format!("{}: port ids are fixed", path::display(at))));
+                return Err(Status::unimplemented(format!(
+                    "{}: port ids are fixed",
+                    path::display(at)
+                )));
             }
         }
         _ => return Err(Status::not_found(format!("{} does not exist", path::display(at)))),

@@ -53,7 +53,9 @@ impl Subscriptions {
     /// `INVALID_ARGUMENT` for malformed paths, modes and too many subscriptions.
     pub fn new(list: &gnmi::SubscriptionList, now_ns: u64) -> Result<Self, Status> {
         if list.subscription.len() > MAX_SUBSCRIPTIONS {
-            return Err(Status::invalid_argument(format!("more than {MAX_SUBSCRIPTIONS} subscriptions")));
+            return Err(Status::invalid_argument(format!(
+                "more than {MAX_SUBSCRIPTIONS} subscriptions"
+            )));
         }
         let followed = list.subscription.iter().map(|wire| {
             let pattern = path::join(list.prefix.as_ref(), wire.path.as_ref())?;
@@ -85,7 +87,10 @@ impl Subscriptions {
         let mut news = News::default();
         for followed in &mut self.0 {
             let leaves = select(source, &followed.pattern);
-            followed.sent = leaves.iter().map(|leaf| (leaf.path.clone(), leaf.value.clone())).collect();
+            followed.sent = leaves
+                .iter()
+                .map(|leaf| (leaf.path.clone(), leaf.value.clone()))
+                .collect();
             news.updates.extend(leaves);
         }
         news
@@ -105,7 +110,10 @@ impl Subscriptions {
                     news.updates.push(leaf);
                 }
             }
-            let gone = followed.sent.keys().filter(|path| path::covers(&pattern, path) && !live.contains(*path));
+            let gone = followed
+                .sent
+                .keys()
+                .filter(|path| path::covers(&pattern, path) && !live.contains(*path));
             let gone: Vec<_> = gone.cloned().collect();
             for path in gone {
                 followed.sent.remove(&path);
@@ -117,7 +125,10 @@ impl Subscriptions {
 
     /// When the next sample or heartbeat is due.
     pub fn next_due_ns(&self) -> Option<u64> {
-        let due = self.0.iter().flat_map(|followed| [followed.next_sample_ns, followed.next_heartbeat_ns]);
+        let due = self
+            .0
+            .iter()
+            .flat_map(|followed| [followed.next_sample_ns, followed.next_heartbeat_ns]);
         due.min().filter(|due| *due != u64::MAX)
     }
 

@@ -150,7 +150,10 @@ pub fn select(source: &dyn Interfaces, pattern: &[Elem]) -> Vec<Leaf> {
 
 /// Whether a pattern names something that exists in the model, whether or not an instance exists.
 pub fn is_known(pattern: &[Elem]) -> bool {
-    let name = pattern.get(1).and_then(|elem| elem.keys.get("name")).map_or("*", String::as_str);
+    let name = pattern
+        .get(1)
+        .and_then(|elem| elem.keys.get("name"))
+        .map_or("*", String::as_str);
     let example = Interface {
         name: name.to_owned(),
         id: 0,
@@ -200,10 +203,19 @@ pub fn interface(port: &Interface) -> Vec<Leaf> {
     let base = [Elem::new("interfaces"), Elem::keyed("interface", "name", &port.name)];
     let mut leaves = Vec::with_capacity(32);
     let mut add = |below: &[&str], value: Value| {
-        let path: Path = base.iter().cloned().chain(below.iter().map(|name| Elem::new(name))).collect();
+        let path: Path = base
+            .iter()
+            .cloned()
+            .chain(below.iter().map(|name| Elem::new(name)))
+            .collect();
         let is_config = below.contains(&"config");
         let is_counter = below.contains(&"counters");
-        leaves.push(Leaf { path, value, is_config, is_counter });
+        leaves.push(Leaf {
+            path,
+            value,
+            is_config,
+            is_counter,
+        });
     };
     let text = |text: &str| Value::Text(text.to_owned());
     let status = |up: bool| text(if up { "UP" } else { "DOWN" });
@@ -234,7 +246,10 @@ pub fn interface(port: &Interface) -> Vec<Leaf> {
     let mac = port.mac.map(|byte| format!("{byte:02x}")).join(":");
     add(&["ethernet", "state", "mac-address"], Value::Text(mac.clone()));
     add(&["ethernet", "state", "hw-mac-address"], Value::Text(mac));
-    add(&["ethernet", "state", "port-speed"], text(&format!("openconfig-if-ethernet:{}", speed_name(port.speed_bps))));
+    add(
+        &["ethernet", "state", "port-speed"],
+        text(&format!("openconfig-if-ethernet:{}", speed_name(port.speed_bps))),
+    );
     leaves
 }
 
@@ -242,7 +257,9 @@ pub fn interface(port: &Interface) -> Vec<Leaf> {
 pub fn to_json(root: &[Elem], leaves: &[Leaf]) -> Json {
     let mut document = Json::Object(Map::new());
     for leaf in leaves {
-        let Some(below) = leaf.path.get(root.len()..) else { continue };
+        let Some(below) = leaf.path.get(root.len()..) else {
+            continue;
+        };
         if below.is_empty() {
             return leaf.value.to_json();
         }
@@ -262,7 +279,9 @@ fn module(name: &str) -> Option<&'static str> {
 }
 
 fn insert(document: &mut Json, path: &[Elem], value: Json) {
-    let Some((first, rest)) = path.split_first() else { return };
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
     let Json::Object(object) = document else { return };
     let name = module(&first.name).map_or(first.name.clone(), |module| format!("{module}:{}", first.name));
     if rest.is_empty() {
@@ -274,8 +293,15 @@ fn insert(document: &mut Json, path: &[Elem], value: Json) {
         insert(child.or_insert_with(|| json!({})), rest, value);
         return;
     }
-    let Json::Array(list) = child.or_insert_with(|| json!([])) else { return };
-    let is_entry = |entry: &Json| first.keys.iter().all(|(key, wanted)| entry.get(key) == Some(&json!(wanted)));
+    let Json::Array(list) = child.or_insert_with(|| json!([])) else {
+        return;
+    };
+    let is_entry = |entry: &Json| {
+        first
+            .keys
+            .iter()
+            .all(|(key, wanted)| entry.get(key) == Some(&json!(wanted)))
+    };
     let place = list.iter().position(is_entry).unwrap_or_else(|| {
         list.push(json!(first.keys));
         list.len() - 1

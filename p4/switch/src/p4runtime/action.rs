@@ -47,9 +47,9 @@ pub fn pack(
     usage: Use,
     translator: &mut Translator,
 ) -> Result<Call, EntityError> {
-    let scope = table.scope(wire.action_id).ok_or_else(|| {
-        EntityError::invalid(format!("table {:?} has no action {:#x}", table.name, wire.action_id))
-    })?;
+    let scope = table
+        .scope(wire.action_id)
+        .ok_or_else(|| EntityError::invalid(format!("table {:?} has no action {:#x}", table.name, wire.action_id)))?;
     let denied = match (scope, usage) {
         (Scope::TableOnly, Use::Default) => Some("@tableonly"),
         (Scope::DefaultOnly, Use::Entry) => Some("@defaultonly"),
@@ -66,24 +66,23 @@ pub fn pack(
 }
 
 /// Checks an action message by itself.
-pub fn pack_any(
-    info: &Info,
-    wire: &v1::Action,
-    translator: &mut Translator,
-) -> Result<Call, EntityError> {
+pub fn pack_any(info: &Info, wire: &v1::Action, translator: &mut Translator) -> Result<Call, EntityError> {
     let action = info
         .action(wire.action_id)
         .ok_or_else(|| EntityError::invalid(format!("action {:#x} does not exist", wire.action_id)))?;
     let args = pack_args(action, wire, translator)?;
-    Ok(Call { action: action.id, args: args.into_boxed_slice() })
+    Ok(Call {
+        action: action.id,
+        args: args.into_boxed_slice(),
+    })
 }
 
-fn pack_args(
-    action: &Action,
-    wire: &v1::Action,
-    translator: &mut Translator,
-) -> Result<Vec<u8>, EntityError> {
-    let len = action.params.iter().map(|param| bytestring::bytes(param.value.data_width)).sum();
+fn pack_args(action: &Action, wire: &v1::Action, translator: &mut Translator) -> Result<Vec<u8>, EntityError> {
+    let len = action
+        .params
+        .iter()
+        .map(|param| bytestring::bytes(param.value.data_width))
+        .sum();
     let mut out = Vec::with_capacity(len);
     for (index, param) in action.params.iter().enumerate() {
         // Arguments nearly always come in order.
@@ -91,9 +90,15 @@ fn pack_args(
         let given = given.or_else(|| wire.params.iter().find(|given| given.param_id == param.id));
         let place = || format!("action {:?}, parameter {:?}", action.name, param.name);
         let given = given.ok_or_else(|| EntityError::invalid("the argument is missing").at(&place()))?;
-        translator.inward(&param.value, &given.value, &mut out).map_err(|error| {
-            EntityError { code: tonic::Code::InvalidArgument, ..EntityError::from(error) }.at(&place())
-        })?;
+        translator
+            .inward(&param.value, &given.value, &mut out)
+            .map_err(|error| {
+                EntityError {
+                    code: tonic::Code::InvalidArgument,
+                    ..EntityError::from(error)
+                }
+                .at(&place())
+            })?;
     }
     if wire.params.len() != action.params.len() {
         return Err(EntityError::invalid(format!(
@@ -108,12 +113,17 @@ fn pack_args(
 
 /// The canonical message of a call.
 pub fn unpack(info: &Info, call: &Call, translator: &Translator) -> v1::Action {
-    let Some(action) = info.action(call.action) else { return v1::Action::default() };
+    let Some(action) = info.action(call.action) else {
+        return v1::Action::default();
+    };
     let params = args(&action.params, &call.args).map(|(param, value)| v1::action::Param {
         param_id: param.id,
         value: translator.outward(&param.value, value),
     });
-    v1::Action { action_id: call.action, params: params.collect() }
+    v1::Action {
+        action_id: call.action,
+        params: params.collect(),
+    }
 }
 
 /// The port that keeps a member in the selection while it is up.
@@ -139,7 +149,10 @@ pub fn watch(
         (Some(value), _) => {
             let port = translator.port_inward(value).and_then(|port| u32::try_from(port).ok());
             let port = port.ok_or_else(|| EntityError::invalid("watch_port is not a port of this device"))?;
-            Ok(Some(Watch { port, deprecated: false }))
+            Ok(Some(Watch {
+                port,
+                deprecated: false,
+            }))
         }
         (None, Some(port)) => {
             let port = u32::try_from(port).map_err(|_| EntityError::invalid("watch is not a port"))?;
@@ -165,11 +178,20 @@ pub fn group_size(
     for weight in weights {
         total_weight += i64::from(weight.max(1));
         if total_weight > MAX_GROUP_WEIGHT {
-            return Err(EntityError::exhausted(format!("the weights' sum is above {MAX_GROUP_WEIGHT}")));
+            return Err(EntityError::exhausted(format!(
+                "the weights' sum is above {MAX_GROUP_WEIGHT}"
+            )));
         }
-        let valid = if profile.weights_disallowed { weight == 0 } else { weight > 0 };
+        let valid = if profile.weights_disallowed {
+            weight == 0
+        } else {
+            weight > 0
+        };
         if !valid {
-            return Err(EntityError::invalid(format!("selector {:?} takes no weight {weight}", profile.name)));
+            return Err(EntityError::invalid(format!(
+                "selector {:?} takes no weight {weight}",
+                profile.name
+            )));
         }
         size += match semantics {
             SizeSemantics::SumOfWeights => i64::from(weight.max(1)),

@@ -23,14 +23,14 @@ pub(super) fn to_counter(wire: &v1::CounterData) -> Result<CounterValue, EntityE
 /// A counter value as a message.
 pub fn to_wire(value: CounterValue) -> v1::CounterData {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    v1::CounterData { byte_count: signed(value.bytes), packet_count: signed(value.packets) }
+    v1::CounterData {
+        byte_count: signed(value.bytes),
+        packet_count: signed(value.packets),
+    }
 }
 
 /// Reads and checks a `MeterConfig`; `kind` restricts what it may say (section 9.4).
-pub(super) fn meter_config(
-    wire: &v1::MeterConfig,
-    kind: Option<MeterKind>,
-) -> Result<MeterConfig, EntityError> {
+pub(super) fn meter_config(wire: &v1::MeterConfig, kind: Option<MeterKind>) -> Result<MeterConfig, EntityError> {
     let number = |name: &str, value: i64| {
         u64::try_from(value).map_err(|_| EntityError::invalid(format!("meter: {name} is negative")))
     };
@@ -145,8 +145,15 @@ pub(super) fn write_meter(
     if wire.counter_data.is_some() {
         return Err(EntityError::unimplemented("meters do not count by colour"));
     }
-    let config = wire.config.as_ref().map(|config| meter_config(config, Some(*meter_kind))).transpose()?;
-    transaction.remember(|state| Undo::Meter { meter, old: state.meters[meter].clone() });
+    let config = wire
+        .config
+        .as_ref()
+        .map(|config| meter_config(config, Some(*meter_kind)))
+        .transpose()?;
+    transaction.remember(|state| Undo::Meter {
+        meter,
+        old: state.meters[meter].clone(),
+    });
     let stored = &mut transaction.state.meters[meter];
     match cells {
         Cells::One(cell) if config == stored.all => {
@@ -187,7 +194,10 @@ fn cell_type(register: &Register) -> Result<CellType, EntityError> {
 }
 
 fn unsupported_cell(register: &Register) -> EntityError {
-    EntityError::unimplemented(format!("register {:?}: only bit, int and bool cells are supported", register.array.name))
+    EntityError::unimplemented(format!(
+        "register {:?}: only bit, int and bool cells are supported",
+        register.array.name
+    ))
 }
 
 /// `RegisterEntry`.
@@ -209,7 +219,11 @@ pub(super) fn write_register(
         (CellType::Bool, Data::Bool(value)) => vec![u8::from(*value)],
         _ => return Err(EntityError::invalid("the data does not have the register's type")),
     };
-    transaction.ops.push(Op::Register { register: index, cells, value });
+    transaction.ops.push(Op::Register {
+        register: index,
+        cells,
+        value,
+    });
     Ok(())
 }
 
@@ -242,7 +256,13 @@ mod tests {
 
     #[test]
     fn meter_configs_by_kind() {
-        let config = |cir, pir, eburst| v1::MeterConfig { cir, cburst: 1, pir, pburst: 1, eburst };
+        let config = |cir, pir, eburst| v1::MeterConfig {
+            cir,
+            cburst: 1,
+            pir,
+            pburst: 1,
+            eburst,
+        };
         let two_rate = Some(MeterKind::TwoRateThreeColor);
         let one_rate = Some(MeterKind::SingleRateThreeColor);
         let two_colour = Some(MeterKind::SingleRateTwoColor);

@@ -29,15 +29,27 @@ pub struct Bound {
 pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
     let missing = |kind: &str, name: &str| EntityError::invalid(format!("{kind} {name:?} is not in the device config"));
     let widths = Widths::new(program);
-    let tables: FxHashMap<&str, &bmv2_json::Table> =
-        program.pipelines.iter().flat_map(|pipeline| &pipeline.tables).map(|table| (table.name.as_str(), table)).collect();
-    let actions: FxHashMap<&str, &bmv2_json::Action> =
-        program.actions.iter().map(|action| (action.name.as_str(), action)).collect();
+    let tables: FxHashMap<&str, &bmv2_json::Table> = program
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.tables)
+        .map(|table| (table.name.as_str(), table))
+        .collect();
+    let actions: FxHashMap<&str, &bmv2_json::Action> = program
+        .actions
+        .iter()
+        .map(|action| (action.name.as_str(), action))
+        .collect();
     for action in &mut info.actions {
         // Actions that no table uses may be gone from the program.
-        let Some(found) = actions.get(action.name.as_str()) else { continue };
+        let Some(found) = actions.get(action.name.as_str()) else {
+            continue;
+        };
         if found.runtime_data.len() != action.params.len() {
-            return Err(EntityError::invalid(format!("action {:?} has other parameters in the device config", action.name)));
+            return Err(EntityError::invalid(format!(
+                "action {:?} has other parameters in the device config",
+                action.name
+            )));
         }
         for (param, data) in action.params.iter_mut().zip(&found.runtime_data) {
             set_width(&mut param.value, data.bitwidth as usize, &param.name)?;
@@ -49,7 +61,9 @@ pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
         let found = tables.get(name.as_str()).ok_or_else(|| missing("table", &name))?;
         let keys: Vec<_> = found.key.iter().collect();
         if keys.len() != info.tables[index].fields.len() {
-            return Err(EntityError::invalid(format!("table {name:?} has another key in the device config")));
+            return Err(EntityError::invalid(format!(
+                "table {name:?} has another key in the device config"
+            )));
         }
         for (field, element) in info.tables[index].fields.iter_mut().zip(keys) {
             check_kind(field, element.match_type, &name)?;
@@ -58,7 +72,9 @@ pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
             }
         }
         let default = found.default_entry.as_ref();
-        bound.defaults.push(default.and_then(|default| call(info, program, default.action_id, &default.action_data)));
+        bound
+            .defaults
+            .push(default.and_then(|default| call(info, program, default.action_id, &default.action_data)));
         bound.entries.push(initial_entries(info, index, program, found));
     }
     let headers = [("packet_in", false), ("packet_out", true)];
@@ -69,7 +85,10 @@ pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
         }
     }
     for register in &info.registers {
-        let found = program.register_arrays.iter().find(|array| array.name == register.array.name);
+        let found = program
+            .register_arrays
+            .iter()
+            .find(|array| array.name == register.array.name);
         let found = found.ok_or_else(|| missing("register", &register.array.name))?;
         bound.register_bits.push(found.bitwidth as usize);
     }
@@ -117,10 +136,19 @@ struct Widths<'a>(FxHashMap<(&'a str, &'a str), usize>);
 
 impl<'a> Widths<'a> {
     fn new(program: &'a Program) -> Self {
-        let types: FxHashMap<&str, &bmv2_json::HeaderType> =
-            program.header_types.iter().map(|kind| (kind.name.as_str(), kind)).collect();
-        let headers = program.headers.iter().map(|header| (header.name.as_str(), header.header_type.as_str()));
-        let stacks = program.header_stacks.iter().map(|stack| (stack.name.as_str(), stack.header_type.as_str()));
+        let types: FxHashMap<&str, &bmv2_json::HeaderType> = program
+            .header_types
+            .iter()
+            .map(|kind| (kind.name.as_str(), kind))
+            .collect();
+        let headers = program
+            .headers
+            .iter()
+            .map(|header| (header.name.as_str(), header.header_type.as_str()));
+        let stacks = program
+            .header_stacks
+            .iter()
+            .map(|stack| (stack.name.as_str(), stack.header_type.as_str()));
         let mut widths = FxHashMap::default();
         for (instance, kind) in headers.chain(stacks) {
             for field in types.get(kind).into_iter().flat_map(|kind| &kind.fields) {
@@ -145,7 +173,9 @@ impl<'a> Widths<'a> {
         let names_of = |header: &&bmv2_json::Header| {
             header.name == name || header.name.ends_with(name) || header.header_type.starts_with(name)
         };
-        let Some(header) = program.headers.iter().find(names_of) else { return };
+        let Some(header) = program.headers.iter().find(names_of) else {
+            return;
+        };
         for param in params.iter_mut().filter(|param| param.value.translation.is_some()) {
             if let Some(width) = self.0.get(&(header.name.as_str(), param.name.as_str())) {
                 param.value.data_width = *width;
@@ -165,16 +195,18 @@ fn call(info: &Info, program: &Program, action_id: u32, data: &[HexStr]) -> Opti
     let name = &program.actions.iter().find(|action| action.id == action_id)?.name;
     // NoAction appears in the program under its full name and may be missing from the P4Info.
     let action = info.actions.iter().find(|action| action.name == *name)?;
-    let args = action.params.iter().zip(data).flat_map(|(param, value)| pad(value, param.value.data_width));
-    Some(Call { action: action.id, args: args.collect() })
+    let args = action
+        .params
+        .iter()
+        .zip(data)
+        .flat_map(|(param, value)| pad(value, param.value.data_width));
+    Some(Call {
+        action: action.id,
+        args: args.collect(),
+    })
 }
 
-fn initial_entries(
-    info: &Info,
-    index: usize,
-    program: &Program,
-    table: &bmv2_json::Table,
-) -> Vec<InitialEntry> {
+fn initial_entries(info: &Info, index: usize, program: &Program, table: &bmv2_json::Table) -> Vec<InitialEntry> {
     let fields = &info.tables[index].fields;
     let needs_priority = info.tables[index].needs_priority;
     let entries = table.entries.as_deref().unwrap_or_default();
@@ -185,7 +217,12 @@ fn initial_entries(
         for (field, value) in fields.iter().zip(&entry.match_key) {
             pack(field, value, &mut packed);
         }
-        let call = call(info, program, entry.action_entry.action_id, &entry.action_entry.action_data)?;
+        let call = call(
+            info,
+            program,
+            entry.action_entry.action_id,
+            &entry.action_entry.action_data,
+        )?;
         let priority = i32::try_from(lowest.saturating_sub(entry.priority).saturating_add(1)).unwrap_or(1);
         Some(InitialEntry {
             key: packed,

@@ -66,7 +66,11 @@ pub fn push_padded(out: &mut Vec<u8>, value: &[u8], width: usize) -> Result<(), 
     let value = checked(value, width)?;
     let total = bytes(width);
     // A canonical value that fits is never longer than the padded one, except the single zero of a zero-width type.
-    let value = if value.len() > total { &value[value.len() - total..] } else { value };
+    let value = if value.len() > total {
+        &value[value.len() - total..]
+    } else {
+        value
+    };
     out.resize(out.len() + total - value.len(), 0);
     out.extend_from_slice(value);
     Ok(())
@@ -117,7 +121,13 @@ pub fn padded_signed(value: &[u8], width: usize) -> Result<Vec<u8>, BytestringEr
     let first = value.first().copied().unwrap_or(0);
     let negative = first & 0x80 != 0;
     // Redundant copies of the sign within the first byte do not count.
-    let significant = 8 - (if negative { first.leading_ones() } else { first.leading_zeros() }) as usize + 1;
+    let significant = 8
+        - (if negative {
+            first.leading_ones()
+        } else {
+            first.leading_zeros()
+        }) as usize
+        + 1;
     let needed = (value.len() - 1) * 8 + significant;
     if needed > width {
         return Err(BytestringError::TooWide { needed, width });
@@ -137,7 +147,11 @@ pub fn canonical_signed(value: &[u8]) -> Result<&[u8], BytestringError> {
         }
         rest = &rest[1..];
     }
-    if rest.is_empty() { Err(BytestringError::Empty) } else { Ok(rest) }
+    if rest.is_empty() {
+        Err(BytestringError::Empty)
+    } else {
+        Ok(rest)
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +193,10 @@ mod tests {
         assert_eq!(canonical(&[0, 0]), [0]);
         assert_eq!(canonical(&[]), [0]);
         assert_eq!(padded(&[1, 0xff], 9), Ok(vec![1, 0xff]));
-        assert_eq!(padded(&[2, 0], 9), Err(BytestringError::TooWide { needed: 10, width: 9 }));
+        assert_eq!(
+            padded(&[2, 0], 9),
+            Err(BytestringError::TooWide { needed: 10, width: 9 })
+        );
     }
 
     #[test]

@@ -75,7 +75,10 @@ pub(super) fn config_to_wire(id: u32, config: &DigestConfig) -> v1::DigestEntry 
         max_list_size: i32::try_from(config.max_list_size).unwrap_or(i32::MAX),
         ack_timeout_ns: signed(config.ack_timeout_ns),
     };
-    v1::DigestEntry { digest_id: id, config: Some(config) }
+    v1::DigestEntry {
+        digest_id: id,
+        config: Some(config),
+    }
 }
 
 /// A list ready to be sent.
@@ -142,7 +145,11 @@ impl Learner {
         }
         learning.known.insert(message.clone(), None);
         learning.buffer.push(message);
-        let wanted = if config.max_list_size == 0 { MAX_LIST_SIZE } else { config.max_list_size };
+        let wanted = if config.max_list_size == 0 {
+            MAX_LIST_SIZE
+        } else {
+            config.max_list_size
+        };
         if config.max_timeout_ns == 0 || learning.buffer.len() >= wanted.min(MAX_LIST_SIZE) {
             return self.flush(digest_id, now_ns);
         }
@@ -167,12 +174,18 @@ impl Learner {
                 learning.known.remove(message);
             }
         }
-        Some(List { digest_id, list_id, messages })
+        Some(List {
+            digest_id,
+            list_id,
+            messages,
+        })
     }
 
     /// An acknowledgement: its messages may be sent again. Unknown lists have timed out before and are ignored.
     pub fn acknowledge(&mut self, digest_id: u32, list_id: u64) {
-        let Some(learning) = self.digests.get_mut(&digest_id) else { return };
+        let Some(learning) = self.digests.get_mut(&digest_id) else {
+            return;
+        };
         if let Some(place) = learning.unacknowledged.iter().position(|(id, ..)| *id == list_id)
             && let Some((_, _, messages)) = learning.unacknowledged.remove(place)
         {
@@ -195,8 +208,7 @@ impl Learner {
                     learning.known.remove(message);
                 }
             }
-            if !learning.buffer.is_empty()
-                && now_ns.saturating_sub(learning.buffered_since_ns) >= config.max_timeout_ns
+            if !learning.buffer.is_empty() && now_ns.saturating_sub(learning.buffered_since_ns) >= config.max_timeout_ns
             {
                 due.push(*id);
             }
@@ -207,7 +219,10 @@ impl Learner {
 
 /// Padded field values of one message as `P4Data` of the digest's type.
 pub fn message_to_wire(info: &Info, digest: &Digest, message: &Message) -> v1::P4Data {
-    let mut values = Values { rest: message.iter(), budget: MAX_NODES };
+    let mut values = Values {
+        rest: message.iter(),
+        budget: MAX_NODES,
+    };
     data(info, &digest.spec, &mut values, 0)
 }
 
@@ -241,24 +256,39 @@ fn data(info: &Info, spec: &config::P4DataTypeSpec, values: &mut Values<'_>, dep
         Some(TypeSpec::Bool(_)) => Data::Bool(values.next().is_some_and(|value| value.iter().any(|b| *b != 0))),
         Some(TypeSpec::Tuple(tuple)) => {
             let members = tuple.members.iter().map(|member| data(info, member, values, depth + 1));
-            Data::Tuple(v1::P4StructLike { members: members.collect() })
+            Data::Tuple(v1::P4StructLike {
+                members: members.collect(),
+            })
         }
         Some(TypeSpec::Struct(named)) => {
-            let members = info.types.structs.get(&named.name).map_or(&[][..], |spec| &spec.members);
+            let members = info
+                .types
+                .structs
+                .get(&named.name)
+                .map_or(&[][..], |spec| &spec.members);
             let empty = config::P4DataTypeSpec::default();
-            let members = members.iter().map(|member| {
-                data(info, member.type_spec.as_ref().unwrap_or(&empty), values, depth + 1)
-            });
-            Data::Struct(v1::P4StructLike { members: members.collect() })
+            let members = members
+                .iter()
+                .map(|member| data(info, member.type_spec.as_ref().unwrap_or(&empty), values, depth + 1));
+            Data::Struct(v1::P4StructLike {
+                members: members.collect(),
+            })
         }
         Some(TypeSpec::SerializableEnum(_)) => Data::EnumValue(bits(values.next())),
         Some(TypeSpec::Header(named)) => {
-            let members = info.types.headers.get(&named.name).map_or(&[][..], |spec| &spec.members);
+            let members = info
+                .types
+                .headers
+                .get(&named.name)
+                .map_or(&[][..], |spec| &spec.members);
             let bitstrings = members.iter().map(|member| match &member.type_spec {
                 Some(kind) => bitstring(kind, values.next()),
                 None => bits(values.next()),
             });
-            Data::Header(v1::P4Header { is_valid: true, bitstrings: bitstrings.collect() })
+            Data::Header(v1::P4Header {
+                is_valid: true,
+                bitstrings: bitstrings.collect(),
+            })
         }
         _ => Data::Bitstring(bits(values.next())),
     };
@@ -280,7 +310,11 @@ mod tests {
 
     fn learner(max_timeout_ns: u64, max_list_size: usize, ack_timeout_ns: u64) -> Learner {
         let mut learner = Learner::default();
-        let config = DigestConfig { max_timeout_ns, max_list_size, ack_timeout_ns };
+        let config = DigestConfig {
+            max_timeout_ns,
+            max_list_size,
+            ack_timeout_ns,
+        };
         learner.configure(&BTreeMap::from([(1, config)]));
         learner
     }

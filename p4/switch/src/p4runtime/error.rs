@@ -32,7 +32,10 @@ pub struct EntityError {
 
 impl EntityError {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// `INVALID_ARGUMENT`.
@@ -87,7 +90,10 @@ impl EntityError {
 
     /// The same error with its place named first.
     pub fn at(self, place: &str) -> Self {
-        Self { code: self.code, message: format!("{place}: {}", self.message) }
+        Self {
+            code: self.code,
+            message: format!("{place}: {}", self.message),
+        }
     }
 
     /// As `p4.v1.Error`.
@@ -162,9 +168,19 @@ pub fn batch_status(results: &[Result<(), EntityError>]) -> Result<(), tonic::St
             Ok(()) => v1::Error::default(),
             Err(error) => error.to_wire(),
         };
-        prost_types::Any { type_url: ERROR_TYPE_URL.to_owned(), value: error.encode_to_vec() }
+        prost_types::Any {
+            type_url: ERROR_TYPE_URL.to_owned(),
+            value: error.encode_to_vec(),
+        }
     });
-    let status =
-        rpc::Status { code: Code::Unknown as i32, message: BATCH_FAILED.to_owned(), details: details.collect() };
-    Err(tonic::Status::with_details(Code::Unknown, BATCH_FAILED, status.encode_to_vec().into()))
+    let status = rpc::Status {
+        code: Code::Unknown as i32,
+        message: BATCH_FAILED.to_owned(),
+        details: details.collect(),
+    };
+    Err(tonic::Status::with_details(
+        Code::Unknown,
+        BATCH_FAILED,
+        status.encode_to_vec().into(),
+    ))
 }

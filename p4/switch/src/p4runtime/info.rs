@@ -159,7 +159,10 @@ pub struct Table {
 impl Table {
     /// Where `action` may be used in this table; `None` if nowhere.
     pub fn scope(&self, action: u32) -> Option<Scope> {
-        self.actions.iter().find(|(id, _)| *id == action).map(|(_, scope)| *scope)
+        self.actions
+            .iter()
+            .find(|(id, _)| *id == action)
+            .map(|(_, scope)| *scope)
     }
 
     /// The field with this id and its position.
@@ -345,13 +348,20 @@ impl Info {
     pub fn new(p4info: &config::P4Info) -> Result<Self, InfoError> {
         let types = p4info.type_info.clone().unwrap_or_default();
         let translations = Translations::new(&types);
-        let mut info = Self { types: types.clone(), ..Self::default() };
+        let mut info = Self {
+            types: types.clone(),
+            ..Self::default()
+        };
         for action in &p4info.actions {
             let index = info.actions.len();
             let (id, name) = info.register(&action.preamble, "action", Object::Action(index))?;
             let params = action.params.iter().map(|param| {
                 let value = translations.value(&name, &param.type_name, param.bitwidth)?;
-                Ok(Param { id: param.id, name: param.name.clone(), value })
+                Ok(Param {
+                    id: param.id,
+                    name: param.name.clone(),
+                    value,
+                })
             });
             let params = params.collect::<Result<Vec<_>, _>>()?;
             unique_ids(&name, params.iter().map(|param| param.id))?;
@@ -364,18 +374,31 @@ impl Info {
             let index = info.value_sets.len();
             let (id, name) = info.register(&set.preamble, "value set", Object::ValueSet(index))?;
             let fields = fields(&name, &set.r#match, &translations)?;
-            info.value_sets.push(ValueSet { id, name, fields, size: usize::try_from(set.size).unwrap_or(0) });
+            info.value_sets.push(ValueSet {
+                id,
+                name,
+                fields,
+                size: usize::try_from(set.size).unwrap_or(0),
+            });
         }
         for digest in &p4info.digests {
             let index = info.digests.len();
             let (id, name) = info.register(&digest.preamble, "digest", Object::Digest(index))?;
-            info.digests.push(Digest { id, name, spec: digest.type_spec.clone().unwrap_or_default() });
+            info.digests.push(Digest {
+                id,
+                name,
+                spec: digest.type_spec.clone().unwrap_or_default(),
+            });
         }
         for header in &p4info.controller_packet_metadata {
             let (_, name) = info.register(&header.preamble, "controller header", Object::Other)?;
             let params = header.metadata.iter().map(|field| {
                 let value = translations.value(&name, &field.type_name, field.bitwidth)?;
-                Ok(Param { id: field.id, name: field.name.clone(), value })
+                Ok(Param {
+                    id: field.id,
+                    name: field.name.clone(),
+                    value,
+                })
             });
             let params = params.collect::<Result<Vec<_>, _>>()?;
             unique_ids(&name, params.iter().map(|param| param.id))?;
@@ -403,10 +426,16 @@ impl Info {
     ) -> Result<(u32, String), InfoError> {
         let preamble = preamble.clone().unwrap_or_default();
         if preamble.id == 0 {
-            return Err(InfoError::NoId { kind, name: preamble.name });
+            return Err(InfoError::NoId {
+                kind,
+                name: preamble.name,
+            });
         }
         if self.ids.insert(preamble.id, object).is_some() {
-            return Err(InfoError::DuplicateId { id: preamble.id, name: preamble.name });
+            return Err(InfoError::DuplicateId {
+                id: preamble.id,
+                name: preamble.name,
+            });
         }
         Ok((preamble.id, preamble.name))
     }
@@ -417,9 +446,9 @@ impl Info {
             let index = self.profiles.len();
             let (id, name) = self.register(&profile.preamble, "action profile", Object::Profile(index))?;
             let semantics = match &profile.selector_size_semantics {
-                Some(Wire::SumOfMembers(limits)) => {
-                    SizeSemantics::SumOfMembers { max_member_weight: limits.max_member_weight }
-                }
+                Some(Wire::SumOfMembers(limits)) => SizeSemantics::SumOfMembers {
+                    max_member_weight: limits.max_member_weight,
+                },
                 Some(Wire::SumOfWeights(_)) | None => SizeSemantics::SumOfWeights,
             };
             self.profiles.push(Profile {
@@ -441,42 +470,67 @@ impl Info {
             let index = self.direct_counters.len();
             let object = Object::DirectCounter(index);
             let (id, name) = self.register(&counter.preamble, "direct counter", object)?;
-            self.direct_counters.push(Direct { id, name, table: counter.direct_table_id });
+            self.direct_counters.push(Direct {
+                id,
+                name,
+                table: counter.direct_table_id,
+            });
         }
         for meter in &p4info.direct_meters {
             let index = self.direct_meters.len();
             let (id, name) = self.register(&meter.preamble, "direct meter", Object::DirectMeter(index))?;
             let kind = meter_kind(meter.spec.as_ref());
-            self.direct_meters.push((Direct { id, name, table: meter.direct_table_id }, kind));
+            self.direct_meters.push((
+                Direct {
+                    id,
+                    name,
+                    table: meter.direct_table_id,
+                },
+                kind,
+            ));
         }
         Ok(())
     }
 
-    fn add_arrays(
-        &mut self,
-        p4info: &config::P4Info,
-        translations: &Translations<'_>,
-    ) -> Result<(), InfoError> {
+    fn add_arrays(&mut self, p4info: &config::P4Info, translations: &Translations<'_>) -> Result<(), InfoError> {
         let size = |size: i64| usize::try_from(size).unwrap_or(0);
         for counter in &p4info.counters {
             let index = self.counters.len();
             let (id, name) = self.register(&counter.preamble, "counter", Object::Counter(index))?;
             let translation = translations.of(&counter.index_type_name);
-            self.counters.push(Array { id, name, size: size(counter.size), index: translation });
+            self.counters.push(Array {
+                id,
+                name,
+                size: size(counter.size),
+                index: translation,
+            });
         }
         for meter in &p4info.meters {
             let index = self.meters.len();
             let (id, name) = self.register(&meter.preamble, "meter", Object::Meter(index))?;
             let translation = translations.of(&meter.index_type_name);
-            let array = Array { id, name, size: size(meter.size), index: translation };
+            let array = Array {
+                id,
+                name,
+                size: size(meter.size),
+                index: translation,
+            };
             self.meters.push((array, meter_kind(meter.spec.as_ref())));
         }
         for register in &p4info.registers {
             let index = self.registers.len();
             let (id, name) = self.register(&register.preamble, "register", Object::Register(index))?;
             let translation = translations.of(&register.index_type_name);
-            let array = Array { id, name, size: size(register.size.into()), index: translation };
-            self.registers.push(Register { array, spec: register.type_spec.clone().unwrap_or_default() });
+            let array = Array {
+                id,
+                name,
+                size: size(register.size.into()),
+                index: translation,
+            };
+            self.registers.push(Register {
+                array,
+                spec: register.type_spec.clone().unwrap_or_default(),
+            });
         }
         Ok(())
     }
@@ -510,7 +564,13 @@ impl Info {
             match self.ids.get(resource) {
                 Some(Object::DirectCounter(_)) => direct_counter = Some(*resource),
                 Some(Object::DirectMeter(_)) => direct_meter = Some(*resource),
-                _ => return Err(InfoError::Dangling { name, what: "direct resource", id: *resource }),
+                _ => {
+                    return Err(InfoError::Dangling {
+                        name,
+                        what: "direct resource",
+                        id: *resource,
+                    });
+                }
             }
         }
         Ok(Table {
@@ -531,12 +591,17 @@ impl Info {
 
     fn check_references(&self) -> Result<(), InfoError> {
         for table in &self.tables {
-            let dangling = |what, id| InfoError::Dangling { name: table.name.clone(), what, id };
+            let dangling = |what, id| InfoError::Dangling {
+                name: table.name.clone(),
+                what,
+                id,
+            };
             for (action, _) in &table.actions {
                 self.action(*action).ok_or_else(|| dangling("action", *action))?;
             }
             if let Some(profile) = table.implementation {
-                self.profile(profile).ok_or_else(|| dangling("action profile", profile))?;
+                self.profile(profile)
+                    .ok_or_else(|| dangling("action profile", profile))?;
             }
         }
         for profile in &self.profiles {
@@ -620,7 +685,9 @@ impl Info {
             Some(Object::Register(index)) => &self.registers[index].array,
             _ => return false,
         };
-        index.and_then(|index| usize::try_from(index.index).ok()).is_some_and(|cell| cell < array.size)
+        index
+            .and_then(|index| usize::try_from(index.index).ok())
+            .is_some_and(|cell| cell < array.size)
     }
 
     /// The kind of a table's direct meter.
@@ -646,18 +713,17 @@ fn unique_ids(owner: &str, ids: impl Iterator<Item = u32>) -> Result<(), InfoErr
     for id in ids {
         if id == 0 || seen.contains(&id) {
             let what = format!("the id {id} of a field or parameter is zero or used twice");
-            return Err(InfoError::Unsupported { name: owner.to_owned(), what });
+            return Err(InfoError::Unsupported {
+                name: owner.to_owned(),
+                what,
+            });
         }
         seen.push(id);
     }
     Ok(())
 }
 
-fn fields(
-    owner: &str,
-    wire: &[config::MatchField],
-    translations: &Translations<'_>,
-) -> Result<Vec<Field>, InfoError> {
+fn fields(owner: &str, wire: &[config::MatchField], translations: &Translations<'_>) -> Result<Vec<Field>, InfoError> {
     use config::match_field::{Match, MatchType};
     let fields = wire.iter().map(|field| {
         let unsupported = || InfoError::Unsupported {
@@ -676,7 +742,12 @@ fn fields(
             _ => return Err(unsupported()),
         };
         let value = translations.value(owner, &field.type_name, field.bitwidth)?;
-        Ok(Field { id: field.id, name: field.name.clone(), kind, value })
+        Ok(Field {
+            id: field.id,
+            name: field.name.clone(),
+            kind,
+            value,
+        })
     });
     let fields = fields.collect::<Result<Vec<_>, _>>()?;
     unique_ids(owner, fields.iter().map(|field| field.id))?;

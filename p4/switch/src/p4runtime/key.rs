@@ -78,20 +78,26 @@ pub fn pack(
     let mut given: Vec<Option<&FieldMatchType>> = vec![None; fields.len()];
     for field_match in matches {
         let id = field_match.field_id;
-        let (index, field) = position(fields, id)
-            .ok_or_else(|| EntityError::invalid(format!("match field id {id} does not exist")))?;
+        let (index, field) =
+            position(fields, id).ok_or_else(|| EntityError::invalid(format!("match field id {id} does not exist")))?;
         let kind = field_match
             .field_match_type
             .as_ref()
             .ok_or_else(|| EntityError::invalid(format!("match field {:?}: no match is set", field.name)))?;
         if given[index].replace(kind).is_some() {
-            return Err(EntityError::invalid(format!("match field {:?} is given twice", field.name)));
+            return Err(EntityError::invalid(format!(
+                "match field {:?} is given twice",
+                field.name
+            )));
         }
     }
     for (field, given) in fields.iter().zip(given) {
         match given {
             Some(given) => pack_field(field, given, translator, out)
-                .map_err(|error| EntityError { code: tonic::Code::InvalidArgument, ..error })
+                .map_err(|error| EntityError {
+                    code: tonic::Code::InvalidArgument,
+                    ..error
+                })
                 .map_err(|error| error.at(&format!("match field {:?}", field.name)))?,
             None => pack_dont_care(field, out)?,
         }
@@ -103,7 +109,10 @@ fn pack_dont_care(field: &Field, out: &mut Vec<u8>) -> Result<(), EntityError> {
     let width = field.value.data_width;
     match field.kind {
         MatchKind::Exact => {
-            return Err(EntityError::invalid(format!("exact match field {:?} is missing", field.name)));
+            return Err(EntityError::invalid(format!(
+                "exact match field {:?} is missing",
+                field.name
+            )));
         }
         MatchKind::Range => {
             out.resize(out.len() + bytestring::bytes(width), 0);
@@ -138,7 +147,12 @@ fn pack_field(
         (MatchKind::Lpm, FieldMatchType::Lpm(lpm)) => pack_lpm(of, lpm, translator, out)?,
         (MatchKind::Ternary, FieldMatchType::Ternary(ternary)) => pack_ternary(of, ternary, translator, out)?,
         (MatchKind::Range, FieldMatchType::Range(range)) => pack_range(of, range, translator, out)?,
-        _ => return Err(EntityError::invalid(format!("the field is matched as {:?}", field.kind))),
+        _ => {
+            return Err(EntityError::invalid(format!(
+                "the field is matched as {:?}",
+                field.kind
+            )));
+        }
     }
     Ok(())
 }
@@ -149,16 +163,26 @@ fn pack_lpm(
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
-    let prefix_len = usize::try_from(lpm.prefix_len).ok().filter(|len| (1..=of.width).contains(len));
+    let prefix_len = usize::try_from(lpm.prefix_len)
+        .ok()
+        .filter(|len| (1..=of.width).contains(len));
     let prefix_len = prefix_len.ok_or_else(|| {
         let expected = format!("prefix length {} is not in 1..={}", lpm.prefix_len, of.width);
-        EntityError::invalid(if lpm.prefix_len == 0 { "omit a field that matches anything".into() } else { expected })
+        EntityError::invalid(if lpm.prefix_len == 0 {
+            "omit a field that matches anything".into()
+        } else {
+            expected
+        })
     })?;
     let start = out.len();
     translator.inward(of, &lpm.value, out)?;
     let prefix_len = match is_opaque(of) {
         true if prefix_len == of.width => of.data_width,
-        true => return Err(EntityError::invalid("a translated value can only be matched as a whole")),
+        true => {
+            return Err(EntityError::invalid(
+                "a translated value can only be matched as a whole",
+            ));
+        }
         false => prefix_len,
     };
     let mut mask = Vec::with_capacity(out.len() - start);
@@ -184,7 +208,9 @@ fn pack_ternary(
         let mut full = Vec::new();
         bytestring::push_ones(&mut full, of.width.max(1));
         if mask != full {
-            return Err(EntityError::invalid("a translated value can only be matched as a whole"));
+            return Err(EntityError::invalid(
+                "a translated value can only be matched as a whole",
+            ));
         }
         bytestring::push_ones(out, of.data_width);
         return Ok(());
@@ -207,7 +233,9 @@ fn pack_range(
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
     if is_opaque(of) && bytestring::canonical(&range.low) != bytestring::canonical(&range.high) {
-        return Err(EntityError::invalid("a translated value can only be matched as a whole"));
+        return Err(EntityError::invalid(
+            "a translated value can only be matched as a whole",
+        ));
     }
     let start = out.len();
     translator.inward(of, &range.low, out)?;
@@ -233,13 +261,14 @@ pub fn unpack(fields: &[Field], packed: &[u8], translator: &Translator) -> Vec<v
         let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
         let kind = match part {
             Part::Exact(exact) => FieldMatchType::Exact(v1::field_match::Exact { value: value(exact) }),
-            Part::Optional(Some(exact)) => {
-                FieldMatchType::Optional(v1::field_match::Optional { value: value(exact) })
-            }
+            Part::Optional(Some(exact)) => FieldMatchType::Optional(v1::field_match::Optional { value: value(exact) }),
             Part::Lpm(prefix, len) if len > 0 => {
                 let opaque = is_opaque(&field.value);
                 let prefix_len = if opaque { field.value.width } else { len } as i32;
-                FieldMatchType::Lpm(v1::field_match::Lpm { value: value(prefix), prefix_len })
+                FieldMatchType::Lpm(v1::field_match::Lpm {
+                    value: value(prefix),
+                    prefix_len,
+                })
             }
             Part::Ternary(bits, mask) if !is_zero(mask) => {
                 let mask = if is_opaque(&field.value) {
@@ -249,7 +278,10 @@ pub fn unpack(fields: &[Field], packed: &[u8], translator: &Translator) -> Vec<v
                 } else {
                     bytestring::canonical_vec(mask)
                 };
-                FieldMatchType::Ternary(v1::field_match::Ternary { value: value(bits), mask })
+                FieldMatchType::Ternary(v1::field_match::Ternary {
+                    value: value(bits),
+                    mask,
+                })
             }
             Part::Range(low, high) => {
                 let mut ones = Vec::new();
@@ -257,11 +289,17 @@ pub fn unpack(fields: &[Field], packed: &[u8], translator: &Translator) -> Vec<v
                 if is_zero(low) && high == ones {
                     continue;
                 }
-                FieldMatchType::Range(v1::field_match::Range { low: value(low), high: value(high) })
+                FieldMatchType::Range(v1::field_match::Range {
+                    low: value(low),
+                    high: value(high),
+                })
             }
             Part::Optional(None) | Part::Lpm(..) | Part::Ternary(..) => continue,
         };
-        matches.push(v1::FieldMatch { field_id: field.id, field_match_type: Some(kind) });
+        matches.push(v1::FieldMatch {
+            field_id: field.id,
+            field_match_type: Some(kind),
+        });
     }
     matches
 }
@@ -271,19 +309,37 @@ mod tests {
     use super::*;
 
     fn field(id: u32, kind: MatchKind, width: usize) -> Field {
-        let value = ValueType { width, data_width: width, translation: None };
-        Field { id, name: format!("f{id}"), kind, value }
+        let value = ValueType {
+            width,
+            data_width: width,
+            translation: None,
+        };
+        Field {
+            id,
+            name: format!("f{id}"),
+            kind,
+            value,
+        }
     }
 
     fn all_kinds() -> Vec<Field> {
         use MatchKind::{Exact, Lpm, Optional, Range, Ternary};
-        [(1, Exact, 9), (2, Lpm, 32), (3, Ternary, 48), (4, Range, 16), (5, Optional, 8)]
-            .map(|(id, kind, width)| field(id, kind, width))
-            .into()
+        [
+            (1, Exact, 9),
+            (2, Lpm, 32),
+            (3, Ternary, 48),
+            (4, Range, 16),
+            (5, Optional, 8),
+        ]
+        .map(|(id, kind, width)| field(id, kind, width))
+        .into()
     }
 
     fn matches(kinds: impl IntoIterator<Item = (u32, FieldMatchType)>) -> Vec<v1::FieldMatch> {
-        let wrap = |(field_id, kind)| v1::FieldMatch { field_id, field_match_type: Some(kind) };
+        let wrap = |(field_id, kind)| v1::FieldMatch {
+            field_id,
+            field_match_type: Some(kind),
+        };
         kinds.into_iter().map(wrap).collect()
     }
 
@@ -292,15 +348,24 @@ mod tests {
     }
 
     fn lpm(value: &[u8], prefix_len: i32) -> FieldMatchType {
-        FieldMatchType::Lpm(v1::field_match::Lpm { value: value.into(), prefix_len })
+        FieldMatchType::Lpm(v1::field_match::Lpm {
+            value: value.into(),
+            prefix_len,
+        })
     }
 
     fn ternary(value: &[u8], mask: &[u8]) -> FieldMatchType {
-        FieldMatchType::Ternary(v1::field_match::Ternary { value: value.into(), mask: mask.into() })
+        FieldMatchType::Ternary(v1::field_match::Ternary {
+            value: value.into(),
+            mask: mask.into(),
+        })
     }
 
     fn range(low: &[u8], high: &[u8]) -> FieldMatchType {
-        FieldMatchType::Range(v1::field_match::Range { low: low.into(), high: high.into() })
+        FieldMatchType::Range(v1::field_match::Range {
+            low: low.into(),
+            high: high.into(),
+        })
     }
 
     fn optional(value: &[u8]) -> FieldMatchType {
@@ -363,7 +428,16 @@ mod tests {
             ("bits outside of the mask", with(3, ternary(&[8], &[7]))),
             ("low above high", with(4, range(&[2], &[1]))),
             ("whole range", with(4, range(&[0], &[0xff, 0xff]))),
-            ("nothing set", packed(&fields, &[v1::FieldMatch { field_id: 1, field_match_type: None }])),
+            (
+                "nothing set",
+                packed(
+                    &fields,
+                    &[v1::FieldMatch {
+                        field_id: 1,
+                        field_match_type: None,
+                    }],
+                ),
+            ),
         ] {
             let code = result.as_ref().map_err(|error| error.code).err();
             assert_eq!(code, Some(tonic::Code::InvalidArgument), "{what}: {result:?}");
@@ -377,8 +451,17 @@ mod tests {
             sdn: SdnType::Bits,
             is_port: true,
         };
-        let value = ValueType { width: 32, data_width: 9, translation: Some(translation) };
-        let fields = [Field { id: 1, name: "port".into(), kind: MatchKind::Ternary, value }];
+        let value = ValueType {
+            width: 32,
+            data_width: 9,
+            translation: Some(translation),
+        };
+        let fields = [Field {
+            id: 1,
+            name: "port".into(),
+            kind: MatchKind::Ternary,
+            value,
+        }];
         let whole = matches([(1, ternary(&[5], &[0xff; 4]))]);
         let key = packed(&fields, &whole).unwrap();
         assert_eq!(key, [0, 5, 1, 0xff]);

@@ -34,7 +34,11 @@ pub struct MemoryDevice {
 impl MemoryDevice {
     /// A device with these ports.
     pub fn new(cpu_port: Option<u32>, ports: BTreeMap<u32, String>) -> Self {
-        Self { cpu_port, ports, frames: Mutex::default() }
+        Self {
+            cpu_port,
+            ports,
+            frames: Mutex::default(),
+        }
     }
 
     /// Takes the frames that were sent out so far.
@@ -48,10 +52,16 @@ impl Device for MemoryDevice {
         let program = bmv2_json::Program::from_slice(device_config)
             .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
         let bound = bind(info, &program)?;
-        let arrays = info.counters.iter().chain(info.registers.iter().map(|register| &register.array));
+        let arrays = info
+            .counters
+            .iter()
+            .chain(info.registers.iter().map(|register| &register.array));
         for array in arrays {
             if array.size > MAX_CELLS {
-                return Err(EntityError::invalid(format!("{:?} has more than {MAX_CELLS} cells", array.name)));
+                return Err(EntityError::invalid(format!(
+                    "{:?} has more than {MAX_CELLS} cells",
+                    array.name
+                )));
             }
         }
         Ok(Box::new(MemoryTarget::new(info, bound)))
@@ -66,7 +76,10 @@ impl Device for MemoryDevice {
     }
 
     fn ports(&self) -> Vec<(String, u32)> {
-        self.ports.iter().map(|(number, name)| (name.clone(), *number)).collect()
+        self.ports
+            .iter()
+            .map(|(number, name)| (name.clone(), *number))
+            .collect()
     }
 
     fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError> {
@@ -98,8 +111,14 @@ impl MemoryTarget {
     fn new(info: &Info, bound: Bound) -> Self {
         let registers = info.registers.iter().zip(&bound.register_bits);
         Self {
-            counters: info.counters.iter().map(|array| vec![CounterValue::default(); array.size]).collect(),
-            registers: registers.map(|(register, bits)| vec![vec![0; bytestring::bytes(*bits)]; register.array.size]).collect(),
+            counters: info
+                .counters
+                .iter()
+                .map(|array| vec![CounterValue::default(); array.size])
+                .collect(),
+            registers: registers
+                .map(|(register, bits)| vec![vec![0; bytestring::bytes(*bits)]; register.array.size])
+                .collect(),
             direct: FxHashMap::default(),
             inserted: FxHashMap::default(),
             bound,
@@ -169,7 +188,11 @@ impl Target for MemoryTarget {
     }
 
     fn counter(&self, counter: usize, cell: usize) -> CounterValue {
-        self.counters.get(counter).and_then(|array| array.get(cell)).copied().unwrap_or_default()
+        self.counters
+            .get(counter)
+            .and_then(|array| array.get(cell))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
@@ -177,7 +200,11 @@ impl Target for MemoryTarget {
     }
 
     fn register(&self, register: usize, cell: usize) -> Vec<u8> {
-        self.registers.get(register).and_then(|array| array.get(cell)).cloned().unwrap_or_default()
+        self.registers
+            .get(register)
+            .and_then(|array| array.get(cell))
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64 {

@@ -19,28 +19,44 @@ pub fn to_frame(
     translator: &mut Translator,
 ) -> Result<Vec<u8>, EntityError> {
     if packet.payload.len() > MAX_FRAME_LEN {
-        return Err(EntityError::invalid(format!("the payload is longer than {MAX_FRAME_LEN} bytes")));
+        return Err(EntityError::invalid(format!(
+            "the payload is longer than {MAX_FRAME_LEN} bytes"
+        )));
     }
     let header = header.unwrap_or_default();
-    if let Some(unknown) =
-        packet.metadata.iter().find(|given| header.iter().all(|param| param.id != given.metadata_id))
+    if let Some(unknown) = packet
+        .metadata
+        .iter()
+        .find(|given| header.iter().all(|param| param.id != given.metadata_id))
     {
-        return Err(EntityError::invalid(format!("metadata id {} does not exist", unknown.metadata_id)));
+        return Err(EntityError::invalid(format!(
+            "metadata id {} does not exist",
+            unknown.metadata_id
+        )));
     }
     if packet.metadata.len() > header.len() {
         return Err(EntityError::invalid("a metadata id is given twice"));
     }
     let bits: usize = header.iter().map(|param| param.value.data_width).sum();
-    let mut frame = BitWriter { bytes: Vec::with_capacity(bits.div_ceil(8) + packet.payload.len()), used: 0 };
+    let mut frame = BitWriter {
+        bytes: Vec::with_capacity(bits.div_ceil(8) + packet.payload.len()),
+        used: 0,
+    };
     let mut value = Vec::new();
     for param in header {
         let place = || format!("metadata {:?}", param.name);
         let given = packet.metadata.iter().find(|given| given.metadata_id == param.id);
         let given = given.ok_or_else(|| EntityError::invalid("the value is missing").at(&place()))?;
         value.clear();
-        translator.inward(&param.value, &given.value, &mut value).map_err(|error| {
-            EntityError { code: tonic::Code::InvalidArgument, ..EntityError::from(error) }.at(&place())
-        })?;
+        translator
+            .inward(&param.value, &given.value, &mut value)
+            .map_err(|error| {
+                EntityError {
+                    code: tonic::Code::InvalidArgument,
+                    ..EntityError::from(error)
+                }
+                .at(&place())
+            })?;
         frame.push(&value, param.value.data_width);
     }
     let mut frame = frame.bytes;
@@ -57,9 +73,15 @@ pub fn from_frame(header: Option<&[Param]>, frame: &[u8], translator: &Translato
     let metadata = header.iter().map(|param| {
         let value = read_bits(frame, at, param.value.data_width);
         at += param.value.data_width;
-        v1::PacketMetadata { metadata_id: param.id, value: translator.outward(&param.value, &value) }
+        v1::PacketMetadata {
+            metadata_id: param.id,
+            value: translator.outward(&param.value, &value),
+        }
     });
-    Some(v1::PacketIn { metadata: metadata.collect(), payload })
+    Some(v1::PacketIn {
+        metadata: metadata.collect(),
+        payload,
+    })
 }
 
 struct BitWriter {
@@ -107,19 +129,31 @@ mod tests {
         let param = |id, width| Param {
             id,
             name: format!("m{id}"),
-            value: ValueType { width, data_width: width, translation: None },
+            value: ValueType {
+                width,
+                data_width: width,
+                translation: None,
+            },
         };
         vec![param(1, 9), param(2, 7), param(3, 16)]
     }
 
     fn metadata(values: [(u32, &[u8]); 3]) -> Vec<v1::PacketMetadata> {
-        values.map(|(metadata_id, value)| v1::PacketMetadata { metadata_id, value: value.into() }).into()
+        values
+            .map(|(metadata_id, value)| v1::PacketMetadata {
+                metadata_id,
+                value: value.into(),
+            })
+            .into()
     }
 
     #[test]
     fn headers_are_packed_bit_by_bit() {
         let metadata = metadata([(1, &[1, 0xfe]), (2, &[3]), (3, &[0xab, 0xcd])]);
-        let packet = v1::PacketOut { payload: vec![9, 9], metadata: metadata.clone() };
+        let packet = v1::PacketOut {
+            payload: vec![9, 9],
+            metadata: metadata.clone(),
+        };
         let frame = to_frame(Some(&header()), &packet, &mut Translator::default()).unwrap();
         assert_eq!(frame, [0xff, 0x03, 0xab, 0xcd, 9, 9]);
         let back = from_frame(Some(&header()), &frame, &Translator::default()).unwrap();
@@ -130,13 +164,22 @@ mod tests {
     #[test]
     fn wrong_metadata_is_named() {
         let good = [(1, &[1][..]), (2, &[3]), (3, &[1])];
-        let out = |values| v1::PacketOut { payload: vec![], metadata: metadata(values) };
+        let out = |values| v1::PacketOut {
+            payload: vec![],
+            metadata: metadata(values),
+        };
         let to = |packet| to_frame(Some(&header()), &packet, &mut Translator::default());
         assert!(to(out(good)).is_ok());
         assert!(to(out([good[0], good[1], (9, &[1])])).is_err());
         assert!(to(out([good[0], good[1], good[1]])).is_err());
         assert!(to(out([(1, &[2, 0]), good[1], good[2]])).is_err());
-        assert!(to(v1::PacketOut { payload: vec![], metadata: vec![] }).is_err());
+        assert!(
+            to(v1::PacketOut {
+                payload: vec![],
+                metadata: vec![]
+            })
+            .is_err()
+        );
     }
 
     #[test]

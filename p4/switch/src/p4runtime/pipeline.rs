@@ -1,7 +1,7 @@
 //! One loaded pipeline: its configuration, entities and target; and how entities move to the next pipeline.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use p4runtime_proto::p4::v1;
@@ -61,7 +61,10 @@ impl Pipeline {
     /// # Errors
     /// `INVALID_ARGUMENT` if P4Info or device config are missing, contradictory or not executable.
     pub fn load(device: &dyn Device, config: v1::ForwardingPipelineConfig) -> Result<Self, EntityError> {
-        let p4info = config.p4info.as_ref().ok_or_else(|| EntityError::invalid("the config has no P4Info"))?;
+        let p4info = config
+            .p4info
+            .as_ref()
+            .ok_or_else(|| EntityError::invalid("the config has no P4Info"))?;
         let mut info = Info::new(p4info)?;
         let mut target = device.load(&mut info, &config.p4_device_config)?;
         let ports = device.ports().into_iter().map(|(name, number)| (name, number.into()));
@@ -85,7 +88,12 @@ impl Pipeline {
             }
             target.adopt(index, &adopted);
         }
-        Ok(Self { config, state, target, deadlines: BinaryHeap::new() })
+        Ok(Self {
+            config,
+            state,
+            target,
+            deadlines: BinaryHeap::new(),
+        })
     }
 
     /// Carries the entities of `old` over to this pipeline: every object that both pipelines know under the same id and
@@ -98,8 +106,7 @@ impl Pipeline {
             let mut plan = read::plan(&mut old.state, &*old.target, None, &requests);
             while let Some(page) = plan.next_page(&old.state, &*old.target) {
                 let entities = page.entities.into_iter().filter_map(|entity| entity.entity);
-                let entities: Vec<_> =
-                    entities.filter(|entity| self.knows(&old.state.info, entity)).collect();
+                let entities: Vec<_> = entities.filter(|entity| self.knows(&old.state.info, entity)).collect();
                 self.insert_all(device, entities)?;
             }
         }
@@ -111,8 +118,11 @@ impl Pipeline {
             r#type: kind.into(),
             entity: Some(v1::Entity { entity: Some(entity) }),
         };
-        let updates: Vec<_> =
-            entities.into_iter().filter(|entity| !is_const(entity)).map(|entity| update(first_try(&entity), entity)).collect();
+        let updates: Vec<_> = entities
+            .into_iter()
+            .filter(|entity| !is_const(entity))
+            .map(|entity| update(first_try(&entity), entity))
+            .collect();
         let results = self.write(device, None, &updates, Atomicity::ContinueOnError);
         let mut again = Vec::new();
         for (result, failed) in results.into_iter().zip(updates) {
@@ -120,13 +130,19 @@ impl Pipeline {
                 Ok(()) => {}
                 // An entry that the new program brings too: the running one wins.
                 Err(error) if error.code == Code::AlreadyExists => {
-                    again.push(v1::Update { r#type: Type::Modify.into(), ..failed });
+                    again.push(v1::Update {
+                        r#type: Type::Modify.into(),
+                        ..failed
+                    });
                 }
                 Err(error) => return Err(cannot_keep(&error)),
             }
         }
         let results = self.write(device, None, &again, Atomicity::ContinueOnError);
-        results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(cannot_keep(&error)))
+        results
+            .into_iter()
+            .find_map(Result::err)
+            .map_or(Ok(()), |error| Err(cannot_keep(&error)))
     }
 
     /// Whether an entity's object exists here under the same name.
@@ -142,14 +158,20 @@ impl Pipeline {
             Kind::TableEntry(entry) => table(entry.table_id),
             Kind::DirectCounterEntry(direct) => {
                 of_entry(&direct.table_entry)
-                    && direct.table_entry.as_ref().and_then(|entry| new.table(entry.table_id)).is_some_and(|t| t.direct_counter.is_some())
+                    && direct
+                        .table_entry
+                        .as_ref()
+                        .and_then(|entry| new.table(entry.table_id))
+                        .is_some_and(|t| t.direct_counter.is_some())
             }
             Kind::DirectMeterEntry(direct) => of_entry(&direct.table_entry),
             Kind::ActionProfileMember(member) => same(member.action_profile_id),
             Kind::ActionProfileGroup(group) => same(group.action_profile_id),
             Kind::CounterEntry(counter) => same(counter.counter_id) && new.has_cell(counter.counter_id, counter.index),
             Kind::MeterEntry(meter) => same(meter.meter_id) && new.has_cell(meter.meter_id, meter.index),
-            Kind::RegisterEntry(register) => same(register.register_id) && new.has_cell(register.register_id, register.index),
+            Kind::RegisterEntry(register) => {
+                same(register.register_id) && new.has_cell(register.register_id, register.index)
+            }
             Kind::ValueSetEntry(set) => same(set.value_set_id),
             Kind::DigestEntry(digest) => same(digest.digest_id),
             Kind::PacketReplicationEngineEntry(_) => true,
@@ -243,5 +265,8 @@ fn inheritance_order() -> Vec<Vec<v1::Entity>> {
         Kind::MeterEntry(v1::MeterEntry::default()),
         Kind::RegisterEntry(v1::RegisterEntry::default()),
     ];
-    kinds.into_iter().map(|kind| vec![v1::Entity { entity: Some(kind) }]).collect()
+    kinds
+        .into_iter()
+        .map(|kind| vec![v1::Entity { entity: Some(kind) }])
+        .collect()
 }

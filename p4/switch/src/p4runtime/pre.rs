@@ -43,7 +43,9 @@ pub(super) fn write(
             .map_err(|error| error.at(&format!("multicast group {}", group.multicast_group_id))),
         Some(Wire::CloneSessionEntry(session)) => write_clone(transaction, kind, session)
             .map_err(|error| error.at(&format!("clone session {}", session.session_id))),
-        None => Err(EntityError::invalid("neither a multicast group nor a clone session is given")),
+        None => Err(EntityError::invalid(
+            "neither a multicast group nor a clone session is given",
+        )),
     }
 }
 
@@ -62,7 +64,9 @@ fn write_multicast(
 ) -> Result<(), EntityError> {
     let id = wire.multicast_group_id;
     if !(1..=MAX_MULTICAST_GROUP).contains(&id) {
-        return Err(EntityError::invalid(format!("the id is not in 1..={MAX_MULTICAST_GROUP}")));
+        return Err(EntityError::invalid(format!(
+            "the id is not in 1..={MAX_MULTICAST_GROUP}"
+        )));
     }
     check_existence(kind, transaction.state.multicast.contains_key(&id))?;
     let new = match kind {
@@ -83,14 +87,12 @@ fn write_multicast(
     Ok(())
 }
 
-fn write_clone(
-    transaction: &mut Transaction<'_>,
-    kind: Type,
-    wire: &v1::CloneSessionEntry,
-) -> Result<(), EntityError> {
+fn write_clone(transaction: &mut Transaction<'_>, kind: Type, wire: &v1::CloneSessionEntry) -> Result<(), EntityError> {
     let id = wire.session_id;
     if !(1..=MAX_CLONE_SESSION).contains(&id) {
-        return Err(EntityError::invalid(format!("the id is not in 1..={MAX_CLONE_SESSION}")));
+        return Err(EntityError::invalid(format!(
+            "the id is not in 1..={MAX_CLONE_SESSION}"
+        )));
     }
     check_existence(kind, transaction.state.clone_sessions.contains_key(&id))?;
     let new = match kind {
@@ -112,9 +114,13 @@ fn clone_session(wire: &v1::CloneSessionEntry, translator: &Translator) -> Resul
         .ok()
         .filter(|class| u32::from(*class) <= MAX_CLASS_OF_SERVICE)
         .ok_or_else(|| EntityError::invalid(format!("class_of_service is not in 0..={MAX_CLASS_OF_SERVICE}")))?;
-    let truncate_bytes = u32::try_from(wire.packet_length_bytes)
-        .map_err(|_| EntityError::invalid("packet_length_bytes is negative"))?;
-    Ok(CloneSession { replicas: replicas(&wire.replicas, translator)?, class_of_service, truncate_bytes })
+    let truncate_bytes =
+        u32::try_from(wire.packet_length_bytes).map_err(|_| EntityError::invalid("packet_length_bytes is negative"))?;
+    Ok(CloneSession {
+        replicas: replicas(&wire.replicas, translator)?,
+        class_of_service,
+        truncate_bytes,
+    })
 }
 
 fn port(value: &[u8], translator: &Translator) -> Result<u32, EntityError> {
@@ -134,7 +140,9 @@ fn replicas(wire: &[v1::Replica], translator: &Translator) -> Result<Vec<Replica
     let mut pairs = BTreeSet::new();
     let mut unique = |port: u32, instance: u16| match pairs.insert((port, instance)) {
         true => Ok(()),
-        false => Err(EntityError::invalid(format!("port {port} with instance {instance} is listed twice"))),
+        false => Err(EntityError::invalid(format!(
+            "port {port} with instance {instance} is listed twice"
+        ))),
     };
     let replicas = wire.iter().map(|replica| {
         let (number, deprecated) = match &replica.port_kind {
@@ -155,7 +163,12 @@ fn replicas(wire: &[v1::Replica], translator: &Translator) -> Result<Vec<Replica
             Ok((backup_port, backup_rid))
         });
         let backups = backups.collect::<Result<Vec<_>, _>>()?;
-        Ok(Replica { port: number, instance: rid, backups, deprecated })
+        Ok(Replica {
+            port: number,
+            instance: rid,
+            backups,
+            deprecated,
+        })
     });
     replicas.collect()
 }
@@ -171,7 +184,10 @@ fn to_replicas(replicas: &[Replica]) -> Vec<v1::Replica> {
         backup_replicas: replica
             .backups
             .iter()
-            .map(|(number, rid)| v1::BackupReplica { port: port(*number), instance: (*rid).into() })
+            .map(|(number, rid)| v1::BackupReplica {
+                port: port(*number),
+                instance: (*rid).into(),
+            })
             .collect(),
     });
     wire.collect()

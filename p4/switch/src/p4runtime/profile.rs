@@ -21,7 +21,8 @@ use super::write::{Transaction, Undo};
 
 /// The profile with this id.
 pub(super) fn profile_index(info: &Info, id: u32) -> Result<usize, EntityError> {
-    info.profile_index(id).ok_or_else(|| EntityError::invalid(format!("action profile {id:#x} does not exist")))
+    info.profile_index(id)
+        .ok_or_else(|| EntityError::invalid(format!("action profile {id:#x} does not exist")))
 }
 
 /// `ActionProfileMember`.
@@ -60,13 +61,21 @@ fn put_member(
     }
     if kind == Type::Insert {
         if state.one_shots > 0 {
-            return Err(EntityError::invalid("one-shots and members cannot be mixed in one selector"));
+            return Err(EntityError::invalid(
+                "one-shots and members cannot be mixed in one selector",
+            ));
         }
         if profile.size > 0 && state.members.len() as i64 >= profile.size {
-            return Err(EntityError::exhausted(format!("the profile is full: {} members", profile.size)));
+            return Err(EntityError::exhausted(format!(
+                "the profile is full: {} members",
+                profile.size
+            )));
         }
     }
-    let wire = wire.action.as_ref().ok_or_else(|| EntityError::invalid("the member needs an action"))?;
+    let wire = wire
+        .action
+        .as_ref()
+        .ok_or_else(|| EntityError::invalid("the member needs an action"))?;
     // Tables that share a profile have the same actions, so the first one speaks for all.
     let table = profile.tables.first().and_then(|id| info.table(*id));
     let translator = &mut transaction.state.translator;
@@ -75,8 +84,16 @@ fn put_member(
         None => action::pack_any(&info, wire, translator)?,
     };
     let old = transaction.state.put_member(index, id, Some(call.clone()));
-    transaction.remember(|_| Undo::Member { profile: index, id, old });
-    transaction.ops.push(Op::Member { profile: index, id, call: Some(call) });
+    transaction.remember(|_| Undo::Member {
+        profile: index,
+        id,
+        old,
+    });
+    transaction.ops.push(Op::Member {
+        profile: index,
+        id,
+        call: Some(call),
+    });
     Ok(())
 }
 
@@ -84,11 +101,22 @@ fn delete_member(transaction: &mut Transaction<'_>, index: usize, id: u32) -> Re
     let member = transaction.state.profiles[index].members.get(&id);
     let member = member.ok_or_else(|| EntityError::not_found("the member does not exist"))?;
     if member.users > 0 {
-        return Err(EntityError::precondition(format!("{} groups or entries use the member", member.users)));
+        return Err(EntityError::precondition(format!(
+            "{} groups or entries use the member",
+            member.users
+        )));
     }
     let old = transaction.state.put_member(index, id, None);
-    transaction.remember(|_| Undo::Member { profile: index, id, old });
-    transaction.ops.push(Op::Member { profile: index, id, call: None });
+    transaction.remember(|_| Undo::Member {
+        profile: index,
+        id,
+        old,
+    });
+    transaction.ops.push(Op::Member {
+        profile: index,
+        id,
+        call: None,
+    });
     Ok(())
 }
 
@@ -126,7 +154,9 @@ fn put_group(
     match (kind, old) {
         (Type::Insert, Some(_)) => return Err(EntityError::exists("the group exists already")),
         (Type::Insert, None) if state.one_shots > 0 => {
-            return Err(EntityError::invalid("one-shots and groups cannot be mixed in one selector"));
+            return Err(EntityError::invalid(
+                "one-shots and groups cannot be mixed in one selector",
+            ));
         }
         (Type::Modify, None) => return Err(EntityError::not_found("the group does not exist")),
         (Type::Modify, Some(old)) if old.max_size != wire.max_size => {
@@ -138,18 +168,34 @@ fn put_group(
     let members = selected(transaction, index, &wire.members)?;
     let weights = wire.members.iter().map(|member| member.weight);
     let size = action::group_size(profile, weights, profile.semantics)?;
-    let limit = if wire.max_size > 0 { wire.max_size } else { profile.max_group_size };
+    let limit = if wire.max_size > 0 {
+        wire.max_size
+    } else {
+        profile.max_group_size
+    };
     if limit > 0 && size > i64::from(limit) {
-        return Err(EntityError::exhausted(format!("the group's size {size} is above its limit of {limit}")));
+        return Err(EntityError::exhausted(format!(
+            "the group's size {size} is above its limit of {limit}"
+        )));
     }
     let state = &transaction.state.profiles[index];
     let by_weight = transaction.state.by_weight(index);
     let freed = old_size(state, id, by_weight);
     check_total(profile, state.total_size - freed + size)?;
 
-    let old = transaction.state.put_group(index, id, Some((members.clone(), wire.max_size)));
-    transaction.remember(|_| Undo::Group { profile: index, id, old });
-    transaction.ops.push(Op::Group { profile: index, id, members: Some(members) });
+    let old = transaction
+        .state
+        .put_group(index, id, Some((members.clone(), wire.max_size)));
+    transaction.remember(|_| Undo::Group {
+        profile: index,
+        id,
+        old,
+    });
+    transaction.ops.push(Op::Group {
+        profile: index,
+        id,
+        members: Some(members),
+    });
     Ok(())
 }
 
@@ -159,10 +205,16 @@ fn old_size(state: &super::state::Profile, id: u32, by_weight: bool) -> i64 {
 
 fn check_max_size(profile: &Profile, max_size: i32) -> Result<(), EntityError> {
     let limit = profile.max_group_size;
-    let valid = if limit > 0 { (1..=limit).contains(&max_size) } else { max_size >= 0 };
+    let valid = if limit > 0 {
+        (1..=limit).contains(&max_size)
+    } else {
+        max_size >= 0
+    };
     match valid {
         true => Ok(()),
-        false if limit > 0 => Err(EntityError::invalid(format!("max_size {max_size} is not in 1..={limit}"))),
+        false if limit > 0 => Err(EntityError::invalid(format!(
+            "max_size {max_size} is not in 1..={limit}"
+        ))),
         false => Err(EntityError::invalid("max_size is negative")),
     }
 }
@@ -199,16 +251,21 @@ fn selected(
         };
         let watch = action::watch(bytes, number, &transaction.state.translator)?;
         check_watch(transaction.device, watch.as_ref())?;
-        Ok(Selected { member: id, weight: member.weight, watch })
+        Ok(Selected {
+            member: id,
+            weight: member.weight,
+            watch,
+        })
     });
     members.collect()
 }
 
 fn check_watch(device: &dyn Device, watch: Option<&Watch>) -> Result<(), EntityError> {
     match watch {
-        Some(watch) if !device.has_port(watch.port) => {
-            Err(EntityError::invalid(format!("watch port {} does not exist", watch.port)))
-        }
+        Some(watch) if !device.has_port(watch.port) => Err(EntityError::invalid(format!(
+            "watch port {} does not exist",
+            watch.port
+        ))),
         _ => Ok(()),
     }
 }
@@ -217,11 +274,22 @@ fn delete_group(transaction: &mut Transaction<'_>, index: usize, id: u32) -> Res
     let group = transaction.state.profiles[index].groups.get(&id);
     let group = group.ok_or_else(|| EntityError::not_found("the group does not exist"))?;
     if group.users > 0 {
-        return Err(EntityError::precondition(format!("{} entries use the group", group.users)));
+        return Err(EntityError::precondition(format!(
+            "{} entries use the group",
+            group.users
+        )));
     }
     let old = transaction.state.put_group(index, id, None);
-    transaction.remember(|_| Undo::Group { profile: index, id, old });
-    transaction.ops.push(Op::Group { profile: index, id, members: None });
+    transaction.remember(|_| Undo::Group {
+        profile: index,
+        id,
+        old,
+    });
+    transaction.ops.push(Op::Group {
+        profile: index,
+        id,
+        members: None,
+    });
     Ok(())
 }
 
@@ -243,12 +311,17 @@ pub(super) fn pack_one_shot(
     let size = action::group_size(profile, weights, profile.semantics)?;
     if profile.max_group_size > 0 && size > i64::from(profile.max_group_size) {
         let limit = profile.max_group_size;
-        return Err(EntityError::invalid(format!("the action set's size {size} is above the limit of {limit}")));
+        return Err(EntityError::invalid(format!(
+            "the action set's size {size} is above the limit of {limit}"
+        )));
     }
     check_total(profile, transaction.state.profiles[index].total_size - freed + size)?;
     let mut actions = Vec::with_capacity(wire.action_profile_actions.len());
     for one in &wire.action_profile_actions {
-        let action = one.action.as_ref().ok_or_else(|| EntityError::invalid("an action of the set is missing"))?;
+        let action = one
+            .action
+            .as_ref()
+            .ok_or_else(|| EntityError::invalid("an action of the set is missing"))?;
         let call = action::pack(&info, table, action, Use::Entry, &mut transaction.state.translator)?;
         let (bytes, number) = match &one.watch_kind {
             Some(ActionWatch::WatchPort(port)) => (Some(port.as_slice()), None),
@@ -257,7 +330,11 @@ pub(super) fn pack_one_shot(
         };
         let watch = action::watch(bytes, number, &transaction.state.translator)?;
         check_watch(transaction.device, watch.as_ref())?;
-        actions.push(OneShotAction { call, weight: one.weight, watch });
+        actions.push(OneShotAction {
+            call,
+            weight: one.weight,
+            watch,
+        });
     }
     Ok(EntryAction::OneShot(Box::new(OneShot {
         actions,
@@ -282,7 +359,9 @@ fn check_modes(profile: &Profile, wire: &v1::ActionProfileActionSet) -> Result<(
     match WireSemantics::try_from(wire.size_semantics) {
         Ok(WireSemantics::DefaultSizeDeterminedByActionSelector) => Ok(()),
         Ok(given) if given == own => Ok(()),
-        Ok(_) => Err(EntityError::unimplemented("size semantics cannot differ from the selector's")),
+        Ok(_) => Err(EntityError::unimplemented(
+            "size semantics cannot differ from the selector's",
+        )),
         Err(_) => Err(EntityError::invalid("size_semantics is not valid")),
     }
 }

@@ -28,10 +28,24 @@ pub const PAGE_SIZE: usize = 1000;
 enum Item {
     /// Built already: small things.
     Ready(std::vec::IntoIter<Kind>),
-    Entries { table: usize, entries: std::vec::IntoIter<Arc<Entry>>, wanted: Wanted, form: Form },
-    Counters { counter: usize, cells: std::ops::Range<usize> },
-    Meters { meter: usize, cells: std::ops::Range<usize> },
-    Registers { register: usize, cells: std::ops::Range<usize> },
+    Entries {
+        table: usize,
+        entries: std::vec::IntoIter<Arc<Entry>>,
+        wanted: Wanted,
+        form: Form,
+    },
+    Counters {
+        counter: usize,
+        cells: std::ops::Range<usize>,
+    },
+    Meters {
+        meter: usize,
+        cells: std::ops::Range<usize>,
+    },
+    Registers {
+        register: usize,
+        cells: std::ops::Range<usize>,
+    },
 }
 
 /// As which entity a table entry is sent.
@@ -51,12 +65,7 @@ pub struct Plan {
 }
 
 /// Fixes what a `Read` sends.
-pub fn plan(
-    state: &mut State,
-    target: &dyn Target,
-    role: Option<&RoleConfig>,
-    requests: &[v1::Entity],
-) -> Plan {
+pub fn plan(state: &mut State, target: &dyn Target, role: Option<&RoleConfig>, requests: &[v1::Entity]) -> Plan {
     let mut plan = Plan::default();
     for request in requests {
         let result = plan.add(state, target, role, request);
@@ -73,8 +82,10 @@ impl Plan {
         role: Option<&RoleConfig>,
         request: &v1::Entity,
     ) -> Result<(), EntityError> {
-        let request =
-            request.entity.as_ref().ok_or_else(|| EntityError::invalid("the request has no entity"))?;
+        let request = request
+            .entity
+            .as_ref()
+            .ok_or_else(|| EntityError::invalid("the request has no entity"))?;
         let mut ready = Vec::new();
         match request {
             Kind::TableEntry(entry) => self.add_tables(state, target, entry, Form::Entry, &mut ready)?,
@@ -102,7 +113,10 @@ impl Plan {
             }
             Kind::DigestEntry(wire) => {
                 named(wire.digest_id, |id| digest::digest_index(&state.info, id))?;
-                let configs = state.digests.iter().filter(|(id, _)| wire.digest_id == 0 || wire.digest_id == **id);
+                let configs = state
+                    .digests
+                    .iter()
+                    .filter(|(id, _)| wire.digest_id == 0 || wire.digest_id == **id);
                 ready.extend(configs.map(|(id, config)| Kind::DigestEntry(digest::config_to_wire(*id, config))));
             }
             // A wildcard over externs that do not exist finds nothing.
@@ -164,7 +178,12 @@ impl Plan {
                 continue;
             }
             let entries = select(state, index, wire, form)?;
-            self.items.push_back(Item::Entries { table: index, entries: entries.into_iter(), wanted, form });
+            self.items.push_back(Item::Entries {
+                table: index,
+                entries: entries.into_iter(),
+                wanted,
+                form,
+            });
         }
         Ok(())
     }
@@ -225,7 +244,12 @@ impl Item {
     fn next(&mut self, state: &State, target: &dyn Target) -> Option<Kind> {
         match self {
             Self::Ready(ready) => ready.next(),
-            Self::Entries { table, entries, wanted, form } => {
+            Self::Entries {
+                table,
+                entries,
+                wanted,
+                form,
+            } => {
                 let entry = entries.next()?;
                 Some(entity_of(state, target, *table, &entry, *wanted, *form))
             }
@@ -259,35 +283,28 @@ impl Item {
     }
 }
 
-fn entity_of(
-    state: &State,
-    target: &dyn Target,
-    index: usize,
-    entry: &Arc<Entry>,
-    wanted: Wanted,
-    form: Form,
-) -> Kind {
+fn entity_of(state: &State, target: &dyn Target, index: usize, entry: &Arc<Entry>, wanted: Wanted, form: Form) -> Kind {
     match form {
         Form::Entry => Kind::TableEntry(table::to_wire(state, target, index, entry, wanted)),
         Form::Counter => Kind::DirectCounterEntry(v1::DirectCounterEntry {
             table_entry: Some(table::key_to_wire(state, index, entry)),
-            data: Some(array::to_wire(target.direct_counter(index, &Owner::Entry(entry.clone())))),
+            data: Some(array::to_wire(
+                target.direct_counter(index, &Owner::Entry(entry.clone())),
+            )),
         }),
         Form::Meter => Kind::DirectMeterEntry(v1::DirectMeterEntry {
             table_entry: Some(table::key_to_wire(state, index, entry)),
-            config: entry.extras.as_ref().and_then(|extras| extras.meter).map(array::meter_to_wire),
+            config: entry
+                .extras
+                .as_ref()
+                .and_then(|extras| extras.meter)
+                .map(array::meter_to_wire),
             counter_data: None,
         }),
     }
 }
 
-fn default_entity(
-    state: &State,
-    target: &dyn Target,
-    index: usize,
-    form: Form,
-    wanted: Wanted,
-) -> Option<Kind> {
+fn default_entity(state: &State, target: &dyn Target, index: usize, form: Form, wanted: Wanted) -> Option<Kind> {
     let key = || v1::TableEntry {
         table_id: state.info.tables[index].id,
         is_default_action: true,
@@ -308,10 +325,7 @@ fn default_entity(
 }
 
 /// Resolves an id, where 0 is the wildcard.
-fn named(
-    id: u32,
-    index: impl FnOnce(u32) -> Result<usize, EntityError>,
-) -> Result<Option<usize>, EntityError> {
+fn named(id: u32, index: impl FnOnce(u32) -> Result<usize, EntityError>) -> Result<Option<usize>, EntityError> {
     if id == 0 { Ok(None) } else { index(id).map(Some) }
 }
 
@@ -343,21 +357,21 @@ fn check_form(state: &State, index: usize, form: Form) -> Result<(), EntityError
 fn check_read(state: &State, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
     let table = &state.info.tables[index];
     if wire.is_default_action && (!wire.r#match.is_empty() || wire.priority != 0) {
-        return Err(EntityError::invalid("a default entry has neither match fields nor priority"));
+        return Err(EntityError::invalid(
+            "a default entry has neither match fields nor priority",
+        ));
     }
     if wire.time_since_last_hit.is_some() && (!table.idle_timeout || wire.is_default_action) {
-        return Err(EntityError::invalid(format!("entries of table {:?} do not time out", table.name)));
+        return Err(EntityError::invalid(format!(
+            "entries of table {:?} do not time out",
+            table.name
+        )));
     }
     Ok(())
 }
 
 /// The entries that a request names. A whole key finds one entry without a walk.
-fn select(
-    state: &mut State,
-    index: usize,
-    wire: &v1::TableEntry,
-    form: Form,
-) -> Result<Vec<Arc<Entry>>, EntityError> {
+fn select(state: &mut State, index: usize, wire: &v1::TableEntry, form: Form) -> Result<Vec<Arc<Entry>>, EntityError> {
     let needs_priority = state.info.tables[index].needs_priority;
     let mut wanted_key = None;
     if !wire.r#match.is_empty() {
@@ -371,13 +385,18 @@ fn select(
             };
         }
         // Without a priority several entries may have these match fields.
-        let with_priority = v1::TableEntry { priority: 1, ..wire.clone() };
+        let with_priority = v1::TableEntry {
+            priority: 1,
+            ..wire.clone()
+        };
         let mut key = table::pack_key(state, index, &with_priority)?;
         key.truncate(key.len().saturating_sub(4));
         wanted_key = Some(key);
     }
     let entries = state.tables[index].iter().filter(|entry| {
-        let key = wanted_key.as_ref().is_none_or(|key| entry.packed_match() == key.as_slice());
+        let key = wanted_key
+            .as_ref()
+            .is_none_or(|key| entry.packed_match() == key.as_slice());
         key && (wire.priority == 0 || entry.priority() == wire.priority) && passes(entry, wire)
     });
     Ok(entries.cloned().collect())
@@ -400,15 +419,17 @@ fn passes(entry: &Entry, wire: &v1::TableEntry) -> bool {
         && (wire.metadata.is_empty() || wire.metadata == metadata)
 }
 
-fn members(
-    state: &State,
-    wire: &v1::ActionProfileMember,
-    ready: &mut Vec<Kind>,
-) -> Result<(), EntityError> {
+fn members(state: &State, wire: &v1::ActionProfileMember, ready: &mut Vec<Kind>) -> Result<(), EntityError> {
     let one = named(wire.action_profile_id, |id| profile::profile_index(&state.info, id))?;
     for index in one.map_or(0..state.info.profiles.len(), |index| index..index + 1) {
-        let ids = state.profiles[index].members.keys().filter(|id| wire.member_id == 0 || **id == wire.member_id);
-        ready.extend(ids.filter_map(|id| profile::member_to_wire(state, index, *id)).map(Kind::ActionProfileMember));
+        let ids = state.profiles[index]
+            .members
+            .keys()
+            .filter(|id| wire.member_id == 0 || **id == wire.member_id);
+        ready.extend(
+            ids.filter_map(|id| profile::member_to_wire(state, index, *id))
+                .map(Kind::ActionProfileMember),
+        );
     }
     Ok(())
 }
@@ -416,8 +437,14 @@ fn members(
 fn groups(state: &State, wire: &v1::ActionProfileGroup, ready: &mut Vec<Kind>) -> Result<(), EntityError> {
     let one = named(wire.action_profile_id, |id| profile::profile_index(&state.info, id))?;
     for index in one.map_or(0..state.info.profiles.len(), |index| index..index + 1) {
-        let ids = state.profiles[index].groups.keys().filter(|id| wire.group_id == 0 || **id == wire.group_id);
-        ready.extend(ids.filter_map(|id| profile::group_to_wire(state, index, *id)).map(Kind::ActionProfileGroup));
+        let ids = state.profiles[index]
+            .groups
+            .keys()
+            .filter(|id| wire.group_id == 0 || **id == wire.group_id);
+        ready.extend(
+            ids.filter_map(|id| profile::group_to_wire(state, index, *id))
+                .map(Kind::ActionProfileGroup),
+        );
     }
     Ok(())
 }
@@ -430,16 +457,30 @@ fn replication(
     let wanted = |one: u32, id: u32| one == 0 || one == id;
     match &wire.r#type {
         Some(Pre::MulticastGroupEntry(group)) => {
-            let ids = state.multicast.keys().filter(|id| wanted(group.multicast_group_id, **id));
+            let ids = state
+                .multicast
+                .keys()
+                .filter(|id| wanted(group.multicast_group_id, **id));
             ready.extend(
-                ids.filter_map(|id| pre::multicast_to_wire(state, *id)).map(Kind::PacketReplicationEngineEntry),
+                ids.filter_map(|id| pre::multicast_to_wire(state, *id))
+                    .map(Kind::PacketReplicationEngineEntry),
             );
         }
         Some(Pre::CloneSessionEntry(session)) => {
-            let ids = state.clone_sessions.keys().filter(|id| wanted(session.session_id, **id));
-            ready.extend(ids.filter_map(|id| pre::clone_to_wire(state, *id)).map(Kind::PacketReplicationEngineEntry));
+            let ids = state
+                .clone_sessions
+                .keys()
+                .filter(|id| wanted(session.session_id, **id));
+            ready.extend(
+                ids.filter_map(|id| pre::clone_to_wire(state, *id))
+                    .map(Kind::PacketReplicationEngineEntry),
+            );
         }
-        None => return Err(EntityError::invalid("neither a multicast group nor a clone session is named")),
+        None => {
+            return Err(EntityError::invalid(
+                "neither a multicast group nor a clone session is named",
+            ));
+        }
     }
     Ok(())
 }

@@ -66,7 +66,10 @@ impl RoleConfig {
         }
         let wire = WireConfig::decode(any.value.as_slice())
             .map_err(|error| EntityError::invalid(format!("role config: {error}")))?;
-        Ok(Self { wire, original: any.clone() })
+        Ok(Self {
+            wire,
+            original: any.clone(),
+        })
     }
 
     /// The message as the client sent it.
@@ -91,7 +94,9 @@ impl RoleConfig {
         match p4_id(entity) {
             Some(id) if self.owns(id) => Ok(()),
             Some(id) => Err(EntityError::denied(format!("the role has no access to object {id:#x}"))),
-            None => Err(EntityError::denied("the role has no access to the packet replication engine")),
+            None => Err(EntityError::denied(
+                "the role has no access to the packet replication engine",
+            )),
         }
     }
 
@@ -112,12 +117,13 @@ impl RoleConfig {
 
     /// Whether this packet-in is for the role.
     pub fn receives(&self, packet: &v1::PacketIn) -> bool {
-        let Some(filter) = &self.wire.packet_in_filter else { return self.wire.receives_packet_ins };
+        let Some(filter) = &self.wire.packet_in_filter else {
+            return self.wire.receives_packet_ins;
+        };
         let wanted = bytestring::canonical(&filter.value);
         let mut metadata = packet.metadata.iter();
         self.wire.receives_packet_ins
-            && metadata
-                .any(|m| m.metadata_id == filter.metadata_id && bytestring::canonical(&m.value) == wanted)
+            && metadata.any(|m| m.metadata_id == filter.metadata_id && bytestring::canonical(&m.value) == wanted)
     }
 }
 
@@ -144,32 +150,54 @@ mod tests {
     use super::*;
 
     fn any(wire: &WireConfig) -> prost_types::Any {
-        prost_types::Any { type_url: format!("type.googleapis.com/{CONFIG_TYPE}"), value: wire.encode_to_vec() }
+        prost_types::Any {
+            type_url: format!("type.googleapis.com/{CONFIG_TYPE}"),
+            value: wire.encode_to_vec(),
+        }
     }
 
     fn table(table_id: u32) -> Kind {
-        Kind::TableEntry(v1::TableEntry { table_id, ..Default::default() })
+        Kind::TableEntry(v1::TableEntry {
+            table_id,
+            ..Default::default()
+        })
     }
 
     #[test]
     fn a_role_sees_and_writes_what_it_lists() {
-        let wire = WireConfig { exclusive_p4_ids: vec![1], shared_p4_ids: vec![2], ..Default::default() };
+        let wire = WireConfig {
+            exclusive_p4_ids: vec![1],
+            shared_p4_ids: vec![2],
+            ..Default::default()
+        };
         let role = RoleConfig::parse(&any(&wire)).unwrap();
         assert!(role.check_write(&table(1)).is_ok());
         assert!(role.may_read(&table(2)));
-        assert_eq!(role.check_write(&table(3)).unwrap_err().code, tonic::Code::PermissionDenied);
+        assert_eq!(
+            role.check_write(&table(3)).unwrap_err().code,
+            tonic::Code::PermissionDenied
+        );
         assert!(!role.can_push_pipeline());
     }
 
     #[test]
     fn packets_are_filtered_by_metadata() {
-        let filter = Some(WireFilter { metadata_id: 1, value: vec![0, 5] });
-        let wire =
-            WireConfig { receives_packet_ins: true, packet_in_filter: filter, ..Default::default() };
+        let filter = Some(WireFilter {
+            metadata_id: 1,
+            value: vec![0, 5],
+        });
+        let wire = WireConfig {
+            receives_packet_ins: true,
+            packet_in_filter: filter,
+            ..Default::default()
+        };
         let role = RoleConfig::parse(&any(&wire)).unwrap();
         let packet = |value: u8| v1::PacketIn {
             payload: Vec::new(),
-            metadata: vec![v1::PacketMetadata { metadata_id: 1, value: vec![value] }],
+            metadata: vec![v1::PacketMetadata {
+                metadata_id: 1,
+                value: vec![value],
+            }],
         };
         assert!(role.receives(&packet(5)));
         assert!(!role.receives(&packet(6)));
@@ -179,7 +207,10 @@ mod tests {
     fn other_configs_are_refused() {
         let mut other = any(&WireConfig::default());
         other.type_url = "type.googleapis.com/google.rpc.Status".into();
-        assert_eq!(RoleConfig::parse(&other).unwrap_err().code, tonic::Code::InvalidArgument);
+        assert_eq!(
+            RoleConfig::parse(&other).unwrap_err().code,
+            tonic::Code::InvalidArgument
+        );
         let mut damaged = any(&WireConfig::default());
         damaged.value = vec![0xff];
         assert!(RoleConfig::parse(&damaged).is_err());

@@ -124,7 +124,10 @@ impl Server {
     }
 
     fn is_committed(&self, shared: &Shared) -> bool {
-        lock(&self.slot).committed.as_ref().is_some_and(|committed| Arc::ptr_eq(committed, shared))
+        lock(&self.slot)
+            .committed
+            .as_ref()
+            .is_some_and(|committed| Arc::ptr_eq(committed, shared))
     }
 
     /// `Read`: what will be sent, and the pipeline that it is sent from.
@@ -172,7 +175,10 @@ impl Server {
             }
             Action::Commit => {
                 let mut slot = lock(&self.slot);
-                let saved = slot.saved.take().ok_or_else(|| EntityError::not_found("no config is saved"))?;
+                let saved = slot
+                    .saved
+                    .take()
+                    .ok_or_else(|| EntityError::not_found("no config is saved"))?;
                 self.commit(&mut slot, saved);
             }
             Action::ReconcileAndCommit => {
@@ -215,7 +221,11 @@ impl Server {
         Ok(v1::GetForwardingPipelineConfigResponse {
             config: Some(v1::ForwardingPipelineConfig {
                 p4info: config.p4info.clone().filter(|_| info),
-                p4_device_config: if device { config.p4_device_config.clone() } else { Vec::new() },
+                p4_device_config: if device {
+                    config.p4_device_config.clone()
+                } else {
+                    Vec::new()
+                },
                 cookie: config.cookie,
             }),
         })
@@ -230,11 +240,15 @@ impl Server {
         let result = match message.update {
             Some(Update::Arbitration(update)) => return self.arbitrate(stream, update),
             Some(Update::Packet(packet)) => self.packet_out(stream, &packet).map_err(|error| {
-                let details = v1::PacketOutError { packet_out: Some(packet) };
+                let details = v1::PacketOutError {
+                    packet_out: Some(packet),
+                };
                 (error, v1::stream_error::Details::PacketOut(details))
             }),
             Some(Update::DigestAck(ack)) => self.acknowledge(stream, &ack).map_err(|error| {
-                let details = v1::DigestListAckError { digest_list_ack: Some(ack) };
+                let details = v1::DigestListAckError {
+                    digest_list_ack: Some(ack),
+                };
                 (error, v1::stream_error::Details::DigestListAck(details))
             }),
             Some(Update::Other(other)) => {
@@ -267,11 +281,15 @@ impl Server {
         let role = update.role.unwrap_or_default();
         #[allow(deprecated)] // Role ids were replaced by names; guessing what a client means by one would be worse.
         if role.id != 0 {
-            return Err(EntityError::invalid("roles are named, the deprecated role id is not supported"));
+            return Err(EntityError::invalid(
+                "roles are named, the deprecated role id is not supported",
+            ));
         }
         let config = role.config.as_ref().map(RoleConfig::parse).transpose()?;
         if role.name.is_empty() && config.is_some() {
-            return Err(EntityError::invalid("the default role has full access and takes no config"));
+            return Err(EntityError::invalid(
+                "the default role has full access and takes no config",
+            ));
         }
         let request = Arbitration {
             device_id: update.device_id,
@@ -303,7 +321,10 @@ impl Server {
             self.notify(notification, &mut stuck);
         }
         for stream in stuck {
-            tracing::warn!(stream = stream.0, "closing a stream whose client does not read arbitration updates");
+            tracing::warn!(
+                stream = stream.0,
+                "closing a stream whose client does not read arbitration updates"
+            );
             self.close(stream, None);
         }
     }
@@ -323,8 +344,15 @@ impl Server {
         let update = v1::MasterArbitrationUpdate {
             device_id: lock(&self.sessions).device_id(),
             role: (!is_default).then_some(role),
-            election_id: notification.election_id.map(|id| v1::Uint128 { high: id.high(), low: id.low() }),
-            status: Some(rpc::Status { code: code as i32, message: message.to_owned(), details: Vec::new() }),
+            election_id: notification.election_id.map(|id| v1::Uint128 {
+                high: id.high(),
+                low: id.low(),
+            }),
+            status: Some(rpc::Status {
+                code: code as i32,
+                message: message.to_owned(),
+                details: Vec::new(),
+            }),
         };
         if !self.streams.arbitrate(notification.stream, News::Arbitration(update)) {
             stuck.push(notification.stream);
@@ -368,17 +396,25 @@ impl Server {
 
     fn primaries(&self, wanted: impl Fn(Option<&RoleConfig>) -> bool) -> Vec<StreamId> {
         let sessions = lock(&self.sessions);
-        sessions.primaries().filter(|(_, role)| wanted(*role)).map(|(stream, _)| stream).collect()
+        sessions
+            .primaries()
+            .filter(|(_, role)| wanted(*role))
+            .map(|(stream, _)| stream)
+            .collect()
     }
 
     /// Something from the running program.
     pub fn dataplane_event(&self, event: Event) {
-        let Some(shared) = lock(&self.slot).committed.clone() else { return };
+        let Some(shared) = lock(&self.slot).committed.clone() else {
+            return;
+        };
         match event {
             Event::PacketIn(frame) => {
                 let pipeline = read(&shared);
                 let header = pipeline.state.info.packet_in.as_deref();
-                let Some(packet) = packet::from_frame(header, &frame, &pipeline.state.translator) else { return };
+                let Some(packet) = packet::from_frame(header, &frame, &pipeline.state.translator) else {
+                    return;
+                };
                 drop(pipeline);
                 for stream in self.primaries(|role| role.is_none_or(|role| role.receives(&packet))) {
                     self.streams.tell(stream, News::Packet(packet.clone()));
@@ -396,8 +432,13 @@ impl Server {
     fn send_list(&self, shared: &Shared, list: List) {
         let pipeline = read(shared);
         let info = &pipeline.state.info;
-        let Some(Object::Digest(index)) = info.object(list.digest_id) else { return };
-        let data = list.messages.iter().map(|message| message_to_wire(info, &info.digests[index], message));
+        let Some(Object::Digest(index)) = info.object(list.digest_id) else {
+            return;
+        };
+        let data = list
+            .messages
+            .iter()
+            .map(|message| message_to_wire(info, &info.digests[index], message));
         let wire = v1::DigestList {
             digest_id: list.digest_id,
             list_id: list.list_id,
@@ -412,7 +453,9 @@ impl Server {
 
     /// Sends digest lists and idle notifications that are due. Called every few milliseconds.
     pub fn tick(&self) {
-        let Some(shared) = lock(&self.slot).committed.clone() else { return };
+        let Some(shared) = lock(&self.slot).committed.clone() else {
+            return;
+        };
         let now_ns = self.now_ns();
         let lists = lock(&self.learner).tick(now_ns);
         for list in lists {
@@ -424,15 +467,21 @@ impl Server {
         }
         for entries in expired.chunks(super::read::PAGE_SIZE) {
             let sessions = lock(&self.sessions);
-            let receivers: Vec<_> = sessions.primaries().map(|(stream, role)| (stream, role.cloned())).collect();
+            let receivers: Vec<_> = sessions
+                .primaries()
+                .map(|(stream, role)| (stream, role.cloned()))
+                .collect();
             drop(sessions);
             for (stream, role) in receivers {
-                let seen = entries.iter().filter(|entry| {
-                    role.as_ref().is_none_or(|role| role.may_observe(entry.table_id))
-                });
+                let seen = entries
+                    .iter()
+                    .filter(|entry| role.as_ref().is_none_or(|role| role.may_observe(entry.table_id)));
                 let table_entry: Vec<_> = seen.cloned().collect();
                 if !table_entry.is_empty() {
-                    let news = v1::IdleTimeoutNotification { table_entry, timestamp: unix_ns() };
+                    let news = v1::IdleTimeoutNotification {
+                        table_entry,
+                        timestamp: unix_ns(),
+                    };
                     self.streams.tell(stream, News::IdleTimeoutNotification(news));
                 }
             }

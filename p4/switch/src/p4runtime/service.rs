@@ -6,8 +6,8 @@ use std::sync::Arc;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4Runtime;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::batch_status;

@@ -102,7 +102,10 @@ pub struct Outcome<C> {
 
 impl<C> Default for Outcome<C> {
     fn default() -> Self {
-        Self { notify_now: Vec::new(), notify_after_writes: None }
+        Self {
+            notify_now: Vec::new(),
+            notify_after_writes: None,
+        }
     }
 }
 
@@ -169,7 +172,12 @@ struct Role<C> {
 
 impl<C> Default for Role<C> {
     fn default() -> Self {
-        Self { config: None, highest: None, primary: None, streams: Vec::new() }
+        Self {
+            config: None,
+            highest: None,
+            primary: None,
+            streams: Vec::new(),
+        }
     }
 }
 
@@ -191,7 +199,9 @@ impl<C: Clone> Role<C> {
 
     fn notify_all_but(&self, name: &str, except: Option<StreamId>) -> Vec<Notification<C>> {
         let live = self.streams.iter().map(|(stream, _)| *stream);
-        live.filter(|stream| Some(*stream) != except).map(|stream| self.notification(name, stream)).collect()
+        live.filter(|stream| Some(*stream) != except)
+            .map(|stream| self.notification(name, stream))
+            .collect()
     }
 }
 
@@ -206,7 +216,11 @@ pub struct Sessions<C> {
 impl<C: Clone + PartialEq> Sessions<C> {
     /// No stream yet.
     pub fn new(device_id: u64) -> Self {
-        Self { device_id, roles: HashMap::new(), role_of: HashMap::new() }
+        Self {
+            device_id,
+            roles: HashMap::new(),
+            role_of: HashMap::new(),
+        }
     }
 
     /// The device that these sessions control.
@@ -220,7 +234,12 @@ impl<C: Clone + PartialEq> Sessions<C> {
     /// The stream must be ended with the error (the shell then calls [`Sessions::close`]).
     pub fn arbitrate(&mut self, stream: StreamId, request: Arbitration<C>) -> Result<Outcome<C>, SessionError> {
         self.check(stream, &request)?;
-        let Arbitration { role: name, config, election_id, .. } = request;
+        let Arbitration {
+            role: name,
+            config,
+            election_id,
+            ..
+        } = request;
         let role = self.roles.entry(name.clone()).or_default();
         match role.streams.iter_mut().find(|(id, _)| *id == stream) {
             Some((_, held)) => *held = election_id,
@@ -255,25 +274,36 @@ impl<C: Clone + PartialEq> Sessions<C> {
         let assigned = self.role_of.get(&stream);
         if request.device_id != self.device_id {
             return Err(match assigned {
-                Some(_) => {
-                    SessionError::DeviceChanged { assigned: self.device_id, requested: request.device_id }
-                }
+                Some(_) => SessionError::DeviceChanged {
+                    assigned: self.device_id,
+                    requested: request.device_id,
+                },
                 None => SessionError::UnknownDevice(request.device_id),
             });
         }
         if let Some(assigned) = assigned
             && *assigned != request.role
         {
-            return Err(SessionError::RoleChanged { assigned: assigned.clone(), requested: request.role.clone() });
+            return Err(SessionError::RoleChanged {
+                assigned: assigned.clone(),
+                requested: request.role.clone(),
+            });
         }
         if request.role.len() > MAX_ROLE_NAME_LEN {
             return Err(SessionError::RoleNameTooLong);
         }
         let Some(role) = self.roles.get(&request.role) else {
-            return if self.roles.len() >= MAX_ROLES { Err(SessionError::TooManyRoles) } else { Ok(()) };
+            return if self.roles.len() >= MAX_ROLES {
+                Err(SessionError::TooManyRoles)
+            } else {
+                Ok(())
+            };
         };
         if let Some(wanted) = request.election_id
-            && role.streams.iter().any(|(id, held)| *id != stream && *held == Some(wanted))
+            && role
+                .streams
+                .iter()
+                .any(|(id, held)| *id != stream && *held == Some(wanted))
         {
             return Err(SessionError::DuplicateElectionId(wanted));
         }
@@ -286,7 +316,9 @@ impl<C: Clone + PartialEq> Sessions<C> {
     /// Forgets a stream; the others of its role learn of it if it was primary.
     pub fn close(&mut self, stream: StreamId) -> Outcome<C> {
         let mut outcome = Outcome::default();
-        let Some(name) = self.role_of.remove(&stream) else { return outcome };
+        let Some(name) = self.role_of.remove(&stream) else {
+            return outcome;
+        };
         if let Some(role) = self.roles.get_mut(&name) {
             role.streams.retain(|(id, _)| *id != stream);
             if role.primary == Some(stream) {
@@ -302,7 +334,10 @@ impl<C: Clone + PartialEq> Sessions<C> {
     /// # Errors
     /// [`AccessError::UnknownRole`] for a role that no stream ever named, [`AccessError::NotPrimary`] otherwise.
     pub fn authorise(&self, role: &str, election_id: Option<ElectionId>) -> Result<Option<&C>, AccessError> {
-        let denied = || AccessError::NotPrimary { role: role.to_owned(), election_id };
+        let denied = || AccessError::NotPrimary {
+            role: role.to_owned(),
+            election_id,
+        };
         let known = match self.roles.get(role) {
             Some(known) => known,
             // The default role always exists; it merely has no primary yet.
@@ -333,7 +368,9 @@ impl<C: Clone + PartialEq> Sessions<C> {
 
     /// The primary stream of every role that has one, with the role's config.
     pub fn primaries(&self) -> impl Iterator<Item = (StreamId, Option<&C>)> {
-        self.roles.values().filter_map(|role| role.primary.map(|stream| (stream, role.config.as_ref())))
+        self.roles
+            .values()
+            .filter_map(|role| role.primary.map(|stream| (stream, role.config.as_ref())))
     }
 }
 
@@ -403,7 +440,10 @@ mod tests {
         s.arbitrate(StreamId(1), request("", 5)).unwrap();
         s.arbitrate(StreamId(2), request("", 4)).unwrap();
         let down = s.arbitrate(StreamId(1), request("", 3)).unwrap();
-        assert_eq!(standings(&down.notify_now), [(1, Standing::NoPrimary), (2, Standing::NoPrimary)]);
+        assert_eq!(
+            standings(&down.notify_now),
+            [(1, Standing::NoPrimary), (2, Standing::NoPrimary)]
+        );
         assert_eq!(down.notify_now[0].election_id, Some(ElectionId(5)));
     }
 
@@ -447,9 +487,15 @@ mod tests {
         let mut s = sessions();
         let mut stranger = request("", 1);
         stranger.device_id = 8;
-        assert_eq!(s.arbitrate(StreamId(1), stranger.clone()), Err(SessionError::UnknownDevice(8)));
+        assert_eq!(
+            s.arbitrate(StreamId(1), stranger.clone()),
+            Err(SessionError::UnknownDevice(8))
+        );
         s.arbitrate(StreamId(1), request("", 1)).unwrap();
-        assert!(matches!(s.arbitrate(StreamId(1), stranger), Err(SessionError::DeviceChanged { .. })));
+        assert!(matches!(
+            s.arbitrate(StreamId(1), stranger),
+            Err(SessionError::DeviceChanged { .. })
+        ));
         assert!(matches!(
             s.arbitrate(StreamId(1), request("other", 1)),
             Err(SessionError::RoleChanged { .. })
@@ -462,9 +508,18 @@ mod tests {
         s.arbitrate(StreamId(1), request("a", 5)).unwrap();
         s.arbitrate(StreamId(2), request("b", 3)).unwrap();
         assert!(s.authorise("b", Some(ElectionId(3))).is_ok());
-        assert!(matches!(s.authorise("b", Some(ElectionId(5))), Err(AccessError::NotPrimary { .. })));
-        assert!(matches!(s.authorise("c", Some(ElectionId(5))), Err(AccessError::UnknownRole(_))));
-        assert!(matches!(s.authorise("", Some(ElectionId(5))), Err(AccessError::NotPrimary { .. })));
+        assert!(matches!(
+            s.authorise("b", Some(ElectionId(5))),
+            Err(AccessError::NotPrimary { .. })
+        ));
+        assert!(matches!(
+            s.authorise("c", Some(ElectionId(5))),
+            Err(AccessError::UnknownRole(_))
+        ));
+        assert!(matches!(
+            s.authorise("", Some(ElectionId(5))),
+            Err(AccessError::NotPrimary { .. })
+        ));
         assert_eq!(s.primaries().count(), 2);
     }
 
@@ -488,12 +543,18 @@ mod tests {
         for i in 0..MAX_STREAMS_PER_ROLE as u64 {
             s.arbitrate(StreamId(i), request("", u128::from(i))).unwrap();
         }
-        assert_eq!(s.arbitrate(StreamId(1000), request("", 1000)), Err(SessionError::TooManyStreams));
+        assert_eq!(
+            s.arbitrate(StreamId(1000), request("", 1000)),
+            Err(SessionError::TooManyStreams)
+        );
         s.close(StreamId(0));
         s.arbitrate(StreamId(1000), request("", 1000)).unwrap();
         for i in 1..MAX_ROLES as u64 {
             s.arbitrate(StreamId(2000 + i), request(&i.to_string(), 1)).unwrap();
         }
-        assert_eq!(s.arbitrate(StreamId(9000), request("one more", 1)), Err(SessionError::TooManyRoles));
+        assert_eq!(
+            s.arbitrate(StreamId(9000), request("one more", 1)),
+            Err(SessionError::TooManyRoles)
+        );
     }
 }

@@ -327,7 +327,10 @@ pub struct State {
 impl State {
     /// Empty tables for a pipeline.
     pub fn new(info: Arc<Info>, translator: Translator) -> Self {
-        let mut state = Self { translator, ..Self::default() };
+        let mut state = Self {
+            translator,
+            ..Self::default()
+        };
         state.tables.resize_with(info.tables.len(), Table::default);
         state.profiles.resize_with(info.profiles.len(), Profile::default);
         state.value_sets.resize_with(info.value_sets.len(), Vec::new);
@@ -337,12 +340,7 @@ impl State {
     }
 
     /// Puts an entry in, replaces or removes it.
-    pub fn put_entry(
-        &mut self,
-        table: usize,
-        old: Option<&Arc<Entry>>,
-        new: Option<&Arc<Entry>>,
-    ) {
+    pub fn put_entry(&mut self, table: usize, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
         let implementation = self.info.tables[table].implementation;
         let profile = implementation.and_then(|id| self.info.profile_index(id));
         if let (Some(profile), Some(old)) = (profile, old) {
@@ -440,7 +438,11 @@ impl State {
                     member.users += 1;
                 }
             }
-            let group = Group { members, max_size, users };
+            let group = Group {
+                members,
+                max_size,
+                users,
+            };
             state.total_size += group.size(by_weight);
             state.groups.insert(id, group);
         }

@@ -51,8 +51,21 @@ impl Streams {
         let id = StreamId(self.next.fetch_add(1, Ordering::Relaxed));
         let (arbitration_tx, arbitration) = mpsc::channel(ARBITRATION_QUEUE);
         let (news_tx, news) = mpsc::channel(NEWS_QUEUE);
-        self.lock().insert(id, Sender { arbitration: arbitration_tx, news: news_tx });
-        (id, Outgoing { arbitration, news, ended: false })
+        self.lock().insert(
+            id,
+            Sender {
+                arbitration: arbitration_tx,
+                news: news_tx,
+            },
+        );
+        (
+            id,
+            Outgoing {
+                arbitration,
+                news,
+                ended: false,
+            },
+        )
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, Sender>> {
@@ -62,7 +75,9 @@ impl Streams {
     /// Queues an arbitration update; false if the stream must be closed because it does not read.
     pub fn arbitrate(&self, id: StreamId, update: Update) -> bool {
         let message = Ok(StreamMessageResponse { update: Some(update) });
-        self.lock().get(&id).is_none_or(|sender| sender.arbitration.try_send(message).is_ok())
+        self.lock()
+            .get(&id)
+            .is_none_or(|sender| sender.arbitration.try_send(message).is_ok())
     }
 
     /// Queues news; what does not fit is dropped and counted.
@@ -125,7 +140,10 @@ mod tests {
         assert_eq!(streams.dropped(), 5);
         assert!(streams.arbitrate(id, Update::Arbitration(MasterArbitrationUpdate::default())));
         let first = outgoing.next().await.unwrap().unwrap();
-        assert!(matches!(first.update, Some(Update::Arbitration(_))), "arbitration goes first");
+        assert!(
+            matches!(first.update, Some(Update::Arbitration(_))),
+            "arbitration goes first"
+        );
         for _ in 0..ARBITRATION_QUEUE {
             assert!(streams.arbitrate(id, Update::Arbitration(MasterArbitrationUpdate::default())));
         }
@@ -137,7 +155,10 @@ mod tests {
         let streams = Streams::default();
         let (id, mut outgoing) = streams.open();
         streams.end(id, Some(Status::not_found("x")));
-        assert_eq!(outgoing.next().await.unwrap().unwrap_err().code(), tonic::Code::NotFound);
+        assert_eq!(
+            outgoing.next().await.unwrap().unwrap_err().code(),
+            tonic::Code::NotFound
+        );
         assert!(outgoing.next().await.is_none());
     }
 }

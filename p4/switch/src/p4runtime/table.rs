@@ -21,15 +21,12 @@ use super::write::{Transaction, Undo};
 
 /// The table that an entry names.
 pub(super) fn table_index(info: &Info, id: u32) -> Result<usize, EntityError> {
-    info.table_index(id).ok_or_else(|| EntityError::invalid(format!("table {id:#x} does not exist")))
+    info.table_index(id)
+        .ok_or_else(|| EntityError::invalid(format!("table {id:#x} does not exist")))
 }
 
 /// Packs match fields and priority into an entry's key.
-pub(super) fn pack_key(
-    state: &mut State,
-    index: usize,
-    entry: &v1::TableEntry,
-) -> Result<Vec<u8>, EntityError> {
+pub(super) fn pack_key(state: &mut State, index: usize, entry: &v1::TableEntry) -> Result<Vec<u8>, EntityError> {
     let table = &state.info.tables[index];
     match (table.needs_priority, entry.priority) {
         (true, 0) => return Err(EntityError::invalid("this table's entries need a priority")),
@@ -49,11 +46,7 @@ pub(super) fn pack_key(
 }
 
 /// Carries out an update of a table entry.
-pub(super) fn write(
-    transaction: &mut Transaction<'_>,
-    kind: Type,
-    wire: &v1::TableEntry,
-) -> Result<(), EntityError> {
+pub(super) fn write(transaction: &mut Transaction<'_>, kind: Type, wire: &v1::TableEntry) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let index = table_index(&info, wire.table_id)?;
     let table = &info.tables[index];
@@ -71,11 +64,7 @@ pub(super) fn write(
     result.map_err(|error| error.at(&format!("table {:?}", table.name)))
 }
 
-fn insert(
-    transaction: &mut Transaction<'_>,
-    index: usize,
-    wire: &v1::TableEntry,
-) -> Result<(), EntityError> {
+fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let table = &info.tables[index];
     if table.is_const {
@@ -95,24 +84,36 @@ fn insert(
         return Err(EntityError::exists("the entry exists already"));
     }
     if table.size > 0 && state.tables[index].len() >= table.size {
-        return Err(EntityError::exhausted(format!("the table is full: {} entries", table.size)));
+        return Err(EntityError::exhausted(format!(
+            "the table is full: {} entries",
+            table.size
+        )));
     }
     let action = pack_action(transaction, table, action, None)?;
     let state = &mut *transaction.state;
     let id = state.tables[index].allocate_id();
-    let entry = Arc::new(Entry { key: key.into_boxed_slice(), id, is_const: false, action, extras });
+    let entry = Arc::new(Entry {
+        key: key.into_boxed_slice(),
+        id,
+        is_const: false,
+        action,
+        extras,
+    });
     state.put_entry(index, None, Some(&entry));
-    transaction.remember(|_| Undo::Entry { table: index, old: None, new: Some(entry.clone()) });
-    transaction.ops.push(Op::Insert { table: index, entry: entry.clone() });
+    transaction.remember(|_| Undo::Entry {
+        table: index,
+        old: None,
+        new: Some(entry.clone()),
+    });
+    transaction.ops.push(Op::Insert {
+        table: index,
+        entry: entry.clone(),
+    });
     push_direct(transaction, index, Owner::Entry(entry), wire, None);
     Ok(())
 }
 
-fn modify(
-    transaction: &mut Transaction<'_>,
-    index: usize,
-    wire: &v1::TableEntry,
-) -> Result<(), EntityError> {
+fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let table = &info.tables[index];
     let old = find(transaction.state, index, wire)?;
@@ -124,7 +125,13 @@ fn modify(
         Some(action) => pack_action(transaction, table, action, Some(&old))?,
         None => old.action.clone(),
     };
-    let entry = Arc::new(Entry { key: old.key.clone(), id: old.id, is_const: old.is_const, action, extras });
+    let entry = Arc::new(Entry {
+        key: old.key.clone(),
+        id: old.id,
+        is_const: old.is_const,
+        action,
+        extras,
+    });
     if entry != old {
         transaction.state.put_entry(index, Some(&old), Some(&entry));
         transaction.remember(|_| Undo::Entry {
@@ -132,18 +139,17 @@ fn modify(
             old: Some(old.clone()),
             new: Some(entry.clone()),
         });
-        transaction.ops.push(Op::Modify { table: index, entry: entry.clone() });
+        transaction.ops.push(Op::Modify {
+            table: index,
+            entry: entry.clone(),
+        });
     }
     let old_meter = old.extras.as_ref().and_then(|extras| extras.meter);
     push_direct(transaction, index, Owner::Entry(entry), wire, old_meter);
     Ok(())
 }
 
-fn delete(
-    transaction: &mut Transaction<'_>,
-    index: usize,
-    wire: &v1::TableEntry,
-) -> Result<(), EntityError> {
+fn delete(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
     if transaction.state.info.tables[index].is_const {
         return Err(EntityError::denied("the table's entries are constant"));
     }
@@ -152,17 +158,20 @@ fn delete(
         return Err(EntityError::denied("the entry is constant"));
     }
     transaction.state.put_entry(index, Some(&old), None);
-    transaction.remember(|_| Undo::Entry { table: index, old: Some(old.clone()), new: None });
-    transaction.ops.push(Op::Delete { table: index, entry: old });
+    transaction.remember(|_| Undo::Entry {
+        table: index,
+        old: Some(old.clone()),
+        new: None,
+    });
+    transaction.ops.push(Op::Delete {
+        table: index,
+        entry: old,
+    });
     Ok(())
 }
 
 /// The entry with this message's key.
-pub(super) fn find(
-    state: &mut State,
-    index: usize,
-    wire: &v1::TableEntry,
-) -> Result<Arc<Entry>, EntityError> {
+pub(super) fn find(state: &mut State, index: usize, wire: &v1::TableEntry) -> Result<Arc<Entry>, EntityError> {
     let key = pack_key(state, index, wire)?;
     let found = state.tables[index].get(&key).cloned();
     found.ok_or_else(|| EntityError::not_found("the entry does not exist"))
@@ -189,9 +198,13 @@ fn write_default(
             return Err(EntityError::denied("the default action is constant"));
         }
         Some(_) if table.implementation.is_some() => {
-            return Err(EntityError::denied("the default action of an indirect table is constant"));
+            return Err(EntityError::denied(
+                "the default action of an indirect table is constant",
+            ));
         }
-        Some(v1::TableAction { r#type: Some(Wire::Action(action)) }) => {
+        Some(v1::TableAction {
+            r#type: Some(Wire::Action(action)),
+        }) => {
             let translator = &mut transaction.state.translator;
             Some(action::pack(&info, table, action, Use::Default, translator)?)
         }
@@ -199,11 +212,20 @@ fn write_default(
     };
     let new = match wire.action {
         // Without an action the entry goes back to what the program says, cookies and all.
-        None => DefaultEntry { call, extras: Extras { meter: extras.meter, ..Extras::default() } },
+        None => DefaultEntry {
+            call,
+            extras: Extras {
+                meter: extras.meter,
+                ..Extras::default()
+            },
+        },
         Some(_) => DefaultEntry { call, extras },
     };
     if new.call != old.call {
-        transaction.ops.push(Op::Default { table: index, call: new.call.clone() });
+        transaction.ops.push(Op::Default {
+            table: index,
+            call: new.call.clone(),
+        });
     }
     let old_meter = old.extras.meter;
     transaction.state.tables[index].default = new;
@@ -215,7 +237,9 @@ fn write_default(
 /// Section 9.1.3: a default entry has no match fields and no priority.
 fn check_default_key(wire: &v1::TableEntry) -> Result<(), EntityError> {
     if !wire.r#match.is_empty() || wire.priority != 0 {
-        return Err(EntityError::invalid("a default entry has neither match fields nor priority"));
+        return Err(EntityError::invalid(
+            "a default entry has neither match fields nor priority",
+        ));
     }
     if wire.idle_timeout_ns != 0 || wire.time_since_last_hit.is_some() {
         return Err(EntityError::invalid("a default entry does not time out"));
@@ -269,14 +293,22 @@ fn push_direct(
     if let Some(data) = &wire.counter_data
         && let Ok(value) = to_counter(data)
     {
-        transaction.ops.push(Op::DirectCounter { table: index, owner: owner.clone(), value });
+        transaction.ops.push(Op::DirectCounter {
+            table: index,
+            owner: owner.clone(),
+            value,
+        });
     }
     let config = match &owner {
         Owner::Entry(entry) => entry.extras.as_ref().and_then(|extras| extras.meter),
         Owner::Default => transaction.state.tables[index].default.extras.meter,
     };
     if config != old_meter {
-        transaction.ops.push(Op::DirectMeter { table: index, owner, config });
+        transaction.ops.push(Op::DirectMeter {
+            table: index,
+            owner,
+            config,
+        });
     }
 }
 
@@ -288,7 +320,10 @@ fn pack_action(
     old: Option<&Entry>,
 ) -> Result<EntryAction, EntityError> {
     let info = transaction.state.info.clone();
-    let wire = wire.r#type.as_ref().ok_or_else(|| EntityError::invalid("the action is empty"))?;
+    let wire = wire
+        .r#type
+        .as_ref()
+        .ok_or_else(|| EntityError::invalid("the action is empty"))?;
     let profile = table.implementation.and_then(|id| info.profile_index(id));
     let Some(profile_index) = profile else {
         return match wire {
@@ -327,9 +362,9 @@ fn pack_action(
             };
             pack_one_shot(transaction, table, profile_index, set, freed)
         }
-        Wire::Action(_) => {
-            Err(EntityError::invalid("the table is indirect: its entries take a member, a group or an action set"))
-        }
+        Wire::Action(_) => Err(EntityError::invalid(
+            "the table is indirect: its entries take a member, a group or an action set",
+        )),
     }
 }
 
@@ -345,7 +380,11 @@ pub(super) fn write_direct_counter(
     }
     if let Some(data) = &wire.data {
         let value = to_counter(data)?;
-        transaction.ops.push(Op::DirectCounter { table: index, owner, value });
+        transaction.ops.push(Op::DirectCounter {
+            table: index,
+            owner,
+            value,
+        });
     }
     Ok(())
 }
@@ -364,7 +403,11 @@ pub(super) fn write_direct_meter(
     if wire.counter_data.is_some() {
         return Err(EntityError::unimplemented("meters do not count by colour"));
     }
-    let config = wire.config.as_ref().map(|config| meter_config(config, Some(kind))).transpose()?;
+    let config = wire
+        .config
+        .as_ref()
+        .map(|config| meter_config(config, Some(kind)))
+        .transpose()?;
     let owner = match owner {
         Owner::Default => {
             let old = transaction.state.tables[index].default.clone();
@@ -383,11 +426,19 @@ pub(super) fn write_direct_meter(
                 extras: (*extras != Extras::default()).then_some(extras),
             });
             transaction.state.put_entry(index, Some(&old), Some(&entry));
-            transaction.remember(|_| Undo::Entry { table: index, old: Some(old), new: Some(entry.clone()) });
+            transaction.remember(|_| Undo::Entry {
+                table: index,
+                old: Some(old),
+                new: Some(entry.clone()),
+            });
             Owner::Entry(entry)
         }
     };
-    transaction.ops.push(Op::DirectMeter { table: index, owner, config });
+    transaction.ops.push(Op::DirectMeter {
+        table: index,
+        owner,
+        config,
+    });
     Ok(())
 }
 
@@ -451,13 +502,7 @@ pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry) {
 }
 
 /// An entry as a message.
-pub fn to_wire(
-    state: &State,
-    target: &dyn Target,
-    index: usize,
-    entry: &Arc<Entry>,
-    wanted: Wanted,
-) -> v1::TableEntry {
+pub fn to_wire(state: &State, target: &dyn Target, index: usize, entry: &Arc<Entry>, wanted: Wanted) -> v1::TableEntry {
     let table = &state.info.tables[index];
     let mut wire = key_to_wire(state, index, entry);
     wire.is_const = entry.is_const;

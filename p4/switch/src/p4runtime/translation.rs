@@ -51,14 +51,20 @@ impl<'a> Translations<'a> {
         use config::p4_new_type_spec::Representation;
         use config::p4_new_type_translation::SdnType as Wire;
         let translated = types.new_types.iter().filter_map(|(name, spec)| {
-            let Some(Representation::TranslatedType(wire)) = &spec.representation else { return None };
+            let Some(Representation::TranslatedType(wire)) = &spec.representation else {
+                return None;
+            };
             let (sdn, width) = match &wire.sdn_type {
                 Some(Wire::SdnBitwidth(width)) => (SdnType::Bits, usize::try_from(*width).unwrap_or(0)),
                 Some(Wire::SdnString(_)) => (SdnType::Text, 0),
                 None => return None,
             };
             let is_port = wire.uri.to_ascii_lowercase().contains("port");
-            let translation = Translation { type_name: name.as_str().into(), sdn, is_port };
+            let translation = Translation {
+                type_name: name.as_str().into(),
+                sdn,
+                is_port,
+            };
             Some((name.as_str(), (translation, width)))
         });
         Self(translated.collect())
@@ -66,7 +72,9 @@ impl<'a> Translations<'a> {
 
     /// The translation of a named type, if it has one.
     pub(super) fn of(&self, named: &Option<config::P4NamedType>) -> Option<Translation> {
-        self.0.get(named.as_ref()?.name.as_str()).map(|(translation, _)| translation.clone())
+        self.0
+            .get(named.as_ref()?.name.as_str())
+            .map(|(translation, _)| translation.clone())
     }
 
     /// What clients write for a field of this type and width.
@@ -79,7 +87,10 @@ impl<'a> Translations<'a> {
         let translated = named.as_ref().and_then(|named| self.0.get(named.name.as_str()));
         if !(0..=MAX_BITWIDTH).contains(&bitwidth) {
             let what = format!("a width of {bitwidth} bits is not supported");
-            return Err(InfoError::Unsupported { name: owner.to_owned(), what });
+            return Err(InfoError::Unsupported {
+                name: owner.to_owned(),
+                what,
+            });
         }
         let width = match translated {
             Some((Translation { sdn: SdnType::Text, .. }, _)) => 0,
@@ -88,10 +99,17 @@ impl<'a> Translations<'a> {
         };
         if width == 0 && !matches!(translated, Some((Translation { sdn: SdnType::Text, .. }, _))) {
             let what = "a field or parameter has no width".to_owned();
-            return Err(InfoError::Unsupported { name: owner.to_owned(), what });
+            return Err(InfoError::Unsupported {
+                name: owner.to_owned(),
+                what,
+            });
         }
         let translation = translated.map(|(translation, _)| translation.clone());
-        Ok(ValueType { width, data_width: width, translation })
+        Ok(ValueType {
+            width,
+            data_width: width,
+            translation,
+        })
     }
 }
 
@@ -135,16 +153,15 @@ impl Translator {
     /// A translator of a switch with this CPU port and these named ports.
     pub fn new(cpu_port: Option<u64>, ports: impl IntoIterator<Item = (String, u64)>) -> Self {
         let ports = ports.into_iter().map(|(name, number)| (name.into(), number)).collect();
-        Self { cpu_port, ports, strings: FxHashMap::default() }
+        Self {
+            cpu_port,
+            ports,
+            strings: FxHashMap::default(),
+        }
     }
 
     /// Appends the data plane value of a client's value, padded.
-    pub fn inward(
-        &mut self,
-        of: &ValueType,
-        value: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), TranslationError> {
+    pub fn inward(&mut self, of: &ValueType, value: &[u8], out: &mut Vec<u8>) -> Result<(), TranslationError> {
         let Some(translation) = &of.translation else {
             return Ok(bytestring::push_padded(out, value, of.width)?);
         };
@@ -179,7 +196,10 @@ impl Translator {
         }
         if translation.is_port {
             let port = self.ports.get(text).copied().or_else(|| text.parse().ok());
-            return port.ok_or_else(|| TranslationError::NoEquivalent { value: text.to_owned(), data_width: 0 });
+            return port.ok_or_else(|| TranslationError::NoEquivalent {
+                value: text.to_owned(),
+                data_width: 0,
+            });
         }
         let strings = self.strings.entry(translation.type_name.clone()).or_default();
         if let Some(number) = strings.numbers.get(text) {
@@ -198,13 +218,13 @@ impl Translator {
 
     /// The client's canonical value of a padded data plane value.
     pub fn outward(&self, of: &ValueType, value: &[u8]) -> Vec<u8> {
-        let Some(translation) = &of.translation else { return bytestring::canonical_vec(value) };
+        let Some(translation) = &of.translation else {
+            return bytestring::canonical_vec(value);
+        };
         let number = bytestring::to_u64(value);
         match (translation.sdn, number) {
             (SdnType::Text, Some(number)) => self.text_of(translation, number).into_bytes(),
-            (SdnType::Bits, Some(number))
-                if translation.is_port && of.width == 32 && Some(number) == self.cpu_port =>
-            {
+            (SdnType::Bits, Some(number)) if translation.is_port && of.width == 32 && Some(number) == self.cpu_port => {
                 bytestring::from_u64(SDN_PORT_CPU)
             }
             _ => bytestring::canonical_vec(value),
@@ -238,8 +258,16 @@ mod tests {
     use super::*;
 
     fn value(sdn: SdnType, is_port: bool, width: usize, data_width: usize) -> ValueType {
-        let translation = Some(Translation { type_name: "t".into(), sdn, is_port });
-        ValueType { width, data_width, translation }
+        let translation = Some(Translation {
+            type_name: "t".into(),
+            sdn,
+            is_port,
+        });
+        ValueType {
+            width,
+            data_width,
+            translation,
+        }
     }
 
     fn inward(t: &mut Translator, of: &ValueType, value: &[u8]) -> Result<Vec<u8>, TranslationError> {
@@ -255,7 +283,10 @@ mod tests {
         assert_eq!(inward(&mut t, &port, &[0xff, 0xff, 0xff, 0xfd]), Ok(vec![1, 0xfe]));
         assert_eq!(t.outward(&port, &[1, 0xfe]), [0xff, 0xff, 0xff, 0xfd]);
         assert_eq!(t.outward(&port, &[0, 5]), [5]);
-        assert!(matches!(inward(&mut t, &port, &[2, 0]), Err(TranslationError::NoEquivalent { .. })));
+        assert!(matches!(
+            inward(&mut t, &port, &[2, 0]),
+            Err(TranslationError::NoEquivalent { .. })
+        ));
     }
 
     #[test]

@@ -40,8 +40,13 @@ pub(super) fn write(
     let mut members = Vec::with_capacity(wire.members.len());
     for member in &wire.members {
         let mut packed = Vec::new();
-        key::pack(&set.fields, &member.r#match, &mut transaction.state.translator, &mut packed)
-            .map_err(|error| error.at(&place))?;
+        key::pack(
+            &set.fields,
+            &member.r#match,
+            &mut transaction.state.translator,
+            &mut packed,
+        )
+        .map_err(|error| error.at(&place))?;
         if !seen.insert(packed.clone()) {
             return Err(EntityError::exists("a member is listed twice").at(&place));
         }
@@ -56,8 +61,11 @@ pub(super) fn write(
 /// A value set as a message.
 pub(super) fn to_wire(state: &State, index: usize) -> v1::ValueSetEntry {
     let set = &state.info.value_sets[index];
-    let members = state.value_sets[index]
-        .iter()
-        .map(|packed| v1::ValueSetMember { r#match: key::unpack(&set.fields, packed, &state.translator) });
-    v1::ValueSetEntry { value_set_id: set.id, members: members.collect() }
+    let members = state.value_sets[index].iter().map(|packed| v1::ValueSetMember {
+        r#match: key::unpack(&set.fields, packed, &state.translator),
+    });
+    v1::ValueSetEntry {
+        value_set_id: set.id,
+        members: members.collect(),
+    }
 }

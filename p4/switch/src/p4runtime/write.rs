@@ -14,24 +14,52 @@ use p4runtime_proto::p4::v1::write_request::Atomicity;
 use super::action::Call;
 use super::error::EntityError;
 use super::role::RoleConfig;
-use super::state::{
-    CloneSession, DefaultEntry, DigestConfig, Entry, MeterArray, Multicast, Selected, State,
-};
+use super::state::{CloneSession, DefaultEntry, DigestConfig, Entry, MeterArray, Multicast, Selected, State};
 use super::target::{Device, Op, Target};
 use super::{array, digest, pre, profile, table, value_set};
 
 /// What to put back when a batch is rolled back.
 #[derive(Debug)]
 pub(super) enum Undo {
-    Entry { table: usize, old: Option<Arc<Entry>>, new: Option<Arc<Entry>> },
-    Default { table: usize, old: DefaultEntry },
-    Member { profile: usize, id: u32, old: Option<Call> },
-    Group { profile: usize, id: u32, old: Option<(Vec<Selected>, i32)> },
-    Multicast { id: u32, old: Option<Multicast> },
-    Clone { id: u32, old: Option<CloneSession> },
-    ValueSet { set: usize, old: Vec<Box<[u8]>> },
-    Meter { meter: usize, old: MeterArray },
-    Digest { id: u32, old: Option<DigestConfig> },
+    Entry {
+        table: usize,
+        old: Option<Arc<Entry>>,
+        new: Option<Arc<Entry>>,
+    },
+    Default {
+        table: usize,
+        old: DefaultEntry,
+    },
+    Member {
+        profile: usize,
+        id: u32,
+        old: Option<Call>,
+    },
+    Group {
+        profile: usize,
+        id: u32,
+        old: Option<(Vec<Selected>, i32)>,
+    },
+    Multicast {
+        id: u32,
+        old: Option<Multicast>,
+    },
+    Clone {
+        id: u32,
+        old: Option<CloneSession>,
+    },
+    ValueSet {
+        set: usize,
+        old: Vec<Box<[u8]>>,
+    },
+    Meter {
+        meter: usize,
+        old: MeterArray,
+    },
+    Digest {
+        id: u32,
+        old: Option<DigestConfig>,
+    },
 }
 
 /// One `Write` in progress.
@@ -96,10 +124,16 @@ pub fn write(
 ) -> Vec<Result<(), EntityError>> {
     let all_or_none = atomicity != Atomicity::ContinueOnError;
     let ops = Vec::with_capacity(updates.len());
-    let mut transaction =
-        Transaction { state, device, ops, undo: all_or_none.then(Vec::new) };
-    let mut results: Vec<_> =
-        updates.iter().map(|update| write_one(&mut transaction, role, update)).collect();
+    let mut transaction = Transaction {
+        state,
+        device,
+        ops,
+        undo: all_or_none.then(Vec::new),
+    };
+    let mut results: Vec<_> = updates
+        .iter()
+        .map(|update| write_one(&mut transaction, role, update))
+        .collect();
     if all_or_none && results.iter().any(Result::is_err) {
         transaction.roll_back();
         abort(&mut results);
@@ -132,7 +166,10 @@ fn write_one(
 ) -> Result<(), EntityError> {
     let kind = match Type::try_from(update.r#type) {
         Ok(Type::Unspecified) | Err(_) => {
-            return Err(EntityError::invalid(format!("update type {} is not valid", update.r#type)));
+            return Err(EntityError::invalid(format!(
+                "update type {} is not valid",
+                update.r#type
+            )));
         }
         Ok(kind) => kind,
     };

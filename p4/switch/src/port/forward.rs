@@ -29,7 +29,9 @@ impl Waker {
     /// # Errors
     /// The process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?)))
+        Ok(Self(Arc::new(EventFd::from_flags(
+            EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
+        )?)))
     }
 
     /// Wakes it.
@@ -72,15 +74,31 @@ pub fn start(
     waker: Waker,
 ) -> io::Result<Forwarder> {
     let open = |(number, name): &(u32, String)| {
-        let socket = PacketSocket::open(name).map_err(|e| io::Error::new(e.kind(), format!("interface {name}: {e}")))?;
-        Ok(Port { number: *number, socket })
+        let socket =
+            PacketSocket::open(name).map_err(|e| io::Error::new(e.kind(), format!("interface {name}: {e}")))?;
+        Ok(Port {
+            number: *number,
+            socket,
+        })
     };
     let ports: Vec<Port> = ports.iter().map(open).collect::<io::Result<_>>()?;
     let stop = Arc::new(AtomicBool::new(false));
     let (flag, wakeup) = (Arc::clone(&stop), waker.clone());
     let thread = std::thread::Builder::new().name("forward".into());
-    let thread = thread.spawn(move || Loop { ports, plane, outgoing, waker: wakeup }.run(&flag))?;
-    Ok(Forwarder { stop, waker, thread: Some(thread) })
+    let thread = thread.spawn(move || {
+        Loop {
+            ports,
+            plane,
+            outgoing,
+            waker: wakeup,
+        }
+        .run(&flag)
+    })?;
+    Ok(Forwarder {
+        stop,
+        waker,
+        thread: Some(thread),
+    })
 }
 
 struct Loop {
@@ -107,7 +125,11 @@ impl Loop {
     /// Waits until something is there; says which ports have it.
     fn wait(&self) -> Vec<bool> {
         let mut polled: Vec<PollFd<'_>> = vec![PollFd::new(self.waker.0.as_fd(), PollFlags::POLLIN)];
-        polled.extend(self.ports.iter().map(|p| PollFd::new(p.socket.as_fd(), PollFlags::POLLIN)));
+        polled.extend(
+            self.ports
+                .iter()
+                .map(|p| PollFd::new(p.socket.as_fd(), PollFlags::POLLIN)),
+        );
         let _ = poll(&mut polled, PollTimeout::NONE);
         let _ = self.waker.0.read();
         polled.iter().skip(1).map(|p| p.any().unwrap_or(false)).collect()
@@ -115,7 +137,9 @@ impl Loop {
 
     fn packet_outs(&mut self, switch: Option<&Switch>, out: &mut Vec<Output>) {
         while let Ok(frame) = self.outgoing.try_recv() {
-            let Some((switch, port)) = switch.and_then(|s| Some((s, s.cpu_port?))) else { continue };
+            let Some((switch, port)) = switch.and_then(|s| Some((s, s.cpu_port?))) else {
+                continue;
+            };
             switch.process(port, &frame, self.plane.now_ns(), out);
             self.send(out);
         }

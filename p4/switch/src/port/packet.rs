@@ -31,7 +31,11 @@ struct Auxdata {
 const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 impl PacketSocket {
@@ -82,7 +86,10 @@ impl PacketSocket {
     /// Answers its length; `WouldBlock` when there is none.
     pub(super) fn receive(&self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         buffer.resize(most, 0);
-        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut vector = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
         let mut control = [0u64; 8];
         // SAFETY: all-zero is a valid message header.
         let mut message: libc::msghdr = unsafe { zeroed() };
@@ -107,7 +114,11 @@ impl PacketSocket {
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: pointer and length describe `frame`.
         let sent = unsafe { libc::send(self.fd(), frame.as_ptr().cast(), frame.len(), libc::MSG_DONTWAIT) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 }
 

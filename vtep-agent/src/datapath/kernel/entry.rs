@@ -73,10 +73,19 @@ fn lladdr(mac: [u8; 6]) -> NeighbourAttribute {
 /// Sends frames for `mac` to `vtep`: an entry of the VXLAN device, and one of the bridge
 /// that points at the device (without which requests for it are not answered here).
 pub(super) fn set_station(index: u32, vni: Vni, mac: MacAddress, vtep: IpAddr) -> Request {
-    let mut entry = message(AddressFamily::Bridge, index, STATIC, NeighbourFlags::Own | NeighbourFlags::Controller);
+    let mut entry = message(
+        AddressFamily::Bridge,
+        index,
+        STATIC,
+        NeighbourFlags::Own | NeighbourFlags::Controller,
+    );
     entry.attributes = vec![lladdr(mac.octets()), NeighbourAttribute::Destination(vtep.into())];
     let what = format!("set fdb entry {mac} to {vtep} on {}", vxlan_name(vni));
-    Request::new(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE, what)
+    Request::new(
+        RouteNetlinkMessage::NewNeighbour(entry),
+        NLM_F_CREATE | NLM_F_REPLACE,
+        what,
+    )
 }
 
 /// Undoes [`set_station`]; either may be absent.
@@ -94,22 +103,44 @@ pub(super) fn set_port_station(index: u32, name: &str, mac: MacAddress) -> Reque
     let mut entry = message(AddressFamily::Bridge, index, STATIC, NeighbourFlags::Controller);
     entry.attributes = vec![lladdr(mac.octets())];
     let what = format!("set fdb entry {mac} on {name}");
-    Request::new(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE, what)
+    Request::new(
+        RouteNetlinkMessage::NewNeighbour(entry),
+        NLM_F_CREATE | NLM_F_REPLACE,
+        what,
+    )
 }
 
 /// Removes a MAC address from a port.
 pub(super) fn remove_port_station(index: u32, name: &str, mac: [u8; 6]) -> Request {
-    let mut entry = message(AddressFamily::Bridge, index, NeighbourState::None, NeighbourFlags::Controller);
+    let mut entry = message(
+        AddressFamily::Bridge,
+        index,
+        NeighbourState::None,
+        NeighbourFlags::Controller,
+    );
     entry.attributes = vec![lladdr(mac)];
-    Request::new(RouteNetlinkMessage::DelNeighbour(entry), 0, format!("remove an fdb entry from {name}"))
+    Request::new(
+        RouteNetlinkMessage::DelNeighbour(entry),
+        0,
+        format!("remove an fdb entry from {name}"),
+    )
 }
 
 /// Adds a VTEP to those that get what has no entry of its own.
 pub(super) fn add_flood(index: u32, vni: Vni, vtep: IpAddr) -> Request {
-    let mut entry = message(AddressFamily::Bridge, index, NeighbourState::Permanent, NeighbourFlags::Own);
+    let mut entry = message(
+        AddressFamily::Bridge,
+        index,
+        NeighbourState::Permanent,
+        NeighbourFlags::Own,
+    );
     entry.attributes = vec![lladdr(ANY_MAC), NeighbourAttribute::Destination(vtep.into())];
     let what = format!("add flood entry to {vtep} on {}", vxlan_name(vni));
-    Request::new(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_APPEND, what)
+    Request::new(
+        RouteNetlinkMessage::NewNeighbour(entry),
+        NLM_F_CREATE | NLM_F_APPEND,
+        what,
+    )
 }
 
 /// Undoes [`add_flood`].
@@ -122,11 +153,19 @@ pub(super) fn remove_flood(index: u32, vni: Vni, vtep: IpAddr) -> Request {
 
 /// Answers requests for `ip` with `mac`.
 pub(super) fn set_neighbour(index: u32, vni: Vni, ip: IpAddr, mac: MacAddress, router: bool) -> Request {
-    let flags = if router { NeighbourFlags::Router } else { NeighbourFlags::empty() };
+    let flags = if router {
+        NeighbourFlags::Router
+    } else {
+        NeighbourFlags::empty()
+    };
     let mut entry = message(family(ip), index, NeighbourState::Permanent, flags);
     entry.attributes = vec![NeighbourAttribute::Destination(ip.into()), lladdr(mac.octets())];
     let what = format!("set neighbour {ip} to {mac} on {}", bridge_name(vni));
-    Request::new(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE, what)
+    Request::new(
+        RouteNetlinkMessage::NewNeighbour(entry),
+        NLM_F_CREATE | NLM_F_REPLACE,
+        what,
+    )
 }
 
 /// Undoes [`set_neighbour`].
@@ -146,7 +185,9 @@ pub(super) fn dump_fdb(netlink: &mut Netlink, bridge: Option<u32>) -> Result<Vec
 }
 
 fn fdb_entry(answer: RouteNetlinkMessage) -> Option<FdbEntry> {
-    let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else {
+        return None;
+    };
     let (mut mac, mut vtep) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -171,8 +212,14 @@ fn ip_address(address: &NeighbourAddress) -> Option<IpAddr> {
         NeighbourAddress::Inet(a) => Some(IpAddr::V4(*a)),
         NeighbourAddress::Inet6(a) => Some(IpAddr::V6(*a)),
         NeighbourAddress::Other(octets) => {
-            let v4 = <[u8; 4]>::try_from(octets.as_slice()).ok().map(|o| IpAddr::V4(Ipv4Addr::from(o)));
-            v4.or_else(|| <[u8; 16]>::try_from(octets.as_slice()).ok().map(|o| IpAddr::V6(Ipv6Addr::from(o))))
+            let v4 = <[u8; 4]>::try_from(octets.as_slice())
+                .ok()
+                .map(|o| IpAddr::V4(Ipv4Addr::from(o)));
+            v4.or_else(|| {
+                <[u8; 16]>::try_from(octets.as_slice())
+                    .ok()
+                    .map(|o| IpAddr::V6(Ipv6Addr::from(o)))
+            })
         }
         _ => None,
     }
@@ -191,7 +238,9 @@ pub(super) fn dump_neighbours(netlink: &mut Netlink, index: Option<u32>) -> Resu
 }
 
 fn neighbour_entry(answer: RouteNetlinkMessage) -> Option<NeighbourEntry> {
-    let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else {
+        return None;
+    };
     if message.header.state != NeighbourState::Permanent {
         return None;
     }
@@ -206,5 +255,10 @@ fn neighbour_entry(answer: RouteNetlinkMessage) -> Option<NeighbourEntry> {
         }
     }
     let router = message.header.flags.contains(NeighbourFlags::Router);
-    Some(NeighbourEntry { index: message.header.ifindex, ip: ip?, mac, router })
+    Some(NeighbourEntry {
+        index: message.header.ifindex,
+        ip: ip?,
+        mac,
+        router,
+    })
 }

@@ -42,7 +42,9 @@ pub(super) struct Interface {
 impl Interface {
     /// Reads the interface of that name.
     pub(super) fn read(netlink: &mut Netlink, name: &str) -> Result<Option<Self>, NetlinkError> {
-        let Some(link) = link::get(netlink, name)? else { return Ok(None) };
+        let Some(link) = link::get(netlink, name)? else {
+            return Ok(None);
+        };
         Ok(Some(Self {
             index: link.index,
             peer: link.peer,
@@ -82,8 +84,13 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
     }
     for _ in 0..ADDRESS_ROUNDS {
         let have = addresses(netlink, index)?;
-        let add = attachment.addresses.difference(&have).map(|a| add_address(index, name, a));
-        let remove = have.difference(&attachment.addresses).map(|a| remove_address(index, name, a));
+        let add = attachment
+            .addresses
+            .difference(&have)
+            .map(|a| add_address(index, name, a));
+        let remove = have
+            .difference(&attachment.addresses)
+            .map(|a| remove_address(index, name, a));
         let requests: Vec<Request> = add.chain(remove).collect();
         if requests.is_empty() {
             break;
@@ -95,8 +102,15 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
     let mut add: Vec<&Route> = attachment.routes.difference(&have).collect();
     add.sort_by_key(|r| r.via.is_some());
     let remove = have.difference(&attachment.routes).map(|r| (r, false));
-    let requests = add.into_iter().map(|r| (r, true)).chain(remove).map(|(r, add)| route(index, attachment, r, add));
-    netlink.batch(requests.collect()).into_iter().collect::<Result<Vec<()>, _>>()?;
+    let requests = add
+        .into_iter()
+        .map(|r| (r, true))
+        .chain(remove)
+        .map(|(r, add)| route(index, attachment, r, add));
+    netlink
+        .batch(requests.collect())
+        .into_iter()
+        .collect::<Result<Vec<()>, _>>()?;
     Ok(())
 }
 
@@ -121,7 +135,11 @@ fn prepare_ipv6(interface: &str, attachment: &Attachment) -> Result<(), NetlinkE
 }
 
 fn family(ip: IpAddr) -> AddressFamily {
-    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+    if ip.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
 }
 
 fn address_message(index: u32, address: &IpNet) -> AddressMessage {
@@ -130,7 +148,10 @@ fn address_message(index: u32, address: &IpNet) -> AddressMessage {
     message.header.prefix_len = address.prefix_len();
     message.header.index = index;
     message.header.scope = AddressScope::Universe;
-    message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
+    message.attributes = vec![
+        AddressAttribute::Local(address.addr()),
+        AddressAttribute::Address(address.addr()),
+    ];
     message
 }
 
@@ -145,12 +166,20 @@ fn add_address(index: u32, name: &str, address: &IpNet) -> Request {
         }
     }
     let what = format!("add address {address} to {name}");
-    Request::new(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE, what)
+    Request::new(
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+        what,
+    )
 }
 
 fn remove_address(index: u32, name: &str, address: &IpNet) -> Request {
     let message = address_message(index, address);
-    Request::new(RouteNetlinkMessage::DelAddress(message), 0, format!("remove address {address} from {name}"))
+    Request::new(
+        RouteNetlinkMessage::DelAddress(message),
+        0,
+        format!("remove address {address} from {name}"),
+    )
 }
 
 /// The addresses of a link, but for the automatic link-local one (RFC 4291 section 2.5.6).
@@ -159,7 +188,9 @@ fn addresses(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<IpNet>, Netli
     question.header.index = index;
     let answers = netlink.dump(RouteNetlinkMessage::GetAddress(question), "read addresses")?;
     let address = |answer| {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+        let RouteNetlinkMessage::NewAddress(message) = answer else {
+            return None;
+        };
         let link_scope = message.header.scope == AddressScope::Link && message.header.family == AddressFamily::Inet6;
         if message.header.index != index || link_scope {
             return None;
@@ -169,10 +200,12 @@ fn addresses(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<IpNet>, Netli
             AddressAttribute::Local(ip) => Some(*ip),
             _ => None,
         });
-        let ip = local.or_else(|| message.attributes.iter().find_map(|a| match a {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        }))?;
+        let ip = local.or_else(|| {
+            message.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            })
+        })?;
         IpNet::new(ip, message.header.prefix_len).ok()
     };
     Ok(answers.into_iter().filter_map(address).collect())
@@ -185,9 +218,15 @@ fn route(index: u32, attachment: &Attachment, route: &Route, add: bool) -> Reque
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = ROUTE_PROTOCOL;
     message.header.kind = RouteType::Unicast;
-    message.header.scope = if route.via.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    message.header.scope = if route.via.is_some() {
+        RouteScope::Universe
+    } else {
+        RouteScope::Link
+    };
     if route.destination.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(route.destination.addr().into()));
+        message
+            .attributes
+            .push(RouteAttribute::Destination(route.destination.addr().into()));
     }
     if let Some(via) = route.via {
         message.attributes.push(RouteAttribute::Gateway(via.into()));
@@ -199,7 +238,11 @@ fn route(index: u32, attachment: &Attachment, route: &Route, add: bool) -> Reque
     let interface = &attachment.interface;
     if add {
         let what = format!("add route to {} on {interface}", route.destination);
-        Request::new(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE, what)
+        Request::new(
+            RouteNetlinkMessage::NewRoute(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+            what,
+        )
     } else {
         let what = format!("remove route to {} from {interface}", route.destination);
         Request::new(RouteNetlinkMessage::DelRoute(message), 0, what)
@@ -221,7 +264,9 @@ fn routes(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<Route>, NetlinkE
 }
 
 fn read_route(answer: RouteNetlinkMessage, index: u32) -> Option<Route> {
-    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    let RouteNetlinkMessage::NewRoute(message) = answer else {
+        return None;
+    };
     if message.header.protocol != ROUTE_PROTOCOL {
         return None;
     }

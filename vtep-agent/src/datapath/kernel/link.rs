@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State, VxlanDf,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    State, VxlanDf,
 };
 use vtep_proto::{Attachment, MacAddress, Vni};
 
@@ -58,8 +59,16 @@ impl Link {
     /// Reads a link out of a message.
     pub(super) fn from_message(message: LinkMessage) -> Self {
         let flags = message.header.flags;
-        let (up, running) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::Up | LinkFlags::LowerUp));
-        let mut link = Self { index: message.header.index, up, running, ..Self::default() };
+        let (up, running) = (
+            flags.contains(LinkFlags::Up),
+            flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        );
+        let mut link = Self {
+            index: message.header.index,
+            up,
+            running,
+            ..Self::default()
+        };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
@@ -129,12 +138,18 @@ impl Link {
         let has = |wanted: InfoVxlan| self.info.contains(&wanted);
         self.kind == Some(InfoKind::Vxlan)
             && self.vxlan_local() == segment.local
-            && vxlan_options(segment).into_iter().filter(|o| !matches!(o, InfoVxlan::Df(_))).all(has)
+            && vxlan_options(segment)
+                .into_iter()
+                .filter(|o| !matches!(o, InfoVxlan::Df(_)))
+                .all(has)
     }
 
     /// True when the bridge is as it must be.
     pub(super) fn bridge_is_right(&self, segment: &Segment) -> bool {
-        self.up && self.mtu == segment.mtu && self.no_link_local && self.bridge.contains(&InfoBridge::MulticastSnooping(false))
+        self.up
+            && self.mtu == segment.mtu
+            && self.no_link_local
+            && self.bridge.contains(&InfoBridge::MulticastSnooping(false))
     }
 
     /// True when the VXLAN device is as it must be.
@@ -149,7 +164,8 @@ impl Link {
 
     /// True when frames get through.
     pub(super) fn carries(&self) -> bool {
-        let forwarding = self.port.is_empty() || self.port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
+        let forwarding =
+            self.port.is_empty() || self.port.contains(&InfoBridgePort::State(BridgePortState::Forwarding));
         self.state == Some(State::Up) && forwarding
     }
 
@@ -168,7 +184,11 @@ impl Link {
 fn numbered(name: &str, prefix: &str) -> Option<Vni> {
     let digits = name.strip_prefix(prefix)?;
     // `vfb007` is not a name this agent gives.
-    digits.parse().ok().and_then(Vni::new).filter(|v| v.to_string() == digits)
+    digits
+        .parse()
+        .ok()
+        .and_then(Vni::new)
+        .filter(|v| v.to_string() == digits)
 }
 
 fn has_no_link_local(specs: &[AfSpecUnspec]) -> bool {
@@ -181,7 +201,9 @@ fn has_no_link_local(specs: &[AfSpecUnspec]) -> bool {
 /// No automatic link-local address: a bridge or its ports must have no address that a tenant
 /// could talk to the host by.
 fn no_link_local() -> LinkAttribute {
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])])
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])])
 }
 
 /// What a VXLAN device is created with.
@@ -245,7 +267,10 @@ fn named(name: &str) -> LinkAttribute {
 
 /// Asks for a link by name.
 pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, NetlinkError> {
-    let question = message(0, vec![named(name), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
+    let question = message(
+        0,
+        vec![named(name), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])],
+    );
     let answer = netlink.get(RouteNetlinkMessage::GetLink(question), &format!("read link {name}"))?;
     Ok(answer.and_then(into_link))
 }
@@ -262,7 +287,11 @@ pub(super) fn await_carrier(netlink: &mut Netlink, name: &str) -> Result<(), Net
             return Ok(());
         }
         if start.elapsed() > CARRIER_TIMEOUT {
-            return Err(NetlinkError { what: format!("{name} does not forward"), errno: libc::ETIMEDOUT, hint: None });
+            return Err(NetlinkError {
+                what: format!("{name} does not forward"),
+                errno: libc::ETIMEDOUT,
+                hint: None,
+            });
         }
         thread::sleep(CARRIER_POLL);
     }
@@ -312,8 +341,15 @@ fn random_mac() -> [u8; 6] {
 pub(super) fn set_bridge(index: u32, segment: &Segment) -> Request {
     let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
     let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]);
-    let set = up(message(index, vec![LinkAttribute::Mtu(segment.mtu), info, no_link_local()]));
-    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("set up bridge {}", bridge_name(segment.vni)))
+    let set = up(message(
+        index,
+        vec![LinkAttribute::Mtu(segment.mtu), info, no_link_local()],
+    ));
+    Request::new(
+        RouteNetlinkMessage::NewLink(set),
+        0,
+        format!("set up bridge {}", bridge_name(segment.vni)),
+    )
 }
 
 /// Creates the VXLAN device of a network, in its bridge.
@@ -330,7 +366,10 @@ pub(super) fn create_vxlan(segment: &Segment, bridge: u32) -> Request {
         LinkAttribute::Group(OWNER_GROUP),
         LinkAttribute::Mtu(segment.mtu),
         LinkAttribute::Controller(bridge),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(options))]),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(options)),
+        ]),
     ];
     let create = RouteNetlinkMessage::NewLink(message(0, attributes));
     Request::new(create, NLM_F_CREATE | NLM_F_EXCL, format!("create VXLAN device {name}"))
@@ -339,13 +378,21 @@ pub(super) fn create_vxlan(segment: &Segment, bridge: u32) -> Request {
 /// Moves a link into a bridge.
 pub(super) fn enslave(index: u32, bridge: u32, name: &str) -> Request {
     let set = message(index, vec![LinkAttribute::Controller(bridge)]);
-    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("move {name} into its bridge"))
+    Request::new(
+        RouteNetlinkMessage::NewLink(set),
+        0,
+        format!("move {name} into its bridge"),
+    )
 }
 
 /// Takes a link out of its bridge.
 pub(super) fn release(index: u32, name: &str) -> Request {
     let set = message(index, vec![LinkAttribute::Controller(0)]);
-    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("take {name} out of its bridge"))
+    Request::new(
+        RouteNetlinkMessage::NewLink(set),
+        0,
+        format!("take {name} out of its bridge"),
+    )
 }
 
 fn set_port(index: u32, mut attributes: Vec<LinkAttribute>, options: Vec<InfoBridgePort>) -> RouteNetlinkMessage {
@@ -358,7 +405,11 @@ fn set_port(index: u32, mut attributes: Vec<LinkAttribute>, options: Vec<InfoBri
 }
 
 fn bring_up(index: u32, name: &str) -> Request {
-    Request::new(RouteNetlinkMessage::NewLink(up(message(index, vec![]))), 0, format!("bring up {name}"))
+    Request::new(
+        RouteNetlinkMessage::NewLink(up(message(index, vec![]))),
+        0,
+        format!("bring up {name}"),
+    )
 }
 
 /// Brings a VXLAN device that is in its bridge to what it must be: options first, so that it
@@ -387,7 +438,10 @@ pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: std::
         LinkAttribute::Group(OWNER_GROUP),
         LinkAttribute::Mtu(attachment.mtu),
         LinkAttribute::Controller(bridge),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
     ];
     let create = RouteNetlinkMessage::NewLink(message(0, attributes));
     let what = format!("create port {name} for attachment {}", attachment.id);
@@ -398,7 +452,11 @@ pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: std::
 pub(super) fn set_workload_port(index: u32, attachment: &Attachment) -> [Request; 2] {
     let name = port_name(&attachment.id);
     let alias = LinkAttribute::IfAlias(format!("{ALIAS_PREFIX}{}", attachment.id));
-    let set = set_port(index, vec![LinkAttribute::Mtu(attachment.mtu), alias], workload_port_options());
+    let set = set_port(
+        index,
+        vec![LinkAttribute::Mtu(attachment.mtu), alias],
+        workload_port_options(),
+    );
     [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
 }
 
@@ -406,13 +464,21 @@ pub(super) fn set_workload_port(index: u32, attachment: &Attachment) -> [Request
 pub(super) fn set_interface(index: u32, name: &str, mac: Option<MacAddress>, mtu: u32) -> Request {
     let mut attributes = vec![LinkAttribute::Mtu(mtu)];
     attributes.extend(mac.map(|m| LinkAttribute::Address(m.octets().to_vec())));
-    Request::new(RouteNetlinkMessage::NewLink(up(message(index, attributes))), 0, format!("set up interface {name}"))
+    Request::new(
+        RouteNetlinkMessage::NewLink(up(message(index, attributes))),
+        0,
+        format!("set up interface {name}"),
+    )
 }
 
 /// Marks a link for deletion.
 pub(super) fn discard(index: u32, name: &str) -> Request {
     let set = message(index, vec![LinkAttribute::Group(TRASH_GROUP)]);
-    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("mark {name} for deletion"))
+    Request::new(
+        RouteNetlinkMessage::NewLink(set),
+        0,
+        format!("mark {name} for deletion"),
+    )
 }
 
 /// Deletes every link that is marked for deletion.

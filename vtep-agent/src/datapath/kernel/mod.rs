@@ -71,8 +71,14 @@ impl Kernel {
     /// When there is no netlink socket or no thread to be had.
     pub fn open() -> Result<Self, AgentError> {
         let thread = NetnsThread::start().map_err(|e| NetlinkError::io("start the namespace thread", &e))?;
-        let home = File::open("/proc/thread-self/ns/net").map_err(|e| NetlinkError::io("open /proc/thread-self/ns/net", &e))?;
-        Ok(Self { netlink: Netlink::open()?, namespaces: thread, home, indices: HashMap::new() })
+        let home = File::open("/proc/thread-self/ns/net")
+            .map_err(|e| NetlinkError::io("open /proc/thread-self/ns/net", &e))?;
+        Ok(Self {
+            netlink: Netlink::open()?,
+            namespaces: thread,
+            home,
+            indices: HashMap::new(),
+        })
     }
 
     /// MAC address and MTU of a link, and whether it is up.
@@ -85,7 +91,11 @@ impl Kernel {
             what: "--uplink".into(),
             message: format!("there is no link `{name}` in this network namespace"),
         })?;
-        Ok(Uplink { mac: link.mac, mtu: link.mtu, up: link.up })
+        Ok(Uplink {
+            mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+        })
     }
 
     /// Index of a link of ours.
@@ -93,7 +103,9 @@ impl Kernel {
         if let Some(index) = self.indices.get(name) {
             return Ok(Some(*index));
         }
-        let index = link::get(&mut self.netlink, name)?.filter(link::Link::is_ours).map(|l| l.index);
+        let index = link::get(&mut self.netlink, name)?
+            .filter(link::Link::is_ours)
+            .map(|l| l.index);
         if let Some(index) = index {
             self.indices.insert(name.to_owned(), index);
         }
@@ -107,7 +119,10 @@ impl Kernel {
         let mut plans: Vec<Result<usize, StepError>> = Vec::with_capacity(steps.len());
         for step in steps {
             let before = requests.len();
-            plans.push(self.entry_requests(step, &mut requests).map(|()| requests.len() - before));
+            plans.push(
+                self.entry_requests(step, &mut requests)
+                    .map(|()| requests.len() - before),
+            );
         }
         let mut results = self.netlink.batch(requests).into_iter();
         let mut stale = false;
@@ -147,16 +162,19 @@ impl Kernel {
         let Some(index) = self.index(&name)? else {
             return match step {
                 Step::Remove(_) => Ok(()),
-                Step::Ensure(_) => {
-                    Err(StepError::new(ErrorCode::NetworkNotFound, format!("network {vni} is not on this host")))
-                }
+                Step::Ensure(_) => Err(StepError::new(
+                    ErrorCode::NetworkNotFound,
+                    format!("network {vni} is not on this host"),
+                )),
             };
         };
         match step {
             Step::Ensure(Object::Neighbour { ip, mac, router, .. }) => {
                 requests.push(entry::set_neighbour(index, vni, *ip, *mac, *router));
             }
-            Step::Ensure(Object::Station { mac, vtep, .. }) => requests.push(entry::set_station(index, vni, *mac, *vtep)),
+            Step::Ensure(Object::Station { mac, vtep, .. }) => {
+                requests.push(entry::set_station(index, vni, *mac, *vtep))
+            }
             Step::Ensure(Object::Flood { vtep, .. }) => requests.push(entry::add_flood(index, vni, *vtep)),
             Step::Remove(ObjectKey::Neighbour(_, ip)) => requests.push(entry::remove_neighbour(index, vni, *ip)),
             Step::Remove(ObjectKey::Station(_, mac)) => requests.extend(entry::remove_station(index, vni, *mac)),
@@ -202,7 +220,9 @@ impl Kernel {
             // Gone by itself: the other end of a pair, or its namespace, was deleted.
             result.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
         }
-        self.netlink.request(link::delete_discarded()).or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })
+        self.netlink
+            .request(link::delete_discarded())
+            .or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })
     }
 }
 
@@ -221,7 +241,12 @@ impl Datapath for Kernel {
     fn read_back(&mut self, scope: &Scope, expected: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError> {
         let snapshot = Snapshot::take(&mut self.netlink, scope)?;
         if *scope == Scope::All {
-            self.indices = snapshot.links().iter().filter(|l| l.is_ours()).map(|l| (l.name.clone(), l.index)).collect();
+            self.indices = snapshot
+                .links()
+                .iter()
+                .filter(|l| l.is_ours())
+                .map(|l| (l.name.clone(), l.index))
+                .collect();
             // What an earlier run had marked and did not come to delete.
             if snapshot.links().iter().any(|l| l.group == link::TRASH_GROUP) {
                 self.netlink.request(link::delete_discarded())?;

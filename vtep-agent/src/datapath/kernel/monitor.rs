@@ -57,7 +57,10 @@ pub fn start(uplink: &str) -> Result<Monitor, NetlinkError> {
         socket.add_membership(group).map_err(fail)?;
     }
     let (changes, monitor) = mpsc::channel(QUEUE);
-    let mut listener = Listener { uplink: uplink.to_owned(), networks: HashMap::new() };
+    let mut listener = Listener {
+        uplink: uplink.to_owned(),
+        networks: HashMap::new(),
+    };
     let run = move || {
         loop {
             let told = match socket.recv_from_full() {
@@ -77,7 +80,10 @@ pub fn start(uplink: &str) -> Result<Monitor, NetlinkError> {
             }
         }
     };
-    thread::Builder::new().name("netlink-monitor".into()).spawn(run).map_err(fail)?;
+    thread::Builder::new()
+        .name("netlink-monitor".into())
+        .spawn(run)
+        .map_err(fail)?;
     Ok(monitor)
 }
 
@@ -92,7 +98,9 @@ impl Listener {
         let mut told = HashSet::new();
         let mut rest = datagram;
         while let Some(length) = rest.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b) as usize) {
-            let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else { break };
+            let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else {
+                break;
+            };
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map(|m| m.payload);
             if let Ok(NetlinkPayload::InnerMessage(message)) = parsed {
@@ -133,8 +141,14 @@ impl Listener {
             _ => None,
         });
         // Neighbours of other links (the uplink's next hop) come and go by themselves.
-        let by_itself = matches!(message.header.state, NeighbourState::Incomplete | NeighbourState::Failed);
-        let vni = self.networks.get(&message.header.ifindex).or_else(|| self.networks.get(&bridge?));
+        let by_itself = matches!(
+            message.header.state,
+            NeighbourState::Incomplete | NeighbourState::Failed
+        );
+        let vni = self
+            .networks
+            .get(&message.header.ifindex)
+            .or_else(|| self.networks.get(&bridge?));
         vni.copied().filter(|_| !by_itself).map(Change::Network)
     }
 }

@@ -44,7 +44,11 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(message: RouteNetlinkMessage, flags: u16, what: impl Into<String>) -> Self {
-        Self { message, flags, what: what.into() }
+        Self {
+            message,
+            flags,
+            what: what.into(),
+        }
     }
 }
 
@@ -128,9 +132,15 @@ impl Netlink {
             };
             for (header, answer) in answers {
                 let Answer::Acknowledged(result) = answer else { continue };
-                if let Some(at) = sent.iter().position(|(_, sequence, _)| *sequence == header.sequence_number) {
+                if let Some(at) = sent
+                    .iter()
+                    .position(|(_, sequence, _)| *sequence == header.sequence_number)
+                {
                     let (index, _, what) = sent.swap_remove(at);
-                    done.push((index, result.map_err(|(errno, hint)| NetlinkError { what, errno, hint })));
+                    done.push((
+                        index,
+                        result.map_err(|(errno, hint)| NetlinkError { what, errno, hint }),
+                    ));
                 }
             }
         }
@@ -145,7 +155,11 @@ impl Netlink {
     }
 
     /// Asks for one object; `None` when there is none.
-    pub(super) fn get(&mut self, message: RouteNetlinkMessage, what: &str) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
+    pub(super) fn get(
+        &mut self,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
         match self.converse(message, 0, what) {
             Ok((mut objects, _)) => Ok(objects.pop()),
             Err(e) if e.is_absent() => Ok(None),
@@ -154,7 +168,11 @@ impl Netlink {
     }
 
     /// Asks for all objects that match.
-    pub(super) fn dump(&mut self, message: RouteNetlinkMessage, what: &str) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+    pub(super) fn dump(
+        &mut self,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         for _ in 1..DUMP_ATTEMPTS {
             let (objects, interrupted) = self.converse(message.clone(), NLM_F_DUMP, what)?;
             if !interrupted {
@@ -167,7 +185,12 @@ impl Netlink {
 
     /// Sends a question and collects the objects of the answer; tells whether the kernel
     /// says that they changed meanwhile.
-    fn converse(&mut self, message: RouteNetlinkMessage, flags: u16, what: &str) -> Result<(Vec<RouteNetlinkMessage>, bool), NetlinkError> {
+    fn converse(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        what: &str,
+    ) -> Result<(Vec<RouteNetlinkMessage>, bool), NetlinkError> {
         let fail = |e: io::Error| NetlinkError::io(what, &e);
         let mut buffer = Vec::new();
         let sequence = self.serialize(message, flags, &mut buffer);
@@ -188,7 +211,11 @@ impl Netlink {
                     }
                     Answer::Done | Answer::Acknowledged(Ok(())) => return Ok((objects, interrupted)),
                     Answer::Acknowledged(Err((errno, hint))) => {
-                        return Err(NetlinkError { what: what.to_owned(), errno, hint });
+                        return Err(NetlinkError {
+                            what: what.to_owned(),
+                            errno,
+                            hint,
+                        });
                     }
                 }
             }
@@ -258,14 +285,23 @@ fn parse(datagram: &[u8]) -> Vec<(NetlinkHeader, Answer)> {
 /// Reads NLMSG_ERROR: 0 or a negative error number, the header of the request (its body too
 /// unless capped), attributes.
 fn acknowledgement(flags: u16, payload: &[u8]) -> Result<(), (i32, Option<String>)> {
-    let code = payload.first_chunk::<4>().map_or(-libc::EIO, |b| i32::from_ne_bytes(*b));
+    let code = payload
+        .first_chunk::<4>()
+        .map_or(-libc::EIO, |b| i32::from_ne_bytes(*b));
     if code == 0 {
         return Ok(());
     }
     let mut hint = None;
     if flags & NLM_F_ACK_TLVS != 0 {
-        let request = payload.get(4..8).and_then(|b| b.try_into().ok()).map_or(NLMSG_HEADER, |b| u32::from_ne_bytes(b) as usize);
-        let skip = 4 + if flags & NLM_F_CAPPED != 0 { NLMSG_HEADER } else { request.next_multiple_of(4) };
+        let request = payload
+            .get(4..8)
+            .and_then(|b| b.try_into().ok())
+            .map_or(NLMSG_HEADER, |b| u32::from_ne_bytes(b) as usize);
+        let skip = 4 + if flags & NLM_F_CAPPED != 0 {
+            NLMSG_HEADER
+        } else {
+            request.next_multiple_of(4)
+        };
         let mut attributes = payload.get(skip..).unwrap_or_default();
         while let Some(head) = attributes.first_chunk::<4>() {
             let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));

@@ -27,7 +27,11 @@ pub(super) struct NetnsThread {
 
 /// The file of a network namespace: a name under `/run/netns`, or an absolute path.
 pub(super) fn path(netns: &str) -> PathBuf {
-    if netns.starts_with('/') { PathBuf::from(netns) } else { PathBuf::from(NETNS_DIRECTORY).join(netns) }
+    if netns.starts_with('/') {
+        PathBuf::from(netns)
+    } else {
+        PathBuf::from(NETNS_DIRECTORY).join(netns)
+    }
 }
 
 /// Opens a network namespace; `None` when it does not exist (yet).
@@ -51,7 +55,9 @@ impl NetnsThread {
     pub(super) fn start() -> io::Result<Self> {
         // One job at a time: whoever hands one over waits for it.
         let (jobs, queue) = mpsc::sync_channel::<Job>(1);
-        thread::Builder::new().name("netns".into()).spawn(move || queue.into_iter().for_each(|job| job()))?;
+        thread::Builder::new()
+            .name("netns".into())
+            .spawn(move || queue.into_iter().for_each(|job| job()))?;
         Ok(Self { jobs })
     }
 

@@ -24,7 +24,10 @@ impl Kernel {
         let Some(namespace) = netns::open(&a.netns)? else {
             self.remove_orphan(a)?;
             let path = netns::path(&a.netns);
-            return Err(StepError::new(ErrorCode::NetnsNotFound, format!("netns {} not found", path.display())));
+            return Err(StepError::new(
+                ErrorCode::NetnsNotFound,
+                format!("netns {} not found", path.display()),
+            ));
         };
         let Some(bridge) = self.index(&bridge_name(a.vni))? else {
             self.release(a)?;
@@ -87,14 +90,22 @@ impl Kernel {
 
     fn read_interface(&mut self, a: &Attachment, namespace: &File) -> Result<Option<Interface>, NetlinkError> {
         let name = a.interface.clone();
-        self.namespaces.run(namespace, &a.netns, move || Interface::read(&mut Netlink::open()?, &name))
+        self.namespaces.run(namespace, &a.netns, move || {
+            Interface::read(&mut Netlink::open()?, &name)
+        })
     }
 
     fn create_pair(&mut self, a: &Attachment, bridge: u32, namespace: &File) -> Result<(Link, Interface), StepError> {
-        self.netlink.request(link::create_port(a, bridge, namespace.as_raw_fd()))?;
+        self.netlink
+            .request(link::create_port(a, bridge, namespace.as_raw_fd()))?;
         let host = link::get(&mut self.netlink, &port_name(&a.id))?;
         let interface = self.read_interface(a, namespace)?;
-        let gone = || StepError::new(ErrorCode::Kernel, format!("the port of attachment {} vanished at once", a.id));
+        let gone = || {
+            StepError::new(
+                ErrorCode::Kernel,
+                format!("the port of attachment {} vanished at once", a.id),
+            )
+        };
         Ok((host.ok_or_else(gone)?, interface.ok_or_else(gone)?))
     }
 
@@ -102,7 +113,11 @@ impl Kernel {
     fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link) -> Result<(), NetlinkError> {
         let name = host.name.clone();
         let entries = entry::dump_fdb(&mut self.netlink, host.master)?;
-        let at_port = || entries.iter().filter(|e| e.index == host.index && e.of_bridge && !e.local);
+        let at_port = || {
+            entries
+                .iter()
+                .filter(|e| e.index == host.index && e.of_bridge && !e.local)
+        };
         let known = at_port().any(|e| e.mac == a.mac.octets() && e.fixed) && host.master == Some(bridge);
         let mut requests = Vec::new();
         if host.master != Some(bridge) {

@@ -40,7 +40,10 @@ impl Kernel {
         let mut works: Vec<Work> = steps
             .iter()
             .filter_map(|s| match s {
-                Step::Ensure(Object::Segment(s)) => Some(Work { segment: s.clone(), outcome: Ok(Done::InPlace) }),
+                Step::Ensure(Object::Segment(s)) => Some(Work {
+                    segment: s.clone(),
+                    outcome: Ok(Done::InPlace),
+                }),
                 _ => None,
             })
             .collect();
@@ -68,7 +71,9 @@ impl Kernel {
             self.namespaces.run(&self.home, "this host", close)?;
         }
         self.set(works, |w, requests| {
-            let bridge = links.get(&bridge_name(w.segment.vni)).filter(|b| !b.bridge_is_right(&w.segment));
+            let bridge = links
+                .get(&bridge_name(w.segment.vni))
+                .filter(|b| !b.bridge_is_right(&w.segment));
             requests.extend(bridge.map(|b| link::set_bridge(b.index, &w.segment)));
         });
         self.make(works, &links, |w, links| {
@@ -78,23 +83,32 @@ impl Kernel {
         links = self.find(works)?;
         self.set(works, |w, requests| {
             let bridge = links.get(&bridge_name(w.segment.vni));
-            let (Some(b), Some(x)) = (bridge, links.get(&vxlan_name(w.segment.vni))) else { return };
+            let (Some(b), Some(x)) = (bridge, links.get(&vxlan_name(w.segment.vni))) else {
+                return;
+            };
             if !x.vxlan_is_right(&w.segment, b.index) {
                 requests.extend((x.master != Some(b.index)).then(|| link::enslave(x.index, b.index, &x.name)));
                 requests.extend(link::set_vxlan(x.index, &w.segment));
             }
         });
-        self.indices.extend(links.into_values().filter(Link::is_ours).map(|l| (l.name, l.index)));
+        self.indices
+            .extend(links.into_values().filter(Link::is_ours).map(|l| (l.name, l.index)));
         Ok(())
     }
 
     /// The links of the segments, by name.
     fn find(&mut self, works: &[Work]) -> Result<HashMap<String, Link>, NetlinkError> {
         if works.len() > FEW_SEGMENTS {
-            return Ok(link::dump(&mut self.netlink, None)?.into_iter().map(|l| (l.name.clone(), l)).collect());
+            return Ok(link::dump(&mut self.netlink, None)?
+                .into_iter()
+                .map(|l| (l.name.clone(), l))
+                .collect());
         }
         let mut links = HashMap::new();
-        for name in works.iter().flat_map(|w| [bridge_name(w.segment.vni), vxlan_name(w.segment.vni)]) {
+        for name in works
+            .iter()
+            .flat_map(|w| [bridge_name(w.segment.vni), vxlan_name(w.segment.vni)])
+        {
             links.extend(link::get(&mut self.netlink, &name)?.map(|l| (name, l)));
         }
         Ok(links)
@@ -165,7 +179,11 @@ impl Kernel {
 /// off altogether would turn off the neighbour entries, too.)
 fn close_to_host(bridge: &str) -> Result<(), NetlinkError> {
     let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-    let v4 = [("ipv4", "arp_ignore", "8"), ("ipv4", "rp_filter", "1"), ("ipv4", "forwarding", "0")];
+    let v4 = [
+        ("ipv4", "arp_ignore", "8"),
+        ("ipv4", "rp_filter", "1"),
+        ("ipv4", "forwarding", "0"),
+    ];
     let v6 = ipv6.then_some(("ipv6", "accept_ra", "0"));
     for (family, option, value) in v4.into_iter().chain(v6) {
         let path = format!("/proc/sys/net/{family}/conf/{bridge}/{option}");

@@ -39,12 +39,17 @@ impl Snapshot {
     }
 
     fn few(netlink: &mut Netlink, vnis: &BTreeSet<Vni>, ports: &BTreeSet<String>) -> Result<Self, NetlinkError> {
-        let mut all = Self { links: Vec::new(), fdb: Vec::new(), neighbours: Vec::new() };
+        let mut all = Self {
+            links: Vec::new(),
+            fdb: Vec::new(),
+            neighbours: Vec::new(),
+        };
         let mut seen = BTreeSet::new();
         let mut bridges = BTreeSet::new();
         for vni in vnis {
             for name in [bridge_name(*vni), vxlan_name(*vni)] {
-                all.links.extend(link::get(netlink, &name)?.filter(|l| seen.insert(l.index)));
+                all.links
+                    .extend(link::get(netlink, &name)?.filter(|l| seen.insert(l.index)));
             }
         }
         for name in ports {
@@ -54,7 +59,11 @@ impl Snapshot {
         }
         bridges.extend(all.links.iter().filter(|l| l.as_bridge().is_some()).map(|l| l.index));
         for bridge in &bridges {
-            all.links.extend(link::dump(netlink, Some(*bridge))?.into_iter().filter(|l| seen.insert(l.index)));
+            all.links.extend(
+                link::dump(netlink, Some(*bridge))?
+                    .into_iter()
+                    .filter(|l| seen.insert(l.index)),
+            );
             all.fdb.extend(entry::dump_fdb(netlink, Some(*bridge))?);
             all.neighbours.extend(entry::dump_neighbours(netlink, Some(*bridge))?);
         }
@@ -103,7 +112,12 @@ impl Snapshot {
         }
         let segment = |(vni, (bridge, vxlan)): (Vni, (Option<&Link>, Option<&Link>))| {
             let mtu = bridge.map_or(0, |b| b.mtu);
-            let seen = Segment { vni, mtu, local: vxlan.and_then(Link::vxlan_local), intact: true };
+            let seen = Segment {
+                vni,
+                mtu,
+                local: vxlan.and_then(Link::vxlan_local),
+                intact: true,
+            };
             let right = match (bridge, vxlan) {
                 (Some(b), Some(x)) => b.bridge_is_right(&seen) && x.vxlan_is_right(&seen, b.index),
                 _ => false,
@@ -120,7 +134,9 @@ impl Snapshot {
         let mut halves: BTreeMap<(Vni, MacAddress), (Option<IpAddr>, bool)> = BTreeMap::new();
         let mut found = Vec::new();
         for e in &self.fdb {
-            let Some(vni) = vxlans.get(&e.index).copied() else { continue };
+            let Some(vni) = vxlans.get(&e.index).copied() else {
+                continue;
+            };
             if let (true, false, Some(vtep)) = (e.is_default(), e.of_bridge, e.vtep) {
                 found.push(Object::Flood { vni, vtep });
             } else if let Some(mac) = MacAddress::new(e.mac).filter(|_| !e.local) {
@@ -141,12 +157,23 @@ impl Snapshot {
 
     fn neighbours(&self, bridges: &HashMap<u32, Vni>) -> Vec<Object> {
         let neighbour = |e: &NeighbourEntry| {
-            Some(Object::Neighbour { vni: *bridges.get(&e.index)?, ip: e.ip, mac: e.mac?, router: e.router })
+            Some(Object::Neighbour {
+                vni: *bridges.get(&e.index)?,
+                ip: e.ip,
+                mac: e.mac?,
+                router: e.router,
+            })
         };
         self.neighbours.iter().filter_map(neighbour).collect()
     }
 
-    fn ports(&self, scope: &Scope, bridges: &HashMap<u32, Vni>, expected: &Expected, namespaces: &NetnsThread) -> Vec<Object> {
+    fn ports(
+        &self,
+        scope: &Scope,
+        bridges: &HashMap<u32, Vni>,
+        expected: &Expected,
+        namespaces: &NetnsThread,
+    ) -> Vec<Object> {
         let vni_of = |l: &Link| l.master.and_then(|m| bridges.get(&m)).copied();
         let within = |l: &Link| match scope {
             Scope::All => true,
@@ -156,13 +183,21 @@ impl Snapshot {
         let interfaces = read_interfaces(&found, expected, namespaces);
         let port = |link: &Link| {
             let Some(a) = expected.get(&link.name) else {
-                return Object::StrayPort { name: link.name.clone(), id: link.attachment_id().map(str::to_owned) };
+                return Object::StrayPort {
+                    name: link.name.clone(),
+                    id: link.attachment_id().map(str::to_owned),
+                };
             };
             let intact = vni_of(link) == Some(a.vni)
                 && link.port_is_right(a, link.master.unwrap_or(0))
                 && self.has_port_station(link.index, a.mac)
-                && interfaces.get(&link.name).is_some_and(|i| i.is_other_end_of(link) && i.is_right(a));
-            Object::Port(Box::new(Port { attachment: a.clone(), intact }))
+                && interfaces
+                    .get(&link.name)
+                    .is_some_and(|i| i.is_other_end_of(link) && i.is_right(a));
+            Object::Port(Box::new(Port {
+                attachment: a.clone(),
+                intact,
+            }))
         };
         found.into_iter().map(port).collect()
     }
@@ -179,7 +214,10 @@ fn read_interfaces(ports: &[&Link], expected: &Expected, namespaces: &NetnsThrea
     let mut by_netns: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
     for port in ports {
         if let Some(a) = expected.get(&port.name) {
-            by_netns.entry(&a.netns).or_default().push((port.name.clone(), a.interface.clone()));
+            by_netns
+                .entry(&a.netns)
+                .or_default()
+                .push((port.name.clone(), a.interface.clone()));
         }
     }
     let mut found = HashMap::new();

@@ -9,11 +9,24 @@ use bmv2_json::{CalculationInput, Expression, FieldRef, PrimitiveCall, Value};
 use num_traits::ToPrimitive;
 
 /// Names of `HashAlgorithm`, in the order of its declaration.
-pub(super) const ALGORITHMS: [&str; 8] = ["crc32", "crc32_custom", "crc16", "crc16_custom", "random", "identity", "csum16", "xor16"];
+pub(super) const ALGORITHMS: [&str; 8] = [
+    "crc32",
+    "crc32_custom",
+    "crc16",
+    "crc16_custom",
+    "random",
+    "identity",
+    "csum16",
+    "xor16",
+];
 
 impl Bmv2<'_> {
     fn primitive(&self, op: &str, parameters: Vec<Value>, span: Span) -> PrimitiveCall {
-        PrimitiveCall { op: op.into(), parameters, source_info: self.source(span) }
+        PrimitiveCall {
+            op: op.into(),
+            parameters,
+            source_info: self.source(span),
+        }
     }
 
     /// Operations as primitives.
@@ -28,21 +41,41 @@ impl Bmv2<'_> {
     pub(super) fn op(&mut self, o: &Op, span: Span, out: &mut Vec<PrimitiveCall>) {
         let stack = |n: &str| Value::HeaderStack(n.to_string());
         let call = match o {
-            Op::Assign(loc, Ty::Varbit(_), e) => self.primitive("assign_VL", vec![wrap(load(loc)), wrap(data(e))], span),
+            Op::Assign(loc, Ty::Varbit(_), e) => {
+                self.primitive("assign_VL", vec![wrap(load(loc)), wrap(data(e))], span)
+            }
             Op::Assign(loc, ty, e) => {
                 let _ = ty;
                 self.primitive("assign", vec![wrap(load(loc)), wrap(data(e))], span)
             }
             Op::AssignHeader(a, b) => self.primitive("assign_header", vec![wrap(header(a)), wrap(header(b))], span),
             Op::AssignStack(a, b) => self.primitive("assign_header_stack", vec![stack(a), stack(b)], span),
-            Op::AssignUnion(a, b) => {
-                self.primitive("assign_union", vec![Value::HeaderUnion(a.to_string()), Value::HeaderUnion(b.to_string())], span)
-            }
-            Op::SetValid(h, valid) => self.primitive(if *valid { "add_header" } else { "remove_header" }, vec![wrap(header(h))], span),
+            Op::AssignUnion(a, b) => self.primitive(
+                "assign_union",
+                vec![Value::HeaderUnion(a.to_string()), Value::HeaderUnion(b.to_string())],
+                span,
+            ),
+            Op::SetValid(h, valid) => self.primitive(
+                if *valid { "add_header" } else { "remove_header" },
+                vec![wrap(header(h))],
+                span,
+            ),
             Op::Push(s, n) => self.primitive("push", vec![stack(s), hex(*n)], span),
             Op::Pop(s, n) => self.primitive("pop", vec![stack(s), hex(*n)], span),
-            Op::Extern { name, object, args, data_type } => {
-                self.extern_call(name, object.as_deref().unwrap_or(""), args, data_type.as_ref(), span, out);
+            Op::Extern {
+                name,
+                object,
+                args,
+                data_type,
+            } => {
+                self.extern_call(
+                    name,
+                    object.as_deref().unwrap_or(""),
+                    args,
+                    data_type.as_ref(),
+                    span,
+                    out,
+                );
                 return;
             }
             Op::Extract(..) | Op::Advance(_) | Op::Verify(..) => {
@@ -53,7 +86,15 @@ impl Bmv2<'_> {
         out.push(call);
     }
 
-    fn extern_call(&mut self, name: &str, object: &str, args: &[ExternArg], ty: Option<&crate::ir::ty::Type>, span: Span, out: &mut Vec<PrimitiveCall>) {
+    fn extern_call(
+        &mut self,
+        name: &str,
+        object: &str,
+        args: &[ExternArg],
+        ty: Option<&crate::ir::ty::Type>,
+        span: Span,
+        out: &mut Vec<PrimitiveCall>,
+    ) {
         let v = |i: usize| match args.get(i) {
             Some(ExternArg::Expr(e)) => wrap(data(e)),
             Some(ExternArg::Out(l, _)) => wrap(load(l)),
@@ -61,7 +102,10 @@ impl Bmv2<'_> {
             _ => hex(0),
         };
         let number = |i: usize| match args.get(i) {
-            Some(ExternArg::Expr(Expr { kind: ExprKind::Const(n), .. })) => n.to_u32(),
+            Some(ExternArg::Expr(Expr {
+                kind: ExprKind::Const(n),
+                ..
+            })) => n.to_u32(),
             _ => None,
         };
         let empty = Vec::new();
@@ -85,13 +129,22 @@ impl Bmv2<'_> {
             "truncate" => ("truncate", vec![v(0)]),
             "assert" | "assume" => (name, vec![wrap_condition(args.first())]),
             "log_msg" => {
-                let items = list(1).into_iter().filter_map(|l| if let Leaf::Expr(e) = l { Some(wrap(data(&e))) } else { None });
+                let items = list(1).into_iter().filter_map(|l| {
+                    if let Leaf::Expr(e) = l {
+                        Some(wrap(data(&e)))
+                    } else {
+                        None
+                    }
+                });
                 ("log_msg", vec![v(0), Value::ParametersVector(items.collect())])
             }
             "hash" => {
                 let algorithm = number(1).unwrap_or(0);
                 let calc = self.calculation(algorithm, &list(3), false, span, out);
-                ("modify_field_with_hash_based_offset", vec![v(0), v(2), Value::Calculation(calc), v(4)])
+                (
+                    "modify_field_with_hash_based_offset",
+                    vec![v(0), v(2), Value::Calculation(calc), v(4)],
+                )
             }
             "digest" => {
                 let id = self.learn_list(&list(1), ty, span, out);
@@ -99,8 +152,19 @@ impl Bmv2<'_> {
             }
             "clone" | "clone3" | "clone_preserving_field_list" => {
                 let egress = number(0) == Some(1);
-                let list = if name == "clone_preserving_field_list" { self.field_list(number(2).unwrap_or(0)) } else { 0 };
-                (if egress { "clone_egress_pkt_to_egress" } else { "clone_ingress_pkt_to_egress" }, vec![v(1), hex(list)])
+                let list = if name == "clone_preserving_field_list" {
+                    self.field_list(number(2).unwrap_or(0))
+                } else {
+                    0
+                };
+                (
+                    if egress {
+                        "clone_egress_pkt_to_egress"
+                    } else {
+                        "clone_ingress_pkt_to_egress"
+                    },
+                    vec![v(1), hex(list)],
+                )
             }
             "resubmit" | "recirculate" => (name, vec![hex(0)]),
             "resubmit_preserving_field_list" => ("resubmit", vec![hex(self.field_list(number(0).unwrap_or(0)))]),
@@ -135,38 +199,86 @@ impl Bmv2<'_> {
     }
 
     /// A named hash input; parts that are no fields are computed into variables first.
-    pub(super) fn calculation(&mut self, algorithm: u32, data_in: &[Leaf], payload: bool, span: Span, out: &mut Vec<PrimitiveCall>) -> String {
+    pub(super) fn calculation(
+        &mut self,
+        algorithm: u32,
+        data_in: &[Leaf],
+        payload: bool,
+        span: Span,
+        out: &mut Vec<PrimitiveCall>,
+    ) -> String {
         let mut input = Vec::new();
         for leaf in data_in {
             input.push(match leaf {
-                Leaf::Header(HeaderRef::Named(h)) => CalculationInput { kind: "header".into(), value: h.to_string().into(), bitwidth: None },
+                Leaf::Header(HeaderRef::Named(h)) => CalculationInput {
+                    kind: "header".into(),
+                    value: h.to_string().into(),
+                    bitwidth: None,
+                },
                 Leaf::Header(_) => continue,
                 Leaf::Expr(e) => match &e.kind {
                     ExprKind::Const(v) => {
                         let text = bmv2_json::HexStr::padded(&v.to_biguint().unwrap_or_default(), e.ty.width());
-                        CalculationInput { kind: "hexstr".into(), value: text.as_str().to_string().into(), bitwidth: Some(e.ty.width()) }
+                        CalculationInput {
+                            kind: "hexstr".into(),
+                            value: text.as_str().to_string().into(),
+                            bitwidth: Some(e.ty.width()),
+                        }
                     }
-                    ExprKind::Load(Loc::Field(h, f)) => CalculationInput { kind: "field".into(), value: serde_json::json!([&**h, &**f]), bitwidth: None },
+                    ExprKind::Load(Loc::Field(h, f)) => CalculationInput {
+                        kind: "field".into(),
+                        value: serde_json::json!([&**h, &**f]),
+                        bitwidth: None,
+                    },
                     _ => {
                         let f = self.temp(e.ty, "hash_input");
-                        let call = self.primitive("assign", vec![super::expr::field("scalars", &f), wrap(data(e))], span);
+                        let call =
+                            self.primitive("assign", vec![super::expr::field("scalars", &f), wrap(data(e))], span);
                         out.push(call);
-                        CalculationInput { kind: "field".into(), value: serde_json::json!(["scalars", f]), bitwidth: None }
+                        CalculationInput {
+                            kind: "field".into(),
+                            value: serde_json::json!(["scalars", f]),
+                            bitwidth: None,
+                        }
                     }
                 },
             });
         }
         if payload {
-            input.push(CalculationInput { kind: "payload".into(), value: serde_json::Value::Null, bitwidth: None });
+            input.push(CalculationInput {
+                kind: "payload".into(),
+                value: serde_json::Value::Null,
+                bitwidth: None,
+            });
         }
         let id = self.json.calculations.len() as u32;
-        let name = if id == 0 { "calc".to_string() } else { format!("calc_{id}") };
-        let algo = ALGORITHMS.get(algorithm as usize).copied().unwrap_or("crc32").to_string();
-        self.json.calculations.push(bmv2_json::Calculation { name: name.clone(), id, source_info: self.source(span), algo, input });
+        let name = if id == 0 {
+            "calc".to_string()
+        } else {
+            format!("calc_{id}")
+        };
+        let algo = ALGORITHMS
+            .get(algorithm as usize)
+            .copied()
+            .unwrap_or("crc32")
+            .to_string();
+        self.json.calculations.push(bmv2_json::Calculation {
+            name: name.clone(),
+            id,
+            source_info: self.source(span),
+            algo,
+            input,
+        });
         name
     }
 
-    fn learn_list(&mut self, leaves: &[Leaf], ty: Option<&crate::ir::ty::Type>, span: Span, out: &mut Vec<PrimitiveCall>) -> u32 {
+    fn learn_list(
+        &mut self,
+        leaves: &[Leaf],
+        ty: Option<&crate::ir::ty::Type>,
+        span: Span,
+        out: &mut Vec<PrimitiveCall>,
+    ) -> u32 {
         let mut elements = Vec::new();
         for l in leaves {
             let Leaf::Expr(e) = l else { continue };
@@ -184,11 +296,21 @@ impl Bmv2<'_> {
             Some(t @ crate::ir::ty::Type::Struct(..)) => self.ir.show(t),
             _ => format!("digest_{}", self.json.learn_lists.len()),
         };
-        if let Some(same) = self.json.learn_lists.iter().find(|l| l.name == name && l.elements == elements) {
+        if let Some(same) = self
+            .json
+            .learn_lists
+            .iter()
+            .find(|l| l.name == name && l.elements == elements)
+        {
             return same.id;
         }
         let id = self.json.learn_lists.len() as u32 + 1;
-        self.json.learn_lists.push(bmv2_json::LearnList { id, name, source_info: self.source(span), elements });
+        self.json.learn_lists.push(bmv2_json::LearnList {
+            id,
+            name,
+            source_info: self.source(span),
+            elements,
+        });
         id
     }
 
@@ -196,9 +318,20 @@ impl Bmv2<'_> {
     fn field_list(&mut self, n: u32) -> u32 {
         let id = n + 1;
         if !self.json.field_lists.iter().any(|l| l.id == id) {
-            let elements = self.program.field_lists.iter().find(|l| l.0 == n).map(|l| l.1.clone()).unwrap_or_default();
+            let elements = self
+                .program
+                .field_lists
+                .iter()
+                .find(|l| l.0 == n)
+                .map(|l| l.1.clone())
+                .unwrap_or_default();
             let elements = elements.iter().map(|(h, f)| super::expr::field(h, f)).collect();
-            self.json.field_lists.push(bmv2_json::FieldList { id, name: format!("fl_{n}"), source_info: None, elements });
+            self.json.field_lists.push(bmv2_json::FieldList {
+                id,
+                name: format!("fl_{n}"),
+                source_info: None,
+                elements,
+            });
         }
         id
     }

@@ -16,7 +16,12 @@ pub(super) fn field(h: &str, f: &str) -> Value {
 
 fn op(name: &str, left: Option<Value>, right: Value) -> Value {
     let boxed = |v| Box::new(Operand::Value(v));
-    Value::Expression(Box::new(Expression::Op(Operation { op: name.into(), cond: None, left: left.map(boxed), right: Some(boxed(right)) })))
+    Value::Expression(Box::new(Expression::Op(Operation {
+        op: name.into(),
+        cond: None,
+        left: left.map(boxed),
+        right: Some(boxed(right)),
+    })))
 }
 
 /// An operand of a primitive: operators are wrapped once more.
@@ -33,14 +38,26 @@ pub(super) fn wrap(v: Value) -> Value {
 pub(super) fn header(h: &HeaderRef) -> Value {
     match h {
         HeaderRef::Named(n) => Value::Header(n.to_string()),
-        HeaderRef::At(s, i) => op("dereference_header_stack", Some(Value::HeaderStack(s.to_string())), data(i)),
+        HeaderRef::At(s, i) => op(
+            "dereference_header_stack",
+            Some(Value::HeaderStack(s.to_string())),
+            data(i),
+        ),
         HeaderRef::Last(s) => {
             let last = op("last_stack_index", None, Value::HeaderStack(s.to_string()));
-            op("dereference_header_stack", Some(Value::HeaderStack(s.to_string())), last)
+            op(
+                "dereference_header_stack",
+                Some(Value::HeaderStack(s.to_string())),
+                last,
+            )
         }
         HeaderRef::Next(s) => {
             let size = op("size_stack", None, Value::HeaderStack(s.to_string()));
-            op("dereference_header_stack", Some(Value::HeaderStack(s.to_string())), size)
+            op(
+                "dereference_header_stack",
+                Some(Value::HeaderStack(s.to_string())),
+                size,
+            )
         }
     }
 }
@@ -84,7 +101,11 @@ pub(super) fn data(e: &Expr) -> Value {
         ExprKind::Mux(c, a, b) => mux(c, data(a), data(b)),
         ExprKind::Cast(a) => cast(a, e.ty),
         ExprKind::Slice(a, hi, lo) => {
-            let shifted = if *lo == 0 { data(a) } else { op(">>", Some(data(a)), hex(*lo)) };
+            let shifted = if *lo == 0 {
+                data(a)
+            } else {
+                op(">>", Some(data(a)), hex(*lo))
+            };
             op("&", Some(shifted), hex(power(hi - lo + 1) - 1))
         }
         ExprKind::Bool(_) | ExprKind::Valid(_) => hex(0),
@@ -93,7 +114,12 @@ pub(super) fn data(e: &Expr) -> Value {
 
 fn mux(c: &Expr, a: Value, b: Value) -> Value {
     let boxed = |v| Some(Box::new(Operand::Value(v)));
-    Value::Expression(Box::new(Expression::Op(Operation { op: "?".into(), cond: boxed(boolean(c)), left: boxed(a), right: boxed(b) })))
+    Value::Expression(Box::new(Expression::Op(Operation {
+        op: "?".into(),
+        cond: boxed(boolean(c)),
+        left: boxed(a),
+        right: boxed(b),
+    })))
 }
 
 fn cut(v: Value, ty: Ty) -> Value {
@@ -109,13 +135,31 @@ fn binary(o: BinOp, a: &Expr, b: &Expr, ty: Ty) -> Value {
         BinOp::Add | BinOp::Sub | BinOp::Mul | BinOp::Shl => cut(plain(o.symbol()), ty),
         BinOp::SatAdd | BinOp::SatSub => {
             let sum = plain(if o == BinOp::SatAdd { "+" } else { "-" });
-            op(if matches!(ty, Ty::Int(_)) { "sat_cast" } else { "usat_cast" }, Some(sum), hex(ty.width()))
+            op(
+                if matches!(ty, Ty::Int(_)) {
+                    "sat_cast"
+                } else {
+                    "usat_cast"
+                },
+                Some(sum),
+                hex(ty.width()),
+            )
         }
         BinOp::Concat => {
-            let bits = |e: &Expr| if matches!(e.ty, Ty::Int(_)) { op("&", Some(data(e)), hex(power(e.ty.width()) - 1)) } else { data(e) };
+            let bits = |e: &Expr| {
+                if matches!(e.ty, Ty::Int(_)) {
+                    op("&", Some(data(e)), hex(power(e.ty.width()) - 1))
+                } else {
+                    data(e)
+                }
+            };
             let high = op("<<", Some(bits(a)), hex(b.ty.width()));
             let joined = op("|", Some(high), bits(b));
-            if matches!(ty, Ty::Int(_)) { cut(joined, ty) } else { joined }
+            if matches!(ty, Ty::Int(_)) {
+                cut(joined, ty)
+            } else {
+                joined
+            }
         }
         _ => plain(o.symbol()),
     }

@@ -26,10 +26,27 @@ pub(super) struct Bmv2<'a> {
 }
 
 /// Writes the document.
-pub fn emit(program: &lir::Program, ir: &ir::Program, sources: &SourceMap, sink: &mut Sink, name: &str) -> json::Program {
-    let mut b = Bmv2 { program, ir, sources, sink, json: json::Program::default(), extra: Vec::new(), meter_targets: HashMap::new() };
+pub fn emit(
+    program: &lir::Program,
+    ir: &ir::Program,
+    sources: &SourceMap,
+    sink: &mut Sink,
+    name: &str,
+) -> json::Program {
+    let mut b = Bmv2 {
+        program,
+        ir,
+        sources,
+        sink,
+        json: json::Program::default(),
+        extra: Vec::new(),
+        meter_targets: HashMap::new(),
+    };
     b.json.program = Some(name.to_string());
-    b.json.meta = Some(json::Meta { version: (2, 23), compiler: Some("p4-compiler".into()) });
+    b.json.meta = Some(json::Meta {
+        version: (2, 23),
+        compiler: Some("p4-compiler".into()),
+    });
     b.actions();
     b.parsers();
     b.json.pipelines = vec![
@@ -51,13 +68,21 @@ impl Bmv2<'_> {
         let (line, column) = self.sources.line_col(span);
         let text = self.sources.text(span);
         let fragment: String = text.lines().next().unwrap_or("").chars().take(80).collect();
-        Some(json::SourceInfo { filename: self.sources.name(span).to_string(), line, column, source_fragment: fragment })
+        Some(json::SourceInfo {
+            filename: self.sources.name(span).to_string(),
+            line,
+            column,
+            source_fragment: fragment,
+        })
     }
 
     /// A new variable; returns its field name in `scalars`.
     fn temp(&mut self, ty: Ty, name: &str) -> String {
         let name = format!("$.{name}_{}", self.extra.len());
-        self.extra.push(FieldType { name: name.as_str().into(), ty });
+        self.extra.push(FieldType {
+            name: name.as_str().into(),
+            ty,
+        });
         name
     }
 
@@ -65,8 +90,20 @@ impl Bmv2<'_> {
         for (i, a) in self.program.actions.iter().enumerate() {
             let mut graph = a.graph.clone();
             let primitives = self.body(&mut graph);
-            let runtime_data = a.params.iter().map(|p| json::RuntimeData { name: p.name.to_string(), bitwidth: p.ty.width() }).collect();
-            self.json.actions.push(json::Action { name: a.name.clone(), id: i as u32, runtime_data, primitives });
+            let runtime_data = a
+                .params
+                .iter()
+                .map(|p| json::RuntimeData {
+                    name: p.name.to_string(),
+                    bitwidth: p.ty.width(),
+                })
+                .collect();
+            self.json.actions.push(json::Action {
+                name: a.name.clone(),
+                id: i as u32,
+                runtime_data,
+                primitives,
+            });
         }
     }
 
@@ -76,7 +113,10 @@ impl Bmv2<'_> {
             let data: Vec<Leaf> = c.data.clone();
             let calculation = self.calculation(c.algorithm, &data, c.payload, c.span, &mut before);
             if !before.is_empty() {
-                self.sink.error(c.span, "a checksum's input may only hold fields, headers and constants on this target");
+                self.sink.error(
+                    c.span,
+                    "a checksum's input may only hold fields, headers and constants on this target",
+                );
             }
             let Loc::Field(h, f) = &c.target else {
                 self.sink.error(c.span, "the checksum must be a plain field");
@@ -101,7 +141,11 @@ impl Bmv2<'_> {
             let arg = |i: usize| o.args.get(i).and_then(ToPrimitive::to_u32).unwrap_or(0);
             let source_info = self.source(o.span);
             let table = |f: fn(&lir::Table) -> &Option<String>| {
-                self.program.tables.iter().find(|t| f(t).as_deref() == Some(&o.name)).map(|t| t.name.clone())
+                self.program
+                    .tables
+                    .iter()
+                    .find(|t| f(t).as_deref() == Some(&o.name))
+                    .map(|t| t.name.clone())
             };
             match o.kind.as_str() {
                 "counter" | "direct_counter" => {
@@ -112,7 +156,14 @@ impl Bmv2<'_> {
                     }
                     let id = self.json.counter_arrays.len() as u32;
                     let size = if direct { None } else { Some(arg(0)) };
-                    self.json.counter_arrays.push(json::CounterArray { name: o.name.clone(), id, source_info, size, is_direct: direct, binding });
+                    self.json.counter_arrays.push(json::CounterArray {
+                        name: o.name.clone(),
+                        id,
+                        source_info,
+                        size,
+                        is_direct: direct,
+                        binding,
+                    });
                 }
                 "meter" | "direct_meter" => {
                     let direct = o.kind == "direct_meter";
@@ -121,19 +172,39 @@ impl Bmv2<'_> {
                         continue;
                     }
                     let id = self.json.meter_arrays.len() as u32;
-                    let kind = if arg(if direct { 0 } else { 1 }) == 0 { json::MeterKind::Packets } else { json::MeterKind::Bytes };
+                    let kind = if arg(if direct { 0 } else { 1 }) == 0 {
+                        json::MeterKind::Packets
+                    } else {
+                        json::MeterKind::Bytes
+                    };
                     let result_target = match self.meter_targets.get(&o.name) {
                         Some(t) => Some(t.clone()),
                         None if direct => Some(FieldRef("scalars".into(), self.temp(Ty::Bit(32), "meter"))),
                         None => None,
                     };
                     let size = if direct { 0 } else { arg(0) };
-                    self.json.meter_arrays.push(json::MeterArray { name: o.name.clone(), id, source_info, is_direct: direct, size, rate_count: 2, kind, binding, result_target });
+                    self.json.meter_arrays.push(json::MeterArray {
+                        name: o.name.clone(),
+                        id,
+                        source_info,
+                        is_direct: direct,
+                        size,
+                        rate_count: 2,
+                        kind,
+                        binding,
+                        result_target,
+                    });
                 }
                 "register" => {
                     let bitwidth = o.type_args.first().and_then(|t| self.ir.width(t)).unwrap_or(32) as u32;
                     let id = self.json.register_arrays.len() as u32;
-                    self.json.register_arrays.push(json::RegisterArray { name: o.name.clone(), id, source_info, size: arg(0), bitwidth });
+                    self.json.register_arrays.push(json::RegisterArray {
+                        name: o.name.clone(),
+                        id,
+                        source_info,
+                        size: arg(0),
+                        bitwidth,
+                    });
                 }
                 _ => {}
             }
@@ -155,15 +226,29 @@ impl Bmv2<'_> {
                     FieldWidth::Bits(t.width())
                 }
             };
-            out.push(FieldDecl { name: f.name.to_string(), width, signed: matches!(f.ty, Ty::Int(w) if w > 1) });
+            out.push(FieldDecl {
+                name: f.name.to_string(),
+                width,
+                signed: matches!(f.ty, Ty::Int(w) if w > 1),
+            });
         }
         if !bits.is_multiple_of(8) {
             // bmv2 wants whole bytes.
-            out.push(FieldDecl { name: "_padding".into(), width: FieldWidth::Bits((8 - bits % 8) as u32), signed: false });
+            out.push(FieldDecl {
+                name: "_padding".into(),
+                width: FieldWidth::Bits((8 - bits % 8) as u32),
+                signed: false,
+            });
         }
         let max_length = varbit.map(|w| ((bits + u64::from(w)).div_ceil(8)) as u32);
         let id = self.json.header_types.len() as u32;
-        self.json.header_types.push(json::HeaderType { name: name.clone(), id, fields: out, length_exp: None, max_length });
+        self.json.header_types.push(json::HeaderType {
+            name: name.clone(),
+            id,
+            fields: out,
+            length_exp: None,
+            max_length,
+        });
         name
     }
 
@@ -172,7 +257,13 @@ impl Bmv2<'_> {
         let mut scalars = s.scalars.clone();
         scalars.append(&mut self.extra.clone());
         self.header_type("scalars_0".into(), &scalars);
-        self.json.headers.push(json::Header { name: "scalars".into(), id: 0, header_type: "scalars_0".into(), metadata: true, pi_omit: true });
+        self.json.headers.push(json::Header {
+            name: "scalars".into(),
+            id: 0,
+            header_type: "scalars_0".into(),
+            metadata: true,
+            pi_omit: true,
+        });
         let mut names: Vec<String> = Vec::new();
         for t in &s.header_types {
             let mut name = t.name.clone();
@@ -184,36 +275,89 @@ impl Bmv2<'_> {
         let type_name = |i: usize| names.get(i).cloned().unwrap_or_default();
         for h in &s.headers {
             let id = self.json.headers.len() as u32;
-            self.json.headers.push(json::Header { name: h.name.to_string(), id, header_type: type_name(h.ty), metadata: h.metadata, pi_omit: true });
+            self.json.headers.push(json::Header {
+                name: h.name.to_string(),
+                id,
+                header_type: type_name(h.ty),
+                metadata: h.metadata,
+                pi_omit: true,
+            });
         }
         let ids: HashMap<String, u32> = self.json.headers.iter().map(|h| (h.name.clone(), h.id)).collect();
         let find = |list: &[std::rc::Rc<str>]| list.iter().filter_map(|n| ids.get(&**n).copied()).collect::<Vec<_>>();
         for (i, (name, t, items)) in s.stacks.iter().enumerate() {
-            let stack = json::HeaderStack { name: name.to_string(), id: i as u32, header_type: type_name(*t), size: Some(items.len() as u32), header_ids: find(items) };
+            let stack = json::HeaderStack {
+                name: name.to_string(),
+                id: i as u32,
+                header_type: type_name(*t),
+                size: Some(items.len() as u32),
+                header_ids: find(items),
+            };
             self.json.header_stacks.push(stack);
         }
         for (i, (name, members)) in s.union_types.iter().enumerate() {
             let headers = members.iter().map(|(n, t)| (n.to_string(), type_name(*t))).collect();
-            self.json.header_union_types.push(json::HeaderUnionType { name: name.clone(), id: i as u32, headers });
+            self.json.header_union_types.push(json::HeaderUnionType {
+                name: name.clone(),
+                id: i as u32,
+                headers,
+            });
         }
         for (i, (name, t, items)) in s.unions.iter().enumerate() {
             let union_type = s.union_types.get(*t).map(|t| t.0.clone()).unwrap_or_default();
-            self.json.header_unions.push(json::HeaderUnion { name: name.to_string(), id: i as u32, union_type, header_ids: find(items), pi_omit: true });
+            self.json.header_unions.push(json::HeaderUnion {
+                name: name.to_string(),
+                id: i as u32,
+                union_type,
+                header_ids: find(items),
+                pi_omit: true,
+            });
         }
     }
 
     fn names(&mut self) {
-        self.json.errors = self.ir.errors.iter().enumerate().map(|(i, e)| (e.to_string(), i as u32)).collect();
+        self.json.errors = self
+            .ir
+            .errors
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (e.to_string(), i as u32))
+            .collect();
         for e in self.ir.enums.iter().filter(|e| e.repr.is_none()) {
-            let entries = e.members.iter().enumerate().map(|(i, m)| (m.0.to_string(), i as u32)).collect();
-            self.json.enums.push(json::Enum { name: e.name.to_string(), entries });
+            let entries = e
+                .members
+                .iter()
+                .enumerate()
+                .map(|(i, m)| (m.0.to_string(), i as u32))
+                .collect();
+            self.json.enums.push(json::Enum {
+                name: e.name.to_string(),
+                entries,
+            });
         }
-        self.json.field_aliases = self.program.aliases.iter().map(|(a, h, f)| (a.clone(), FieldRef(h.to_string(), f.to_string()))).collect();
+        self.json.field_aliases = self
+            .program
+            .aliases
+            .iter()
+            .map(|(a, h, f)| (a.clone(), FieldRef(h.to_string(), f.to_string())))
+            .collect();
         let order = self.program.deparser.iter().map(|n| n.to_string()).collect();
-        self.json.deparsers.push(json::Deparser { name: "deparser".into(), id: 0, source_info: None, order, primitives: Vec::new() });
+        self.json.deparsers.push(json::Deparser {
+            name: "deparser".into(),
+            id: 0,
+            source_info: None,
+            order,
+            primitives: Vec::new(),
+        });
         for (i, v) in self.program.value_sets.iter().enumerate() {
             let bits = self.ir.width(&v.ty).unwrap_or(0) as u32;
-            self.json.parse_vsets.push(json::ParseVset { name: v.name.clone(), id: i as u32, source_info: None, compressed_bitwidth: bits, max_size: Some(v.size as u32) });
+            self.json.parse_vsets.push(json::ParseVset {
+                name: v.name.clone(),
+                id: i as u32,
+                source_info: None,
+                compressed_bitwidth: bits,
+                max_size: Some(v.size as u32),
+            });
         }
     }
 }

@@ -6,7 +6,9 @@ use crate::ir::fold::power;
 use crate::lir::{Expr, ExprKind, Graph, HeaderRef, Loc, Match, Op, Term, Ty};
 use crate::passes::simplify::{reachable, simplify};
 use crate::source::Span;
-use bmv2_json::{self as json, Expression, HexStr, ParserOp, ParserOpKind, ParserParameter, Transition, TransitionKind, Value};
+use bmv2_json::{
+    self as json, Expression, HexStr, ParserOp, ParserOpKind, ParserParameter, Transition, TransitionKind, Value,
+};
 use num_bigint::BigInt;
 use num_traits::Signed;
 use std::collections::{HashMap, HashSet};
@@ -26,7 +28,11 @@ impl Bmv2<'_> {
             if block.ops.is_empty() && matches!(block.term, Term::End | Term::Reject) {
                 continue;
             }
-            let mut name = if *b == 0 { "start".to_string() } else { block.name.clone() };
+            let mut name = if *b == 0 {
+                "start".to_string()
+            } else {
+                block.name.clone()
+            };
             let mut n = 0;
             while !taken.insert(name.clone()) {
                 name = format!("{}_{n}", block.name);
@@ -42,21 +48,44 @@ impl Bmv2<'_> {
             }
         }
         let init_state = names.get(&0).cloned();
-        self.json.parsers.push(json::Parser { name: "parser".into(), id: 0, init_state, parse_states: states });
+        self.json.parsers.push(json::Parser {
+            name: "parser".into(),
+            id: 0,
+            init_state,
+            parse_states: states,
+        });
     }
 
-    fn state(&mut self, graph: &Graph, b: usize, name: String, id: u32, names: &HashMap<usize, String>) -> json::ParseState {
+    fn state(
+        &mut self,
+        graph: &Graph,
+        b: usize,
+        name: String,
+        id: u32,
+        names: &HashMap<usize, String>,
+    ) -> json::ParseState {
         let mut ops = Vec::new();
         let mut transitions = Vec::new();
         let mut key = Vec::new();
         let Some(block) = graph.blocks.get(b) else {
-            return json::ParseState { name, id, parser_ops: ops, transitions, transition_key: key };
+            return json::ParseState {
+                name,
+                id,
+                parser_ops: ops,
+                transitions,
+                transition_key: key,
+            };
         };
         for (op, span) in &block.ops {
             self.parser_op(op, *span, &mut ops);
         }
         let to = |b: &usize| names.get(b).cloned();
-        let default = |next| Transition { kind: TransitionKind::Default, value: None, mask: None, next_state: next };
+        let default = |next| Transition {
+            kind: TransitionKind::Default,
+            value: None,
+            mask: None,
+            next_state: next,
+        };
         match &block.term {
             Term::Goto(n) => transitions.push(default(to(n))),
             Term::Branch(c, yes, no) => {
@@ -64,7 +93,12 @@ impl Bmv2<'_> {
                 ops.push(set(field("scalars", &f), data(c)));
                 key.push(field("scalars", &f));
                 let value = Some("0x01".to_string());
-                transitions.push(Transition { kind: TransitionKind::Hexstr, value, mask: None, next_state: to(yes) });
+                transitions.push(Transition {
+                    kind: TransitionKind::Hexstr,
+                    value,
+                    mask: None,
+                    next_state: to(yes),
+                });
                 transitions.push(default(to(no)));
             }
             Term::Select(keys, cases) => {
@@ -78,7 +112,13 @@ impl Bmv2<'_> {
             }
             _ => transitions.push(default(None)),
         }
-        json::ParseState { name, id, parser_ops: ops, transitions, transition_key: key }
+        json::ParseState {
+            name,
+            id,
+            parser_ops: ops,
+            transitions,
+            transition_key: key,
+        }
     }
 
     fn key(&mut self, k: &Expr, ops: &mut Vec<ParserOp>) -> Value {
@@ -95,11 +135,21 @@ impl Bmv2<'_> {
 
     fn case(&mut self, row: &[Match], types: &[Ty], next: Option<String>, out: &mut Vec<Transition>, span: Span) {
         if let [Match::ValueSet(name)] = row {
-            out.push(Transition { kind: TransitionKind::ParseVset, value: Some(name.clone()), mask: None, next_state: next });
+            out.push(Transition {
+                kind: TransitionKind::ParseVset,
+                value: Some(name.clone()),
+                mask: None,
+                next_state: next,
+            });
             return;
         }
         if row.iter().all(|m| matches!(m, Match::Any)) {
-            out.push(Transition { kind: TransitionKind::Default, value: None, mask: None, next_state: next });
+            out.push(Transition {
+                kind: TransitionKind::Default,
+                value: None,
+                mask: None,
+                next_state: next,
+            });
             return;
         }
         // Every combination of the masked values that the row's ranges fall into.
@@ -110,15 +160,20 @@ impl Bmv2<'_> {
                 Match::Any => vec![(BigInt::from(0), Some(BigInt::from(0)))],
                 Match::Range(a, b) => prefixes(&unsigned(a, *ty), &unsigned(b, *ty), ty.width()),
                 Match::ValueSet(_) => {
-                    self.sink.error(span, "a value set must be the whole key on this target");
+                    self.sink
+                        .error(span, "a value set must be the whole key on this target");
                     return;
                 }
             };
             if rows.len() * parts.len() > MAX_RANGE_PARTS {
-                self.sink.error(span, "the ranges of this case fall into too many masked values");
+                self.sink
+                    .error(span, "the ranges of this case fall into too many masked values");
                 return;
             }
-            rows = rows.iter().flat_map(|r| parts.iter().map(|p| r.iter().cloned().chain([p.clone()]).collect())).collect();
+            rows = rows
+                .iter()
+                .flat_map(|r| parts.iter().map(|p| r.iter().cloned().chain([p.clone()]).collect()))
+                .collect();
         }
         for r in rows {
             let masked = r.iter().any(|p| p.1.is_some());
@@ -131,20 +186,31 @@ impl Bmv2<'_> {
                 mask.push_str(&format!("{m:0>digits$x}"));
             }
             let mask = if masked { HexStr::parse(mask) } else { None };
-            out.push(Transition { kind: TransitionKind::Hexstr, value: Some(value), mask, next_state: next.clone() });
+            out.push(Transition {
+                kind: TransitionKind::Hexstr,
+                value: Some(value),
+                mask,
+                next_state: next.clone(),
+            });
         }
     }
 
     fn parser_op(&mut self, op: &Op, span: Span, out: &mut Vec<ParserOp>) {
-        let p = |kind, parameters: Vec<Value>| ParserOp { parameters: parameters.into_iter().map(ParserParameter::Value).collect(), op: kind };
+        let p = |kind, parameters: Vec<Value>| ParserOp {
+            parameters: parameters.into_iter().map(ParserParameter::Value).collect(),
+            op: kind,
+        };
         match op {
-            Op::Assign(loc @ Loc::Field(..), ty, e) if !matches!(ty, Ty::Varbit(_)) => out.push(set(load(loc), data(e))),
+            Op::Assign(loc @ Loc::Field(..), ty, e) if !matches!(ty, Ty::Varbit(_)) => {
+                out.push(set(load(loc), data(e)))
+            }
             Op::Extract(h, size) => {
                 let target = match h {
                     HeaderRef::Named(n) => Value::Regular(n.to_string()),
                     HeaderRef::Next(s) => Value::Stack(s.to_string()),
                     _ => {
-                        self.sink.error(span, "only a header or a stack's next can be extracted");
+                        self.sink
+                            .error(span, "only a header or a stack's next can be extracted");
                         return;
                     }
                 };
@@ -168,7 +234,10 @@ impl Bmv2<'_> {
                 let mut calls = Vec::new();
                 self.op(other, span, &mut calls);
                 for c in calls {
-                    out.push(ParserOp { parameters: vec![ParserParameter::Call(c)], op: ParserOpKind::Primitive });
+                    out.push(ParserOp {
+                        parameters: vec![ParserParameter::Call(c)],
+                        op: ParserOpKind::Primitive,
+                    });
                 }
             }
         }
@@ -181,11 +250,18 @@ fn load_of(e: &Expr) -> Value {
 
 fn set(target: Value, value: Value) -> ParserOp {
     let parameters = vec![ParserParameter::Value(target), ParserParameter::Value(wrap(value))];
-    ParserOp { parameters, op: ParserOpKind::Set }
+    ParserOp {
+        parameters,
+        op: ParserOpKind::Set,
+    }
 }
 
 pub(super) fn unsigned(v: &BigInt, ty: Ty) -> BigInt {
-    if v.is_negative() { v + power(ty.width()) } else { v.clone() }
+    if v.is_negative() {
+        v + power(ty.width())
+    } else {
+        v.clone()
+    }
 }
 
 /// The fewest value/mask pairs that cover `lo..=hi`.

@@ -46,7 +46,10 @@ impl Bmv2<'_> {
                 site_vars.insert(*t, self.temp(Ty::Bit(32), "site"));
             }
         }
-        let entry: HashMap<usize, Next> = order.iter().map(|b| (*b, self.entry_name(name, &graph, *b, &site_vars))).collect();
+        let entry: HashMap<usize, Next> = order
+            .iter()
+            .map(|b| (*b, self.entry_name(name, &graph, *b, &site_vars)))
+            .collect();
         p.init_table = entry.get(&0).cloned().flatten();
         for b in &order {
             self.node(name, &graph, *b, &entry, &sites, &site_vars, &mut p);
@@ -54,8 +57,16 @@ impl Bmv2<'_> {
         for t in tables {
             if !sites.contains_key(t) {
                 // Never applied, but the control plane knows it.
-                let names = self.program.tables.get(*t).map(|t| t.actions.clone()).unwrap_or_default();
-                let names = names.iter().filter_map(|a| self.program.actions.get(a.0)).map(|a| (a.name.clone(), None));
+                let names = self
+                    .program
+                    .tables
+                    .get(*t)
+                    .map(|t| t.actions.clone())
+                    .unwrap_or_default();
+                let names = names
+                    .iter()
+                    .filter_map(|a| self.program.actions.get(a.0))
+                    .map(|a| (a.name.clone(), None));
                 let next = names.collect();
                 self.table(*t, next, None, &mut p);
             }
@@ -86,7 +97,16 @@ impl Bmv2<'_> {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn node(&mut self, pipe: &str, graph: &Graph, b: usize, entry: &HashMap<usize, Next>, sites: &HashMap<usize, Vec<usize>>, site_vars: &HashMap<usize, String>, p: &mut json::Pipeline) {
+    fn node(
+        &mut self,
+        pipe: &str,
+        graph: &Graph,
+        b: usize,
+        entry: &HashMap<usize, Next>,
+        sites: &HashMap<usize, Vec<usize>>,
+        site_vars: &HashMap<usize, String>,
+        p: &mut json::Pipeline,
+    ) {
         let Some(block) = graph.blocks.get(b) else { return };
         let go = |t: &usize| entry.get(t).cloned().flatten();
         let after = match &block.term {
@@ -100,7 +120,11 @@ impl Bmv2<'_> {
                 && let Some(var) = site_vars.get(t)
             {
                 let n = sites.get(t).and_then(|l| l.iter().position(|x| *x == b)).unwrap_or(0);
-                code.push(PrimitiveCall { op: "assign".into(), parameters: vec![field("scalars", var), hex(n as u64)], source_info: None });
+                code.push(PrimitiveCall {
+                    op: "assign".into(),
+                    parameters: vec![field("scalars", var), hex(n as u64)],
+                    source_info: None,
+                });
             }
             let span = block.ops.first().map_or(block.span, |o| o.1);
             self.hidden(&own, code, after, span, p);
@@ -122,7 +146,12 @@ impl Bmv2<'_> {
     fn hidden(&mut self, name: &str, code: Vec<PrimitiveCall>, next: Next, span: Span, p: &mut json::Pipeline) {
         let id = self.json.actions.len() as u32;
         let action = name.replacen("tbl_", "act_", 1);
-        self.json.actions.push(json::Action { name: action.clone(), id, runtime_data: Vec::new(), primitives: code });
+        self.json.actions.push(json::Action {
+            name: action.clone(),
+            id,
+            runtime_data: Vec::new(),
+            primitives: code,
+        });
         p.tables.push(json::Table {
             name: name.into(),
             id: self.program.tables.len() as u32 + id,
@@ -139,21 +168,49 @@ impl Bmv2<'_> {
             actions: vec![action.clone()],
             base_default_next: next.clone(),
             next_tables: IndexMap::from([(action, next)]),
-            default_entry: Some(json::DefaultEntry { action_id: id, action_const: true, action_data: Vec::new(), action_entry_const: true }),
+            default_entry: Some(json::DefaultEntry {
+                action_id: id,
+                action_const: true,
+                action_data: Vec::new(),
+                action_entry_const: true,
+            }),
             entries: None,
         });
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn applied(&mut self, pipe: &str, t: usize, list: &[usize], graph: &Graph, entry: &HashMap<usize, Next>, site_vars: &HashMap<usize, String>, p: &mut json::Pipeline) {
-        let Some(table) = self.program.tables.get(t) else { return };
-        let names: Vec<String> = table.actions.iter().filter_map(|a| self.program.actions.get(a.0)).map(|a| a.name.clone()).collect();
+    fn applied(
+        &mut self,
+        pipe: &str,
+        t: usize,
+        list: &[usize],
+        graph: &Graph,
+        entry: &HashMap<usize, Next>,
+        site_vars: &HashMap<usize, String>,
+        p: &mut json::Pipeline,
+    ) {
+        let Some(table) = self.program.tables.get(t) else {
+            return;
+        };
+        let names: Vec<String> = table
+            .actions
+            .iter()
+            .filter_map(|a| self.program.actions.get(a.0))
+            .map(|a| a.name.clone())
+            .collect();
         let go = |b: usize| entry.get(&b).cloned().flatten();
         // For each site the next node per key of `next_tables`.
         let mut per_site: Vec<IndexMap<String, Next>> = Vec::new();
-        let by_hit = list.iter().any(|b| matches!(graph.blocks.get(*b).map(|b| &b.term), Some(Term::Apply(_, ApplyNext::HitMiss(..)))));
+        let by_hit = list.iter().any(|b| {
+            matches!(
+                graph.blocks.get(*b).map(|b| &b.term),
+                Some(Term::Apply(_, ApplyNext::HitMiss(..)))
+            )
+        });
         for b in list {
-            let Some(Term::Apply(_, next)) = graph.blocks.get(*b).map(|b| &b.term) else { continue };
+            let Some(Term::Apply(_, next)) = graph.blocks.get(*b).map(|b| &b.term) else {
+                continue;
+            };
             let mut map = IndexMap::new();
             match next {
                 ApplyNext::HitMiss(h, m) => {
@@ -166,7 +223,13 @@ impl Bmv2<'_> {
                 }
                 ApplyNext::Always(n) => map.extend(names.iter().map(|a| (a.clone(), go(*n)))),
                 ApplyNext::Actions(..) if by_hit => {
-                    self.sink.error(table.span, format!("{} is asked for hit at one place and for its action at another", table.name));
+                    self.sink.error(
+                        table.span,
+                        format!(
+                            "{} is asked for hit at one place and for its action at another",
+                            table.name
+                        ),
+                    );
                 }
                 ApplyNext::Actions(edges, rest) => {
                     for (i, a) in names.iter().enumerate() {
@@ -187,7 +250,11 @@ impl Bmv2<'_> {
             };
             next_tables.insert(key.clone(), to);
         }
-        let default = if by_hit { None } else { next_tables.values().next().cloned().flatten() };
+        let default = if by_hit {
+            None
+        } else {
+            next_tables.values().next().cloned().flatten()
+        };
         self.table(t, next_tables, default, p);
     }
 
@@ -197,18 +264,36 @@ impl Bmv2<'_> {
         for (i, next) in all.iter().enumerate().rev().skip(1) {
             let id = p.conditionals.len() as u32 + p.id * 100_000;
             let name = format!("site_{pipe}_{id}");
-            let load = lir::Expr { kind: ExprKind::Load(Loc::Field("scalars".into(), var.into())), ty: Ty::Bit(32) };
-            let value = lir::Expr { kind: ExprKind::Const(BigInt::from(i)), ty: Ty::Bit(32) };
-            let same = lir::Expr { kind: ExprKind::Binary(crate::ast::BinOp::Eq, Box::new(load), Box::new(value)), ty: Ty::Bool };
+            let load = lir::Expr {
+                kind: ExprKind::Load(Loc::Field("scalars".into(), var.into())),
+                ty: Ty::Bit(32),
+            };
+            let value = lir::Expr {
+                kind: ExprKind::Const(BigInt::from(i)),
+                ty: Ty::Bit(32),
+            };
+            let same = lir::Expr {
+                kind: ExprKind::Binary(crate::ast::BinOp::Eq, Box::new(load), Box::new(value)),
+                ty: Ty::Bool,
+            };
             let expression = condition(&same);
-            p.conditionals.push(json::Conditional { name: name.clone(), id, source_info: None, expression, true_next: next.clone(), false_next: to });
+            p.conditionals.push(json::Conditional {
+                name: name.clone(),
+                id,
+                source_info: None,
+                expression,
+                true_next: next.clone(),
+                false_next: to,
+            });
             to = Some(name);
         }
         to
     }
 
     fn table(&mut self, index: usize, next_tables: IndexMap<String, Next>, default: Next, p: &mut json::Pipeline) {
-        let Some(t) = self.program.tables.get(index) else { return };
+        let Some(t) = self.program.tables.get(index) else {
+            return;
+        };
         let mut key = Vec::new();
         let mut selector = Vec::new();
         for k in &t.keys {
@@ -223,7 +308,12 @@ impl Bmv2<'_> {
                 _ => FieldRef("scalars".into(), self.temp(k.expr.ty, "key")),
             };
             let match_type = self.match_type(&k.match_kind, t.span);
-            key.push(json::KeyElement { match_type, name: Some(k.name.clone()), target: KeyTarget::Field(target), mask: None });
+            key.push(json::KeyElement {
+                match_type,
+                name: Some(k.name.clone()),
+                target: KeyTarget::Field(target),
+                mask: None,
+            });
         }
         let has = |m| key.iter().any(|k: &json::KeyElement| k.match_type == m);
         let match_type = if has(MatchType::Range) {
@@ -253,8 +343,17 @@ impl Bmv2<'_> {
             }),
             _ => None,
         };
-        let entries = if t.entries.is_empty() { None } else { Some(self.entries(t)) };
-        let actions: Vec<String> = t.actions.iter().filter_map(|a| self.program.actions.get(a.0)).map(|a| a.name.clone()).collect();
+        let entries = if t.entries.is_empty() {
+            None
+        } else {
+            Some(self.entries(t))
+        };
+        let actions: Vec<String> = t
+            .actions
+            .iter()
+            .filter_map(|a| self.program.actions.get(a.0))
+            .map(|a| a.name.clone())
+            .collect();
         p.tables.push(json::Table {
             name: t.name.clone(),
             id: index as u32,
@@ -283,19 +382,29 @@ impl Bmv2<'_> {
             "ternary" | "optional" => MatchType::Ternary,
             "range" => MatchType::Range,
             _ => {
-                self.sink.error(span, format!("match kind {kind} is not supported by this target"));
+                self.sink
+                    .error(span, format!("match kind {kind} is not supported by this target"));
                 MatchType::Exact
             }
         }
     }
 
-    fn profile(&mut self, t: &lir::Table, selector: Vec<json::Value>, p: &mut json::Pipeline) -> Option<(String, bool)> {
+    fn profile(
+        &mut self,
+        t: &lir::Table,
+        selector: Vec<json::Value>,
+        p: &mut json::Pipeline,
+    ) -> Option<(String, bool)> {
         let name = t.implementation.as_ref()?;
         let object = self.program.objects.iter().find(|o| o.name == *name)?;
         let with_selector = object.kind == "action_selector";
         if !p.action_profiles.iter().any(|a| a.name == *name) {
             let arg = |i: usize| object.args.get(i).and_then(ToPrimitive::to_u32).unwrap_or(0);
-            let algo = super::code::ALGORITHMS.get(arg(0) as usize).copied().unwrap_or("crc16").to_string();
+            let algo = super::code::ALGORITHMS
+                .get(arg(0) as usize)
+                .copied()
+                .unwrap_or("crc16")
+                .to_string();
             p.action_profiles.push(json::ActionProfile {
                 name: name.clone(),
                 id: p.action_profiles.len() as u32 + p.id * 1000,
@@ -308,16 +417,33 @@ impl Bmv2<'_> {
     }
 
     fn action_data(&self, action: usize, args: &[BigInt]) -> Vec<HexStr> {
-        let params = self.program.actions.get(action).map(|a| a.params.as_slice()).unwrap_or(&[]);
-        params.iter().zip(args).map(|(p, v)| HexStr::from_bigint(&unsigned(v, p.ty))).collect()
+        let params = self
+            .program
+            .actions
+            .get(action)
+            .map(|a| a.params.as_slice())
+            .unwrap_or(&[]);
+        params
+            .iter()
+            .zip(args)
+            .map(|(p, v)| HexStr::from_bigint(&unsigned(v, p.ty)))
+            .collect()
     }
 
     fn entries(&mut self, t: &lir::Table) -> Vec<json::Entry> {
-        let explicit = t.entries.iter().filter_map(|e| e.priority.as_ref().and_then(ToPrimitive::to_i64)).max();
+        let explicit = t
+            .entries
+            .iter()
+            .filter_map(|e| e.priority.as_ref().and_then(ToPrimitive::to_i64))
+            .max();
         let mut out = Vec::new();
         for (i, e) in t.entries.iter().enumerate() {
             let keys: Vec<&lir::Key> = t.keys.iter().filter(|k| &*k.match_kind != "selector").collect();
-            let match_key = keys.iter().zip(&e.keys).map(|(k, m)| entry_key(&k.match_kind, m, k.expr.ty)).collect();
+            let match_key = keys
+                .iter()
+                .zip(&e.keys)
+                .map(|(k, m)| entry_key(&k.match_kind, m, k.expr.ty))
+                .collect();
             let action = t.actions.get(e.action).map_or(0, |a| a.0);
             // In P4 the larger number wins, in this format the smaller.
             let rank = e.rank.as_ref().and_then(ToPrimitive::to_i64);
@@ -329,7 +455,10 @@ impl Bmv2<'_> {
             out.push(json::Entry {
                 source_info: self.source(e.span),
                 match_key,
-                action_entry: json::ActionEntry { action_id: action as u32, action_data: self.action_data(action, &e.args) },
+                action_entry: json::ActionEntry {
+                    action_id: action as u32,
+                    action_data: self.action_data(action, &e.args),
+                },
                 priority,
             });
         }
@@ -350,13 +479,22 @@ fn entry_key(kind: &str, m: &Match, ty: Ty) -> EntryKey {
     match kind {
         "lpm" => {
             let ones = (0..w).filter(|b| (&mask >> *b) % 2 == BigInt::from(1)).count() as u32;
-            EntryKey::Lpm { key: h(&value), prefix_length: ones }
+            EntryKey::Lpm {
+                key: h(&value),
+                prefix_length: ones,
+            }
         }
-        "ternary" | "optional" => EntryKey::Ternary { key: h(&value), mask: h(&mask) },
+        "ternary" | "optional" => EntryKey::Ternary {
+            key: h(&value),
+            mask: h(&mask),
+        },
         "range" => match m {
             Match::Range(a, b) => EntryKey::Range { start: h(a), end: h(b) },
             Match::Value(v, None) => EntryKey::Range { start: h(v), end: h(v) },
-            _ => EntryKey::Range { start: h(&zero), end: h(&full) },
+            _ => EntryKey::Range {
+                start: h(&zero),
+                end: h(&full),
+            },
         },
         _ => EntryKey::Exact { key: h(&value) },
     }

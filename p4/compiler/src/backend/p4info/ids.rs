@@ -51,7 +51,11 @@ impl Ids {
         let id = match id >> 24 {
             0 => prefix << 24 | id,
             p if p == prefix => id,
-            _ => return Err(format!("id {id:#x} of {name} does not have the prefix {prefix:#04x} of its kind")),
+            _ => {
+                return Err(format!(
+                    "id {id:#x} of {name} does not have the prefix {prefix:#04x} of its kind"
+                ));
+            }
         };
         if self.ids.contains_key(&(prefix, name.to_string())) {
             return Ok(());
@@ -87,7 +91,10 @@ impl Ids {
         let mut starts: Vec<usize> = name.match_indices('.').map(|(i, _)| i + 1).collect();
         starts.reverse();
         starts.push(0);
-        let unique = starts.into_iter().filter_map(|i| name.get(i..)).find(|s| self.suffixes.get(*s).is_none_or(|n| *n <= 1));
+        let unique = starts
+            .into_iter()
+            .filter_map(|i| name.get(i..))
+            .find(|s| self.suffixes.get(*s).is_none_or(|n| *n <= 1));
         unique.unwrap_or(name).to_string()
     }
 }

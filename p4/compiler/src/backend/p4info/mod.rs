@@ -24,9 +24,18 @@ pub(super) struct Info<'a> {
 
 /// Builds the message.
 pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4Info {
-    let mut info = Info { program, ir, sink, ids: Ids::default(), out: pb::P4Info::default() };
+    let mut info = Info {
+        program,
+        ir,
+        sink,
+        ids: Ids::default(),
+        out: pb::P4Info::default(),
+    };
     info.reserve();
-    info.out.pkg_info = Some(pb::PkgInfo { arch: "v1model".into(), ..Default::default() });
+    info.out.pkg_info = Some(pb::PkgInfo {
+        arch: "v1model".into(),
+        ..Default::default()
+    });
     info.tables();
     info.actions();
     info.objects();
@@ -37,7 +46,22 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
 }
 
 /// Annotations that the message expresses in other ways.
-const CONSUMED: &[&str] = &["name", "id", "brief", "description", "hidden", "tableonly", "defaultonly", "deprecated", "optional", "field_list", "controller_header", "max_group_size", "selector_max_group_size", "p4runtime_translation"];
+const CONSUMED: &[&str] = &[
+    "name",
+    "id",
+    "brief",
+    "description",
+    "hidden",
+    "tableonly",
+    "defaultonly",
+    "deprecated",
+    "optional",
+    "field_list",
+    "controller_header",
+    "max_group_size",
+    "selector_max_group_size",
+    "p4runtime_translation",
+];
 
 pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
     let text = |a: &ir::annotation::Annotation| match &a.body {
@@ -48,13 +72,20 @@ pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
                 if i > 0 {
                     out.push(' ');
                 }
-                if t.is_string { out.push_str(&format!("\"{}\"", t.text.replace('\\', "\\\\").replace('"', "\\\""))) } else { out.push_str(&t.text) }
+                if t.is_string {
+                    out.push_str(&format!("\"{}\"", t.text.replace('\\', "\\\\").replace('"', "\\\"")))
+                } else {
+                    out.push_str(&t.text)
+                }
             }
             Some(format!("@{}({out})", a.name))
         }
         _ => None,
     };
-    a.iter().filter(|a| !CONSUMED.contains(&&*a.name)).filter_map(text).collect()
+    a.iter()
+        .filter(|a| !CONSUMED.contains(&&*a.name))
+        .filter_map(text)
+        .collect()
 }
 
 pub(super) fn structured(a: &Annotations) -> Vec<pb::StructuredAnnotation> {
@@ -67,14 +98,30 @@ pub(super) fn structured(a: &Annotations) -> Vec<pb::StructuredAnnotation> {
         }),
     };
     let body = |a: &ir::annotation::Annotation| match &a.body {
-        Body::List(l) => Some(B::ExpressionList(pb::ExpressionList { expressions: l.iter().map(value).collect() })),
+        Body::List(l) => Some(B::ExpressionList(pb::ExpressionList {
+            expressions: l.iter().map(value).collect(),
+        })),
         Body::Pairs(l) => {
-            let kv_pairs = l.iter().map(|(k, v)| pb::KeyValuePair { key: k.to_string(), value: Some(value(v)) }).collect();
+            let kv_pairs = l
+                .iter()
+                .map(|(k, v)| pb::KeyValuePair {
+                    key: k.to_string(),
+                    value: Some(value(v)),
+                })
+                .collect();
             Some(B::KvPairList(pb::KeyValuePairList { kv_pairs }))
         }
         _ => None,
     };
-    a.iter().filter_map(|a| Some(pb::StructuredAnnotation { name: a.name.to_string(), body: Some(body(a)?), source_location: None })).collect()
+    a.iter()
+        .filter_map(|a| {
+            Some(pb::StructuredAnnotation {
+                name: a.name.to_string(),
+                body: Some(body(a)?),
+                source_location: None,
+            })
+        })
+        .collect()
 }
 
 fn doc(a: &Annotations) -> Option<pb::Documentation> {
@@ -82,7 +129,10 @@ fn doc(a: &Annotations) -> Option<pb::Documentation> {
     if brief.is_none() && description.is_none() {
         return None;
     }
-    Some(pb::Documentation { brief: brief.unwrap_or_default(), description: description.unwrap_or_default() })
+    Some(pb::Documentation {
+        brief: brief.unwrap_or_default(),
+        description: description.unwrap_or_default(),
+    })
 }
 
 fn match_type(kind: &str) -> pb::match_field::Match {
@@ -105,7 +155,12 @@ impl Info<'_> {
             all.push((prefix::TABLE, t.name.clone(), t.annotations.clone(), t.span));
         }
         for a in self.table_actions() {
-            all.push((prefix::ACTION, a.name.clone(), a.annotations.clone(), Default::default()));
+            all.push((
+                prefix::ACTION,
+                a.name.clone(),
+                a.annotations.clone(),
+                Default::default(),
+            ));
         }
         for o in &self.program.objects {
             if let Some(p) = prefix::of_extern(&o.kind) {
@@ -113,13 +168,21 @@ impl Info<'_> {
             }
         }
         for v in &self.program.value_sets {
-            all.push((prefix::VALUE_SET, v.name.clone(), v.annotations.clone(), Default::default()));
+            all.push((
+                prefix::VALUE_SET,
+                v.name.clone(),
+                v.annotations.clone(),
+                Default::default(),
+            ));
         }
         let mut seen = std::collections::HashSet::new();
         for (p, name, a, span) in &all {
             // Actions of one name were folded before; two objects of one name cannot be told apart by a controller.
             if !seen.insert((*p, name.as_str())) {
-                self.sink.error(a.get("name").map_or(*span, |a| a.span), format!("two objects are called {name} towards the control plane"));
+                self.sink.error(
+                    a.get("name").map_or(*span, |a| a.span),
+                    format!("two objects are called {name} towards the control plane"),
+                );
             }
         }
         for pass in [true, false] {
@@ -140,7 +203,12 @@ impl Info<'_> {
     /// Actions that some table uses, once each.
     fn table_actions(&self) -> Vec<lir::Action> {
         let mut out: Vec<lir::Action> = Vec::new();
-        let mut used: Vec<usize> = self.program.tables.iter().flat_map(|t| t.actions.iter().map(|a| a.0)).collect();
+        let mut used: Vec<usize> = self
+            .program
+            .tables
+            .iter()
+            .flat_map(|t| t.actions.iter().map(|a| a.0))
+            .collect();
         used.sort_unstable();
         for i in used {
             if let Some(a) = self.program.actions.get(i)
@@ -171,7 +239,10 @@ impl Info<'_> {
 
     fn tables(&mut self) {
         for t in &self.program.tables {
-            let mut table = pb::Table { preamble: self.preamble(prefix::TABLE, &t.name, &t.annotations), ..Default::default() };
+            let mut table = pb::Table {
+                preamble: self.preamble(prefix::TABLE, &t.name, &t.annotations),
+                ..Default::default()
+            };
             let mut id = 0;
             for k in &t.keys {
                 if &*k.match_kind == "selector" {
@@ -181,7 +252,9 @@ impl Info<'_> {
                 table.match_fields.push(self.match_field(k, id));
             }
             for (a, annotations) in &t.actions {
-                let Some(action) = self.program.actions.get(*a) else { continue };
+                let Some(action) = self.program.actions.get(*a) else {
+                    continue;
+                };
                 let scope = if annotations.has("tableonly") {
                     pb::action_ref::Scope::TableOnly
                 } else if annotations.has("defaultonly") {
@@ -210,11 +283,20 @@ impl Info<'_> {
                 if *is_const {
                     table.const_default_action_id = id;
                 }
-                let arguments = action.params.iter().zip(args).enumerate().map(|(n, (p, v))| pb::table_action_call::Argument {
-                    param_id: n as u32 + 1,
-                    value: types::bytes(v, p.ty),
+                let arguments =
+                    action
+                        .params
+                        .iter()
+                        .zip(args)
+                        .enumerate()
+                        .map(|(n, (p, v))| pb::table_action_call::Argument {
+                            param_id: n as u32 + 1,
+                            value: types::bytes(v, p.ty),
+                        });
+                table.initial_default_action = Some(pb::TableActionCall {
+                    action_id: id,
+                    arguments: arguments.collect(),
                 });
-                table.initial_default_action = Some(pb::TableActionCall { action_id: id, arguments: arguments.collect() });
             }
             for (name, p) in [(&t.counters, prefix::DIRECT_COUNTER), (&t.meters, prefix::DIRECT_METER)] {
                 if let Some(name) = name {
@@ -265,7 +347,10 @@ impl Info<'_> {
                     annotation_locations: Vec::new(),
                 });
             }
-            self.out.actions.push(pb::Action { preamble: self.preamble(prefix::ACTION, &a.name, &a.annotations), params });
+            self.out.actions.push(pb::Action {
+                preamble: self.preamble(prefix::ACTION, &a.name, &a.annotations),
+                params,
+            });
         }
     }
 
@@ -275,38 +360,85 @@ impl Info<'_> {
             let preamble = self.preamble(p, &o.name, &o.annotations);
             let arg = |i: usize| o.args.get(i).and_then(ToPrimitive::to_i64).unwrap_or(0);
             // CounterType: packets, bytes, packets_and_bytes; MeterType: packets, bytes.
-            let counter = |i: usize| Some(pb::CounterSpec { unit: [2, 1, 3].get(arg(i) as usize).copied().unwrap_or(0) });
-            let meter = |i: usize| Some(pb::MeterSpec { unit: [2, 1].get(arg(i) as usize).copied().unwrap_or(0), r#type: 0 });
+            let counter = |i: usize| {
+                Some(pb::CounterSpec {
+                    unit: [2, 1, 3].get(arg(i) as usize).copied().unwrap_or(0),
+                })
+            };
+            let meter = |i: usize| {
+                Some(pb::MeterSpec {
+                    unit: [2, 1].get(arg(i) as usize).copied().unwrap_or(0),
+                    r#type: 0,
+                })
+            };
             let table = |f: fn(&lir::Table) -> &Option<String>| {
                 let t = self.program.tables.iter().find(|t| f(t).as_deref() == Some(&o.name));
                 t.map_or(0, |t| self.ids.get(prefix::TABLE, &t.name))
             };
             match o.kind.as_str() {
-                "counter" => self.out.counters.push(pb::Counter { preamble, spec: counter(1), size: arg(0), index_type_name: None }),
+                "counter" => self.out.counters.push(pb::Counter {
+                    preamble,
+                    spec: counter(1),
+                    size: arg(0),
+                    index_type_name: None,
+                }),
                 "direct_counter" => {
                     let direct_table_id = table(|t| &t.counters);
                     if direct_table_id != 0 {
-                        self.out.direct_counters.push(pb::DirectCounter { preamble, spec: counter(0), direct_table_id });
+                        self.out.direct_counters.push(pb::DirectCounter {
+                            preamble,
+                            spec: counter(0),
+                            direct_table_id,
+                        });
                     }
                 }
-                "meter" => self.out.meters.push(pb::Meter { preamble, spec: meter(1), size: arg(0), index_type_name: None }),
+                "meter" => self.out.meters.push(pb::Meter {
+                    preamble,
+                    spec: meter(1),
+                    size: arg(0),
+                    index_type_name: None,
+                }),
                 "direct_meter" => {
                     let direct_table_id = table(|t| &t.meters);
                     if direct_table_id != 0 {
-                        self.out.direct_meters.push(pb::DirectMeter { preamble, spec: meter(0), direct_table_id });
+                        self.out.direct_meters.push(pb::DirectMeter {
+                            preamble,
+                            spec: meter(0),
+                            direct_table_id,
+                        });
                     }
                 }
                 "register" => {
                     let spec = o.type_args.first().cloned().map(|t| self.data_type(&t));
-                    self.out.registers.push(pb::Register { preamble, type_spec: spec, size: arg(0) as i32, index_type_name: None });
+                    self.out.registers.push(pb::Register {
+                        preamble,
+                        type_spec: spec,
+                        size: arg(0) as i32,
+                        index_type_name: None,
+                    });
                 }
                 _ => {
                     let with_selector = o.kind == "action_selector";
-                    let used = self.program.tables.iter().filter(|t| t.implementation.as_deref() == Some(&o.name));
+                    let used = self
+                        .program
+                        .tables
+                        .iter()
+                        .filter(|t| t.implementation.as_deref() == Some(&o.name));
                     let table_ids = used.map(|t| self.ids.get(prefix::TABLE, &t.name)).collect();
-                    let max = o.annotations.int("max_group_size").and_then(|i| i.to_i32()).unwrap_or(0);
+                    let max = o
+                        .annotations
+                        .int("max_group_size")
+                        .and_then(|i| i.to_i32())
+                        .unwrap_or(0);
                     let size = if with_selector { arg(1) } else { arg(0) };
-                    let profile = pb::ActionProfile { preamble, table_ids, with_selector, size, max_group_size: max, ..Default::default() };
+                    let profile = pb::ActionProfile {
+                        preamble,
+                        table_ids,
+                        with_selector,
+                        size,
+                        max_group_size: max,
+                        ..Default::default()
+                    };
                     self.out.action_profiles.push(profile);
                 }
             }
@@ -315,7 +447,9 @@ impl Info<'_> {
 
     fn controller_headers(&mut self) {
         for s in &self.ir.structs {
-            let Some(name) = s.annotations.string("controller_header") else { continue };
+            let Some(name) = s.annotations.string("controller_header") else {
+                continue;
+            };
             let mut metadata = Vec::new();
             for (i, f) in s.fields.iter().enumerate() {
                 let width = self.ir.width(&f.ty).unwrap_or(0) as u32;
@@ -344,7 +478,9 @@ impl Info<'_> {
                 (p.name, p.alias) = (name.clone(), name.clone());
                 p.annotations.insert(0, format!("@controller_header(\"{name}\")"));
             }
-            self.out.controller_packet_metadata.push(pb::ControllerPacketMetadata { preamble, metadata });
+            self.out
+                .controller_packet_metadata
+                .push(pb::ControllerPacketMetadata { preamble, metadata });
         }
     }
 
@@ -354,11 +490,17 @@ impl Info<'_> {
             let kinds: Vec<Option<String>> = match &v.ty {
                 Type::Struct(id, _) => {
                     let decl = self.ir.strukt(*id).map(|s| s.fields.clone()).unwrap_or_default();
-                    decl.iter().map(|f| f.annotations.get("match").and_then(|a| a.args().first().cloned())).collect()
+                    decl.iter()
+                        .map(|f| f.annotations.get("match").and_then(|a| a.args().first().cloned()))
+                        .collect()
                 }
                 _ => Vec::new(),
             };
-            let fields = if matches!(v.ty, Type::Struct(..)) { fields } else { vec![("".into(), v.ty.clone())] };
+            let fields = if matches!(v.ty, Type::Struct(..)) {
+                fields
+            } else {
+                vec![("".into(), v.ty.clone())]
+            };
             let mut list = Vec::new();
             for (i, (name, ty)) in fields.iter().enumerate() {
                 let width = self.ir.width(ty).unwrap_or(0) as u32;
@@ -368,25 +510,43 @@ impl Info<'_> {
                     name: name.to_string(),
                     bitwidth,
                     type_name,
-                    r#match: Some(match_type(kinds.get(i).cloned().flatten().as_deref().unwrap_or("exact"))),
+                    r#match: Some(match_type(
+                        kinds.get(i).cloned().flatten().as_deref().unwrap_or("exact"),
+                    )),
                     ..Default::default()
                 });
             }
             let preamble = self.preamble(prefix::VALUE_SET, &v.name, &v.annotations);
-            self.out.value_sets.push(pb::ValueSet { preamble, r#match: list, size: v.size as i32 });
+            self.out.value_sets.push(pb::ValueSet {
+                preamble,
+                r#match: list,
+                size: v.size as i32,
+            });
         }
     }
 
     fn digests(&mut self) {
-        let graphs = self.program.actions.iter().map(|a| &a.graph).chain([&self.program.ingress, &self.program.egress, &self.program.parser]);
+        let graphs = self.program.actions.iter().map(|a| &a.graph).chain([
+            &self.program.ingress,
+            &self.program.egress,
+            &self.program.parser,
+        ]);
         let mut found: BTreeMap<String, Type> = BTreeMap::new();
         let mut order = Vec::new();
         for b in graphs.flat_map(|g| &g.blocks) {
             for (op, _) in &b.ops {
-                if let Op::Extern { name, data_type: Some(ty), .. } = op
+                if let Op::Extern {
+                    name,
+                    data_type: Some(ty),
+                    ..
+                } = op
                     && name == "digest"
                 {
-                    let name = if matches!(ty, Type::Struct(..)) { self.ir.show(ty) } else { format!("digest_{}", order.len()) };
+                    let name = if matches!(ty, Type::Struct(..)) {
+                        self.ir.show(ty)
+                    } else {
+                        format!("digest_{}", order.len())
+                    };
                     if found.insert(name.clone(), ty.clone()).is_none() {
                         order.push(name);
                     }
@@ -402,7 +562,10 @@ impl Info<'_> {
             self.ids.assign(prefix::DIGEST, &name);
             let spec = self.data_type(&ty);
             let preamble = self.preamble(prefix::DIGEST, &name, &annotations);
-            self.out.digests.push(pb::Digest { preamble, type_spec: Some(spec) });
+            self.out.digests.push(pb::Digest {
+                preamble,
+                type_spec: Some(spec),
+            });
         }
     }
 }

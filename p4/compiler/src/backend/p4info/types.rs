@@ -10,7 +10,11 @@ use pb::p4_data_type_spec::TypeSpec;
 
 /// A value as P4Runtime's canonical bytes: no leading zeros, at least one byte.
 pub(crate) fn bytes(v: &BigInt, ty: Ty) -> Vec<u8> {
-    let v = if v.sign() == num_bigint::Sign::Minus { v + (BigInt::from(1) << ty.width()) } else { v.clone() };
+    let v = if v.sign() == num_bigint::Sign::Minus {
+        v + (BigInt::from(1) << ty.width())
+    } else {
+        v.clone()
+    };
     v.to_bytes_be().1
 }
 
@@ -24,8 +28,12 @@ impl Info<'_> {
         let _ = self.data_type(ty);
         match ty {
             Type::Newtype(id) => {
-                let Some(n) = self.ir.newtypes.get(id.index()) else { return (width as i32, None) };
-                let name = Some(pb::P4NamedType { name: n.name.to_string() });
+                let Some(n) = self.ir.newtypes.get(id.index()) else {
+                    return (width as i32, None);
+                };
+                let name = Some(pb::P4NamedType {
+                    name: n.name.to_string(),
+                });
                 let bits = match self.translation(ty).and_then(|t| t.sdn_type) {
                     Some(pb::p4_new_type_translation::SdnType::SdnBitwidth(w)) => w,
                     Some(pb::p4_new_type_translation::SdnType::SdnString(_)) => 0,
@@ -34,7 +42,9 @@ impl Info<'_> {
                 (bits, name)
             }
             Type::Enum(id) if self.ir.enums.get(id.index()).is_some_and(|e| e.repr.is_some()) => {
-                let name = self.ir.enums.get(id.index()).map(|e| pb::P4NamedType { name: e.name.to_string() });
+                let name = self.ir.enums.get(id.index()).map(|e| pb::P4NamedType {
+                    name: e.name.to_string(),
+                });
                 (width as i32, name)
             }
             _ => (width as i32, None),
@@ -44,7 +54,13 @@ impl Info<'_> {
     fn translation(&self, ty: &Type) -> Option<pb::P4NewTypeTranslation> {
         use pb::p4_new_type_translation::{SdnString, SdnType};
         let Type::Newtype(id) = ty else { return None };
-        let a = self.ir.newtypes.get(id.index())?.annotations.get("p4runtime_translation")?.clone();
+        let a = self
+            .ir
+            .newtypes
+            .get(id.index())?
+            .annotations
+            .get("p4runtime_translation")?
+            .clone();
         let args = a.args();
         let sdn = match args.get(1).map(String::as_str) {
             Some("string") => SdnType::SdnString(SdnString {}),
@@ -54,7 +70,10 @@ impl Info<'_> {
             }
             None => return None,
         };
-        Some(pb::P4NewTypeTranslation { uri: args.first().cloned().unwrap_or_default(), sdn_type: Some(sdn) })
+        Some(pb::P4NewTypeTranslation {
+            uri: args.first().cloned().unwrap_or_default(),
+            sdn_type: Some(sdn),
+        })
     }
 
     fn bits(ty: &Type) -> Option<pb::P4BitstringLikeTypeSpec> {
@@ -62,10 +81,15 @@ impl Info<'_> {
         let spec = match ty {
             Type::Bit(w) => B::Bit(pb::P4BitTypeSpec { bitwidth: *w as i32 }),
             Type::Int(w) => B::Int(pb::P4IntTypeSpec { bitwidth: *w as i32 }),
-            Type::Varbit(w) => B::Varbit(pb::P4VarbitTypeSpec { max_bitwidth: *w as i32 }),
+            Type::Varbit(w) => B::Varbit(pb::P4VarbitTypeSpec {
+                max_bitwidth: *w as i32,
+            }),
             _ => return None,
         };
-        Some(pb::P4BitstringLikeTypeSpec { type_spec: Some(spec), ..Default::default() })
+        Some(pb::P4BitstringLikeTypeSpec {
+            type_spec: Some(spec),
+            ..Default::default()
+        })
     }
 
     /// The type's description; named types are entered into the type info.
@@ -83,7 +107,9 @@ impl Info<'_> {
                 TypeSpec::Tuple(pb::P4TupleTypeSpec { members })
             }
             Type::Newtype(id) => {
-                let Some(n) = self.ir.newtypes.get(id.index()).cloned() else { return Default::default() };
+                let Some(n) = self.ir.newtypes.get(id.index()).cloned() else {
+                    return Default::default();
+                };
                 use pb::p4_new_type_spec::Representation as R;
                 let representation = match self.translation(ty) {
                     Some(t) => R::TranslatedType(t),
@@ -91,7 +117,11 @@ impl Info<'_> {
                         let mut original = n.ty.clone();
                         // A new type of a new type is described by what both are made of.
                         while let Type::Newtype(inner) = original {
-                            original = self.ir.newtypes.get(inner.index()).map_or(Type::Poison, |i| i.ty.clone());
+                            original = self
+                                .ir
+                                .newtypes
+                                .get(inner.index())
+                                .map_or(Type::Poison, |i| i.ty.clone());
                         }
                         R::OriginalType(self.data_type(&original))
                     }
@@ -113,7 +143,10 @@ impl Info<'_> {
             Type::Array(t, n) => {
                 let _ = self.data_type(t);
                 let name = self.ir.show(t);
-                TypeSpec::HeaderStack(pb::P4HeaderStackTypeSpec { header: Some(named(&name)), size: *n as i32 })
+                TypeSpec::HeaderStack(pb::P4HeaderStackTypeSpec {
+                    header: Some(named(&name)),
+                    size: *n as i32,
+                })
             }
             other => match Self::bits(other) {
                 Some(b) => TypeSpec::Bitstring(b),
@@ -124,13 +157,27 @@ impl Info<'_> {
     }
 
     fn enumeration(&mut self, id: crate::ir::EnumId) -> (String, bool) {
-        let Some(e) = self.ir.enums.get(id.index()).cloned() else { return (String::new(), false) };
+        let Some(e) = self.ir.enums.get(id.index()).cloned() else {
+            return (String::new(), false);
+        };
         let name = e.name.to_string();
         let annotations = plain_annotations(&e.annotations);
         let structured_annotations = structured(&e.annotations);
         let Some(repr) = &e.repr else {
-            let members = e.members.iter().map(|m| pb::p4_enum_type_spec::Member { name: m.0.to_string(), ..Default::default() }).collect();
-            let spec = pb::P4EnumTypeSpec { members, annotations, structured_annotations, annotation_locations: Vec::new() };
+            let members = e
+                .members
+                .iter()
+                .map(|m| pb::p4_enum_type_spec::Member {
+                    name: m.0.to_string(),
+                    ..Default::default()
+                })
+                .collect();
+            let spec = pb::P4EnumTypeSpec {
+                members,
+                annotations,
+                structured_annotations,
+                annotation_locations: Vec::new(),
+            };
             self.types().enums.insert(name.clone(), spec);
             return (name, false);
         };
@@ -156,8 +203,14 @@ impl Info<'_> {
         let reference = pb::P4NamedType { name: name.clone() };
         let fields = self.ir.fields(ty);
         if self.ir.is_header(ty) {
-            let members = fields.iter().map(|(n, t)| pb::p4_header_type_spec::Member { name: n.to_string(), type_spec: Self::bits(&self.ir.underlying(t)) });
-            let spec = pb::P4HeaderTypeSpec { members: members.collect(), ..Default::default() };
+            let members = fields.iter().map(|(n, t)| pb::p4_header_type_spec::Member {
+                name: n.to_string(),
+                type_spec: Self::bits(&self.ir.underlying(t)),
+            });
+            let spec = pb::P4HeaderTypeSpec {
+                members: members.collect(),
+                ..Default::default()
+            };
             self.types().headers.insert(name, spec);
             return TypeSpec::Header(reference);
         }
@@ -166,12 +219,27 @@ impl Info<'_> {
                 name: n.to_string(),
                 header: Some(pb::P4NamedType { name: self.ir.show(t) }),
             });
-            let spec = pb::P4HeaderUnionTypeSpec { members: members.collect(), ..Default::default() };
+            let spec = pb::P4HeaderUnionTypeSpec {
+                members: members.collect(),
+                ..Default::default()
+            };
             self.types().header_unions.insert(name, spec);
             return TypeSpec::HeaderUnion(reference);
         }
-        let members = fields.iter().map(|(n, t)| pb::p4_struct_type_spec::Member { name: n.to_string(), type_spec: Some(self.data_type(t)) }).collect();
-        self.types().structs.insert(name, pb::P4StructTypeSpec { members, ..Default::default() });
+        let members = fields
+            .iter()
+            .map(|(n, t)| pb::p4_struct_type_spec::Member {
+                name: n.to_string(),
+                type_spec: Some(self.data_type(t)),
+            })
+            .collect();
+        self.types().structs.insert(
+            name,
+            pb::P4StructTypeSpec {
+                members,
+                ..Default::default()
+            },
+        );
         TypeSpec::Struct(reference)
     }
 }

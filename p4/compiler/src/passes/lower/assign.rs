@@ -19,9 +19,17 @@ impl Lower<'_> {
             return self.assign(inner, right, span);
         }
         // The left side's indices are evaluated before the right side.
-        let early = if has_effects(left) || has_effects(right) { self.place_of(left).map(|p| self.freeze(p, span)) } else { None };
+        let early = if has_effects(left) || has_effects(right) {
+            self.place_of(left).map(|p| self.freeze(p, span))
+        } else {
+            None
+        };
         let value = self.expr(right);
-        let value = if matches!(value, Val::Aggregate(_)) { self.detach(value, span) } else { value };
+        let value = if matches!(value, Val::Aggregate(_)) {
+            self.detach(value, span)
+        } else {
+            value
+        };
         match early.or_else(|| self.place_of(left)) {
             Some(p) => self.store(&p, value, &left.ty, span),
             None => self.error(span, "this cannot be assigned to"),
@@ -30,7 +38,9 @@ impl Lower<'_> {
 
     /// `left op= right` where evaluating the left side has effects: it is evaluated once.
     pub(super) fn update(&mut self, left: &ir::Expr, var: ir::VarId, value: &ir::Expr, span: Span) {
-        let Some(place) = self.place_of(left) else { return self.error(span, "this cannot be assigned to") };
+        let Some(place) = self.place_of(left) else {
+            return self.error(span, "this cannot be assigned to");
+        };
         let place = self.freeze(place, span);
         self.env.insert(var, place.clone());
         let v = self.expr(value);
@@ -42,7 +52,9 @@ impl Lower<'_> {
         let hold = |l: &mut Self, h: HeaderRef| match h {
             HeaderRef::At(s, i) if matches!(i.kind, ExprKind::Mux(..)) => {
                 let size = l.out.storage.stacks.iter().find(|x| x.0 == s).map_or(1, |x| x.2.len());
-                let ExprKind::Mux(_, index, _) = i.kind else { return HeaderRef::Next(s) };
+                let ExprKind::Mux(_, index, _) = i.kind else {
+                    return HeaderRef::Next(s);
+                };
                 let saved = l.save(*index, span);
                 HeaderRef::At(s, Box::new(super::expr::within(saved, size)))
             }
@@ -70,7 +82,13 @@ impl Lower<'_> {
         match v {
             Val::Aggregate(items) => Val::Aggregate(items.into_iter().map(|i| self.detach_item(i, span)).collect()),
             Val::Scalar(e) => Val::Scalar(self.save(e, span)),
-            Val::Place(Place::Scalar(loc, ty)) => Val::Scalar(self.save(Expr { kind: ExprKind::Load(loc), ty }, span)),
+            Val::Place(Place::Scalar(loc, ty)) => Val::Scalar(self.save(
+                Expr {
+                    kind: ExprKind::Load(loc),
+                    ty,
+                },
+                span,
+            )),
             other => other,
         }
     }
@@ -95,11 +113,23 @@ impl Lower<'_> {
         let keep = power(width) - 1 - &field;
         let bits = Ty::Bit(width);
         let wide = super::expr::cast(value, bits);
-        let op = |op, a, b| Expr { kind: ExprKind::Binary(op, Box::new(a), Box::new(b)), ty: bits };
-        let old = super::expr::cast(Expr { kind: ExprKind::Load(loc.clone()), ty }, bits);
+        let op = |op, a, b| Expr {
+            kind: ExprKind::Binary(op, Box::new(a), Box::new(b)),
+            ty: bits,
+        };
+        let old = super::expr::cast(
+            Expr {
+                kind: ExprKind::Load(loc.clone()),
+                ty,
+            },
+            bits,
+        );
         let kept = op(BinOp::And, old, Self::constant(keep, bits));
         let moved = op(BinOp::Shl, wide, Self::constant(lo, Ty::Bit(32)));
-        let new = super::expr::cast(op(BinOp::Or, kept, op(BinOp::And, moved, Self::constant(field, bits))), ty);
+        let new = super::expr::cast(
+            op(BinOp::Or, kept, op(BinOp::And, moved, Self::constant(field, bits))),
+            ty,
+        );
         self.emit(Op::Assign(loc, ty, new), span);
     }
 
@@ -130,32 +160,38 @@ impl Lower<'_> {
                 }
                 self.emit(Op::Assign(loc.clone(), *t, e), span);
             }
-            (Place::Header(h, _), Val::Place(Place::Header(from, _)))
-                if *h != from => {
-                    self.emit(Op::AssignHeader(h.clone(), from), span);
-                }
+            (Place::Header(h, _), Val::Place(Place::Header(from, _))) if *h != from => {
+                self.emit(Op::AssignHeader(h.clone(), from), span);
+            }
             (Place::Header(h, _), Val::Invalid) => self.emit(Op::SetValid(h.clone(), false), span),
             (Place::Header(h, _), v) => {
                 self.emit(Op::SetValid(h.clone(), true), span);
                 self.store_parts(place, &v, &ty, span);
             }
-            (Place::Stack(s), Val::Place(Place::Stack(from)))
-                if *s != from => {
-                    self.emit(Op::AssignStack(s.clone(), from), span);
-                }
+            (Place::Stack(s), Val::Place(Place::Stack(from))) if *s != from => {
+                self.emit(Op::AssignStack(s.clone(), from), span);
+            }
             (Place::Stack(s), Val::Aggregate(items)) => {
-                let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|x| x.0 == *s).cloned() else { return };
+                let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|x| x.0 == *s).cloned() else {
+                    return;
+                };
                 let Type::Array(item, _) = &ty else { return };
                 for (h, v) in elements.into_iter().zip(items) {
                     self.store(&Place::Header(HeaderRef::Named(h), t), v, item, span);
                 }
             }
-            (Place::Union(u), Val::Place(Place::Union(from)))
-                if *u != from => {
-                    self.emit(Op::AssignUnion(u.clone(), from), span);
-                }
+            (Place::Union(u), Val::Place(Place::Union(from))) if *u != from => {
+                self.emit(Op::AssignUnion(u.clone(), from), span);
+            }
             (Place::Union(u), Val::Invalid) => {
-                let members = self.out.storage.unions.iter().find(|x| x.0 == *u).map(|x| x.2.clone()).unwrap_or_default();
+                let members = self
+                    .out
+                    .storage
+                    .unions
+                    .iter()
+                    .find(|x| x.0 == *u)
+                    .map(|x| x.2.clone())
+                    .unwrap_or_default();
                 for m in members {
                     self.emit(Op::SetValid(HeaderRef::Named(m), false), span);
                 }
@@ -179,7 +215,11 @@ impl Lower<'_> {
     }
 
     fn store_parts(&mut self, place: &Place, value: &Val, ty: &Type, span: Span) {
-        let e = ir::Expr { kind: E::Poison, ty: Type::Poison, span };
+        let e = ir::Expr {
+            kind: E::Poison,
+            ty: Type::Poison,
+            span,
+        };
         for (i, (_, t)) in self.program.fields(ty).into_iter().enumerate() {
             let part = self.part(value, ty, i, &e);
             if let Some(p) = self.member(place, ty, i, span) {
@@ -193,7 +233,14 @@ impl Lower<'_> {
         match place {
             Place::Header(h, _) => self.emit(Op::SetValid(h.clone(), false), span),
             Place::Stack(s) => {
-                let items = self.out.storage.stacks.iter().find(|x| x.0 == *s).map(|x| x.2.clone()).unwrap_or_default();
+                let items = self
+                    .out
+                    .storage
+                    .stacks
+                    .iter()
+                    .find(|x| x.0 == *s)
+                    .map(|x| x.2.clone())
+                    .unwrap_or_default();
                 for h in items {
                     self.emit(Op::SetValid(HeaderRef::Named(h), false), span);
                 }
@@ -205,6 +252,9 @@ impl Lower<'_> {
     }
 
     pub(super) fn load(loc: Loc, ty: Ty) -> Expr {
-        Expr { kind: ExprKind::Load(loc), ty }
+        Expr {
+            kind: ExprKind::Load(loc),
+            ty,
+        }
     }
 }

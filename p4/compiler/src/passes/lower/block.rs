@@ -12,7 +12,9 @@ use std::rc::Rc;
 impl Lower<'_> {
     /// Values of constructor parameters come from the instance.
     pub(super) fn bind_ctor(&mut self, id: InstanceId, ctor: &[ir::VarId]) {
-        let Some(inst) = self.program.instances.get(id.index()) else { return };
+        let Some(inst) = self.program.instances.get(id.index()) else {
+            return;
+        };
         for (var, arg) in ctor.iter().zip(&inst.args) {
             let Some(arg) = arg else { continue };
             let place = match self.expr(arg) {
@@ -24,17 +26,27 @@ impl Lower<'_> {
     }
 
     pub(super) fn instance_name(&self, id: InstanceId, path: &str) -> String {
-        let Some(inst) = self.program.instances.get(id.index()) else { return String::new() };
+        let Some(inst) = self.program.instances.get(id.index()) else {
+            return String::new();
+        };
         let name = inst.annotations.control_name(&inst.name);
-        if path.is_empty() { name } else { format!("{path}.{name}") }
+        if path.is_empty() {
+            name
+        } else {
+            format!("{path}.{name}")
+        }
     }
 
     pub(super) fn apply_block(&mut self, id: InstanceId, path: &str, args: &[Arg], span: Span) {
-        let Some(inst) = self.program.instances.get(id.index()) else { return };
+        let Some(inst) = self.program.instances.get(id.index()) else {
+            return;
+        };
         let name = self.instance_name(id, path);
         match &inst.ty {
             Type::Control(c) => {
-                let Some(control) = self.program.controls.get(c.index()) else { return };
+                let Some(control) = self.program.controls.get(c.index()) else {
+                    return;
+                };
                 if self.frames.len() >= super::MAX_INLINE_DEPTH {
                     self.error(span, "controls are nested too deeply");
                     return;
@@ -49,7 +61,11 @@ impl Lower<'_> {
                     copy_out.extend(out);
                     self.env.insert(*p, place);
                 }
-                self.frames.push(Frame { end, result: None, copy_out });
+                self.frames.push(Frame {
+                    end,
+                    result: None,
+                    copy_out,
+                });
                 self.control_body(control);
                 self.end_block(Term::Goto(end), end, span);
                 self.copy_out(self.frames.len() - 1, span);
@@ -57,7 +73,9 @@ impl Lower<'_> {
                 self.path = saved;
             }
             Type::Parser(p) => {
-                let Some(parser) = self.program.parsers.get(p.index()) else { return };
+                let Some(parser) = self.program.parsers.get(p.index()) else {
+                    return;
+                };
                 let bound = self.bind_args(&parser.params, args, span, true, &[]);
                 self.bind_ctor(id, &parser.ctor);
                 let saved = std::mem::replace(&mut self.path, name);
@@ -67,7 +85,11 @@ impl Lower<'_> {
                     copy_out.extend(out);
                     self.env.insert(*p, place);
                 }
-                self.frames.push(Frame { end, result: None, copy_out });
+                self.frames.push(Frame {
+                    end,
+                    result: None,
+                    copy_out,
+                });
                 self.parser_body(parser, end);
                 self.current = end;
                 self.copy_out(self.frames.len() - 1, span);
@@ -80,8 +102,17 @@ impl Lower<'_> {
 
     /// An instance applied at several places has one set of tables, so its parameters need one place: the first
     /// application's; later ones copy into it and back.
-    fn fixed_place(&mut self, path: &str, var: ir::VarId, place: Place, copy_out: &mut Vec<CopyOut>, span: Span) -> Place {
-        let Some(ty) = self.program.vars.get(var.index()).map(|v| v.ty.clone()) else { return place };
+    fn fixed_place(
+        &mut self,
+        path: &str,
+        var: ir::VarId,
+        place: Place,
+        copy_out: &mut Vec<CopyOut>,
+        span: Span,
+    ) -> Place {
+        let Some(ty) = self.program.vars.get(var.index()).map(|v| v.ty.clone()) else {
+            return place;
+        };
         let key = (path.to_string(), var);
         let Some(first) = self.fixed.get(&key).cloned() else {
             self.fixed.insert(key, place.clone());
@@ -98,7 +129,11 @@ impl Lower<'_> {
         }
         self.store(&first, Val::Place(place.clone()), &ty, span);
         if !matches!(place, Place::Value(_)) {
-            copy_out.push(CopyOut { to: Target::Place(place), from: first.clone(), ty });
+            copy_out.push(CopyOut {
+                to: Target::Place(place),
+                from: first.clone(),
+                ty,
+            });
         }
         first
     }
@@ -111,7 +146,10 @@ impl Lower<'_> {
                     self.variable(*id, init.as_ref(), span);
                 }
                 Local::Instance(id) => {
-                    if matches!(self.program.instances.get(id.index()).map(|i| &i.ty), Some(Type::Extern(..))) {
+                    if matches!(
+                        self.program.instances.get(id.index()).map(|i| &i.ty),
+                        Some(Type::Extern(..))
+                    ) {
                         self.object(*id, self.path.clone());
                     }
                 }
@@ -142,15 +180,23 @@ impl Lower<'_> {
         let mut rest = vec![&top.headers, &top.metadata, &top.standard].into_iter();
         for p in &control.params {
             let is_packet = matches!(self.program.vars.get(p.index()).map(|v| &v.ty), Some(Type::Extern(..)));
-            let place = if is_packet { Place::Packet } else { rest.next().cloned().unwrap_or(Place::Group(Vec::new())) };
+            let place = if is_packet {
+                Place::Packet
+            } else {
+                rest.next().cloned().unwrap_or(Place::Group(Vec::new()))
+            };
             self.env.insert(*p, place);
         }
     }
 
     pub(super) fn top_control(&mut self, id: InstanceId, top: &Top, ingress: bool) -> Graph {
         let program = self.program;
-        let Some(control) = self.control_of(id).map(|c| c.name.clone()) else { return Graph::default() };
-        let Some(control) = program.controls.iter().find(|c| c.name == control) else { return Graph::default() };
+        let Some(control) = self.control_of(id).map(|c| c.name.clone()) else {
+            return Graph::default();
+        };
+        let Some(control) = program.controls.iter().find(|c| c.name == control) else {
+            return Graph::default();
+        };
         self.in_ingress = ingress;
         self.mode = Mode::Control;
         self.path = control.annotations.control_name(&control.name);
@@ -158,7 +204,11 @@ impl Lower<'_> {
         self.bind_ctor(id, &control.ctor);
         let saved = self.start_graph();
         let end = self.new_block("end");
-        self.frames.push(Frame { end, result: None, copy_out: Vec::new() });
+        self.frames.push(Frame {
+            end,
+            result: None,
+            copy_out: Vec::new(),
+        });
         self.control_body(control);
         self.end_block(Term::Goto(end), end, control.span);
         self.frames.pop();
@@ -169,8 +219,12 @@ impl Lower<'_> {
     /// Checksum controls hold calls of the checksum externs only; BMv2 runs them as a list.
     pub(super) fn checksum_control(&mut self, id: InstanceId, top: &Top, update: bool) {
         let program = self.program;
-        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else { return };
-        let Some(control) = program.controls.iter().find(|c| c.name == name) else { return };
+        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else {
+            return;
+        };
+        let Some(control) = program.controls.iter().find(|c| c.name == name) else {
+            return;
+        };
         self.bind_top(control, top);
         self.bind_ctor(id, &control.ctor);
         self.path = name.to_string();
@@ -194,7 +248,10 @@ impl Lower<'_> {
                     let no = super::expr::and(guard.clone(), super::expr::not(c));
                     self.checksum_stmts(b, update, &no);
                 }
-                StmtKind::Call(ir::Expr { kind: ir::ExprKind::Call(call), .. }) => self.checksum(call, update, guard, s.span),
+                StmtKind::Call(ir::Expr {
+                    kind: ir::ExprKind::Call(call),
+                    ..
+                }) => self.checksum(call, update, guard, s.span),
                 _ => self.error(s.span, "a checksum control may only call the checksum functions"),
             }
         }
@@ -203,7 +260,10 @@ impl Lower<'_> {
     fn checksum(&mut self, call: &ir::Call, update: bool, guard: &lir::Expr, span: Span) {
         let Callee::ExternFunction(name) = &call.callee else {
             if matches!(&call.callee, Callee::Apply(_)) {
-                return self.error(span, "nested controls in checksum controls are not supported by this target");
+                return self.error(
+                    span,
+                    "nested controls in checksum controls are not supported by this target",
+                );
             }
             return self.error(span, "a checksum control may only call the checksum functions");
         };
@@ -213,7 +273,9 @@ impl Lower<'_> {
             return self.error(span, format!("only {expected} is allowed in this control"));
         }
         let arg = |i: usize| call.args.get(i).and_then(|a| a.value.as_ref());
-        let (Some(c), Some(data), Some(target), Some(algo)) = (arg(0), arg(1), arg(2), arg(3)) else { return };
+        let (Some(c), Some(data), Some(target), Some(algo)) = (arg(0), arg(1), arg(2), arg(3)) else {
+            return;
+        };
         let condition = self.scalar(c);
         let value = self.expr(data);
         let mut leaves: Vec<Leaf> = Vec::new();
@@ -226,13 +288,25 @@ impl Lower<'_> {
             _ => return self.error(algo.span, "the algorithm must be known at compile time"),
         };
         let condition = super::expr::and(guard.clone(), condition);
-        self.out.checksums.push(lir::Checksum { condition, data: leaves, target: loc, algorithm, payload, update, span });
+        self.out.checksums.push(lir::Checksum {
+            condition,
+            data: leaves,
+            target: loc,
+            algorithm,
+            payload,
+            update,
+            span,
+        });
     }
 
     pub(super) fn deparser(&mut self, id: InstanceId, top: &Top) {
         let program = self.program;
-        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else { return };
-        let Some(control) = program.controls.iter().find(|c| c.name == name) else { return };
+        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else {
+            return;
+        };
+        let Some(control) = program.controls.iter().find(|c| c.name == name) else {
+            return;
+        };
         self.bind_top(control, top);
         self.bind_ctor(id, &control.ctor);
         let saved = self.start_graph();
@@ -244,7 +318,10 @@ impl Lower<'_> {
         for s in stmts {
             match &s.kind {
                 StmtKind::Block(b) => self.emits(b),
-                StmtKind::Call(ir::Expr { kind: ir::ExprKind::Call(call), .. }) => match &call.callee {
+                StmtKind::Call(ir::Expr {
+                    kind: ir::ExprKind::Call(call),
+                    ..
+                }) => match &call.callee {
                     Callee::ExternMethod(_, m) if &**m == "emit" => {
                         if let Some(e) = call.args.first().and_then(|a| a.value.as_ref()) {
                             let v = self.expr(e);
@@ -252,11 +329,21 @@ impl Lower<'_> {
                         }
                     }
                     Callee::Apply(object) => {
-                        let Val::Place(Place::Instance(id, _)) = self.expr(object) else { continue };
+                        let Val::Place(Place::Instance(id, _)) = self.expr(object) else {
+                            continue;
+                        };
                         let program = self.program;
-                        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else { continue };
-                        let Some(control) = program.controls.iter().find(|c| c.name == name) else { continue };
-                        let places: Vec<Place> = call.args.iter().map(|a| a.value.as_ref().and_then(|v| self.place_of(v)).unwrap_or(Place::Packet)).collect();
+                        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else {
+                            continue;
+                        };
+                        let Some(control) = program.controls.iter().find(|c| c.name == name) else {
+                            continue;
+                        };
+                        let places: Vec<Place> = call
+                            .args
+                            .iter()
+                            .map(|a| a.value.as_ref().and_then(|v| self.place_of(v)).unwrap_or(Place::Packet))
+                            .collect();
                         self.env.extend(control.params.iter().copied().zip(places));
                         self.bind_ctor(id, &control.ctor);
                         self.emits(&control.body);
@@ -264,7 +351,14 @@ impl Lower<'_> {
                     _ => self.error(s.span, "a deparser may only emit headers on this target"),
                 },
                 // The condition that a header is valid changes nothing: emit skips invalid headers.
-                StmtKind::If(ir::Expr { kind: ir::ExprKind::Call(c), .. }, a, b) if matches!(c.callee, Callee::IsValid(_)) && b.is_empty() => self.emits(a),
+                StmtKind::If(
+                    ir::Expr {
+                        kind: ir::ExprKind::Call(c),
+                        ..
+                    },
+                    a,
+                    b,
+                ) if matches!(c.callee, Callee::IsValid(_)) && b.is_empty() => self.emits(a),
                 _ => self.error(s.span, "a deparser may only emit headers on this target"),
             }
         }
@@ -275,10 +369,26 @@ impl Lower<'_> {
         match v {
             Val::Place(Place::Header(HeaderRef::Named(n), _)) => names.push(n.clone()),
             Val::Place(Place::Stack(s)) => {
-                names.extend(self.out.storage.stacks.iter().find(|x| x.0 == *s).map(|x| x.2.clone()).unwrap_or_default());
+                names.extend(
+                    self.out
+                        .storage
+                        .stacks
+                        .iter()
+                        .find(|x| x.0 == *s)
+                        .map(|x| x.2.clone())
+                        .unwrap_or_default(),
+                );
             }
             Val::Place(Place::Union(u)) => {
-                names.extend(self.out.storage.unions.iter().find(|x| x.0 == *u).map(|x| x.2.clone()).unwrap_or_default());
+                names.extend(
+                    self.out
+                        .storage
+                        .unions
+                        .iter()
+                        .find(|x| x.0 == *u)
+                        .map(|x| x.2.clone())
+                        .unwrap_or_default(),
+                );
             }
             Val::Place(Place::Group(items) | Place::List(items)) => {
                 for p in items.clone() {
@@ -300,7 +410,9 @@ impl Lower<'_> {
         let Type::Struct(id, _) = ty else { return };
         let Some(decl) = self.program.strukt(*id) else { return };
         for (i, f) in decl.fields.iter().enumerate() {
-            let Some(p) = self.member(place, ty, i, f.span) else { continue };
+            let Some(p) = self.member(place, ty, i, f.span) else {
+                continue;
+            };
             if let Some(a) = f.annotations.get("field_list") {
                 let mut leaves = Vec::new();
                 self.leaves(&p, &f.ty, &mut leaves);

@@ -22,20 +22,30 @@ impl Lower<'_> {
             }
             Callee::Push(s, n) | Callee::Pop(s, n) => {
                 match self.place_of(s) {
-                    Some(Place::Stack(s)) if matches!(call.callee, Callee::Push(..)) => self.emit(Op::Push(s, *n), e.span),
+                    Some(Place::Stack(s)) if matches!(call.callee, Callee::Push(..)) => {
+                        self.emit(Op::Push(s, *n), e.span)
+                    }
                     Some(Place::Stack(s)) => self.emit(Op::Pop(s, *n), e.span),
                     _ => self.error(e.span, "only header stacks can be shifted"),
                 }
                 Val::Unit
             }
             Callee::Function(id) => {
-                let Some(f) = self.program.functions.get(id.index()) else { return Val::Unit };
-                let result = if f.result == Type::Void { None } else { Some(self.allocate(&format!("{}.result", f.name), &f.result, e.span)) };
+                let Some(f) = self.program.functions.get(id.index()) else {
+                    return Val::Unit;
+                };
+                let result = if f.result == Type::Void {
+                    None
+                } else {
+                    Some(self.allocate(&format!("{}.result", f.name), &f.result, e.span))
+                };
                 self.inline(&f.params, &call.args, result.clone(), e.span, &f.body);
                 result.map_or(Val::Unit, Val::Place)
             }
             Callee::Action(id) => {
-                let Some(a) = self.program.actions.get(id.index()) else { return Val::Unit };
+                let Some(a) = self.program.actions.get(id.index()) else {
+                    return Val::Unit;
+                };
                 self.note_call(*id, a);
                 self.inline(&a.params, &call.args, None, e.span, &a.body);
                 Val::Unit
@@ -58,7 +68,14 @@ impl Lower<'_> {
     }
 
     /// Runs a body with its parameters bound to the arguments.
-    pub(super) fn inline(&mut self, params: &[VarId], args: &[Arg], result: Option<Place>, span: Span, body: &[ir::Stmt]) {
+    pub(super) fn inline(
+        &mut self,
+        params: &[VarId],
+        args: &[Arg],
+        result: Option<Place>,
+        span: Span,
+        body: &[ir::Stmt],
+    ) {
         if self.frames.len() >= MAX_INLINE_DEPTH {
             self.error(span, "calls are nested too deeply");
             return;
@@ -104,7 +121,14 @@ impl Lower<'_> {
     }
 
     /// For each parameter its place, and the copy to make at the end.
-    pub(super) fn bind_args(&mut self, params: &[VarId], args: &[Arg], span: Span, alias_scalars: bool, outer: &[String]) -> Vec<(Place, Option<CopyOut>)> {
+    pub(super) fn bind_args(
+        &mut self,
+        params: &[VarId],
+        args: &[Arg],
+        span: Span,
+        alias_scalars: bool,
+        outer: &[String],
+    ) -> Vec<(Place, Option<CopyOut>)> {
         let values: Vec<Option<Val>> = args.iter().map(|a| a.value.as_ref().map(|v| self.expr(v))).collect();
         let prints: Vec<Vec<String>> = values
             .iter()
@@ -123,15 +147,24 @@ impl Lower<'_> {
             let ty = var.map_or_else(|| arg.ty.clone(), |v| v.ty.clone());
             let writes = matches!(arg.direction, Direction::Out | Direction::InOut);
             let own = prints.get(i).map(Vec::as_slice).unwrap_or(&[]);
-            let overlaps = own.iter().any(|n| outer.contains(n)) || prints.iter().enumerate().any(|(j, other)| {
-                let other_writes = args.get(j).is_some_and(|a| matches!(a.direction, Direction::Out | Direction::InOut));
-                j != i && (writes || other_writes) && other.iter().any(|n| prints.get(i).is_some_and(|own| own.contains(n)))
-            });
+            let overlaps = own.iter().any(|n| outer.contains(n))
+                || prints.iter().enumerate().any(|(j, other)| {
+                    let other_writes = args
+                        .get(j)
+                        .is_some_and(|a| matches!(a.direction, Direction::Out | Direction::InOut));
+                    j != i
+                        && (writes || other_writes)
+                        && other.iter().any(|n| prints.get(i).is_some_and(|own| own.contains(n)))
+                });
             let place = match value {
                 Some(Val::Place(p @ (Place::Object(_) | Place::Instance(..) | Place::Packet))) => (p, None),
-                Some(Val::Scalar(e)) if matches!(e.kind, ExprKind::Const(_) | ExprKind::Bool(_)) => (Place::Value(Box::new(Val::Scalar(e))), None),
+                Some(Val::Scalar(e)) if matches!(e.kind, ExprKind::Const(_) | ExprKind::Bool(_)) => {
+                    (Place::Value(Box::new(Val::Scalar(e))), None)
+                }
                 Some(Val::Str(s)) => (Place::Value(Box::new(Val::Str(s))), None),
-                Some(Val::Place(p)) if !overlaps && is_static(&p) && (alias_scalars || (writes && !matches!(p, Place::Scalar(..)))) => {
+                Some(Val::Place(p))
+                    if !overlaps && is_static(&p) && (alias_scalars || (writes && !matches!(p, Place::Scalar(..)))) =>
+                {
                     if arg.direction == Direction::Out {
                         self.reset(&p, span);
                     }
@@ -149,9 +182,17 @@ impl Lower<'_> {
                         out = match (&value, &arg.value) {
                             (Some(Val::Place(p)), _) => {
                                 let target = self.freeze(p.clone(), span);
-                                Some(CopyOut { to: Target::Place(target), from: place.clone(), ty: ty.clone() })
+                                Some(CopyOut {
+                                    to: Target::Place(target),
+                                    from: place.clone(),
+                                    ty: ty.clone(),
+                                })
                             }
-                            (Some(_), Some(e)) => Some(CopyOut { to: Target::Expr(e.clone()), from: place.clone(), ty: ty.clone() }),
+                            (Some(_), Some(e)) => Some(CopyOut {
+                                to: Target::Expr(e.clone()),
+                                from: place.clone(),
+                                ty: ty.clone(),
+                            }),
                             _ => None,
                         };
                     }
@@ -204,7 +245,11 @@ impl Lower<'_> {
 
     /// The parts of a hash or digest input.
     pub(super) fn value_leaves(&mut self, v: &Val, ty: &Type, out: &mut Vec<Leaf>, headers: bool) {
-        let poison = ir::Expr { kind: ir::ExprKind::Poison, ty: Type::Poison, span: Span::default() };
+        let poison = ir::Expr {
+            kind: ir::ExprKind::Poison,
+            ty: Type::Poison,
+            span: Span::default(),
+        };
         if let Some(e) = self.to_scalar(v.clone()) {
             out.push(Leaf::Expr(e));
             return;
@@ -212,7 +257,14 @@ impl Lower<'_> {
         match v {
             Val::Place(Place::Header(h @ HeaderRef::Named(_), _)) if headers => out.push(Leaf::Header(h.clone())),
             Val::Place(Place::Stack(s)) => {
-                let items = self.out.storage.stacks.iter().find(|x| x.0 == *s).map(|x| x.2.clone()).unwrap_or_default();
+                let items = self
+                    .out
+                    .storage
+                    .stacks
+                    .iter()
+                    .find(|x| x.0 == *s)
+                    .map(|x| x.2.clone())
+                    .unwrap_or_default();
                 out.extend(items.into_iter().map(|h| Leaf::Header(HeaderRef::Named(h))));
             }
             _ => {
@@ -239,7 +291,15 @@ impl Lower<'_> {
             "digest" => call.args.get(1).map(|a| a.ty.clone()),
             _ => None,
         };
-        self.emit(Op::Extern { name: name.to_string(), object: None, args, data_type }, e.span);
+        self.emit(
+            Op::Extern {
+                name: name.to_string(),
+                object: None,
+                args,
+                data_type,
+            },
+            e.span,
+        );
         self.write_back(after, e.span);
         Val::Unit
     }
@@ -258,14 +318,22 @@ impl Lower<'_> {
         // Bind the value to a fresh variable of the typed program's numbering, which nothing else uses.
         let id = VarId(u32::MAX);
         self.env.insert(id, Place::Value(Box::new(Val::Scalar(value))));
-        let right = ir::Expr { kind: ir::ExprKind::Var(id), ty: target.ty.clone(), span };
+        let right = ir::Expr {
+            kind: ir::ExprKind::Var(id),
+            ty: target.ty.clone(),
+            span,
+        };
         self.assign(target, &right, span);
         self.env.remove(&id);
     }
 
     fn extern_method(&mut self, object: &ir::Expr, method: &str, call: &ir::Call, e: &ir::Expr) -> Val {
         let kind = match &object.ty {
-            Type::Extern(id, _) => self.program.externs.get(id.index()).map_or_else(String::new, |x| x.name.to_string()),
+            Type::Extern(id, _) => self
+                .program
+                .externs
+                .get(id.index())
+                .map_or_else(String::new, |x| x.name.to_string()),
             _ => String::new(),
         };
         if kind == "packet_in" {
@@ -276,7 +344,15 @@ impl Lower<'_> {
             return Val::Unit;
         };
         let (args, after) = self.extern_args(&call.args, e.span);
-        self.emit(Op::Extern { name: format!("{kind}.{method}"), object: Some(name), args, data_type: None }, e.span);
+        self.emit(
+            Op::Extern {
+                name: format!("{kind}.{method}"),
+                object: Some(name),
+                args,
+                data_type: None,
+            },
+            e.span,
+        );
         self.write_back(after, e.span);
         Val::Unit
     }
@@ -319,7 +395,10 @@ impl Lower<'_> {
         self.leaves(&place, ty, &mut leaves);
         let mut offset = 0;
         for (loc, t) in leaves {
-            let value = Expr { kind: ExprKind::Lookahead(offset, t.width()), ty: t };
+            let value = Expr {
+                kind: ExprKind::Lookahead(offset, t.width()),
+                ty: t,
+            };
             self.emit(Op::Assign(loc, t, value), span);
             offset += t.width();
         }

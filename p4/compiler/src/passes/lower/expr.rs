@@ -27,7 +27,10 @@ impl Lower<'_> {
     pub(super) fn to_scalar(&self, v: Val) -> Option<Expr> {
         match v {
             Val::Scalar(e) => Some(e),
-            Val::Place(Place::Scalar(loc, ty)) => Some(Expr { kind: ExprKind::Load(loc), ty }),
+            Val::Place(Place::Scalar(loc, ty)) => Some(Expr {
+                kind: ExprKind::Load(loc),
+                ty,
+            }),
             Val::Place(Place::Value(v)) => self.to_scalar(*v),
             _ => None,
         }
@@ -52,7 +55,10 @@ impl Lower<'_> {
         match self.temp(ty, "tmp") {
             Place::Scalar(loc, _) => {
                 self.emit(Op::Assign(loc.clone(), ty, v), span);
-                Expr { kind: ExprKind::Load(loc), ty }
+                Expr {
+                    kind: ExprKind::Load(loc),
+                    ty,
+                }
             }
             _ => v,
         }
@@ -70,14 +76,21 @@ impl Lower<'_> {
         let done = |kind| Val::Scalar(Expr { kind, ty });
         match &e.kind {
             E::Int(v) => done(ExprKind::Const(v.clone())),
-            E::Bool(b) => Val::Scalar(Expr { kind: ExprKind::Bool(*b), ty: Ty::Bool }),
+            E::Bool(b) => Val::Scalar(Expr {
+                kind: ExprKind::Bool(*b),
+                ty: Ty::Bool,
+            }),
             E::Str(s) => Val::Str(s.clone()),
             E::Error(i) | E::EnumMember(i) => done(ExprKind::Const(BigInt::from(*i))),
             E::Var(id) => match self.env.get(id) {
                 Some(Place::Value(v)) => (**v).clone(),
                 Some(p) => Val::Place(p.clone()),
                 None => {
-                    let name = self.program.vars.get(id.index()).map_or_else(|| "?".to_string(), |v| v.name.to_string());
+                    let name = self
+                        .program
+                        .vars
+                        .get(id.index())
+                        .map_or_else(|| "?".to_string(), |v| v.name.to_string());
                     self.error(e.span, format!("{name} is not available here"));
                     Val::Unit
                 }
@@ -132,11 +145,17 @@ impl Lower<'_> {
         let Place::Scalar(loc, _) = flag else { return Val::Unit };
         for (at, is_hit) in [(yes, true), (no, false)] {
             self.current = at;
-            let value = Expr { kind: ExprKind::Bool(is_hit == (what != ApplyValue::Miss)), ty: Ty::Bool };
+            let value = Expr {
+                kind: ExprKind::Bool(is_hit == (what != ApplyValue::Miss)),
+                ty: Ty::Bool,
+            };
             self.emit(Op::Assign(loc.clone(), Ty::Bool, value), e.span);
             self.end_block(Term::Goto(join), join, e.span);
         }
-        Val::Scalar(Expr { kind: ExprKind::Load(loc), ty: Ty::Bool })
+        Val::Scalar(Expr {
+            kind: ExprKind::Load(loc),
+            ty: Ty::Bool,
+        })
     }
 
     fn instance_place(&mut self, id: ir::InstanceId) -> Place {
@@ -167,7 +186,9 @@ impl Lower<'_> {
         let i = self.scalar(index);
         match (b, &i.kind) {
             (Val::Place(Place::Stack(name)), _) => {
-                let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|s| s.0 == name) else { return Val::Unit };
+                let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|s| s.0 == name) else {
+                    return Val::Unit;
+                };
                 let t = *t;
                 let h = match &i.kind {
                     ExprKind::Const(v) => match v.to_usize().and_then(|v| elements.get(v)) {
@@ -182,9 +203,14 @@ impl Lower<'_> {
                 Some(p) => Val::Place(p.clone()),
                 None => Val::Unit,
             },
-            (Val::Aggregate(items), ExprKind::Const(v)) => v.to_usize().and_then(|v| items.into_iter().nth(v)).unwrap_or(Val::Unit),
+            (Val::Aggregate(items), ExprKind::Const(v)) => {
+                v.to_usize().and_then(|v| items.into_iter().nth(v)).unwrap_or(Val::Unit)
+            }
             _ => {
-                self.error(e.span, "only header stacks can be indexed by a value computed at run time");
+                self.error(
+                    e.span,
+                    "only header stacks can be indexed by a value computed at run time",
+                );
                 Val::Unit
             }
         }
@@ -199,7 +225,10 @@ impl Lower<'_> {
         match prop {
             StackProp::Next => Val::Place(Place::Header(HeaderRef::Next(name), t)),
             StackProp::Last => Val::Place(Place::Header(HeaderRef::Last(name), t)),
-            StackProp::LastIndex => Val::Scalar(Expr { kind: ExprKind::LastIndex(name), ty: Ty::Bit(32) }),
+            StackProp::LastIndex => Val::Scalar(Expr {
+                kind: ExprKind::LastIndex(name),
+                ty: Ty::Bit(32),
+            }),
         }
     }
 
@@ -210,7 +239,10 @@ impl Lower<'_> {
             && !has_effects(b)
         {
             let (c, a, b) = (self.scalar(c), self.scalar(a), self.scalar(b));
-            return Val::Scalar(Expr { kind: ExprKind::Mux(Box::new(c), Box::new(a), Box::new(b)), ty });
+            return Val::Scalar(Expr {
+                kind: ExprKind::Mux(Box::new(c), Box::new(a), Box::new(b)),
+                ty,
+            });
         }
         let result = self.allocate("tmp", &e.ty, e.span);
         let (yes, no, join) = (self.new_block("then"), self.new_block("else"), self.new_block("join"));
@@ -236,22 +268,36 @@ impl Lower<'_> {
             return Val::Scalar(if op == BinOp::Eq { same } else { not(same) });
         }
         let mut items = self.in_order(&[a, b]).into_iter();
-        let (Some(a), Some(b)) = (items.next(), items.next()) else { return Val::Unit };
+        let (Some(a), Some(b)) = (items.next(), items.next()) else {
+            return Val::Unit;
+        };
         if let (ExprKind::Const(x), ExprKind::Const(y)) = (&a.kind, &b.kind)
             && let Some(v) = fold(op, x, y, a.ty, ty)
         {
             return Val::Scalar(v);
         }
-        Val::Scalar(Expr { kind: ExprKind::Binary(op, Box::new(a), Box::new(b)), ty })
+        Val::Scalar(Expr {
+            kind: ExprKind::Binary(op, Box::new(a), Box::new(b)),
+            ty,
+        })
     }
 
     fn short_circuit(&mut self, op: BinOp, a: &ir::Expr, b: &ir::Expr, e: &ir::Expr) -> Val {
-        let Place::Scalar(loc, _) = self.temp(Ty::Bool, "tmp") else { return Val::Unit };
+        let Place::Scalar(loc, _) = self.temp(Ty::Bool, "tmp") else {
+            return Val::Unit;
+        };
         let a = self.scalar(a);
         self.emit(Op::Assign(loc.clone(), Ty::Bool, a), e.span);
-        let value = Expr { kind: ExprKind::Load(loc.clone()), ty: Ty::Bool };
+        let value = Expr {
+            kind: ExprKind::Load(loc.clone()),
+            ty: Ty::Bool,
+        };
         let (more, join) = (self.new_block("more"), self.new_block("join"));
-        let term = if op == BinOp::LogAnd { Term::Branch(value.clone(), more, join) } else { Term::Branch(value.clone(), join, more) };
+        let term = if op == BinOp::LogAnd {
+            Term::Branch(value.clone(), more, join)
+        } else {
+            Term::Branch(value.clone(), join, more)
+        };
         self.end_block(term, more, e.span);
         let b = self.scalar(b);
         self.emit(Op::Assign(loc, Ty::Bool, b), e.span);
@@ -263,7 +309,10 @@ impl Lower<'_> {
     fn equal(&mut self, a: &Val, b: &Val, ty: &Type, e: &ir::Expr) -> Expr {
         if self.scalar_ty(ty).is_some() {
             return match (self.to_scalar(a.clone()), self.to_scalar(b.clone())) {
-                (Some(x), Some(y)) => Expr { kind: ExprKind::Binary(BinOp::Eq, Box::new(x), Box::new(y)), ty: Ty::Bool },
+                (Some(x), Some(y)) => Expr {
+                    kind: ExprKind::Binary(BinOp::Eq, Box::new(x), Box::new(y)),
+                    ty: Ty::Bool,
+                },
                 _ => truth(false),
             };
         }
@@ -277,7 +326,12 @@ impl Lower<'_> {
             return all;
         }
         let mut fields = truth(true);
-        for (i, (_, t)) in self.program.fields(&self.program.underlying(ty)).into_iter().enumerate() {
+        for (i, (_, t)) in self
+            .program
+            .fields(&self.program.underlying(ty))
+            .into_iter()
+            .enumerate()
+        {
             let (x, y) = (self.part(a, ty, i, e), self.part(b, ty, i, e));
             let same = self.equal(&x, &y, &t, e);
             fields = and(fields, same);
@@ -293,7 +347,9 @@ impl Lower<'_> {
     fn element(&self, v: &Val, i: usize) -> Val {
         match v {
             Val::Place(Place::Stack(name)) => match self.out.storage.stacks.iter().find(|s| s.0 == *name) {
-                Some((_, t, items)) => items.get(i).map_or(Val::Unit, |h| Val::Place(Place::Header(HeaderRef::Named(h.clone()), *t))),
+                Some((_, t, items)) => items.get(i).map_or(Val::Unit, |h| {
+                    Val::Place(Place::Header(HeaderRef::Named(h.clone()), *t))
+                }),
                 None => Val::Unit,
             },
             Val::Place(Place::List(items)) => items.get(i).map_or(Val::Unit, |p| Val::Place(p.clone())),
@@ -315,10 +371,28 @@ impl Lower<'_> {
 
     pub(super) fn validity(&self, v: &Val) -> Expr {
         match v {
-            Val::Place(Place::Header(h, _)) => Expr { kind: ExprKind::Valid(h.clone()), ty: Ty::Bool },
+            Val::Place(Place::Header(h, _)) => Expr {
+                kind: ExprKind::Valid(h.clone()),
+                ty: Ty::Bool,
+            },
             Val::Place(Place::Union(u)) => {
-                let members = self.out.storage.unions.iter().find(|x| x.0 == *u).map(|x| x.2.clone()).unwrap_or_default();
-                members.into_iter().fold(truth(false), |acc, m| or(acc, Expr { kind: ExprKind::Valid(HeaderRef::Named(m)), ty: Ty::Bool }))
+                let members = self
+                    .out
+                    .storage
+                    .unions
+                    .iter()
+                    .find(|x| x.0 == *u)
+                    .map(|x| x.2.clone())
+                    .unwrap_or_default();
+                members.into_iter().fold(truth(false), |acc, m| {
+                    or(
+                        acc,
+                        Expr {
+                            kind: ExprKind::Valid(HeaderRef::Named(m)),
+                            ty: Ty::Bool,
+                        },
+                    )
+                })
             }
             Val::Invalid => truth(false),
             _ => truth(true),
@@ -342,13 +416,19 @@ impl Lower<'_> {
 }
 
 pub(super) fn truth(b: bool) -> Expr {
-    Expr { kind: ExprKind::Bool(b), ty: Ty::Bool }
+    Expr {
+        kind: ExprKind::Bool(b),
+        ty: Ty::Bool,
+    }
 }
 
 pub(super) fn not(e: Expr) -> Expr {
     match e.kind {
         ExprKind::Bool(b) => truth(!b),
-        _ => Expr { kind: ExprKind::Unary(crate::ast::UnOp::Not, Box::new(e)), ty: Ty::Bool },
+        _ => Expr {
+            kind: ExprKind::Unary(crate::ast::UnOp::Not, Box::new(e)),
+            ty: Ty::Bool,
+        },
     }
 }
 
@@ -356,7 +436,10 @@ pub(super) fn and(a: Expr, b: Expr) -> Expr {
     match (&a.kind, &b.kind) {
         (ExprKind::Bool(true), _) => b,
         (_, ExprKind::Bool(true)) => a,
-        _ => Expr { kind: ExprKind::Binary(BinOp::LogAnd, Box::new(a), Box::new(b)), ty: Ty::Bool },
+        _ => Expr {
+            kind: ExprKind::Binary(BinOp::LogAnd, Box::new(a), Box::new(b)),
+            ty: Ty::Bool,
+        },
     }
 }
 
@@ -364,7 +447,10 @@ pub(super) fn or(a: Expr, b: Expr) -> Expr {
     match (&a.kind, &b.kind) {
         (ExprKind::Bool(false), _) => b,
         (_, ExprKind::Bool(false)) => a,
-        _ => Expr { kind: ExprKind::Binary(BinOp::LogOr, Box::new(a), Box::new(b)), ty: Ty::Bool },
+        _ => Expr {
+            kind: ExprKind::Binary(BinOp::LogOr, Box::new(a), Box::new(b)),
+            ty: Ty::Bool,
+        },
     }
 }
 
@@ -374,9 +460,18 @@ pub(super) fn cast(e: Expr, to: Ty) -> Expr {
     }
     match (&e.kind, to) {
         (ExprKind::Const(v), Ty::Bool) => truth(*v != BigInt::ZERO),
-        (ExprKind::Const(v), Ty::Bit(w)) => Expr { kind: ExprKind::Const(ir::fold::wrap(v, &Type::Bit(w))), ty: to },
-        (ExprKind::Const(v), Ty::Int(w)) => Expr { kind: ExprKind::Const(ir::fold::wrap(v, &Type::Int(w))), ty: to },
-        _ => Expr { kind: ExprKind::Cast(Box::new(e)), ty: to },
+        (ExprKind::Const(v), Ty::Bit(w)) => Expr {
+            kind: ExprKind::Const(ir::fold::wrap(v, &Type::Bit(w))),
+            ty: to,
+        },
+        (ExprKind::Const(v), Ty::Int(w)) => Expr {
+            kind: ExprKind::Const(ir::fold::wrap(v, &Type::Int(w))),
+            ty: to,
+        },
+        _ => Expr {
+            kind: ExprKind::Cast(Box::new(e)),
+            ty: to,
+        },
     }
 }
 
@@ -387,7 +482,10 @@ fn fold(op: BinOp, a: &BigInt, b: &BigInt, operand: Ty, ty: Ty) -> Option<Expr> 
         _ => return None,
     };
     match ir::fold::binary(op, a, b, &t).ok()? {
-        ir::fold::Value::Int(v) => Some(Expr { kind: ExprKind::Const(v), ty }),
+        ir::fold::Value::Int(v) => Some(Expr {
+            kind: ExprKind::Const(v),
+            ty,
+        }),
         ir::fold::Value::Bool(b) => Some(truth(b)),
     }
 }
@@ -399,7 +497,20 @@ pub(super) fn within(index: Expr, size: usize) -> Expr {
     if ty.width() < usize::BITS && (1usize << ty.width()) <= size {
         return index;
     }
-    let number = |n: usize| Expr { kind: ExprKind::Const(BigInt::from(n)), ty };
-    let inside = Expr { kind: ExprKind::Binary(BinOp::Lt, Box::new(index.clone()), Box::new(number(size))), ty: Ty::Bool };
-    Expr { kind: ExprKind::Mux(Box::new(inside), Box::new(index), Box::new(number(size.saturating_sub(1)))), ty }
+    let number = |n: usize| Expr {
+        kind: ExprKind::Const(BigInt::from(n)),
+        ty,
+    };
+    let inside = Expr {
+        kind: ExprKind::Binary(BinOp::Lt, Box::new(index.clone()), Box::new(number(size))),
+        ty: Ty::Bool,
+    };
+    Expr {
+        kind: ExprKind::Mux(
+            Box::new(inside),
+            Box::new(index),
+            Box::new(number(size.saturating_sub(1))),
+        ),
+        ty,
+    }
 }

@@ -160,7 +160,12 @@ impl Lower<'_> {
 
     fn new_block(&mut self, name: &str) -> usize {
         let n = self.graph.blocks.len();
-        self.graph.blocks.push(Block { name: name.to_string(), ops: Vec::new(), term: Term::End, span: Span::default() });
+        self.graph.blocks.push(Block {
+            name: name.to_string(),
+            ops: Vec::new(),
+            term: Term::End,
+            span: Span::default(),
+        });
         n
     }
 
@@ -207,7 +212,10 @@ impl Lower<'_> {
         };
         let is_v1 = matches!(main.ty, Type::Package(id, _) if self.program.packages.get(id.index()).is_some_and(|p| &*p.name == "V1Switch"));
         if !is_v1 {
-            self.error(main.span, "main must be a V1Switch: only the v1model architecture is supported");
+            self.error(
+                main.span,
+                "main must be a V1Switch: only the v1model architecture is supported",
+            );
             return;
         }
         let blocks: Vec<Option<InstanceId>> = main
@@ -219,7 +227,9 @@ impl Lower<'_> {
             })
             .collect();
         let get = |i: usize| blocks.get(i).copied().flatten();
-        let (Some(p), Some(vr), Some(ig), Some(eg), Some(ck), Some(dep)) = (get(0), get(1), get(2), get(3), get(4), get(5)) else {
+        let (Some(p), Some(vr), Some(ig), Some(eg), Some(ck), Some(dep)) =
+            (get(0), get(1), get(2), get(3), get(4), get(5))
+        else {
             self.error(main.span, "main needs six blocks");
             return;
         };
@@ -234,11 +244,17 @@ impl Lower<'_> {
 
     fn temp(&mut self, ty: lir::Ty, name: &str) -> Place {
         let field = self.unique(name);
-        self.out.storage.scalars.push(lir::FieldType { name: field.clone(), ty });
+        self.out.storage.scalars.push(lir::FieldType {
+            name: field.clone(),
+            ty,
+        });
         Place::Scalar(lir::Loc::Field("scalars".into(), field), ty)
     }
 
     fn constant(value: impl Into<BigInt>, ty: lir::Ty) -> Expr {
-        Expr { kind: lir::ExprKind::Const(value.into()), ty }
+        Expr {
+            kind: lir::ExprKind::Const(value.into()),
+            ty,
+        }
     }
 }

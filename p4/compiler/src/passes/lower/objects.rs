@@ -17,17 +17,29 @@ impl Lower<'_> {
 
     /// Registers an extern instance under a path and returns its full name.
     pub(super) fn object(&mut self, id: InstanceId, path: String) -> String {
-        let Some(inst) = self.program.instances.get(id.index()) else { return String::new() };
+        let Some(inst) = self.program.instances.get(id.index()) else {
+            return String::new();
+        };
         let path = if inst.global { String::new() } else { path };
         if let Some(name) = self.objects.get(&(path.clone(), id)) {
             return name.clone();
         }
-        let own = if inst.nameless { format!("{}_{}", inst.name, id.0) } else { inst.name.to_string() };
+        let own = if inst.nameless {
+            format!("{}_{}", inst.name, id.0)
+        } else {
+            inst.name.to_string()
+        };
         let saved = std::mem::replace(&mut self.path, path.clone());
         let name = self.full_name(&inst.annotations, &own);
         self.path = saved;
-        let Type::Extern(ext, targs) = &inst.ty else { return name };
-        let kind = self.program.externs.get(ext.index()).map_or_else(String::new, |e| e.name.to_string());
+        let Type::Extern(ext, targs) = &inst.ty else {
+            return name;
+        };
+        let kind = self
+            .program
+            .externs
+            .get(ext.index())
+            .map_or_else(String::new, |e| e.name.to_string());
         let mut args = Vec::new();
         for a in &inst.args {
             let v = match a {
@@ -52,10 +64,19 @@ impl Lower<'_> {
     pub(super) fn const_int(&mut self, e: &ir::Expr) -> Option<BigInt> {
         let v = self.expr(e);
         match v {
-            super::Val::Scalar(lir::Expr { kind: lir::ExprKind::Const(v), .. }) => Some(v),
-            super::Val::Scalar(lir::Expr { kind: lir::ExprKind::Bool(b), .. }) => Some(BigInt::from(u8::from(b))),
+            super::Val::Scalar(lir::Expr {
+                kind: lir::ExprKind::Const(v),
+                ..
+            }) => Some(v),
+            super::Val::Scalar(lir::Expr {
+                kind: lir::ExprKind::Bool(b),
+                ..
+            }) => Some(BigInt::from(u8::from(b))),
             super::Val::Place(Place::Value(v)) => match *v {
-                super::Val::Scalar(lir::Expr { kind: lir::ExprKind::Const(v), .. }) => Some(v),
+                super::Val::Scalar(lir::Expr {
+                    kind: lir::ExprKind::Const(v),
+                    ..
+                }) => Some(v),
                 _ => None,
             },
             _ => None,

@@ -15,9 +15,17 @@ pub(super) struct Top {
 
 impl Lower<'_> {
     pub(super) fn top_parser(&mut self, id: InstanceId) -> Option<Top> {
-        let Type::Parser(p) = self.program.instances.get(id.index())?.ty else { return None };
+        let Type::Parser(p) = self.program.instances.get(id.index())?.ty else {
+            return None;
+        };
         let parser = self.program.parsers.get(p.index())?;
-        let var = |l: &Self, i: usize| parser.params.get(i).and_then(|v| l.program.vars.get(v.index())).cloned();
+        let var = |l: &Self, i: usize| {
+            parser
+                .params
+                .get(i)
+                .and_then(|v| l.program.vars.get(v.index()))
+                .cloned()
+        };
         let (Some(h), Some(m), Some(s)) = (var(self, 1), var(self, 2), var(self, 3)) else {
             self.error(parser.span, "a v1model parser has four parameters");
             return None;
@@ -28,8 +36,16 @@ impl Lower<'_> {
         let metadata = self.allocate("userMetadata", &m.ty, m.span);
         self.field_lists(&metadata, &m.ty);
         self.out.header_struct = Some(h.ty.clone());
-        let top = Top { headers, metadata, standard };
-        for (v, place) in parser.params.iter().zip([&Place::Packet, &top.headers, &top.metadata, &top.standard]) {
+        let top = Top {
+            headers,
+            metadata,
+            standard,
+        };
+        for (v, place) in parser
+            .params
+            .iter()
+            .zip([&Place::Packet, &top.headers, &top.metadata, &top.standard])
+        {
             self.env.insert(*v, place.clone());
         }
         self.bind_ctor(id, &parser.ctor);
@@ -37,7 +53,11 @@ impl Lower<'_> {
         self.path = parser.annotations.control_name(&parser.name);
         let saved = self.start_graph();
         let accept = self.new_block("accept");
-        self.frames.push(Frame { end: accept, result: None, copy_out: Vec::new() });
+        self.frames.push(Frame {
+            end: accept,
+            result: None,
+            copy_out: Vec::new(),
+        });
         self.parser_body(parser, accept);
         self.frames.pop();
         self.path = String::new();
@@ -58,7 +78,11 @@ impl Lower<'_> {
     /// Lowers the states; the current block becomes the entry, `end` is where accept goes.
     pub(super) fn parser_body(&mut self, parser: &ir::Parser, end: usize) {
         self.locals(&parser.locals);
-        let blocks: Vec<usize> = parser.states.iter().map(|s| self.new_block(&s.annotations.control_name(&s.name))).collect();
+        let blocks: Vec<usize> = parser
+            .states
+            .iter()
+            .map(|s| self.new_block(&s.annotations.control_name(&s.name)))
+            .collect();
         let start = blocks.get(parser.start).copied().unwrap_or(end);
         self.end_block(Term::Goto(start), start, parser.span);
         for (state, block) in parser.states.iter().zip(&blocks) {
@@ -82,7 +106,14 @@ impl Lower<'_> {
         }
     }
 
-    fn select(&mut self, keys: &[ir::Expr], cases: &[(Vec<ir::Expr>, StateRef)], blocks: &[usize], end: usize, span: Span) {
+    fn select(
+        &mut self,
+        keys: &[ir::Expr],
+        cases: &[(Vec<ir::Expr>, StateRef)],
+        blocks: &[usize],
+        end: usize,
+        span: Span,
+    ) {
         let mut values = Vec::new();
         let mut types = Vec::new();
         for k in keys {
@@ -90,7 +121,11 @@ impl Lower<'_> {
             let mut leaves = Vec::new();
             self.value_leaves(&v, &k.ty, &mut leaves, false);
             types.push(leaves.len());
-            values.extend(leaves.into_iter().filter_map(|l| if let lir::Leaf::Expr(e) = l { Some(e) } else { None }));
+            values.extend(
+                leaves
+                    .into_iter()
+                    .filter_map(|l| if let lir::Leaf::Expr(e) = l { Some(e) } else { None }),
+            );
         }
         let here = self.current;
         let mut reject = None;
@@ -180,9 +215,16 @@ impl Lower<'_> {
         if let Some(n) = self.value_sets.get(&key) {
             return n.clone();
         }
-        let Some(v) = self.program.value_sets.get(id.index()) else { return String::new() };
+        let Some(v) = self.program.value_sets.get(id.index()) else {
+            return String::new();
+        };
         let name = self.full_name(&v.annotations, &v.name);
-        self.out.value_sets.push(lir::ValueSet { name: name.clone(), ty: v.ty.clone(), size: v.size, annotations: v.annotations.clone() });
+        self.out.value_sets.push(lir::ValueSet {
+            name: name.clone(),
+            ty: v.ty.clone(),
+            size: v.size,
+            annotations: v.annotations.clone(),
+        });
         self.value_sets.insert(key, name.clone());
         name
     }

@@ -33,9 +33,16 @@ impl Lower<'_> {
 
     fn flat_fields(&mut self, ty: &Type, prefix: &str, out: &mut Vec<FieldType>) {
         for (name, fty) in self.program.fields(ty) {
-            let name = if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
+            let name = if prefix.is_empty() {
+                name.to_string()
+            } else {
+                format!("{prefix}.{name}")
+            };
             match self.scalar_ty(&fty) {
-                Some(t) => out.push(FieldType { name: name.into(), ty: t }),
+                Some(t) => out.push(FieldType {
+                    name: name.into(),
+                    ty: t,
+                }),
                 None => self.flat_fields(&fty, &name, out),
             }
         }
@@ -44,7 +51,11 @@ impl Lower<'_> {
     fn new_header(&mut self, name: &str, ty: &Type) -> (Rc<str>, usize) {
         let t = self.header_type(ty);
         let name = self.unique(name);
-        self.out.storage.headers.push(lir::Header { name: name.clone(), ty: t, metadata: false });
+        self.out.storage.headers.push(lir::Header {
+            name: name.clone(),
+            ty: t,
+            metadata: false,
+        });
         (name, t)
     }
 
@@ -72,10 +83,19 @@ impl Lower<'_> {
                 self.out.storage.stacks.push((stack.clone(), t, elements));
                 Place::Stack(stack)
             }
-            Type::Array(item, n) => Place::List((0..*n).map(|i| self.allocate(&format!("{name}[{i}]"), item, span)).collect()),
+            Type::Array(item, n) => Place::List(
+                (0..*n)
+                    .map(|i| self.allocate(&format!("{name}[{i}]"), item, span))
+                    .collect(),
+            ),
             Type::Struct(..) | Type::Tuple(_) | Type::Record(_) => {
                 let fields = self.program.fields(&ty);
-                Place::Group(fields.iter().map(|(f, t)| self.allocate(&format!("{name}.{f}"), t, span)).collect())
+                Place::Group(
+                    fields
+                        .iter()
+                        .map(|(f, t)| self.allocate(&format!("{name}.{f}"), t, span))
+                        .collect(),
+                )
             }
             Type::Void | Type::Poison => Place::Group(Vec::new()),
             other => {
@@ -114,7 +134,11 @@ impl Lower<'_> {
         if !self.metadata_ready {
             self.metadata_ready = true;
             self.taken.insert(name.clone());
-            self.out.storage.headers.push(lir::Header { name: name.clone(), ty: t, metadata: true });
+            self.out.storage.headers.push(lir::Header {
+                name: name.clone(),
+                ty: t,
+                metadata: true,
+            });
             if let Some(h) = self.out.storage.header_types.get_mut(t) {
                 h.name = "standard_metadata".into();
             }
@@ -159,9 +183,20 @@ impl Lower<'_> {
     }
 
     /// Fields of a struct inside a header carry dotted names.
-    fn header_member(&mut self, h: &HeaderRef, header: &HeaderType, ty: &Type, index: usize, prefix: &str) -> Option<Place> {
+    fn header_member(
+        &mut self,
+        h: &HeaderRef,
+        header: &HeaderType,
+        ty: &Type,
+        index: usize,
+        prefix: &str,
+    ) -> Option<Place> {
         let (name, fty) = self.program.fields(ty).get(index).cloned()?;
-        let full = if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
+        let full = if prefix.is_empty() {
+            name.to_string()
+        } else {
+            format!("{prefix}.{name}")
+        };
         if let Some(t) = self.scalar_ty(&fty) {
             let at = header.fields.iter().position(|f| *f.name == *full)?;
             let field: Rc<str> = full.into();
@@ -172,7 +207,11 @@ impl Lower<'_> {
             return Some(Place::Scalar(loc, t));
         }
         let n = self.program.fields(&fty).len();
-        Some(Place::Group((0..n).filter_map(|i| self.header_member(h, header, &fty, i, &full)).collect()))
+        Some(Place::Group(
+            (0..n)
+                .filter_map(|i| self.header_member(h, header, &fty, i, &full))
+                .collect(),
+        ))
     }
 
     /// All fields of a place in order; for headers their fields.
@@ -201,7 +240,9 @@ impl Lower<'_> {
     /// Names of everything the place covers, to see whether two places overlap.
     pub(super) fn footprint(&self, place: &Place, out: &mut Vec<String>) {
         match place {
-            Place::Scalar(Loc::Field(h, f), _) if &**h == "scalars" || &**h == "standard_metadata" => out.push(format!("{h}.{f}")),
+            Place::Scalar(Loc::Field(h, f), _) if &**h == "scalars" || &**h == "standard_metadata" => {
+                out.push(format!("{h}.{f}"))
+            }
             Place::Scalar(Loc::Field(h, _), _) => out.push(h.to_string()),
             Place::Scalar(Loc::Of(h, _, _), _) | Place::Header(h, _) => match h {
                 HeaderRef::Named(n) => out.push(n.to_string()),

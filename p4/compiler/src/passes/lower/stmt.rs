@@ -52,15 +52,28 @@ impl Lower<'_> {
                 self.end_block(Term::Exit, dead, span);
             }
             S::Break | S::Continue => {
-                let target = self.loops.last().map(|l| if matches!(s.kind, S::Break) { l.end } else { l.next });
+                let target = self
+                    .loops
+                    .last()
+                    .map(|l| if matches!(s.kind, S::Break) { l.end } else { l.next });
                 let dead = self.new_block("dead");
                 self.end_block(target.map_or(Term::End, Term::Goto), dead, span);
             }
             S::Switch(v, cases) => self.switch(v, cases, span),
             S::SwitchAction(table, cases) => self.switch_action(*table, cases, span),
-            S::For { init, cond, update, body } => {
+            S::For {
+                init,
+                cond,
+                update,
+                body,
+            } => {
                 self.stmts(init);
-                let (test, top, next, end) = (self.new_block("test"), self.new_block("loop"), self.new_block("next"), self.new_block("done"));
+                let (test, top, next, end) = (
+                    self.new_block("test"),
+                    self.new_block("loop"),
+                    self.new_block("next"),
+                    self.new_block("done"),
+                );
                 self.end_block(Term::Goto(test), test, span);
                 let c = self.scalar(cond);
                 self.end_block(Term::Branch(c, top, end), top, span);
@@ -102,10 +115,16 @@ impl Lower<'_> {
     }
 
     pub(super) fn variable(&mut self, id: ir::VarId, init: Option<&ir::Expr>, span: Span) {
-        let Some(var) = self.program.vars.get(id.index()) else { return };
+        let Some(var) = self.program.vars.get(id.index()) else {
+            return;
+        };
         let (name, ty) = (var.name.clone(), var.ty.clone());
         let value = init.map(|e| self.expr(e));
-        let path = if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
+        let path = if self.path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.path)
+        };
         let place = self.allocate(&path, &ty, span);
         match value {
             Some(v) => self.store(&place, v, &ty, span),
@@ -128,13 +147,21 @@ impl Lower<'_> {
     fn branch(&mut self, c: &ir::Expr, yes: usize, no: usize, span: Span) {
         match &c.kind {
             ir::ExprKind::Apply(t, what) => {
-                let (hit, miss) = if *what == ir::ApplyValue::Miss { (no, yes) } else { (yes, no) };
+                let (hit, miss) = if *what == ir::ApplyValue::Miss {
+                    (no, yes)
+                } else {
+                    (yes, no)
+                };
                 self.apply_table(*t, ApplyNext::HitMiss(hit, miss), yes, span);
             }
             ir::ExprKind::Unary(crate::ast::UnOp::Not, inner) => self.branch(inner, no, yes, span),
             ir::ExprKind::Binary(op @ (BinOp::LogAnd | BinOp::LogOr), a, b) if ir::walk::has_effects(c) => {
                 let more = self.new_block("more");
-                if *op == BinOp::LogAnd { self.branch(a, more, no, span) } else { self.branch(a, yes, more, span) }
+                if *op == BinOp::LogAnd {
+                    self.branch(a, more, no, span)
+                } else {
+                    self.branch(a, yes, more, span)
+                }
                 self.current = more;
                 self.branch(b, yes, no, span);
             }
@@ -162,7 +189,10 @@ impl Lower<'_> {
             for label in &case.labels {
                 let next = self.new_block("test");
                 let l = self.scalar(label);
-                let same = Expr { kind: ExprKind::Binary(BinOp::Eq, Box::new(value.clone()), Box::new(l)), ty: Ty::Bool };
+                let same = Expr {
+                    kind: ExprKind::Binary(BinOp::Eq, Box::new(value.clone()), Box::new(l)),
+                    ty: Ty::Bool,
+                };
                 self.end_block(Term::Branch(same, *body, next), next, span);
             }
         }

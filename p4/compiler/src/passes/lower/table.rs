@@ -14,7 +14,9 @@ impl Lower<'_> {
         if let Some(i) = self.tables.get(&key) {
             return *i;
         }
-        let Some(t) = self.program.tables.get(id.index()) else { return 0 };
+        let Some(t) = self.program.tables.get(id.index()) else {
+            return 0;
+        };
         let name = self.full_name(&t.annotations, &t.name);
         let index = self.out.tables.len();
         self.tables.insert(key, index);
@@ -42,14 +44,28 @@ impl Lower<'_> {
             let mut keys = Vec::new();
             e.keys.iter().for_each(|k| self.set(k, &mut keys));
             let args = self.const_args(&e.call.args);
-            entries.push(lir::Entry { keys, action: e.call.index, args, priority: e.priority.clone(), rank: e.annotations.int("priority"), is_const: e.is_const, span: e.span });
+            entries.push(lir::Entry {
+                keys,
+                action: e.call.index,
+                args,
+                priority: e.priority.clone(),
+                rank: e.annotations.int("priority"),
+                is_const: e.is_const,
+                span: e.span,
+            });
         }
-        let default_action = t.default_action.as_ref().map(|(c, is_const)| (c.index, self.const_args(&c.args), *is_const));
+        let default_action = t
+            .default_action
+            .as_ref()
+            .map(|(c, is_const)| (c.index, self.const_args(&c.args), *is_const));
         let keys = t
             .keys
             .iter()
             .map(|k| lir::Key {
-                expr: Expr { kind: ExprKind::Bool(false), ty: self.scalar_ty(&k.expr.ty).unwrap_or(Ty::Bit(1)) },
+                expr: Expr {
+                    kind: ExprKind::Bool(false),
+                    ty: self.scalar_ty(&k.expr.ty).unwrap_or(Ty::Bit(1)),
+                },
                 match_kind: k.match_kind.clone(),
                 name: k.name.clone(),
                 p4_type: k.expr.ty.clone(),
@@ -61,7 +77,10 @@ impl Lower<'_> {
             let v = self.expr(value);
             let object = match v {
                 Val::Place(Place::Object(o)) => Some(o),
-                Val::Scalar(Expr { kind: ExprKind::Bool(b), .. }) => {
+                Val::Scalar(Expr {
+                    kind: ExprKind::Bool(b),
+                    ..
+                }) => {
                     timeout |= b && matches!(&**name, "support_timeout" | "idle_timeout");
                     None
                 }
@@ -74,24 +93,38 @@ impl Lower<'_> {
                 _ => {}
             }
         }
-        let list = if self.in_ingress { &mut self.out.ingress_tables } else { &mut self.out.egress_tables };
+        let list = if self.in_ingress {
+            &mut self.out.ingress_tables
+        } else {
+            &mut self.out.egress_tables
+        };
         list.push(index);
         if let Some(out) = self.out.tables.get_mut(index) {
             (out.keys, out.actions, out.entries, out.default_action) = (keys, actions, entries, default_action);
-            (out.implementation, out.counters, out.meters, out.support_timeout) = (implementation, counters, meters, timeout);
+            (out.implementation, out.counters, out.meters, out.support_timeout) =
+                (implementation, counters, meters, timeout);
         }
         index
     }
 
     fn const_args(&mut self, args: &[ir::Expr]) -> Vec<BigInt> {
-        args.iter().map(|a| self.const_int(a).unwrap_or_else(|| BigInt::from(0))).collect()
+        args.iter()
+            .map(|a| self.const_int(a).unwrap_or_else(|| BigInt::from(0)))
+            .collect()
     }
 
     /// Lowers an action for one table: parameters with a direction are bound, the others become run-time data.
     fn table_action(&mut self, id: ActionId, args: &[Arg], span: Span) -> usize {
-        let Some(a) = self.program.actions.get(id.index()) else { return 0 };
+        let Some(a) = self.program.actions.get(id.index()) else {
+            return 0;
+        };
         let name = self.action_name(a);
-        let fixed = a.params.iter().filter(|p| self.direction(**p) != Direction::None).copied().collect::<Vec<_>>();
+        let fixed = a
+            .params
+            .iter()
+            .filter(|p| self.direction(**p) != Direction::None)
+            .copied()
+            .collect::<Vec<_>>();
         if let Some(i) = self.out.actions.iter().position(|x| x.name == name && x.source == id)
             && fixed.is_empty()
         {
@@ -102,19 +135,41 @@ impl Lower<'_> {
         let frames = std::mem::take(&mut self.frames);
         let loops = std::mem::take(&mut self.loops);
         let mut params = Vec::new();
-        let data: Vec<_> = a.params.iter().filter(|p| self.direction(**p) == Direction::None).copied().collect();
+        let data: Vec<_> = a
+            .params
+            .iter()
+            .filter(|p| self.direction(**p) == Direction::None)
+            .copied()
+            .collect();
         for p in &data {
-            let Some(var) = self.program.vars.get(p.index()) else { continue };
+            let Some(var) = self.program.vars.get(p.index()) else {
+                continue;
+            };
             let ty = self.scalar_ty(&var.ty).unwrap_or_else(|| {
-                self.sink.error(var.span, "the control plane can only give numbers, booleans and enums to an action");
+                self.sink.error(
+                    var.span,
+                    "the control plane can only give numbers, booleans and enums to an action",
+                );
                 Ty::Bit(1)
             });
-            let data = Expr { kind: ExprKind::Data(params.len()), ty };
+            let data = Expr {
+                kind: ExprKind::Data(params.len()),
+                ty,
+            };
             self.env.insert(*p, Place::Value(Box::new(Val::Scalar(data))));
-            params.push(Param { name: var.name.clone(), ty, p4_type: var.ty.clone(), annotations: var.annotations.clone() });
+            params.push(Param {
+                name: var.name.clone(),
+                ty,
+                p4_type: var.ty.clone(),
+                annotations: var.annotations.clone(),
+            });
         }
         let end = self.new_block("end");
-        self.frames.push(Frame { end, result: None, copy_out: Vec::new() });
+        self.frames.push(Frame {
+            end,
+            result: None,
+            copy_out: Vec::new(),
+        });
         if fixed.is_empty() {
             self.stmts(&a.body);
         } else {
@@ -125,7 +180,13 @@ impl Lower<'_> {
         self.loops = loops;
         self.mode = mode;
         let graph = self.end_graph(saved);
-        self.out.actions.push(lir::Action { name, params, graph, annotations: a.annotations.clone(), source: id });
+        self.out.actions.push(lir::Action {
+            name,
+            params,
+            graph,
+            annotations: a.annotations.clone(),
+            source: id,
+        });
         self.out.actions.len() - 1
     }
 
@@ -136,21 +197,43 @@ impl Lower<'_> {
             return;
         }
         let params = self.data_params(a);
-        self.out.called.push(lir::Action { name, params, graph: lir::Graph::default(), annotations: a.annotations.clone(), source: id });
+        self.out.called.push(lir::Action {
+            name,
+            params,
+            graph: lir::Graph::default(),
+            annotations: a.annotations.clone(),
+            source: id,
+        });
     }
 
     fn action_name(&self, a: &ir::Action) -> String {
-        if a.global { a.annotations.control_name(&a.name).trim_start_matches('.').to_string() } else { self.full_name(&a.annotations, &a.name) }
+        if a.global {
+            a.annotations.control_name(&a.name).trim_start_matches('.').to_string()
+        } else {
+            self.full_name(&a.annotations, &a.name)
+        }
     }
 
     /// Parameters that the control plane gives values for.
     fn data_params(&mut self, a: &ir::Action) -> Vec<Param> {
-        let data: Vec<_> = a.params.iter().filter(|p| self.direction(**p) == Direction::None).copied().collect();
+        let data: Vec<_> = a
+            .params
+            .iter()
+            .filter(|p| self.direction(**p) == Direction::None)
+            .copied()
+            .collect();
         let mut out = Vec::new();
         for p in data {
-            let Some(var) = self.program.vars.get(p.index()) else { continue };
+            let Some(var) = self.program.vars.get(p.index()) else {
+                continue;
+            };
             let ty = self.scalar_ty(&var.ty).unwrap_or(Ty::Bit(1));
-            out.push(Param { name: var.name.clone(), ty, p4_type: var.ty.clone(), annotations: var.annotations.clone() });
+            out.push(Param {
+                name: var.name.clone(),
+                ty,
+                p4_type: var.ty.clone(),
+                annotations: var.annotations.clone(),
+            });
         }
         out
     }
@@ -169,16 +252,25 @@ impl Lower<'_> {
             return;
         }
         let index = self.table(id);
-        let Some(t) = self.program.tables.get(id.index()) else { return };
+        let Some(t) = self.program.tables.get(id.index()) else {
+            return;
+        };
         for (i, k) in t.keys.iter().enumerate() {
             let mut v = self.scalar(&k.expr);
             // BMv2 matches on fields and validity bits only; everything else is computed before.
-            if !matches!(v.kind, ExprKind::Load(lir::Loc::Field(..)) | ExprKind::Valid(lir::HeaderRef::Named(_))) {
-                let place = match self.fixed.get(&(format!("{}.{i}", self.path), ir::VarId(u32::MAX - id.0))) {
+            if !matches!(
+                v.kind,
+                ExprKind::Load(lir::Loc::Field(..)) | ExprKind::Valid(lir::HeaderRef::Named(_))
+            ) {
+                let place = match self
+                    .fixed
+                    .get(&(format!("{}.{i}", self.path), ir::VarId(u32::MAX - id.0)))
+                {
                     Some(p) => p.clone(),
                     None => {
                         let p = self.temp(v.ty, "key");
-                        self.fixed.insert((format!("{}.{i}", self.path), ir::VarId(u32::MAX - id.0)), p.clone());
+                        self.fixed
+                            .insert((format!("{}.{i}", self.path), ir::VarId(u32::MAX - id.0)), p.clone());
                         p
                     }
                 };

@@ -379,14 +379,23 @@ impl Store for Gated {
 #[tokio::test]
 async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let store = Gated { inner: MemoryStore::default(), gate: Arc::clone(&gate) };
+    let store = Gated {
+        inner: MemoryStore::default(),
+        gate: Arc::clone(&gate),
+    };
     let world = World::over(topology(), store, fakes()).await;
     let gone = tokio::time::timeout(Duration::from_millis(100), world.commit(basics())).await;
     assert!(gone.is_err(), "the store was not reached while its gate is closed");
     gate.add_permits(1);
     // The next one sees it, done and rendered.
     world.applied(vec![create(attach("a2", "red", "host2"))]).await;
-    assert!(world.controller.get(&Key::new(n("v"), Kind::Attachment, n("a1"))).await.is_ok());
+    assert!(
+        world
+            .controller
+            .get(&Key::new(n("v"), Kind::Attachment, n("a1")))
+            .await
+            .is_ok()
+    );
     world.settled(4).await;
     assert!(!world.devices[4].entities().is_empty(), "stored, but never rendered");
 }

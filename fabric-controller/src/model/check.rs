@@ -215,7 +215,10 @@ impl Model {
             None => None,
         };
         // Without a pair of flood groups the network would not work there.
-        if leaf.and_then(|l| self.groups.get(l.index())).is_some_and(|g| g.peek(&network.vni.get()).is_none()) {
+        if leaf
+            .and_then(|l| self.groups.get(l.index()))
+            .is_some_and(|g| g.peek(&network.vni.get()).is_none())
+        {
             let expected = "a place on or under a leaf that has multicast groups left for another network";
             return Err(fields.error(ErrorCode::Exhausted, "place", &spec.name, expected));
         }

@@ -10,7 +10,7 @@ use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::gnmi::service::Service as GnmiService;
@@ -146,7 +146,7 @@ pub async fn serve(
     };
     // Open streams never end by themselves, so serving is dropped, not drained.
     tokio::select! {
-        served = router.serve_with_incoming(TcpListenerStream::new(listener)) => Ok(served?),
+        served = router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))) => Ok(served?),
         () = background => Ok(()),
         () = shutdown => Ok(()),
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 
 /// Time that requests under way get to finish at shutdown; longer than a store transaction,
@@ -42,6 +43,8 @@ pub async fn serve_tls(
     let serve = async {
         listener.set_nonblocking(true)?;
         let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))?;
+        // A small answer must not wait for the acknowledgement of the one before.
+        let server = server.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
         server.handle(handle).serve(router.into_make_service()).await
     };
     serve.await.map_err(|source| ServeError { address, source })

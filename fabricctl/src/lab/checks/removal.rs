@@ -80,7 +80,9 @@ pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
         }
     }
     let removed = count(&before) - count(&without);
-    let interfaces = crate::lab::netns::within(&a.namespace, || Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    let interfaces = crate::lab::netns::within(&a.namespace, || {
+        Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?)
+    })?;
     if interfaces.contains("eth0") {
         bail!("{}: the interface is still there", a.id);
     }

@@ -8,7 +8,6 @@ use arc_swap::ArcSwapOption;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::engine::{self, ActionCall, Counter, Group, Match, Meter, Output, Rates, Switch, Tables};
 use crate::p4runtime::action::{self, Call};
 use crate::p4runtime::bind::{Bound, bind};
 use crate::p4runtime::bytestring;
@@ -17,6 +16,7 @@ use crate::p4runtime::info::Info;
 use crate::p4runtime::key::{Part, parts};
 use crate::p4runtime::state::{Entry, EntryAction, MeterConfig};
 use crate::p4runtime::target::{Cells, CounterValue, Device, Event, InitialEntry, Op, Owner, Target};
+use crate::reference::{self, ActionCall, Counter, Group, Match, Meter, Output, Rates, Switch, Tables};
 
 /// Packet-outs that wait for the forwarding thread.
 pub const PACKET_OUT_QUEUE: usize = 1024;
@@ -257,11 +257,11 @@ impl EngineTarget {
             .collect()
     }
 
-    fn target(&self, table: usize, action: &EntryAction) -> Option<engine::Target> {
+    fn target(&self, table: usize, action: &EntryAction) -> Option<reference::Target> {
         Some(match action {
-            EntryAction::Call(call) => engine::Target::Action(self.call(Some(table), call)?),
-            EntryAction::Member(id) => engine::Target::Member(*id),
-            EntryAction::Group(id) => engine::Target::Group(*id),
+            EntryAction::Call(call) => reference::Target::Action(self.call(Some(table), call)?),
+            EntryAction::Member(id) => reference::Target::Member(*id),
+            EntryAction::Group(id) => reference::Target::Group(*id),
             EntryAction::OneShot(set) => {
                 let mut calls = Vec::new();
                 for a in &set.actions {
@@ -269,7 +269,7 @@ impl EngineTarget {
                     let watch = a.watch.as_ref().map(|w| w.port);
                     calls.extend(std::iter::repeat_n((call, watch), a.weight.max(1) as usize));
                 }
-                engine::Target::OneShot(calls)
+                reference::Target::OneShot(calls)
             }
         })
     }
@@ -291,7 +291,7 @@ impl EngineTarget {
             fresh.last_hit_ns.store(now, Ordering::Relaxed);
             fresh
         });
-        let entry = engine::Entry::new(
+        let entry = reference::Entry::new(
             entry.priority(),
             target,
             &direct.counter,
@@ -351,7 +351,7 @@ impl EngineTarget {
             }
             Op::Multicast { id, replicas } => tables.set_multicast(id, replicas.map(|r| copies(&r))),
             Op::Clone { id, session } => {
-                let session = session.map(|s| engine::CloneSession {
+                let session = session.map(|s| reference::CloneSession {
                     replicas: copies(&s.replicas),
                     truncate_bytes: s.truncate_bytes,
                 });
@@ -431,8 +431,8 @@ fn number(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0, |n, b| n << 8 | u128::from(*b))
 }
 
-fn copies(replicas: &[crate::p4runtime::state::Replica]) -> Vec<engine::Replica> {
-    let copy = |r: &crate::p4runtime::state::Replica| engine::Replica {
+fn copies(replicas: &[crate::p4runtime::state::Replica]) -> Vec<reference::Replica> {
+    let copy = |r: &crate::p4runtime::state::Replica| reference::Replica {
         port: r.port,
         instance: r.instance,
         backups: r.backups.as_slice().into(),

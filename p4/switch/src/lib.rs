@@ -1,7 +1,7 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
 pub mod device;
-pub mod engine;
 pub mod gnmi;
 pub mod p4runtime;
 pub mod port;
+pub mod reference;
 pub mod serve;

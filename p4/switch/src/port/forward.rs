@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::packet::PacketSocket;
 use crate::device::Dataplane;
-use crate::engine::{Output, Switch, Tables};
+use crate::reference::{Output, Switch, Tables};
 
 /// Frames taken from one port before the next has its turn, so that none starves.
 const BURST: usize = 64;

@@ -1,4 +1,4 @@
-//! The packet engine: executes a BMv2 program on octets, without any I/O.
+//! The reference evaluator: executes a BMv2 program on octets, without any I/O, in the plainest way.
 mod bits;
 mod expr;
 mod hash;

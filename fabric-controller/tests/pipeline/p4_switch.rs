@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fabric_pipeline::Pipeline;
 use fabric_pipeline::tables::counters::INGRESS_DROPS;
 use fabric_pipeline::tables::host_refusal;
-use p4_switch::engine::{self, Entry, Output, Switch, Target};
+use p4_switch::reference::{self, Entry, Output, Switch, Target};
 use p4runtime_client::canonical;
 use p4runtime_client::entity::{ActionCall, Entity, EntityKey, EntityValue, FieldMatch, Match, TableAction};
 use p4runtime_proto::p4::config::v1::{P4Info, Preamble};
@@ -17,7 +17,7 @@ use crate::Outcome;
 struct Loaded {
     switch: Switch,
     info: P4Info,
-    refusals: Vec<(EntityKey, Arc<engine::Counter>)>,
+    refusals: Vec<(EntityKey, Arc<reference::Counter>)>,
 }
 
 fn name(preamble: Option<&Preamble>, id: u32) -> Option<&str> {
@@ -49,7 +49,7 @@ impl Loaded {
         self.switch.profile(found).unwrap()
     }
 
-    fn call(&self, table: Option<usize>, call: &ActionCall) -> engine::ActionCall {
+    fn call(&self, table: Option<usize>, call: &ActionCall) -> reference::ActionCall {
         let found = self
             .info
             .actions
@@ -57,21 +57,21 @@ impl Loaded {
             .find_map(|a| name(a.preamble.as_ref(), call.action_id()))
             .unwrap();
         let args = call.params().map(|(_, v)| canonical::to_u128(v).unwrap()).collect();
-        engine::ActionCall {
+        reference::ActionCall {
             action: self.switch.action(table, found).unwrap(),
             args,
         }
     }
 
-    fn key(&self, fields: &[(u32, i32)], key: &Match) -> Vec<engine::Match> {
+    fn key(&self, fields: &[(u32, i32)], key: &Match) -> Vec<reference::Match> {
         let padded = |value: &[u8], width: i32| {
             let number = canonical::to_u128(value).unwrap().to_be_bytes();
             Box::from(&number[16 - (width as usize).div_ceil(8)..])
         };
         let part = |&(id, width): &(u32, i32)| match key.field(id) {
-            Some(FieldMatch::Exact(v)) => engine::Match::Exact(padded(v, width)),
+            Some(FieldMatch::Exact(v)) => reference::Match::Exact(padded(v, width)),
             Some(FieldMatch::Lpm { value, prefix_len }) => {
-                engine::Match::Lpm(padded(value, width), prefix_len as usize)
+                reference::Match::Lpm(padded(value, width), prefix_len as usize)
             }
             other => panic!("field {id}: {other:?}"),
         };
@@ -109,10 +109,10 @@ impl Loaded {
                     .iter()
                     .map(|m| (m.member_id, m.watch_port.map(|p| p.0)))
                     .collect();
-                tables.set_group(self.profile(*profile_id), *group_id, Some(engine::Group { members }));
+                tables.set_group(self.profile(*profile_id), *group_id, Some(reference::Group { members }));
             }
             (EntityKey::MulticastGroup(id), EntityValue::MulticastGroup(group)) => {
-                let copy = |r: &p4runtime_client::entity::Replica| engine::Replica {
+                let copy = |r: &p4runtime_client::entity::Replica| reference::Replica {
                     port: r.port.0,
                     instance: r.instance as u16,
                     backups: Box::default(),
@@ -140,7 +140,7 @@ impl Loaded {
                 .switch
                 .action(Some(index), action["name"].as_str().unwrap())
                 .unwrap();
-            let call = engine::ActionCall {
+            let call = reference::ActionCall {
                 action,
                 args: Box::default(),
             };

@@ -26,7 +26,8 @@
 //! - Phases report into [`diagnostics::Sink`] and go on, so one run shows several errors.
 //!
 //! # What it does not do
-//! Architectures other than v1model, P4_14, instances with abstract methods.
+//! Architectures other than v1model, P4_14, instances with abstract methods. Externs that v1model does not declare
+//! are named in the document as bmv2 looks them up; the switch must have them built in.
 #![allow(unreachable_pub)] // The modules are private; `pub` inside them means "for the crate".
 
 #[allow(

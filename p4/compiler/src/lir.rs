@@ -201,6 +201,13 @@ pub struct Table {
     pub span: Span,
 }
 
+/// A constructor's argument.
+#[derive(Clone, Debug)]
+pub enum Attribute {
+    Number(BigInt),
+    Text(Rc<str>),
+}
+
 /// An extern instance.
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -210,6 +217,8 @@ pub struct Object {
     pub type_args: Vec<Type>,
     /// Integers and enum members of the constructor.
     pub args: Vec<BigInt>,
+    /// All arguments of the constructor by name.
+    pub attributes: Vec<(Rc<str>, Attribute)>,
     pub annotations: crate::ir::annotation::Annotations,
     pub span: Span,
 }

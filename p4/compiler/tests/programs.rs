@@ -116,6 +116,30 @@ fn router_has_what_the_control_plane_needs() {
 }
 
 #[test]
+fn externs_of_the_program_are_named_as_bmv2_looks_them_up() {
+    let path = folder("programs")
+        .into_iter()
+        .find(|p| p.ends_with("own_extern.p4"))
+        .unwrap();
+    let c = good(&path);
+    let object = &c.program.extern_instances[0];
+    assert_eq!((object.name.as_str(), object.kind.as_str()), ("I.octets", "tally"));
+    let attributes: Vec<_> = object
+        .attribute_values
+        .iter()
+        .map(|a| (a.name.as_str(), a.kind.as_str()))
+        .collect();
+    assert_eq!(attributes, [("size", "hexstr"), ("unit", "string")]);
+    let calls: Vec<_> = c.program.actions.iter().flat_map(|a| &a.primitives).collect();
+    let of = |op: &str| calls.iter().find(|p| p.op == op).unwrap_or_else(|| panic!("no {op}"));
+    assert_eq!(of("_tally_add").parameters.len(), 3);
+    // A result is the first argument after the object.
+    assert!(matches!(of("_tally_sum").parameters[1], bmv2_json::Value::Field(_)));
+    assert!(matches!(&of("fold_octets").parameters[1], bmv2_json::Value::ParametersVector(v) if v.len() == 2));
+    assert!(c.warnings.short().contains("must have it built in"));
+}
+
+#[test]
 fn errors_are_told_all_at_once_with_their_lines() {
     for path in folder("rejected") {
         let text = std::fs::read_to_string(&path).unwrap();

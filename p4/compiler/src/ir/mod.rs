@@ -286,6 +286,8 @@ pub struct Function {
 pub struct Action {
     pub name: Rc<str>,
     pub params: Vec<VarId>,
+    /// For each parameter the value of an argument that is left out.
+    pub defaults: Vec<Option<Expr>>,
     pub body: Block,
     pub annotations: Annotations,
     /// Declared outside all controls.

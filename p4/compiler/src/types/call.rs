@@ -147,10 +147,12 @@ impl Checker<'_> {
     pub(super) fn action_sig(&self, id: ActionId) -> Signature {
         let action = self.program.actions.get(id.index());
         let params = action.map(|a| a.params.clone()).unwrap_or_default();
+        let defaults = action.map(|a| a.defaults.clone()).unwrap_or_default();
         let params = params
             .iter()
-            .filter_map(|p| self.program.vars.get(p.index()))
-            .map(|v| ParamDecl {
+            .zip(defaults)
+            .filter_map(|(p, default)| self.program.vars.get(p.index()).map(|v| (v, default)))
+            .map(|(v, default)| ParamDecl {
                 name: v.name.clone(),
                 direction: if let VarKind::Param(d) = v.kind {
                     d
@@ -158,7 +160,7 @@ impl Checker<'_> {
                     Direction::None
                 },
                 ty: v.ty.clone(),
-                default: None,
+                default,
                 optional: false,
                 annotations: v.annotations.clone(),
             });

@@ -292,6 +292,10 @@ impl Checker<'_> {
                     .fields(&under)
                     .iter()
                     .all(|f| self.field_allowed(kind, &f.1)),
+                Type::Array(item, _) => {
+                    let item = self.program.underlying(item);
+                    item.is_fixed() || matches!(item, Type::Bool | Type::Poison)
+                }
                 _ => false,
             },
             StructKind::Struct => !matches!(
@@ -481,6 +485,9 @@ impl Checker<'_> {
             }
         }
         self.push();
+        let decls = self.param_decls(params);
+        self.pop();
+        self.push();
         let vars = self.params(params);
         let state = (self.result.take(), self.in_action);
         self.in_action = true;
@@ -492,6 +499,7 @@ impl Checker<'_> {
         self.program.actions.push(Action {
             name: d.name.name.clone(),
             params: vars,
+            defaults: decls.into_iter().map(|d| d.default).collect(),
             body,
             annotations,
             global,

@@ -20,6 +20,22 @@ pub(super) const ALGORITHMS: [&str; 8] = [
     "xor16",
 ];
 
+/// Externs of v1model and core, which are primitives and arrays of bmv2 or nothing.
+pub(super) const V1MODEL_EXTERNS: [&str; 12] = [
+    "counter",
+    "direct_counter",
+    "meter",
+    "direct_meter",
+    "register",
+    "action_profile",
+    "action_selector",
+    "Checksum16",
+    "packet_in",
+    "packet_out",
+    "clone3",
+    "verify",
+];
+
 impl Bmv2<'_> {
     fn primitive(&self, op: &str, parameters: Vec<Value>, span: Span) -> PrimitiveCall {
         PrimitiveCall {
@@ -170,12 +186,48 @@ impl Bmv2<'_> {
             "resubmit_preserving_field_list" => ("resubmit", vec![hex(self.field_list(number(0).unwrap_or(0)))]),
             "recirculate_preserving_field_list" => ("recirculate", vec![hex(self.field_list(number(0).unwrap_or(0)))]),
             _ => {
-                self.sink.error(span, format!("{name} is not supported by this target"));
+                out.extend(self.foreign_call(name, object, args, span));
                 return;
             }
         };
         let call = self.primitive(op, params, span);
         out.push(call);
+    }
+
+    /// A call of an extern that v1model does not declare: named as bmv2's extern macros name it, with the object
+    /// first and then the arguments; a switch that has it built in runs it, others refuse the document.
+    fn foreign_call(&mut self, name: &str, object: &str, args: &[ExternArg], span: Span) -> Option<PrimitiveCall> {
+        let kind = name.split_once('.').map_or(name, |(kind, _)| kind);
+        if V1MODEL_EXTERNS.contains(&kind) {
+            self.sink.error(span, format!("{name} is not supported by this target"));
+            return None;
+        }
+        self.sink.warn(
+            crate::diagnostics::Lint::Unsupported,
+            span,
+            format!("{name} is no part of v1model: the switch must have it built in"),
+        );
+        let (op, mut params) = match name.split_once('.') {
+            Some((kind, method)) => (format!("_{kind}_{method}"), vec![Value::Extern(object.into())]),
+            None => (name.to_string(), Vec::new()),
+        };
+        params.extend(args.iter().map(|a| {
+            match a {
+                ExternArg::Expr(e) => wrap(data(e)),
+                ExternArg::Out(l, _) => wrap(load(l)),
+                ExternArg::Str(s) => Value::String(s.to_string()),
+                ExternArg::List(leaves) => Value::ParametersVector(
+                    leaves
+                        .iter()
+                        .map(|l| match l {
+                            Leaf::Expr(e) => wrap(data(e)),
+                            Leaf::Header(h) => wrap(header(h)),
+                        })
+                        .collect(),
+                ),
+            }
+        }));
+        Some(self.primitive(&op, params, span))
     }
 
     /// A direct meter leaves its colour in one field; other reads copy from it.

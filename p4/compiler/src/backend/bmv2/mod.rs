@@ -206,6 +206,29 @@ impl Bmv2<'_> {
                         bitwidth,
                     });
                 }
+                kind if !code::V1MODEL_EXTERNS.contains(&kind) => {
+                    let id = self.json.extern_instances.len() as u32;
+                    let value = |a: &lir::Attribute| match a {
+                        lir::Attribute::Number(n) => ("hexstr", json::HexStr::from_bigint(n).as_str().to_string()),
+                        lir::Attribute::Text(s) => ("string", s.to_string()),
+                    };
+                    let attribute_values = o.attributes.iter().map(|(name, a)| {
+                        let (kind, value) = value(a);
+                        json::ExternAttribute {
+                            name: name.to_string(),
+                            kind: kind.into(),
+                            value: value.into(),
+                        }
+                    });
+                    let instance = json::ExternInstance {
+                        name: o.name.clone(),
+                        id,
+                        source_info,
+                        kind: kind.to_string(),
+                        attribute_values: attribute_values.collect(),
+                    };
+                    self.json.extern_instances.push(instance);
+                }
                 _ => {}
             }
         }

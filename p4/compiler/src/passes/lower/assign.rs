@@ -64,6 +64,7 @@ impl Lower<'_> {
         match place {
             Place::Scalar(Loc::Of(h, f, at), ty) => Place::Scalar(Loc::Of(hold(self, h), f, at), ty),
             Place::Header(h, t) => Place::Header(hold(self, h), t),
+            Place::Choice(index, items) => Place::Choice(Box::new(self.save(*index, span)), items),
             other => other,
         }
     }
@@ -140,6 +141,16 @@ impl Lower<'_> {
             Val::Place(Place::Value(v)) => *v,
             v => v,
         };
+        if let Place::Choice(index, items) = place {
+            return self.choose(index, items, span, &mut |l, p| l.store(p, value.clone(), &ty, span));
+        }
+        if let Val::Place(Place::Choice(index, items)) = &value
+            && !matches!(place, Place::Scalar(..))
+        {
+            return self.choose(index, items, span, &mut |l, p| {
+                l.store(place, Val::Place(p.clone()), &ty, span);
+            });
+        }
         // Writing outside a stack has no effect.
         if let Place::Scalar(Loc::Of(HeaderRef::At(s, i), f, at), t) = place
             && let ExprKind::Mux(inside, index, _) = &i.kind
@@ -246,7 +257,11 @@ impl Lower<'_> {
                 }
             }
             Place::Union(_) => self.store(place, Val::Invalid, &Type::Poison, span),
-            Place::Group(items) | Place::List(items) => items.iter().for_each(|p| self.reset(p, span)),
+            Place::Group(items) => items.iter().for_each(|p| self.reset(p, span)),
+            Place::List(items) => {
+                items.iter().for_each(|p| self.reset(p, span));
+                self.reset_next_index(items, span);
+            }
             _ => {}
         }
     }

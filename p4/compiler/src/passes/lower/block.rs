@@ -1,11 +1,10 @@
 //! Parsers and controls: the six of the package, and nested ones where they are applied.
 
-use super::expr::truth;
 use super::parser::Top;
 use super::{CopyOut, Frame, Lower, Mode, Place, Target, Val};
 use crate::ir::ty::Type;
 use crate::ir::{self, Arg, Callee, InstanceId, Local, StmtKind};
-use crate::lir::{self, Graph, HeaderRef, Leaf, Loc, Term};
+use crate::lir::{Graph, HeaderRef, Loc, Term};
 use crate::source::Span;
 use std::rc::Rc;
 
@@ -169,14 +168,14 @@ impl Lower<'_> {
         self.stmts(&control.body);
     }
 
-    fn control_of(&self, id: InstanceId) -> Option<&ir::Control> {
+    pub(super) fn control_of(&self, id: InstanceId) -> Option<&ir::Control> {
         match self.program.instances.get(id.index())?.ty {
             Type::Control(c) => self.program.controls.get(c.index()),
             _ => None,
         }
     }
 
-    fn bind_top(&mut self, control: &ir::Control, top: &Top) {
+    pub(super) fn bind_top(&mut self, control: &ir::Control, top: &Top) {
         let mut rest = vec![&top.headers, &top.metadata, &top.standard].into_iter();
         for p in &control.params {
             let is_packet = matches!(self.program.vars.get(p.index()).map(|v| &v.ty), Some(Type::Extern(..)));
@@ -214,89 +213,6 @@ impl Lower<'_> {
         self.frames.pop();
         self.path = String::new();
         self.end_graph(saved)
-    }
-
-    /// Checksum controls hold calls of the checksum externs only; BMv2 runs them as a list.
-    pub(super) fn checksum_control(&mut self, id: InstanceId, top: &Top, update: bool) {
-        let program = self.program;
-        let Some(name) = self.control_of(id).map(|c| c.name.clone()) else {
-            return;
-        };
-        let Some(control) = program.controls.iter().find(|c| c.name == name) else {
-            return;
-        };
-        self.bind_top(control, top);
-        self.bind_ctor(id, &control.ctor);
-        self.path = name.to_string();
-        let saved = self.start_graph();
-        self.checksum_stmts(&control.body, update, &truth(true));
-        let graph = self.end_graph(saved);
-        if graph.blocks.iter().any(|b| !b.ops.is_empty()) {
-            self.error(control.span, "a checksum control may only call the checksum functions");
-        }
-        self.path = String::new();
-    }
-
-    fn checksum_stmts(&mut self, stmts: &[ir::Stmt], update: bool, guard: &lir::Expr) {
-        for s in stmts {
-            match &s.kind {
-                StmtKind::Block(b) => self.checksum_stmts(b, update, guard),
-                StmtKind::If(c, a, b) => {
-                    let c = self.scalar(c);
-                    let yes = super::expr::and(guard.clone(), c.clone());
-                    self.checksum_stmts(a, update, &yes);
-                    let no = super::expr::and(guard.clone(), super::expr::not(c));
-                    self.checksum_stmts(b, update, &no);
-                }
-                StmtKind::Call(ir::Expr {
-                    kind: ir::ExprKind::Call(call),
-                    ..
-                }) => self.checksum(call, update, guard, s.span),
-                _ => self.error(s.span, "a checksum control may only call the checksum functions"),
-            }
-        }
-    }
-
-    fn checksum(&mut self, call: &ir::Call, update: bool, guard: &lir::Expr, span: Span) {
-        let Callee::ExternFunction(name) = &call.callee else {
-            if matches!(&call.callee, Callee::Apply(_)) {
-                return self.error(
-                    span,
-                    "nested controls in checksum controls are not supported by this target",
-                );
-            }
-            return self.error(span, "a checksum control may only call the checksum functions");
-        };
-        let expected = if update { "update_checksum" } else { "verify_checksum" };
-        let payload = name.ends_with("_with_payload");
-        if !name.starts_with(expected) {
-            return self.error(span, format!("only {expected} is allowed in this control"));
-        }
-        let arg = |i: usize| call.args.get(i).and_then(|a| a.value.as_ref());
-        let (Some(c), Some(data), Some(target), Some(algo)) = (arg(0), arg(1), arg(2), arg(3)) else {
-            return;
-        };
-        let condition = self.scalar(c);
-        let value = self.expr(data);
-        let mut leaves: Vec<Leaf> = Vec::new();
-        self.value_leaves(&value, &data.ty, &mut leaves, true);
-        let Val::Place(Place::Scalar(loc, _)) = self.expr(target) else {
-            return self.error(target.span, "the checksum must be a field");
-        };
-        let algorithm = match algo.kind {
-            ir::ExprKind::EnumMember(i) => i,
-            _ => return self.error(algo.span, "the algorithm must be known at compile time"),
-        };
-        let condition = super::expr::and(guard.clone(), condition);
-        self.out.checksums.push(lir::Checksum {
-            condition,
-            data: leaves,
-            target: loc,
-            algorithm,
-            payload,
-            update,
-            span,
-        });
     }
 
     pub(super) fn deparser(&mut self, id: InstanceId, top: &Top) {

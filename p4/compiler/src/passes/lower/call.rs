@@ -15,8 +15,8 @@ impl Lower<'_> {
         }
         match &call.callee {
             Callee::SetValid(h) | Callee::SetInvalid(h) => {
-                if let Some(Place::Header(h, _)) = self.place_of(h) {
-                    self.emit(Op::SetValid(h, matches!(call.callee, Callee::SetValid(_))), e.span);
+                if let Some(place) = self.place_of(h) {
+                    self.set_valid(&place, matches!(call.callee, Callee::SetValid(_)), e.span);
                 }
                 Val::Unit
             }
@@ -26,6 +26,13 @@ impl Lower<'_> {
                         self.emit(Op::Push(s, *n), e.span)
                     }
                     Some(Place::Stack(s)) => self.emit(Op::Pop(s, *n), e.span),
+                    Some(Place::List(items)) => {
+                        let Type::Array(item, _) = self.program.underlying(&s.ty) else {
+                            return Val::Unit;
+                        };
+                        let push = matches!(call.callee, Callee::Push(..));
+                        self.shift_list(&items, &item, *n as usize, push, e.span);
+                    }
                     _ => self.error(e.span, "only header stacks can be shifted"),
                 }
                 Val::Unit
@@ -269,6 +276,13 @@ impl Lower<'_> {
             }
             _ => {
                 let under = self.program.underlying(ty);
+                if let Type::Array(item, n) = &under {
+                    for i in 0..*n as usize {
+                        let part = self.element(v, i);
+                        self.value_leaves(&part, item, out, headers);
+                    }
+                    return;
+                }
                 for (i, (_, t)) in self.program.fields(&under).into_iter().enumerate() {
                     let part = self.part(v, &under, i, &poison);
                     self.value_leaves(&part, &t, out, headers);
@@ -286,7 +300,8 @@ impl Lower<'_> {
             }
             return Val::Unit;
         }
-        let (args, after) = self.extern_args(&call.args, e.span);
+        let (mut args, after) = self.extern_args(&call.args, e.span);
+        let result = self.extern_result(name, e, &mut args);
         let data_type = match &**name {
             "digest" => call.args.get(1).map(|a| a.ty.clone()),
             _ => None,
@@ -301,7 +316,28 @@ impl Lower<'_> {
             e.span,
         );
         self.write_back(after, e.span);
-        Val::Unit
+        result
+    }
+
+    /// BMv2's primitives return nothing: the result becomes an output, the first argument.
+    fn extern_result(&mut self, name: &str, e: &ir::Expr, args: &mut Vec<ExternArg>) -> Val {
+        if e.ty == Type::Void {
+            return Val::Unit;
+        }
+        match self.scalar_ty(&e.ty).map(|ty| self.temp(ty, &format!("{name}.result"))) {
+            Some(Place::Scalar(loc, ty)) => {
+                args.insert(0, ExternArg::Out(loc.clone(), ty));
+                Val::Place(Place::Scalar(loc, ty))
+            }
+            _ => {
+                let ty = self.program.show(&e.ty);
+                self.error(
+                    e.span,
+                    format!("{name} returns {ty}, which this target has no place for"),
+                );
+                Val::Unit
+            }
+        }
     }
 
     fn write_back(&mut self, after: Vec<(ir::Expr, Place)>, span: Span) {
@@ -343,7 +379,8 @@ impl Lower<'_> {
             self.error(e.span, format!("{kind}.{method} is not supported here"));
             return Val::Unit;
         };
-        let (args, after) = self.extern_args(&call.args, e.span);
+        let (mut args, after) = self.extern_args(&call.args, e.span);
+        let result = self.extern_result(method, e, &mut args);
         self.emit(
             Op::Extern {
                 name: format!("{kind}.{method}"),
@@ -354,7 +391,7 @@ impl Lower<'_> {
             e.span,
         );
         self.write_back(after, e.span);
-        Val::Unit
+        result
     }
 
     fn packet_in(&mut self, method: &str, call: &ir::Call, e: &ir::Expr) -> Val {
@@ -363,7 +400,12 @@ impl Lower<'_> {
             ("extract", _) => {
                 let size = call.args.get(1).and_then(|a| a.value.as_ref()).map(|v| self.scalar(v));
                 match first.map(|f| self.expr(f)) {
-                    Some(Val::Place(Place::Header(h, _))) => self.emit(Op::Extract(h, size), e.span),
+                    Some(Val::Place(place)) => {
+                        self.extract(&place, size.as_ref(), e.span);
+                        if let Some(target) = first {
+                            self.advance_next_index(target, e.span);
+                        }
+                    }
                     None => {
                         // `extract<T>(_)`: skip over a header.
                         let bits = call.args.first().and_then(|a| self.program.width(&a.ty)).unwrap_or(0);
@@ -412,6 +454,7 @@ fn is_static(p: &Place) -> bool {
         Place::Scalar(crate::lir::Loc::Of(..), _) => false,
         Place::Header(h, _) => matches!(h, HeaderRef::Named(_)),
         Place::Group(items) | Place::List(items) => items.iter().all(is_static),
+        Place::Choice(..) => false,
         _ => true,
     }
 }

@@ -32,6 +32,7 @@ impl Lower<'_> {
                 ty,
             }),
             Val::Place(Place::Value(v)) => self.to_scalar(*v),
+            Val::Place(Place::Choice(index, items)) => self.chosen(&index, &items),
             _ => None,
         }
     }
@@ -203,6 +204,7 @@ impl Lower<'_> {
                 Some(p) => Val::Place(p.clone()),
                 None => Val::Unit,
             },
+            (Val::Place(Place::List(items)), _) if !items.is_empty() => Val::Place(Place::Choice(Box::new(i), items)),
             (Val::Aggregate(items), ExprKind::Const(v)) => {
                 v.to_usize().and_then(|v| items.into_iter().nth(v)).unwrap_or(Val::Unit)
             }
@@ -217,9 +219,19 @@ impl Lower<'_> {
     }
 
     fn stack_prop(&mut self, base: &ir::Expr, prop: StackProp, e: &ir::Expr) -> Val {
-        let Val::Place(Place::Stack(name)) = self.expr(base) else {
-            self.error(e.span, "next, last and lastIndex work on header stacks only");
-            return Val::Unit;
+        let name = match self.expr(base) {
+            Val::Place(Place::Stack(name)) => name,
+            Val::Place(Place::List(items)) if !items.is_empty() => {
+                if let Some(v) = self.union_stack_prop(&items, prop, e.span) {
+                    return v;
+                }
+                self.error(e.span, "next, last and lastIndex work on header stacks only");
+                return Val::Unit;
+            }
+            _ => {
+                self.error(e.span, "next, last and lastIndex work on header stacks only");
+                return Val::Unit;
+            }
         };
         let t = self.out.storage.stacks.iter().find(|s| s.0 == name).map_or(0, |s| s.1);
         match prop {
@@ -344,7 +356,7 @@ impl Lower<'_> {
         or(neither, and(and(va, vb), fields))
     }
 
-    fn element(&self, v: &Val, i: usize) -> Val {
+    pub(super) fn element(&self, v: &Val, i: usize) -> Val {
         match v {
             Val::Place(Place::Stack(name)) => match self.out.storage.stacks.iter().find(|s| s.0 == *name) {
                 Some((_, t, items)) => items.get(i).map_or(Val::Unit, |h| {
@@ -393,6 +405,9 @@ impl Lower<'_> {
                         },
                     )
                 })
+            }
+            Val::Place(Place::Choice(index, items)) => {
+                self.chosen_validity(index, items).unwrap_or_else(|| truth(false))
             }
             Val::Invalid => truth(false),
             _ => truth(true),

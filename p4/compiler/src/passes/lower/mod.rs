@@ -8,6 +8,8 @@
 mod assign;
 mod block;
 mod call;
+mod checksum;
+mod choice;
 mod expr;
 mod objects;
 mod parser;
@@ -37,6 +39,8 @@ pub(crate) enum Place {
     Value(Box<Val>),
     /// A sequence of unions or plain values.
     List(Vec<Place>),
+    /// The element of a [`Place::List`] that a computed index selects.
+    Choice(Box<Expr>, Vec<Place>),
     Object(String),
     Instance(InstanceId, String),
     Packet,
@@ -98,6 +102,10 @@ pub(crate) struct Lower<'a> {
     fixed: HashMap<(String, VarId), Place>,
     objects: HashMap<(String, InstanceId), String>,
     value_sets: HashMap<(String, ir::ValueSetId), String>,
+    /// `nextIndex` of stacks of header unions, by the first union's name.
+    next_index: HashMap<Rc<str>, lir::Loc>,
+    /// Code that runs when egress ends, however it ends.
+    late: Vec<(Op, Span)>,
     taken: HashSet<Rc<str>>,
     header_types: HashMap<Type, usize>,
     graph: Graph,
@@ -127,6 +135,8 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         fixed: HashMap::new(),
         objects: HashMap::new(),
         value_sets: HashMap::new(),
+        next_index: HashMap::new(),
+        late: Vec::new(),
         taken: HashSet::new(),
         header_types: HashMap::new(),
         graph: Graph::default(),
@@ -239,6 +249,7 @@ impl Lower<'_> {
         self.out.egress = self.top_control(eg, &top, false);
         self.checksum_control(vr, &top, false);
         self.checksum_control(ck, &top, true);
+        self.place_late_code();
         self.deparser(dep, &top);
     }
 

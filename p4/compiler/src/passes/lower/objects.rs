@@ -41,11 +41,16 @@ impl Lower<'_> {
             .get(ext.index())
             .map_or_else(String::new, |e| e.name.to_string());
         let mut args = Vec::new();
-        for a in &inst.args {
-            let v = match a {
-                Some(a) => self.const_int(a),
-                None => None,
-            };
+        let mut attributes = Vec::new();
+        for (name, a) in inst.params.iter().zip(&inst.args) {
+            let v = a.as_ref().map(|a| self.expr(a));
+            if let Some(super::Val::Str(s)) = &v {
+                attributes.push((name.clone(), lir::Attribute::Text(s.clone())));
+            }
+            let v = v.and_then(Self::val_int);
+            if let Some(v) = &v {
+                attributes.push((name.clone(), lir::Attribute::Number(v.clone())));
+            }
             args.push(v.unwrap_or_else(|| BigInt::from(0)));
         }
         self.out.objects.push(lir::Object {
@@ -53,6 +58,7 @@ impl Lower<'_> {
             kind,
             type_args: targs.to_vec(),
             args,
+            attributes,
             annotations: inst.annotations.clone(),
             span: inst.span,
         });
@@ -63,6 +69,10 @@ impl Lower<'_> {
     /// A constructor's argument as a number; constructor parameters of enclosing blocks are looked up.
     pub(super) fn const_int(&mut self, e: &ir::Expr) -> Option<BigInt> {
         let v = self.expr(e);
+        Self::val_int(v)
+    }
+
+    fn val_int(v: super::Val) -> Option<BigInt> {
         match v {
             super::Val::Scalar(lir::Expr {
                 kind: lir::ExprKind::Const(v),

@@ -38,13 +38,22 @@ impl Lower<'_> {
             } else {
                 format!("{prefix}.{name}")
             };
-            match self.scalar_ty(&fty) {
-                Some(t) => out.push(FieldType {
-                    name: name.into(),
-                    ty: t,
-                }),
-                None => self.flat_fields(&fty, &name, out),
+            self.flat_field(&fty, name, out);
+        }
+    }
+
+    fn flat_field(&mut self, ty: &Type, name: String, out: &mut Vec<FieldType>) {
+        if let Some(t) = self.scalar_ty(ty) {
+            out.push(FieldType {
+                name: name.into(),
+                ty: t,
+            });
+        } else if let Type::Array(item, n) = self.program.underlying(ty) {
+            for i in 0..n {
+                self.flat_field(&item, format!("{name}[{i}]"), out);
             }
+        } else {
+            self.flat_fields(ty, &name, out);
         }
     }
 
@@ -83,11 +92,13 @@ impl Lower<'_> {
                 self.out.storage.stacks.push((stack.clone(), t, elements));
                 Place::Stack(stack)
             }
-            Type::Array(item, n) => Place::List(
-                (0..*n)
+            Type::Array(item, n) => {
+                let items: Vec<Place> = (0..*n)
                     .map(|i| self.allocate(&format!("{name}[{i}]"), item, span))
-                    .collect(),
-            ),
+                    .collect();
+                self.union_stack(name, &items);
+                Place::List(items)
+            }
             Type::Struct(..) | Type::Tuple(_) | Type::Record(_) => {
                 let fields = self.program.fields(&ty);
                 Place::Group(
@@ -178,11 +189,18 @@ impl Lower<'_> {
                 let t = self.out.storage.union_types.get(*t)?.1.get(index)?.1;
                 Some(Place::Header(HeaderRef::Named(name), t))
             }
+            Place::Choice(i, items) => Some(Place::Choice(
+                i.clone(),
+                items
+                    .iter()
+                    .map(|p| self.member(p, ty, index, Span::default()))
+                    .collect::<Option<Vec<_>>>()?,
+            )),
             _ => None,
         }
     }
 
-    /// Fields of a struct inside a header carry dotted names.
+    /// Fields of a struct inside a header carry dotted names, elements of an array their index.
     fn header_member(
         &mut self,
         h: &HeaderRef,
@@ -197,7 +215,11 @@ impl Lower<'_> {
         } else {
             format!("{prefix}.{name}")
         };
-        if let Some(t) = self.scalar_ty(&fty) {
+        self.header_part(h, header, &fty, full)
+    }
+
+    fn header_part(&mut self, h: &HeaderRef, header: &HeaderType, ty: &Type, full: String) -> Option<Place> {
+        if let Some(t) = self.scalar_ty(ty) {
             let at = header.fields.iter().position(|f| *f.name == *full)?;
             let field: Rc<str> = full.into();
             let loc = match h {
@@ -206,10 +228,14 @@ impl Lower<'_> {
             };
             return Some(Place::Scalar(loc, t));
         }
-        let n = self.program.fields(&fty).len();
+        if let Type::Array(item, n) = self.program.underlying(ty) {
+            let items = (0..n).map(|i| self.header_part(h, header, &item, format!("{full}[{i}]")));
+            return Some(Place::List(items.collect::<Option<Vec<_>>>()?));
+        }
+        let n = self.program.fields(ty).len();
         Some(Place::Group(
             (0..n)
-                .filter_map(|i| self.header_member(h, header, &fty, i, &full))
+                .filter_map(|i| self.header_member(h, header, ty, i, &full))
                 .collect(),
         ))
     }
@@ -223,6 +249,11 @@ impl Lower<'_> {
                 for (i, p) in items.iter().enumerate() {
                     let t = fields.get(i).map_or(Type::Poison, |f| f.1.clone());
                     self.leaves(p, &t, out);
+                }
+            }
+            Place::List(items) => {
+                if let Type::Array(item, _) = self.program.underlying(ty) {
+                    items.iter().for_each(|p| self.leaves(p, &item, out));
                 }
             }
             Place::Header(..) => {
@@ -254,7 +285,9 @@ impl Lower<'_> {
                     out.extend(x.2.iter().map(|m| m.to_string()));
                 }
             }
-            Place::Group(items) | Place::List(items) => items.iter().for_each(|p| self.footprint(p, out)),
+            Place::Group(items) | Place::List(items) | Place::Choice(_, items) => {
+                items.iter().for_each(|p| self.footprint(p, out));
+            }
             _ => {}
         }
     }

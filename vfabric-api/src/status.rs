@@ -144,6 +144,9 @@ pub struct DeviceStatus {
     pub writes: u64,
     /// Of these, repairs of what a read-back found different.
     pub repairs: u64,
+    /// Rounds in which the controller tried again what it had refused.
+    #[serde(default)]
+    pub retries: u64,
     /// Times the controller connected to it.
     pub connects: u64,
     /// Last error, in words.

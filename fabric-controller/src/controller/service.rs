@@ -14,9 +14,9 @@ use vfabric_api::status::{
 };
 
 use super::{Controller, State};
-use crate::device::Standing;
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
+use crate::device::{Lag, Standing};
 use crate::engine::Source;
 use crate::model::change::page;
 use crate::model::{AttachmentId, NetworkId, RouterId};
@@ -93,49 +93,48 @@ impl<S: Store> FabricService for Controller<S> {
             .filter_map(|i| self.devices.get(i.0 as usize))
             .collect();
         let until = tokio::time::Instant::now() + timeout;
+        let mut over = false;
         loop {
             // Registered before the look, so that no progress in between is missed.
             let progress = self.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
-            let refused = || {
-                devices
-                    .iter()
-                    .any(|d| d.reason(revision).is_some_and(|(refused, _)| refused))
+            let lags: Vec<_> = devices.iter().filter_map(|d| Some((d, d.lag(revision)?))).collect();
+            let failed = |lag: &Lag, also_retried| match lag {
+                Lag::Failed(f) => also_retried || f.is_final(),
+                Lag::Pending(_) => false,
             };
-            let waiting = devices.iter().any(|d| !d.has_confirmed(revision));
-            if !waiting || tokio::time::timeout_at(until, progress).await.is_err() {
-                let reasons = devices.iter().filter_map(|d| {
-                    let (_, reason) = d.reason(revision)?;
-                    Some(DeviceReason {
-                        device: d.name.clone(),
-                        reason,
-                    })
-                });
-                let waiting: Vec<_> = reasons.collect();
-                let progress = match (waiting.is_empty(), refused()) {
+            // Nothing that is waited for can put a refusal for good right.
+            let hopeless = lags.iter().any(|(_, lag)| failed(lag, false));
+            if lags.is_empty() || hopeless || over {
+                let refused = lags.iter().any(|(_, lag)| failed(lag, true));
+                let progress = match (lags.is_empty(), refused) {
                     (true, _) => Progress::Applied,
                     (false, true) => Progress::Failed,
                     (false, false) => Progress::Pending,
                 };
-                let applied = devices.len() - waiting.len();
+                let waiting = lags.iter().map(|(device, lag)| DeviceReason {
+                    device: device.name.clone(),
+                    reason: match lag {
+                        Lag::Failed(failure) => failure.to_string(),
+                        Lag::Pending(why) => why.clone(),
+                    },
+                });
                 return Applied {
                     revision,
                     progress,
                     devices: devices.len(),
-                    applied,
-                    waiting,
+                    applied: devices.len() - lags.len(),
+                    waiting: waiting.collect(),
                 };
             }
+            over = tokio::time::timeout_at(until, progress).await.is_err();
         }
     }
 
     async fn fabric(&self) -> FabricStatus {
         let count = |devices: &[std::sync::Arc<crate::device::Device>]| Count {
-            ok: devices
-                .iter()
-                .filter(|d| d.status().state == DeviceState::InSync)
-                .count(),
+            ok: devices.iter().filter(|d| d.state() == DeviceState::InSync).count(),
             total: devices.len(),
         };
         let (switches, hosts) = self
@@ -425,11 +424,11 @@ impl State {
                 continue;
             };
             devices += 1;
-            let standings = keys.iter().map(|k| (k, device.standing(k)));
-            let reasons = standings.filter_map(|(key, standing)| match standing {
+            let standings = keys.iter().map(|k| device.standing(k));
+            let reasons = standings.filter_map(|standing| match standing {
                 Standing::Applied => None,
                 Standing::Pending => Some((false, "not confirmed yet".to_owned())),
-                Standing::Failed(why) => Some((true, format!("{key}: {why}"))),
+                Standing::Failed(failure) => Some((true, failure.to_string())),
             });
             // A refusal says more than that something is under way.
             if let Some((failed, reason)) = reasons.max_by_key(|(failed, _)| *failed) {

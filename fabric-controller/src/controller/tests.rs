@@ -171,25 +171,52 @@ async fn what_is_asked_for_arrives_and_goes() {
 }
 
 #[tokio::test]
-async fn a_refused_entity_is_a_failure_with_its_reason() {
+async fn a_refusal_for_good_ends_the_wait_and_names_device_entity_and_message() {
     let world = world().await;
     world.applied(basics()).await;
     let key = world.devices[4].entities().into_keys().next().unwrap();
     world.applied(vec![delete(Kind::Attachment, "a1")]).await;
-    world.devices[4].refuse(key, "no room", false);
+    world.devices[4].refuse(key.clone(), "no room", false);
     let revision = world.commit(vec![create(attach("a1", "red", "host1"))]).await.unwrap();
-    let applied = world
-        .controller
-        .wait_applied(revision, Duration::from_millis(500))
-        .await;
+    // With a timeout that no test waits for.
+    let applied = world.controller.wait_applied(revision, 100 * PATIENCE).await;
     assert_eq!(applied.progress, Progress::Failed);
+    let said = applied.waiting.iter().find(|w| w.device == n("host1")).unwrap();
+    assert!(
+        said.reason.ends_with("no room") && said.reason.contains(&key.to_string()),
+        "{said:?}"
+    );
+    // It is not the business of the next change on that host.
+    world.applied(vec![create(attach("a2", "blue", "host1"))]).await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_tried_again_is_waited_for_and_says_so() {
+    let world = world().await;
+    world.applied(basics()).await;
+    let key = world.devices[4].entities().into_keys().next().unwrap();
+    world.applied(vec![delete(Kind::Attachment, "a1")]).await;
+    world.devices[4].refuse(key, "busy", true);
+    let revision = world.commit(vec![create(attach("a1", "red", "host1"))]).await.unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let applied = loop {
+        let applied = world.controller.wait_applied(revision, Duration::ZERO).await;
+        if applied.progress == Progress::Failed {
+            break applied;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{applied:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     assert!(
         applied
             .waiting
             .iter()
-            .any(|w| w.device == n("host1") && w.reason.contains("no room")),
+            .any(|w| w.reason.ends_with("busy (is tried again)")),
         "{applied:?}"
     );
+    let waiting = world.controller.wait_applied(revision, PATIENCE);
+    let (accepted, ()) = tokio::join!(waiting, async { world.devices[4].accept_all() });
+    assert_eq!(accepted.progress, Progress::Applied, "{accepted:?}");
 }
 
 #[tokio::test]

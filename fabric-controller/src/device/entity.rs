@@ -46,6 +46,19 @@ impl EntityKey {
     }
 }
 
+impl fmt::Display for Entity {
+    /// What it is and what names it, in the words of the pipeline where it has some.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(e) => match fabric_pipeline::tables::describe(e) {
+                Some(d) => write!(f, "{} [{}]", d.table, d.key),
+                None => write!(f, "{:?}", e.key()),
+            },
+            Self::Host(e) => e.key().fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for EntityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

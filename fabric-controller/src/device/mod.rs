@@ -4,6 +4,8 @@
 pub mod actor;
 pub mod driver;
 pub mod entity;
+mod ledger;
 mod shared;
 
-pub use shared::{Device, Edit, Standing};
+pub use ledger::Failure;
+pub use shared::{Device, Edit, Lag, Standing};

@@ -74,19 +74,14 @@ impl Engine {
             };
             let fresh: Vec<_> = sources
                 .into_iter()
-                .map(|s| (s, model.render(self.render.as_ref(), s)))
+                .map(|s| (s, set_of(model.render(self.render.as_ref(), s))))
                 .collect();
             let mut edit = device.edit(revision);
             // Additions of all first: what moves from one contribution to another stays.
             let mut gone: Vec<Arc<Entity>> = Vec::new();
-            for (source, entities) in fresh {
+            for (source, now) in fresh {
                 let before = self.contributions.remove(&source).unwrap_or_default();
-                let now = keep_equal(&before, entities);
-                let stays = |e: &Arc<Entity>, among: &[Arc<Entity>]| among.iter().any(|o| Arc::ptr_eq(o, e));
-                now.iter()
-                    .filter(|e| !stays(e, &before))
-                    .for_each(|e| edit.add(Arc::clone(e)));
-                gone.extend(before.into_iter().filter(|e| !stays(e, &now)));
+                let now = exchange(before, now, |e| edit.add(e), &mut gone);
                 if !now.is_empty() {
                     self.contributions.insert(source, now);
                 }
@@ -114,10 +109,43 @@ impl Engine {
     }
 }
 
-/// The new entities, each by the old pointer where it is equal to an old one.
-fn keep_equal(before: &[Arc<Entity>], now: Vec<Entity>) -> Vec<Arc<Entity>> {
-    let old = |e: &Entity| before.iter().find(|o| ***o == *e).map(Arc::clone);
-    now.into_iter()
-        .map(|e| old(&e).unwrap_or_else(|| Arc::new(e)))
-        .collect()
+/// A contribution asks for each key once, whatever its rendering repeats (the last one
+/// counts); sorted by key.
+fn set_of(mut entities: Vec<Entity>) -> Vec<Entity> {
+    if entities.len() > 1 {
+        entities.sort_by_cached_key(Entity::key);
+        entities.reverse();
+        entities.dedup_by_key(|e| e.key());
+        entities.reverse();
+    }
+    entities
+}
+
+/// What a contribution asks for from now on: what stays by its old pointer, what is new after
+/// `add` was told of it. What is gone or replaced goes to `gone`. Both sides are sorted by key.
+fn exchange(
+    before: Vec<Arc<Entity>>,
+    now: Vec<Entity>,
+    mut add: impl FnMut(Arc<Entity>),
+    gone: &mut Vec<Arc<Entity>>,
+) -> Vec<Arc<Entity>> {
+    let mut before = before.into_iter().peekable();
+    let mut after = Vec::with_capacity(now.len());
+    for entity in now {
+        let key = entity.key();
+        while let Some(old) = before.next_if(|old| old.key() < key) {
+            gone.push(old);
+        }
+        match before.next_if(|old| old.key() == key) {
+            Some(old) if *old == entity => after.push(old),
+            old => {
+                let entity = Arc::new(entity);
+                add(Arc::clone(&entity));
+                after.push(entity);
+                gone.extend(old);
+            }
+        }
+    }
+    gone.extend(before);
+    after
 }

@@ -261,6 +261,47 @@ proptest! {
     }
 }
 
+fn neighbour(content: u8) -> Entity {
+    let (vni, mac) = (
+        vtep_proto::Vni::new(7),
+        vtep_proto::MacAddress::new([2, 0, 0, 0, 0, content]),
+    );
+    Entity::Host(vtep_proto::HostEntity::Neighbour(vtep_proto::Neighbour {
+        vni: vni.unwrap(),
+        ip: std::net::Ipv4Addr::new(10, 0, 0, 1).into(),
+        mac: mac.unwrap(),
+    }))
+}
+
+/// A rendering that says something twice asks for it once: else taking it back would take
+/// away what another contribution asks for.
+#[test]
+fn a_contribution_asks_for_an_entity_once() {
+    let device = Device::new(name("d", 1), Arc::default());
+    let replace = |before: Vec<Arc<Entity>>, now: Vec<Entity>, revision| {
+        let (mut gone, mut edit) = (Vec::new(), device.edit(revision));
+        let after = super::exchange(before, super::set_of(now), |e| edit.add(e), &mut gone);
+        gone.iter().for_each(|e| edit.remove(e));
+        after
+    };
+    let held = || {
+        device
+            .desired()
+            .into_iter()
+            .map(|(e, _)| Entity::clone(&e))
+            .collect::<Vec<_>>()
+    };
+    let other = replace(Vec::new(), vec![neighbour(1)], 1);
+    let twice = replace(Vec::new(), vec![neighbour(1), neighbour(1)], 2);
+    let twice = replace(twice, vec![neighbour(1), neighbour(1), neighbour(1)], 3);
+    replace(twice, Vec::new(), 4);
+    assert_eq!(held(), [neighbour(1)], "the other contribution still asks for it");
+    let changed = replace(other, vec![neighbour(1), neighbour(2)], 5);
+    assert_eq!(held(), [neighbour(2)], "the last one counts");
+    replace(changed, Vec::new(), 6);
+    assert!(held().is_empty());
+}
+
 /// The property is worth something only if histories get beyond refusals.
 #[test]
 fn a_history_reaches_every_kind_of_contribution() {

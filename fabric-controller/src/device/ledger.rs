@@ -1,0 +1,485 @@
+//! What one device should hold, what it holds, and what differs. Pure.
+//!
+//! **Model.** A key is *dirty* from the moment the two sides may differ until the device has
+//! confirmed that they do not:
+//!
+//! | phase of a dirty key | leaves when |
+//! | --- | --- |
+//! | to do | the actor takes it ([`Ledger::take`]) |
+//! | writing | the device has answered ([`Ledger::written`]): clean, to do again if it was changed meanwhile, or failed |
+//! | failed | it is changed, tried again, or read back |
+//!
+//! **Invariants.** A dirty key keeps the oldest revision that is not confirmed for it, so that
+//! nobody is told too early; and the newest, so that a change is not held up by what was
+//! refused before it and is none of its business. A key that is being written is never clean: what the device does
+//! with that write is not known yet. A failure is about what should be there now, never about
+//! what should have been there before.
+//!
+//! **Cost.** Each call costs what it is about, times a logarithm; questions about revisions
+//! and failures do not walk the keys. A read-back costs what is held and should be held.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::driver::{EntityError, Write, WriteResult};
+use super::entity::{Entity, EntityKey};
+use crate::reconcile::Difference;
+
+/// Something that a device should hold, and how many contributions ask for it.
+#[derive(Debug, Clone)]
+struct Wanted {
+    entity: Arc<Entity>,
+    count: u32,
+}
+
+/// Where a dirty key is on its way.
+#[derive(Debug)]
+enum Phase {
+    ToDo,
+    Writing,
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+struct Dirty {
+    /// Oldest revision that is not confirmed for this key.
+    oldest: u64,
+    /// The last one that changed it.
+    newest: u64,
+    phase: Phase,
+}
+
+/// Counts by revision.
+#[derive(Debug, Default)]
+struct Counts(BTreeMap<u64, usize>);
+
+impl Counts {
+    fn up(&mut self, revision: u64) {
+        *self.0.entry(revision).or_default() += 1;
+    }
+
+    fn down(&mut self, revision: u64) {
+        if let Some(count) = self.0.get_mut(&revision) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&revision);
+            }
+        }
+    }
+
+    /// Whether there is one up to this revision.
+    fn any(&self, revision: u64) -> bool {
+        self.0.keys().next().is_some_and(|first| *first <= revision)
+    }
+}
+
+/// Failed keys by the last revision that changed them.
+#[derive(Debug, Default)]
+struct Failures {
+    keys: BTreeMap<u64, FxHashSet<EntityKey>>,
+    count: usize,
+}
+
+impl Failures {
+    fn insert(&mut self, newest: u64, key: EntityKey) {
+        self.count += usize::from(self.keys.entry(newest).or_default().insert(key));
+    }
+
+    fn remove(&mut self, newest: u64, key: &EntityKey) {
+        if let Some(keys) = self.keys.get_mut(&newest) {
+            self.count -= usize::from(keys.remove(key));
+            if keys.is_empty() {
+                self.keys.remove(&newest);
+            }
+        }
+    }
+
+    fn since(&self, revision: u64) -> impl Iterator<Item = &EntityKey> {
+        self.keys.range(revision..).flat_map(|(_, keys)| keys)
+    }
+}
+
+/// What a device refused.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What was to be written, or to be removed.
+    pub entity: Arc<Entity>,
+    /// What the device says.
+    pub error: EntityError,
+}
+
+impl Failure {
+    /// True if nobody tries again before something changes, or the next read-back.
+    pub fn is_final(&self) -> bool {
+        !self.error.retryable && !self.error.device_retries
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.entity, self.error)?;
+        match (self.error.device_retries, self.error.retryable) {
+            (true, _) => f.write_str(" (the device tries again)"),
+            (false, true) => f.write_str(" (is tried again)"),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+/// The two sides of a device, and what lies between.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    desired: FxHashMap<EntityKey, Wanted>,
+    applied: FxHashMap<EntityKey, Arc<Entity>>,
+    dirty: FxHashMap<EntityKey, Dirty>,
+    /// Dirty keys by their oldest revision.
+    dirty_since: Counts,
+    /// Of these, the ones that have not failed.
+    open_since: Counts,
+    /// Keys in phase `ToDo`.
+    to_do: FxHashSet<EntityKey>,
+    /// Failed for good.
+    refused: Failures,
+    /// Failed, and the device tries again by itself.
+    device_retries: Failures,
+    /// Failed, and we try again.
+    we_retry: Failures,
+    /// Revision of the last change of intent that the device was told of.
+    target: u64,
+    read_back: bool,
+}
+
+impl Ledger {
+    /// True once it was read back in this life of the controller.
+    pub(super) fn was_read_back(&self) -> bool {
+        self.read_back
+    }
+
+    /// Revision of the last change it was told of.
+    pub(super) fn target(&self) -> u64 {
+        self.target
+    }
+
+    /// True if no change up to `revision` is outstanding.
+    pub(super) fn is_clean(&self, revision: u64) -> bool {
+        !self.dirty_since.any(revision)
+    }
+
+    /// True if some change up to `revision` is under way.
+    pub(super) fn is_under_way(&self, revision: u64) -> bool {
+        self.open_since.any(revision)
+    }
+
+    /// Keys it should hold.
+    pub(super) fn desired_count(&self) -> usize {
+        self.desired.len()
+    }
+
+    /// Keys that are not confirmed.
+    pub(super) fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Keys that it refused, for good or not.
+    pub(super) fn failed_count(&self) -> usize {
+        self.refused.count + self.device_retries.count + self.we_retry.count
+    }
+
+    /// Whether some refused write may succeed when we try it again.
+    pub(super) fn wants_retry(&self) -> bool {
+        self.we_retry.count > 0
+    }
+
+    /// A failure of what `revision` changed; those for good before others. Costs what was
+    /// changed after it and failed.
+    pub(super) fn failure(&self, revision: u64) -> Option<&Failure> {
+        let concerned = |key: &&EntityKey| self.dirty.get(*key).is_some_and(|d| d.oldest <= revision);
+        let first = |set: &'_ Failures| set.since(revision).find(concerned).cloned();
+        let key = first(&self.refused)
+            .or_else(|| first(&self.we_retry))
+            .or_else(|| first(&self.device_retries))?;
+        self.failure_of(&key)
+    }
+
+    /// All failures, those for good first.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let sets = [&self.refused, &self.we_retry, &self.device_retries];
+        let keys = sets.into_iter().flat_map(|set| set.since(0));
+        keys.filter_map(|key| self.failure_of(key))
+    }
+
+    /// Why the device does not hold a key as it should, if it refused to.
+    pub(super) fn failure_of(&self, key: &EntityKey) -> Option<&Failure> {
+        match &self.dirty.get(key)?.phase {
+            Phase::Failed(failure) => Some(failure),
+            Phase::ToDo | Phase::Writing => None,
+        }
+    }
+
+    /// Whether a key is not confirmed.
+    pub(super) fn is_dirty(&self, key: &EntityKey) -> bool {
+        self.dirty.contains_key(key)
+    }
+
+    /// Everything it should hold.
+    pub(super) fn desired(&self) -> impl Iterator<Item = (&EntityKey, &Arc<Entity>)> {
+        self.desired.iter().map(|(k, w)| (k, &w.entity))
+    }
+
+    /// One more contribution asks for this entity, since `revision`. True if that changes what
+    /// the device should hold.
+    pub(super) fn add(&mut self, entity: Arc<Entity>, revision: u64) -> bool {
+        let key = entity.key();
+        self.target = self.target.max(revision);
+        match self.desired.get_mut(&key) {
+            Some(wanted) => {
+                wanted.count += 1;
+                if wanted.entity == entity {
+                    return false;
+                }
+                wanted.entity = entity;
+            }
+            None => {
+                self.desired.insert(key.clone(), Wanted { entity, count: 1 });
+            }
+        }
+        self.changed(key, revision);
+        true
+    }
+
+    /// One contribution less asks for this entity.
+    pub(super) fn remove(&mut self, entity: &Entity, revision: u64) -> bool {
+        let key = entity.key();
+        self.target = self.target.max(revision);
+        let Some(wanted) = self.desired.get_mut(&key) else {
+            return false;
+        };
+        wanted.count -= 1;
+        if wanted.count > 0 {
+            return false;
+        }
+        self.desired.remove(&key);
+        self.changed(key, revision);
+        true
+    }
+
+    fn changed(&mut self, key: EntityKey, revision: u64) {
+        let writing = self.dirty.get(&key).is_some_and(|d| matches!(d.phase, Phase::Writing));
+        if self.read_back && !writing && self.agree(&key) {
+            // Undone before it was written: nothing is left to do.
+            self.clear(&key);
+            return;
+        }
+        if !writing {
+            self.set_phase(key.clone(), Phase::ToDo);
+        }
+        self.mark(key, revision);
+    }
+
+    /// What has to be written and may be tried now; with `retry`, also what failed and may
+    /// succeed. These keys are being written from now on.
+    pub(super) fn take(&mut self, retry: bool) -> Vec<Difference> {
+        let mut keys: Vec<EntityKey> = self.to_do.drain().collect();
+        if retry {
+            keys.extend(self.we_retry.since(0).cloned());
+        }
+        let mut differences = Vec::with_capacity(keys.len());
+        for key in keys {
+            if self.agree(&key) {
+                self.clear(&key);
+                continue;
+            }
+            differences.push(Difference {
+                desired: self.desired.get(&key).map(|w| Arc::clone(&w.entity)),
+                applied: self.applied.get(&key).map(Arc::clone),
+            });
+            self.set_phase(key, Phase::Writing);
+        }
+        differences
+    }
+
+    /// Takes over what the device said of one write.
+    pub(super) fn written(&mut self, write: &Write, result: WriteResult) {
+        let key = write.entity().key();
+        let wanted = self.desired.get(&key).map(|w| &w.entity);
+        let meant = match write {
+            Write::Insert(e) | Write::Modify(e) => wanted == Some(e),
+            Write::Delete(_) => wanted.is_none(),
+        };
+        match (result, write) {
+            (Ok(()), Write::Delete(_)) => {
+                self.applied.remove(&key);
+            }
+            (Ok(()), Write::Insert(e) | Write::Modify(e)) => {
+                self.applied.insert(key.clone(), Arc::clone(e));
+            }
+            (Err(error), _) if meant => {
+                let entity = Arc::clone(write.entity());
+                self.fail(key, Failure { entity, error });
+                return;
+            }
+            // Something else is wanted by now: that will be tried.
+            (Err(_), _) => {}
+        }
+        self.settle(key);
+    }
+
+    /// Takes over what the device said of an entity by itself.
+    pub(super) fn entity_state(&mut self, key: &EntityKey, result: WriteResult) {
+        let wanted = self.desired.get(key).map(|w| Arc::clone(&w.entity));
+        match (result, wanted) {
+            // Whether that was before or after our write, the answer to it will tell.
+            (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
+            (Ok(()), Some(entity)) => {
+                self.applied.insert(key.clone(), entity);
+                self.settle(key.clone());
+            }
+            (Ok(()), None) => {}
+            (Err(error), wanted) => {
+                let held = self.applied.remove(key);
+                if let Some(entity) = wanted {
+                    self.mark(key.clone(), self.target);
+                    self.fail(key.clone(), Failure { entity, error });
+                } else if held.is_some() {
+                    self.settle(key.clone());
+                }
+            }
+        }
+    }
+
+    /// Takes over what a read-back found; all that differs is to do, what failed included.
+    /// Returns how many keys differ that nobody knew of.
+    pub(super) fn replace_applied(&mut self, held: Vec<Entity>) -> usize {
+        self.applied = held.into_iter().map(|e| (e.key(), Arc::new(e))).collect();
+        let was = std::mem::take(&mut self.dirty);
+        self.dirty_since = Counts::default();
+        self.open_since = Counts::default();
+        self.to_do.clear();
+        self.refused = Failures::default();
+        self.device_retries = Failures::default();
+        self.we_retry = Failures::default();
+        let strays = self.applied.keys().filter(|k| !self.desired.contains_key(*k));
+        let differ: Vec<EntityKey> = self
+            .desired
+            .keys()
+            .chain(strays)
+            .filter(|k| !self.agree(k))
+            .cloned()
+            .collect();
+        let mut fresh = 0;
+        for key in differ {
+            match was.get(&key) {
+                Some(known) => {
+                    self.mark(key.clone(), known.oldest);
+                    self.mark(key, known.newest);
+                }
+                None => {
+                    fresh += 1;
+                    self.mark(key, self.target);
+                }
+            }
+        }
+        self.read_back = true;
+        fresh
+    }
+
+    fn agree(&self, key: &EntityKey) -> bool {
+        self.desired.get(key).map(|w| &w.entity) == self.applied.get(key)
+    }
+
+    /// Makes a key dirty since a revision, to do unless it was dirty already.
+    fn mark(&mut self, key: EntityKey, revision: u64) {
+        match self.dirty.get_mut(&key) {
+            None => {
+                self.dirty_since.up(revision);
+                self.open_since.up(revision);
+                self.to_do.insert(key.clone());
+                let (oldest, newest) = (revision, revision);
+                let phase = Phase::ToDo;
+                self.dirty.insert(key, Dirty { oldest, newest, phase });
+            }
+            Some(Dirty {
+                newest,
+                phase: Phase::ToDo | Phase::Writing,
+                ..
+            }) => *newest = revision.max(*newest),
+            // A failure keeps what it is about; what changes it makes it to do first.
+            Some(_) => {}
+        }
+    }
+
+    /// A key is clean once the two sides agree; else it is to do.
+    fn settle(&mut self, key: EntityKey) {
+        if self.agree(&key) {
+            self.clear(&key);
+        } else {
+            self.set_phase(key.clone(), Phase::ToDo);
+            self.mark(key, self.target);
+        }
+    }
+
+    fn fail(&mut self, key: EntityKey, failure: Failure) {
+        self.mark(key.clone(), self.target);
+        self.set_phase(key, Phase::Failed(failure));
+    }
+
+    fn clear(&mut self, key: &EntityKey) {
+        self.leave_phase(key);
+        if let Some(dirty) = self.dirty.remove(key) {
+            self.dirty_since.down(dirty.oldest);
+            self.open_since.down(dirty.oldest);
+        }
+    }
+
+    /// Takes a key out of its phase's set; it counts as open until it enters another.
+    fn leave_phase(&mut self, key: &EntityKey) {
+        let Some(dirty) = self.dirty.get(key) else { return };
+        match &dirty.phase {
+            Phase::ToDo => {
+                self.to_do.remove(key);
+            }
+            Phase::Writing => {}
+            Phase::Failed(Failure { error, .. }) => {
+                let set = failures_like(error, &mut self.refused, &mut self.device_retries, &mut self.we_retry);
+                set.remove(dirty.newest, key);
+                self.open_since.up(dirty.oldest);
+            }
+        }
+    }
+
+    fn set_phase(&mut self, key: EntityKey, phase: Phase) {
+        self.leave_phase(&key);
+        let Some(dirty) = self.dirty.get_mut(&key) else { return };
+        match &phase {
+            Phase::ToDo => {
+                self.to_do.insert(key);
+            }
+            Phase::Writing => {}
+            Phase::Failed(Failure { error, .. }) => {
+                let set = failures_like(error, &mut self.refused, &mut self.device_retries, &mut self.we_retry);
+                set.insert(dirty.newest, key);
+                self.open_since.down(dirty.oldest);
+            }
+        }
+        dirty.phase = phase;
+    }
+}
+
+/// The set that a failure of this kind belongs to.
+fn failures_like<'a>(
+    error: &EntityError,
+    refused: &'a mut Failures,
+    device: &'a mut Failures,
+    ours: &'a mut Failures,
+) -> &'a mut Failures {
+    match (error.device_retries, error.retryable) {
+        (true, _) => device,
+        (false, true) => ours,
+        (false, false) => refused,
+    }
+}
+
+#[cfg(test)]
+mod tests;

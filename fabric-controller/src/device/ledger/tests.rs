@@ -1,0 +1,241 @@
+//! What is told of revisions and failures, and the races between changes and answers.
+
+use proptest::prelude::*;
+use vtep_proto::{HostEntity, Neighbour};
+
+use super::*;
+
+/// An entity named by `key`, with one of several contents.
+fn entity(key: u8, content: u8) -> Arc<Entity> {
+    Arc::new(Entity::Host(HostEntity::Neighbour(Neighbour {
+        vni: vtep_proto::Vni::new(7).unwrap(),
+        ip: std::net::Ipv4Addr::new(10, 0, 0, key).into(),
+        mac: vtep_proto::MacAddress::new([2, 0, 0, 0, 0, content]).unwrap(),
+    })))
+}
+
+fn refusal(retryable: bool, device_retries: bool) -> EntityError {
+    EntityError {
+        message: "no".into(),
+        retryable,
+        device_retries,
+    }
+}
+
+fn in_sync() -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.replace_applied(Vec::new());
+    ledger
+}
+
+fn writes(differences: Vec<Difference>) -> Vec<Write> {
+    let write = |d: Difference| match (d.desired, d.applied) {
+        (Some(d), None) => Write::Insert(d),
+        (Some(d), Some(_)) => Write::Modify(d),
+        (None, Some(a)) => Write::Delete(a),
+        (None, None) => panic!("nothing to write"),
+    };
+    differences.into_iter().map(write).collect()
+}
+
+#[test]
+fn a_change_during_its_own_write_is_not_lost() {
+    let mut ledger = in_sync();
+    ledger.add(entity(1, 1), 1);
+    let insert = writes(ledger.take(false));
+    // Taken back while the device is about to insert it.
+    ledger.remove(&entity(1, 1), 2);
+    assert!(!ledger.is_clean(2), "confirmed although the device may hold it");
+    assert!(ledger.take(false).is_empty(), "written twice at once");
+    ledger.written(&insert[0], Ok(()));
+    assert!(!ledger.is_clean(1));
+    let delete = writes(ledger.take(false));
+    assert_eq!(delete, [Write::Delete(entity(1, 1))]);
+    ledger.written(&delete[0], Ok(()));
+    assert!(ledger.is_clean(2));
+}
+
+#[test]
+fn a_refusal_of_what_is_not_wanted_any_more_is_no_failure() {
+    let mut ledger = in_sync();
+    ledger.add(entity(1, 1), 1);
+    let insert = writes(ledger.take(false));
+    ledger.remove(&entity(1, 1), 2);
+    ledger.add(entity(1, 2), 2);
+    ledger.written(&insert[0], Err(refusal(false, false)));
+    assert_eq!(ledger.failed_count(), 0);
+    let second = writes(ledger.take(false));
+    assert_eq!(
+        second,
+        [Write::Insert(entity(1, 2))],
+        "what is wanted now is never tried"
+    );
+    ledger.written(&second[0], Err(refusal(false, false)));
+    assert_eq!(ledger.failure(2).map(|f| f.entity.clone()), Some(entity(1, 2)));
+    assert!(ledger.failure(2).is_some_and(Failure::is_final));
+}
+
+#[test]
+fn older_refusals_are_nobody_elses_business() {
+    let mut ledger = in_sync();
+    ledger.add(entity(1, 1), 1);
+    let first = writes(ledger.take(false));
+    ledger.written(&first[0], Err(refusal(false, false)));
+    assert!(ledger.failure(1).is_some());
+    ledger.add(entity(2, 1), 2);
+    assert!(ledger.failure(2).is_none() && ledger.is_under_way(2));
+    let second = writes(ledger.take(false));
+    assert_eq!(second.len(), 1, "a refusal for good is not tried again by itself");
+    ledger.written(&second[0], Ok(()));
+    assert!(ledger.failure(2).is_none() && !ledger.is_under_way(2));
+    assert!(!ledger.is_clean(2), "the epoch waits for everything");
+    // Until it is changed again: then it is that change's business.
+    ledger.remove(&entity(1, 1), 3);
+    ledger.add(entity(1, 2), 3);
+    let third = writes(ledger.take(false));
+    ledger.written(&third[0], Err(refusal(true, false)));
+    assert!(ledger.failure(3).is_some());
+    assert!(ledger.wants_retry());
+}
+
+#[test]
+fn failures_for_good_go_first_and_say_who_tries_again() {
+    let mut ledger = in_sync();
+    for (key, error) in [
+        (1, refusal(false, true)),
+        (2, refusal(true, false)),
+        (3, refusal(false, false)),
+    ] {
+        ledger.add(entity(key, 1), 1);
+        let write = writes(ledger.take(false));
+        ledger.written(&write[0], Err(error));
+    }
+    let shown: Vec<String> = ledger.failures().map(ToString::to_string).collect();
+    assert!(shown[0].ends_with(": no"), "{shown:?}");
+    assert!(shown[1].ends_with("no (is tried again)"), "{shown:?}");
+    assert!(shown[2].ends_with("no (the device tries again)"), "{shown:?}");
+    assert!(ledger.failure(1).is_some_and(Failure::is_final));
+    assert_eq!(ledger.take(true).len(), 1, "only what we try again is taken");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u8, u8),
+    Remove(usize),
+    Take(bool),
+    Answer(bool, bool, bool),
+    State(u8, bool),
+    ReadBack,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..4u8, 0..3u8).prop_map(|(k, c)| Step::Add(k, c)),
+        3 => (0..8usize).prop_map(Step::Remove),
+        3 => any::<bool>().prop_map(Step::Take),
+        6 => (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| Step::Answer(a, b, c)),
+        1 => (0..4u8, any::<bool>()).prop_map(|(k, ok)| Step::State(k, ok)),
+        1 => Just(Step::ReadBack),
+    ]
+}
+
+/// Counts and sets that are kept equal what a walk over all keys finds.
+fn check(ledger: &Ledger) -> Result<(), TestCaseError> {
+    let open = |d: &&Dirty| !matches!(d.phase, Phase::Failed(_));
+    for revision in 0..40 {
+        let dirty = ledger.dirty.values().any(|d| d.oldest <= revision);
+        prop_assert_eq!(ledger.is_clean(revision), !dirty);
+        let under_way = ledger.dirty.values().filter(open).any(|d| d.oldest <= revision);
+        prop_assert_eq!(ledger.is_under_way(revision), under_way);
+        let about = |d: &&Dirty| d.oldest <= revision && d.newest >= revision;
+        let failed = ledger.dirty.values().filter(about).any(|d| !open(&d));
+        prop_assert_eq!(ledger.failure(revision).is_some(), failed);
+    }
+    let failed = ledger.dirty.values().filter(|d| !open(d)).count();
+    prop_assert_eq!(ledger.failed_count(), failed);
+    prop_assert_eq!(ledger.failures().count(), failed);
+    let to_do = ledger.dirty.values().filter(|d| matches!(d.phase, Phase::ToDo));
+    prop_assert_eq!(ledger.to_do.len(), to_do.count());
+    if ledger.read_back {
+        let keys = ledger.desired.keys().chain(ledger.applied.keys());
+        for key in keys.filter(|k| !ledger.dirty.contains_key(*k)) {
+            prop_assert!(ledger.agree(key), "{} differs and nobody knows", key);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn books_are_right_and_an_obliging_device_gets_everything(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut ledger = Ledger::default();
+        let mut asked: Vec<Arc<Entity>> = Vec::new();
+        let mut device: FxHashMap<EntityKey, Entity> = FxHashMap::default();
+        let mut flying: Vec<Write> = Vec::new();
+        let mut answer = |ledger: &mut Ledger, write: &Write, result: WriteResult| {
+            if result.is_ok() {
+                let e = write.entity();
+                match write {
+                    Write::Delete(_) => device.remove(&e.key()),
+                    Write::Insert(_) | Write::Modify(_) => device.insert(e.key(), Entity::clone(e)),
+                };
+            }
+            ledger.written(write, result);
+            device.values().cloned().collect::<Vec<_>>()
+        };
+        let mut held = Vec::new();
+        for (revision, step) in (1..).zip(steps) {
+            match step {
+                Step::Add(key, content) => {
+                    // As contributions do: of one key there is one content at a time.
+                    let clash = |e: &&Arc<Entity>| e.key() == entity(key, 0).key();
+                    let e = asked.iter().find(clash).map_or_else(|| entity(key, content), Arc::clone);
+                    ledger.add(Arc::clone(&e), revision);
+                    asked.push(e);
+                }
+                Step::Remove(at) => {
+                    if at < asked.len() {
+                        ledger.remove(&asked.swap_remove(at), revision);
+                    }
+                }
+                Step::Take(retry) => {
+                    if ledger.read_back && flying.is_empty() {
+                        flying = writes(ledger.take(retry));
+                    }
+                }
+                Step::Answer(ok, retryable, device_retries) => {
+                    if let Some(write) = flying.pop() {
+                        let result = if ok { Ok(()) } else { Err(refusal(retryable, device_retries)) };
+                        held = answer(&mut ledger, &write, result);
+                    }
+                }
+                Step::State(key, ok) => {
+                    // A device reports what it holds, or does not hold, and would.
+                    let key = entity(key, 0).key();
+                    let holds = ledger.applied.contains_key(&key);
+                    if !ok && holds && flying.is_empty() {
+                        held.retain(|e: &Entity| e.key() != key);
+                        ledger.entity_state(&key, Err(refusal(true, false)));
+                    }
+                }
+                Step::ReadBack => {
+                    flying.clear();
+                    ledger.replace_applied(held.clone());
+                }
+            }
+            check(&ledger)?;
+        }
+        flying.clear();
+        ledger.replace_applied(held);
+        while { flying = writes(ledger.take(true)); !flying.is_empty() } {
+            for write in &flying {
+                let _ = answer(&mut ledger, write, Ok(()));
+            }
+        }
+        prop_assert!(ledger.is_clean(u64::MAX));
+        let wanted: FxHashMap<EntityKey, Arc<Entity>> = asked.iter().map(|e| (e.key(), Arc::clone(e))).collect();
+        prop_assert_eq!(ledger.applied, wanted);
+    }
+}

@@ -1,15 +1,17 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
+use p4_switch::forwarding::Reference;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
-use p4_switch::gnmi::tree::Interfaces as _;
-use p4_switch::port::{Waker, start};
+use p4_switch::links::Links;
+use p4_switch::port::{Forwarder, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,6 +34,9 @@ struct Options {
     /// Port that drops.
     #[arg(long, default_value_t = 511)]
     drop_port: u32,
+    /// Forwarding threads [default: as many as the machine has cores]
+    #[arg(long)]
+    threads: Option<NonZeroU16>,
     /// Start without a program and wait for a controller.
     #[arg(long)]
     no_p4: bool,
@@ -53,6 +58,10 @@ fn port(text: &str) -> Result<(u32, String), String> {
     let (number, name) = text.split_once('@').ok_or("PORT@IFACE is expected")?;
     let number = number.parse().map_err(|error| format!("port number: {error}"))?;
     Ok((number, name.to_owned()))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[tokio::main]
@@ -90,23 +99,33 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let interfaces = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
     let (events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);
     let (outgoing, inbox) = tokio::sync::mpsc::channel(PACKET_OUT_QUEUE);
-    let waker = Waker::new()?;
-    let wake = waker.clone();
     let names = options
         .interfaces
         .iter()
         .map(|(id, name)| (name.clone(), *id))
         .collect();
+    let threads = options.threads.map_or_else(cores, |t| usize::from(t.get()));
+    let waker = Arc::new(OnceLock::<Waker>::new());
+    let wake = Arc::clone(&waker);
     let plane = Dataplane::new(
         names,
         options.cpu_port,
         options.drop_port,
         outgoing,
-        Box::new(move || wake.wake()),
+        Box::new(move || wake.get().into_iter().for_each(Waker::wake)),
         events,
     );
-    let _forwarder = start(&options.interfaces, Arc::clone(&plane), inbox, waker)?;
-    tokio::spawn(follow_links(interfaces.clone(), Arc::clone(&plane)));
+    let mut inbox = Some(inbox);
+    let ports = Ports::start(threads, |wakers| {
+        // The first thread has the packet-outs.
+        if let Some(first) = wakers.first() {
+            let _ = waker.set(first.clone());
+        }
+        let forwarder = |_: &Waker| Box::new(Reference::new(Arc::clone(&plane), inbox.take())) as Box<dyn Forwarder>;
+        wakers.iter().map(forwarder).collect()
+    })?;
+    let links = Links::start(Arc::new(ports), Arc::clone(&plane), interfaces.as_ref())?;
+    tokio::spawn(links.follow(interfaces.clone()));
     let device = Arc::new(EngineDevice(plane));
     let listener = listen(options.grpc_server_addr).await?;
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
@@ -122,23 +141,4 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         tls,
     };
     Ok(serve(config, listener, device, interfaces, receiver, shutdown).await?)
-}
-
-/// Tells the data plane which ports carry traffic, so that selectors route around those
-/// that do not.
-async fn follow_links(interfaces: Arc<NetdevInterfaces>, plane: Arc<Dataplane>) {
-    let mut changes = interfaces.changes();
-    loop {
-        interfaces
-            .list()
-            .iter()
-            .for_each(|port| plane.set_port(port.id, port.is_up));
-        // Lagging behind is no loss: the list says all.
-        if matches!(
-            changes.recv().await,
-            Err(tokio::sync::broadcast::error::RecvError::Closed)
-        ) {
-            return;
-        }
-    }
 }

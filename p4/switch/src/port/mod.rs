@@ -1,5 +1,122 @@
 //! Ports: where frames come from and go to.
-mod forward;
-mod packet;
+//!
+//! # Model
+//! A [`Port`] opens as one [`Lane`] per forwarding thread, each a [`Receive`] and a [`Transmit`]; the threads share
+//! nothing but what the port shares below. [`Ports`] is the set of open ports and the threads: ports are attached and
+//! detached while frames flow. What happens to a frame is up to a [`Forwarder`], of which every thread has one; it sends
+//! through a [`Sink`]. Kinds of ports: network devices ([`netdev`]), memory ([`memory`]).
+//!
+//! # Invariants
+//! - The frames of one flow and port go through one thread in the order in which they came.
+//! - A frame is what a wire would carry: checksums are complete, VLAN tags in place, segments cut ([`offload`]).
+//! - No frame is ever sent back to the socket that sends it.
+//! - Frames that come faster than they are forwarded, and frames that a device does not take, are lost and counted in
+//!   [`Counters`]. Nothing waits for a port.
+//!
+//! # Cost
+//! A received frame is worked on where the kernel put it and copied once to be sent; sending is one call for up to 64
+//! frames. Nothing is allocated per frame. Idle threads sleep in one `epoll_wait`.
 
-pub use forward::{Forwarder, Waker, start};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub mod memory;
+pub mod netdev;
+pub mod offload;
+mod sys;
+mod workers;
+
+pub use workers::{Ports, Waker};
+
+/// Frames that come in by a port, for one thread.
+pub trait Receive: Send {
+    /// Readable while frames wait.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// The next frame, to be changed at will; none when there is none now.
+    fn next(&mut self) -> Option<&mut [u8]>;
+
+    /// The descriptor reported an error; it must not go on to do so.
+    fn failed(&mut self) {}
+}
+
+/// Frames that leave by a port, from one thread.
+pub trait Transmit: Send {
+    /// Takes a frame. It is sent now or with the next [`flush`](Self::flush).
+    fn send(&mut self, frame: &[u8]);
+
+    /// Sends all that wait.
+    fn flush(&mut self);
+}
+
+/// One thread's access to a port.
+pub struct Lane {
+    /// None if other threads receive for it.
+    pub rx: Option<Box<dyn Receive>>,
+    /// How to send.
+    pub tx: Box<dyn Transmit>,
+}
+
+/// Something that can be opened as a port.
+pub trait Port: Send {
+    /// Opens it for so many threads.
+    ///
+    /// # Errors
+    /// It does not exist, or must not be opened.
+    fn open(&self, lanes: usize) -> io::Result<Vec<Lane>>;
+}
+
+/// Takes what a forwarder sends.
+pub trait Sink {
+    /// Sends a frame by a port; one that is not there loses it.
+    fn frame(&mut self, port: u32, frame: &[u8]);
+}
+
+/// Frames that wait in one port, as many as one turn allows.
+pub struct Burst<'a> {
+    port: u32,
+    rx: &'a mut dyn Receive,
+    left: usize,
+}
+
+impl Burst<'_> {
+    /// The port.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// The next frame.
+    pub fn next_frame(&mut self) -> Option<&mut [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        self.rx.next()
+    }
+}
+
+/// What happens to frames: one thread's view of a pipeline.
+pub trait Forwarder: Send {
+    /// Forwards the frames of a burst. What it leaves unread waits.
+    fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink);
+
+    /// The thread was woken by its [`Waker`]: forwards frames that came another way.
+    fn woken(&mut self, sink: &mut dyn Sink) {
+        let _ = sink;
+    }
+}
+
+/// Frames that a port lost.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Received ones: the ring was full, they did not fit, or were of a kind that cannot be taken apart.
+    pub in_lost: AtomicU64,
+    /// Ones to send that the device did not take.
+    pub out_lost: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, lost: u64) {
+        if lost > 0 {
+            counter.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}

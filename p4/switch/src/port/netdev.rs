@@ -1,0 +1,143 @@
+//! Network devices as ports.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use super::offload::{Segments, complete_checksum};
+use super::sys::{self, HEADROOM, Meta, RxRing, TxSocket};
+use super::{Counters, Lane, Port, Receive, Transmit};
+
+/// Octets of received frames that may wait in all rings of a port: 20 ms of a million small frames each second.
+const RING_OCTETS: usize = 8 << 20;
+/// Least octets of one ring, however many threads share the port.
+const LEAST_RING_OCTETS: usize = 512 << 10;
+
+/// A network device, by its name.
+pub struct Netdev {
+    name: String,
+    counters: Arc<Counters>,
+}
+
+impl Netdev {
+    /// The device of this name in this network namespace. It need not exist before it is opened.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// What it lost.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl Port for Netdev {
+    fn open(&self, lanes: usize) -> io::Result<Vec<Lane>> {
+        let open = || {
+            let index = sys::index(&self.name)?;
+            // Devices without the feature say no.
+            let _ = sys::disable_lro(&self.name);
+            let octets = (RING_OCTETS / lanes.max(1)).max(LEAST_RING_OCTETS);
+            let mut fanout = None;
+            let mut opened = Vec::with_capacity(lanes);
+            for _ in 0..lanes {
+                let ring = RxRing::open(index, octets)?;
+                if lanes > 1 {
+                    fanout = Some(ring.join(fanout)?);
+                }
+                let rx = NetdevReceive {
+                    ring,
+                    segments: Segments::default(),
+                    counters: self.counters(),
+                };
+                let tx = NetdevTransmit {
+                    socket: TxSocket::open(index)?,
+                    counters: self.counters(),
+                };
+                opened.push(Lane {
+                    rx: Some(Box::new(rx)),
+                    tx: Box::new(tx),
+                });
+            }
+            Ok(opened)
+        };
+        open().map_err(|e: io::Error| io::Error::new(e.kind(), format!("interface {}: {e}", self.name)))
+    }
+}
+
+struct NetdevReceive {
+    ring: RxRing,
+    segments: Segments,
+    counters: Arc<Counters>,
+}
+
+impl NetdevReceive {
+    /// Receives a frame; answers whether it was cut, and octets in front of it that do not belong to it.
+    fn advance(&mut self) -> Option<(bool, usize)> {
+        loop {
+            let Some(Meta { mut offload, vlan }) = self.ring.advance() else {
+                Counters::add(&self.counters.in_lost, std::mem::take(&mut self.ring.lost));
+                return None;
+            };
+            let room_and_frame = self.ring.room_and_frame();
+            let mut room = HEADROOM;
+            if let (Some((start, offset)), false) = (offload.checksum, offload.is_large()) {
+                complete_checksum(room_and_frame.get_mut(HEADROOM..)?, start, offset);
+            }
+            if let Some(vlan) = vlan {
+                vlan.put(room_and_frame);
+                offload.transport = offload.transport.saturating_add(4);
+                room = 0;
+            }
+            if !offload.is_large() {
+                return Some((false, room));
+            }
+            if self.segments.start(room_and_frame.get(room..)?, offload) {
+                return Some((true, 0));
+            }
+            Counters::add(&self.counters.in_lost, 1);
+        }
+    }
+}
+
+impl Receive for NetdevReceive {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    fn next(&mut self) -> Option<&mut [u8]> {
+        if self.segments.is_done() {
+            let (is_cut, room) = self.advance()?;
+            if !is_cut {
+                return self.ring.room_and_frame().get_mut(room..);
+            }
+        }
+        self.segments.next_segment()
+    }
+
+    fn failed(&mut self) {
+        self.ring.acknowledge_error();
+    }
+}
+
+struct NetdevTransmit {
+    socket: TxSocket,
+    counters: Arc<Counters>,
+}
+
+impl Transmit for NetdevTransmit {
+    fn send(&mut self, frame: &[u8]) {
+        if self.socket.push(frame) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.socket.is_empty() {
+            Counters::add(&self.counters.out_lost, self.socket.flush() as u64);
+        }
+    }
+}

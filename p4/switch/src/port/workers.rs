@@ -1,0 +1,258 @@
+//! The forwarding threads: each waits for frames of its lanes, hands them to its forwarder, sends what comes out.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use rustc_hash::FxHashMap;
+
+use super::{Burst, Forwarder, Lane, Port, Receive, Sink, Transmit};
+
+/// Frames taken from one port before the next has its turn, so that none starves, and before what they became is sent,
+/// so that the first of them does not wait for the last.
+const BURST: usize = 64;
+/// Ports that are told to be ready at once; the others are told next time.
+const READY: usize = 64;
+/// Commands that wait for a thread; it looks after each burst, so that more only wait in line.
+const COMMANDS: usize = 16;
+/// What epoll says of the waker instead of a port number.
+const WAKER: u64 = u64::MAX;
+
+/// Interrupts a forwarding thread's wait.
+#[derive(Clone)]
+pub struct Waker(Arc<EventFd>);
+
+impl Waker {
+    fn new() -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        Ok(Self(Arc::new(EventFd::from_flags(flags)?)))
+    }
+
+    /// Wakes it.
+    pub fn wake(&self) {
+        // Fails only when it is woken already.
+        let _ = self.0.write(1);
+    }
+}
+
+enum Command {
+    Attach(u32, Lane),
+    Detach(u32),
+}
+
+struct Thread {
+    commands: Option<SyncSender<Command>>,
+    waker: Waker,
+    handle: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Thread {
+    fn order(&self, command: Command) -> io::Result<()> {
+        let sent = self.commands.as_ref().map(|c| c.send(command));
+        self.waker.wake();
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => Err(io::Error::other("a forwarding thread has ended")),
+        }
+    }
+}
+
+/// Open ports and the threads that forward between them. The threads end when this is dropped.
+pub struct Ports(Vec<Thread>);
+
+impl Ports {
+    /// Starts a thread for each forwarder. `make` is given the threads' wakers in order and makes the forwarders.
+    ///
+    /// # Errors
+    /// The system has no descriptor or thread left.
+    pub fn start(threads: usize, make: impl FnOnce(&[Waker]) -> Vec<Box<dyn Forwarder>>) -> io::Result<Self> {
+        let wakers = (0..threads).map(|_| Waker::new()).collect::<io::Result<Vec<_>>>()?;
+        let forwarders = make(&wakers);
+        let mut this = Self(Vec::with_capacity(threads));
+        for (index, (waker, forwarder)) in wakers.into_iter().zip(forwarders).enumerate() {
+            let (commands, inbox) = sync_channel(COMMANDS);
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            epoll.add(waker.0.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
+            let worker = Worker {
+                epoll,
+                inbox,
+                waker: waker.clone(),
+                forwarder,
+                rx: FxHashMap::default(),
+                tx: Outlets::default(),
+            };
+            let name = format!("forward{index}");
+            let handle = std::thread::Builder::new().name(name).spawn(|| worker.run())?;
+            this.0.push(Thread {
+                commands: Some(commands),
+                waker,
+                handle: Some(handle),
+            });
+        }
+        Ok(this)
+    }
+
+    /// Opens a port under a number; one that has it is closed.
+    ///
+    /// # Errors
+    /// The port's.
+    pub fn attach(&self, number: u32, port: &dyn Port) -> io::Result<()> {
+        let lanes = port.open(self.0.len())?;
+        for (thread, lane) in self.0.iter().zip(lanes) {
+            thread.order(Command::Attach(number, lane))?;
+        }
+        Ok(())
+    }
+
+    /// Closes a port.
+    ///
+    /// # Errors
+    /// A thread has ended.
+    pub fn detach(&self, number: u32) -> io::Result<()> {
+        self.0.iter().try_for_each(|t| t.order(Command::Detach(number)))
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        for thread in &mut self.0 {
+            thread.commands = None;
+            thread.waker.wake();
+        }
+        for thread in &mut self.0 {
+            if let Some(handle) = thread.handle.take() {
+                // A thread that panicked has said so.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+/// The ports of a thread, to send by.
+#[derive(Default)]
+struct Outlets {
+    lanes: Vec<(u32, Box<dyn Transmit>)>,
+    index: FxHashMap<u32, usize>,
+}
+
+impl Outlets {
+    fn remove(&mut self, port: u32) {
+        self.lanes.retain(|(number, _)| *number != port);
+        self.index = self
+            .lanes
+            .iter()
+            .enumerate()
+            .map(|(at, (number, _))| (*number, at))
+            .collect();
+    }
+
+    fn insert(&mut self, port: u32, tx: Box<dyn Transmit>) {
+        self.remove(port);
+        self.index.insert(port, self.lanes.len());
+        self.lanes.push((port, tx));
+    }
+
+    fn flush(&mut self) {
+        self.lanes.iter_mut().for_each(|(_, tx)| tx.flush());
+    }
+}
+
+impl Sink for Outlets {
+    fn frame(&mut self, port: u32, frame: &[u8]) {
+        let lane = self.index.get(&port).and_then(|at| self.lanes.get_mut(*at));
+        if let Some((_, tx)) = lane {
+            tx.send(frame);
+        }
+    }
+}
+
+struct Worker {
+    epoll: Epoll,
+    inbox: Receiver<Command>,
+    waker: Waker,
+    forwarder: Box<dyn Forwarder>,
+    rx: FxHashMap<u32, Box<dyn Receive>>,
+    tx: Outlets,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut events = [EpollEvent::empty(); READY];
+        loop {
+            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!("forwarding ends: epoll: {error}");
+                    return;
+                }
+            };
+            for event in events.iter().take(ready) {
+                if event.data() != WAKER {
+                    self.turn(event);
+                    continue;
+                }
+                // Before looking, so that what comes after the look wakes again.
+                let _ = self.waker.0.read();
+                if !self.obey() {
+                    return;
+                }
+                self.forwarder.woken(&mut self.tx);
+                self.tx.flush();
+            }
+        }
+    }
+
+    fn turn(&mut self, event: &EpollEvent) {
+        // Not there: detached since.
+        let Some((port, rx)) = u32::try_from(event.data())
+            .ok()
+            .and_then(|p| Some((p, self.rx.get_mut(&p)?)))
+        else {
+            return;
+        };
+        if event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
+            rx.failed();
+        }
+        let mut burst = Burst {
+            port,
+            rx: rx.as_mut(),
+            left: BURST,
+        };
+        self.forwarder.burst(&mut burst, &mut self.tx);
+        self.tx.flush();
+    }
+
+    /// Does what was ordered; false if it is to end.
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Command::Attach(port, lane)) => {
+                    self.detach(port);
+                    self.tx.insert(port, lane.tx);
+                    let Some(rx) = lane.rx else { continue };
+                    let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(port));
+                    if let Err(error) = self.epoll.add(rx.fd(), event) {
+                        tracing::error!(port, "cannot wait for frames: {error}");
+                    }
+                    self.rx.insert(port, rx);
+                }
+                Ok(Command::Detach(port)) => self.detach(port),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn detach(&mut self, port: u32) {
+        if let Some(rx) = self.rx.remove(&port) {
+            // Closing the descriptor would do, were it the only one.
+            let _ = self.epoll.delete(rx.fd());
+        }
+        self.tx.remove(port);
+    }
+}

@@ -1,3 +1,4 @@
 //! Whole-system tests.
 
+pub mod p4info_diff;
 pub mod venv;

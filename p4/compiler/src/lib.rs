@@ -37,7 +37,7 @@
 mod ast;
 pub mod backend;
 pub mod diagnostics;
-mod dot;
+mod dump;
 #[allow(
     dead_code,
     reason = "types and declarations are complete, also where no back end asks"
@@ -53,7 +53,7 @@ pub mod source;
 mod text;
 mod types;
 
-pub use dot::dot;
+pub use dump::{Dump, dot};
 
 use diagnostics::{Diagnostics, Sink};
 use p4runtime_proto::p4::config::v1::P4Info;
@@ -126,12 +126,47 @@ pub fn compile_file(path: &Path, options: &Options) -> Result<Compiled, Diagnost
 /// # Errors
 /// All errors and warnings of the program, in source order of discovery.
 pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Compiled, Diagnostics> {
-    // `Diagnostics` holds `Rc`s; they are created and dropped on one thread by scoping, and cross as plain data.
-    let run = || {
-        on_this_thread(name, dir, text, options)
+    on_own_thread(|| {
+        whole(name, dir, text, options)
             .map_err(Portable::pack)
             .map(Portable::pack_ok)
-    };
+    })
+    .map(PortableOk::unpack)
+}
+
+/// Compiles a text like [`compile`], and gives one of its stages as text instead of the results.
+///
+/// # Errors
+/// Those of [`compile`]; a dump of the syntax tree needs no more than that the text can be parsed.
+pub fn dump(
+    name: &str,
+    dir: Option<&Path>,
+    text: &str,
+    options: &Options,
+    what: Dump,
+) -> Result<(String, Diagnostics), Diagnostics> {
+    on_own_thread(|| {
+        let stage = || {
+            let parsed = parse_text(name, dir, text, options)?;
+            match what {
+                Dump::Ast => Ok((dump::ast::print(&parsed.decls, &parsed.map), parsed.finish())),
+                Dump::Ir => {
+                    let flat = lowered(parsed)?;
+                    Ok((dump::flat::print(&flat.program), flat.parsed.finish()))
+                }
+                Dump::Tables => emitted(lowered(parsed)?, name).map(|c| (dot(&c.program), c.warnings)),
+            }
+        };
+        stage()
+            .map_err(Portable::pack)
+            .map(|(text, warnings)| (text, Portable::pack(warnings)))
+    })
+    .map(|(text, warnings)| (text, warnings.unpack()))
+}
+
+/// Runs a part of the compiler on a thread with enough stack. `Diagnostics` holds `Rc`s; they are created and dropped
+/// on one thread by scoping, and cross as plain data.
+fn on_own_thread<T: Send>(run: impl FnOnce() -> Result<T, Portable> + Send) -> Result<T, Diagnostics> {
     let result = std::thread::scope(|scope| {
         std::thread::Builder::new()
             .stack_size(STACK_BYTES)
@@ -140,7 +175,7 @@ pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) ->
             .and_then(|t| t.join().ok())
     });
     match result {
-        Some(Ok(c)) => Ok(c.unpack()),
+        Some(Ok(c)) => Ok(c),
         Some(Err(e)) => Err(e.unpack()),
         None => {
             let mut sink = Sink::default();
@@ -222,7 +257,36 @@ struct Parts {
     warnings: Diagnostics,
 }
 
-fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parts, Diagnostics> {
+/// A parsed program with what messages about it need.
+struct Parsed {
+    map: SourceMap,
+    sink: Sink,
+    decls: Vec<ast::Decl>,
+    dependencies: Vec<PathBuf>,
+}
+
+impl Parsed {
+    fn finish(self) -> Diagnostics {
+        self.sink.finish(self.map)
+    }
+
+    /// Goes on only without errors.
+    fn checked(self) -> Result<Self, Diagnostics> {
+        if self.sink.errors() > 0 {
+            return Err(self.finish());
+        }
+        Ok(self)
+    }
+}
+
+/// The flat program, and the typed one it came from.
+struct Lowered {
+    parsed: Parsed,
+    typed: ir::Program,
+    program: lir::Program,
+}
+
+fn parse_text(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parsed, Diagnostics> {
     let mut map = SourceMap::default();
     let mut sink = Sink::new(options.silenced.iter().cloned());
     let Some(file) = map.add(name, dir, text, false) else {
@@ -237,35 +301,55 @@ fn on_this_thread(name: &str, dir: Option<&Path>, text: &str, options: &Options)
     let (tokens, dependencies) =
         preprocess::Preprocessor::new(&mut map, &mut sink, includes, &options.defines).run(file);
     let decls = parse::parse(&map, &mut sink, &tokens);
-    if sink.errors() > 0 {
-        return Err(sink.finish(map));
+    Parsed {
+        map,
+        sink,
+        decls,
+        dependencies,
     }
-    let program = types::check(&decls, &mut sink);
-    if sink.errors() > 0 {
-        return Err(sink.finish(map));
-    }
+    .checked()
+}
+
+fn lowered(mut parsed: Parsed) -> Result<Lowered, Diagnostics> {
+    let typed = types::check(&parsed.decls, &mut parsed.sink);
+    let mut parsed = parsed.checked()?;
+    let program = passes::lower::lower(&typed, &mut parsed.sink);
+    Ok(Lowered {
+        parsed: parsed.checked()?,
+        typed,
+        program,
+    })
+}
+
+fn emitted(lowered: Lowered, name: &str) -> Result<Parts, Diagnostics> {
+    let Lowered {
+        mut parsed,
+        typed,
+        program,
+    } = lowered;
+    let json = backend::bmv2::emit(&program, &typed, &parsed.map, &mut parsed.sink, name);
+    let p4info = backend::p4info::emit(&program, &typed, &mut parsed.sink);
+    let mut parsed = parsed.checked()?;
+    let entries = backend::entries::emit(&program, &p4info);
+    Ok(Parts {
+        program: json,
+        p4info,
+        entries,
+        dependencies: std::mem::take(&mut parsed.dependencies),
+        warnings: parsed.finish(),
+    })
+}
+
+fn whole(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parts, Diagnostics> {
+    let mut parsed = parse_text(name, dir, text, options)?;
     if options.check_only {
+        types::check(&parsed.decls, &mut parsed.sink);
+        let mut parsed = parsed.checked()?;
         return Ok(Parts {
-            dependencies,
-            warnings: sink.finish(map),
+            dependencies: std::mem::take(&mut parsed.dependencies),
+            warnings: parsed.finish(),
             ..Parts::default()
         });
     }
-    let flat = passes::lower::lower(&program, &mut sink);
-    if sink.errors() > 0 {
-        return Err(sink.finish(map));
-    }
-    let program_json = backend::bmv2::emit(&flat, &program, &map, &mut sink, name);
-    let info = backend::p4info::emit(&flat, &program, &mut sink);
-    if sink.errors() > 0 {
-        return Err(sink.finish(map));
-    }
-    let entries = backend::entries::emit(&flat, &info);
-    Ok(Parts {
-        program: program_json,
-        p4info: info,
-        entries,
-        dependencies,
-        warnings: sink.finish(map),
-    })
+    emitted(lowered(parsed)?, name)
 }

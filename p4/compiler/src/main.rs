@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use p4_compiler::diagnostics::{Diagnostics, Severity};
-use p4_compiler::{Options, compile_file};
+use p4_compiler::{Options, compile_file, dump};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ struct Args {
     /// Also write the program's own entries as a P4Runtime WriteRequest: NAME.entries.txtpb.
     #[arg(long)]
     emit_entries: bool,
-    /// Print the graph of tables as DOT instead of writing files.
+    /// Print a stage of the compilation instead of writing files.
     #[arg(long, value_enum)]
     dump: Option<Dump>,
     /// Directory searched for included files.
@@ -45,8 +45,22 @@ struct Args {
 /// What `--dump` prints.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Dump {
-    /// Tables and conditions, and which follows which.
+    /// The syntax tree as P4 source, macros expanded.
+    Ast,
+    /// The flat program that back ends read.
+    Ir,
+    /// Tables and conditions and which follows which, as a DOT graph.
     Tables,
+}
+
+impl From<Dump> for p4_compiler::Dump {
+    fn from(d: Dump) -> Self {
+        match d {
+            Dump::Ast => Self::Ast,
+            Dump::Ir => Self::Ir,
+            Dump::Tables => Self::Tables,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -65,14 +79,13 @@ fn main() -> ExitCode {
             .collect(),
         check_only: args.check,
     };
+    if let Some(what) = args.dump {
+        return print_dump(&args, &options, what);
+    }
     match compile_file(&args.source, &options) {
         Ok(compiled) => {
             report(&compiled.warnings, args.json);
             if args.check {
-                return ExitCode::SUCCESS;
-            }
-            if let Some(Dump::Tables) = args.dump {
-                print!("{}", p4_compiler::dot(&compiled.program));
                 return ExitCode::SUCCESS;
             }
             match write(&args, &compiled) {
@@ -82,6 +95,28 @@ fn main() -> ExitCode {
                     ExitCode::FAILURE
                 }
             }
+        }
+        Err(diagnostics) => {
+            report(&diagnostics, args.json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_dump(args: &Args, options: &Options, what: Dump) -> ExitCode {
+    let bytes = match std::fs::read(&args.source) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            eprintln!("error: cannot read {}: {e}", args.source.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let (name, text) = (args.source.to_string_lossy(), String::from_utf8_lossy(&bytes));
+    match dump(&name, args.source.parent(), &text, options, what.into()) {
+        Ok((text, warnings)) => {
+            report(&warnings, args.json);
+            print!("{text}");
+            ExitCode::SUCCESS
         }
         Err(diagnostics) => {
             report(&diagnostics, args.json);

@@ -1,7 +1,7 @@
 //! What users rely on: programs compile to documents that the schema reads back, errors are told with their
 //! place, and no text makes the compiler panic.
 
-use p4_compiler::{Compiled, Options, compile, compile_file};
+use p4_compiler::{Compiled, Dump, Options, compile, compile_file, dump};
 use proptest::prelude::*;
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,38 @@ fn every_reference_in_the_document_is_defined() {
                 );
             }
         }
+    }
+}
+
+/// All P4 programs of this repository.
+fn own_programs() -> Vec<PathBuf> {
+    let fabric = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fabric");
+    let mut all = folder("programs");
+    all.extend([fabric.join("leaf.p4"), fabric.join("spine.p4")]);
+    all
+}
+
+#[test]
+fn a_dumped_syntax_tree_is_the_same_program() {
+    for path in own_programs() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let tree = |name: &str, text: &str| {
+            dump(name, path.parent(), text, &Options::default(), Dump::Ast)
+                .unwrap_or_else(|d| panic!("{}", d.short()))
+                .0
+        };
+        let first = tree("first.p4", &text);
+        let again = format!("#include <v1model.p4>\n{first}");
+        assert_eq!(tree("again.p4", &again), first, "{}", path.display());
+        let (a, b) = (good(&path), compile("again.p4", None, &again, &Options::default()));
+        let b = b.unwrap_or_else(|d| panic!("{}", d.short()));
+        assert_eq!(a.p4info, b.p4info, "{}", path.display());
+        let flat = |text: &str| {
+            dump("x.p4", path.parent(), text, &Options::default(), Dump::Ir)
+                .unwrap()
+                .0
+        };
+        assert_eq!(flat(&text), flat(&again), "{}", path.display());
     }
 }
 

@@ -10,15 +10,22 @@ pub fn simplify(graph: &mut Graph, join: bool) {
     }
 }
 
-fn successors(term: &mut Term, f: &mut impl FnMut(&mut usize)) {
+/// Where a block may lead.
+pub fn successors(term: &Term) -> Vec<usize> {
     match term {
-        Term::Goto(a) => f(a),
-        Term::Branch(_, a, b) => {
-            f(a);
-            f(b);
-        }
-        Term::Apply(_, ApplyNext::Always(a)) => f(a),
-        Term::Apply(_, ApplyNext::HitMiss(a, b)) => {
+        Term::Goto(a) | Term::Apply(_, ApplyNext::Always(a)) => vec![*a],
+        Term::Branch(_, a, b) | Term::Apply(_, ApplyNext::HitMiss(a, b)) => vec![*a, *b],
+        Term::Apply(_, ApplyNext::Actions(list, rest)) => list.iter().map(|x| x.1).chain([*rest]).collect(),
+        Term::Select(_, cases) => cases.iter().map(|c| c.1).collect(),
+        Term::End | Term::Exit | Term::Reject => Vec::new(),
+    }
+}
+
+/// Calls `f` on every edge out of a block.
+pub fn edges_mut(term: &mut Term, f: &mut impl FnMut(&mut usize)) {
+    match term {
+        Term::Goto(a) | Term::Apply(_, ApplyNext::Always(a)) => f(a),
+        Term::Branch(_, a, b) | Term::Apply(_, ApplyNext::HitMiss(a, b)) => {
             f(a);
             f(b);
         }
@@ -50,20 +57,20 @@ fn thread(graph: &mut Graph) {
         })
         .collect();
     for b in &mut graph.blocks {
-        successors(&mut b.term, &mut |t| *t = target.get(*t).copied().unwrap_or(*t));
+        edges_mut(&mut b.term, &mut |t| *t = target.get(*t).copied().unwrap_or(*t));
     }
 }
 
 fn merge(graph: &mut Graph) {
     let live = reachable(graph);
     let mut preds = vec![0usize; graph.blocks.len()];
-    for (i, b) in graph.blocks.iter_mut().enumerate() {
-        if live.contains(&i) {
-            successors(&mut b.term, &mut |t| {
-                if let Some(p) = preds.get_mut(*t) {
-                    *p += 1;
-                }
-            });
+    for next in live
+        .iter()
+        .filter_map(|i| graph.blocks.get(*i))
+        .flat_map(|b| successors(&b.term))
+    {
+        if let Some(p) = preds.get_mut(next) {
+            *p += 1;
         }
     }
     for i in live {
@@ -86,7 +93,7 @@ fn merge(graph: &mut Graph) {
 }
 
 /// Blocks that can be reached, the first first.
-pub fn reachable(graph: &mut Graph) -> Vec<usize> {
+pub fn reachable(graph: &Graph) -> Vec<usize> {
     let mut seen = vec![false; graph.blocks.len()];
     let mut order = Vec::new();
     let mut todo = vec![0];
@@ -96,10 +103,8 @@ pub fn reachable(graph: &mut Graph) -> Vec<usize> {
             _ => continue,
         }
         order.push(i);
-        if let Some(b) = graph.blocks.get_mut(i) {
-            let mut next = Vec::new();
-            successors(&mut b.term, &mut |t| next.push(*t));
-            todo.extend(next.into_iter().rev());
+        if let Some(b) = graph.blocks.get(i) {
+            todo.extend(successors(&b.term).into_iter().rev());
         }
     }
     order

@@ -20,7 +20,7 @@ impl Bmv2<'_> {
     pub(super) fn parsers(&mut self) {
         let mut graph = self.program.parser.clone();
         simplify(&mut graph, true);
-        let order = reachable(&mut graph);
+        let order = reachable(&graph);
         let mut names: HashMap<usize, String> = HashMap::new();
         let mut taken = HashSet::new();
         for b in &order {

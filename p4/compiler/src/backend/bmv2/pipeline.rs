@@ -22,7 +22,7 @@ impl Bmv2<'_> {
     pub(super) fn pipeline(&mut self, name: &str, id: u32, graph: &Graph, tables: &[usize]) -> json::Pipeline {
         let mut graph = graph.clone();
         simplify(&mut graph, true);
-        let order = reachable(&mut graph);
+        let order = reachable(&graph);
         let mut p = json::Pipeline {
             name: name.into(),
             id,

@@ -4,6 +4,7 @@
 //! of a change through checks, model, rendering and actors. The point of the figures is
 //! their ratio: a change may not cost more because others exist.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,9 +38,10 @@ const CHUNK: usize = 500;
 /// Longest wait for devices to take everything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Figures at one number of networks, in microseconds.
+/// Figures at one number of networks; each name ends with its unit.
 #[derive(Debug, Serialize)]
 struct Figures {
+    #[serde(skip)]
     networks: usize,
     samples: usize,
     /// From the request to its acknowledgement.
@@ -52,9 +54,17 @@ struct Figures {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    figures: Vec<Figures>,
-    /// Of the last line to the first, `applied_p50_us`.
-    ratio: f64,
+    /// By number of networks.
+    #[serde(flatten)]
+    figures: BTreeMap<String, Figures>,
+    /// `applied_p50_us` at the most networks to that at the fewest.
+    #[serde(rename = "most to fewest networks")]
+    ratio: Ratio,
+}
+
+#[derive(Debug, Serialize)]
+struct Ratio {
+    applied_p50_ratio: f64,
 }
 
 /// Runs it, prints the figures and writes them to `json`.
@@ -77,7 +87,14 @@ pub async fn run(json: Option<&Path>) -> Result<()> {
     };
     println!("ratio of the last p50 to the first: {ratio:.2}");
     if let Some(path) = json {
-        let text = serde_json::to_vec_pretty(&Report { figures, ratio })?;
+        let figures = figures.into_iter().map(|f| (format!("{} networks", f.networks), f));
+        let report = Report {
+            figures: figures.collect(),
+            ratio: Ratio {
+                applied_p50_ratio: ratio,
+            },
+        };
+        let text = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     Ok(())

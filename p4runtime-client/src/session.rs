@@ -180,8 +180,13 @@ pub enum Standing {
     Primary,
     /// We may only read.
     Backup {
-        /// Who may write, if anybody.
+        /// Who may write, if the switch says so.
         primary: Option<ElectionId>,
+    },
+    /// Nobody may write: who could is gone, and the switch remembers its election id.
+    Vacant {
+        /// The election id to outbid, if the switch says so (specification, section 5.3).
+        highest: Option<ElectionId>,
     },
     /// The stream ended, for this reason.
     Closed(String),
@@ -417,12 +422,12 @@ async fn heartbeat(client: P4RuntimeClient<Channel>, options: Options, standing:
 
 /// What an arbitration message says about us.
 fn judge(update: &p4::MasterArbitrationUpdate, ours: ElectionId) -> Standing {
-    let primary = update.election_id.as_ref().map(ElectionId::from_proto);
+    let highest = update.election_id.as_ref().map(ElectionId::from_proto);
     match update.status.as_ref().map_or(Code::Ok, |s| code(s.code)) {
         // Some servers leave the status out: then the ids decide.
-        Code::Ok if primary.is_none_or(|id| id == ours) => Standing::Primary,
-        Code::NotFound => Standing::Backup { primary: None },
-        _ => Standing::Backup { primary },
+        Code::Ok if highest.is_none_or(|id| id == ours) => Standing::Primary,
+        Code::NotFound => Standing::Vacant { highest },
+        _ => Standing::Backup { primary: highest },
     }
 }
 

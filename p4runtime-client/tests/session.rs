@@ -103,6 +103,26 @@ async fn losing_mastership_overtakes_packets() {
 }
 
 #[tokio::test]
+async fn a_vacant_switch_says_whom_to_outbid() {
+    let (fake, mut session) = open("1.4.0").await;
+    assert_eq!(session.next_event().await, Event::Standing(Standing::Primary));
+    fake.send(Down::Arbitration(p4::MasterArbitrationUpdate {
+        election_id: Some(p4::Uint128 { high: 1, low: 2 }),
+        status: Some(rpc::Status {
+            code: Code::NotFound.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }))
+    .await;
+    let highest = Some(ElectionId((1 << 64) + 2));
+    assert_eq!(
+        session.next_event().await,
+        Event::Standing(Standing::Vacant { highest })
+    );
+}
+
+#[tokio::test]
 async fn the_end_of_the_stream_is_reported() {
     let (fake, mut session) = open("1.4.0").await;
     assert_eq!(session.next_event().await, Event::Standing(Standing::Primary));

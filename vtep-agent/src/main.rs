@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -43,17 +43,16 @@ enum Command {
         /// Attachments to time, at most one per network.
         #[arg(long, default_value_t = 100)]
         attachments: u32,
-        /// As JSON.
+        /// Also write the figures to this file as JSON.
         #[arg(long)]
-        json: bool,
+        json: Option<PathBuf>,
     },
 }
 
-fn print_bench(networks: u32, attachments: u32, json: bool) -> anyhow::Result<()> {
+fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::Result<()> {
     let f = vtep_agent::bench::run(networks, attachments)?;
-    if json {
-        println!("{}", serde_json::to_string(&f)?);
-        return Ok(());
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_string_pretty(&f)?).with_context(|| path.display().to_string())?;
     }
     println!(
         "{} networks, 10 dual-stack stations each, from nothing: {:.0} ms",
@@ -148,7 +147,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 json,
             }),
             _,
-        ) => print_bench(networks, attachments, json),
+        ) => print_bench(networks, attachments, json.as_deref()),
         (None, Some(run)) => {
             log(&run)?;
             runtime.block_on(serve(run))

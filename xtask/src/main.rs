@@ -4,11 +4,12 @@
 //! installs what it needs by itself. The logic of the lab is `fabricctl::lab`; here it is
 //! only built and called.
 
+mod bench;
 mod packages;
 mod test;
 mod venv;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -33,9 +34,9 @@ enum Task {
     Test,
     /// Measure: everything, or the benchmark of that name.
     Bench {
-        /// `controller` or `lab`
+        /// fabric, controller, agent, switch or compiler
         name: Option<String>,
-        /// Write the figures to this folder, one JSON file a benchmark
+        /// Also write all figures to this file, as one JSON document
         #[arg(long)]
         json: Option<PathBuf>,
     },
@@ -57,7 +58,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Lab { args } => lab(&args),
         Task::Test => test::run(),
-        Task::Bench { name, json } => bench(name.as_deref(), json.as_deref()),
+        Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }
 }
@@ -74,42 +75,6 @@ fn lab(args: &[String]) -> Result<()> {
         args.iter().map(String::as_str).collect()
     };
     call(fabricctl().arg("lab").args(args))
-}
-
-fn bench(name: Option<&str>, json: Option<&Path>) -> Result<()> {
-    packages::install(LAB_PACKAGES)?;
-    build_release()?;
-    if let Some(dir) = json {
-        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    }
-    let json_file = |bench: &str| json.map(|d| d.join(format!("{bench}.json")));
-    let wanted = |bench: &str| name.is_none_or(|n| n == bench);
-    if wanted("controller") {
-        let mut command = Command::new(release_dir().join("fabric-controller"));
-        call(with_json(command.arg("--bench"), json_file("controller")))?;
-    }
-    if wanted("lab") {
-        call(fabricctl().args(["lab", "up", "--no-checks"]))?;
-        call(with_json(
-            fabricctl().args(["lab", "bench", "--faults"]),
-            json_file("lab"),
-        ))?;
-        call(fabricctl().args(["lab", "down"]))?;
-    }
-    if name.is_some_and(|n| !["controller", "lab"].contains(&n)) {
-        bail!(
-            "no benchmark `{}`: there are `controller` and `lab`",
-            name.unwrap_or_default()
-        );
-    }
-    Ok(())
-}
-
-fn with_json(command: &mut Command, file: Option<PathBuf>) -> &mut Command {
-    match file {
-        Some(file) => command.arg("--json").arg(file),
-        None => command,
-    }
 }
 
 fn build_release() -> Result<()> {

@@ -34,8 +34,8 @@ const PORT_EVENTS: usize = 512;
 /// Other election ids to try when ours is in use: a switch may not have noticed yet that our
 /// last session died.
 const ELECTION_TRIES: u128 = 3;
-/// Factor between election ids when nobody is primary and ours is too low: from a time in
-/// milliseconds to the greatest of 128 bits in six steps.
+/// Factor between election ids when nobody is primary, ours is too low, and the switch does not
+/// say what it remembers: from a time in milliseconds to the greatest of 128 bits in six steps.
 const ELECTION_STEP: u128 = 1 << 16;
 
 /// How to reach a switch and what it shall run.
@@ -142,6 +142,7 @@ impl P4RuntimeDriver {
         match event {
             session::Event::Standing(Standing::Primary) => None,
             session::Event::Standing(Standing::Backup { primary }) => Some(Event::Disconnected(not_primary(primary))),
+            session::Event::Standing(Standing::Vacant { .. }) => Some(Event::Disconnected(not_primary(None))),
             session::Event::Standing(Standing::Closed(why)) => Some(Event::Disconnected(DriverError::Unreachable(why))),
             session::Event::PacketIn(packet) => {
                 let port = self.codec.field(&packet, "ingress_port")?;
@@ -157,6 +158,14 @@ impl P4RuntimeDriver {
             }
             session::Event::Digest(_) | session::Event::IdleTimeout(_) => None,
         }
+    }
+}
+
+/// An election id above that of somebody who is gone, and whom the switch remembers.
+fn outbid(ours: u128, highest: Option<ElectionId>) -> u128 {
+    match highest {
+        Some(ElectionId(highest)) => highest.max(ours).saturating_add(1),
+        None => ours.saturating_mul(ELECTION_STEP),
     }
 }
 
@@ -227,12 +236,10 @@ impl Driver for P4RuntimeDriver {
         let session = self.open_session().await?;
         match session.standing() {
             Standing::Primary => {}
-            Standing::Backup { primary } => {
-                if primary.is_none() {
-                    // Somebody who is gone had a higher id, and the switch remembers (section 5.2).
-                    self.election_id = self.election_id.saturating_mul(ELECTION_STEP);
-                }
-                return Err(not_primary(primary));
+            Standing::Backup { primary } => return Err(not_primary(primary)),
+            Standing::Vacant { highest } => {
+                self.election_id = outbid(self.election_id, highest);
+                return Err(not_primary(None));
             }
             Standing::Closed(why) => return Err(DriverError::Unreachable(why)),
         }

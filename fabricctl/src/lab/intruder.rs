@@ -2,11 +2,14 @@
 //!
 //! Speaks P4Runtime directly, so that it shares no code with what it tests.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::{
     self as p4, Uint128, entity, field_match, stream_message_request, stream_message_response, table_action,
 };
+use tokio::sync::mpsc;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use vfabric_api::topology::Switch;
 
@@ -17,8 +20,12 @@ const HOST_SOURCE: u32 = 0x0200_0002;
 const SET_SOURCE_HOST: u32 = 0x0100_0005;
 /// A port that no topology uses, so that the entry harms nobody.
 const UNUSED_PORT: u16 = 400;
-/// Upper half of an election id that is greater than any a controller starts with.
-const ELECTION_HIGH: u64 = 1 << 16;
+/// Election id of the first bid: the lowest there is, so that the answer names the primary's.
+const BACKUP: Uint128 = Uint128 { high: 0, low: 1 };
+/// Bids before giving up: the controller answers a bid with a higher one of its own.
+const BIDS: usize = 10;
+/// Time the switch gets to notice that the intruder left.
+const STEP_DOWN: Duration = Duration::from_secs(2);
 
 async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>> {
     let (scheme, tls) = match lab.options.target {
@@ -84,51 +91,103 @@ fn stray() -> p4::Entity {
     }
 }
 
-/// Takes over as primary, writes the entry, and leaves.
+/// A controller's stream, up to the answer to its last arbitration.
+struct Session {
+    client: P4RuntimeClient<Channel>,
+    device_id: u64,
+    requests: mpsc::Sender<p4::StreamMessageRequest>,
+    answers: tonic::Streaming<p4::StreamMessageResponse>,
+}
+
+impl Session {
+    async fn open(lab: &Lab, switch: &Switch) -> Result<Self> {
+        let mut client = connect(lab, switch).await?;
+        let (requests, outgoing) = mpsc::channel(1);
+        let outgoing = futures::stream::unfold(outgoing, |mut o| async move { o.recv().await.map(|m| (m, o)) });
+        let device_id = u64::from(switch.device_id);
+        requests.send(bid(device_id, BACKUP)).await?;
+        let answers = client.stream_channel(outgoing).await?.into_inner();
+        Ok(Self {
+            client,
+            device_id,
+            requests,
+            answers,
+        })
+    }
+
+    /// The next arbitration answer: whether this session is primary, and the primary's id.
+    async fn arbitration(&mut self) -> Result<(bool, Uint128)> {
+        loop {
+            let answer = self.answers.message().await?.context("the switch closed the stream")?;
+            if let Some(stream_message_response::Update::Arbitration(a)) = answer.update {
+                let primary = a.status.as_ref().is_some_and(|s| s.code == 0);
+                return Ok((primary, a.election_id.unwrap_or_default()));
+            }
+        }
+    }
+
+    /// Outbids whoever is primary; answers the election id that won.
+    async fn take_over(&mut self) -> Result<Uint128> {
+        let mut mine = BACKUP;
+        for _ in 0..BIDS {
+            let (primary, highest) = self.arbitration().await?;
+            if primary {
+                return Ok(mine);
+            }
+            let next = number(&highest).max(number(&mine)).saturating_add(1);
+            mine = Uint128 {
+                high: (next >> 64) as u64,
+                low: next as u64,
+            };
+            self.requests.send(bid(self.device_id, mine)).await?;
+        }
+        bail!("the intruder did not become primary with {BIDS} bids")
+    }
+
+    /// Ends the stream, and waits until the switch has seen that.
+    async fn step_down(mut self) -> Result<()> {
+        drop(self.requests);
+        let ended = async { while let Ok(Some(_)) = self.answers.message().await {} };
+        tokio::time::timeout(STEP_DOWN, ended)
+            .await
+            .context("the switch does not end the intruder's stream")
+    }
+}
+
+fn number(id: &Uint128) -> u128 {
+    (u128::from(id.high) << 64) | u128::from(id.low)
+}
+
+fn bid(device_id: u64, election_id: Uint128) -> p4::StreamMessageRequest {
+    let arbitration = p4::MasterArbitrationUpdate {
+        device_id,
+        election_id: Some(election_id),
+        ..Default::default()
+    };
+    p4::StreamMessageRequest {
+        update: Some(stream_message_request::Update::Arbitration(arbitration)),
+    }
+}
+
+/// Takes over as primary, writes the entry, and steps down.
 ///
 /// # Errors
 /// The switch refused.
 pub(super) async fn write_stray_entry(lab: &Lab, switch: &Switch) -> Result<()> {
-    let mut client = connect(lab, switch).await?;
-    let device_id = u64::from(switch.device_id);
-    let election_id = Some(Uint128 {
-        high: ELECTION_HIGH,
-        low: 1,
-    });
-    let arbitration = p4::MasterArbitrationUpdate {
-        device_id,
-        election_id,
-        ..Default::default()
-    };
-    let hello = p4::StreamMessageRequest {
-        update: Some(stream_message_request::Update::Arbitration(arbitration)),
-    };
-    let (requests, outgoing) = tokio::sync::mpsc::channel(1);
-    requests.send(hello).await?;
-    let outgoing = futures::stream::unfold(outgoing, |mut o| async move { o.recv().await.map(|m| (m, o)) });
-    let mut answers = client.stream_channel(outgoing).await?.into_inner();
-    let answer = answers.message().await?.context("the switch closed the stream")?;
-    let Some(stream_message_response::Update::Arbitration(a)) = answer.update else {
-        bail!("no arbitration answer")
-    };
-    if a.status.as_ref().is_some_and(|s| s.code != 0) {
-        bail!("the intruder did not become primary: {:?}", a.status);
-    }
+    let mut session = Session::open(lab, switch).await?;
+    let election_id = session.take_over().await?;
     let update = p4::Update {
         r#type: p4::update::Type::Insert.into(),
         entity: Some(stray()),
     };
     let request = p4::WriteRequest {
-        device_id,
-        election_id,
+        device_id: session.device_id,
+        election_id: Some(election_id),
         updates: vec![update],
         ..Default::default()
     };
-    client.write(request).await.context("writing the stray entry")?;
-    if !stands(&mut client, device_id).await? {
-        bail!("the stray entry was accepted, but the switch does not hold it");
-    }
-    Ok(())
+    session.client.write(request).await.context("writing the stray entry")?;
+    session.step_down().await
 }
 
 /// Whether the switch holds the entry.

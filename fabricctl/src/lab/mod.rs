@@ -54,6 +54,8 @@ pub const STATE_DIR: &str = "/run/vfabric-lab";
 pub const TOPOLOGY: &str = include_str!("../../lab/topology.yaml");
 /// The intent used when none is given.
 pub const INTENT: &str = include_str!("../../lab/intent.yaml");
+/// The file that keeps how long the start took, in seconds.
+const STARTUP: &str = "startup";
 /// Port of the REST API, on loopback.
 const REST_PORT: u16 = 8443;
 /// Port of the agents' stream, on the management network.
@@ -136,7 +138,12 @@ impl Lab {
                 .with_context(|| "no lab runs on this machine (`cargo xtask lab` builds one)")
         };
         let options = serde_json::from_str(&read("options.json")?)?;
-        Self::new(options, &read("topology.yaml")?, &read("intent.yaml")?)
+        let mut lab = Self::new(options, &read("topology.yaml")?, &read("intent.yaml")?)?;
+        // Missing after a start that was cut short.
+        lab.startup = read(STARTUP)
+            .ok()
+            .and_then(|s| Duration::try_from_secs_f64(s.parse().ok()?).ok());
+        Ok(lab)
     }
 
     /// Builds a lab and waits until every device holds what the intent asks for. A lab that
@@ -162,7 +169,9 @@ impl Lab {
         let client = lab.client()?;
         steps.run("devices in sync", || runtime.block_on(lab.ready(&client)))?;
         steps.run("intent applied", || runtime.block_on(lab.apply(&client)))?;
-        lab.startup = Some(started.elapsed());
+        let startup = started.elapsed();
+        lab.startup = Some(startup);
+        std::fs::write(lab.dir.join(STARTUP), startup.as_secs_f64().to_string())?;
         Ok(lab)
     }
 

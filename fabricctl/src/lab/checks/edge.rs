@@ -69,11 +69,12 @@ pub(super) fn broadcast(cx: &Scene<'_>) -> Result<String> {
             .map(|e| Ok((e, Capture::start(&e.namespace)?)))
             .collect::<Result<_>>()?;
         let marker = format!("broadcast of {}", from.id);
+        let to = (subnet_broadcast(cx, from)?, 9);
         netns::within(&from.namespace, || {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
             socket.set_broadcast(true)?;
             // The limited broadcast leaves by the default route's interface; port 9 is discard.
-            socket.send_to(marker.as_bytes(), (subnet_broadcast(cx, from)?, 9))?;
+            socket.send_to(marker.as_bytes(), to)?;
             Ok(())
         })?;
         std::thread::sleep(ANSWER_TIMEOUT / 10);

@@ -49,7 +49,10 @@ pub(super) fn controller(cx: &Scene<'_>) -> Result<String> {
     cx.lab.restart_controller()?;
     let back = cx.ready()?;
     std::thread::sleep(AROUND);
-    let loss = lossless(traffic.stop()?, "while the controller was dead and came back")?;
+    let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
+    lossless(loss, "while the controller was dead and came back")?;
     let written = writes(cx)?;
     if written > 0 {
         bail!("{written} entities were rewritten although nothing had changed");
@@ -76,7 +79,10 @@ pub(super) fn agent(cx: &Scene<'_>) -> Result<String> {
     cx.lab.start_agent(spec)?;
     let back = cx.ready()?;
     std::thread::sleep(AROUND);
-    let loss = lossless(traffic.stop()?, "while the agent was dead and came back")?;
+    let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
+    lossless(loss, "while the agent was dead and came back")?;
     let written = writes(cx)? - before;
     if written > 0 {
         bail!("{written} objects were rewritten although nothing had changed");
@@ -108,6 +114,8 @@ pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
     let count = status.as_ref().map_or(0, |s| entities(&s.status));
     std::thread::sleep(AROUND * 3);
     let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
     Ok(format!(
         "{}: {count} entities back {:.0} ms after the restart; outage {} ms ({} ms of it dead)",
         leaf.name,
@@ -148,6 +156,7 @@ fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
     let back = noticed.and_then(|_| cx.ready());
     std::thread::sleep(AROUND * 3);
     let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
     back?;
     let after = Traffic::start(&flows(cx, across)?)?;
     std::thread::sleep(AROUND);
@@ -173,6 +182,7 @@ pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
     };
     let ((), took) = cx.until(HEALED, "the stray entry still stands", gone)?;
     cx.ready()?;
+    cx.measured("removed_ms", took.as_secs_f64() * 1e3);
     Ok(format!(
         "{}: removed {:.0} ms after it was written",
         leaf.name,

@@ -75,9 +75,10 @@ pub(super) fn forged_vni(cx: &Scene<'_>) -> Result<String> {
     let before = refused(cx, host)?;
     let capture = Capture::start(&victim.namespace)?;
     let targets = targets(cx, victim)?;
+    let from = SocketAddr::new(source(cx, host), 0);
     for target in &targets {
         netns::within(&plan::namespace(&host.name), || {
-            let socket = std::net::UdpSocket::bind(SocketAddr::new(source(cx, host), 0))?;
+            let socket = std::net::UdpSocket::bind(from)?;
             for _ in 0..FORGED {
                 socket.send_to(&payload, target)?;
             }

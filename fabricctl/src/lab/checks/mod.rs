@@ -14,6 +14,7 @@ mod isolation;
 mod reach;
 mod removal;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub struct Row {
     pub name: &'static str,
     /// The figure, or why it failed.
     pub outcome: Result<String, String>,
+    /// What it measured, for programs: each name ends with its unit.
+    pub figures: Vec<(&'static str, f64)>,
 }
 
 /// The table that a lab ends with.
@@ -118,6 +121,8 @@ pub struct Scene<'a> {
     pub runtime: &'a Runtime,
     /// Everything that can send and receive.
     pub endpoints: Vec<Endpoint>,
+    /// What the check at work has measured so far.
+    figures: RefCell<Vec<(&'static str, f64)>>,
 }
 
 type Check = fn(&Scene<'_>) -> Result<String>;
@@ -158,6 +163,7 @@ pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> R
         client,
         runtime,
         endpoints,
+        figures: RefCell::default(),
     };
     let _servers: Vec<EchoServer> = cx
         .endpoints
@@ -166,8 +172,9 @@ pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> R
         .collect::<Result<_>>()?;
     let mut report = Report::default();
     for (name, check) in CHECKS.iter().filter(|(n, _)| only.is_none_or(|o| n.contains(o))) {
-        let outcome = steps.run(name, || Ok(attempt(&cx, *check)))?;
-        report.rows.push(Row { name, outcome });
+        let outcome = steps.check(name, || attempt(&cx, *check));
+        let figures = cx.figures.take();
+        report.rows.push(Row { name, outcome, figures });
     }
     if report.rows.is_empty() {
         bail!("no check has `{}` in its name", only.unwrap_or_default());
@@ -177,15 +184,14 @@ pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> R
 
 /// Runs a check; one that fails gets a second try, and the row says so. A machine that stalls
 /// for a moment loses a packet without any fault of the fabric; a fault of it shows twice.
-fn attempt(cx: &Scene<'_>, check: Check) -> Result<String, String> {
+fn attempt(cx: &Scene<'_>, check: Check) -> Result<String> {
     let first = match check(cx) {
         Ok(figure) => return Ok(figure),
         Err(first) => format!("{first:#}"),
     };
-    let again = cx.ready().and_then(|_| check(cx));
-    match again {
+    match cx.ready().and_then(|_| check(cx)) {
         Ok(figure) => Ok(format!("{figure} (second try; the first: {first})")),
-        Err(second) => Err(format!("{second:#} (the first try: {first})")),
+        Err(second) => bail!("{second:#} (the first try: {first})"),
     }
 }
 
@@ -227,6 +233,18 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
 }
 
 impl Scene<'_> {
+    /// Notes a figure for programs; its name ends with its unit.
+    fn measured(&self, name: &'static str, value: f64) {
+        self.figures.borrow_mut().push((name, value));
+    }
+
+    /// Notes what became of the traffic around a fault.
+    fn measured_loss(&self, loss: &Loss) {
+        self.measured("sent_packets", loss.sent as f64);
+        self.measured("lost_packets", loss.lost as f64);
+        self.measured("longest_outage_ms", loss.outage.as_secs_f64() * 1e3);
+    }
+
     /// Ordered pairs of endpoints that satisfy the condition.
     ///
     /// # Errors
@@ -290,12 +308,11 @@ impl Scene<'_> {
 }
 
 /// Fails when any packet was lost.
-fn lossless(loss: Loss, while_: &str) -> Result<Loss> {
+fn lossless(loss: Loss, while_: &str) -> Result<()> {
     if loss.lost > 0 {
-        bail!("{while_}: {loss}")
-    } else {
-        Ok(loss)
+        bail!("{while_}: {loss}");
     }
+    Ok(())
 }
 
 /// Median of some times, for a figure that one slow packet does not spoil.

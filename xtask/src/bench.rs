@@ -1,0 +1,280 @@
+//! `cargo xtask bench`: every benchmark of the project, by name.
+//!
+//! A benchmark is a subcommand of the program it measures. It prints what it finds while it
+//! works, and with `--json FILE` writes an object whose leaves are its figures. The name of a
+//! figure ends with its unit (`applied_p50_us`, `resident_mib`, `longest_outage_ms`), so that
+//! all benchmarks together are one table, and one document, without knowing any of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+
+use crate::{LAB_PACKAGES, build_release, call, fabricctl, packages, release_dir, target_dir};
+
+/// One benchmark and what it measures.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Files) -> Result<()>,
+}
+
+const BENCHES: [Bench; 5] = [
+    Bench {
+        name: "fabric",
+        about: "a lab: its start-up, POST attachment to applied, traffic lost at each fault",
+        run: fabric,
+    },
+    Bench {
+        name: "controller",
+        about: "one more attachment with 100, 10,000 and 100,000 networks defined",
+        run: |files| part(files, "", Command::new(program("fabric-controller")).arg("--bench")),
+    },
+    Bench {
+        name: "agent",
+        about: "the kernel's VXLAN objects on one host",
+        run: |files| part(files, "", Command::new(program("vtep-agent")).arg("bench")),
+    },
+    Bench {
+        name: "switch",
+        about: "the software switch: what `p4-switch bench` has",
+        run: |files| subcommands(files, "p4-switch"),
+    },
+    Bench {
+        name: "compiler",
+        about: "the P4 compiler: what `p4-compiler bench` has",
+        run: |files| subcommands(files, "p4-compiler"),
+    },
+];
+
+/// Where a benchmark leaves its figures.
+struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// The file of one part; the part's name is empty for a benchmark that has only one.
+    fn of(&self, part: &str) -> PathBuf {
+        self.dir.join(format!("{part}.json"))
+    }
+
+    /// The figures of all parts.
+    fn read(&self) -> Result<Value> {
+        let mut all = Map::new();
+        let mut names: Vec<PathBuf> = std::fs::read_dir(&self.dir)?
+            .map(|e| Ok(e?.path()))
+            .collect::<Result<_>>()?;
+        names.sort();
+        for path in names {
+            let text = std::fs::read_to_string(&path)?;
+            let value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+            match path.file_stem().and_then(|s| s.to_str()) {
+                Some(part) if part != ".json" => all.insert(part.to_owned(), value),
+                _ => return Ok(value),
+            };
+        }
+        Ok(all.into())
+    }
+}
+
+/// Runs the benchmark of that name, or all; prints a table, and writes the document.
+///
+/// # Errors
+/// No benchmark has that name, or one failed (the others ran, and their figures are shown).
+pub(crate) fn run(name: Option<&str>, json: Option<&Path>) -> Result<()> {
+    let chosen: Vec<&Bench> = BENCHES.iter().filter(|b| name.is_none_or(|n| n == b.name)).collect();
+    if chosen.is_empty() {
+        let known: Vec<String> = BENCHES
+            .iter()
+            .map(|b| format!("\n  {:<11} {}", b.name, b.about))
+            .collect();
+        bail!(
+            "no benchmark `{}`; there are{}",
+            name.unwrap_or_default(),
+            known.concat()
+        );
+    }
+    packages::install(LAB_PACKAGES)?;
+    build_release()?;
+    let (mut document, mut failed) = (Map::new(), Vec::new());
+    for bench in chosen {
+        eprintln!("── {}: {}", bench.name, bench.about);
+        let files = Files {
+            dir: target_dir().join("bench").join(bench.name),
+        };
+        // Figures of an earlier run are not this run's.
+        if files.dir.exists() {
+            std::fs::remove_dir_all(&files.dir)?;
+        }
+        std::fs::create_dir_all(&files.dir)?;
+        if let Err(error) = (bench.run)(&files) {
+            eprintln!("{}: {error:#}", bench.name);
+            failed.push(bench.name);
+        }
+        document.insert(bench.name.to_owned(), files.read()?);
+    }
+    let document = Value::from(document);
+    print!("\n{}", table(&rows(&document)));
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&document)?;
+        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn program(name: &str) -> PathBuf {
+    release_dir().join(name)
+}
+
+fn part(files: &Files, part: &str, command: &mut Command) -> Result<()> {
+    call(command.arg("--json").arg(files.of(part)))
+}
+
+fn fabric(files: &Files) -> Result<()> {
+    call(fabricctl().args(["lab", "up", "--no-checks"]))?;
+    let measured = part(files, "", fabricctl().args(["lab", "bench", "--faults"]));
+    call(fabricctl().args(["lab", "down"]))?;
+    measured
+}
+
+/// Every subcommand of `PROGRAM bench`, as its help lists them, so that one which is added
+/// there is measured here.
+fn subcommands(files: &Files, name: &str) -> Result<()> {
+    let help = Command::new(program(name))
+        .args(["bench", "--help"])
+        .stderr(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
+    if !help.status.success() {
+        eprintln!("{name} has no benchmarks");
+        return Ok(());
+    }
+    let help = String::from_utf8_lossy(&help.stdout);
+    let names = listed(&help);
+    if names.is_empty() {
+        return part(files, "", Command::new(program(name)).arg("bench"));
+    }
+    let mut failed = Vec::new();
+    for sub in names {
+        eprintln!("── {name} bench {sub}");
+        if let Err(error) = part(files, sub, Command::new(program(name)).args(["bench", sub])) {
+            eprintln!("{error:#}");
+            failed.push(sub);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The names in the `Commands:` part of a help text.
+fn listed(help: &str) -> Vec<&str> {
+    let lines = help.lines().skip_while(|l| *l != "Commands:").skip(1);
+    let names = lines.take_while(|l| l.starts_with(' ')).filter_map(|l| {
+        // A command stands two columns in; the rest of its description further.
+        let line = l.strip_prefix("  ")?;
+        (!line.starts_with(' ')).then(|| line.split(' ').next())?
+    });
+    names.filter(|n| *n != "help").collect()
+}
+
+/// Name, figure and unit of a leaf.
+type Row = (String, String, String);
+
+/// Every leaf of the document, in its order.
+fn rows(document: &Value) -> Vec<Row> {
+    let mut rows = Vec::new();
+    collect(document, &mut Vec::new(), &mut rows);
+    rows
+}
+
+fn collect<'a>(value: &'a Value, path: &mut Vec<&'a str>, rows: &mut Vec<Row>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                path.push(name);
+                collect(member, path, rows);
+                path.pop();
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, path, rows)),
+        Value::Null => {}
+        leaf => {
+            let last = path.last().copied().unwrap_or_default();
+            let (what, unit) = split(last);
+            let figure = match leaf {
+                Value::Number(n) => number(n.as_f64().unwrap_or(f64::NAN)),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let groups = path.get(..path.len().saturating_sub(1)).unwrap_or_default();
+            let name: Vec<&str> = groups.iter().copied().chain([what]).filter(|n| !n.is_empty()).collect();
+            rows.push((name.join(": ").replace('_', " "), figure, unit));
+        }
+    }
+}
+
+/// Name and unit of `<name>_<unit>` or `<name>_<unit>_per_<unit>`.
+fn split(name: &str) -> (&str, String) {
+    let (name, per) = match name.split_once("_per_") {
+        Some((name, per)) => (name, format!("/{per}")),
+        None => (name, String::new()),
+    };
+    let (name, unit) = name.rsplit_once('_').unwrap_or((name, ""));
+    (name, format!("{unit}{per}"))
+}
+
+/// Three significant digits below a hundred, whole numbers above.
+fn number(n: f64) -> String {
+    match n.abs() {
+        a if a == a.trunc() || a >= 100.0 => format!("{n:.0}"),
+        a if a >= 10.0 => format!("{n:.1}"),
+        a if a >= 1.0 => format!("{n:.2}"),
+        _ => format!("{n:.3}"),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let width = |column: fn(&Row) -> &str| rows.iter().map(|r| column(r).chars().count()).max().unwrap_or(0);
+    let (names, figures) = (width(|r| &r.0), width(|r| &r.1));
+    rows.iter()
+        .map(|(name, figure, unit)| format!("{name:<names$}  {figure:>figures$} {unit}\n"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_a_row_with_its_unit() {
+        let document = serde_json::json!({
+            "fabric": { "POST attachment": { "p50_ms": 1.234_5, "samples": 200 } },
+            "controller": { "10000 networks": { "applied_p50_us": 123.4 } },
+        });
+        let rows = rows(&document);
+        let row = |name: &str| rows.iter().find(|r| r.0 == name).map(|r| (r.1.as_str(), r.2.as_str()));
+        assert_eq!(row("fabric: POST attachment: p50"), Some(("1.23", "ms")));
+        assert_eq!(row("fabric: POST attachment: samples"), Some(("200", "")));
+        assert_eq!(row("controller: 10000 networks: applied p50"), Some(("123", "us")));
+    }
+
+    #[test]
+    fn a_name_ends_with_its_unit() {
+        assert_eq!(split("applied_p50_us"), ("applied_p50", "us".to_owned()));
+        assert_eq!(split("lpm_inserts_per_s"), ("lpm", "inserts/s".to_owned()));
+        assert_eq!(split("samples"), ("samples", String::new()));
+    }
+
+    #[test]
+    fn subcommands_are_those_of_the_help() {
+        let help = "Measures\n\nUsage: x bench\n\nCommands:\n  engine  Packets\n          and more\n  ports   Ports\n  help    Print\n\nOptions:\n  -h, --help\n";
+        assert_eq!(listed(help), ["engine", "ports"]);
+        assert!(listed("Usage: x bench\n\nOptions:\n  -h, --help\n").is_empty());
+    }
+}

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use fabric_controller::controller::Controller;
 use fabric_controller::device::actor::{self, ActorHandle};
-use fabric_controller::device::driver::DeviceIndex;
+use fabric_controller::device::driver::{DeviceIndex, Driver as _};
+use fabric_controller::device::packets::PacketPort;
 use fabric_controller::driver::p4runtime::{P4RuntimeDriver, SwitchConfig};
 use fabric_controller::driver::vtep::{AgentTls, VtepServer};
 use fabric_controller::render::FabricRender;
@@ -29,6 +30,9 @@ use vfabric_api::topology::{Role, Switch, Topology};
 
 /// Events of devices that wait for the controller; an actor that finds it full waits.
 const EVENTS: usize = 1024;
+/// Frames from pipelines that wait for the controller: a probe a second from each of some
+/// thousand links. More are lost, and sent again.
+const FRAMES: usize = 8192;
 
 /// The fabric controller.
 #[derive(Debug, Parser)]
@@ -143,6 +147,8 @@ async fn serve(args: &Args) -> Result<()> {
     let controller = Controller::load(topology, store, Arc::new(FabricRender)).await?;
     let stop = CancellationToken::new();
     let (events, inbox) = tokio::sync::mpsc::channel(EVENTS);
+    let (frames, arrived) = tokio::sync::mpsc::channel(FRAMES);
+    let mut packets = Vec::new();
     let hosts = VtepServer::new(controller.topology().hosts.iter().map(|h| h.name.to_string()));
     let mut actors: Vec<ActorHandle> = Vec::new();
     let mut tasks = Vec::new();
@@ -151,7 +157,10 @@ async fn serve(args: &Args) -> Result<()> {
         let (handle, task) = match controller.topology().switches.get(i as usize) {
             Some(switch) => {
                 let pipeline = if switch.role == Role::Leaf { &leaf } else { &spine };
-                let driver = P4RuntimeDriver::new(switch_config(args, &keys, switch, pipeline));
+                let mut driver = P4RuntimeDriver::new(switch_config(args, &keys, switch, pipeline));
+                let port = PacketPort::new(index, frames.clone());
+                driver.carry_packets(port.clone());
+                packets.push(port);
                 actor::spawn(index, device, driver, events, stop)
             }
             None => {
@@ -184,6 +193,7 @@ async fn serve(args: &Args) -> Result<()> {
         done = spawn(api) => done??,
         () = controller.follow(inbox) => bail!("every device actor ended"),
         () = controller.housekeeping() => {}
+        () = controller.supervise(packets, arrived) => {}
     }
     stop.cancel();
     for task in tasks {

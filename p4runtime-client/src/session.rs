@@ -216,6 +216,7 @@ pub struct Session {
     channel: Channel,
     outgoing: mpsc::Sender<p4::StreamMessageRequest>,
     events: mpsc::Receiver<Event>,
+    packets: mpsc::Receiver<p4::PacketIn>,
     standing: watch::Receiver<Standing>,
     dropped: Arc<AtomicU64>,
     tasks: [JoinHandle<()>; 2],
@@ -236,6 +237,7 @@ impl Session {
         let target = ask_version(&client, &options).await?;
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         let (sender, events) = mpsc::channel(INCOMING);
+        let (packet_sender, packets) = mpsc::channel(INCOMING);
         let (standing, watcher) = watch::channel(Standing::Backup { primary: None });
         let dropped = Arc::new(AtomicU64::new(0));
         // The bid must be under way before the call returns: servers answer the
@@ -271,6 +273,7 @@ impl Session {
         let closer = standing.clone();
         let reader = Reader {
             events: sender,
+            packets: packet_sender,
             standing,
             dropped: Arc::clone(&dropped),
             election_id: options.election_id,
@@ -286,6 +289,7 @@ impl Session {
             channel,
             outgoing,
             events,
+            packets,
             standing: watcher,
             dropped,
             tasks,
@@ -325,8 +329,22 @@ impl Session {
                 Event::Standing(self.standing.borrow_and_update().clone())
             }
             Some(event) = self.events.recv() => event,
+            Some(packet) = self.packets.recv() => Event::PacketIn(packet),
             else => std::future::pending().await,
         }
+    }
+
+    /// Packets from the pipeline, for a task of their own; from now on they are no events of
+    /// [`Session::next_event`]. Closed when the session is over.
+    pub fn take_packets(&mut self) -> mpsc::Receiver<p4::PacketIn> {
+        // A queue without sender: nothing more comes out of it.
+        std::mem::replace(&mut self.packets, mpsc::channel(1).1)
+    }
+
+    /// Sends packets from another task.
+    #[must_use]
+    pub fn packet_sender(&self) -> PacketSender {
+        PacketSender(self.outgoing.clone())
     }
 
     /// Sends a packet; [`crate::packet`] builds it. There is no confirmation:
@@ -361,6 +379,19 @@ impl Session {
     /// Election id as calls carry it.
     pub(crate) fn election_id(&self) -> Option<p4::Uint128> {
         Some(self.options.election_id.to_proto())
+    }
+}
+
+/// Sends packets beside the calls of its session.
+#[derive(Debug, Clone)]
+pub struct PacketSender(mpsc::Sender<p4::StreamMessageRequest>);
+
+impl PacketSender {
+    /// Sends a packet; false when the session is over or does not keep up.
+    #[must_use]
+    pub fn send(&self, packet: p4::PacketOut) -> bool {
+        let update = Some(Request::Packet(packet));
+        self.0.try_send(p4::StreamMessageRequest { update }).is_ok()
     }
 }
 
@@ -434,6 +465,7 @@ fn judge(update: &p4::MasterArbitrationUpdate, ours: ElectionId) -> Standing {
 /// Reads the stream until it ends.
 struct Reader {
     events: mpsc::Sender<Event>,
+    packets: mpsc::Sender<p4::PacketIn>,
     standing: watch::Sender<Standing>,
     dropped: Arc<AtomicU64>,
     election_id: ElectionId,
@@ -464,7 +496,12 @@ impl Reader {
                 });
                 return;
             }
-            Some(Response::Packet(packet)) => Event::PacketIn(packet),
+            Some(Response::Packet(packet)) => {
+                if self.packets.try_send(packet).is_err() {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                return;
+            }
             Some(Response::Digest(list)) => Event::Digest(list),
             Some(Response::IdleTimeoutNotification(note)) => Event::IdleTimeout(note),
             Some(Response::Error(error)) => Event::Refused(error),

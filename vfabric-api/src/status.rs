@@ -199,9 +199,26 @@ pub struct LinkStatus {
     pub b: PortRef,
     /// Whether the controller routes over it.
     pub up: bool,
-    /// Why not, in words.
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<LinkFault>,
+    /// The same in words, naming switches and ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Why a link is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkFault {
+    /// A switch reports its port down.
+    PortDown,
+    /// The controller's probes do not arrive any more.
+    Silent,
+    /// The cable leads elsewhere than the topology says.
+    Miswired,
+    /// It was down before the controller started; nothing is known of it yet.
+    Unknown,
 }
 
 /// The fabric at a glance.

@@ -1,77 +1,216 @@
-//! Links: what switches report of their ports, and what follows from it.
+//! Links: what switches report of their ports and what probes say, and what follows from it.
+
+use std::fmt::Write as _;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tracing::info;
-use vfabric_api::ident::PortId;
-use vfabric_api::status::LinkStatus;
+use tracing::{info, warn};
+use vfabric_api::status::{DeviceState, LinkStatus};
+use vfabric_api::topology::{Link, Topology};
 
 use super::Controller;
 use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
+use crate::device::packets::{FrameIn, PacketPort};
 use crate::model::SwitchIndex;
-use crate::store::Store;
+use crate::store::{Op, Store, StoreTransaction};
 use crate::topology::LinkIndex;
+use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, TICK};
+use crate::topology::lldp::{Probe, Prober};
+
+/// Frames taken before time is looked at; what has arrived counts before silence does, but a
+/// storm of frames does not stop the clock.
+const FRAMES_BETWEEN_TICKS: usize = 4096;
+
+/// Where the store keeps what is remembered of a link.
+pub(super) fn store_key(link: &Link) -> String {
+    let (a, b) = (&link.a, &link.b);
+    format!("link/{}:{}/{}:{}", a.switch, a.port, b.switch, b.port)
+}
 
 impl<S: Store> Controller<S> {
+    fn links_locked(&self) -> MutexGuard<'_, Links> {
+        // Every update under the lock is complete before anything in it can panic.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Acts on what devices report, until the last actor is gone.
     pub async fn follow(&self, mut events: mpsc::Receiver<DeviceEvent>) {
         while let Some((device, event)) = events.recv().await {
             if let Event::Port { port, up } = event {
-                self.port_changed(SwitchIndex::from(device.0 as usize), port, up).await;
+                let end = (SwitchIndex::from(device.0 as usize), port);
+                let change = self.links_locked().reported(end, up);
+                self.reroute(change).await;
             }
         }
     }
 
-    /// A link is up while neither end reports its port down. Only paths that used the link
-    /// are rendered again.
-    async fn port_changed(&self, switch: SwitchIndex, port: PortId, up: bool) {
-        let mut state = self.state.lock().await;
-        let state = &mut *state;
-        let changed = if up {
-            state.ports_down.remove(&(switch, port))
-        } else {
-            state.ports_down.insert((switch, port))
-        };
-        let Some(link) = state.model.paths.link_at(switch, port).filter(|_| changed) else {
-            return;
-        };
-        let Some(ends) = state.model.paths.ends(link) else {
-            return;
-        };
-        let up = !ends.iter().any(|end| state.ports_down.contains(end));
-        let changes = state.model.paths.set_link(link, up);
-        state.model.touch_paths(&changes);
-        let touched = state.model.take_touched();
-        let concerned = state.engine.update(&state.model, touched, state.revision);
-        let name = self
-            .topology
-            .switches
-            .get(switch.index())
-            .map(|s| s.name.as_str())
-            .unwrap_or_default();
-        info!(switch = name, %port, up, paths = changes.len(), devices = concerned.len(), "link changed");
+    /// Probes the links through the switches' pipelines, one [`PacketPort`] for each switch in
+    /// the topology's order. Runs until dropped.
+    pub async fn supervise(&self, ports: Vec<PacketPort>, mut frames: mpsc::Receiver<FrameIn>) {
+        let prober = Prober::new(&rand::random());
+        let mut clock = tokio::time::interval(TICK);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut saved = Instant::now();
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {
+                    for _ in 0..FRAMES_BETWEEN_TICKS {
+                        let Ok(frame) = frames.try_recv() else { break };
+                        self.arrived(&prober, &frame).await;
+                    }
+                    self.tick(&prober, &ports).await;
+                }
+                Some(frame) = frames.recv() => self.arrived(&prober, &frame).await,
+            }
+            if saved.elapsed() >= PROBE_EVERY {
+                self.remember_links().await;
+                saved = Instant::now();
+            }
+        }
     }
 
-    pub(super) async fn link_states(&self) -> Vec<LinkStatus> {
-        let state = self.state.lock().await;
-        let links = (0u32..).zip(&self.topology.links);
-        links
-            .map(|(i, link)| {
-                let up = state.model.paths.is_up(LinkIndex(i));
-                let ends = state.model.paths.ends(LinkIndex(i)).into_iter().flatten();
-                let down = ends.filter(|end| state.ports_down.contains(end));
-                let reason = down.filter_map(|(s, port)| {
-                    let switch = self.topology.switches.get(s.index())?;
-                    Some(format!("{} reports port {port} down", switch.name))
-                });
-                let reason = reason.collect::<Vec<_>>().join("; ");
-                LinkStatus {
-                    a: link.a.clone(),
-                    b: link.b.clone(),
-                    up,
-                    reason: (!up).then_some(reason),
-                }
+    async fn tick(&self, prober: &Prober, ports: &[PacketPort]) {
+        let (changes, probes) = {
+            let (mut links, now) = (self.links_locked(), Instant::now());
+            for (i, device) in self.devices.iter().take(self.topology.switches.len()).enumerate() {
+                let ready = matches!(device.state(), DeviceState::InSync | DeviceState::Degraded);
+                links.set_ready(i.into(), ready, now);
+            }
+            (links.tick(now), links.probes())
+        };
+        self.reroute(changes).await;
+        for ((switch, port), sequence) in probes {
+            let (Some(from), Some(way)) = (self.topology.switches.get(switch.index()), ports.get(switch.index()))
+            else {
+                continue;
+            };
+            let probe = Probe {
+                switch: from.name.to_string(),
+                port,
+                sequence,
+            };
+            way.send(port, prober.frame(&probe, from.router_mac()).into());
+        }
+    }
+
+    async fn arrived(&self, prober: &Prober, frame: &FrameIn) {
+        let Some(probe) = prober.read(&frame.frame) else {
+            return;
+        };
+        let from = probe.switch.parse().ok().and_then(|name| self.by_name.get(&name));
+        let Some(from) = from.map(|d| (SwitchIndex::from(d.0 as usize), probe.port)) else {
+            return;
+        };
+        let at = (SwitchIndex::from(frame.device.0 as usize), frame.port);
+        let changes = self.links_locked().heard(at, from, probe.sequence, Instant::now());
+        self.reroute(changes).await;
+    }
+
+    /// Brings paths in line with the links. Only paths that used one are rendered again.
+    async fn reroute(&self, changes: impl IntoIterator<Item = LinkChange>) {
+        for LinkChange { link, .. } in changes {
+            let mut state = self.state.lock().await;
+            let state = &mut *state;
+            // As it is by now: changes come from more than one task.
+            let fault = self.links_locked().fault(link);
+            let up = fault.is_none();
+            let changes = state.model.paths.set_link(link, up);
+            state.model.touch_paths(&changes);
+            let touched = state.model.take_touched();
+            let concerned = state.engine.update(&state.model, touched, state.revision);
+            let Some(Link { a, b }) = self.topology.links.get(link.0 as usize) else {
+                continue;
+            };
+            let (a, b) = (format!("{}:{}", a.switch, a.port), format!("{}:{}", b.switch, b.port));
+            let (paths, devices) = (changes.len(), concerned.len());
+            match fault.map(|f| reason(&self.topology, link, f)) {
+                None => info!(a, b, paths, devices, "link up"),
+                Some(reason) => warn!(a, b, paths, devices, reason, "link down"),
+            }
+        }
+    }
+
+    async fn remember_links(&self) {
+        let unsaved = self.links_locked().take_unsaved();
+        if unsaved.is_empty() {
+            return;
+        }
+        let op = |(index, memory): &(LinkIndex, Memory)| {
+            let key = store_key(self.topology.links.get(index.0 as usize)?).into_bytes();
+            Some(if *memory == Memory::default() {
+                Op::Delete(key)
+            } else {
+                // Serializing this type cannot fail.
+                Op::Put(key, serde_json::to_vec(memory).unwrap_or_default())
             })
-            .collect()
+        };
+        let transaction = StoreTransaction {
+            compares: Vec::new(),
+            ops: unsaved.iter().filter_map(op).collect(),
+        };
+        let mut state = self.state.lock().await;
+        match self.store.commit(transaction).await {
+            Ok(revision) => state.revision = revision,
+            Err(error) => {
+                warn!(%error, "cannot store the state of links");
+                self.links_locked()
+                    .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
+            }
+        }
+    }
+
+    pub(super) fn link_states(&self) -> Vec<LinkStatus> {
+        let links = self.links_locked();
+        let state = |(index, link): (u32, &Link)| {
+            let fault = links.fault(LinkIndex(index));
+            LinkStatus {
+                a: link.a.clone(),
+                b: link.b.clone(),
+                up: fault.is_none(),
+                fault: fault.map(|f| match f {
+                    Fault::PortDown(_) => vfabric_api::status::LinkFault::PortDown,
+                    Fault::Miswired { .. } => vfabric_api::status::LinkFault::Miswired,
+                    Fault::Silent(_) => vfabric_api::status::LinkFault::Silent,
+                    Fault::Inherited => vfabric_api::status::LinkFault::Unknown,
+                }),
+                reason: fault.map(|f| reason(&self.topology, LinkIndex(index), f)),
+            }
+        };
+        (0..).zip(&self.topology.links).map(state).collect()
+    }
+}
+
+/// A fault in words.
+fn reason(topology: &Topology, link: LinkIndex, fault: Fault) -> String {
+    let end = |(switch, port): End| {
+        let name = topology.switches.get(switch.index()).map_or("?", |s| s.name.as_str());
+        format!("{name}:{port}")
+    };
+    match fault {
+        Fault::PortDown((switch, port)) => {
+            let name = topology.switches.get(switch.index()).map_or("?", |s| s.name.as_str());
+            format!("{name} reports port {port} down")
+        }
+        Fault::Miswired { at, found, expected } => format!(
+            "wrong cabling: {} is connected to {} instead of {}",
+            end(at),
+            end(found),
+            end(expected)
+        ),
+        Fault::Silent(at) => {
+            let mut text = format!("no probe arrives at {}", end(at));
+            if let Some(l) = topology.links.get(link.0 as usize) {
+                let ends = [&l.a, &l.b].map(|e| format!("{}:{}", e.switch, e.port));
+                if let Some(other) = ends.iter().find(|e| **e != end(at)) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, " from {other}");
+                }
+            }
+            let _ = write!(text, " (for {} s or more)", HOLD.as_secs());
+            text
+        }
+        Fault::Inherited => "was down before the controller started, and nothing is known of it yet".into(),
     }
 }

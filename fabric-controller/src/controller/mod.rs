@@ -9,12 +9,14 @@
 //! restart everything is loaded, rendered and compared with the devices; where nothing
 //! changed, nothing is written.
 
+#[cfg(test)]
+mod link_tests;
 mod links;
 mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,17 +26,19 @@ use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Name, Vni};
 use vfabric_api::service::{Committed, Key, Transaction};
-use vfabric_api::topology::Topology;
+use vfabric_api::topology::{Link, Topology};
 
 use crate::device::Device;
 use crate::device::actor::ActorHandle;
 use crate::device::driver::DeviceIndex;
 use crate::engine::Engine;
+use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::object::{Stored, parse_store_key, store_key};
-use crate::model::{Model, SwitchIndex};
 use crate::render::Render;
 use crate::store::{Op, Store, StoreError, StoreTransaction, Versioned};
+use crate::topology::LinkIndex;
+use crate::topology::links::{Links, Memory};
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
@@ -63,8 +67,6 @@ struct State {
     revision: u64,
     /// Devices that each of the last transactions concerned.
     concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
-    /// Ports that their switches report down.
-    ports_down: BTreeSet<(SwitchIndex, vfabric_api::ident::PortId)>,
 }
 
 /// A controller over a store.
@@ -72,6 +74,8 @@ pub struct Controller<S> {
     topology: Topology,
     store: S,
     state: Mutex<State>,
+    /// Taken briefly, also while `state` is.
+    links: std::sync::Mutex<Links>,
     devices: Vec<Arc<Device>>,
     by_name: HashMap<Name, DeviceIndex>,
     /// Ways to the actors, set once they are started.
@@ -100,7 +104,11 @@ impl<S: Store> Controller<S> {
             .map(|(i, d)| (d.name.clone(), DeviceIndex(i)))
             .collect();
         let mut model = Model::new(&topology);
-        let revision = restore(&store, &mut model, &topology).await?;
+        let (revision, links) = restore(&store, &mut model, &topology).await?;
+        for link in links.down() {
+            let changes = model.paths.set_link(link, false);
+            model.touch_paths(&changes);
+        }
         let mut engine = Engine::new(render, devices.clone());
         let touched = model.take_touched();
         engine.update(&model, touched, revision);
@@ -118,7 +126,6 @@ impl<S: Store> Controller<S> {
             engine,
             revision,
             concerned: VecDeque::new(),
-            ports_down: BTreeSet::new(),
         };
         let actors = std::sync::OnceLock::new();
         let state = Mutex::new(state);
@@ -128,6 +135,7 @@ impl<S: Store> Controller<S> {
                 topology,
                 store,
                 state,
+                links: std::sync::Mutex::new(links),
                 devices,
                 by_name,
                 actors,
@@ -286,8 +294,9 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// Reads everything back into the model; answers the revision.
-async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<u64, StartError> {
+/// Reads everything back into the model; answers the revision, and the links as they were.
+async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<(u64, Links), StartError> {
+    let mut memories: HashMap<String, Memory> = HashMap::new();
     let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut visit = |key: &[u8], value: &Versioned| {
         rows.push((key.to_vec(), value.value.clone()));
@@ -318,6 +327,10 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
                 let vni: Option<Vni> = vni.parse::<u32>().ok().and_then(|v| v.try_into().ok());
                 model.restore_quarantine(vni.ok_or_else(|| wrong("is not a VNI"))?, revision);
             }
+            ["link", ..] => {
+                let memory = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
+                memories.insert(shown, memory);
+            }
             ["object", ..] => {
                 let key: Key = parse_store_key(&key).ok_or_else(|| wrong("is not a key"))?;
                 let object: Stored = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
@@ -329,5 +342,11 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
             _ => return Err(wrong("is not known to this version")),
         }
     }
-    Ok(revision)
+    // What is stored of a cable that left the topology says nothing of others.
+    let link = |(index, link): (u32, &Link)| {
+        let memory = memories.get(&links::store_key(link)).copied().unwrap_or_default();
+        Some((model.paths.ends(LinkIndex(index))?, memory))
+    };
+    let links = (0u32..).zip(&topology.links).filter_map(link);
+    Ok((revision, Links::new(topology.switches.len(), links)))
 }

@@ -140,7 +140,7 @@ impl<S: Store> FabricService for Controller<S> {
         let (switches, hosts) = self
             .devices
             .split_at(self.topology.switches.len().min(self.devices.len()));
-        let links = self.link_states().await;
+        let links = self.link_states();
         let state = self.state.lock().await;
         let (networks, routers, attachments) = state.model.counts();
         FabricStatus {
@@ -189,7 +189,7 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn links(&self) -> Vec<LinkStatus> {
-        self.link_states().await
+        self.link_states()
     }
 
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {

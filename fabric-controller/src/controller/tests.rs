@@ -1,44 +1,56 @@
 //! The controller over fake devices: what is acknowledged arrives, failures are named.
 
-use std::sync::Arc;
-use std::time::Duration;
+pub(super) use std::sync::Arc;
+pub(super) use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use vfabric_api::error::ErrorCode;
 use vfabric_api::ident::Name;
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
-use vfabric_api::service::{Change, FabricService, Key, Kind, Spec, Transaction};
+pub(super) use vfabric_api::service::{Change, FabricService};
+use vfabric_api::service::{Key, Kind, Spec, Transaction};
 use vfabric_api::status::Progress;
 use vfabric_api::topology::Topology;
 
 use super::Controller;
 use crate::device::actor;
-use crate::device::driver::DeviceIndex;
-use crate::device::entity::Entity;
-use crate::driver::fake::FakeDevice;
+use crate::device::driver::{DeviceIndex, Driver as _};
+pub(super) use crate::device::entity::Entity;
+use crate::device::packets::PacketPort;
+pub(super) use crate::driver::fake::FakeDevice;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, RedbStore, Revision, Store, StoreError, StoreTransaction, Versioned, Visit};
-use crate::testing::topology;
+pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
+use crate::store::{Revision, StoreError, StoreTransaction, Visit};
+pub(super) use crate::testing::topology;
 
 /// Far more than anything here takes; only a failure waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-struct World<S> {
-    controller: Arc<Controller<S>>,
-    devices: Vec<FakeDevice>,
+pub(super) struct World<S> {
+    pub(super) controller: Arc<Controller<S>>,
+    pub(super) devices: Vec<FakeDevice>,
     _stop: tokio_util::sync::DropGuard,
 }
 
 impl<S: Store> World<S> {
-    async fn over(topology: Topology, store: S, devices: Vec<FakeDevice>) -> Self {
+    pub(super) async fn over(topology: Topology, store: S, devices: Vec<FakeDevice>) -> Self {
         let controller = Controller::load(topology, store, Arc::new(FabricRender)).await.unwrap();
         let stop = CancellationToken::new();
         let (events, inbox) = tokio::sync::mpsc::channel(64);
+        let (frames, arrived) = tokio::sync::mpsc::channel(1024);
+        let mut ports = Vec::new();
         let start = |(i, fake): (u32, &FakeDevice)| {
             let device = Arc::clone(&controller.devices()[i as usize]);
-            actor::spawn(DeviceIndex(i), device, fake.driver(), events.clone(), stop.clone()).0
+            let mut driver = fake.driver();
+            if (i as usize) < controller.topology().switches.len() {
+                ports.push(PacketPort::new(DeviceIndex(i), frames.clone()));
+                driver.carry_packets(ports[i as usize].clone());
+            }
+            actor::spawn(DeviceIndex(i), device, driver, events.clone(), stop.clone()).0
         };
         controller.set_actors((0u32..).zip(&devices).map(start).collect());
+        let (supervising, stopped) = (Arc::clone(&controller), stop.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(supervising.supervise(ports, arrived)).await });
         let (following, stopped) = (Arc::clone(&controller), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(following.follow(inbox)).await });
         Self {
@@ -48,7 +60,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<u64, vfabric_api::error::ApiError> {
+    pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<u64, vfabric_api::error::ApiError> {
         let changes = changes.into_iter().map(|c| ("here".to_owned(), c)).collect();
         Ok(self
             .controller
@@ -60,14 +72,14 @@ impl<S: Store> World<S> {
             .revision)
     }
 
-    async fn applied(&self, changes: Vec<Change>) {
+    pub(super) async fn applied(&self, changes: Vec<Change>) {
         let revision = self.commit(changes).await.unwrap();
         let applied = self.controller.wait_applied(revision, PATIENCE).await;
         assert_eq!(applied.progress, Progress::Applied, "{applied:?}");
     }
 
     /// Until a device holds exactly what it should.
-    async fn settled(&self, device: usize) {
+    pub(super) async fn settled(&self, device: usize) {
         let wanted = || {
             let of = self.controller.devices()[device].desired().into_iter();
             of.map(|(e, _)| (e.key(), e))
@@ -84,7 +96,7 @@ impl<S: Store> World<S> {
     }
 }
 
-fn fakes() -> Vec<FakeDevice> {
+pub(super) fn fakes() -> Vec<FakeDevice> {
     (0..7).map(|_| FakeDevice::new(true)).collect()
 }
 
@@ -135,7 +147,7 @@ fn delete(kind: Kind, name: &str) -> Change {
     Change::Delete(Key::new(n("v"), kind, n(name)))
 }
 
-fn basics() -> Vec<Change> {
+pub(super) fn basics() -> Vec<Change> {
     let vdc = Spec::Vdc(VdcSpec {
         name: n("v"),
         description: String::new(),

@@ -12,13 +12,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
-use vfabric_api::ident::PortId;
 
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event};
 use super::shared::Device;
@@ -44,8 +42,6 @@ pub enum Request {
         Vec<CounterQuery>,
         oneshot::Sender<Result<Vec<CounterValue>, DriverError>>,
     ),
-    /// Send a frame out of a port.
-    PacketOut(PortId, Bytes),
 }
 
 /// An event with the device it is about.
@@ -136,9 +132,8 @@ impl<D: Driver> Actor<D> {
             tokio::select! {
                 done = &mut connect => return done,
                 Some(request) = self.inbox.recv() => {
-                    if let Request::Counters(_, answer) = request {
-                        let _ = answer.send(Err(DriverError::Unreachable("not connected".into())));
-                    }
+                    let Request::Counters(_, answer) = request;
+                    let _ = answer.send(Err(DriverError::Unreachable("not connected".into())));
                 }
             }
         }
@@ -256,7 +251,6 @@ impl<D: Driver> Actor<D> {
                 let _ = answer.send(values);
                 failed.map_or(Ok(()), Err)
             }
-            Request::PacketOut(port, frame) => self.driver.packet_out(port, frame).await,
         }
     }
 }

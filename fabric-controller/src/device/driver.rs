@@ -8,10 +8,10 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use vfabric_api::ident::PortId;
 
 use super::entity::{Entity, EntityKey};
+use super::packets::PacketPort;
 
 /// A device as the engine's shared state knows it: position in the topology, switches
 /// first, then hosts. Stable while the controller runs; never stored.
@@ -109,13 +109,6 @@ pub enum Event {
         /// True when it carries traffic.
         up: bool,
     },
-    /// The pipeline handed a packet to the controller.
-    PacketIn {
-        /// Port it came in by.
-        port: PortId,
-        /// The frame, without the packet-in header.
-        frame: Bytes,
-    },
     /// The device retried an entity by itself: it is in place (`Ok`) or no longer (`Err`).
     EntityState(EntityKey, WriteResult),
     /// The device found something changed behind our back and put it right by itself.
@@ -197,10 +190,10 @@ pub trait Driver: Send + 'static {
     /// Never resolves while there is nothing to say.
     fn next_event(&mut self) -> impl Future<Output = Event> + Send;
 
-    /// Sends a frame out of a port (P4Runtime packet-out).
-    fn packet_out(&mut self, port: PortId, frame: Bytes) -> impl Future<Output = Result<(), DriverError>> + Send {
-        let _ = (port, frame);
-        async { Ok(()) }
+    /// Told once, before the first `connect`: where frames of the pipeline go in and out while
+    /// there is a session, beside all other calls. Devices without a pipeline have none.
+    fn carry_packets(&mut self, port: PacketPort) {
+        let _ = port;
     }
 
     /// Reads counters.

@@ -5,6 +5,7 @@ pub mod actor;
 pub mod driver;
 pub mod entity;
 mod ledger;
+pub mod packets;
 mod shared;
 
 pub use ledger::Failure;

@@ -1,6 +1,6 @@
 //! A device in memory: exact, immediate, and open to meddling by tests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use vfabric_api::ident::PortId;
 
 use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
 use crate::device::entity::{Entity, EntityKey};
+use crate::device::packets::PacketPort;
 
 /// Writes per batch: that of a real switch session.
 const BATCH: usize = 500;
@@ -24,7 +25,13 @@ struct State {
     events: Option<mpsc::Sender<Event>>,
     writes: u64,
     reads: u64,
-    sent: Vec<(PortId, Bytes)>,
+    packets: Option<PacketPort>,
+    /// Where the cable at each port ends.
+    cables: HashMap<PortId, (FakeDevice, PortId)>,
+    /// Operational state of ports, told at every connect and when it changes.
+    ports: BTreeMap<PortId, bool>,
+    /// Writes of each key, whether accepted or not.
+    written: HashMap<EntityKey, u64>,
 }
 
 /// The device itself; clones are handles to the same one.
@@ -59,6 +66,7 @@ impl FakeDevice {
             device: self.clone(),
             session: 0,
             events: None,
+            packets: None,
         }
     }
 
@@ -77,9 +85,44 @@ impl FakeDevice {
         self.lock().reads
     }
 
-    /// Frames that were sent out of its ports, and forgets them.
-    pub fn take_sent(&self) -> Vec<(PortId, Bytes)> {
-        std::mem::take(&mut self.lock().sent)
+    /// How often each key was written, and forgets it.
+    pub fn take_written(&self) -> HashMap<EntityKey, u64> {
+        std::mem::take(&mut self.lock().written)
+    }
+
+    /// Cables two ports with each other; frames go both ways.
+    pub fn cable(a: (&Self, PortId), b: (&Self, PortId)) {
+        a.0.lock().cables.insert(a.1, (b.0.clone(), b.1));
+        b.0.lock().cables.insert(b.1, (a.0.clone(), a.1));
+    }
+
+    /// Pulls the cable at a port; nobody is told.
+    pub fn uncable(&self, port: PortId) {
+        let far = self.lock().cables.remove(&port);
+        if let Some((peer, port)) = far {
+            peer.lock().cables.remove(&port);
+        }
+    }
+
+    /// A port goes up or down, and the device reports it now and at every connect.
+    pub fn set_port(&self, port: PortId, up: bool) {
+        self.lock().ports.insert(port, up);
+        self.report(Event::Port { port, up });
+    }
+
+    /// A frame leaves by a port.
+    fn transmit(&self, session: u64, port: PortId, frame: Bytes) {
+        let far = {
+            let state = self.lock();
+            let alive = state.online && state.session == session;
+            state.cables.get(&port).filter(|_| alive).cloned()
+        };
+        if let Some((peer, port)) = far {
+            let state = peer.lock();
+            if let Some(packets) = state.packets.as_ref().filter(|_| state.events.is_some()) {
+                packets.received(port, frame);
+            }
+        }
     }
 
     /// Cuts it off: sessions end, none begins. It keeps what it holds.
@@ -149,6 +192,7 @@ pub struct FakeDriver {
     device: FakeDevice,
     session: u64,
     events: Option<mpsc::Receiver<Event>>,
+    packets: Option<PacketPort>,
 }
 
 impl FakeDriver {
@@ -200,10 +244,24 @@ impl Driver for FakeDriver {
             return Err(DriverError::Unreachable("offline".into()));
         }
         state.session += 1;
+        for (port, up) in &state.ports {
+            let (port, up) = (*port, *up);
+            // There are fewer ports than places in the queue.
+            let _ = sender.try_send(Event::Port { port, up });
+        }
         state.events = Some(sender);
+        state.packets.clone_from(&self.packets);
         self.session = state.session;
         drop(state);
         self.events = Some(receiver);
+        if let Some(packets) = &self.packets {
+            let (mut frames, device, session) = (packets.open(), self.device.clone(), self.session);
+            tokio::spawn(async move {
+                while let Some((port, frame)) = frames.recv().await {
+                    device.transmit(session, port, frame);
+                }
+            });
+        }
         Ok(())
     }
 
@@ -216,6 +274,9 @@ impl Driver for FakeDriver {
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
         let mut state = self.session()?;
         state.writes += batch.writes.len() as u64;
+        for write in &batch.writes {
+            *state.written.entry(write.entity().key()).or_default() += 1;
+        }
         Ok(batch.writes.iter().map(|w| write(&mut state, w)).collect())
     }
 
@@ -229,12 +290,14 @@ impl Driver for FakeDriver {
         }
     }
 
-    async fn packet_out(&mut self, port: PortId, frame: Bytes) -> Result<(), DriverError> {
-        self.session()?.sent.push((port, frame));
-        Ok(())
+    fn carry_packets(&mut self, port: PacketPort) {
+        self.packets = Some(port);
     }
 
     async fn disconnect(&mut self) {
+        if let Some(packets) = &self.packets {
+            packets.close();
+        }
         self.events = None;
     }
 }

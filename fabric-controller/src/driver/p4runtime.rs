@@ -6,17 +6,17 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use p4runtime_client::{
     Error,
     entity::{EntityValue, GroupValue},
     order::Order,
     packet::PacketCodec,
     pipeline::{Installed, Pipeline},
-    session::{self, ElectionId, Options, Session, Standing, Tls},
+    session::{self, ElectionId, Options, PacketSender, Session, Standing, Tls},
     target::Target,
     write::{Change, Refusal},
 };
+use p4runtime_proto::p4::v1::PacketIn;
 use tokio::sync::mpsc;
 use vfabric_api::ident::PortId;
 
@@ -27,6 +27,7 @@ use crate::device::{
         WriteResult,
     },
     entity::{Entity, EntityKey, SwitchEntity, SwitchKey},
+    packets::PacketPort,
 };
 
 /// Port states that wait for the actor; a switch has fewer ports.
@@ -56,7 +57,8 @@ pub struct SwitchConfig {
 /// Drives one switch.
 pub struct P4RuntimeDriver {
     config: SwitchConfig,
-    codec: PacketCodec,
+    codec: Arc<PacketCodec>,
+    packets: Option<PacketPort>,
     /// What refers to what, as the pipeline says.
     order: Order,
     election_id: u128,
@@ -77,11 +79,12 @@ impl P4RuntimeDriver {
     /// that a restarted controller wins over what is left of its predecessor.
     pub fn new(config: SwitchConfig) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let codec = PacketCodec::new(config.pipeline.p4info());
+        let codec = Arc::new(PacketCodec::new(config.pipeline.p4info()));
         let order = Order::new(config.pipeline.p4info());
         Self {
             config,
             codec,
+            packets: None,
             order,
             election_id: now.as_millis().max(1),
             open: None,
@@ -144,19 +147,35 @@ impl P4RuntimeDriver {
             session::Event::Standing(Standing::Backup { primary }) => Some(Event::Disconnected(not_primary(primary))),
             session::Event::Standing(Standing::Vacant { .. }) => Some(Event::Disconnected(not_primary(None))),
             session::Event::Standing(Standing::Closed(why)) => Some(Event::Disconnected(DriverError::Unreachable(why))),
-            session::Event::PacketIn(packet) => {
-                let port = self.codec.field(&packet, "ingress_port")?;
-                let port = PortId::try_from(u16::try_from(port).ok()?).ok()?;
-                Some(Event::PacketIn {
-                    port,
-                    frame: packet.payload.into(),
-                })
-            }
             session::Event::Refused(error) => {
                 tracing::warn!(switch = %self.config.name, message = %error.message, "stream message refused");
                 None
             }
-            session::Event::Digest(_) | session::Event::IdleTimeout(_) => None,
+            session::Event::PacketIn(_) | session::Event::Digest(_) | session::Event::IdleTimeout(_) => None,
+        }
+    }
+}
+
+/// Carries frames both ways, until the session is over or the port is opened again.
+async fn carry(port: PacketPort, codec: Arc<PacketCodec>, sender: PacketSender, mut packets: mpsc::Receiver<PacketIn>) {
+    let mut frames = port.open();
+    loop {
+        tokio::select! {
+            packet = packets.recv() => {
+                let Some(packet) = packet else { return };
+                let ingress = codec.field(&packet, "ingress_port").and_then(|p| u16::try_from(p).ok());
+                if let Some(from) = ingress.and_then(|p| PortId::try_from(p).ok()) {
+                    port.received(from, packet.payload.into());
+                }
+            }
+            frame = frames.recv() => {
+                let Some((to, frame)) = frame else { return };
+                match codec.packet_out(&[("egress_port", to.get().into())], frame.into()) {
+                    // A frame that a busy session does not take is lost, as on a wire.
+                    Ok(packet) => { let _ = sender.send(packet); }
+                    Err(error) => tracing::debug!(%error, "packet-out"),
+                }
+            }
         }
     }
 }
@@ -233,7 +252,7 @@ impl Driver for P4RuntimeDriver {
 
     async fn connect(&mut self) -> Result<(), DriverError> {
         self.open = None;
-        let session = self.open_session().await?;
+        let mut session = self.open_session().await?;
         match session.standing() {
             Standing::Primary => {}
             Standing::Backup { primary } => return Err(not_primary(primary)),
@@ -252,6 +271,10 @@ impl Driver for P4RuntimeDriver {
             self.groups.clear();
             let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
             tracing::info!(switch = %self.config.name, ?installed, cookie, "pipeline");
+        }
+        if let Some(port) = &self.packets {
+            let (sender, packets) = (session.packet_sender(), session.take_packets());
+            tokio::spawn(carry(port.clone(), Arc::clone(&self.codec), sender, packets));
         }
         let (sender, ports) = mpsc::channel(PORT_EVENTS);
         // Ends when `ports` is dropped.
@@ -308,7 +331,7 @@ impl Driver for P4RuntimeDriver {
             let Some(open) = &mut self.open else {
                 return std::future::pending().await;
             };
-            // A packet taken from the session is either returned or not an event at all, and
+            // What is taken from the session is either returned or not an event at all, and
             // nothing is awaited in between: no event is lost when this call is dropped.
             let event = tokio::select! {
                 event = open.session.next_event() => event,
@@ -320,13 +343,8 @@ impl Driver for P4RuntimeDriver {
         }
     }
 
-    async fn packet_out(&mut self, port: PortId, frame: Bytes) -> Result<(), DriverError> {
-        let fields = [("egress_port", u128::from(port.get()))];
-        let packet = self
-            .codec
-            .packet_out(&fields, frame.into())
-            .map_err(|e| driver_error(&e))?;
-        self.session()?.packet_out(packet).await.map_err(|e| driver_error(&e))
+    fn carry_packets(&mut self, port: PacketPort) {
+        self.packets = Some(port);
     }
 
     async fn read_counters(&mut self, queries: &[CounterQuery]) -> Result<Vec<CounterValue>, DriverError> {
@@ -365,6 +383,9 @@ impl Driver for P4RuntimeDriver {
     }
 
     async fn disconnect(&mut self) {
+        if let Some(port) = &self.packets {
+            port.close();
+        }
         self.open = None;
     }
 }

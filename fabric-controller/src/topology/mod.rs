@@ -15,7 +15,12 @@
 //! **Cost.** A link event costs constant time per destination, and one breadth-first search
 //! for each destination whose distances it changes. Two numbers per pair of switches are
 //! kept.
+//!
+//! [`links`] says which links are up, from what switches report and from the probes ([`lldp`])
+//! that the controller sends over each.
 
+pub mod links;
+pub mod lldp;
 mod paths;
 
 pub use paths::{LinkIndex, PathChange, Paths};

@@ -144,8 +144,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
             Command::Status(output) => {
-                let status = client.fabric().await?;
-                output.output.print(&status, || tables::fabric(&status))
+                let (status, links) = (client.fabric().await?, client.links().await?);
+                output.output.print(&status, || tables::fabric(&status, &links))
             }
             Command::Lab(_) => unreachable!("handled above"),
         }

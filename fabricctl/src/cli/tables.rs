@@ -150,7 +150,7 @@ pub(super) fn entity(t: &mut Table, e: &DeviceEntity) {
     ]);
 }
 
-pub(super) fn fabric(f: &FabricStatus) -> Table {
+pub(super) fn fabric(f: &FabricStatus, links: &[LinkStatus]) -> Table {
     let mut t = Table::default();
     let of = |c: vfabric_api::status::Count| format!("{} of {}", c.ok, c.total);
     let rows = [
@@ -167,6 +167,11 @@ pub(super) fn fabric(f: &FabricStatus) -> Table {
     ];
     for (what, value) in rows {
         t.row([("WHAT", what.into()), ("VALUE", value)]);
+    }
+    for l in links.iter().filter(|l| !l.up) {
+        let link = format!("link {}:{} - {}:{}", l.a.switch, l.a.port, l.b.switch, l.b.port);
+        let reason = l.reason.clone().unwrap_or_else(|| "down".into());
+        t.row([("WHAT", link), ("VALUE", reason)]);
     }
     t
 }

@@ -1,4 +1,6 @@
-//! Whole-system tests.
+//! Whole-system tests, and what they share.
 
 pub mod p4info_diff;
+pub mod program;
+pub mod stf;
 pub mod venv;

@@ -40,6 +40,12 @@ enum Task {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Compile and run p4c's public test data (`DIR`: its `testdata`, or the checkout).
+    P4cCorpus {
+        /// Arguments of the runner: DIR [--json FILE] [--only SUBSTR] [--verbose]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
     /// Make the Python environments of the test peers under target/venv.
     Venv,
 }
@@ -59,6 +65,7 @@ fn run(task: Task) -> Result<()> {
         Task::Lab { args } => lab(&args),
         Task::Test => test::run(),
         Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
+        Task::P4cCorpus { args } => p4c_corpus(&args),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }
 }
@@ -75,6 +82,13 @@ fn lab(args: &[String]) -> Result<()> {
         args.iter().map(String::as_str).collect()
     };
     call(fabricctl().arg("lab").args(args))
+}
+
+/// The runner is a binary of its own, so that this one need not be linked with the compiler and the switch. It runs
+/// where the user stands, because paths are among its arguments.
+fn p4c_corpus(args: &[String]) -> Result<()> {
+    call(cargo().args(["build", "--release", "--package", "bmv2-tests", "--bin", "p4c-corpus"]))?;
+    call(Command::new(release_dir().join("p4c-corpus")).args(args))
 }
 
 fn build_release() -> Result<()> {

@@ -1,0 +1,187 @@
+//! What a checkout of p4c's test data holds: programs, scripts, and what p4c made of them.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// A program of the corpus.
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    /// Path below its folder, without `.p4`.
+    pub(crate) name: String,
+    /// The source.
+    pub(crate) path: PathBuf,
+    /// Its script, if it has one.
+    pub(crate) script: Option<PathBuf>,
+    /// Whether p4c itself compiles it, by its published outputs.
+    pub(crate) by_p4c: bool,
+    /// Whether it instantiates `main`; one that does not can only be type-checked.
+    pub(crate) has_main: bool,
+}
+
+/// All that is looked at.
+#[derive(Debug)]
+pub(crate) struct Corpus {
+    /// Programs on v1model that should compile, or at least are meant to.
+    pub(crate) samples: Vec<Sample>,
+    /// Programs that p4c rejects for reasons of the language.
+    pub(crate) errors: Vec<Sample>,
+}
+
+/// Reads a folder `testdata`, or the one that has it.
+///
+/// A sample is a `.p4` below `p4_16_samples` that includes `v1model.p4`, itself or through its own files, and
+/// instantiates `main`. p4c compiles it if p4c's published outputs have a P4Info and no `error` among the messages.
+/// An error is a `.p4` of `p4_16_errors` whose published messages have an `error` and that includes no other
+/// architecture than v1model.
+pub(crate) fn read(dir: &Path, only: Option<&str>) -> Result<Corpus> {
+    let below = [dir.to_owned(), dir.join("testdata")];
+    let Some(dir) = below.iter().find(|d| d.join("p4_16_samples").is_dir()) else {
+        bail!(
+            "{}: neither it nor its `testdata` has a folder p4_16_samples",
+            dir.display()
+        );
+    };
+    let wanted = |s: &Sample| only.is_none_or(|o| s.name.contains(o));
+    let samples = samples(&dir.join("p4_16_samples"), &dir.join("p4_16_samples_outputs"))?;
+    let errors = errors(&dir.join("p4_16_errors"), &dir.join("p4_16_errors_outputs"))?;
+    Ok(Corpus {
+        samples: samples.into_iter().filter(wanted).collect(),
+        errors: errors.into_iter().filter(wanted).collect(),
+    })
+}
+
+fn samples(dir: &Path, outputs: &Path) -> Result<Vec<Sample>> {
+    let mut found = Vec::new();
+    for path in programs(dir)? {
+        let text = Text::read(&path)?;
+        if !text.includes.contains("v1model.p4") || !text.has_main {
+            continue;
+        }
+        let name = name(dir, &path);
+        let script = path.with_extension("stf");
+        let published = outputs.join(&name);
+        found.push(Sample {
+            script: script.is_file().then_some(script),
+            by_p4c: with_end(&published, ".p4.p4info.txtpb").is_file() && !has_error(&published),
+            has_main: text.has_main,
+            name,
+            path,
+        });
+    }
+    Ok(found)
+}
+
+fn errors(dir: &Path, outputs: &Path) -> Result<Vec<Sample>> {
+    let mut found = Vec::new();
+    for path in programs(dir)? {
+        let text = Text::read(&path)?;
+        let ours = ["core.p4", "v1model.p4"];
+        let name = name(dir, &path);
+        if text.foreign || text.includes.iter().any(|i| !ours.contains(&i.as_str())) || !has_error(&outputs.join(&name))
+        {
+            continue;
+        }
+        found.push(Sample {
+            script: None,
+            by_p4c: false,
+            has_main: text.has_main,
+            name,
+            path,
+        });
+    }
+    Ok(found)
+}
+
+/// Whether the published messages of a program have an error.
+fn has_error(published: &Path) -> bool {
+    let messages = std::fs::read(with_end(published, ".p4-stderr")).unwrap_or_default();
+    String::from_utf8_lossy(&messages).contains("error:")
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+fn name(dir: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(dir).unwrap_or(path).with_extension("");
+    below.to_string_lossy().into_owned()
+}
+
+/// All `.p4` files below a folder, in order.
+fn programs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "p4") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What a source says about itself, its own included files read with it.
+#[derive(Default)]
+struct Text {
+    /// Files included that are not beside the source: the compiler's own.
+    includes: HashSet<String>,
+    has_main: bool,
+    /// Includes a file that is nowhere.
+    foreign: bool,
+}
+
+impl Text {
+    fn read(path: &Path) -> Result<Self> {
+        let mut text = Self::default();
+        let mut todo = vec![path.to_owned()];
+        let mut seen = HashSet::new();
+        while let Some(path) = todo.pop() {
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            let content = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let content = String::from_utf8_lossy(&content);
+            for line in content.lines() {
+                let Some(file) = included(line) else { continue };
+                let beside = path.parent().unwrap_or(Path::new(".")).join(file);
+                match file.rsplit('/').next() {
+                    Some("core.p4" | "v1model.p4") => {
+                        text.includes.insert(file.rsplit('/').next().unwrap_or(file).to_owned());
+                    }
+                    _ if beside.is_file() => todo.push(beside),
+                    _ => text.foreign = true,
+                }
+            }
+            let mut words = content.split(|c: char| c.is_whitespace() || c == ')').peekable();
+            while let Some(word) = words.next() {
+                text.has_main |= word == "main;" || word == "main" && words.peek() == Some(&";");
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The file that a line includes.
+fn included(line: &str) -> Option<&str> {
+    let rest = line
+        .trim_start()
+        .strip_prefix('#')?
+        .trim_start()
+        .strip_prefix("include")?
+        .trim_start();
+    let close = match rest.chars().next()? {
+        '<' => '>',
+        '"' => '"',
+        _ => return None,
+    };
+    rest.get(1..)?.split(close).next()
+}

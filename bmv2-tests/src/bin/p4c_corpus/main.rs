@@ -1,0 +1,134 @@
+//! Runs p4c's public test data through the project's compiler and switch.
+//!
+//! Every v1model program of `p4_16_samples` is compiled, every script beside one is run, every program that p4c
+//! rejects is offered to the compiler too. `cargo xtask p4c-corpus DIR` builds this in release mode and calls it.
+
+mod corpus;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bmv2_tests::program::{Core, compile, run_script};
+use bmv2_tests::stf::run::Ports;
+use clap::Parser;
+use corpus::Sample;
+use indicatif::ProgressBar;
+use p4_compiler::Options;
+
+/// Compile and run p4c's test data.
+#[derive(Parser)]
+struct Cli {
+    /// p4c's folder `testdata`, or the one that has it
+    dir: PathBuf,
+    /// Write the whole table here
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Only programs with this in their name
+    #[arg(long)]
+    only: Option<String>,
+    /// Show the programs that pass too
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// What became of a sample.
+#[derive(Debug)]
+struct Outcome {
+    compiled: Result<(), Vec<String>>,
+    compile_time: Duration,
+    /// Of a program with a script, by switch.
+    scripts: Vec<(Core, Result<(), Vec<String>>)>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("p4c-corpus: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<bool> {
+    let corpus = corpus::read(&cli.dir, cli.only.as_deref())?;
+    // Panics are caught and reported with their program; the bar stays whole.
+    std::panic::set_hook(Box::new(|_| {}));
+    let bar = ProgressBar::new((corpus.samples.len() + corpus.errors.len()) as u64);
+    let started = Instant::now();
+    let outcomes = in_parallel(&corpus.samples, &bar, sample);
+    let accepted = in_parallel(&corpus.errors, &bar, is_accepted);
+    bar.finish_and_clear();
+    let report = report::Report {
+        samples: corpus.samples.iter().zip(&outcomes).collect(),
+        errors: corpus.errors.iter().zip(accepted).collect(),
+        elapsed: started.elapsed(),
+    };
+    if let Some(file) = &cli.json {
+        std::fs::write(file, report.json())?;
+    }
+    Ok(report.print(cli.verbose))
+}
+
+fn sample(sample: &Sample) -> Outcome {
+    let started = Instant::now();
+    let compiled = compile(&sample.path, &Options::default());
+    let compile_time = started.elapsed();
+    let scripts = match (&sample.script, &compiled) {
+        (None, _) => Vec::new(),
+        (Some(_), Err(_)) => Core::ALL
+            .iter()
+            .map(|core| (*core, Err(vec!["the program does not compile".into()])))
+            .collect(),
+        (Some(script), Ok(compiled)) => {
+            let run = |core: &Core| (*core, run_script(compiled, script, *core, Ports::Named));
+            Core::ALL.iter().map(run).collect()
+        }
+    };
+    Outcome {
+        compiled: compiled.map(drop),
+        compile_time,
+        scripts,
+    }
+}
+
+/// Whether the compiler takes a program that p4c rejects.
+fn is_accepted(sample: &Sample) -> bool {
+    let options = Options {
+        check_only: !sample.has_main,
+        ..Options::default()
+    };
+    compile(&sample.path, &options).is_ok()
+}
+
+/// Maps over all cores; results come in the order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], bar: &ProgressBar, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(items.len()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let (at, Some(item)) = {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    (at, items.get(at))
+                } {
+                    let result = f(item);
+                    done.lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push((at, result));
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}

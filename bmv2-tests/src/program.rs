@@ -1,0 +1,72 @@
+//! A P4 source with its script: compiled, loaded, run; whatever goes wrong becomes text, never a panic.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use p4_compiler::{Compiled, Options};
+
+use crate::stf::Script;
+use crate::stf::names::Names;
+use crate::stf::run::{self, Ports};
+use crate::stf::target::{Reference, Target};
+
+/// A switch that scripts can run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Core {
+    /// `p4-switch`'s reference evaluator.
+    Reference,
+}
+
+impl Core {
+    /// All switches that run in this process.
+    pub const ALL: [Core; 1] = [Core::Reference];
+
+    /// Name for reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+        }
+    }
+
+    fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
+        Ok(match self {
+            Self::Reference => Box::new(Reference::new(program, names)?),
+        })
+    }
+}
+
+/// Compiles a program.
+///
+/// # Errors
+/// The compiler's errors, one a line.
+pub fn compile(path: &Path, options: &Options) -> Result<Compiled, Vec<String>> {
+    let compiled = guarded(|| p4_compiler::compile_file(path, options)).map_err(|e| vec![e])?;
+    compiled.map_err(|diagnostics| diagnostics.short().lines().map(str::to_owned).collect())
+}
+
+/// Runs a script on a compiled program. The document is read back from its text, as a switch would.
+///
+/// # Errors
+/// What the script expected otherwise, or why it cannot run.
+pub fn run_script(compiled: &Compiled, script: &Path, core: Core, ports: Ports) -> Result<(), Vec<String>> {
+    let run = || -> Result<(), Vec<String>> {
+        let one = |e: String| vec![e];
+        let name = script.file_name().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(script).map_err(|e| one(format!("{name}: {e}")))?;
+        let script = Script::parse(&name, &text).map_err(|e| one(e.to_string()))?;
+        let program = bmv2_json::Program::from_slice(compiled.json.as_bytes()).map_err(|e| one(e.to_string()))?;
+        let names = Names::new(&program).map_err(one)?;
+        let mut target = core.load(&program, &names).map_err(one)?;
+        run::run(&script, &names, target.as_mut(), ports)
+    };
+    guarded(run).unwrap_or_else(|panic| Err(vec![panic]))
+}
+
+/// Calls what must not panic, and says so if it does.
+fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        format!("panic: {}", text.unwrap_or("without a message"))
+    })
+}

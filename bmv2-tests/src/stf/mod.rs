@@ -1,0 +1,63 @@
+//! The Simple Test Framework (STF): packets in, packets expected, and the control-plane commands between them.
+//!
+//! # Problem
+//! A P4 compiler and a switch are right together or not at all. STF files say what a program does with packets in a
+//! form that many programs come with already, and that reads the same whichever switch runs it.
+//!
+//! # Model
+//! One way: text -> [`Script`] (`parse`) -> commands with all names resolved against the BMv2 JSON ([`names::Names`])
+//! -> a [`target::Target`]. The runner ([`run::run`]) keeps what the targets need not know: which handle a multicast
+//! node has, which entry an alias stands for, which frames are expected.
+//!
+//! # Language
+//! That of p4c's bmv2 back end. One statement a line, `#` starts a comment, key words in any case:
+//!
+//! | statement | meaning |
+//! | --- | --- |
+//! | `add T [PRIO] K:V ... A(P:V, ...) [= ID]` | an entry; larger `PRIO` wins; keys left out match anything (exact: 0) |
+//! | `remove all`, `remove ID` | entries that `add` made |
+//! | `setdefault T A(P:V, ...)` | default action |
+//! | `packet PORT HEX...` | a frame comes in |
+//! | `expect PORT [HEX...] [$]` | a frame leaves: these leading digits, `*` is any, `$` means no more octets follow |
+//! | `no_packet` | no frame leaves that was not expected, whichever port |
+//! | `wait [MS]` | time passes (1000 ms) |
+//! | `mirroring_add S PORT`, `mirroring_add_mc S GROUP`, `mirroring_delete S` | clone session |
+//! | `mc_mgrp_create G`, `mc_node_create RID PORT...`, `mc_node_update H PORT...`, `mc_node_associate G H` | multicast; nodes have handles 0, 1 ... |
+//! | `check_counter C(INDEX or $ID) [bytes or packets OP N]` | array cell, or direct counter of the entry `ID` |
+//! | `counter_read`, `counter_write C I BYTES PACKETS` | |
+//! | `register_read`, `register_write R I V`, `register_reset R` | |
+//! | `meter_set_rates M I RATE:BURST RATE:BURST`, `meter_array_set_rates M ...` | rates in units a microsecond |
+//!
+//! Values are decimal, `0x` or `0b`. Of a ternary key, `*` is a digit that does not matter and digits not written do
+//! not matter either; of an LPM key, `V/LENGTH`, or the digits written up to the first `*`.
+//!
+//! For objects that the public files do not reach, these are added:
+//!
+//! | statement | meaning |
+//! | --- | --- |
+//! | `K:V&&&M`, `K:LOW->HIGH` in `add` | ternary with any mask; range |
+//! | `add T K:V ... member(N)`, `group(N)` in place of an action | indirect tables |
+//! | `act_prof_member P N A(P:V, ...)`, `act_prof_group P N MEMBER...` | members and groups of action profiles |
+//! | `pvs_add S V` | member of a parser value set |
+//! | `meter_set_rates $ID ...` | direct meter of an entry |
+//! | `check_register R(INDEX) OP N` | |
+//! | `expect_digest D V...` | the next digest of that name has these fields |
+//! | `port_down P`, `port_up P` | link state, which watch ports see |
+//! | `act_prof_group P N M@PORT...` | members that count only while a port is up |
+//! | `check_idle $ID OP MS` | time since the entry was last hit |
+//!
+//! # What it does not do
+//! Statements that have no effect on a switch without P4_14 (`mirroring_get` and the like) are read and skipped.
+
+mod command;
+mod lex;
+pub mod names;
+mod parse;
+mod pattern;
+mod pre;
+pub mod run;
+pub mod target;
+
+pub use command::{Command, Script, Statement};
+pub use parse::ParseError;
+pub use pattern::Pattern;

@@ -1,0 +1,549 @@
+//! Names of a program: what a script abbreviates becomes a table, an action, a key of octets.
+
+use std::collections::HashMap;
+
+use bmv2_json::{Expression, FieldRef, FieldWidth, KeyTarget, MatchType, Program, Value};
+use num_bigint::BigUint;
+
+use super::command::{self, Digits, KeyValue};
+use super::target::{Action, Call, Entry, Key};
+
+/// What is wrong with a name or value, for people.
+pub type Wrong = String;
+
+/// One element of a table's key.
+#[derive(Debug, Clone)]
+pub struct KeyField {
+    /// Its name towards control planes.
+    pub name: String,
+    /// How it matches.
+    pub kind: MatchType,
+    /// Width in bits.
+    pub width: u32,
+}
+
+/// A table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Full name.
+    pub name: String,
+    /// Its key.
+    pub key: Vec<KeyField>,
+    /// Its actions: full name and id.
+    pub actions: Vec<(String, u32)>,
+    /// Its action profile.
+    pub profile: Option<String>,
+}
+
+impl Table {
+    /// Whether entries need priorities.
+    pub fn has_priorities(&self) -> bool {
+        self.key
+            .iter()
+            .any(|k| matches!(k.kind, MatchType::Ternary | MatchType::Range))
+    }
+}
+
+/// All that scripts can name.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    tables: Vec<Table>,
+    /// Parameters of actions by id: name and width.
+    parameters: HashMap<u32, Vec<(String, u32)>>,
+    profiles: Vec<String>,
+    /// Counter arrays, and the table of direct ones.
+    counters: Vec<(String, Option<String>)>,
+    meters: Vec<String>,
+    /// Register arrays with cells and width.
+    registers: Vec<(String, u32, u32)>,
+    /// Value sets with the width of a member.
+    value_sets: Vec<(String, u32)>,
+    digests: Vec<String>,
+    /// Entries that the program itself brings.
+    entries: Vec<Entry>,
+}
+
+impl Names {
+    /// Reads the names of a program.
+    ///
+    /// # Errors
+    /// The program contradicts itself where a name stands.
+    pub fn new(program: &Program) -> Result<Self, Wrong> {
+        let widths = field_widths(program);
+        let mut names = Self {
+            parameters: program
+                .actions
+                .iter()
+                .map(|a| {
+                    (
+                        a.id,
+                        a.runtime_data.iter().map(|d| (d.name.clone(), d.bitwidth)).collect(),
+                    )
+                })
+                .collect(),
+            counters: program
+                .counter_arrays
+                .iter()
+                .map(|c| (c.name.clone(), c.binding.clone()))
+                .collect(),
+            meters: program.meter_arrays.iter().map(|m| m.name.clone()).collect(),
+            registers: program
+                .register_arrays
+                .iter()
+                .map(|r| (r.name.clone(), r.size, r.bitwidth))
+                .collect(),
+            value_sets: program
+                .parse_vsets
+                .iter()
+                .map(|v| (v.name.clone(), v.compressed_bitwidth))
+                .collect(),
+            digests: program.learn_lists.iter().map(|l| l.name.clone()).collect(),
+            ..Self::default()
+        };
+        for pipeline in &program.pipelines {
+            names
+                .profiles
+                .extend(pipeline.action_profiles.iter().map(|p| p.name.clone()));
+            for table in &pipeline.tables {
+                let named = table_names(table, &widths).map_err(|e| format!("table {}: {e}", table.name))?;
+                names.entries_of(&named, table)?;
+                names.tables.push(named);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Entries that the program itself brings.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Notes the program's own entries of a table. A smaller priority wins in the document.
+    fn entries_of(&mut self, named: &Table, table: &bmv2_json::Table) -> Result<(), Wrong> {
+        for entry in table.entries.iter().flatten() {
+            let mut key = Vec::new();
+            for (field, part) in named.key.iter().zip(&entry.match_key) {
+                let octets = |h: &bmv2_json::HexStr| padded(&unsigned(h, field.width), field.width);
+                key.push(match part {
+                    bmv2_json::EntryKey::Valid { key } => Key::Exact(vec![u8::from(*key)]),
+                    bmv2_json::EntryKey::Exact { key } => Key::Exact(octets(key)),
+                    bmv2_json::EntryKey::Lpm { key, prefix_length } => Key::Lpm(octets(key), *prefix_length as usize),
+                    bmv2_json::EntryKey::Ternary { key, mask } => Key::Ternary(octets(key), octets(mask)),
+                    bmv2_json::EntryKey::Range { start, end } => Key::Range(octets(start), octets(end)),
+                });
+            }
+            let id = entry.action_entry.action_id;
+            let action = named.actions.iter().find(|(_, i)| *i == id);
+            let (action, id) = action.ok_or_else(|| format!("table {}: action id {id} is unknown", table.name))?;
+            let data = entry.action_entry.action_data.iter();
+            let args = self.parameters.get(id).into_iter().flatten().zip(data);
+            let args = args
+                .map(|((_, width), value)| padded(&unsigned(value, *width), *width))
+                .collect();
+            self.entries.push(Entry {
+                table: named.name.clone(),
+                key,
+                priority: if named.has_priorities() {
+                    i32::try_from(entry.priority).unwrap_or(i32::MAX).saturating_neg()
+                } else {
+                    0
+                },
+                action: Action::Call(Call {
+                    action: action.clone(),
+                    id: *id,
+                    args,
+                }),
+            });
+        }
+        Ok(())
+    }
+
+    /// A table by its name or the end of it.
+    pub fn table(&self, name: &str) -> Result<&Table, Wrong> {
+        find("table", &self.tables, |t| &t.name, name)
+    }
+
+    /// A profile's full name.
+    pub fn profile(&self, name: &str) -> Result<&str, Wrong> {
+        find("action profile", &self.profiles, |p| p, name).map(String::as_str)
+    }
+
+    /// A counter's full name, and the table of a direct one.
+    pub fn counter(&self, name: &str) -> Result<(&str, Option<&str>), Wrong> {
+        find("counter", &self.counters, |c| &c.0, name).map(|(n, t)| (n.as_str(), t.as_deref()))
+    }
+
+    /// A meter array's full name.
+    pub fn meter(&self, name: &str) -> Result<&str, Wrong> {
+        find("meter", &self.meters, |m| m, name).map(String::as_str)
+    }
+
+    /// A register array's full name, cells, and width.
+    pub fn register(&self, name: &str) -> Result<(&str, u32, u32), Wrong> {
+        find("register", &self.registers, |r| &r.0, name).map(|(n, cells, width)| (n.as_str(), *cells, *width))
+    }
+
+    /// A value set's full name, and a member's octets.
+    pub fn value_set(&self, name: &str, member: &Digits) -> Result<(&str, Vec<u8>), Wrong> {
+        let (name, width) = find("value set", &self.value_sets, |v| &v.0, name)?;
+        Ok((name, value("member", member, *width)?))
+    }
+
+    /// A digest's full name.
+    pub fn digest(&self, name: &str) -> Result<&str, Wrong> {
+        find("digest", &self.digests, |d| d, name).map(String::as_str)
+    }
+
+    /// An action of a table with its arguments.
+    pub fn call(&self, table: &Table, call: &command::Call) -> Result<Call, Wrong> {
+        let (name, id) = find("action", &table.actions, |a| &a.0, &call.action)
+            .map_err(|e| format!("{e} in table {}", table.name))?;
+        let parameters = self.parameters.get(id).map_or(&[][..], Vec::as_slice);
+        if let Some((unknown, _)) = call.args.iter().find(|(n, _)| !parameters.iter().any(|(p, _)| p == n)) {
+            return Err(format!("action {name} has no parameter {unknown}"));
+        }
+        let mut args = Vec::new();
+        for (parameter, width) in parameters {
+            let given = call.args.iter().find(|(n, _)| n == parameter);
+            let (_, digits) = given.ok_or_else(|| format!("parameter {parameter} of {name} is missing"))?;
+            args.push(value(parameter, digits, *width)?);
+        }
+        Ok(Call {
+            action: name.clone(),
+            id: *id,
+            args,
+        })
+    }
+
+    /// An action of whatever table uses a profile.
+    pub fn member_call(&self, profile: &str, call: &command::Call) -> Result<Call, Wrong> {
+        let table = self.tables.iter().find(|t| t.profile.as_deref() == Some(profile));
+        self.call(table.ok_or_else(|| format!("no table uses profile {profile}"))?, call)
+    }
+
+    /// An entry.
+    pub fn entry(
+        &self,
+        table: &str,
+        priority: Option<i32>,
+        key: &[(String, KeyValue)],
+        action: &command::Action,
+    ) -> Result<Entry, Wrong> {
+        let table = self.table(table)?;
+        let mut parts: Vec<Option<Key>> = vec![None; table.key.len()];
+        for (name, given) in key {
+            let at = field(table, name)?;
+            if let (Some(field), Some(part)) = (table.key.get(at), parts.get_mut(at)) {
+                if part.is_some() {
+                    return Err(format!("key {name} is given twice"));
+                }
+                *part = Some(key_part(field, given)?);
+            }
+        }
+        let key = parts
+            .into_iter()
+            .zip(&table.key)
+            .map(|(part, field)| part.unwrap_or_else(|| anything(field)));
+        Ok(Entry {
+            key: key.collect(),
+            priority: if table.has_priorities() {
+                priority.unwrap_or(0)
+            } else {
+                0
+            },
+            action: match action {
+                command::Action::Call(call) => Action::Call(self.call(table, call)?),
+                command::Action::Member(id) => Action::Member(*id),
+                command::Action::Group(id) => Action::Group(*id),
+            },
+            table: table.name.clone(),
+        })
+    }
+}
+
+/// Finds by full name, else by the only name that ends with it: first after a `.`, then anywhere.
+fn find<'a, T>(kind: &str, all: &'a [T], name: impl Fn(&T) -> &str, wanted: &str) -> Result<&'a T, Wrong> {
+    if let Some(found) = all.iter().find(|x| name(x) == wanted) {
+        return Ok(found);
+    }
+    let dotted = format!(".{wanted}");
+    for end in [dotted.as_str(), wanted] {
+        let mut fitting = all.iter().filter(|x| name(x).ends_with(end));
+        match (fitting.next(), fitting.next()) {
+            (Some(found), None) => return Ok(found),
+            (Some(a), Some(b)) => return Err(format!("{kind} {wanted} may be {} or {}", name(a), name(b))),
+            _ => {}
+        }
+    }
+    let known: Vec<&str> = all.iter().map(&name).collect();
+    Err(format!("{kind} {wanted} is unknown (there are: {})", known.join(", ")))
+}
+
+/// Which key element a script names; `a$2.b` stands for `a[2].b`, and `$` or `.$valid$` may be left out.
+fn field(table: &Table, name: &str) -> Result<usize, Wrong> {
+    let name = unescaped(name);
+    let names = || table.key.iter().map(|k| k.name.as_str());
+    let stem = name.strip_suffix("valid").unwrap_or(&name);
+    let full = [
+        name.clone(),
+        format!("{name}$"),
+        format!("{name}.$valid$"),
+        format!("{stem}$valid$"),
+    ];
+    if let Some(at) = full.iter().find_map(|f| names().position(|n| n == f)) {
+        return Ok(at);
+    }
+    let ends = [format!(".{name}"), format!(".{name}$"), format!(".{stem}$valid$")];
+    let found = names().rposition(|n| ends.iter().any(|e| n.ends_with(e.as_str())));
+    let known: Vec<&str> = names().collect();
+    found.ok_or_else(|| format!("table {} has no key {name} (it has: {})", table.name, known.join(", ")))
+}
+
+/// `a$2.b` as `a[2].b`.
+fn unescaped(name: &str) -> String {
+    let part = |part: &str| match part.rsplit_once('$') {
+        Some((head, index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{head}[{index}]")
+        }
+        _ => part.to_owned(),
+    };
+    name.split('.').map(part).collect::<Vec<_>>().join(".")
+}
+
+/// What a key element that is not given matches.
+fn anything(field: &KeyField) -> Key {
+    let zero = vec![0; octets(field.width)];
+    match field.kind {
+        MatchType::Exact | MatchType::Valid => Key::Exact(zero),
+        MatchType::Lpm => Key::Lpm(zero, 0),
+        MatchType::Ternary => Key::Ternary(zero.clone(), zero),
+        MatchType::Range => Key::Range(zero, padded(&ones(field.width), field.width)),
+    }
+}
+
+fn key_part(field: &KeyField, given: &KeyValue) -> Result<Key, Wrong> {
+    let (name, width) = (&field.name, field.width);
+    let value = |d: &Digits| value(name, d, width);
+    let full = || padded(&ones(width), width);
+    Ok(match (field.kind, given) {
+        (MatchType::Exact | MatchType::Valid, KeyValue::Plain(v)) => Key::Exact(value(v)?),
+        (MatchType::Lpm, KeyValue::Plain(v)) => {
+            let prefix = if v.care.is_some() { v.bits } else { width as usize };
+            if prefix > width as usize {
+                return Err(format!("key {name} has {width} bits, not {prefix}"));
+            }
+            Key::Lpm(value(v)?, prefix)
+        }
+        (MatchType::Lpm, KeyValue::Prefix(v, prefix)) if *prefix <= width as usize => Key::Lpm(value(v)?, *prefix),
+        (MatchType::Ternary, KeyValue::Plain(v)) => {
+            let mask = v
+                .care
+                .as_ref()
+                .map_or_else(full, |care| padded(&(care & ones(width)), width));
+            Key::Ternary(value(v)?, mask)
+        }
+        (MatchType::Ternary, KeyValue::Masked(v, m)) => Key::Ternary(value(v)?, value(m)?),
+        (MatchType::Range, KeyValue::Plain(v)) => Key::Range(value(v)?, value(v)?),
+        (MatchType::Range, KeyValue::Range(low, high)) => Key::Range(value(low)?, value(high)?),
+        (kind, _) => {
+            return Err(format!(
+                "key {name} ({kind:?}, {width} bits) does not take such a value"
+            ));
+        }
+    })
+}
+
+/// A value's octets, if it fits.
+fn value(name: &str, digits: &Digits, width: u32) -> Result<Vec<u8>, Wrong> {
+    if digits.value.bits() > u64::from(width) {
+        return Err(format!("{name}: {:#x} does not fit into {width} bits", digits.value));
+    }
+    Ok(padded(&digits.value, width))
+}
+
+/// Octets that so many bits take.
+fn octets(width: u32) -> usize {
+    (width as usize).div_ceil(8)
+}
+
+fn ones(width: u32) -> BigUint {
+    (BigUint::from(1u8) << width) - 1u8
+}
+
+/// A number in the octets of its width.
+pub(super) fn padded(value: &BigUint, width: u32) -> Vec<u8> {
+    let bytes = value.to_bytes_be();
+    let size = octets(width);
+    let skip = bytes.len().saturating_sub(size);
+    let mut out = vec![0; size.saturating_sub(bytes.len())];
+    out.extend_from_slice(bytes.get(skip..).unwrap_or_default());
+    out
+}
+
+/// A constant of the document in two's complement of its width.
+fn unsigned(value: &bmv2_json::HexStr, width: u32) -> BigUint {
+    let modulus = num_bigint::BigInt::from(1u8) << width;
+    let wrapped = ((value.value() % &modulus) + &modulus) % &modulus;
+    wrapped.to_biguint().unwrap_or_default()
+}
+
+/// Widths of fields by header (or stack) and name.
+fn field_widths(program: &Program) -> HashMap<(&str, &str), u32> {
+    let types: HashMap<&str, &bmv2_json::HeaderType> =
+        program.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
+    let headers = program
+        .headers
+        .iter()
+        .map(|h| (h.name.as_str(), h.header_type.as_str()));
+    let stacks = program
+        .header_stacks
+        .iter()
+        .map(|s| (s.name.as_str(), s.header_type.as_str()));
+    let mut widths = HashMap::new();
+    for (name, kind) in headers.chain(stacks) {
+        for field in types.get(kind).into_iter().flat_map(|t| &t.fields) {
+            if let FieldWidth::Bits(bits) = field.width {
+                widths.insert((name, field.name.as_str()), bits);
+            }
+        }
+    }
+    widths
+}
+
+fn table_names(table: &bmv2_json::Table, widths: &HashMap<(&str, &str), u32>) -> Result<Table, Wrong> {
+    let mut key = Vec::new();
+    for element in &table.key {
+        let (shown, width) = match &element.target {
+            KeyTarget::Field(f) => (format!("{}.{}", f.0, f.1), width(&Value::Field(f.clone()), widths)?),
+            KeyTarget::Header(h) => (format!("{h}.$valid$"), 1),
+            KeyTarget::Expression(v) => (String::new(), width(v, widths)?),
+        };
+        let name = element.name.clone().unwrap_or(shown);
+        key.push(KeyField {
+            name,
+            kind: element.match_type,
+            width,
+        });
+    }
+    Ok(Table {
+        name: table.name.clone(),
+        key,
+        actions: table
+            .actions
+            .iter()
+            .cloned()
+            .zip(table.action_ids.iter().copied())
+            .collect(),
+        profile: table.action_profile.clone(),
+    })
+}
+
+fn width(value: &Value, widths: &HashMap<(&str, &str), u32>) -> Result<u32, Wrong> {
+    Ok(match value {
+        Value::Field(FieldRef(_, f)) | Value::StackField(FieldRef(_, f)) if f == "$valid$" => 1,
+        Value::Field(FieldRef(h, f)) | Value::StackField(FieldRef(h, f)) => {
+            let found = widths.get(&(h.as_str(), f.as_str()));
+            *found.ok_or_else(|| format!("field {h}.{f} is unknown"))?
+        }
+        Value::Header(_) | Value::Bool(_) => 1,
+        Value::Expression(e) => match e.as_ref() {
+            Expression::Value(v) => width(v, widths)?,
+            Expression::Op(op) => return Err(format!("the width of a key with `{}` is not known", op.op)),
+        },
+        other => return Err(format!("the width of {other:?} is not known")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lex::digits;
+    use super::*;
+
+    fn table() -> Table {
+        let field = |name: &str, kind, width| KeyField {
+            name: name.into(),
+            kind,
+            width,
+        };
+        Table {
+            name: "c.inner.t".into(),
+            key: vec![
+                field("hdr.st[2].f", MatchType::Ternary, 12),
+                field("hdr.h.$valid$", MatchType::Exact, 1),
+                field("ip.dst", MatchType::Lpm, 32),
+                field("port", MatchType::Range, 16),
+            ],
+            actions: vec![("c.a".into(), 1), ("c.ba".into(), 2)],
+            profile: None,
+        }
+    }
+
+    #[test]
+    fn keys_are_found_by_their_ends() {
+        let table = table();
+        for (name, at) in [
+            ("hdr.st$2.f", 0),
+            ("st[2].f", 0),
+            ("hdr.h", 1),
+            ("hdr.h.valid", 1),
+            ("h", 3),
+            ("dst", 2),
+        ] {
+            // `h` alone is no end of `hdr.h.$valid$`.
+            match field(&table, name) {
+                Ok(found) => assert_eq!(found, at, "{name}"),
+                Err(_) => assert_eq!(name, "h"),
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_found_by_their_ends() {
+        let table = table();
+        assert_eq!(
+            find("action", &table.actions, |a| &a.0, "a").unwrap().1,
+            1,
+            "after a point first"
+        );
+        assert_eq!(find("action", &table.actions, |a| &a.0, "ba").unwrap().1, 2);
+        assert!(
+            find("action", &table.actions, |a| &a.0, "x")
+                .unwrap_err()
+                .contains("c.a, c.ba")
+        );
+    }
+
+    #[test]
+    fn values_follow_the_match_kind() {
+        let table = table();
+        let part = |at: usize, v: KeyValue| key_part(table.key.get(at).unwrap(), &v);
+        let d = |t: &str| digits(t).unwrap();
+        assert_eq!(
+            part(0, KeyValue::Plain(d("0x1*"))),
+            Ok(Key::Ternary(vec![0, 0x10], vec![0, 0xf0]))
+        );
+        assert_eq!(
+            part(0, KeyValue::Plain(d("16"))),
+            Ok(Key::Ternary(vec![0, 0x10], vec![0x0f, 0xff]))
+        );
+        assert_eq!(
+            part(2, KeyValue::Plain(d("0x0a010000"))),
+            Ok(Key::Lpm(vec![10, 1, 0, 0], 32))
+        );
+        assert_eq!(
+            part(2, KeyValue::Plain(d("0x0a01****"))),
+            Ok(Key::Lpm(vec![10, 1, 0, 0], 16))
+        );
+        assert_eq!(
+            part(3, KeyValue::Range(d("1"), d("0x100"))),
+            Ok(Key::Range(vec![0, 1], vec![1, 0]))
+        );
+        assert!(
+            part(1, KeyValue::Plain(d("2")))
+                .unwrap_err()
+                .contains("does not fit into 1 bits")
+        );
+        assert!(part(3, KeyValue::Masked(d("1"), d("1"))).is_err());
+        assert!(part(2, KeyValue::Prefix(d("1"), 33)).is_err());
+    }
+}

@@ -1,0 +1,310 @@
+//! `p4-switch`'s reference evaluator, in this process, with a clock that only scripts move.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use p4_switch::reference::{self as core, ActionCall, Match, Output, Switch};
+
+use super::{Action, Call, Count, Entry, Failed, Key, Rates, Replica, Target};
+use crate::stf::names::Names;
+
+/// Frames dropped by their port number, as simple_switch numbers it.
+const DROP_PORT: u32 = 511;
+/// What one frame takes on the script's clock, so that no two have the same time stamp.
+const FRAME_NS: u64 = 1_000;
+/// Where the clock starts: 0 would look like a field that nobody set.
+const START_NS: u64 = 1_000_000_000;
+
+/// What belongs to an entry and is asked for later.
+#[derive(Default, Clone)]
+struct Direct {
+    counter: Arc<core::Counter>,
+    meter: Arc<core::Meter>,
+    last_hit_ns: Arc<AtomicU64>,
+}
+
+/// The reference evaluator with one program.
+pub struct Reference {
+    switch: Switch,
+    now_ns: u64,
+    out: Vec<Output>,
+    frames: Vec<(u32, Vec<u8>)>,
+    digests: Vec<(String, Vec<Vec<u8>>)>,
+    digest_names: HashMap<u32, String>,
+    direct: Vec<(Entry, Direct)>,
+}
+
+impl Reference {
+    /// Loads a program with its own entries.
+    ///
+    /// # Errors
+    /// The evaluator cannot run it.
+    pub fn new(program: &bmv2_json::Program, names: &Names) -> Result<Self, Failed> {
+        let switch = Switch::from_program(program, None, DROP_PORT).map_err(|e| format!("p4-switch: {e}"))?;
+        let mut target = Self {
+            switch,
+            now_ns: START_NS,
+            out: Vec::new(),
+            frames: Vec::new(),
+            digests: Vec::new(),
+            digest_names: program.learn_lists.iter().map(|l| (l.id, l.name.clone())).collect(),
+            direct: Vec::new(),
+        };
+        names.entries().iter().try_for_each(|entry| target.add(entry))?;
+        Ok(target)
+    }
+
+    fn table(&self, name: &str) -> Result<usize, Failed> {
+        self.switch.table(name).ok_or_else(|| missing("table", name))
+    }
+
+    fn call(&self, table: Option<usize>, call: &Call) -> Result<ActionCall, Failed> {
+        let action = self.switch.action(table, &call.action);
+        Ok(ActionCall {
+            action: action.ok_or_else(|| missing("action", &call.action))?,
+            args: call.args.iter().map(|a| number(a)).collect(),
+        })
+    }
+
+    fn profile(&self, name: &str) -> Result<usize, Failed> {
+        self.switch.profile(name).ok_or_else(|| missing("profile", name))
+    }
+
+    fn direct(&self, entry: &Entry) -> Result<&Direct, Failed> {
+        let found = self.direct.iter().find(|(e, _)| e == entry);
+        found.map(|(_, d)| d).ok_or_else(|| "the entry is gone".into())
+    }
+
+    fn cells(&self, array: usize, cell: Option<u64>) -> std::ops::Range<usize> {
+        match cell {
+            Some(cell) => {
+                let cell = usize::try_from(cell).unwrap_or(usize::MAX - 1);
+                cell..cell + 1
+            }
+            None => 0..(0..).take_while(|c| self.switch.meter(array, *c).is_some()).count(),
+        }
+    }
+}
+
+fn missing(kind: &str, name: &str) -> Failed {
+    format!("the switch has no {kind} {name}")
+}
+
+fn number(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0, |n, b| n << 8 | u128::from(*b))
+}
+
+fn index(cell: u64) -> usize {
+    usize::try_from(cell).unwrap_or(usize::MAX)
+}
+
+fn key(entry: &Entry) -> Vec<Match> {
+    let part = |key: &Key| match key {
+        Key::Exact(v) => Match::Exact(v.as_slice().into()),
+        Key::Lpm(v, prefix) => Match::Lpm(v.as_slice().into(), *prefix),
+        Key::Ternary(v, m) => Match::Ternary(v.as_slice().into(), m.as_slice().into()),
+        Key::Range(low, high) => Match::Range(low.as_slice().into(), high.as_slice().into()),
+    };
+    entry.key.iter().map(part).collect()
+}
+
+fn replicas(replicas: &[Replica]) -> Vec<core::Replica> {
+    let one = |r: &Replica| core::Replica {
+        port: r.port,
+        instance: r.rid as u16,
+        backups: Box::default(),
+    };
+    replicas.iter().map(one).collect()
+}
+
+impl Target for Reference {
+    fn add(&mut self, entry: &Entry) -> Result<(), Failed> {
+        let table = self.table(&entry.table)?;
+        let target = match &entry.action {
+            Action::Call(call) => core::Target::Action(self.call(Some(table), call)?),
+            Action::Member(id) => core::Target::Member(*id),
+            Action::Group(id) => core::Target::Group(*id),
+        };
+        let direct = Direct::default();
+        direct.last_hit_ns.store(self.now_ns, Ordering::Relaxed);
+        let put = core::Entry::new(
+            entry.priority,
+            target,
+            &direct.counter,
+            &direct.meter,
+            &direct.last_hit_ns,
+        );
+        self.switch.tables_mut().put(table, &key(entry), put);
+        self.direct.push((entry.clone(), direct));
+        Ok(())
+    }
+
+    fn remove(&mut self, entry: &Entry) -> Result<(), Failed> {
+        let table = self.table(&entry.table)?;
+        self.direct(entry)?;
+        self.switch.tables_mut().remove(table, &key(entry), entry.priority);
+        self.direct.retain(|(e, _)| e != entry);
+        Ok(())
+    }
+
+    fn set_default(&mut self, table: &str, call: &Call) -> Result<(), Failed> {
+        let table = self.table(table)?;
+        let call = self.call(Some(table), call)?;
+        self.switch.tables_mut().set_default(table, Some(call));
+        Ok(())
+    }
+
+    fn member(&mut self, profile: &str, id: u32, call: &Call) -> Result<(), Failed> {
+        let (profile, call) = (self.profile(profile)?, self.call(None, call)?);
+        self.switch.tables_mut().set_member(profile, id, Some(call));
+        Ok(())
+    }
+
+    fn group(&mut self, profile: &str, id: u32, members: &[(u32, Option<u32>)]) -> Result<(), Failed> {
+        let profile = self.profile(profile)?;
+        let group = core::Group {
+            members: members.to_vec(),
+        };
+        self.switch.tables_mut().set_group(profile, id, Some(group));
+        Ok(())
+    }
+
+    fn value_set(&mut self, set: &str, members: &[Vec<u8>]) -> Result<(), Failed> {
+        let at = self.switch.value_set(set).ok_or_else(|| missing("value set", set))?;
+        let members = members.iter().map(|m| m.as_slice().into()).collect();
+        self.switch.tables_mut().set_value_set(at, members);
+        Ok(())
+    }
+
+    fn multicast(&mut self, group: u32, copies: &[Replica]) -> Result<(), Failed> {
+        self.switch.tables_mut().set_multicast(group, Some(replicas(copies)));
+        Ok(())
+    }
+
+    fn mirror(&mut self, session: u32, copies: Option<&[Replica]>) -> Result<(), Failed> {
+        let session_of = |r: &[Replica]| core::CloneSession {
+            replicas: replicas(r),
+            truncate_bytes: 0,
+        };
+        self.switch.tables_mut().set_clone(session, copies.map(session_of));
+        Ok(())
+    }
+
+    fn port(&mut self, port: u32, up: bool) -> Result<(), Failed> {
+        self.switch.tables_mut().set_port(port, up);
+        Ok(())
+    }
+
+    fn counter(&mut self, counter: &str, cell: u64) -> Result<Count, Failed> {
+        let array = self
+            .switch
+            .counter_array(counter)
+            .ok_or_else(|| missing("counter", counter))?;
+        let found = self.switch.counter(array, index(cell));
+        let (packets, bytes) = found.ok_or_else(|| format!("{counter} has no cell {cell}"))?.get();
+        Ok(Count { packets, bytes })
+    }
+
+    fn set_counter(&mut self, counter: &str, cell: u64, count: Count) -> Result<(), Failed> {
+        let array = self
+            .switch
+            .counter_array(counter)
+            .ok_or_else(|| missing("counter", counter))?;
+        let found = self.switch.counter(array, index(cell));
+        found
+            .ok_or_else(|| format!("{counter} has no cell {cell}"))?
+            .set(count.packets, count.bytes);
+        Ok(())
+    }
+
+    fn direct_counter(&mut self, entry: &Entry) -> Result<Count, Failed> {
+        let (packets, bytes) = self.direct(entry)?.counter.get();
+        Ok(Count { packets, bytes })
+    }
+
+    fn meter(&mut self, meter: &str, cell: Option<u64>, rates: Rates) -> Result<(), Failed> {
+        let array = self.switch.meter_array(meter).ok_or_else(|| missing("meter", meter))?;
+        for at in self.cells(array, cell) {
+            let found = self
+                .switch
+                .meter(array, at)
+                .ok_or_else(|| format!("{meter} has no cell {at}"))?;
+            found.configure(Some(core_rates(rates)), self.now_ns);
+        }
+        Ok(())
+    }
+
+    fn direct_meter(&mut self, entry: &Entry, rates: Rates) -> Result<(), Failed> {
+        self.direct(entry)?
+            .meter
+            .configure(Some(core_rates(rates)), self.now_ns);
+        Ok(())
+    }
+
+    fn register(&mut self, register: &str, cell: u64) -> Result<Vec<u8>, Failed> {
+        let array = self
+            .switch
+            .register_array(register)
+            .ok_or_else(|| missing("register", register))?;
+        let found = self.switch.register(array, index(cell));
+        let (value, _) = found.ok_or_else(|| format!("{register} has no cell {cell}"))?;
+        Ok(value.to_be_bytes().to_vec())
+    }
+
+    fn set_register(&mut self, register: &str, cell: u64, value: &[u8]) -> Result<(), Failed> {
+        let array = self
+            .switch
+            .register_array(register)
+            .ok_or_else(|| missing("register", register))?;
+        let found = self.switch.register(array, index(cell));
+        found.ok_or_else(|| format!("{register} has no cell {cell}"))?;
+        self.switch.set_register(array, index(cell), number(value));
+        Ok(())
+    }
+
+    fn idle_ms(&mut self, entry: &Entry) -> Result<u64, Failed> {
+        let last = self.direct(entry)?.last_hit_ns.load(Ordering::Relaxed);
+        Ok(self.now_ns.saturating_sub(last) / 1_000_000)
+    }
+
+    fn wait(&mut self, ms: u64) -> Result<(), Failed> {
+        self.now_ns = self.now_ns.saturating_add(ms.saturating_mul(1_000_000));
+        Ok(())
+    }
+
+    fn packet(&mut self, port: u32, frame: &[u8]) -> Result<(), Failed> {
+        self.now_ns += FRAME_NS;
+        self.switch.process(port, frame, self.now_ns, &mut self.out);
+        for output in self.out.drain(..) {
+            match output {
+                Output::Frame { port, data } => self.frames.push((port, data)),
+                Output::Digest(id, fields) => {
+                    let name = self
+                        .digest_names
+                        .get(&id)
+                        .ok_or_else(|| format!("digest id {id} is unknown"))?;
+                    self.digests.push((name.clone(), fields));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn frames(&mut self) -> Result<Vec<(u32, Vec<u8>)>, Failed> {
+        Ok(std::mem::take(&mut self.frames))
+    }
+
+    fn digests(&mut self) -> Result<Vec<(String, Vec<Vec<u8>>)>, Failed> {
+        Ok(std::mem::take(&mut self.digests))
+    }
+}
+
+fn core_rates(r: Rates) -> core::Rates {
+    core::Rates {
+        cir: r.cir,
+        cbs: r.cbs,
+        pir: r.pir,
+        pbs: r.pbs,
+    }
+}

@@ -9,6 +9,10 @@
 #define V1MODEL_VERSION 20180101
 #endif
 
+#if V1MODEL_VERSION < 20180101 || V1MODEL_VERSION > 20200408
+#error "V1MODEL_VERSION must be from 20180101 to 20200408"
+#endif
+
 // From 20200408 on, indices have a type of their own and ports a name.
 #if V1MODEL_VERSION >= 20200408
 #define _INDEX_PARAM <I>

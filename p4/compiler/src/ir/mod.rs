@@ -257,6 +257,7 @@ pub struct ParamDecl {
     pub default: Option<Expr>,
     pub optional: bool,
     pub annotations: Annotations,
+    pub span: Span,
 }
 
 #[derive(Clone, Debug)]

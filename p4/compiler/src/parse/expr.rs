@@ -10,10 +10,17 @@ use std::rc::Rc;
 
 /// Binding power of `?:`; every binary operator binds tighter.
 const TERNARY: u8 = 1;
+/// Binding power of `+`; shifts bind less.
+const ADDITIVE: u8 = 10;
 
 impl Parser<'_> {
     pub(super) fn expression(&mut self) -> Parse<Expr> {
         self.expr_prec(TERNARY)
+    }
+
+    /// An expression of operators that bind tighter than `>`.
+    pub(super) fn width_expression(&mut self) -> Parse<Expr> {
+        self.expr_prec(ADDITIVE)
     }
 
     fn binary_operator(&self) -> Option<(BinOp, u8, usize)> {
@@ -154,20 +161,6 @@ impl Parser<'_> {
     }
 
     /// Inside `bit<...>`: a number or a name, without operators.
-    pub(super) fn primary_for_width(&mut self) -> Parse<Expr> {
-        let primary = self.primary()?;
-        let mut e = primary;
-        while self.eat(Tok::Dot) {
-            let member = self.member_name()?;
-            let span = e.span.to(member.span);
-            e = Expr {
-                kind: ExprKind::Member(Box::new(e), member),
-                span,
-            };
-        }
-        Ok(e)
-    }
-
     fn member_name(&mut self) -> Parse<Ident> {
         self.name()
     }

@@ -302,7 +302,14 @@ impl Parser<'_> {
 
     /// Whether the word at `ahead` names a type in scope (after an optional leading dot).
     fn type_name_at(&self, ahead: usize) -> bool {
-        self.is_name_at(ahead) && self.is_type_name(self.text_at(ahead))
+        if !self.is_name_at(ahead) {
+            return false;
+        }
+        let name = self.text_at(ahead);
+        if ahead > 0 && self.peek_at(ahead - 1) == Tok::Dot {
+            return self.scopes.first().and_then(|s| s.get(name)).copied().unwrap_or(false);
+        }
+        self.is_type_name(name)
     }
 
     /// Tries a parse whose failure is not an error: restores everything if it fails.

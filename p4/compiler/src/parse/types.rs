@@ -117,7 +117,7 @@ impl Parser<'_> {
         kind
     }
 
-    /// `<8>` or `<(expression)>`.
+    /// `<8>`, `<W + 1>` or `<(expression)>`: shifts and comparisons need parentheses, `>` ends the width.
     fn width(&mut self) -> Parse<Expr> {
         self.expect(Tok::Lt, "'<'")?;
         let e = if self.eat(Tok::LParen) {
@@ -125,8 +125,7 @@ impl Parser<'_> {
             self.expect(Tok::RParen, "')'")?;
             e
         } else {
-            // A bare name or number: an operator would be ambiguous with the closing '>'.
-            self.primary_for_width()?
+            self.width_expression()?
         };
         self.expect_gt()?;
         Ok(e)

@@ -61,6 +61,14 @@ impl Checker<'_> {
                 else {
                     return self.poison(span);
                 };
+                self.check_args(&call_args, span);
+                if &*sig.name == "verify"
+                    && !self.in_parser
+                    && self.result.is_none()
+                    && self.functions.get(id).is_some_and(|f| f.source.is_none())
+                {
+                    return self.error(span, "verify can only be called in a parser", self.poison(span));
+                }
                 if &*sig.name == "static_assert" {
                     return self.static_assert(&call_args, span);
                 }
@@ -82,6 +90,10 @@ impl Checker<'_> {
                     ty: result,
                     span,
                 }
+            }
+            Some(Entity::Action(_)) if self.in_parser || self.result.is_some() => {
+                let place = if self.in_parser { "parser" } else { "function" };
+                self.error(span, format!("a {place} cannot call an action"), self.poison(span))
             }
             Some(Entity::Action(id)) => {
                 let sig = self.action_sig(id);
@@ -163,6 +175,7 @@ impl Checker<'_> {
                 default,
                 optional: false,
                 annotations: v.annotations.clone(),
+                span: v.span,
             });
         Signature {
             name: action.map_or_else(|| "".into(), |a| a.name.clone()),
@@ -214,7 +227,17 @@ impl Checker<'_> {
                 format!("no declaration of {} takes these arguments", name.name),
                 None,
             ),
-            [first, ..] => Some(*first),
+            [first, second, ..] => {
+                let notes = [first, second].map(|i| sigs.get(*i).map_or(span, |s| s.span));
+                let [first, _] = notes;
+                self.sink.error_note(
+                    span,
+                    format!("this call of {} is ambiguous", name.name),
+                    first,
+                    "one candidate",
+                );
+                None
+            }
         }
     }
 
@@ -511,6 +534,7 @@ impl Checker<'_> {
         let Some(decl) = self.program.externs.get(id.index()) else {
             return self.poison(span);
         };
+        let decl_name = decl.name.clone();
         let map: Subst = decl.type_params.iter().copied().zip(outer.iter().cloned()).collect();
         let sigs: Vec<Signature> = decl.methods.iter().filter(|m| m.name == name.name).cloned().collect();
         if sigs.is_empty() {
@@ -524,9 +548,14 @@ impl Checker<'_> {
             return self.poison(span);
         };
         self.deprecated(&sig, span);
+        let is_packet_in = &*decl_name == "packet_in";
         let Some((args, type_args, ty)) = self.bind(&sig, &map, targs, args, expected, span) else {
             return self.poison(span);
         };
+        self.check_args(&args, span);
+        if is_packet_in {
+            self.check_packet_in(&name.name, &args, &ty, span);
+        }
         let call = Call {
             callee: Callee::ExternMethod(Box::new(object), name.name.clone()),
             type_args,

@@ -1,5 +1,6 @@
 //! Declarations of the program's outermost level and of parsers, controls and instances.
 
+use super::rules::Site;
 use super::{Checker, Entity, FunctionDecl};
 use crate::ast::{self, DeclKind as D, Direction, StructKind};
 use crate::ir::annotation::Annotations;
@@ -11,6 +12,19 @@ use std::rc::Rc;
 
 impl Checker<'_> {
     pub(super) fn global(&mut self, d: &ast::Decl) {
+        let is_type = matches!(
+            d.kind,
+            D::ExternObject { .. }
+                | D::Struct { .. }
+                | D::Parser { .. }
+                | D::Control { .. }
+                | D::ParserType(_)
+                | D::ControlType(_)
+                | D::Package(_)
+        );
+        if &*d.name.name == "main" && is_type {
+            self.sink.error(d.name.span, "main must be an instance of a package");
+        }
         match &d.kind {
             D::Const(..) => self.constant(d),
             D::Errors(names) => {
@@ -48,11 +62,12 @@ impl Checker<'_> {
             } => self.structure(d, *kind, type_params, fields),
             D::Enum { repr, members } => self.enumeration(d, repr.as_ref(), members),
             D::Typedef(t) => {
-                let ty = self.ty(t);
+                let ty = self.full_ty(t);
+                self.annotations(&d.annotations);
                 self.declare(&d.name, Entity::Type(ty));
             }
             D::NewType(t) => {
-                let ty = self.ty(t);
+                let ty = self.full_ty(t);
                 let ok = matches!(
                     self.program.underlying(&ty),
                     Type::Bit(_)
@@ -81,6 +96,7 @@ impl Checker<'_> {
             D::ExternFunction(sig) => {
                 self.push();
                 let s = self.signature(sig);
+                self.check_params(&s.params, Site::Function(false));
                 self.pop();
                 self.add_function(
                     &d.name,
@@ -97,6 +113,7 @@ impl Checker<'_> {
                 let is_parser = matches!(d.kind, D::ParserType(_));
                 self.push();
                 let sig = self.block_sig(d, &t.type_params, &t.params);
+                self.check_params(&sig.params, Site::Block);
                 self.pop();
                 let id = BlockTypeId(self.program.block_types.len() as u32);
                 self.program.block_types.push(BlockType { is_parser, sig });
@@ -105,6 +122,7 @@ impl Checker<'_> {
             D::Package(t) => {
                 self.push();
                 let sig = self.block_sig(d, &t.type_params, &t.params);
+                self.check_params(&sig.params, Site::Package);
                 self.pop();
                 let id = PackageId(self.program.packages.len() as u32);
                 self.program.packages.push(sig);
@@ -140,19 +158,31 @@ impl Checker<'_> {
         let annotations = self.annotations(&d.annotations);
         let id = self.instance(&d.name, ty, args, annotations, d.span);
         self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
-        if let Some(id) = id
-            && let Some(i) = self.program.instances.get_mut(id.index())
-        {
-            i.global = true;
-            if &*d.name.name == "main" {
-                self.program.main = Some(id);
+        let Some(id) = id else { return };
+        let Some(i) = self.program.instances.get_mut(id.index()) else {
+            return;
+        };
+        i.global = true;
+        let is_main = &*d.name.name == "main";
+        match i.ty {
+            Type::Control(_) | Type::Parser(_) => {
+                self.sink
+                    .error(ty.span, "a parser or control cannot be instantiated outside all blocks");
             }
+            Type::Package(..) => {}
+            _ if is_main => self.sink.error(ty.span, "main must be an instance of a package"),
+            _ => {}
+        }
+        if is_main {
+            self.program.main = Some(id);
         }
     }
 
     pub(super) fn constant(&mut self, d: &ast::Decl) {
         let D::Const(ty, value) = &d.kind else { return };
         let ty = self.ty(ty);
+        self.annotations(&d.annotations);
+        self.check_local_name(&d.name);
         let e = self.expr(value, Some(&ty));
         let poison = e.ty.is_poison();
         let mut e = self.coerce(e, &ty, "the constant's value");
@@ -202,6 +232,7 @@ impl Checker<'_> {
                 default,
                 optional,
                 annotations,
+                span: p.name.span,
             });
         }
         out
@@ -210,6 +241,15 @@ impl Checker<'_> {
     pub(super) fn signature(&mut self, sig: &ast::FunctionSig) -> Signature {
         let type_params = self.type_params(&sig.type_params);
         let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
+        for p in &sig.params {
+            if sig.type_params.iter().any(|t| t.name == p.name.name) {
+                self.sink
+                    .error(p.name.span, format!("{} is declared twice", p.name.name));
+            }
+        }
+        if let Some(t) = &sig.result {
+            self.check_result(&result, t.span);
+        }
         let params = self.param_decls(&sig.params);
         let annotations = self.annotations(&sig.annotations);
         Signature {
@@ -243,7 +283,7 @@ impl Checker<'_> {
         let type_params = self.type_params(type_params);
         let mut out: Vec<FieldDecl> = Vec::new();
         for f in fields {
-            let ty = self.ty(&f.ty);
+            let ty = self.full_ty(&f.ty);
             if let Some(old) = out.iter().find(|o| o.name == f.name.name) {
                 let old = old.span;
                 self.sink.error_note(
@@ -281,7 +321,7 @@ impl Checker<'_> {
     }
 
     /// Section "Type nesting rules".
-    fn field_allowed(&self, kind: StructKind, ty: &Type) -> bool {
+    pub(super) fn field_allowed(&self, kind: StructKind, ty: &Type) -> bool {
         let under = self.program.underlying(ty);
         match kind {
             StructKind::Union => self.program.is_header(ty) || matches!(ty, Type::Poison | Type::Param(_)),
@@ -306,6 +346,7 @@ impl Checker<'_> {
                     | Type::Package(..)
                     | Type::Control(_)
                     | Type::Parser(_)
+                    | Type::Block(..)
                     | Type::MatchKind
                     | Type::Set(_)
             ),
@@ -315,7 +356,7 @@ impl Checker<'_> {
     fn enumeration(&mut self, d: &ast::Decl, repr: Option<&ast::TypeRef>, members: &[(ast::Ident, Option<ast::Expr>)]) {
         let repr_ty = repr.map(|t| self.ty(t));
         if let (Some(t), Some(r)) = (&repr_ty, repr)
-            && !self.program.underlying(t).is_fixed()
+            && !t.is_fixed()
             && !t.is_poison()
         {
             self.sink
@@ -330,6 +371,15 @@ impl Checker<'_> {
                 (Some(ty), Some(e)) => {
                     let e = self.expr(e, Some(ty));
                     let under = self.program.underlying(ty);
+                    if let Some(v) = e.as_int()
+                        && e.ty == Type::Integer
+                        && under.is_fixed()
+                        && !fold::fits(v, &under)
+                    {
+                        let (v, shown) = (v.clone(), self.show(&under));
+                        self.sink
+                            .error(e.span, format!("{v} does not fit {shown}, the enum's underlying type"));
+                    }
                     let e = self.coerce(e, &under, "the member's value");
                     match e.as_int() {
                         Some(v) => Some(v.clone()),
@@ -374,12 +424,30 @@ impl Checker<'_> {
         for m in methods {
             self.push();
             let sig = self.signature(m);
+            self.check_params(&sig.params, Site::Function(false));
             self.pop();
-            if m.result.is_none() {
-                constructors.push(sig)
-            } else {
-                others.push(sig)
+            if m.result.is_some() && m.name.name == d.name.name {
+                self.sink.error(m.name.span, "a constructor has no return type");
             }
+            let list: &mut Vec<Signature> = if m.result.is_none() {
+                &mut constructors
+            } else {
+                &mut others
+            };
+            let same = |o: &Signature| {
+                o.name == sig.name
+                    && o.params.len() == sig.params.len()
+                    && o.params.iter().zip(&sig.params).all(|(a, b)| a.name == b.name)
+            };
+            if let Some(old) = list.iter().find(|o| same(o)) {
+                self.sink.error_note(
+                    m.name.span,
+                    format!("{} is declared twice", m.name.name),
+                    old.span,
+                    "first declared here, with parameters of the same names",
+                );
+            }
+            list.push(sig);
         }
         self.pop();
         let annotations = self.annotations(&d.annotations);
@@ -397,18 +465,12 @@ impl Checker<'_> {
     fn function(&mut self, d: &ast::Decl, sig: &ast::FunctionSig, body: &ast::Block) {
         self.push();
         let s = self.signature(sig);
+        self.check_params(&s.params, Site::Function(true));
         self.pop();
         let params = s.type_params.clone();
         let source = Some(Rc::new((sig.clone(), body.clone())));
-        self.add_function(
-            &d.name,
-            FunctionDecl {
-                sig: Rc::new(s),
-                source,
-                instances: HashMap::new(),
-            },
-        );
-        // The body is checked once here, with the type parameters as they are, to report its errors.
+        // The body is checked once here, with the type parameters as they are, to report its errors; the function's
+        // own name is not declared yet, so there is no recursion.
         let id = FunctionId(self.program.functions.len() as u32);
         self.program.functions.push(Function {
             name: sig.name.name.clone(),
@@ -417,14 +479,19 @@ impl Checker<'_> {
             body: Vec::new(),
         });
         let args: Vec<Type> = params.iter().map(|p| Type::Param(*p)).collect();
-        if params.is_empty()
-            && let Some(f) = self.functions.last_mut()
-        {
-            f.instances.insert(Vec::new(), id);
-        }
+        self.function_body(id, sig, body, &args);
+        let mut instances = HashMap::new();
         if params.is_empty() {
-            self.function_body(id, sig, body, &args);
+            instances.insert(Vec::new(), id);
         }
+        self.add_function(
+            &d.name,
+            FunctionDecl {
+                sig: Rc::new(s),
+                source,
+                instances,
+            },
+        );
     }
 
     pub(super) fn function_body(&mut self, id: FunctionId, sig: &ast::FunctionSig, body: &ast::Block, args: &[Type]) {
@@ -439,6 +506,7 @@ impl Checker<'_> {
         }
         let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
         let params = self.params(&sig.params);
+        let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         self.result = Some(result.clone());
         let block = self.block(&body.stmts);
         if result != Type::Void && !result.is_poison() && !always_returns(&block) {
@@ -448,6 +516,7 @@ impl Checker<'_> {
             );
         }
         self.pop();
+        self.unit_scope = unit;
         self.depth -= 1;
         self.scopes.extend(globals);
         (self.result, self.in_action, self.in_parser, self.loops) = state;
@@ -486,13 +555,16 @@ impl Checker<'_> {
         }
         self.push();
         let decls = self.param_decls(params);
+        self.check_params(&decls, Site::Action);
         self.pop();
         self.push();
         let vars = self.params(params);
+        let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         let state = (self.result.take(), self.in_action);
         self.in_action = true;
         let body = self.block(&body.stmts);
         (self.result, self.in_action) = state;
+        self.unit_scope = unit;
         self.pop();
         let annotations = self.annotations(&d.annotations);
         let id = ActionId(self.program.actions.len() as u32);
@@ -510,6 +582,8 @@ impl Checker<'_> {
 
     pub(super) fn ctor_params(&mut self, params: &[ast::Param]) -> (Vec<VarId>, Signature) {
         let decls = self.param_decls(params);
+        self.check_params(&decls, Site::Constructor);
+
         let mut vars = Vec::new();
         for (p, d) in params.iter().zip(&decls) {
             if p.direction != Direction::None {
@@ -546,16 +620,19 @@ impl Checker<'_> {
         }
         self.push();
         let apply_sig = self.block_sig(d, &header.type_params, &header.params);
+        self.check_params(&apply_sig.params, Site::Block);
         self.pop();
         self.push();
         let params = self.params(&header.params);
         let (ctor, ctor_sig) = self.ctor_params(ctor);
+        let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         self.push();
         let state = (self.result.take(), self.in_action, self.in_parser);
         (self.in_action, self.in_parser) = (false, false);
         let locals = locals.iter().filter_map(|l| self.local(l)).collect();
         let body = self.block(&body.stmts);
         (self.result, self.in_action, self.in_parser) = state;
+        self.unit_scope = unit;
         self.pop();
         self.pop();
         let annotations = self.annotations(&d.annotations);
@@ -664,11 +741,22 @@ impl Checker<'_> {
             return self.error(t.span, "this type has no constructor", None);
         };
         let (bound, _, _) = self.bind(sig, &map, &[], args, None, span)?;
+        if let Type::Extern(id, _) = &ty
+            && let Some(m) = self
+                .program
+                .externs
+                .get(id.index())
+                .and_then(|e| e.methods.iter().find(|m| m.is_abstract))
+        {
+            let method = m.name.clone();
+            return self.error(
+                t.span,
+                format!("abstract method {method} needs an implementation in the instance's body"),
+                None,
+            );
+        }
         for a in bound.iter().filter_map(|a| a.value.as_ref()) {
-            let known = a.is_const()
-                || matches!(a.kind, ExprKind::Instance(_) | ExprKind::Var(_) | ExprKind::Poison)
-                || !crate::ir::walk::has_effects(a);
-            if !known {
+            if !self.is_elaborated(a) {
                 self.sink
                     .error(a.span, "a constructor's argument must be known at compile time");
             }

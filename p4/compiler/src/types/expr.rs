@@ -24,11 +24,15 @@ impl Checker<'_> {
                 ty: Type::Str,
                 span,
             },
-            E::Invalid => Expr {
-                kind: ExprKind::Invalid,
-                ty: expected.cloned().unwrap_or(Type::InvalidHeader),
-                span,
-            },
+            E::Invalid => {
+                let ty = expected.map(|t| self.zonk(t));
+                let ty = ty.filter(|t| self.program.is_header(t) || self.program.is_union(t));
+                Expr {
+                    kind: ExprKind::Invalid,
+                    ty: ty.unwrap_or(Type::InvalidHeader),
+                    span,
+                }
+            }
             E::Name { global, name } => self.name(*global, name),
             E::Member(base, name) => self.member(base, name, span),
             E::Index(base, index) => self.index(base, index, span),
@@ -326,6 +330,13 @@ impl Checker<'_> {
                 }
             }
             Type::Tuple(items) => match at.and_then(|i| items.get(i).map(|t| (i, t.clone()))) {
+                Some((i, _)) if base.is_const() => match base.kind {
+                    ExprKind::Aggregate(parts) => parts
+                        .into_iter()
+                        .nth(i)
+                        .map_or_else(|| self.poison(span), |p| Expr { span, ..p }),
+                    _ => self.poison(span),
+                },
                 Some((i, ty)) => Expr {
                     kind: ExprKind::Field(Box::new(base), i),
                     ty,
@@ -433,7 +444,11 @@ impl Checker<'_> {
                 None => return self.error(span, "give one of the two values a width", self.poison(span)),
             }
         }
-        if let Ok(x) = self.try_coerce(b.clone(), &a.ty.clone()) {
+        if a.ty == Type::Integer
+            && let Ok(x) = self.try_coerce(a.clone(), &b.ty.clone())
+        {
+            a = x;
+        } else if let Ok(x) = self.try_coerce(b.clone(), &a.ty.clone()) {
             b = x;
         } else {
             let ty = b.ty.clone();

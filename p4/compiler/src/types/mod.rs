@@ -11,6 +11,7 @@ mod literal;
 mod operator;
 mod parser;
 mod resolve;
+mod rules;
 mod stmt;
 mod table;
 mod unify;
@@ -43,6 +44,8 @@ pub(crate) enum Entity {
     ValueSet(ValueSetId),
     /// Overloads of functions, extern or not.
     Functions(Vec<usize>),
+    /// The table inside whose declaration the name stands.
+    Itself,
     /// Was declared with an error.
     Poison,
 }
@@ -68,6 +71,8 @@ pub(crate) struct Checker<'a> {
     in_parser: bool,
     loops: usize,
     depth: usize,
+    /// Scope that holds the parameters of the innermost parser, control, action or function.
+    unit_scope: usize,
 }
 
 /// Most specialisations of functions in one program: recursion through type arguments ends here.
@@ -86,6 +91,7 @@ pub fn check(decls: &[ast::Decl], sink: &mut Sink) -> Program {
         in_parser: false,
         loops: 0,
         depth: 0,
+        unit_scope: 0,
     };
     for decl in decls {
         c.global(decl);
@@ -163,11 +169,11 @@ impl Checker<'_> {
     }
 
     fn annotations(&mut self, list: &ast::Annotations) -> Annotations {
-        let mut out = Vec::new();
+        let mut out: Vec<Annotation> = Vec::new();
         for a in list.iter() {
             let body = match &a.body {
                 ast::AnnotationBody::Empty => Body::Empty,
-                ast::AnnotationBody::Tokens(t) => Body::Tokens(t.clone()),
+                ast::AnnotationBody::Tokens(t) => Body::Tokens(self.joined(t)),
                 ast::AnnotationBody::List(l) => Body::List(l.iter().filter_map(|e| self.annotation_value(e)).collect()),
                 ast::AnnotationBody::Pairs(l) => Body::Pairs(
                     l.iter()
@@ -180,7 +186,34 @@ impl Checker<'_> {
             {
                 self.sink.error(a.name.span, "@name needs one string");
             }
-            if out.iter().any(|o: &Annotation| o.name == a.name.name) && matches!(&*a.name.name, "name" | "id") {
+            if matches!(&*a.name.name, "deprecated" | "noWarn")
+                && matches!(&body, Body::Tokens(t) if !t.iter().all(|t| t.is_string))
+            {
+                self.sink.error(a.name.span, format!("@{} needs a string", a.name.name));
+            }
+            let structured = |b: &Body| matches!(b, Body::List(_) | Body::Pairs(_));
+            if let Some(old) = out
+                .iter()
+                .find(|o| o.name == a.name.name && (structured(&body) || structured(&o.body)))
+            {
+                let old = old.span;
+                self.sink.error_note(
+                    a.name.span,
+                    format!("structured annotation @{} is given twice", a.name.name),
+                    old,
+                    "first given here",
+                );
+            }
+            if &*a.name.name == "match"
+                && let Body::Tokens(t) = &body
+                && !matches!(t.as_slice(), [one] if self.program.match_kinds.iter().any(|k| **k == *one.text))
+            {
+                self.sink.error(a.name.span, "@match needs the name of a match kind");
+            }
+            if &*a.name.name == "p4runtime_translation" {
+                self.check_translation(&body, a.name.span);
+            }
+            if out.iter().any(|o| o.name == a.name.name) && matches!(&*a.name.name, "name" | "id") {
                 self.sink
                     .warn(Lint::Duplicate, a.name.span, format!("@{} is given twice", a.name.name));
                 continue;
@@ -192,6 +225,45 @@ impl Checker<'_> {
             });
         }
         Annotations(Rc::new(out))
+    }
+
+    /// `"a" ++ B`, where B is a constant string, as one string.
+    fn joined(&self, tokens: &[ast::AnnToken]) -> Vec<ast::AnnToken> {
+        let mut text = String::new();
+        for (i, t) in tokens.iter().enumerate() {
+            match (i % 2, t.is_string) {
+                (0, true) => text.push_str(&t.text),
+                (0, false) => match self.lookup(&t.text, false) {
+                    Some(Entity::Const(Expr {
+                        kind: ExprKind::Str(s), ..
+                    })) if tokens.len() > 1 => text.push_str(s),
+                    _ => return tokens.to_vec(),
+                },
+                _ if t.text == "++" => {}
+                _ => return tokens.to_vec(),
+            }
+        }
+        match tokens {
+            [first, _, ..] if tokens.len() % 2 == 1 => vec![ast::AnnToken {
+                text,
+                is_string: true,
+                ..first.clone()
+            }],
+            _ => tokens.to_vec(),
+        }
+    }
+
+    /// `@p4runtime_translation(uri, bit<W>|string)` (P4Runtime specification, section "User-defined types").
+    fn check_translation(&mut self, body: &Body, span: Span) {
+        let Body::Tokens(tokens) = body else { return };
+        let kind = tokens.iter().skip_while(|t| t.text != "," || t.is_string).nth(1);
+        if let Some(kind) = kind
+            && !kind.is_int
+            && !matches!(kind.text.as_str(), "bit" | "string")
+        {
+            self.sink
+                .error(span, "the controller's type is bit<W>, string or a number of bits");
+        }
     }
 
     fn annotation_value(&mut self, e: &ast::Expr) -> Option<Value> {

@@ -82,6 +82,14 @@ impl Checker<'_> {
             BinOp::Concat => return self.concat(left, right, span),
             _ => {}
         }
+        if matches!(op, BinOp::Div | BinOp::Mod)
+            && [&left, &right]
+                .iter()
+                .any(|e| e.as_int().is_some_and(Signed::is_negative))
+        {
+            let message = format!("'{}' is not defined on negative numbers", op.symbol());
+            return self.error(span, message, self.poison(span));
+        }
         if left.ty == Type::Integer && right.ty.is_fixed() {
             let ty = right.ty.clone();
             left = self.cast_to(left, ty);
@@ -228,13 +236,22 @@ impl Checker<'_> {
     }
 
     fn equality(&mut self, op: BinOp, mut left: Expr, mut right: Expr, span: Span) -> Expr {
-        if let Ok(r) = self.try_coerce(right.clone(), &left.ty.clone()) {
+        if left.ty == Type::Integer
+            && let Ok(l) = self.try_coerce(left.clone(), &right.ty.clone())
+        {
+            left = l;
+        } else if let Ok(r) = self.try_coerce(right.clone(), &left.ty.clone()) {
             right = r;
         } else if let Ok(l) = self.try_coerce(left.clone(), &right.ty.clone()) {
             left = l;
         } else {
-            let (l, r) = (self.show(&left.ty), self.show(&right.ty));
-            return self.error(span, format!("cannot compare {l} and {r}"), self.poison(span));
+            // Values of two serialisable enums are compared as the numbers they are.
+            let (l, r) = (self.decay(left.clone()), self.decay(right.clone()));
+            if l.ty != r.ty || (l.ty == left.ty && r.ty == right.ty) {
+                let (l, r) = (self.show(&left.ty), self.show(&right.ty));
+                return self.error(span, format!("cannot compare {l} and {r}"), self.poison(span));
+            }
+            (left, right) = (l, r);
         }
         if !self.comparable(&left.ty.clone()) {
             let l = self.show(&left.ty);
@@ -268,7 +285,7 @@ impl Checker<'_> {
             Type::Table(_) | Type::Action | Type::Extern(..) | Type::Block(..) | Type::Control(_) | Type::Parser(_) => {
                 false
             }
-            Type::Package(..) | Type::ApplyResult(_) | Type::Void | Type::Param(_) => false,
+            Type::Package(..) | Type::ApplyResult(_) | Type::ActionRun(_) | Type::Void | Type::Param(_) => false,
             _ => true,
         }
     }
@@ -283,6 +300,8 @@ impl Checker<'_> {
         let under = |c: &Self, t: &Type| c.program.underlying(t);
         let (uf, ut) = (under(self, &from), under(self, &to));
         let ok = match (&uf, &ut) {
+            // A new type is only made of the very type it stands for.
+            _ if matches!(to, Type::Newtype(_)) && from != to && uf != ut && from != Type::Integer => false,
             _ if from == to => true,
             (Type::Bit(1), Type::Bool) | (Type::Bool, Type::Bit(1)) => true,
             (Type::Bit(a), Type::Int(b)) | (Type::Int(a), Type::Bit(b)) => a == b || from != uf || to != ut,
@@ -359,7 +378,7 @@ impl Checker<'_> {
 }
 
 /// Whether two constants are equal; `None` if that is not decided here.
-fn same_const(a: &Expr, b: &Expr) -> Option<bool> {
+pub(super) fn same_const(a: &Expr, b: &Expr) -> Option<bool> {
     Some(match (&a.kind, &b.kind) {
         (ExprKind::Int(x), ExprKind::Int(y)) => x == y,
         (ExprKind::Bool(x), ExprKind::Bool(y)) => x == y,

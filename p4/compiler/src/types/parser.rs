@@ -1,5 +1,6 @@
 //! Parsers, their states and value sets (section "Packet parsing").
 
+use super::rules::Site;
 use super::{Checker, Entity};
 use crate::ast::{self, ExprKind as E};
 use crate::ir::ty::Type;
@@ -23,10 +24,12 @@ impl Checker<'_> {
         let was = std::mem::replace(&mut self.in_parser, true);
         self.push();
         let decls = self.params_sig(d, &header.params);
+        self.check_params(&decls.params, Site::Block);
         self.pop();
         self.push();
         let params = self.params(&header.params);
         let (ctor, ctor_sig) = self.ctor_params(ctor);
+        let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         self.push();
         let locals = locals.iter().filter_map(|l| self.local(l)).collect();
         let mut names: Vec<Rc<str>> = Vec::new();
@@ -46,7 +49,14 @@ impl Checker<'_> {
             self.sink
                 .error(d.name.span, format!("parser {} has no start state", d.name.name));
         }
-        let states = states.iter().map(|s| self.state(s, &names)).collect();
+        let states: Vec<State> = states.iter().map(|s| self.state(s, &names)).collect();
+        if let Some(start) = start
+            && !reaches_end(&states, start)
+        {
+            self.sink
+                .error(d.name.span, "no path of this parser reaches accept or reject");
+        }
+        self.unit_scope = unit;
         self.pop();
         self.pop();
         self.in_parser = was;
@@ -121,6 +131,17 @@ impl Checker<'_> {
             if e.ty == Type::Integer {
                 self.sink.error(k.span, "give this value a width");
             }
+            let ty = self.zonk(&e.ty);
+            let under = self.program.underlying(&ty);
+            let scalar = matches!(
+                under,
+                Type::Bit(_) | Type::Int(_) | Type::Bool | Type::Enum(_) | Type::Error | Type::Integer | Type::Poison
+            );
+            if !scalar && !matches!(under, Type::Tuple(_)) {
+                let shown = self.show(&ty);
+                self.sink
+                    .error(k.span, format!("select cannot look at a value of type {shown}"));
+            }
             out_keys.push(e);
         }
         let types: Vec<Type> = out_keys.iter().map(|k| k.ty.clone()).collect();
@@ -184,7 +205,14 @@ impl Checker<'_> {
     fn set_expr(&mut self, e: &ast::Expr, ty: &Type) -> Expr {
         let mut v = self.expr(e, Some(ty));
         match v.kind {
-            ExprKind::Mask(..) | ExprKind::Range(..) | ExprKind::Any | ExprKind::Poison => {}
+            ExprKind::Mask(ref a, ref b) | ExprKind::Range(ref a, ref b) => {
+                for part in [a, b] {
+                    if !part.ty.is_poison() && !self.is_elaborated(part) {
+                        self.sink.error(part.span, "this value must be known at compile time");
+                    }
+                }
+            }
+            ExprKind::Any | ExprKind::Poison => {}
             ExprKind::ValueSet(_) => {
                 if let Type::Set(inner) = v.ty.clone()
                     && !self.unify(&inner, ty)
@@ -197,11 +225,7 @@ impl Checker<'_> {
             }
             _ => {
                 v = self.coerce(v, ty, "a set expression");
-                if !v.is_const()
-                    && !v.ty.is_poison()
-                    && !matches!(v.kind, ExprKind::Var(_))
-                    && !self.const_with_ctor(&v)
-                {
+                if !v.ty.is_poison() && !self.is_elaborated(&v) {
                     self.sink.error(e.span, "this value must be known at compile time");
                 }
             }
@@ -210,26 +234,12 @@ impl Checker<'_> {
         v
     }
 
-    /// Built of constants and constructor parameters only.
-    fn const_with_ctor(&self, e: &Expr) -> bool {
-        if let ExprKind::Var(id) = e.kind {
-            return self
-                .program
-                .vars
-                .get(id.index())
-                .is_some_and(|v| v.kind == VarKind::Ctor);
-        }
-        let mut ok = !crate::ir::walk::has_effects(e);
-        crate::ir::walk::children(e, &mut |c| ok &= self.const_with_ctor(c));
-        ok
-    }
-
     pub(super) fn value_set(&mut self, d: &ast::Decl, ty: &ast::TypeRef, size: &ast::Expr) -> ValueSetId {
         let ty = self.ty(ty);
         let n = self.expr(size, None);
         let size = match n.as_int().and_then(ToPrimitive::to_u64) {
             Some(n) => n,
-            None if n.ty.is_poison() || matches!(n.kind, ExprKind::Var(_)) => 0,
+            None if n.ty.is_poison() || self.is_elaborated(&n) => 0,
             None => self.error(size.span, "a value set's size must be a constant", 0),
         };
         let id = ValueSetId(self.program.value_sets.len() as u32);
@@ -243,4 +253,34 @@ impl Checker<'_> {
         });
         id
     }
+}
+
+/// Whether some path ends; a select that may match nothing rejects.
+fn reaches_end(states: &[State], start: usize) -> bool {
+    let mut seen = vec![false; states.len()];
+    let mut todo = vec![start];
+    while let Some(i) = todo.pop() {
+        let Some(state) = states.get(i) else { return true };
+        match seen.get_mut(i) {
+            Some(s) if !*s => *s = true,
+            _ => continue,
+        }
+        let next: Vec<StateRef> = match &state.transition {
+            Transition::Direct(s) => vec![*s],
+            Transition::Select(_, cases) => {
+                let total = |sets: &[Expr]| sets.iter().all(|s| matches!(s.kind, ExprKind::Any));
+                if !cases.iter().any(|c| total(&c.0)) {
+                    return true;
+                }
+                cases.iter().map(|c| c.1).collect()
+            }
+        };
+        for s in next {
+            match s {
+                StateRef::Accept | StateRef::Reject => return true,
+                StateRef::State(i) => todo.push(i),
+            }
+        }
+    }
+    false
 }

@@ -10,6 +10,19 @@ use std::rc::Rc;
 const MAX_STACK: u32 = 1024;
 
 impl Checker<'_> {
+    /// A type with nothing left to infer.
+    pub(super) fn full_ty(&mut self, t: &ast::TypeRef) -> Type {
+        let ty = self.ty(t);
+        if self.zonk(&ty).has_vars() {
+            return self.error(
+                t.span,
+                "write the type arguments of this generic type out",
+                Type::Poison,
+            );
+        }
+        ty
+    }
+
     pub(super) fn ty(&mut self, t: &ast::TypeRef) -> Type {
         match &t.kind {
             TypeRefKind::Void => Type::Void,
@@ -23,10 +36,22 @@ impl Checker<'_> {
             TypeRefKind::Bit(Some(w)) => self.width(w, 0).map_or(Type::Poison, Type::Bit),
             TypeRefKind::Int(w) => self.width(w, 1).map_or(Type::Poison, Type::Int),
             TypeRefKind::Varbit(w) => self.width(w, 0).map_or(Type::Poison, Type::Varbit),
-            TypeRefKind::Tuple(items) => Type::Tuple(items.iter().map(|i| self.ty(i)).collect()),
-            TypeRefKind::List(item) => Type::List(Rc::new(self.ty(item))),
+            TypeRefKind::Tuple(items) => {
+                let types: Vec<Type> = items.iter().map(|i| self.ty(i)).collect();
+                for (ty, at) in types.iter().zip(items) {
+                    self.check_component(ty, at.span);
+                }
+                Type::Tuple(types.into())
+            }
+            TypeRefKind::List(item) => {
+                let ty = self.ty(item);
+                self.check_component(&ty, item.span);
+                Type::List(Rc::new(ty))
+            }
             TypeRefKind::Array(item, size) => {
+                let at = item.span;
                 let item = self.ty(item);
+                self.check_component(&item, at);
                 let n = self.expr(size, None);
                 match n.as_int().and_then(ToPrimitive::to_u32) {
                     Some(n) if n > 0 && n <= MAX_STACK => Type::Array(Rc::new(item), n),
@@ -93,10 +118,14 @@ impl Checker<'_> {
             None => return self.error(name.span, format!("no type {} is declared", name.name), Type::Poison),
         };
         if args.len() == params {
-            return if params == 0 {
-                make(no_args())
+            if params == 0 {
+                return make(no_args());
+            }
+            let ty = make(args.iter().cloned().collect());
+            return if self.check_type_args(&ty, t.span) {
+                ty
             } else {
-                make(args.iter().cloned().collect())
+                Type::Poison
             };
         }
         if args.is_empty() {

@@ -39,6 +39,9 @@ impl Checker<'_> {
                 StmtKind::If(c, a, b)
             }
             S::Block(b) => StmtKind::Block(self.block(&b.stmts)),
+            S::Return(_) if self.in_parser && self.result.is_none() => {
+                return self.error(span, "return is not allowed in a parser", None);
+            }
             S::Return(value) => StmtKind::Return(self.return_value(value.as_ref(), span)),
             S::Break | S::Continue if self.loops == 0 => {
                 self.sink.error(span, "break and continue are only allowed in a loop");
@@ -155,6 +158,7 @@ impl Checker<'_> {
         match &d.kind {
             ast::DeclKind::Var(ty, init) => {
                 let ty = self.ty(ty);
+                self.check_local_name(&d.name);
                 let init = init.as_ref().map(|e| {
                     let e = self.expr(e, Some(&ty));
                     let mut e = self.coerce(e, &ty, "the initial value");
@@ -164,7 +168,15 @@ impl Checker<'_> {
                 let ty = self.no_vars(&ty, d.span, &d.name.name);
                 if matches!(
                     ty,
-                    Type::Integer | Type::Str | Type::Extern(..) | Type::Package(..) | Type::Void | Type::MatchKind
+                    Type::Integer
+                        | Type::Str
+                        | Type::Extern(..)
+                        | Type::Package(..)
+                        | Type::Control(_)
+                        | Type::Parser(_)
+                        | Type::Block(..)
+                        | Type::Void
+                        | Type::MatchKind
                 ) {
                     let s = self.show(&ty);
                     self.sink.error(d.span, format!("a variable cannot have type {s}"));
@@ -179,6 +191,24 @@ impl Checker<'_> {
                 None
             }
             _ => self.error(d.span, "this cannot be declared here", None),
+        }
+    }
+
+    /// A local variable or constant must not hide a parameter of what it is declared in.
+    pub(super) fn check_local_name(&mut self, name: &ast::Ident) {
+        let Some((Entity::Var(_), old)) = self.scopes.get(self.unit_scope).and_then(|s| s.get(&name.name)) else {
+            return;
+        };
+        // Declarations beside `apply` and the states are one scope further out and only worth a warning.
+        let outer = usize::from(!self.in_action && self.result.is_none());
+        if self.unit_scope > 0 && self.scopes.len() > self.unit_scope + 1 + outer {
+            let old = *old;
+            self.sink.error_note(
+                name.span,
+                format!("{} hides a parameter", name.name),
+                old,
+                "the parameter is declared here",
+            );
         }
     }
 
@@ -203,7 +233,11 @@ impl Checker<'_> {
         let mut labels = Vec::new();
         let mut default = false;
         let mut seen_default = false;
+        let mut known: Vec<Expr> = Vec::new();
         for case in cases {
+            if seen_default && case.label.is_some() {
+                self.sink.error(case.span, "no label can follow default");
+            }
             match &case.label {
                 Some(l) => {
                     let e = self.expr(l, Some(&ty));
@@ -211,6 +245,10 @@ impl Checker<'_> {
                     if !e.is_const() && !matches!(e.kind, ExprKind::Poison) {
                         self.sink.error(case.span, "a label must be a constant");
                     }
+                    if known.iter().any(|k| super::operator::same_const(k, &e) == Some(true)) {
+                        self.sink.error(case.span, "this label is given twice");
+                    }
+                    known.push(e.clone());
                     labels.push(e);
                 }
                 None => {
@@ -247,9 +285,12 @@ impl Checker<'_> {
         let mut out: Vec<Case<usize>> = Vec::new();
         let mut labels = Vec::new();
         let mut default = false;
+        let mut seen_default = false;
         let mut seen: Vec<usize> = Vec::new();
         for case in cases {
             match &case.label {
+                Some(_) if seen_default => self.sink.error(case.span, "no label can follow default"),
+                None if seen_default => self.sink.error(case.span, "default is given twice"),
                 Some(ast::Expr {
                     kind: ast::ExprKind::Name { name, .. },
                     ..
@@ -264,7 +305,10 @@ impl Checker<'_> {
                         .error(case.span, format!("{} is not an action of this table", name.name)),
                 },
                 Some(_) => self.sink.error(case.span, "an action's name is expected here"),
-                None => default = true,
+                None => {
+                    seen_default = true;
+                    default = true;
+                }
             }
             if let Some(body) = &case.body {
                 let body = self.block(&body.stmts);

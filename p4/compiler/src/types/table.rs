@@ -23,10 +23,23 @@ impl Checker<'_> {
             span: d.name.span,
         };
         let mut seen: Vec<&str> = Vec::new();
+        // The table's own name means nothing inside it.
+        self.push();
+        self.declare(&d.name, Entity::Itself);
         for p in properties {
             if seen.contains(&&*p.name.name) {
                 self.sink
                     .error(p.name.span, format!("property {} is given twice", p.name.name));
+            }
+            let needs = match &*p.name.name {
+                "default_action" => "actions",
+                "entries" => "key",
+                _ => "",
+            };
+            let later = properties.iter().any(|q| &*q.name.name == needs);
+            if later && !seen.contains(&needs) {
+                self.sink
+                    .error(p.name.span, format!("{} comes after {needs}", p.name.name));
             }
             seen.push(&p.name.name);
         }
@@ -38,7 +51,13 @@ impl Checker<'_> {
         }
         for p in properties {
             if let P::Actions(actions) = &p.value {
-                t.actions = actions.iter().filter_map(|a| self.action_use(a)).collect();
+                for a in actions {
+                    let Some(used) = self.action_use(a) else { continue };
+                    if t.actions.iter().any(|u| u.action == used.action) {
+                        self.sink.error(a.span, format!("{} is given twice", a.name.name));
+                    }
+                    t.actions.push(used);
+                }
             }
         }
         if !seen.contains(&"actions") {
@@ -51,6 +70,13 @@ impl Checker<'_> {
                 (_, P::Entries(entries)) => {
                     t.const_entries = p.is_const;
                     t.has_entries = true;
+                    if t.keys.is_empty() && !entries.is_empty() {
+                        self.sink.error(
+                            p.name.span,
+                            format!("table {} has no key, so it has no entries", t.name),
+                        );
+                        continue;
+                    }
                     t.entries = entries.iter().filter_map(|e| self.entry(&t, e)).collect();
                 }
                 ("default_action", P::Expr(e)) => {
@@ -70,8 +96,24 @@ impl Checker<'_> {
                 }
             }
         }
+        self.pop();
+        self.check_priorities(&t);
+        let has_default = seen.contains(&"default_action");
+        let no_action = match self.lookup("NoAction", true).cloned() {
+            Some(Entity::Action(a)) if self.action_sig(a).params.is_empty() => Some(a),
+            _ if has_default => None,
+            _ => self.error(
+                d.name.span,
+                format!(
+                    "table {} has no default_action, and no action NoAction without parameters is declared; \
+                     include core.p4",
+                    d.name.name
+                ),
+                None,
+            ),
+        };
         if t.default_action.is_none()
-            && let Some(Entity::Action(no_action)) = self.lookup("NoAction", true).cloned()
+            && let Some(no_action) = no_action
         {
             let index = match t.actions.iter().position(|a| a.action == no_action) {
                 Some(i) => i,
@@ -116,6 +158,14 @@ impl Checker<'_> {
             self.sink.error(
                 k.match_kind.span,
                 format!("no match kind {} is declared", k.match_kind.name),
+            );
+        }
+        let has_name = k.annotations.iter().any(|a| &*a.name.name == "name");
+        if !has_name && !is_simple_key(&k.expr) && !expr.ty.is_poison() {
+            self.sink.error_help(
+                k.expr.span,
+                "the control plane needs a name for this key",
+                "write @name(\"...\") after the match kind",
             );
         }
         let under = self.program.underlying(&expr.ty);
@@ -166,11 +216,11 @@ impl Checker<'_> {
     fn action_call(
         &mut self,
         t: &Table,
-        name: &ast::Ident,
+        (global, name): (bool, &ast::Ident),
         args: &[ast::Arg],
         span: crate::source::Span,
     ) -> Option<ActionCall> {
-        let Some(Entity::Action(id)) = self.lookup(&name.name, false).cloned() else {
+        let Some(Entity::Action(id)) = self.lookup(&name.name, global).cloned() else {
             return self.error(span, format!("{} is not an action", name.name), None);
         };
         let Some(index) = t.actions.iter().position(|a| a.action == id) else {
@@ -181,6 +231,7 @@ impl Checker<'_> {
             );
         };
         let sig = self.action_sig(id);
+        self.check_directed(t, index, &sig, args, span);
         let directed = sig.params.iter().filter(|p| p.direction != Direction::None).count();
         let mut data = sig.clone();
         data.params.retain(|p| p.direction == Direction::None);
@@ -193,7 +244,7 @@ impl Checker<'_> {
         let (bound, _, _) = self.bind(&data, &Subst::new(), &[], args, None, span)?;
         let values = bound.into_iter().filter_map(|a| a.value).collect::<Vec<_>>();
         for v in &values {
-            if !v.is_const() && !v.ty.is_poison() && !matches!(v.kind, ExprKind::Var(_)) {
+            if !v.ty.is_poison() && !self.is_elaborated(v) {
                 self.sink
                     .error(v.span, "an action's argument must be known at compile time here");
             }
@@ -201,14 +252,143 @@ impl Checker<'_> {
         Some(ActionCall { index, args: values })
     }
 
+    /// Arguments for parameters with a direction that are repeated must be those of the actions list.
+    fn check_directed(
+        &mut self,
+        t: &Table,
+        index: usize,
+        sig: &Signature,
+        args: &[ast::Arg],
+        span: crate::source::Span,
+    ) {
+        let directed = sig.params.iter().filter(|p| p.direction != Direction::None).count();
+        if directed == 0 || args.len() != sig.params.len() {
+            return;
+        }
+        let Some((bound, _, _)) = self.bind(sig, &Subst::new(), &[], args, None, span) else {
+            return;
+        };
+        let Some(used) = t.actions.get(index) else { return };
+        for (here, there) in bound.iter().zip(&used.args) {
+            if let (Some(a), Some(b)) = (&here.value, &there.value)
+                && !super::rules::same_expr(a, b)
+            {
+                self.sink.error_note(
+                    a.span,
+                    "this argument differs from the one in the actions list",
+                    b.span,
+                    "given here",
+                );
+            }
+        }
+    }
+
     fn default_action(&mut self, t: &Table, e: &ast::Expr) -> Option<ActionCall> {
-        match &e.kind {
-            ast::ExprKind::Name { name, .. } => self.action_call(t, name, &[], e.span),
+        let call = match &e.kind {
+            ast::ExprKind::Name { global, name } => self.action_call(t, (*global, name), &[], e.span),
             ast::ExprKind::Call { callee, args, .. } => match &callee.kind {
-                ast::ExprKind::Name { name, .. } => self.action_call(t, name, args, e.span),
+                ast::ExprKind::Name { global, name } => self.action_call(t, (*global, name), args, e.span),
                 _ => self.error(e.span, "an action is expected here", None),
             },
             _ => self.error(e.span, "an action is expected here", None),
+        }?;
+        if t.actions
+            .get(call.index)
+            .is_some_and(|a| a.annotations.has("tableonly"))
+        {
+            self.sink
+                .error(e.span, "an action marked @tableonly cannot be the default action");
+        }
+        Some(call)
+    }
+
+    /// Section "Entry priorities": whether entries may and must have one, and that none leaves 32 bits.
+    fn check_priorities(&mut self, t: &Table) {
+        let flag = |name: &str| t.properties.iter().find(|p| &*p.0 == name).map(|p| &p.1);
+        if let Some(e) = flag("largest_priority_wins")
+            && e.as_bool().is_none()
+            && !e.ty.is_poison()
+        {
+            self.sink
+                .error(e.span, "largest_priority_wins is true or false, known at compile time");
+        }
+        let delta = match flag("priority_delta") {
+            None => num_bigint::BigInt::from(1),
+            Some(e) => match e.as_int() {
+                Some(v) if *v > num_bigint::BigInt::ZERO => v.clone(),
+                _ if e.ty.is_poison() => return,
+                _ => return self.error(e.span, "priority_delta is a positive constant", ()),
+            },
+        };
+        let Some(explicit) = t.entries.iter().find(|e| e.priority.is_some()) else {
+            return;
+        };
+        if t.keys.iter().all(|k| matches!(&*k.match_kind, "exact" | "lpm")) {
+            let span = explicit.span;
+            return self.error(
+                span,
+                "entries of a table with exact and lpm keys only have no priority",
+                (),
+            );
+        }
+        if let Some(first) = t.entries.first()
+            && first.priority.is_none()
+        {
+            let (first, explicit) = (first.span, explicit.span);
+            self.sink.error_note(
+                first,
+                "the first entry needs a priority if a later one has one",
+                explicit,
+                "this one has one",
+            );
+            return;
+        }
+        let largest = flag("largest_priority_wins").and_then(Expr::as_bool).unwrap_or(true);
+        let mut last: Option<num_bigint::BigInt> = None;
+        for e in &t.entries {
+            let value = match (&e.priority, last) {
+                (Some(p), _) => p.clone(),
+                (None, Some(p)) if largest => p - &delta,
+                (None, Some(p)) => p + &delta,
+                (None, None) => return,
+            };
+            if value.to_u32().is_none() {
+                return self.error(e.span, format!("priority {value} of this entry is outside bit<32>"), ());
+            }
+            last = Some(value);
+        }
+    }
+
+    /// What a set expression may look like under a match kind (section "Entries").
+    fn check_entry_key(&mut self, kind: &str, key: &Expr, ty: &Type) {
+        let width = match self.program.underlying(ty) {
+            Type::Bit(w) | Type::Int(w) => w,
+            _ => return,
+        };
+        match (&key.kind, kind) {
+            (ExprKind::Mask(..), "exact" | "optional" | "range") => {
+                self.sink
+                    .error(key.span, format!("a key with {kind} match takes no mask"));
+            }
+            (ExprKind::Range(..), "exact" | "optional" | "lpm" | "ternary") => {
+                self.sink
+                    .error(key.span, format!("a key with {kind} match takes no range"));
+            }
+            (ExprKind::Any, "exact") => {
+                self.sink.error(key.span, "a key with exact match needs a value");
+            }
+            (ExprKind::Mask(_, mask), "lpm") => {
+                let Some(mask) = mask.as_int() else { return };
+                let full = fold::power(width) - 1;
+                let mask = mask & &full;
+                // The bits that are not matched must be the low ones: 2^n - 1.
+                let rest = &full - &mask;
+                if (&rest & (&rest + 1)) != num_bigint::BigInt::ZERO {
+                    self.sink
+                        .error(key.span, "the mask of a key with lpm match covers the high bits only");
+                }
+            }
+            _ => {}
         }
     }
 
@@ -216,7 +396,19 @@ impl Checker<'_> {
         let types: Vec<Type> = t.keys.iter().map(|k| k.expr.ty.clone()).collect();
         let keys = self.keyset(&e.keyset, &types);
         let args = e.action.args.clone().unwrap_or_default();
-        let call = self.action_call(t, &e.action.name, &args, e.action.span)?;
+        for (k, v) in t.keys.iter().zip(&keys) {
+            self.check_entry_key(&k.match_kind, v, &k.expr.ty);
+        }
+        let call = self.action_call(t, (e.action.global, &e.action.name), &args, e.action.span)?;
+        if t.actions
+            .get(call.index)
+            .is_some_and(|a| a.annotations.has("defaultonly"))
+        {
+            self.sink.error(
+                e.action.span,
+                "an action marked @defaultonly cannot be used in an entry",
+            );
+        }
         let priority = match &e.priority {
             Some(p) => self.expr(p, None).as_int().cloned(),
             None => None,
@@ -230,6 +422,23 @@ impl Checker<'_> {
             annotations,
             span: e.span,
         })
+    }
+}
+
+/// Whether the control plane can name a key by its expression.
+fn is_simple_key(e: &ast::Expr) -> bool {
+    use ast::ExprKind as E;
+    match &e.kind {
+        E::Name { .. } | E::Int(..) | E::Type(_) => true,
+        E::Member(b, _) => is_simple_key(b),
+        E::Index(b, i) => is_simple_key(b) && is_simple_key(i),
+        E::Slice(b, hi, lo) | E::PlusSlice(b, hi, lo) => [b, hi, lo].into_iter().all(|e| is_simple_key(e)),
+        E::Call { callee, args, .. } => {
+            args.is_empty() && matches!(&callee.kind, E::Member(b, n) if &*n.name == "isValid" && is_simple_key(b))
+        }
+        E::Binary(ast::BinOp::And, a, b) => is_simple_key(a) && is_simple_key(b),
+        E::Cast(_, a) => is_simple_key(a),
+        _ => false,
     }
 }
 

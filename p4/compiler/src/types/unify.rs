@@ -94,7 +94,9 @@ impl Checker<'_> {
         let (Some((is_parser, sig)), Some(want)) = (sig, self.program.block_types.get(id.index()).cloned()) else {
             return false;
         };
-        if want.is_parser != is_parser || want.sig.params.len() != sig.params.len() {
+        // Parameters that the type can do without may be missing.
+        let missing = want.sig.params.get(sig.params.len()..);
+        if want.is_parser != is_parser || missing.is_none_or(|m| m.iter().any(|p| p.default.is_none() && !p.optional)) {
             return false;
         }
         let map: Subst = want.sig.type_params.iter().copied().zip(args.iter().cloned()).collect();
@@ -134,6 +136,7 @@ impl Checker<'_> {
             (Type::Enum(_), Type::Bit(_) | Type::Int(_)) if self.program.underlying(&from) == to => {
                 return Ok(self.cast_to(e, to));
             }
+            (Type::Bit(_) | Type::Int(_), Type::Integer) if e.as_int().is_some() => return Ok(self.cast_to(e, to)),
             (Type::Enum(_), Type::Integer) if self.program.underlying(&from).is_fixed() => {
                 return Ok(self.cast_to(e, to));
             }
@@ -143,6 +146,9 @@ impl Checker<'_> {
             (Type::Tuple(_) | Type::Record(_), Type::Struct(..) | Type::Tuple(_) | Type::Array(..) | Type::List(_)) => {
                 if let ExprKind::Aggregate(_) = e.kind {
                     return self.coerce_aggregate(e, &to);
+                }
+                if matches!(to, Type::Struct(..)) {
+                    return Err(e);
                 }
                 let fields = self.program.fields(&to);
                 let own = self.program.fields(&from);

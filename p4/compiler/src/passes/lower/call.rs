@@ -235,6 +235,10 @@ impl Lower<'_> {
                 }
                 continue;
             }
+            if a.direction == Direction::Out {
+                let shown = self.program.show(&a.ty);
+                self.error(v.span, format!("an extern of this target cannot write a {shown}"));
+            }
             match self.expr(v) {
                 Val::Str(s) => out.push(ExternArg::Str(s)),
                 value => match self.to_scalar(value.clone()) {

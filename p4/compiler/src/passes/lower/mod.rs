@@ -104,6 +104,8 @@ pub(crate) struct Lower<'a> {
     value_sets: HashMap<(String, ir::ValueSetId), String>,
     /// `nextIndex` of stacks of header unions, by the first union's name.
     next_index: HashMap<Rc<str>, lir::Loc>,
+    /// Which action the control plane knows by a name.
+    action_names: HashMap<String, ir::ActionId>,
     /// Code that runs when egress ends, however it ends.
     late: Vec<(Op, Span)>,
     taken: HashSet<Rc<str>>,
@@ -136,6 +138,7 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         objects: HashMap::new(),
         value_sets: HashMap::new(),
         next_index: HashMap::new(),
+        action_names: HashMap::new(),
         late: Vec::new(),
         taken: HashSet::new(),
         header_types: HashMap::new(),

@@ -18,6 +18,15 @@ impl Lower<'_> {
             return 0;
         };
         let name = self.full_name(&t.annotations, &t.name);
+        if let Some(old) = self.out.tables.iter().find(|o| o.name == name) {
+            let old = old.span;
+            self.sink.error_note(
+                t.span,
+                format!("two tables are called {name} by the control plane"),
+                old,
+                "the other one",
+            );
+        }
         let index = self.out.tables.len();
         self.tables.insert(key, index);
         self.out.tables.push(lir::Table {
@@ -119,6 +128,7 @@ impl Lower<'_> {
             return 0;
         };
         let name = self.action_name(a);
+        self.check_action_name(&name, id, a.span);
         let fixed = a
             .params
             .iter()
@@ -193,6 +203,7 @@ impl Lower<'_> {
     /// Remembers an action that is called directly, for P4Info.
     pub(super) fn note_call(&mut self, id: ActionId, a: &ir::Action) {
         let name = self.action_name(a);
+        self.check_action_name(&name, id, a.span);
         if self.out.called.iter().any(|c| c.name == name) {
             return;
         }
@@ -204,6 +215,19 @@ impl Lower<'_> {
             annotations: a.annotations.clone(),
             source: id,
         });
+    }
+
+    fn check_action_name(&mut self, name: &str, id: ActionId, span: Span) {
+        let other = *self.action_names.entry(name.to_string()).or_insert(id);
+        if other != id {
+            let old = self.program.actions.get(other.index()).map_or(span, |a| a.span);
+            self.sink.error_note(
+                span,
+                format!("two actions are called {name} by the control plane"),
+                old,
+                "the other one",
+            );
+        }
     }
 
     fn action_name(&self, a: &ir::Action) -> String {

@@ -217,6 +217,24 @@ fn deep_and_huge_inputs_are_refused_not_fatal() {
 }
 
 #[test]
+fn versions_of_v1model_that_do_not_exist_are_refused() {
+    let with = |version: &str| {
+        let text = "#include <v1model.p4>\nconst int a = 1;";
+        let options = Options {
+            defines: vec![("V1MODEL_VERSION".into(), version.into())],
+            check_only: true,
+            ..Options::default()
+        };
+        compile("version.p4", None, text, &options)
+    };
+    assert!(with("20180101").is_ok() && with("20200408").is_ok());
+    for version in ["20000101", "20300101", "-1"] {
+        let d = with(version).expect_err("must be rejected");
+        assert!(d.short().contains("V1MODEL_VERSION must be"), "{}", d.short());
+    }
+}
+
+#[test]
 fn an_include_cycle_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loop.p4");

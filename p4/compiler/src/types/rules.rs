@@ -233,12 +233,12 @@ impl Checker<'_> {
                     self.sink.error(at, message);
                 }
             }
-            ("lookahead", _) if !result.is_poison() => {
-                if self.program.width(result).is_none() || self.varbits(result) > 0 {
-                    let shown = self.show(result);
-                    self.sink
-                        .error(span, format!("{shown} has no fixed width to look ahead by"));
-                }
+            ("lookahead", _)
+                if !result.is_poison() && (self.program.width(result).is_none() || self.varbits(result) > 0) =>
+            {
+                let shown = self.show(result);
+                self.sink
+                    .error(span, format!("{shown} has no fixed width to look ahead by"));
             }
             _ => {}
         }

@@ -7,3 +7,4 @@ pub mod p4runtime;
 pub mod port;
 pub mod reference;
 pub mod serve;
+pub mod tables;

@@ -1,0 +1,346 @@
+//! The trie itself.
+
+use super::{Bits, Pool};
+
+/// Bits that a node stands for.
+const CHUNK: u32 = 6;
+
+/// Chunks that a compressed path may have: what fits into a word beside its length.
+const PATH_CHUNKS: u32 = 9;
+
+/// A node.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(32))]
+pub(super) struct Node {
+    /// Prefixes that end here: bit `(1 << length) - 1 + value` for one of `length` bits, 0 to 5.
+    ends: u64,
+    /// Children: bit `value` for the next six bits.
+    branches: u64,
+    /// Bits between the parent and here, from the top; the low six bits are their number.
+    path: u64,
+    /// Where its children lie.
+    children: u32,
+    /// Where the slots of its prefixes lie.
+    slots: u32,
+}
+
+impl Node {
+    #[inline]
+    fn path_bits(&self) -> u32 {
+        (self.path & 63) as u32
+    }
+}
+
+/// By the next six bits, the prefixes of up to five bits that they begin with.
+const BEGINNINGS: [u64; 64] = {
+    let mut table = [0; 64];
+    let mut value = 0;
+    while value < 64 {
+        let mut length = 0;
+        while length < CHUNK {
+            table[value] |= 1 << ((1 << length) - 1 + (value >> (CHUNK - length)));
+            length += 1;
+        }
+        value += 1;
+    }
+    table
+};
+
+/// Ones in the lowest `n` bits.
+#[inline]
+fn below(n: u32) -> u64 {
+    (1 << n) - 1
+}
+
+/// The first `bits` of `word`, the rest cleared.
+fn leading(word: u64, bits: u32) -> u64 {
+    match bits {
+        0 => 0,
+        n => word & u64::MAX << (64 - n.min(64)),
+    }
+}
+
+/// Many trees of nodes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trie {
+    nodes: Pool<Node>,
+    slots: Pool<u32>,
+}
+
+/// Where a walk towards a prefix ended.
+enum Stop {
+    /// At the node that the prefix ends in; which of its prefixes it is.
+    Here(u32, u32),
+    /// The node has no such child.
+    NoBranch(u32),
+    /// The node's path differs after that many chunks.
+    OffPath(u32, u32),
+}
+
+impl Trie {
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.bytes() + self.slots.bytes()
+    }
+
+    /// A new tree.
+    pub(super) fn plant(&mut self) -> u32 {
+        let root = self.nodes.allocate(1);
+        self.put(root, Node::default());
+        root
+    }
+
+    /// Removes a bare tree.
+    pub(super) fn fell(&mut self, root: u32) {
+        self.nodes.release(root, 1);
+    }
+
+    /// Whether a tree has no prefixes.
+    pub(super) fn is_bare(&self, root: u32) -> bool {
+        self.nodes.get(root).is_some_and(|n| n.ends == 0 && n.branches == 0)
+    }
+
+    fn node(&self, at: u32) -> Node {
+        self.nodes.get(at).copied().unwrap_or_default()
+    }
+
+    fn put(&mut self, at: u32, node: Node) {
+        if let Some(place) = self.nodes.get_mut(at) {
+            *place = node;
+        }
+    }
+
+    /// The slot of the longest prefix of `key`.
+    #[inline]
+    pub(super) fn find(&self, root: u32, mut key: impl Bits) -> Option<u32> {
+        let mut best = None;
+        let mut node = self.nodes.get(root)?;
+        loop {
+            let path = node.path_bits();
+            if path != 0 {
+                if (key.peek() ^ node.path) >> (64 - path) != 0 {
+                    break;
+                }
+                key.skip(path);
+            }
+            let value = (key.peek() >> (64 - CHUNK)) as usize;
+            let ends = node.ends & BEGINNINGS[value & 63];
+            if ends != 0 {
+                let rank = (node.ends & below(63 - ends.leading_zeros())).count_ones();
+                best = Some(node.slots + rank);
+            }
+            if node.branches >> value & 1 == 0 {
+                break;
+            }
+            let rank = (node.branches & below(value as u32)).count_ones();
+            let Some(child) = self.nodes.get(node.children + rank) else {
+                break;
+            };
+            node = child;
+            key.skip(CHUNK);
+        }
+        self.slots.get(best?).copied()
+    }
+
+    /// Walks towards a prefix of `length` bits. `key` and `length` are left with what remains at the node where it
+    /// stops (before its path, if it is that which differs); `seen` gets every node on the way with its parent.
+    fn walk<B: Bits>(&self, root: u32, key: &mut B, length: &mut u32, mut seen: impl FnMut(u32, u32)) -> Stop {
+        let mut at = root;
+        loop {
+            let node = self.node(at);
+            let path = node.path_bits();
+            let common = (key.peek() ^ node.path).leading_zeros().min(*length).min(path);
+            if common < path {
+                return Stop::OffPath(at, common / CHUNK);
+            }
+            key.skip(path);
+            *length -= path;
+            let value = (key.peek() >> (64 - CHUNK)) as u32;
+            if *length < CHUNK {
+                return Stop::Here(at, (1 << *length) - 1 + (value >> (CHUNK - *length)));
+            }
+            if node.branches >> value & 1 == 0 {
+                return Stop::NoBranch(at);
+            }
+            let child = node.children + (node.branches & below(value)).count_ones();
+            seen(child, at);
+            at = child;
+            key.skip(CHUNK);
+            *length -= CHUNK;
+        }
+    }
+
+    /// The slot of this very prefix.
+    pub(super) fn get(&self, root: u32, mut key: impl Bits, mut length: u32) -> Option<u32> {
+        let Stop::Here(at, end) = self.walk(root, &mut key, &mut length, |_, _| {}) else {
+            return None;
+        };
+        let node = self.node(at);
+        if node.ends >> end & 1 == 0 {
+            return None;
+        }
+        self.slots
+            .get(node.slots + (node.ends & below(end)).count_ones())
+            .copied()
+    }
+
+    /// Puts a prefix in; the slot that it led to before is given back.
+    pub(super) fn insert(&mut self, root: u32, mut key: impl Bits, mut length: u32, slot: u32) -> Option<u32> {
+        let at = match self.walk(root, &mut key, &mut length, |_, _| {}) {
+            Stop::Here(at, end) => return self.end_here(at, end, slot),
+            Stop::NoBranch(at) => at,
+            Stop::OffPath(at, chunks) => {
+                self.split(at, chunks);
+                key.skip(chunks * CHUNK);
+                length -= chunks * CHUNK;
+                at
+            }
+        };
+        let value = (key.peek() >> (64 - CHUNK)) as u32;
+        if length < CHUNK {
+            return self.end_here(at, (1 << length) - 1 + (value >> (CHUNK - length)), slot);
+        }
+        key.skip(CHUNK);
+        let child = self.branch(at, value, Node::default());
+        self.grow(child, key, length - CHUNK, slot);
+        None
+    }
+
+    /// Lets a prefix end in a node.
+    fn end_here(&mut self, at: u32, end: u32, slot: u32) -> Option<u32> {
+        let mut node = self.node(at);
+        let rank = (node.ends & below(end)).count_ones();
+        if node.ends >> end & 1 != 0 {
+            let place = self.slots.get_mut(node.slots + rank)?;
+            return Some(std::mem::replace(place, slot));
+        }
+        node.slots = self
+            .slots
+            .insert(node.slots, node.ends.count_ones() as usize, rank as usize, slot);
+        node.ends |= 1 << end;
+        self.put(at, node);
+        None
+    }
+
+    /// Adds a child to a node and says where it lies.
+    fn branch(&mut self, at: u32, value: u32, child: Node) -> u32 {
+        let mut node = self.node(at);
+        let rank = (node.branches & below(value)).count_ones();
+        node.children = self
+            .nodes
+            .insert(node.children, node.branches.count_ones() as usize, rank as usize, child);
+        node.branches |= 1 << value;
+        self.put(at, node);
+        node.children + rank
+    }
+
+    /// Lets the rest of a prefix grow from a new node.
+    fn grow(&mut self, mut at: u32, mut key: impl Bits, mut length: u32, slot: u32) {
+        loop {
+            let path = (length / CHUNK).min(PATH_CHUNKS) * CHUNK;
+            let mut node = self.node(at);
+            node.path = leading(key.peek(), path) | u64::from(path);
+            self.put(at, node);
+            key.skip(path);
+            length -= path;
+            let value = (key.peek() >> (64 - CHUNK)) as u32;
+            if length < CHUNK {
+                self.end_here(at, (1 << length) - 1 + (value >> (CHUNK - length)), slot);
+                return;
+            }
+            key.skip(CHUNK);
+            length -= CHUNK;
+            at = self.branch(at, value, Node::default());
+        }
+    }
+
+    /// Cuts a node's path after some chunks: a new node takes its place, with it as the only child.
+    fn split(&mut self, at: u32, chunks: u32) {
+        let mut lower = self.node(at);
+        let kept = chunks * CHUNK;
+        let value = (lower.path << kept >> (64 - CHUNK)) as u32;
+        let upper = Node {
+            path: leading(lower.path, kept) | u64::from(kept),
+            ..Node::default()
+        };
+        let rest = lower.path_bits() - kept - CHUNK;
+        lower.path = leading(lower.path << (kept + CHUNK), rest) | u64::from(rest);
+        self.put(at, upper);
+        self.branch(at, value, lower);
+    }
+
+    /// Takes a prefix out.
+    pub(super) fn remove(&mut self, root: u32, key: impl Bits, length: u32) {
+        let mut above = None;
+        let (mut walked, mut rest) = (key, length);
+        let stop = self.walk(root, &mut walked, &mut rest, |_, parent| above = Some(parent));
+        let Stop::Here(at, end) = stop else { return };
+        let mut node = self.node(at);
+        if node.ends >> end & 1 == 0 {
+            return;
+        }
+        let rank = (node.ends & below(end)).count_ones();
+        node.slots = self
+            .slots
+            .remove(node.slots, node.ends.count_ones() as usize, rank as usize);
+        node.ends &= !(1 << end);
+        self.put(at, node);
+        if node.ends != 0 || node.branches != 0 {
+            return self.join(at);
+        }
+        let Some(parent) = above else { return };
+        self.cut(parent, at);
+        if self.is_bare(parent) {
+            self.prune(root, key, length);
+        } else {
+            self.join(parent);
+        }
+    }
+
+    /// Removes the bare nodes on the way to a prefix that is gone: its path was longer than one node holds.
+    fn prune(&mut self, root: u32, key: impl Bits, length: u32) {
+        loop {
+            let mut last = None;
+            let (mut walked, mut rest) = (key, length);
+            self.walk(root, &mut walked, &mut rest, |child, parent| {
+                last = Some((child, parent))
+            });
+            let Some((child, parent)) = last else { return };
+            let node = self.node(child);
+            if node.ends != 0 || node.branches != 0 {
+                return self.join(child);
+            }
+            self.cut(parent, child);
+        }
+    }
+
+    /// Removes a child.
+    fn cut(&mut self, parent: u32, child: u32) {
+        let mut node = self.node(parent);
+        let rank = child - node.children;
+        let mut rest = node.branches;
+        (0..rank).for_each(|_| rest &= rest.wrapping_sub(1));
+        let len = node.branches.count_ones() as usize;
+        node.children = self.nodes.remove(node.children, len, rank as usize);
+        node.branches &= !(rest & rest.wrapping_neg());
+        self.put(parent, node);
+    }
+
+    /// Lets a node in which nothing ends and that has one child become part of the child's path.
+    fn join(&mut self, at: u32) {
+        let node = self.node(at);
+        if node.ends != 0 || node.branches.count_ones() != 1 {
+            return;
+        }
+        let mut child = self.node(node.children);
+        let (upper, lower) = (node.path_bits(), child.path_bits());
+        if upper + CHUNK + lower > PATH_CHUNKS * CHUNK {
+            return;
+        }
+        let value = u64::from(node.branches.trailing_zeros());
+        let path =
+            leading(node.path, upper) | value << (64 - CHUNK) >> upper | leading(child.path, lower) >> (upper + CHUNK);
+        child.path = path | u64::from(upper + CHUNK + lower);
+        self.nodes.release(node.children, 1);
+        self.put(at, child);
+    }
+}

@@ -1,0 +1,51 @@
+//! Match tables of the packet engine: what writers change and packets read.
+//!
+//! A library without I/O. [`store`] holds everything that a control plane writes - entries, default actions, members
+//! and groups of action profiles, multicast groups, clone sessions, value sets - in two copies. Packets read one copy
+//! while a writer changes the other; then they are exchanged, so a batch of any size and over any tables becomes
+//! visible at once, and neither side waits for a lock ([`snapshot`]).
+//!
+//! # Keys
+//! A look-up key is `&[u64]`: every match field takes `ceil(width / 64)` words, most significant word first, in the
+//! order of the table's key ([`layout`]). The key of an entry, its *pattern*, is two such keys: values and masks (for a
+//! range, low and high bounds).
+//!
+//! # Structures
+//!
+//! | key | structure | a look-up costs |
+//! | --- | --- | --- |
+//! | exact, optional never left out | open addressing, keyed hash ([`index`]) | one bucket, one record |
+//! | one LPM field, any exact ones | trie of 6 bits a level, paths compressed ([`lpm`]) | a node for each level that branches |
+//! | ternary, range, optional | tuple space with merged tuples ([`ternary`]) | a bucket for each tuple that may still win |
+//!
+//! All of them lead to a *slot*: the index of the entry's record ([`records`]), in which action and arguments lie side
+//! by side, and of its counter, meter and time of last hit ([`direct`]). The latter exist once for both copies, so
+//! that they outlive modifications of the entry.
+//!
+//! # Cost
+//! Inserting, modifying and deleting cost what they touch, in both copies: hash tables double when full, so insertion
+//! is constant when spread over all; nothing else walks a table.
+//!
+//! # What this does not do
+//! It validates nothing: the P4Runtime server does (a pattern that is not canonical is made so, a slot out of order
+//! costs memory, and neither harms). It runs no actions.
+pub mod direct;
+pub mod index;
+pub mod layout;
+pub mod lpm;
+pub mod meter;
+pub mod records;
+pub mod snapshot;
+pub mod state;
+pub mod store;
+pub mod table;
+pub mod ternary;
+#[cfg(test)]
+mod tests;
+
+pub use direct::{Counter, Direct, SlotArray};
+pub use layout::{FieldKind, FieldMatch, KeyField, KeyLayout};
+pub use records::{Leads, Record};
+pub use state::{CloneSession, Group, GroupMember, Replica, Tables};
+pub use store::{ActionCall, Choice, Slots, Store, TableSpec, Target, Transaction, Writer};
+pub use table::Table;

@@ -1,0 +1,131 @@
+//! One tuple: entries by the bits that its mask keeps.
+
+use super::entry::{self, Extra};
+use super::{NO_SLOT, Records};
+use crate::tables::index::{Index, Seed};
+
+/// Entries by masked key; each bucket leads to the first of a list.
+#[derive(Debug, Clone)]
+pub(super) struct Tuple {
+    pub(super) mask: Box<[u64]>,
+    /// The words of the mask that are not zero, and where.
+    kept: Box<[(u32, u64)]>,
+    /// Ones in the mask.
+    pub(super) bits: u32,
+    seed: Seed,
+    pub(super) index: Index,
+    /// No entry has a higher priority.
+    pub(super) best: i32,
+    entries: usize,
+    /// Entries removed since `best` was found.
+    removed: usize,
+}
+
+/// Ones in a mask.
+pub(super) fn count(mask: &[u64]) -> u32 {
+    mask.iter().map(|m| m.count_ones()).sum()
+}
+
+impl Tuple {
+    pub(super) fn new(mask: &[u64]) -> Self {
+        let words = mask.iter().enumerate().filter(|(_, m)| **m != 0);
+        Self {
+            mask: mask.into(),
+            kept: words.map(|(i, m)| (i as u32, *m)).collect(),
+            bits: count(mask),
+            seed: Seed::random(),
+            index: Index::default(),
+            best: i32::MIN,
+            entries: 0,
+            removed: 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.index.bytes() + self.mask.len() * 8 + self.kept.len() * 16
+    }
+
+    /// Whether entries with this mask can be in it: they have all its bits.
+    pub(super) fn takes(&self, mask: &[u64]) -> bool {
+        self.mask.iter().zip(mask).all(|(own, theirs)| own & !theirs == 0)
+    }
+
+    /// The hash of the bits that the mask keeps of a key or of a pattern's values.
+    #[inline]
+    pub(super) fn hash(&self, key: &[u64]) -> u32 {
+        let word = |i: u32| key.get(i as usize).copied().unwrap_or(0);
+        let kept = self.kept.iter();
+        self.seed
+            .finish(kept.fold(self.seed.start(), |h, (i, m)| self.seed.add(h, word(*i) & m)))
+    }
+
+    fn same(&self, a: &[u64], b: &[u64]) -> bool {
+        let word = |of: &[u64], i: u32| of.get(i as usize).copied().unwrap_or(0);
+        self.kept.iter().all(|(i, m)| (word(a, *i) ^ word(b, *i)) & m == 0)
+    }
+
+    /// The first entry of the list that a pattern belongs to.
+    pub(super) fn head(&self, records: &Records, pattern: &[u64]) -> Option<u32> {
+        self.index.find(self.hash(pattern), |slot| {
+            self.same(pattern, Extra(records.extra(slot)).pattern())
+        })
+    }
+
+    /// Puts an entry into its list.
+    pub(super) fn link(&mut self, records: &mut Records, slot: u32) {
+        let extra = Extra(records.extra(slot));
+        let priority = extra.priority();
+        let hash = self.hash(extra.pattern());
+        let head = self.head(records, extra.pattern());
+        self.entries += 1;
+        self.best = self.best.max(priority);
+        let (mut before, mut after) = (NO_SLOT, head.unwrap_or(NO_SLOT));
+        while after != NO_SLOT {
+            let other = Extra(records.extra(after));
+            if other.priority() < priority {
+                break;
+            }
+            (before, after) = (after, other.next());
+        }
+        entry::set_next(records.extra_mut(slot), after);
+        match (before, head) {
+            (NO_SLOT, None) => self.index.insert(hash, slot),
+            (NO_SLOT, Some(head)) => self.index.replace(hash, head, slot),
+            _ => entry::set_next(records.extra_mut(before), slot),
+        }
+    }
+
+    /// Takes an entry out of its list; false if it is not in it.
+    pub(super) fn unlink(&mut self, records: &mut Records, slot: u32) -> bool {
+        let extra = Extra(records.extra(slot));
+        let (next, hash) = (extra.next(), self.hash(extra.pattern()));
+        let (mut before, mut at) = (NO_SLOT, self.head(records, extra.pattern()).unwrap_or(NO_SLOT));
+        while at != slot {
+            if at == NO_SLOT {
+                return false;
+            }
+            (before, at) = (at, Extra(records.extra(at)).next());
+        }
+        match (before, next) {
+            (NO_SLOT, NO_SLOT) => {
+                self.index.remove(hash, slot);
+            }
+            (NO_SLOT, _) => self.index.replace(hash, slot, next),
+            _ => entry::set_next(records.extra_mut(before), next),
+        }
+        self.entries -= 1;
+        self.removed += 1;
+        if self.removed > self.entries {
+            self.find_best(records);
+        }
+        true
+    }
+
+    /// `best` may have become too high by removals, which costs probes and changes no result; after as many removals as
+    /// there are entries it is worth looking for it.
+    fn find_best(&mut self, records: &Records) {
+        self.removed = 0;
+        let heads = self.index.slots().map(|slot| Extra(records.extra(slot)).priority());
+        self.best = heads.max().unwrap_or(i32::MIN);
+    }
+}

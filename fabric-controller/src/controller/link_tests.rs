@@ -125,13 +125,7 @@ async fn restarted(
 ) -> World<RedbStore> {
     let devices = world.devices.clone();
     drop(world);
-    let store = loop {
-        // The old controller's tasks hold the store until they have noticed.
-        match RedbStore::open(file) {
-            Ok(store) => break store,
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+    let store = reopened(file).await;
     devices.iter().for_each(|d| drop(d.take_written()));
     between(&devices);
     World::over(topology(), store, devices).await

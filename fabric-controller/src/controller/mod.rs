@@ -12,11 +12,13 @@
 #[cfg(test)]
 mod link_tests;
 mod links;
+#[cfg(test)]
+mod quarantine_tests;
 mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
-use vfabric_api::ident::{Name, Vni};
+use vfabric_api::ident::Name;
 use vfabric_api::service::{Committed, Key, Transaction};
 use vfabric_api::topology::{Link, Topology};
 
@@ -35,6 +37,7 @@ use crate::engine::Engine;
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::object::{Stored, parse_store_key, store_key};
+use crate::model::quarantine::Held;
 use crate::render::Render;
 use crate::store::{Op, Store, StoreError, StoreTransaction, Versioned};
 use crate::topology::LinkIndex;
@@ -42,6 +45,10 @@ use crate::topology::links::{Links, Memory};
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
+/// Keys of what is over that one transaction takes along; most make fewer, and it stays small.
+const OVER_AT_ONCE: usize = 256;
+/// As soon as there are so many, they are not kept for a transaction that may never come.
+const OVER_AT_MOST: usize = 4096;
 /// Longest time between two looks at what is in quarantine.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -67,6 +74,9 @@ struct State {
     revision: u64,
     /// Devices that each of the last transactions concerned.
     concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
+    /// Keys of the store that say of quarantine what is over. They go with the next
+    /// transaction; until then they would cost nothing but patience after a restart.
+    over: BTreeSet<Vec<u8>>,
 }
 
 /// A controller over a store.
@@ -126,6 +136,7 @@ impl<S: Store> Controller<S> {
             engine,
             revision,
             concerned: VecDeque::new(),
+            over: BTreeSet::new(),
         };
         let actors = std::sync::OnceLock::new();
         let state = Mutex::new(state);
@@ -183,7 +194,7 @@ impl<S: Store> Controller<S> {
         mut state: MutexGuard<'_, State>,
         transaction: &Transaction,
     ) -> Result<Committed, ApiError> {
-        self.release_quarantine(&mut state).await;
+        self.release_quarantine(&mut state);
         let mut applied = state.model.apply(&transaction.changes)?;
         let mut committed = std::mem::take(&mut applied.committed);
         let nothing = applied.objects.is_empty();
@@ -193,8 +204,17 @@ impl<S: Store> Controller<S> {
             committed.revision = state.revision;
             return Ok(committed);
         }
-        match self.store.commit(self.to_store(&applied)).await {
-            Ok(revision) => state.revision = revision,
+        let over: Vec<Vec<u8>> = state.over.iter().take(OVER_AT_ONCE).cloned().collect();
+        match self.store.commit(self.to_store(&applied, &over)).await {
+            Ok(revision) => {
+                state.revision = revision;
+                state.forget(&over);
+                let left = applied
+                    .left
+                    .iter()
+                    .filter_map(|(held, d)| self.quarantine_key(*held, *d));
+                state.forget(left.collect::<Vec<_>>().iter());
+            }
             Err(error) => {
                 state.model.undo(applied);
                 state.model.take_touched();
@@ -215,8 +235,9 @@ impl<S: Store> Controller<S> {
         Ok(committed)
     }
 
-    fn to_store(&self, applied: &Applied) -> StoreTransaction {
-        let mut ops = Vec::new();
+    fn to_store(&self, applied: &Applied, over: &[Vec<u8>]) -> StoreTransaction {
+        // First, so that what begins anew is not taken for over.
+        let mut ops: Vec<Op> = over.iter().cloned().map(Op::Delete).collect();
         for (key, object) in &applied.objects {
             ops.push(match object {
                 // Serializing these types cannot fail: their map keys are strings.
@@ -234,54 +255,38 @@ impl<S: Store> Controller<S> {
                 |n| Op::Put(key.clone(), n.to_string().into()),
             ));
         }
-        let quarantine = applied
-            .released
+        let left: BTreeSet<Vec<u8>> = applied
+            .left
             .iter()
-            .map(|v| Op::Put(format!("quarantine/{v}").into_bytes(), Vec::new()));
-        ops.extend(quarantine);
+            .filter_map(|(held, device)| self.quarantine_key(*held, *device))
+            .collect();
+        ops.extend(left.into_iter().map(|key| Op::Put(key, Vec::new())));
         StoreTransaction {
             compares: Vec::new(),
             ops,
         }
     }
 
-    /// Lets go of VNIs whose removal every device concerned has confirmed.
-    async fn release_quarantine(&self, state: &mut State) {
-        if state.model.quarantined() == 0 {
-            return;
-        }
-        // What was before the start is not known: any device may hold any VNI until it was
-        // read back.
-        if !self.devices.iter().all(|d| d.was_read_back()) {
-            return;
-        }
+    /// Where the store keeps that a device may hold something. One row for each address: after a
+    /// restart, who has the network may hold it.
+    fn quarantine_key(&self, held: Held, device: DeviceIndex) -> Option<Vec<u8>> {
+        let key = match held {
+            Held::Vni(vni) => format!("former/{vni}/{}", self.devices.get(device.0 as usize)?.name),
+            Held::Ip(vni, ip) => format!("resting/{vni}/{ip}"),
+        };
+        Some(key.into_bytes())
+    }
+
+    /// Lets go of VNIs and addresses that devices have confirmed to be gone.
+    fn release_quarantine(&self, state: &mut State) {
         let confirmed =
-            |i: &DeviceIndex, revision| self.devices.get(i.0 as usize).is_none_or(|d| d.has_confirmed(revision));
-        let released = state.model.releasable_vnis(|devices, revision| match devices {
-            Some(devices) => devices.iter().all(|d| confirmed(d, revision)),
-            None => self.devices.iter().all(|d| d.has_confirmed(revision)),
-        });
-        if released.is_empty() {
-            return;
-        }
-        let ops = released
-            .iter()
-            .map(|v| Op::Delete(format!("quarantine/{v}").into_bytes()))
-            .collect();
-        match self
-            .store
-            .commit(StoreTransaction {
-                compares: Vec::new(),
-                ops,
-            })
-            .await
-        {
-            Ok(revision) => {
-                state.revision = revision;
-                state.model.release_vnis(&released);
-            }
-            // They stay in quarantine until the store works again.
-            Err(error) => warn!(%error, "cannot store that VNIs are free again"),
+            |d: DeviceIndex, revision| self.devices.get(d.0 as usize).is_none_or(|d| d.has_confirmed(revision));
+        for (held, device) in state.model.release_quarantine(confirmed) {
+            let over = match held {
+                Held::Vni(_) => true,
+                Held::Ip(..) => !state.model.in_quarantine(&held),
+            };
+            state.over.extend(self.quarantine_key(held, device).filter(|_| over));
         }
     }
 
@@ -289,7 +294,32 @@ impl<S: Store> Controller<S> {
     pub async fn housekeeping(&self) {
         loop {
             let _ = tokio::time::timeout(HOUSEKEEPING, self.progress.notified()).await;
-            self.release_quarantine(&mut *self.state.lock().await).await;
+            let mut state = self.state.lock().await;
+            self.release_quarantine(&mut state);
+            if state.over.len() >= OVER_AT_MOST {
+                let over: Vec<Vec<u8>> = state.over.iter().cloned().collect();
+                let transaction = StoreTransaction {
+                    compares: Vec::new(),
+                    ops: over.iter().cloned().map(Op::Delete).collect(),
+                };
+                match self.store.commit(transaction).await {
+                    Ok(revision) => {
+                        state.revision = revision;
+                        state.forget(&over);
+                    }
+                    // They stay until the store works again.
+                    Err(error) => warn!(%error, "cannot store what is over"),
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// These keys are gone from the store, or mean something again.
+    fn forget<'a>(&mut self, keys: impl IntoIterator<Item = &'a Vec<u8>>) {
+        for key in keys {
+            self.over.remove(key);
         }
     }
 }
@@ -297,6 +327,9 @@ impl<S: Store> Controller<S> {
 /// Reads everything back into the model; answers the revision, and the links as they were.
 async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<(u64, Links), StartError> {
     let mut memories: HashMap<String, Memory> = HashMap::new();
+    let switches = topology.switches.iter().map(|s| s.name.as_str());
+    let names = switches.chain(topology.hosts.iter().map(|h| h.name.as_str()));
+    let by_name: HashMap<&str, DeviceIndex> = names.zip((0..).map(DeviceIndex)).collect();
     let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut visit = |key: &[u8], value: &Versioned| {
         rows.push((key.to_vec(), value.value.clone()));
@@ -304,7 +337,8 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
     };
     let revision = store.scan(b"", &mut visit).await?;
     let mut scratch = Applied::default();
-    // In the order of keys: groups before objects, and among these, what others need first.
+    // In the order of keys: groups before objects, among these what others need first, then
+    // addresses that rest.
     for (key, value) in rows {
         let shown = String::from_utf8_lossy(&key).into_owned();
         let wrong = |reason: &str| StartError::Object {
@@ -323,9 +357,18 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
                     model.restore_group(at.into(), vni, number);
                 }
             }
-            ["quarantine", vni] => {
-                let vni: Option<Vni> = vni.parse::<u32>().ok().and_then(|v| v.try_into().ok());
-                model.restore_quarantine(vni.ok_or_else(|| wrong("is not a VNI"))?, revision);
+            ["former", vni, device] => {
+                let vni = vni.parse().map_err(|_| wrong("is not a VNI"))?;
+                // A device that left the topology took along what it held.
+                if let Some(device) = by_name.get(*device) {
+                    model.restore_vni(vni, *device, revision);
+                }
+            }
+            ["resting", vni, ip] => {
+                let (Ok(vni), Ok(ip)) = (vni.parse(), ip.parse()) else {
+                    return Err(wrong("is not an address of a network"));
+                };
+                model.restore_ip(vni, ip, revision);
             }
             ["link", ..] => {
                 let memory = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;

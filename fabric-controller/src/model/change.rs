@@ -5,7 +5,9 @@ use vfabric_api::ident::{Name, Vni};
 use vfabric_api::service::{Change, Committed, Key, Kind};
 
 use super::object::{At, Attachment, Network, Router, Stored, Vdc};
+use super::quarantine::Held;
 use super::{Model, NetworkId, RouterId, SwitchIndex};
+use crate::device::driver::DeviceIndex;
 
 /// What a transaction did, and what has to be stored for it.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Applied {
     pub groups: Vec<(SwitchIndex, u32, Option<u16>)>,
     /// VNIs that nobody uses any more.
     pub released: Vec<Vni>,
+    /// What was taken from which devices.
+    pub left: Vec<(Held, DeviceIndex)>,
     undo: Vec<(Key, Option<Stored>)>,
 }
 
@@ -60,7 +64,10 @@ impl Model {
     /// Makes a transaction final once it is stored.
     pub fn settle(&mut self, applied: &Applied, revision: u64) {
         for vni in &applied.released {
-            self.vnis.quarantine(*vni, revision);
+            self.vnis.free(*vni);
+        }
+        for (held, device) in &applied.left {
+            self.quarantine.leave(*held, *device, revision);
         }
         for (switch, vni, number) in &applied.groups {
             if number.is_none() && !self.uses_group(*switch, *vni) {
@@ -167,7 +174,10 @@ impl Model {
             (Kind::Network, Some(Stored::Network { spec, vni })) => self.put_network(key, spec, vni),
             (Kind::Network, _) => self.remove_network(key, applied),
             (Kind::Router, Some(Stored::Router { spec, vrf })) => {
-                self.remove_router(key, &mut Applied::default());
+                // Its VRF stays, but it may leave some of its networks.
+                let mut before = Applied::default();
+                self.remove_router(key, &mut before);
+                applied.left.append(&mut before.left);
                 self.insert_router(key, spec, vrf);
             }
             (Kind::Router, _) => self.remove_router(key, applied),
@@ -252,7 +262,6 @@ impl Model {
         {
             *leaves.entry(*leaf).or_default() += count;
         }
-        let told: Vec<SwitchIndex> = leaves.keys().copied().collect();
         let router = Router {
             vdc: key.vdc.clone(),
             spec,
@@ -262,9 +271,6 @@ impl Model {
         };
         let id = self.routers.insert(router);
         vdc.routers.insert(key.name.clone(), id);
-        for leaf in told {
-            self.hold_routed(vrf, &networks, leaf);
-        }
         for network in &networks {
             if let Some(net) = self.networks.get_mut(*network) {
                 net.router = Some(id);
@@ -290,6 +296,9 @@ impl Model {
             }
         }
         if let Some(router) = self.routers.remove(id) {
+            for leaf in router.leaves.keys() {
+                self.leave_routed(router.vrf, &networks, *leaf, applied);
+            }
             applied.released.push(router.vrf);
         }
     }
@@ -334,15 +343,13 @@ impl Model {
         }
         let (vni, router) = (net.vni, net.router);
         if first_on_leaf {
-            self.hold(vni, self.fabric.switch_device(leaf));
             self.networks_on.get_mut(leaf.index()).map(|n| n.insert(network));
             let number = self.groups.get_mut(leaf.index()).and_then(|g| g.get(vni.get()));
             applied.groups.push((leaf, vni.get(), number));
             self.touch_network_on_leaf(network, leaf);
         }
-        self.count_on_router(router, leaf, true);
+        self.count_on_router(router, leaf, true, applied);
         if let (At::Host(host), true) = (&at, first_on_host) {
-            self.hold(vni, self.fabric.host_device(*host));
             self.touch_network_on_host(network, *host);
         }
         self.touched.insert(crate::engine::Source::Flood(network, leaf));
@@ -362,6 +369,7 @@ impl Model {
         };
         // While it still counts, so that all who know it are touched.
         self.touch_attachment(id, network);
+        let knew = self.devices_of(network);
         let Some(attachment) = self.attachments.remove(id) else {
             return;
         };
@@ -392,19 +400,25 @@ impl Model {
         };
         let (vni, router) = (net.vni.get(), net.router);
         if let Some(host) = last_on_host {
+            applied.left.push((Held::Vni(vni), self.fabric.host_device(host)));
             self.touch_network_on_host(network, host);
         }
+        let addresses = attachment.ips.iter().map(|ip| Held::Ip(vni, *ip));
+        applied
+            .left
+            .extend(addresses.flat_map(|ip| knew.iter().map(move |d| (ip, *d))));
         if last_on_leaf {
+            applied.left.push((Held::Vni(vni), self.fabric.switch_device(leaf)));
             self.networks_on.get_mut(leaf.index()).map(|n| n.remove(&network));
             applied.groups.push((leaf, vni, None));
             self.touch_network_on_leaf(network, leaf);
         }
-        self.count_on_router(router, leaf, false);
+        self.count_on_router(router, leaf, false, applied);
         self.touched.insert(crate::engine::Source::Flood(network, leaf));
     }
 
     /// One attachment of a router's networks more or less on a leaf.
-    fn count_on_router(&mut self, router: Option<RouterId>, leaf: SwitchIndex, more: bool) {
+    fn count_on_router(&mut self, router: Option<RouterId>, leaf: SwitchIndex, more: bool, applied: &mut Applied) {
         let Some(router) = router.and_then(|r| self.routers.get_mut(r)) else {
             return;
         };
@@ -417,8 +431,8 @@ impl Model {
         };
         if turned {
             let (vrf, networks) = (router.vrf, router.networks.clone());
-            if more {
-                self.hold_routed(vrf, &networks, leaf);
+            if !more {
+                self.leave_routed(vrf, &networks, leaf, applied);
             }
             for network in networks {
                 self.touch_routed_on_leaf(network, leaf);
@@ -426,15 +440,12 @@ impl Model {
         }
     }
 
-    /// A leaf is told of a router's VRF, and of the networks that it joins.
-    fn hold_routed(&mut self, vrf: Vni, networks: &[NetworkId], leaf: SwitchIndex) {
+    /// A leaf no longer needs a router's VRF, nor the networks that it joins for its sake.
+    fn leave_routed(&self, vrf: Vni, networks: &[NetworkId], leaf: SwitchIndex, applied: &mut Applied) {
         let device = self.fabric.switch_device(leaf);
-        self.hold(vrf, device);
-        for network in networks {
-            if let Some(vni) = self.networks.get(*network).map(|n| n.vni) {
-                self.hold(vni, device);
-            }
-        }
+        let joined = networks.iter().filter_map(|n| self.networks.get(*n)).map(|n| n.vni);
+        let vnis = joined.chain([vrf]).map(|vni| (Held::Vni(vni.get()), device));
+        applied.left.extend(vnis);
     }
 
     fn uses_group(&self, switch: SwitchIndex, vni: u32) -> bool {

@@ -13,6 +13,7 @@ use vfabric_api::topology::{IpFamily, OVERLAY_OVERHEAD_V4, OVERLAY_OVERHEAD_V6, 
 
 use super::fabric::Node;
 use super::object::{At, Network, Stored};
+use super::quarantine::Held;
 use super::{Model, NetworkId};
 
 /// Smallest MTU that IPv4 hosts must accept (RFC 791) and IPv6 links must have (RFC 8200 section 5).
@@ -120,7 +121,7 @@ impl Model {
             (Some((_, network)), Some(vni)) => {
                 return Err(fields.invalid("vni", vni, format!("{}, which cannot be changed", network.vni)));
             }
-            (None, Some(vni)) if self.vnis.is_free(vni) => vni,
+            (None, Some(vni)) if self.is_free(vni.get()) => vni,
             (None, Some(vni)) => {
                 return Err(fields.error(ErrorCode::Taken, "vni", vni, "a VNI that no device holds any more"));
             }
@@ -135,8 +136,13 @@ impl Model {
     fn free_vni(&self) -> Result<Vni, ApiError> {
         let detail = "every VNI of the pool is in use or waits for devices to let go of it";
         self.vnis
-            .find()
+            .find(|vni| self.quarantine.holds(&Held::Vni(vni)))
             .ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail))
+    }
+
+    /// Whether nobody has a VNI, and no device may hold it.
+    fn is_free(&self, vni: u32) -> bool {
+        !self.vnis.is_used(vni) && !self.quarantine.holds(&Held::Vni(vni))
     }
 
     /// A network that changes while it has attachments or a router.
@@ -246,7 +252,7 @@ impl Model {
                 .filter(|a| a.spec.network == spec.network);
             ips = match kept {
                 Some(attachment) => attachment.ips.clone(),
-                None => free_ips(fields, network)?,
+                None => self.free_ips(fields, network)?,
             };
         }
         Ok(Stored::Attachment {
@@ -255,6 +261,30 @@ impl Model {
             ips,
             access_id,
         })
+    }
+
+    /// The first address of each subnet that nobody has and no device may hold for somebody else.
+    fn free_ips(&self, fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiError> {
+        let free = |subnet: &SubnetSpec| {
+            let host_bits = u32::from(subnet.cidr.max_prefix_len() - subnet.cidr.prefix_len());
+            let size = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX);
+            // As many as are in use or in quarantine can be taken, plus gateway, first and last.
+            let tries = size.min((network.ips.len() + self.quarantine.len()) as u128 + 4);
+            let base = subnet.cidr.network();
+            let at = |offset: u128| match base {
+                IpAddr::V4(b) => IpAddr::V4((u32::from(b).wrapping_add(offset as u32)).into()),
+                IpAddr::V6(b) => IpAddr::V6((u128::from(b).wrapping_add(offset)).into()),
+            };
+            let usable = |ip: &IpAddr| {
+                let taken = network.ips.contains_key(ip) || self.quarantine.holds(&Held::Ip(network.vni.get(), *ip));
+                is_host_address(&subnet.cidr, *ip) && subnet.gateway() != *ip && !taken
+            };
+            (0..tries).map(|i| at((2 + i) % size)).find(usable)
+        };
+        let expected = "a subnet with a free address that no device holds any more";
+        let full = |s: &SubnetSpec| fields.error(ErrorCode::Exhausted, "ips", s.cidr, expected);
+        let subnets = network.spec.subnets.iter();
+        subnets.map(|s| free(s).ok_or_else(|| full(s))).collect()
     }
 
     /// Checks a place; answers the number of the access port, 0 for a host.
@@ -406,32 +436,6 @@ fn check_ip(fields: &Fields<'_>, field: &str, ip: IpAddr, network: &Network) -> 
         return Err(fields.error(ErrorCode::Taken, field, ip, "an address other than the gateway's"));
     }
     Ok(())
-}
-
-/// The first free address of each subnet.
-fn free_ips(fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiError> {
-    let free = |subnet: &SubnetSpec| {
-        let host_bits = u32::from(subnet.cidr.max_prefix_len() - subnet.cidr.prefix_len());
-        let size = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX);
-        // As many as are in use can be taken, plus gateway, first and last.
-        let tries = size.min(network.ips.len() as u128 + 4);
-        let base = subnet.cidr.network();
-        let at = |offset: u128| match base {
-            IpAddr::V4(b) => IpAddr::V4((u32::from(b).wrapping_add(offset as u32)).into()),
-            IpAddr::V6(b) => IpAddr::V6((u128::from(b).wrapping_add(offset)).into()),
-        };
-        let usable = |ip: &IpAddr| {
-            is_host_address(&subnet.cidr, *ip) && subnet.gateway() != *ip && !network.ips.contains_key(ip)
-        };
-        (0..tries).map(|i| at((2 + i) % size)).find(usable)
-    };
-    let full = |s: &SubnetSpec| fields.error(ErrorCode::Exhausted, "ips", s.cidr, "a subnet with a free address");
-    network
-        .spec
-        .subnets
-        .iter()
-        .map(|s| free(s).ok_or_else(|| full(s)))
-        .collect()
 }
 
 /// A locally administered MAC address (IEEE 802c) that the same attachment always gets,

@@ -8,7 +8,8 @@
 //!
 //! **Invariants.** No two owners of a VNI, of a MAC or IP address inside a network, of an
 //! access port's VLAN, of an interface in a namespace. A VNI that was released is not
-//! given out before every device that held it has confirmed.
+//! given out before every device that held it has confirmed; nor is an address allocated that
+//! a device may still hold for somebody else.
 //!
 //! **Cost.** A change costs what it touches: the devices that hold the network or router,
 //! and, where it is the first or last attachment there, the other attachments of it.
@@ -19,13 +20,15 @@ pub mod fabric;
 mod ident;
 pub mod object;
 mod pool;
+pub mod quarantine;
 mod slab;
 mod touch;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
-use vfabric_api::ident::{Name, PortId, Vni};
+use vfabric_api::ident::{Name, PortId};
 use vfabric_api::topology::Topology;
 
 pub use ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
@@ -36,6 +39,7 @@ use crate::topology::Paths;
 use fabric::Fabric;
 use object::{Attachment, Network, Router, Vdc};
 use pool::{Numbers, Vnis};
+use quarantine::{Held, Quarantine};
 use slab::Slab;
 
 /// Access ids and flood groups are numbered per leaf; the top bit marks access replicas,
@@ -62,8 +66,7 @@ pub struct Model {
     /// Networks that have an attachment on or under each switch.
     networks_on: Vec<BTreeSet<NetworkId>>,
     by_vni: HashMap<u32, NetworkId>,
-    /// Devices that were told of each VNI since it was last free.
-    holders: HashMap<u32, BTreeSet<DeviceIndex>>,
+    quarantine: Quarantine,
     touched: BTreeSet<Source>,
 }
 
@@ -85,7 +88,7 @@ impl Model {
             groups: (0..count).map(|_| Numbers::new(GREATEST_NUMBER)).collect(),
             networks_on: vec![BTreeSet::new(); count],
             by_vni: HashMap::new(),
-            holders: HashMap::new(),
+            quarantine: Quarantine::default(),
             touched: BTreeSet::new(),
             fabric,
         };
@@ -128,37 +131,50 @@ impl Model {
         (self.networks.len(), self.routers.len(), self.attachments.len())
     }
 
-    /// VNIs that devices have not let go of.
+    /// VNIs that nobody has and devices have not let go of.
     pub fn quarantined(&self) -> usize {
-        self.vnis.quarantined()
+        let waits = |held: &&Held| matches!(held, Held::Vni(vni) if !self.vnis.is_used(*vni));
+        self.quarantine.all().filter(waits).count()
     }
 
-    /// VNIs in quarantine for which `confirmed(devices, revision)` holds. `devices` are those
-    /// that were ever told of the VNI; `None` if that was before a restart.
-    pub fn releasable_vnis(&self, confirmed: impl Fn(Option<&BTreeSet<DeviceIndex>>, u64) -> bool) -> Vec<u32> {
-        let held = self
-            .vnis
-            .in_quarantine()
-            .filter(|(vni, revision)| confirmed(self.holders.get(vni), *revision));
-        held.map(|(vni, _)| vni).collect()
+    /// Lets go of what devices have confirmed to be gone; answers which of which.
+    pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<(Held, DeviceIndex)> {
+        self.quarantine.release(confirmed)
     }
 
-    /// Makes VNIs free that nobody has and no device holds.
-    pub fn release_vnis(&mut self, vnis: &[u32]) {
-        for vni in vnis {
-            self.vnis.release(*vni);
-            self.holders.remove(vni);
-        }
-    }
-
-    /// Remembers that a device is told of a VNI, until the VNI is free again.
-    fn hold(&mut self, vni: Vni, device: DeviceIndex) {
-        self.holders.entry(vni.get()).or_default().insert(device);
+    /// Whether some device may hold what left it.
+    pub fn in_quarantine(&self, held: &Held) -> bool {
+        self.quarantine.holds(held)
     }
 
     /// Puts a VNI into quarantine again, as it was before a restart.
-    pub fn restore_quarantine(&mut self, vni: Vni, revision: u64) {
-        self.vnis.quarantine(vni, revision);
+    pub fn restore_vni(&mut self, vni: u32, device: DeviceIndex, revision: u64) {
+        self.quarantine.leave(Held::Vni(vni), device, revision);
+    }
+
+    /// The same for an address of a network: whoever holds the network, or may, may hold it.
+    pub fn restore_ip(&mut self, vni: u32, ip: IpAddr, revision: u64) {
+        let mut holders: BTreeSet<DeviceIndex> = self.quarantine.holders(&Held::Vni(vni)).collect();
+        holders.extend(self.by_vni.get(&vni).into_iter().flat_map(|n| self.devices_of(*n)));
+        for device in holders {
+            self.quarantine.leave(Held::Ip(vni, ip), device, revision);
+        }
+    }
+
+    /// Devices that hold a network, and its attachments.
+    fn devices_of(&self, network: NetworkId) -> BTreeSet<DeviceIndex> {
+        let Some(net) = self.networks.get(network) else {
+            return BTreeSet::new();
+        };
+        let router = net.router.and_then(|r| self.routers.get(r));
+        let leaves = net
+            .leaves
+            .keys()
+            .chain(router.into_iter().flat_map(|r| r.leaves.keys()));
+        let leaves = leaves.map(|l| self.fabric.switch_device(*l));
+        leaves
+            .chain(net.hosts.keys().map(|h| self.fabric.host_device(*h)))
+            .collect()
     }
 
     /// Gives a network on a switch the flood groups that it had before a restart.

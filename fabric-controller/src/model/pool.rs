@@ -1,18 +1,15 @@
 //! Numbers that are given out and taken back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use vfabric_api::ident::Vni;
 use vfabric_api::topology::VniPool;
 
-/// VNIs: in use, in quarantine, or free. A released VNI is given out again only when every
-/// device that held it has confirmed the removal.
+/// VNIs: in use, or not.
 #[derive(Debug)]
 pub(super) struct Vnis {
     pool: VniPool,
     used: BTreeSet<u32>,
-    /// Revision that released each.
-    quarantine: BTreeMap<u32, u64>,
     next: u32,
 }
 
@@ -22,27 +19,27 @@ impl Vnis {
         Self {
             pool,
             used: BTreeSet::new(),
-            quarantine: BTreeMap::new(),
             next: pool.first.get(),
         }
     }
 
-    /// Whether somebody has it, or had it until a moment ago.
-    pub(super) fn is_free(&self, vni: Vni) -> bool {
-        !self.used.contains(&vni.get()) && !self.quarantine.contains_key(&vni.get())
+    /// Whether somebody has it.
+    pub(super) fn is_used(&self, vni: u32) -> bool {
+        self.used.contains(&vni)
     }
 
-    /// The next free one, going round; none when all are taken. Costs what lies between.
-    pub(super) fn find(&self) -> Option<Vni> {
+    /// The next one that nobody has and that is not barred, going round; none when there is
+    /// none. Costs what lies between.
+    pub(super) fn find(&self, barred: impl Fn(u32) -> bool) -> Option<Vni> {
         let (first, last) = (self.pool.first.get(), self.pool.last.get());
-        let round = (self.next..=last).chain(first..self.next.min(last + 1));
-        round.filter_map(|v| Vni::try_from(v).ok()).find(|v| self.is_free(*v))
+        let mut round = (self.next..=last).chain(first..self.next.min(last + 1));
+        let free = round.find(|v| !self.is_used(*v) && !barred(*v))?;
+        Vni::try_from(free).ok()
     }
 
     /// Takes one.
     pub(super) fn take(&mut self, vni: Vni) {
         self.used.insert(vni.get());
-        self.quarantine.remove(&vni.get());
         if (self.pool.first.get()..=self.pool.last.get()).contains(&vni.get()) {
             self.next = if vni.get() >= self.pool.last.get() {
                 self.pool.first.get()
@@ -52,30 +49,9 @@ impl Vnis {
         }
     }
 
-    /// Gives one back at once (a transaction that did not happen).
+    /// Gives one back.
     pub(super) fn free(&mut self, vni: Vni) {
         self.used.remove(&vni.get());
-    }
-
-    /// Gives one back; it stays in quarantine until `revision` is confirmed everywhere.
-    pub(super) fn quarantine(&mut self, vni: Vni, revision: u64) {
-        self.used.remove(&vni.get());
-        self.quarantine.insert(vni.get(), revision);
-    }
-
-    /// Those in quarantine, each with the revision that released it.
-    pub(super) fn in_quarantine(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.quarantine.iter().map(|(vni, revision)| (*vni, *revision))
-    }
-
-    /// Lets go of one.
-    pub(super) fn release(&mut self, vni: u32) {
-        self.quarantine.remove(&vni);
-    }
-
-    /// How many are in quarantine.
-    pub(super) fn quarantined(&self) -> usize {
-        self.quarantine.len()
     }
 }
 
@@ -152,22 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn vnis_go_round_and_wait_in_quarantine() {
+    fn vnis_go_round() {
         let mut vnis = Vnis::new(VniPool {
             first: vni(10),
             last: vni(12),
         });
         for expected in [10, 11, 12] {
-            let found = vnis.find().unwrap();
+            let found = vnis.find(|_| false).unwrap();
             assert_eq!(found.get(), expected);
             vnis.take(found);
         }
-        assert_eq!(vnis.find(), None);
-        vnis.quarantine(vni(11), 5);
-        assert_eq!(vnis.find(), None, "in quarantine is not free");
-        assert_eq!(vnis.in_quarantine().collect::<Vec<_>>(), [(11, 5)]);
-        vnis.release(11);
-        assert_eq!(vnis.find(), Some(vni(11)));
+        assert_eq!(vnis.find(|_| false), None);
+        vnis.free(vni(11));
+        assert_eq!(vnis.find(|v| v == 11), None);
+        assert_eq!(vnis.find(|_| false), Some(vni(11)));
     }
 
     #[test]

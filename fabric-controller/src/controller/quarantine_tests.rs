@@ -1,0 +1,215 @@
+//! What was released is given out again when those who held it have confirmed, and no later.
+
+use vfabric_api::status::View;
+
+use super::tests::*;
+
+/// A fabric with one VNI.
+fn small() -> Topology {
+    let mut small = topology();
+    (small.fabric.vni_pool.first, small.fabric.vni_pool.last) = (10.try_into().unwrap(), 10.try_into().unwrap());
+    small
+}
+
+fn red() -> Vec<Change> {
+    let vdc = Spec::Vdc(VdcSpec {
+        name: n("v"),
+        description: String::new(),
+    });
+    vec![
+        Change::Create(n("v"), vdc),
+        network("red", "10.1.0.0/24"),
+        create(attach("a", "red", "host1")),
+        create(attach("b", "red", "host2")),
+    ]
+}
+
+fn blue() -> Vec<Change> {
+    vec![network("blue", "10.1.0.0/24")]
+}
+
+/// Index of a host among the devices.
+const HOST1: usize = 4;
+const HOST3: usize = 6;
+
+impl<S: Store> World<S> {
+    async fn refused_for_now(&self, changes: Vec<Change>) {
+        let error = self.commit(changes).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Exhausted, "{error}");
+    }
+
+    async fn accepted_soon(&self, changes: impl Fn() -> Vec<Change>) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while let Err(error) = self.commit(changes()).await {
+            assert!(tokio::time::Instant::now() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn ip(&self, name: &str) -> std::net::IpAddr {
+        let key = Key::new(n("v"), Kind::Attachment, n(name));
+        match self.controller.get(&key).await.unwrap() {
+            View::Attachment(a) => a.ips[0],
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
+    let mut small = topology();
+    (small.fabric.vni_pool.first, small.fabric.vni_pool.last) = (10.try_into().unwrap(), 10.try_into().unwrap());
+    let world = World::over(small, MemoryStore::default(), fakes()).await;
+    let vdc = Spec::Vdc(VdcSpec {
+        name: n("v"),
+        description: String::new(),
+    });
+    world
+        .applied(vec![
+            Change::Create(n("v"), vdc),
+            network("red", "10.1.0.0/24"),
+            create(attach("a", "red", "host1")),
+        ])
+        .await;
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    let next = || network("blue", "10.1.0.0/24");
+    let error = world.commit(vec![next()]).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Exhausted, "{error}");
+    // Host 1 held it, host 3 never did.
+    world.devices[4].go_offline();
+    world.devices[6].go_offline();
+    world
+        .commit(vec![delete(Kind::Attachment, "a"), delete(Kind::Network, "red")])
+        .await
+        .unwrap();
+    assert_eq!(world.commit(vec![next()]).await.unwrap_err().code, ErrorCode::Exhausted);
+    world.devices[4].go_online();
+    world.settled(4).await;
+    world.settled(2).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = world.commit(vec![next()]).await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_network_without_attachments_gives_its_vni_back_at_once() {
+    let world = World::over(small(), MemoryStore::default(), fakes()).await;
+    world.devices.iter().for_each(FakeDevice::go_offline);
+    world.commit(red().into_iter().take(2).collect()).await.unwrap();
+    world.commit(vec![delete(Kind::Network, "red")]).await.unwrap();
+    world.commit(blue()).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_restart_only_devices_that_may_hold_a_vni_are_waited_for() {
+    // The network goes before the restart, or after it.
+    for network_goes_first in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("intent.redb");
+        let world = World::over(small(), RedbStore::open(&file).unwrap(), fakes()).await;
+        world.applied(red()).await;
+        world.settled(HOST1).await;
+        world.devices[HOST1].go_offline();
+        world.devices[HOST3].go_offline();
+        let goes = || vec![delete(Kind::Network, "red")];
+        world
+            .commit(vec![delete(Kind::Attachment, "a"), delete(Kind::Attachment, "b")])
+            .await
+            .unwrap();
+        if network_goes_first {
+            world.commit(goes()).await.unwrap();
+        }
+        let devices = world.devices.clone();
+        drop(world);
+        let world = World::over(small(), reopened(&file).await, devices).await;
+        if !network_goes_first {
+            world.commit(goes()).await.unwrap();
+        }
+        for device in [0, 1, 2, 3, 5] {
+            world.settled(device).await;
+        }
+        world.refused_for_now(blue()).await;
+        // Host 3 never held it and stays away.
+        world.devices[HOST1].go_online();
+        world.accepted_soon(blue).await;
+        assert!(world.devices[HOST1].entities().is_empty(), "given out while it is held");
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_not_allocated_while_a_device_may_hold_it_for_somebody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("intent.redb");
+    let world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
+    world.applied(red()).await;
+    let (a, b) = (world.ip("a").await, world.ip("b").await);
+    world.devices[HOST1].go_offline();
+    // Host 1 still sends what is for b to host 2.
+    world.commit(vec![delete(Kind::Attachment, "b")]).await.unwrap();
+    world.commit(vec![create(attach("c", "red", "host3"))]).await.unwrap();
+    let c = world.ip("c").await;
+    assert!(c != a && c != b, "{b} was allocated again");
+    let devices = world.devices.clone();
+    drop(world);
+    let world = World::over(topology(), reopened(&file).await, devices).await;
+    world.settled(HOST3).await;
+    world.commit(vec![create(attach("d", "red", "host3"))]).await.unwrap();
+    assert_ne!(world.ip("d").await, b, "{b} was allocated again after a restart");
+    // Who asks for it by name may have it.
+    let mut asked = attach("e", "red", "host3");
+    asked.ips = vec![b];
+    world
+        .commit(vec![create(asked), delete(Kind::Attachment, "d")])
+        .await
+        .unwrap();
+    world.commit(vec![delete(Kind::Attachment, "e")]).await.unwrap();
+    world.devices[HOST1].go_online();
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    let again = || vec![create(attach("f", "red", "host3"))];
+    world.accepted_soon(again).await;
+    assert_eq!(world.ip("f").await, b, "free addresses are taken from the first on");
+}
+
+#[tokio::test]
+async fn the_store_forgets_what_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("intent.redb");
+    let world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
+    let rows = || async {
+        let count = std::sync::Mutex::new(0);
+        for prefix in [b"former/".as_slice(), b"resting/"] {
+            let mut visit = |_: &[u8], _: &Versioned| {
+                *count.lock().unwrap() += 1;
+                std::ops::ControlFlow::Continue(())
+            };
+            world.controller.store.scan(prefix, &mut visit).await.unwrap();
+        }
+        count.into_inner().unwrap()
+    };
+    world.applied(red()).await;
+    assert_eq!(rows().await, 0);
+    world.applied(vec![delete(Kind::Attachment, "a")]).await;
+    assert!(rows().await > 0, "a restart now would not know who held it");
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    let wait = |i: u32| vec![network(&format!("n{i}"), "10.7.0.0/24")];
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    for i in 0.. {
+        world.commit(wait(i)).await.unwrap();
+        if rows().await == 0 {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{} rows stay for ever",
+            rows().await
+        );
+    }
+}

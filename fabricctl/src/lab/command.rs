@@ -62,6 +62,7 @@ pub struct Up {
 /// # Errors
 /// What went wrong, in words.
 pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
+    let _lock = super::lock::take()?;
     match command {
         Command::Up(up) => self::up(up, runtime),
         Command::Check(filter) => Ok(report(&checks::run(

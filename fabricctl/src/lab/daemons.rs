@@ -8,8 +8,10 @@ use vfabric_api::ident::Name;
 use vfabric_api::topology::{Host, Role, Switch};
 
 use super::plan::{self, Node};
-use super::{AGENT_PORT, Lab, REST_PORT, Target, netns};
+use super::{AGENT_PORT, Lab, REST_PORT, Target, netns, process};
 
+/// bmv2's switch with a P4Runtime server.
+const BMV2: &str = "simple_switch_grpc";
 /// CPU port of the switches, as v1model programs know it.
 const CPU_PORT: u16 = 510;
 /// Drop port of v1model.
@@ -94,7 +96,7 @@ impl Lab {
         std::fs::create_dir_all(&out)?;
         for role in ["leaf", "spine"] {
             let file = |end: &str| out.join(format!("{role}.{end}"));
-            let mut p4c = Command::new("p4c-bm2-ss");
+            let mut p4c = process::command("p4c-bm2-ss");
             p4c.args(["--std", "p4-16"]).arg("-I").arg(&self.options.p4_dir);
             p4c.arg("--p4runtime-files")
                 .arg(file("p4info.bin"))
@@ -139,9 +141,15 @@ impl Lab {
     /// It is not in the topology, or its program cannot be run.
     pub fn start_switch(&self, name: &Name) -> Result<()> {
         let (switch, node) = self.find_switch(name)?;
-        let mut command = match self.options.target {
-            Target::P4Switch => Command::new(self.bin("p4-switch")),
-            Target::Bmv2 => Command::new("simple_switch_grpc"),
+        let (mut command, namespace) = match self.options.target {
+            Target::P4Switch => (process::command(self.bin("p4-switch")), Some(node.namespace.as_str())),
+            // It looks for interfaces in /sys/class/net, so it needs a /sys of its namespace: a
+            // mount namespace too, which `ip netns exec` makes before it becomes the program.
+            Target::Bmv2 => {
+                let mut command = process::command("ip");
+                command.args(["netns", "exec", &node.namespace, BMV2]);
+                (command, None)
+            }
         };
         command
             .arg("--device-id")
@@ -150,30 +158,48 @@ impl Lab {
         for port in self.ports(switch) {
             command.arg("-i").arg(format!("{port}@swp{port}"));
         }
-        match self.options.target {
-            Target::P4Switch => {
-                command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
-                command.args([
-                    "--cpu-port",
-                    &CPU_PORT.to_string(),
-                    "--drop-port",
-                    &DROP_PORT.to_string(),
-                ]);
-                self.tls(&mut command, &format!("{name}.switch.vfabric"));
-            }
-            Target::Bmv2 => {
+        if self.options.target == Target::Bmv2 {
+            if self.bmv2_has("--notifications-addr")? {
+                // By default it leaves a socket in /tmp.
+                let socket = self.dir.join("run").join(format!("{name}.ipc"));
                 command
-                    .args(["--log-level", "warn", "--", "--grpc-server-addr"])
-                    .arg(switch.p4runtime.to_string());
-                command.args([
-                    "--cpu-port",
-                    &CPU_PORT.to_string(),
-                    "--drop-port",
-                    &DROP_PORT.to_string(),
-                ]);
+                    .arg("--notifications-addr")
+                    .arg(format!("ipc://{}", socket.display()));
+            }
+            // What follows are options of the target, not of every bmv2 switch.
+            command.arg("--");
+        }
+        command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
+        command.args(["--cpu-port", &CPU_PORT.to_string()]);
+        command.args(["--drop-port", &DROP_PORT.to_string()]);
+        let identity = format!("{name}.switch.vfabric");
+        match self.options.target {
+            Target::P4Switch => self.tls(&mut command, &identity),
+            Target::Bmv2 => {
+                let files = self.pki.identity(&identity);
+                command.args(["--grpc-server-ssl", "--grpc-server-with-client-auth"]);
+                command.arg("--grpc-server-cacert").arg(self.pki.ca());
+                command.arg("--grpc-server-cert").arg(files.cert);
+                command.arg("--grpc-server-key").arg(files.key);
             }
         }
-        self.daemons.start(name.as_str(), Some(&node.namespace), command)
+        self.daemons.start(name.as_str(), namespace, command)
+    }
+
+    /// Fails when what runs the pipelines is not installed.
+    pub(super) fn expect_target(&self) -> Result<()> {
+        if self.options.target == Target::Bmv2 {
+            self.bmv2_has("--grpc-server-addr")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the installed simple_switch_grpc knows an option; that depends on how it was built.
+    fn bmv2_has(&self, option: &str) -> Result<bool> {
+        let help = process::command(BMV2).arg("--help").output().with_context(|| {
+            format!("`{BMV2}` is not on the PATH; leave out --target bmv2 to use the embedded switch")
+        })?;
+        Ok(String::from_utf8_lossy(&help.stdout).contains(option))
     }
 
     fn find_switch(&self, name: &Name) -> Result<(&Switch, &Node)> {
@@ -183,7 +209,7 @@ impl Lab {
     }
 
     pub(super) fn start_controller(&self, pipelines: Option<&Path>) -> Result<()> {
-        let mut command = Command::new(self.bin("fabric-controller"));
+        let mut command = process::command(self.bin("fabric-controller"));
         command.arg("--topology").arg(self.dir.join("topology.yaml"));
         command.arg("--data-dir").arg(self.dir.join("controller"));
         command.arg("--listen").arg(format!("127.0.0.1:{REST_PORT}"));
@@ -194,9 +220,6 @@ impl Lab {
         self.tls(&mut command, "controller.vfabric");
         if let Some(dir) = pipelines {
             command.arg("--pipeline-dir").arg(dir);
-        }
-        if self.options.target == Target::Bmv2 {
-            command.arg("--insecure-p4runtime");
         }
         self.daemons.start(CONTROLLER, None, command)
     }
@@ -219,7 +242,7 @@ impl Lab {
     /// # Errors
     /// Its program cannot be run.
     pub fn start_agent(&self, host: &Host) -> Result<()> {
-        let mut command = Command::new(self.bin("vtep-agent"));
+        let mut command = process::command(self.bin("vtep-agent"));
         command.args(["--host", host.name.as_str(), "--uplink", "eth0"]);
         command
             .arg("--controller")

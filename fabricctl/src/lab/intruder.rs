@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use vfabric_api::topology::Switch;
 
-use super::{Lab, Target};
+use super::Lab;
 
 /// Table `host_source` of the leaf (`p4/fabric/control/admission.p4`) and its action.
 const HOST_SOURCE: u32 = 0x0200_0002;
@@ -28,24 +28,15 @@ const BIDS: usize = 10;
 const STEP_DOWN: Duration = Duration::from_secs(2);
 
 async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>> {
-    let (scheme, tls) = match lab.options.target {
-        Target::Bmv2 => ("http", None),
-        Target::P4Switch => {
-            let files = lab.pki.identity("controller.vfabric");
-            let tls = ClientTlsConfig::new()
-                .ca_certificate(Certificate::from_pem(std::fs::read(lab.pki.ca())?))
-                .identity(Identity::from_pem(
-                    std::fs::read(files.cert)?,
-                    std::fs::read(files.key)?,
-                ))
-                .domain_name(format!("{}.switch.vfabric", switch.name));
-            ("https", Some(tls))
-        }
-    };
-    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", switch.p4runtime))?;
-    if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls)?;
-    }
+    let files = lab.pki.identity("controller.vfabric");
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(std::fs::read(lab.pki.ca())?))
+        .identity(Identity::from_pem(
+            std::fs::read(files.cert)?,
+            std::fs::read(files.key)?,
+        ))
+        .domain_name(format!("{}.switch.vfabric", switch.name));
+    let endpoint = Endpoint::from_shared(format!("https://{}", switch.p4runtime))?.tls_config(tls)?;
     Ok(P4RuntimeClient::new(
         endpoint
             .connect()

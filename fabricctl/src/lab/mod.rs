@@ -10,8 +10,9 @@
 //! ([`plan::MGMT_LINK`]) stands outside the namespaces.
 //!
 //! **Invariants.** All that a lab makes carries the prefix, or lies below [`STATE_DIR`], so
-//! [`Lab::down`] finds it without knowing how far a lab that crashed had come; `up` starts
-//! with `down`. Nothing else on the machine is touched.
+//! [`Lab::down`] finds it without knowing how far a lab that crashed had come; its processes
+//! carry a mark in their environment ([`process::command`]). `up` starts with `down`. One
+//! command works on a lab at a time ([`lock`]). Nothing else on the machine is touched.
 //!
 //! [`checks`] are what the lab shows; each answers with a figure that was measured.
 
@@ -27,6 +28,7 @@ pub mod traffic;
 
 mod command;
 pub mod daemons;
+mod lock;
 mod steps;
 
 use std::path::{Path, PathBuf};
@@ -153,6 +155,7 @@ impl Lab {
     /// Names the step that failed; [`Lab::down`] removes what there is.
     pub fn up(options: Options, topology: &str, intent: &str, steps: &Steps, runtime: &Runtime) -> Result<Self> {
         let mut lab = Self::new(options, topology, intent)?;
+        lab.expect_target()?;
         steps.run("removing what an earlier lab left", Self::down)?;
         let started = Instant::now();
         std::fs::create_dir_all(&lab.dir)?;
@@ -180,21 +183,39 @@ impl Lab {
     /// # Errors
     /// Something could not be removed.
     pub fn down() -> Result<()> {
+        // What a killed command left at work may still make something: first it ends.
+        process::stop_all(&process::marked());
         let namespaces = netns::list(plan::PREFIX);
-        let mut pids: Vec<i32> = namespaces.iter().flat_map(|n| netns::processes(n)).collect();
-        pids.extend(netns::all_processes().filter(|pid| is_lab_controller(*pid)));
-        process::stop_all(&pids);
+        let inside: Vec<i32> = namespaces.iter().flat_map(|n| netns::processes(n)).collect();
+        process::stop_all(&inside);
         let mut lines: Vec<String> = namespaces.iter().map(|n| format!("netns del {n}")).collect();
-        if Path::new("/sys/class/net").join(plan::MGMT_LINK).exists() {
+        if mgmt_link_exists() {
             lines.insert(0, format!("link del {}", plan::MGMT_LINK));
         }
-        if !lines.is_empty() {
-            netns::ip_batch(None, &lines.join("\n"))?;
-        }
+        let removed = if lines.is_empty() {
+            Ok(())
+        } else {
+            netns::ip_batch(None, &lines.join("\n"))
+        };
         match std::fs::remove_dir_all(STATE_DIR) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context(STATE_DIR),
-            _ => Ok(()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(STATE_DIR),
+            _ => {}
         }
+        let left = [
+            netns::list(plan::PREFIX),
+            process::marked().iter().map(|pid| format!("process {pid}")).collect(),
+            mgmt_link_exists()
+                .then(|| plan::MGMT_LINK.to_owned())
+                .into_iter()
+                .collect(),
+        ]
+        .concat();
+        if left.is_empty() {
+            // Whatever could not be removed was gone already.
+            return Ok(());
+        }
+        removed.with_context(|| format!("still there: {}", left.join(", ")))?;
+        bail!("still there: {}", left.join(", "))
     }
 
     /// A client of the lab's controller.
@@ -284,13 +305,6 @@ impl Lab {
     }
 }
 
-/// The controller is the one daemon outside of the lab's namespaces; its arguments lie
-/// below the lab's directory.
-fn is_lab_controller(pid: i32) -> bool {
-    let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
-        return false;
-    };
-    let mut words = command.split(|b| *b == 0);
-    let program = words.next().unwrap_or_default();
-    program.ends_with(b"fabric-controller") && words.any(|w| w.starts_with(STATE_DIR.as_bytes()))
+fn mgmt_link_exists() -> bool {
+    Path::new("/sys/class/net").join(plan::MGMT_LINK).exists()
 }

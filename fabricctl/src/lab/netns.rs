@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
+
+use super::process;
 
 /// Directory where iproute2 keeps named namespaces.
 const NETNS_DIR: &str = "/run/netns";
@@ -52,12 +54,13 @@ pub fn sysctl(name: &str, parameters: &[(&str, &str)]) -> Result<()> {
 /// # Errors
 /// Any line failed; what iproute2 said is in the error.
 pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
-    let mut command = Command::new("ip");
+    let mut command = process::command("ip");
     if let Some(name) = namespace {
         command.args(["-n", name]);
     }
+    // After an error it goes on: when a lab is removed, the rest is to go too.
     command
-        .args(["-batch", "-"])
+        .args(["-force", "-batch", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
@@ -82,7 +85,7 @@ pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
 /// It cannot be run, or it failed; what it said is in the error.
 pub fn run(name: &str, program: &str, args: &[&str]) -> Result<()> {
     let output = within(name, || {
-        Command::new(program)
+        process::command(program)
             .args(args)
             .output()
             .with_context(|| format!("cannot run `{program}`"))
@@ -118,7 +121,7 @@ pub fn processes(name: &str) -> Vec<i32> {
 }
 
 /// Every process of the machine.
-pub fn all_processes() -> impl Iterator<Item = i32> {
+pub(super) fn all_processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
 }

@@ -1,5 +1,6 @@
 //! The daemons of a lab: started in their namespace, found again later, stopped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,12 +11,36 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::netns;
+use super::{STATE_DIR, netns};
 
-/// Time a daemon gets to end by itself after SIGTERM.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Name of the environment variable that every process of a lab carries, so that it is found
+/// again wherever it runs; its value is the lab's directory.
+const MARK: &str = "VFABRIC_LAB";
+
+/// Time a daemon gets to end by itself after SIGTERM, and to be gone after SIGKILL.
+const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How often to look whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A command of a lab: its process is found again by [`marked`].
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env(MARK, STATE_DIR);
+    command
+}
+
+/// Processes that a lab started, wherever they run; without the one that asks.
+pub fn marked() -> Vec<i32> {
+    let mark = format!("{MARK}={STATE_DIR}").into_bytes();
+    let carries = |pid: &i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|variable| variable == mark)
+    };
+    let me = std::process::id().cast_signed();
+    netns::all_processes()
+        .filter(|pid| *pid != me && carries(pid))
+        .collect()
+}
 
 /// The daemons' pid files and logs.
 #[derive(Debug, Clone)]

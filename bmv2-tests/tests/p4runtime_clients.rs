@@ -81,6 +81,7 @@ async fn start() -> Result<SocketAddr> {
     let config = ServeConfig {
         device_id: 1,
         tls: None,
+        pipeline: None,
     };
     tokio::spawn(serve(
         config,

@@ -7,4 +7,5 @@ pub mod p4runtime;
 pub mod port;
 pub mod reference;
 pub mod serve;
+pub mod startup;
 pub mod tables;

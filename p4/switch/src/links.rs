@@ -11,27 +11,33 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::device::Dataplane;
 use crate::gnmi::tree::{Interface, Interfaces};
-use crate::port::Ports;
-use crate::port::netdev::Netdev;
+use crate::port::{Port, Ports};
 
 /// Which device each port is open on.
 pub struct Links {
     ports: Arc<Ports>,
     plane: Arc<Dataplane>,
+    make: Box<dyn Fn(&Interface) -> Box<dyn Port> + Send + Sync>,
     /// Interface index by port number.
     open: FxHashMap<u32, u32>,
 }
 
 impl Links {
-    /// Opens all ports whose device exists.
+    /// Opens all ports whose device exists; `make` says how.
     ///
     /// # Errors
     /// A device does not exist or cannot be opened; the error names it. One that is down may be opened later, where
     /// this kernel wants it up.
-    pub fn start(ports: Arc<Ports>, plane: Arc<Dataplane>, interfaces: &dyn Interfaces) -> io::Result<Self> {
+    pub fn start(
+        ports: Arc<Ports>,
+        plane: Arc<Dataplane>,
+        interfaces: &dyn Interfaces,
+        make: impl Fn(&Interface) -> Box<dyn Port> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let mut this = Self {
             ports,
             plane,
+            make: Box::new(make),
             open: FxHashMap::default(),
         };
         for interface in interfaces.list() {
@@ -77,7 +83,7 @@ impl Links {
             tracing::info!("port {}: device {} is gone", interface.id, interface.name);
         }
         if interface.ifindex != 0 {
-            self.ports.attach(interface.id, &Netdev::new(&interface.name))?;
+            self.ports.attach(interface.id, &*(self.make)(interface))?;
             self.open.insert(interface.id, interface.ifindex);
             tracing::info!("port {}: device {} is open", interface.id, interface.name);
         }

@@ -1,84 +1,69 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
+mod cli;
+
+use std::fs::File;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use clap::Parser;
+use cli::Options;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Reference;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
+use p4_switch::gnmi::tree::Interface;
 use p4_switch::links::Links;
-use p4_switch::port::{Forwarder, Ports, Waker};
+use p4_switch::port::netdev::Netdev;
+use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
+use p4_switch::port::{Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
+use p4_switch::startup;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Options, named as those of simple_switch_grpc where it has them.
-#[derive(Parser)]
-#[command(version, about)]
-struct Options {
-    /// P4Runtime device id.
-    #[arg(long, default_value_t = 1)]
-    device_id: u64,
-    /// Where P4Runtime and gNMI are served.
-    #[arg(long, default_value = "127.0.0.1:9559")]
-    grpc_server_addr: SocketAddr,
-    /// A port number and the network interface behind it.
-    #[arg(short = 'i', long = "interface", value_name = "PORT@IFACE", value_parser = port)]
-    interfaces: Vec<(u32, String)>,
-    /// Port for packet-in and packet-out.
-    #[arg(long)]
-    cpu_port: Option<u32>,
-    /// Port that drops.
-    #[arg(long, default_value_t = 511)]
-    drop_port: u32,
-    /// Forwarding threads [default: as many as the machine has cores]
-    #[arg(long)]
-    threads: Option<NonZeroU16>,
-    /// Start without a program and wait for a controller.
-    #[arg(long)]
-    no_p4: bool,
-    /// error, warn, info, debug or trace.
-    #[arg(long, default_value = "info")]
-    log_level: String,
-    /// Certificates that sign clients (PEM); with --tls-cert and --tls-key, mutual TLS is required.
-    #[arg(long, requires_all = ["tls_cert", "tls_key"])]
-    tls_ca: Option<PathBuf>,
-    /// Own certificate chain (PEM).
-    #[arg(long, requires = "tls_ca")]
-    tls_cert: Option<PathBuf>,
-    /// Own private key (PEM).
-    #[arg(long, requires = "tls_ca")]
-    tls_key: Option<PathBuf>,
-}
-
-fn port(text: &str) -> Result<(u32, String), String> {
-    let (number, name) = text.split_once('@').ok_or("PORT@IFACE is expected")?;
-    let number = number.parse().map_err(|error| format!("port number: {error}"))?;
-    Ok((number, name.to_owned()))
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
+type Error = Box<dyn std::error::Error>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::parse();
-    let filter = tracing_subscriber::EnvFilter::new(&options.log_level);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let options = Options::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    if let Err(error) = log(&options) {
+        eprintln!("p4-switch: {error}");
+        return ExitCode::FAILURE;
+    }
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            let mut text = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            tracing::error!("{text}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn log(options: &Options) -> Result<(), String> {
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(options.log_level.directive()));
+    match &options.log_file {
+        Some(path) => {
+            let open = File::options().create(true).append(true).open(path);
+            let file = open.map_err(|error| format!("--log-file {}: {error}", path.display()))?;
+            builder.with_ansi(false).with_writer(Mutex::new(file)).init();
+        }
+        None if options.log_console => {
+            let is_terminal = std::io::stdout().is_terminal();
+            builder.with_ansi(is_terminal).with_writer(std::io::stdout).init();
+        }
+        None => {
+            let is_terminal = std::io::stderr().is_terminal();
+            builder.with_ansi(is_terminal).with_writer(std::io::stderr).init();
+        }
+    }
+    Ok(())
 }
 
 fn tls(options: &Options) -> Result<Option<Tls>, String> {
@@ -93,22 +78,75 @@ fn tls(options: &Options) -> Result<Option<Tls>, String> {
     }
 }
 
-async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Names and numbers of all ports.
+fn names(options: &Options) -> Vec<(String, u32)> {
+    let interfaces = options.interfaces.iter().map(|(port, name)| (name.clone(), *port));
+    let files = options
+        .file_ports()
+        .into_iter()
+        .map(|port| (format!("pcap{port}"), port));
+    interfaces.chain(files).collect()
+}
+
+/// Capture files of the interfaces, by interface.
+fn tracks(options: &Options, recorder: &mut Option<Recorder>) -> std::io::Result<Vec<(String, [Track; 2])>> {
+    let (Some(dir), Some(recorder)) = (&options.pcap, recorder) else {
+        return Ok(Vec::new());
+    };
+    let mut track = |name: &str, way: &str| recorder.file(&dir.join(format!("{name}_{way}.pcap")));
+    let tracks = options.interfaces.iter().map(|(_, name)| {
+        let tracks = [track(name, "in")?, track(name, "out")?];
+        Ok((name.clone(), tracks))
+    });
+    tracks.collect()
+}
+
+fn netdev(interface: &Interface, tracks: &[(String, [Track; 2])]) -> Box<dyn Port> {
+    let port = Netdev::new(&interface.name);
+    match tracks.iter().find(|(name, _)| *name == interface.name) {
+        Some((_, [received, sent])) => Box::new(Tap::new(port, received.clone(), sent.clone())),
+        None => Box::new(port),
+    }
+}
+
+fn attach_files(
+    options: &Options,
+    ports: &Ports,
+    plane: &Arc<Dataplane>,
+    recorder: &mut Option<Recorder>,
+) -> std::io::Result<()> {
+    let of = |all: &[(u32, PathBuf)], port: u32| all.iter().find(|(p, _)| *p == port).map(|(_, f)| f.clone());
+    for port in options.file_ports() {
+        let output = match (of(&options.pcap_out, port), &mut *recorder) {
+            (Some(path), Some(recorder)) => Some(recorder.file(&path)?),
+            _ => None,
+        };
+        let plane = Arc::clone(plane);
+        let is_ready = move || plane.running.load().is_some();
+        ports.attach(port, &FilePort::new(of(&options.pcap_in, port), output, is_ready))?;
+    }
+    Ok(())
+}
+
+async fn run(options: Options) -> Result<(), Error> {
     let tls = tls(&options)?;
+    let pipeline = match &options.program {
+        Some(json) => Some(startup::read(json, options.p4info.as_deref())?),
+        None => None,
+    };
     let hostname = format!("switch{}", options.device_id);
     let interfaces = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
     let (events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);
     let (outgoing, inbox) = tokio::sync::mpsc::channel(PACKET_OUT_QUEUE);
-    let names = options
-        .interfaces
-        .iter()
-        .map(|(id, name)| (name.clone(), *id))
-        .collect();
     let threads = options.threads.map_or_else(cores, |t| usize::from(t.get()));
     let waker = Arc::new(OnceLock::<Waker>::new());
     let wake = Arc::clone(&waker);
     let plane = Dataplane::new(
-        names,
+        names(&options),
         options.cpu_port,
         options.drop_port,
         outgoing,
@@ -124,8 +162,14 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let forwarder = |_: &Waker| Box::new(Reference::new(Arc::clone(&plane), inbox.take())) as Box<dyn Forwarder>;
         wakers.iter().map(forwarder).collect()
     })?;
-    let links = Links::start(Arc::new(ports), Arc::clone(&plane), interfaces.as_ref())?;
-    tokio::spawn(links.follow(interfaces.clone()));
+    let ports = Arc::new(ports);
+    let records = options.pcap.is_some() || !options.pcap_out.is_empty();
+    let mut recorder = if records { Some(Recorder::start()?) } else { None };
+    let tracks = tracks(&options, &mut recorder)?;
+    attach_files(&options, &ports, &plane, &mut recorder)?;
+    let make = move |interface: &Interface| netdev(interface, &tracks);
+    let links = Links::start(Arc::clone(&ports), Arc::clone(&plane), interfaces.as_ref(), make)?;
+    let following = tokio::spawn(links.follow(interfaces.clone()));
     let device = Arc::new(EngineDevice(plane));
     let listener = listen(options.grpc_server_addr).await?;
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
@@ -139,6 +183,13 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let config = ServeConfig {
         device_id: options.device_id,
         tls,
+        pipeline,
     };
-    Ok(serve(config, listener, device, interfaces, receiver, shutdown).await?)
+    let served = serve(config, listener, device, interfaces, receiver, shutdown).await;
+    // The threads first, so that nothing more is captured, then the capture files.
+    following.abort();
+    let _ = following.await;
+    drop(ports);
+    drop(recorder);
+    Ok(served?)
 }

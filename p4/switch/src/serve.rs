@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
+use p4runtime_proto::p4::v1::ForwardingPipelineConfig;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -15,6 +16,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::gnmi::service::Service as GnmiService;
 use crate::gnmi::tree::Interfaces;
+use crate::p4runtime::error::EntityError;
 use crate::p4runtime::server::Server as P4RuntimeState;
 use crate::p4runtime::service::Service as P4RuntimeService;
 use crate::p4runtime::target::{Device, Event};
@@ -63,6 +65,9 @@ pub enum ServeError {
     /// Certificates are unusable, or the transport failed.
     #[error("gRPC server")]
     Transport(#[from] tonic::transport::Error),
+    /// The pipeline to start with cannot be run.
+    #[error("the program cannot be run")]
+    Pipeline(#[from] EntityError),
     /// The reflection service refused the descriptors.
     #[error("gRPC reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -74,6 +79,8 @@ pub struct ServeConfig {
     pub device_id: u64,
     /// `None` is plaintext.
     pub tls: Option<Tls>,
+    /// What to run from the start; without one, a controller brings it.
+    pub pipeline: Option<ForwardingPipelineConfig>,
 }
 
 /// Listens on an address.
@@ -89,7 +96,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// Serves until `shutdown` is ready, then ends open calls and returns.
 ///
 /// # Errors
-/// Bad certificates or a failed transport.
+/// Bad certificates, a pipeline that cannot be run, or a failed transport.
 pub async fn serve(
     config: ServeConfig,
     listener: TcpListener,
@@ -99,6 +106,9 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let state = Arc::new(P4RuntimeState::new(config.device_id, device));
+    if let Some(pipeline) = config.pipeline {
+        state.start_with(pipeline)?;
+    }
     let p4runtime = P4RuntimeServer::new(P4RuntimeService(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_LEN)
         .max_encoding_message_size(MAX_MESSAGE_LEN);

@@ -38,6 +38,7 @@ async fn start() -> SocketAddr {
     let config = ServeConfig {
         device_id: 1,
         tls: None,
+        pipeline: None,
     };
     tokio::spawn(serve(
         config,

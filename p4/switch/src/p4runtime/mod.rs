@@ -25,6 +25,7 @@ pub mod action;
 pub mod array;
 pub mod bind;
 pub mod bytestring;
+pub mod derive;
 pub mod digest;
 pub mod error;
 pub mod info;

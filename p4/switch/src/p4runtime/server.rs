@@ -193,6 +193,16 @@ impl Server {
         Ok(())
     }
 
+    /// Runs the pipeline that the device was started with. Nobody need be primary.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub fn start_with(&self, config: v1::ForwardingPipelineConfig) -> Result<(), EntityError> {
+        let loaded = Arc::new(RwLock::new(Pipeline::load(&*self.device, config)?));
+        self.commit(&mut lock(&self.slot), loaded);
+        Ok(())
+    }
+
     fn commit(&self, slot: &mut Slot, loaded: Shared) {
         let mut pipeline = write(&loaded);
         pipeline.target.activate();

@@ -49,6 +49,18 @@ impl Wire {
         sent && self.ready.write(1).is_ok()
     }
 
+    /// Sends a frame to the switch, waiting for room. False if the port is closed.
+    pub fn send_waiting(&self, frame: &[u8]) -> bool {
+        let sent = self.sender.send(frame.to_vec()).is_ok();
+        sent && self.ready.write(1).is_ok()
+    }
+
+    /// Whether the switch's side is closed.
+    pub fn is_closed(&self) -> bool {
+        // The port holds the other one while it is open.
+        Arc::strong_count(&self.ready) == 1
+    }
+
     /// The next frame that the switch sent; none if there is none in this time, or the port is closed.
     pub fn receive(&self, timeout: Duration) -> Option<Vec<u8>> {
         self.frames.recv_timeout(timeout).ok()

@@ -4,7 +4,7 @@
 //! A [`Port`] opens as one [`Lane`] per forwarding thread, each a [`Receive`] and a [`Transmit`]; the threads share
 //! nothing but what the port shares below. [`Ports`] is the set of open ports and the threads: ports are attached and
 //! detached while frames flow. What happens to a frame is up to a [`Forwarder`], of which every thread has one; it sends
-//! through a [`Sink`]. Kinds of ports: network devices ([`netdev`]), memory ([`memory`]).
+//! through a [`Sink`]. Kinds of ports: network devices ([`netdev`]), memory ([`memory`]), capture files ([`pcap`]).
 //!
 //! # Invariants
 //! - The frames of one flow and port go through one thread in the order in which they came.
@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub mod memory;
 pub mod netdev;
 pub mod offload;
+pub mod pcap;
 mod sys;
 mod workers;
 

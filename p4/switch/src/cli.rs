@@ -1,0 +1,343 @@
+//! The command line, with the names of simple_switch_grpc where it has them.
+//!
+//! bmv2 wants options of the target behind a bare `--`; it may stand anywhere and says nothing.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
+
+/// A software P4 switch: runs BMv2 JSON, serves P4Runtime and gNMI.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    /// The program to start with, as BMv2 JSON; without one, a controller brings it
+    #[arg(value_name = "JSON", conflicts_with = "no_p4", help_heading = "Program")]
+    pub(crate) program: Option<PathBuf>,
+    /// P4Info of the program, as text or binary protobuf [default: derived from the program]
+    #[arg(long, value_name = "FILE", requires = "program", help_heading = "Program")]
+    pub(crate) p4info: Option<PathBuf>,
+    /// Start without a program and wait for a controller
+    #[arg(long, help_heading = "Program")]
+    pub(crate) no_p4: bool,
+
+    /// A port number and the network interface behind it; once for each port
+    #[arg(short = 'i', long = "interface", value_name = "PORT@IFACE", value_parser = interface,
+          help_heading = "Ports")]
+    pub(crate) interfaces: Vec<(u32, String)>,
+    /// Port of packet-in and packet-out
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, help_heading = "Ports")]
+    pub(crate) cpu_port: Option<u32>,
+    /// Port that drops
+    #[arg(long, value_name = "PORT", default_value_t = 511, help_heading = "Ports")]
+    pub(crate) drop_port: u32,
+    /// Forwarding threads; the packets of a flow stay in order [default: one for each core]
+    #[arg(long, value_name = "N", help_heading = "Ports")]
+    pub(crate) threads: Option<NonZeroU16>,
+
+    /// Record what each interface receives and sends, as IFACE_in.pcap and IFACE_out.pcap
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = ".", help_heading = "Capture files")]
+    pub(crate) pcap: Option<PathBuf>,
+    /// A port that receives the packets of a pcap file, once there is a program
+    #[arg(long, value_name = "PORT=FILE", value_parser = file, help_heading = "Capture files")]
+    pub(crate) pcap_in: Vec<(u32, PathBuf)>,
+    /// A port whose packets are written to a pcap file
+    #[arg(long, value_name = "PORT=FILE", value_parser = file, help_heading = "Capture files")]
+    pub(crate) pcap_out: Vec<(u32, PathBuf)>,
+
+    /// Number by which controllers name this switch
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Control")]
+    pub(crate) device_id: u64,
+    /// Where P4Runtime and gNMI are served
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9559", value_parser = address,
+          help_heading = "Control")]
+    pub(crate) grpc_server_addr: SocketAddr,
+    /// Certificates that sign clients (PEM); clients without such a one are refused
+    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"], alias = "grpc-server-cacert",
+          help_heading = "Control")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Own certificate chain (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_ca",
+        alias = "grpc-server-cert",
+        help_heading = "Control"
+    )]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Own private key (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_ca",
+        alias = "grpc-server-key",
+        help_heading = "Control"
+    )]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// What is logged: this and all that is more severe
+    #[arg(
+        short = 'L',
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Log"
+    )]
+    pub(crate) log_level: Level,
+    /// Log to standard output instead of standard error
+    #[arg(long, conflicts_with = "log_file", help_heading = "Log")]
+    pub(crate) log_console: bool,
+    /// Log to a file instead of standard error
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Write each line at once, as is always done
+    #[arg(long, hide = true)]
+    pub(crate) log_flush: bool,
+}
+
+/// Severity of what is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// As a filter of the log.
+    pub(crate) fn directive(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a port number, one from 0 to {} is expected", u32::MAX))
+}
+
+fn interface(text: &str) -> Result<(u32, String), String> {
+    let (port, name) = text
+        .split_once('@')
+        .ok_or("a port number and an interface joined by `@` are expected, as in 1@eth1")?;
+    // What the kernel takes as a name (dev_valid_name).
+    let is_name = |c: char| !c.is_whitespace() && c != '/' && c != ':';
+    if name.is_empty() || name.len() > 15 || !name.chars().all(is_name) {
+        return Err(format!(
+            "{name:?} is not the name of an interface: 1 to 15 octets, no space, `/` or `:`"
+        ));
+    }
+    Ok((number(port)?, name.to_owned()))
+}
+
+fn file(text: &str) -> Result<(u32, PathBuf), String> {
+    let (port, path) = text
+        .split_once('=')
+        .filter(|(_, path)| !path.is_empty())
+        .ok_or("a port number and a file joined by `=` are expected, as in 1=in.pcap")?;
+    Ok((number(port)?, path.into()))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "an address and a port are expected, as in 0.0.0.0:9559, [::1]:9559 or localhost:9559";
+    let mut found = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
+    found.next().ok_or_else(|| expected.to_owned())
+}
+
+impl Options {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// Names the option, its value and what is expected.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let options = Self::try_parse_from(arguments.into_iter().filter(|a| a != "--"))?;
+        options
+            .check()
+            .map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
+        Ok(options)
+    }
+
+    /// What single options cannot know of each other.
+    fn check(&self) -> Result<(), String> {
+        let mut ports: Vec<(u32, String)> = Vec::new();
+        let names = self
+            .interfaces
+            .iter()
+            .map(|(p, n)| (*p, format!("--interface {p}@{n}")));
+        let files = |option: &str, all: &[(u32, PathBuf)]| {
+            let text = |(p, f): &(u32, PathBuf)| (*p, format!("--{option} {p}={}", f.display()));
+            all.iter().map(text).collect::<Vec<_>>()
+        };
+        let (inputs, outputs) = (files("pcap-in", &self.pcap_in), files("pcap-out", &self.pcap_out));
+        for (port, text) in names {
+            if let Some((_, other)) = ports.iter().find(|(p, _)| *p == port) {
+                return Err(format!(
+                    "'{text}': port {port} is that of '{other}'; another number is expected"
+                ));
+            }
+            ports.push((port, text));
+        }
+        for (at, (port, name)) in self.interfaces.iter().enumerate() {
+            let before = self.interfaces.iter().take(at).find(|(_, n)| n == name);
+            if let Some((other, _)) = before {
+                return Err(format!(
+                    "'--interface {port}@{name}': the interface is that of port {other}; another one is expected"
+                ));
+            }
+        }
+        for (at, (port, text)) in inputs.iter().enumerate().chain(outputs.iter().enumerate()) {
+            let same = |all: &[(u32, String)]| {
+                let mut before = all.iter().take(at).filter(|(_, t)| t != text);
+                before.find(|(p, _)| p == port).map(|(_, t)| t.clone())
+            };
+            let list = if text.starts_with("--pcap-in") {
+                &inputs
+            } else {
+                &outputs
+            };
+            let other = ports.iter().find(|(p, _)| p == port).map(|(_, t)| t.clone());
+            if let Some(other) = other.or_else(|| same(list)) {
+                return Err(format!(
+                    "'{text}': port {port} is that of '{other}'; another number is expected"
+                ));
+            }
+        }
+        ports.extend(inputs);
+        ports.extend(outputs);
+        for (port, text) in &ports {
+            if *port == self.drop_port {
+                return Err(format!(
+                    "'{text}': port {port} drops (--drop-port); another number is expected"
+                ));
+            }
+            if Some(*port) == self.cpu_port {
+                return Err(format!(
+                    "'{text}': port {port} is the controller's (--cpu-port); another number is expected"
+                ));
+            }
+        }
+        if self.cpu_port == Some(self.drop_port) {
+            let port = self.drop_port;
+            return Err(format!(
+                "'--cpu-port {port}': port {port} drops (--drop-port); another number is expected"
+            ));
+        }
+        if let Some(dir) = self.pcap.as_ref().filter(|d| !d.is_dir()) {
+            return Err(format!(
+                "'--pcap {}': a directory that exists is expected",
+                dir.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// All port numbers of capture files.
+    pub(crate) fn file_ports(&self) -> Vec<u32> {
+        let all = self.pcap_in.iter().chain(&self.pcap_out).map(|(port, _)| *port);
+        let mut ports: Vec<_> = all.collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Options, String> {
+        let arguments = std::iter::once("p4-switch").chain(line.split_whitespace());
+        Options::read(arguments.map(OsString::from)).map_err(|e| e.to_string())
+    }
+
+    /// The error says all of this.
+    fn refused(line: &str, words: &[&str]) {
+        let text = read(line).expect_err(line);
+        for word in words {
+            assert!(text.contains(word), "{line}: {word:?} is missing in: {text}");
+        }
+    }
+
+    #[test]
+    fn what_people_type_for_simple_switch_grpc_is_understood() {
+        let line = "--device-id 3 -i 1@veth1 -i 2@veth2 --pcap . -L debug --log-console router.json \
+                    -- --grpc-server-addr localhost:50051 --cpu-port 255 --drop-port 500";
+        let options = read(line).unwrap();
+        assert_eq!(options.device_id, 3);
+        assert_eq!(options.interfaces, [(1, "veth1".to_owned()), (2, "veth2".to_owned())]);
+        assert_eq!(options.program, Some("router.json".into()));
+        assert_eq!(options.grpc_server_addr.port(), 50051);
+        assert_eq!((options.cpu_port, options.drop_port), (Some(255), 500));
+        assert_eq!(options.pcap, Some(".".into()));
+        assert_eq!(options.log_level, Level::Debug);
+        assert!(options.log_console);
+        assert!(read("--no-p4 -i 0@swp1 --grpc-server-addr 0.0.0.0:9559").unwrap().no_p4);
+        assert_eq!(read("--pcap --no-p4").unwrap().pcap, Some(".".into()));
+    }
+
+    #[test]
+    fn files_make_ports() {
+        let options = read("--pcap-in 1=a.pcap --pcap-out 1=b.pcap --pcap-out 2=c.pcap").unwrap();
+        assert_eq!(options.file_ports(), [1, 2]);
+    }
+
+    #[test]
+    fn bad_values_are_named_with_what_is_expected() {
+        refused("-i veth1", &["'veth1'", "--interface <PORT@IFACE>", "as in 1@eth1"]);
+        refused("-i x@veth1", &["'x@veth1'", "\"x\"", "a port number"]);
+        refused("-i 1@", &["'1@'", "name of an interface"]);
+        refused("-i 1@a_name_of_16_octs", &["name of an interface"]);
+        refused(
+            "-i 1@a -i 1@b",
+            &["--interface 1@b", "--interface 1@a", "another number"],
+        );
+        refused("-i 1@a -i 2@a", &["--interface 2@a", "port 1"]);
+        refused("-i 511@a", &["--interface 511@a", "--drop-port"]);
+        refused("-i 64@a --cpu-port 64", &["--interface 64@a", "--cpu-port"]);
+        refused("--cpu-port 511", &["--cpu-port 511", "--drop-port"]);
+        refused("--cpu-port -1", &["--cpu-port"]);
+        refused("--device-id x", &["'x'", "--device-id"]);
+        refused("--drop-port 4294967296", &["'4294967296'", "--drop-port"]);
+        refused(
+            "--grpc-server-addr 9559",
+            &["'9559'", "--grpc-server-addr", "an address and a port"],
+        );
+        refused(
+            "--grpc-server-addr 1.2.3.4:99999",
+            &["--grpc-server-addr", "an address and a port"],
+        );
+        refused("--log-level loud", &["'loud'", "--log-level", "warn"]);
+        refused("--log-console --log-file x", &["--log-console", "--log-file"]);
+        refused("--threads 0", &["'0'", "--threads"]);
+        refused("--p4info x.txt", &["JSON"]);
+        refused("--no-p4 x.json", &["--no-p4", "JSON"]);
+        refused("--pcap /nowhere", &["--pcap /nowhere", "a directory"]);
+        refused("--pcap-in in.pcap", &["'in.pcap'", "--pcap-in", "1=in.pcap"]);
+        refused("--pcap-in 1=a --pcap-in 1=b", &["--pcap-in 1=b", "--pcap-in 1=a"]);
+        refused("--pcap-in 1=a -i 1@b", &["--pcap-in 1=a", "--interface 1@b"]);
+        refused("--pcap-out 1=", &["--pcap-out", "1=in.pcap"]);
+        refused("--tls-ca ca.pem", &["--tls-cert", "--tls-key"]);
+        refused("--thrift-port 9090", &["--thrift-port"]);
+    }
+
+    #[test]
+    fn the_help_has_groups() {
+        let help = Options::command().render_long_help().to_string();
+        for group in ["Program:", "Ports:", "Capture files:", "Control:", "Log:"] {
+            assert!(help.contains(group), "{group}: {help}");
+        }
+        Options::command().debug_assert();
+    }
+}

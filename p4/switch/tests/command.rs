@@ -1,0 +1,106 @@
+//! The command as a user runs it: with a program, on capture files, without a controller.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use p4_switch::port::pcap::format::{Packet, Reader, write_header, write_packet};
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/crossover.json");
+
+fn switch() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_p4-switch"));
+    // Any free port; the tests do not speak to it.
+    command.args(["--grpc-server-addr", "127.0.0.1:0"]);
+    command
+}
+
+fn capture(path: &Path, packets: &[Packet]) {
+    let mut file = File::create(path).unwrap();
+    write_header(&mut file).unwrap();
+    for packet in packets {
+        write_packet(&mut file, packet.time, &packet.frame).unwrap();
+    }
+}
+
+fn frames(path: &Path) -> Vec<Vec<u8>> {
+    let Ok(mut reader) = Reader::new(File::open(path).unwrap()) else {
+        return Vec::new();
+    };
+    // The last packet may be half written.
+    std::iter::from_fn(|| reader.next_packet().ok().flatten())
+        .map(|p| p.frame)
+        .collect()
+}
+
+#[test]
+fn a_program_forwards_between_capture_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let packets: Vec<_> = (0..500u32)
+        .map(|n| Packet {
+            time: Duration::from_millis(n.into()),
+            frame: n.to_be_bytes().repeat(16 + n as usize % 300),
+        })
+        .collect();
+    capture(&path("in.pcap"), &packets);
+    let mut child = switch()
+        .args(["--pcap-in", &format!("1={}", path("in.pcap").display())])
+        .args(["--pcap-out", &format!("2={}", path("out.pcap").display())])
+        .args([
+            "--log-file",
+            &path("log").display().to_string(),
+            "--threads",
+            "2",
+            PROGRAM,
+        ])
+        .spawn()
+        .unwrap();
+    while !path("out.pcap").exists() || frames(&path("out.pcap")).len() < packets.len() {
+        assert_eq!(
+            child.try_wait().unwrap(),
+            None,
+            "{:?}",
+            std::fs::read_to_string(path("log"))
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let id = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success(), "SIGTERM is a good end");
+    let sent: Vec<_> = packets.into_iter().map(|p| p.frame).collect();
+    assert_eq!(frames(&path("out.pcap")), sent);
+    assert!(std::fs::read_to_string(path("log")).unwrap().contains("serving"));
+}
+
+/// Runs until it fails; what it said.
+fn fails(arguments: &[&str]) -> String {
+    let output = switch().args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_cannot_be_started_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let damaged = dir.path().join("damaged");
+    std::fs::write(&damaged, "{}}").unwrap();
+    let damaged = damaged.display().to_string();
+    let said = |arguments: &[&str], words: &[&str]| {
+        let text = fails(arguments);
+        for word in words {
+            assert!(text.contains(word), "{arguments:?}: {word:?} is missing in: {text}");
+        }
+    };
+    said(&["--no-p4", "-i", "1@nothere0"], &["nothere0", "no such device"]);
+    said(&["nothere.json"], &["nothere.json"]);
+    said(&[&damaged], &["damaged"]);
+    said(&[PROGRAM, "--p4info", PROGRAM], &["crossover.json", "P4Info"]);
+    said(&["--pcap-in", &format!("1={damaged}")], &["damaged", "not a pcap file"]);
+    said(&["--log-file", "/nowhere/log", "--no-p4"], &["--log-file /nowhere/log"]);
+    said(
+        &["--pcap-out", "1=/nowhere/out.pcap", "--no-p4"],
+        &["/nowhere/out.pcap"],
+    );
+}

@@ -1,0 +1,159 @@
+//! Control flow: tables, branches, calls.
+
+use super::action::MAX_STEPS;
+use super::core::Core;
+use super::packet::Packet;
+use super::program::{Control, KeySource, NOWHERE, Next, Node, Table};
+use super::trace::Trace;
+use super::value::Parts;
+use super::word::words_of;
+use crate::tables::{Leads, Record};
+
+impl<T: Trace> Core<'_, T> {
+    /// Runs ingress or egress.
+    pub(crate) fn control(&mut self, control: &Control, egress: bool, p: &mut Packet) {
+        let mut next = control.start;
+        for _ in 0..MAX_STEPS {
+            let Some(node) = control.nodes.get(next as usize) else {
+                return;
+            };
+            next = match node {
+                Node::Table(table) => self.table(*table, p),
+                Node::If(condition, yes, no) => {
+                    let holds = condition.holds(&self.parts(&[]).context(&p.words));
+                    if T::ON {
+                        self.trace.branch(egress, next, holds);
+                    }
+                    if holds { *yes } else { *no }
+                }
+                Node::Call(action, next) => {
+                    self.action(*action, p, &[]);
+                    *next
+                }
+            };
+            if self.scratch.wishes.exit {
+                return;
+            }
+        }
+    }
+
+    fn table(&mut self, index: u32, p: &mut Packet) -> Next {
+        let program = self.program;
+        let (Some(table), Some(entries)) = (
+            program.tables.get(index as usize),
+            self.tables.table(index as usize),
+        ) else {
+            return super::program::END;
+        };
+        key(table, self.parts(&[]), &p.words, &mut self.scratch.key);
+        let slot = entries.lookup(&self.scratch.key);
+        if table.counts || table.ages || table.meter.is_some() {
+            self.direct(index, table, slot, p);
+        }
+        let record = match slot {
+            Some(slot) => self.resolve(table, entries.record(slot), p),
+            None => Some(entries.default()),
+        };
+        if T::ON {
+            self.trace.table(index, &self.scratch.key, slot, record);
+        }
+        let call = record.and_then(|r| match r.leads() {
+            Leads::Action(action) => Some((action, r.args())),
+            _ => None,
+        });
+        if let Some((action, args)) = call {
+            self.action(action, p, args);
+        }
+        table.next(slot.is_some(), call.map(|(action, _)| action))
+    }
+
+    /// Counts, meters and ages.
+    fn direct(&mut self, index: u32, table: &Table, slot: Option<u32>, p: &mut Packet) {
+        let Some(direct) = self.store.direct(index as usize) else {
+            return;
+        };
+        if table.counts
+            && let Some(counter) = direct.counter(slot)
+        {
+            counter.count(p.length);
+        }
+        if let Some(of) = &table.meter
+            && let Some(meter) = direct.meter(slot)
+        {
+            let (octets, dest) = &**of;
+            let colour = meter.colour(if *octets { p.length as u64 } else { 1 }, self.now_ns);
+            dest.set(&self.program.headers, &mut p.words, colour as u64);
+        }
+        if table.ages
+            && let Some(slot) = slot
+        {
+            direct.hit(slot, self.now_ns);
+        }
+    }
+
+    /// The action of an entry, through members and groups.
+    fn resolve<'t>(&mut self, table: &Table, record: Record<'t>, p: &Packet) -> Option<Record<'t>>
+    where
+        Self: 't,
+    {
+        // The state outlives the run.
+        let tables: &'t crate::tables::Tables = self.tables;
+        match record.leads() {
+            Leads::Action(_) | Leads::Vacant => Some(record),
+            Leads::Member(slot) => tables.member(table.profile? as usize, slot),
+            Leads::Group(slot) => {
+                let profile = table.profile?;
+                let group = tables.group(profile as usize, slot)?;
+                let hash = self.selector(profile, p);
+                let member = group.pick(|port| self.is_up(port), |total| hash % total)?;
+                tables.member(profile as usize, member)
+            }
+        }
+    }
+
+    fn selector(&mut self, profile: u32, p: &Packet) -> u64 {
+        let context = self.parts(&[]).context(&p.words);
+        let of = self.program.profiles.get(profile as usize);
+        match of.and_then(|of| of.hash.as_ref()) {
+            Some(hash) => hash.run(&self.program.headers, p.payload(), &context, &mut self.scratch.bytes),
+            None => 0,
+        }
+    }
+}
+
+/// Builds the key of a look-up: each field in its words, most significant first.
+#[inline]
+fn key(table: &Table, parts: Parts<'_>, words: &[u64], out: &mut Vec<u64>) {
+    out.clear();
+    for part in &table.key {
+        match &part.source {
+            KeySource::Word { slot, mask } => out.push(words[*slot as usize] & mask),
+            KeySource::HeaderWord { slot, valid, mask } => {
+                // All ones where the header is valid.
+                let valid = words[*valid as usize].wrapping_neg();
+                out.push(words[*slot as usize] & mask & valid);
+            }
+            KeySource::Words { slot, count, valid } => {
+                let (slot, count) = (*slot as usize, *count as usize);
+                let start = out.len();
+                if *valid == NOWHERE || words[*valid as usize] != 0 {
+                    out.extend_from_slice(&words[slot..slot + count]);
+                } else {
+                    out.resize(start + count, 0);
+                }
+                cut(out, start, &part.mask);
+            }
+            KeySource::Expr(e, mask) => out.push(e.eval(&parts.context(words)) & mask),
+            KeySource::Wide(of) => {
+                let start = out.len();
+                out.resize(start + words_of(of.1) as usize, 0);
+                of.0.words(of.1, &parts.context(words), &mut out[start..]);
+                cut(out, start, &part.mask);
+            }
+        }
+    }
+}
+
+fn cut(key: &mut [u64], start: usize, mask: &[u64]) {
+    key[start..].iter_mut().zip(mask).for_each(|(k, m)| *k &= m);
+}

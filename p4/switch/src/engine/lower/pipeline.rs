@@ -1,0 +1,223 @@
+//! Pipelines: tables, conditions, calls, action profiles.
+
+use bmv2_json::{self as json, FieldRef, KeyTarget, MatchType, Value};
+
+use super::{Lower, LowerError, Names, index, wrong};
+use crate::engine::expr;
+use crate::engine::hash::{Algorithm, Calculation};
+use crate::engine::program::{
+    Control, END, KeyPart, KeySource, MatchKind, NOWHERE, Next, Node, Profile, Table, Value as Computed,
+};
+use crate::engine::term::{Binary, Term};
+use crate::engine::word::{mask64, words_of};
+
+impl Names<'_> {
+    pub(super) fn pipelines(&mut self) -> Lower<()> {
+        self.program.ingress.start = END;
+        self.program.egress.start = END;
+        for (p, pipeline) in self.source.pipelines.iter().enumerate() {
+            let base = self.program.tables.len() as u32;
+            let profiles = self.program.profiles.len() as u32;
+            for profile in &pipeline.action_profiles {
+                let hash = match &profile.selector {
+                    None => None,
+                    Some(selector) => Some(self.selector(selector)?),
+                };
+                self.program.profiles.push(Profile {
+                    name: profile.name.clone(),
+                    hash,
+                });
+            }
+            let place = |name: &Option<String>| -> Lower<Next> {
+                let Some(name) = name else { return Ok(END) };
+                let tables = pipeline.tables.iter().map(|t| &t.name);
+                let conditions = pipeline.conditionals.iter().map(|c| &c.name);
+                let calls = pipeline.action_calls.iter().map(|c| &c.name);
+                let found = tables.chain(conditions).chain(calls).position(|n| n == name);
+                match found {
+                    Some(at) => Ok(at as Next),
+                    None => wrong(format_args!("{name} of pipeline {} is unknown", pipeline.name)),
+                }
+            };
+            let mut nodes = Vec::new();
+            for (table, index) in pipeline.tables.iter().zip(base..) {
+                let lowered = self.table(table, profiles, pipeline, &place);
+                let lowered = lowered.map_err(|e| LowerError(format!("table {}: {e}", table.name)))?;
+                nodes.push(match self.fixed(table) {
+                    Some(action) => Node::Call(action, lowered.next(false, Some(action))),
+                    None => Node::Table(index),
+                });
+                self.program.tables.push(lowered);
+            }
+            for c in &pipeline.conditionals {
+                let condition = Term::binary(Binary::Ne, self.term(&c.expression)?, Term::constant(0));
+                nodes.push(Node::If(
+                    truth(&condition),
+                    place(&c.true_next)?,
+                    place(&c.false_next)?,
+                ));
+            }
+            for c in &pipeline.action_calls {
+                nodes.push(Node::Call(self.action(c.action_id)?, place(&c.next_node)?));
+            }
+            let lowered = Control {
+                nodes: nodes.into(),
+                start: place(&pipeline.init_table)?,
+            };
+            match (pipeline.name.as_str(), p) {
+                ("egress", _) => self.program.egress = lowered,
+                ("ingress", _) | (_, 0) => self.program.ingress = lowered,
+                (name, _) => return wrong(format_args!("pipeline {name} is not one of v1model")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The action of a table that can only ever run that one: compilers wrap statements so.
+    fn fixed(&self, table: &json::Table) -> Option<u32> {
+        let default = table.default_entry.as_ref()?;
+        let fixed = default.action_const && default.action_data.is_empty();
+        let plain = table.key.is_empty() && !table.with_counters && table.direct_meters.is_none();
+        (fixed && plain).then(|| self.actions.get(&default.action_id).copied())?
+    }
+
+    fn selector(&self, selector: &json::Selector) -> Lower<Calculation> {
+        let Some(algorithm) = Algorithm::by_name(&selector.algo) else {
+            return wrong(format_args!("selector algorithm {} is not known", selector.algo));
+        };
+        let input = selector.input.iter().map(|v| self.input_value(v));
+        Ok(Calculation::new(algorithm, input.collect::<Lower<_>>()?))
+    }
+
+    fn action(&self, id: u32) -> Lower<u32> {
+        let found = self.actions.get(&id).copied();
+        found.ok_or_else(|| LowerError(format!("action id {id} is unknown")))
+    }
+
+    fn table(
+        &self,
+        table: &json::Table,
+        profiles: u32,
+        pipeline: &json::Pipeline,
+        place: &impl Fn(&Option<String>) -> Lower<Next>,
+    ) -> Lower<Table> {
+        let key = table.key.iter().map(|k| self.key(k)).collect::<Lower<_>>()?;
+        let mut by_action = Vec::new();
+        let (mut hit, mut miss) = (None, None);
+        for (name, to) in &table.next_tables {
+            let to = place(to)?;
+            match name.as_str() {
+                "__HIT__" => hit = Some(to),
+                "__MISS__" => miss = Some(to),
+                name => {
+                    let at = table.actions.iter().position(|a| a == name);
+                    let id = at.and_then(|at| table.action_ids.get(at));
+                    let action = match id {
+                        Some(id) => self.action(*id)?,
+                        None => index("action", &self.program.actions, |a| &a.name, name)?,
+                    };
+                    by_action.push((action, to));
+                }
+            }
+        }
+        let profile = match &table.action_profile {
+            None => None,
+            Some(name) => Some(profiles + index("profile", &pipeline.action_profiles, |p| &p.name, name)?),
+        };
+        let meter = match &table.direct_meters {
+            None => None,
+            Some(name) => {
+                let at = index("meter", &self.source.meter_arrays, |m| &m.name, name)?;
+                let array = self.source.meter_arrays.get(at as usize);
+                let target = array.and_then(|m| m.result_target.clone());
+                let dest = target.map(|f| self.dest(&Value::Field(f))).transpose()?;
+                let array = array.zip(dest);
+                array.map(|(m, d)| Box::new((m.kind == json::MeterKind::Bytes, d)))
+            }
+        };
+        Ok(Table {
+            name: table.name.clone(),
+            key,
+            by_action: by_action.into(),
+            hit,
+            miss,
+            base: place(&table.base_default_next)?,
+            profile,
+            counts: table.with_counters,
+            ages: table.support_timeout,
+            meter,
+        })
+    }
+
+    fn key(&self, element: &json::KeyElement) -> Lower<KeyPart> {
+        let (mut term, width) = match &element.target {
+            KeyTarget::Field(f) => {
+                let value = Value::Field(f.clone());
+                (self.term(&value)?, self.width(&value)?)
+            }
+            KeyTarget::Header(h) => (self.validity(h)?, 1),
+            KeyTarget::Expression(v) => (self.term(v)?, self.width(v)?),
+        };
+        if let Term::Field(place) = &mut term {
+            // The sign has no meaning in a key.
+            place.signed = false;
+        }
+        let kind = match element.match_type {
+            MatchType::Exact | MatchType::Valid => MatchKind::Exact,
+            MatchType::Lpm => MatchKind::Lpm,
+            MatchType::Ternary => MatchKind::Ternary,
+            MatchType::Range => MatchKind::Range,
+        };
+        let mask = element.mask.as_ref().map(|m| {
+            let mut words = vec![0; words_of(width) as usize];
+            crate::engine::term::store(&mut words, 0, width, &m.value());
+            words
+        });
+        let mask = mask.unwrap_or_default();
+        let first = mask.first().copied().unwrap_or_else(|| mask64(width));
+        // A field of a header that is not valid counts as 0.
+        let valid = match &element.target {
+            KeyTarget::Field(FieldRef(header, field)) if field != "$valid$" => {
+                let header = self.program.headers.get(self.header(header)? as usize);
+                header.filter(|h| !h.metadata).map(|h| h.slot)
+            }
+            _ => None,
+        };
+        let source = match (&term, valid, words_of(width)) {
+            (Term::Field(p), None, 1) => KeySource::Word {
+                slot: p.slot,
+                mask: first,
+            },
+            (Term::Field(p), Some(valid), 1) => KeySource::HeaderWord {
+                slot: p.slot,
+                valid,
+                mask: first,
+            },
+            (Term::Field(p), valid, count) => KeySource::Words {
+                slot: p.slot,
+                count,
+                valid: valid.unwrap_or(NOWHERE),
+            },
+            (term, _, 1) => KeySource::Expr(expr::lower(term), first),
+            (term, _, _) => KeySource::Wide(Box::new((Computed::new(term, width), width))),
+        };
+        Ok(KeyPart {
+            name: element.name.clone().unwrap_or_default(),
+            kind,
+            width,
+            source,
+            mask: if words_of(width) > 1 { mask.into() } else { Box::default() },
+        })
+    }
+}
+
+/// A condition, without the comparison with 0 that branching does itself.
+fn truth(term: &Term) -> expr::Expr<u64> {
+    if let Term::Binary(Binary::Ne, a, b) = term
+        && b.known_u32() == Some(0)
+        && a.range().bits <= 64
+    {
+        return expr::lower(a);
+    }
+    expr::lower(term)
+}

@@ -71,7 +71,10 @@ impl Both {
     }
 
     fn call(&self, table: usize, action: &str, args: Args) -> Result<(reference::ActionCall, u32, Vec<u64>)> {
-        let index = self.pipeline.action(Some(table), action).ok_or_else(|| format!("no action {action}"))?;
+        let index = self
+            .pipeline
+            .action(Some(table), action)
+            .ok_or_else(|| format!("no action {action}"))?;
         let bytes: Vec<Vec<u8>> = args.iter().map(|(value, n)| octets(*value, *n)).collect();
         let words = self.pipeline.args(index, bytes.iter().map(Vec::as_slice));
         let call = reference::ActionCall {
@@ -94,7 +97,10 @@ impl Both {
         let index = self.pipeline.table(table).ok_or_else(|| format!("no table {table}"))?;
         let calls = ways.iter().map(|port| self.call(index, action, &[((*port).into(), 2)]));
         let calls: Vec<_> = calls.collect::<Result<_>>()?;
-        let watched = calls.iter().zip(ways).map(|((call, ..), port)| (call.clone(), Some(*port)));
+        let watched = calls
+            .iter()
+            .zip(ways)
+            .map(|((call, ..), port)| (call.clone(), Some(*port)));
         let choices: Vec<Choice<'_>> = calls
             .iter()
             .zip(ways)
@@ -177,21 +183,46 @@ fn leaf() -> Result<Both> {
     for vlan in 1..PERMITS.min(4000) {
         let key = [exact(3, 2), exact(vlan.into(), 2)];
         let args = [(vlan.into(), 3), (0, 3), (0x8000 + u128::from(vlan), 2)];
-        both.put(&table(port_vlan, "port_vlan"), &key, &table(port_vlan, "set_access"), &args)?;
+        both.put(
+            &table(port_vlan, "port_vlan"),
+            &key,
+            &table(port_vlan, "set_access"),
+            &args,
+        )?;
     }
     let own = mapped(vtep_address(0));
     let source = [exact(HOST.into(), 2), exact(mapped(vtep_address(1000)), 16)];
-    both.put(&table(host, "host_source"), &source, &table(host, "set_source_host"), &[(1000, 2)])?;
+    both.put(
+        &table(host, "host_source"),
+        &source,
+        &table(host, "set_source_host"),
+        &[(1000, 2)],
+    )?;
     for i in 0..PERMITS {
         let key = [exact(1000, 2), exact((NETWORK + i).into(), 3)];
         both.put(&table(host, "host_vni"), &key, &table(host, "permit"), &[])?;
         let of = "LeafIngress.termination.";
-        both.put(&table(of, "vni"), &[exact((NETWORK + i).into(), 3)], &table(of, "set_network"), &[router])?;
+        both.put(
+            &table(of, "vni"),
+            &[exact((NETWORK + i).into(), 3)],
+            &table(of, "set_network"),
+            &[router],
+        )?;
     }
     let of = "LeafIngress.own_address.";
-    both.put(&table(of, "local_address"), &[exact(own, 16)], &table(of, "set_local"), &[])?;
+    both.put(
+        &table(of, "local_address"),
+        &[exact(own, 16)],
+        &table(of, "set_local"),
+        &[],
+    )?;
     let of = "LeafIngress.overlay.route.";
-    both.put(&table(of, "router_mac"), &[exact(GATEWAY.into(), 6)], &table(of, "set_routed"), &[])?;
+    both.put(
+        &table(of, "router_mac"),
+        &[exact(GATEWAY.into(), 6)],
+        &table(of, "set_routed"),
+        &[],
+    )?;
     for i in 0..ROUTES {
         let key = [exact(ROUTER.into(), 3), exact(address(i).into(), 4)];
         let args = [network, (vtep_of(i).into(), 2), (mac(i).into(), 6)];
@@ -200,24 +231,49 @@ fn leaf() -> Result<Both> {
     let of = "LeafIngress.overlay.bridge.";
     for i in 0..MACS {
         let key = [exact(NETWORK.into(), 3), exact(mac(i).into(), 6)];
-        both.put(&table(of, "bridge_mac"), &key, &table(of, "bridge_to_vtep"), &[(vtep_of(i).into(), 2)])?;
+        both.put(
+            &table(of, "bridge_mac"),
+            &key,
+            &table(of, "bridge_to_vtep"),
+            &[(vtep_of(i).into(), 2)],
+        )?;
     }
     let (tunnel, underlay) = ("LeafIngress.overlay.tunnel.", "LeafIngress.underlay.");
     for vtep in 1..=250 {
         let args = [(vtep_address(0).into(), 4), (vtep_address(vtep).into(), 4)];
         let key = [exact(vtep.into(), 2)];
-        both.put(&table(tunnel, "remote_vtep"), &key, &table(tunnel, "tunnel_ipv4"), &args)?;
+        both.put(
+            &table(tunnel, "remote_vtep"),
+            &key,
+            &table(tunnel, "tunnel_ipv4"),
+            &args,
+        )?;
         let route = reference::Match::Lpm(octets(mapped(vtep_address(vtep)), 16).into(), 128);
-        both.put(&table(underlay, "underlay_route"), &[route], &table(underlay, "to_path"), &[(u128::from(vtep % 16), 2)])?;
+        both.put(
+            &table(underlay, "underlay_route"),
+            &[route],
+            &table(underlay, "to_path"),
+            &[(u128::from(vtep % 16), 2)],
+        )?;
     }
     for path in 0..16 {
         let key = [exact(path, 2)];
-        both.put_ways(&table(underlay, "path"), &key, &table(underlay, "to_fabric_port"), &SPINES)?;
+        both.put_ways(
+            &table(underlay, "path"),
+            &key,
+            &table(underlay, "to_fabric_port"),
+            &SPINES,
+        )?;
     }
     let of = "LeafEgress.link_rewrite.";
     for port in SPINES {
         let args = [(0x02fa_b000_0001, 6), (0x02fa_b000_0000 + u128::from(port), 6)];
-        both.put(&table(of, "neighbour"), &[exact(port.into(), 2)], &table(of, "rewrite"), &args)?;
+        both.put(
+            &table(of, "neighbour"),
+            &[exact(port.into(), 2)],
+            &table(of, "rewrite"),
+            &args,
+        )?;
     }
     Ok(both)
 }
@@ -228,14 +284,29 @@ fn router() -> Result<Both> {
     for i in 0..ROUTES {
         let prefix = [24, 24, 24, 20, 16][i as usize % 5];
         let route = reference::Match::Lpm(octets(route_prefix(i).into(), 4).into(), prefix);
-        both.put("RouterIngress.route", &[route], "RouterIngress.set_next_hop", &[(u128::from(i % 250), 2)])?;
+        both.put(
+            "RouterIngress.route",
+            &[route],
+            "RouterIngress.set_next_hop",
+            &[(u128::from(i % 250), 2)],
+        )?;
     }
     for hop in 0..250 {
         let args = [(u128::from(hop % 16), 2), (mac(hop).into(), 6)];
-        both.put("RouterIngress.next_hop", &[exact(hop.into(), 2)], "RouterIngress.set_port", &args)?;
+        both.put(
+            "RouterIngress.next_hop",
+            &[exact(hop.into(), 2)],
+            "RouterIngress.set_port",
+            &args,
+        )?;
     }
     for port in 0..16 {
-        both.put("RouterEgress.port", &[exact(port, 2)], "RouterEgress.rewrite", &[(0x0200_0000_ff00 + port, 6)])?;
+        both.put(
+            "RouterEgress.port",
+            &[exact(port, 2)],
+            "RouterEgress.rewrite",
+            &[(0x0200_0000_ff00 + port, 6)],
+        )?;
     }
     Ok(both)
 }
@@ -307,7 +378,10 @@ fn tunnel_frames(rng: &mut StdRng) -> Vec<(u32, Vec<u8>)> {
 fn router_frames(rng: &mut StdRng) -> Vec<(u32, Vec<u8>)> {
     let frame = |_| {
         let target = route_prefix(rng.random_range(0..ROUTES)) + rng.random_range(1..250);
-        (rng.random_range(0..16), plain(GATEWAY, 0x0200_0000_0777, 0x0a63_0001, target, rng))
+        (
+            rng.random_range(0..16),
+            plain(GATEWAY, 0x0200_0000_0777, 0x0a63_0001, target, rng),
+        )
     };
     (0..FRAMES).map(frame).collect()
 }
@@ -360,7 +434,9 @@ fn scenario(name: &str, both: &Both, frames: &[(u32, Vec<u8>)], target: f64) -> 
     let mut count = Count::default();
     {
         let mut batch = worker.batch();
-        frames.iter().for_each(|(port, frame)| batch.process(*port, frame, 1, &mut count));
+        frames
+            .iter()
+            .for_each(|(port, frame)| batch.process(*port, frame, 1, &mut count));
     }
     if count.frames != frames.len() as u64 {
         return Err(format!("{name}: of {} frames {} came out", frames.len(), count.frames).into());
@@ -434,7 +510,12 @@ fn main() -> Result<()> {
         results.push(scenario("leaf: port to tunnel", &leaf, &frames, 1.5e6)?);
     }
     if wanted("tunnel") {
-        results.push(scenario("leaf: tunnel to tunnel", &leaf, &tunnel_frames(&mut rng), 0.0)?);
+        results.push(scenario(
+            "leaf: tunnel to tunnel",
+            &leaf,
+            &tunnel_frames(&mut rng),
+            0.0,
+        )?);
     }
     let router = router()?;
     let frames_router = router_frames(&mut rng);

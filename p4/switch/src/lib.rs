@@ -1,5 +1,6 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
 pub mod device;
+pub mod engine;
 pub mod forwarding;
 pub mod gnmi;
 pub mod links;

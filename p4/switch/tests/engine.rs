@@ -57,7 +57,11 @@ fn compile(path: &str) -> Program {
 /// A number of so many bits in octets.
 fn octets(value: u128, width: u32) -> Vec<u8> {
     let octets = width.div_ceil(8) as usize;
-    let cut = if width >= 128 { value } else { value & ((1 << width) - 1) };
+    let cut = if width >= 128 {
+        value
+    } else {
+        value & ((1 << width) - 1)
+    };
     let mut all = vec![0; octets.saturating_sub(16)];
     all.extend_from_slice(&cut.to_be_bytes()[16 - octets.min(16)..]);
     all
@@ -127,7 +131,11 @@ impl Both {
         let at = [0, 0, 0, self.rng.random_range(0..ids.len())][self.rng.random_range(0..4)];
         let id = ids[at];
         let action = self.program.actions.iter().position(|a| a.id == id).unwrap();
-        let widths: Vec<u32> = self.program.actions[action].runtime_data.iter().map(|d| d.bitwidth).collect();
+        let widths: Vec<u32> = self.program.actions[action]
+            .runtime_data
+            .iter()
+            .map(|d| d.bitwidth)
+            .collect();
         let args: Vec<u128> = widths.iter().map(|w| self.value(*w)).collect();
         let bytes: Vec<Vec<u8>> = args.iter().zip(&widths).map(|(v, w)| octets(*v, *w)).collect();
         let words = self.pipeline.args(action as u32, bytes.iter().map(Vec::as_slice));
@@ -213,7 +221,9 @@ impl Both {
             reference::Match::Ternary(v, mask) => FieldMatch::Ternary(v, mask),
             reference::Match::Range(low, high) => FieldMatch::Range(low, high),
         });
-        let written = self.writer.write(0, |t| t.insert(table, slot, matches, priority, engine_target));
+        let written = self
+            .writer
+            .write(0, |t| t.insert(table, slot, matches, priority, engine_target));
         written.unwrap();
     }
 
@@ -337,7 +347,9 @@ impl Both {
         frame.extend([0x45, 0, 0, 60, 0, 1, 0, 0, self.rng.random_range(0..4), protocol, 0, 0]);
         frame.extend(octets(self.value(32), 32));
         frame.extend(octets(self.value(32), 32));
-        let words = frame[start..].chunks(2).map(|c| u32::from(u16::from_be_bytes([c[0], c[1]])));
+        let words = frame[start..]
+            .chunks(2)
+            .map(|c| u32::from(u16::from_be_bytes([c[0], c[1]])));
         let mut sum: u32 = words.sum();
         while sum >> 16 != 0 {
             sum = (sum & 0xffff) + (sum >> 16);
@@ -371,7 +383,13 @@ impl Both {
 
     fn state(&self) -> Vec<(String, String)> {
         let mut differences = Vec::new();
-        for (array, c) in self.program.counter_arrays.iter().enumerate().filter(|(_, c)| !c.is_direct) {
+        for (array, c) in self
+            .program
+            .counter_arrays
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| !c.is_direct)
+        {
             for cell in 0..c.size.unwrap_or(0) as usize {
                 let a = self.reference.counter(array, cell).map(|c| c.get());
                 let b = self.pipeline.counter(array, cell).map(|c| c.get());

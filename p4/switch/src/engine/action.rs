@@ -193,11 +193,9 @@ impl<T: Trace> Core<'_, T> {
             Op::Recirculate(list) => self.scratch.wishes.recirculate = Some(*list),
             Op::Truncate(octets) => p.truncated = index(octets, p),
             // A program that asserts what does not hold loses the packet, not the switch.
-            Op::Assert(condition) => {
-                if !condition.holds(&parts.context(&p.words)) {
-                    self.mark_to_drop(p);
-                    self.scratch.wishes.exit = true;
-                }
+            Op::Assert(condition) if !condition.holds(&parts.context(&p.words)) => {
+                self.mark_to_drop(p);
+                self.scratch.wishes.exit = true;
             }
             Op::Exit => self.scratch.wishes.exit = true,
             // The others are no rare ones.

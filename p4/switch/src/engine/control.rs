@@ -39,10 +39,8 @@ impl<T: Trace> Core<'_, T> {
 
     fn table(&mut self, index: u32, p: &mut Packet) -> Next {
         let program = self.program;
-        let (Some(table), Some(entries)) = (
-            program.tables.get(index as usize),
-            self.tables.table(index as usize),
-        ) else {
+        let (Some(table), Some(entries)) = (program.tables.get(index as usize), self.tables.table(index as usize))
+        else {
             return super::program::END;
         };
         key(table, self.parts(&[]), &p.words, &mut self.scratch.key);

@@ -139,7 +139,13 @@ fn saturate<W: Word>(value: W, bits: u32, from_signed: bool, to_signed: bool) ->
     let high = W::mask(if to_signed { bits.saturating_sub(1) } else { bits });
     let low = if to_signed { high.not() } else { W::default() };
     if from_signed && value.less_signed(W::default()) {
-        if value.less_signed(low) { low } else if to_signed { value } else { low }
+        if value.less_signed(low) {
+            low
+        } else if to_signed {
+            value
+        } else {
+            low
+        }
     } else {
         value.min(high)
     }

@@ -16,8 +16,6 @@ pub(crate) struct Field {
     pub(crate) slot: u32,
     /// Its bits; of a variable one, the most.
     pub(crate) width: u32,
-    /// Whether it is in two's complement.
-    pub(crate) signed: bool,
     /// Whether its length varies.
     pub(crate) variable: bool,
 }

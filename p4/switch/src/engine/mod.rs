@@ -15,7 +15,7 @@
 //! | `parse`, `control`, `action`, `hash`, `deparse` | what runs it, in this order |
 //! | `worker`, `packet` | a packet's way, its copies and its buffers |
 //! | `externs` | counters, meters, registers |
-//! | `sink`, `trace` | what comes out, and what can be watched |
+//! | `sink`, `trace`, `names` | what comes out, what can be watched, and what it is called |
 //!
 //! # Invariants
 //! - A field is always cut to its width. What is not valid reads as 0 in keys, and a header
@@ -40,6 +40,7 @@ mod externs;
 mod hash;
 mod layout;
 mod lower;
+mod names;
 mod packet;
 mod parse;
 mod pipeline;
@@ -53,6 +54,7 @@ mod word;
 mod worker;
 
 pub use lower::LowerError;
+pub use names::{FieldName, KeyName};
 pub use pipeline::Pipeline;
 pub use sink::{DigestFields, Sink};
 pub use trace::{Dropped, NoTrace, Trace};

@@ -149,13 +149,7 @@ impl<T: Trace> Core<'_, T> {
         Ok(())
     }
 
-    fn extract_next(
-        &mut self,
-        stack: u32,
-        members: Option<&[u32]>,
-        p: &mut Packet,
-        at: &mut usize,
-    ) -> Result<(), u64> {
+    fn extract_next(&mut self, stack: u32, members: Option<&[u32]>, p: &mut Packet, at: &mut usize) -> Result<(), u64> {
         let out_of_bounds = self.program.errors.stack_out_of_bounds;
         let stack = self.program.stacks.get(stack as usize).ok_or(out_of_bounds)?;
         let next = p.words[stack.next as usize] as usize;
@@ -180,7 +174,7 @@ impl<T: Trace> Core<'_, T> {
             if end > length * 8 {
                 return Err(errors.too_short);
             }
-            if *at % 8 == 0 {
+            if at.is_multiple_of(8) {
                 let from = *at / 8;
                 for load in &header.loads {
                     words[load.slot as usize] = load.read(data, from);
@@ -192,7 +186,7 @@ impl<T: Trace> Core<'_, T> {
         } else {
             let most = header.fields.iter().find(|f| f.variable).map_or(0, |f| f.width);
             let bits = variable.unwrap_or(0);
-            if bits > u64::from(most) || bits % 8 != 0 {
+            if bits > u64::from(most) || !bits.is_multiple_of(8) {
                 return Err(errors.header_too_short);
             }
             if end + bits as usize > length * 8 {

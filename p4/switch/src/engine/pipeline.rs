@@ -91,7 +91,9 @@ impl Pipeline {
         let _ = writer.write(0, |t| {
             for (table, source) in sources.iter().enumerate() {
                 let Some(default) = &source.default_entry else { continue };
-                let Some(action) = index(default.action_id) else { continue };
+                let Some(action) = index(default.action_id) else {
+                    continue;
+                };
                 let bytes: Vec<Vec<u8>> = default.action_data.iter().map(|d| d.bytes()).collect();
                 let args = pipeline.args(action, bytes.iter().map(Vec::as_slice));
                 t.set_default(table, Some(ActionCall { action, args: &args }));

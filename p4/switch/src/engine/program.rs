@@ -37,19 +37,47 @@ pub(crate) enum Value {
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// A constant to a word.
-    Constant { slot: u32, value: u64 },
+    Constant {
+        slot: u32,
+        value: u64,
+    },
     /// A word to a word, cut.
-    Copy { slot: u32, from: u32, mask: u64 },
+    Copy {
+        slot: u32,
+        from: u32,
+        mask: u64,
+    },
     /// An argument's word to a word, cut.
-    Argument { slot: u32, at: u32, mask: u64 },
+    Argument {
+        slot: u32,
+        at: u32,
+        mask: u64,
+    },
     /// A word plus a constant, cut.
-    Add { slot: u32, from: u32, plus: u64, mask: u64 },
+    Add {
+        slot: u32,
+        from: u32,
+        plus: u64,
+        mask: u64,
+    },
     /// Words to words.
-    CopyWords { slot: u32, from: u32, count: u32 },
+    CopyWords {
+        slot: u32,
+        from: u32,
+        count: u32,
+    },
     /// Words of an argument to words.
-    ArgumentWords { slot: u32, at: u32, count: u32 },
+    ArgumentWords {
+        slot: u32,
+        at: u32,
+        count: u32,
+    },
     /// An expression to a word, cut.
-    Set { slot: u32, mask: u64, value: Expr<u64> },
+    Set {
+        slot: u32,
+        mask: u64,
+        value: Expr<u64>,
+    },
     /// An expression to two words.
     SetWide {
         slot: u32,
@@ -62,13 +90,25 @@ pub(crate) enum Op {
     Validate(u32),
     Invalidate(u32),
     /// Copies a header with its validity.
-    CopyHeader { from: u32, to: u32 },
+    CopyHeader {
+        from: u32,
+        to: u32,
+    },
     /// Copies headers, and how many of a stack's elements are valid (slots).
     CopyHeaders(Box<(Vec<(u32, u32)>, u32, u32)>),
-    Push { stack: u32, count: u32 },
-    Pop { stack: u32, count: u32 },
+    Push {
+        stack: u32,
+        count: u32,
+    },
+    Pop {
+        stack: u32,
+        count: u32,
+    },
     MarkToDrop,
-    Count { array: u32, index: Expr<u64> },
+    Count {
+        array: u32,
+        index: Expr<u64>,
+    },
     Meter(Box<(u32, Expr<u64>, Dest)>),
     RegisterRead(Box<(Dest, u32, Expr<u64>)>),
     RegisterWrite(Box<(u32, Expr<u64>, Value)>),
@@ -81,7 +121,10 @@ pub(crate) enum Op {
     Resubmit(u32),
     Recirculate(u32),
     Truncate(Expr<u64>),
-    JumpUnless { condition: Expr<u64>, to: u32 },
+    JumpUnless {
+        condition: Expr<u64>,
+        to: u32,
+    },
     Jump(u32),
     Assert(Expr<u64>),
     Exit,
@@ -116,18 +159,29 @@ pub(crate) enum Node {
 #[derive(Debug, Clone)]
 pub(crate) enum KeySource {
     /// A word and its mask.
-    Word { slot: u32, mask: u64 },
+    Word {
+        slot: u32,
+        mask: u64,
+    },
     /// A word of a header's field; the header's validity, as what is not valid counts as 0.
-    HeaderWord { slot: u32, valid: u32, mask: u64 },
+    HeaderWord {
+        slot: u32,
+        valid: u32,
+        mask: u64,
+    },
     /// Words of a field: first, how many, the header's validity or `NOWHERE`.
-    Words { slot: u32, count: u32, valid: u32 },
+    Words {
+        slot: u32,
+        count: u32,
+        valid: u32,
+    },
     Expr(Expr<u64>, u64),
     Wide(Box<(Value, u32)>),
 }
 
 /// How one field of a key matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatchKind {
+pub(crate) enum MatchKind {
     /// Equal.
     Exact,
     /// Longest prefix.
@@ -286,9 +340,6 @@ pub(crate) struct Standards {
     pub(crate) instance_type: Standard,
     pub(crate) packet_length: Standard,
     pub(crate) enq_timestamp: Standard,
-    pub(crate) enq_qdepth: Standard,
-    pub(crate) deq_timedelta: Standard,
-    pub(crate) deq_qdepth: Standard,
     pub(crate) qid: Standard,
     pub(crate) priority: Standard,
     pub(crate) ingress_global_timestamp: Standard,

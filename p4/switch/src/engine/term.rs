@@ -189,7 +189,11 @@ impl Term {
             Self::Constant(value) => value.clone(),
             Self::Field(p) => {
                 let value = load(c.words, p.slot, p.width);
-                if p.signed { twos_complement(value, p.width) } else { value }
+                if p.signed {
+                    twos_complement(value, p.width)
+                } else {
+                    value
+                }
             }
             Self::Last(last) => last
                 .slot(c.words)

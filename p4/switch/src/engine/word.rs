@@ -132,7 +132,11 @@ macro_rules! word {
             }
             #[inline(always)]
             fn mask(bits: u32) -> Self {
-                if bits >= Self::BITS { Self::MAX } else { (1 << bits) - 1 }
+                if bits >= Self::BITS {
+                    Self::MAX
+                } else {
+                    (1 << bits) - 1
+                }
             }
             #[inline(always)]
             fn load(words: &[u64], slot: u32) -> Self {

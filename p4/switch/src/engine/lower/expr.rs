@@ -81,7 +81,9 @@ impl<'a> Names<'a> {
 
     fn last_of(&self, FieldRef(stack, field): &FieldRef) -> Lower<LastOf> {
         let found = self.program.stacks.get(self.stack(stack)? as usize);
-        let elements = found.into_iter().flat_map(|s| s.elements.iter().filter_map(|e| e.first()));
+        let elements = found
+            .into_iter()
+            .flat_map(|s| s.elements.iter().filter_map(|e| e.first()));
         let elements: Vec<u32> = elements.copied().collect();
         self.last(found.map_or(0, |s| s.next), &elements, stack, field)
     }
@@ -104,7 +106,11 @@ impl<'a> Names<'a> {
         let mut slots = Vec::new();
         let mut width = 0;
         for element in elements {
-            let name = self.program.headers.get(*element as usize).map_or("", |h| h.name.as_str());
+            let name = self
+                .program
+                .headers
+                .get(*element as usize)
+                .map_or("", |h| h.name.as_str());
             let Some(place) = self.fields.get(&(name, field)) else {
                 return wrong(format_args!("field {stack}[].{field} is unknown"));
             };
@@ -234,11 +240,15 @@ impl<'a> Names<'a> {
     pub(super) fn calculations(&mut self) -> Lower<()> {
         for c in &self.source.calculations {
             let Some(algorithm) = Algorithm::by_name(&c.algo) else {
-                return wrong(format_args!("calculation {}: algorithm {} is not known", c.name, c.algo));
+                return wrong(format_args!(
+                    "calculation {}: algorithm {} is not known",
+                    c.name, c.algo
+                ));
             };
             let input = c.input.iter().map(|i| self.input(i)).collect::<Lower<Vec<_>>>();
             let input = input.map_err(|e| LowerError(format!("calculation {}: {e}", c.name)))?;
-            self.calculations.insert(&c.name, self.program.calculations.len() as u32);
+            self.calculations
+                .insert(&c.name, self.program.calculations.len() as u32);
             self.program.calculations.push(Calculation::new(algorithm, input));
         }
         Ok(())

@@ -75,7 +75,6 @@ impl<'a> Names<'a> {
                 name: f.name.clone(),
                 slot: at,
                 width,
-                signed: f.signed,
                 variable,
             };
             at += field.words();
@@ -121,7 +120,9 @@ impl<'a> Names<'a> {
             let members = headers(&union.header_ids);
             for member in &members {
                 let others = members.iter().filter(|m| *m != member);
-                let slots = others.filter_map(|m| self.program.headers.get(*m as usize)).map(|h| h.slot);
+                let slots = others
+                    .filter_map(|m| self.program.headers.get(*m as usize))
+                    .map(|h| h.slot);
                 let rivals = slots.collect();
                 if let Some(header) = self.program.headers.get_mut(*member as usize) {
                     header.rivals = rivals;
@@ -189,9 +190,6 @@ impl<'a> Names<'a> {
             instance_type: find("instance_type"),
             packet_length: find("packet_length"),
             enq_timestamp: find("enq_timestamp"),
-            enq_qdepth: find("enq_qdepth"),
-            deq_timedelta: find("deq_timedelta"),
-            deq_qdepth: find("deq_qdepth"),
             qid: find("qid"),
             priority: find("priority"),
             ingress_global_timestamp: find("ingress_global_timestamp"),
@@ -230,7 +228,10 @@ impl<'a> Names<'a> {
             let cells = bounded(&r.name, false, r.size)?;
             let words = cells.saturating_mul(crate::engine::word::words_of(r.bitwidth) as usize);
             if words > MAX_CELLS {
-                return wrong(format_args!("register {}: {words} words, {MAX_CELLS} at the most", r.name));
+                return wrong(format_args!(
+                    "register {}: {words} words, {MAX_CELLS} at the most",
+                    r.name
+                ));
             }
             self.program.registers.push(RegisterArray {
                 name: r.name.clone(),

@@ -51,11 +51,7 @@ impl Names<'_> {
             }
             for c in &pipeline.conditionals {
                 let condition = Term::binary(Binary::Ne, self.term(&c.expression)?, Term::constant(0));
-                nodes.push(Node::If(
-                    truth(&condition),
-                    place(&c.true_next)?,
-                    place(&c.false_next)?,
-                ));
+                nodes.push(Node::If(truth(&condition), place(&c.true_next)?, place(&c.false_next)?));
             }
             for c in &pipeline.action_calls {
                 nodes.push(Node::Call(self.action(c.action_id)?, place(&c.next_node)?));
@@ -206,7 +202,11 @@ impl Names<'_> {
             kind,
             width,
             source,
-            mask: if words_of(width) > 1 { mask.into() } else { Box::default() },
+            mask: if words_of(width) > 1 {
+                mask.into()
+            } else {
+                Box::default()
+            },
         })
     }
 }

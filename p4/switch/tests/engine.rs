@@ -435,24 +435,26 @@ fn agree(program: &Program, seed: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Says how many of the frames came out, so that a test that only drops is noticed.
+/// Says how many frames came out, so that a test that only drops is noticed.
 fn forwarded(program: &Program) -> usize {
-    let mut both = Both::new(program, 1);
-    both.copies();
-    both.entries(400);
-    (0..400)
-        .map(|i| {
+    let one = |seed| {
+        let mut both = Both::new(program, seed);
+        both.copies();
+        both.entries(400);
+        let frames = (0..100).map(|i| {
             both.defaults();
             let frame = both.frame();
             both.run(i % 4, &frame, 0).1.len()
-        })
-        .sum()
+        });
+        frames.sum::<usize>()
+    };
+    (0..24).map(one).sum()
 }
 
 fn check(path: &str) {
     let program = compile(path);
     let sent = forwarded(&program);
-    assert!(sent > 20, "{path}: of 400 frames only {sent} came out");
+    assert!(sent > 20, "{path}: of 2400 frames only {sent} came out");
     let config = ProptestConfig {
         cases: 24,
         failure_persistence: None,

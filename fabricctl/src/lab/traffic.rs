@@ -10,8 +10,6 @@ use anyhow::{Context, Result};
 
 use super::probe;
 
-/// Time between two packets of a flow.
-pub const INTERVAL: Duration = Duration::from_millis(2);
 /// Time that the last answers get to arrive.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -47,19 +45,21 @@ impl std::fmt::Display for Loss {
 
 /// Traffic on several flows until it is stopped.
 pub struct Traffic {
+    interval: Duration,
     stop: Arc<AtomicBool>,
     senders: Vec<JoinHandle<Vec<Instant>>>,
     receivers: Vec<JoinHandle<Vec<u32>>>,
 }
 
 impl Traffic {
-    /// Starts to send on every flow.
+    /// Starts to send on every flow, one packet an interval.
     ///
     /// # Errors
     /// A socket could not be opened.
-    pub fn start(flows: &[Flow]) -> Result<Self> {
+    pub fn start(flows: &[Flow], interval: Duration) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut traffic = Self {
+            interval,
             stop: stop.clone(),
             senders: Vec::new(),
             receivers: Vec::new(),
@@ -69,7 +69,7 @@ impl Traffic {
             socket.set_read_timeout(Some(LINGER))?;
             let reader = socket.try_clone()?;
             let flag = stop.clone();
-            traffic.senders.push(std::thread::spawn(move || send(&socket, &flag)));
+            traffic.senders.push(std::thread::spawn(move || send(&socket, interval, &flag)));
             let flag = stop.clone();
             traffic
                 .receivers
@@ -88,7 +88,7 @@ impl Traffic {
         for (sender, receiver) in self.senders.into_iter().zip(self.receivers) {
             let sent = sender.join().ok().context("a sender panicked")?;
             let mut answered = receiver.join().ok().context("a receiver panicked")?;
-            let loss = count(&sent, &mut answered);
+            let loss = count(&sent, &mut answered, self.interval);
             all.sent += loss.sent;
             all.lost += loss.lost;
             all.outage = all.outage.max(loss.outage);
@@ -97,7 +97,7 @@ impl Traffic {
     }
 }
 
-fn send(socket: &UdpSocket, stop: &AtomicBool) -> Vec<Instant> {
+fn send(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Vec<Instant> {
     let mut sent = Vec::new();
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -105,7 +105,7 @@ fn send(socket: &UdpSocket, stop: &AtomicBool) -> Vec<Instant> {
         sent.push(Instant::now());
         // A packet that could not be sent has no answer: it counts as lost.
         let _ = socket.send(&number.to_be_bytes());
-        next += INTERVAL;
+        next += interval;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     sent
@@ -131,7 +131,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u32> {
 
 /// The longest outage of a flow runs from the first packet lost in a row to the next that
 /// was answered.
-fn count(sent: &[Instant], answered: &mut Vec<u32>) -> Loss {
+fn count(sent: &[Instant], answered: &mut Vec<u32>, interval: Duration) -> Loss {
     answered.sort_unstable();
     answered.dedup();
     let mut loss = Loss {
@@ -151,7 +151,7 @@ fn count(sent: &[Instant], answered: &mut Vec<u32>) -> Loss {
         }
     }
     if let (Some(since), Some(last)) = (out_since, sent.last()) {
-        loss.outage = loss.outage.max(last.saturating_duration_since(since) + INTERVAL);
+        loss.outage = loss.outage.max(last.saturating_duration_since(since) + interval);
     }
     loss
 }
@@ -160,11 +160,13 @@ fn count(sent: &[Instant], answered: &mut Vec<u32>) -> Loss {
 mod tests {
     use super::*;
 
+    const INTERVAL: Duration = Duration::from_millis(2);
+
     #[test]
     fn an_outage_lasts_until_the_next_answer() {
         let start = Instant::now();
         let sent: Vec<_> = (0..10).map(|i| start + INTERVAL * i).collect();
-        let loss = count(&sent, &mut vec![9, 0, 1, 5, 6, 8, 9]);
+        let loss = count(&sent, &mut vec![9, 0, 1, 5, 6, 8, 9], INTERVAL);
         assert_eq!(
             loss,
             Loss {
@@ -173,8 +175,8 @@ mod tests {
                 outage: INTERVAL * 3
             }
         );
-        assert_eq!(count(&sent, &mut (0..10).collect()).lost, 0);
-        let none = count(&sent, &mut Vec::new());
+        assert_eq!(count(&sent, &mut (0..10).collect(), INTERVAL).lost, 0);
+        let none = count(&sent, &mut Vec::new(), INTERVAL);
         assert_eq!((none.lost, none.outage), (10, INTERVAL * 10));
     }
 }

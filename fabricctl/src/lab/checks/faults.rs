@@ -8,7 +8,7 @@ use vfabric_api::topology::Switch;
 
 use super::{Endpoint, Scene, lossless};
 use crate::lab::traffic::{Flow, Traffic};
-use crate::lab::{daemons, intruder, netns, plan};
+use crate::lab::{Target, daemons, intruder, netns, plan};
 
 /// Traffic before and after a fault, so that a loss is the fault's.
 const AROUND: Duration = Duration::from_millis(300);
@@ -30,6 +30,20 @@ fn flows(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<
         .collect())
 }
 
+/// Time between two packets of a flow. simple_switch_grpc forwards some ten thousand packets a
+/// second at best and keeps few of them waiting: at the embedded switch's rate it loses some
+/// without any fault.
+fn interval(target: Target) -> Duration {
+    Duration::from_millis(match target {
+        Target::P4Switch => 2,
+        Target::Bmv2 => 25,
+    })
+}
+
+fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
+    Traffic::start(&flows(cx, what)?, interval(cx.lab.options.target))
+}
+
 fn across(a: &Endpoint, b: &Endpoint) -> bool {
     a.leaf != b.leaf
 }
@@ -42,7 +56,7 @@ fn writes(cx: &Scene<'_>) -> Result<u64> {
 }
 
 pub(super) fn controller(cx: &Scene<'_>) -> Result<String> {
-    let traffic = Traffic::start(&flows(cx, across)?)?;
+    let traffic = start(cx, across)?;
     std::thread::sleep(AROUND);
     cx.lab.daemons.crash(daemons::CONTROLLER)?;
     std::thread::sleep(AROUND);
@@ -71,7 +85,7 @@ pub(super) fn agent(cx: &Scene<'_>) -> Result<String> {
         .context("no workload on a host")?;
     let spec = cx.lab.topology.host(&host).context("the workload's host")?;
     let on_host = |e: &Endpoint| e.host.as_ref() == Some(&host);
-    let traffic = Traffic::start(&flows(cx, |a, b| on_host(a) || on_host(b))?)?;
+    let traffic = start(cx, |a, b| on_host(a) || on_host(b))?;
     std::thread::sleep(AROUND);
     let before = writes(cx)?;
     cx.lab.daemons.crash(host.as_str())?;
@@ -99,7 +113,7 @@ fn a_leaf<'a>(cx: &'a Scene<'_>) -> Result<&'a Switch> {
 
 pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
     let leaf = a_leaf(cx)?;
-    let traffic = Traffic::start(&flows(cx, across)?)?;
+    let traffic = start(cx, across)?;
     std::thread::sleep(AROUND);
     cx.lab.daemons.crash(leaf.name.as_str())?;
     std::thread::sleep(AROUND);
@@ -143,7 +157,7 @@ fn links_up(cx: &Scene<'_>) -> Result<usize> {
 fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
     let (namespace, port) = cable(cx)?;
     let all = cx.lab.topology.links.len();
-    let traffic = Traffic::start(&flows(cx, across)?)?;
+    let traffic = start(cx, across)?;
     std::thread::sleep(AROUND);
     netns::ip_batch(
         Some(&namespace),
@@ -158,7 +172,7 @@ fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
     let loss = traffic.stop()?;
     cx.measured_loss(&loss);
     back?;
-    let after = Traffic::start(&flows(cx, across)?)?;
+    let after = start(cx, across)?;
     std::thread::sleep(AROUND);
     lossless(after.stop()?, "after the routes had settled")?;
     Ok(format!("{namespace} {port}: {loss}"))

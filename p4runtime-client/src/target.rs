@@ -17,9 +17,10 @@ pub struct Target {
     /// dataplane although reads show none, and inserting them again doubles
     /// their copies. They are deleted before a pipeline is pushed.
     pub keeps_replication: bool,
-    /// Reads tell the watch port of each group member. bmv2 reports the port of
-    /// one member for all of them (it keeps and uses them rightly).
-    pub reads_watch_ports: bool,
+    /// Group members may watch a port. bmv2 reports the port of one member for
+    /// all of them, and cannot take a member that watches one out of a group: the
+    /// Write fails half-way, and the switch may end.
+    pub watches_ports: bool,
 }
 
 /// Updates per Write for servers that follow 1.4. Larger batches gain little
@@ -32,7 +33,7 @@ impl Target {
         max_updates: 200,
         reconciles: false,
         keeps_replication: true,
-        reads_watch_ports: false,
+        watches_ports: false,
     };
 
     /// Follows P4Runtime 1.4.
@@ -40,7 +41,7 @@ impl Target {
         max_updates: MAX_UPDATES_CURRENT,
         reconciles: true,
         keeps_replication: false,
-        reads_watch_ports: true,
+        watches_ports: true,
     };
 
     /// Judges by the version that Capabilities reported ("1.4.0"); anything

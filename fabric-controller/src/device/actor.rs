@@ -157,7 +157,9 @@ impl<D: Driver> Actor<D> {
     async fn sync(&mut self) -> Result<(), DriverError> {
         let held = self.driver.read_back().await?;
         let count = held.len();
-        let differ = self.device.read_back(held);
+        let differ = self
+            .device
+            .read_back(held, |wanted, held| self.driver.same(wanted, held));
         debug!(count, differ, "read back");
         self.flush(true).await
     }

@@ -175,6 +175,12 @@ pub trait Driver: Send + 'static {
     /// Everything the device holds of the kinds that the controller owns, in canonical form.
     fn read_back(&mut self) -> impl Future<Output = Result<Vec<Entity>, DriverError>> + Send;
 
+    /// Whether the device would answer `held` for `wanted`, although they are not equal: it has
+    /// no place for all that `wanted` says, or does not tell. Asked of what was read back.
+    fn same(&self, wanted: &Entity, held: &Entity) -> bool {
+        wanted == held
+    }
+
     /// Writes a batch: one result per write, in the order of the batch. A `DriverError`
     /// means that the outcome is unknown; the actor connects again and reads back.
     fn apply(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<WriteResult>, DriverError>> + Send;

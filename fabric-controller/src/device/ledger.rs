@@ -385,6 +385,11 @@ impl Ledger {
         fresh
     }
 
+    /// What the device should hold under a key.
+    pub(super) fn wanted(&self, key: &EntityKey) -> Option<&Entity> {
+        self.desired.get(key).map(|w| w.entity.as_ref())
+    }
+
     fn agree(&self, key: &EntityKey) -> bool {
         self.desired.get(key).map(|w| &w.entity) == self.applied.get(key)
     }

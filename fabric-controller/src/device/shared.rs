@@ -203,10 +203,19 @@ impl Device {
     }
 
     /// Takes over what a read-back found; all that differs from what should be is dirty.
-    /// Returns how many keys differ. Costs what the device holds and should hold.
-    pub(super) fn read_back(&self, held: Vec<Entity>) -> usize {
+    /// Returns how many keys differ; `same` says of two that are not equal whether they are the
+    /// same to the device. Costs what the device holds and should hold.
+    pub(super) fn read_back(&self, mut held: Vec<Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
         let mut inner = self.lock();
         let again = inner.ledger.was_read_back();
+        for entity in &mut held {
+            if let Some(wanted) = inner.ledger.wanted(&entity.key())
+                && wanted != entity
+                && same(wanted, entity)
+            {
+                *entity = wanted.clone();
+            }
+        }
         let fresh = inner.ledger.replace_applied(held);
         if again {
             inner.repairs += fresh as u64;

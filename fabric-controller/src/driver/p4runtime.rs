@@ -1,14 +1,13 @@
 //! A switch over P4Runtime, its ports over gNMI on the same connection.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use p4runtime_client::{
     Error,
-    entity::{EntityValue, GroupValue},
+    entity::EntityValue,
     order::Order,
     packet::PacketCodec,
     pipeline::{Installed, Pipeline},
@@ -63,9 +62,6 @@ pub struct P4RuntimeDriver {
     order: Order,
     election_id: u128,
     open: Option<Open>,
-    /// Groups as this driver wrote them, only for targets that do not report watch ports:
-    /// what is read back is completed from here.
-    groups: HashMap<SwitchKey, GroupValue>,
 }
 
 /// An open session.
@@ -88,7 +84,6 @@ impl P4RuntimeDriver {
             order,
             election_id: now.as_millis().max(1),
             open: None,
-            groups: HashMap::new(),
         }
     }
 
@@ -114,31 +109,6 @@ impl P4RuntimeDriver {
                 other => return other.map_err(|e| driver_error(&e)),
             }
         }
-    }
-
-    /// Notes what a confirmed change did to a group.
-    fn note_group(&mut self, change: &Change) {
-        match change {
-            Change::Insert(entity) | Change::Modify(entity) => {
-                if let EntityValue::Group(group) = entity.value() {
-                    self.groups.insert(entity.key().clone(), GroupValue::clone(group));
-                }
-            }
-            Change::Delete(key) => {
-                self.groups.remove(key);
-            }
-        }
-    }
-
-    /// An entity that was read, with the watch ports that were written.
-    fn complete(&self, entity: SwitchEntity) -> SwitchEntity {
-        if let (SwitchKey::Group { profile_id, group_id }, EntityValue::Group(read)) = (entity.key(), entity.value())
-            && let Some(written) = self.groups.get(entity.key())
-            && written.eq_but_watch_ports(read)
-        {
-            return SwitchEntity::group(*profile_id, *group_id, written.members.clone(), written.max_size);
-        }
-        entity
     }
 
     fn event(&self, event: session::Event) -> Option<Event> {
@@ -220,15 +190,30 @@ fn entity_error(refusal: &Refusal) -> EntityError {
 }
 
 /// The change, or `None` for what no switch holds.
-fn change(write: &Write) -> Option<Change> {
+fn change(write: &Write, watches_ports: bool) -> Option<Change> {
     let Entity::Switch(entity) = write.entity().as_ref() else {
         return None;
     };
+    let form = || match entity {
+        e if watches_ports => e.clone(),
+        e => without_watch_ports(e),
+    };
     Some(match write {
-        Write::Insert(_) => Change::Insert(entity.clone()),
-        Write::Modify(_) => Change::Modify(entity.clone()),
+        Write::Insert(_) => Change::Insert(form()),
+        Write::Modify(_) => Change::Modify(form()),
         Write::Delete(_) => Change::Delete(entity.key().clone()),
     })
+}
+
+/// The entity as a target holds it whose group members watch no port. When a port goes down
+/// there, the members that use it are taken out by whoever notices.
+fn without_watch_ports(entity: &SwitchEntity) -> SwitchEntity {
+    let (SwitchKey::Group { profile_id, group_id }, EntityValue::Group(group)) = (entity.key(), entity.value()) else {
+        return entity.clone();
+    };
+    let mut members = group.members.clone();
+    members.iter_mut().for_each(|m| m.watch_port = None);
+    SwitchEntity::group(*profile_id, *group_id, members, group.max_size)
 }
 
 impl Driver for P4RuntimeDriver {
@@ -268,7 +253,6 @@ impl Driver for P4RuntimeDriver {
             .await
             .map_err(|e| driver_error(&e))?;
         if installed != Installed::Unchanged {
-            self.groups.clear();
             let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
             tracing::info!(switch = %self.config.name, ?installed, cookie, "pipeline");
         }
@@ -289,23 +273,28 @@ impl Driver for P4RuntimeDriver {
         for (entity, why) in &snapshot.foreign {
             tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
         }
-        Ok(snapshot
-            .entities
-            .into_iter()
-            .map(|e| Entity::Switch(self.complete(e)))
-            .collect())
+        Ok(snapshot.entities.into_iter().map(Entity::Switch).collect())
+    }
+
+    fn same(&self, wanted: &Entity, held: &Entity) -> bool {
+        let (Entity::Switch(wanted), Entity::Switch(held)) = (wanted, held) else {
+            return wanted == held;
+        };
+        let forgets = self.open.as_ref().is_some_and(|o| !o.session.target().watches_ports);
+        match (wanted.value(), held.value()) {
+            (EntityValue::Group(w), EntityValue::Group(h)) if forgets => {
+                wanted.key() == held.key() && w.eq_but_watch_ports(h)
+            }
+            _ => wanted == held,
+        }
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
-        let changes: Vec<Option<Change>> = batch.writes.iter().map(change).collect();
-        let wanted: Vec<Change> = changes.iter().flatten().cloned().collect();
         let session = self.session()?;
-        let forgets_ports = !session.target().reads_watch_ports;
+        let watches_ports = session.target().watches_ports;
+        let changes: Vec<Option<Change>> = batch.writes.iter().map(|w| change(w, watches_ports)).collect();
+        let wanted: Vec<Change> = changes.iter().flatten().cloned().collect();
         let outcomes = session.write(&wanted).await.map_err(|e| driver_error(&e))?;
-        if forgets_ports {
-            let confirmed = wanted.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-            confirmed.for_each(|(change, _)| self.note_group(change));
-        }
         let mut outcomes = outcomes.into_iter();
         let foreign = || EntityError {
             message: "not an object of a switch".into(),
@@ -387,5 +376,36 @@ impl Driver for P4RuntimeDriver {
             port.close();
         }
         self.open = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use p4runtime_client::entity::{GroupMember, Port};
+
+    fn group(ports: [Option<Port>; 2]) -> SwitchEntity {
+        let members = ports.into_iter().zip(1..).map(|(watch_port, member_id)| GroupMember {
+            member_id,
+            weight: 1,
+            watch_port,
+        });
+        SwitchEntity::group(7, 9, members.collect(), 0)
+    }
+
+    #[test]
+    fn a_target_that_cannot_watch_ports_is_not_asked_to() {
+        let watching = group([Some(Port(1)), Some(Port(2))]);
+        let write = Write::Insert(Arc::new(Entity::Switch(watching.clone())));
+        assert_eq!(change(&write, true), Some(Change::Insert(watching)));
+        assert_eq!(change(&write, false), Some(Change::Insert(group([None, None]))));
+    }
+
+    #[test]
+    fn a_remembered_election_id_is_outbid() {
+        assert_eq!(outbid(5, Some(ElectionId(9))), 10);
+        assert_eq!(outbid(9, Some(ElectionId(5))), 10);
+        assert_eq!(outbid(5, None), 5 * ELECTION_STEP);
+        assert_eq!(outbid(u128::MAX, Some(ElectionId(1))), u128::MAX);
     }
 }

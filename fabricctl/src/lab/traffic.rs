@@ -69,7 +69,9 @@ impl Traffic {
             socket.set_read_timeout(Some(LINGER))?;
             let reader = socket.try_clone()?;
             let flag = stop.clone();
-            traffic.senders.push(std::thread::spawn(move || send(&socket, interval, &flag)));
+            traffic
+                .senders
+                .push(std::thread::spawn(move || send(&socket, interval, &flag)));
             let flag = stop.clone();
             traffic
                 .receivers

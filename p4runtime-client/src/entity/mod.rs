@@ -504,7 +504,7 @@ impl EntityKey {
 
 impl GroupValue {
     /// Whether both are the same but for watch ports, which some servers do not
-    /// report as they are ([`crate::target::Target::reads_watch_ports`]).
+    /// have ([`crate::target::Target::watches_ports`]).
     #[must_use]
     pub fn eq_but_watch_ports(&self, other: &Self) -> bool {
         let plain = |group: &Self| -> Vec<_> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use vfabric_api::status::DeviceStatus;
-use vfabric_api::topology::Switch;
+use vfabric_api::topology::{PortRef, Switch};
 
 use super::{Endpoint, Scene, lossless};
 use crate::lab::traffic::{Flow, Traffic};
@@ -139,15 +139,42 @@ pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// The cable between a leaf and its first spine, seen from the leaf.
-fn cable(cx: &Scene<'_>) -> Result<(String, String)> {
+/// One end of a cable: a namespace and an interface in it.
+type End = (String, String);
+
+/// The cable between a leaf and its first spine; the leaf's end is the first.
+fn cable(cx: &Scene<'_>) -> Result<[End; 2]> {
     let leaf = a_leaf(cx)?;
-    let ends = cx.lab.topology.links.iter().flat_map(|l| [&l.a, &l.b]);
-    let end = ends
-        .into_iter()
-        .find(|e| e.switch == leaf.name)
-        .context("the leaf has no link")?;
-    Ok((plan::namespace(&leaf.name), format!("swp{}", end.port)))
+    let end = |r: &PortRef| (plan::namespace(&r.switch), format!("swp{}", r.port));
+    let mut links = cx.lab.topology.links.iter();
+    let ends = links.find_map(|l| match () {
+        () if l.a.switch == leaf.name => Some([end(&l.a), end(&l.b)]),
+        () if l.b.switch == leaf.name => Some([end(&l.b), end(&l.a)]),
+        () => None,
+    });
+    ends.context("the leaf has no link")
+}
+
+/// Cuts or mends a cable.
+fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<()> {
+    match target {
+        // An end that is set down takes the carrier of the other away.
+        Target::P4Switch => {
+            let [(namespace, port), _] = ends;
+            let state = if up { "up" } else { "down" };
+            netns::ip_batch(Some(namespace), &format!("link set {port} {state}"))
+        }
+        // bmv2 reads no port any more once one of its interfaces was set down. So both ends stay
+        // up and drop all they are to send: every packet is longer than the bucket.
+        Target::Bmv2 => ends.iter().try_for_each(|(namespace, port)| {
+            let words = match up {
+                false => "qdisc add dev PORT root tbf rate 8bit burst 1 limit 1",
+                true => "qdisc del dev PORT root",
+            };
+            let words: Vec<&str> = words.split(' ').map(|w| if w == "PORT" { port } else { w }).collect();
+            netns::run(namespace, "tc", &words)
+        }),
+    }
 }
 
 fn links_up(cx: &Scene<'_>) -> Result<usize> {
@@ -155,14 +182,11 @@ fn links_up(cx: &Scene<'_>) -> Result<usize> {
 }
 
 fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
-    let (namespace, port) = cable(cx)?;
+    let cable = cable(cx)?;
     let all = cx.lab.topology.links.len();
     let traffic = start(cx, across)?;
     std::thread::sleep(AROUND);
-    netns::ip_batch(
-        Some(&namespace),
-        &format!("link set {port} {}", if up { "up" } else { "down" }),
-    )?;
+    switch_link(cx.lab.options.target, &cable, up)?;
     let expected = if up { all } else { all - 1 };
     let noticed = cx.until(HEALED, "the link's state", || {
         Ok((links_up(cx)? == expected).then_some(()))
@@ -175,7 +199,12 @@ fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
     let after = start(cx, across)?;
     std::thread::sleep(AROUND);
     lossless(after.stop()?, "after the routes had settled")?;
-    Ok(format!("{namespace} {port}: {loss}"))
+    let [(namespace, port), _] = cable;
+    let how = match cx.lab.options.target {
+        Target::P4Switch => "",
+        Target::Bmv2 => " (silently: noticed by probes alone)",
+    };
+    Ok(format!("{namespace} {port}{how}: {loss}"))
 }
 
 pub(super) fn link_cut(cx: &Scene<'_>) -> Result<String> {

@@ -16,6 +16,8 @@ use super::netns;
 
 /// UDP port of the echo servers.
 pub const ECHO_PORT: u16 = 7007;
+/// What pings are filled with.
+pub const PING_DATA: u8 = 0x5a;
 /// TCP port of the transfers.
 const TCP_PORT: u16 = 7008;
 /// Longest time a single answer may take: far more than a lab on a busy machine needs.
@@ -142,7 +144,7 @@ pub fn ping(namespace: &str, to: IpAddr, data: usize, timeout: Duration) -> Resu
     let mut packet = vec![request, 0, 0, 0];
     packet.extend_from_slice(&id.to_be_bytes());
     packet.extend_from_slice(&[0, 1]);
-    packet.resize(8 + data, 0x5a);
+    packet.resize(8 + data, PING_DATA);
     if to.is_ipv4() {
         let sum = etherparse::checksum::Sum16BitWords::new()
             .add_slice(&packet)

@@ -1,8 +1,9 @@
 //! Continuous traffic, to see what a fault costs.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,11 @@ use anyhow::{Context, Result};
 
 use super::probe;
 
-/// Time that the last answers get to arrive.
-const LINGER: Duration = Duration::from_millis(300);
+/// Longest time that the last answers get to arrive: a busy machine lets a process wait for
+/// a good part of a second.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often a receiver looks whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One direction pair: who asks, in which namespace, and whom.
 #[derive(Debug, Clone)]
@@ -48,7 +52,7 @@ pub struct Traffic {
     interval: Duration,
     stop: Arc<AtomicBool>,
     senders: Vec<JoinHandle<Vec<Instant>>>,
-    receivers: Vec<JoinHandle<Vec<u32>>>,
+    receivers: Vec<JoinHandle<BTreeSet<u32>>>,
 }
 
 impl Traffic {
@@ -66,16 +70,19 @@ impl Traffic {
         };
         for flow in flows {
             let socket = probe::udp(&flow.from, (flow.to, probe::ECHO_PORT).into())?;
-            socket.set_read_timeout(Some(LINGER))?;
+            socket.set_read_timeout(Some(LOOK_EVERY))?;
             let reader = socket.try_clone()?;
             let flag = stop.clone();
-            traffic
-                .senders
-                .push(std::thread::spawn(move || send(&socket, interval, &flag)));
-            let flag = stop.clone();
+            let (total, sent) = mpsc::channel();
+            traffic.senders.push(std::thread::spawn(move || {
+                let sent = send(&socket, interval, &flag);
+                // The receiver is there until it was told.
+                let _ = total.send(sent.len());
+                sent
+            }));
             traffic
                 .receivers
-                .push(std::thread::spawn(move || receive(&reader, &flag)));
+                .push(std::thread::spawn(move || receive(&reader, &sent)));
         }
         Ok(traffic)
     }
@@ -89,8 +96,8 @@ impl Traffic {
         let mut all = Loss::default();
         for (sender, receiver) in self.senders.into_iter().zip(self.receivers) {
             let sent = sender.join().ok().context("a sender panicked")?;
-            let mut answered = receiver.join().ok().context("a receiver panicked")?;
-            let loss = count(&sent, &mut answered, self.interval);
+            let answered = receiver.join().ok().context("a receiver panicked")?;
+            let loss = count(&sent, &answered, self.interval);
             all.sent += loss.sent;
             all.lost += loss.lost;
             all.outage = all.outage.max(loss.outage);
@@ -113,29 +120,31 @@ fn send(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Vec<Instan
     sent
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u32> {
-    let mut answered = Vec::new();
+/// Collects the numbers that were answered, until all are that were `sent`, or it is too late.
+fn receive(socket: &UdpSocket, sent: &mpsc::Receiver<usize>) -> BTreeSet<u32> {
+    let mut answered = BTreeSet::new();
     let mut buffer = [0u8; 256];
+    let mut end: Option<(usize, Instant)> = None;
     loop {
-        match socket.recv(&mut buffer) {
-            Ok(length) => {
-                let number = length
-                    .checked_sub(4)
-                    .and_then(|at| buffer.get(at..length)?.try_into().ok());
-                answered.extend(number.map(u32::from_be_bytes));
-            }
-            Err(_) if stop.load(Ordering::Relaxed) => return answered,
-            // Refused (the server is restarting) or nothing for a while.
-            Err(_) => {}
+        // An error: refused (the server is restarting), or nothing for a while.
+        if let Ok(length) = socket.recv(&mut buffer) {
+            let number = length
+                .checked_sub(4)
+                .and_then(|at| buffer.get(at..length)?.try_into().ok());
+            answered.extend(number.map(u32::from_be_bytes));
+        }
+        if end.is_none() {
+            end = sent.try_recv().ok().map(|total| (total, Instant::now()));
+        }
+        if end.is_some_and(|(total, since)| answered.len() >= total || since.elapsed() > LINGER) {
+            return answered;
         }
     }
 }
 
 /// The longest outage of a flow runs from the first packet lost in a row to the next that
 /// was answered.
-fn count(sent: &[Instant], answered: &mut Vec<u32>, interval: Duration) -> Loss {
-    answered.sort_unstable();
-    answered.dedup();
+fn count(sent: &[Instant], answered: &BTreeSet<u32>, interval: Duration) -> Loss {
     let mut loss = Loss {
         sent: sent.len(),
         lost: sent.len().saturating_sub(answered.len()),
@@ -168,7 +177,7 @@ mod tests {
     fn an_outage_lasts_until_the_next_answer() {
         let start = Instant::now();
         let sent: Vec<_> = (0..10).map(|i| start + INTERVAL * i).collect();
-        let loss = count(&sent, &mut vec![9, 0, 1, 5, 6, 8, 9], INTERVAL);
+        let loss = count(&sent, &[0, 1, 5, 6, 8, 9].into(), INTERVAL);
         assert_eq!(
             loss,
             Loss {
@@ -177,8 +186,8 @@ mod tests {
                 outage: INTERVAL * 3
             }
         );
-        assert_eq!(count(&sent, &mut (0..10).collect(), INTERVAL).lost, 0);
-        let none = count(&sent, &mut Vec::new(), INTERVAL);
+        assert_eq!(count(&sent, &(0..10).collect(), INTERVAL).lost, 0);
+        let none = count(&sent, &BTreeSet::new(), INTERVAL);
         assert_eq!((none.lost, none.outage), (10, INTERVAL * 10));
     }
 }

@@ -1,5 +1,6 @@
 //! Does everything reach what it should?
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -54,27 +55,40 @@ pub(super) fn bare_metal(cx: &Scene<'_>) -> Result<String> {
 pub(super) fn routed(cx: &Scene<'_>) -> Result<String> {
     let pairs = cx.pairs(|a, b| a.vdc == b.vdc && a.network != b.network)?;
     let figure = ask_all(&pairs)?;
+    let captures = capture_all(cx)?;
+    let marker = |from: &Endpoint, ip: &IpAddr| format!("ttl of {} to {ip}.", from.id);
+    let mut sent = Vec::new();
     for (from, to) in &pairs {
         for ip in to.ips() {
-            let marker = format!("ttl of {} to {ip}", from.id);
-            let capture = Capture::start(&to.namespace)?;
-            probe::ask(&from.namespace, ip, &marker, ANSWER_TIMEOUT)?;
-            let frames = capture.finish()?;
-            let seen = frames
-                .iter()
-                .filter(|f| probe::contains(f, marker.as_bytes()))
-                .find_map(|f| probe::ttl(f));
-            // Linux sends with 64 (RFC 1700's recommended default).
-            if seen != Some(63) {
-                bail!(
-                    "{} to {} ({ip}): TTL on arrival is {seen:?}, expected 63",
-                    from.id,
-                    to.id
-                );
-            }
+            probe::ask(&from.namespace, ip, &marker(from, &ip), ANSWER_TIMEOUT)?;
+            sent.push((from, to, ip));
+        }
+    }
+    let frames: BTreeMap<&str, _> = Capture::finish_all(captures)?.into_iter().collect();
+    for (from, to, ip) in sent {
+        let marker = marker(from, &ip);
+        let seen = frames.get(to.id.as_str()).into_iter().flatten();
+        let seen = seen
+            .filter(|f| probe::contains(f, marker.as_bytes()))
+            .find_map(|f| probe::ttl(f));
+        // Linux sends with 64 (RFC 1700's recommended default).
+        if seen != Some(63) {
+            bail!(
+                "{} to {} ({ip}): TTL on arrival is {seen:?}, expected 63",
+                from.id,
+                to.id
+            );
         }
     }
     Ok(format!("{figure}; TTL 64 arrives as 63"))
+}
+
+/// Captures at every endpoint.
+fn capture_all<'a>(cx: &'a Scene<'_>) -> Result<Vec<(&'a str, Capture)>> {
+    let endpoints = cx.endpoints.iter();
+    endpoints
+        .map(|e| Ok((e.id.as_str(), Capture::start(&e.namespace)?)))
+        .collect()
 }
 
 pub(super) fn gateway(cx: &Scene<'_>) -> Result<String> {
@@ -94,23 +108,27 @@ pub(super) fn gateway(cx: &Scene<'_>) -> Result<String> {
 
 pub(super) fn full_size(cx: &Scene<'_>) -> Result<String> {
     let mtu = |e: &Endpoint| cx.network(e).map(|n| n.mtu);
+    let captures = capture_all(cx)?;
     let mut count = 0;
     for (from, to) in cx.pairs(|a, b| a.vdc == b.vdc && a.leaf != b.leaf)? {
         for ip in to.ips() {
             let headers = if ip.is_ipv4() { IPV4_AND_ICMP } else { IPV6_AND_ICMP };
-            let capture = Capture::start(&to.namespace)?;
             let answer = probe::ping(&from.namespace, ip, usize::from(mtu(from)? - headers), ANSWER_TIMEOUT)?;
             answer.with_context(|| format!("{} to {} ({ip}): a full-size ping is not answered", from.id, to.id))?;
-            let longest = capture.finish()?.iter().map(Vec::len).max().unwrap_or(0);
-            // 14 octets of Ethernet header come on top of the MTU; a fragment would be shorter.
-            if longest != usize::from(mtu(from)?) + 14 {
-                bail!(
-                    "{} to {} ({ip}): the longest frame has {longest} octets",
-                    from.id,
-                    to.id
-                );
-            }
             count += 1;
+        }
+    }
+    for (id, frames) in Capture::finish_all(captures)? {
+        let endpoint = cx.endpoints.iter().find(|e| e.id == id).context("the endpoint")?;
+        // 14 octets of Ethernet header come on top of the MTU; a fragment would be shorter.
+        let whole = usize::from(mtu(endpoint)?) + 14;
+        let pings: Vec<usize> = frames
+            .iter()
+            .filter(|f| probe::contains(f, &[probe::PING_DATA; 64]))
+            .map(Vec::len)
+            .collect();
+        if pings.is_empty() || pings.iter().any(|l| *l != whole) {
+            bail!("{id}: expected frames of {whole} octets, captured {pings:?}");
         }
     }
     let mtu = mtu(cx.endpoints.first().context("no endpoint")?)?;

@@ -14,6 +14,8 @@ use clap::{CommandFactory as _, Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// The program to start with, as BMv2 JSON; without one, a controller brings it
     #[arg(value_name = "JSON", conflicts_with = "no_p4", help_heading = "Program")]
     pub(crate) program: Option<PathBuf>,
@@ -98,6 +100,14 @@ pub(crate) struct Options {
     pub(crate) log_flush: bool,
 }
 
+/// What else the program does than being a switch.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Measures parts of the switch.
+    #[command(hide = true, subcommand)]
+    Bench(crate::bench::Bench),
+}
+
 /// Severity of what is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
@@ -128,7 +138,7 @@ fn number(text: &str) -> Result<u32, String> {
         .map_err(|_| format!("{text:?} is not a port number, one from 0 to {} is expected", u32::MAX))
 }
 
-fn interface(text: &str) -> Result<(u32, String), String> {
+pub(crate) fn interface(text: &str) -> Result<(u32, String), String> {
     let (port, name) = text
         .split_once('@')
         .ok_or("a port number and an interface joined by `@` are expected, as in 1@eth1")?;

@@ -10,3 +10,4 @@ pub mod reference;
 pub mod serve;
 pub mod startup;
 pub mod tables;
+pub mod trace;

@@ -1,5 +1,6 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
 
+mod bench;
 mod cli;
 
 use std::fs::File;
@@ -30,7 +31,11 @@ async fn main() -> ExitCode {
         eprintln!("p4-switch: {error}");
         return ExitCode::FAILURE;
     }
-    match run(options).await {
+    let done = match &options.command {
+        Some(cli::Command::Bench(bench)) => bench::run(bench),
+        None => run(options).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut text = error.to_string();

@@ -6,7 +6,7 @@
 //! frames of a sender that leaves segmentation to its device) come whole through the socket's queue.
 //!
 //! The ring is `TPACKET_V2`: version 3 shows frames only when a whole block is full or its timer, of a
-//! millisecond at least, runs out. The transmit ring is not used: a veth hands
+//! millisecond at least, runs out (ADR switch-1). The transmit ring is not used: a veth hands
 //! a frame's memory to its peer and reports the slot as free while the peer still reads it.
 #![allow(unsafe_code)]
 

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -19,6 +20,13 @@ const BURST: usize = 64;
 const READY: usize = 64;
 /// Commands that wait for a thread; it looks after each burst, so that more only wait in line.
 const COMMANDS: usize = 16;
+/// Frames in a millisecond from which on a thread lets them gather before it looks again. Waking up for each costs more
+/// than forwarding it; below this rate nobody waits.
+const DENSE: u32 = 50;
+/// How long they gather: a fraction of what the rings hold at any rate that a thread can forward.
+const GATHER: Duration = Duration::from_micros(50);
+/// How often the rate is looked at.
+const WINDOW: Duration = Duration::from_millis(1);
 /// What epoll says of the waker instead of a port number.
 const WAKER: u64 = u64::MAX;
 
@@ -170,6 +178,34 @@ impl Sink for Outlets {
     }
 }
 
+/// How dense frames come.
+struct Pace {
+    since: Instant,
+    frames: u32,
+    is_dense: bool,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            frames: 0,
+            is_dense: false,
+        }
+    }
+
+    /// Notes the frames that came since the last call.
+    fn note(&mut self, frames: usize, now: Instant) {
+        self.frames = self.frames.saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
+        let passed = now.saturating_duration_since(self.since);
+        if passed >= WINDOW {
+            let windows = u32::try_from(passed.as_micros() / WINDOW.as_micros()).unwrap_or(u32::MAX);
+            self.is_dense = self.frames >= DENSE.saturating_mul(windows);
+            (self.since, self.frames) = (now, 0);
+        }
+    }
+}
+
 struct Worker {
     epoll: Epoll,
     inbox: Receiver<Command>,
@@ -182,7 +218,11 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut events = [EpollEvent::empty(); READY];
+        let mut pace = Pace::new();
         loop {
+            if pace.is_dense {
+                std::thread::sleep(GATHER);
+            }
             let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(ready) => ready,
                 Err(Errno::EINTR) => continue,
@@ -191,9 +231,10 @@ impl Worker {
                     return;
                 }
             };
+            let mut frames = 0;
             for event in events.iter().take(ready) {
                 if event.data() != WAKER {
-                    self.turn(event);
+                    frames += self.turn(event);
                     continue;
                 }
                 // Before looking, so that what comes after the look wakes again.
@@ -204,16 +245,18 @@ impl Worker {
                 self.forwarder.woken(&mut self.tx);
                 self.tx.flush();
             }
+            pace.note(frames, Instant::now());
         }
     }
 
-    fn turn(&mut self, event: &EpollEvent) {
+    /// Forwards a burst of the port that is ready; answers how many frames.
+    fn turn(&mut self, event: &EpollEvent) -> usize {
         // Not there: detached since.
         let Some((port, rx)) = u32::try_from(event.data())
             .ok()
             .and_then(|p| Some((p, self.rx.get_mut(&p)?)))
         else {
-            return;
+            return 0;
         };
         if event.events().intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
             rx.failed();
@@ -224,7 +267,9 @@ impl Worker {
             left: BURST,
         };
         self.forwarder.burst(&mut burst, &mut self.tx);
+        let frames = BURST - burst.left;
         self.tx.flush();
+        frames
     }
 
     /// Does what was ordered; false if it is to end.
@@ -254,5 +299,23 @@ impl Worker {
             let _ = self.epoll.delete(rx.fd());
         }
         self.tx.remove(port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_gather_only_while_they_are_dense() {
+        let mut pace = Pace::new();
+        let start = pace.since;
+        let at = |us| start + Duration::from_micros(us);
+        pace.note(1, at(500));
+        assert!(!pace.is_dense, "a window is not over");
+        pace.note(DENSE as usize, at(1000));
+        assert!(pace.is_dense);
+        pace.note(DENSE as usize, at(4000));
+        assert!(!pace.is_dense, "the same in three windows");
     }
 }

@@ -1,0 +1,149 @@
+//! Takes texts of traced packets to an output, as many as people can use.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Packets that are traced in a second. Nobody reads more, and writing down this many costs a thread some percent.
+pub const PACKETS_PER_SECOND: u64 = 1000;
+/// Texts that wait for the output: what may be traced in a second.
+const QUEUE: usize = PACKETS_PER_SECOND as usize;
+/// How soon packets that were left out are mentioned.
+const MENTION: Duration = Duration::from_millis(500);
+
+struct Shared {
+    started: Instant,
+    /// The second that `count` is of.
+    second: AtomicU64,
+    count: AtomicU64,
+    number: AtomicU64,
+    left_out: AtomicU64,
+}
+
+/// Where traced packets go. It ends, with all written, when all clones are dropped.
+#[derive(Clone)]
+pub struct Printer {
+    texts: SyncSender<String>,
+    shared: Arc<Shared>,
+}
+
+impl Printer {
+    /// Writes to this output; the thread ends when it fails.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let (texts, inbox) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            second: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+        });
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("trace".into());
+        thread.spawn(move || {
+            if let Err(error) = print(&inbox, &own, output) {
+                tracing::error!("tracing ends: {error}");
+            }
+        })?;
+        Ok(Self { texts, shared })
+    }
+
+    /// The number of a packet that is to be traced; none if it is one too many.
+    pub fn admit(&self) -> Option<u64> {
+        let shared = &self.shared;
+        let now = shared.started.elapsed().as_secs();
+        if shared.second.swap(now, Ordering::Relaxed) != now {
+            shared.count.store(0, Ordering::Relaxed);
+        }
+        if shared.count.fetch_add(1, Ordering::Relaxed) >= PACKETS_PER_SECOND {
+            shared.left_out.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(shared.number.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Prints a text, or counts it as left out where the output is too slow.
+    pub fn print(&self, text: &str) {
+        if self.texts.try_send(text.to_owned()).is_err() {
+            self.shared.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn print(inbox: &Receiver<String>, shared: &Shared, mut output: impl Write) -> std::io::Result<()> {
+    loop {
+        let text = inbox.recv_timeout(MENTION);
+        match &text {
+            Ok(text) => output.write_all(text.as_bytes())?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                let left_out = shared.left_out.swap(0, Ordering::Relaxed);
+                if left_out > 0 {
+                    writeln!(output, "... {left_out} packets were not traced: there were too many")?;
+                }
+                output.flush()?;
+            }
+        }
+        if text == Err(RecvTimeoutError::Disconnected) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    /// An output that can be held up, and read.
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_stands_still_holds_nobody_up() {
+        let output = Output::default();
+        let printer = Printer::start(output.clone()).unwrap();
+        let held = output.0.lock().unwrap();
+        for _ in 0..3 * QUEUE {
+            printer.print("a packet\n");
+        }
+        drop(held);
+        drop(printer);
+        loop {
+            let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+            if let Some((_, said)) = text.split_once("... ") {
+                let shown = text.matches("a packet\n").count();
+                let left_out: usize = said.split(' ').next().unwrap().parse().unwrap();
+                assert_eq!(shown + left_out, 3 * QUEUE);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_flood_is_bounded() {
+        let printer = Printer::start(std::io::sink()).unwrap();
+        let started = Instant::now();
+        let many = 20 * PACKETS_PER_SECOND;
+        let admitted = (0..many).filter(|_| printer.admit().is_some()).count() as u64;
+        // In each second that was touched.
+        let seconds = started.elapsed().as_secs() + 2;
+        assert!(admitted >= PACKETS_PER_SECOND && admitted <= seconds * PACKETS_PER_SECOND);
+    }
+}

@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: every benchmark of the project, by name.
 //!
 //! A benchmark is a subcommand of the program it measures. It prints what it finds while it
-//! works, and with `--json FILE` writes an object whose leaves are its figures. The name of a
-//! figure ends with its unit (`applied_p50_us`, `resident_mib`, `longest_outage_ms`), so that
-//! all benchmarks together are one table, and one document, without knowing any of them.
+//! works, and with `--json FILE` writes a document whose leaves are its figures. The name of a
+//! figure ends with its unit (`applied_p50_us`, `resident_mib`, `longest_outage_ms`), and items
+//! of a list have a `name`, so that all benchmarks together are one table, and one document,
+//! without knowing any of them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::{LAB_PACKAGES, build_release, call, fabricctl, packages, release_dir, target_dir};
+use crate::{LAB_PACKAGES, build_release, call, cargo, fabricctl, on_path, packages, release_dir, root, target_dir};
 
 /// One benchmark and what it measures.
 struct Bench {
@@ -38,13 +39,13 @@ const BENCHES: [Bench; 5] = [
     },
     Bench {
         name: "switch",
-        about: "the software switch: what `p4-switch bench` has",
-        run: |files| subcommands(files, "p4-switch"),
+        about: "the software switch: its packet engine, tables, P4Runtime, ports",
+        run: switch,
     },
     Bench {
         name: "compiler",
-        about: "the P4 compiler: what `p4-compiler bench` has",
-        run: |files| subcommands(files, "p4-compiler"),
+        about: "the P4 compiler: the fabric's programs, and p4c's where its test data is",
+        run: |files| subcommands(files, "p4-compiler", &[]),
     },
 ];
 
@@ -141,27 +142,66 @@ fn fabric(files: &Files) -> Result<()> {
     measured
 }
 
-/// Every subcommand of `PROGRAM bench`, as its help lists them, so that one which is added
-/// there is measured here.
-fn subcommands(files: &Files, name: &str) -> Result<()> {
-    let help = Command::new(program(name))
-        .args(["bench", "--help"])
-        .stderr(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {name}"))?;
-    if !help.status.success() {
+/// The engine is measured from inside, so by a bench target of its crate; the rest by the
+/// program's own subcommands.
+fn switch(files: &Files) -> Result<()> {
+    eprintln!("── engine");
+    let file = absolute(&files.of("engine"))?;
+    let engine = call(
+        cargo()
+            .args(["bench", "-p", "p4-switch", "--bench", "engine", "--", "--json"])
+            .arg(file),
+    );
+    let leaf = compiled_leaf()?;
+    let mut ports = vec!["--leaf".to_owned(), leaf.display().to_string()];
+    if on_path("simple_switch_grpc") {
+        ports.push("--peer".into());
+    }
+    let rest = subcommands(files, "p4-switch", &[("ports", &ports)]);
+    engine.and(rest)
+}
+
+/// The fabric's leaf as BMv2 JSON.
+fn compiled_leaf() -> Result<PathBuf> {
+    let dir = target_dir().join("bench").join("programs");
+    let program_dir = root().join("p4/fabric");
+    let mut compiler = Command::new(program("p4-compiler"));
+    compiler.arg(program_dir.join("leaf.p4")).arg("-I").arg(program_dir);
+    call(compiler.arg("--output").arg(&dir))?;
+    Ok(dir.join("leaf.json"))
+}
+
+/// Cargo runs a bench target in its crate's folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+/// Every benchmark of `PROGRAM bench`, as its help lists them, so that one which is added there
+/// is measured here; with more arguments for some.
+fn subcommands(files: &Files, name: &str, more: &[(&str, &[String])]) -> Result<()> {
+    let help = help(name, &["bench"])?;
+    if !help.lines().any(|l| l.starts_with("Usage: ") && l.contains(" bench")) {
         eprintln!("{name} has no benchmarks");
         return Ok(());
     }
-    let help = String::from_utf8_lossy(&help.stdout);
     let names = listed(&help);
     if names.is_empty() {
         return part(files, "", Command::new(program(name)).arg("bench"));
     }
     let mut failed = Vec::new();
     for sub in names {
+        // What writes no figures only helps another one.
+        if !self::help(name, &["bench", sub])?.contains("--json") {
+            continue;
+        }
         eprintln!("── {name} bench {sub}");
-        if let Err(error) = part(files, sub, Command::new(program(name)).args(["bench", sub])) {
+        let mut command = Command::new(program(name));
+        command.args(["bench", sub]);
+        let with = more.iter().filter(|(of, _)| *of == sub);
+        with.for_each(|(_, args)| {
+            command.args(*args);
+        });
+        if let Err(error) = part(files, sub, &mut command) {
             eprintln!("{error:#}");
             failed.push(sub);
         }
@@ -170,6 +210,17 @@ fn subcommands(files: &Files, name: &str) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// The help text of a program's subcommand.
+fn help(name: &str, words: &[&str]) -> Result<String> {
+    let output = Command::new(program(name))
+        .args(words)
+        .arg("--help")
+        .stderr(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The names in the `Commands:` part of a help text.
@@ -196,11 +247,21 @@ fn rows(document: &Value) -> Vec<Row> {
 fn collect<'a>(value: &'a Value, path: &mut Vec<&'a str>, rows: &mut Vec<Row>) {
     match value {
         Value::Object(members) => {
-            for (name, member) in members {
+            // An item of a list is called by its name.
+            let called = members.get("name").and_then(Value::as_str);
+            path.extend(called);
+            for (name, member) in members.iter().filter(|(n, _)| called.is_none() || *n != "name") {
+                // These only group.
+                let groups = matches!(member, Value::Object(_) | Value::Array(_));
+                if groups && ["rows", "figures"].contains(&name.as_str()) {
+                    collect(member, path, rows);
+                    continue;
+                }
                 path.push(name);
                 collect(member, path, rows);
                 path.pop();
             }
+            path.truncate(path.len() - usize::from(called.is_some()));
         }
         Value::Array(items) => items.iter().for_each(|item| collect(item, path, rows)),
         Value::Null => {}
@@ -256,11 +317,13 @@ mod tests {
         let document = serde_json::json!({
             "fabric": { "POST attachment": { "p50_ms": 1.234_5, "samples": 200 } },
             "controller": { "10000 networks": { "applied_p50_us": 123.4 } },
+            "switch": { "ports": { "rows": [ { "name": "leaf", "figures": { "latency_p50_us": 9 } } ] } },
         });
         let rows = rows(&document);
         let row = |name: &str| rows.iter().find(|r| r.0 == name).map(|r| (r.1.as_str(), r.2.as_str()));
         assert_eq!(row("fabric: POST attachment: p50"), Some(("1.23", "ms")));
         assert_eq!(row("fabric: POST attachment: samples"), Some(("200", "")));
+        assert_eq!(row("switch: ports: leaf: latency p50"), Some(("9", "us")));
         assert_eq!(row("controller: 10000 networks: applied p50"), Some(("123", "us")));
     }
 

@@ -118,6 +118,12 @@ fn call(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Whether a program is installed.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
 /// The workspace's folder.
 fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{LAB_PACKAGES, build_release, call, cargo, fabricctl, packages, root, target_dir, venv};
+use crate::{LAB_PACKAGES, build_release, call, cargo, fabricctl, on_path, packages, root, target_dir, venv};
 
 /// Free space that the builds and the environments need together, in MiB. Measured: a clean run ends with 5.3 GiB below
 /// `target`.
@@ -43,7 +43,7 @@ pub(crate) fn run() -> Result<()> {
     step("whole system: a lab with real packets");
     lab(&[])?;
     for (program, flags) in PEERS {
-        if installed(program) {
+        if on_path(program) {
             step(&format!("whole system with {program}"));
             lab(flags)?;
         } else {
@@ -72,11 +72,6 @@ fn lab(flags: &[&str]) -> Result<()> {
     let up = call(fabricctl().args(["lab", "up"]).args(flags));
     let down = call(fabricctl().args(["lab", "down"]));
     up.and(down)
-}
-
-fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 /// Cargo without incremental files: this tree is built once, and they take as much room as all else.

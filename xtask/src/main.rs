@@ -46,6 +46,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
+    /// Run a fuzz target: parser, compiler, bmv2_json, packet, differential.
+    Fuzz {
+        /// Arguments of the runner: NAME [--seconds N] [--start N]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Accept what the compiler writes now: its golden files are written anew.
+    Bless,
     /// Make the Python environments of the test peers under target/venv.
     Venv,
 }
@@ -66,6 +74,12 @@ fn run(task: Task) -> Result<()> {
         Task::Test => test::run(),
         Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
         Task::P4cCorpus { args } => p4c_corpus(&args),
+        Task::Fuzz { args } => call(
+            cargo()
+                .args(["run", "--release", "--package", "bmv2-tests", "--bin", "fuzz", "--"])
+                .args(args),
+        ),
+        Task::Bless => bless(),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }
 }
@@ -89,6 +103,14 @@ fn lab(args: &[String]) -> Result<()> {
 fn p4c_corpus(args: &[String]) -> Result<()> {
     call(cargo().args(["build", "--release", "--package", "bmv2-tests", "--bin", "p4c-corpus"]))?;
     call(Command::new(release_dir().join("p4c-corpus")).args(args))
+}
+
+fn bless() -> Result<()> {
+    call(
+        cargo()
+            .args(["test", "--package", "p4-compiler", "--test", "golden"])
+            .env("BLESS", "1"),
+    )
 }
 
 fn build_release() -> Result<()> {

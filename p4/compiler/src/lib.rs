@@ -16,7 +16,7 @@
 //!   functions; the result is `ir`, still structured as the source is.
 //! - `passes::lower` evaluates `main` and inlines controls, parsers, actions and functions with copy-in/copy-out;
 //!   effects come in source order, `return`, `exit`, loops and short circuit are edges of a block graph. The result
-//!   is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::simplify` shortens graphs.
+//!   is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::optimise` shortens it.
 //! - `backend::bmv2` and `backend::p4info` read `lir`. Another back end starts there; `lir` has P4's arithmetic,
 //!   cutting results back to their width is bmv2's business.
 //!
@@ -73,6 +73,18 @@ pub struct Options {
     pub silenced: Vec<String>,
     /// Stop after type checking.
     pub check_only: bool,
+    /// How much the program is rewritten.
+    pub level: OptLevel,
+}
+
+/// How much a program is rewritten before a back end gets it. Packets cannot tell the difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptLevel {
+    /// As the source has it.
+    O0,
+    /// Constants and copies propagated, decided branches and dead stores removed, code joined.
+    #[default]
+    O1,
 }
 
 /// What a program becomes.
@@ -151,10 +163,11 @@ pub fn dump(
             match what {
                 Dump::Ast => Ok((dump::ast::print(&parsed.decls, &parsed.map), parsed.finish())),
                 Dump::Ir => {
-                    let flat = lowered(parsed)?;
+                    let mut flat = lowered(parsed)?;
+                    passes::optimise(&mut flat.program, options.level);
                     Ok((dump::flat::print(&flat.program), flat.parsed.finish()))
                 }
-                Dump::Tables => emitted(lowered(parsed)?, name).map(|c| (dot(&c.program), c.warnings)),
+                Dump::Tables => emitted(lowered(parsed)?, name, options.level).map(|c| (dot(&c.program), c.warnings)),
             }
         };
         stage()
@@ -311,7 +324,7 @@ fn parse_text(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> 
 }
 
 fn lowered(mut parsed: Parsed) -> Result<Lowered, Diagnostics> {
-    let typed = types::check(&parsed.decls, &mut parsed.sink);
+    let typed = types::check(&parsed.decls, &parsed.map, &mut parsed.sink);
     let mut parsed = parsed.checked()?;
     let program = passes::lower::lower(&typed, &mut parsed.sink);
     Ok(Lowered {
@@ -321,16 +334,18 @@ fn lowered(mut parsed: Parsed) -> Result<Lowered, Diagnostics> {
     })
 }
 
-fn emitted(lowered: Lowered, name: &str) -> Result<Parts, Diagnostics> {
+fn emitted(lowered: Lowered, name: &str, level: OptLevel) -> Result<Parts, Diagnostics> {
     let Lowered {
         mut parsed,
         typed,
-        program,
+        mut program,
     } = lowered;
-    let json = backend::bmv2::emit(&program, &typed, &parsed.map, &mut parsed.sink, name);
+    // What the control plane sees first: it must not depend on the level.
     let p4info = backend::p4info::emit(&program, &typed, &mut parsed.sink);
-    let mut parsed = parsed.checked()?;
     let entries = backend::entries::emit(&program, &p4info);
+    passes::optimise(&mut program, level);
+    let json = backend::bmv2::emit(&program, &typed, &parsed.map, &mut parsed.sink, name);
+    let mut parsed = parsed.checked()?;
     Ok(Parts {
         program: json,
         p4info,
@@ -343,7 +358,7 @@ fn emitted(lowered: Lowered, name: &str) -> Result<Parts, Diagnostics> {
 fn whole(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parts, Diagnostics> {
     let mut parsed = parse_text(name, dir, text, options)?;
     if options.check_only {
-        types::check(&parsed.decls, &mut parsed.sink);
+        types::check(&parsed.decls, &parsed.map, &mut parsed.sink);
         let mut parsed = parsed.checked()?;
         return Ok(Parts {
             dependencies: std::mem::take(&mut parsed.dependencies),
@@ -351,5 +366,5 @@ fn whole(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Resul
             ..Parts::default()
         });
     }
-    emitted(lowered(parsed)?, name)
+    emitted(lowered(parsed)?, name, options.level)
 }

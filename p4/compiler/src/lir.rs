@@ -176,7 +176,8 @@ pub struct Entry {
     pub keys: Vec<Match>,
     pub action: usize,
     pub args: Vec<BigInt>,
-    pub priority: Option<BigInt>,
+    /// As given or as the language works it out (section "Entry priority").
+    pub priority: BigInt,
     /// `@priority`: the smaller number wins.
     pub rank: Option<BigInt>,
     pub is_const: bool,
@@ -192,6 +193,8 @@ pub struct Table {
     pub default_action: Option<(usize, Vec<BigInt>, bool)>,
     pub entries: Vec<Entry>,
     pub const_entries: bool,
+    /// Whether the larger priority of an entry wins; else the smaller one does.
+    pub largest_priority_wins: bool,
     pub size: Option<u64>,
     pub implementation: Option<String>,
     pub counters: Option<String>,

@@ -1,8 +1,10 @@
 //! The `p4-compiler` command.
 
+mod bench;
+
 use clap::Parser;
 use p4_compiler::diagnostics::{Diagnostics, Severity};
-use p4_compiler::{Options, compile_file, dump};
+use p4_compiler::{OptLevel, Options, compile_file, dump};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +36,9 @@ struct Args {
     /// Silence a warning: `-W no-unused`.
     #[arg(short = 'W', value_name = "no-NAME")]
     warning: Vec<String>,
+    /// How much the program is rewritten: `-O0` not at all, `-O1` for short code.
+    #[arg(short = 'O', value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    optimise: u8,
     /// Only check the program.
     #[arg(long)]
     check: bool,
@@ -64,6 +69,10 @@ impl From<Dump> for p4_compiler::Dump {
 }
 
 fn main() -> ExitCode {
+    // No program is called `bench`: sources end in .p4.
+    if std::env::args().nth(1).is_some_and(|a| a == "bench") {
+        return bench::run(&bench::Args::parse_from(std::env::args().skip(1)));
+    }
     let args = Args::parse();
     let define = |d: &String| match d.split_once('=') {
         Some((n, v)) => (n.to_string(), v.to_string()),
@@ -78,6 +87,7 @@ fn main() -> ExitCode {
             .filter_map(|w| w.strip_prefix("no-").map(str::to_string))
             .collect(),
         check_only: args.check,
+        level: if args.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
     };
     if let Some(what) = args.dump {
         return print_dump(&args, &options, what);

@@ -16,6 +16,10 @@ pub(crate) struct Sample {
     pub(crate) script: Option<PathBuf>,
     /// Whether p4c itself compiles it, by its published outputs.
     pub(crate) by_p4c: bool,
+    /// p4c's published P4Info of it, if there is one.
+    pub(crate) p4info: Option<PathBuf>,
+    /// Its own entries likewise.
+    pub(crate) entries: Option<PathBuf>,
     /// Whether it instantiates `main`; one that does not can only be type-checked.
     pub(crate) has_main: bool,
 }
@@ -62,9 +66,12 @@ fn samples(dir: &Path, outputs: &Path) -> Result<Vec<Sample>> {
         let name = name(dir, &path);
         let script = path.with_extension("stf");
         let published = outputs.join(&name);
+        let output = |end| Some(with_end(&published, end)).filter(|p| p.is_file());
         found.push(Sample {
             script: script.is_file().then_some(script),
             by_p4c: with_end(&published, ".p4.p4info.txtpb").is_file() && !has_error(&published),
+            p4info: output(".p4.p4info.txtpb"),
+            entries: output(".p4.entries.txtpb"),
             has_main: text.has_main,
             name,
             path,
@@ -86,6 +93,8 @@ fn errors(dir: &Path, outputs: &Path) -> Result<Vec<Sample>> {
         found.push(Sample {
             script: None,
             by_p4c: false,
+            p4info: None,
+            entries: None,
             has_main: text.has_main,
             name,
             path,

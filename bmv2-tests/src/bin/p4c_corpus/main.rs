@@ -6,13 +6,14 @@
 mod corpus;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use bmv2_tests::p4info_diff::{self, Difference};
 use bmv2_tests::program::{Core, compile, run_script};
 use bmv2_tests::stf::run::Ports;
 use clap::Parser;
@@ -43,6 +44,10 @@ struct Outcome {
     compile_time: Duration,
     /// Of a program with a script, by switch.
     scripts: Vec<(Core, Result<(), Vec<String>>)>,
+    /// Where P4Info differs from p4c's; `None` if it is not compiled here or not published there.
+    p4info: Option<Vec<Difference>>,
+    /// The same for the entries.
+    entries: Option<Vec<Difference>>,
 }
 
 fn main() -> ExitCode {
@@ -91,11 +96,33 @@ fn sample(sample: &Sample) -> Outcome {
             Core::ALL.iter().map(run).collect()
         }
     };
+    let (p4info, entries) = compiled.as_ref().map_or((None, None), |c| {
+        let p4info = published(sample.p4info.as_deref(), |text| p4info_diff::p4info(&c.p4info, text));
+        let entries = published(sample.entries.as_deref(), |text| p4info_diff::entries(&c.entries, text));
+        (p4info, entries)
+    });
     Outcome {
         compiled: compiled.map(drop),
         compile_time,
         scripts,
+        p4info,
+        entries,
     }
+}
+
+/// Compares with a published file, if there is one. A file that cannot be read is one difference.
+fn published(file: Option<&Path>, compare: impl Fn(&str) -> Result<Vec<Difference>>) -> Option<Vec<Difference>> {
+    let file = file?;
+    let found = std::fs::read_to_string(file)
+        .map_err(Into::into)
+        .and_then(|text| compare(&text));
+    Some(found.unwrap_or_else(|error| {
+        vec![Difference {
+            path: file.display().to_string(),
+            ours: None,
+            expected: Some(format!("{error:#}")),
+        }]
+    }))
 }
 
 /// Whether the compiler takes a program that p4c rejects.

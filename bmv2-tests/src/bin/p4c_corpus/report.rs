@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bmv2_tests::p4info_diff::Difference;
 use serde_json::json;
 
 use crate::Outcome;
@@ -47,6 +48,8 @@ impl Report<'_> {
         let failed = scripts().count() - passed;
         let of_p4c = || self.samples.iter().filter(|(s, _)| s.by_p4c);
         let compiled = of_p4c().filter(|(_, o)| o.compiled.is_ok()).count();
+        self.control_plane("p4info", |o| o.p4info.as_deref());
+        self.control_plane("entries", |o| o.entries.as_deref());
         println!(
             "stf: {passed} passed, {failed} failed; compiled: {compiled} of {}",
             of_p4c().count()
@@ -83,6 +86,17 @@ impl Report<'_> {
                 }
             }
         }
+    }
+
+    /// How many of the files that p4c publishes are equal to ours, after the fields of those that are not.
+    fn control_plane(&self, what: &str, of: impl Fn(&Outcome) -> Option<&[Difference]>) {
+        let all = || self.samples.iter().filter_map(|(s, o)| Some((&s.name, of(o)?)));
+        for (name, differences) in all().filter(|(_, d)| !d.is_empty()) {
+            println!("{what} differs {name}");
+            reason(&differences.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+        let equal = all().filter(|(_, d)| d.is_empty()).count();
+        println!("{what}: {equal} of {} equal", all().count());
     }
 
     fn figures(&self, wrongly: usize) {
@@ -123,6 +137,8 @@ impl Report<'_> {
                 "compiled_by_p4c": sample.by_p4c,
                 "compiled": outcome.compiled.is_ok(),
                 "errors": outcome.compiled.as_ref().err(),
+                "p4info_differs": outcome.p4info.as_ref().map(|d| d.iter().map(ToString::to_string).collect::<Vec<_>>()),
+                "entries_differ": outcome.entries.as_ref().map(|d| d.iter().map(ToString::to_string).collect::<Vec<_>>()),
                 "compile_ms": outcome.compile_time.as_secs_f64() * 1e3,
                 "scripts": scripts.collect::<Vec<_>>(),
             })

@@ -3,11 +3,12 @@
 use crate::backend::p4info::value_bytes as bytes;
 use crate::lir::{self, Match};
 use num_bigint::BigInt;
-use num_traits::ToPrimitive;
+use num_traits::{ToPrimitive, Zero};
 use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1 as pb;
 
-/// One INSERT per entry, in source order. Keys that match anything are left out, as P4Runtime asks.
+/// One INSERT per entry, the winning ones of a table first. Keys that match anything are left out, as P4Runtime asks.
+/// In P4Runtime the larger priority always wins; numbers of a table where the smaller one wins are turned round.
 pub fn emit(program: &lir::Program, info: &P4Info) -> pb::WriteRequest {
     let mut updates = Vec::new();
     for t in &program.tables {
@@ -23,17 +24,25 @@ pub fn emit(program: &lir::Program, info: &P4Info) -> pb::WriteRequest {
             .keys
             .iter()
             .any(|k| matches!(&*k.match_kind, "ternary" | "range" | "optional"));
-        for (i, e) in t.entries.iter().enumerate() {
+        let last = t.entries.iter().map(|e| &e.priority).max().cloned().unwrap_or_default();
+        let winning = |e: &lir::Entry| {
+            let own = if t.largest_priority_wins {
+                e.priority.clone()
+            } else {
+                &last - &e.priority + 1
+            };
+            own.to_i32().unwrap_or(i32::MAX)
+        };
+        let mut entries: Vec<(i32, &lir::Entry)> = t
+            .entries
+            .iter()
+            .map(|e| (if ordered { winning(e) } else { 0 }, e))
+            .collect();
+        entries.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        for (priority, e) in entries {
             let keys: Vec<&lir::Key> = t.keys.iter().filter(|k| &*k.match_kind != "selector").collect();
             let fields = keys.iter().zip(&table.match_fields).zip(&e.keys);
             let matches = fields.filter_map(|((k, f), m)| field(k, f.id, m)).collect();
-            // Source order decides unless the program gives priorities; here the larger number wins.
-            let own = e.priority.as_ref().and_then(ToPrimitive::to_i32);
-            let priority = if ordered {
-                own.unwrap_or((t.entries.len() - i) as i32)
-            } else {
-                0
-            };
             let entry = pb::TableEntry {
                 table_id,
                 r#match: matches,
@@ -82,6 +91,8 @@ fn field(k: &lir::Key, field_id: u32, m: &Match) -> Option<pb::FieldMatch> {
     let b = |v: &BigInt| bytes(v, ty);
     let kind = match (&*k.match_kind, m) {
         (_, Match::Any | Match::ValueSet(_)) => return None,
+        ("lpm" | "ternary" | "optional", Match::Value(_, Some(mask))) if mask.is_zero() => return None,
+        ("range", Match::Range(lo, hi)) if lo.is_zero() && *hi == full => return None,
         ("exact", Match::Value(v, _)) => F::Exact(Exact { value: b(v) }),
         ("optional", Match::Value(v, _)) => F::Optional(Optional { value: b(v) }),
         ("lpm", Match::Value(v, mask)) => {

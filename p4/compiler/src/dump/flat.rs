@@ -141,7 +141,7 @@ fn leaves(list: &[Leaf]) -> String {
     list.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn op(o: &Op) -> String {
+pub(crate) fn op(o: &Op) -> String {
     match o {
         Op::Assign(l, _, e) => format!("{} = {}", loc(l), expr(e)),
         Op::AssignHeader(a, b) => format!("header {} = {}", header(a), header(b)),
@@ -247,11 +247,6 @@ fn table(t: &Table, p: &Program, out: &mut String) {
         let _ = writeln!(out, "  {word} {}", call(*i, args));
     }
     for e in &t.entries {
-        let priority = e
-            .priority
-            .as_ref()
-            .map(|p| format!(" priority {p}"))
-            .unwrap_or_default();
         let word = if t.const_entries || e.is_const {
             "const entry"
         } else {
@@ -259,7 +254,8 @@ fn table(t: &Table, p: &Program, out: &mut String) {
         };
         let _ = writeln!(
             out,
-            "  {word}{priority} ({}): {}",
+            "  {word} priority {} ({}): {}",
+            e.priority,
             matches(&e.keys),
             call(e.action, &e.args)
         );

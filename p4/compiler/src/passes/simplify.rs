@@ -109,3 +109,53 @@ pub fn reachable(graph: &Graph) -> Vec<usize> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_code::{bits, block, flag, set, text};
+    use super::*;
+
+    #[test]
+    fn empty_blocks_are_skipped_and_chains_joined() {
+        let mut g = Graph {
+            blocks: vec![
+                block(vec![set("a", bits(1))], Term::Goto(1)),
+                block(vec![], Term::Goto(2)),
+                block(vec![set("b", bits(2))], Term::Goto(3)),
+                block(vec![set("c", bits(3))], Term::End),
+            ],
+        };
+        simplify(&mut g, false);
+        assert_eq!(reachable(&g), [0, 2, 3], "without joining only edges change");
+        simplify(&mut g, true);
+        assert_eq!(reachable(&g), [0]);
+        assert_eq!(text(&g, 0), ["a = 8w1", "b = 8w2", "c = 8w3"]);
+    }
+
+    #[test]
+    fn a_block_with_two_ways_in_stays() {
+        let mut g = Graph {
+            blocks: vec![
+                block(vec![], Term::Branch(flag("f"), 1, 2)),
+                block(vec![set("a", bits(1))], Term::Goto(3)),
+                block(vec![set("a", bits(2))], Term::Goto(3)),
+                block(vec![set("b", bits(3))], Term::End),
+            ],
+        };
+        simplify(&mut g, true);
+        assert_eq!(reachable(&g).len(), 4);
+    }
+
+    #[test]
+    fn a_ring_of_empty_blocks_ends_the_search() {
+        let mut g = Graph {
+            blocks: vec![
+                block(vec![set("a", bits(1))], Term::Goto(1)),
+                block(vec![], Term::Goto(2)),
+                block(vec![], Term::Goto(1)),
+            ],
+        };
+        simplify(&mut g, true);
+        assert_eq!(text(&g, 0), ["a = 8w1"]);
+    }
+}

@@ -21,7 +21,7 @@ use crate::diagnostics::{Lint, Sink};
 use crate::ir::annotation::{Annotation, Annotations, Body, Value};
 use crate::ir::ty::Type;
 use crate::ir::*;
-use crate::source::Span;
+use crate::source::{SourceMap, Span};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -61,6 +61,7 @@ pub(crate) struct FunctionDecl {
 pub(crate) struct Checker<'a> {
     pub(crate) program: Program,
     sink: &'a mut Sink,
+    sources: &'a SourceMap,
     scopes: Vec<HashMap<Rc<str>, (Entity, Span)>>,
     functions: Vec<FunctionDecl>,
     /// Bindings of inference variables.
@@ -79,10 +80,11 @@ pub(crate) struct Checker<'a> {
 const MAX_SPECIALISATIONS: usize = 10_000;
 
 /// Checks a whole program.
-pub fn check(decls: &[ast::Decl], sink: &mut Sink) -> Program {
+pub fn check(decls: &[ast::Decl], sources: &SourceMap, sink: &mut Sink) -> Program {
     let mut c = Checker {
         program: Program::default(),
         sink,
+        sources,
         scopes: vec![HashMap::new()],
         functions: Vec::new(),
         infer: Vec::new(),

@@ -92,6 +92,15 @@ impl Checker<'_> {
                 }
                 (_, P::Expr(e)) => {
                     let v = self.property(e);
+                    // An object made right here is known by the property's annotations.
+                    if let ExprKind::Instance(id) = v.kind
+                        && !p.annotations.is_empty()
+                    {
+                        let annotations = self.annotations(&p.annotations);
+                        if let Some(made) = self.program.instances.get_mut(id.index()).filter(|i| i.nameless) {
+                            made.annotations = annotations;
+                        }
+                    }
                     t.properties.push((p.name.name.clone(), v));
                 }
             }
@@ -177,7 +186,9 @@ impl Checker<'_> {
             self.sink.error(k.expr.span, format!("a key cannot have type {s}"));
         }
         let annotations = self.annotations(&k.annotations);
-        let name = annotations.string("name").unwrap_or_else(|| key_name(&k.expr));
+        let name = annotations
+            .string("name")
+            .unwrap_or_else(|| self.key_name(&k.expr, Some(&expr)));
         Key {
             expr,
             match_kind: k.match_kind.name.clone(),
@@ -423,6 +434,62 @@ impl Checker<'_> {
             span: e.span,
         })
     }
+
+    /// The control plane's name of a key (P4Runtime specification, section "Table"): the expression as written, with
+    /// the names that `@name` gives fields; a name that starts with a dot stands for the whole path. `typed` is the same
+    /// expression where it is known.
+    fn key_name(&self, e: &ast::Expr, typed: Option<&Expr>) -> String {
+        use ast::ExprKind as E;
+        let plain = |e| self.key_name(e, None);
+        match &e.kind {
+            E::Name { name, .. } => name.name.to_string(),
+            E::Member(b, n) => {
+                let field = match typed.map(|t| &t.kind) {
+                    Some(ExprKind::Field(base, index)) => Some((&**base, *index)),
+                    _ => None,
+                };
+                let decl = field.and_then(|(base, index)| match &base.ty {
+                    Type::Struct(id, _) => self.program.strukt(*id)?.fields.get(index),
+                    _ => None,
+                });
+                let name = decl.map_or_else(|| n.name.to_string(), |f| f.annotations.control_name(&f.name));
+                match name.strip_prefix('.') {
+                    Some(whole) => whole.to_string(),
+                    None => format!("{}.{name}", self.key_name(b, field.map(|f| f.0))),
+                }
+            }
+            E::Index(b, i) => {
+                let stack = match typed.map(|t| &t.kind) {
+                    Some(ExprKind::Index(stack, _)) => Some(&**stack),
+                    _ => None,
+                };
+                format!("{}[{}]", self.key_name(b, stack), plain(i))
+            }
+            E::Slice(b, hi, lo) => format!("{}[{}:{}]", plain(b), plain(hi), plain(lo)),
+            // In the base that it is written in.
+            E::Int(v, _) => {
+                let text = self.sources.text(e.span).to_ascii_lowercase();
+                let digits = text.split_once(['w', 's']).map_or(text.as_str(), |(_, digits)| digits);
+                match digits.get(..2) {
+                    Some("0x") => format!("{v:#x}"),
+                    Some("0b") => format!("{v:#b}"),
+                    Some("0o") => format!("{v:#o}"),
+                    _ => v.to_string(),
+                }
+            }
+            E::Call { callee, .. } => match (&callee.kind, typed.map(|t| &t.kind)) {
+                (E::Member(b, n), Some(ExprKind::Call(call))) if &*n.name == "isValid" => match &call.callee {
+                    Callee::IsValid(object) => format!("{}.$valid$", self.key_name(b, Some(object))),
+                    _ => format!("{}.$valid$", plain(b)),
+                },
+                _ => format!("{}()", plain(callee)),
+            },
+            E::Binary(op, a, b) => format!("{} {} {}", plain(a), op.symbol(), plain(b)),
+            E::Cast(_, a) | E::Unary(_, a) => plain(a),
+            E::Type(_) => "type".into(),
+            _ => "key".into(),
+        }
+    }
 }
 
 /// Whether the control plane can name a key by its expression.
@@ -439,23 +506,5 @@ fn is_simple_key(e: &ast::Expr) -> bool {
         E::Binary(ast::BinOp::And, a, b) => is_simple_key(a) && is_simple_key(b),
         E::Cast(_, a) => is_simple_key(a),
         _ => false,
-    }
-}
-
-/// The control plane's name of a key (P4Runtime specification, section "Table"): the expression as written.
-fn key_name(e: &ast::Expr) -> String {
-    use ast::ExprKind as E;
-    match &e.kind {
-        E::Name { name, .. } => name.name.to_string(),
-        E::Member(b, n) => format!("{}.{}", key_name(b), n.name),
-        E::Index(b, i) => format!("{}[{}]", key_name(b), key_name(i)),
-        E::Slice(b, hi, lo) => format!("{}[{}:{}]", key_name(b), key_name(hi), key_name(lo)),
-        E::Int(v, _) => v.to_string(),
-        E::Call { callee, .. } => format!("{}()", key_name(callee)).replace(".isValid()", ".$valid$"),
-        E::Binary(op, a, b) => format!("{} {} {}", key_name(a), op.symbol(), key_name(b)),
-        E::Cast(_, a) => key_name(a),
-        E::Unary(_, a) => key_name(a),
-        E::Type(_) => "type".into(),
-        _ => "key".into(),
     }
 }

@@ -389,8 +389,7 @@ impl Bmv2<'_> {
     }
 
     /// An action's body: blocks one after the other, edges as jumps.
-    pub(super) fn body(&mut self, graph: &mut Graph) -> Vec<PrimitiveCall> {
-        crate::passes::simplify::simplify(graph, true);
+    pub(super) fn body(&mut self, graph: &Graph) -> Vec<PrimitiveCall> {
         let order = reachable(graph);
         let mut code: Vec<PrimitiveCall> = Vec::new();
         let mut starts = std::collections::HashMap::new();

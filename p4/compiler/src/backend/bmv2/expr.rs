@@ -202,3 +202,57 @@ pub(super) fn boolean(e: &Expr) -> Value {
 pub(super) fn condition(e: &Expr) -> Value {
     boolean(e)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(e: &Expr) -> String {
+        serde_json::to_string(&data(e)).unwrap()
+    }
+
+    fn load_h(ty: Ty) -> Expr {
+        Expr {
+            kind: ExprKind::Load(Loc::Field("h".into(), "f".into())),
+            ty,
+        }
+    }
+
+    fn bin(op: BinOp, a: Expr, b: Expr, ty: Ty) -> Expr {
+        Expr {
+            kind: ExprKind::Binary(op, Box::new(a), Box::new(b)),
+            ty,
+        }
+    }
+
+    #[test]
+    fn results_that_can_leave_their_width_are_cut() {
+        let sum = bin(BinOp::Add, load_h(Ty::Bit(8)), load_h(Ty::Bit(8)), Ty::Bit(8));
+        assert!(json(&sum).contains("0xff"), "{}", json(&sum));
+        let signed = bin(BinOp::Mul, load_h(Ty::Int(8)), load_h(Ty::Int(8)), Ty::Int(8));
+        assert!(json(&signed).contains("two_comp_mod"));
+        let and = bin(BinOp::And, load_h(Ty::Bit(8)), load_h(Ty::Bit(8)), Ty::Bit(8));
+        assert!(!json(&and).contains("0xff"), "a mask cannot leave it");
+    }
+
+    #[test]
+    fn booleans_become_data_and_back() {
+        let less = bin(BinOp::Lt, load_h(Ty::Bit(8)), load_h(Ty::Bit(8)), Ty::Bool);
+        assert!(json(&less).contains("b2d"));
+        let flag = serde_json::to_string(&boolean(&load_h(Ty::Bool))).unwrap();
+        assert!(flag.contains("d2b"), "{flag}");
+    }
+
+    #[test]
+    fn a_cast_cuts_only_where_bits_are_lost() {
+        let cast = |from, to| {
+            json(&Expr {
+                kind: ExprKind::Cast(Box::new(load_h(from))),
+                ty: to,
+            })
+        };
+        assert_eq!(cast(Ty::Bit(8), Ty::Bit(16)), json(&load_h(Ty::Bit(8))));
+        assert!(cast(Ty::Bit(16), Ty::Bit(8)).contains("0xff"));
+        assert!(cast(Ty::Bit(8), Ty::Int(8)).contains("two_comp_mod"));
+    }
+}

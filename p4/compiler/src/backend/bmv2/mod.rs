@@ -88,8 +88,7 @@ impl Bmv2<'_> {
 
     fn actions(&mut self) {
         for (i, a) in self.program.actions.iter().enumerate() {
-            let mut graph = a.graph.clone();
-            let primitives = self.body(&mut graph);
+            let primitives = self.body(&a.graph);
             let runtime_data = a
                 .params
                 .iter()

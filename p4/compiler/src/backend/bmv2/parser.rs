@@ -4,7 +4,7 @@ use super::Bmv2;
 use super::expr::{condition, data, field, load, wrap};
 use crate::ir::fold::power;
 use crate::lir::{Expr, ExprKind, Graph, HeaderRef, Loc, Match, Op, Term, Ty};
-use crate::passes::simplify::{reachable, simplify};
+use crate::passes::simplify::reachable;
 use crate::source::Span;
 use bmv2_json::{
     self as json, Expression, HexStr, ParserOp, ParserOpKind, ParserParameter, Transition, TransitionKind, Value,
@@ -18,9 +18,8 @@ const MAX_RANGE_PARTS: usize = 4096;
 
 impl Bmv2<'_> {
     pub(super) fn parsers(&mut self) {
-        let mut graph = self.program.parser.clone();
-        simplify(&mut graph, true);
-        let order = reachable(&graph);
+        let graph = &self.program.parser;
+        let order = reachable(graph);
         let mut names: HashMap<usize, String> = HashMap::new();
         let mut taken = HashSet::new();
         for b in &order {
@@ -44,7 +43,7 @@ impl Bmv2<'_> {
         for b in order {
             if let Some(name) = names.get(&b) {
                 let id = states.len() as u32;
-                states.push(self.state(&graph, b, name.clone(), id, &names));
+                states.push(self.state(graph, b, name.clone(), id, &names));
             }
         }
         let init_state = names.get(&0).cloned();
@@ -278,4 +277,37 @@ pub(super) fn prefixes(lo: &BigInt, hi: &BigInt, width: u32) -> Vec<(BigInt, Opt
         at += power(bits);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the masked values take exactly the numbers from `lo` to `hi`.
+    fn covers(lo: u32, hi: u32, width: u32) -> usize {
+        let parts = prefixes(&lo.into(), &hi.into(), width);
+        for v in 0..1u32 << width {
+            let hits = parts.iter().filter(|(value, mask)| {
+                let mask = mask.clone().unwrap_or_default();
+                BigInt::from(v) & &mask == value & &mask
+            });
+            assert_eq!(hits.count(), usize::from((lo..=hi).contains(&v)), "{v} in {lo}..{hi}");
+        }
+        parts.len()
+    }
+
+    #[test]
+    fn a_range_falls_into_the_fewest_masked_values() {
+        assert_eq!(covers(0, 255, 8), 1);
+        assert_eq!(covers(7, 7, 8), 1);
+        assert_eq!(covers(1, 6, 3), 4);
+        assert_eq!(covers(100, 200, 8), 7);
+        assert_eq!(covers(1, 254, 8), 14, "the worst case: two for each bit but one");
+    }
+
+    #[test]
+    fn signed_values_are_matched_as_patterns() {
+        assert_eq!(unsigned(&(-1).into(), Ty::Int(8)), 255.into());
+        assert_eq!(unsigned(&5.into(), Ty::Int(8)), 5.into());
+    }
 }

@@ -5,13 +5,13 @@ use super::expr::{condition, data, field, hex, wrap};
 use super::parser::unsigned;
 use crate::ir::fold::power;
 use crate::lir::{self, ApplyNext, ExprKind, Graph, HeaderRef, Loc, Match, Term, Ty};
-use crate::passes::simplify::{reachable, simplify};
+use crate::passes::simplify::reachable;
 use crate::source::Span;
 use bmv2_json::{self as json, EntryKey, FieldRef, HexStr, KeyTarget, MatchType, PrimitiveCall};
 use indexmap::IndexMap;
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Entries of a table that gives no size.
 const DEFAULT_SIZE: u32 = 1024;
@@ -20,9 +20,7 @@ type Next = Option<String>;
 
 impl Bmv2<'_> {
     pub(super) fn pipeline(&mut self, name: &str, id: u32, graph: &Graph, tables: &[usize]) -> json::Pipeline {
-        let mut graph = graph.clone();
-        simplify(&mut graph, true);
-        let order = reachable(&graph);
+        let order = reachable(graph);
         let mut p = json::Pipeline {
             name: name.into(),
             id,
@@ -34,7 +32,7 @@ impl Bmv2<'_> {
             action_calls: Vec::new(),
         };
         // Where each table is applied; several sites share one node and part again by a variable.
-        let mut sites: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut sites: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for b in &order {
             if let Some(Term::Apply(t, _)) = graph.blocks.get(*b).map(|b| &b.term) {
                 sites.entry(*t).or_default().push(*b);
@@ -48,15 +46,26 @@ impl Bmv2<'_> {
         }
         let entry: HashMap<usize, Next> = order
             .iter()
-            .map(|b| (*b, self.entry_name(name, &graph, *b, &site_vars)))
+            .map(|b| (*b, self.entry_name(name, graph, *b, &site_vars)))
             .collect();
-        p.init_table = entry.get(&0).cloned().flatten();
+        // No edge leads through an empty block, but the first one may be empty.
+        let mut first = 0;
+        for _ in 0..graph.blocks.len() {
+            match graph.blocks.get(first) {
+                Some(b) if b.ops.is_empty() => match b.term {
+                    Term::Goto(next) => first = next,
+                    _ => break,
+                },
+                _ => break,
+            }
+        }
+        p.init_table = entry.get(&first).cloned().flatten();
         for b in &order {
-            self.node(name, &graph, *b, &entry, &sites, &site_vars, &mut p);
+            self.node(name, graph, *b, &entry, &sites, &site_vars, &mut p);
         }
         for t in tables {
             if !sites.contains_key(t) {
-                // Never applied, but the control plane knows it.
+                // Applied where no packet gets to; the control plane knows it.
                 let names = self
                     .program
                     .tables
@@ -72,7 +81,7 @@ impl Bmv2<'_> {
             }
         }
         for (t, list) in &sites {
-            self.applied(name, *t, list, &graph, &entry, &site_vars, &mut p);
+            self.applied(name, *t, list, graph, &entry, &site_vars, &mut p);
         }
         p.tables.sort_by_key(|t| t.id);
         p
@@ -103,7 +112,7 @@ impl Bmv2<'_> {
         graph: &Graph,
         b: usize,
         entry: &HashMap<usize, Next>,
-        sites: &HashMap<usize, Vec<usize>>,
+        sites: &BTreeMap<usize, Vec<usize>>,
         site_vars: &HashMap<usize, String>,
         p: &mut json::Pipeline,
     ) {
@@ -431,13 +440,9 @@ impl Bmv2<'_> {
     }
 
     fn entries(&mut self, t: &lir::Table) -> Vec<json::Entry> {
-        let explicit = t
-            .entries
-            .iter()
-            .filter_map(|e| e.priority.as_ref().and_then(ToPrimitive::to_i64))
-            .max();
+        let last = t.entries.iter().map(|e| &e.priority).max().cloned().unwrap_or_default();
         let mut out = Vec::new();
-        for (i, e) in t.entries.iter().enumerate() {
+        for e in &t.entries {
             let keys: Vec<&lir::Key> = t.keys.iter().filter(|k| &*k.match_kind != "selector").collect();
             let match_key = keys
                 .iter()
@@ -445,13 +450,13 @@ impl Bmv2<'_> {
                 .map(|(k, m)| entry_key(&k.match_kind, m, k.expr.ty))
                 .collect();
             let action = t.actions.get(e.action).map_or(0, |a| a.0);
-            // In P4 the larger number wins, in this format the smaller.
-            let rank = e.rank.as_ref().and_then(ToPrimitive::to_i64);
-            let priority = match (explicit, e.priority.as_ref().and_then(ToPrimitive::to_i64)) {
-                _ if rank.is_some() => rank.unwrap_or(0),
-                (Some(max), Some(own)) => max.saturating_sub(own).saturating_add(1),
-                _ => i as i64 + 1,
+            // In this format the smaller number wins.
+            let priority = match &e.rank {
+                Some(rank) => rank.clone(),
+                None if t.largest_priority_wins => &last - &e.priority + 1,
+                None => e.priority.clone(),
             };
+            let priority = priority.to_i64().unwrap_or(i64::MAX);
             out.push(json::Entry {
                 source_info: self.source(e.span),
                 match_key,

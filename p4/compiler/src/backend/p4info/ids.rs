@@ -33,12 +33,17 @@ pub(super) mod prefix {
 pub(super) struct Ids {
     ids: HashMap<(u32, String), u32>,
     taken: HashSet<u32>,
-    /// How many names end in each suffix.
+    /// Names of objects; several kinds may share one.
+    names: HashSet<String>,
+    /// How many different names end in each suffix.
     suffixes: HashMap<String, usize>,
 }
 
 impl Ids {
     fn name(&mut self, name: &str) {
+        if !self.names.insert(name.to_string()) {
+            return;
+        }
         for (i, _) in name.match_indices('.').map(|(i, s)| (i + 1, s)).chain([(0, "")]) {
             if let Some(s) = name.get(i..) {
                 *self.suffixes.entry(s.to_string()).or_default() += 1;
@@ -86,7 +91,7 @@ impl Ids {
         self.ids.get(&(prefix, name.to_string())).copied().unwrap_or(0)
     }
 
-    /// The shortest suffix of whole words that no other object shares.
+    /// The shortest suffix of whole words that no other name shares.
     pub(super) fn alias(&self, name: &str) -> String {
         let mut starts: Vec<usize> = name.match_indices('.').map(|(i, _)| i + 1).collect();
         starts.reverse();
@@ -110,4 +115,48 @@ fn jenkins(bytes: &[u8]) -> u32 {
     h = h.wrapping_add(h << 3);
     h ^= h >> 11;
     h.wrapping_add(h << 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_that_other_compilers_give() {
+        let mut ids = Ids::default();
+        ids.assign(prefix::ACTION, "NoAction");
+        ids.assign(prefix::TABLE, "IngressI.indirect");
+        ids.assign(prefix::ACTION_PROFILE, "ap");
+        assert_eq!(ids.get(prefix::ACTION, "NoAction"), 21_257_015);
+        assert_eq!(ids.get(prefix::TABLE, "IngressI.indirect"), 46_872_340);
+        assert_eq!(ids.get(prefix::ACTION_PROFILE, "ap"), 294_074_782);
+    }
+
+    #[test]
+    fn fixed_ids_carry_their_prefix_and_are_not_given_away() {
+        let mut ids = Ids::default();
+        ids.fixed(prefix::TABLE, "a", 5).unwrap();
+        assert_eq!(ids.get(prefix::TABLE, "a"), 0x0200_0005);
+        assert!(ids.fixed(prefix::TABLE, "b", 0x0200_0005).is_err(), "taken");
+        assert!(
+            ids.fixed(prefix::TABLE, "b", 0x0100_0005).is_err(),
+            "an action's prefix"
+        );
+    }
+
+    #[test]
+    fn an_alias_is_the_shortest_suffix_that_no_other_name_has() {
+        let mut ids = Ids::default();
+        for (p, name) in [
+            (prefix::TABLE, "i.acl.t"),
+            (prefix::TABLE, "i.route.t"),
+            (prefix::ACTION, "i.both"),
+            (prefix::TABLE, "i.both"),
+        ] {
+            ids.assign(p, name);
+        }
+        assert_eq!(ids.alias("i.acl.t"), "acl.t");
+        assert_eq!(ids.alias("i.route.t"), "route.t");
+        assert_eq!(ids.alias("i.both"), "both", "two kinds may share a name");
+    }
 }

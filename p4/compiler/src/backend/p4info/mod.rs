@@ -32,10 +32,7 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
         out: pb::P4Info::default(),
     };
     info.reserve();
-    info.out.pkg_info = Some(pb::PkgInfo {
-        arch: "v1model".into(),
-        ..Default::default()
-    });
+    info.package();
     info.tables();
     info.actions();
     info.objects();
@@ -44,6 +41,9 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
     info.digests();
     info.out
 }
+
+/// Structs inside a controller header nest at most this deep; the type checker allows no cycles, this only bounds names.
+const MAX_STRUCT_DEPTH: usize = 16;
 
 /// Annotations that the message expresses in other ways.
 const CONSUMED: &[&str] = &[
@@ -60,10 +60,20 @@ const CONSUMED: &[&str] = &[
     "controller_header",
     "max_group_size",
     "selector_max_group_size",
+    "selector_size_semantics",
+    "max_member_weight",
     "p4runtime_translation",
 ];
 
+/// The same for match fields.
+const KEY_CONSUMED: &[&str] = &["name", "id", "brief", "description", "optional"];
+
+/// Unstructured annotations as text.
 pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
+    annotation_texts(a, CONSUMED)
+}
+
+fn annotation_texts(a: &Annotations, without: &[&str]) -> Vec<String> {
     let text = |a: &ir::annotation::Annotation| match &a.body {
         Body::Empty => Some(format!("@{}", a.name)),
         Body::Tokens(tokens) => {
@@ -83,7 +93,7 @@ pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
         _ => None,
     };
     a.iter()
-        .filter(|a| !CONSUMED.contains(&&*a.name))
+        .filter(|a| !without.contains(&&*a.name))
         .filter_map(text)
         .collect()
 }
@@ -148,6 +158,56 @@ fn match_type(kind: &str) -> pb::match_field::Match {
 }
 
 impl Info<'_> {
+    /// `@pkginfo(key = "text", ...)` and `@platform_property(key = number, ...)` of the package's instance.
+    fn package(&mut self) {
+        let mut info = pb::PkgInfo {
+            arch: "v1model".into(),
+            ..Default::default()
+        };
+        let main = self.ir.main.and_then(|m| self.ir.instances.get(m.index()));
+        for a in main.iter().flat_map(|m| m.annotations.iter()) {
+            let pairs = a.args().into_iter().filter_map(|t| {
+                let (k, v) = t.split_once('=')?;
+                Some((k.to_string(), v.to_string()))
+            });
+            match &*a.name {
+                "pkginfo" => {
+                    for (key, value) in pairs {
+                        match key.as_str() {
+                            "name" => info.name = value,
+                            "version" => info.version = value,
+                            "organization" => info.organization = value,
+                            "contact" => info.contact = value,
+                            "url" => info.url = value,
+                            _ => self.sink.error(a.span, format!("@pkginfo has no {key}")),
+                        }
+                    }
+                }
+                "platform_property" => {
+                    let properties = info.platform_properties.get_or_insert_with(Default::default);
+                    for (key, value) in pairs {
+                        let Ok(value) = value.parse() else {
+                            self.sink.error(a.span, format!("{key} must be a number"));
+                            continue;
+                        };
+                        match key.as_str() {
+                            "multicast_group_table_size" => properties.multicast_group_table_size = value,
+                            "multicast_group_table_total_replicas" => {
+                                properties.multicast_group_table_total_replicas = value;
+                            }
+                            "multicast_group_table_max_replicas_per_entry" => {
+                                properties.multicast_group_table_max_replicas_per_entry = value;
+                            }
+                            _ => self.sink.error(a.span, format!("@platform_property has no {key}")),
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.out.pkg_info = Some(info);
+    }
+
     /// Ids that the program fixes come first; the others must not collide with them.
     fn reserve(&mut self) {
         let mut all: Vec<(u32, String, Annotations, crate::source::Span)> = Vec::new();
@@ -238,7 +298,7 @@ impl Info<'_> {
     }
 
     fn tables(&mut self) {
-        for t in &self.program.tables {
+        for t in self.program.tables.iter().filter(|t| !t.annotations.has("hidden")) {
             let mut table = pb::Table {
                 preamble: self.preamble(prefix::TABLE, &t.name, &t.annotations),
                 ..Default::default()
@@ -321,7 +381,8 @@ impl Info<'_> {
         pb::MatchField {
             id: k.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(position),
             name: k.name.clone(),
-            annotations: plain_annotations(&k.annotations),
+            // A key cannot be left out, so `@hidden` is only passed on.
+            annotations: annotation_texts(&k.annotations, KEY_CONSUMED),
             bitwidth,
             r#match: Some(match_type(&k.match_kind)),
             doc: doc(&k.annotations),
@@ -332,7 +393,11 @@ impl Info<'_> {
     }
 
     fn actions(&mut self) {
-        for a in self.table_actions() {
+        for a in self
+            .table_actions()
+            .into_iter()
+            .filter(|a| !a.annotations.has("hidden"))
+        {
             let mut params = Vec::new();
             for (i, p) in a.params.iter().enumerate() {
                 let (bitwidth, type_name) = self.named(&p.p4_type, p.ty.width());
@@ -425,18 +490,29 @@ impl Info<'_> {
                         .iter()
                         .filter(|t| t.implementation.as_deref() == Some(&o.name));
                     let table_ids = used.map(|t| self.ids.get(prefix::TABLE, &t.name)).collect();
-                    let max = o
-                        .annotations
-                        .int("max_group_size")
-                        .and_then(|i| i.to_i32())
-                        .unwrap_or(0);
+                    let number = |name| o.annotations.int(name).and_then(|i| i.to_i32()).unwrap_or(0);
+                    let semantics = o.annotations.string("selector_size_semantics");
+                    use pb::action_profile::{SelectorSizeSemantics as S, SumOfMembers, SumOfWeights};
+                    let selector_size_semantics = match semantics.as_deref().filter(|_| with_selector) {
+                        Some("sum_of_weights") => Some(S::SumOfWeights(SumOfWeights {})),
+                        Some("sum_of_members") => Some(S::SumOfMembers(SumOfMembers {
+                            max_member_weight: number("max_member_weight"),
+                        })),
+                        Some(other) => {
+                            self.sink
+                                .error(o.span, format!("{other} is not a meaning of a selector's size"));
+                            None
+                        }
+                        None => None,
+                    };
                     let size = if with_selector { arg(1) } else { arg(0) };
                     let profile = pb::ActionProfile {
                         preamble,
                         table_ids,
                         with_selector,
                         size,
-                        max_group_size: max,
+                        max_group_size: if with_selector { number("max_group_size") } else { 0 },
+                        selector_size_semantics,
                         ..Default::default()
                     };
                     self.out.action_profiles.push(profile);
@@ -451,19 +527,7 @@ impl Info<'_> {
                 continue;
             };
             let mut metadata = Vec::new();
-            for (i, f) in s.fields.iter().enumerate() {
-                let width = self.ir.width(&f.ty).unwrap_or(0) as u32;
-                let (bitwidth, type_name) = self.named(&f.ty, width);
-                metadata.push(pb::controller_packet_metadata::Metadata {
-                    id: f.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(i as u32 + 1),
-                    name: f.annotations.control_name(&f.name),
-                    annotations: plain_annotations(&f.annotations),
-                    bitwidth,
-                    type_name,
-                    structured_annotations: structured(&f.annotations),
-                    annotation_locations: Vec::new(),
-                });
-            }
+            self.header_fields(s, "", &mut metadata);
             match s.annotations.int("id").and_then(|i| i.to_u32()) {
                 Some(id) => {
                     if let Err(why) = self.ids.fixed(prefix::CONTROLLER_HEADER, &s.name, id) {
@@ -481,6 +545,37 @@ impl Info<'_> {
             self.out
                 .controller_packet_metadata
                 .push(pb::ControllerPacketMetadata { preamble, metadata });
+        }
+    }
+
+    /// Fields in order, those of structs inside by dotted names (at most [`MAX_STRUCT_DEPTH`] deep).
+    fn header_fields(
+        &mut self,
+        s: &ir::StructDecl,
+        path: &str,
+        out: &mut Vec<pb::controller_packet_metadata::Metadata>,
+    ) {
+        for f in s.fields.iter().filter(|f| !f.annotations.has("hidden")) {
+            let name = format!("{path}{}", f.annotations.control_name(&f.name));
+            if let Type::Struct(id, _) = &f.ty
+                && path.matches('.').count() < MAX_STRUCT_DEPTH
+                && let Some(inner) = self.ir.strukt(*id)
+            {
+                self.header_fields(inner, &format!("{name}."), out);
+                continue;
+            }
+            let width = self.ir.width(&f.ty).unwrap_or(0) as u32;
+            let (bitwidth, type_name) = self.named(&f.ty, width);
+            let position = out.len() as u32 + 1;
+            out.push(pb::controller_packet_metadata::Metadata {
+                id: f.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(position),
+                name,
+                annotations: plain_annotations(&f.annotations),
+                bitwidth,
+                type_name,
+                structured_annotations: structured(&f.annotations),
+                annotation_locations: Vec::new(),
+            });
         }
     }
 

@@ -23,7 +23,7 @@ impl Info<'_> {
         self.out.type_info.get_or_insert_with(Default::default)
     }
 
-    /// Bit width towards the control plane and the type's name, if it has one.
+    /// Bit width towards the control plane, and the name of a `type`, whose values may be translated.
     pub(super) fn named(&mut self, ty: &Type, width: u32) -> (i32, Option<pb::P4NamedType>) {
         let _ = self.data_type(ty);
         match ty {
@@ -41,12 +41,7 @@ impl Info<'_> {
                 };
                 (bits, name)
             }
-            Type::Enum(id) if self.ir.enums.get(id.index()).is_some_and(|e| e.repr.is_some()) => {
-                let name = self.ir.enums.get(id.index()).map(|e| pb::P4NamedType {
-                    name: e.name.to_string(),
-                });
-                (width as i32, name)
-            }
+            // Enums are known by the type info only: nothing of theirs is translated.
             _ => (width as i32, None),
         }
     }

@@ -152,11 +152,14 @@ impl Lower<'_> {
                         self.object(*id, self.path.clone());
                     }
                 }
-                Local::Table(id) => {
-                    self.table(*id);
-                }
                 Local::ValueSet(id) => {
                     self.value_set(*id);
+                }
+                Local::Table(id) => {
+                    // In the order of declaration; one that is never applied does not exist.
+                    if self.applied.contains(id) {
+                        self.table(*id);
+                    }
                 }
                 Local::Action(_) => {}
             }
@@ -198,7 +201,8 @@ impl Lower<'_> {
         };
         self.in_ingress = ingress;
         self.mode = Mode::Control;
-        self.path = control.annotations.control_name(&control.name);
+        // The instance is made in the package's arguments and has its type's name; `@name` is about the type.
+        self.path = control.name.to_string();
         self.bind_top(control, top);
         self.bind_ctor(id, &control.ctor);
         let saved = self.start_graph();

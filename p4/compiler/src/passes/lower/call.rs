@@ -53,8 +53,13 @@ impl Lower<'_> {
                 let Some(a) = self.program.actions.get(id.index()) else {
                     return Val::Unit;
                 };
-                self.note_call(*id, a);
+                // Actions that only other actions call are parts of these.
+                if !self.in_action {
+                    self.note_call(*id, a);
+                }
+                let outer = std::mem::replace(&mut self.in_action, true);
                 self.inline(&a.params, &call.args, None, e.span, &a.body);
+                self.in_action = outer;
                 Val::Unit
             }
             Callee::Apply(object) => {

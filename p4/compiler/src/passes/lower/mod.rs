@@ -100,6 +100,8 @@ pub(crate) struct Lower<'a> {
     tables: HashMap<(String, ir::TableId), usize>,
     /// Storage of instances whose parameters are copied: path and variable.
     fixed: HashMap<(String, VarId), Place>,
+    /// Tables that some control applies.
+    applied: HashSet<ir::TableId>,
     objects: HashMap<(String, InstanceId), String>,
     value_sets: HashMap<(String, ir::ValueSetId), String>,
     /// `nextIndex` of stacks of header unions, by the first union's name.
@@ -117,6 +119,8 @@ pub(crate) struct Lower<'a> {
     mode: Mode,
     path: String,
     in_ingress: bool,
+    /// Inside an action's body.
+    in_action: bool,
     depth: usize,
     metadata_ready: bool,
 }
@@ -135,6 +139,7 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         env: HashMap::new(),
         tables: HashMap::new(),
         fixed: HashMap::new(),
+        applied: table::applied(program),
         objects: HashMap::new(),
         value_sets: HashMap::new(),
         next_index: HashMap::new(),
@@ -149,6 +154,7 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         mode: Mode::Control,
         path: String::new(),
         in_ingress: true,
+        in_action: false,
         depth: 0,
         metadata_ready: false,
     };

@@ -20,7 +20,12 @@ impl Lower<'_> {
         let Some(inst) = self.program.instances.get(id.index()) else {
             return String::new();
         };
-        let path = if inst.global { String::new() } else { path };
+        // One that a table's property makes has a name only if the property is annotated with one, and that is whole.
+        let path = if inst.global || (inst.nameless && inst.annotations.has("name")) {
+            String::new()
+        } else {
+            path
+        };
         if let Some(name) = self.objects.get(&(path.clone(), id)) {
             return name.clone();
         }
@@ -72,7 +77,7 @@ impl Lower<'_> {
         Self::val_int(v)
     }
 
-    fn val_int(v: super::Val) -> Option<BigInt> {
+    pub(super) fn val_int(v: super::Val) -> Option<BigInt> {
         match v {
             super::Val::Scalar(lir::Expr {
                 kind: lir::ExprKind::Const(v),

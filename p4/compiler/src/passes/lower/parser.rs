@@ -50,7 +50,7 @@ impl Lower<'_> {
         }
         self.bind_ctor(id, &parser.ctor);
         self.mode = Mode::Parser;
-        self.path = parser.annotations.control_name(&parser.name);
+        self.path = parser.name.to_string();
         let saved = self.start_graph();
         let accept = self.new_block("accept");
         self.frames.push(Frame {

@@ -6,6 +6,7 @@ use crate::ir::{self, ActionId, Arg, TableId, VarKind};
 use crate::lir::{self, ApplyNext, Expr, ExprKind, Param, Term, Ty};
 use crate::source::Span;
 use num_bigint::BigInt;
+use std::collections::HashSet;
 
 impl Lower<'_> {
     /// Registers a table of the current instance.
@@ -36,6 +37,7 @@ impl Lower<'_> {
             default_action: None,
             entries: Vec::new(),
             const_entries: t.const_entries,
+            largest_priority_wins: true,
             size: t.size,
             implementation: None,
             counters: None,
@@ -57,7 +59,7 @@ impl Lower<'_> {
                 keys,
                 action: e.call.index,
                 args,
-                priority: e.priority.clone(),
+                priority: BigInt::from(0),
                 rank: e.annotations.int("priority"),
                 is_const: e.is_const,
                 span: e.span,
@@ -82,8 +84,14 @@ impl Lower<'_> {
             })
             .collect();
         let (mut implementation, mut counters, mut meters, mut timeout) = (None, None, None, false);
+        let (mut largest_wins, mut delta) = (true, BigInt::from(1));
         for (name, value) in &t.properties {
             let v = self.expr(value);
+            match (&**name, &v) {
+                ("largest_priority_wins", Val::Scalar(e)) => largest_wins = e.kind != ExprKind::Bool(false),
+                ("priority_delta", v) => delta = Self::val_int(v.clone()).unwrap_or(delta),
+                _ => {}
+            }
             let object = match v {
                 Val::Place(Place::Object(o)) => Some(o),
                 Val::Scalar(Expr {
@@ -102,6 +110,7 @@ impl Lower<'_> {
                 _ => {}
             }
         }
+        prioritise(&mut entries, &t.entries, largest_wins, &delta);
         let list = if self.in_ingress {
             &mut self.out.ingress_tables
         } else {
@@ -110,6 +119,7 @@ impl Lower<'_> {
         list.push(index);
         if let Some(out) = self.out.tables.get_mut(index) {
             (out.keys, out.actions, out.entries, out.default_action) = (keys, actions, entries, default_action);
+            out.largest_priority_wins = largest_wins;
             (out.implementation, out.counters, out.meters, out.support_timeout) =
                 (implementation, counters, meters, timeout);
         }
@@ -142,6 +152,7 @@ impl Lower<'_> {
         }
         let saved = self.start_graph();
         let mode = std::mem::replace(&mut self.mode, Mode::Action);
+        let in_action = std::mem::replace(&mut self.in_action, true);
         let frames = std::mem::take(&mut self.frames);
         let loops = std::mem::take(&mut self.loops);
         let mut params = Vec::new();
@@ -189,6 +200,7 @@ impl Lower<'_> {
         self.frames = frames;
         self.loops = loops;
         self.mode = mode;
+        self.in_action = in_action;
         let graph = self.end_graph(saved);
         self.out.actions.push(lir::Action {
             name,
@@ -207,10 +219,10 @@ impl Lower<'_> {
         if self.out.called.iter().any(|c| c.name == name) {
             return;
         }
-        let params = self.data_params(a);
         self.out.called.push(lir::Action {
             name,
-            params,
+            // The program gives all arguments, nothing is left for the control plane.
+            params: Vec::new(),
             graph: lir::Graph::default(),
             annotations: a.annotations.clone(),
             source: id,
@@ -236,30 +248,6 @@ impl Lower<'_> {
         } else {
             self.full_name(&a.annotations, &a.name)
         }
-    }
-
-    /// Parameters that the control plane gives values for.
-    fn data_params(&mut self, a: &ir::Action) -> Vec<Param> {
-        let data: Vec<_> = a
-            .params
-            .iter()
-            .filter(|p| self.direction(**p) == Direction::None)
-            .copied()
-            .collect();
-        let mut out = Vec::new();
-        for p in data {
-            let Some(var) = self.program.vars.get(p.index()) else {
-                continue;
-            };
-            let ty = self.scalar_ty(&var.ty).unwrap_or(Ty::Bit(1));
-            out.push(Param {
-                name: var.name.clone(),
-                ty,
-                p4_type: var.ty.clone(),
-                annotations: var.annotations.clone(),
-            });
-        }
-        out
     }
 
     fn direction(&self, v: ir::VarId) -> Direction {
@@ -308,5 +296,77 @@ impl Lower<'_> {
             }
         }
         self.end_block(Term::Apply(index, next), go_on, span);
+    }
+}
+
+/// Priorities as given; an entry without one is `delta` behind the entry before it, the first such that the last one
+/// gets 1 (larger wins) or 1 itself (section "Entry priority").
+fn prioritise(entries: &mut [lir::Entry], given: &[ir::TableEntry], largest_wins: bool, delta: &BigInt) {
+    let mut last: Option<BigInt> = None;
+    let n = entries.len();
+    for (e, given) in entries.iter_mut().zip(given) {
+        e.priority = match (&given.priority, last) {
+            (Some(own), _) => own.clone(),
+            (None, Some(last)) if largest_wins => last - delta,
+            (None, Some(last)) => last + delta,
+            (None, None) if largest_wins => delta * (n - 1) + 1,
+            (None, None) => BigInt::from(1),
+        };
+        last = Some(e.priority.clone());
+    }
+}
+
+/// The tables that are applied anywhere in the program's text.
+pub(super) fn applied(program: &ir::Program) -> HashSet<TableId> {
+    let mut out = HashSet::new();
+    for c in &program.controls {
+        applied_in(&c.body, &mut out);
+    }
+    out
+}
+
+fn applied_in(body: &[ir::Stmt], out: &mut HashSet<TableId>) {
+    ir::walk::stmt_exprs(body, &mut |e| applied_by(e, out));
+    for s in body {
+        switched(s, out);
+    }
+}
+
+fn applied_by(e: &ir::Expr, out: &mut HashSet<TableId>) {
+    match &e.kind {
+        ir::ExprKind::Apply(t, _) => {
+            out.insert(*t);
+        }
+        ir::ExprKind::Call(c) => {
+            if let ir::Callee::TableApply(t) = c.callee {
+                out.insert(t);
+            }
+        }
+        _ => {}
+    }
+    ir::walk::children(e, &mut |c| applied_by(c, out));
+}
+
+/// `switch (t.apply().action_run)` names its table itself.
+fn switched(s: &ir::Stmt, out: &mut HashSet<TableId>) {
+    use ir::StmtKind as S;
+    let all = |list: &[ir::Stmt], out: &mut HashSet<TableId>| list.iter().for_each(|s| switched(s, out));
+    match &s.kind {
+        S::SwitchAction(t, cases) => {
+            out.insert(*t);
+            cases.iter().for_each(|c| all(&c.body, out));
+        }
+        S::Switch(_, cases) => cases.iter().for_each(|c| all(&c.body, out)),
+        S::If(_, a, b) => {
+            all(a, out);
+            all(b, out);
+        }
+        S::Block(b) | S::ForEach(_, _, b) => all(b, out),
+        S::For { init, update, body, .. } => {
+            all(init, out);
+            all(update, out);
+            all(body, out);
+        }
+        _ => {}
     }
 }

@@ -1,0 +1,56 @@
+//! Runs a fuzz target for as long as one wants: `cargo xtask fuzz NAME --seconds N`.
+
+use anyhow::{Result, bail};
+use bmv2_tests::fuzz::{TARGETS, differential, run};
+use clap::Parser;
+use std::time::{Duration, Instant};
+
+/// Fuzz a part of the project.
+#[derive(Parser)]
+struct Cli {
+    /// parser, compiler, bmv2_json, packet or differential
+    target: String,
+    /// How long
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where the made-up inputs start: another number gives others [default: the time]
+    #[arg(long)]
+    start: Option<u64>,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let time = Duration::from_secs(cli.seconds);
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let start = cli.start.unwrap_or(clock.as_secs());
+    // A panic is a finding and is printed as one.
+    std::panic::set_hook(Box::new(|_| {}));
+    if cli.target == "differential" {
+        let end = Instant::now() + time;
+        let mut seed = start;
+        while Instant::now() < end {
+            if let Err(why) = differential::generated(seed) {
+                bail!("{why}");
+            }
+            seed += 1;
+        }
+        println!("differential: {} programs from {start}, no difference", seed - start);
+        return Ok(());
+    }
+    let Some(target) = TARGETS.iter().find(|t| t.name == cli.target) else {
+        let names: Vec<String> = TARGETS
+            .iter()
+            .map(|t| format!("\n  {:<13} {}", t.name, t.about))
+            .collect();
+        bail!(
+            "no target `{}`; there are{}\n  differential  -O0 and -O1 do the same to the same packets",
+            cli.target,
+            names.concat()
+        );
+    };
+    match run(target, start, usize::MAX, time) {
+        Ok(n) => println!("{}: {n} inputs from {start}, no finding", target.name),
+        Err(why) => bail!("{why}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! One program compiled at two levels does the same to the same packets, entries and registers.
+
+use super::generate;
+use crate::stf::names::Names;
+use crate::stf::target::{Action, Call, Entry, Key, Reference, Target};
+use bmv2_json::{MatchType, Program};
+use p4_compiler::{Compiled, OptLevel, Options};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Entries for each table: enough for hits and misses, few enough that both happen often.
+const ENTRIES: usize = 4;
+/// Packets for each program.
+const PACKETS: usize = 24;
+/// Longest packet: all headers of the generated programs and some payload.
+const MAX_OCTETS: usize = 48;
+
+/// Compares the two levels on the program of a seed.
+///
+/// # Errors
+/// What differs, with the program.
+pub fn generated(seed: u64) -> Result<(), String> {
+    let text = generate::program(seed);
+    let compiled = |level| compile(&format!("seed_{seed}.p4"), &text, level);
+    let result = compiled(OptLevel::O0).and_then(|plain| same(&plain, &compiled(OptLevel::O1)?, seed));
+    result.map_err(|why| format!("seed {seed}: {why}\n{text}"))
+}
+
+/// Compiles a text at a level.
+///
+/// # Errors
+/// The compiler's messages.
+pub fn compile(name: &str, text: &str, level: OptLevel) -> Result<Compiled, String> {
+    let options = Options {
+        level,
+        ..Options::default()
+    };
+    p4_compiler::compile(name, None, text, &options).map_err(|d| d.short())
+}
+
+/// Runs two compilations of one program side by side on what the seed makes up.
+///
+/// # Errors
+/// The first difference.
+pub fn same(plain: &Compiled, short: &Compiled, seed: u64) -> Result<(), String> {
+    if plain.p4info != short.p4info || plain.entries != short.entries {
+        return Err("the control plane sees different programs".into());
+    }
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut a, mut b) = (Side::new(&plain.program)?, Side::new(&short.program)?);
+    for table in user_tables(&plain.program) {
+        for priority in 1..=ENTRIES as i32 {
+            let Some((key, action, args)) = random_entry(&plain.program, &a.names, table, &mut rng) else {
+                continue;
+            };
+            for side in [&mut a, &mut b] {
+                side.add(table, &key, priority, &action, &args)?;
+            }
+        }
+    }
+    for n in 0..PACKETS {
+        let frame: Vec<u8> = (0..rng.random_range(1..=MAX_OCTETS)).map(|_| octet(&mut rng)).collect();
+        let port = rng.random_range(0..8);
+        for side in [&mut a, &mut b] {
+            side.target.packet(port, &frame)?;
+        }
+        let (left, right) = (a.output()?, b.output()?);
+        if left != right {
+            return Err(format!(
+                "packet {n} on port {port}: {frame:02x?}\n  -O0 {left:02x?}\n  -O1 {right:02x?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Small values and all ones, so that ranges, masks and entries are met.
+fn octet(rng: &mut StdRng) -> u8 {
+    match rng.random_range(0..4) {
+        0 => 0,
+        1 => 0xff,
+        2 => rng.random_range(0..8),
+        _ => rng.random(),
+    }
+}
+
+struct Side {
+    names: Names,
+    target: Reference,
+}
+
+type Output = (Vec<(u32, Vec<u8>)>, Vec<(String, Vec<Vec<u8>>)>);
+
+impl Side {
+    fn new(program: &Program) -> Result<Self, String> {
+        let names = Names::new(program)?;
+        let target = Reference::new(program, &names)?;
+        Ok(Self { names, target })
+    }
+
+    fn add(&mut self, table: &str, key: &[Key], priority: i32, action: &str, args: &[Vec<u8>]) -> Result<(), String> {
+        let found = self.names.table(table)?;
+        let id = found
+            .actions
+            .iter()
+            .find(|a| a.0 == action)
+            .ok_or_else(|| format!("{table} has lost its action {action}"))?
+            .1;
+        let entry = Entry {
+            table: table.to_string(),
+            key: key.to_vec(),
+            priority: if found.has_priorities() { priority } else { 0 },
+            action: Action::Call(Call {
+                action: action.to_string(),
+                id,
+                args: args.to_vec(),
+            }),
+        };
+        // Two entries with one key are refused, on both sides alike.
+        let _ = self.target.add(&entry);
+        Ok(())
+    }
+
+    fn output(&mut self) -> Result<Output, String> {
+        Ok((self.target.frames()?, self.target.digests()?))
+    }
+}
+
+/// Tables of the program itself that take entries.
+fn user_tables(p: &Program) -> impl Iterator<Item = &str> {
+    p.pipelines
+        .iter()
+        .flat_map(|p| &p.tables)
+        .filter(|t| !t.key.is_empty() && t.action_profile.is_none() && t.entries.is_none())
+        .map(|t| t.name.as_str())
+}
+
+fn random_entry(p: &Program, names: &Names, table: &str, rng: &mut StdRng) -> Option<(Vec<Key>, String, Vec<Vec<u8>>)> {
+    let table = names.table(table).ok()?;
+    let key = table.key.iter().map(|k| {
+        let value = bits(k.width, rng);
+        match k.kind {
+            MatchType::Exact | MatchType::Valid => Key::Exact(value),
+            MatchType::Lpm => {
+                let length = rng.random_range(0..=k.width as usize);
+                Key::Lpm(masked(&value, &ones(k.width, length)), length)
+            }
+            MatchType::Ternary => {
+                let mask = bits(k.width, rng);
+                Key::Ternary(masked(&value, &mask), mask)
+            }
+            MatchType::Range => {
+                let other = bits(k.width, rng);
+                Key::Range(value.clone().min(other.clone()), value.max(other))
+            }
+        }
+    });
+    let key = key.collect();
+    let (action, id) = table
+        .actions
+        .get(rng.random_range(0..table.actions.len().max(1)))?
+        .clone();
+    let widths = &p.actions.iter().find(|a| a.id == id)?.runtime_data;
+    let args = widths.iter().map(|d| bits(d.bitwidth, rng)).collect();
+    Some((key, action, args))
+}
+
+/// A value in the octets of its width.
+fn bits(width: u32, rng: &mut StdRng) -> Vec<u8> {
+    let mut out: Vec<u8> = (0..width.div_ceil(8)).map(|_| octet(rng)).collect();
+    if let Some(first) = out.first_mut() {
+        *first &= 0xff_u8 >> ((8 - width % 8) % 8);
+    }
+    out
+}
+
+/// The mask of the leading bits.
+fn ones(width: u32, length: usize) -> Vec<u8> {
+    let width = width as usize;
+    let mut out = vec![0u8; width.div_ceil(8)];
+    for bit in width - length..width {
+        let at = out.len() - 1 - bit / 8;
+        if let Some(o) = out.get_mut(at) {
+            *o |= 1 << (bit % 8);
+        }
+    }
+    out
+}
+
+fn masked(value: &[u8], mask: &[u8]) -> Vec<u8> {
+    value.iter().zip(mask).map(|(v, m)| v & m).collect()
+}

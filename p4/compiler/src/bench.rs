@@ -1,0 +1,158 @@
+//! `p4-compiler bench`: how fast the compiler is, and how much memory it takes.
+//!
+//! Measures whole compilations (read, compile, all outputs as text) of the fabric's pipelines, or of the files given.
+//! With `P4C_TESTDATA` naming p4c's `testdata`, also every v1model program of it, one after the other on one core.
+//! Where `p4c-bm2-ss` is installed it compiles the same files in the same run, and the ratio is printed.
+
+use clap::Parser;
+use p4_compiler::{Options, compile_file};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+/// Measure the compiler.
+#[derive(Parser)]
+#[command(name = "p4-compiler bench")]
+pub(crate) struct Args {
+    /// Programs [default: the fabric's leaf and spine, from where this was built]
+    files: Vec<PathBuf>,
+    /// Compilations of each program
+    #[arg(long, default_value_t = 100)]
+    runs: usize,
+    /// Also write the figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Compilations of each program by p4c: it is there for the ratio only.
+const PEER_RUNS: usize = 5;
+
+/// Runs the benchmark.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let fabric = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fabric");
+    let files = if args.files.is_empty() {
+        vec![fabric.join("leaf.p4"), fabric.join("spine.p4")]
+    } else {
+        args.files.clone()
+    };
+    let mut figures = Map::new();
+    for file in &files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match program(file, args.runs) {
+            Ok(value) => {
+                println!("{name}: {value}");
+                figures.insert(name, value);
+            }
+            Err(why) => {
+                eprintln!("error: {}: {why}", file.display());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    if let Some(dir) = std::env::var_os("P4C_TESTDATA") {
+        match corpus(Path::new(&dir)) {
+            Ok(value) => {
+                println!("corpus: {value}");
+                figures.insert("corpus".into(), value);
+            }
+            Err(e) => {
+                eprintln!("error: P4C_TESTDATA: {e}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    if let Some(kib) = peak_memory_kib() {
+        let value = json!(kib as f64 / 1024.0);
+        println!("peak memory: {value} MiB");
+        figures.insert("peak_memory_mib".into(), value);
+    }
+    if let Some(file) = &args.json
+        && let Err(e) = std::fs::write(file, format!("{:#}\n", Value::from(figures)))
+    {
+        eprintln!("error: {}: {e}", file.display());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn program(file: &Path, runs: usize) -> Result<Value, String> {
+    let mut times = Vec::new();
+    let mut size = 0;
+    for _ in 0..runs.max(1) {
+        let started = Instant::now();
+        let compiled = compile_file(file, &Options::default()).map_err(|d| d.short())?;
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+        size = compiled.json.len();
+    }
+    times.sort_by(f64::total_cmp);
+    let p50 = percentile(&times, 50);
+    let mut figures = json!({
+        "compile_p50_ms": p50,
+        "compile_p99_ms": percentile(&times, 99),
+        "json_octets": size,
+        "samples": times.len(),
+    });
+    if let Some(peer) = peer(file) {
+        figures["p4c_p50_ms"] = json!(peer);
+        figures["p4c_time_ratio"] = json!(peer / p50);
+    }
+    Ok(figures)
+}
+
+fn percentile(sorted: &[f64], p: usize) -> f64 {
+    let at = (sorted.len() * p / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+/// Median milliseconds of `p4c-bm2-ss`; `None` where it is not installed or does not compile the program.
+fn peer(file: &Path) -> Option<f64> {
+    let out = std::env::temp_dir().join(format!("p4-compiler-bench-{}.json", std::process::id()));
+    let mut times = Vec::new();
+    for _ in 0..PEER_RUNS {
+        let started = Instant::now();
+        let status = Command::new("p4c-bm2-ss")
+            .args(["--arch", "v1model", "-o"])
+            .arg(&out)
+            .arg(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if !status.is_ok_and(|s| s.success()) {
+            return None;
+        }
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    let _ = std::fs::remove_file(&out);
+    times.sort_by(f64::total_cmp);
+    Some(percentile(&times, 50))
+}
+
+fn corpus(dir: &Path) -> std::io::Result<Value> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir.join("p4_16_samples"))? {
+        let path = entry?.path();
+        let is_program = path.extension().is_some_and(|e| e == "p4");
+        if is_program && String::from_utf8_lossy(&std::fs::read(&path)?).contains("v1model.p4") {
+            files.push(path);
+        }
+    }
+    let started = Instant::now();
+    let compiled = files
+        .iter()
+        .filter(|f| compile_file(f, &Options::default()).is_ok())
+        .count();
+    let elapsed = started.elapsed().as_secs_f64();
+    Ok(json!({
+        "programs": files.len(),
+        "compiled": compiled,
+        "rate_programs_per_s": files.len() as f64 / elapsed.max(1e-9),
+    }))
+}
+
+/// The most memory this process had resident so far (`proc(5)`, `VmHWM`).
+fn peak_memory_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}

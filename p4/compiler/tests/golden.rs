@@ -1,0 +1,98 @@
+//! Everything that the compiler writes for the programs in `programs/`, against the files in `golden/`.
+//!
+//! `cargo xtask bless` writes these files anew; what changed is then for the reader of the diff.
+
+use p4_compiler::{Dump, Options, compile, dump};
+use std::path::{Path, PathBuf};
+
+/// With this variable set the files are written instead of compared.
+const BLESS: &str = "BLESS";
+
+fn dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// File name and text of each output of a program.
+fn outputs(stem: &str, text: &str) -> Vec<(String, String)> {
+    // The bare file name, so that no output holds a path of this machine.
+    let name = format!("{stem}.p4");
+    let compiled = compile(&name, None, text, &Options::default()).unwrap_or_else(|d| panic!("{}", d.short()));
+    let stage = |what| {
+        dump(&name, None, text, &Options::default(), what)
+            .unwrap_or_else(|d| panic!("{}", d.short()))
+            .0
+    };
+    vec![
+        (format!("{stem}.json"), compiled.json),
+        (format!("{stem}.p4info.txtpb"), compiled.p4info_text),
+        (format!("{stem}.entries.txtpb"), compiled.entries_text),
+        (format!("{stem}.ast.p4"), stage(Dump::Ast)),
+        (format!("{stem}.ir.txt"), stage(Dump::Ir)),
+        (format!("{stem}.dot"), stage(Dump::Tables)),
+    ]
+}
+
+fn programs() -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(dir("programs"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "p4"))
+        .collect();
+    all.sort();
+    all
+}
+
+/// The first line that differs, which is what one wants to read.
+fn first_difference(ours: &str, golden: &str) -> String {
+    for (n, (a, b)) in ours.lines().zip(golden.lines()).enumerate() {
+        if a != b {
+            return format!("line {}:\n  now    {a}\n  golden {b}", n + 1);
+        }
+    }
+    format!("{} lines, golden has {}", ours.lines().count(), golden.lines().count())
+}
+
+#[test]
+fn outputs_are_those_of_the_golden_files() {
+    let bless = std::env::var_os(BLESS).is_some();
+    let mut wrong = Vec::new();
+    let mut known = Vec::new();
+    for path in programs() {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        for (file, text) in outputs(&stem, &std::fs::read_to_string(&path).unwrap()) {
+            let golden = dir("golden").join(&file);
+            known.push(file.clone());
+            if bless {
+                std::fs::write(&golden, &text).unwrap();
+                continue;
+            }
+            let before = std::fs::read_to_string(&golden).unwrap_or_default();
+            if before != text {
+                wrong.push(format!("{file}: {}", first_difference(&text, &before)));
+            }
+        }
+    }
+    for file in std::fs::read_dir(dir("golden")).unwrap().map(|e| e.unwrap().path()) {
+        if known.iter().any(|k| file.ends_with(k)) {
+            continue;
+        }
+        if bless {
+            std::fs::remove_file(&file).unwrap();
+        } else {
+            wrong.push(format!("{} belongs to no program", file.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "`cargo xtask bless` accepts this:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    for path in programs() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(outputs("x", &text) == outputs("x", &text), "{}", path.display());
+    }
+}

@@ -10,7 +10,7 @@
 //! key, so that no queue grows while it is away.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use rand::Rng;
@@ -27,6 +27,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often a device is read back to find what changed behind our back.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// A device that holds much is read back less often: the time between two read-backs is at least
+/// this many times what one takes, so that they cost it and us a twentieth of the time at most.
+const SWEEP_SHARE: u32 = 20;
 /// Requests that wait for an actor; each has a caller that waits for its answer.
 const REQUESTS: usize = 64;
 
@@ -144,10 +147,12 @@ impl<D: Driver> Actor<D> {
         self.device.connected();
         info!("connected");
         loop {
+            let begin = Instant::now();
             if let Err(error) = self.sync().await {
                 return error;
             }
-            if let Err(error) = self.serve().await {
+            let sweep_after = SWEEP_EVERY.max(begin.elapsed() * SWEEP_SHARE);
+            if let Err(error) = self.serve(sweep_after).await {
                 return error;
             }
         }
@@ -209,13 +214,13 @@ impl<D: Driver> Actor<D> {
     }
 
     /// Serves until the sweep is due or the session is over.
-    async fn serve(&mut self) -> Result<(), DriverError> {
-        let sweep = tokio::time::sleep(SWEEP_EVERY);
+    async fn serve(&mut self, sweep_after: Duration) -> Result<(), DriverError> {
+        let sweep = tokio::time::sleep(sweep_after);
         tokio::pin!(sweep);
         let mut retries = Backoff::new();
         loop {
             let retry = self.device.wants_retry();
-            let wait = if retry { retries.next() } else { SWEEP_EVERY };
+            let wait = if retry { retries.next() } else { sweep_after };
             tokio::select! {
                 () = self.device.work() => self.flush(false).await?,
                 () = tokio::time::sleep(wait), if retry => self.flush(true).await?,

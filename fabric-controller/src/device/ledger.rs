@@ -350,9 +350,22 @@ impl Ledger {
     }
 
     /// Takes over what a read-back found; all that differs is to do, what failed included.
+    /// `same` says of two entities that are not equal whether they are the same to the device.
     /// Returns how many keys differ that nobody knew of.
-    pub(super) fn replace_applied(&mut self, held: Vec<Entity>) -> usize {
-        self.applied = held.into_iter().map(|e| (e.key(), Arc::new(e))).collect();
+    pub(super) fn replace_applied(
+        &mut self,
+        held: FxHashMap<EntityKey, Arc<Entity>>,
+        same: impl Fn(&Entity, &Entity) -> bool,
+    ) -> usize {
+        let before = std::mem::replace(&mut self.applied, held);
+        // What is as it was shares its memory; and is quickly found equal the next time.
+        for (key, entity) in &mut self.applied {
+            let wanted = self.desired.get(key).map(|w| &w.entity);
+            let wanted = wanted.filter(|w| *w == entity || same(w, entity));
+            if let Some(known) = wanted.or_else(|| before.get(key).filter(|b| *b == entity)) {
+                *entity = Arc::clone(known);
+            }
+        }
         let was = std::mem::take(&mut self.dirty);
         self.dirty_since = Counts::default();
         self.open_since = Counts::default();
@@ -383,11 +396,6 @@ impl Ledger {
         }
         self.read_back = true;
         fresh
-    }
-
-    /// What the device should hold under a key.
-    pub(super) fn wanted(&self, key: &EntityKey) -> Option<&Entity> {
-        self.desired.get(key).map(|w| w.entity.as_ref())
     }
 
     fn agree(&self, key: &EntityKey) -> bool {

@@ -205,18 +205,12 @@ impl Device {
     /// Takes over what a read-back found; all that differs from what should be is dirty.
     /// Returns how many keys differ; `same` says of two that are not equal whether they are the
     /// same to the device. Costs what the device holds and should hold.
-    pub(super) fn read_back(&self, mut held: Vec<Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
+    pub(super) fn read_back(&self, held: Vec<Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
+        // Most of the work, while nobody waits for the lock.
+        let held = held.into_iter().map(|e| (e.key(), Arc::new(e))).collect();
         let mut inner = self.lock();
         let again = inner.ledger.was_read_back();
-        for entity in &mut held {
-            if let Some(wanted) = inner.ledger.wanted(&entity.key())
-                && wanted != entity
-                && same(wanted, entity)
-            {
-                *entity = wanted.clone();
-            }
-        }
-        let fresh = inner.ledger.replace_applied(held);
+        let fresh = inner.ledger.replace_applied(held, same);
         if again {
             inner.repairs += fresh as u64;
         }

@@ -24,8 +24,12 @@ fn refusal(retryable: bool, device_retries: bool) -> EntityError {
 
 fn in_sync() -> Ledger {
     let mut ledger = Ledger::default();
-    ledger.replace_applied(Vec::new());
+    ledger.replace_applied(FxHashMap::default(), PartialEq::eq);
     ledger
+}
+
+fn keyed(held: &[Entity]) -> FxHashMap<EntityKey, Arc<Entity>> {
+    held.iter().map(|e| (e.key(), Arc::new(e.clone()))).collect()
 }
 
 fn writes(differences: Vec<Difference>) -> Vec<Write> {
@@ -222,13 +226,13 @@ proptest! {
                 }
                 Step::ReadBack => {
                     flying.clear();
-                    ledger.replace_applied(held.clone());
+                    ledger.replace_applied(keyed(&held), PartialEq::eq);
                 }
             }
             check(&ledger)?;
         }
         flying.clear();
-        ledger.replace_applied(held);
+        ledger.replace_applied(keyed(&held), PartialEq::eq);
         while { flying = writes(ledger.take(true)); !flying.is_empty() } {
             for write in &flying {
                 let _ = answer(&mut ledger, write, Ok(()));

@@ -43,6 +43,7 @@ pub mod controller;
 pub mod device;
 pub mod driver;
 pub mod engine;
+pub mod metrics;
 pub mod model;
 pub mod reconcile;
 pub mod render;

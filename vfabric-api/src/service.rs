@@ -222,6 +222,9 @@ pub trait FabricService: Send + Sync + 'static {
     /// Packets the switches refused, by switch and reason, read from the devices now.
     fn drops(&self) -> impl Future<Output = Result<Vec<DropCount>, ApiError>> + Send;
 
+    /// Everything that is worth watching, as OpenMetrics text.
+    fn metrics(&self) -> impl Future<Output = String> + Send;
+
     /// What a device (switch or host) should hold, and whether it does.
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
 }

@@ -4,12 +4,12 @@ use vfabric_api::status::{LinkFault, LinkStatus};
 
 use super::tests::*;
 
-fn port(n: u16) -> vfabric_api::ident::PortId {
+pub(super) fn port(n: u16) -> vfabric_api::ident::PortId {
     n.try_into().unwrap()
 }
 
 /// Cables as the topology says. Devices: spine1, spine2, leaf1, leaf2, hosts.
-fn cabled() -> Vec<FakeDevice> {
+pub(super) fn cabled() -> Vec<FakeDevice> {
     let devices = fakes();
     for (leaf, at) in [(2, 1), (3, 2)] {
         for (spine, uplink) in [(0, 1), (1, 2)] {

@@ -10,6 +10,8 @@
 //! changed, nothing is written.
 
 #[cfg(test)]
+mod chaos_tests;
+#[cfg(test)]
 mod link_tests;
 mod links;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use crate::device::Device;
 use crate::device::actor::ActorHandle;
 use crate::device::driver::DeviceIndex;
 use crate::engine::Engine;
+use crate::metrics::AllTimings;
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::object::{Stored, parse_store_key, store_key};
@@ -91,8 +94,13 @@ pub struct Controller<S> {
     /// Ways to the actors, set once they are started.
     actors: std::sync::OnceLock<Vec<ActorHandle>>,
     progress: Arc<Notify>,
+    timings: AllTimings,
     me: Weak<Self>,
 }
+
+/// Kinds of devices, as metrics name them.
+const SWITCH: &str = "switch";
+const HOST: &str = "host";
 
 impl<S: Store> Controller<S> {
     /// Loads what is stored and renders it; no device is talked to yet.
@@ -101,13 +109,11 @@ impl<S: Store> Controller<S> {
     /// [`StartError`] names the file or object.
     pub async fn load(topology: Topology, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
         let progress = Arc::new(Notify::new());
-        let names = topology
-            .switches
-            .iter()
-            .map(|s| &s.name)
-            .chain(topology.hosts.iter().map(|h| &h.name));
+        let timings = AllTimings::default();
+        let switches = topology.switches.iter().map(|s| (&s.name, SWITCH));
+        let names = switches.chain(topology.hosts.iter().map(|h| (&h.name, HOST)));
         let devices: Vec<_> = names
-            .map(|n| Arc::new(Device::new(n.clone(), Arc::clone(&progress))))
+            .map(|(name, kind)| Arc::new(Device::new(name.clone(), Arc::clone(&progress), timings.of(kind))))
             .collect();
         let by_name = (0u32..)
             .zip(&devices)
@@ -151,6 +157,7 @@ impl<S: Store> Controller<S> {
                 by_name,
                 actors,
                 progress,
+                timings,
                 me,
             }
         }))

@@ -1,6 +1,6 @@
 //! What the REST router asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,12 +12,14 @@ use vfabric_api::status::{
     Applied, Attachment, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus,
     LinkStatus, Network, Progress, Router, SwitchStatus, Vdc, View,
 };
+use vfabric_api::topology::Switch;
 
-use super::{Controller, State};
+use super::{Controller, HOST, SWITCH, State};
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
 use crate::device::{Lag, Standing};
 use crate::engine::Source;
+use crate::metrics::Snapshot;
 use crate::model::change::page;
 use crate::model::{AttachmentId, NetworkId, RouterId};
 use crate::store::Store;
@@ -193,31 +195,53 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
-        let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
         let mut drops = Vec::new();
         for (i, switch) in (0u32..).zip(&self.topology.switches) {
-            let values = self.counters(DeviceIndex(i), render.drop_counters(switch.role)).await;
-            let values =
-                values.map_err(|why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name)))?;
-            for value in values.iter().filter(|v| v.packets > 0) {
-                let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else {
-                    continue;
-                };
-                let host = match vtep_id {
-                    Some(id) => self.host_of_vtep(id).await,
-                    None => None,
-                };
-                let switch = switch.name.clone();
-                drops.push(DropCount {
-                    switch,
-                    reason,
-                    host,
-                    packets: value.packets,
-                    bytes: value.bytes,
-                });
-            }
+            let of_switch = self.drops_of(DeviceIndex(i), switch).await;
+            let wrong = |why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name));
+            drops.extend(of_switch.map_err(wrong)?);
         }
         Ok(drops)
+    }
+
+    async fn metrics(&self) -> String {
+        let switches = (0u32..).zip(&self.topology.switches);
+        let drops = switches.map(|(i, switch)| async move {
+            let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
+            let read = self.drops_of(DeviceIndex(i), switch).await.map(|drops| {
+                drops
+                    .into_iter()
+                    .for_each(|d| *by_reason.entry(d.reason).or_default() += d.packets);
+            });
+            (
+                switch.name.to_string(),
+                read.ok().map(|()| by_reason.into_iter().collect()),
+            )
+        });
+        // At once, so that switches that are away cost one timeout, not one each.
+        let drops = futures::future::join_all(drops).await;
+        let kinds = (0..).map(|i| if i < self.topology.switches.len() { SWITCH } else { HOST });
+        let devices = kinds.zip(&self.devices);
+        let state = self.state.lock().await;
+        let (networks, routers, attachments) = state.model.counts();
+        let snapshot = Snapshot {
+            revision: state.revision,
+            objects: [
+                ("vdc", state.model.vdcs().len()),
+                ("network", networks),
+                ("router", routers),
+                ("attachment", attachments),
+            ],
+            vnis_in_quarantine: state.model.quarantined(),
+            devices: devices
+                .map(|(kind, d)| (kind, d.name.to_string(), d.numbers()))
+                .collect(),
+            timings: self.timings.clone(),
+            links: self.link_states(),
+            drops,
+        };
+        drop(state);
+        snapshot.text()
     }
 
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
@@ -242,6 +266,30 @@ impl<S: Store> FabricService for Controller<S> {
 }
 
 impl<S: Store> Controller<S> {
+    /// What one switch refused, by reason and host; or why it cannot say.
+    async fn drops_of(&self, index: DeviceIndex, switch: &Switch) -> Result<Vec<DropCount>, String> {
+        let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
+        let values = self.counters(index, render.drop_counters(switch.role)).await?;
+        let mut drops = Vec::new();
+        for value in values.iter().filter(|v| v.packets > 0) {
+            let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else {
+                continue;
+            };
+            let host = match vtep_id {
+                Some(id) => self.host_of_vtep(id).await,
+                None => None,
+            };
+            drops.push(DropCount {
+                switch: switch.name.clone(),
+                reason,
+                host,
+                packets: value.packets,
+                bytes: value.bytes,
+            });
+        }
+        Ok(drops)
+    }
+
     async fn counters(
         &self,
         device: DeviceIndex,

@@ -148,15 +148,19 @@ pub(super) fn delete(kind: Kind, name: &str) -> Change {
     Change::Delete(Key::new(n("v"), kind, n(name)))
 }
 
+pub(super) fn router(networks: &[&str]) -> Spec {
+    Spec::Router(RouterSpec {
+        name: n("r"),
+        networks: networks.iter().map(|name| n(name)).collect(),
+    })
+}
+
 pub(super) fn basics() -> Vec<Change> {
     let vdc = Spec::Vdc(VdcSpec {
         name: n("v"),
         description: String::new(),
     });
-    let router = Spec::Router(RouterSpec {
-        name: n("r"),
-        networks: vec![n("red"), n("blue")],
-    });
+    let router = router(&["red", "blue"]);
     vec![
         Change::Create(n("v"), vdc),
         network("red", "10.1.0.0/24"),

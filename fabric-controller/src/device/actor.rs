@@ -182,7 +182,9 @@ impl<D: Driver> Actor<D> {
             }
             let batches = reconcile::plan(differences, self.driver.limits(), |k| self.driver.rank(k), target);
             for batch in batches {
+                let begin = Instant::now();
                 let results = self.driver.apply(&batch).await?;
+                let took = begin.elapsed();
                 let refused = results.iter().filter(|r| r.is_err()).count();
                 if refused > 0 {
                     let first = results.iter().find_map(|r| r.as_ref().err());
@@ -193,7 +195,7 @@ impl<D: Driver> Actor<D> {
                         "refused"
                     );
                 }
-                self.device.written(&batch.writes, results);
+                self.device.written(&batch.writes, results, took);
                 self.between_batches().await?;
             }
         }

@@ -9,4 +9,4 @@ pub mod packets;
 mod shared;
 
 pub use ledger::Failure;
-pub use shared::{Device, Edit, Lag, Standing};
+pub use shared::{Device, Edit, Lag, Numbers, Standing};

@@ -4,6 +4,7 @@
 //! other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use vfabric_api::ident::Name;
@@ -12,6 +13,7 @@ use vfabric_api::status::{DeviceState, DeviceStatus};
 use super::driver::{Write, WriteResult};
 use super::entity::{Entity, EntityKey};
 use super::ledger::{Failure, Ledger};
+use crate::metrics::Timings;
 use crate::reconcile::Difference;
 
 /// Refusals that a status shows; the rest are only counted.
@@ -37,6 +39,32 @@ pub enum Lag {
     Pending(String),
 }
 
+/// How a device stands, in numbers; as in [`DeviceStatus`], all counts since the controller
+/// started.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    /// The controller's relation to it.
+    pub state: DeviceState,
+    /// Revision of the last change that concerned it.
+    pub target: u64,
+    /// Highest revision that it has fully applied.
+    pub epoch: u64,
+    /// Entities it should hold.
+    pub desired: usize,
+    /// Entities not confirmed.
+    pub pending: usize,
+    /// Entities it refused.
+    pub failed: usize,
+    /// Entities written.
+    pub writes: u64,
+    /// Entities found different by a read-back.
+    pub repairs: u64,
+    /// Rounds of trying again.
+    pub retries: u64,
+    /// Sessions.
+    pub connects: u64,
+}
+
 #[derive(Debug)]
 struct Inner {
     ledger: Ledger,
@@ -47,6 +75,8 @@ struct Inner {
     repairs: u64,
     retries: u64,
     connects: u64,
+    /// Since when it has not confirmed everything.
+    behind_since: Option<Instant>,
 }
 
 /// One device; the engine and the actor share it.
@@ -57,6 +87,7 @@ pub struct Device {
     inner: Mutex<Inner>,
     work: Notify,
     progress: Arc<Notify>,
+    timings: Timings,
 }
 
 /// Changes of what a device should hold, collected under one lock.
@@ -70,7 +101,7 @@ pub struct Edit<'a> {
 impl Device {
     /// A device of which nothing is known. `progress` is told whenever it has confirmed
     /// something.
-    pub fn new(name: Name, progress: Arc<Notify>) -> Self {
+    pub fn new(name: Name, progress: Arc<Notify>, timings: Timings) -> Self {
         let inner = Inner {
             ledger: Ledger::default(),
             state: DeviceState::Disconnected,
@@ -80,12 +111,14 @@ impl Device {
             repairs: 0,
             retries: 0,
             connects: 0,
+            behind_since: None,
         };
         Self {
             name,
             inner: Mutex::new(inner),
             work: Notify::new(),
             progress,
+            timings,
         }
     }
 
@@ -105,6 +138,7 @@ impl Device {
 
     /// Wakes the actor after an edit.
     pub fn wake(&self) {
+        self.lock().behind_since.get_or_insert_with(Instant::now);
         self.work.notify_one();
     }
 
@@ -164,6 +198,23 @@ impl Device {
     /// The controller's relation to it.
     pub fn state(&self) -> DeviceState {
         self.lock().state
+    }
+
+    /// For monitoring.
+    pub fn numbers(&self) -> Numbers {
+        let inner = self.lock();
+        Numbers {
+            state: inner.state,
+            target: inner.ledger.target(),
+            epoch: inner.epoch,
+            desired: inner.ledger.desired_count(),
+            pending: inner.ledger.dirty_count(),
+            failed: inner.ledger.failed_count(),
+            writes: inner.writes,
+            repairs: inner.repairs,
+            retries: inner.retries,
+            connects: inner.connects,
+        }
     }
 
     /// For the API.
@@ -228,8 +279,9 @@ impl Device {
         (inner.ledger.target(), differences)
     }
 
-    /// Takes over what a device said of a batch.
-    pub(super) fn written(&self, writes: &[Write], results: Vec<WriteResult>) {
+    /// Takes over what a device said of a batch, and how long it took.
+    pub(super) fn written(&self, writes: &[Write], results: Vec<WriteResult>, took: Duration) {
+        self.timings.written(took);
         let mut guard = self.lock();
         let inner = &mut *guard;
         for (write, result) in writes.iter().zip(results) {
@@ -261,6 +313,12 @@ impl Device {
         let complete = inner.ledger.is_clean(target);
         if complete {
             inner.epoch = inner.epoch.max(target);
+            // Unless it was changed again meanwhile: then it goes on being behind.
+            if inner.ledger.dirty_count() == 0
+                && let Some(since) = inner.behind_since.take()
+            {
+                self.timings.applied(since.elapsed());
+            }
         }
         inner.state = if inner.ledger.failed_count() == 0 {
             DeviceState::InSync

@@ -30,6 +30,8 @@ struct State {
     cables: HashMap<PortId, (FakeDevice, PortId)>,
     /// Operational state of ports, told at every connect and when it changes.
     ports: BTreeMap<PortId, bool>,
+    /// Writes until a session breaks, in the middle of a batch if it comes so.
+    breaks_after: Option<usize>,
     /// Writes of each key, whether accepted or not.
     written: HashMap<EntityKey, u64>,
 }
@@ -179,6 +181,11 @@ impl FakeDevice {
         self.lock().refuse.clear();
     }
 
+    /// After so many writes the session ends: what was written stays, nobody is told of it.
+    pub fn break_after(&self, writes: usize) {
+        self.lock().breaks_after = Some(writes);
+    }
+
     /// Reports an event.
     pub fn report(&self, event: Event) {
         if let Some(events) = &self.lock().events {
@@ -277,7 +284,20 @@ impl Driver for FakeDriver {
         for write in &batch.writes {
             *state.written.entry(write.entity().key()).or_default() += 1;
         }
-        Ok(batch.writes.iter().map(|w| write(&mut state, w)).collect())
+        let mut results = Vec::with_capacity(batch.writes.len());
+        for w in &batch.writes {
+            if let Some(left) = &mut state.breaks_after {
+                let Some(fewer) = left.checked_sub(1) else {
+                    state.breaks_after = None;
+                    state.session += 1;
+                    FakeDevice::hang_up(&mut state, "broken");
+                    return Err(DriverError::Timeout("the answer is lost".into()));
+                };
+                *left = fewer;
+            }
+            results.push(write(&mut state, w));
+        }
+        Ok(results)
     }
 
     async fn next_event(&mut self) -> Event {

@@ -11,6 +11,7 @@ use vfabric_api::service::{Change, Key, Kind, Spec};
 use super::Engine;
 use crate::device::Device;
 use crate::device::entity::{Entity, EntityKey};
+use crate::metrics::AllTimings;
 use crate::model::Model;
 use crate::render::FabricRender;
 use crate::testing::topology;
@@ -200,6 +201,10 @@ impl World {
     }
 }
 
+fn device(name: Name) -> Arc<Device> {
+    Arc::new(Device::new(name, Arc::default(), AllTimings::default().of("switch")))
+}
+
 fn engine() -> Engine {
     let topology = topology();
     let names = topology
@@ -207,10 +212,7 @@ fn engine() -> Engine {
         .iter()
         .map(|s| s.name.clone())
         .chain(topology.hosts.iter().map(|h| h.name.clone()));
-    Engine::new(
-        Arc::new(FabricRender),
-        names.map(|n| Arc::new(Device::new(n, Arc::default()))).collect(),
-    )
+    Engine::new(Arc::new(FabricRender), names.map(device).collect())
 }
 
 fn held(engine: &Engine) -> Held {
@@ -277,7 +279,7 @@ fn neighbour(content: u8) -> Entity {
 /// away what another contribution asks for.
 #[test]
 fn a_contribution_asks_for_an_entity_once() {
-    let device = Device::new(name("d", 1), Arc::default());
+    let device = device(name("d", 1));
     let replace = |before: Vec<Arc<Entity>>, now: Vec<Entity>, revision| {
         let (mut gone, mut edit) = (Vec::new(), device.edit(revision));
         let after = super::exchange(before, super::set_of(now), |e| edit.add(e), &mut gone);

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -80,4 +82,10 @@ pub(super) async fn entities(
     Path(name): Path<Name>,
 ) -> Result<Json<Vec<DeviceEntity>>, ApiError> {
     service.entities(&name).await.map(Json)
+}
+
+/// For a monitoring system (OpenMetrics 1.0); beside the API, so not of its document.
+pub(super) async fn metrics(State(service): State<Service>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], service.metrics().await)
 }

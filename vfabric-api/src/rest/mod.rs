@@ -9,6 +9,7 @@
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
+//! | `/metrics` | the same in numbers, as OpenMetrics text |
 //! | `/v1/openapi.json` | this, for machines |
 //!
 //! Every path but the document itself and `/v1/health` needs a bearer token. Bodies are
@@ -115,6 +116,7 @@ pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
             axum::routing::get(move || async move { axum::Json(document.as_ref().clone()) }),
         );
     router
+        .route("/metrics", axum::routing::get(fabric::metrics))
         .with_state(service as Service)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

@@ -99,6 +99,9 @@ impl FabricService for Memory {
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
         Err(ApiError::new(ErrorCode::Unavailable, "leaf1 is not connected"))
     }
+    async fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
         Err(ApiError::not_found(format_args!("device `{device}`")))
     }
@@ -152,6 +155,19 @@ async fn nothing_without_a_token() {
         assert_eq!(answer.body["code"], "unauthenticated");
     }
     assert_eq!(ask("GET", "/v1/health", "wrong", "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_need_a_token_and_say_what_they_are() {
+    let answer = ask("GET", "/metrics", "wrong", "").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    let answer = ask("GET", "/metrics", TOKEN, "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(
+        answer.kind.starts_with("application/openmetrics-text"),
+        "{}",
+        answer.kind
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,317 @@
+//! What a monitoring system asks for, as OpenMetrics text.
+//!
+//! Everything but the two histograms is read when asked for, so that nothing is counted twice or
+//! kept in two places. The number of series is bounded by the topology: there are labels for
+//! devices, links, states and reasons to drop, and none for what tenants make.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use vfabric_api::status::{DeviceState, LinkFault, LinkStatus};
+
+use crate::device::Numbers;
+
+/// Seconds: from what an idle fabric needs to what a device that was away does.
+const BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+];
+
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// How long devices of each kind take. Clones share their counts.
+#[derive(Debug, Clone)]
+pub struct AllTimings {
+    applied: Histograms,
+    written: Histograms,
+}
+
+impl Default for AllTimings {
+    fn default() -> Self {
+        let new = || Histograms::new_with_constructor(|| Histogram::new(BUCKETS));
+        Self {
+            applied: new(),
+            written: new(),
+        }
+    }
+}
+
+impl AllTimings {
+    /// Of one kind of device.
+    pub fn of(&self, kind: &'static str) -> Timings {
+        let labels = one("kind", kind);
+        Timings {
+            applied: self.applied.get_or_create(&labels).clone(),
+            written: self.written.get_or_create(&labels).clone(),
+        }
+    }
+}
+
+/// How long devices of one kind take.
+#[derive(Debug, Clone)]
+pub struct Timings {
+    applied: Histogram,
+    written: Histogram,
+}
+
+impl Timings {
+    /// A device has confirmed everything, so long after the first change that it had not.
+    pub(crate) fn applied(&self, took: Duration) {
+        self.applied.observe(took.as_secs_f64());
+    }
+
+    /// A device has answered a batch of writes.
+    pub(crate) fn written(&self, took: Duration) {
+        self.written.observe(took.as_secs_f64());
+    }
+}
+
+/// Packets that a switch refused, by reason; `None` if it could not be asked.
+pub type Drops = Option<Vec<(String, u64)>>;
+
+/// Everything that is shown.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Revision of the intent.
+    pub revision: u64,
+    /// Numbers of vDCs, networks, routers, attachments.
+    pub objects: [(&'static str, usize); 4],
+    /// VNIs that nobody has and devices may hold.
+    pub vnis_in_quarantine: usize,
+    /// Kind (`switch`, `host`), name and numbers of each device.
+    pub devices: Vec<(&'static str, String, Numbers)>,
+    /// How long devices of each kind take.
+    pub timings: AllTimings,
+    /// Every link.
+    pub links: Vec<LinkStatus>,
+    /// What each switch dropped.
+    pub drops: Vec<(String, Drops)>,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+fn one(name: &'static str, value: impl ToString) -> Labels {
+    vec![(name, value.to_string())]
+}
+
+/// Registers a gauge with its value.
+fn single(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+/// Registers a family of gauges with their values; those of equal labels are added up.
+fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, usize)>) {
+    let family = Family::<Labels, Gauge>::default();
+    for (labels, value) in values {
+        family
+            .get_or_create(&labels)
+            .inc_by(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+    registry.register(name, help, family);
+}
+
+/// The same for counters.
+fn counters(registry: &mut Registry, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+    let family = Family::<Labels, Counter>::default();
+    for (labels, value) in values {
+        family.get_or_create(&labels).inc_by(value);
+    }
+    registry.register(name, help, family);
+}
+
+fn state(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Disconnected => "disconnected",
+        DeviceState::Syncing => "syncing",
+        DeviceState::InSync => "in_sync",
+        DeviceState::Degraded => "degraded",
+    }
+}
+
+fn link_state(link: &LinkStatus) -> &'static str {
+    match link.fault {
+        None => "up",
+        Some(LinkFault::PortDown) => "port_down",
+        Some(LinkFault::Silent) => "silent",
+        Some(LinkFault::Miswired) => "miswired",
+        Some(LinkFault::Unknown) => "unknown",
+    }
+}
+
+impl Snapshot {
+    /// As OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("vfabric");
+        let r = &mut registry;
+        single(r, "revision", "Revision of the intent", self.revision);
+        let objects = self.objects.iter().map(|(kind, n)| (one("kind", kind), *n));
+        gauges(r, "objects", "Objects of tenants", objects);
+        let help = "VNIs that nobody has and devices may still hold";
+        single(
+            r,
+            "vnis_in_quarantine",
+            help,
+            u64::try_from(self.vnis_in_quarantine).unwrap_or(u64::MAX),
+        );
+        self.devices(r);
+        let help = "Time from a change until a device had confirmed everything";
+        r.register_with_unit("apply", help, Unit::Seconds, self.timings.applied.clone());
+        let help = "Time until a device answered a batch of writes";
+        r.register_with_unit("write", help, Unit::Seconds, self.timings.written.clone());
+        self.links(r);
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = text::encode(&mut out, &registry);
+        out
+    }
+
+    fn devices(&self, r: &mut Registry) {
+        let states = self.devices.iter().map(|(kind, _, n)| {
+            let labels = vec![("kind", (*kind).to_owned()), ("state", state(n.state).to_owned())];
+            (labels, 1)
+        });
+        gauges(r, "devices", "Devices by state", states);
+        let gauge = |of: fn(&Numbers) -> usize| {
+            let devices = self.devices.iter();
+            devices.map(move |(_, name, n)| (one("device", name), of(n)))
+        };
+        let lag = |n: &Numbers| usize::try_from(n.target.saturating_sub(n.epoch)).unwrap_or(usize::MAX);
+        let help = "Revisions between the last change that concerns a device and what it has fully applied";
+        gauges(r, "device_epoch_lag", help, gauge(lag));
+        gauges(
+            r,
+            "device_entities",
+            "Entities a device should hold",
+            gauge(|n| n.desired),
+        );
+        gauges(r, "device_pending", "Entities not confirmed", gauge(|n| n.pending));
+        gauges(r, "device_failed", "Entities refused", gauge(|n| n.failed));
+        let counter = |of: fn(&Numbers) -> u64| {
+            let devices = self.devices.iter();
+            devices.map(move |(_, name, n)| (one("device", name), of(n)))
+        };
+        counters(r, "device_writes", "Entities written", counter(|n| n.writes));
+        counters(
+            r,
+            "device_repairs",
+            "Entities found changed and repaired",
+            counter(|n| n.repairs),
+        );
+        counters(
+            r,
+            "device_retries",
+            "Rounds of trying again what was refused",
+            counter(|n| n.retries),
+        );
+        counters(r, "device_connects", "Sessions opened", counter(|n| n.connects));
+    }
+
+    fn links(&self, r: &mut Registry) {
+        let states = self.links.iter().map(|l| (one("state", link_state(l)), 1));
+        gauges(r, "links", "Links between switches by state", states);
+        let each = self.links.iter().map(|l| {
+            let [a, b] = [&l.a, &l.b].map(|end| format!("{}:{}", end.switch, end.port));
+            (vec![("a", a), ("b", b)], usize::from(l.up))
+        });
+        gauges(r, "link_up", "Whether a link is used", each);
+        let read = self
+            .drops
+            .iter()
+            .filter_map(|(switch, drops)| Some((switch, drops.as_ref()?)));
+        let reasons = read.flat_map(|(switch, drops)| {
+            let labels = |reason: &str| vec![("switch", switch.clone()), ("reason", reason.to_owned())];
+            drops.iter().map(move |(reason, packets)| (labels(reason), *packets))
+        });
+        counters(
+            r,
+            "dropped_packets",
+            "Packets that switches refused, since they started",
+            reasons,
+        );
+        let unread = self
+            .drops
+            .iter()
+            .map(|(s, drops)| (one("switch", s), usize::from(drops.is_none())));
+        gauges(
+            r,
+            "drops_unread",
+            "Whether a switch could not be asked for what it drops",
+            unread,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(a: u16, fault: Option<LinkFault>) -> LinkStatus {
+        let end = |switch: &str, port: u16| vfabric_api::topology::PortRef {
+            switch: switch.parse().unwrap(),
+            port: port.try_into().unwrap(),
+        };
+        LinkStatus {
+            a: end("leaf1", a),
+            b: end("spine1", 1),
+            up: fault.is_none(),
+            fault,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn everything_is_shown_in_open_metrics_text() {
+        let timings = AllTimings::default();
+        timings.of("switch").applied(Duration::from_millis(20));
+        let numbers = Numbers {
+            state: DeviceState::Degraded,
+            target: 9,
+            epoch: 7,
+            desired: 5,
+            pending: 2,
+            failed: 1,
+            writes: 40,
+            repairs: 3,
+            retries: 4,
+            connects: 2,
+        };
+        let text = Snapshot {
+            revision: 9,
+            objects: [("vdc", 1), ("network", 2), ("router", 0), ("attachment", 3)],
+            vnis_in_quarantine: 1,
+            devices: vec![("switch", "leaf1".into(), numbers), ("switch", "leaf2".into(), numbers)],
+            timings,
+            links: vec![link(1, None), link(2, Some(LinkFault::Miswired))],
+            drops: vec![
+                ("leaf1".into(), Some(vec![("host_vni".into(), 12)])),
+                ("leaf2".into(), None),
+            ],
+        }
+        .text();
+        for line in [
+            "vfabric_revision 9",
+            r#"vfabric_objects{kind="network"} 2"#,
+            r#"vfabric_devices{kind="switch",state="degraded"} 2"#,
+            r#"vfabric_device_epoch_lag{device="leaf1"} 2"#,
+            r#"vfabric_device_pending{device="leaf1"} 2"#,
+            r#"vfabric_device_failed{device="leaf1"} 1"#,
+            r#"vfabric_device_writes_total{device="leaf1"} 40"#,
+            r#"vfabric_device_retries_total{device="leaf1"} 4"#,
+            r#"vfabric_apply_seconds_count{kind="switch"} 1"#,
+            r#"vfabric_apply_seconds_bucket{le="0.025",kind="switch"} 1"#,
+            r#"vfabric_links{state="miswired"} 1"#,
+            r#"vfabric_link_up{a="leaf1:1",b="spine1:1"} 1"#,
+            r#"vfabric_dropped_packets_total{switch="leaf1",reason="host_vni"} 12"#,
+            r#"vfabric_drops_unread{switch="leaf2"} 1"#,
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
+        }
+    }
+}

@@ -59,14 +59,7 @@ struct Figures {
     applied_p99_us: f64,
     /// The same in the first round.
     first_p50_us: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    figures: Vec<Figures>,
-    /// Of each size to the first, `applied_p50_us`.
-    ratios: Vec<f64>,
-    /// Of the last to the first.
+    /// Of `applied_p50_us` to that of the smallest size.
     ratio: f64,
 }
 
@@ -84,20 +77,27 @@ pub async fn run(json: Option<&Path>) -> Result<()> {
             fabric.round(round == 0).await?;
         }
     }
-    let figures: Vec<Figures> = fabrics.into_iter().map(Fabric::figures).collect();
+    let mut figures: Vec<Figures> = fabrics.into_iter().map(Fabric::figures).collect();
     let least = figures.first().map_or(f64::NAN, |f| f.applied_p50_us);
-    let ratios: Vec<f64> = figures.iter().map(|f| f.applied_p50_us / least).collect();
-    for (f, ratio) in figures.iter().zip(&ratios) {
+    let mut report = serde_json::Map::new();
+    for f in &mut figures {
+        f.ratio = f.applied_p50_us / least;
         println!(
             "{:>7} networks: committed p50 {:.0} us, p99 {:.0} us; on all devices p50 {:.0} us, p99 {:.0} us, \
-             ratio {ratio:.2}; at first touch p50 {:.0} us",
-            f.networks, f.committed_p50_us, f.committed_p99_us, f.applied_p50_us, f.applied_p99_us, f.first_p50_us
+             ratio {:.2}; at first touch p50 {:.0} us",
+            f.networks,
+            f.committed_p50_us,
+            f.committed_p99_us,
+            f.applied_p50_us,
+            f.applied_p99_us,
+            f.ratio,
+            f.first_p50_us
         );
+        report.insert(format!("{} networks", f.networks), serde_json::to_value(&*f)?);
     }
-    let ratio = ratios.last().copied().unwrap_or(f64::NAN);
+    let ratio = figures.last().map_or(f64::NAN, |f| f.ratio);
     println!("ratio of the last p50 to the first: {ratio:.2}");
     if let Some(path) = json {
-        let report = Report { figures, ratios, ratio };
         let text = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
@@ -271,6 +271,7 @@ impl Fabric {
             applied_p50_us: percentile(&self.applied, 50),
             applied_p99_us: percentile(&self.applied, 99),
             first_p50_us: percentile(&self.first, 50),
+            ratio: f64::NAN,
         }
     }
 }

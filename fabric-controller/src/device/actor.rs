@@ -147,26 +147,28 @@ impl<D: Driver> Actor<D> {
         self.device.connected();
         info!("connected");
         loop {
-            let begin = Instant::now();
-            if let Err(error) = self.sync().await {
-                return error;
-            }
-            let sweep_after = SWEEP_EVERY.max(begin.elapsed() * SWEEP_SHARE);
+            let sweep_after = match self.sync().await {
+                Ok(took) => SWEEP_EVERY.max(took * SWEEP_SHARE),
+                Err(error) => return error,
+            };
             if let Err(error) = self.serve(sweep_after).await {
                 return error;
             }
         }
     }
 
-    /// Reads back, compares, repairs.
-    async fn sync(&mut self) -> Result<(), DriverError> {
+    /// Reads back, compares, repairs. Answers how long the first two took.
+    async fn sync(&mut self) -> Result<Duration, DriverError> {
+        let begin = Instant::now();
         let held = self.driver.read_back().await?;
         let count = held.len();
         let differ = self
             .device
             .read_back(held, |wanted, held| self.driver.same(wanted, held));
+        let took = begin.elapsed();
         debug!(count, differ, "read back");
-        self.flush(true).await
+        self.flush(true).await?;
+        Ok(took)
     }
 
     /// Writes everything that differs and may be tried.

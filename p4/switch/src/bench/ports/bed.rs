@@ -25,6 +25,21 @@ fn ip(arguments: &str) -> Result<(), Error> {
     Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }
 
+/// Names of namespaces, before the number of the process that made them.
+const PREFIX: &str = "p4bench-";
+
+/// Removes namespaces of runs that were killed.
+fn remove_leftovers() {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let process = name.strip_prefix(PREFIX);
+        if process.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+            // Somebody else may have been faster.
+            let _ = ip(&format!("netns del {name}"));
+        }
+    }
+}
+
 impl Bed {
     /// Moves this thread to a namespace of its own, and makes the other.
     ///
@@ -33,7 +48,8 @@ impl Bed {
     pub(super) fn new() -> Result<Self, Error> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .map_err(|error| format!("a network namespace cannot be made (are you root?): {error}"))?;
-        let namespace = format!("p4bench-{}", std::process::id());
+        remove_leftovers();
+        let namespace = format!("{PREFIX}{}", std::process::id());
         let dir = std::env::temp_dir().join(&namespace);
         ip(&format!("netns add {namespace}"))?;
         // From here on, dropping removes.

@@ -1,70 +1,98 @@
-//! The data plane as the ports see it: frames run through the program that is loaded, by its reference evaluator.
+//! The data plane as the ports see it: frames run through the program that is loaded.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::device::Dataplane;
+use crate::engine::{self, DigestFields, Worker};
 use crate::port::{Burst, Forwarder, Sink};
-use crate::reference::{Output, Switch};
 
 /// One thread's way through the loaded program.
-pub struct Reference {
+pub struct Engine {
     plane: Arc<Dataplane>,
     /// Packet-outs, on the thread that has them.
     inbox: Option<mpsc::Receiver<Vec<u8>>>,
-    outputs: Vec<Output>,
+    /// Runs the program that was loaded when it was last looked at.
+    worker: Option<Worker>,
 }
 
-impl Reference {
+impl Engine {
     /// For one thread. Only one is given the packet-outs.
     pub fn new(plane: Arc<Dataplane>, inbox: Option<mpsc::Receiver<Vec<u8>>>) -> Self {
         Self {
             plane,
             inbox,
-            outputs: Vec::new(),
+            worker: None,
         }
     }
 
-    fn send(plane: &Dataplane, outputs: &mut Vec<Output>, sink: &mut dyn Sink) {
-        for mut output in outputs.drain(..) {
-            if plane.take(&mut output) {
-                continue;
-            }
-            if let Output::Frame { port, data } = output {
-                sink.frame(port, &data);
+    /// The worker of the program that is loaded now; none if there is no program.
+    fn worker<'a>(plane: &Dataplane, worker: &'a mut Option<Worker>) -> Option<&'a mut Worker> {
+        let running = plane.running.load();
+        match running.as_ref() {
+            None => *worker = None,
+            Some(running) => {
+                let is_current = |w: &Worker| Arc::ptr_eq(w.pipeline(), &running.pipeline);
+                if !worker.as_ref().is_some_and(is_current) {
+                    let thread = std::thread::current();
+                    *worker = Some(Worker::new(&running.pipeline, thread.name().unwrap_or("forward")));
+                }
             }
         }
+        worker.as_mut()
     }
 }
 
-impl Forwarder for Reference {
+/// Sends frames by their ports, and to the server what is for it.
+struct Outputs<'a> {
+    plane: &'a Dataplane,
+    ports: &'a mut dyn Sink,
+}
+
+impl engine::Sink for Outputs<'_> {
+    fn frame(&mut self, port: u32, data: &[u8]) {
+        if !self.plane.packet_in(port, data) {
+            self.ports.frame(port, data);
+        }
+    }
+
+    fn digest(&mut self, id: u32, fields: DigestFields<'_>) {
+        self.plane.digest(id, fields);
+    }
+}
+
+impl Forwarder for Engine {
     fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink) {
-        let running = self.plane.running.load();
-        let Some(switch) = running.as_ref().map(|r| r.switch.as_ref()) else {
+        let plane = &self.plane;
+        let Some(worker) = Self::worker(plane, &mut self.worker) else {
             // As on any switch that is not set up: frames are lost, not kept for later.
             while burst.next_frame().is_some() {}
             return;
         };
         let port = burst.port();
-        // Taken once a burst; a writer waits for one burst at the most.
-        let tables = switch.tables();
+        let mut outputs = Outputs { plane, ports: sink };
+        let mut batch = worker.batch();
         while let Some(frame) = burst.next_frame() {
-            switch.process_with(&tables, port, frame, self.plane.now_ns(), &mut self.outputs);
-            Self::send(&self.plane, &mut self.outputs, sink);
+            batch.process(port, frame, plane.now_ns(), &mut outputs);
         }
     }
 
     fn woken(&mut self, sink: &mut dyn Sink) {
+        let (plane, worker) = (&self.plane, &mut self.worker);
         let Some(inbox) = &mut self.inbox else { return };
         while let Ok(frame) = inbox.try_recv() {
-            let running = self.plane.running.load();
-            let switch: Option<&Switch> = running.as_ref().map(|r| r.switch.as_ref());
-            let Some((switch, port)) = switch.and_then(|s| Some((s, s.cpu_port?))) else {
+            let Some(worker) = Self::worker(plane, worker) else {
                 continue;
             };
-            switch.process(port, &frame, self.plane.now_ns(), &mut self.outputs);
-            Self::send(&self.plane, &mut self.outputs, sink);
+            let Some(port) = worker.pipeline().cpu_port else {
+                continue;
+            };
+            let mut outputs = Outputs {
+                plane,
+                ports: &mut *sink,
+            };
+            worker.batch().process(port, &frame, plane.now_ns(), &mut outputs);
         }
     }
 }

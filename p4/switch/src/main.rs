@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use cli::Options;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
-use p4_switch::forwarding::Reference;
+use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
 use p4_switch::gnmi::tree::Interface;
 use p4_switch::links::Links;
@@ -164,7 +164,7 @@ async fn run(options: Options) -> Result<(), Error> {
         if let Some(first) = wakers.first() {
             let _ = waker.set(first.clone());
         }
-        let forwarder = |_: &Waker| Box::new(Reference::new(Arc::clone(&plane), inbox.take())) as Box<dyn Forwarder>;
+        let forwarder = |_: &Waker| Box::new(Engine::new(Arc::clone(&plane), inbox.take())) as Box<dyn Forwarder>;
         wakers.iter().map(forwarder).collect()
     })?;
     let ports = Arc::new(ports);

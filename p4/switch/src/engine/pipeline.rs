@@ -167,6 +167,11 @@ impl Pipeline {
         self.program.value_sets.iter().position(|v| v.name == name)
     }
 
+    /// Bits of the values that a state selects with a value set.
+    pub fn value_set_widths(&self, index: usize) -> &[u32] {
+        self.program.value_sets.get(index).map_or(&[], |v| &v.widths)
+    }
+
     /// Id of a digest by the name of its list.
     pub fn digest(&self, name: &str) -> Option<u32> {
         self.program.digests.iter().find(|d| d.name == name).map(|d| d.id)

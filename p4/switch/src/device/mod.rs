@@ -1,0 +1,160 @@
+//! The packet engine as a device of the P4Runtime server: what the server, the forwarding threads and the loaded
+//! program share. The program itself, as the server writes to it, is in [`target`].
+
+mod target;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
+
+use crate::engine::{DigestFields, Pipeline};
+use crate::p4runtime::bind::bind;
+use crate::p4runtime::error::EntityError;
+use crate::p4runtime::info::Info;
+use crate::p4runtime::target::{Device, Event, Target};
+
+/// Packet-outs that wait for the forwarding thread.
+pub const PACKET_OUT_QUEUE: usize = 1024;
+
+/// What the server, the forwarding thread and loaded programs share.
+pub struct Dataplane {
+    /// The program that packets run through, with the P4Info ids of its digests.
+    pub running: ArcSwapOption<Running>,
+    /// Since when the clock runs.
+    started: Instant,
+    cpu_port: Option<u32>,
+    drop_port: u32,
+    ports: Vec<(String, u32)>,
+    down: Mutex<Vec<u32>>,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+    events: mpsc::Sender<Event>,
+    /// Events that the server had no room for.
+    pub lost_events: AtomicU64,
+}
+
+/// A program that packets run through.
+pub struct Running {
+    /// The program with its state.
+    pub pipeline: Arc<Pipeline>,
+    digests: FxHashMap<u32, u32>,
+}
+
+impl Dataplane {
+    /// A data plane without a program. `outgoing` takes packet-outs, and `wake` tells the
+    /// thread that empties it; `events` takes packet-ins and digests.
+    pub fn new(
+        ports: Vec<(String, u32)>,
+        cpu_port: Option<u32>,
+        drop_port: u32,
+        outgoing: mpsc::Sender<Vec<u8>>,
+        wake: Box<dyn Fn() + Send + Sync>,
+        events: mpsc::Sender<Event>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            running: ArcSwapOption::empty(),
+            started: Instant::now(),
+            cpu_port,
+            drop_port,
+            ports,
+            down: Mutex::default(),
+            outgoing,
+            wake,
+            events,
+            lost_events: AtomicU64::new(0),
+        })
+    }
+
+    /// The switch's clock.
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes whether a port carries traffic; selectors leave out members that watch it.
+    pub fn set_port(&self, port: u32, up: bool) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        down.retain(|p| *p != port);
+        if !up {
+            down.push(port);
+        }
+        if let Some(running) = self.running.load().as_ref() {
+            running.pipeline.store().ports.set(port, up);
+        }
+    }
+
+    /// Hands a frame that leaves by the CPU port to the server; false if it leaves by another.
+    pub fn packet_in(&self, port: u32, data: &[u8]) -> bool {
+        let is_it = Some(port) == self.cpu_port;
+        if is_it {
+            self.tell(|| Event::PacketIn(data.to_vec()));
+        }
+        is_it
+    }
+
+    /// Hands a digest of the running program to the server.
+    pub fn digest(&self, id: u32, fields: DigestFields<'_>) {
+        let running = self.running.load();
+        if let Some(digest_id) = running.as_ref().and_then(|r| r.digests.get(&id)).copied() {
+            self.tell(|| Event::Digest {
+                digest_id,
+                message: fields.map(<[u8]>::to_vec).collect(),
+            });
+        }
+    }
+
+    /// Queues an event, or counts it as lost: packets never wait for the server.
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        match self.events.try_reserve() {
+            Ok(place) => place.send(event()),
+            Err(_) => {
+                self.lost_events.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The device that the P4Runtime server works with.
+pub struct EngineDevice(pub Arc<Dataplane>);
+
+impl Device for EngineDevice {
+    fn load(&self, info: &mut Info, device_config: &[u8]) -> Result<Box<dyn Target>, EntityError> {
+        let program = bmv2_json::Program::from_slice(device_config)
+            .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
+        let bound = bind(info, &program)?;
+        let (pipeline, writer) = Pipeline::new(&program, self.0.cpu_port, self.0.drop_port)
+            .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
+        Ok(Box::new(target::EngineTarget::new(
+            Arc::clone(&self.0),
+            pipeline,
+            writer,
+            info.clone(),
+            bound,
+        )?))
+    }
+
+    fn cpu_port(&self) -> Option<u32> {
+        self.0.cpu_port
+    }
+
+    fn has_port(&self, port: u32) -> bool {
+        self.0.ports.iter().any(|(_, number)| *number == port)
+    }
+
+    fn ports(&self) -> Vec<(String, u32)> {
+        self.0.ports.clone()
+    }
+
+    fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError> {
+        if self.0.cpu_port.is_none() {
+            return Err(EntityError::precondition("the switch has no CPU port"));
+        }
+        let queued = self.0.outgoing.try_send(frame);
+        queued.map_err(|_| EntityError::exhausted("the input queue is full"))?;
+        (self.0.wake)();
+        Ok(())
+    }
+}

@@ -1,0 +1,442 @@
+//! A loaded program as the P4Runtime server writes to it: P4Info ids become indexes of the program, octets become the
+//! words of keys and arguments, and a batch becomes one transaction of the tables.
+
+use std::sync::{Arc, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+use super::{Dataplane, Running};
+use crate::engine::Pipeline;
+use crate::p4runtime::action::{self, Call};
+use crate::p4runtime::bind::Bound;
+use crate::p4runtime::error::EntityError;
+use crate::p4runtime::info::Info;
+use crate::p4runtime::key::{Part, parts};
+use crate::p4runtime::state::{self, Entry, EntryAction, MeterConfig};
+use crate::p4runtime::target::{Cells, CounterValue, InitialEntry, Op, Owner, Target};
+use crate::tables::meter::{Meter, Rates};
+use crate::tables::store::{Choice, Slots, Transaction};
+use crate::tables::{self, ActionCall, Counter, FieldMatch, Writer};
+
+/// Indexes of P4Info objects in the program.
+struct Indexes {
+    tables: Vec<usize>,
+    profiles: Vec<usize>,
+    counters: Vec<usize>,
+    meters: Vec<usize>,
+    registers: Vec<usize>,
+    value_sets: Vec<usize>,
+    actions: FxHashMap<u32, u32>,
+}
+
+/// Slots of a table's entries, by the number that the server gives an entry. The server uses a number again at once;
+/// a slot rests until the next transaction.
+#[derive(Default)]
+struct EntrySlots {
+    slots: Slots,
+    of: FxHashMap<u32, u32>,
+}
+
+/// A loaded program.
+pub(super) struct EngineTarget {
+    writer: Writer,
+    program: Loaded,
+}
+
+/// All of it but the writer.
+struct Loaded {
+    plane: Arc<Dataplane>,
+    pipeline: Arc<Pipeline>,
+    info: Info,
+    bound: Bound,
+    indexes: Indexes,
+    entries: Vec<EntrySlots>,
+}
+
+/// An action with its arguments in words.
+struct Words {
+    action: u32,
+    args: Vec<u64>,
+}
+
+impl Words {
+    fn call(&self) -> ActionCall<'_> {
+        ActionCall {
+            action: self.action,
+            args: &self.args,
+        }
+    }
+}
+
+impl EngineTarget {
+    pub(super) fn new(
+        plane: Arc<Dataplane>,
+        pipeline: Arc<Pipeline>,
+        writer: Writer,
+        info: Info,
+        bound: Bound,
+    ) -> Result<Self, EntityError> {
+        fn all<'a>(
+            kind: &str,
+            names: impl Iterator<Item = &'a str>,
+            find: impl Fn(&str) -> Option<usize>,
+        ) -> Result<Vec<usize>, EntityError> {
+            let missing = |n: &str| EntityError::invalid(format!("{kind} {n:?} is not in the device config"));
+            names.map(|n| find(n).ok_or_else(|| missing(n))).collect()
+        }
+        let p = &pipeline;
+        let indexes = Indexes {
+            tables: all("table", info.tables.iter().map(|t| t.name.as_str()), |n| p.table(n))?,
+            profiles: all("action profile", info.profiles.iter().map(|p| p.name.as_str()), |n| {
+                p.profile(n)
+            })?,
+            counters: all("counter", info.counters.iter().map(|c| c.name.as_str()), |n| {
+                p.counter_array(n)
+            })?,
+            meters: all("meter", info.meters.iter().map(|(m, _)| m.name.as_str()), |n| {
+                p.meter_array(n)
+            })?,
+            registers: all("register", info.registers.iter().map(|r| r.array.name.as_str()), |n| {
+                p.register_array(n)
+            })?,
+            value_sets: all("value set", info.value_sets.iter().map(|v| v.name.as_str()), |n| {
+                p.value_set(n)
+            })?,
+            // One that no table uses may be gone from the program.
+            actions: info
+                .actions
+                .iter()
+                .filter_map(|a| Some((a.id, p.action(None, &a.name)?)))
+                .collect(),
+        };
+        Ok(Self {
+            writer,
+            program: Loaded {
+                entries: info.tables.iter().map(|_| EntrySlots::default()).collect(),
+                plane,
+                pipeline,
+                info,
+                bound,
+                indexes,
+            },
+        })
+    }
+
+    /// Carries out changes as one transaction.
+    fn write(&mut self, change: impl FnOnce(&mut Loaded, &mut Transaction<'_>)) -> Result<(), EntityError> {
+        let Self { writer, program } = self;
+        let now = program.plane.now_ns();
+        let written = writer.write(now, |t| {
+            program.entries.iter_mut().for_each(|e| e.slots.settle());
+            change(program, t);
+        });
+        written.map_err(|stalled| EntityError::internal(stalled.to_string()))
+    }
+}
+
+impl Loaded {
+    fn call(&self, table: Option<usize>, call: &Call) -> Option<Words> {
+        let action = self.info.action(call.action)?;
+        // Copies of an action differ by table where the compiler wrote one for each.
+        let of_table = table.and_then(|t| self.pipeline.action(Some(t), &action.name));
+        let index = of_table.or_else(|| self.indexes.actions.get(&call.action).copied())?;
+        let octets = action::args(&action.params, &call.args).map(|(_, octets)| octets);
+        Some(Words {
+            action: index,
+            args: self.pipeline.args(index, octets),
+        })
+    }
+
+    fn key<'e>(&'e self, table: usize, entry: &'e Entry) -> impl Iterator<Item = FieldMatch<'e>> {
+        let info = self.info.tables.get(table);
+        let parts = info.map(|info| parts(&info.fields, entry.packed_match()));
+        parts.into_iter().flatten().map(|(_, part)| match part {
+            Part::Exact(value) | Part::Optional(Some(value)) => FieldMatch::Exact(value),
+            Part::Lpm(value, prefix) => FieldMatch::Lpm(value, prefix as u32),
+            Part::Ternary(value, mask) => FieldMatch::Ternary(value, mask),
+            Part::Range(low, high) => FieldMatch::Range(low, high),
+            Part::Optional(None) => FieldMatch::Any,
+        })
+    }
+
+    /// Resolves what an entry does, and hands it on.
+    fn with_target(&self, table: usize, action: &EntryAction, put: impl FnOnce(tables::Target<'_>)) {
+        match action {
+            EntryAction::Call(call) => {
+                if let Some(words) = self.call(Some(table), call) {
+                    put(tables::Target::Action(words.call()));
+                }
+            }
+            EntryAction::Member(id) => put(tables::Target::Member(*id)),
+            EntryAction::Group(id) => put(tables::Target::Group(*id)),
+            EntryAction::OneShot(set) => {
+                let calls = set.actions.iter().filter_map(|a| {
+                    let watch = a.watch.as_ref().map(|w| w.port);
+                    Some((self.call(Some(table), &a.call)?, weight(a.weight), watch))
+                });
+                let calls: Vec<_> = calls.collect();
+                let choices: Vec<Choice<'_>> = calls
+                    .iter()
+                    .map(|(words, weight, watch)| Choice {
+                        call: words.call(),
+                        weight: *weight,
+                        watch: *watch,
+                    })
+                    .collect();
+                put(tables::Target::OneShot(&choices));
+            }
+        }
+    }
+
+    fn slot(&self, table: usize, entry: &Entry) -> Option<u32> {
+        self.entries.get(table)?.of.get(&entry.id).copied()
+    }
+
+    fn put(&mut self, t: &mut Transaction<'_>, table: usize, entry: &Entry) {
+        let (Some(index), Some(entries)) = (self.indexes.tables.get(table).copied(), self.entries.get_mut(table))
+        else {
+            return;
+        };
+        if let Some(slot) = entries.of.get(&entry.id).copied() {
+            self.with_target(index, &entry.action, |target| t.modify(index, slot, target));
+            return;
+        }
+        let slot = entries.slots.take();
+        entries.of.insert(entry.id, slot);
+        self.with_target(index, &entry.action, |target| {
+            t.insert(index, slot, self.key(table, entry), entry.priority(), target);
+        });
+    }
+
+    fn remove(&mut self, t: &mut Transaction<'_>, table: usize, entry: &Entry) {
+        let (Some(index), Some(slot)) = (self.indexes.tables.get(table).copied(), self.slot(table, entry)) else {
+            return;
+        };
+        t.remove(index, slot, self.key(table, entry));
+        if let Some(entries) = self.entries.get_mut(table) {
+            entries.of.remove(&entry.id);
+            entries.slots.give_back(slot);
+        }
+    }
+
+    fn one(&mut self, t: &mut Transaction<'_>, op: Op) {
+        match op {
+            Op::Insert { table, entry } | Op::Modify { table, entry } => self.put(t, table, &entry),
+            Op::Delete { table, entry } => self.remove(t, table, &entry),
+            Op::Default { table, call } => {
+                let Some(index) = self.indexes.tables.get(table).copied() else {
+                    return;
+                };
+                let call = call.or_else(|| self.bound.defaults.get(table).cloned().flatten());
+                let words = call.and_then(|c| self.call(Some(index), &c));
+                t.set_default(index, words.as_ref().map(Words::call));
+            }
+            Op::Member { profile, id, call } => {
+                let words = call.and_then(|c| self.call(None, &c));
+                if let Some(profile) = self.indexes.profiles.get(profile) {
+                    t.set_member(*profile, id, words.as_ref().map(Words::call));
+                }
+            }
+            Op::Group { profile, id, members } => {
+                let members: Option<Vec<_>> = members.map(|all| {
+                    let each = all.iter().map(|m| {
+                        let watch = m.watch.as_ref().map(|w| w.port);
+                        (m.member, weight(m.weight), watch)
+                    });
+                    each.collect()
+                });
+                if let Some(profile) = self.indexes.profiles.get(profile) {
+                    t.set_group(*profile, id, members.as_deref());
+                }
+            }
+            Op::Multicast { id, replicas } => t.set_multicast(id, replicas.map(|r| copies(&r))),
+            Op::Clone { id, session } => {
+                let session = session.map(|s| tables::CloneSession {
+                    replicas: copies(&s.replicas),
+                    truncate_bytes: s.truncate_bytes,
+                });
+                t.set_clone(id, session);
+            }
+            Op::ValueSet { set, members } => {
+                if let Some(index) = self.indexes.value_sets.get(set).copied() {
+                    let widths = self.pipeline.value_set_widths(index);
+                    t.set_value_set(index, members.iter().map(|m| fields(m, widths)));
+                }
+            }
+            other => self.array(other),
+        }
+    }
+
+    /// Sets cells, which are not part of a transaction.
+    fn array(&self, op: Op) {
+        let now = self.plane.now_ns();
+        match op {
+            Op::Counter { counter, cells, value } => {
+                if let Some(array) = self.indexes.counters.get(counter).copied() {
+                    each(cells, |cell| {
+                        let counter = self.pipeline.counter(array, cell)?;
+                        counter.set(value.packets, value.bytes);
+                        Some(())
+                    });
+                }
+            }
+            Op::DirectCounter { table, owner, value } => {
+                if let Some(counter) = self.direct_counter(table, &owner) {
+                    counter.set(value.packets, value.bytes);
+                }
+            }
+            Op::Meter { meter, cells, config } => {
+                if let Some(array) = self.indexes.meters.get(meter).copied() {
+                    each(cells, |cell| {
+                        self.pipeline.meter(array, cell)?.configure(config.map(rates), now);
+                        Some(())
+                    });
+                }
+            }
+            Op::DirectMeter { table, owner, config } => {
+                if let Some(meter) = self.direct_meter(table, &owner) {
+                    meter.configure(config.map(rates), now);
+                }
+            }
+            Op::Register { register, cells, value } => {
+                if let Some(array) = self.indexes.registers.get(register).copied() {
+                    each(cells, |cell| self.pipeline.set_register(array, cell, &value));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Counters and meters of a table, and the slot of the entry that is meant; none for the default entry.
+    fn direct(&self, table: usize, owner: &Owner) -> Option<(&tables::Direct, Option<u32>)> {
+        let direct = self.pipeline.store().direct(*self.indexes.tables.get(table)?)?;
+        match owner {
+            Owner::Entry(entry) => Some((direct, Some(self.slot(table, entry)?))),
+            Owner::Default => Some((direct, None)),
+        }
+    }
+
+    fn direct_counter(&self, table: usize, owner: &Owner) -> Option<&Counter> {
+        let (direct, slot) = self.direct(table, owner)?;
+        direct.counter(slot)
+    }
+
+    fn direct_meter(&self, table: usize, owner: &Owner) -> Option<&Meter> {
+        let (direct, slot) = self.direct(table, owner)?;
+        direct.meter(slot)
+    }
+}
+
+/// A weight; 0 stands for one that was not written.
+fn weight(weight: i32) -> u32 {
+    u32::try_from(weight).unwrap_or(0).max(1)
+}
+
+fn rates(c: MeterConfig) -> Rates {
+    Rates {
+        cir: c.cir,
+        cbs: c.cburst,
+        pir: c.pir,
+        pbs: c.pburst,
+    }
+}
+
+fn copies(replicas: &[state::Replica]) -> Vec<tables::Replica> {
+    let copy = |r: &state::Replica| tables::Replica {
+        port: r.port,
+        instance: r.instance,
+        backups: r.backups.as_slice().into(),
+    };
+    replicas.iter().map(copy).collect()
+}
+
+/// The fields of a member of a value set, each in whole octets.
+fn fields<'m>(mut member: &'m [u8], widths: &'m [u32]) -> impl Iterator<Item = FieldMatch<'m>> {
+    widths.iter().map_while(move |width| {
+        let (field, rest) = member.split_at_checked(width.div_ceil(8) as usize)?;
+        member = rest;
+        Some(FieldMatch::Exact(field))
+    })
+}
+
+/// Calls `f` for one cell, or for all from 0 until there is none.
+fn each(cells: Cells, mut f: impl FnMut(usize) -> Option<()>) {
+    match cells {
+        Cells::One(cell) => {
+            f(cell);
+        }
+        Cells::All => {
+            (0..).map_while(f).for_each(drop);
+        }
+    }
+}
+
+fn value(counter: &Counter) -> CounterValue {
+    let (packets, bytes) = counter.get();
+    CounterValue { bytes, packets }
+}
+
+impl Target for EngineTarget {
+    fn initial_entries(&self, table: usize) -> Vec<InitialEntry> {
+        self.program.bound.entries.get(table).cloned().unwrap_or_default()
+    }
+
+    fn initial_default(&self, table: usize) -> Option<Call> {
+        self.program.bound.defaults.get(table).cloned().flatten()
+    }
+
+    fn adopt(&mut self, table: usize, entries: &[Arc<Entry>]) {
+        // Nothing runs through the program yet, so no reader can hold this up.
+        let _ = self.write(|program, t| entries.iter().for_each(|e| program.put(t, table, e)));
+    }
+
+    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EntityError> {
+        self.write(|program, t| ops.into_iter().for_each(|op| program.one(t, op)))
+    }
+
+    fn counter(&self, counter: usize, cell: usize) -> CounterValue {
+        let array = self.program.indexes.counters.get(counter);
+        array
+            .and_then(|a| self.program.pipeline.counter(*a, cell))
+            .map(value)
+            .unwrap_or_default()
+    }
+
+    fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
+        self.program.direct_counter(table, owner).map(value).unwrap_or_default()
+    }
+
+    fn register(&self, register: usize, cell: usize) -> Vec<u8> {
+        let array = self.program.indexes.registers.get(register);
+        array
+            .and_then(|a| self.program.pipeline.register(*a, cell))
+            .unwrap_or_default()
+    }
+
+    fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64 {
+        let program = &self.program;
+        let direct = program
+            .indexes
+            .tables
+            .get(table)
+            .and_then(|t| program.pipeline.store().direct(*t));
+        let hit = direct.and_then(|d| d.last_hit_ns(program.slot(table, entry)?));
+        hit.map_or(0, |hit| program.plane.now_ns().saturating_sub(hit))
+    }
+
+    fn activate(&mut self) {
+        let (plane, pipeline) = (&self.program.plane, &self.program.pipeline);
+        // Held until the program runs: a link that changes meanwhile is noted on it by `set_port`.
+        let down = plane.down.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, port) in &plane.ports {
+            pipeline.store().ports.set(*port, !down.contains(port));
+        }
+        down.iter().for_each(|port| pipeline.store().ports.set(*port, false));
+        let ids = self.program.info.digests.iter();
+        let digests = ids.filter_map(|d| Some((pipeline.digest(&d.name)?, d.id))).collect();
+        plane.running.store(Some(Arc::new(Running {
+            pipeline: Arc::clone(pipeline),
+            digests,
+        })));
+    }
+}

@@ -8,29 +8,33 @@ use p4_compiler::{Compiled, Options};
 use crate::stf::Script;
 use crate::stf::names::Names;
 use crate::stf::run::{self, Ports};
-use crate::stf::target::{Reference, Target};
+use crate::stf::target::{Engine, Reference, Target};
 
 /// A switch that scripts can run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Core {
     /// `p4-switch`'s reference evaluator.
     Reference,
+    /// `p4-switch`'s packet engine.
+    Engine,
 }
 
 impl Core {
     /// All switches that run in this process.
-    pub const ALL: [Core; 1] = [Core::Reference];
+    pub const ALL: [Core; 2] = [Core::Reference, Core::Engine];
 
     /// Name for reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
+            Self::Engine => "engine",
         }
     }
 
     fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
         Ok(match self {
             Self::Reference => Box::new(Reference::new(program, names)?),
+            Self::Engine => Box::new(Engine::new(program, names)?),
         })
     }
 }

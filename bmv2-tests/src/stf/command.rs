@@ -227,7 +227,7 @@ pub enum Command {
     },
     ValueSetAdd {
         set: String,
-        value: Digits,
+        values: Vec<Digits>,
     },
     ExpectDigest {
         digest: String,

@@ -38,7 +38,7 @@
 //! | `K:V&&&M`, `K:LOW->HIGH` in `add` | ternary with any mask; range |
 //! | `add T K:V ... member(N)`, `group(N)` in place of an action | indirect tables |
 //! | `act_prof_member P N A(P:V, ...)`, `act_prof_group P N MEMBER...` | members and groups of action profiles |
-//! | `pvs_add S V` | member of a parser value set |
+//! | `pvs_add S V...` | member of a parser value set: a value for each field of it |
 //! | `meter_set_rates $ID ...` | direct meter of an entry |
 //! | `check_register R(INDEX) OP N` | |
 //! | `expect_digest D V...` | the next digest of that name has these fields |

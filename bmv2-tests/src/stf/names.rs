@@ -56,8 +56,8 @@ pub struct Names {
     meters: Vec<String>,
     /// Register arrays with cells and width.
     registers: Vec<(String, u32, u32)>,
-    /// Value sets with the width of a member.
-    value_sets: Vec<(String, u32)>,
+    /// Value sets with the widths of a member's fields.
+    value_sets: Vec<(String, Vec<u32>)>,
     digests: Vec<String>,
     /// Entries that the program itself brings.
     entries: Vec<Entry>,
@@ -92,11 +92,7 @@ impl Names {
                 .iter()
                 .map(|r| (r.name.clone(), r.size, r.bitwidth))
                 .collect(),
-            value_sets: program
-                .parse_vsets
-                .iter()
-                .map(|v| (v.name.clone(), v.compressed_bitwidth))
-                .collect(),
+            value_sets: value_sets(program, &widths)?,
             digests: program.learn_lists.iter().map(|l| l.name.clone()).collect(),
             ..Self::default()
         };
@@ -183,10 +179,14 @@ impl Names {
         find("register", &self.registers, |r| &r.0, name).map(|(n, cells, width)| (n.as_str(), *cells, *width))
     }
 
-    /// A value set's full name, and a member's octets.
-    pub fn value_set(&self, name: &str, member: &Digits) -> Result<(&str, Vec<u8>), Wrong> {
-        let (name, width) = find("value set", &self.value_sets, |v| &v.0, name)?;
-        Ok((name, value("member", member, *width)?))
+    /// A value set's full name, and the octets of a member's fields.
+    pub fn value_set(&self, name: &str, member: &[Digits]) -> Result<(&str, Vec<Vec<u8>>), Wrong> {
+        let (name, widths) = find("value set", &self.value_sets, |v| &v.0, name)?;
+        if widths.len() != member.len() {
+            return Err(format!("members of {name} have {} fields", widths.len()));
+        }
+        let fields = member.iter().zip(widths).map(|(v, width)| value(name, v, *width));
+        Ok((name, fields.collect::<Result<_, _>>()?))
     }
 
     /// A digest's full name.
@@ -410,6 +410,27 @@ fn field_widths(program: &Program) -> HashMap<(&str, &str), u32> {
     widths
 }
 
+/// Value sets with the widths of what the parser compares with them.
+fn value_sets(program: &Program, widths: &HashMap<(&str, &str), u32>) -> Result<Vec<(String, Vec<u32>)>, Wrong> {
+    let states = || program.parsers.iter().flat_map(|p| &p.parse_states);
+    let mut out = Vec::new();
+    for set in &program.parse_vsets {
+        let uses_it = |t: &bmv2_json::Transition| {
+            t.kind == bmv2_json::TransitionKind::ParseVset && t.value.as_deref() == Some(set.name.as_str())
+        };
+        let fields = match states().find(|s| s.transitions.iter().any(uses_it)) {
+            Some(state) => state
+                .transition_key
+                .iter()
+                .map(|k| width(k, widths))
+                .collect::<Result<_, _>>()?,
+            None => vec![set.compressed_bitwidth],
+        };
+        out.push((set.name.clone(), fields));
+    }
+    Ok(out)
+}
+
 fn table_names(table: &bmv2_json::Table, widths: &HashMap<(&str, &str), u32>) -> Result<Table, Wrong> {
     let mut key = Vec::new();
     for element in &table.key {
@@ -445,6 +466,7 @@ fn width(value: &Value, widths: &HashMap<(&str, &str), u32>) -> Result<u32, Wron
             let found = widths.get(&(h.as_str(), f.as_str()));
             *found.ok_or_else(|| format!("field {h}.{f} is unknown"))?
         }
+        Value::Lookahead(_, width) => *width,
         Value::Header(_) | Value::Bool(_) => 1,
         Value::Expression(e) => match e.as_ref() {
             Expression::Value(v) => width(v, widths)?,

@@ -193,6 +193,15 @@ impl<'a> Words<'a> {
         Ok(out)
     }
 
+    /// Numbers up to the end of the line.
+    fn numbers(&mut self) -> Parse<Vec<Digits>> {
+        let mut out = Vec::new();
+        while !self.tokens.is_empty() {
+            out.push(self.digits()?);
+        }
+        Ok(out)
+    }
+
     fn call(&mut self) -> Parse<Call> {
         let action = self.qualified()?;
         self.arguments(action)
@@ -436,16 +445,12 @@ impl<'a> Words<'a> {
             "act_prof_group" => self.group()?,
             "pvs_add" => Command::ValueSetAdd {
                 set: self.qualified()?,
-                value: self.digits()?,
+                values: self.numbers()?,
             },
-            "expect_digest" => {
-                let digest = self.qualified()?;
-                let mut fields = Vec::new();
-                while !self.tokens.is_empty() {
-                    fields.push(self.digits()?);
-                }
-                Command::ExpectDigest { digest, fields }
-            }
+            "expect_digest" => Command::ExpectDigest {
+                digest: self.qualified()?,
+                fields: self.numbers()?,
+            },
             "port_down" | "port_up" => Command::PortState {
                 port: self.integer()?,
                 up: word == "port_up",

@@ -59,7 +59,7 @@ struct Run<'a> {
     pre: Pre,
     added: Vec<Entry>,
     aliases: HashMap<String, Entry>,
-    value_sets: HashMap<String, Vec<Vec<u8>>>,
+    value_sets: HashMap<String, Vec<Vec<Vec<u8>>>>,
     /// By port, in order: line, and what the frame must look like.
     expected: BTreeMap<u32, Vec<(usize, Option<Pattern>)>>,
     /// Frames that left, by port. A port that is named has a list, perhaps empty.
@@ -119,8 +119,8 @@ impl Run<'_> {
             Command::Group { profile, id, members } => {
                 self.target.group(self.names.profile(profile)?, *id, members)?;
             }
-            Command::ValueSetAdd { set, value } => {
-                let (name, member) = self.names.value_set(set, value)?;
+            Command::ValueSetAdd { set, values } => {
+                let (name, member) = self.names.value_set(set, values)?;
                 let members = self.value_sets.entry(name.to_owned()).or_default();
                 members.push(member);
                 self.target.value_set(name, members)?;

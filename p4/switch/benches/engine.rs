@@ -79,7 +79,7 @@ impl Both {
         let words = self.pipeline.args(index, bytes.iter().map(Vec::as_slice));
         let call = reference::ActionCall {
             action: index as usize,
-            args: args.iter().map(|(value, _)| *value).collect(),
+            args: args.iter().map(|(value, _)| (*value).into()).collect(),
         };
         Ok((call, index, words))
     }

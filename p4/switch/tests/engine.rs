@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bmv2_json::{FieldWidth, KeyTarget, MatchType, Program, TableType};
+use num_bigint::BigUint;
 use p4_switch::engine::{DigestFields, Pipeline, Sink, Worker};
 use p4_switch::reference::{self, Output, Switch};
 use p4_switch::tables::store::Choice;
@@ -139,8 +140,7 @@ impl Both {
         let args: Vec<u128> = widths.iter().map(|w| self.value(*w)).collect();
         let bytes: Vec<Vec<u8>> = args.iter().zip(&widths).map(|(v, w)| octets(*v, *w)).collect();
         let words = self.pipeline.args(action as u32, bytes.iter().map(Vec::as_slice));
-        let cut = |(v, w): (&u128, &u32)| if *w >= 128 { *v } else { v & ((1 << w) - 1) };
-        let args = args.iter().zip(&widths).map(cut).collect();
+        let args = bytes.iter().map(|b| BigUint::from_bytes_be(b)).collect();
         (reference::ActionCall { action, args }, action as u32, words)
     }
 
@@ -400,8 +400,8 @@ impl Both {
         }
         for (array, r) in self.program.register_arrays.iter().enumerate() {
             for cell in 0..r.size as usize {
-                let a = self.reference.register(array, cell).map(|(v, w)| octets(v, w));
-                let b = self.pipeline.register(array, cell);
+                let a = self.reference.register(array, cell).map(|(v, _)| v);
+                let b = self.pipeline.register(array, cell).map(|b| BigUint::from_bytes_be(&b));
                 if a != b {
                     differences.push((format!("{}[{cell}]", r.name), format!("{a:?} {b:?}")));
                 }

@@ -3,8 +3,10 @@
 //! A target is told what to hold in full names and padded octets; it needs no parser and keeps no handles. Frames and
 //! digests are asked for at points where the script looks at them, so that a target may be another process.
 
+mod engine;
 mod reference;
 
+pub use engine::Engine;
 pub use reference::Reference;
 
 /// What one element of a key asks for, in the octets of the field's width.
@@ -86,6 +88,22 @@ pub struct Rates {
 /// What went wrong in the target, for people.
 pub type Failed = String;
 
+/// Frames for this port are dropped, as simple_switch numbers it.
+const DROP_PORT: u32 = 511;
+/// What one frame takes on the script's clock, so that no two have the same time stamp.
+const FRAME_NS: u64 = 1_000;
+/// Where the clock starts: 0 would look like a field that nobody set.
+const START_NS: u64 = 1_000_000_000;
+
+fn missing(kind: &str, name: &str) -> Failed {
+    format!("the switch has no {kind} {name}")
+}
+
+/// A cell's number as an index; one that is no index is beyond every array.
+fn index(cell: u64) -> usize {
+    usize::try_from(cell).unwrap_or(usize::MAX)
+}
+
 /// A switch with one program loaded.
 pub trait Target {
     /// Puts an entry in.
@@ -98,8 +116,8 @@ pub trait Target {
     fn member(&mut self, profile: &str, id: u32, call: &Call) -> Result<(), Failed>;
     /// Sets a group of a selector: members, each with the port that it needs, if any.
     fn group(&mut self, profile: &str, id: u32, members: &[(u32, Option<u32>)]) -> Result<(), Failed>;
-    /// Sets all members of a value set.
-    fn value_set(&mut self, set: &str, members: &[Vec<u8>]) -> Result<(), Failed>;
+    /// Sets all members of a value set: octets of each field.
+    fn value_set(&mut self, set: &str, members: &[Vec<Vec<u8>>]) -> Result<(), Failed>;
     /// Sets a multicast group.
     fn multicast(&mut self, group: u32, replicas: &[Replica]) -> Result<(), Failed>;
     /// Sets a clone session, or removes it.

@@ -4,17 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use num_bigint::BigUint;
 use p4_switch::reference::{self as core, ActionCall, Match, Output, Switch};
 
-use super::{Action, Call, Count, Entry, Failed, Key, Rates, Replica, Target};
+use super::{
+    Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, missing,
+};
 use crate::stf::names::Names;
-
-/// Frames dropped by their port number, as simple_switch numbers it.
-const DROP_PORT: u32 = 511;
-/// What one frame takes on the script's clock, so that no two have the same time stamp.
-const FRAME_NS: u64 = 1_000;
-/// Where the clock starts: 0 would look like a field that nobody set.
-const START_NS: u64 = 1_000_000_000;
 
 /// What belongs to an entry and is asked for later.
 #[derive(Default, Clone)]
@@ -63,7 +59,7 @@ impl Reference {
         let action = self.switch.action(table, &call.action);
         Ok(ActionCall {
             action: action.ok_or_else(|| missing("action", &call.action))?,
-            args: call.args.iter().map(|a| number(a)).collect(),
+            args: call.args.iter().map(|a| BigUint::from_bytes_be(a)).collect(),
         })
     }
 
@@ -85,18 +81,6 @@ impl Reference {
             None => 0..(0..).take_while(|c| self.switch.meter(array, *c).is_some()).count(),
         }
     }
-}
-
-fn missing(kind: &str, name: &str) -> Failed {
-    format!("the switch has no {kind} {name}")
-}
-
-fn number(bytes: &[u8]) -> u128 {
-    bytes.iter().fold(0, |n, b| n << 8 | u128::from(*b))
-}
-
-fn index(cell: u64) -> usize {
-    usize::try_from(cell).unwrap_or(usize::MAX)
 }
 
 fn key(entry: &Entry) -> Vec<Match> {
@@ -170,9 +154,9 @@ impl Target for Reference {
         Ok(())
     }
 
-    fn value_set(&mut self, set: &str, members: &[Vec<u8>]) -> Result<(), Failed> {
+    fn value_set(&mut self, set: &str, members: &[Vec<Vec<u8>>]) -> Result<(), Failed> {
         let at = self.switch.value_set(set).ok_or_else(|| missing("value set", set))?;
-        let members = members.iter().map(|m| m.as_slice().into()).collect();
+        let members = members.iter().map(|m| m.concat().into()).collect();
         self.switch.tables_mut().set_value_set(at, members);
         Ok(())
     }
@@ -249,7 +233,7 @@ impl Target for Reference {
             .ok_or_else(|| missing("register", register))?;
         let found = self.switch.register(array, index(cell));
         let (value, _) = found.ok_or_else(|| format!("{register} has no cell {cell}"))?;
-        Ok(value.to_be_bytes().to_vec())
+        Ok(value.to_bytes_be())
     }
 
     fn set_register(&mut self, register: &str, cell: u64, value: &[u8]) -> Result<(), Failed> {
@@ -259,7 +243,8 @@ impl Target for Reference {
             .ok_or_else(|| missing("register", register))?;
         let found = self.switch.register(array, index(cell));
         found.ok_or_else(|| format!("{register} has no cell {cell}"))?;
-        self.switch.set_register(array, index(cell), number(value));
+        self.switch
+            .set_register(array, index(cell), &BigUint::from_bytes_be(value));
         Ok(())
     }
 

@@ -1,23 +1,40 @@
-//! Bits in and out of octets, most significant first.
+//! Bits in and out of octets, most significant first; numbers cut to a width.
+
+use num_bigint::{BigInt, BigUint, Sign};
 
 /// All ones in the low `width` bits.
-pub(crate) fn mask(width: u32) -> u128 {
-    if width >= 128 { u128::MAX } else { (1u128 << width) - 1 }
+pub(crate) fn ones(width: u32) -> BigUint {
+    (BigUint::from(1u8) << width) - 1u8
 }
 
-/// Reads `width` (at most 128) bits at a bit offset; `None` beyond the end.
-pub(crate) fn read(data: &[u8], offset: usize, width: u32) -> Option<u128> {
+/// The low `width` bits of a number in two's complement.
+pub(crate) fn cut(value: &BigInt, width: u32) -> BigUint {
+    let magnitude = value.magnitude();
+    if value.sign() != Sign::Minus {
+        return if magnitude.bits() <= width.into() {
+            magnitude.clone()
+        } else {
+            magnitude & ones(width)
+        };
+    }
+    let wrapped = value & BigInt::from(ones(width));
+    wrapped.magnitude().clone()
+}
+
+/// Reads `width` bits at a bit offset; `None` beyond the end.
+pub(crate) fn read(data: &[u8], offset: usize, width: u32) -> Option<BigUint> {
     let end = offset.checked_add(width as usize)?;
     let bytes = data.get(offset / 8..end.div_ceil(8))?;
-    // At most 17 octets: 128 bits that start inside one.
-    let (head, tail) = bytes.split_at_checked(16).unwrap_or((bytes, &[]));
-    let spare = (bytes.len() * 8) as u32 - (offset % 8) as u32 - width;
-    let value = head.iter().fold(0u128, |v, b| v << 8 | u128::from(*b));
-    let value = match tail.first() {
-        None => value >> spare,
-        Some(last) => value << (8 - spare) | u128::from(*last) >> spare,
-    };
-    Some(value & mask(width))
+    let spare = end.div_ceil(8) * 8 - end;
+    Some((BigUint::from_bytes_be(bytes) >> spare) & ones(width))
+}
+
+/// A number in the octets of its width.
+pub(crate) fn octets(value: &BigUint, width: u32) -> Vec<u8> {
+    let (bytes, size) = (value.to_bytes_be(), (width as usize).div_ceil(8));
+    let mut out = vec![0; size.saturating_sub(bytes.len())];
+    out.extend_from_slice(bytes.get(bytes.len().saturating_sub(size)..).unwrap_or_default());
+    out
 }
 
 /// Appends bits to octets.
@@ -29,32 +46,20 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Appends to `out`, which it empties first.
-    pub(crate) fn reuse(mut out: Vec<u8>) -> Self {
-        out.clear();
-        Self { out, used: 0 }
-    }
-
     /// Appends the low `width` bits of a value.
-    pub(crate) fn write(&mut self, value: u128, width: u32) {
-        let mut left = width;
-        if self.used == 0 {
-            while left >= 8 {
-                left -= 8;
-                self.out.push((value >> left) as u8);
-            }
+    pub(crate) fn write(&mut self, value: &BigUint, width: u32) {
+        if self.used == 0 && width.is_multiple_of(8) {
+            self.out.extend(octets(value, width));
+            return;
         }
-        while left > 0 {
+        for bit in (0..width).rev() {
             if self.used == 0 {
                 self.out.push(0);
             }
-            let take = left.min(8 - self.used);
-            left -= take;
-            let bits = (value >> left) as u8 & (mask(take) as u8);
+            self.used = (self.used + 1) % 8;
             if let Some(last) = self.out.last_mut() {
-                *last |= bits << (8 - self.used - take);
+                *last |= u8::from(value.bit(bit.into())) << ((8 - self.used) % 8);
             }
-            self.used = (self.used + take) % 8;
         }
     }
 
@@ -63,7 +68,7 @@ impl Writer {
         if self.used == 0 {
             self.out.extend_from_slice(bytes);
         } else {
-            bytes.iter().for_each(|b| self.write((*b).into(), 8));
+            bytes.iter().for_each(|b| self.write(&BigUint::from(*b), 8));
         }
     }
 
@@ -73,11 +78,6 @@ impl Writer {
     }
 }
 
-/// A value from octets of any number; the high ones are cut off.
-pub(crate) fn from_bytes(bytes: &[u8]) -> u128 {
-    bytes.iter().fold(0, |v, b| v << 8 | u128::from(*b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,20 +85,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(fields: Vec<(u128, u8)>) {
+        fn what_is_written_is_read(fields: Vec<(Vec<u8>, u16)>) {
             let mut writer = Writer::default();
-            let fields: Vec<(u128, u32)> = fields.into_iter().map(|(v, w)| (v, u32::from(w % 129))).collect();
+            let fields: Vec<(BigUint, u32)> =
+                fields.into_iter().map(|(v, w)| (BigUint::from_bytes_be(&v), u32::from(w % 300))).collect();
             for (value, width) in &fields {
-                writer.write(*value, *width);
+                writer.write(value, *width);
             }
             let data = writer.finish();
             let mut at = 0;
             for (value, width) in fields {
-                prop_assert_eq!(read(&data, at, width), Some(value & mask(width)));
+                prop_assert_eq!(read(&data, at, width), Some(value & ones(width)));
                 at += width as usize;
             }
             prop_assert_eq!(data.len(), at.div_ceil(8));
             prop_assert_eq!(read(&data, at, 9), None);
+        }
+
+        #[test]
+        fn cutting_is_twos_complement(value: i64, width in 1u32..64) {
+            let low = (value as u64) & (u64::MAX >> (64 - width));
+            prop_assert_eq!(cut(&value.into(), width), BigUint::from(low));
         }
     }
 }

@@ -1,38 +1,37 @@
-//! Expressions, compiled once to a tree of slots.
-//!
-//! BMv2 computes with numbers of any size and cuts when it assigns. Here numbers are 128
-//! bits in two's complement, which gives the same low bits; what is signed is known when
-//! the program is loaded, so that comparisons, right shifts and saturation see the sign.
+//! Expressions as trees. Numbers have any size, as bmv2 computes: results are cut where they are assigned, and where
+//! the document says so.
 
-use super::bits::mask;
-use super::phv::Phv;
+use num_bigint::{BigInt, BigUint, Sign};
+use num_traits::{ToPrimitive, Zero};
 
-/// A number and whether its top bit is a sign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Number {
-    /// Two's complement.
-    pub(crate) bits: u128,
-    /// Whether to read it as signed.
-    pub(crate) signed: bool,
+use super::bits::{cut, ones};
+use super::phv::{Field, Header, Phv};
+
+/// Bits by which a number is shifted at most: more leaves nothing of any field.
+const MAX_SHIFT: u32 = 1 << 17;
+
+/// What expressions see besides the packet.
+pub(crate) trait World {
+    /// The program's headers.
+    fn headers(&self) -> &[Header];
+    /// Value of a register cell; 0 beyond the end.
+    fn register(&self, array: usize, cell: &BigInt) -> BigUint;
 }
 
-impl Number {
-    pub(crate) fn new(bits: u128) -> Self {
-        Self { bits, signed: false }
-    }
+/// A header, perhaps one whose index is computed.
+#[derive(Debug, Clone)]
+pub(crate) enum HeaderRef {
+    One(usize),
+    /// An element of a stack: the elements, and which.
+    At(Vec<usize>, Box<Expr>),
+}
 
-    fn is_negative(self) -> bool {
-        self.signed && (self.bits as i128) < 0
-    }
-
-    fn cmp(self, other: Self) -> std::cmp::Ordering {
-        match (self.is_negative(), other.is_negative()) {
-            (false, false) => self.bits.cmp(&other.bits),
-            (true, true) => (self.bits as i128).cmp(&(other.bits as i128)),
-            (true, false) => std::cmp::Ordering::Less,
-            (false, true) => std::cmp::Ordering::Greater,
-        }
-    }
+/// A field of a header.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Field(Field),
+    /// By its number in the header.
+    Of(HeaderRef, usize),
 }
 
 /// An operator with two operands.
@@ -67,13 +66,9 @@ pub(crate) enum Binary {
 /// An expression.
 #[derive(Debug, Clone)]
 pub(crate) enum Expr {
-    Constant(Number),
-    Field(usize),
-    /// A field in two's complement of that width.
-    Signed(usize, u32),
-    Valid(usize),
-    /// A field of the last valid element of a stack: the slots of that field, by element.
-    StackLast(usize, Vec<usize>),
+    Constant(BigInt),
+    Load(Place),
+    Valid(HeaderRef),
     /// Elements in a stack.
     StackSize(usize),
     Argument(usize),
@@ -84,131 +79,169 @@ pub(crate) enum Expr {
     Negate(Box<Expr>),
     Binary(Binary, Box<Expr>, Box<Expr>),
     Choice(Box<Expr>, Box<Expr>, Box<Expr>),
-    /// Whether two headers are equal: both invalid, or both valid with equal slots.
-    HeadersEqual(usize, usize, Vec<(usize, usize)>),
-    AnyValid(Vec<usize>),
+    /// Whether headers are equal, pair by pair: both invalid, or both valid with equal fields.
+    HeadersEqual(Vec<(HeaderRef, HeaderRef)>),
+    AnyValid(Vec<HeaderRef>),
+    /// Whether two variable-length fields hold the same octets.
+    OctetsEqual(Place, Place),
 }
 
-/// Cells that expressions can read.
-pub(crate) trait Registers {
-    /// Value of a cell; 0 beyond the end.
-    fn read(&self, register: usize, cell: u128) -> u128;
-}
-
-impl Expr {
-    /// A constant.
-    pub(crate) fn constant(bits: u128) -> Self {
-        Self::Constant(Number::new(bits))
-    }
-
-    /// Computes it as a truth value.
-    pub(crate) fn holds(&self, phv: &Phv, registers: &dyn Registers) -> bool {
-        self.eval(phv, registers).bits != 0
-    }
-
-    /// Computes it.
-    pub(crate) fn eval(&self, phv: &Phv, registers: &dyn Registers) -> Number {
-        let truth = |b: bool| Number::new(b.into());
+impl HeaderRef {
+    /// Which header is meant now; none if the index is beyond the stack.
+    pub(crate) fn find(&self, phv: &Phv, world: &dyn World) -> Option<usize> {
         match self {
-            Self::Constant(n) => *n,
-            Self::Field(slot) => Number::new(phv.get(*slot)),
-            Self::Signed(slot, width) => sign(phv.get(*slot), *width),
-            Self::Valid(header) => truth(phv.is_valid(*header)),
-            Self::StackLast(stack, slots) => {
-                let next = phv.stack_next.get(*stack).copied().unwrap_or(0);
-                Number::new(
-                    next.checked_sub(1)
-                        .and_then(|i| slots.get(i))
-                        .map_or(0, |s| phv.get(*s)),
-                )
-            }
-            Self::StackSize(stack) => Number::new(phv.stack_next.get(*stack).copied().unwrap_or(0) as u128),
-            Self::Argument(i) => Number::new(phv.args.get(*i).copied().unwrap_or(0)),
-            Self::Register(r, cell) => Number::new(registers.read(*r, cell.eval(phv, registers).bits)),
-            Self::Not(e) => truth(!e.holds(phv, registers)),
-            Self::Complement(e) => Number {
-                bits: !e.eval(phv, registers).bits,
-                signed: true,
-            },
-            Self::Negate(e) => Number {
-                bits: e.eval(phv, registers).bits.wrapping_neg(),
-                signed: true,
-            },
-            Self::Binary(Binary::And, a, b) => truth(a.holds(phv, registers) && b.holds(phv, registers)),
-            Self::Binary(Binary::Or, a, b) => truth(a.holds(phv, registers) || b.holds(phv, registers)),
-            Self::Binary(op, a, b) => op.apply(a.eval(phv, registers), b.eval(phv, registers)),
-            Self::Choice(c, a, b) => if c.holds(phv, registers) { a } else { b }.eval(phv, registers),
-            Self::HeadersEqual(a, b, fields) => {
-                let (va, vb) = (phv.is_valid(*a), phv.is_valid(*b));
-                truth(va == vb && (!va || fields.iter().all(|(x, y)| phv.get(*x) == phv.get(*y))))
-            }
-            Self::AnyValid(headers) => truth(headers.iter().any(|h| phv.is_valid(*h))),
+            Self::One(header) => Some(*header),
+            Self::At(elements, index) => elements.get(index.eval(phv, world).to_usize()?).copied(),
+        }
+    }
+
+    fn is_valid(&self, phv: &Phv, world: &dyn World) -> bool {
+        self.find(phv, world).is_some_and(|h| phv.is_valid(h))
+    }
+}
+
+impl Place {
+    /// Which field is meant now; none if the index is beyond the stack.
+    pub(crate) fn find<'a>(&'a self, phv: &Phv, world: &'a dyn World) -> Option<&'a Field> {
+        match self {
+            Self::Field(field) => Some(field),
+            Self::Of(header, offset) => world.headers().get(header.find(phv, world)?)?.fields.get(*offset),
         }
     }
 }
 
+/// A field's number, with its sign.
+fn load(field: &Field, phv: &Phv) -> BigInt {
+    let bits = phv.get(field.slot).into();
+    if field.signed { sign(&bits, field.width) } else { bits }
+}
+
+impl Expr {
+    /// A constant.
+    pub(crate) fn constant(value: impl Into<BigInt>) -> Self {
+        Self::Constant(value.into())
+    }
+
+    /// Computes it as a truth value.
+    pub(crate) fn holds(&self, phv: &Phv, world: &dyn World) -> bool {
+        match self {
+            Self::Valid(header) => header.is_valid(phv, world),
+            Self::AnyValid(headers) => headers.iter().any(|h| h.is_valid(phv, world)),
+            Self::Not(e) => !e.holds(phv, world),
+            Self::Binary(Binary::And, a, b) => a.holds(phv, world) && b.holds(phv, world),
+            Self::Binary(Binary::Or, a, b) => a.holds(phv, world) || b.holds(phv, world),
+            Self::Binary(op, a, b) if op.compares() => op.holds(&a.eval(phv, world), &b.eval(phv, world)),
+            Self::OctetsEqual(a, b) => {
+                let octets = |p: &Place| p.find(phv, world).and_then(|f| f.variable).map(|v| phv.octets(v));
+                octets(a) == octets(b)
+            }
+            Self::HeadersEqual(pairs) => pairs.iter().all(|(a, b)| equal(a, b, phv, world)),
+            other => !other.eval(phv, world).is_zero(),
+        }
+    }
+
+    /// Computes it.
+    pub(crate) fn eval(&self, phv: &Phv, world: &dyn World) -> BigInt {
+        match self {
+            Self::Constant(n) => n.clone(),
+            Self::Load(place) => place.find(phv, world).map_or(BigInt::ZERO, |f| load(f, phv)),
+            Self::StackSize(stack) => phv.stack_next.get(*stack).copied().unwrap_or(0).into(),
+            Self::Argument(i) => phv.args.get(*i).cloned().unwrap_or_default().into(),
+            Self::Register(array, cell) => world.register(*array, &cell.eval(phv, world)).into(),
+            Self::Complement(e) => !e.eval(phv, world),
+            Self::Negate(e) => -e.eval(phv, world),
+            Self::Choice(c, a, b) => if c.holds(phv, world) { a } else { b }.eval(phv, world),
+            Self::Binary(op, a, b) if !op.is_truth() => op.apply(a.eval(phv, world), b.eval(phv, world)),
+            truth => u8::from(truth.holds(phv, world)).into(),
+        }
+    }
+
+    /// Computes the low `width` bits of it.
+    pub(crate) fn bits(&self, width: u32, phv: &Phv, world: &dyn World) -> BigUint {
+        cut(&self.eval(phv, world), width)
+    }
+}
+
+/// Whether two headers are equal: both invalid, or both valid with equal fields.
+fn equal(a: &HeaderRef, b: &HeaderRef, phv: &Phv, world: &dyn World) -> bool {
+    let valid = a.is_valid(phv, world);
+    if valid != b.is_valid(phv, world) || !valid {
+        return !valid && !b.is_valid(phv, world);
+    }
+    let fields = |h: &HeaderRef| {
+        h.find(phv, world)
+            .and_then(|h| world.headers().get(h))
+            .map(|h| h.fields.as_slice())
+    };
+    let (Some(a), Some(b)) = (fields(a), fields(b)) else {
+        return false;
+    };
+    a.iter().zip(b).all(|(x, y)| match (x.variable, y.variable) {
+        (Some(x), Some(y)) => phv.octets(x) == phv.octets(y),
+        _ => phv.get(x.slot) == phv.get(y.slot),
+    })
+}
+
 /// Reads the low `width` bits as two's complement.
-pub(crate) fn sign(bits: u128, width: u32) -> Number {
-    let bits = bits & mask(width);
-    let negative = (1..128).contains(&width) && bits >> (width - 1) & 1 == 1;
-    Number {
-        bits: if negative { bits | !mask(width) } else { bits },
-        signed: true,
+pub(crate) fn sign(value: &BigInt, width: u32) -> BigInt {
+    let bits = BigInt::from(cut(value, width));
+    match width.checked_sub(1) {
+        Some(top) if bits.bit(top.into()) => bits - (BigInt::from(1) << width),
+        _ => bits,
     }
 }
 
 impl Binary {
-    fn apply(self, a: Number, b: Number) -> Number {
-        let truth = |b: bool| Number::new(b.into());
-        let signed = a.signed || b.signed;
-        let number = |bits| Number { bits, signed };
-        let shift = u32::try_from(b.bits).unwrap_or(u32::MAX);
+    fn compares(self) -> bool {
+        matches!(self, Self::Eq | Self::Ne | Self::Lt | Self::Gt | Self::Le | Self::Ge)
+    }
+
+    fn is_truth(self) -> bool {
+        self.compares() || matches!(self, Self::And | Self::Or)
+    }
+
+    fn holds(self, a: &BigInt, b: &BigInt) -> bool {
         match self {
-            Self::Add => number(a.bits.wrapping_add(b.bits)),
-            // The difference of numbers below 2^127 is right in two's complement.
-            Self::Sub => {
-                let small = signed || (a.bits | b.bits) >> 127 == 0;
-                Number {
-                    bits: a.bits.wrapping_sub(b.bits),
-                    signed: small,
-                }
-            }
-            Self::Mul => number(a.bits.wrapping_mul(b.bits)),
-            Self::Div => number(a.bits.checked_div(b.bits).unwrap_or(0)),
-            Self::Mod => number(a.bits.checked_rem(b.bits).unwrap_or(0)),
-            Self::Shl => number(a.bits.checked_shl(shift).unwrap_or(0)),
-            Self::Shr if a.is_negative() => number((a.bits as i128 >> shift.min(127)) as u128),
-            Self::Shr => number(a.bits.checked_shr(shift).unwrap_or(0)),
-            // Masking a negative number with a positive one gives a positive one.
-            Self::BitAnd => Number {
-                bits: a.bits & b.bits,
-                signed: a.signed && b.signed,
+            Self::Eq => a == b,
+            Self::Ne => a != b,
+            Self::Lt => a < b,
+            Self::Gt => a > b,
+            Self::Le => a <= b,
+            _ => a >= b,
+        }
+    }
+
+    fn apply(self, a: BigInt, b: BigInt) -> BigInt {
+        // Of shifts and widths: how many bits; what is negative or too large moves everything out.
+        let bits = b.to_u32().filter(|n| *n <= MAX_SHIFT);
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+            Self::Div => a.checked_div(&b).unwrap_or_default(),
+            Self::Mod if b.is_zero() => BigInt::ZERO,
+            Self::Mod => a % b,
+            Self::Shl => bits.map_or(BigInt::ZERO, |n| a << n),
+            Self::Shr => match bits {
+                Some(n) => a >> n,
+                None if a.sign() == Sign::Minus => BigInt::from(-1),
+                None => BigInt::ZERO,
             },
-            Self::BitOr => number(a.bits | b.bits),
-            Self::BitXor => number(a.bits ^ b.bits),
-            Self::Eq => truth(a.cmp(b).is_eq()),
-            Self::Ne => truth(a.cmp(b).is_ne()),
-            Self::Lt => truth(a.cmp(b).is_lt()),
-            Self::Gt => truth(a.cmp(b).is_gt()),
-            Self::Le => truth(a.cmp(b).is_le()),
-            Self::Ge => truth(a.cmp(b).is_ge()),
-            Self::And => truth(a.bits != 0 && b.bits != 0),
-            Self::Or => truth(a.bits != 0 || b.bits != 0),
-            Self::TwosComplement => sign(a.bits, shift),
-            Self::SaturateUnsigned if a.is_negative() => Number::new(0),
-            Self::SaturateUnsigned => Number::new(a.bits.min(mask(shift))),
+            Self::BitAnd => a & b,
+            Self::BitOr => a | b,
+            Self::BitXor => a ^ b,
+            Self::TwosComplement => sign(&a, bits.unwrap_or(0)),
+            Self::SaturateUnsigned => a.clamp(BigInt::ZERO, ones(bits.unwrap_or(0)).into()),
             Self::SaturateSigned => {
-                let most = (mask(shift) >> 1) as i128;
-                let value = if a.is_negative() || a.bits >> 127 == 0 {
-                    a.bits as i128
-                } else {
-                    i128::MAX
-                };
-                Number {
-                    bits: value.clamp(-most - 1, most) as u128,
-                    signed: true,
-                }
+                let half = BigInt::from(1) << bits.unwrap_or(1).saturating_sub(1);
+                a.clamp(-half.clone(), half - 1)
             }
+            truth => u8::from(match truth {
+                Self::And => !a.is_zero() && !b.is_zero(),
+                Self::Or => !a.is_zero() || !b.is_zero(),
+                other => other.holds(&a, &b),
+            })
+            .into(),
         }
     }
 }
@@ -217,27 +250,27 @@ impl Binary {
 mod tests {
     use super::*;
 
+    fn apply(op: Binary, a: i64, b: i64) -> i64 {
+        op.apply(a.into(), b.into()).to_i64().unwrap()
+    }
+
     #[test]
     fn signs_are_seen() {
-        let (one, two) = (Number::new(1), Number::new(2));
-        let minus_one = Binary::Sub.apply(one, two);
-        assert_eq!(Binary::Lt.apply(minus_one, one).bits, 1);
-        assert_eq!(Binary::SaturateUnsigned.apply(minus_one, Number::new(8)).bits, 0);
-        assert_eq!(
-            Binary::SaturateUnsigned.apply(Number::new(300), Number::new(8)).bits,
-            255
-        );
-        assert_eq!(
-            Binary::SaturateSigned.apply(sign(0x80, 8), Number::new(4)).bits as i128,
-            -8
-        );
-        assert_eq!(Binary::Shr.apply(sign(0x80, 8), one).bits as i128, -64);
-        assert_eq!(Binary::BitAnd.apply(minus_one, Number::new(0xff)), Number::new(0xff));
-        let big = Number::new(u128::MAX);
-        assert_eq!(
-            Binary::Gt.apply(big, one).bits,
-            1,
-            "a full 128-bit number is not negative"
-        );
+        assert_eq!(apply(Binary::Lt, -1, 1), 1);
+        assert_eq!(apply(Binary::SaturateUnsigned, -1, 8), 0);
+        assert_eq!(apply(Binary::SaturateUnsigned, 300, 8), 255);
+        assert_eq!(apply(Binary::SaturateSigned, -128, 4), -8);
+        assert_eq!(apply(Binary::SaturateSigned, 100, 4), 7);
+        assert_eq!(apply(Binary::Shr, -128, 1), -64);
+        assert_eq!(apply(Binary::BitAnd, -1, 0xff), 0xff);
+        assert_eq!(apply(Binary::TwosComplement, 0x180, 8), -128);
+    }
+
+    #[test]
+    fn what_has_no_result_is_zero() {
+        assert_eq!(apply(Binary::Div, 1, 0), 0);
+        assert_eq!(apply(Binary::Mod, 1, 0), 0);
+        assert_eq!(apply(Binary::Shl, 1, i64::MAX), 0);
+        assert_eq!(apply(Binary::Shr, -1, i64::MAX), -1);
     }
 }

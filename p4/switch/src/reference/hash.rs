@@ -1,7 +1,9 @@
 //! Checksums and hashes over fields, by BMv2's names of algorithms.
 
-use super::bits::{Writer, from_bytes};
-use super::expr::{Expr, Registers};
+use num_bigint::BigUint;
+
+use super::bits::Writer;
+use super::expr::{Expr, HeaderRef, World};
 use super::phv::{Header, Phv};
 
 /// What a calculation computes.
@@ -13,6 +15,7 @@ pub(crate) enum Algorithm {
     Crc16,
     CrcCcitt,
     Crc32,
+    /// The first eight octets.
     Identity,
     /// A constant (BMv2's `round_robin` counts; here every call counts one).
     RoundRobin,
@@ -26,7 +29,7 @@ pub(crate) enum Input {
     /// A variable-length field.
     Variable(usize),
     /// A header, if it is valid.
-    Header(usize),
+    Header(HeaderRef),
     /// What follows the headers.
     Payload,
 }
@@ -53,7 +56,7 @@ impl Algorithm {
         })
     }
 
-    fn run(self, data: &[u8]) -> u128 {
+    fn run(self, data: &[u8]) -> u64 {
         match self {
             Self::Csum16 => {
                 let words = data
@@ -63,13 +66,13 @@ impl Algorithm {
                 while sum >> 16 != 0 {
                     sum = (sum & 0xffff) + (sum >> 16);
                 }
-                u128::from(!(sum as u16))
+                u64::from(!(sum as u16))
             }
             Self::Xor16 => {
                 let words = data
                     .chunks(2)
                     .map(|c| u16::from_be_bytes([c[0], c.get(1).copied().unwrap_or(0)]));
-                u128::from(words.fold(0, |x, w| x ^ w))
+                u64::from(words.fold(0, |x, w| x ^ w))
             }
             Self::Crc8 => data
                 .iter()
@@ -82,8 +85,8 @@ impl Algorithm {
                     .fold(0xffffu16, |crc, b| (0..8).fold(crc ^ u16::from(*b) << 8, step))
                     .into()
             }
-            Self::Crc32 => u128::from(!reflected(data, 0xedb8_8320, u32::MAX)),
-            Self::Identity => from_bytes(data),
+            Self::Crc32 => u64::from(!reflected(data, 0xedb8_8320, u32::MAX)),
+            Self::Identity => data.iter().take(8).fold(0, |v, b| v << 8 | u64::from(*b)),
             Self::RoundRobin => 0,
         }
     }
@@ -98,17 +101,21 @@ fn reflected(data: &[u8], polynomial: u32, start: u32) -> u32 {
 
 impl Calculation {
     /// Computes it.
-    pub(crate) fn run(&self, headers: &[Header], phv: &Phv, registers: &dyn Registers) -> u128 {
+    pub(crate) fn run(&self, phv: &Phv, world: &dyn World) -> BigUint {
         let mut out = Writer::default();
         for input in &self.input {
             match input {
-                Input::Value(expr, width) => out.write(expr.eval(phv, registers).bits, *width),
-                Input::Variable(v) => out.write_bytes(phv.variable.get(*v).map_or(&[], Vec::as_slice)),
-                Input::Header(h) => emit(headers, phv, *h, &mut out),
+                Input::Value(expr, width) => out.write(&expr.bits(*width, phv, world), *width),
+                Input::Variable(v) => out.write_bytes(phv.octets(*v)),
+                Input::Header(h) => {
+                    if let Some(h) = h.find(phv, world) {
+                        emit(world.headers(), phv, h, &mut out);
+                    }
+                }
                 Input::Payload => out.write_bytes(&phv.payload),
             }
         }
-        self.algorithm.run(&out.finish())
+        self.algorithm.run(&out.finish()).into()
     }
 }
 
@@ -119,8 +126,8 @@ pub(crate) fn emit(headers: &[Header], phv: &Phv, header: usize, out: &mut Write
     };
     for field in &header.fields {
         match field.variable {
-            Some(v) => out.write_bytes(phv.variable.get(v).map_or(&[], Vec::as_slice)),
-            None => out.write(phv.get(field.slot), field.width),
+            Some(v) => out.write_bytes(phv.octets(v)),
+            None => out.write(&phv.get(field.slot), field.width),
         }
     }
 }

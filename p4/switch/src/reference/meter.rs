@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 /// Colours as v1model numbers them.
-pub(crate) const GREEN: u128 = 0;
-const YELLOW: u128 = 1;
-const RED: u128 = 2;
+pub(crate) const GREEN: u8 = 0;
+const YELLOW: u8 = 1;
+const RED: u8 = 2;
 
 /// Rates per second and bursts, in packets or octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +48,7 @@ impl Meter {
     }
 
     /// The colour of `size` packets or octets at this time.
-    pub(crate) fn colour(&self, size: u64, now_ns: u64) -> u128 {
+    pub(crate) fn colour(&self, size: u64, now_ns: u64) -> u8 {
         let mut guard = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(b) = guard.as_mut() else { return GREEN };
         let passed = u128::from(now_ns.saturating_sub(b.at_ns));
@@ -88,10 +88,10 @@ mod tests {
             }),
             0,
         );
-        let colours: Vec<u128> = (0..4).map(|_| meter.colour(1, 0)).collect();
+        let colours: Vec<u8> = (0..4).map(|_| meter.colour(1, 0)).collect();
         assert_eq!(colours, [GREEN, GREEN, YELLOW, RED]);
         // After 100 ms there are 1 committed and 2 peak tokens.
-        let later: Vec<u128> = (0..3).map(|_| meter.colour(1, 100_000_000)).collect();
+        let later: Vec<u8> = (0..3).map(|_| meter.colour(1, 100_000_000)).collect();
         assert_eq!(later, [GREEN, YELLOW, RED]);
     }
 }

@@ -1,23 +1,24 @@
 //! A packet under way: its header fields in fixed slots, and its octets.
 
+use num_bigint::{BigInt, BigUint};
+
 use super::bits;
 
 /// Everything that a program may read or change of one packet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Phv {
     /// Fields of all headers and metadata, by slot; always cut to their width.
-    pub(crate) fields: Vec<u128>,
+    pub(crate) fields: Vec<BigUint>,
     /// Validity, by header.
     pub(crate) valid: Vec<bool>,
     /// Content of variable-length fields, by number.
     pub(crate) variable: Vec<Vec<u8>>,
-    /// Valid elements of each header stack (the index of `next`).
+    /// Elements that each stack holds (the index of `next`).
     pub(crate) stack_next: Vec<usize>,
     /// What follows the parsed headers.
     pub(crate) payload: Vec<u8>,
-    /// Reads of registers and the like that an expression needs are done before; this holds
-    /// arguments of the action that runs.
-    pub(crate) args: Vec<u128>,
+    /// Arguments of the action that runs.
+    pub(crate) args: Vec<BigUint>,
 }
 
 /// A field of a header.
@@ -36,8 +37,6 @@ pub(crate) struct Field {
 /// A header.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
-    /// Its name, for traces.
-    pub(crate) name: String,
     /// Its fields in order.
     pub(crate) fields: Vec<Field>,
     /// Metadata is always valid and never emitted.
@@ -48,15 +47,20 @@ pub(crate) struct Header {
 
 impl Phv {
     /// Sets a field, cut to its width.
-    pub(crate) fn set(&mut self, slot: usize, width: u32, value: u128) {
+    pub(crate) fn set(&mut self, slot: usize, width: u32, value: &BigInt) {
         if let Some(field) = self.fields.get_mut(slot) {
-            *field = value & bits::mask(width);
+            *field = bits::cut(value, width);
         }
     }
 
     /// A field.
-    pub(crate) fn get(&self, slot: usize) -> u128 {
-        self.fields.get(slot).copied().unwrap_or(0)
+    pub(crate) fn get(&self, slot: usize) -> BigUint {
+        self.fields.get(slot).cloned().unwrap_or_default()
+    }
+
+    /// The octets of a variable-length field.
+    pub(crate) fn octets(&self, variable: usize) -> &[u8] {
+        self.variable.get(variable).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a header is valid.
@@ -78,15 +82,26 @@ impl Phv {
         }
     }
 
-    /// Copies a header with its validity.
+    /// Sets all fields of a header to zero.
+    pub(crate) fn clear(&mut self, header: &Header) {
+        for field in &header.fields {
+            self.set(field.slot, field.width, &BigInt::ZERO);
+            if let Some(v) = field.variable.and_then(|v| self.variable.get_mut(v)) {
+                v.clear();
+            }
+        }
+    }
+
+    /// Copies a header with its validity. Of one that is not valid only that is copied, so that a union whose other
+    /// member is valid keeps it.
     pub(crate) fn copy_header(&mut self, headers: &[Header], from: usize, to: usize) {
         let (Some(source), Some(target)) = (headers.get(from), headers.get(to)) else {
             return;
         };
         for (a, b) in source.fields.iter().zip(&target.fields) {
-            self.set(b.slot, b.width, self.get(a.slot));
+            self.set(b.slot, b.width, &self.get(a.slot).into());
             if let (Some(a), Some(b)) = (a.variable, b.variable) {
-                let content = self.variable.get(a).cloned().unwrap_or_default();
+                let content = self.octets(a).to_vec();
                 if let Some(v) = self.variable.get_mut(b) {
                     *v = content;
                 }

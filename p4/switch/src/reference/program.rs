@@ -2,7 +2,9 @@
 
 use rustc_hash::FxHashMap;
 
-use super::expr::Expr;
+use num_bigint::BigUint;
+
+use super::expr::{Expr, HeaderRef, Place};
 use super::hash::Calculation;
 use super::phv::Header;
 use super::table::KeyField;
@@ -10,22 +12,21 @@ use super::table::KeyField;
 /// Where a value goes.
 #[derive(Debug, Clone)]
 pub(crate) enum Dest {
-    /// A field.
-    Field(usize, u32),
+    /// A field of that width.
+    Place(Place, u32),
     /// A header's validity.
-    Valid(usize),
-    /// A field of the last valid element of a stack: slots by element, width.
-    StackLast(usize, Vec<usize>, u32),
+    Valid(HeaderRef),
 }
 
 /// One step of an action (or of a parser's `primitive`).
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Assign(Dest, Expr),
-    AssignVariable(usize, usize),
-    SetValid(usize, bool),
-    CopyHeader(usize, usize),
-    CopyHeaders(Vec<(usize, usize)>, usize, usize),
+    /// A variable-length field to another: to, from.
+    AssignVariable(Place, Place),
+    SetValid(HeaderRef, bool),
+    /// Pairs of from and to, and of the stacks that are copied so, if they are.
+    CopyHeaders(Vec<(HeaderRef, HeaderRef)>, Option<(usize, usize)>),
     Push(usize, usize),
     Pop(usize, usize),
     MarkToDrop,
@@ -81,7 +82,7 @@ pub(crate) struct TableNext {
 #[derive(Debug, Clone)]
 pub(crate) struct KeyPart {
     pub(crate) expr: Expr,
-    pub(crate) mask: u128,
+    pub(crate) mask: BigUint,
     pub(crate) field: KeyField,
 }
 
@@ -114,12 +115,10 @@ pub(crate) struct Pipeline {
 /// One step of a parser state.
 #[derive(Debug, Clone)]
 pub(crate) enum ParserStep {
-    Extract(usize),
-    /// Header with its variable field's length in bits.
-    ExtractVariable(usize, Expr),
-    /// The next element of a stack.
-    ExtractNext(usize),
-    /// One of a union's stack elements: headers by element.
+    /// A header; the length of its variable field in bits.
+    Extract(usize, Option<Expr>),
+    /// The next element of a stack, of a union stack this member of it.
+    ExtractNext(usize, usize, Option<Expr>),
     Set(Dest, Expr),
     /// From bits ahead: offset, width.
     SetAhead(Dest, usize, u32),
@@ -148,7 +147,7 @@ impl Select {
 #[derive(Debug, Clone)]
 pub(crate) enum Case {
     /// Value and mask for each selected value.
-    Values(Vec<(u128, u128)>),
+    Values(Vec<(BigUint, BigUint)>),
     ValueSet(usize),
     Default,
 }
@@ -175,10 +174,12 @@ pub(crate) struct Checksum {
 /// Codes of parser errors that the engine itself raises.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Errors {
-    pub(crate) too_short: u128,
-    pub(crate) no_match: u128,
-    pub(crate) stack_out_of_bounds: u128,
-    pub(crate) header_too_short: u128,
+    pub(crate) too_short: u32,
+    pub(crate) no_match: u32,
+    pub(crate) stack_out_of_bounds: u32,
+    pub(crate) header_too_short: u32,
+    pub(crate) timeout: u32,
+    pub(crate) invalid_argument: u32,
 }
 
 /// Slots of standard metadata; a program that lacks one has no use for it.
@@ -227,8 +228,8 @@ impl Standard {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Program {
     pub(crate) headers: Vec<Header>,
-    /// Elements of each stack, as headers.
-    pub(crate) stacks: Vec<Vec<usize>>,
+    /// Elements of each stack: one header, of a union stack the union's members.
+    pub(crate) stacks: Vec<Vec<Vec<usize>>>,
     pub(crate) slots: usize,
     pub(crate) variables: usize,
     pub(crate) standard: Standard,

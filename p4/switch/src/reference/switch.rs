@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use rustc_hash::FxHashMap;
 
-use super::expr::Registers;
+use num_bigint::{BigInt, BigUint};
+use num_traits::ToPrimitive;
+
+use super::expr::World;
 use super::lower::{LowerError, lower};
 use super::meter::Meter;
+use super::phv::Header;
 use super::program::Program;
 use super::table::{ActionCall, Counter, Entries, Entry, Match};
 
@@ -144,7 +148,7 @@ pub struct Switch {
     tables: RwLock<Tables>,
     pub(super) counters: Vec<Vec<Counter>>,
     pub(super) meters: Vec<Vec<Meter>>,
-    pub(super) registers: Vec<Mutex<Vec<u128>>>,
+    pub(super) registers: Vec<Mutex<Vec<BigUint>>>,
     /// Port for packet-in and packet-out; packets that leave by it are handed to the
     /// control plane.
     pub cpu_port: Option<u32>,
@@ -198,7 +202,7 @@ impl Switch {
             let args = default
                 .action_data
                 .iter()
-                .map(|d| super::bits::from_bytes(&d.bytes()))
+                .map(|d| BigUint::from_bytes_be(&d.bytes()))
                 .collect();
             tables.set_default(table, action.map(|action| ActionCall { action, args }));
         }
@@ -213,7 +217,7 @@ impl Switch {
             registers: program
                 .registers
                 .iter()
-                .map(|(_, cells, _)| Mutex::new(vec![0; *cells]))
+                .map(|(_, cells, _)| Mutex::new(vec![BigUint::ZERO; *cells]))
                 .collect(),
             tables: RwLock::new(tables),
             cpu_port,
@@ -300,22 +304,22 @@ impl Switch {
     }
 
     /// Reads a register cell, and its width in bits.
-    pub fn register(&self, array: usize, cell: usize) -> Option<(u128, u32)> {
+    pub fn register(&self, array: usize, cell: usize) -> Option<(BigUint, u32)> {
         let width = self.program.registers.get(array)?.2;
         let cells = self
             .registers
             .get(array)?
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        Some((*cells.get(cell)?, width))
+        Some((cells.get(cell)?.clone(), width))
     }
 
     /// Writes a register cell; one beyond the end is left alone.
-    pub fn set_register(&self, array: usize, cell: usize, value: u128) {
+    pub fn set_register(&self, array: usize, cell: usize, value: &BigUint) {
         let width = self.program.registers.get(array).map_or(0, |r| r.2);
         let Some(cells) = self.registers.get(array) else { return };
         if let Some(c) = cells.lock().unwrap_or_else(PoisonError::into_inner).get_mut(cell) {
-            *c = value & super::bits::mask(width);
+            *c = value & super::bits::ones(width);
         }
     }
 
@@ -333,12 +337,14 @@ impl Switch {
     }
 }
 
-impl Registers for Switch {
-    fn read(&self, register: usize, cell: u128) -> u128 {
-        usize::try_from(cell)
-            .ok()
-            .and_then(|c| self.register(register, c))
-            .map_or(0, |(v, _)| v)
+impl World for Switch {
+    fn headers(&self) -> &[Header] {
+        &self.program.headers
+    }
+
+    fn register(&self, array: usize, cell: &BigInt) -> BigUint {
+        let cell = cell.to_usize().and_then(|c| Switch::register(self, array, c));
+        cell.map_or(BigUint::ZERO, |(v, _)| v)
     }
 }
 

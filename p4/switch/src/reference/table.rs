@@ -21,7 +21,7 @@ pub struct ActionCall {
     /// Index of the action in the program.
     pub action: usize,
     /// Its arguments.
-    pub args: Box<[u128]>,
+    pub args: Box<[num_bigint::BigUint]>,
 }
 
 /// What an entry leads to.
@@ -63,6 +63,17 @@ impl Counter {
     }
 }
 
+/// Bounds of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// Where the field starts in the packed key.
+    at: usize,
+    /// From, in the field's octets.
+    low: Box<[u8]>,
+    /// To, likewise.
+    high: Box<[u8]>,
+}
+
 /// An entry as packets see it.
 #[derive(Debug)]
 pub struct Entry {
@@ -70,8 +81,8 @@ pub struct Entry {
     pub priority: i32,
     /// What it leads to.
     pub target: Target,
-    /// Bounds of range fields: offset in the packed key, octets, low, high.
-    pub(crate) ranges: Vec<(usize, usize, u128, u128)>,
+    /// Bounds of range fields.
+    pub(crate) ranges: Vec<Range>,
     /// Its direct counter.
     pub counter: Arc<Counter>,
     /// Its direct meter.
@@ -165,7 +176,7 @@ struct Split {
     key: Box<[u8]>,
     mask: Box<[u8]>,
     prefix: usize,
-    ranges: Vec<(usize, usize, u128, u128)>,
+    ranges: Vec<Range>,
 }
 
 impl Entries {
@@ -208,8 +219,11 @@ impl Entries {
                     mask.extend_from_slice(m);
                 }
                 Match::Range(low, high) => {
-                    let (low, high) = (super::bits::from_bytes(low), super::bits::from_bytes(high));
-                    split.ranges.push((at, octets, low, high));
+                    split.ranges.push(Range {
+                        at,
+                        low: low.clone(),
+                        high: high.clone(),
+                    });
                 }
             }
             bytes.resize(at + octets, 0);
@@ -322,9 +336,10 @@ impl Entries {
     }
 }
 
-fn in_range(key: &[u8], (at, octets, low, high): &(usize, usize, u128, u128)) -> bool {
-    let value = key.get(*at..at + octets).map_or(0, super::bits::from_bytes);
-    (*low..=*high).contains(&value)
+/// Octets of the same length are in order as numbers are.
+fn in_range(key: &[u8], range: &Range) -> bool {
+    let value = key.get(range.at..range.at + range.low.len());
+    value.is_some_and(|v| *range.low <= *v && *v <= *range.high)
 }
 
 /// Octets of a mask of the leading `prefix` of `width` bits; a width that does not fill its

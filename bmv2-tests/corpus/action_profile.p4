@@ -1,0 +1,25 @@
+// Entries share members of a profile: changing the member changes what both do.
+#include "include/frame.p4"
+
+struct headers { op_t op; }
+struct meta { }
+
+PARSE_OP(headers, meta)
+NO_CHECKSUMS(headers, meta)
+
+control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
+    action send(bit<9> port, bit<16> mark) { s.egress_spec = port; h.op.b = mark; }
+    action drop() { mark_to_drop(s); }
+    action_profile(32w4) shared;
+    table fwd {
+        key = { h.op.a: exact; }
+        actions = { send; drop; }
+        default_action = drop();
+        implementation = shared;
+    }
+    apply { fwd.apply(); }
+}
+
+NO_EGRESS(headers, meta)
+EMIT_ALL(headers)
+SWITCH;

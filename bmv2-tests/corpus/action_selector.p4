@@ -1,0 +1,25 @@
+// A selector picks a member of a group by a hash, here the identity of `a`; members leave with their port.
+#include "include/frame.p4"
+
+struct headers { op_t op; }
+struct meta { }
+
+PARSE_OP(headers, meta)
+NO_CHECKSUMS(headers, meta)
+
+control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
+    action send(bit<9> port) { s.egress_spec = port; }
+    action drop() { mark_to_drop(s); }
+    @name("pool") action_selector(HashAlgorithm.identity, 32w16, 32w8) pool;
+    table spread {
+        key = { h.op.op: exact; h.op.a: selector; }
+        actions = { send; drop; }
+        const default_action = drop();
+        implementation = pool;
+    }
+    apply { spread.apply(); }
+}
+
+NO_EGRESS(headers, meta)
+EMIT_ALL(headers)
+SWITCH;

@@ -1,0 +1,51 @@
+// What the switch tells a program about a packet, and what becomes of a drop.
+#include "include/frame.p4"
+
+struct headers { op_t op; }
+struct meta { }
+
+PARSE_OP(headers, meta)
+NO_CHECKSUMS(headers, meta)
+
+control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
+    apply {
+        if (h.op.op == 1) {
+            h.op.b = 7w0 ++ s.ingress_port;
+            h.op.c = s.packet_length;
+            s.egress_spec = 3;
+        } else if (h.op.op == 2) {
+            s.egress_spec = 511;
+        } else if (h.op.op == 3) {
+            mark_to_drop(s);
+            // A later port undoes it.
+            s.egress_spec = 4;
+        } else if (h.op.op == 4) {
+            s.egress_spec = 5;
+            s.priority = 7;
+        } else if (h.op.op == 5) {
+            s.egress_spec = 6;
+            // Time passes.
+            h.op.a = s.ingress_global_timestamp > 0 ? 8w1 : 8w0;
+        }
+        // Without a port: port 0.
+    }
+}
+
+control eg(inout headers h, inout meta m, inout standard_metadata_t s) {
+    apply {
+        if (h.op.op == 4) {
+            h.op.a = 5w0 ++ s.priority;
+            h.op.b = 7w0 ++ s.egress_port;
+            h.op.c = s.instance_type;
+        }
+        if (h.op.op == 6) { mark_to_drop(s); }
+        if (h.op.op == 7) {
+            // In egress the port is fixed.
+            s.egress_spec = 9;
+        }
+        if (h.op.op == 5) { h.op.b = s.egress_global_timestamp >= s.ingress_global_timestamp ? 16w1 : 16w0; }
+    }
+}
+
+EMIT_ALL(headers)
+SWITCH;

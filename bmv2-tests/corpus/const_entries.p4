@@ -23,11 +23,10 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
         key = { h.op.b: range; }
         actions = { mark; }
         const default_action = mark(0);
-        largest_priority_wins = false;
         const entries = {
             const priority=20: 10 .. 20 : mark(4);
-            const priority=10: 15 .. 30 : mark(5);
-            const priority=30: _ : mark(6);
+            const priority=30: 15 .. 30 : mark(5);
+            const priority=10: _ : mark(6);
         }
     }
     table prefixes {

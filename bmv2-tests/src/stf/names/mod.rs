@@ -1,9 +1,15 @@
 //! Names of a program: what a script abbreviates becomes a table, an action, a key of octets.
 
+mod key;
+mod widths;
+
 use std::collections::HashMap;
 
-use bmv2_json::{Expression, FieldRef, FieldWidth, KeyTarget, MatchType, Program, Value};
-use num_bigint::BigUint;
+use bmv2_json::{MatchType, Program};
+
+pub(super) use key::padded;
+use key::{anything, key_part, unsigned, value};
+use widths::{field_widths, table_names, value_sets};
 
 use super::command::{self, Digits, KeyValue};
 use super::target::{Action, Call, Entry, Key};
@@ -310,176 +316,10 @@ fn unescaped(name: &str) -> String {
     name.split('.').map(part).collect::<Vec<_>>().join(".")
 }
 
-/// What a key element that is not given matches.
-fn anything(field: &KeyField) -> Key {
-    let zero = vec![0; octets(field.width)];
-    match field.kind {
-        MatchType::Exact | MatchType::Valid => Key::Exact(zero),
-        MatchType::Lpm => Key::Lpm(zero, 0),
-        MatchType::Ternary => Key::Ternary(zero.clone(), zero),
-        MatchType::Range => Key::Range(zero, padded(&ones(field.width), field.width)),
-    }
-}
-
-fn key_part(field: &KeyField, given: &KeyValue) -> Result<Key, Wrong> {
-    let (name, width) = (&field.name, field.width);
-    let value = |d: &Digits| value(name, d, width);
-    let full = || padded(&ones(width), width);
-    Ok(match (field.kind, given) {
-        (MatchType::Exact | MatchType::Valid, KeyValue::Plain(v)) => Key::Exact(value(v)?),
-        (MatchType::Lpm, KeyValue::Plain(v)) => {
-            let prefix = if v.care.is_some() { v.bits } else { width as usize };
-            if prefix > width as usize {
-                return Err(format!("key {name} has {width} bits, not {prefix}"));
-            }
-            Key::Lpm(value(v)?, prefix)
-        }
-        (MatchType::Lpm, KeyValue::Prefix(v, prefix)) if *prefix <= width as usize => Key::Lpm(value(v)?, *prefix),
-        (MatchType::Ternary, KeyValue::Plain(v)) => {
-            let mask = v
-                .care
-                .as_ref()
-                .map_or_else(full, |care| padded(&(care & ones(width)), width));
-            Key::Ternary(value(v)?, mask)
-        }
-        (MatchType::Ternary, KeyValue::Masked(v, m)) => Key::Ternary(value(v)?, value(m)?),
-        (MatchType::Range, KeyValue::Plain(v)) => Key::Range(value(v)?, value(v)?),
-        (MatchType::Range, KeyValue::Range(low, high)) => Key::Range(value(low)?, value(high)?),
-        (kind, _) => {
-            return Err(format!(
-                "key {name} ({kind:?}, {width} bits) does not take such a value"
-            ));
-        }
-    })
-}
-
-/// A value's octets, if it fits.
-fn value(name: &str, digits: &Digits, width: u32) -> Result<Vec<u8>, Wrong> {
-    if digits.value.bits() > u64::from(width) {
-        return Err(format!("{name}: {:#x} does not fit into {width} bits", digits.value));
-    }
-    Ok(padded(&digits.value, width))
-}
-
-/// Octets that so many bits take.
-fn octets(width: u32) -> usize {
-    (width as usize).div_ceil(8)
-}
-
-fn ones(width: u32) -> BigUint {
-    (BigUint::from(1u8) << width) - 1u8
-}
-
-/// A number in the octets of its width.
-pub(super) fn padded(value: &BigUint, width: u32) -> Vec<u8> {
-    let bytes = value.to_bytes_be();
-    let size = octets(width);
-    let skip = bytes.len().saturating_sub(size);
-    let mut out = vec![0; size.saturating_sub(bytes.len())];
-    out.extend_from_slice(bytes.get(skip..).unwrap_or_default());
-    out
-}
-
-/// A constant of the document in two's complement of its width.
-fn unsigned(value: &bmv2_json::HexStr, width: u32) -> BigUint {
-    let modulus = num_bigint::BigInt::from(1u8) << width;
-    let wrapped = ((value.value() % &modulus) + &modulus) % &modulus;
-    wrapped.to_biguint().unwrap_or_default()
-}
-
-/// Widths of fields by header (or stack) and name.
-fn field_widths(program: &Program) -> HashMap<(&str, &str), u32> {
-    let types: HashMap<&str, &bmv2_json::HeaderType> =
-        program.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
-    let headers = program
-        .headers
-        .iter()
-        .map(|h| (h.name.as_str(), h.header_type.as_str()));
-    let stacks = program
-        .header_stacks
-        .iter()
-        .map(|s| (s.name.as_str(), s.header_type.as_str()));
-    let mut widths = HashMap::new();
-    for (name, kind) in headers.chain(stacks) {
-        for field in types.get(kind).into_iter().flat_map(|t| &t.fields) {
-            if let FieldWidth::Bits(bits) = field.width {
-                widths.insert((name, field.name.as_str()), bits);
-            }
-        }
-    }
-    widths
-}
-
-/// Value sets with the widths of what the parser compares with them.
-fn value_sets(program: &Program, widths: &HashMap<(&str, &str), u32>) -> Result<Vec<(String, Vec<u32>)>, Wrong> {
-    let states = || program.parsers.iter().flat_map(|p| &p.parse_states);
-    let mut out = Vec::new();
-    for set in &program.parse_vsets {
-        let uses_it = |t: &bmv2_json::Transition| {
-            t.kind == bmv2_json::TransitionKind::ParseVset && t.value.as_deref() == Some(set.name.as_str())
-        };
-        let fields = match states().find(|s| s.transitions.iter().any(uses_it)) {
-            Some(state) => state
-                .transition_key
-                .iter()
-                .map(|k| width(k, widths))
-                .collect::<Result<_, _>>()?,
-            None => vec![set.compressed_bitwidth],
-        };
-        out.push((set.name.clone(), fields));
-    }
-    Ok(out)
-}
-
-fn table_names(table: &bmv2_json::Table, widths: &HashMap<(&str, &str), u32>) -> Result<Table, Wrong> {
-    let mut key = Vec::new();
-    for element in &table.key {
-        let (shown, width) = match &element.target {
-            KeyTarget::Field(f) => (format!("{}.{}", f.0, f.1), width(&Value::Field(f.clone()), widths)?),
-            KeyTarget::Header(h) => (format!("{h}.$valid$"), 1),
-            KeyTarget::Expression(v) => (String::new(), width(v, widths)?),
-        };
-        let name = element.name.clone().unwrap_or(shown);
-        key.push(KeyField {
-            name,
-            kind: element.match_type,
-            width,
-        });
-    }
-    Ok(Table {
-        name: table.name.clone(),
-        key,
-        actions: table
-            .actions
-            .iter()
-            .cloned()
-            .zip(table.action_ids.iter().copied())
-            .collect(),
-        profile: table.action_profile.clone(),
-    })
-}
-
-fn width(value: &Value, widths: &HashMap<(&str, &str), u32>) -> Result<u32, Wrong> {
-    Ok(match value {
-        Value::Field(FieldRef(_, f)) | Value::StackField(FieldRef(_, f)) if f == "$valid$" => 1,
-        Value::Field(FieldRef(h, f)) | Value::StackField(FieldRef(h, f)) => {
-            let found = widths.get(&(h.as_str(), f.as_str()));
-            *found.ok_or_else(|| format!("field {h}.{f} is unknown"))?
-        }
-        Value::Lookahead(_, width) => *width,
-        Value::Header(_) | Value::Bool(_) => 1,
-        Value::Expression(e) => match e.as_ref() {
-            Expression::Value(v) => width(v, widths)?,
-            Expression::Op(op) => return Err(format!("the width of a key with `{}` is not known", op.op)),
-        },
-        other => return Err(format!("the width of {other:?} is not known")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::lex::digits;
     use super::*;
+    use crate::stf::lex::digits;
 
     fn table() -> Table {
         let field = |name: &str, kind, width| KeyField {

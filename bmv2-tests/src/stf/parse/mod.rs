@@ -1,9 +1,11 @@
 //! From text to a [`Script`].
 
-use num_traits::ToPrimitive;
+mod words;
 
-use super::command::{Action, Call, Cell, Command, Compare, CountType, Digits, KeyValue, Rate, Script, Statement};
-use super::lex::{Token, without_comment, words};
+use words::{Words, shown};
+
+use super::command::{Action, Cell, Command, CountType, Script, Statement};
+use super::lex::{Token, without_comment, words as split};
 use super::pattern::Pattern;
 
 /// What is wrong, and where.
@@ -60,7 +62,7 @@ fn statement(line: &str) -> Parse<Command> {
         "expect" => return expect(rest),
         _ => {}
     }
-    let tokens = words(rest)?;
+    let tokens = split(rest)?;
     let mut p = Words { tokens: &tokens };
     let command = p.command(&word)?;
     match p.tokens.first() {
@@ -102,138 +104,7 @@ fn expect(rest: &str) -> Parse<Command> {
     Ok(Command::Expect { port, pattern })
 }
 
-fn shown(token: &Token) -> String {
-    match token {
-        Token::Name(text) | Token::Number(_, text) => format!("`{text}`"),
-        Token::Mark(mark) => format!("`{mark}`"),
-    }
-}
-
-/// The words that are left.
-struct Words<'a> {
-    tokens: &'a [Token],
-}
-
-impl<'a> Words<'a> {
-    fn next(&mut self) -> Option<&'a Token> {
-        let (first, rest) = self.tokens.split_first()?;
-        self.tokens = rest;
-        Some(first)
-    }
-
-    fn expected<T>(&self, what: &str) -> Parse<T> {
-        match self.tokens.first() {
-            Some(token) => Err(format!("{what} is expected, not {}", shown(token))),
-            None => Err(format!("{what} is missing")),
-        }
-    }
-
-    fn has(&mut self, mark: &str) -> bool {
-        let found = matches!(self.tokens.first(), Some(Token::Mark(m)) if *m == mark);
-        if found {
-            self.next();
-        }
-        found
-    }
-
-    fn mark(&mut self, mark: &str) -> Parse<()> {
-        if self.has(mark) {
-            Ok(())
-        } else {
-            self.expected(&format!("`{mark}`"))
-        }
-    }
-
-    fn name(&mut self) -> Parse<String> {
-        match self.tokens.first() {
-            Some(Token::Name(name)) => {
-                self.next();
-                Ok(name.clone())
-            }
-            _ => self.expected("a name"),
-        }
-    }
-
-    /// `a.b[2].c`
-    fn qualified(&mut self) -> Parse<String> {
-        let mut name = self.name()?;
-        loop {
-            if self.has(".") {
-                name = format!("{name}.{}", self.name()?);
-            } else if self.has("[") {
-                name = format!("{name}[{}]", self.integer::<u32>()?);
-                self.mark("]")?;
-            } else {
-                return Ok(name);
-            }
-        }
-    }
-
-    fn digits(&mut self) -> Parse<Digits> {
-        match self.tokens.first() {
-            Some(Token::Number(digits, _)) => {
-                self.next();
-                Ok(digits.clone())
-            }
-            _ => self.expected("a number"),
-        }
-    }
-
-    fn integer<T: TryFrom<u64>>(&mut self) -> Parse<T> {
-        let digits = self.digits()?;
-        let small = digits.value.to_u64().and_then(|n| T::try_from(n).ok());
-        small.ok_or_else(|| format!("{} is too large", digits.value))
-    }
-
-    fn integers<T: TryFrom<u64>>(&mut self) -> Parse<Vec<T>> {
-        let mut out = Vec::new();
-        while matches!(self.tokens.first(), Some(Token::Number(..))) {
-            out.push(self.integer()?);
-        }
-        Ok(out)
-    }
-
-    /// Numbers up to the end of the line.
-    fn numbers(&mut self) -> Parse<Vec<Digits>> {
-        let mut out = Vec::new();
-        while !self.tokens.is_empty() {
-            out.push(self.digits()?);
-        }
-        Ok(out)
-    }
-
-    fn call(&mut self) -> Parse<Call> {
-        let action = self.qualified()?;
-        self.arguments(action)
-    }
-
-    fn arguments(&mut self, action: String) -> Parse<Call> {
-        self.mark("(")?;
-        let mut args = Vec::new();
-        while !self.has(")") {
-            if !args.is_empty() {
-                self.mark(",")?;
-            }
-            let name = self.name()?;
-            self.mark(":")?;
-            args.push((name, self.digits()?));
-        }
-        Ok(Call { action, args })
-    }
-
-    fn key_value(&mut self) -> Parse<KeyValue> {
-        let value = self.digits()?;
-        Ok(if self.has("/") {
-            KeyValue::Prefix(value, self.integer()?)
-        } else if self.has("&&&") {
-            KeyValue::Masked(value, self.digits()?)
-        } else if self.has("->") {
-            KeyValue::Range(value, self.digits()?)
-        } else {
-            KeyValue::Plain(value)
-        })
-    }
-
+impl Words<'_> {
     fn add(&mut self) -> Parse<Command> {
         let table = self.qualified()?;
         let priority = match self.tokens.first() {
@@ -272,27 +143,6 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// The name of an entry, with or without `$`.
-    fn alias(&mut self) -> Parse<String> {
-        let name = self.name()?;
-        Ok(name.strip_prefix('$').unwrap_or(&name).to_owned())
-    }
-
-    fn compare(&mut self) -> Parse<Compare> {
-        let all = [
-            ("==", Compare::Eq),
-            ("!=", Compare::Ne),
-            ("<=", Compare::Le),
-            (">=", Compare::Ge),
-            ("<", Compare::Lt),
-            (">", Compare::Gt),
-        ];
-        match all.into_iter().find(|(mark, _)| self.has(mark)) {
-            Some((_, compare)) => Ok(compare),
-            None => self.expected("a comparison"),
-        }
-    }
-
     fn check_counter(&mut self) -> Parse<Command> {
         let counter = self.qualified()?;
         self.mark("(")?;
@@ -315,28 +165,6 @@ impl<'a> Words<'a> {
         };
         let check = Some((count, self.compare()?, self.integer()?));
         Ok(Command::CheckCounter { counter, cell, check })
-    }
-
-    /// `RATE:BURST ...`, the rate in units a microsecond.
-    fn rates(&mut self) -> Parse<Vec<Rate>> {
-        let mut out = Vec::new();
-        while let Some(Token::Number(_, whole)) = self.tokens.first() {
-            self.next();
-            let mut text = whole.clone();
-            if self.has(".") {
-                match self.next() {
-                    Some(Token::Number(_, fraction)) => text = format!("{text}.{fraction}"),
-                    _ => return Err("a rate ends with its point".into()),
-                }
-            }
-            let per_us: f64 = text.parse().map_err(|_| format!("`{text}` is no rate"))?;
-            self.mark(":")?;
-            out.push(Rate {
-                per_second: (per_us * 1e6).round() as u64,
-                burst: self.integer()?,
-            });
-        }
-        Ok(out)
     }
 
     fn meter_set_rates(&mut self) -> Parse<Command> {
@@ -471,6 +299,7 @@ impl<'a> Words<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::{KeyValue, Rate};
     use super::*;
 
     fn one(line: &str) -> Result<Command, String> {

@@ -26,6 +26,13 @@ impl<T: Trace> Core<'_, T> {
                     }
                     if holds { *yes } else { *no }
                 }
+                Node::IfField { slot, value, yes, no } => {
+                    let holds = p.words[*slot as usize] == *value;
+                    if T::ON {
+                        self.trace.branch(egress, next, holds);
+                    }
+                    if holds { *yes } else { *no }
+                }
                 Node::Call(action, next) => {
                     self.action(*action, p, &[]);
                     *next
@@ -45,7 +52,10 @@ impl<T: Trace> Core<'_, T> {
         };
         key(table, self.parts(&[]), &p.words, &mut self.scratch.key);
         let slot = entries.lookup(&self.scratch.key);
-        if table.counts || table.ages || table.meter.is_some() {
+        if table.counts {
+            self.scratch.counts.add(self.store, index, slot, p.length as u64);
+        }
+        if table.ages || table.meter.is_some() {
             self.direct(index, table, slot, p);
         }
         let record = match slot {
@@ -65,16 +75,11 @@ impl<T: Trace> Core<'_, T> {
         table.next(slot.is_some(), call.map(|(action, _)| action))
     }
 
-    /// Counts, meters and ages.
+    /// Meters and ages.
     fn direct(&mut self, index: u32, table: &Table, slot: Option<u32>, p: &mut Packet) {
         let Some(direct) = self.store.direct(index as usize) else {
             return;
         };
-        if table.counts
-            && let Some(counter) = direct.counter(slot)
-        {
-            counter.count(p.length);
-        }
         if let Some(of) = &table.meter
             && let Some(meter) = direct.meter(slot)
         {
@@ -134,11 +139,12 @@ fn key(table: &Table, parts: Parts<'_>, words: &[u64], out: &mut Vec<u64>) {
             KeySource::Words { slot, count, valid } => {
                 let (slot, count) = (*slot as usize, *count as usize);
                 let start = out.len();
-                if *valid == NOWHERE || words[*valid as usize] != 0 {
-                    out.extend_from_slice(&words[slot..slot + count]);
-                } else {
-                    out.resize(start + count, 0);
-                }
+                // All ones where the header is valid, or where there is none.
+                let keep = match *valid {
+                    NOWHERE => u64::MAX,
+                    valid => words[valid as usize].wrapping_neg(),
+                };
+                words[slot..slot + count].iter().for_each(|word| out.push(word & keep));
                 cut(out, start, &part.mask);
             }
             KeySource::Expr(e, mask) => out.push(e.eval(&parts.context(words)) & mask),

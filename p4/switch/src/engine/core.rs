@@ -1,5 +1,6 @@
 //! What a packet's way through the program needs: the program, its state, and buffers.
 
+use super::counts::Counts;
 use super::externs::Externs;
 use super::program::Program;
 use super::trace::Trace;
@@ -31,6 +32,8 @@ pub(crate) struct Scratch {
     /// Key of a look-up.
     pub(crate) key: Vec<u64>,
     pub(crate) wishes: Wishes,
+    /// What direct counters have yet to be told.
+    pub(crate) counts: Counts,
     /// State of the random numbers.
     pub(crate) random: u64,
 }
@@ -41,6 +44,7 @@ impl Scratch {
             bytes: Vec::new(),
             key: Vec::new(),
             wishes: Wishes::default(),
+            counts: Counts::default(),
             random: seed | 1,
         }
     }

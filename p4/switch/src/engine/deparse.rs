@@ -94,9 +94,7 @@ pub(crate) fn length(header: &Header, words: &[u64]) -> usize {
 #[inline]
 fn emit<'b>(header: &Header, words: &[u64], mut out: &'b mut [u8]) -> &'b mut [u8] {
     for store in &header.stores {
-        let pieces = &header.pieces[store.from as usize..store.to as usize];
-        let word = pieces.iter().fold(0, |word, piece| word | piece.of(words));
-        let octets = word.to_be_bytes();
+        let octets = store.word(&header.pieces, words).to_be_bytes();
         let (now, rest) = out.split_at_mut(store.octets as usize);
         // Lengths that the compiler knows are single stores.
         match now.len() {

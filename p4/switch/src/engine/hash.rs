@@ -1,7 +1,7 @@
 //! Checksums and hashes over fields, by BMv2's names of algorithms.
 
 use super::expr::Context;
-use super::layout::Header;
+use super::layout::{Header, Piece, Store, stores};
 use super::program::Value;
 use super::wire::BitWriter;
 
@@ -45,25 +45,19 @@ impl Algorithm {
                 words.fold(0, |x, w| x ^ w).into()
             }
             Self::Crc8 => data.iter().fold(0u8, |crc, b| CRC8[usize::from(crc ^ b)]).into(),
-            Self::Crc16 => data
-                .iter()
-                .fold(0u16, |crc, b| crc >> 8 ^ CRC16[usize::from(crc as u8 ^ b)])
-                .into(),
+            Self::Crc16 => CRC16.octets(0, data).into(),
             Self::CrcCcitt => data
                 .iter()
                 .fold(0xffffu16, |crc, b| crc << 8 ^ CCITT[usize::from((crc >> 8) as u8 ^ b)])
                 .into(),
-            Self::Crc32 => {
-                let step = |crc: u32, b: &u8| crc >> 8 ^ CRC32[usize::from(crc as u8 ^ b)];
-                u64::from(!data.iter().fold(u32::MAX, step))
-            }
+            Self::Crc32 => u64::from(!CRC32.octets(u32::MAX, data)),
             Self::Identity => data.iter().fold(0, |v, b| v << 8 | u64::from(*b)),
             Self::RoundRobin => 0,
         }
     }
 }
 
-/// Sum of 16-bit words (RFC 1071); an odd octet at the end is the high one.
+/// Sum of 16-bit words (RFC 1071), in pairs; an odd octet at the end is the high one.
 fn sum(data: &[u8]) -> u64 {
     let mut chunks = data.chunks_exact(4);
     let mut sum: u64 = 0;
@@ -83,21 +77,65 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// A table for a CRC over reflected bits, one octet at a time.
-const fn reflected(polynomial: u32) -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = crc >> 1 ^ (polynomial * (crc & 1));
-            bit += 1;
+/// A CRC over reflected bits, 8 octets at a time: table `k` says what an octet comes to with
+/// `k` octets of zeros behind it.
+struct Reflected([[u32; 256]; 8]);
+
+impl Reflected {
+    const fn new(polynomial: u32) -> Self {
+        let mut tables = [[0; 256]; 8];
+        let mut i = 0;
+        while i < 256 {
+            let mut crc = i as u32;
+            let mut bit = 0;
+            while bit < 64 {
+                if bit % 8 == 0 && bit > 0 {
+                    tables[bit / 8 - 1][i] = crc;
+                }
+                crc = crc >> 1 ^ (polynomial * (crc & 1));
+                bit += 1;
+            }
+            tables[7][i] = crc;
+            i += 1;
         }
-        table[i] = crc;
-        i += 1;
+        Self(tables)
     }
-    table
+
+    fn octet(&self, crc: u32, octet: u8) -> u32 {
+        crc >> 8 ^ self.0[0][usize::from(crc as u8 ^ octet)]
+    }
+
+    /// Takes 8 octets, the first in the high bits.
+    #[inline]
+    fn word(&self, crc: u32, word: u64) -> u32 {
+        let x = (word ^ u64::from(crc.swap_bytes()) << 32).to_be_bytes();
+        let t = &self.0;
+        let at = |k: usize| t[7 - k][usize::from(x[k])];
+        at(0) ^ at(1) ^ at(2) ^ at(3) ^ at(4) ^ at(5) ^ at(6) ^ at(7)
+    }
+
+    fn octets(&self, mut crc: u32, data: &[u8]) -> u32 {
+        let (words, rest) = data.as_chunks();
+        for word in words {
+            crc = self.word(crc, u64::from_be_bytes(*word));
+        }
+        rest.iter().fold(crc, |crc, octet| self.octet(crc, *octet))
+    }
+
+    /// Takes what the stores write.
+    fn stores(&self, mut crc: u32, (stores, pieces): &(Box<[Store]>, Box<[Piece]>), words: &[u64]) -> u32 {
+        for store in stores {
+            let word = store.word(pieces, words);
+            if store.octets == 8 {
+                crc = self.word(crc, word);
+            } else {
+                let octets = word.to_be_bytes();
+                let octets = octets.iter().take(store.octets as usize);
+                crc = octets.fold(crc, |crc, octet| self.octet(crc, *octet));
+            }
+        }
+        crc
+    }
 }
 
 /// A table for a CRC of that many bits over bits in order.
@@ -118,16 +156,6 @@ const fn plain(polynomial: u16, bits: u32) -> [u16; 256] {
     table
 }
 
-const fn low16(wide: [u32; 256]) -> [u16; 256] {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        table[i] = wide[i] as u16;
-        i += 1;
-    }
-    table
-}
-
 const fn low8(wide: [u16; 256]) -> [u8; 256] {
     let mut table = [0; 256];
     let mut i = 0;
@@ -139,9 +167,9 @@ const fn low8(wide: [u16; 256]) -> [u8; 256] {
 }
 
 static CRC8: [u8; 256] = low8(plain(0x07, 8));
-static CRC16: [u16; 256] = low16(reflected(0xa001));
+static CRC16: Reflected = Reflected::new(0xa001);
 static CCITT: [u16; 256] = plain(0x1021, 16);
-static CRC32: [u32; 256] = reflected(0xedb8_8320);
+static CRC32: Reflected = Reflected::new(0xedb8_8320);
 
 /// One piece of a calculation's input.
 #[derive(Debug, Clone)]
@@ -163,30 +191,64 @@ pub(crate) enum Input {
 pub(crate) struct Calculation {
     pub(crate) algorithm: Algorithm,
     pub(crate) input: Box<[Input]>,
-    /// The input of a checksum of words at fixed places: slots, and shifts by which they
-    /// weigh in the sum (2^16 is 1 modulo 2^16 - 1, so only the place modulo 16 counts).
-    words: Option<Box<[(u32, u8)]>>,
+    quick: Quick,
+}
+
+/// A calculation over words at fixed places.
+#[derive(Debug, Clone)]
+enum Quick {
+    /// It is not one.
+    No,
+    /// A checksum: slots, and shifts by which they weigh in the sum (2^16 is 1 modulo
+    /// 2^16 - 1, so only the place modulo 16 counts).
+    Sum(Box<[(u32, u8)]>),
+    /// The octets, word by word.
+    Octets((Box<[Store]>, Box<[Piece]>)),
+}
+
+impl Quick {
+    fn new(algorithm: Algorithm, input: &[Input]) -> Self {
+        let word = |input: &Input| match input {
+            Input::Word(slot, width) => Some((*slot, *width)),
+            _ => None,
+        };
+        let Some(words) = input.iter().map(word).collect::<Option<Vec<_>>>() else {
+            return Self::No;
+        };
+        let bits: u32 = words.iter().map(|(_, width)| width).sum();
+        match algorithm {
+            Algorithm::Csum16 => Self::Sum(weights(&words)),
+            Algorithm::Crc16 | Algorithm::Crc32 if bits.is_multiple_of(8) => Self::Octets(stores(&words)),
+            _ => Self::No,
+        }
+    }
 }
 
 impl Calculation {
     pub(crate) fn new(algorithm: Algorithm, input: Vec<Input>) -> Self {
-        let words = (algorithm == Algorithm::Csum16).then(|| weights(&input)).flatten();
         Self {
             algorithm,
+            quick: Quick::new(algorithm, &input),
             input: input.into(),
-            words,
         }
     }
 
     /// Computes it. `buffer` is for the input's octets.
     pub(crate) fn run(&self, headers: &[Header], payload: &[u8], c: &Context<'_>, buffer: &mut Vec<u8>) -> u64 {
-        if let Some(words) = &self.words {
-            let each = words
-                .iter()
-                .map(|(slot, shift)| u128::from(c.words[*slot as usize]) << shift);
-            let sum: u128 = each.sum();
-            let low = (sum as u64 & 0xffff_ffff) + (sum as u64 >> 32) + ((sum >> 64) as u64);
-            return u64::from(!fold(low));
+        match &self.quick {
+            Quick::Sum(words) => {
+                let each = words.iter().map(|(slot, shift)| {
+                    // At most 64 + 15 bits, folded into 49.
+                    let word = u128::from(c.words[*slot as usize]) << shift;
+                    (word as u64 & 0xffff_ffff_ffff) + (word >> 48) as u64
+                });
+                return u64::from(!fold(each.sum()));
+            }
+            Quick::Octets(octets) if self.algorithm == Algorithm::Crc16 => {
+                return CRC16.stores(0, octets, c.words).into();
+            }
+            Quick::Octets(octets) => return (!CRC32.stores(u32::MAX, octets, c.words)).into(),
+            Quick::No => {}
         }
         let mut out = BitWriter::new(buffer);
         for input in &self.input {
@@ -209,15 +271,13 @@ impl Calculation {
     }
 }
 
-fn weights(input: &[Input]) -> Option<Box<[(u32, u8)]>> {
+fn weights(words: &[(u32, u32)]) -> Box<[(u32, u8)]> {
     let mut end = 0;
-    let mut words = Vec::new();
-    for input in input {
-        let Input::Word(slot, width) = input else { return None };
+    let weight = |(slot, width): &(u32, u32)| {
         end += width;
-        words.push((*slot, ((16 - end % 16) % 16) as u8));
-    }
-    Some(words.into())
+        (*slot, ((16 - end % 16) % 16) as u8)
+    };
+    words.iter().map(weight).collect()
 }
 
 #[cfg(test)]
@@ -251,16 +311,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn weighted_words_sum_like_their_octets(fields: Vec<(u64, u8)>) {
-            let widths: Vec<u32> = fields.iter().map(|(_, w)| u32::from(w % 64) + 1).collect();
+        fn quick_ways_give_what_the_octets_give(fields: Vec<(u64, u8)>, whole: bool) {
+            let width = |w: u8| if whole { u32::from(w % 8 + 1) * 8 } else { u32::from(w % 64) + 1 };
+            let widths: Vec<u32> = fields.iter().map(|(_, w)| width(*w)).collect();
             let words: Vec<u64> = fields.iter().zip(&widths)
                 .map(|((v, _), w)| v & crate::engine::word::mask64(*w)).collect();
-            let input = widths.iter().enumerate().map(|(i, w)| Input::Word(i as u32, *w)).collect();
-            let mut calculation = Calculation::new(Algorithm::Csum16, input);
             let c = Context { words: &words, args: &[], registers: &NoRegisters };
-            let quick = calculation.run(&[], &[], &c, &mut Vec::new());
-            calculation.words = None;
-            prop_assert_eq!(quick, calculation.run(&[], &[], &c, &mut Vec::new()));
+            for algorithm in [Algorithm::Csum16, Algorithm::Crc16, Algorithm::Crc32] {
+                let input = widths.iter().enumerate().map(|(i, w)| Input::Word(i as u32, *w)).collect();
+                let mut calculation = Calculation::new(algorithm, input);
+                let quick = calculation.run(&[], &[], &c, &mut Vec::new());
+                calculation.quick = Quick::No;
+                prop_assert_eq!(quick, calculation.run(&[], &[], &c, &mut Vec::new()));
+            }
         }
     }
 }

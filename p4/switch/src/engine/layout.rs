@@ -93,33 +93,44 @@ impl Header {
             return;
         }
         let mut loads = Vec::new();
-        let mut words: Vec<Vec<Piece>> = Vec::new();
+        let mut words = Vec::new();
         let mut bit = 0u32;
         for field in &self.fields {
             let mut left = field.width;
             for word in 0..words_of(field.width) {
                 let bits = top_bits(left);
                 loads.push(load(bit, bits, field.slot + word));
-                pieces(&mut words, bit, bits, field.slot + word);
+                words.push((field.slot + word, bits));
                 bit += bits;
                 left -= bits;
             }
         }
         self.loads = loads.into();
-        let octets = self.fixed_bits.div_ceil(8);
-        let mut all = Vec::new();
-        let mut stores = Vec::new();
-        for (i, pieces) in words.into_iter().enumerate() {
-            let from = all.len() as u32;
-            all.extend(pieces);
-            stores.push(Store {
-                octets: (octets - 8 * i as u32).min(8),
-                from,
-                to: all.len() as u32,
-            });
-        }
-        (self.stores, self.pieces) = (stores.into(), all.into());
+        (self.stores, self.pieces) = stores(&words);
     }
+}
+
+/// How words of the arena, of so many bits each, are written one behind the other.
+pub(crate) fn stores(words: &[(u32, u32)]) -> (Box<[Store]>, Box<[Piece]>) {
+    let mut wire: Vec<Vec<Piece>> = Vec::new();
+    let mut bit = 0u32;
+    for (slot, bits) in words {
+        pieces(&mut wire, bit, *bits, *slot);
+        bit += bits;
+    }
+    let octets = bit.div_ceil(8);
+    let mut all = Vec::new();
+    let mut stores = Vec::new();
+    for (i, pieces) in wire.into_iter().enumerate() {
+        let from = all.len() as u32;
+        all.extend(pieces);
+        stores.push(Store {
+            octets: (octets - 8 * i as u32).min(8),
+            from,
+            to: all.len() as u32,
+        });
+    }
+    (stores.into(), all.into())
 }
 
 fn load(bit: u32, bits: u32, slot: u32) -> Load {
@@ -164,10 +175,19 @@ impl Load {
     }
 }
 
+impl Store {
+    /// The word on the wire, left-aligned.
+    #[inline(always)]
+    pub(crate) fn word(&self, pieces: &[Piece], words: &[u64]) -> u64 {
+        let pieces = &pieces[self.from as usize..self.to as usize];
+        pieces.iter().fold(0, |word, piece| word | piece.of(words))
+    }
+}
+
 impl Piece {
     /// Its share of the word on the wire.
     #[inline(always)]
-    pub(crate) fn of(&self, words: &[u64]) -> u64 {
+    fn of(&self, words: &[u64]) -> u64 {
         let word = words[self.slot as usize];
         if self.shift >= 0 {
             word << self.shift

@@ -14,7 +14,7 @@
 //! | `program`, `lower` | the program, and how it comes from JSON |
 //! | `parse`, `control`, `action`, `hash`, `deparse` | what runs it, in this order |
 //! | `worker`, `packet` | a packet's way, its copies and its buffers |
-//! | `externs` | counters, meters, registers |
+//! | `externs`, `counts` | counters, meters, registers; what a burst counted |
 //! | `sink`, `trace`, `names` | what comes out, what can be watched, and what it is called |
 //!
 //! # Invariants
@@ -34,6 +34,7 @@
 mod action;
 mod control;
 mod core;
+mod counts;
 mod deparse;
 mod expr;
 mod externs;

@@ -152,6 +152,13 @@ pub(crate) struct Action {
 pub(crate) enum Node {
     Table(u32),
     If(Expr<u64>, Next, Next),
+    /// Whether a word is this.
+    IfField {
+        slot: u32,
+        value: u64,
+        yes: Next,
+        no: Next,
+    },
     Call(u32, Next),
 }
 

@@ -10,6 +10,12 @@ pub(crate) fn read(data: &[u8], at: usize, width: u32) -> Option<u64> {
         return Some(0);
     }
     let (first, end) = (at / 8, at.checked_add(width as usize)?);
+    let inside = at % 8 + width as usize;
+    if inside <= 64
+        && let Some(octets) = data.get(first..).and_then(|rest| rest.first_chunk())
+    {
+        return Some(u64::from_be_bytes(*octets) >> (64 - inside) & mask64(width));
+    }
     let octets = data.get(first..end.div_ceil(8))?;
     let window = octets.iter().fold(0u128, |v, b| v << 8 | u128::from(*b));
     let unused = octets.len() * 8 - (end - first * 8);
@@ -46,6 +52,11 @@ impl<'a> BitWriter<'a> {
     /// Appends the low `width` bits, 64 at the most.
     #[inline]
     pub(crate) fn write(&mut self, value: u64, width: u32) {
+        if self.bits == 0 && width.is_multiple_of(8) {
+            let octets = value.to_be_bytes();
+            self.out.extend_from_slice(&octets[8 - (width / 8) as usize..]);
+            return;
+        }
         self.held = self.held << width | u128::from(value & mask64(width));
         self.bits += width;
         while self.bits >= 8 {

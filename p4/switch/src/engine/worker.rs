@@ -132,6 +132,13 @@ impl Batch<'_> {
     }
 }
 
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        // Before the tables are let go: a slot may then get another entry.
+        self.buffers.scratch.counts.flush(&self.pipeline.store);
+    }
+}
+
 /// One frame's run.
 struct Run<'a, S: Sink, T: Trace> {
     pipeline: &'a Pipeline,

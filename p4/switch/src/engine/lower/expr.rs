@@ -7,7 +7,7 @@ use super::{Lower, LowerError, MAX_DEPTH, MAX_WIDTH, Names, index, wrong};
 use crate::engine::hash::{Algorithm, Calculation, Input};
 use crate::engine::program::{Dest, Value as Computed};
 use crate::engine::term::{Binary, LastOf, Place, Term};
-use crate::engine::word::words_of;
+use crate::engine::word::{top_bits, words_of};
 
 impl<'a> Names<'a> {
     pub(super) fn term(&self, value: &Value) -> Lower<Term> {
@@ -245,8 +245,11 @@ impl<'a> Names<'a> {
                     c.name, c.algo
                 ));
             };
-            let input = c.input.iter().map(|i| self.input(i)).collect::<Lower<Vec<_>>>();
-            let input = input.map_err(|e| LowerError(format!("calculation {}: {e}", c.name)))?;
+            let mut input = Vec::new();
+            for i in &c.input {
+                let lowered = self.input(i);
+                input.extend(lowered.map_err(|e| LowerError(format!("calculation {}: {e}", c.name)))?);
+            }
             self.calculations
                 .insert(&c.name, self.program.calculations.len() as u32);
             self.program.calculations.push(Calculation::new(algorithm, input));
@@ -254,9 +257,9 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
-    fn input(&self, input: &json::CalculationInput) -> Lower<Input> {
+    fn input(&self, input: &json::CalculationInput) -> Lower<Vec<Input>> {
         if input.kind == "payload" {
-            return Ok(Input::Payload);
+            return Ok(vec![Input::Payload]);
         }
         let tagged = serde_json::json!({ "type": input.kind, "value": input.value });
         let value: Value = serde_json::from_value(tagged).map_err(|e| LowerError(e.to_string()))?;
@@ -264,26 +267,30 @@ impl<'a> Names<'a> {
             Value::Field(FieldRef(header, field)) => {
                 let variable = self.variable.get(&(header.as_str(), field.as_str()));
                 match variable {
-                    Some(place) => Ok(Input::Variable(place.slot)),
+                    Some(place) => Ok(vec![Input::Variable(place.slot)]),
                     None => self.input_value(&value),
                 }
             }
-            Value::Header(h) => Ok(Input::Header(self.header(h)?)),
+            Value::Header(h) => Ok(vec![Input::Header(self.header(h)?)]),
             other => {
                 let Some(width) = input.bitwidth.filter(|w| *w <= MAX_WIDTH) else {
                     return wrong(format_args!("{other:?} has no bit width"));
                 };
-                Ok(Input::Value(Computed::new(&self.term(other)?, width), width))
+                Ok(vec![Input::Value(Computed::new(&self.term(other)?, width), width)])
             }
         }
     }
 
-    /// A piece of input as wide as it is.
-    pub(super) fn input_value(&self, value: &Value) -> Lower<Input> {
+    /// A piece of input as wide as it is; fields word by word.
+    pub(super) fn input_value(&self, value: &Value) -> Lower<Vec<Input>> {
         let (term, width) = (self.term(value)?, self.width(value)?);
         Ok(match &term {
-            Term::Field(place) if words_of(place.width) == 1 => Input::Word(place.slot, width),
-            _ => Input::Value(Computed::new(&term, width), width),
+            Term::Field(place) => {
+                let words = 0..words_of(place.width);
+                let bits = |i| if i == 0 { top_bits(place.width) } else { 64 };
+                words.map(|i| Input::Word(place.slot + i, bits(i))).collect()
+            }
+            _ => vec![Input::Value(Computed::new(&term, width), width)],
         })
     }
 

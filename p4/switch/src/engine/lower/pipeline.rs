@@ -3,7 +3,7 @@
 use bmv2_json::{self as json, FieldRef, KeyTarget, MatchType, Value};
 
 use super::{Lower, LowerError, Names, index, wrong};
-use crate::engine::expr;
+use crate::engine::expr::{self, Expr};
 use crate::engine::hash::{Algorithm, Calculation};
 use crate::engine::program::{
     Control, END, KeyPart, KeySource, MatchKind, NOWHERE, Next, Node, Profile, Table, Value as Computed,
@@ -40,6 +40,11 @@ impl Names<'_> {
                 }
             };
             let mut nodes = Vec::new();
+            let calls = pipeline.conditionals.len() + pipeline.action_calls.len();
+            let mut more = More {
+                base: (pipeline.tables.len() + calls) as Next,
+                nodes: Vec::new(),
+            };
             for (table, index) in pipeline.tables.iter().zip(base..) {
                 let lowered = self.table(table, profiles, pipeline, &place);
                 let lowered = lowered.map_err(|e| LowerError(format!("table {}: {e}", table.name)))?;
@@ -50,12 +55,13 @@ impl Names<'_> {
                 self.program.tables.push(lowered);
             }
             for c in &pipeline.conditionals {
-                let condition = Term::binary(Binary::Ne, self.term(&c.expression)?, Term::constant(0));
-                nodes.push(Node::If(truth(&condition), place(&c.true_next)?, place(&c.false_next)?));
+                let condition = self.term(&c.expression)?;
+                nodes.push(more.branch(&condition, place(&c.true_next)?, place(&c.false_next)?));
             }
             for c in &pipeline.action_calls {
                 nodes.push(Node::Call(self.action(c.action_id)?, place(&c.next_node)?));
             }
+            nodes.append(&mut more.nodes);
             let lowered = Control {
                 nodes: nodes.into(),
                 start: place(&pipeline.init_table)?,
@@ -81,8 +87,11 @@ impl Names<'_> {
         let Some(algorithm) = Algorithm::by_name(&selector.algo) else {
             return wrong(format_args!("selector algorithm {} is not known", selector.algo));
         };
-        let input = selector.input.iter().map(|v| self.input_value(v));
-        Ok(Calculation::new(algorithm, input.collect::<Lower<_>>()?))
+        let mut input = Vec::new();
+        for value in &selector.input {
+            input.extend(self.input_value(value)?);
+        }
+        Ok(Calculation::new(algorithm, input))
     }
 
     fn action(&self, id: u32) -> Lower<u32> {
@@ -211,13 +220,54 @@ impl Names<'_> {
     }
 }
 
-/// A condition, without the comparison with 0 that branching does itself.
-fn truth(term: &Term) -> expr::Expr<u64> {
-    if let Term::Binary(Binary::Ne, a, b) = term
-        && b.known_u32() == Some(0)
-        && a.range().bits <= 64
-    {
-        return expr::lower(a);
+/// Nodes that the document does not have, behind those that it has.
+struct More {
+    base: Next,
+    nodes: Vec<Node>,
+}
+
+impl More {
+    /// A branch: `and`, `or` and `not` become branches of their own, and what compares a field
+    /// with a constant needs no expression.
+    fn branch(&mut self, condition: &Term, yes: Next, no: Next) -> Node {
+        match condition {
+            Term::Binary(Binary::And, a, b) => {
+                let second = self.branch(b, yes, no);
+                let second = self.add(second);
+                self.branch(a, second, no)
+            }
+            Term::Binary(Binary::Or, a, b) => {
+                let second = self.branch(b, yes, no);
+                let second = self.add(second);
+                self.branch(a, yes, second)
+            }
+            Term::Not(a) => self.branch(a, no, yes),
+            Term::Binary(Binary::Ne, a, b) if b.known_u32() == Some(0) => self.branch(a, yes, no),
+            term if term.range().bits > 64 => {
+                let holds = Term::binary(Binary::Ne, term.clone(), Term::constant(0));
+                Node::If(expr::lower(&holds), yes, no)
+            }
+            term => match expr::lower::<u64>(term) {
+                Expr::FieldIs(slot, value) => Node::IfField { slot, value, yes, no },
+                Expr::FieldIsNot(slot, value) => Node::IfField {
+                    slot,
+                    value,
+                    yes: no,
+                    no: yes,
+                },
+                Expr::Field(slot) => Node::IfField {
+                    slot,
+                    value: 0,
+                    yes: no,
+                    no: yes,
+                },
+                e => Node::If(e, yes, no),
+            },
+        }
     }
-    expr::lower(term)
+
+    fn add(&mut self, node: Node) -> Next {
+        self.nodes.push(node);
+        self.base + self.nodes.len() as Next - 1
+    }
 }

@@ -56,7 +56,10 @@ impl Loaded {
             .iter()
             .find_map(|a| name(a.preamble.as_ref(), call.action_id()))
             .unwrap();
-        let args = call.params().map(|(_, v)| canonical::to_u128(v).unwrap().into()).collect();
+        let args = call
+            .params()
+            .map(|(_, v)| canonical::to_u128(v).unwrap().into())
+            .collect();
         reference::ActionCall {
             action: self.switch.action(table, found).unwrap(),
             args,

@@ -223,7 +223,7 @@ impl Trace for Tracer {
             self.pipeline.state_name(state),
             bit / 8
         );
-        if bit % 8 != 0 {
+        if !bit.is_multiple_of(8) {
             let _ = write!(self.text, " bit {}", bit % 8);
         }
         self.text.push('\n');

@@ -205,17 +205,13 @@ impl Ternary {
     /// Puts an entry in, whose record is there already.
     pub fn insert(&mut self, records: &mut Records, pattern: &[u64], priority: i32, slot: u32) {
         let mask = self.shape.mask(pattern);
-        let mut tuple = match self.homes.get_mut(&mask) {
-            Some(home) => {
-                home.entries += 1;
-                home.tuple
-            }
-            None => {
-                let tuple = self.first_home(&mask);
-                self.homes.insert(mask.clone(), Home { tuple, entries: 1 });
-                tuple
-            }
+        let mut tuple = match self.homes.get(&mask).map(|home| home.tuple) {
+            Some(tuple) if self.still_takes(tuple, &mask) => tuple,
+            _ => self.first_home(&mask),
         };
+        let home = self.homes.entry(mask.clone()).or_insert(Home { tuple, entries: 0 });
+        home.tuple = tuple;
+        home.entries += 1;
         while self.is_crowded(records, tuple, pattern, &mask) {
             tuple = self.next_home(&mask, tuple);
             if let Some(home) = self.homes.get_mut(&mask) {
@@ -248,6 +244,13 @@ impl Ternary {
         }
         self.reorder(tuple);
         true
+    }
+
+    /// Whether a mask's home is still what it was: its tuple may have been emptied, and be another's by now, while
+    /// entries of the mask are left in the tuples before it.
+    fn still_takes(&self, tuple: u32, mask: &[u64]) -> bool {
+        let tuple = self.tuples.get(tuple as usize);
+        tuple.is_some_and(|t| !t.index.is_empty() && t.takes(mask))
     }
 
     /// The tuple for the first entry of a mask.

@@ -85,7 +85,7 @@ impl<T: Trace> Core<'_, T> {
         {
             let (octets, dest) = &**of;
             let colour = meter.colour(if *octets { p.length as u64 } else { 1 }, self.now_ns);
-            dest.set(&self.program.headers, &mut p.words, colour as u64);
+            dest.set(&self.program.headers, &mut p.words, colour as u64, self.parts(&[]));
         }
         if table.ages
             && let Some(slot) = slot

@@ -5,7 +5,8 @@ use rustc_hash::FxHashMap;
 use super::expr::Expr;
 use super::hash::Calculation;
 use super::layout::Header;
-use super::term::{LastOf, Term};
+use super::pick::Pick;
+use super::term::Term;
 
 /// A place in a pipeline or a parser.
 pub(crate) type Next = u32;
@@ -21,8 +22,8 @@ pub(crate) enum Dest {
     Field(u32, u32),
     /// A header's validity.
     Valid(u32),
-    /// A field of the last valid element of a stack.
-    Last(Box<LastOf>),
+    /// A field of one of a stack's elements, and its bits.
+    Picked(Pick, u32),
 }
 
 /// A value of any width.
@@ -96,6 +97,12 @@ pub(crate) enum Op {
     },
     /// Copies headers, and how many of a stack's elements are valid (slots).
     CopyHeaders(Box<(Vec<(u32, u32)>, u32, u32)>),
+    /// Makes one of several headers valid or not.
+    SetValid(Box<(Pick, bool)>),
+    /// Copies headers from and to elements of stacks.
+    CopyPicked(Box<[(Pick, Pick)]>),
+    /// Copies a variable-length field: from, to, words.
+    CopyVariable(Box<(Pick, Pick, u32)>),
     Push {
         stack: u32,
         count: u32,
@@ -259,11 +266,9 @@ pub(crate) enum ParserOp {
     Extract(u32),
     /// A header with the bits of its variable field.
     ExtractVariable(u32, Expr<u64>),
-    /// The next element of a stack.
-    ExtractNext(u32),
-    /// The next element of a stack of unions, one of whose members it is: stack of unions,
-    /// the member's headers by element.
-    ExtractNextOf(u32, Box<[u32]>),
+    /// The next element of a stack: the headers by element, the bits of their variable field.
+    /// In a stack of unions, the headers are those of one member.
+    ExtractNext(u32, Box<[u32]>, Option<Box<Expr<u64>>>),
     /// From bits ahead: offset, width.
     Ahead(Dest, u32, u32),
     Verify(Expr<u64>, Expr<u64>),
@@ -316,6 +321,7 @@ pub(crate) struct Errors {
     pub(crate) no_match: u64,
     pub(crate) stack_out_of_bounds: u64,
     pub(crate) header_too_short: u64,
+    pub(crate) invalid_argument: u64,
 }
 
 /// A word of standard metadata, with its mask; a field that the program lacks goes to a

@@ -20,7 +20,7 @@ use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
 use p4_switch::port::{Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use p4_switch::startup;
-use p4_switch::trace::{Printer, Traced};
+use p4_switch::trace::{Ending, Printer, Traced};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Error = Box<dyn std::error::Error>;
@@ -159,10 +159,10 @@ async fn run(options: Options) -> Result<(), Error> {
         Box::new(move || wake.get().into_iter().for_each(Waker::wake)),
         events,
     );
-    let printer = if options.trace {
-        Some(Printer::start(std::io::stdout())?)
+    let (printer, ending) = if options.trace {
+        Some(Printer::start(std::io::stdout())?).unzip()
     } else {
-        None
+        (None, None)
     };
     let mut inbox = Some(inbox);
     let ports = Ports::start(threads, |wakers| {
@@ -209,5 +209,7 @@ async fn run(options: Options) -> Result<(), Error> {
     let _ = following.await;
     drop(ports);
     drop(recorder);
+    drop(printer);
+    ending.into_iter().for_each(Ending::wait);
     Ok(served?)
 }

@@ -253,11 +253,34 @@ pub(crate) struct Profile {
     pub(crate) hash: Option<Calculation>,
 }
 
+/// A condition as the program says it, for traces.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    pub(crate) text: String,
+    /// Where it leads when it holds.
+    pub(crate) yes: Next,
+}
+
 /// Ingress or egress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Control {
     pub(crate) nodes: Box<[Node]>,
     pub(crate) start: Next,
+    /// Nodes from here on are parts of conditions that became several branches.
+    pub(crate) parts: Next,
+    /// The conditions, and which one each node belongs to.
+    pub(crate) conditions: Box<[Condition]>,
+    pub(crate) condition_of: Box<[u32]>,
+}
+
+impl Control {
+    /// The condition that a node decides, when it leads there.
+    pub(crate) fn decided(&self, node: Next, to: Next) -> Option<(u32, bool)> {
+        let condition = *self.condition_of.get(node as usize)?;
+        let of = self.conditions.get(condition as usize)?;
+        let is_part = to != END && to >= self.parts;
+        (!is_part).then_some((condition, to == of.yes))
+    }
 }
 
 /// One step of a parser state.

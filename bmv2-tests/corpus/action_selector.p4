@@ -1,4 +1,5 @@
 // A selector picks a member of a group by a hash, here the identity of `a`; members leave with their port.
+// A miss runs the default action.
 #include "include/frame.p4"
 
 struct headers { op_t op; }
@@ -9,12 +10,12 @@ NO_CHECKSUMS(headers, meta)
 
 control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
     action send(bit<9> port) { s.egress_spec = port; }
-    action drop() { mark_to_drop(s); }
+    action miss() { s.egress_spec = 9; }
     @name("pool") action_selector(HashAlgorithm.identity, 32w16, 32w8) pool;
     table spread {
         key = { h.op.op: exact; h.op.a: selector; }
-        actions = { send; drop; }
-        const default_action = drop();
+        actions = { send; miss; }
+        const default_action = miss();
         implementation = pool;
     }
     apply { spread.apply(); }

@@ -29,6 +29,18 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
             const priority=10: _ : mark(6);
         }
     }
+    table smallest {
+        key = { h.op.b: range; }
+        actions = { mark; }
+        largest_priority_wins = false;
+        priority_delta = 10;
+        const default_action = mark(0);
+        const entries = {
+            const priority=20: 10 .. 20 : mark(4);
+            15 .. 30 : mark(5);
+            const priority=10: 20 .. 25 : mark(6);
+        }
+    }
     table prefixes {
         key = { h.op.c: lpm; }
         actions = { mark; }
@@ -43,6 +55,7 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
         s.egress_spec = 1;
         if (h.op.op == 2) { ranged.apply(); }
         else if (h.op.op == 3) { prefixes.apply(); }
+        else if (h.op.op == 4) { smallest.apply(); }
         else { ordered.apply(); }
     }
 }

@@ -14,12 +14,13 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
         s.egress_spec = 1;
         h.op.op = m.lost;
+        // Here, not in egress: there a packet that is no copy is a normal one again.
+        h.op.c = s.instance_type;
     }
 }
 
 control eg(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
-        h.op.c = s.instance_type;
         if (h.op.a > 0) {
             m.sum = m.sum + (bit<16>)h.op.a;
             h.op.a = h.op.a - 1;

@@ -3,7 +3,7 @@
 mod bench;
 
 use clap::Parser;
-use p4_compiler::diagnostics::{Diagnostics, Severity};
+use p4_compiler::diagnostics::{Diagnostics, Lint, Severity};
 use p4_compiler::{OptLevel, Options, compile_file, dump};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -33,9 +33,9 @@ struct Args {
     /// Macro definition.
     #[arg(short = 'D', value_name = "NAME[=TEXT]")]
     define: Vec<String>,
-    /// Silence a warning: `-W no-unused`.
-    #[arg(short = 'W', value_name = "no-NAME")]
-    warning: Vec<String>,
+    /// Silence warnings of a name: `--Wdisable=unused`.
+    #[arg(long = "Wdisable", value_name = "NAME", value_delimiter = ',', value_parser = lint_name)]
+    disabled: Vec<String>,
     /// How much the program is rewritten: `-O0` not at all, `-O1` for short code.
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     optimise: u8,
@@ -81,11 +81,7 @@ fn main() -> ExitCode {
     let options = Options {
         include_paths: args.include.clone(),
         defines: args.define.iter().map(define).collect(),
-        silenced: args
-            .warning
-            .iter()
-            .filter_map(|w| w.strip_prefix("no-").map(str::to_string))
-            .collect(),
+        silenced: args.disabled.clone(),
         check_only: args.check,
         level: if args.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
     };
@@ -133,6 +129,15 @@ fn print_dump(args: &Args, options: &Options, what: Dump) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A warning's name, if there is such a warning.
+fn lint_name(name: &str) -> Result<String, String> {
+    if Lint::ALL.iter().any(|l| l.name() == name) {
+        return Ok(name.to_string());
+    }
+    let known: Vec<&str> = Lint::ALL.iter().map(|l| l.name()).collect();
+    Err(format!("warnings are called {}", known.join(", ")))
 }
 
 fn report(diagnostics: &Diagnostics, json: bool) {

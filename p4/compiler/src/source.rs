@@ -59,6 +59,9 @@ pub struct SourceMap {
 /// Upper bound on files per compilation; a cycle of includes ends here at the latest.
 pub const MAX_FILES: usize = 4096;
 
+/// Longest line whose columns are counted in characters: counting costs its length for each message and place.
+const MAX_COUNTED_LINE: usize = 4096;
+
 impl SourceMap {
     /// Adds a file. Returns `None` when [`MAX_FILES`] is reached or the text is larger than 4 GiB.
     pub fn add(&mut self, name: &str, dir: Option<&Path>, text: &str, system: bool) -> Option<FileId> {
@@ -102,10 +105,13 @@ impl SourceMap {
         };
         let line = file.line_starts.partition_point(|s| *s <= span.lo);
         let start = file.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        let col = file
-            .text
-            .get(start as usize..span.lo as usize)
-            .map_or(0, |t| t.chars().count());
+        let before = file.text.get(start as usize..span.lo as usize).unwrap_or("");
+        // In a line that no human reads columns are octets.
+        let col = if before.len() > MAX_COUNTED_LINE {
+            before.len()
+        } else {
+            before.chars().count()
+        };
         (line as u32, col as u32 + 1)
     }
 

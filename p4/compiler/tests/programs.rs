@@ -235,6 +235,86 @@ fn versions_of_v1model_that_do_not_exist_are_refused() {
 }
 
 #[test]
+fn what_doubles_itself_is_refused_in_time() {
+    // Each step is twice the one before: without a bound these take forever.
+    let chain = |first: &str, step: &dyn Fn(usize) -> String| {
+        (1..40)
+            .map(step)
+            .fold(first.to_string(), |text, line| text + "\n" + &line)
+    };
+    let cases = [
+        chain("#define A0 1", &|i| format!("#define A{i} A{0}+A{0}", i - 1)) + "\nconst int x = A39;",
+        chain("#define A0", &|i| format!("#define A{i} A{0} A{0}", i - 1)) + "\nA39",
+        chain("struct s0 { bit<8> a; }", &|i| {
+            format!("struct s{i} {{ s{0} a; s{0} b; }}", i - 1)
+        }),
+        chain("const tuple<bit, bit> x0 = {1, 1};", &|i| {
+            format!("const tuple<_, _> x{i} = {{x{0}, x{0}}};", i - 1)
+        }),
+        chain("typedef tuple<bit, bit> t0;", &|i| {
+            format!("typedef tuple<t{0}, t{0}> t{i};", i - 1)
+        }),
+        chain("const string a0 = \"aa\";", &|i| {
+            format!("const string a{i} = a{0} ++ a{0};", i - 1)
+        }),
+    ];
+    for text in cases {
+        assert!(
+            compile("case.p4", None, &text, &Options::default()).is_err(),
+            "{}",
+            text.lines().nth(1).unwrap_or("")
+        );
+    }
+    // Nested calls of an overloaded function are told apart once each.
+    let nested = format!(
+        "extern bit<8> f(in bit<8> a); extern bit<8> f(in bool a);\ncontrol c(inout bit<8> x) {{ apply {{ x = {}x{}; }} }}",
+        "f(".repeat(60),
+        ")".repeat(60)
+    );
+    let check = Options {
+        check_only: true,
+        ..Options::default()
+    };
+    assert!(compile("nested.p4", None, &nested, &check).is_ok());
+}
+
+#[test]
+fn priorities_number_entries_in_the_order_in_which_they_win() {
+    let program = |largest: &str, entries: &str| {
+        format!(
+            "#include <core.p4>\n#include <v1model.p4>\nstruct h {{}}\nstruct m {{ bit<8> a; }}\n\
+             parser P(packet_in p, out h x, inout m y, inout standard_metadata_t s) {{ state start {{ transition accept; }} }}\n\
+             control V(inout h x, inout m y) {{ apply {{}} }}\n\
+             control I(inout h x, inout m y, inout standard_metadata_t s) {{\n\
+             table t {{ key = {{ y.a: ternary; }} actions = {{ NoAction; }} {largest} entries = {{ {entries} }} }}\n\
+             apply {{ t.apply(); }} }}\n\
+             control E(inout h x, inout m y, inout standard_metadata_t s) {{ apply {{}} }}\n\
+             control D(packet_out p, in h x) {{ apply {{}} }}\n\
+             V1Switch(P(), V(), I(), E(), V(), D()) main;"
+        )
+    };
+    let numbers = |text: &str| {
+        let c = compile("t.p4", None, text, &Options::default()).unwrap_or_else(|d| panic!("{}", d.short()));
+        let table = c.program.pipelines[0].tables.iter().find(|t| t.name == "I.t").unwrap();
+        table
+            .entries
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|e| e.priority)
+            .collect::<Vec<_>>()
+    };
+    let given = "priority = 10: 1: NoAction(); 2: NoAction(); priority = 30: 3: NoAction();";
+    assert_eq!(numbers(&program("", given)), [2, 3, 1], "10, 9, 30: the largest wins");
+    assert_eq!(
+        numbers(&program("largest_priority_wins = false;", given)),
+        [1, 2, 3],
+        "10, 11, 30"
+    );
+    assert_eq!(numbers(&program("", "1: NoAction(); 2: NoAction();")), [1, 2]);
+}
+
+#[test]
 fn an_include_cycle_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loop.p4");

@@ -1,7 +1,7 @@
 //! Errors and warnings: collected, named, rendered.
 //!
 //! Phases report into a [`Sink`] and go on where they can, so one run shows several errors. A warning has a
-//! [`Lint`] name by which `-W no-<name>` or `@noWarn("<name>")` silences it.
+//! [`Lint`] name by which `--Wdisable=<name>` or `@noWarn("<name>")` silences it.
 
 mod json;
 mod render;
@@ -40,6 +40,18 @@ pub enum Lint {
 }
 
 impl Lint {
+    /// All of them.
+    pub const ALL: [Lint; 8] = [
+        Lint::Unused,
+        Lint::Overflow,
+        Lint::Deprecated,
+        Lint::Unsupported,
+        Lint::Uninitialized,
+        Lint::Unreachable,
+        Lint::Shadow,
+        Lint::Duplicate,
+    ];
+
     /// The name on the command line and in `@noWarn`.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,12 +111,17 @@ impl std::error::Error for Diagnostics {}
 /// Errors beyond this many are counted, not kept: one broken line must not flood the terminal.
 pub const MAX_ERRORS: usize = 50;
 
+/// Warnings beyond this many are dropped.
+const MAX_WARNINGS: usize = 500;
+
 /// Where phases report.
 #[derive(Debug, Default)]
 pub struct Sink {
     list: Vec<Diagnostic>,
     errors: usize,
     silenced: HashSet<String>,
+    /// Where a warning is silenced by `@noWarn`.
+    regions: Vec<(Span, String)>,
     muted: u32,
 }
 
@@ -151,9 +168,34 @@ impl Sink {
         }
     }
 
+    /// Drops warnings of a name within a span.
+    pub fn silence(&mut self, span: Span, name: String) {
+        self.regions.push((span, name));
+    }
+
     /// Reports a warning.
     pub fn warn(&mut self, lint: Lint, span: Span, message: impl Into<String>) {
-        if self.muted > 0 || self.silenced.contains(lint.name()) {
+        self.warn_with(lint, span, message, Vec::new());
+    }
+
+    /// Reports a warning with a second place.
+    pub fn warn_note(
+        &mut self,
+        lint: Lint,
+        span: Span,
+        message: impl Into<String>,
+        note: Span,
+        text: impl Into<String>,
+    ) {
+        self.warn_with(lint, span, message, vec![(note, text.into())]);
+    }
+
+    fn warn_with(&mut self, lint: Lint, span: Span, message: impl Into<String>, notes: Vec<(Span, String)>) {
+        if self.muted > 0 || self.silenced.contains(lint.name()) || self.list.len() > MAX_ERRORS + MAX_WARNINGS {
+            return;
+        }
+        let within = |r: &Span| r.file == span.file && r.lo <= span.lo && span.hi <= r.hi;
+        if self.regions.iter().any(|(r, name)| name == lint.name() && within(r)) {
             return;
         }
         let message = message.into();
@@ -165,7 +207,7 @@ impl Sink {
             lint: Some(lint),
             span,
             message,
-            notes: Vec::new(),
+            notes,
             help: None,
         });
     }
@@ -193,6 +235,8 @@ impl Sink {
     /// Ends the collection.
     pub fn finish(self, sources: SourceMap) -> Diagnostics {
         let mut list = self.list;
+        // What the embedded files do is no business of the user's.
+        list.retain(|d| d.severity == Severity::Error || !sources.is_system(d.span));
         if self.errors > 0 && !list.iter().any(|d| d.severity == Severity::Error) {
             list.push(Diagnostic {
                 severity: Severity::Error,

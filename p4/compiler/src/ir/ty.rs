@@ -91,14 +91,24 @@ impl Type {
         }
     }
 
+    /// Whether it holds for the type or for a part of it.
+    pub fn any(&self, f: &mut impl FnMut(&Type) -> bool) -> bool {
+        if f(self) {
+            return true;
+        }
+        match self {
+            Type::Struct(_, a) | Type::Extern(_, a) | Type::Block(_, a) | Type::Package(_, a) | Type::Tuple(a) => {
+                a.iter().any(|t| t.any(f))
+            }
+            Type::Array(t, _) | Type::List(t) | Type::Set(t) => t.any(f),
+            Type::Record(fields) => fields.iter().any(|(_, t)| t.any(f)),
+            _ => false,
+        }
+    }
+
     /// Whether any inference variable is left in it.
     pub fn has_vars(&self) -> bool {
-        let mut found = false;
-        self.rewrite(&mut |t| {
-            found |= matches!(t, Type::Var(_));
-            None
-        });
-        found
+        self.any(&mut |t| matches!(t, Type::Var(_)))
     }
 
     pub fn is_poison(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Statements (section "Statements").
 
-use super::{Abandon, Parse, Parser};
+use super::{Abandon, MAX_CHAIN, Parse, Parser};
 use crate::ast::{BinOp, Block, Decl, DeclKind, Expr, ExprKind, Stmt, StmtKind, SwitchCase};
 use crate::lex::Tok;
 use std::rc::Rc;
@@ -195,17 +195,36 @@ impl Parser<'_> {
     }
 
     fn conditional(&mut self) -> Parse<StmtKind> {
-        self.bump();
-        self.expect(Tok::LParen, "'('")?;
-        let cond = self.expression()?;
-        self.expect(Tok::RParen, "')'")?;
-        let then = self.statement()?;
-        let otherwise = if self.eat_word("else") {
-            Some(Box::new(self.statement()?))
-        } else {
-            None
-        };
-        Ok(StmtKind::If(cond, Box::new(then), otherwise))
+        // A chain of `else if` is long rather than deep.
+        let mut arms = Vec::new();
+        let mut otherwise = None;
+        loop {
+            let start = self.span();
+            self.bump();
+            self.expect(Tok::LParen, "'('")?;
+            let cond = self.expression()?;
+            self.expect(Tok::RParen, "')'")?;
+            let then = self.statement()?;
+            arms.push((cond, then, start.to(self.last_span())));
+            if arms.len() > MAX_CHAIN {
+                return self.fail("a shorter chain of else if");
+            }
+            if !self.eat_word("else") {
+                break;
+            }
+            if self.text() != "if" {
+                otherwise = Some(Box::new(self.statement()?));
+                break;
+            }
+        }
+        let mut result = None;
+        for (cond, then, span) in arms.into_iter().rev() {
+            if let Some(kind) = result.take() {
+                otherwise = Some(Box::new(Stmt { kind, span }));
+            }
+            result = Some(StmtKind::If(cond, Box::new(then), otherwise.take()));
+        }
+        result.map_or_else(|| self.fail("a condition"), Ok)
     }
 
     fn switch(&mut self) -> Parse<StmtKind> {

@@ -40,24 +40,38 @@ pub fn edges_mut(term: &mut Term, f: &mut impl FnMut(&mut usize)) {
 
 /// Edges through empty blocks go straight to where these lead.
 fn thread(graph: &mut Graph) {
-    let target: Vec<usize> = (0..graph.blocks.len())
-        .map(|start| {
-            let mut at = start;
-            // A ring of empty blocks is an endless loop; following it stops after one round.
-            for _ in 0..graph.blocks.len() {
-                match graph.blocks.get(at) {
-                    Some(b) if b.ops.is_empty() => match b.term {
-                        Term::Goto(next) => at = next,
-                        _ => break,
-                    },
-                    _ => break,
-                }
+    let mut target: Vec<Option<usize>> = vec![None; graph.blocks.len()];
+    let mut path = Vec::new();
+    for start in 0..graph.blocks.len() {
+        let mut at = start;
+        let end = loop {
+            if let Some(known) = target.get(at).copied().flatten() {
+                break known;
             }
-            at
-        })
-        .collect();
+            // Until its end is known a block stands for itself: a ring of empty blocks is an endless loop, and
+            // following it stops after one round.
+            if let Some(t) = target.get_mut(at) {
+                *t = Some(at);
+            }
+            path.push(at);
+            match graph.blocks.get(at) {
+                Some(b) if b.ops.is_empty() => match b.term {
+                    Term::Goto(next) => at = next,
+                    _ => break at,
+                },
+                _ => break at,
+            }
+        };
+        for passed in path.drain(..) {
+            if let Some(t) = target.get_mut(passed) {
+                *t = Some(end);
+            }
+        }
+    }
     for b in &mut graph.blocks {
-        edges_mut(&mut b.term, &mut |t| *t = target.get(*t).copied().unwrap_or(*t));
+        edges_mut(&mut b.term, &mut |t| {
+            *t = target.get(*t).copied().flatten().unwrap_or(*t)
+        });
     }
 }
 

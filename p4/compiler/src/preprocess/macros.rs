@@ -74,6 +74,7 @@ struct Expander<'a> {
     sink: &'a mut Sink,
     macros: &'a HashMap<String, Macro>,
     active: Vec<String>,
+    budget: &'a mut usize,
 }
 
 /// Expands all macros of `tokens` into `out`.
@@ -81,6 +82,7 @@ pub fn expand(
     map: &mut SourceMap,
     sink: &mut Sink,
     macros: &HashMap<String, Macro>,
+    budget: &mut usize,
     tokens: &[Token],
     out: &mut Vec<Token>,
 ) {
@@ -89,6 +91,7 @@ pub fn expand(
         sink,
         macros,
         active: Vec::new(),
+        budget,
     };
     e.run(tokens, None, out);
 }
@@ -99,6 +102,13 @@ impl Expander<'_> {
         let mut pos = 0;
         while let Some(mut token) = tokens.get(pos).copied() {
             if out.len() > MAX_TOKENS {
+                return;
+            }
+            // Macros that double each other end here, also where they expand to nothing.
+            *self.budget = self.budget.saturating_sub(1);
+            if *self.budget == 0 {
+                self.sink
+                    .error(token.span, "the program is too large after preprocessing");
                 return;
             }
             pos += 1;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Deepest nesting of includes; a cycle without guards ends here.
 const MAX_INCLUDE_DEPTH: usize = 64;
 /// Most tokens one compilation may produce; a macro that doubles itself ends here.
-pub const MAX_TOKENS: usize = 8_000_000;
+pub const MAX_TOKENS: usize = 2_000_000;
 
 /// Finds included files.
 pub struct Includes<'a> {
@@ -35,6 +35,8 @@ pub struct Preprocessor<'a> {
     macros: HashMap<String, Macro>,
     once: HashSet<String>,
     depth: usize,
+    /// Tokens that macro expansion may still look at.
+    budget: usize,
     out: Vec<Token>,
     /// Files read from disk, for build scripts that watch them.
     pub dependencies: Vec<PathBuf>,
@@ -64,6 +66,7 @@ impl<'a> Preprocessor<'a> {
             macros: HashMap::new(),
             once: HashSet::new(),
             depth: 0,
+            budget: 4 * MAX_TOKENS,
             out: Vec::new(),
             dependencies: Vec::new(),
         };
@@ -122,7 +125,14 @@ impl<'a> Preprocessor<'a> {
         if self.macros.is_empty() {
             self.out.extend(tokens);
         } else {
-            expand(self.map, self.sink, &self.macros, &tokens, &mut self.out);
+            expand(
+                self.map,
+                self.sink,
+                &self.macros,
+                &mut self.budget,
+                &tokens,
+                &mut self.out,
+            );
         }
     }
 
@@ -259,7 +269,7 @@ impl<'a> Preprocessor<'a> {
         for item in expanded {
             if let expr::Item::Run(run) = item {
                 let mut out = Vec::new();
-                expand(self.map, self.sink, &self.macros, &run, &mut out);
+                expand(self.map, self.sink, &self.macros, &mut self.budget, &run, &mut out);
                 flat.extend(out.into_iter().map(expr::Item::Token));
             } else {
                 flat.push(item);
@@ -278,7 +288,7 @@ impl<'a> Preprocessor<'a> {
         let mut line = rest.to_vec();
         if line.first().is_some_and(|t| t.tok == Tok::Word) {
             let mut out = Vec::new();
-            expand(self.map, self.sink, &self.macros, &line, &mut out);
+            expand(self.map, self.sink, &self.macros, &mut self.budget, &line, &mut out);
             line = out;
         }
         let Some(first) = line.first().copied() else {

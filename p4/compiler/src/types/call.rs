@@ -205,19 +205,13 @@ impl Checker<'_> {
             .map(|(i, _)| i)
             .collect();
         if list.len() > 1 {
-            let mut best = Vec::new();
-            for i in &list {
-                let Some(sig) = sigs.get(*i) else { continue };
-                let errors = self.sink.errors();
-                let _ = errors;
-                let saved = self.infer.clone();
-                let ok = self.types_fit(sig, args);
-                self.infer = saved;
-                if ok {
-                    best.push(*i);
-                }
+            self.trying += 1;
+            let values: Vec<Option<Expr>> = args.iter().map(|a| a.value.as_ref().map(|v| self.tried(v))).collect();
+            list.retain(|i| sigs.get(*i).is_some_and(|s| self.types_fit(s, args, &values)));
+            self.trying -= 1;
+            if self.trying == 0 {
+                self.tried.clear();
             }
-            list = best;
         }
         match list.as_slice() {
             [one] => Some(*one),
@@ -241,23 +235,35 @@ impl Checker<'_> {
         }
     }
 
-    fn types_fit(&mut self, sig: &Signature, args: &[ast::Arg]) -> bool {
-        let map: Subst = sig.type_params.iter().map(|p| (*p, self.fresh())).collect();
+    fn tried(&mut self, value: &ast::Expr) -> Expr {
+        let key = std::ptr::from_ref(value);
+        if let Some(e) = self.tried.get(&key) {
+            return e.clone();
+        }
         self.sink.mute();
+        let e = self.expr(value, None);
+        self.sink.unmute();
+        self.tried.insert(key, e.clone());
+        e
+    }
+
+    fn types_fit(&mut self, sig: &Signature, args: &[ast::Arg], values: &[Option<Expr>]) -> bool {
+        let saved = self.infer.clone();
+        let map: Subst = sig.type_params.iter().map(|p| (*p, self.fresh())).collect();
         let mut ok = true;
-        for (i, arg) in args.iter().enumerate() {
+        for (i, (arg, value)) in args.iter().zip(values).enumerate() {
             let param = match &arg.name {
                 Some(n) => sig.params.iter().find(|p| p.name == n.name),
                 None => sig.params.get(i),
             };
-            let (Some(param), Some(value)) = (param, &arg.value) else {
+            let (Some(param), Some(value)) = (param, value) else {
                 continue;
             };
             let ty = param.ty.subst(&map);
-            let e = self.expr(value, Some(&ty));
-            ok &= !matches!(e.kind, ExprKind::Poison) && self.try_coerce(e, &ty).is_ok();
+            // What could not be checked without its parameter may still fit.
+            ok &= matches!(value.kind, ExprKind::Poison) || self.try_coerce(value.clone(), &ty).is_ok();
         }
-        self.sink.unmute();
+        self.infer = saved;
         ok
     }
 

@@ -1,14 +1,17 @@
 //! Declarations of the program's outermost level and of parsers, controls and instances.
 
-use super::rules::Site;
+use super::rules::{Site, contains};
 use super::{Checker, Entity, FunctionDecl};
 use crate::ast::{self, DeclKind as D, Direction, StructKind};
 use crate::ir::annotation::Annotations;
 use crate::ir::ty::{Subst, Type, no_args};
 use crate::ir::*;
 use crate::source::Span;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+/// Words in an expression that are no names.
+const WORDS: [&str; 6] = ["bit", "int", "varbit", "bool", "true", "false"];
 
 impl Checker<'_> {
     pub(super) fn global(&mut self, d: &ast::Decl) {
@@ -28,8 +31,9 @@ impl Checker<'_> {
         match &d.kind {
             D::Const(..) => self.constant(d),
             D::Errors(names) => {
+                let mut known: HashSet<Rc<str>> = self.program.errors.iter().cloned().collect();
                 for n in names {
-                    if self.program.errors.contains(&n.name) {
+                    if !known.insert(n.name.clone()) {
                         self.sink.error(n.span, format!("error {} is declared twice", n.name));
                     } else {
                         self.program.errors.push(n.name.clone());
@@ -179,8 +183,9 @@ impl Checker<'_> {
     }
 
     pub(super) fn constant(&mut self, d: &ast::Decl) {
-        let D::Const(ty, value) = &d.kind else { return };
-        let ty = self.ty(ty);
+        let D::Const(written, value) = &d.kind else { return };
+        let ty = self.ty(written);
+        let inferred = self.zonk(&ty).has_vars();
         self.annotations(&d.annotations);
         self.check_local_name(&d.name);
         let e = self.expr(value, Some(&ty));
@@ -191,7 +196,22 @@ impl Checker<'_> {
             self.sink
                 .error(value.span, "the value of a constant must be known at compile time");
         }
+        let failed = e.ty.is_poison();
         e.ty = self.zonk(&ty);
+        // What was bound before it failed is no type either.
+        if failed && inferred {
+            e.ty = Type::Poison;
+        }
+        // Section "Type nesting rules": what is inferred must be as legal as what is written.
+        let int_in =
+            |t: &Type| matches!(t, Type::Struct(_, a) if a.iter().any(|a| contains(a, &|t| *t == Type::Integer)));
+        if inferred && contains(&e.ty, &int_in) {
+            let shown = self.show(&e.ty);
+            self.sink.error(
+                written.span,
+                format!("this would be {shown}, and an int has no place in it; write the type arguments out"),
+            );
+        }
         self.declare(&d.name, Entity::Const(e));
     }
 
@@ -282,10 +302,13 @@ impl Checker<'_> {
         self.push();
         let type_params = self.type_params(type_params);
         let mut out: Vec<FieldDecl> = Vec::new();
+        let mut seen: HashMap<Rc<str>, Span> = HashMap::new();
         for f in fields {
             let ty = self.full_ty(&f.ty);
-            if let Some(old) = out.iter().find(|o| o.name == f.name.name) {
-                let old = old.span;
+            if kind == StructKind::Header {
+                self.check_length(&f.annotations, &seen);
+            }
+            if let Some(old) = seen.insert(f.name.name.clone(), f.name.span) {
                 self.sink.error_note(
                     f.name.span,
                     format!("field {} is declared twice", f.name.name),
@@ -306,6 +329,12 @@ impl Checker<'_> {
                 span: f.name.span,
             });
         }
+        let size = out
+            .iter()
+            .fold(0, |sum: usize, f| sum.saturating_add(self.leaves(&f.ty)));
+        if !self.check_leaves(size, d.name.span) {
+            out.clear();
+        }
         self.pop();
         let id = StructId(self.program.structs.len() as u32);
         let annotations = self.annotations(&d.annotations);
@@ -318,6 +347,30 @@ impl Checker<'_> {
             span: d.span,
         });
         self.declare(&d.name, Entity::Struct(id));
+    }
+
+    /// `@length` says how long a varbit field is by the fields before it.
+    fn check_length(&mut self, annotations: &ast::Annotations, before: &HashMap<Rc<str>, Span>) {
+        for a in annotations.iter().filter(|a| &*a.name.name == "length") {
+            let ast::AnnotationBody::Tokens(tokens) = &a.body else {
+                continue;
+            };
+            let mut member = false;
+            for t in tokens.iter().filter(|t| !t.is_string) {
+                let is_name = t.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                let known = || WORDS.contains(&t.text.as_str()) || before.contains_key(t.text.as_str());
+                if is_name && !member && !known() && self.lookup(&t.text, false).is_none() {
+                    self.sink.error(
+                        t.span,
+                        format!(
+                            "{} is not declared before this field, whose length it is to tell",
+                            t.text
+                        ),
+                    );
+                }
+                member = t.text == ".";
+            }
+        }
     }
 
     /// Section "Type nesting rules".
@@ -363,8 +416,9 @@ impl Checker<'_> {
                 .error(r.span, "an enum's underlying type must be bit<w> or int<w>");
         }
         let mut out: Vec<(Rc<str>, Option<num_bigint::BigInt>)> = Vec::new();
+        let mut seen: HashSet<Rc<str>> = HashSet::new();
         for (name, value) in members {
-            if out.iter().any(|m| m.0 == name.name) {
+            if !seen.insert(name.name.clone()) {
                 self.sink.error(name.span, format!("{} is declared twice", name.name));
             }
             let v = match (&repr_ty, value) {
@@ -426,6 +480,12 @@ impl Checker<'_> {
             let sig = self.signature(m);
             self.check_params(&sig.params, Site::Function(false));
             self.pop();
+            // Section "Scoping": a type is known after its declaration.
+            let own = |t: &Type| contains(t, &|t| matches!(t, Type::Extern(e, _) if *e == id));
+            if own(&sig.result) || sig.params.iter().any(|p| own(&p.ty)) {
+                self.sink
+                    .error(m.name.span, format!("extern {} refers to itself here", d.name.name));
+            }
             if m.result.is_some() && m.name.name == d.name.name {
                 self.sink.error(m.name.span, "a constructor has no return type");
             }
@@ -507,6 +567,8 @@ impl Checker<'_> {
         let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
         let params = self.params(&sig.params);
         let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
+        // The same syntax was or will be checked with other type arguments.
+        let tried = std::mem::take(&mut self.tried);
         self.result = Some(result.clone());
         let block = self.block(&body.stmts);
         if result != Type::Void && !result.is_poison() && !always_returns(&block) {
@@ -517,6 +579,7 @@ impl Checker<'_> {
         }
         self.pop();
         self.unit_scope = unit;
+        self.tried = tried;
         self.depth -= 1;
         self.scopes.extend(globals);
         (self.result, self.in_action, self.in_parser, self.loops) = state;

@@ -52,11 +52,21 @@ impl Checker<'_> {
         if self.program.is_union(&ty) {
             return self.error(span, "a header union has no list form", self.poison(span));
         }
+        let size = out
+            .iter()
+            .fold(0, |sum: usize, e| sum.saturating_add(self.leaves(&e.ty)));
+        if !self.check_leaves(size, span) {
+            return self.poison(span);
+        }
         let known = matches!(ty, Type::Struct(..) | Type::Tuple(_) | Type::Array(..) | Type::List(_));
         let ty = if known {
             ty
         } else {
-            Type::Tuple(out.iter().map(|e| e.ty.clone()).collect())
+            let ty = Type::Tuple(out.iter().map(|e| e.ty.clone()).collect());
+            if !self.check_tuple(&ty, span) {
+                return self.poison(span);
+            }
+            ty
         };
         Expr {
             kind: ExprKind::Aggregate(out),
@@ -80,6 +90,12 @@ impl Checker<'_> {
         let ty = expected.map(|t| self.zonk(t)).unwrap_or(Type::Poison);
         if !matches!(ty, Type::Struct(..)) {
             let items: Vec<Expr> = pairs.iter().map(|(_, e)| self.expr(e, None)).collect();
+            let size = items
+                .iter()
+                .fold(0, |sum: usize, e| sum.saturating_add(self.leaves(&e.ty)));
+            if !self.check_leaves(size, span) {
+                return self.poison(span);
+            }
             let fields = pairs
                 .iter()
                 .zip(&items)

@@ -7,11 +7,13 @@
 mod call;
 mod decl;
 mod expr;
+mod lint;
 mod literal;
 mod operator;
 mod parser;
 mod resolve;
 mod rules;
+mod silence;
 mod stmt;
 mod table;
 mod unify;
@@ -50,6 +52,21 @@ pub(crate) enum Entity {
     Poison,
 }
 
+impl Entity {
+    /// Whether it stands for something at run time.
+    fn is_object(&self) -> bool {
+        matches!(
+            self,
+            Entity::Var(_)
+                | Entity::Const(_)
+                | Entity::Instance(_)
+                | Entity::Action(_)
+                | Entity::Table(_)
+                | Entity::ValueSet(_)
+        )
+    }
+}
+
 /// A function that can be called by name.
 pub(crate) struct FunctionDecl {
     sig: Rc<Signature>,
@@ -74,7 +91,17 @@ pub(crate) struct Checker<'a> {
     depth: usize,
     /// Scope that holds the parameters of the innermost parser, control, action or function.
     unit_scope: usize,
+    /// Arguments of the calls whose overloads are being told apart, checked without knowing the parameter, by the
+    /// address of their syntax: nested calls would be checked again and again otherwise.
+    tried: HashMap<*const ast::Expr, Expr>,
+    /// Depth of such calls.
+    trying: usize,
+    /// Everything declared, to see what nothing uses.
+    declared: Vec<(Entity, Rc<str>, Span)>,
 }
+
+/// Most annotations of one declaration.
+const MAX_ANNOTATIONS: usize = 256;
 
 /// Most specialisations of functions in one program: recursion through type arguments ends here.
 const MAX_SPECIALISATIONS: usize = 10_000;
@@ -94,12 +121,19 @@ pub fn check(decls: &[ast::Decl], sources: &SourceMap, sink: &mut Sink) -> Progr
         loops: 0,
         depth: 0,
         unit_scope: 0,
+        tried: HashMap::new(),
+        trying: 0,
+        declared: Vec::new(),
     };
+    silence::regions(decls, c.sink);
     for decl in decls {
         c.global(decl);
         if c.sink.is_flooded() {
             break;
         }
+    }
+    if c.sink.errors() == 0 {
+        c.lint();
     }
     c.program
 }
@@ -119,6 +153,12 @@ impl Checker<'_> {
     }
 
     fn declare(&mut self, name: &ast::Ident, entity: Entity) {
+        if entity.is_object() {
+            self.shadow(name);
+        }
+        if entity.is_object() || matches!(entity, Entity::Control(_) | Entity::Parser(_) | Entity::Functions(_)) {
+            self.declared.push((entity.clone(), name.name.clone(), name.span));
+        }
         let Some(scope) = self.scopes.last_mut() else { return };
         if let Some((Entity::Functions(_), _)) = scope.get(&name.name)
             && matches!(entity, Entity::Functions(_))
@@ -137,6 +177,24 @@ impl Checker<'_> {
             return;
         }
         scope.insert(name.name.clone(), (entity, name.span));
+    }
+
+    /// Warns about a name that hides another one.
+    fn shadow(&mut self, name: &ast::Ident) {
+        let outer = self.scopes.len().saturating_sub(1);
+        let hidden = self.scopes.iter().take(outer).rev().find_map(|s| s.get(&name.name));
+        if let Some((entity, old)) = hidden
+            && entity.is_object()
+        {
+            let old = *old;
+            self.sink.warn_note(
+                Lint::Shadow,
+                name.span,
+                format!("{} hides another one", name.name),
+                old,
+                "declared here",
+            );
+        }
     }
 
     fn lookup(&self, name: &str, global: bool) -> Option<&Entity> {
@@ -172,7 +230,13 @@ impl Checker<'_> {
 
     fn annotations(&mut self, list: &ast::Annotations) -> Annotations {
         let mut out: Vec<Annotation> = Vec::new();
-        for a in list.iter() {
+        if let Some(more) = list.get(MAX_ANNOTATIONS) {
+            self.sink.error(
+                more.name.span,
+                format!("there are more than {MAX_ANNOTATIONS} annotations here"),
+            );
+        }
+        for a in list.iter().take(MAX_ANNOTATIONS) {
             let body = match &a.body {
                 ast::AnnotationBody::Empty => Body::Empty,
                 ast::AnnotationBody::Tokens(t) => Body::Tokens(self.joined(t)),

@@ -10,6 +10,9 @@ use crate::source::Span;
 use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive};
 
+/// Longest constant string, in octets.
+const MAX_STRING: usize = 1 << 16;
+
 impl Checker<'_> {
     pub(super) fn unary(&mut self, op: UnOp, e: &ast::Expr, expected: Option<&Type>, span: Span) -> Expr {
         let e = self.expr(e, if op == UnOp::Not { None } else { expected });
@@ -197,6 +200,9 @@ impl Checker<'_> {
             && right.ty == Type::Str
             && let (ExprKind::Str(a), ExprKind::Str(b)) = (&left.kind, &right.kind)
         {
+            if a.len() + b.len() > MAX_STRING {
+                return self.error(span, "this string is too long", self.poison(span));
+            }
             return Expr {
                 kind: ExprKind::Str(format!("{a}{b}").into()),
                 ty: Type::Str,

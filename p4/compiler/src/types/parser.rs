@@ -3,9 +3,11 @@
 use super::rules::Site;
 use super::{Checker, Entity};
 use crate::ast::{self, ExprKind as E};
+use crate::diagnostics::Lint;
 use crate::ir::ty::Type;
 use crate::ir::*;
 use num_traits::ToPrimitive;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 impl Checker<'_> {
@@ -32,9 +34,9 @@ impl Checker<'_> {
         let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         self.push();
         let locals = locals.iter().filter_map(|l| self.local(l)).collect();
-        let mut names: Vec<Rc<str>> = Vec::new();
-        for s in states {
-            if names.contains(&s.name.name) {
+        let mut names: HashMap<Rc<str>, usize> = HashMap::new();
+        for (i, s) in states.iter().enumerate() {
+            if names.contains_key(&s.name.name) {
                 self.sink
                     .error(s.name.span, format!("state {} is declared twice", s.name.name));
             }
@@ -42,14 +44,27 @@ impl Checker<'_> {
                 self.sink
                     .error(s.name.span, format!("state {} cannot be declared", s.name.name));
             }
-            names.push(s.name.name.clone());
+            names.entry(s.name.name.clone()).or_insert(i);
         }
-        let start = names.iter().position(|n| &**n == "start");
+        let start = names.get("start").copied();
         if start.is_none() {
             self.sink
                 .error(d.name.span, format!("parser {} has no start state", d.name.name));
         }
+        let source = states;
         let states: Vec<State> = states.iter().map(|s| self.state(s, &names)).collect();
+        if let Some(start) = start {
+            let live = reachable(&states, start);
+            for (i, s) in source.iter().enumerate() {
+                if live.get(i) == Some(&false) {
+                    self.sink.warn(
+                        Lint::Unreachable,
+                        s.name.span,
+                        format!("state {} is never reached", s.name.name),
+                    );
+                }
+            }
+        }
         if let Some(start) = start
             && !reaches_end(&states, start)
         {
@@ -89,7 +104,7 @@ impl Checker<'_> {
         self.signature(&sig)
     }
 
-    fn state(&mut self, s: &ast::State, names: &[Rc<str>]) -> State {
+    fn state(&mut self, s: &ast::State, names: &HashMap<Rc<str>, usize>) -> State {
         self.push();
         let body = s.stmts.iter().flat_map(|s| self.stmt(s)).collect();
         let transition = match &s.transition {
@@ -108,11 +123,11 @@ impl Checker<'_> {
         }
     }
 
-    fn state_ref(&mut self, name: &ast::Ident, names: &[Rc<str>]) -> StateRef {
+    fn state_ref(&mut self, name: &ast::Ident, names: &HashMap<Rc<str>, usize>) -> StateRef {
         match &*name.name {
             "accept" => StateRef::Accept,
             "reject" => StateRef::Reject,
-            _ => match names.iter().position(|n| *n == name.name) {
+            _ => match names.get(&name.name).copied() {
                 Some(i) => StateRef::State(i),
                 None => self.error(
                     name.span,
@@ -123,7 +138,7 @@ impl Checker<'_> {
         }
     }
 
-    fn select(&mut self, keys: &[ast::Expr], cases: &[ast::SelectCase], names: &[Rc<str>]) -> Transition {
+    fn select(&mut self, keys: &[ast::Expr], cases: &[ast::SelectCase], names: &HashMap<Rc<str>, usize>) -> Transition {
         let mut out_keys = Vec::new();
         for k in keys {
             let mut e = self.expr(k, None);
@@ -146,7 +161,14 @@ impl Checker<'_> {
         }
         let types: Vec<Type> = out_keys.iter().map(|k| k.ty.clone()).collect();
         let mut out = Vec::new();
+        let mut total = false;
         for c in cases {
+            if total {
+                self.sink
+                    .warn(Lint::Unreachable, c.keyset.span, "the cases before match everything");
+                total = false;
+            }
+            total |= matches!(c.keyset.kind, E::Default | E::DontCare);
             let sets = self.keyset(&c.keyset, &types);
             let state = self.state_ref(&c.state, names);
             out.push((sets, state));
@@ -283,4 +305,23 @@ fn reaches_end(states: &[State], start: usize) -> bool {
         }
     }
     false
+}
+
+/// States that some path from the start comes to.
+fn reachable(states: &[State], start: usize) -> Vec<bool> {
+    let mut seen = vec![false; states.len()];
+    let mut todo = vec![StateRef::State(start)];
+    while let Some(next) = todo.pop() {
+        let StateRef::State(i) = next else { continue };
+        match seen.get_mut(i) {
+            Some(s) if !*s => *s = true,
+            _ => continue,
+        }
+        match states.get(i).map(|s| &s.transition) {
+            Some(Transition::Direct(s)) => todo.push(*s),
+            Some(Transition::Select(_, cases)) => todo.extend(cases.iter().map(|c| c.1)),
+            None => {}
+        }
+    }
+    seen
 }

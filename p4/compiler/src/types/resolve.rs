@@ -41,7 +41,12 @@ impl Checker<'_> {
                 for (ty, at) in types.iter().zip(items) {
                     self.check_component(ty, at.span);
                 }
-                Type::Tuple(types.into())
+                let ty = Type::Tuple(types.into());
+                if self.check_tuple(&ty, t.span) {
+                    ty
+                } else {
+                    Type::Poison
+                }
             }
             TypeRefKind::List(item) => {
                 let ty = self.ty(item);
@@ -54,7 +59,10 @@ impl Checker<'_> {
                 self.check_component(&item, at);
                 let n = self.expr(size, None);
                 match n.as_int().and_then(ToPrimitive::to_u32) {
-                    Some(n) if n > 0 && n <= MAX_STACK => Type::Array(Rc::new(item), n),
+                    Some(n) if n > 0 && n <= MAX_STACK => {
+                        let ty = Type::Array(Rc::new(item), n);
+                        if self.check_size(&ty, t.span) { ty } else { Type::Poison }
+                    }
                     _ if item.is_poison() || n.ty.is_poison() => Type::Poison,
                     _ => self.error(
                         size.span,

@@ -6,6 +6,12 @@ use crate::ir::ty::{Subst, Type};
 use crate::ir::*;
 use crate::source::Span;
 
+/// Most plain values in one value: a stack of 1024 headers with 64 fields.
+const MAX_LEAVES: usize = 1 << 16;
+
+/// Most values in one tuple or list: its type is as large as it is.
+const MAX_TUPLE: usize = 1 << 12;
+
 /// Whose parameters are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Site {
@@ -157,6 +163,9 @@ impl Checker<'_> {
             let shown = self.show(ty);
             return self.error(span, format!("{shown} contains its own type as a type argument"), false);
         }
+        if !self.check_size(&self.zonk(ty), span) {
+            return false;
+        }
         let Type::Struct(id, args) = ty else { return true };
         let Some(decl) = self.program.strukt(*id).cloned() else {
             return true;
@@ -174,6 +183,43 @@ impl Checker<'_> {
             }
         }
         true
+    }
+
+    /// Number of plain values in a value of the type.
+    pub(super) fn leaves(&self, ty: &Type) -> usize {
+        match self.program.underlying(&self.shallow(ty)) {
+            ref t @ (Type::Struct(..) | Type::Tuple(_) | Type::Record(_)) => self
+                .program
+                .fields(t)
+                .iter()
+                .fold(1, |sum: usize, f| sum.saturating_add(self.leaves(&f.1))),
+            Type::Array(t, n) => self.leaves(&t).saturating_mul(n as usize),
+            Type::List(t) => self.leaves(&t),
+            _ => 1,
+        }
+    }
+
+    /// Types that double each other end here.
+    pub(super) fn check_size(&mut self, ty: &Type, span: Span) -> bool {
+        let leaves = self.leaves(ty);
+        self.check_leaves(leaves, span)
+    }
+
+    pub(super) fn check_leaves(&mut self, leaves: usize, span: Span) -> bool {
+        self.check_bound(leaves, MAX_LEAVES, span)
+    }
+
+    pub(super) fn check_tuple(&mut self, ty: &Type, span: Span) -> bool {
+        let leaves = self.leaves(ty);
+        self.check_bound(leaves, MAX_TUPLE, span)
+    }
+
+    fn check_bound(&mut self, leaves: usize, most: usize, span: Span) -> bool {
+        if leaves > most {
+            self.sink
+                .error(span, format!("a value of this type has more than {most} parts"));
+        }
+        leaves <= most
     }
 
     /// Components of tuples, lists and stacks are values.
@@ -247,12 +293,7 @@ impl Checker<'_> {
 
 /// Whether a type or a part of it is so.
 pub(super) fn contains(ty: &Type, what: &dyn Fn(&Type) -> bool) -> bool {
-    let mut found = false;
-    ty.rewrite(&mut |t| {
-        found |= what(t);
-        None
-    });
-    found
+    ty.any(&mut |t| what(t))
 }
 
 /// Whether two expressions are the same, wherever they stand.

@@ -38,12 +38,7 @@ impl Checker<'_> {
     }
 
     fn occurs(&self, var: u32, ty: &Type) -> bool {
-        let mut found = false;
-        self.zonk(ty).rewrite(&mut |t| {
-            found |= *t == Type::Var(var);
-            None
-        });
-        found
+        self.zonk(ty).any(&mut |t| *t == Type::Var(var))
     }
 
     /// Makes two types equal if that is possible.

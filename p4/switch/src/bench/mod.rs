@@ -3,22 +3,14 @@
 //! They print what they measure, and write it as JSON where asked. Nothing here asserts a time.
 
 mod bare;
-mod p4runtime;
 mod ports;
 mod report;
-mod tables;
 
 use clap::Subcommand;
-
-type Error = Box<dyn std::error::Error>;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Look-ups and updates of the match tables, without packets and without a server.
-    Tables(tables::TablesOptions),
-    /// Updates of entries through the P4Runtime server into the packet engine.
-    P4runtime(p4runtime::P4runtimeOptions),
     /// Whole switches on veths: packets/s, loss, latency, against a bare forwarder and simple_switch_grpc.
     Ports(ports::PortsOptions),
     /// Forwards between ports without a pipeline, as the limit for others.
@@ -29,12 +21,10 @@ pub(crate) enum Bench {
 ///
 /// # Errors
 /// The JSON cannot be written, or something that is measured failed.
-pub(crate) fn run(bench: &Bench) -> Result<(), Error> {
+pub(crate) fn run(bench: &Bench) -> Result<(), Box<dyn std::error::Error>> {
     match bench {
-        Bench::Tables(options) => tables::run(options)?.finish(options.json.as_deref()),
-        Bench::P4runtime(options) => p4runtime::run(options)?.finish(options.json.as_deref()),
         Bench::Ports(options) => {
-            let report = ports::run(options).map_err(|error| error as Error)?;
+            let report = ports::run(options).map_err(|error| error as Box<dyn std::error::Error>)?;
             report.finish(options.json())
         }
         Bench::Bare(options) => bare::run(options),

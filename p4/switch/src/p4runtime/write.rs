@@ -70,19 +70,21 @@ pub struct Transaction<'a> {
     pub device: &'a dyn Device,
     /// What the target will be told.
     pub ops: Vec<Op>,
-    undo: Vec<Undo>,
+    undo: Option<Vec<Undo>>,
 }
 
 impl Transaction<'_> {
-    /// Remembers how to undo a change.
+    /// Remembers how to undo a change, where that may be needed. The closure is not called otherwise.
     pub(super) fn remember(&mut self, undo: impl FnOnce(&State) -> Undo) {
-        let entry = undo(self.state);
-        self.undo.push(entry);
+        if let Some(list) = &mut self.undo {
+            let entry = undo(self.state);
+            list.push(entry);
+        }
     }
 
     fn roll_back(&mut self) {
         self.ops.clear();
-        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+        for undo in self.undo.take().into_iter().flatten().rev() {
             match undo {
                 Undo::Entry { table, old, new } => {
                     self.state.put_entry(table, new.as_ref(), old.as_ref());
@@ -101,7 +103,6 @@ impl Transaction<'_> {
                 Undo::Digest { id, old } => put(&mut self.state.digests, id, old),
             }
         }
-        self.state.unsettle();
     }
 }
 
@@ -121,13 +122,13 @@ pub fn write(
     updates: &[v1::Update],
     atomicity: Atomicity,
 ) -> Vec<Result<(), EntityError>> {
-    state.settle();
     let all_or_none = atomicity != Atomicity::ContinueOnError;
+    let ops = Vec::with_capacity(updates.len());
     let mut transaction = Transaction {
         state,
         device,
-        ops: Vec::with_capacity(updates.len()),
-        undo: Vec::with_capacity(updates.len()),
+        ops,
+        undo: all_or_none.then(Vec::new),
     };
     let mut results: Vec<_> = updates
         .iter()
@@ -143,7 +144,8 @@ pub fn write(
         return results;
     }
     if let Err(error) = target.apply(ops) {
-        // Validation let something through that the target cannot do, or packets stand still.
+        // Validation let something through that the target cannot do. The state of an all-or-none batch is put back;
+        // any other is the best knowledge there is.
         tracing::error!(%error, "the target refused a validated batch");
         transaction.roll_back();
         results.fill(Err(error));

@@ -343,15 +343,16 @@ impl Bmv2<'_> {
             Some((_, true)) => json::TableType::IndirectWs,
             Some((_, false)) => json::TableType::Indirect,
         };
-        let default_entry = match (&t.default_action, kind) {
-            (Some((i, args, is_const)), json::TableType::Simple) => t.actions.get(*i).map(|a| json::DefaultEntry {
+        let default_entry = t.default_action.as_ref().and_then(|(i, args, is_const)| {
+            // bmv2 refuses a constant default for a table with an action profile.
+            let fixed = *is_const && kind == json::TableType::Simple;
+            t.actions.get(*i).map(|a| json::DefaultEntry {
                 action_id: a.0 as u32,
-                action_const: *is_const,
+                action_const: fixed,
                 action_data: self.action_data(a.0, args),
-                action_entry_const: *is_const,
-            }),
-            _ => None,
-        };
+                action_entry_const: fixed,
+            })
+        });
         let entries = if t.entries.is_empty() {
             None
         } else {
@@ -440,9 +441,8 @@ impl Bmv2<'_> {
     }
 
     fn entries(&mut self, t: &lir::Table) -> Vec<json::Entry> {
-        let last = t.entries.iter().map(|e| &e.priority).max().cloned().unwrap_or_default();
         let mut out = Vec::new();
-        for e in &t.entries {
+        for (e, number) in t.entries.iter().zip(winning_order(t)) {
             let keys: Vec<&lir::Key> = t.keys.iter().filter(|k| &*k.match_kind != "selector").collect();
             let match_key = keys
                 .iter()
@@ -450,13 +450,8 @@ impl Bmv2<'_> {
                 .map(|(k, m)| entry_key(&k.match_kind, m, k.expr.ty))
                 .collect();
             let action = t.actions.get(e.action).map_or(0, |a| a.0);
-            // In this format the smaller number wins.
-            let priority = match &e.rank {
-                Some(rank) => rank.clone(),
-                None if t.largest_priority_wins => &last - &e.priority + 1,
-                None => e.priority.clone(),
-            };
-            let priority = priority.to_i64().unwrap_or(i64::MAX);
+            let rank = e.rank.as_ref().and_then(ToPrimitive::to_i64);
+            let priority = rank.unwrap_or(number);
             out.push(json::Entry {
                 source_info: self.source(e.span),
                 match_key,
@@ -469,6 +464,19 @@ impl Bmv2<'_> {
         }
         out
     }
+}
+
+/// Each entry's place, from 1, in the order in which entries win: in this format the smaller number wins.
+fn winning_order(t: &lir::Table) -> Vec<i64> {
+    let mut order: Vec<(usize, &BigInt)> = t.entries.iter().map(|e| &e.priority).enumerate().collect();
+    if t.largest_priority_wins {
+        order.sort_by(|a, b| b.1.cmp(a.1));
+    } else {
+        order.sort_by(|a, b| a.1.cmp(b.1));
+    }
+    let mut numbers: Vec<(usize, i64)> = order.iter().map(|o| o.0).zip(1..).collect();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|(_, number)| number).collect()
 }
 
 fn entry_key(kind: &str, m: &Match, ty: Ty) -> EntryKey {

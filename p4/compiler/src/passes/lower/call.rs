@@ -6,6 +6,7 @@ use crate::ir::ty::Type;
 use crate::ir::{self, Arg, Callee, VarId};
 use crate::lir::{Expr, ExprKind, ExternArg, HeaderRef, Leaf, Op, Term, Ty};
 use crate::source::Span;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 impl Lower<'_> {
@@ -119,10 +120,10 @@ impl Lower<'_> {
 
     /// What a body touches besides its parameters: an action sees its control's variables.
     fn outer_footprint(&mut self, params: &[VarId], body: &[ir::Stmt]) -> Vec<String> {
-        let mut vars = Vec::new();
-        collect_vars(self.program, body, &mut vars, 0);
+        let mut seen = Seen::default();
+        ir::walk::stmt_exprs(body, &mut |e| seen.expr(self.program, e));
         let mut out = Vec::new();
-        for v in vars {
+        for v in seen.order {
             if !params.contains(&v)
                 && let Some(p) = self.env.get(&v).cloned()
             {
@@ -468,22 +469,28 @@ fn is_static(p: &Place) -> bool {
     }
 }
 
-fn collect_vars(program: &ir::Program, body: &[ir::Stmt], out: &mut Vec<VarId>, depth: usize) {
-    ir::walk::stmt_exprs(body, &mut |e| expr_vars(program, e, out, depth));
+/// Variables that code names, also through the actions it calls.
+#[derive(Default)]
+struct Seen {
+    vars: HashSet<VarId>,
+    actions: HashSet<ir::ActionId>,
+    order: Vec<VarId>,
 }
 
-fn expr_vars(program: &ir::Program, e: &ir::Expr, out: &mut Vec<VarId>, depth: usize) {
-    match &e.kind {
-        ir::ExprKind::Var(v) if !out.contains(v) => out.push(*v),
-        ir::ExprKind::Call(c) => {
-            if let Callee::Action(a) = &c.callee
-                && depth < MAX_INLINE_DEPTH
-                && let Some(a) = program.actions.get(a.index())
-            {
-                collect_vars(program, &a.body, out, depth + 1);
+impl Seen {
+    fn expr(&mut self, program: &ir::Program, e: &ir::Expr) {
+        match &e.kind {
+            ir::ExprKind::Var(v) if self.vars.insert(*v) => self.order.push(*v),
+            ir::ExprKind::Call(c) => {
+                if let Callee::Action(a) = &c.callee
+                    && self.actions.insert(*a)
+                    && let Some(a) = program.actions.get(a.index())
+                {
+                    ir::walk::stmt_exprs(&a.body, &mut |e| self.expr(program, e));
+                }
             }
+            _ => {}
         }
-        _ => {}
+        ir::walk::children(e, &mut |c| self.expr(program, c));
     }
-    ir::walk::children(e, &mut |c| expr_vars(program, c, out, depth));
 }

@@ -4,7 +4,7 @@
 //! reading is a tree of `?:`, writing a chain of branches. A stack of unions has its `nextIndex` (section
 //! "Operations on header stacks") in a variable.
 
-use super::{Lower, MAX_BLOCKS, Place, Val};
+use super::{Lower, Place, Val};
 use crate::ast::BinOp;
 use crate::ir::ty::Type;
 use crate::ir::{self, StackProp};
@@ -124,8 +124,7 @@ impl Lower<'_> {
     pub(super) fn choose(&mut self, index: &Expr, items: &[Place], span: Span, f: &mut dyn FnMut(&mut Self, &Place)) {
         let join = self.new_block("join");
         for (i, item) in items.iter().enumerate() {
-            if self.graph.blocks.len() > MAX_BLOCKS {
-                self.error(span, "the program is too large after inlining");
+            if !self.step(span) {
                 break;
             }
             let (this, other) = (self.new_block("element"), self.new_block("else"));

@@ -9,6 +9,24 @@ use crate::lir::{self, Expr, ExprKind, HeaderRef, Op, Term, Ty};
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
+/// Deepest expression tree that is written as one.
+const MAX_TREE: usize = 12;
+/// Deepest tree of an index.
+const MAX_INDEX_TREE: usize = 3;
+
+/// Whether a tree has more levels than that.
+fn deeper(e: &Expr, levels: usize) -> bool {
+    let Some(left) = levels.checked_sub(1) else { return true };
+    match &e.kind {
+        ExprKind::Unary(_, a) | ExprKind::Cast(a) | ExprKind::Slice(a, ..) => deeper(a, left),
+        ExprKind::Binary(_, a, b) => deeper(a, left) || deeper(b, left),
+        ExprKind::Mux(c, a, b) => deeper(c, left) || deeper(a, left) || deeper(b, left),
+        ExprKind::Valid(HeaderRef::At(_, i)) => deeper(i, left),
+        ExprKind::Load(lir::Loc::Of(HeaderRef::At(_, i), ..)) => deeper(i, left),
+        _ => false,
+    }
+}
+
 impl Lower<'_> {
     pub(super) fn scalar(&mut self, e: &ir::Expr) -> Expr {
         let ty = self.scalar_ty(&e.ty).unwrap_or(Ty::Bit(32));
@@ -65,11 +83,27 @@ impl Lower<'_> {
         }
     }
 
+    /// A deep expression goes through a variable: readers of the document bound its nesting.
+    fn shallow(&mut self, e: Expr, span: crate::source::Span) -> Expr {
+        if deeper(&e, MAX_TREE) { self.save(e, span) } else { e }
+    }
+
+    /// An index is used several times: a large one goes through a variable.
+    fn index_value(&mut self, index: &ir::Expr) -> Expr {
+        let i = self.scalar(index);
+        if deeper(&i, MAX_INDEX_TREE) {
+            self.save(i, index.span)
+        } else {
+            i
+        }
+    }
+
     pub(super) fn expr(&mut self, e: &ir::Expr) -> Val {
-        self.depth += 1;
-        let v = self.expr_inner(e);
-        self.depth -= 1;
-        v
+        if self.step(e.span) {
+            self.expr_inner(e)
+        } else {
+            Val::Unit
+        }
     }
 
     fn expr_inner(&mut self, e: &ir::Expr) -> Val {
@@ -184,7 +218,7 @@ impl Lower<'_> {
 
     fn index(&mut self, base: &ir::Expr, index: &ir::Expr, e: &ir::Expr) -> Val {
         let b = self.expr(base);
-        let i = self.scalar(index);
+        let i = self.index_value(index);
         match (b, &i.kind) {
             (Val::Place(Place::Stack(name)), _) => {
                 let Some((_, t, elements)) = self.out.storage.stacks.iter().find(|s| s.0 == name) else {
@@ -251,6 +285,11 @@ impl Lower<'_> {
             && !has_effects(b)
         {
             let (c, a, b) = (self.scalar(c), self.scalar(a), self.scalar(b));
+            let (c, a, b) = (
+                self.shallow(c, e.span),
+                self.shallow(a, e.span),
+                self.shallow(b, e.span),
+            );
             return Val::Scalar(Expr {
                 kind: ExprKind::Mux(Box::new(c), Box::new(a), Box::new(b)),
                 ty,
@@ -283,6 +322,7 @@ impl Lower<'_> {
         let (Some(a), Some(b)) = (items.next(), items.next()) else {
             return Val::Unit;
         };
+        let (a, b) = (self.shallow(a, e.span), self.shallow(b, e.span));
         if let (ExprKind::Const(x), ExprKind::Const(y)) = (&a.kind, &b.kind)
             && let Some(v) = fold(op, x, y, a.ty, ty)
         {

@@ -111,6 +111,10 @@ pub(crate) struct Lower<'a> {
     /// Code that runs when egress ends, however it ends.
     late: Vec<(Op, Span)>,
     taken: HashSet<Rc<str>>,
+    /// The next number to make a name unique with.
+    suffixes: HashMap<Rc<str>, usize>,
+    /// Statements and expressions that may still be lowered.
+    budget: usize,
     header_types: HashMap<Type, usize>,
     graph: Graph,
     current: usize,
@@ -121,14 +125,15 @@ pub(crate) struct Lower<'a> {
     in_ingress: bool,
     /// Inside an action's body.
     in_action: bool,
-    depth: usize,
     metadata_ready: bool,
 }
 
 /// Deepest nesting of inlined calls.
 const MAX_INLINE_DEPTH: usize = 64;
+/// Most statements and expressions after inlining; calls that double each other end here.
+const MAX_STEPS: usize = 1_000_000;
 /// Most blocks of one graph; an exponential chain of calls ends here.
-const MAX_BLOCKS: usize = 200_000;
+const MAX_BLOCKS: usize = 100_000;
 
 /// Lowers a checked program that has a v1model `main`.
 pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
@@ -146,6 +151,8 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         action_names: HashMap::new(),
         late: Vec::new(),
         taken: HashSet::new(),
+        suffixes: HashMap::new(),
+        budget: MAX_STEPS,
         header_types: HashMap::new(),
         graph: Graph::default(),
         current: 0,
@@ -155,7 +162,6 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         path: String::new(),
         in_ingress: true,
         in_action: false,
-        depth: 0,
         metadata_ready: false,
     };
     l.main();
@@ -167,12 +173,25 @@ impl Lower<'_> {
         self.sink.error(span, message);
     }
 
+    /// Counts a step; false when the program is too large to go on.
+    fn step(&mut self, span: Span) -> bool {
+        if self.budget > 0 && self.graph.blocks.len() <= MAX_BLOCKS {
+            self.budget -= 1;
+            return true;
+        }
+        if self.budget > 0 || self.sink.errors() == 0 {
+            self.error(span, "the program is too large after inlining");
+        }
+        self.budget = 0;
+        false
+    }
+
     fn unique(&mut self, name: &str) -> Rc<str> {
         let mut candidate: Rc<str> = Rc::from(name);
-        let mut n = 0;
         while !self.taken.insert(candidate.clone()) {
+            let n = self.suffixes.entry(Rc::from(name)).or_insert(0);
             candidate = Rc::from(format!("{name}_{n}"));
-            n += 1;
+            *n += 1;
         }
         candidate
     }

@@ -7,7 +7,7 @@ use crate::source::Span;
 use std::rc::Rc;
 
 impl Lower<'_> {
-    pub(super) fn scalar_ty(&mut self, ty: &Type) -> Option<Ty> {
+    pub(super) fn scalar_ty(&self, ty: &Type) -> Option<Ty> {
         Some(match self.program.underlying(ty) {
             Type::Bool => Ty::Bool,
             Type::Bit(w) => Ty::Bit(w),
@@ -179,10 +179,7 @@ impl Lower<'_> {
     pub(super) fn member(&mut self, place: &Place, ty: &Type, index: usize, _: Span) -> Option<Place> {
         match place {
             Place::Group(items) | Place::List(items) => items.get(index).cloned(),
-            Place::Header(h, t) => {
-                let header = self.out.storage.header_types.get(*t)?.clone();
-                self.header_member(h, &header, ty, index, "")
-            }
+            Place::Header(h, t) => self.header_member(h, self.out.storage.header_types.get(*t)?, ty, index, ""),
             Place::Union(u) => {
                 let (_, t, members) = self.out.storage.unions.iter().find(|x| x.0 == *u)?;
                 let name = members.get(index)?.clone();
@@ -202,7 +199,7 @@ impl Lower<'_> {
 
     /// Fields of a struct inside a header carry dotted names, elements of an array their index.
     fn header_member(
-        &mut self,
+        &self,
         h: &HeaderRef,
         header: &HeaderType,
         ty: &Type,
@@ -218,7 +215,7 @@ impl Lower<'_> {
         self.header_part(h, header, &fty, full)
     }
 
-    fn header_part(&mut self, h: &HeaderRef, header: &HeaderType, ty: &Type, full: String) -> Option<Place> {
+    fn header_part(&self, h: &HeaderRef, header: &HeaderType, ty: &Type, full: String) -> Option<Place> {
         if let Some(t) = self.scalar_ty(ty) {
             let at = header.fields.iter().position(|f| *f.name == *full)?;
             let field: Rc<str> = full.into();

@@ -1,6 +1,6 @@
 //! Statements to blocks and edges.
 
-use super::{CopyOut, Loop, Lower, MAX_BLOCKS, Place, Target, Val};
+use super::{CopyOut, Loop, Lower, Place, Target, Val};
 use crate::ast::BinOp;
 use crate::ir::{self, StmtKind as S};
 use crate::lir::{ApplyNext, Expr, ExprKind, Term, Ty};
@@ -9,8 +9,7 @@ use crate::source::Span;
 impl Lower<'_> {
     pub(super) fn stmts(&mut self, list: &[ir::Stmt]) {
         for s in list {
-            if self.graph.blocks.len() > MAX_BLOCKS {
-                self.error(s.span, "the program is too large after inlining");
+            if !self.step(s.span) {
                 return;
             }
             self.stmt(s);

@@ -31,7 +31,8 @@ impl Core {
         }
     }
 
-    fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
+    /// Loads a program with its own entries.
+    pub(crate) fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
         Ok(match self {
             Self::Reference => Box::new(Reference::new(program, names)?),
             Self::Engine => Box::new(Engine::new(program, names)?),

@@ -1,10 +1,11 @@
-//! The project's own STF corpus: every program of `corpus/` compiles, and does what its script says.
+//! The project's own STF corpus: every program of `corpus/` compiles, and does what its script says, at both
+//! levels of optimisation, on the reference evaluator and on the packet engine.
 
 use std::path::{Path, PathBuf};
 
 use bmv2_tests::program::{Core, compile, run_script};
 use bmv2_tests::stf::run::Ports;
-use p4_compiler::Options;
+use p4_compiler::{OptLevel, Options};
 
 fn programs() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -15,17 +16,36 @@ fn programs() -> Vec<PathBuf> {
     found
 }
 
+/// Programs that the packet engine does not run as the reference does yet: a field of a stack's element that a computed
+/// index selects, and the error of a variable length that is no whole number of octets.
+const ENGINE_LACKS: [&str; 2] = ["stack_index", "varbit"];
+
 #[test]
-fn every_program_does_what_its_script_says() {
+fn every_program_does_what_its_script_says_at_each_level_on_each_switch() {
     let programs = programs();
     assert!(!programs.is_empty());
     let mut failures = Vec::new();
     for program in &programs {
         let script = program.with_extension("stf");
-        match compile(program, &Options::default()) {
-            Err(errors) => failures.extend(errors),
-            Ok(compiled) => {
-                if let Err(reasons) = run_script(&compiled, &script, Core::Reference, Ports::All) {
+        let name = program.file_stem().unwrap_or_default().to_string_lossy();
+        for level in [OptLevel::O0, OptLevel::O1] {
+            let options = Options {
+                level,
+                ..Options::default()
+            };
+            let compiled = match compile(program, &options) {
+                Ok(compiled) => compiled,
+                Err(errors) => {
+                    failures.extend(errors);
+                    break;
+                }
+            };
+            for core in Core::ALL {
+                if core == Core::Engine && ENGINE_LACKS.contains(&&*name) {
+                    continue;
+                }
+                if let Err(reasons) = run_script(&compiled, &script, core, Ports::All) {
+                    failures.push(format!("{name} -{level:?} on the {}:", core.name()));
                     failures.extend(reasons);
                 }
             }
@@ -33,7 +53,7 @@ fn every_program_does_what_its_script_says() {
     }
     assert!(
         failures.is_empty(),
-        "{} failures:\n{}",
+        "{} lines of failures:\n{}",
         failures.len(),
         failures.join("\n")
     );

@@ -1,8 +1,9 @@
-//! One program compiled at two levels does the same to the same packets, entries and registers.
+//! One program compiled at two levels does the same to the same packets, entries and registers, on each of our switches.
 
 use super::generate;
+use crate::program::Core;
 use crate::stf::names::Names;
-use crate::stf::target::{Action, Call, Entry, Key, Reference, Target};
+use crate::stf::target::{Action, Call, Entry, Key, Target};
 use bmv2_json::{MatchType, Program};
 use p4_compiler::{Compiled, OptLevel, Options};
 use rand::rngs::StdRng;
@@ -38,7 +39,7 @@ pub fn compile(name: &str, text: &str, level: OptLevel) -> Result<Compiled, Stri
     p4_compiler::compile(name, None, text, &options).map_err(|d| d.short())
 }
 
-/// Runs two compilations of one program side by side on what the seed makes up.
+/// Runs two compilations of one program side by side on what the seed makes up: both levels, on every switch.
 ///
 /// # Errors
 /// The first difference.
@@ -47,28 +48,52 @@ pub fn same(plain: &Compiled, short: &Compiled, seed: u64) -> Result<(), String>
         return Err("the control plane sees different programs".into());
     }
     let mut rng = StdRng::seed_from_u64(seed);
-    let (mut a, mut b) = (Side::new(&plain.program)?, Side::new(&short.program)?);
+    let mut sides = Vec::new();
+    for (level, compiled) in [("-O0", plain), ("-O1", short)] {
+        for core in Core::ALL {
+            sides.push(Side::new(
+                format!("{level} on the {}", core.name()),
+                &compiled.program,
+                core,
+            )?);
+        }
+    }
+    let names = Names::new(&plain.program)?;
     for table in user_tables(&plain.program) {
+        let mut keys = Vec::new();
         for priority in 1..=ENTRIES as i32 {
-            let Some((key, action, args)) = random_entry(&plain.program, &a.names, table, &mut rng) else {
+            let Some((key, action, args)) = random_entry(&plain.program, &names, table, &mut rng) else {
                 continue;
             };
-            for side in [&mut a, &mut b] {
-                side.add(table, &key, priority, &action, &args)?;
+            // A key is taken once, as P4Runtime has it.
+            if keys.contains(&key) {
+                continue;
             }
+            for side in &mut sides {
+                let added = side.add(table, &key, priority, &action, &args);
+                added.map_err(|why| format!("{}: {table}: {why}", side.name))?;
+            }
+            keys.push(key);
         }
     }
     for n in 0..PACKETS {
         let frame: Vec<u8> = (0..rng.random_range(1..=MAX_OCTETS)).map(|_| octet(&mut rng)).collect();
         let port = rng.random_range(0..8);
-        for side in [&mut a, &mut b] {
-            side.target.packet(port, &frame)?;
-        }
-        let (left, right) = (a.output()?, b.output()?);
-        if left != right {
-            return Err(format!(
-                "packet {n} on port {port}: {frame:02x?}\n  -O0 {left:02x?}\n  -O1 {right:02x?}"
-            ));
+        let mut first: Option<(&str, Output)> = None;
+        for side in &mut sides {
+            let output = side
+                .packet(port, &frame)
+                .map_err(|why| format!("{}: {why}", side.name))?;
+            match &first {
+                Some((name, wanted)) if *wanted != output => {
+                    return Err(format!(
+                        "packet {n} on port {port}: {frame:02x?}\n  {name}: {wanted:02x?}\n  {}: {output:02x?}",
+                        side.name
+                    ));
+                }
+                Some(_) => {}
+                None => first = Some((&side.name, output)),
+            }
         }
     }
     Ok(())
@@ -84,18 +109,21 @@ fn octet(rng: &mut StdRng) -> u8 {
     }
 }
 
+/// One compilation on one switch.
 struct Side {
+    name: String,
     names: Names,
-    target: Reference,
+    target: Box<dyn Target>,
 }
 
+/// Frames by port and digests by name.
 type Output = (Vec<(u32, Vec<u8>)>, Vec<(String, Vec<Vec<u8>>)>);
 
 impl Side {
-    fn new(program: &Program) -> Result<Self, String> {
+    fn new(name: String, program: &Program, core: Core) -> Result<Self, String> {
         let names = Names::new(program)?;
-        let target = Reference::new(program, &names)?;
-        Ok(Self { names, target })
+        let target = core.load(program, &names)?;
+        Ok(Self { name, names, target })
     }
 
     fn add(&mut self, table: &str, key: &[Key], priority: i32, action: &str, args: &[Vec<u8>]) -> Result<(), String> {
@@ -106,7 +134,7 @@ impl Side {
             .find(|a| a.0 == action)
             .ok_or_else(|| format!("{table} has lost its action {action}"))?
             .1;
-        let entry = Entry {
+        self.target.add(&Entry {
             table: table.to_string(),
             key: key.to_vec(),
             priority: if found.has_priorities() { priority } else { 0 },
@@ -115,13 +143,11 @@ impl Side {
                 id,
                 args: args.to_vec(),
             }),
-        };
-        // Two entries with one key are refused, on both sides alike.
-        let _ = self.target.add(&entry);
-        Ok(())
+        })
     }
 
-    fn output(&mut self) -> Result<Output, String> {
+    fn packet(&mut self, port: u32, frame: &[u8]) -> Result<Output, String> {
+        self.target.packet(port, frame)?;
         Ok((self.target.frames()?, self.target.digests()?))
     }
 }

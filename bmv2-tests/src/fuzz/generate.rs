@@ -388,3 +388,20 @@ impl Generator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_program_and_programs_compile() {
+        assert_eq!(program(1), program(1));
+        assert_ne!(program(1), program(2));
+        for seed in 0..40 {
+            let text = program(seed);
+            if let Err(d) = p4_compiler::compile("seed.p4", None, &text, &Default::default()) {
+                panic!("seed {seed}: {}\n{text}", d.short());
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Every fuzz target for a few seconds on a fixed sequence of inputs; with `FUZZ_SECONDS` set, that long on each.
+
+use bmv2_tests::fuzz::{TARGETS, differential, run};
+use p4_compiler::{OptLevel, Options};
+use std::path::Path;
+use std::time::Duration;
+
+/// Inputs of each target: the slowest, whole compilations in a debug build, take some ten seconds.
+const INPUTS: usize = 300;
+/// Generated programs that are compared.
+const PROGRAMS: u64 = 40;
+/// Sets of entries and packets for each program of our own.
+const SEEDS: u64 = 4;
+
+fn seconds() -> Option<u64> {
+    std::env::var("FUZZ_SECONDS").ok()?.parse().ok()
+}
+
+fn fuzz(name: &str) {
+    let target = TARGETS.iter().find(|t| t.name == name).expect("a target of that name");
+    let (inputs, time) = match seconds() {
+        Some(s) => (usize::MAX, Duration::from_secs(s)),
+        None => (INPUTS, Duration::from_secs(60)),
+    };
+    let ran = run(target, 1, inputs, time).unwrap_or_else(|why| panic!("{why}"));
+    assert!(ran > 0);
+}
+
+#[test]
+fn the_parser_stands_any_text() {
+    fuzz("parser");
+}
+
+#[test]
+fn the_compiler_stands_any_text() {
+    fuzz("compiler");
+}
+
+#[test]
+fn the_loader_stands_any_document() {
+    fuzz("bmv2_json");
+}
+
+#[test]
+fn the_leaf_stands_any_packet() {
+    fuzz("packet");
+}
+
+#[test]
+fn generated_programs_do_the_same_at_both_levels() {
+    let end = seconds().map(|s| std::time::Instant::now() + Duration::from_secs(s));
+    let mut seed = 0;
+    while end.map_or(seed < PROGRAMS, |end| std::time::Instant::now() < end) {
+        differential::generated(seed).unwrap_or_else(|why| panic!("{why}"));
+        seed += 1;
+    }
+}
+
+/// Programs that are not compared, and why.
+const NOT_COMPARED: [(&str, &str); 4] = [
+    ("own_extern.p4", "its externs are in no switch of ours"),
+    ("stack_index.p4", "the packet engine does not take it yet"),
+    (
+        "varbit.p4",
+        "the packet engine names another error for a length of no whole octets",
+    ),
+    ("random.p4", "each switch draws its own numbers"),
+];
+
+#[test]
+fn own_programs_do_the_same_at_both_levels() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut programs = vec![root.join("../p4/fabric/leaf.p4"), root.join("../p4/fabric/spine.p4")];
+    for folder in ["corpus", "../p4/compiler/tests/programs"] {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        programs.extend(entries.map(|e| e.unwrap().path()));
+    }
+    let compared = |p: &Path| !NOT_COMPARED.iter().any(|(name, _)| p.ends_with(name));
+    programs.retain(|p| p.extension().is_some_and(|e| e == "p4") && compared(p));
+    programs.sort();
+    for path in programs {
+        let at = |level| {
+            let options = Options {
+                level,
+                ..Options::default()
+            };
+            p4_compiler::compile_file(&path, &options).unwrap_or_else(|d| panic!("{}", d.short()))
+        };
+        let (plain, short) = (at(OptLevel::O0), at(OptLevel::O1));
+        for seed in 0..SEEDS {
+            if let Err(why) = differential::same(&plain, &short, seed) {
+                panic!("{} with seed {seed}: {why}", path.display());
+            }
+        }
+    }
+}

@@ -95,6 +95,9 @@ pub(crate) struct Options {
     /// Log to a file instead of standard error
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub(crate) log_file: Option<PathBuf>,
+    /// Print to standard output what happens to each packet, up to a thousand packets a second
+    #[arg(long, help_heading = "Log")]
+    pub(crate) trace: bool,
     /// Write each line at once, as is always done
     #[arg(long, hide = true)]
     pub(crate) log_flush: bool,

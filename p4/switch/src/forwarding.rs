@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::device::Dataplane;
 use crate::engine::{self, DigestFields, Worker};
 use crate::port::{Burst, Forwarder, Sink};
+use crate::trace::Traced;
 
 /// One thread's way through the loaded program.
 pub struct Engine {
@@ -15,6 +16,7 @@ pub struct Engine {
     inbox: Option<mpsc::Receiver<Vec<u8>>>,
     /// Runs the program that was loaded when it was last looked at.
     worker: Option<Worker>,
+    traced: Option<Traced>,
 }
 
 impl Engine {
@@ -24,6 +26,16 @@ impl Engine {
             plane,
             inbox,
             worker: None,
+            traced: None,
+        }
+    }
+
+    /// Traces packets.
+    #[must_use]
+    pub fn with_trace(self, traced: Traced) -> Self {
+        Self {
+            traced: Some(traced),
+            ..self
         }
     }
 
@@ -72,6 +84,14 @@ impl Forwarder for Engine {
         };
         let port = burst.port();
         let mut outputs = Outputs { plane, ports: sink };
+        if let Some(traced) = &mut self.traced {
+            let pipeline = Arc::clone(worker.pipeline());
+            let mut batch = worker.batch();
+            while let Some(frame) = burst.next_frame() {
+                traced.process(&pipeline, &mut batch, (port, frame), plane.now_ns(), &mut outputs);
+            }
+            return;
+        }
         let mut batch = worker.batch();
         while let Some(frame) = burst.next_frame() {
             batch.process(port, frame, plane.now_ns(), &mut outputs);
@@ -92,7 +112,14 @@ impl Forwarder for Engine {
                 plane,
                 ports: &mut *sink,
             };
-            worker.batch().process(port, &frame, plane.now_ns(), &mut outputs);
+            let now_ns = plane.now_ns();
+            match &mut self.traced {
+                Some(traced) => {
+                    let pipeline = Arc::clone(worker.pipeline());
+                    traced.process(&pipeline, &mut worker.batch(), (port, &frame), now_ns, &mut outputs);
+                }
+                None => worker.batch().process(port, &frame, now_ns, &mut outputs),
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
 use p4_switch::port::{Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use p4_switch::startup;
+use p4_switch::trace::{Ending, Printer, Traced};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Error = Box<dyn std::error::Error>;
@@ -158,13 +159,25 @@ async fn run(options: Options) -> Result<(), Error> {
         Box::new(move || wake.get().into_iter().for_each(Waker::wake)),
         events,
     );
+    let (printer, ending) = if options.trace {
+        Some(Printer::start(std::io::stdout())?).unzip()
+    } else {
+        (None, None)
+    };
     let mut inbox = Some(inbox);
     let ports = Ports::start(threads, |wakers| {
         // The first thread has the packet-outs.
         if let Some(first) = wakers.first() {
             let _ = waker.set(first.clone());
         }
-        let forwarder = |_: &Waker| Box::new(Engine::new(Arc::clone(&plane), inbox.take())) as Box<dyn Forwarder>;
+        let forwarder = |_: &Waker| {
+            let engine = Engine::new(Arc::clone(&plane), inbox.take());
+            let engine = match &printer {
+                Some(printer) => engine.with_trace(Traced::new(printer.clone(), std::io::stdout().is_terminal())),
+                None => engine,
+            };
+            Box::new(engine) as Box<dyn Forwarder>
+        };
         wakers.iter().map(forwarder).collect()
     })?;
     let ports = Arc::new(ports);
@@ -196,5 +209,7 @@ async fn run(options: Options) -> Result<(), Error> {
     let _ = following.await;
     drop(ports);
     drop(recorder);
+    drop(printer);
+    ending.into_iter().for_each(Ending::wait);
     Ok(served?)
 }

@@ -3,14 +3,22 @@
 //! They print what they measure, and write it as JSON where asked. Nothing here asserts a time.
 
 mod bare;
+mod p4runtime;
 mod ports;
 mod report;
+mod tables;
 
 use clap::Subcommand;
+
+type Error = Box<dyn std::error::Error>;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Look-ups and updates of the match tables, without packets and without a server.
+    Tables(tables::TablesOptions),
+    /// Updates of entries through the P4Runtime server into the packet engine.
+    P4runtime(p4runtime::P4runtimeOptions),
     /// Whole switches on veths: packets/s, loss, latency, against a bare forwarder and simple_switch_grpc.
     Ports(ports::PortsOptions),
     /// Forwards between ports without a pipeline, as the limit for others.
@@ -21,10 +29,12 @@ pub(crate) enum Bench {
 ///
 /// # Errors
 /// The JSON cannot be written, or something that is measured failed.
-pub(crate) fn run(bench: &Bench) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn run(bench: &Bench) -> Result<(), Error> {
     match bench {
+        Bench::Tables(options) => tables::run(options)?.finish(options.json.as_deref()),
+        Bench::P4runtime(options) => p4runtime::run(options)?.finish(options.json.as_deref()),
         Bench::Ports(options) => {
-            let report = ports::run(options).map_err(|error| error as Box<dyn std::error::Error>)?;
+            let report = ports::run(options).map_err(|error| error as Error)?;
             report.finish(options.json())
         }
         Bench::Bare(options) => bare::run(options),

@@ -1,6 +1,10 @@
 //! Figures as a table for people and as JSON for programs.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long one figure is measured: long enough to average over what else the machine does.
+pub(super) const TIME: Duration = Duration::from_millis(700);
 
 /// One line: a name and figures.
 #[derive(Debug, serde::Serialize)]
@@ -57,4 +61,46 @@ fn readable(value: f64) -> String {
         v if v >= 100.0 => format!("{value:.0}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// How often in a second of this thread's processor time `step` does one of what it counts: it is called for [`TIME`]
+/// and says how many it did. Processor time, because a busy machine is no fault of what is measured; it includes what
+/// the kernel does for the thread, but no waiting.
+pub(super) fn rate(mut step: impl FnMut() -> usize) -> f64 {
+    let (start, busy) = (Instant::now(), processor_time());
+    let mut done = 0;
+    loop {
+        done += step();
+        let wall = start.elapsed();
+        if wall >= TIME {
+            let spent = match (busy, processor_time()) {
+                (Some(before), Some(after)) => after.saturating_sub(before),
+                _ => wall,
+            };
+            return done as f64 / spent.as_secs_f64().max(f64::EPSILON);
+        }
+    }
+}
+
+/// Time that this thread has run (proc(5), `schedstat`).
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+}
+
+/// Time that all threads of this process have run (proc(5), `stat`), in steps of 10 ms.
+pub(super) fn process_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Fields after the command's name, which may contain spaces; user and system time are the 14th and 15th of all.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// Bytes of memory that the process has resident.
+pub(super) fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
+    kib.unwrap_or(0) * 1024
 }

@@ -5,7 +5,7 @@ use super::expr::Expr;
 use super::packet::Packet;
 use super::program::{Action, Dest, Op};
 use super::trace::Trace;
-use super::value::{copy_header, set_valid};
+use super::value::{Parts, copy_header, set_valid};
 use super::word::{mask64, words_of};
 use crate::tables::meter::Colour;
 
@@ -114,6 +114,27 @@ impl<T: Trace> Core<'_, T> {
                 }
                 p.words[*to as usize] = p.words[*from as usize];
             }
+            Op::SetValid(of) => {
+                if let Some(header) = of.0.find(&parts.context(&p.words)) {
+                    self.validate(header, of.1, p);
+                }
+            }
+            Op::CopyPicked(pairs) => {
+                for (from, to) in pairs {
+                    let c = parts.context(&p.words);
+                    if let (Some(from), Some(to)) = (from.find(&c), to.find(&c)) {
+                        copy_header(headers, &mut p.words, from, to);
+                    }
+                }
+            }
+            Op::CopyVariable(of) => {
+                let (from, to, count) = &**of;
+                let c = parts.context(&p.words);
+                if let (Some(from), Some(to)) = (from.find(&c), to.find(&c)) {
+                    let from = from as usize;
+                    p.words.copy_within(from..from + *count as usize, to as usize);
+                }
+            }
             Op::Push { stack, count } => self.shift(*stack, *count as usize, true, p),
             Op::Pop { stack, count } => self.shift(*stack, *count as usize, false, p),
             Op::MarkToDrop => self.mark_to_drop(p),
@@ -130,12 +151,12 @@ impl<T: Trace> Core<'_, T> {
                 let meters = self.externs.meters.get(*array as usize);
                 let meter = meters.and_then(|m| m.get(index(cell, p)));
                 let colour = meter.map_or(Colour::Green, |m| m.colour(size, self.now_ns));
-                dest.set(headers, &mut p.words, colour as u64);
+                dest.set(headers, &mut p.words, colour as u64, parts);
             }
             Op::RegisterRead(of) => {
                 let (dest, array, cell) = &**of;
                 let cell = index(cell, p);
-                self.register_read(dest, *array, cell, p);
+                self.register_read(dest, *array, cell, p, parts);
             }
             Op::RegisterWrite(of) => {
                 let (array, cell, value) = &**of;
@@ -161,11 +182,11 @@ impl<T: Trace> Core<'_, T> {
                 let (base, size) = (base.eval(&c), size.eval(&c));
                 let hash = self.calculate(*calculation, p, args);
                 let value = base.wrapping_add(hash.checked_rem(size).unwrap_or(0));
-                dest.set(headers, &mut p.words, value);
+                dest.set(headers, &mut p.words, value, parts);
             }
             Op::HashPlain(of) => {
                 let value = self.calculate(of.1, p, args);
-                of.0.set(headers, &mut p.words, value);
+                of.0.set(headers, &mut p.words, value, parts);
             }
             Op::Random(of) => {
                 let (dest, low, high) = &**of;
@@ -175,7 +196,7 @@ impl<T: Trace> Core<'_, T> {
                 if let Some(span) = high.checked_sub(low) {
                     let number = self.scratch.random();
                     let within = if span == u64::MAX { number } else { number % (span + 1) };
-                    dest.set(headers, &mut p.words, low + within);
+                    dest.set(headers, &mut p.words, low + within, parts);
                 }
             }
             Op::Digest(id) => {
@@ -224,12 +245,12 @@ impl<T: Trace> Core<'_, T> {
         }
     }
 
-    fn register_read(&mut self, dest: &Dest, array: u32, cell: usize, p: &mut Packet) {
+    fn register_read(&mut self, dest: &Dest, array: u32, cell: usize, p: &mut Packet, parts: Parts<'_>) {
         let Some(register) = self.externs.registers.get(array as usize) else {
             return;
         };
         if register.width() <= 64 {
-            dest.set(&self.program.headers, &mut p.words, register.low(cell));
+            dest.set(&self.program.headers, &mut p.words, register.low(cell), parts);
             return;
         }
         let key = &mut self.scratch.key;
@@ -237,10 +258,10 @@ impl<T: Trace> Core<'_, T> {
         key.resize(words_of(register.width()) as usize, 0);
         register.read(cell, key);
         if dest.width() > 64 {
-            dest.set_words(&mut p.words, key);
+            dest.set_words(&mut p.words, key, parts);
         } else {
             let low = key.last().copied().unwrap_or(0) & mask64(dest.width());
-            dest.set(&self.program.headers, &mut p.words, low);
+            dest.set(&self.program.headers, &mut p.words, low, parts);
         }
     }
 

@@ -17,20 +17,14 @@ impl<T: Trace> Core<'_, T> {
             let Some(node) = control.nodes.get(next as usize) else {
                 return;
             };
-            next = match node {
+            let to = match node {
                 Node::Table(table) => self.table(*table, p),
                 Node::If(condition, yes, no) => {
                     let holds = condition.holds(&self.parts(&[]).context(&p.words));
-                    if T::ON {
-                        self.trace.branch(egress, next, holds);
-                    }
                     if holds { *yes } else { *no }
                 }
                 Node::IfField { slot, value, yes, no } => {
                     let holds = p.words[*slot as usize] == *value;
-                    if T::ON {
-                        self.trace.branch(egress, next, holds);
-                    }
                     if holds { *yes } else { *no }
                 }
                 Node::Call(action, next) => {
@@ -38,9 +32,15 @@ impl<T: Trace> Core<'_, T> {
                     *next
                 }
             };
+            if T::ON
+                && let Some((condition, holds)) = control.decided(next, to)
+            {
+                self.trace.branch(egress, condition, holds);
+            }
             if self.scratch.wishes.exit {
                 return;
             }
+            next = to;
         }
     }
 
@@ -85,7 +85,7 @@ impl<T: Trace> Core<'_, T> {
         {
             let (octets, dest) = &**of;
             let colour = meter.colour(if *octets { p.length as u64 } else { 1 }, self.now_ns);
-            dest.set(&self.program.headers, &mut p.words, colour as u64);
+            dest.set(&self.program.headers, &mut p.words, colour as u64, self.parts(&[]));
         }
         if table.ages
             && let Some(slot) = slot

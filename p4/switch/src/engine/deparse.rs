@@ -42,7 +42,7 @@ impl<T: Trace> Core<'_, T> {
         let program = self.program;
         for c in &program.update {
             if let Some(value) = self.checksum(c, p) {
-                c.dest.set(&program.headers, &mut p.words, value);
+                c.dest.set(&program.headers, &mut p.words, value, self.parts(&[]));
             }
         }
         let valid = program

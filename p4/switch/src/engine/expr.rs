@@ -8,7 +8,8 @@
 
 use num_bigint::{BigInt, Sign};
 
-use super::term::{Binary, LastOf, Place, Range, Term};
+use super::pick::Pick;
+use super::term::{Binary, Place, Range, Term, headers_equal, variables_equal};
 use super::word::{Word, words_of};
 
 /// Registers, as expressions read them.
@@ -39,7 +40,8 @@ pub(crate) enum Expr<W: Word> {
     /// The same, with the sign of a field that is so many bits short of the word.
     Signed(u32, u32),
     Argument(u32),
-    Last(Box<LastOf>),
+    /// A field of one of a stack's elements, and its bits.
+    Picked(Pick, u32),
     Register(u32, Box<Expr<u64>>),
     /// From the other word size, with sign or without.
     Cast(Box<Expr<W::Other>>, bool),
@@ -70,7 +72,8 @@ pub(crate) enum Expr<W: Word> {
     SignExtend(Box<Self>, u32),
     /// Operand, bits, whether the operand and the result are signed.
     Saturate(Box<Self>, u32, bool, bool),
-    HeadersEqual(u32, u32, u32),
+    HeadersEqual(Box<[(Pick, Pick, u32)]>),
+    VariablesEqual(Box<(Pick, Pick, u32)>),
     Any(Box<[u32]>),
     Big(Box<Term>),
 }
@@ -90,8 +93,8 @@ impl<W: Word> Expr<W> {
             Self::Field(slot) => W::load(c.words, *slot),
             Self::Signed(slot, short) => W::load(c.words, *slot).shl((*short).into()).sar((*short).into()),
             Self::Argument(at) => W::load(c.args, *at),
-            Self::Last(last) => match last.slot(c.words) {
-                Some(slot) => low_words::<W>(c.words, slot, last.width),
+            Self::Picked(at, width) => match at.find(c) {
+                Some(slot) => low_words::<W>(c.words, slot, *width),
                 None => W::default(),
             },
             Self::Register(array, index) => {
@@ -128,7 +131,8 @@ impl<W: Word> Expr<W> {
             Self::Choice(of) => if of.0.holds(c) { &of.1 } else { &of.2 }.eval(c),
             Self::SignExtend(e, short) => e.eval(c).shl((*short).into()).sar((*short).into()),
             Self::Saturate(e, bits, from_signed, to_signed) => saturate(e.eval(c), *bits, *from_signed, *to_signed),
-            Self::HeadersEqual(a, b, n) => truth(super::term::headers_equal(c.words, *a, *b, *n)),
+            Self::HeadersEqual(pairs) => truth(headers_equal(c, pairs)),
+            Self::VariablesEqual(of) => truth(variables_equal(c, of)),
             Self::Any(slots) => truth(slots.iter().any(|s| c.words[*s as usize] != 0)),
             Self::Big(term) => from_big(&term.eval(c)),
         }
@@ -175,7 +179,11 @@ pub(crate) fn lower<W: Lowering>(term: &Term) -> Expr<W> {
     match term {
         Term::Constant(c) => constant(c),
         Term::Field(place) => field(*place),
-        Term::Last(last) => Expr::Last(Box::new(last.clone())),
+        Term::Picked(at, width, true) if (1..W::BITS).contains(width) => {
+            let picked = Expr::Picked(at.clone(), *width);
+            Expr::SignExtend(Box::new(picked), W::BITS - width)
+        }
+        Term::Picked(at, width, _) => Expr::Picked(at.clone(), *width),
         Term::Argument(at, width) => argument(*at, *width),
         Term::Register(array, width, index) if *width <= 64 => Expr::Register(*array, Box::new(lower(index))),
         Term::Register(..) => Expr::Big(Box::new(term.clone())),
@@ -195,7 +203,8 @@ pub(crate) fn lower<W: Lowering>(term: &Term) -> Expr<W> {
             Expr::Saturate(boxed(a), *width, a.range().signed, *signed)
         }
         Term::Choice(..) | Term::TwosComplement(..) | Term::Saturate(..) => W::wider(term),
-        Term::HeadersEqual(a, b, n) => Expr::HeadersEqual(*a, *b, *n),
+        Term::HeadersEqual(pairs) => Expr::HeadersEqual(pairs.clone()),
+        Term::VariablesEqual(of) => Expr::VariablesEqual(of.clone()),
         Term::Any(slots) => Expr::Any(slots.clone()),
         Term::Binary(op, a, b) => match op {
             Binary::Add => Expr::Add(boxed(a), boxed(b)),

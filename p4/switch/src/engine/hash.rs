@@ -14,6 +14,7 @@ pub(crate) enum Algorithm {
     Crc16,
     CrcCcitt,
     Crc32,
+    /// The first eight octets.
     Identity,
     /// BMv2's `round_robin` counts; a hash must not depend on other packets, so it is 0.
     RoundRobin,
@@ -51,7 +52,7 @@ impl Algorithm {
                 .fold(0xffffu16, |crc, b| crc << 8 ^ CCITT[usize::from((crc >> 8) as u8 ^ b)])
                 .into(),
             Self::Crc32 => u64::from(!CRC32.octets(u32::MAX, data)),
-            Self::Identity => data.iter().fold(0, |v, b| v << 8 | u64::from(*b)),
+            Self::Identity => data.iter().take(8).fold(0, |v, b| v << 8 | u64::from(*b)),
             Self::RoundRobin => 0,
         }
     }

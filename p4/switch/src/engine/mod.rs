@@ -10,7 +10,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `layout`, `wire` | where headers stand in a packet's arena, and on the wire |
-//! | `term`, `expr`, `value` | expressions: of any width, of machine words, and where they go |
+//! | `term`, `expr`, `value`, `pick` | expressions: of any width, of machine words, where they go, elements by index |
 //! | `program`, `lower` | the program, and how it comes from JSON |
 //! | `parse`, `control`, `action`, `hash`, `deparse` | what runs it, in this order |
 //! | `worker`, `packet` | a packet's way, its copies and its buffers |
@@ -44,6 +44,7 @@ mod lower;
 mod names;
 mod packet;
 mod parse;
+mod pick;
 mod pipeline;
 mod program;
 mod sink;

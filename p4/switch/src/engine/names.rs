@@ -37,6 +37,17 @@ impl Pipeline {
         self.program.states.get(state as usize).map_or("", |s| &s.name)
     }
 
+    /// A condition of ingress or egress, as its source says it where that is known.
+    pub fn condition_text(&self, egress: bool, condition: u32) -> &str {
+        let control = if egress {
+            &self.program.egress
+        } else {
+            &self.program.ingress
+        };
+        let found = control.conditions.get(condition as usize);
+        found.map_or("", |c| &c.text)
+    }
+
     /// Name of a table.
     pub fn table_name(&self, table: u32) -> &str {
         self.program.tables.get(table as usize).map_or("", |t| &t.name)

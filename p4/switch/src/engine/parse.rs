@@ -114,20 +114,22 @@ impl<T: Trace> Core<'_, T> {
                 let bits = bits.eval(&parts.context(&p.words));
                 self.extract(*h, Some(bits), p, at)?;
             }
-            ParserOp::ExtractNext(stack) => self.extract_next(*stack, None, p, at)?,
-            ParserOp::ExtractNextOf(stack, members) => self.extract_next(*stack, Some(members), p, at)?,
+            ParserOp::ExtractNext(stack, elements, bits) => {
+                let bits = bits.as_ref().map(|bits| bits.eval(&parts.context(&p.words)));
+                self.extract_next(*stack, elements, bits, p, at)?;
+            }
             ParserOp::Ahead(dest, offset, width) => {
                 let (data, length, words) = p.split();
                 let from = *at + *offset as usize;
                 if *width <= 64 {
                     let value = wire::read(&data[..length], from, *width).ok_or(errors.too_short)?;
-                    dest.set(&program.headers, words, value);
+                    dest.set(&program.headers, words, value, parts);
                 } else {
                     let key = &mut self.scratch.key;
                     key.clear();
                     key.resize(words_of(*width) as usize, 0);
                     wire::read_words(&data[..length], from, *width, key).ok_or(errors.too_short)?;
-                    dest.set_words(words, key);
+                    dest.set_words(words, key, parts);
                 }
             }
             ParserOp::Verify(condition, error) => {
@@ -138,6 +140,9 @@ impl<T: Trace> Core<'_, T> {
             }
             ParserOp::Advance(bits) => {
                 let bits = usize::try_from(bits.eval(&parts.context(&p.words))).map_err(|_| errors.too_short)?;
+                if !bits.is_multiple_of(8) {
+                    return Err(errors.invalid_argument);
+                }
                 let (_, length) = p.octets();
                 let end = at.checked_add(bits).filter(|end| *end <= length * 8);
                 *at = end.ok_or(errors.too_short)?;
@@ -149,15 +154,19 @@ impl<T: Trace> Core<'_, T> {
         Ok(())
     }
 
-    fn extract_next(&mut self, stack: u32, members: Option<&[u32]>, p: &mut Packet, at: &mut usize) -> Result<(), u64> {
+    fn extract_next(
+        &mut self,
+        stack: u32,
+        elements: &[u32],
+        variable: Option<u64>,
+        p: &mut Packet,
+        at: &mut usize,
+    ) -> Result<(), u64> {
         let out_of_bounds = self.program.errors.stack_out_of_bounds;
         let stack = self.program.stacks.get(stack as usize).ok_or(out_of_bounds)?;
         let next = p.words[stack.next as usize] as usize;
-        let header = match members {
-            Some(members) => members.get(next).copied(),
-            None => stack.elements.get(next).and_then(|e| e.first().copied()),
-        };
-        self.extract(header.ok_or(out_of_bounds)?, None, p, at)?;
+        let header = elements.get(next).ok_or(out_of_bounds)?;
+        self.extract(*header, variable, p, at)?;
         p.words[stack.next as usize] += 1;
         Ok(())
     }
@@ -184,13 +193,17 @@ impl<T: Trace> Core<'_, T> {
                 read_fields(header, 0, &data[..length], at, words).ok_or(errors.too_short)?;
             }
         } else {
+            // What is wrong counts in BMv2's order.
             let most = header.fields.iter().find(|f| f.variable).map_or(0, |f| f.width);
             let bits = variable.unwrap_or(0);
-            if bits > u64::from(most) || !bits.is_multiple_of(8) {
-                return Err(errors.header_too_short);
+            if !bits.is_multiple_of(8) {
+                return Err(errors.invalid_argument);
             }
-            if end + bits as usize > length * 8 {
+            if end.saturating_add(bits as usize) > length * 8 {
                 return Err(errors.too_short);
+            }
+            if bits > u64::from(most) {
+                return Err(errors.header_too_short);
             }
             read_fields(header, bits as u32, &data[..length], at, words).ok_or(errors.too_short)?;
         }

@@ -5,7 +5,8 @@ use rustc_hash::FxHashMap;
 use super::expr::Expr;
 use super::hash::Calculation;
 use super::layout::Header;
-use super::term::{LastOf, Term};
+use super::pick::Pick;
+use super::term::Term;
 
 /// A place in a pipeline or a parser.
 pub(crate) type Next = u32;
@@ -21,8 +22,8 @@ pub(crate) enum Dest {
     Field(u32, u32),
     /// A header's validity.
     Valid(u32),
-    /// A field of the last valid element of a stack.
-    Last(Box<LastOf>),
+    /// A field of one of a stack's elements, and its bits.
+    Picked(Pick, u32),
 }
 
 /// A value of any width.
@@ -96,6 +97,12 @@ pub(crate) enum Op {
     },
     /// Copies headers, and how many of a stack's elements are valid (slots).
     CopyHeaders(Box<(Vec<(u32, u32)>, u32, u32)>),
+    /// Makes one of several headers valid or not.
+    SetValid(Box<(Pick, bool)>),
+    /// Copies headers from and to elements of stacks.
+    CopyPicked(Box<[(Pick, Pick)]>),
+    /// Copies a variable-length field: from, to, words.
+    CopyVariable(Box<(Pick, Pick, u32)>),
     Push {
         stack: u32,
         count: u32,
@@ -246,11 +253,34 @@ pub(crate) struct Profile {
     pub(crate) hash: Option<Calculation>,
 }
 
+/// A condition as the program says it, for traces.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    pub(crate) text: String,
+    /// Where it leads when it holds.
+    pub(crate) yes: Next,
+}
+
 /// Ingress or egress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Control {
     pub(crate) nodes: Box<[Node]>,
     pub(crate) start: Next,
+    /// Nodes from here on are parts of conditions that became several branches.
+    pub(crate) parts: Next,
+    /// The conditions, and which one each node belongs to.
+    pub(crate) conditions: Box<[Condition]>,
+    pub(crate) condition_of: Box<[u32]>,
+}
+
+impl Control {
+    /// The condition that a node decides, when it leads there.
+    pub(crate) fn decided(&self, node: Next, to: Next) -> Option<(u32, bool)> {
+        let condition = *self.condition_of.get(node as usize)?;
+        let of = self.conditions.get(condition as usize)?;
+        let is_part = to != END && to >= self.parts;
+        (!is_part).then_some((condition, to == of.yes))
+    }
 }
 
 /// One step of a parser state.
@@ -259,11 +289,9 @@ pub(crate) enum ParserOp {
     Extract(u32),
     /// A header with the bits of its variable field.
     ExtractVariable(u32, Expr<u64>),
-    /// The next element of a stack.
-    ExtractNext(u32),
-    /// The next element of a stack of unions, one of whose members it is: stack of unions,
-    /// the member's headers by element.
-    ExtractNextOf(u32, Box<[u32]>),
+    /// The next element of a stack: the headers by element, the bits of their variable field.
+    /// In a stack of unions, the headers are those of one member.
+    ExtractNext(u32, Box<[u32]>, Option<Box<Expr<u64>>>),
     /// From bits ahead: offset, width.
     Ahead(Dest, u32, u32),
     Verify(Expr<u64>, Expr<u64>),
@@ -316,6 +344,7 @@ pub(crate) struct Errors {
     pub(crate) no_match: u64,
     pub(crate) stack_out_of_bounds: u64,
     pub(crate) header_too_short: u64,
+    pub(crate) invalid_argument: u64,
 }
 
 /// A word of standard metadata, with its mask; a field that the program lacks goes to a

@@ -4,6 +4,7 @@
 use num_bigint::{BigInt, Sign};
 
 use super::expr::Context;
+use super::pick::Pick;
 use super::word::{top_bits, words_of};
 
 /// A field in the arena.
@@ -15,25 +16,6 @@ pub(crate) struct Place {
     pub(crate) width: u32,
     /// Whether it is in two's complement.
     pub(crate) signed: bool,
-}
-
-/// A field of the last valid element of a stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LastOf {
-    /// The slot that holds how many elements are valid.
-    pub(crate) next: u32,
-    /// The field's slot in each element.
-    pub(crate) slots: Box<[u32]>,
-    /// Its bits.
-    pub(crate) width: u32,
-}
-
-impl LastOf {
-    /// The slot that is meant now.
-    pub(crate) fn slot(&self, words: &[u64]) -> Option<u32> {
-        let next = usize::try_from(*words.get(self.next as usize)?).ok()?;
-        self.slots.get(next.checked_sub(1)?).copied()
-    }
 }
 
 /// An operator with two operands.
@@ -58,11 +40,12 @@ pub(crate) enum Binary {
 }
 
 /// An expression.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Term {
     Constant(BigInt),
     Field(Place),
-    Last(LastOf),
+    /// A field of one of a stack's elements: its bits, whether it is in two's complement.
+    Picked(Pick, u32, bool),
     /// An argument of the action: its first word, its bits.
     Argument(u32, u32),
     /// A register's cell: array, bits, index.
@@ -76,8 +59,10 @@ pub(crate) enum Term {
     TwosComplement(Box<Term>, u32),
     /// Held inside the bounds of so many bits, signed or not.
     Saturate(Box<Term>, u32, bool),
-    /// Whether the words of two headers (validity and fields) are equal: slots and words.
-    HeadersEqual(u32, u32, u32),
+    /// Whether headers are equal pair by pair: their first slots, their words.
+    HeadersEqual(Box<[(Pick, Pick, u32)]>),
+    /// Whether two variable-length fields are equal: their first slots, their words.
+    VariablesEqual(Box<(Pick, Pick, u32)>),
     /// Whether one of these words is not 0.
     Any(Box<[u32]>),
 }
@@ -141,11 +126,14 @@ impl Term {
             Self::Constant(c) if c.sign() == Sign::Minus => Range::signed(c.bits() as u32 + 1),
             Self::Constant(c) => Range::unsigned(c.bits() as u32),
             Self::Field(p) if p.signed => Range::signed(p.width),
-            Self::Field(Place { width, .. })
-            | Self::Last(LastOf { width, .. })
-            | Self::Argument(_, width)
-            | Self::Register(_, width, _) => Range::unsigned(*width),
-            Self::Not(_) | Self::HeadersEqual(..) | Self::Any(_) => Range::TRUTH,
+            Self::Picked(_, width, signed) => Range {
+                bits: *width,
+                signed: *signed,
+            },
+            Self::Field(Place { width, .. }) | Self::Argument(_, width) | Self::Register(_, width, _) => {
+                Range::unsigned(*width)
+            }
+            Self::Not(_) | Self::HeadersEqual(..) | Self::VariablesEqual(..) | Self::Any(_) => Range::TRUTH,
             Self::Complement(a) => Range::signed(a.range().signed_bits()),
             Self::Negate(a) => Range::signed(a.range().signed_bits().saturating_add(1)),
             Self::Choice(_, a, b) => a.range().join(b.range()),
@@ -195,9 +183,10 @@ impl Term {
                     value
                 }
             }
-            Self::Last(last) => last
-                .slot(c.words)
-                .map_or(BigInt::ZERO, |slot| load(c.words, slot, last.width)),
+            Self::Picked(at, width, signed) => {
+                let value = at.find(c).map_or(BigInt::ZERO, |slot| load(c.words, slot, *width));
+                if *signed { twos_complement(value, *width) } else { value }
+            }
             Self::Argument(at, width) => load(c.args, *at, *width),
             Self::Register(array, _, index) => {
                 let index = usize::try_from(index.eval(c)).unwrap_or(usize::MAX);
@@ -221,17 +210,24 @@ impl Term {
                 };
                 a.eval(c).clamp(low, high)
             }
-            Self::HeadersEqual(a, b, n) => truth(headers_equal(c.words, *a, *b, *n)),
+            Self::HeadersEqual(pairs) => truth(headers_equal(c, pairs)),
+            Self::VariablesEqual(of) => truth(variables_equal(c, of)),
             Self::Any(slots) => truth(slots.iter().any(|s| c.words[*s as usize] != 0)),
         }
     }
 }
 
-/// Whether two headers of a type are both invalid, or equal.
-pub(crate) fn headers_equal(words: &[u64], a: u32, b: u32, n: u32) -> bool {
-    let of = |slot: u32| words.get(slot as usize..(slot + n) as usize);
-    let invalid = |slot: u32| words.get(slot as usize) == Some(&0);
-    invalid(a) && invalid(b) || of(a) == of(b)
+/// Whether headers of a type are both not valid, or equal, pair by pair.
+pub(crate) fn headers_equal(c: &Context<'_>, pairs: &[(Pick, Pick, u32)]) -> bool {
+    pairs.iter().all(|(a, b, count)| {
+        let valid = |of: &Pick| of.words(c, *count).filter(|words| words.first() != Some(&0));
+        valid(a) == valid(b)
+    })
+}
+
+/// Whether two variable-length fields have the same length and octets.
+pub(crate) fn variables_equal(c: &Context<'_>, (a, b, count): &(Pick, Pick, u32)) -> bool {
+    a.words(c, *count) == b.words(c, *count)
 }
 
 /// Largest shift that is carried out: what is shifted further is treated as beyond every field.

@@ -29,9 +29,9 @@ pub trait Trace {
         let _ = error;
     }
 
-    /// A branch was decided: node of the pipeline.
-    fn branch(&mut self, egress: bool, node: u32, holds: bool) {
-        let _ = (egress, node, holds);
+    /// A condition of ingress or egress was decided.
+    fn branch(&mut self, egress: bool, condition: u32, holds: bool) {
+        let _ = (egress, condition, holds);
     }
 
     /// A table was looked up: key, slot of the entry that was hit, action with arguments.

@@ -68,27 +68,29 @@ impl Dest {
         match self {
             Self::Field(_, width) => *width,
             Self::Valid(_) => 1,
-            Self::Last(last) => last.width,
+            Self::Picked(_, width) => *width,
         }
     }
 
     /// The slot that is meant now, where it is a field.
-    fn slot(&self, words: &[u64]) -> Option<u32> {
+    fn slot(&self, c: &Context<'_>) -> Option<u32> {
         match self {
             Self::Field(slot, _) => Some(*slot),
             Self::Valid(_) => None,
-            Self::Last(last) => last.slot(words),
+            Self::Picked(at, _) => at.find(c),
         }
     }
 
     /// Assigns a number of up to 64 bits.
     #[inline]
-    pub(crate) fn set(&self, headers: &[Header], words: &mut [u64], value: u64) {
+    pub(crate) fn set(&self, headers: &[Header], words: &mut [u64], value: u64, c: Parts<'_>) {
         if let Self::Valid(header) = self {
             set_valid(headers, words, *header, value != 0);
             return;
         }
-        let Some(slot) = self.slot(words) else { return };
+        let Some(slot) = self.slot(&c.context(words)) else {
+            return;
+        };
         let width = self.width();
         let n = words_of(width);
         if n == 0 {
@@ -104,10 +106,12 @@ impl Dest {
         let width = self.width();
         if width <= 64 {
             let value = value.low(&c.context(words));
-            self.set(headers, words, value);
+            self.set(headers, words, value, c);
             return;
         }
-        let Some(slot) = self.slot(words) else { return };
+        let Some(slot) = self.slot(&c.context(words)) else {
+            return;
+        };
         let n = words_of(width) as usize;
         let mut quick = [0; QUICK_WORDS];
         let to = slot as usize..slot as usize + n;
@@ -279,8 +283,10 @@ pub(crate) fn uncut(mut term: &Term, width: u32) -> &Term {
 
 impl Dest {
     /// Assigns a number of more than 64 bits held in words, most significant first.
-    pub(crate) fn set_words(&self, words: &mut [u64], value: &[u64]) {
-        let Some(slot) = self.slot(words) else { return };
+    pub(crate) fn set_words(&self, words: &mut [u64], value: &[u64], c: Parts<'_>) {
+        let Some(slot) = self.slot(&c.context(words)) else {
+            return;
+        };
         let (slot, n) = (slot as usize, words_of(self.width()) as usize);
         for i in 0..n {
             let from = value.len().checked_sub(n - i);

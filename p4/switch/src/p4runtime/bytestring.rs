@@ -100,8 +100,11 @@ pub fn push_prefix_mask(out: &mut Vec<u8>, prefix_len: usize, width: usize) {
     let total = bytes(width);
     out.resize(start + total, 0);
     let unused = total * 8 - width;
-    for bit in unused..unused + prefix_len.min(width) {
-        out[start + bit / 8] |= 0x80 >> (bit % 8);
+    let end = unused + prefix_len.min(width);
+    for (i, byte) in out.iter_mut().skip(start).enumerate() {
+        // Of this byte, the bits before a place in the whole.
+        let before = |place: usize| (0xff00_u16 >> place.saturating_sub(i * 8).min(8)) as u8;
+        *byte = before(end) & !before(unused);
     }
 }
 

@@ -7,7 +7,7 @@
 //! struct of a digest (it has members `f0`, `f1`, ...). Controller headers are told by the instance names `packet_in` and
 //! `packet_out`.
 
-use bmv2_json::{FieldWidth, KeyTarget, MatchType, MeterKind, Program, Table, Value};
+use bmv2_json::{Expression, FieldWidth, KeyTarget, MatchType, MeterKind, Operand, Program, Table, Value};
 use p4runtime_proto::p4::config::v1 as config;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -89,7 +89,34 @@ impl<'a> Widths<'a> {
     }
 
     fn of(&self, header: &str, field: &str) -> u32 {
+        if field == "$valid$" {
+            return 1;
+        }
         self.0.get(&(header, field)).copied().unwrap_or(0)
+    }
+}
+
+/// Bits of a field of a header stack's element whose index is computed.
+fn element_width(program: &Program, value: &Value) -> Option<u32> {
+    let operation = |value: &'_ Value| match value {
+        Value::Expression(e) => match (**e).clone() {
+            Expression::Op(op) => Some(op),
+            Expression::Value(_) => None,
+        },
+        _ => None,
+    };
+    let access = operation(value).filter(|op| op.op == "access_field")?;
+    let (Operand::Value(element), Operand::Offset(at)) = (*access.left?, *access.right?) else {
+        return None;
+    };
+    let Operand::Value(Value::HeaderStack(stack)) = *operation(&element)?.left? else {
+        return None;
+    };
+    let stack = program.header_stacks.iter().find(|s| s.name == stack)?;
+    let kind = program.header_types.iter().find(|t| t.name == stack.header_type)?;
+    match kind.fields.get(at as usize)?.width {
+        FieldWidth::Bits(bits) => Some(bits),
+        FieldWidth::Variable => None,
     }
 }
 
@@ -303,7 +330,7 @@ fn table(
         let (name, bits) = match &key.target {
             KeyTarget::Field(f) => (format!("{}.{}", f.0, f.1), widths.of(&f.0, &f.1)),
             KeyTarget::Header(header) => (format!("{header}.$valid$"), 1),
-            KeyTarget::Expression(_) => (format!("key{id}"), 0),
+            KeyTarget::Expression(value) => (format!("key{id}"), element_width(program, value).unwrap_or(0)),
         };
         field(id, key.name.as_deref().unwrap_or(&name), bits, key.match_type)
     });

@@ -75,16 +75,26 @@ pub fn pack(
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
+    // Matches nearly always come in order; then there is no need to sort them first.
+    let mut next = matches.iter().peekable();
+    let ordered = fields
+        .iter()
+        .filter(|field| next.next_if(|m| m.field_id == field.id).is_some())
+        .count();
+    if ordered == matches.len() {
+        let mut next = matches.iter().peekable();
+        for field in fields {
+            let given = next.next_if(|m| m.field_id == field.id);
+            pack_given(field, given.map(|m| set(field, m)).transpose()?, translator, out)?;
+        }
+        return Ok(());
+    }
     let mut given: Vec<Option<&FieldMatchType>> = vec![None; fields.len()];
     for field_match in matches {
         let id = field_match.field_id;
         let (index, field) =
             position(fields, id).ok_or_else(|| EntityError::invalid(format!("match field id {id} does not exist")))?;
-        let kind = field_match
-            .field_match_type
-            .as_ref()
-            .ok_or_else(|| EntityError::invalid(format!("match field {:?}: no match is set", field.name)))?;
-        if given[index].replace(kind).is_some() {
+        if given[index].replace(set(field, field_match)?).is_some() {
             return Err(EntityError::invalid(format!(
                 "match field {:?} is given twice",
                 field.name
@@ -92,17 +102,30 @@ pub fn pack(
         }
     }
     for (field, given) in fields.iter().zip(given) {
-        match given {
-            Some(given) => pack_field(field, given, translator, out)
-                .map_err(|error| EntityError {
-                    code: tonic::Code::InvalidArgument,
-                    ..error
-                })
-                .map_err(|error| error.at(&format!("match field {:?}", field.name)))?,
-            None => pack_dont_care(field, out)?,
-        }
+        pack_given(field, given, translator, out)?;
     }
     Ok(())
+}
+
+/// The match that a message sets.
+fn set<'m>(field: &Field, field_match: &'m v1::FieldMatch) -> Result<&'m FieldMatchType, EntityError> {
+    let kind = field_match.field_match_type.as_ref();
+    kind.ok_or_else(|| EntityError::invalid(format!("match field {:?}: no match is set", field.name)))
+}
+
+fn pack_given(
+    field: &Field,
+    given: Option<&FieldMatchType>,
+    translator: &mut Translator,
+    out: &mut Vec<u8>,
+) -> Result<(), EntityError> {
+    match given {
+        Some(given) => pack_field(field, given, translator, out).map_err(|error| {
+            let code = tonic::Code::InvalidArgument;
+            EntityError { code, ..error }.at(&format!("match field {:?}", field.name))
+        }),
+        None => pack_dont_care(field, out),
+    }
 }
 
 fn pack_dont_care(field: &Field, out: &mut Vec<u8>) -> Result<(), EntityError> {

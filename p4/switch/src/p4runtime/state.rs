@@ -14,6 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::action::{Call, Watch};
 use super::info::Info;
 use super::translation::Translator;
+use crate::tables::Slots;
 
 /// Meter rates and bursts, in bytes or packets as the meter counts (RFC 2698).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +152,7 @@ pub struct Table {
     pub default: DefaultEntry,
     /// The program's own default action.
     pub program_default: Option<Call>,
-    next_id: u32,
-    free_ids: Vec<u32>,
+    ids: Slots,
 }
 
 impl Table {
@@ -176,12 +176,9 @@ impl Table {
         self.entries.iter().map(|by_key| &by_key.0)
     }
 
-    /// An id for a new entry.
+    /// An id for a new entry; one that an entry had before only after [`State::settle`].
     pub fn allocate_id(&mut self) -> u32 {
-        self.free_ids.pop().unwrap_or_else(|| {
-            self.next_id += 1;
-            self.next_id - 1
-        })
+        self.ids.take()
     }
 }
 
@@ -339,6 +336,17 @@ impl State {
         state
     }
 
+    /// A batch is done: ids of entries that it removed may be given to others. Not before, because packets that still
+    /// see what was before the batch count on them.
+    pub fn settle(&mut self) {
+        self.tables.iter_mut().for_each(|table| table.ids.settle());
+    }
+
+    /// A batch was undone, change by change: it has used no ids and freed none.
+    pub fn unsettle(&mut self) {
+        self.tables.iter_mut().for_each(|table| table.ids.roll_back());
+    }
+
     /// Puts an entry in, replaces or removes it.
     pub fn put_entry(&mut self, table: usize, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
         let implementation = self.info.tables[table].implementation;
@@ -352,10 +360,6 @@ impl State {
         let state = &mut self.tables[table];
         match (old, new) {
             (_, Some(new)) => {
-                // An undone deletion takes its id back out of the free list.
-                if old.is_none() && state.free_ids.last() == Some(&new.id) {
-                    state.free_ids.pop();
-                }
                 state.entries.replace(ByKey(new.clone()));
                 if new.idle_timeout_ns() > 0 {
                     self.fresh_timed.push((table, new.clone()));
@@ -363,7 +367,7 @@ impl State {
             }
             (Some(old), None) => {
                 state.entries.remove(&*old.key);
-                state.free_ids.push(old.id);
+                state.ids.give_back(old.id);
             }
             (None, None) => {}
         }

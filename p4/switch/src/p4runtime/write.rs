@@ -70,21 +70,19 @@ pub struct Transaction<'a> {
     pub device: &'a dyn Device,
     /// What the target will be told.
     pub ops: Vec<Op>,
-    undo: Option<Vec<Undo>>,
+    undo: Vec<Undo>,
 }
 
 impl Transaction<'_> {
-    /// Remembers how to undo a change, where that may be needed. The closure is not called otherwise.
+    /// Remembers how to undo a change.
     pub(super) fn remember(&mut self, undo: impl FnOnce(&State) -> Undo) {
-        if let Some(list) = &mut self.undo {
-            let entry = undo(self.state);
-            list.push(entry);
-        }
+        let entry = undo(self.state);
+        self.undo.push(entry);
     }
 
     fn roll_back(&mut self) {
         self.ops.clear();
-        for undo in self.undo.take().into_iter().flatten().rev() {
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
                 Undo::Entry { table, old, new } => {
                     self.state.put_entry(table, new.as_ref(), old.as_ref());
@@ -103,6 +101,7 @@ impl Transaction<'_> {
                 Undo::Digest { id, old } => put(&mut self.state.digests, id, old),
             }
         }
+        self.state.unsettle();
     }
 }
 
@@ -122,13 +121,13 @@ pub fn write(
     updates: &[v1::Update],
     atomicity: Atomicity,
 ) -> Vec<Result<(), EntityError>> {
+    state.settle();
     let all_or_none = atomicity != Atomicity::ContinueOnError;
-    let ops = Vec::with_capacity(updates.len());
     let mut transaction = Transaction {
         state,
         device,
-        ops,
-        undo: all_or_none.then(Vec::new),
+        ops: Vec::with_capacity(updates.len()),
+        undo: Vec::with_capacity(updates.len()),
     };
     let mut results: Vec<_> = updates
         .iter()
@@ -144,8 +143,7 @@ pub fn write(
         return results;
     }
     if let Err(error) = target.apply(ops) {
-        // Validation let something through that the target cannot do. The state of an all-or-none batch is put back;
-        // any other is the best knowledge there is.
+        // Validation let something through that the target cannot do, or packets stand still.
         tracing::error!(%error, "the target refused a validated batch");
         transaction.roll_back();
         results.fill(Err(error));

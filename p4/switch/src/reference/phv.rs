@@ -92,12 +92,16 @@ impl Phv {
         }
     }
 
-    /// Copies a header with its validity. Of one that is not valid only that is copied, so that a union whose other
-    /// member is valid keeps it.
+    /// Copies a header with its validity. Of one that is not valid only that is copied, as BMv2 does, so that a union
+    /// whose other member is valid keeps it.
     pub(crate) fn copy_header(&mut self, headers: &[Header], from: usize, to: usize) {
         let (Some(source), Some(target)) = (headers.get(from), headers.get(to)) else {
             return;
         };
+        if !self.is_valid(from) {
+            self.set_valid(headers, to, false);
+            return;
+        }
         for (a, b) in source.fields.iter().zip(&target.fields) {
             self.set(b.slot, b.width, &self.get(a.slot).into());
             if let (Some(a), Some(b)) = (a.variable, b.variable) {
@@ -107,6 +111,6 @@ impl Phv {
                 }
             }
         }
-        self.set_valid(headers, to, self.is_valid(from));
+        self.set_valid(headers, to, true);
     }
 }

@@ -86,7 +86,11 @@ pub enum Target<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Slots {
     next: u32,
+    /// `next` when the transaction began.
+    began: u32,
+    /// Not in use since before the transaction, of which it took all but the first `left`.
     free: Vec<u32>,
+    left: usize,
     /// Taken back in this transaction.
     resting: Vec<u32>,
 }
@@ -94,10 +98,17 @@ pub struct Slots {
 impl Slots {
     /// A number that is not in use.
     pub fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        })
+        let free = self.left.checked_sub(1).and_then(|last| self.free.get(last));
+        match free {
+            Some(slot) => {
+                self.left -= 1;
+                *slot
+            }
+            None => {
+                self.next += 1;
+                self.next - 1
+            }
+        }
     }
 
     /// Takes a number back.
@@ -105,16 +116,19 @@ impl Slots {
         self.resting.push(slot);
     }
 
-    /// A number taken back last is in use again after all.
-    pub fn keep(&mut self, slot: u32) {
-        if self.resting.last() == Some(&slot) {
-            self.resting.pop();
-        }
+    /// A transaction has ended and another begins.
+    pub fn settle(&mut self) {
+        self.free.truncate(self.left);
+        self.free.append(&mut self.resting);
+        self.left = self.free.len();
+        self.began = self.next;
     }
 
-    /// A transaction has ended.
-    pub fn settle(&mut self) {
-        self.free.append(&mut self.resting);
+    /// The transaction did not happen: in use is what was when it began.
+    pub fn roll_back(&mut self) {
+        self.resting.clear();
+        self.left = self.free.len();
+        self.next = self.began;
     }
 }
 

@@ -374,6 +374,23 @@ fn a_batch_over_several_tables_is_seen_whole() {
 }
 
 #[test]
+fn slots_rest_for_a_transaction_and_come_back_when_it_is_undone() {
+    let mut slots = Slots::default();
+    assert_eq!([slots.take(), slots.take(), slots.take()], [0, 1, 2]);
+    slots.settle();
+    slots.give_back(1);
+    assert_eq!(slots.take(), 3, "1 rests");
+    slots.roll_back();
+    assert_eq!(slots.take(), 3, "1 is in use after all, 3 is not");
+    slots.roll_back();
+    slots.give_back(0);
+    slots.settle();
+    assert_eq!([slots.take(), slots.take()], [0, 3]);
+    slots.roll_back();
+    assert_eq!([slots.take(), slots.take()], [0, 3]);
+}
+
+#[test]
 fn counters_outlive_modification_and_start_afresh() {
     let (store, mut writer) = Store::new(&[spec(&[Exact])], &[], &[]);
     let call = |args| Target::Action(ActionCall { action: 1, args });

@@ -11,7 +11,8 @@
 //!     start
 //!     ethernet at octet 0
 //!     + ethernet ipv4
-//!   ingress.routes  hdr.ipv4.dst = 0x0a000205
+//!   if hdr.ipv4.isValid(): yes
+//!   ingress.routes  hdr.ipv4.dst = 10.0.2.5
 //!     hit entry 3: ingress.route(next_hop = 2)
 //!     meta.next_hop: 0 -> 2
 //!   egress  port 2
@@ -21,6 +22,6 @@ mod printer;
 mod traced;
 mod tracer;
 
-pub use printer::{PACKETS_PER_SECOND, Printer};
+pub use printer::{Ending, PACKETS_PER_SECOND, Printer};
 pub use traced::Traced;
 pub use tracer::Tracer;

@@ -22,6 +22,20 @@ struct Shared {
     left_out: AtomicU64,
 }
 
+/// How long an end waits for the output: what waits is written in less, unless nobody reads it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The end of a [`Printer`].
+pub struct Ending(Receiver<()>);
+
+impl Ending {
+    /// Waits until everything is written that was printed; all clones of the printer must be dropped. Not long: an
+    /// output that nobody reads keeps nobody here.
+    pub fn wait(self) {
+        let _ = self.0.recv_timeout(LAST_WORDS);
+    }
+}
+
 /// Where traced packets go. It ends, with all written, when all clones are dropped.
 #[derive(Clone)]
 pub struct Printer {
@@ -34,8 +48,9 @@ impl Printer {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<(Self, Ending)> {
         let (texts, inbox) = sync_channel(QUEUE);
+        let (ended, ending) = sync_channel(1);
         let shared = Arc::new(Shared {
             started: Instant::now(),
             second: AtomicU64::new(0),
@@ -49,8 +64,10 @@ impl Printer {
             if let Err(error) = print(&inbox, &own, output) {
                 tracing::error!("tracing ends: {error}");
             }
+            // Nobody may wait for it.
+            let _ = ended.send(());
         })?;
-        Ok(Self { texts, shared })
+        Ok((Self { texts, shared }, Ending(ending)))
     }
 
     /// The number of a packet that is to be traced; none if it is one too many.
@@ -117,7 +134,7 @@ mod tests {
     #[test]
     fn an_output_that_stands_still_holds_nobody_up() {
         let output = Output::default();
-        let printer = Printer::start(output.clone()).unwrap();
+        let (printer, _) = Printer::start(output.clone()).unwrap();
         let held = output.0.lock().unwrap();
         for _ in 0..3 * QUEUE {
             printer.print("a packet\n");
@@ -137,8 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn all_is_written_before_the_end() {
+        let output = Output::default();
+        let (printer, ending) = Printer::start(output.clone()).unwrap();
+        (0..100).for_each(|_| printer.print("a packet\n"));
+        drop(printer);
+        ending.wait();
+        let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("a packet\n").count(), 100);
+    }
+
+    #[test]
     fn a_flood_is_bounded() {
-        let printer = Printer::start(std::io::sink()).unwrap();
+        let (printer, _) = Printer::start(std::io::sink()).unwrap();
         let started = Instant::now();
         let many = 20 * PACKETS_PER_SECOND;
         let admitted = (0..many).filter(|_| printer.admit().is_some()).count() as u64;

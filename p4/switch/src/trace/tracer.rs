@@ -1,6 +1,7 @@
 //! Writes down what a packet meets.
 
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::engine::{Dropped, Pipeline, Trace};
@@ -118,7 +119,7 @@ impl Tracer {
             rest = others;
             let comma = if at > 0 { ", " } else { "" };
             // Writing to a string does not fail.
-            let _ = write!(text, "{comma}{name} = {}", number(value, width));
+            let _ = write!(text, "{comma}{name} = {}", named(name, value, width));
         }
         text.push(')');
         text
@@ -156,10 +157,36 @@ impl Tracer {
                 let bits = is.first().copied().unwrap_or(0);
                 writeln!(self.text, "    {header}.{}: {bits} bits", field.name)
             } else {
-                let (was, is) = (number(was, field.width), number(is, field.width));
+                let written = |words| named(&field.name, words, field.width);
+                let (was, is) = (written(was), written(is));
                 writeln!(self.text, "    {header}.{}: {was} -> {is}", field.name)
             };
         }
+    }
+}
+
+/// Ends of the names of fields that hold addresses, as programs have them.
+const ADDRESSES: [&str; 9] = [
+    "addr",
+    "address",
+    "src",
+    "dst",
+    "source",
+    "destination",
+    "ip",
+    "gateway",
+    "next_hop",
+];
+
+/// A value as its name says that people write it: an address of IP, a type of a protocol, or a number.
+fn named(name: &str, words: &[u64], width: u32) -> String {
+    let name = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
+    let is_address = ADDRESSES.iter().any(|end| name.ends_with(end));
+    match (width, words) {
+        (32, [word]) if is_address => Ipv4Addr::from_bits(*word as u32).to_string(),
+        (128, [high, low]) if is_address => Ipv6Addr::from_bits(u128::from(*high) << 64 | u128::from(*low)).to_string(),
+        (16, [word]) if name.ends_with("type") => format!("0x{word:04x}"),
+        _ => number(words, width),
     }
 }
 
@@ -234,9 +261,12 @@ impl Trace for Tracer {
         self.line(4, Colour::Red, &text);
     }
 
-    fn branch(&mut self, egress: bool, node: u32, holds: bool) {
-        let control = if egress { "egress" } else { "ingress" };
-        let _ = writeln!(self.text, "  if  {control} condition {node}: {holds}");
+    fn branch(&mut self, egress: bool, condition: u32, holds: bool) {
+        // One line, however the program's author broke it.
+        let text = self.pipeline.condition_text(egress, condition);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let answer = if holds { "yes" } else { "no" };
+        let _ = writeln!(self.text, "  if {}: {answer}", words.join(" "));
     }
 
     fn table(&mut self, table: u32, key: &[u64], entry: Option<u32>, action: Option<Record<'_>>) {
@@ -248,7 +278,8 @@ impl Trace for Tracer {
             let (value, others) = rest.split_at(Pipeline::words(field.width).min(rest.len()));
             rest = others;
             let comma = if at > 0 { ", " } else { "  " };
-            let _ = write!(self.text, "{comma}{} = {}", field.name, number(value, field.width));
+            let written = named(field.name, value, field.width);
+            let _ = write!(self.text, "{comma}{} = {written}", field.name);
         }
         self.text.push('\n');
         let call = match action.map(|record| (record.leads(), record.args())) {
@@ -370,6 +401,10 @@ mod tests {
         assert_eq!(number(&[0x0200_0000_0001], 48), "02:00:00:00:00:01");
         assert_eq!(number(&[0x0a00_0001], 32), "0x0a000001");
         assert_eq!(number(&[510], 9), "510");
+        assert_eq!(named("hdr.ipv4.dst_addr", &[0x0a00_0001], 32), "10.0.0.1");
+        assert_eq!(named("ipv6.srcAddr", &[0xfd00 << 48, 1], 128), "fd00::1");
+        assert_eq!(named("ether_type", &[0x800], 16), "0x0800");
+        assert_eq!(named("hdr.ethernet.dst", &[0x0200_0000_0001], 48), "02:00:00:00:00:01");
         assert_eq!(number(&[1, 2], 128), "0x00000000000000010000000000000002");
     }
 }

@@ -1,8 +1,9 @@
 //! Actions and their primitives.
 
-use bmv2_json::{FieldRef, Value};
+use bmv2_json::Value;
 
 use super::{Lower, LowerError, MAX_WIDTH, Names, index, wrong};
+use crate::engine::pick::Pick;
 use crate::engine::program::{Action, Dest, Op, Parameter, Value as Computed};
 use crate::engine::term::Term;
 use crate::engine::value::assignment;
@@ -58,10 +59,8 @@ impl<'a> Names<'a> {
         let word = |i| term(i).map(|t| crate::engine::expr::lower::<u64>(&t));
         let dest = |i| at(i).and_then(|v| self.dest(v));
         let constant = |i| at(i).and_then(|v| self.constant(v));
-        let header = |i| match at(i)? {
-            Value::Header(h) => self.header(h),
-            other => wrong(format_args!("{other:?} is no header")),
-        };
+        let header = |i| at(i).and_then(|v| self.header_of(v, 0));
+        let union = |i| at(i).and_then(|v| self.union_of(v, 0));
         let stack = |i| match at(i)? {
             Value::HeaderStack(s) | Value::HeaderUnionStack(s) => self.stack(s),
             other => wrong(format_args!("{other:?} is no header stack")),
@@ -80,20 +79,21 @@ impl<'a> Names<'a> {
         let list = |i: usize| if p.len() > i { constant(i) } else { Ok(0) };
         Ok(vec![match op {
             "assign" | "modify_field" | "set" => return self.assign(at(0)?, at(1)?),
-            "add_header" => Op::Validate(header(0)?),
-            "remove_header" => Op::Invalidate(header(0)?),
-            "copy_header" | "assign_header" => Op::CopyHeader {
-                from: header(1)?,
-                to: header(0)?,
+            "assign_VL" => self.assign_variable(at(0)?, at(1)?)?,
+            "add_header" => match header(0)? {
+                Pick::One(header) => Op::Validate(header),
+                picked => Op::SetValid(Box::new((picked, true))),
             },
-            "assign_header_stack" | "assign_header_union_stack" => self.copy_stack(stack(1)?, stack(0)?),
-            "assign_union" | "assign_header_union" => match (at(0)?, at(1)?) {
-                (Value::HeaderUnion(to), Value::HeaderUnion(from)) => {
-                    let of = |u: &str| self.unions.get(u).cloned().unwrap_or_default();
-                    Op::CopyHeaders(Box::new((of(from).into_iter().zip(of(to)).collect(), 0, 0)))
-                }
-                _ => return wrong("two header unions are expected"),
+            "remove_header" => match header(0)? {
+                Pick::One(header) => Op::Invalidate(header),
+                picked => Op::SetValid(Box::new((picked, false))),
             },
+            "copy_header" | "assign_header" => match (header(1)?, header(0)?) {
+                (Pick::One(from), Pick::One(to)) => Op::CopyHeader { from, to },
+                pair => Op::CopyPicked([pair].into()),
+            },
+            "assign_header_stack" | "assign_union_stack" => self.copy_stack(stack(1)?, stack(0)?),
+            "assign_union" => Op::CopyPicked(union(1)?.into_iter().zip(union(0)?).collect()),
             "push" => Op::Push {
                 stack: stack(0)?,
                 count: constant(1)?,
@@ -142,21 +142,8 @@ impl<'a> Names<'a> {
 
     /// An assignment to a field of any kind.
     pub(super) fn assign(&self, to: &Value, from: &Value) -> Lower<Vec<Op>> {
-        if let Value::Field(FieldRef(header, field)) = to
-            && let Some(to) = self.variable.get(&(header.as_str(), field.as_str()))
-        {
-            let from = match from {
-                Value::Field(FieldRef(header, field)) => self.variable.get(&(header.as_str(), field.as_str())),
-                _ => None,
-            };
-            return match from {
-                Some(from) if from.width == to.width => Ok(vec![Op::CopyWords {
-                    slot: to.slot,
-                    from: from.slot,
-                    count: 1 + words_of(to.width),
-                }]),
-                _ => wrong("a variable-length field takes only another one of its size"),
-            };
+        if self.located(to, 0)?.is_some_and(|field| field.variable) {
+            return Ok(vec![self.assign_variable(to, from)?]);
         }
         let dest = self.dest(to)?;
         let term = self.term(from)?;
@@ -167,10 +154,24 @@ impl<'a> Names<'a> {
                 Some(_) => vec![Op::Validate(*header)],
                 None => vec![Op::Assign(Box::new((dest, Computed::new(&term, 1))))],
             },
-            Dest::Last(last) => {
-                let value = Computed::new(&term, last.width);
+            Dest::Picked(_, width) => {
+                let value = Computed::new(&term, *width);
                 vec![Op::Assign(Box::new((dest, value)))]
             }
+        })
+    }
+
+    fn assign_variable(&self, to: &Value, from: &Value) -> Lower<Op> {
+        let (Some(to), Some(from)) = (self.located(to, 0)?, self.located(from, 0)?) else {
+            return wrong("two variable-length fields are expected");
+        };
+        if !to.variable || !from.variable || to.width != from.width {
+            return wrong("a variable-length field takes only another one of its size");
+        }
+        let count = to.words();
+        Ok(match (from.at, to.at) {
+            (Pick::One(from), Pick::One(slot)) => Op::CopyWords { slot, from, count },
+            (from, to) => Op::CopyVariable(Box::new((from, to, count))),
         })
     }
 

@@ -3,10 +3,12 @@
 use bmv2_json::{self as json, Expression, FieldRef, Operand, Value};
 use num_bigint::BigInt;
 
+use super::stack::Located;
 use super::{Lower, LowerError, MAX_DEPTH, MAX_WIDTH, Names, index, wrong};
 use crate::engine::hash::{Algorithm, Calculation, Input};
+use crate::engine::pick::Pick;
 use crate::engine::program::{Dest, Value as Computed};
-use crate::engine::term::{Binary, LastOf, Place, Term};
+use crate::engine::term::{Binary, Place, Term};
 use crate::engine::word::{top_bits, words_of};
 
 impl<'a> Names<'a> {
@@ -14,13 +16,16 @@ impl<'a> Names<'a> {
         self.term_at(value, 0)
     }
 
-    fn term_at(&self, value: &Value, depth: usize) -> Lower<Term> {
+    pub(super) fn term_at(&self, value: &Value, depth: usize) -> Lower<Term> {
         if depth > MAX_DEPTH {
             return wrong("an expression is nested too deeply");
         }
         Ok(match value {
             Value::Field(FieldRef(header, field)) if field == "$valid$" => self.validity(header)?,
-            Value::Field(f) => Term::Field(self.field(f)?),
+            Value::Field(_) | Value::StackField(_) | Value::UnionStackField(..) => match self.located(value, depth)? {
+                Some(field) => field.term()?,
+                None => return wrong(format_args!("{value:?} is no field")),
+            },
             Value::Hexstr(h) => {
                 let value = h.value();
                 if value.bits() > u64::from(MAX_WIDTH) {
@@ -29,8 +34,6 @@ impl<'a> Names<'a> {
                 Term::Constant(value)
             }
             Value::Bool(b) => Term::constant(u8::from(*b)),
-            Value::StackField(f) => Term::Last(self.last_of(f)?),
-            Value::UnionStackField(stack, member, field) => Term::Last(self.last_of_union(stack, member, field)?),
             Value::Header(h) | Value::HeaderUnion(h) => self.validity(h)?,
             Value::Local(i) | Value::RuntimeData(i) => {
                 let Some((at, width)) = self.parameters.get(*i as usize) else {
@@ -43,7 +46,7 @@ impl<'a> Names<'a> {
                 let width = self.program.registers.get(array as usize).map_or(0, |r| r.width);
                 Term::Register(array, width, Box::new(self.term_at(cell, depth + 1)?))
             }
-            Value::Expression(e) => self.expression(e, depth + 1)?,
+            Value::Expression(e) => self.expression(value, e, depth + 1)?,
             Value::HeaderStack(s) | Value::HeaderUnionStack(s) => self.stack_count(s)?,
             other => return wrong(format_args!("operand {other:?} cannot be computed with")),
         })
@@ -79,52 +82,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn last_of(&self, FieldRef(stack, field): &FieldRef) -> Lower<LastOf> {
-        let found = self.program.stacks.get(self.stack(stack)? as usize);
-        let elements = found
-            .into_iter()
-            .flat_map(|s| s.elements.iter().filter_map(|e| e.first()));
-        let elements: Vec<u32> = elements.copied().collect();
-        self.last(found.map_or(0, |s| s.next), &elements, stack, field)
-    }
-
-    fn last_of_union(&self, stack: &str, member: &str, field: &str) -> Lower<LastOf> {
-        let found = self.program.stacks.get(self.stack(stack)? as usize);
-        let elements = self.union_members(stack, member)?;
-        self.last(found.map_or(0, |s| s.next), &elements, stack, field)
-    }
-
-    /// The headers of one member of a stack of unions, by element.
-    pub(super) fn union_members(&self, stack: &str, member: &str) -> Lower<Vec<u32>> {
-        let found = self.union_stacks.get(stack).and_then(|s| s.get(member));
-        found
-            .cloned()
-            .ok_or_else(|| LowerError(format!("{stack} has no member {member}")))
-    }
-
-    fn last(&self, next: u32, elements: &[u32], stack: &str, field: &str) -> Lower<LastOf> {
-        let mut slots = Vec::new();
-        let mut width = 0;
-        for element in elements {
-            let name = self
-                .program
-                .headers
-                .get(*element as usize)
-                .map_or("", |h| h.name.as_str());
-            let Some(place) = self.fields.get(&(name, field)) else {
-                return wrong(format_args!("field {stack}[].{field} is unknown"));
-            };
-            slots.push(place.slot);
-            width = place.width;
-        }
-        Ok(LastOf {
-            next,
-            slots: slots.into(),
-            width,
-        })
-    }
-
-    fn expression(&self, expression: &Expression, depth: usize) -> Lower<Term> {
+    fn expression(&self, value: &Value, expression: &Expression, depth: usize) -> Lower<Term> {
         let op = match expression {
             Expression::Value(value) => return self.term_at(value, depth),
             Expression::Op(op) => op,
@@ -154,11 +112,11 @@ impl<'a> Names<'a> {
             "&" => binary(Binary::BitAnd),
             "|" => binary(Binary::BitOr),
             "^" => binary(Binary::BitXor),
-            "==" => match self.headers_equal(op)? {
+            "==" => match self.equal(op, depth)? {
                 Some(equal) => Ok(equal),
                 None => binary(Binary::Eq),
             },
-            "!=" => match self.headers_equal(op)? {
+            "!=" => match self.equal(op, depth)? {
                 Some(equal) => Ok(Term::Not(Box::new(equal))),
                 None => binary(Binary::Ne),
             },
@@ -180,61 +138,70 @@ impl<'a> Names<'a> {
                 }
                 Ok(Term::binary(Binary::Ne, value, Term::constant(0)))
             }
-            "b2d" | "valid" | "valid_union" | "size_stack" => operand(&op.right),
+            "b2d" | "size_stack" => operand(&op.right),
+            "valid" => match op.right.as_deref() {
+                Some(Operand::Value(v)) => self.validity_of(self.header_of(v, depth)?),
+                _ => wrong("`valid` lacks its header"),
+            },
+            "valid_union" => match op.right.as_deref() {
+                Some(Operand::Value(v)) => {
+                    let each = self.union_of(v, depth)?.into_iter().map(|h| self.validity_of(h));
+                    each.reduce(|a, b| Ok(Term::binary(Binary::Or, a?, b?)))
+                        .unwrap_or_else(|| Ok(Term::constant(0)))
+                }
+                _ => wrong("`valid_union` lacks its union"),
+            },
+            "access_field" => match self.located(value, depth)? {
+                Some(field) => field.term(),
+                None => wrong("a header and the number of a field are expected"),
+            },
             "?" => Ok(Term::Choice(boxed(&op.cond)?, boxed(&op.left)?, boxed(&op.right)?)),
             "last_stack_index" => Ok(Term::binary(Binary::Sub, operand(&op.right)?, Term::constant(1))),
             other => wrong(format_args!("operator {other} is not known")),
         }
     }
 
-    fn headers_equal(&self, op: &json::Operation) -> Lower<Option<Term>> {
-        let (Some(Operand::Value(Value::Header(a))), Some(Operand::Value(Value::Header(b)))) =
-            (op.left.as_deref(), op.right.as_deref())
-        else {
-            return Ok(None);
+    /// Whether a header is valid.
+    fn validity_of(&self, header: Pick) -> Lower<Term> {
+        let valid = Located {
+            at: self.valid_slots(&header)?,
+            width: 1,
+            signed: false,
+            variable: false,
         };
-        let of = |name: &str| -> Lower<(u32, u32)> {
-            let header = self.program.headers.get(self.header(name)? as usize);
-            Ok(header.map_or((0, 0), |h| (h.slot, h.words)))
-        };
-        let ((a, n), (b, m)) = (of(a)?, of(b)?);
-        if n != m {
-            return wrong("headers of different types are compared");
-        }
-        Ok(Some(Term::HeadersEqual(a, b, n)))
+        valid.term()
     }
 
     pub(super) fn dest(&self, value: &Value) -> Lower<Dest> {
         Ok(match value {
             Value::Field(FieldRef(header, field)) if field == "$valid$" => Dest::Valid(self.header(header)?),
-            Value::Field(f) => {
-                let place = self.field(f)?;
-                Dest::Field(place.slot, place.width)
-            }
-            Value::StackField(f) => Dest::Last(Box::new(self.last_of(f)?)),
-            Value::UnionStackField(stack, member, field) => {
-                Dest::Last(Box::new(self.last_of_union(stack, member, field)?))
-            }
-            other => return wrong(format_args!("{other:?} cannot be assigned to")),
+            other => match self.located(other, 0)? {
+                Some(field) if field.variable => return wrong("a variable-length field takes no number"),
+                Some(Located {
+                    at: Pick::One(slot),
+                    width,
+                    ..
+                }) => Dest::Field(slot, width),
+                Some(field) => Dest::Picked(field.at, field.width),
+                None => return wrong(format_args!("{other:?} cannot be assigned to")),
+            },
         })
     }
 
     pub(super) fn width(&self, value: &Value) -> Lower<u32> {
-        let width = match value {
-            Value::Field(FieldRef(_, f)) if f == "$valid$" => 1,
-            Value::Field(f) => self.field(f)?.width,
-            Value::StackField(f) => self.last_of(f)?.width,
-            Value::UnionStackField(stack, member, field) => self.last_of_union(stack, member, field)?.width,
-            Value::Lookahead(_, width) => *width,
-            other => {
-                let range = self.term(other)?.range();
-                if range.signed || range.bits > MAX_WIDTH {
-                    return wrong(format_args!("the width of {other:?} is not known"));
-                }
-                range.bits
-            }
-        };
-        Ok(width)
+        match value {
+            Value::Field(FieldRef(_, field)) if field == "$valid$" => return Ok(1),
+            Value::Lookahead(_, width) => return Ok(*width),
+            _ => {}
+        }
+        if let Some(field) = self.located(value, 0)? {
+            return Ok(field.width);
+        }
+        let range = self.term(value)?.range();
+        if range.signed || range.bits > MAX_WIDTH {
+            return wrong(format_args!("the width of {value:?} is not known"));
+        }
+        Ok(range.bits)
     }
 
     pub(super) fn calculations(&mut self) -> Lower<()> {

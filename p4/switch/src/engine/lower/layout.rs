@@ -138,17 +138,6 @@ impl<'a> Names<'a> {
                 .iter()
                 .filter_map(|id| unions.get(id).map(Vec::as_slice))
                 .collect();
-            let kind = self
-                .source
-                .header_union_types
-                .iter()
-                .find(|t| t.name == stack.union_type);
-            let members = kind.into_iter().flat_map(|k| k.headers.iter().enumerate());
-            let by_name = members.map(|(i, (name, _))| {
-                let of = elements.iter().filter_map(|e| e.get(i).copied()).collect();
-                (name.as_str(), of)
-            });
-            self.union_stacks.insert(&stack.name, by_name.collect());
             self.program.stacks.push(Stack {
                 next: *words,
                 elements: elements.into_iter().map(Box::from).collect(),
@@ -246,6 +235,7 @@ impl<'a> Names<'a> {
             no_match: code("NoMatch"),
             stack_out_of_bounds: code("StackOutOfBounds"),
             header_too_short: code("HeaderTooShort"),
+            invalid_argument: code("ParserInvalidArgument"),
         };
         self.program.error_names = errors.clone();
         Ok(())
@@ -259,10 +249,5 @@ impl<'a> Names<'a> {
     pub(super) fn stack(&self, name: &str) -> Lower<u32> {
         let found = self.stacks.get(name).copied();
         found.ok_or_else(|| LowerError(format!("header stack {name} is unknown")))
-    }
-
-    pub(super) fn field(&self, FieldRef(header, field): &FieldRef) -> Lower<Place> {
-        let found = self.fields.get(&(header.as_str(), field.as_str())).copied();
-        found.ok_or_else(|| LowerError(format!("field {header}.{field} is unknown")))
     }
 }

@@ -8,6 +8,7 @@ mod expr;
 mod layout;
 mod parser;
 mod pipeline;
+mod stack;
 
 use std::collections::HashMap;
 
@@ -46,8 +47,6 @@ struct Names<'a> {
     /// Variable-length fields.
     variable: HashMap<(&'a str, &'a str), Place>,
     unions: HashMap<&'a str, Vec<u32>>,
-    /// Stacks of unions: for each member, the headers by element.
-    union_stacks: HashMap<&'a str, HashMap<&'a str, Vec<u32>>>,
     actions: HashMap<u32, u32>,
     calculations: HashMap<&'a str, u32>,
     /// Parameters of the action that is being lowered: first word, bits.
@@ -64,7 +63,6 @@ pub(super) fn lower(source: &json::Program) -> Lower<Program> {
         fields: HashMap::new(),
         variable: HashMap::new(),
         unions: HashMap::new(),
-        union_stacks: HashMap::new(),
         actions: HashMap::new(),
         calculations: HashMap::new(),
         parameters: Vec::new(),

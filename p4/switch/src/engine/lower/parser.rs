@@ -107,18 +107,8 @@ impl Names<'_> {
         };
         let all = |ops: Vec<Op>| ops.into_iter().map(ParserOp::Do).collect();
         Ok(vec![match op.op {
-            ParserOpKind::Extract => match parameter(0)? {
-                Value::Regular(h) | Value::Header(h) => ParserOp::Extract(self.header(h)?),
-                Value::Stack(s) => ParserOp::ExtractNext(self.stack(s)?),
-                Value::UnionStack(s, member) => {
-                    ParserOp::ExtractNextOf(self.stack(s)?, self.union_members(s, member)?.into())
-                }
-                other => return wrong(format_args!("{other:?} cannot be extracted")),
-            },
-            ParserOpKind::ExtractVl => match parameter(0)? {
-                Value::Regular(h) | Value::Header(h) => ParserOp::ExtractVariable(self.header(h)?, word(1)?),
-                other => return wrong(format_args!("{other:?} cannot be extracted")),
-            },
+            ParserOpKind::Extract => self.extract(parameter(0)?, None)?,
+            ParserOpKind::ExtractVl => self.extract(parameter(0)?, Some(word(1)?))?,
             ParserOpKind::Set => match parameter(1)? {
                 Value::Lookahead(_, width) if *width > MAX_WIDTH => return wrong("a look ahead is too wide"),
                 Value::Lookahead(offset, width) => ParserOp::Ahead(self.dest(parameter(0)?)?, *offset, *width),
@@ -142,6 +132,28 @@ impl Names<'_> {
                 _ => return wrong("a call is expected"),
             },
         }])
+    }
+
+    fn extract(&self, target: &Value, bits: Option<expr::Expr<u64>>) -> Lower<ParserOp> {
+        let (header, next) = match target {
+            Value::Regular(h) | Value::Header(h) => (self.header(h)?, None),
+            Value::Stack(s) => (self.stack(s)?, Some(self.members(s, 0)?)),
+            Value::UnionStack(s, member) => {
+                let members = self.members(s, self.union_member(s, member)?)?;
+                (self.stack(s)?, Some(members))
+            }
+            other => return wrong(format_args!("{other:?} cannot be extracted")),
+        };
+        let headers = next.as_deref().unwrap_or(std::slice::from_ref(&header));
+        let of = |h: &u32| self.program.headers.get(*h as usize);
+        if bits.is_some() && headers.iter().filter_map(of).any(|h| h.variable.is_none()) {
+            return wrong(format_args!("{target:?} has no variable-length field"));
+        }
+        Ok(match (next, bits) {
+            (Some(elements), bits) => ParserOp::ExtractNext(header, elements, bits.map(Box::new)),
+            (None, Some(bits)) => ParserOp::ExtractVariable(header, bits),
+            (None, None) => ParserOp::Extract(header),
+        })
     }
 
     pub(super) fn rest(&mut self) -> Lower<()> {

@@ -6,7 +6,7 @@ use super::{Lower, LowerError, Names, index, wrong};
 use crate::engine::expr::{self, Expr};
 use crate::engine::hash::{Algorithm, Calculation};
 use crate::engine::program::{
-    Control, END, KeyPart, KeySource, MatchKind, NOWHERE, Next, Node, Profile, Table, Value as Computed,
+    Condition, Control, END, KeyPart, KeySource, MatchKind, NOWHERE, Next, Node, Profile, Table, Value as Computed,
 };
 use crate::engine::term::{Binary, Term};
 use crate::engine::word::{mask64, words_of};
@@ -45,6 +45,9 @@ impl Names<'_> {
                 base: (pipeline.tables.len() + calls) as Next,
                 nodes: Vec::new(),
             };
+            // Nodes that decide no condition have none that exists.
+            let mut condition_of = vec![u32::MAX; more.base as usize];
+            let mut conditions = Vec::new();
             for (table, index) in pipeline.tables.iter().zip(base..) {
                 let lowered = self.table(table, profiles, pipeline, &place);
                 let lowered = lowered.map_err(|e| LowerError(format!("table {}: {e}", table.name)))?;
@@ -56,7 +59,18 @@ impl Names<'_> {
             }
             for c in &pipeline.conditionals {
                 let condition = self.term(&c.expression)?;
-                nodes.push(more.branch(&condition, place(&c.true_next)?, place(&c.false_next)?));
+                let yes = place(&c.true_next)?;
+                if let Some(of) = condition_of.get_mut(nodes.len()) {
+                    *of = conditions.len() as u32;
+                }
+                nodes.push(more.branch(&condition, yes, place(&c.false_next)?));
+                let end = more.base as usize + more.nodes.len();
+                condition_of.resize(end, conditions.len() as u32);
+                let text = c.source_info.as_ref().map_or(&c.name, |s| &s.source_fragment);
+                conditions.push(Condition {
+                    text: text.clone(),
+                    yes,
+                });
             }
             for c in &pipeline.action_calls {
                 nodes.push(Node::Call(self.action(c.action_id)?, place(&c.next_node)?));
@@ -64,6 +78,9 @@ impl Names<'_> {
             nodes.append(&mut more.nodes);
             let lowered = Control {
                 nodes: nodes.into(),
+                parts: more.base,
+                conditions: conditions.into(),
+                condition_of: condition_of.into(),
                 start: place(&pipeline.init_table)?,
             };
             match (pipeline.name.as_str(), p) {

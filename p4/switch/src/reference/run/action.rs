@@ -176,10 +176,7 @@ impl Run<'_> {
             for (at, target) in elements.get(to).into_iter().flatten().enumerate() {
                 match source.and_then(|s| s.get(at)) {
                     Some(source) => phv.copy_header(headers, *source, *target),
-                    None => {
-                        phv.set_valid(headers, *target, false);
-                        headers.get(*target).into_iter().for_each(|h| phv.clear(h));
-                    }
+                    None => phv.set_valid(headers, *target, false),
                 }
             }
         }

@@ -30,6 +30,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A device that holds much is read back less often: the time between two read-backs is at least
 /// this many times what one takes, so that they cost it and us a twentieth of the time at most.
 const SWEEP_SHARE: u32 = 20;
+/// Entities of a read-back that are compared before others have a turn: so many take a fraction of
+/// a millisecond, for which a change of intent may have to wait.
+const COMPARED_AT_ONCE: usize = 256;
 /// Requests that wait for an actor; each has a caller that waits for its answer.
 const REQUESTS: usize = 64;
 
@@ -160,11 +163,16 @@ impl<D: Driver> Actor<D> {
     /// Reads back, compares, repairs. Answers how long the first two took.
     async fn sync(&mut self) -> Result<Duration, DriverError> {
         let begin = Instant::now();
-        let held = self.driver.read_back().await?;
+        let mut held = self.driver.read_back().await?.into_iter();
         let count = held.len();
-        let differ = self
-            .device
-            .read_back(held, |wanted, held| self.driver.same(wanted, held));
+        self.device.begin_read_back();
+        let mut differ = 0;
+        while held.len() > 0 {
+            let part = held.by_ref().take(COMPARED_AT_ONCE);
+            differ += self.device.found(part, |wanted, held| self.driver.same(wanted, held));
+            tokio::task::yield_now().await;
+        }
+        let differ = self.device.end_read_back(differ);
         let took = begin.elapsed();
         debug!(count, differ, "read back");
         self.flush(true).await?;

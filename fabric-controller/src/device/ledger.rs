@@ -16,7 +16,10 @@
 //! what should have been there before.
 //!
 //! **Cost.** Each call costs what it is about, times a logarithm; questions about revisions
-//! and failures do not walk the keys. A read-back costs what is held and should be held.
+//! and failures do not walk the keys. A read-back comes in as many calls as the caller likes
+//! ([`Ledger::begin_read_back`], [`Ledger::found`], [`Ledger::end_read_back`]), between which
+//! changes may come: each entity found costs a look-up, and what is missing is searched for only
+//! if something is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +35,14 @@ use crate::reconcile::Difference;
 struct Wanted {
     entity: Arc<Entity>,
     count: u32,
+}
+
+/// What the device was last known to hold under a key.
+#[derive(Debug)]
+struct Held {
+    entity: Arc<Entity>,
+    /// The read-back that found it, or during or after which it was written.
+    round: u64,
 }
 
 /// Where a dirty key is on its way.
@@ -132,7 +143,7 @@ impl std::fmt::Display for Failure {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     desired: FxHashMap<EntityKey, Wanted>,
-    applied: FxHashMap<EntityKey, Arc<Entity>>,
+    applied: FxHashMap<EntityKey, Held>,
     dirty: FxHashMap<EntityKey, Dirty>,
     /// Dirty keys by their oldest revision.
     dirty_since: Counts,
@@ -149,6 +160,10 @@ pub(super) struct Ledger {
     /// Revision of the last change of intent that the device was told of.
     target: u64,
     read_back: bool,
+    /// Number of the last read-back that was begun.
+    round: u64,
+    /// Keys of `applied` of this round.
+    seen: usize,
 }
 
 impl Ledger {
@@ -293,7 +308,7 @@ impl Ledger {
             }
             differences.push(Difference {
                 desired: self.desired.get(&key).map(|w| Arc::clone(&w.entity)),
-                applied: self.applied.get(&key).map(Arc::clone),
+                applied: self.applied.get(&key).map(|h| Arc::clone(&h.entity)),
             });
             self.set_phase(key, Phase::Writing);
         }
@@ -310,11 +325,9 @@ impl Ledger {
         };
         match (result, write) {
             (Ok(()), Write::Delete(_)) => {
-                self.applied.remove(&key);
+                self.lacks(&key);
             }
-            (Ok(()), Write::Insert(e) | Write::Modify(e)) => {
-                self.applied.insert(key.clone(), Arc::clone(e));
-            }
+            (Ok(()), Write::Insert(e) | Write::Modify(e)) => self.holds(key.clone(), Arc::clone(e)),
             (Err(error), _) if meant => {
                 let entity = Arc::clone(write.entity());
                 self.fail(key, Failure { entity, error });
@@ -333,73 +346,96 @@ impl Ledger {
             // Whether that was before or after our write, the answer to it will tell.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
             (Ok(()), Some(entity)) => {
-                self.applied.insert(key.clone(), entity);
+                self.holds(key.clone(), entity);
                 self.settle(key.clone());
             }
             (Ok(()), None) => {}
             (Err(error), wanted) => {
-                let held = self.applied.remove(key);
+                let held = self.lacks(key);
                 if let Some(entity) = wanted {
                     self.mark(key.clone(), self.target);
                     self.fail(key.clone(), Failure { entity, error });
-                } else if held.is_some() {
+                } else if held {
                     self.settle(key.clone());
                 }
             }
         }
     }
 
-    /// Takes over what a read-back found; all that differs is to do, what failed included.
-    /// `same` says of two entities that are not equal whether they are the same to the device.
-    /// Returns how many keys differ that nobody knew of.
-    pub(super) fn replace_applied(
-        &mut self,
-        held: FxHashMap<EntityKey, Arc<Entity>>,
-        same: impl Fn(&Entity, &Entity) -> bool,
-    ) -> usize {
-        let before = std::mem::replace(&mut self.applied, held);
-        // What is as it was shares its memory; and is quickly found equal the next time.
-        for (key, entity) in &mut self.applied {
-            let wanted = self.desired.get(key).map(|w| &w.entity);
-            let wanted = wanted.filter(|w| *w == entity || same(w, entity));
-            if let Some(known) = wanted.or_else(|| before.get(key).filter(|b| *b == entity)) {
-                *entity = Arc::clone(known);
-            }
+    /// What the device holds is about to be told anew. Nothing is being written, so what was, and
+    /// what failed, is to do again unless it turns out to be right.
+    pub(super) fn begin_read_back(&mut self) {
+        self.round += 1;
+        self.seen = 0;
+        let waiting = |d: &Dirty| matches!(d.phase, Phase::ToDo);
+        let others = self.dirty.iter().filter(|(_, d)| !waiting(d));
+        let others: Vec<EntityKey> = others.map(|(key, _)| key.clone()).collect();
+        for key in others {
+            self.set_phase(key, Phase::ToDo);
         }
-        let was = std::mem::take(&mut self.dirty);
-        self.dirty_since = Counts::default();
-        self.open_since = Counts::default();
-        self.to_do.clear();
-        self.refused = Failures::default();
-        self.device_retries = Failures::default();
-        self.we_retry = Failures::default();
-        let strays = self.applied.keys().filter(|k| !self.desired.contains_key(*k));
-        let differ: Vec<EntityKey> = self
-            .desired
-            .keys()
-            .chain(strays)
-            .filter(|k| !self.agree(k))
-            .cloned()
-            .collect();
+    }
+
+    /// The device holds this. `same` says of two entities that are not equal whether they are the
+    /// same to the device. True if that is not as it should be and nobody knew.
+    pub(super) fn found(&mut self, entity: Entity, same: impl Fn(&Entity, &Entity) -> bool) -> bool {
+        let key = entity.key();
+        if let Some(known) = self.applied.get_mut(&key)
+            && *known.entity == entity
+        {
+            self.seen += usize::from(known.round != self.round);
+            known.round = self.round;
+        } else {
+            let wanted = self.desired.get(&key).map(|w| &w.entity);
+            let wanted = wanted.filter(|w| ***w == entity || same(w, &entity)).map(Arc::clone);
+            // What is as it should be shares its memory, and is quickly found equal the next time.
+            self.holds(key.clone(), wanted.unwrap_or_else(|| Arc::new(entity)));
+        }
+        self.compare(key)
+    }
+
+    /// The device holds nothing else. Returns how many keys it should hold and does not, or no
+    /// longer, that nobody knew of.
+    pub(super) fn end_read_back(&mut self) -> usize {
         let mut fresh = 0;
-        for key in differ {
-            match was.get(&key) {
-                Some(known) => {
-                    self.mark(key.clone(), known.oldest);
-                    self.mark(key, known.newest);
-                }
-                None => {
-                    fresh += 1;
-                    self.mark(key, self.target);
-                }
+        if self.seen < self.applied.len() {
+            let missing = self.applied.iter().filter(|(_, held)| held.round != self.round);
+            let missing: Vec<EntityKey> = missing.map(|(key, _)| key.clone()).collect();
+            for key in missing {
+                self.lacks(&key);
+                fresh += usize::from(self.compare(key));
             }
         }
         self.read_back = true;
         fresh
     }
 
+    /// Brings the books of a key up to date with what was found; true if it became dirty.
+    fn compare(&mut self, key: EntityKey) -> bool {
+        let known = self.dirty.contains_key(&key);
+        match (self.agree(&key), known) {
+            (true, true) => self.clear(&key),
+            (false, false) => self.mark(key, self.target),
+            _ => return false,
+        }
+        !known
+    }
+
+    /// From now on the device is known to hold this.
+    fn holds(&mut self, key: EntityKey, entity: Arc<Entity>) {
+        let round = self.round;
+        let before = self.applied.insert(key, Held { entity, round });
+        self.seen += usize::from(before.is_none_or(|b| b.round != round));
+    }
+
+    /// From now on the device is known to hold nothing of this key; true if it was to.
+    fn lacks(&mut self, key: &EntityKey) -> bool {
+        let before = self.applied.remove(key);
+        self.seen -= usize::from(before.as_ref().is_some_and(|b| b.round == self.round));
+        before.is_some()
+    }
+
     fn agree(&self, key: &EntityKey) -> bool {
-        self.desired.get(key).map(|w| &w.entity) == self.applied.get(key)
+        self.desired.get(key).map(|w| &w.entity) == self.applied.get(key).map(|h| &h.entity)
     }
 
     /// Makes a key dirty since a revision, to do unless it was dirty already.

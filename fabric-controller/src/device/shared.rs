@@ -253,19 +253,28 @@ impl Device {
         self.progress.notify_waiters();
     }
 
-    /// Takes over what a read-back found; all that differs from what should be is dirty.
-    /// Returns how many keys differ; `same` says of two that are not equal whether they are the
-    /// same to the device. Costs what the device holds and should hold.
-    pub(super) fn read_back(&self, held: Vec<Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
-        // Most of the work, while nobody waits for the lock.
-        let held = held.into_iter().map(|e| (e.key(), Arc::new(e))).collect();
+    /// A read-back is done, and what it found is told by [`Device::found`].
+    pub(super) fn begin_read_back(&self) {
+        self.lock().ledger.begin_read_back();
+    }
+
+    /// Takes over a part of what a read-back found. Returns how many keys differ that nobody knew
+    /// of; `same` says of two entities that are not equal whether they are the same to the device.
+    pub(super) fn found(&self, part: impl Iterator<Item = Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
+        let mut inner = self.lock();
+        part.map(|entity| usize::from(inner.ledger.found(entity, &same))).sum()
+    }
+
+    /// All that a read-back found was told; `differ` keys differed. Returns how many differ with
+    /// those that are missing: from now on all that differs is dirty.
+    pub(super) fn end_read_back(&self, differ: usize) -> usize {
         let mut inner = self.lock();
         let again = inner.ledger.was_read_back();
-        let fresh = inner.ledger.replace_applied(held, same);
+        let differ = differ + inner.ledger.end_read_back();
         if again {
-            inner.repairs += fresh as u64;
+            inner.repairs += differ as u64;
         }
-        fresh
+        differ
     }
 
     /// What differs and may be tried now; with `retry`, also what was refused. With the

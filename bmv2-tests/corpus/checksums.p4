@@ -1,4 +1,4 @@
-// Checksums over fields, a variable field and the payload; verified on the way in, updated on the way out.
+// Checksums over fields and the payload; verified on the way in, updated on the way out, there by a nested control.
 #include "include/frame.p4"
 
 header sum_t { bit<16> words; bit<16> payload; }
@@ -25,9 +25,14 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
 
 NO_EGRESS(headers, meta)
 
+control update_words(in op_t op, inout bit<16> sum) {
+    apply { update_checksum(op.op != 9, { op.op, op.a, op.b, op.c }, sum, HashAlgorithm.csum16); }
+}
+
 control update_sums(inout headers h, inout meta m) {
+    update_words() words;
     apply {
-        update_checksum(h.op.op != 9, { h.op.op, h.op.a, h.op.b, h.op.c }, h.sums.words, HashAlgorithm.csum16);
+        words.apply(h.op, h.sums.words);
         update_checksum_with_payload(h.op.op != 9, { h.op.b }, h.sums.payload, HashAlgorithm.csum16);
     }
 }

@@ -57,13 +57,8 @@ fn generated_programs_do_the_same_at_both_levels() {
 }
 
 /// Programs that are not compared, and why.
-const NOT_COMPARED: [(&str, &str); 4] = [
+const NOT_COMPARED: [(&str, &str); 2] = [
     ("own_extern.p4", "its externs are in no switch of ours"),
-    ("stack_index.p4", "the packet engine does not take it yet"),
-    (
-        "varbit.p4",
-        "the packet engine names another error for a length of no whole octets",
-    ),
     ("random.p4", "each switch draws its own numbers"),
 ];
 

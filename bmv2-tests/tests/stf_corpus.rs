@@ -16,10 +16,6 @@ fn programs() -> Vec<PathBuf> {
     found
 }
 
-/// Programs that the packet engine does not run as the reference does yet: a field of a stack's element that a computed
-/// index selects, and the error of a variable length that is no whole number of octets.
-const ENGINE_LACKS: [&str; 2] = ["stack_index", "varbit"];
-
 #[test]
 fn every_program_does_what_its_script_says_at_each_level_on_each_switch() {
     let programs = programs();
@@ -41,9 +37,6 @@ fn every_program_does_what_its_script_says_at_each_level_on_each_switch() {
                 }
             };
             for core in Core::ALL {
-                if core == Core::Engine && ENGINE_LACKS.contains(&&*name) {
-                    continue;
-                }
                 if let Err(reasons) = run_script(&compiled, &script, core, Ports::All) {
                     failures.push(format!("{name} -{level:?} on the {}:", core.name()));
                     failures.extend(reasons);

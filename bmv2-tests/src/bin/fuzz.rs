@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use bmv2_tests::fuzz::{TARGETS, differential, run};
 use clap::Parser;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Fuzz a part of the project.
@@ -16,6 +17,9 @@ struct Cli {
     /// Where the made-up inputs start: another number gives others [default: the time]
     #[arg(long)]
     start: Option<u64>,
+    /// differential: this program with the entries and packets of one seed, `--start`, to look at a finding
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -25,6 +29,10 @@ fn main() -> Result<()> {
     let start = cli.start.unwrap_or(clock.as_secs());
     // A panic is a finding and is printed as one.
     std::panic::set_hook(Box::new(|_| {}));
+    if let Some(file) = &cli.program {
+        let text = std::fs::read_to_string(file)?;
+        return differential::given(&file.to_string_lossy(), &text, start).map_err(anyhow::Error::msg);
+    }
     if cli.target == "differential" {
         let end = Instant::now() + time;
         let mut seed = start;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 /// Measure the compiler.
 #[derive(Parser)]
-#[command(name = "p4-compiler bench")]
+#[command(name = "p4-compiler bench", bin_name = "p4-compiler bench")]
 pub(crate) struct Args {
     /// Programs [default: the fabric's leaf and spine, from where this was built]
     files: Vec<PathBuf>,

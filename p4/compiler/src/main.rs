@@ -11,7 +11,10 @@ use std::process::ExitCode;
 
 /// Compiles P4_16 for v1model to BMv2 JSON and P4Info.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "`p4-compiler bench` measures the compiler itself; see `p4-compiler bench --help`."
+)]
 struct Args {
     /// The program.
     source: PathBuf,
@@ -33,7 +36,7 @@ struct Args {
     /// Macro definition.
     #[arg(short = 'D', value_name = "NAME[=TEXT]")]
     define: Vec<String>,
-    /// Silence warnings of a name: `--Wdisable=unused`.
+    /// Silence warnings of these names, which the warnings show: `--Wdisable=unused,shadow`.
     #[arg(long = "Wdisable", value_name = "NAME", value_delimiter = ',', value_parser = lint_name)]
     disabled: Vec<String>,
     /// How much the program is rewritten: `-O0` not at all, `-O1` for short code.

@@ -235,6 +235,22 @@ fn versions_of_v1model_that_do_not_exist_are_refused() {
 }
 
 #[test]
+fn a_file_that_is_not_there_has_no_place_in_a_source() {
+    let d = compile_file(Path::new("no/such.p4"), &Options::default()).unwrap_err();
+    assert!(
+        d.short().starts_with("error: cannot read no/such.p4: "),
+        "{}",
+        d.short()
+    );
+    assert!(
+        d.render(false).starts_with("Error: cannot read no/such.p4: "),
+        "{}",
+        d.render(false)
+    );
+    assert!(d.to_json()[0]["place"].is_null(), "{}", d.to_json());
+}
+
+#[test]
 fn what_doubles_itself_is_refused_in_time() {
     // Each step is twice the one before: without a bound these take forever.
     let chain = |first: &str, step: &dyn Fn(usize) -> String| {

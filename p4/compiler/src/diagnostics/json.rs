@@ -5,9 +5,13 @@ use crate::source::Span;
 use serde_json::{Value, json};
 
 impl Diagnostics {
-    /// An array with one object per diagnostic: severity, name, message, place, notes, help.
+    /// An array with one object per diagnostic: severity, name, message, place, notes, help. What is about no place in
+    /// a file, as a file that cannot be read, has the place `null`.
     pub fn to_json(&self) -> Value {
         let place = |span: Span| {
+            if self.sources.file(span.file).is_none() {
+                return Value::Null;
+            }
             let (line, column) = self.sources.line_col(span);
             let end = Span {
                 lo: span.hi,

@@ -55,6 +55,10 @@ impl Diagnostics {
                 Severity::Error => ReportKind::Error,
                 Severity::Warning => ReportKind::Warning,
             };
+            if self.sources.file(d.span.file).is_none() {
+                out.extend_from_slice(format!("{kind}: {}\n", d.message).as_bytes());
+                continue;
+            }
             let config = Config::default().with_color(color).with_index_type(IndexType::Byte);
             let mut report = Report::build(kind, d.span).with_config(config).with_message(&d.message);
             let label = d.lint.map_or_else(|| "here".to_string(), |l| format!("[{}]", l.name()));
@@ -73,20 +77,19 @@ impl Diagnostics {
         String::from_utf8_lossy(&out).into_owned()
     }
 
-    /// One line per diagnostic: `file:line:col: error: message`.
+    /// One line per diagnostic: `file:line:col: error: message`, or without the place if it has none.
     pub fn short(&self) -> String {
         let mut out = String::new();
         for d in &self.list {
-            let (line, col) = self.sources.line_col(d.span);
             let word = match d.severity {
                 Severity::Error => "error".to_string(),
                 Severity::Warning => format!("warning[{}]", d.lint.map_or("", |l| l.name())),
             };
-            out.push_str(&format!(
-                "{}:{line}:{col}: {word}: {}\n",
-                self.sources.name(d.span),
-                d.message
-            ));
+            if self.sources.file(d.span.file).is_some() {
+                let (line, col) = self.sources.line_col(d.span);
+                out.push_str(&format!("{}:{line}:{col}: ", self.sources.name(d.span)));
+            }
+            out.push_str(&format!("{word}: {}\n", d.message));
         }
         out
     }

@@ -3,7 +3,7 @@
 use super::{Abandon, Parse, Parser};
 use crate::ast::{
     Annotations, BlockTypeDecl, Decl, DeclKind, Direction, Expr, Field, FunctionSig, Ident, Param, SelectCase, State,
-    StructKind, Transition, TypeRef,
+    StructKind, Transition, TypeRef, TypeRefKind,
 };
 use crate::lex::Tok;
 use crate::source::Span;
@@ -507,8 +507,17 @@ impl Parser<'_> {
         let mut fields = Vec::new();
         while !self.eat(Tok::RBrace) {
             let annotations = self.annotations()?;
-            let ty = self.type_ref()?;
+            let mut ty = self.type_ref()?;
             let name = self.name()?;
+            // p4c also takes the size of an array behind the field's name.
+            if self.eat(Tok::LBracket) {
+                let size = self.expression()?;
+                self.expect(Tok::RBracket, "']'")?;
+                ty = TypeRef {
+                    span: ty.span,
+                    kind: TypeRefKind::Array(Box::new(ty), Box::new(size)),
+                };
+            }
             self.expect_semi()?;
             fields.push(Field { annotations, ty, name });
         }

@@ -128,6 +128,9 @@ impl Checker<'_> {
         match (&from, &to) {
             // A literal takes the type it is used at.
             (Type::Integer, Type::Bit(_) | Type::Int(_)) => return Ok(self.cast_to(e, to)),
+            (Type::Integer, Type::Newtype(_)) if self.program.underlying(&to).is_fixed() => {
+                return Ok(self.cast_to(e, to));
+            }
             (Type::Enum(_), Type::Bit(_) | Type::Int(_)) if self.program.underlying(&from) == to => {
                 return Ok(self.cast_to(e, to));
             }

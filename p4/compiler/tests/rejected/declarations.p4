@@ -47,4 +47,8 @@ struct M6 { @match(1 + 1) bit<8> f; }                          // expect: @match
 @p4runtime_translation("uri", bool) type bit<8> M4;            // expect: the controller's type is bit<W>, string
 c1() outside;                                                  // expect: a parser or control cannot be instantiated outside
 Virtual() v;                                                   // expect: abstract method f needs an implementation
+extern Self { void take(Self other); }                         // expect: extern Self refers to itself here
+struct Holder<T> { tuple<T, T> t; }
+const Holder<_> m7 = { t = { 0, 0 } };                         // expect: an int has no place in it
+header Late { @length(size) varbit<8> data; bit<8> size; }     // expect: size is not declared before this field
 extern main {}                                                 // expect: main must be an instance of a package

@@ -54,7 +54,6 @@ const CONSUMED: &[&str] = &[
     "hidden",
     "tableonly",
     "defaultonly",
-    "deprecated",
     "optional",
     "field_list",
     "controller_header",

@@ -1,9 +1,12 @@
 //! The controls that verify and update checksums: a list of calculations, which BMv2 runs around its pipelines.
+//! Controls applied in them are taken apart: their parameters are the arguments themselves, since nothing writes to
+//! them but the calculations.
 
 use super::expr::truth;
 use super::parser::Top;
 use super::{Lower, Place, Val};
 use crate::ast::BinOp;
+use crate::ir::ty::Type;
 use crate::ir::{self, Callee, InstanceId, StmtKind};
 use crate::lir::{self, Expr, ExprKind, Graph, Leaf, Loc, Op, Term, Ty};
 use crate::source::Span;
@@ -52,11 +55,8 @@ impl Lower<'_> {
 
     fn checksum(&mut self, call: &ir::Call, update: bool, guard: &lir::Expr, span: Span) {
         let Callee::ExternFunction(name) = &call.callee else {
-            if matches!(&call.callee, Callee::Apply(_)) {
-                return self.error(
-                    span,
-                    "nested controls in checksum controls are not supported by this target",
-                );
+            if let Callee::Apply(object) = &call.callee {
+                return self.nested_checksums(object, &call.args, update, guard, span);
             }
             return self.error(span, "a checksum control may only call the checksum functions");
         };
@@ -91,6 +91,35 @@ impl Lower<'_> {
             update,
             span,
         });
+    }
+
+    fn nested_checksums(&mut self, object: &ir::Expr, args: &[ir::Arg], update: bool, guard: &Expr, span: Span) {
+        let Val::Place(Place::Instance(id, _)) = self.expr(object) else {
+            return;
+        };
+        let program = self.program;
+        let control = match program.instances.get(id.index()).map(|i| &i.ty) {
+            Some(Type::Control(c)) => program.controls.get(c.index()),
+            _ => None,
+        };
+        let Some(control) = control else { return };
+        let mut places = Vec::new();
+        for a in args {
+            match a.value.as_ref().and_then(|v| self.place_of(v)) {
+                Some(place) => places.push(place),
+                None => {
+                    return self.error(
+                        a.value.as_ref().map_or(span, |v| v.span),
+                        "a control in a checksum control takes headers and fields only",
+                    );
+                }
+            }
+        }
+        self.env.extend(control.params.iter().copied().zip(places));
+        self.bind_ctor(id, &control.ctor);
+        if self.step(span) {
+            self.checksum_stmts(&control.body, update, guard);
+        }
     }
 
     /// A calculation's input holds fields and constants. Widened and joined values are taken apart into such; what

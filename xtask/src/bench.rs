@@ -149,7 +149,7 @@ fn switch(files: &Files) -> Result<()> {
     let file = absolute(&files.of("engine"))?;
     let engine = call(
         cargo()
-            .args(["bench", "-p", "p4-switch", "--bench", "engine", "--", "--json"])
+            .args(["bench", "--workspace", "--bench", "engine", "--", "--json"])
             .arg(file),
     );
     let leaf = compiled_leaf()?;

@@ -73,12 +73,8 @@ fn run(task: Task) -> Result<()> {
         Task::Lab { args } => lab(&args),
         Task::Test => test::run(),
         Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
-        Task::P4cCorpus { args } => p4c_corpus(&args),
-        Task::Fuzz { args } => call(
-            cargo()
-                .args(["run", "--release", "--package", "bmv2-tests", "--bin", "fuzz", "--"])
-                .args(args),
-        ),
+        Task::P4cCorpus { args } => tool("p4c-corpus", &args),
+        Task::Fuzz { args } => tool("fuzz", &args),
         Task::Bless => bless(),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }
@@ -98,11 +94,11 @@ fn lab(args: &[String]) -> Result<()> {
     call(fabricctl().arg("lab").args(args))
 }
 
-/// The runner is a binary of its own, so that this one need not be linked with the compiler and the switch. It runs
-/// where the user stands, because paths are among its arguments.
-fn p4c_corpus(args: &[String]) -> Result<()> {
-    call(cargo().args(["build", "--release", "--package", "bmv2-tests", "--bin", "p4c-corpus"]))?;
-    call(Command::new(release_dir().join("p4c-corpus")).args(args))
+/// A tool of the tests is a binary of its own, so that this one need not be linked with the compiler and the switch. It
+/// runs where the user stands, because paths are among its arguments.
+fn tool(name: &str, args: &[String]) -> Result<()> {
+    call(cargo().args(["build", "--release", "--workspace", "--bin", name]))?;
+    call(Command::new(release_dir().join(name)).args(args))
 }
 
 fn bless() -> Result<()> {
@@ -113,6 +109,8 @@ fn bless() -> Result<()> {
     )
 }
 
+/// As all release builds here, of the whole workspace: with fewer packages, Cargo would choose other features of what
+/// they depend on, and build that again.
 fn build_release() -> Result<()> {
     call(cargo().args(["build", "--release", "--bins"]))
 }

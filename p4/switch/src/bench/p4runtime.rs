@@ -16,7 +16,7 @@ use p4_switch::gnmi::memory::MemoryInterfaces;
 use p4_switch::p4runtime::derive;
 use p4_switch::p4runtime::pipeline::Pipeline;
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
-use p4runtime_proto::p4::config::v1::P4Info;
+use p4runtime_proto::p4::config::v1::{P4Info, match_field};
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::field_match::{Exact, FieldMatchType, Lpm, Optional, Range, Ternary};
 use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
@@ -36,6 +36,9 @@ const PROGRAM: &[u8] = include_bytes!("kinds.json");
 
 /// Batches that one run inserts, modifies and deletes again; small ones are sent more often.
 const ROUNDS: usize = 20;
+
+/// The table with optional fields.
+const OPTIONAL_TABLE: &str = "ingress.optional_kind";
 
 /// Small batches are measured for this long at most.
 const TIME: Duration = Duration::from_secs(1);
@@ -129,7 +132,7 @@ const KINDS: [Kind; 5] = [
     },
     Kind {
         name: "optional",
-        table: "ingress.optional_kind",
+        table: OPTIONAL_TABLE,
         key: |n| {
             let optional = |of| FieldMatchType::Optional(Optional { value: value(of) });
             vec![optional(spread(n).into()), optional(u64::from(n % 200))]
@@ -254,11 +257,23 @@ pub(super) fn run(options: &P4runtimeOptions) -> Result<Report, Error> {
     Ok(measured.map_err(|_| "the measurement panicked")??)
 }
 
+/// P4Info of the program. BMv2 JSON says ternary where the program says optional, so that is put right.
+fn p4info(program: &bmv2_json::Program) -> P4Info {
+    let mut info = derive::p4info(program);
+    let tables = info.tables.iter_mut();
+    let optional = tables.filter(|t| t.preamble.as_ref().is_some_and(|p| p.name == OPTIONAL_TABLE));
+    for field in optional.flat_map(|t| &mut t.match_fields) {
+        let kind = match_field::MatchType::Optional.into();
+        field.r#match = Some(match_field::Match::MatchType(kind));
+    }
+    info
+}
+
 /// Measures in tables that hold `held` entries besides.
 async fn measure(held: u32, only: &str) -> Result<Report, Error> {
     let mut report = Report::new("p4runtime");
     let program = bmv2_json::Program::from_slice(PROGRAM)?;
-    let info = derive::p4info(&program);
+    let info = p4info(&program);
     for kind in KINDS.iter().filter(|k| k.name.contains(only)) {
         let ids = Ids::of(&info, kind)?;
         let config = v1::ForwardingPipelineConfig {

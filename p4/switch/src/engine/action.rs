@@ -16,6 +16,44 @@ pub(crate) const MAX_STEPS: usize = 1 << 16;
 /// An index that no array has.
 const BEYOND: usize = usize::MAX;
 
+/// Runs operations that only move words, as most do, up to the first that does more; says which
+/// that is. A function of its own, so that the compiler knows that nothing else can see `words`.
+#[inline(never)]
+pub(crate) fn quick(ops: &[Op], mut at: usize, words: &mut [u64], args: &[u64]) -> usize {
+    while let Some(op) = ops.get(at) {
+        match op {
+            Op::Constant { slot, value } => words[*slot as usize] = *value,
+            Op::Copy { slot, from, mask } => words[*slot as usize] = words[*from as usize] & mask,
+            Op::Argument { slot, at, mask } => {
+                words[*slot as usize] = args.get(*at as usize).copied().unwrap_or(0) & mask;
+            }
+            Op::Add { slot, from, plus, mask } => {
+                words[*slot as usize] = words[*from as usize].wrapping_add(*plus) & mask;
+            }
+            Op::Or { slot, from, with, mask } => words[*slot as usize] = (words[*from as usize] | with) & mask,
+            Op::OrArgument { slot, at, with, mask } => {
+                words[*slot as usize] = (args.get(*at as usize).copied().unwrap_or(0) | with) & mask;
+            }
+            Op::Shift { slot, from, by, mask } => {
+                words[*slot as usize] = words[*from as usize].checked_shr(*by).unwrap_or(0) & mask;
+            }
+            Op::CopyWords { slot, from, count } => {
+                let from = *from as usize;
+                words.copy_within(from..from + *count as usize, *slot as usize);
+            }
+            Op::ArgumentWords { slot, at, count } => {
+                let (slot, at, count) = (*slot as usize, *at as usize, *count as usize);
+                if let Some(args) = args.get(at..at + count) {
+                    words[slot..slot + count].copy_from_slice(args);
+                }
+            }
+            _ => return at,
+        }
+        at += 1;
+    }
+    at
+}
+
 impl<T: Trace> Core<'_, T> {
     /// Runs an action.
     pub(crate) fn action(&mut self, action: u32, p: &mut Packet, args: &[u64]) {
@@ -42,7 +80,9 @@ impl<T: Trace> Core<'_, T> {
     fn ops(&mut self, action: &Action, p: &mut Packet, args: &[u64]) {
         let ops = &*action.ops;
         let mut at = 0;
-        for _ in 0..MAX_STEPS {
+        let mut jumps = 0;
+        loop {
+            at = quick(ops, at, &mut p.words, args);
             let Some(op) = ops.get(at) else { return };
             at += 1;
             match op {
@@ -50,40 +90,29 @@ impl<T: Trace> Core<'_, T> {
                     if !condition.holds(&self.parts(args).context(&p.words)) {
                         at = *to as usize;
                     }
+                    jumps += 1;
                 }
-                Op::Jump(to) => at = *to as usize,
+                Op::Jump(to) => {
+                    at = *to as usize;
+                    jumps += 1;
+                }
                 Op::Exit => {
                     self.scratch.wishes.exit = true;
                     return;
                 }
-                op => self.op(op, p, args),
+                op => self.slow(op, p, args),
+            }
+            if jumps > MAX_STEPS {
+                return;
             }
         }
     }
 
-    /// Runs one operation that does not jump.
-    #[inline]
-    pub(crate) fn op(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {
+    /// What is not [`quick`]: kept apart, so that its registers and its stack cost the others nothing.
+    #[inline(never)]
+    pub(crate) fn slow(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {
         let words = &mut p.words;
         match op {
-            Op::Constant { slot, value } => words[*slot as usize] = *value,
-            Op::Copy { slot, from, mask } => words[*slot as usize] = words[*from as usize] & mask,
-            Op::Argument { slot, at, mask } => {
-                words[*slot as usize] = args.get(*at as usize).copied().unwrap_or(0) & mask;
-            }
-            Op::Add { slot, from, plus, mask } => {
-                words[*slot as usize] = words[*from as usize].wrapping_add(*plus) & mask;
-            }
-            Op::CopyWords { slot, from, count } => {
-                let from = *from as usize;
-                words.copy_within(from..from + *count as usize, *slot as usize);
-            }
-            Op::ArgumentWords { slot, at, count } => {
-                let (slot, at, count) = (*slot as usize, *at as usize, *count as usize);
-                if let Some(args) = args.get(at..at + count) {
-                    words[slot..slot + count].copy_from_slice(args);
-                }
-            }
             Op::Set { slot, mask, value } => {
                 let value = value.eval(&self.parts(args).context(words));
                 words[*slot as usize] = value & mask;
@@ -96,10 +125,12 @@ impl<T: Trace> Core<'_, T> {
             Op::Validate(header) => self.validate(*header, true, p),
             Op::Invalidate(header) => self.validate(*header, false, p),
             Op::CopyHeader { from, to } => copy_header(&self.program.headers, words, *from, *to),
+            Op::MarkToDrop => self.mark_to_drop(p),
             other => self.rare(other, p, args),
         }
     }
 
+    #[inline(never)]
     fn rare(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {
         let program = self.program;
         let headers = &program.headers;
@@ -137,7 +168,6 @@ impl<T: Trace> Core<'_, T> {
             }
             Op::Push { stack, count } => self.shift(*stack, *count as usize, true, p),
             Op::Pop { stack, count } => self.shift(*stack, *count as usize, false, p),
-            Op::MarkToDrop => self.mark_to_drop(p),
             Op::Count { array, index: cell } => {
                 let cells = self.externs.counters.get(*array as usize);
                 if let Some(counter) = cells.and_then(|c| c.get(index(cell, p))) {

@@ -3,47 +3,86 @@
 use super::action::MAX_STEPS;
 use super::core::Core;
 use super::packet::Packet;
-use super::program::{Control, KeySource, NOWHERE, Next, Node, Table};
+use super::program::{Control, END, KeySource, NOWHERE, Next, Node, Table};
 use super::trace::Trace;
 use super::value::Parts;
 use super::word::words_of;
 use crate::tables::{Leads, Record};
 
+/// Where a branch that only looks at words leads.
+#[inline(always)]
+fn branched(node: &Node, words: &[u64]) -> Option<Next> {
+    let (holds, yes, no) = match node {
+        Node::IfField { slot, value, yes, no } => (words[*slot as usize] == *value, *yes, *no),
+        Node::IfSame { a, b, yes, no } => (words[*a as usize] == words[*b as usize], *yes, *no),
+        Node::IfBits(of) => (words[of.slot as usize] & of.mask == of.value, of.yes, of.no),
+        _ => return None,
+    };
+    if holds {
+        Some(yes)
+    } else {
+        // A branch of the processor, which it foresees; a conditional move would wait for the words.
+        std::hint::black_box(());
+        Some(no)
+    }
+}
+
+/// Follows branches that only look at words, up to the first node that does more; says which that is.
+#[inline(never)]
+fn branches(nodes: &[Node], mut at: Next, words: &[u64]) -> Next {
+    for _ in 0..MAX_STEPS {
+        let Some(to) = nodes.get(at as usize).and_then(|node| branched(node, words)) else {
+            return at;
+        };
+        at = to;
+    }
+    END
+}
+
 impl<T: Trace> Core<'_, T> {
     /// Runs ingress or egress.
     pub(crate) fn control(&mut self, control: &Control, egress: bool, p: &mut Packet) {
-        let mut next = control.start;
+        let nodes = &*control.nodes;
+        let mut at = control.start;
         for _ in 0..MAX_STEPS {
-            let Some(node) = control.nodes.get(next as usize) else {
-                return;
-            };
+            if !T::ON {
+                at = branches(nodes, at, &p.words);
+            }
+            let Some(node) = nodes.get(at as usize) else { return };
             let to = match node {
-                Node::Table(table) => self.table(*table, p),
                 Node::If(condition, yes, no) => {
-                    let holds = condition.holds(&self.parts(&[]).context(&p.words));
-                    if holds { *yes } else { *no }
+                    if condition.holds(&self.parts(&[]).context(&p.words)) {
+                        *yes
+                    } else {
+                        *no
+                    }
                 }
-                Node::IfField { slot, value, yes, no } => {
-                    let holds = p.words[*slot as usize] == *value;
-                    if holds { *yes } else { *no }
+                Node::Table(table) => {
+                    let to = self.table(*table, p);
+                    if self.scratch.wishes.exit {
+                        return;
+                    }
+                    to
                 }
-                Node::Call(action, next) => {
+                Node::Call(action, to) => {
                     self.action(*action, p, &[]);
-                    *next
+                    if self.scratch.wishes.exit {
+                        return;
+                    }
+                    *to
                 }
+                branch => branched(branch, &p.words).unwrap_or(END),
             };
             if T::ON
-                && let Some((condition, holds)) = control.decided(next, to)
+                && let Some((condition, holds)) = control.decided(at, to)
             {
                 self.trace.branch(egress, condition, holds);
             }
-            if self.scratch.wishes.exit {
-                return;
-            }
-            next = to;
+            at = to;
         }
     }
 
+    #[inline(never)]
     fn table(&mut self, index: u32, p: &mut Packet) -> Next {
         let program = self.program;
         let (Some(table), Some(entries)) = (program.tables.get(index as usize), self.tables.table(index as usize))

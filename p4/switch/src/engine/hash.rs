@@ -195,6 +195,9 @@ pub(crate) struct Calculation {
     quick: Quick,
 }
 
+/// Words of a quick sum: each adds less than 2^48, so that 64 bits are enough.
+const MAX_SUM: usize = 1 << 15;
+
 /// A calculation over words at fixed places.
 #[derive(Debug, Clone)]
 enum Quick {
@@ -218,7 +221,7 @@ impl Quick {
         };
         let bits: u32 = words.iter().map(|(_, width)| width).sum();
         match algorithm {
-            Algorithm::Csum16 => Self::Sum(weights(&words)),
+            Algorithm::Csum16 if words.len() <= MAX_SUM => Self::Sum(weights(&words)),
             Algorithm::Crc16 | Algorithm::Crc32 if bits.is_multiple_of(8) => Self::Octets(stores(&words)),
             _ => Self::No,
         }
@@ -238,12 +241,12 @@ impl Calculation {
     pub(crate) fn run(&self, headers: &[Header], payload: &[u8], c: &Context<'_>, buffer: &mut Vec<u8>) -> u64 {
         match &self.quick {
             Quick::Sum(words) => {
-                let each = words.iter().map(|(slot, shift)| {
-                    // At most 64 + 15 bits, folded into 49.
-                    let word = u128::from(c.words[*slot as usize]) << shift;
-                    (word as u64 & 0xffff_ffff_ffff) + (word >> 48) as u64
+                let sum = words.iter().fold(0, |sum: u64, (slot, shift)| {
+                    // Halves first, so that each has room for the shift and the sum for all of them.
+                    let word = c.words[*slot as usize];
+                    sum + ((word & 0xffff_ffff) << shift) + (word >> 32 << shift)
                 });
-                return u64::from(!fold(each.sum()));
+                return u64::from(!fold(sum));
             }
             Quick::Octets(octets) if self.algorithm == Algorithm::Crc16 => {
                 return CRC16.stores(0, octets, c.words).into();

@@ -133,7 +133,7 @@ pub(crate) fn stores(words: &[(u32, u32)]) -> (Box<[Store]>, Box<[Piece]>) {
     (stores.into(), all.into())
 }
 
-fn load(bit: u32, bits: u32, slot: u32) -> Load {
+pub(crate) fn load(bit: u32, bits: u32, slot: u32) -> Load {
     let end = bit % 8 + bits;
     Load {
         octet: bit / 8,

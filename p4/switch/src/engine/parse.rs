@@ -1,5 +1,6 @@
 //! The parser: from octets to headers, state by state.
 
+use super::action::quick;
 use super::core::Core;
 use super::layout::Header;
 use super::packet::Packet;
@@ -147,8 +148,27 @@ impl<T: Trace> Core<'_, T> {
                 let end = at.checked_add(bits).filter(|end| *end <= length * 8);
                 *at = end.ok_or(errors.too_short)?;
             }
-            ParserOp::Do(op) => {
-                self.op(op, p, &[]);
+            ParserOp::Look(load, end) => {
+                let (data, length, words) = p.split();
+                if *at + *end as usize > length * 8 {
+                    return Err(errors.too_short);
+                }
+                words[load.slot as usize] = if at.is_multiple_of(8) {
+                    load.read(data, *at / 8)
+                } else {
+                    let width = load.mask.count_ones();
+                    let from = *at + (end - width) as usize;
+                    wire::read(&data[..length], from, width).ok_or(errors.too_short)?
+                };
+            }
+            ParserOp::Do(ops) => {
+                let mut next = 0;
+                loop {
+                    next = quick(ops, next, &mut p.words, &[]);
+                    let Some(op) = ops.get(next) else { break };
+                    self.slow(op, p, &[]);
+                    next += 1;
+                }
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::expr::Expr;
 use super::hash::Calculation;
-use super::layout::Header;
+use super::layout::{Header, Load};
 use super::pick::Pick;
 use super::term::Term;
 
@@ -34,7 +34,8 @@ pub(crate) enum Value {
     Big(Box<Term>),
 }
 
-/// One step of an action, or of a parser state.
+/// One step of an action, or of a parser state. Expressions are boxed, so that a step is small and
+/// its kind is told by a number.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// A constant to a word.
@@ -52,6 +53,27 @@ pub(crate) enum Op {
     Argument {
         slot: u32,
         at: u32,
+        mask: u64,
+    },
+    /// A word with bits set, cut.
+    Or {
+        slot: u32,
+        from: u32,
+        with: u64,
+        mask: u64,
+    },
+    /// An argument's word with bits set, cut.
+    OrArgument {
+        slot: u32,
+        at: u32,
+        with: u64,
+        mask: u64,
+    },
+    /// A word shifted right, cut.
+    Shift {
+        slot: u32,
+        from: u32,
+        by: u32,
         mask: u64,
     },
     /// A word plus a constant, cut.
@@ -77,7 +99,7 @@ pub(crate) enum Op {
     Set {
         slot: u32,
         mask: u64,
-        value: Expr<u64>,
+        value: Box<Expr<u64>>,
     },
     /// An expression to two words.
     SetWide {
@@ -114,7 +136,7 @@ pub(crate) enum Op {
     MarkToDrop,
     Count {
         array: u32,
-        index: Expr<u64>,
+        index: Box<Expr<u64>>,
     },
     Meter(Box<(u32, Expr<u64>, Dest)>),
     RegisterRead(Box<(Dest, u32, Expr<u64>)>),
@@ -127,13 +149,13 @@ pub(crate) enum Op {
     Clone(Box<(Expr<u64>, u32)>),
     Resubmit(u32),
     Recirculate(u32),
-    Truncate(Expr<u64>),
+    Truncate(Box<Expr<u64>>),
     JumpUnless {
-        condition: Expr<u64>,
+        condition: Box<Expr<u64>>,
         to: u32,
     },
     Jump(u32),
-    Assert(Expr<u64>),
+    Assert(Box<Expr<u64>>),
     Exit,
 }
 
@@ -158,7 +180,7 @@ pub(crate) struct Action {
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     Table(u32),
-    If(Expr<u64>, Next, Next),
+    If(Box<Expr<u64>>, Next, Next),
     /// Whether a word is this.
     IfField {
         slot: u32,
@@ -166,7 +188,26 @@ pub(crate) enum Node {
         yes: Next,
         no: Next,
     },
+    /// Whether some bits of a word are this.
+    IfBits(Box<Bits>),
+    /// Whether two words are the same.
+    IfSame {
+        a: u32,
+        b: u32,
+        yes: Next,
+        no: Next,
+    },
     Call(u32, Next),
+}
+
+/// A branch on bits of a word.
+#[derive(Debug, Clone)]
+pub(crate) struct Bits {
+    pub(crate) slot: u32,
+    pub(crate) mask: u64,
+    pub(crate) value: u64,
+    pub(crate) yes: Next,
+    pub(crate) no: Next,
 }
 
 /// What one field of a key is computed from.
@@ -287,6 +328,9 @@ impl Control {
 #[derive(Debug, Clone)]
 pub(crate) enum ParserOp {
     Extract(u32),
+    /// Up to 64 bits that begin some whole octets ahead to a word: slot, how they are read, where
+    /// they end.
+    Look(Load, u32),
     /// A header with the bits of its variable field.
     ExtractVariable(u32, Expr<u64>),
     /// The next element of a stack: the headers by element, the bits of their variable field.
@@ -296,7 +340,8 @@ pub(crate) enum ParserOp {
     Ahead(Dest, u32, u32),
     Verify(Expr<u64>, Expr<u64>),
     Advance(Expr<u64>),
-    Do(Op),
+    /// Operations of which none jumps.
+    Do(Box<[Op]>),
 }
 
 /// What a state selects on.

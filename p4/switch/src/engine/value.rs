@@ -1,6 +1,6 @@
 //! Values of any width: computed, written to where they go.
 
-use super::expr::{Context, Lowering as _, Registers, lower};
+use super::expr::{Context, Expr, Lowering as _, Registers, lower};
 use super::layout::Header;
 use super::program::{Dest, Op, Value};
 use super::term::{Range, Term, store};
@@ -231,24 +231,12 @@ pub(crate) fn assignment(slot: u32, width: u32, term: &Term) -> Vec<Op> {
                     mask,
                 }]
             }
-            _ => vec![Op::Set {
-                slot,
-                mask,
-                value: lower(term),
-            }],
+            _ => vec![set(slot, mask, lower(term))],
         },
-        _ if n == 1 => vec![Op::Set {
-            slot,
-            mask,
-            value: lower(term),
-        }],
+        _ if n == 1 => vec![set(slot, mask, lower(term))],
         _ if n == 2 && range == Range::unsigned(range.bits.min(64)) => vec![
             // Only the low word can be set; it may be computed from the high one.
-            Op::Set {
-                slot: slot + 1,
-                mask: u64::MAX,
-                value: lower(term),
-            },
+            set(slot + 1, u64::MAX, lower(term)),
             Op::Constant { slot, value: 0 },
         ],
         _ if n == 2 => vec![Op::SetWide {
@@ -260,6 +248,69 @@ pub(crate) fn assignment(slot: u32, width: u32, term: &Term) -> Vec<Op> {
             Dest::Field(slot, width),
             Value::Big(Box::new(term.clone())),
         )))],
+    }
+}
+
+/// The cheapest operation that sets a word to an expression, cut.
+fn set(slot: u32, mask: u64, value: Expr<u64>) -> Op {
+    let general = |value| Op::Set {
+        slot,
+        mask,
+        value: Box::new(value),
+    };
+    match &value {
+        Expr::Constant(value) => Op::Constant {
+            slot,
+            value: value & mask,
+        },
+        Expr::Field(from) => Op::Copy {
+            slot,
+            from: *from,
+            mask,
+        },
+        Expr::Argument(at) => Op::Argument { slot, at: *at, mask },
+        Expr::ShrBy(a, by) => match **a {
+            Expr::Field(from) => Op::Shift {
+                slot,
+                from,
+                by: (*by).into(),
+                mask,
+            },
+            _ => general(value),
+        },
+        Expr::BitAndWith(a, with) => match &**a {
+            Expr::Field(from) => Op::Copy {
+                slot,
+                from: *from,
+                mask: mask & with,
+            },
+            Expr::ShrBy(a, by) => match **a {
+                Expr::Field(from) => Op::Shift {
+                    slot,
+                    from,
+                    by: (*by).into(),
+                    mask: mask & with,
+                },
+                _ => general(value),
+            },
+            _ => general(value),
+        },
+        Expr::BitOr(a, b) => match (&**a, &**b) {
+            (Expr::Constant(with), Expr::Field(from)) | (Expr::Field(from), Expr::Constant(with)) => Op::Or {
+                slot,
+                from: *from,
+                with: *with,
+                mask,
+            },
+            (Expr::Constant(with), Expr::Argument(at)) | (Expr::Argument(at), Expr::Constant(with)) => Op::OrArgument {
+                slot,
+                at: *at,
+                with: *with,
+                mask,
+            },
+            _ => general(value),
+        },
+        _ => general(value),
     }
 }
 

@@ -57,6 +57,7 @@ impl<'a> Names<'a> {
         let at = |i: usize| p.get(i).ok_or_else(|| LowerError(format!("parameter {i} is missing")));
         let term = |i| at(i).and_then(|v| self.term(v));
         let word = |i| term(i).map(|t| crate::engine::expr::lower::<u64>(&t));
+        let boxed = |i| word(i).map(Box::new);
         let dest = |i| at(i).and_then(|v| self.dest(v));
         let constant = |i| at(i).and_then(|v| self.constant(v));
         let header = |i| at(i).and_then(|v| self.header_of(v, 0));
@@ -105,7 +106,7 @@ impl<'a> Names<'a> {
             "mark_to_drop" | "drop" => Op::MarkToDrop,
             "count" => Op::Count {
                 array: array(0)?,
-                index: word(1)?,
+                index: boxed(1)?,
             },
             "execute_meter" => Op::Meter(Box::new((array(0)?, word(1)?, dest(2)?))),
             "register_read" => Op::RegisterRead(Box::new((dest(0)?, array(1)?, word(2)?))),
@@ -123,17 +124,17 @@ impl<'a> Names<'a> {
             "clone_ingress_pkt_to_egress" | "clone_egress_pkt_to_egress" => Op::Clone(Box::new((word(0)?, list(1)?))),
             "resubmit" => Op::Resubmit(list(0)?),
             "recirculate" => Op::Recirculate(list(0)?),
-            "truncate" => Op::Truncate(word(0)?),
+            "truncate" => Op::Truncate(boxed(0)?),
             "_jump_if_zero" => Op::JumpUnless {
-                condition: crate::engine::expr::lower(&Term::binary(
+                condition: Box::new(crate::engine::expr::lower(&Term::binary(
                     crate::engine::term::Binary::Ne,
                     term(0)?,
                     Term::constant(0),
-                )),
+                ))),
                 to: constant(1)?,
             },
             "_jump" => Op::Jump(constant(0)?),
-            "assert" | "assume" => Op::Assert(word(0)?),
+            "assert" | "assume" => Op::Assert(boxed(0)?),
             "exit" => Op::Exit,
             "log_msg" | "no_op" | "NoAction" => return Ok(Vec::new()),
             other => return wrong(format_args!("primitive {other} is not known")),

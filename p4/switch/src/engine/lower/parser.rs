@@ -5,6 +5,7 @@ use num_bigint::{BigInt, Sign};
 
 use super::{Lower, LowerError, MAX_WIDTH, Names, index, wrong};
 use crate::engine::expr;
+use crate::engine::layout::load;
 use crate::engine::program::{
     Case, Checksum, Dest, Digest, END, Next, Op, ParserOp, Select, State, Value as Computed, ValueSet,
 };
@@ -39,7 +40,15 @@ impl Names<'_> {
     fn state(&mut self, s: &json::ParseState, state: &impl Fn(&Option<String>) -> Lower<Next>) -> Lower<State> {
         let mut ops = Vec::new();
         for op in &s.parser_ops {
-            ops.extend(self.parser_op(op)?);
+            // What follows one another runs as one.
+            for op in self.parser_op(op)? {
+                match (ops.last_mut(), op) {
+                    (Some(ParserOp::Do(before)), ParserOp::Do(more)) => {
+                        *before = before.iter().chain(&more).cloned().collect();
+                    }
+                    (_, op) => ops.push(op),
+                }
+            }
         }
         let mut select = Vec::new();
         let mut widths = Vec::new();
@@ -105,13 +114,18 @@ impl Names<'_> {
             let term = self.term(parameter(i)?)?;
             Ok(expr::lower::<u64>(&Term::binary(Binary::Ne, term, Term::constant(0))))
         };
-        let all = |ops: Vec<Op>| ops.into_iter().map(ParserOp::Do).collect();
+        let all = |ops: Vec<Op>| vec![ParserOp::Do(ops.into())];
         Ok(vec![match op.op {
             ParserOpKind::Extract => self.extract(parameter(0)?, None)?,
             ParserOpKind::ExtractVl => self.extract(parameter(0)?, Some(word(1)?))?,
             ParserOpKind::Set => match parameter(1)? {
                 Value::Lookahead(_, width) if *width > MAX_WIDTH => return wrong("a look ahead is too wide"),
-                Value::Lookahead(offset, width) => ParserOp::Ahead(self.dest(parameter(0)?)?, *offset, *width),
+                Value::Lookahead(offset, width) => match self.dest(parameter(0)?)? {
+                    Dest::Field(slot, to) if to >= *width && to <= 64 && (1..=64).contains(width) => {
+                        ParserOp::Look(load(*offset, *width, slot), offset + width)
+                    }
+                    dest => ParserOp::Ahead(dest, *offset, *width),
+                },
                 value => return Ok(all(self.assign(parameter(0)?, value)?)),
             },
             ParserOpKind::Verify => ParserOp::Verify(truth(0)?, word(1)?),

@@ -6,7 +6,8 @@ use super::{Lower, LowerError, Names, index, wrong};
 use crate::engine::expr::{self, Expr};
 use crate::engine::hash::{Algorithm, Calculation};
 use crate::engine::program::{
-    Condition, Control, END, KeyPart, KeySource, MatchKind, NOWHERE, Next, Node, Profile, Table, Value as Computed,
+    Bits, Condition, Control, END, KeyPart, KeySource, MatchKind, NOWHERE, Next, Node, Profile, Table,
+    Value as Computed,
 };
 use crate::engine::term::{Binary, Term};
 use crate::engine::word::{mask64, words_of};
@@ -237,6 +238,23 @@ impl Names<'_> {
     }
 }
 
+/// Where the bits of an expression stand that only takes some of a word: the word, their mask,
+/// and by how much they were shifted.
+fn bits(e: &Expr<u64>) -> Option<(u32, u64, u32)> {
+    match e {
+        Expr::Field(slot) => Some((*slot, u64::MAX, 0)),
+        Expr::ShrBy(of, by) => match **of {
+            Expr::Field(slot) if *by < 64 => Some((slot, u64::MAX << by, (*by).into())),
+            _ => None,
+        },
+        Expr::BitAndWith(of, with) => {
+            let (slot, mask, by) = bits(of)?;
+            Some((slot, mask & with << by, by))
+        }
+        _ => None,
+    }
+}
+
 /// Nodes that the document does not have, behind those that it has.
 struct More {
     base: Next,
@@ -262,7 +280,7 @@ impl More {
             Term::Binary(Binary::Ne, a, b) if b.known_u32() == Some(0) => self.branch(a, yes, no),
             term if term.range().bits > 64 => {
                 let holds = Term::binary(Binary::Ne, term.clone(), Term::constant(0));
-                Node::If(expr::lower(&holds), yes, no)
+                Node::If(Box::new(expr::lower(&holds)), yes, no)
             }
             term => match expr::lower::<u64>(term) {
                 Expr::FieldIs(slot, value) => Node::IfField { slot, value, yes, no },
@@ -278,7 +296,20 @@ impl More {
                     yes: no,
                     no: yes,
                 },
-                e => Node::If(e, yes, no),
+                Expr::Eq(a, b) => match (bits(&a), &*b) {
+                    (Some((a, u64::MAX, 0)), Expr::Field(b)) => Node::IfSame { a, b: *b, yes, no },
+                    (Some((slot, mask, by)), Expr::Constant(value)) if value << by >> by == *value => {
+                        Node::IfBits(Box::new(Bits {
+                            slot,
+                            mask,
+                            value: value << by,
+                            yes,
+                            no,
+                        }))
+                    }
+                    _ => Node::If(Box::new(Expr::Eq(a, b)), yes, no),
+                },
+                e => Node::If(Box::new(e), yes, no),
             },
         }
     }

@@ -25,12 +25,20 @@
 //! by p4c.
 
 mod error;
+mod header;
 mod hexstr;
+mod object;
+mod parser;
+mod pipeline;
 mod program;
 mod value;
 
 pub use error::Error;
+pub use header::*;
 pub use hexstr::HexStr;
+pub use object::*;
+pub use parser::*;
+pub use pipeline::*;
 pub use program::*;
 pub use value::{Expression, FieldRef, Operand, Operation, ParserParameter, Value};
 

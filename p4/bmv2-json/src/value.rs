@@ -349,3 +349,9 @@ impl Serialize for ParserParameter {
         }
     }
 }
+
+impl From<Expression> for Value {
+    fn from(expression: Expression) -> Self {
+        Value::Expression(Box::new(expression))
+    }
+}

@@ -7,7 +7,8 @@ use p4_switch::engine::{DigestFields, Pipeline, Sink, Worker};
 use p4_switch::tables::{self, ActionCall, FieldMatch, Transaction, Writer, meter};
 
 use super::{
-    Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, missing,
+    Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, known,
+    known_cell,
 };
 use crate::stf::names::Names;
 
@@ -69,17 +70,17 @@ impl Engine {
     }
 
     fn table(&self, name: &str) -> Result<usize, Failed> {
-        self.pipeline.table(name).ok_or_else(|| missing("table", name))
+        known(self.pipeline.table(name), "table", name)
     }
 
     fn profile(&self, name: &str) -> Result<usize, Failed> {
-        self.pipeline.profile(name).ok_or_else(|| missing("profile", name))
+        known(self.pipeline.profile(name), "profile", name)
     }
 
     /// An action's index, and the words of its arguments.
     fn call(&self, table: Option<usize>, call: &Call) -> Result<(u32, Vec<u64>), Failed> {
         let action = self.pipeline.action(table, &call.action);
-        let action = action.ok_or_else(|| missing("action", &call.action))?;
+        let action = known(action, "action", &call.action)?;
         Ok((action, self.pipeline.args(action, call.args.iter().map(Vec::as_slice))))
     }
 
@@ -173,7 +174,7 @@ impl Target for Engine {
     }
 
     fn value_set(&mut self, set: &str, members: &[Vec<Vec<u8>>]) -> Result<(), Failed> {
-        let at = self.pipeline.value_set(set).ok_or_else(|| missing("value set", set))?;
+        let at = known(self.pipeline.value_set(set), "value set", set)?;
         let members = members.iter().map(|m| m.iter().map(|v| FieldMatch::Exact(v)));
         self.write(|t| t.set_value_set(at, members))
     }
@@ -196,24 +197,16 @@ impl Target for Engine {
     }
 
     fn counter(&mut self, counter: &str, cell: u64) -> Result<Count, Failed> {
-        let array = self
-            .pipeline
-            .counter_array(counter)
-            .ok_or_else(|| missing("counter", counter))?;
+        let array = known(self.pipeline.counter_array(counter), "counter", counter)?;
         let found = self.pipeline.counter(array, index(cell));
-        let (packets, bytes) = found.ok_or_else(|| format!("{counter} has no cell {cell}"))?.get();
+        let (packets, bytes) = known_cell(found, counter, cell)?.get();
         Ok(Count { packets, bytes })
     }
 
     fn set_counter(&mut self, counter: &str, cell: u64, count: Count) -> Result<(), Failed> {
-        let array = self
-            .pipeline
-            .counter_array(counter)
-            .ok_or_else(|| missing("counter", counter))?;
+        let array = known(self.pipeline.counter_array(counter), "counter", counter)?;
         let found = self.pipeline.counter(array, index(cell));
-        found
-            .ok_or_else(|| format!("{counter} has no cell {cell}"))?
-            .set(count.packets, count.bytes);
+        known_cell(found, counter, cell)?.set(count.packets, count.bytes);
         Ok(())
     }
 
@@ -228,15 +221,9 @@ impl Target for Engine {
     }
 
     fn meter(&mut self, meter: &str, cell: Option<u64>, to: Rates) -> Result<(), Failed> {
-        let array = self
-            .pipeline
-            .meter_array(meter)
-            .ok_or_else(|| missing("meter", meter))?;
+        let array = known(self.pipeline.meter_array(meter), "meter", meter)?;
         for at in self.cells(array, cell) {
-            let found = self
-                .pipeline
-                .meter(array, at)
-                .ok_or_else(|| format!("{meter} has no cell {at}"))?;
+            let found = known_cell(self.pipeline.meter(array, at), meter, at)?;
             found.configure(Some(rates(to)), self.now_ns);
         }
         Ok(())
@@ -253,22 +240,14 @@ impl Target for Engine {
     }
 
     fn register(&mut self, register: &str, cell: u64) -> Result<Vec<u8>, Failed> {
-        let array = self
-            .pipeline
-            .register_array(register)
-            .ok_or_else(|| missing("register", register))?;
-        self.pipeline
-            .register(array, index(cell))
-            .ok_or_else(|| format!("{register} has no cell {cell}"))
+        let array = known(self.pipeline.register_array(register), "register", register)?;
+        known_cell(self.pipeline.register(array, index(cell)), register, cell)
     }
 
     fn set_register(&mut self, register: &str, cell: u64, value: &[u8]) -> Result<(), Failed> {
-        let array = self
-            .pipeline
-            .register_array(register)
-            .ok_or_else(|| missing("register", register))?;
+        let array = known(self.pipeline.register_array(register), "register", register)?;
         let written = self.pipeline.set_register(array, index(cell), value);
-        written.ok_or_else(|| format!("{register} has no cell {cell}"))
+        known_cell(written, register, cell)
     }
 
     fn idle_ms(&mut self, entry: &Entry) -> Result<u64, Failed> {

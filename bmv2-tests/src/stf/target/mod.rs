@@ -95,8 +95,14 @@ const FRAME_NS: u64 = 1_000;
 /// Where the clock starts: 0 would look like a field that nobody set.
 const START_NS: u64 = 1_000_000_000;
 
-fn missing(kind: &str, name: &str) -> Failed {
-    format!("the switch has no {kind} {name}")
+/// What the program calls by a name.
+fn known<T>(found: Option<T>, kind: &str, name: &str) -> Result<T, Failed> {
+    found.ok_or_else(|| format!("the switch has no {kind} {name}"))
+}
+
+/// A cell of an array of the program.
+fn known_cell<T>(found: Option<T>, array: &str, cell: impl std::fmt::Display) -> Result<T, Failed> {
+    found.ok_or_else(|| format!("{array} has no cell {cell}"))
 }
 
 /// A cell's number as an index; one that is no index is beyond every array.

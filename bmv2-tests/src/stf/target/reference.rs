@@ -8,7 +8,8 @@ use num_bigint::BigUint;
 use p4_switch::reference::{self as core, ActionCall, Match, Output, Switch};
 
 use super::{
-    Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, missing,
+    Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, known,
+    known_cell,
 };
 use crate::stf::names::Names;
 
@@ -52,19 +53,19 @@ impl Reference {
     }
 
     fn table(&self, name: &str) -> Result<usize, Failed> {
-        self.switch.table(name).ok_or_else(|| missing("table", name))
+        known(self.switch.table(name), "table", name)
     }
 
     fn call(&self, table: Option<usize>, call: &Call) -> Result<ActionCall, Failed> {
         let action = self.switch.action(table, &call.action);
         Ok(ActionCall {
-            action: action.ok_or_else(|| missing("action", &call.action))?,
+            action: known(action, "action", &call.action)?,
             args: call.args.iter().map(|a| BigUint::from_bytes_be(a)).collect(),
         })
     }
 
     fn profile(&self, name: &str) -> Result<usize, Failed> {
-        self.switch.profile(name).ok_or_else(|| missing("profile", name))
+        known(self.switch.profile(name), "profile", name)
     }
 
     fn direct(&self, entry: &Entry) -> Result<&Direct, Failed> {
@@ -155,7 +156,7 @@ impl Target for Reference {
     }
 
     fn value_set(&mut self, set: &str, members: &[Vec<Vec<u8>>]) -> Result<(), Failed> {
-        let at = self.switch.value_set(set).ok_or_else(|| missing("value set", set))?;
+        let at = known(self.switch.value_set(set), "value set", set)?;
         let members = members.iter().map(|m| m.concat().into()).collect();
         self.switch.tables_mut().set_value_set(at, members);
         Ok(())
@@ -181,24 +182,16 @@ impl Target for Reference {
     }
 
     fn counter(&mut self, counter: &str, cell: u64) -> Result<Count, Failed> {
-        let array = self
-            .switch
-            .counter_array(counter)
-            .ok_or_else(|| missing("counter", counter))?;
+        let array = known(self.switch.counter_array(counter), "counter", counter)?;
         let found = self.switch.counter(array, index(cell));
-        let (packets, bytes) = found.ok_or_else(|| format!("{counter} has no cell {cell}"))?.get();
+        let (packets, bytes) = known_cell(found, counter, cell)?.get();
         Ok(Count { packets, bytes })
     }
 
     fn set_counter(&mut self, counter: &str, cell: u64, count: Count) -> Result<(), Failed> {
-        let array = self
-            .switch
-            .counter_array(counter)
-            .ok_or_else(|| missing("counter", counter))?;
+        let array = known(self.switch.counter_array(counter), "counter", counter)?;
         let found = self.switch.counter(array, index(cell));
-        found
-            .ok_or_else(|| format!("{counter} has no cell {cell}"))?
-            .set(count.packets, count.bytes);
+        known_cell(found, counter, cell)?.set(count.packets, count.bytes);
         Ok(())
     }
 
@@ -208,12 +201,9 @@ impl Target for Reference {
     }
 
     fn meter(&mut self, meter: &str, cell: Option<u64>, rates: Rates) -> Result<(), Failed> {
-        let array = self.switch.meter_array(meter).ok_or_else(|| missing("meter", meter))?;
+        let array = known(self.switch.meter_array(meter), "meter", meter)?;
         for at in self.cells(array, cell) {
-            let found = self
-                .switch
-                .meter(array, at)
-                .ok_or_else(|| format!("{meter} has no cell {at}"))?;
+            let found = known_cell(self.switch.meter(array, at), meter, at)?;
             found.configure(Some(core_rates(rates)), self.now_ns);
         }
         Ok(())
@@ -227,22 +217,16 @@ impl Target for Reference {
     }
 
     fn register(&mut self, register: &str, cell: u64) -> Result<Vec<u8>, Failed> {
-        let array = self
-            .switch
-            .register_array(register)
-            .ok_or_else(|| missing("register", register))?;
+        let array = known(self.switch.register_array(register), "register", register)?;
         let found = self.switch.register(array, index(cell));
-        let (value, _) = found.ok_or_else(|| format!("{register} has no cell {cell}"))?;
+        let (value, _) = known_cell(found, register, cell)?;
         Ok(value.to_bytes_be())
     }
 
     fn set_register(&mut self, register: &str, cell: u64, value: &[u8]) -> Result<(), Failed> {
-        let array = self
-            .switch
-            .register_array(register)
-            .ok_or_else(|| missing("register", register))?;
+        let array = known(self.switch.register_array(register), "register", register)?;
         let found = self.switch.register(array, index(cell));
-        found.ok_or_else(|| format!("{register} has no cell {cell}"))?;
+        known_cell(found, register, cell)?;
         self.switch
             .set_register(array, index(cell), &BigUint::from_bytes_be(value));
         Ok(())

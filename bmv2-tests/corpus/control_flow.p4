@@ -2,7 +2,7 @@
 #include "include/frame.p4"
 
 struct headers { op_t op; }
-struct meta { }
+struct meta { bit<16> mark; }
 enum bit<8> kind { none = 0, first = 1, other = 7 }
 
 PARSE_OP(headers, meta)
@@ -71,6 +71,12 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
                     default: { h.op.c = 99; }
                 }
             }
+            8w11: {
+                // What was written before an action's exit stays for egress.
+                m.mark = 1;
+                leaving.apply();
+                m.mark = 2;
+            }
             default: { h.op.b = 0xdead; }
         }
     }
@@ -80,6 +86,7 @@ control eg(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
         // exit ends its own pipeline only.
         h.op.c = h.op.c | 0x80000000;
+        if (h.op.op == 11) { h.op.b = m.mark; }
         if (h.op.op == 10) { exit; }
         h.op.c = h.op.c | 0x40000000;
     }

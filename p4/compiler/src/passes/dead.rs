@@ -118,6 +118,10 @@ fn at_end(b: &crate::lir::Block, at_start: &[Names], tables: &[Touched], exit: &
         Term::Apply(t, _) => {
             if let Some(t) = tables.get(*t) {
                 now.extend(t.reads.iter().cloned());
+                // An action's `exit` goes past everything that follows the table.
+                if t.exits {
+                    now.extend(exit.iter().cloned());
+                }
             }
         }
         // A select without a case that takes all may end in reject.
@@ -250,6 +254,27 @@ mod tests {
             &[],
         );
         assert_eq!(text(&g, 0), ["x = 8w1"]);
+    }
+
+    #[test]
+    fn what_an_action_that_exits_leaves_behind_stays() {
+        let code = |exits| {
+            let first = block(
+                vec![set("x", bits(1))],
+                Term::Apply(0, crate::lir::ApplyNext::Always(1)),
+            );
+            let mut g = Graph {
+                blocks: vec![first, block(vec![set("x", bits(2))], Term::End)],
+            };
+            let table = Touched {
+                exits,
+                ..Touched::default()
+            };
+            clean(&mut g, &[table], &[Rc::from("x")].into(), &Names::new());
+            text(&g, 0)
+        };
+        assert_eq!(code(true), ["x = 8w1"]);
+        assert!(code(false).is_empty());
     }
 
     #[test]

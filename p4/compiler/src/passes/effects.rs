@@ -133,11 +133,12 @@ pub(super) fn writes(op: &Op) -> Vec<&Rc<str>> {
     }
 }
 
-/// Scalars that a graph reads or writes anywhere.
+/// Scalars that a graph reads or writes anywhere, and whether it may end the pipeline.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Touched {
     pub reads: HashSet<Rc<str>>,
     pub writes: HashSet<Rc<str>>,
+    pub exits: bool,
 }
 
 /// What a graph touches itself, without the tables that it applies.
@@ -149,6 +150,7 @@ pub(super) fn graph(g: &Graph) -> Touched {
             t.writes.extend(writes(op).into_iter().cloned());
         }
         term_exprs(&b.term, &mut |e| reads(e, &mut t.reads));
+        t.exits |= matches!(b.term, Term::Exit);
     }
     t
 }
@@ -162,6 +164,7 @@ pub(super) fn tables(p: &Program) -> Vec<Touched> {
         for a in t.actions.iter().filter_map(|a| actions.get(a.0)) {
             all.reads.extend(a.reads.iter().cloned());
             all.writes.extend(a.writes.iter().cloned());
+            all.exits |= a.exits;
         }
         all
     };

@@ -3,7 +3,8 @@
 //! A program depends on its seed alone. It has what compilers trip over: variables that are written on some ways only,
 //! copies of copies, conditions that are known, loops, calls with copy-in/copy-out, early ends, headers that come and
 //! go, tables whose actions write what the code around them reads, values that ingress leaves for egress. All variables
-//! are initialised, so the language defines every result; at the end they are written into the packet to be seen.
+//! are initialised, and at the end they are written into the packet to be seen. Fields of headers that are not valid are
+//! read too: what they hold the language leaves open, but not that a rewritten program may see something else.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

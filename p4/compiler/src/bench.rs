@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match program(file, args.runs) {
             Ok(value) => {
-                println!("{name}: {value}");
+                show(&name, &value);
                 figures.insert(name, value);
             }
             Err(why) => {
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if let Some(dir) = std::env::var_os("P4C_TESTDATA") {
         match corpus(Path::new(&dir)) {
             Ok(value) => {
-                println!("corpus: {value}");
+                show("corpus", &value);
                 figures.insert("corpus".into(), value);
             }
             Err(e) => {
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     if let Some(kib) = peak_memory_kib() {
         let value = json!(kib as f64 / 1024.0);
-        println!("peak memory: {value} MiB");
+        println!("peak memory: {:.1} MiB", kib as f64 / 1024.0);
         figures.insert("peak_memory_mib".into(), value);
     }
     if let Some(file) = &args.json
@@ -74,6 +74,17 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Prints the figures of one row.
+fn show(name: &str, figures: &Value) {
+    println!("{name}:");
+    for (figure, value) in figures.as_object().into_iter().flatten() {
+        match value.as_f64() {
+            Some(v) if value.is_f64() => println!("  {figure:<22}{v:>10.1}"),
+            _ => println!("  {figure:<22}{value:>10}"),
+        }
+    }
 }
 
 fn program(file: &Path, runs: usize) -> Result<Value, String> {

@@ -9,10 +9,10 @@ use super::effects::{self, Touched, pinned, scalar};
 use super::fold::is_pure;
 use super::simplify::{reachable, successors};
 use crate::lir::{ExprKind, Graph, Op, Program, Term};
-use std::collections::HashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
 
-type Names = HashSet<Rc<str>>;
+type Names = FxHashSet<Rc<str>>;
 
 /// Most names over all blocks that the analysis holds; a larger graph stays as it is (see `propagate`).
 const MAX_NAMES: usize = 4_000_000;
@@ -48,7 +48,7 @@ pub(super) fn run(p: &mut Program) {
 /// Bodies of actions: what any other code reads stays.
 fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
     // `rest` has the reads of all actions of tables, the own ones too; they are told apart by who else reads a name.
-    let mut readers: std::collections::HashMap<Rc<str>, usize> = std::collections::HashMap::new();
+    let mut readers: FxHashMap<Rc<str>, usize> = FxHashMap::default();
     let own: Vec<Names> = p.actions.iter().map(|a| effects::graph(&a.graph).reads).collect();
     for name in own.iter().flatten() {
         *readers.entry(name.clone()).or_default() += 1;
@@ -72,7 +72,7 @@ fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
 
 /// Names that a graph may read before it writes them.
 fn exposed(g: &Graph) -> Names {
-    live(g, &[], &Names::new(), &Names::new())
+    live(g, &[], &Names::default(), &Names::default())
         .and_then(|l| l.into_iter().next())
         .unwrap_or_else(|| effects::graph(g).reads)
 }
@@ -84,7 +84,7 @@ fn live(g: &Graph, tables: &[Touched], exit: &Names, pinned: &Names) -> Option<V
     if g.blocks.len().saturating_mul(names) > MAX_NAMES {
         return None;
     }
-    let mut at_start = vec![Names::new(); g.blocks.len()];
+    let mut at_start = vec![Names::default(); g.blocks.len()];
     let mut order = reachable(g);
     order.reverse();
     loop {
@@ -112,7 +112,7 @@ fn live(g: &Graph, tables: &[Touched], exit: &Names, pinned: &Names) -> Option<V
 
 /// What may be read after a block's operations.
 fn at_end(b: &crate::lir::Block, at_start: &[Names], tables: &[Touched], exit: &Names) -> Names {
-    let mut now = Names::new();
+    let mut now = Names::default();
     match &b.term {
         Term::End | Term::Exit | Term::Reject => now.extend(exit.iter().cloned()),
         Term::Apply(t, _) => {
@@ -223,7 +223,7 @@ mod tests {
     fn cleaned(blocks: Vec<crate::lir::Block>, exit: &[&str]) -> Graph {
         let mut g = Graph { blocks };
         let exit = exit.iter().map(|n| Rc::from(*n)).collect();
-        clean(&mut g, &[], &exit, &Names::new());
+        clean(&mut g, &[], &exit, &Names::default());
         g
     }
 
@@ -270,7 +270,7 @@ mod tests {
                 exits,
                 ..Touched::default()
             };
-            clean(&mut g, &[table], &[Rc::from("x")].into(), &Names::new());
+            clean(&mut g, &[table], &Names::from_iter([Rc::from("x")]), &Names::default());
             text(&g, 0)
         };
         assert_eq!(code(true), ["x = 8w1"]);
@@ -315,8 +315,8 @@ mod tests {
         let mut g = Graph {
             blocks: vec![block(vec![set("x", bits(1)), set("x", bits(2))], Term::End)],
         };
-        let pinned: Names = [Rc::from("x")].into();
-        clean(&mut g, &[], &Names::new(), &pinned);
+        let pinned = Names::from_iter([Rc::from("x")]);
+        clean(&mut g, &[], &Names::default(), &pinned);
         assert_eq!(text(&g, 0).len(), 2);
     }
 

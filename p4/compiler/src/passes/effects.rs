@@ -5,7 +5,7 @@
 //! operation might change it.
 
 use crate::lir::{Expr, ExprKind, ExternArg, Graph, HeaderRef, Key, Leaf, Loc, Op, Program, Term};
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 use std::rc::Rc;
 
 /// The header that holds the scalars.
@@ -108,7 +108,7 @@ pub(super) fn term_exprs(term: &Term, f: &mut impl FnMut(&Expr)) {
 }
 
 /// Names of the scalars that an expression reads.
-pub(super) fn reads(e: &Expr, out: &mut HashSet<Rc<str>>) {
+pub(super) fn reads(e: &Expr, out: &mut FxHashSet<Rc<str>>) {
     walk(e, &mut |x| {
         if let ExprKind::Load(l) = &x.kind
             && let Some(name) = scalar(l)
@@ -136,8 +136,8 @@ pub(super) fn writes(op: &Op) -> Vec<&Rc<str>> {
 /// Scalars that a graph reads or writes anywhere, and whether it may end the pipeline.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Touched {
-    pub reads: HashSet<Rc<str>>,
-    pub writes: HashSet<Rc<str>>,
+    pub reads: FxHashSet<Rc<str>>,
+    pub writes: FxHashSet<Rc<str>>,
     pub exits: bool,
 }
 
@@ -173,8 +173,8 @@ pub(super) fn tables(p: &Program) -> Vec<Touched> {
 
 /// Scalars whose value may be looked at outside the flow of the code: they are carried with a cloned, resubmitted or
 /// recirculated packet, or sent in a digest, which bmv2 puts together when the pipeline has ended.
-pub(super) fn pinned(p: &Program) -> HashSet<Rc<str>> {
-    let mut out: HashSet<Rc<str>> = HashSet::new();
+pub(super) fn pinned(p: &Program) -> FxHashSet<Rc<str>> {
+    let mut out: FxHashSet<Rc<str>> = FxHashSet::default();
     for (_, fields) in &p.field_lists {
         out.extend(fields.iter().filter(|(h, _)| &**h == SCALARS).map(|(_, f)| f.clone()));
     }

@@ -154,10 +154,12 @@ fn switch(files: &Files) -> Result<()> {
     );
     let leaf = compiled_leaf()?;
     let mut ports = vec!["--leaf".to_owned(), leaf.display().to_string()];
+    let mut updates = Vec::new();
     if on_path("simple_switch_grpc") {
         ports.push("--peer".into());
+        updates.push("--peer".to_owned());
     }
-    let rest = subcommands(files, "p4-switch", &[("ports", &ports)]);
+    let rest = subcommands(files, "p4-switch", &[("ports", &ports), ("p4runtime", &updates)]);
     engine.and(rest)
 }
 

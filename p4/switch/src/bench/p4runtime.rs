@@ -7,6 +7,8 @@
 //!
 //! A run inserts entries, then modifies and deletes them; updates of all three kinds count alike.
 
+mod peer;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -241,6 +243,9 @@ pub(crate) struct P4runtimeOptions {
     /// Measures only those whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Measures simple_switch_grpc too, and our switch as a process beside it.
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "simple_switch_grpc")]
+    peer: Option<PathBuf>,
 }
 
 /// Measures all kinds that are asked for.
@@ -249,7 +254,7 @@ pub(super) fn run(options: &P4runtimeOptions) -> Result<Report, Error> {
     let measured = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-            let measured = runtime.block_on(measure(options.entries, &options.only));
+            let measured = runtime.block_on(measure(options));
             measured.map_err(|error| error.to_string())
         });
         thread.join()
@@ -269,12 +274,13 @@ fn p4info(program: &bmv2_json::Program) -> P4Info {
     info
 }
 
-/// Measures in tables that hold `held` entries besides.
-async fn measure(held: u32, only: &str) -> Result<Report, Error> {
+/// Measures all kinds that are asked for.
+async fn measure(options: &P4runtimeOptions) -> Result<Report, Error> {
+    let held = options.entries;
     let mut report = Report::new("p4runtime");
     let program = bmv2_json::Program::from_slice(PROGRAM)?;
     let info = p4info(&program);
-    for kind in KINDS.iter().filter(|k| k.name.contains(only)) {
+    for kind in KINDS.iter().filter(|k| k.name.contains(&options.only)) {
         let ids = Ids::of(&info, kind)?;
         let config = v1::ForwardingPipelineConfig {
             p4info: Some(info.clone()),
@@ -282,9 +288,12 @@ async fn measure(held: u32, only: &str) -> Result<Report, Error> {
             cookie: None,
         };
         let mut figures = core(kind, &ids, held, config.clone())?;
-        figures.extend(over_grpc(kind, &ids, held, config).await?);
+        figures.extend(over_grpc(kind, &ids, held, config.clone()).await?);
         let figures: Vec<(&str, f64)> = figures.iter().map(|(name, of)| (name.as_str(), *of)).collect();
         report.row(kind.name, &figures);
+        if let Some(peer) = &options.peer {
+            peer::compare(&mut report, peer, kind, &ids, held, &config).await?;
+        }
     }
     Ok(report)
 }

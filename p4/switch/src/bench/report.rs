@@ -90,7 +90,12 @@ fn processor_time() -> Option<Duration> {
 
 /// Time that all threads of this process have run (proc(5), `stat`), in steps of 10 ms.
 pub(super) fn process_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    process_time_of("self")
+}
+
+/// The same of another process.
+pub(super) fn process_time_of(process: &str) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // Fields after the command's name, which may contain spaces; user and system time are the 14th and 15th of all.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
@@ -99,7 +104,12 @@ pub(super) fn process_time() -> Option<Duration> {
 
 /// Bytes of memory that the process has resident.
 pub(super) fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident_bytes_of("self")
+}
+
+/// The same of another process.
+pub(super) fn resident_bytes_of(process: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
     kib.unwrap_or(0) * 1024

@@ -27,6 +27,8 @@ struct Indexes {
     registers: Vec<usize>,
     value_sets: Vec<usize>,
     actions: FxHashMap<u32, u32>,
+    /// The same by table of the program: copies of an action differ where the compiler wrote one for each.
+    table_actions: FxHashMap<(usize, u32), u32>,
 }
 
 /// Slots of a table's entries, by the number that the server gives an entry. The server uses a number again at once;
@@ -85,8 +87,16 @@ impl EngineTarget {
             names.map(|n| find(n).ok_or_else(|| missing(n))).collect()
         }
         let p = &pipeline;
+        let tables = all("table", info.tables.iter().map(|t| t.name.as_str()), |n| p.table(n))?;
+        let table_actions = tables.iter().zip(&info.tables).flat_map(|(table, of)| {
+            of.actions.iter().filter_map(|(id, _)| {
+                let index = p.action(Some(*table), &info.action(*id)?.name)?;
+                Some(((*table, *id), index))
+            })
+        });
         let indexes = Indexes {
-            tables: all("table", info.tables.iter().map(|t| t.name.as_str()), |n| p.table(n))?,
+            table_actions: table_actions.collect(),
+            tables,
             profiles: all("action profile", info.profiles.iter().map(|p| p.name.as_str()), |n| {
                 p.profile(n)
             })?,
@@ -137,9 +147,8 @@ impl EngineTarget {
 impl Loaded {
     fn call(&self, table: Option<usize>, call: &Call) -> Option<Words> {
         let action = self.info.action(call.action)?;
-        // Copies of an action differ by table where the compiler wrote one for each.
-        let of_table = table.and_then(|t| self.pipeline.action(Some(t), &action.name));
-        let index = of_table.or_else(|| self.indexes.actions.get(&call.action).copied())?;
+        let of_table = table.and_then(|t| self.indexes.table_actions.get(&(t, call.action)));
+        let index = *of_table.or_else(|| self.indexes.actions.get(&call.action))?;
         let octets = action::args(&action.params, &call.args).map(|(_, octets)| octets);
         Some(Words {
             action: index,

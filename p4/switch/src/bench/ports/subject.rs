@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::super::report::process_time_of;
 use super::bed::Bed;
 use super::{Error, PortsOptions};
 
@@ -81,12 +82,8 @@ impl Subject {
 
     /// Processor time that it used so far.
     pub(super) fn cpu(&self) -> Result<Duration, Error> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name may contain anything, but ends with the last parenthesis; user and system time follow as fields 14
-        // and 15 (proc_pid_stat(5)), in ticks of 10 ms.
-        let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 10))
+        let time = process_time_of(&self.child.id().to_string());
+        time.ok_or_else(|| "its processor time is not known".into())
     }
 }
 

@@ -1,0 +1,158 @@
+//! The same updates against switches that are processes of their own, ours and simple_switch_grpc.
+//!
+//! Both get the same program, the same client and the same batches, once with few entries in the table and once with
+//! many. Figures: updates per second of the clock and of the server's processor time, and how much its resident memory
+//! grew for each entry that was put in.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use p4runtime_proto::p4::v1;
+use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action;
+use tonic::transport::Channel;
+
+use super::super::report::{Report, process_time_of, resident_bytes_of};
+use super::{Error, Ids, Kind, become_primary, filling};
+
+/// Updates in a batch.
+const BATCH: u32 = 1000;
+
+/// Entries that a small table holds.
+const FEW: u32 = 1000;
+
+/// How long a server may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A switch that serves P4Runtime; it is killed when this is dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts simple_switch_grpc, or our own switch, without a program.
+    fn start(peer: Option<&Path>) -> Result<Self, Error> {
+        // Another process may take it in between; then this one says so and ends.
+        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = match peer {
+            Some(peer) => Command::new(peer),
+            None => Command::new(std::env::current_exe()?),
+        };
+        command.args(["--no-p4", "--device-id", "1", "-L", "error", "--"]);
+        command.args(["--grpc-server-addr", &free.to_string()]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Ok(Self {
+            child: child.map_err(|error| format!("{command:?}: {error}"))?,
+            address: format!("http://{free}"),
+        })
+    }
+
+    async fn client(&self) -> Result<P4RuntimeClient<Channel>, Error> {
+        let started = Instant::now();
+        loop {
+            match P4RuntimeClient::connect(self.address.clone()).await {
+                Ok(client) => return Ok(client),
+                Err(error) if started.elapsed() > PATIENCE => return Err(error.into()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    fn cpu(&self) -> Duration {
+        process_time_of(&self.child.id().to_string()).unwrap_or_default()
+    }
+
+    fn resident_bytes(&self) -> usize {
+        resident_bytes_of(&self.child.id().to_string())
+    }
+}
+
+/// Measures one kind on our switch and on the peer.
+pub(super) async fn compare(
+    report: &mut Report,
+    peer: &Path,
+    kind: &Kind,
+    ids: &Ids,
+    many: u32,
+    config: &v1::ForwardingPipelineConfig,
+) -> Result<(), Error> {
+    let own = served(None, kind, ids, many, config).await?;
+    let other = served(Some(peer), kind, ids, many, config).await?;
+    report.row(&format!("process, {}", kind.name), &own);
+    report.row(&format!("peer process, {}", kind.name), &other);
+    let ratios: Vec<(&str, f64)> = own
+        .iter()
+        .zip(&other)
+        .filter(|(_, (_, theirs))| *theirs > 0.0)
+        .map(|((name, ours), (_, theirs))| (*name, ours / theirs))
+        .collect();
+    report.row(&format!("process / peer, {}", kind.name), &ratios);
+    Ok(())
+}
+
+async fn served(
+    peer: Option<&Path>,
+    kind: &Kind,
+    ids: &Ids,
+    many: u32,
+    config: &v1::ForwardingPipelineConfig,
+) -> Result<Vec<(&'static str, f64)>, Error> {
+    let server = Server::start(peer)?;
+    let mut client = server.client().await?;
+    let _stream = become_primary(&mut client).await?;
+    client
+        .set_forwarding_pipeline_config(v1::SetForwardingPipelineConfigRequest {
+            device_id: 1,
+            election_id: Some(v1::Uint128 { high: 0, low: 1 }),
+            action: Action::VerifyAndCommit.into(),
+            config: Some(config.clone()),
+            ..Default::default()
+        })
+        .await?;
+    let requests = ids.run(kind, BATCH);
+    let mut fill = filling(kind, ids, many);
+    let mut figures = Vec::new();
+    for request in fill.by_ref().take((FEW / BATCH) as usize) {
+        client.write(request).await?;
+    }
+    figures.extend(rates(&server, &mut client, &requests, "small").await?);
+    let (before, mut entries) = (server.resident_bytes(), 0);
+    for request in fill {
+        entries += request.updates.len();
+        client.write(request).await?;
+    }
+    let grown = server.resident_bytes().saturating_sub(before);
+    figures.push(("bytes_per_entry", grown as f64 / entries.max(1) as f64));
+    figures.extend(rates(&server, &mut client, &requests, "large").await?);
+    Ok(figures)
+}
+
+async fn rates(
+    server: &Server,
+    client: &mut P4RuntimeClient<Channel>,
+    requests: &[v1::WriteRequest],
+    table: &str,
+) -> Result<[(&'static str, f64); 2], Error> {
+    let (started, busy) = (Instant::now(), server.cpu());
+    let mut updates = 0;
+    for request in requests {
+        updates += request.updates.len();
+        client.write(request.clone()).await?;
+    }
+    let (wall, spent) = (started.elapsed(), server.cpu().saturating_sub(busy));
+    let per = |time: Duration| updates as f64 / time.as_secs_f64().max(0.01);
+    let names = match table {
+        "small" => ["small_table_per_s_wall", "small_table_per_s_of_server"],
+        _ => ["large_table_per_s_wall", "large_table_per_s_of_server"],
+    };
+    Ok([(names[0], per(wall)), (names[1], per(spent))])
+}

@@ -2,7 +2,7 @@
 //!
 //! A program depends on its seed alone. It has what compilers trip over: variables that are written on some ways only,
 //! copies of copies, conditions that are known, loops, calls with copy-in/copy-out, early ends, headers that come and
-//! go, tables whose actions write what the code around them reads, values that ingress leaves for egress. All variables
+//! go, stacks with computed indexes, slices that are written, switches, tables whose actions write what the code around them reads, values that ingress leaves for egress. All variables
 //! are initialised, and at the end they are written into the packet to be seen. Fields of headers that are not valid are
 //! read too: what they hold the language leaves open, but not that a rewritten program may see something else.
 
@@ -52,6 +52,10 @@ struct Generator {
     place: Place,
     tables: usize,
     fresh: usize,
+    /// Loops around the code that is being made.
+    loops: usize,
+    /// The code is a function's body.
+    in_function: bool,
 }
 
 /// The program of a seed.
@@ -63,6 +67,8 @@ pub fn program(seed: u64) -> String {
         place: Place::Parser,
         tables: 0,
         fresh: 0,
+        loops: 0,
+        in_function: false,
     };
     g.program()
 }
@@ -81,7 +87,8 @@ impl Generator {
             "#include <v1model.p4>\n\
              header a_t { bit<8> x; bit<16> y; bit<8> z; bit<32> w; }\n\
              header b_t { bit<8> x; bit<16> y; int<16> s; bit<7> p; bit<9> q; }\n\
-             struct headers_t { a_t a; b_t b; a_t c; }\n\
+             header s_t { bit<8> x; bit<16> y; }\n\
+             struct headers_t { a_t a; b_t b; a_t c; s_t[3] st; }\n\
              struct meta_t { bit<8> m8; bit<16> m16; bit<9> m9; bool flag; @field_list(1) bit<16> kept; }\n",
         );
         let fields = [
@@ -96,6 +103,8 @@ impl Generator {
         ];
         let mut base: Vec<(String, Ty)> = fields.iter().map(|(n, w)| (n.to_string(), Ty::Bits(*w))).collect();
         base.push(("m.flag".into(), Ty::Bool));
+        out += &self.function();
+        self.place = Place::Parser;
         self.vars = base.clone();
         let init = "m.m8 = 1; m.m16 = 2; m.m9 = 3; m.flag = false; m.kept = 4;";
         let code = self.stmts(2);
@@ -104,21 +113,40 @@ impl Generator {
             "parser P(packet_in p, out headers_t h, inout meta_t m, inout standard_metadata_t s) {{\n\
              state start {{ {init} p.extract(h.a);\n{code} transition select(h.a.x, m.m8) {{\n\
              (0 .. 127, _): more;\n(_, 7): more;\ndefault: accept; }} }}\n\
-             state more {{ p.extract(h.b);\n{more} transition accept; }} }}\n\
+             state more {{ p.extract(h.b);\n{more} transition select(h.b.p) {{ 0 .. 63: items; default: accept; }} }}\n\
+             state items {{ p.extract(h.st.next); transition select(h.st.last.x) {{ 0 .. 7: items; default: accept; }} }} }}\n\
              control V(inout headers_t h, inout meta_t m) {{ apply {{}} }}\n"
         );
-        base.extend(["h.b.x", "h.c.x"].map(|n| (n.to_string(), Ty::Bits(8))));
+        base.extend(["h.b.x", "h.c.x", "h.st[0].x", "h.st[2].x"].map(|n| (n.to_string(), Ty::Bits(8))));
         base.extend([
             ("h.b.y".into(), Ty::Bits(16)),
+            ("h.st[1].y".into(), Ty::Bits(16)),
+            // An element that the packet selects.
+            ("h.st[(bit<32>)(m.m8 & 1)].y".into(), Ty::Bits(16)),
             ("h.b.s".into(), Ty::Signed(16)),
             ("h.b.q".into(), Ty::Bits(9)),
         ]);
         out += &self.control("I", Place::Ingress, &base);
         out += &self.control("E", Place::Egress, &base);
         out += "control C(inout headers_t h, inout meta_t m) { apply {} }\n\
-                control D(packet_out p, in headers_t h) { apply { p.emit(h.a); p.emit(h.b); p.emit(h.c); } }\n\
+                control D(packet_out p, in headers_t h) { apply { p.emit(h.a); p.emit(h.b); p.emit(h.c); p.emit(h.st); } }\n\
                 V1Switch(P(), V(), I(), E(), C(), D()) main;\n";
         out
+    }
+
+    /// A function with an end in its middle, and a parameter that it writes.
+    fn function(&mut self) -> String {
+        (self.place, self.in_function) = (Place::Action, true);
+        self.vars = vec![("b".into(), Ty::Bits(16)), ("l".into(), Ty::Bits(8))];
+        self.values = vec![("a".into(), Ty::Bits(16))];
+        let (first, c, early) = (self.stmts(1), self.expr(Ty::Bool, 1), self.expr(Ty::Bits(16), 1));
+        let (second, late) = (self.stmts(1), self.expr(Ty::Bits(16), 1));
+        (self.vars, self.values) = (Vec::new(), Vec::new());
+        self.in_function = false;
+        format!(
+            "bit<16> fun(in bit<16> a, inout bit<16> b) {{\nbit<8> l = 8w3;\n{first}\
+             if ({c}) {{ return {early}; }}\n{second}return {late};\n}}\n"
+        )
     }
 
     fn control(&mut self, name: &str, place: Place, base: &[(String, Ty)]) -> String {
@@ -235,7 +263,9 @@ impl Generator {
                 self.fresh += 1;
                 let (i, n) = (self.fresh, 1 + self.below(2));
                 self.values.push((format!("i{i}"), Ty::Bits(8)));
+                self.loops += 1;
                 let body = self.block(n, depth + 1);
+                self.loops -= 1;
                 self.values.pop();
                 format!(
                     "for (bit<8> i{i} = 0; i{i} < {}; i{i} = i{i} + 1) {{\n{body}}}\n",
@@ -251,7 +281,8 @@ impl Generator {
             }
             4 | 5 if in_control && self.tables > 0 => {
                 let t = self.below(self.tables);
-                if deeper && self.chance(50) {
+                // BMv2 has one kind of branch after a table: `hit` is asked of the first, its action of the second.
+                if deeper && t == 0 && self.chance(50) {
                     let yes = self.block(1, depth + 1);
                     let not = if self.chance(30) { "!" } else { "" };
                     return format!("if ({not}t{t}.apply().hit) {{\n{yes}}}\n");
@@ -266,13 +297,32 @@ impl Generator {
                     _ => format!("act0({a});\n"),
                 }
             }
-            7 if deeper => ["h.b.setInvalid();\n", "h.c.setValid();\n", "h.c = h.a;\n"][self.below(3)].into(),
+            7 if in_control => {
+                let all = [
+                    "h.b.setInvalid();\n",
+                    "h.c.setValid();\n",
+                    "h.c = h.a;\n",
+                    "h.st.push_front(1);\n",
+                    "h.st.pop_front(1);\n",
+                    "h.st[1] = h.st[0];\n",
+                    "h.st[2] = { 1, m.m16 };\n",
+                ];
+                all[self.below(all.len())].into()
+            }
             8 if deeper && self.chance(30) => {
                 let c = self.expr(Ty::Bool, 0);
-                let word = if self.chance(50) { "exit" } else { "return" };
+                let words = ["exit", "return", "break", "continue"];
+                // A function cannot exit, and returns a value.
+                let known = match (self.in_function, self.loops > 0) {
+                    (true, false) => return String::new(),
+                    (true, true) => &words[2..],
+                    (false, false) => &words[..2],
+                    (false, true) => &words[..],
+                };
+                let word = known[self.below(known.len())];
                 format!("if ({c}) {{ {word}; }}\n")
             }
-            9 if self.place != Place::Parser => match self.var(Ty::Bits(16)) {
+            9 if self.place != Place::Parser && !self.in_function => match self.var(Ty::Bits(16)) {
                 Some(v) if self.chance(50) => format!("m.kept = {v};\n"),
                 Some(v) if in_control => format!("reg.read({v}, {});\n", self.below(4)),
                 _ => String::new(),
@@ -281,6 +331,30 @@ impl Generator {
                 let (i, v) = (self.below(4), self.expr(Ty::Bits(16), 1));
                 format!("reg.write({i}, {v});\n")
             }
+            11 if deeper => {
+                let (value, n) = (self.expr(Ty::Bits(8), 1), 1 + self.below(2));
+                let (one, two) = (self.block(n, depth + 1), self.block(n, depth + 1));
+                let rest = self.block(1, depth + 1);
+                format!("switch ({value}) {{ 8w0: {{\n{one}}}\n8w1:\n8w255: {{\n{two}}}\ndefault: {{\n{rest}}} }}\n")
+            }
+            12 if in_control && deeper && self.tables > 1 => {
+                let (one, rest) = (self.block(1, depth + 1), self.block(1, depth + 1));
+                format!("switch (t1.apply().action_run) {{ act0: {{\n{one}}}\nact1:\ndefault: {{\n{rest}}} }}\n")
+            }
+            13 => match self.var(Ty::Bits(16)) {
+                Some(v) => {
+                    let (lo, value) = (self.below(9), self.expr(Ty::Bits(8), 1));
+                    format!("{v}[{}:{lo}] = {value};\n", lo + 7)
+                }
+                None => String::new(),
+            },
+            14 if in_control => match (self.var(Ty::Bits(16)), self.var(Ty::Bits(16))) {
+                (Some(to), Some(v)) => {
+                    let (a, more) = (self.expr(Ty::Bits(16), 1), self.expr(Ty::Bits(16), 2));
+                    format!("{to} = fun({a}, {v}) - {more};\n")
+                }
+                _ => String::new(),
+            },
             _ => {
                 let at = self.below(self.vars.len());
                 let Some((name, ty)) = self.vars.get(at).cloned() else {
@@ -338,7 +412,9 @@ impl Generator {
         let d = depth + 1;
         match ty {
             Ty::Bool => match self.below(6) {
-                0 if self.place != Place::Parser => ["h.b.isValid()", "h.c.isValid()"][self.below(2)].into(),
+                0 if self.place != Place::Parser && !self.in_function => {
+                    ["h.b.isValid()", "h.c.isValid()"][self.below(2)].into()
+                }
                 1 => format!("!({})", self.expr(Ty::Bool, d)),
                 2 | 3 => {
                     let op = ["&&", "||", "==", "!="][self.below(4)];

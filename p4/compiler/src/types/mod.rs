@@ -5,6 +5,7 @@
 //! function is checked anew for each set of type arguments, which is its specialisation.
 
 mod call;
+mod composite;
 mod decl;
 mod expr;
 mod lint;

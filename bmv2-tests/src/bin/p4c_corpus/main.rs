@@ -19,7 +19,7 @@ use bmv2_tests::stf::run::Ports;
 use clap::Parser;
 use corpus::Sample;
 use indicatif::ProgressBar;
-use p4_compiler::Options;
+use p4_compiler::{OptLevel, Options};
 
 /// Compile and run p4c's test data.
 #[derive(Parser)]
@@ -32,6 +32,9 @@ struct Cli {
     /// Only programs with this in their name
     #[arg(long)]
     only: Option<String>,
+    /// Level of optimisation of the programs that run
+    #[arg(short = 'O', value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    optimise: u8,
     /// Show the programs that pass too
     #[arg(long, short)]
     verbose: bool,
@@ -67,7 +70,11 @@ fn run(cli: &Cli) -> Result<bool> {
     std::panic::set_hook(Box::new(|_| {}));
     let bar = ProgressBar::new((corpus.samples.len() + corpus.errors.len()) as u64);
     let started = Instant::now();
-    let outcomes = in_parallel(&corpus.samples, &bar, sample);
+    let options = Options {
+        level: if cli.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
+        ..Options::default()
+    };
+    let outcomes = in_parallel(&corpus.samples, &bar, |s| sample(s, &options));
     let accepted = in_parallel(&corpus.errors, &bar, is_accepted);
     bar.finish_and_clear();
     let report = report::Report {
@@ -81,9 +88,9 @@ fn run(cli: &Cli) -> Result<bool> {
     Ok(report.print(cli.verbose))
 }
 
-fn sample(sample: &Sample) -> Outcome {
+fn sample(sample: &Sample, options: &Options) -> Outcome {
     let started = Instant::now();
-    let compiled = compile(&sample.path, &Options::default());
+    let compiled = compile(&sample.path, options);
     let compile_time = started.elapsed();
     let scripts = match (&sample.script, &compiled) {
         (None, _) => Vec::new(),

@@ -56,6 +56,7 @@ pub(crate) fn quick(ops: &[Op], mut at: usize, words: &mut [u64], args: &[u64]) 
 
 impl<T: Trace> Core<'_, T> {
     /// Runs an action.
+    #[inline]
     pub(crate) fn action(&mut self, action: u32, p: &mut Packet, args: &[u64]) {
         let program = self.program;
         let Some(of) = program.actions.get(action as usize) else {
@@ -64,45 +65,47 @@ impl<T: Trace> Core<'_, T> {
         if T::ON {
             self.trace.action(action, args);
         }
-        if of.locks.is_empty() {
-            self.ops(of, p, args);
-        } else {
-            let arrays = of.locks.iter().filter_map(|a| self.externs.registers.get(*a as usize));
-            let held: Vec<_> = arrays.map(|r| r.hold()).collect();
-            self.ops(of, p, args);
-            drop(held);
+        // Most actions only move words; then this is all. What holds registers reads them first,
+        // which no move does.
+        let at = quick(&of.ops, 0, &mut p.words, args);
+        if at < of.ops.len() {
+            self.ops(of, at, p, args);
         }
         if T::ON {
             self.trace.arena(&p.words);
         }
     }
 
-    fn ops(&mut self, action: &Action, p: &mut Packet, args: &[u64]) {
-        let ops = &*action.ops;
-        let mut at = 0;
-        let mut jumps = 0;
-        loop {
-            at = quick(ops, at, &mut p.words, args);
-            let Some(op) = ops.get(at) else { return };
+    /// Runs the operations from one on, with the registers held that must be.
+    #[inline(never)]
+    fn ops(&mut self, of: &Action, at: usize, p: &mut Packet, args: &[u64]) {
+        let arrays = of.locks.iter().filter_map(|a| self.externs.registers.get(*a as usize));
+        let held: Vec<_> = arrays.map(|r| r.hold()).collect();
+        self.from(&of.ops, at, p, args);
+        drop(held);
+    }
+
+    fn from(&mut self, ops: &[Op], mut at: usize, p: &mut Packet, args: &[u64]) {
+        let mut steps = 0;
+        while let Some(op) = ops.get(at) {
             at += 1;
             match op {
                 Op::JumpUnless { condition, to } => {
                     if !condition.holds(&self.parts(args).context(&p.words)) {
                         at = *to as usize;
                     }
-                    jumps += 1;
                 }
-                Op::Jump(to) => {
-                    at = *to as usize;
-                    jumps += 1;
-                }
+                Op::Jump(to) => at = *to as usize,
                 Op::Exit => {
                     self.scratch.wishes.exit = true;
                     return;
                 }
                 op => self.slow(op, p, args),
             }
-            if jumps > MAX_STEPS {
+            let before = at;
+            at = quick(ops, at, &mut p.words, args);
+            steps += 1 + at - before;
+            if steps > MAX_STEPS {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use super::action::MAX_STEPS;
 use super::core::Core;
 use super::packet::Packet;
-use super::program::{Control, END, KeySource, NOWHERE, Next, Node, Table};
+use super::program::{Control, END, KeyPart, KeySource, NOWHERE, Next, Node, Table};
 use super::trace::Trace;
 use super::value::Parts;
 use super::word::words_of;
@@ -164,9 +164,19 @@ impl<T: Trace> Core<'_, T> {
 }
 
 /// Builds the key of a look-up: each field in its words, most significant first.
-#[inline]
+#[inline(always)]
 fn key(table: &Table, parts: Parts<'_>, words: &[u64], out: &mut Vec<u64>) {
     out.clear();
+    if let [
+        KeyPart {
+            source: KeySource::Word { slot, mask },
+            ..
+        },
+    ] = &*table.key
+    {
+        out.push(words[*slot as usize] & mask);
+        return;
+    }
     for part in &table.key {
         match &part.source {
             KeySource::Word { slot, mask } => out.push(words[*slot as usize] & mask),

@@ -104,3 +104,40 @@ fn what_cannot_be_started_is_named() {
         &["/nowhere/out.pcap"],
     );
 }
+
+#[test]
+fn a_trace_tells_of_each_packet() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let packet = Packet {
+        time: Duration::ZERO,
+        frame: vec![7; 60],
+    };
+    capture(&dir.path().join("in.pcap"), &[packet.clone(), packet]);
+    let child = switch()
+        .args(["--pcap-in", &format!("1={}", path("in.pcap"))])
+        .args(["--pcap-out", &format!("2={}", path("out.pcap"))])
+        .args(["--log-file", &path("log"), "--trace", PROGRAM])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while frames_written(&dir.path().join("out.pcap")) < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let id = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // All of it, though the switch was ended at once.
+    for line in [
+        "#1 in  port 1, 60 octets",
+        "  egress  port 2",
+        "#2 out port 2, 60 octets",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line:?} is missing in:\n{text}");
+    }
+}
+
+fn frames_written(path: &Path) -> usize {
+    if path.exists() { frames(path).len() } else { 0 }
+}

@@ -5,7 +5,7 @@ use super::expr::{data, header, hex, load, wrap};
 use crate::lir::{Expr, ExprKind, ExternArg, Graph, HeaderRef, Leaf, Loc, Op, Term, Ty};
 use crate::passes::simplify::reachable;
 use crate::source::Span;
-use bmv2_json::{CalculationInput, Expression, FieldRef, PrimitiveCall, Value};
+use bmv2_json::{CalculationInput, FieldRef, PrimitiveCall, Value};
 use num_traits::ToPrimitive;
 
 /// Names of `HashAlgorithm`, in the order of its declaration.
@@ -143,7 +143,7 @@ impl Bmv2<'_> {
             "random" => ("modify_field_rng_uniform", vec![v(0), v(1), v(2)]),
             "mark_to_drop" => ("mark_to_drop", vec![Value::Header("standard_metadata".into())]),
             "truncate" => ("truncate", vec![v(0)]),
-            "assert" | "assume" => (name, vec![wrap_condition(args.first())]),
+            "assert" | "assume" => (name, vec![v(0)]),
             "log_msg" => {
                 let items = list(1).into_iter().filter_map(|l| {
                     if let Leaf::Expr(e) = l {
@@ -436,12 +436,5 @@ impl Bmv2<'_> {
             }
         }
         code
-    }
-}
-
-fn wrap_condition(arg: Option<&ExternArg>) -> Value {
-    match arg {
-        Some(ExternArg::Expr(e)) => Value::Expression(Box::new(Expression::Value(super::expr::condition(e)))),
-        _ => Value::Bool(true),
     }
 }

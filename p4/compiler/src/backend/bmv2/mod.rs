@@ -181,7 +181,18 @@ impl Bmv2<'_> {
                         None if direct => Some(FieldRef("scalars".into(), self.temp(Ty::Bit(32), "meter"))),
                         None => None,
                     };
-                    let size = if direct { 0 } else { arg(0) };
+                    // A direct meter has a cell for each entry that the table can hold; bmv2 refuses another number.
+                    // It makes a table with entries of its own just as large as these.
+                    let cells = |t: &lir::Table| match t.entries.len() as u32 {
+                        0 => pipeline::max_size(t),
+                        own => own,
+                    };
+                    let of_table = self
+                        .program
+                        .tables
+                        .iter()
+                        .find(|t| t.meters.as_deref() == Some(&o.name));
+                    let size = of_table.filter(|_| direct).map_or_else(|| arg(0), cells);
                     self.json.meter_arrays.push(json::MeterArray {
                         name: o.name.clone(),
                         id,

@@ -16,6 +16,11 @@ use std::collections::{BTreeMap, HashMap};
 /// Entries of a table that gives no size.
 const DEFAULT_SIZE: u32 = 1024;
 
+/// Entries that a table has room for.
+pub(super) fn max_size(t: &lir::Table) -> u32 {
+    t.size.and_then(|s| u32::try_from(s).ok()).unwrap_or(DEFAULT_SIZE)
+}
+
 type Next = Option<String>;
 
 impl Bmv2<'_> {
@@ -372,7 +377,7 @@ impl Bmv2<'_> {
             match_type,
             kind,
             action_profile: profile.map(|p| p.0),
-            max_size: t.size.and_then(|s| u32::try_from(s).ok()).unwrap_or(DEFAULT_SIZE),
+            max_size: max_size(t),
             with_counters: t.counters.is_some(),
             support_timeout: t.support_timeout,
             direct_meters: t.meters.clone(),

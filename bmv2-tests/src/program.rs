@@ -8,7 +8,7 @@ use p4_compiler::{Compiled, Options};
 use crate::stf::Script;
 use crate::stf::names::Names;
 use crate::stf::run::{self, Ports};
-use crate::stf::target::{Engine, Reference, Target};
+use crate::stf::target::{Engine, Process, Reference, Target};
 
 /// A switch that scripts can run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,25 @@ pub fn compile(path: &Path, options: &Options) -> Result<Compiled, Vec<String>> 
 /// # Errors
 /// What the script expected otherwise, or why it cannot run.
 pub fn run_script(compiled: &Compiled, script: &Path, core: Core, ports: Ports) -> Result<(), Vec<String>> {
+    run_on(compiled, script, ports, |program, names, _| core.load(program, names))
+}
+
+/// The same on a switch in a process of its own: one with the command line of `simple_switch_grpc`.
+///
+/// # Errors
+/// As [`run_script`].
+pub fn run_script_on(binary: &Path, compiled: &Compiled, script: &Path, ports: Ports) -> Result<(), Vec<String>> {
+    run_on(compiled, script, ports, |_, _, script| {
+        Ok(Box::new(Process::start(binary, compiled, &script.ports())?))
+    })
+}
+
+fn run_on(
+    compiled: &Compiled,
+    script: &Path,
+    ports: Ports,
+    load: impl FnOnce(&bmv2_json::Program, &Names, &Script) -> Result<Box<dyn Target>, String>,
+) -> Result<(), Vec<String>> {
     let run = || -> Result<(), Vec<String>> {
         let one = |e: String| vec![e];
         let name = script.file_name().unwrap_or_default().to_string_lossy();
@@ -61,7 +80,7 @@ pub fn run_script(compiled: &Compiled, script: &Path, core: Core, ports: Ports) 
         let script = Script::parse(&name, &text).map_err(|e| one(e.to_string()))?;
         let program = bmv2_json::Program::from_slice(compiled.json.as_bytes()).map_err(|e| one(e.to_string()))?;
         let names = Names::new(&program).map_err(one)?;
-        let mut target = core.load(&program, &names).map_err(one)?;
+        let mut target = load(&program, &names, &script).map_err(one)?;
         run::run(&script, &names, target.as_mut(), ports)
     };
     guarded(run).unwrap_or_else(|panic| Err(vec![panic]))

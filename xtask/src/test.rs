@@ -42,13 +42,13 @@ pub(crate) fn run() -> Result<()> {
     let mut not_run = Vec::new();
     step("whole system: a lab with real packets");
     lab(&[])?;
-    for (program, flags) in PEERS {
+    for (program, flags, also) in PEERS {
         if on_path(program) {
             step(&format!("whole system with {program}"));
             lab(flags)?;
         } else {
             not_run.push(format!(
-                "lab up {}: `{program}` is not installed, and no registry has it",
+                "lab up {}{also}: `{program}` is not installed, and no registry has it",
                 flags.join(" ")
             ));
         }
@@ -60,11 +60,11 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Programs of the reference tools with which the whole system is tested too where they are installed, and the lab's
-/// flags for it.
-const PEERS: &[(&str, &[&str])] = &[
-    ("simple_switch_grpc", &["--target", "bmv2"]),
-    ("p4c-bm2-ss", &["--p4c"]),
+/// Programs of the reference tools with which the whole system is tested too where they are installed, the lab's flags
+/// for it, and what else runs then.
+const PEERS: &[(&str, &[&str], &str)] = &[
+    ("simple_switch_grpc", &["--target", "bmv2"], ", STF scripts on it"),
+    ("p4c-bm2-ss", &["--p4c"], ""),
 ];
 
 /// A lab up and down again; down also when it failed.

@@ -1,5 +1,7 @@
 //! What a script says, with names as they are written.
 
+use std::collections::BTreeMap;
+
 use num_bigint::BigUint;
 
 use super::pattern::Pattern;
@@ -11,6 +13,25 @@ pub struct Script {
     pub file: String,
     /// Its statements in order.
     pub statements: Vec<Statement>,
+}
+
+impl Script {
+    /// Ports that frames come in or are expected to leave by; true for the first kind.
+    pub fn ports(&self) -> BTreeMap<u32, bool> {
+        let mut ports = BTreeMap::new();
+        for statement in &self.statements {
+            match statement.command {
+                Command::Packet { port, .. } => {
+                    ports.insert(port, true);
+                }
+                Command::Expect { port, .. } => {
+                    ports.entry(port).or_insert(false);
+                }
+                _ => {}
+            }
+        }
+        ports
+    }
 }
 
 /// One statement.

@@ -13,13 +13,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use bmv2_tests::on_path;
 use bmv2_tests::p4info_diff::{self, Difference};
-use bmv2_tests::program::{Core, compile, run_script};
+use bmv2_tests::program::{Core, compile, run_script, run_script_on};
 use bmv2_tests::stf::run::Ports;
 use clap::Parser;
 use corpus::Sample;
 use indicatif::ProgressBar;
 use p4_compiler::{OptLevel, Options};
+
+/// The reference switch: scripts run on it too where it is installed.
+const PEER: &str = "simple_switch_grpc";
 
 /// Compile and run p4c's test data.
 #[derive(Parser)]
@@ -35,6 +39,9 @@ struct Cli {
     /// Level of optimisation of the programs that run
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     optimise: u8,
+    /// Also run scripts on this switch, which has the command line of simple_switch_grpc [default: that, if it is on PATH]
+    #[arg(long)]
+    peer: Option<PathBuf>,
     /// Show the programs that pass too
     #[arg(long, short)]
     verbose: bool,
@@ -45,8 +52,10 @@ struct Cli {
 struct Outcome {
     compiled: Result<(), Vec<String>>,
     compile_time: Duration,
-    /// Of a program with a script, by switch.
+    /// Of a program with a script, by switch of this project.
     scripts: Vec<(Core, Result<(), Vec<String>>)>,
+    /// The same on the peer, if there is one.
+    peer: Option<Result<(), Vec<String>>>,
     /// Where P4Info differs from p4c's; `None` if it is not compiled here or not published there.
     p4info: Option<Vec<Difference>>,
     /// The same for the entries.
@@ -74,7 +83,8 @@ fn run(cli: &Cli) -> Result<bool> {
         level: if cli.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
         ..Options::default()
     };
-    let outcomes = in_parallel(&corpus.samples, &bar, |s| sample(s, &options));
+    let peer = cli.peer.clone().or_else(|| on_path(PEER));
+    let outcomes = in_parallel(&corpus.samples, &bar, |s| sample(s, &options, peer.as_deref()));
     let accepted = in_parallel(&corpus.errors, &bar, is_accepted);
     bar.finish_and_clear();
     let report = report::Report {
@@ -88,7 +98,7 @@ fn run(cli: &Cli) -> Result<bool> {
     Ok(report.print(cli.verbose))
 }
 
-fn sample(sample: &Sample, options: &Options) -> Outcome {
+fn sample(sample: &Sample, options: &Options, peer: Option<&Path>) -> Outcome {
     let started = Instant::now();
     let compiled = compile(&sample.path, options);
     let compile_time = started.elapsed();
@@ -103,6 +113,10 @@ fn sample(sample: &Sample, options: &Options) -> Outcome {
             Core::ALL.iter().map(run).collect()
         }
     };
+    let peer = match (peer, &sample.script, &compiled) {
+        (Some(peer), Some(script), Ok(compiled)) => Some(run_script_on(peer, compiled, script, Ports::Named)),
+        _ => None,
+    };
     let (p4info, entries) = compiled.as_ref().map_or((None, None), |c| {
         let p4info = published(sample.p4info.as_deref(), |text| p4info_diff::p4info(&c.p4info, text));
         let entries = published(sample.entries.as_deref(), |text| p4info_diff::entries(&c.entries, text));
@@ -112,6 +126,7 @@ fn sample(sample: &Sample, options: &Options) -> Outcome {
         compiled: compiled.map(drop),
         compile_time,
         scripts,
+        peer,
         p4info,
         entries,
     }

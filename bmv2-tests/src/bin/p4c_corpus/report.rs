@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bmv2_tests::p4info_diff::Difference;
+use bmv2_tests::program::Core;
 use serde_json::json;
 
 use crate::Outcome;
@@ -42,19 +43,27 @@ impl Report<'_> {
         let scripts = || {
             self.samples
                 .iter()
-                .flat_map(|(s, o)| o.scripts.iter().map(move |(_, r)| (s, r)))
+                .flat_map(|(s, o)| o.scripts.iter().map(move |(core, r)| (s, *core, r)))
         };
-        let passed = scripts().filter(|(_, r)| r.is_ok()).count();
-        let failed = scripts().count() - passed;
+        let of = |core| {
+            let results = || scripts().filter(move |(_, c, _)| *c == core);
+            let passed = results().filter(|(.., r)| r.is_ok()).count();
+            (passed, results().count() - passed)
+        };
+        let (passed, failed) = of(Core::Reference);
+        println!("reference evaluator: {passed} of {} scripts passed", passed + failed);
+        // What p4-switch runs.
+        let (passed, failed) = of(Core::Engine);
         let of_p4c = || self.samples.iter().filter(|(s, _)| s.by_p4c);
         let compiled = of_p4c().filter(|(_, o)| o.compiled.is_ok()).count();
+        self.peer();
         self.control_plane("p4info", |o| o.p4info.as_deref());
         self.control_plane("entries", |o| o.entries.as_deref());
         println!(
             "stf: {passed} passed, {failed} failed; compiled: {compiled} of {}",
             of_p4c().count()
         );
-        scripts().all(|(s, r)| r.is_ok() || NOT_OURS.iter().any(|(name, _)| *name == s.name))
+        scripts().all(|(s, _, r)| r.is_ok() || NOT_OURS.iter().any(|(name, _)| *name == s.name))
     }
 
     fn line(&self, sample: &Sample, outcome: &Outcome, verbose: bool) {
@@ -85,6 +94,20 @@ impl Report<'_> {
                     reason(why);
                 }
             }
+        }
+    }
+
+    /// What the peer says of the same programs and scripts, if there is one.
+    fn peer(&self) {
+        let all = || self.samples.iter().filter_map(|(s, o)| Some((s, o.peer.as_ref()?)));
+        for (sample, why) in all().filter_map(|(s, r)| Some((s, r.as_ref().err()?))) {
+            println!("failed on the peer {}", sample.name);
+            reason(why);
+        }
+        let passed = all().filter(|(_, r)| r.is_ok()).count();
+        match all().count() {
+            0 => println!("peer: none (simple_switch_grpc is not installed; --peer names another)"),
+            all => println!("peer: {passed} of {all} scripts passed"),
         }
     }
 
@@ -141,6 +164,7 @@ impl Report<'_> {
                 "entries_differ": outcome.entries.as_ref().map(|d| d.iter().map(ToString::to_string).collect::<Vec<_>>()),
                 "compile_ms": outcome.compile_time.as_secs_f64() * 1e3,
                 "scripts": scripts.collect::<Vec<_>>(),
+                "peer": outcome.peer.as_ref().map(|r| json!({ "passed": r.is_ok(), "reasons": r.as_ref().err() })),
             })
         });
         let errors = self

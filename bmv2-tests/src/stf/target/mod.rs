@@ -4,9 +4,11 @@
 //! digests are asked for at points where the script looks at them, so that a target may be another process.
 
 mod engine;
+mod process;
 mod reference;
 
 pub use engine::Engine;
+pub use process::Process;
 pub use reference::Reference;
 
 /// What one element of a key asks for, in the octets of the field's width.

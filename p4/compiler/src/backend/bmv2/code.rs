@@ -169,9 +169,9 @@ impl Bmv2<'_> {
             "clone" | "clone3" | "clone_preserving_field_list" => {
                 let egress = number(0) == Some(1);
                 let list = if name == "clone_preserving_field_list" {
-                    self.field_list(number(2).unwrap_or(0))
+                    self.field_list(number(2))
                 } else {
-                    0
+                    self.field_list(None)
                 };
                 (
                     if egress {
@@ -182,9 +182,9 @@ impl Bmv2<'_> {
                     vec![v(1), hex(list)],
                 )
             }
-            "resubmit" | "recirculate" => (name, vec![hex(0)]),
-            "resubmit_preserving_field_list" => ("resubmit", vec![hex(self.field_list(number(0).unwrap_or(0)))]),
-            "recirculate_preserving_field_list" => ("recirculate", vec![hex(self.field_list(number(0).unwrap_or(0)))]),
+            "resubmit" | "recirculate" => (name, vec![hex(self.field_list(None))]),
+            "resubmit_preserving_field_list" => ("resubmit", vec![hex(self.field_list(number(0)))]),
+            "recirculate_preserving_field_list" => ("recirculate", vec![hex(self.field_list(number(0)))]),
             _ => {
                 out.extend(self.foreign_call(name, object, args, span));
                 return;
@@ -366,21 +366,18 @@ impl Bmv2<'_> {
         id
     }
 
-    /// Id of the list that `@field_list(n)` fields form; 1 is the empty list, as bmv2 reserves 0 for none.
-    fn field_list(&mut self, n: u32) -> u32 {
-        let id = n + 1;
+    /// Id of the list that `@field_list(n)` fields form, or of the list of no fields. Never 0: that is how bmv2 says
+    /// that there is no clone, resubmission or recirculation; and it looks up every other.
+    fn field_list(&mut self, n: Option<u32>) -> u32 {
+        let id = n.map_or(1, |n| n + 2);
         if !self.json.field_lists.iter().any(|l| l.id == id) {
-            let elements = self
-                .program
-                .field_lists
-                .iter()
-                .find(|l| l.0 == n)
-                .map(|l| l.1.clone())
-                .unwrap_or_default();
+            let lists = &self.program.field_lists;
+            let elements = lists.iter().find(|l| Some(l.0) == n).map(|l| l.1.clone());
+            let elements = elements.unwrap_or_default();
             let elements = elements.iter().map(|(h, f)| super::expr::field(h, f)).collect();
             self.json.field_lists.push(bmv2_json::FieldList {
                 id,
-                name: format!("fl_{n}"),
+                name: n.map_or_else(|| "fl_none".to_owned(), |n| format!("fl_{n}")),
                 source_info: None,
                 elements,
             });

@@ -86,7 +86,11 @@ pub(crate) async fn run(
         "--device-id",
         &device_id.to_string(),
     ]);
-    command.args(["--thrift-port", &(29_090 + device_id).to_string()]);
+    // Where it was built with Thrift, each instance needs a port for that.
+    let help = Command::new("simple_switch_grpc").arg("--help").output();
+    if help.is_ok_and(|h| String::from_utf8_lossy(&h.stdout).contains("--thrift-port")) {
+        command.args(["--thrift-port", &(29_090 + device_id).to_string()]);
+    }
     command.args(["--", "--grpc-server-addr", &address, "--cpu-port", "510"]);
     let child = command
         .current_dir(dir.path())

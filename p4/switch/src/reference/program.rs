@@ -82,6 +82,8 @@ pub(crate) struct TableNext {
 #[derive(Debug, Clone)]
 pub(crate) struct KeyPart {
     pub(crate) expr: Expr,
+    /// The header that it is a field of: 0 stands for it where that is not valid, as in bmv2.
+    pub(crate) header: Option<usize>,
     pub(crate) mask: BigUint,
     pub(crate) field: KeyField,
 }

@@ -75,6 +75,10 @@ impl Process {
         let mut command = Command::new(binary);
         command.args(["--no-p4", "--use-files", "0", "--device-id"]);
         command.arg(DEVICE_ID.to_string()).args(files.interfaces());
+        if takes_thrift(binary) {
+            let port = free_address().map_err(|e| format!("no port is free: {e}"))?;
+            command.arg("--thrift-port").args(port.rsplit(':').next());
+        }
         command.args(["--log-level", "error", "--", "--grpc-server-addr", &address]);
         command.args(["--priority-queues", PRIORITIES]);
         command
@@ -211,6 +215,12 @@ fn stop(child: &mut Child) {
 /// An address that nobody serves on just now.
 fn free_address() -> std::io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Whether a switch was built with Thrift: then each instance needs a port for that.
+fn takes_thrift(binary: &Path) -> bool {
+    let help = Command::new(binary).arg("--help").output();
+    help.is_ok_and(|h| String::from_utf8_lossy(&h.stdout).contains("--thrift-port"))
 }
 
 async fn connect(address: &str) -> Result<Session, Failed> {

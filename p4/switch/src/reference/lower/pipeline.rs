@@ -93,13 +93,13 @@ impl Names<'_> {
     ) -> Lower<Table> {
         let mut key = Vec::new();
         for element in &table.key {
-            let (expr, width) = match &element.target {
+            let (expr, width, header) = match &element.target {
                 KeyTarget::Field(f) => {
                     let value = Value::Field(f.clone());
-                    (self.value(&value)?, self.width(&value)?)
+                    (self.value(&value)?, self.width(&value)?, self.header(&f.0).ok())
                 }
-                KeyTarget::Header(h) => (self.validity(h)?, 1),
-                KeyTarget::Expression(v) => (self.value(v)?, self.width(v)?),
+                KeyTarget::Header(h) => (self.validity(h)?, 1, None),
+                KeyTarget::Expression(v) => (self.value(v)?, self.width(v)?, None),
             };
             let kind = match element.match_type {
                 MatchType::Exact | MatchType::Valid => Kind::Exact,
@@ -113,6 +113,7 @@ impl Names<'_> {
                 .map_or_else(|| ones(width), |m| BigUint::from_bytes_be(&m.bytes()));
             key.push(KeyPart {
                 expr,
+                header,
                 mask: mask & ones(width),
                 field: KeyField { kind, width },
             });

@@ -177,7 +177,8 @@ impl Run<'_> {
         }
         let spec = switch.standard(&phv, "egress_spec");
         if spec != switch.drop_port {
-            self.jobs.push(Job::Egress(Box::new(phv), spec, 0, kind));
+            // However it came in: in egress only copies are special.
+            self.jobs.push(Job::Egress(Box::new(phv), spec, 0, instance::NORMAL));
         }
     }
 
@@ -311,7 +312,11 @@ impl Run<'_> {
         let table = switch.program.tables.get(index)?;
         self.key.clear();
         for part in &table.key {
-            let value = part.expr.bits(part.field.width, phv, switch) & &part.mask;
+            let is_there = part.header.is_none_or(|h| phv.valid.get(h).copied().unwrap_or(true));
+            let value = match is_there {
+                true => part.expr.bits(part.field.width, phv, switch) & &part.mask,
+                false => BigUint::ZERO,
+            };
             self.key.extend(octets(&value, part.field.width));
         }
         let entry = tables

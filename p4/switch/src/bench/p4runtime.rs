@@ -326,7 +326,7 @@ fn core(kind: &Kind, ids: &Ids, held: u32, config: v1::ForwardingPipelineConfig)
             }
             wire.len() * size as usize
         });
-        figures.push((format!("core_by_{size}_per_s"), updates));
+        figures.push((format!("core_by_{size}_updates_per_s"), updates));
     }
     failed.map_or(Ok(figures), |error| Err(error.into()))
 }
@@ -375,8 +375,14 @@ async fn over_grpc(
             (Some(before), Some(after)) => after.saturating_sub(before),
             _ => wall,
         };
-        figures.push((format!("grpc_by_{size}_per_s"), sent as f64 / spent.as_secs_f64()));
-        figures.push((format!("grpc_by_{size}_per_s_wall"), sent as f64 / wall.as_secs_f64()));
+        figures.push((
+            format!("grpc_by_{size}_updates_per_s"),
+            sent as f64 / spent.as_secs_f64(),
+        ));
+        figures.push((
+            format!("grpc_wall_by_{size}_updates_per_s"),
+            sent as f64 / wall.as_secs_f64(),
+        ));
     }
     server.abort();
     Ok(figures)

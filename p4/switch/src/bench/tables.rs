@@ -399,16 +399,16 @@ fn measure(report: &mut Report, workload: &mut Workload, count: usize) -> Result
         .count();
     let mut figures = vec![
         ("lookups_per_s", lookups),
-        ("ns_per_lookup", 1e9 / lookups),
-        ("bytes_per_entry", bytes as f64 / count as f64),
+        ("lookup_ns", 1e9 / lookups),
+        ("tables_bytes_per_entry", bytes as f64 / count as f64),
         ("resident_bytes_per_entry", resident as f64 / count as f64),
         ("tuples", table.tuples() as f64),
         ("found_percent", 100.0 * found as f64 / KEYS as f64),
     ];
     for (batch, name) in [
-        (1, "updates_by_1_per_s"),
-        (100, "updates_by_100_per_s"),
-        (1000, "updates_by_1000_per_s"),
+        (1, "by_1_updates_per_s"),
+        (100, "by_100_updates_per_s"),
+        (1000, "by_1000_updates_per_s"),
     ] {
         let updates = rate(|| {
             let done = match batch {
@@ -441,6 +441,6 @@ fn peer(report: &mut Report, count: usize) {
     });
     report.row(
         "peer: std HashMap, 64-bit keys",
-        &[("lookups_per_s", lookups), ("ns_per_lookup", 1e9 / lookups)],
+        &[("lookups_per_s", lookups), ("lookup_ns", 1e9 / lookups)],
     );
 }

@@ -23,6 +23,9 @@ const COMMANDS: usize = 16;
 /// Frames in a millisecond from which on a thread lets them gather before it looks again. Waking up for each costs more
 /// than forwarding it; below this rate nobody waits.
 const DENSE: u32 = 50;
+/// Frames found at a look, on average, without which gathering gains nothing: whoever sends one frame and waits for it to
+/// come back sends many in a millisecond, and the more of them the less they are held up.
+const TOGETHER: u32 = 2;
 /// How long they gather: a fraction of what the rings hold at any rate that a thread can forward.
 const GATHER: Duration = Duration::from_micros(50);
 /// How often the rate is looked at.
@@ -182,6 +185,7 @@ impl Sink for Outlets {
 struct Pace {
     since: Instant,
     frames: u32,
+    looks: u32,
     is_dense: bool,
 }
 
@@ -190,18 +194,21 @@ impl Pace {
         Self {
             since: Instant::now(),
             frames: 0,
+            looks: 0,
             is_dense: false,
         }
     }
 
-    /// Notes the frames that came since the last call.
+    /// Notes the frames that a look found.
     fn note(&mut self, frames: usize, now: Instant) {
+        self.looks = self.looks.saturating_add(1);
         self.frames = self.frames.saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
         let passed = now.saturating_duration_since(self.since);
         if passed >= WINDOW {
             let windows = u32::try_from(passed.as_micros() / WINDOW.as_micros()).unwrap_or(u32::MAX);
-            self.is_dense = self.frames >= DENSE.saturating_mul(windows);
-            (self.since, self.frames) = (now, 0);
+            let least = DENSE.saturating_mul(windows).max(TOGETHER.saturating_mul(self.looks));
+            self.is_dense = self.frames >= least;
+            (self.since, self.frames, self.looks) = (now, 0, 0);
         }
     }
 }
@@ -317,5 +324,9 @@ mod tests {
         assert!(pace.is_dense);
         pace.note(DENSE as usize, at(4000));
         assert!(!pace.is_dense, "the same in three windows");
+        for us in 0..2000 {
+            pace.note(1, at(4001 + us));
+        }
+        assert!(!pace.is_dense, "many, but each by itself");
     }
 }

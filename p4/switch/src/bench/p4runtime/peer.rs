@@ -89,14 +89,21 @@ pub(super) async fn compare(
     let other = served(Some(peer), kind, ids, many, config).await?;
     report.row(&format!("process, {}", kind.name), &own);
     report.row(&format!("peer process, {}", kind.name), &other);
-    let ratios: Vec<(&str, f64)> = own
+    let ratios: Vec<(String, f64)> = own
         .iter()
         .zip(&other)
         .filter(|(_, (_, theirs))| *theirs > 0.0)
-        .map(|((name, ours), (_, theirs))| (*name, ours / theirs))
+        .map(|((name, ours), (_, theirs))| (ratio_of(name), ours / theirs))
         .collect();
+    let ratios: Vec<(&str, f64)> = ratios.iter().map(|(name, ratio)| (name.as_str(), *ratio)).collect();
     report.row(&format!("process / peer, {}", kind.name), &ratios);
     Ok(())
+}
+
+/// Name of a ratio of two figures of this name, which ends with their unit.
+fn ratio_of(figure: &str) -> String {
+    let what = figure.split_once("_per_").map_or(figure, |(what, _)| what);
+    format!("{}_ratio", what.rsplit_once('_').map_or(what, |(what, _)| what))
 }
 
 async fn served(
@@ -131,7 +138,7 @@ async fn served(
         client.write(request).await?;
     }
     let grown = server.resident_bytes().saturating_sub(before);
-    figures.push(("bytes_per_entry", grown as f64 / entries.max(1) as f64));
+    figures.push(("memory_bytes_per_entry", grown as f64 / entries.max(1) as f64));
     figures.extend(rates(&server, &mut client, &requests, "large").await?);
     Ok(figures)
 }
@@ -151,8 +158,8 @@ async fn rates(
     let (wall, spent) = (started.elapsed(), server.cpu().saturating_sub(busy));
     let per = |time: Duration| updates as f64 / time.as_secs_f64().max(0.01);
     let names = match table {
-        "small" => ["small_table_per_s_wall", "small_table_per_s_of_server"],
-        _ => ["large_table_per_s_wall", "large_table_per_s_of_server"],
+        "small" => ["small_table_wall_updates_per_s", "small_table_server_updates_per_s"],
+        _ => ["large_table_wall_updates_per_s", "large_table_server_updates_per_s"],
     };
     Ok([(names[0], per(wall)), (names[1], per(spent))])
 }

@@ -9,7 +9,9 @@ NO_CHECKSUMS(headers, meta)
 
 control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
-        if (h.op.op == 1) {
+        if (!h.op.isValid()) {
+            // What its fields hold, the language leaves open.
+        } else if (h.op.op == 1) {
             h.op.b = 7w0 ++ s.ingress_port;
             h.op.c = s.packet_length;
             s.egress_spec = 3;
@@ -33,6 +35,7 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
 
 control eg(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
+        if (!h.op.isValid()) { return; }
         if (h.op.op == 4) {
             h.op.a = 5w0 ++ s.priority;
             h.op.b = 7w0 ++ s.egress_port;

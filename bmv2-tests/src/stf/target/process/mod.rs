@@ -38,7 +38,7 @@ const ELECTION_ID: u64 = 1;
 const PRIORITIES: &str = "8";
 /// A switch serves sooner, on a machine that has time for it.
 const START: Duration = Duration::from_secs(20);
-/// When no frame has left for so long after the last one came in, none will.
+/// When no frame has left and the switch has slept for so long after the last one came in, none will leave.
 const QUIET: Duration = Duration::from_millis(300);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -178,7 +178,8 @@ impl Process {
         while self.files.pending() && since.elapsed() < QUIET {
             std::thread::sleep(LOOK);
             let now = self.files.written();
-            if now != size {
+            // A switch that wants to run and may not is not quiet, however long it takes.
+            if now != size || is_running(self.child.id()) {
                 (size, since) = (now, Instant::now());
             }
         }
@@ -210,6 +211,16 @@ fn stop(child: &mut Child) {
     // It keeps nothing, so it need not be asked.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Whether some thread of a process is running or waits for a processor (proc(5), `/proc/PID/task/TID/stat`).
+fn is_running(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut states = threads.filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok());
+    states.any(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R')))
 }
 
 /// An address that nobody serves on just now.

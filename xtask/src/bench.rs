@@ -159,7 +159,9 @@ fn switch(files: &Files) -> Result<()> {
         ports.push("--peer".into());
         updates.push("--peer".to_owned());
     }
-    let rest = subcommands(files, "p4-switch", &[("ports", &ports), ("p4runtime", &updates)]);
+    // Both start switches with the leaf.
+    let more: [(&str, &[String]); 3] = [("ports", &ports), ("startup", &ports), ("p4runtime", &updates)];
+    let rest = subcommands(files, "p4-switch", &more);
     engine.and(rest)
 }
 

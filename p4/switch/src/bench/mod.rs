@@ -5,7 +5,9 @@
 mod bare;
 mod p4runtime;
 mod ports;
+mod process;
 mod report;
+mod startup;
 mod tables;
 
 use clap::Subcommand;
@@ -21,6 +23,8 @@ pub(crate) enum Bench {
     P4runtime(p4runtime::P4runtimeOptions),
     /// Whole switches on veths: packets/s, loss, latency, against a bare forwarder and simple_switch_grpc.
     Ports(ports::PortsOptions),
+    /// From the start of the process until it answers, has its program, forwards; beside simple_switch_grpc.
+    Startup(startup::StartupOptions),
     /// Forwards between ports without a pipeline, as the limit for others.
     Bare(bare::BareOptions),
 }
@@ -35,6 +39,10 @@ pub(crate) fn run(bench: &Bench) -> Result<(), Error> {
         Bench::P4runtime(options) => p4runtime::run(options)?.finish(options.json.as_deref()),
         Bench::Ports(options) => {
             let report = ports::run(options).map_err(|error| error as Error)?;
+            report.finish(options.json())
+        }
+        Bench::Startup(options) => {
+            let report = startup::run(options).map_err(|error| error as Error)?;
             report.finish(options.json())
         }
         Bench::Bare(options) => bare::run(options),

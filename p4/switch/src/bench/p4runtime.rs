@@ -389,7 +389,7 @@ async fn over_grpc(
 }
 
 /// Opens a stream and waits for the answer to its arbitration; the client stays primary as long as it is held.
-async fn become_primary(
+pub(super) async fn become_primary(
     client: &mut P4RuntimeClient<Channel>,
 ) -> Result<
     (

@@ -5,7 +5,7 @@
 //! grew for each entry that was put in.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use p4runtime_proto::p4::v1;
@@ -13,7 +13,8 @@ use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use tonic::transport::Channel;
 
-use super::super::report::{Report, process_time_of, resident_bytes_of};
+use super::super::process::Process;
+use super::super::report::Report;
 use super::{Error, Ids, Kind, become_primary, filling};
 
 /// Updates in a batch.
@@ -25,17 +26,10 @@ const FEW: u32 = 1000;
 /// How long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A switch that serves P4Runtime; it is killed when this is dropped.
+/// A switch that serves P4Runtime.
 struct Server {
-    child: Child,
+    process: Process,
     address: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Server {
@@ -49,9 +43,8 @@ impl Server {
         };
         command.args(["--no-p4", "--device-id", "1", "-L", "error", "--"]);
         command.args(["--grpc-server-addr", &free.to_string()]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         Ok(Self {
-            child: child.map_err(|error| format!("{command:?}: {error}"))?,
+            process: Process::spawn(command)?,
             address: format!("http://{free}"),
         })
     }
@@ -68,11 +61,11 @@ impl Server {
     }
 
     fn cpu(&self) -> Duration {
-        process_time_of(&self.child.id().to_string()).unwrap_or_default()
+        self.process.cpu().unwrap_or_default()
     }
 
     fn resident_bytes(&self) -> usize {
-        resident_bytes_of(&self.child.id().to_string())
+        self.process.resident_bytes()
     }
 }
 

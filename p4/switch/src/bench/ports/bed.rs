@@ -6,8 +6,8 @@ use std::process::Command;
 use super::Error;
 
 /// The generator's devices.
-pub(super) const SEND: &str = "g1";
-pub(super) const RECEIVE: &str = "g2";
+pub(in crate::bench) const SEND: &str = "g1";
+pub(in crate::bench) const RECEIVE: &str = "g2";
 
 /// A namespace for switches, with ports 1 and 2 on `p1` and `p2`; their peers `g1` and `g2` are in the namespace of
 /// the thread that made this.
@@ -16,7 +16,8 @@ pub(super) struct Bed {
     dir: PathBuf,
 }
 
-fn ip(arguments: &str) -> Result<(), Error> {
+/// Runs iproute2.
+pub(in crate::bench) fn ip(arguments: &str) -> Result<(), Error> {
     let output = Command::new("ip").args(arguments.split(' ')).output();
     let output = output.map_err(|error| format!("iproute2's `ip`: {error}"))?;
     if output.status.success() {

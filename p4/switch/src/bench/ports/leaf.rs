@@ -31,7 +31,7 @@ fn mapped(address: [u8; 4]) -> String {
 }
 
 /// The leaf's program, with the entries that a packet of ours meets.
-pub(super) fn with_entries(path: &Path) -> Result<Vec<u8>, Error> {
+pub(in crate::bench) fn with_entries(path: &Path) -> Result<Vec<u8>, Error> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = std::fs::read(path).map_err(|error| named(&error))?;
     let mut program: Value = serde_json::from_slice(&text).map_err(|error| named(&error))?;

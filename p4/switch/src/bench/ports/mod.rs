@@ -8,10 +8,10 @@
 //! Programs bring their entries along as constant ones, so that every switch is set up alike and nothing has to be
 //! written before packets flow.
 
-mod bed;
-mod leaf;
-mod subject;
-mod traffic;
+pub(super) mod bed;
+pub(super) mod leaf;
+pub(super) mod subject;
+pub(super) mod traffic;
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -20,13 +20,14 @@ use std::time::Duration;
 use clap::Args;
 
 use self::bed::Bed;
-use self::subject::{Kind, Subject};
+use self::subject::Kind;
 use self::traffic::{Generator, frames};
+use super::process::Process;
 use super::report::Report;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const ROUTER: &[u8] = include_bytes!("router.json");
+pub(super) const ROUTER: &[u8] = include_bytes!("router.json");
 
 /// Rates that are offered, in packets/s, one after the other until most are lost.
 const RATES: [u32; 8] = [50_000, 100_000, 200_000, 300_000, 400_000, 600_000, 800_000, 1_200_000];
@@ -128,12 +129,12 @@ fn measure_all(options: &PortsOptions) -> Result<Report, Error> {
     let mut startup_ms: Vec<f64> = vec![f64::INFINITY; kinds.len()];
     for _ in 0..options.rounds.max(1) {
         for (at, (_, kind)) in kinds.iter().enumerate() {
-            let subject = Subject::start(*kind, &bed, &programs, options)?;
+            let process = subject::start(*kind, &bed, &programs, options)?;
             let probe = frames(*kind, SIZES[0]);
-            let started = generator.first(&probe, subject.started)?;
+            let started = generator.first(&probe, process.started)?;
             startup_ms[at] = startup_ms[at].min(started.as_secs_f64() * 1e3);
             for (of, size) in SIZES.iter().enumerate() {
-                let figures = measure(&mut generator, &subject, &frames(*kind, *size))?;
+                let figures = measure(&mut generator, &process, &frames(*kind, *size))?;
                 let before = all[at][of];
                 all[at][of] = Some(before.map_or(figures, |b| b.merge(figures)));
             }
@@ -184,7 +185,11 @@ fn measure_all(options: &PortsOptions) -> Result<Report, Error> {
     Ok(report)
 }
 
-fn measure(generator: &mut Generator, subject: &Subject, frames: &[Vec<u8>]) -> Result<Figures, Error> {
+fn time(process: &Process) -> Result<Duration, Error> {
+    process.cpu().ok_or_else(|| "its processor time is not known".into())
+}
+
+fn measure(generator: &mut Generator, subject: &Process, frames: &[Vec<u8>]) -> Result<Figures, Error> {
     let (p50, p99) = generator.latency(frames)?;
     let mut figures = Figures {
         p50_us: p50.as_secs_f64() * 1e6,
@@ -193,9 +198,9 @@ fn measure(generator: &mut Generator, subject: &Subject, frames: &[Vec<u8>]) -> 
         ..Figures::default()
     };
     for rate in RATES {
-        let cpu = subject.cpu()?;
+        let cpu = time(subject)?;
         let run = generator.run(frames, rate, STEP)?;
-        let cores = (subject.cpu()? - cpu).as_secs_f64() / run.time.as_secs_f64();
+        let cores = (time(subject)? - cpu).as_secs_f64() / run.time.as_secs_f64();
         let pps = run.delivered as f64 / run.time.as_secs_f64();
         let share = run.delivered as f64 / run.sent.max(1) as f64;
         if rate == LOSS_AT {

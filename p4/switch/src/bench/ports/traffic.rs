@@ -56,7 +56,7 @@ pub(super) fn udp(to: [u8; 6], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) 
 }
 
 /// What a switch of this kind forwards from port 1 to port 2, one frame for each flow.
-pub(super) fn frames(kind: Kind, size: usize) -> Vec<Vec<u8>> {
+pub(in crate::bench) fn frames(kind: Kind, size: usize) -> Vec<Vec<u8>> {
     let flow = |flow: u16| match kind {
         Kind::Leaf | Kind::PeerLeaf => leaf::frame(flow, size),
         _ => {
@@ -76,7 +76,7 @@ pub(super) struct Run {
 }
 
 /// Sends by one device, and watches another.
-pub(super) struct Generator {
+pub(in crate::bench) struct Generator {
     tx: Box<dyn Transmit>,
     sender: Netdev,
     receiver: Netdev,
@@ -100,7 +100,7 @@ fn wait(rx: &dyn Receive, timeout: Duration) -> Result<(), Error> {
 
 impl Generator {
     /// On these devices of this thread's namespace.
-    pub(super) fn open(send: &str, receive: &str) -> Result<Self, Error> {
+    pub(in crate::bench) fn open(send: &str, receive: &str) -> Result<Self, Error> {
         let sender = Netdev::new(send);
         let lane = sender
             .open(1)?
@@ -114,7 +114,8 @@ impl Generator {
         })
     }
 
-    fn open_receiver(&self) -> Result<Box<dyn Receive>, Error> {
+    /// Opens the device that is watched.
+    pub(in crate::bench) fn open_receiver(&self) -> Result<Box<dyn Receive>, Error> {
         let lane = self.receiver.open(1)?.into_iter().next();
         lane.and_then(|l| l.rx)
             .ok_or_else(|| "a device opens with one lane".into())
@@ -123,14 +124,25 @@ impl Generator {
     /// Sends a frame each millisecond until one arrives; how long after `since`.
     pub(super) fn first(&mut self, frames: &[Vec<u8>], since: Instant) -> Result<Duration, Error> {
         let mut rx = self.open_receiver()?;
+        let passed = self.until_arrival(frames, &mut *rx, since)?;
+        // What is still on the way must not be taken for what comes next.
+        std::thread::sleep(SETTLE);
+        Ok(passed)
+    }
+
+    /// The same with a receiver that is open.
+    pub(in crate::bench) fn until_arrival(
+        &mut self,
+        frames: &[Vec<u8>],
+        rx: &mut dyn Receive,
+        since: Instant,
+    ) -> Result<Duration, Error> {
         for frame in frames.iter().cycle() {
             self.tx.send(frame);
             self.tx.flush();
-            wait(&*rx, Duration::from_millis(1))?;
+            wait(rx, Duration::from_millis(1))?;
             if rx.next().is_some() {
-                // What is still on the way must not be taken for what comes next.
-                std::thread::sleep(SETTLE);
-                return Ok(since.elapsed() - SETTLE);
+                return Ok(since.elapsed());
             }
             if since.elapsed() > START {
                 break;

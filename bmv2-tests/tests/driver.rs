@@ -18,7 +18,7 @@ use p4_switch::p4runtime::{
     server::Server,
     service::Service,
     state::Entry,
-    target::{CounterValue, Device, InitialEntry, Op, Owner, Target},
+    target::{ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target},
 };
 use p4runtime_client::{
     entity::{ActionCall, CloneValue, GroupMember, Match, Port, Replica, TableAction, TableKey},
@@ -60,6 +60,12 @@ impl Target for NoPackets {
     }
     fn direct_counter(&self, _: usize, _: &Owner) -> CounterValue {
         CounterValue::default()
+    }
+    fn meter_colours(&self, _: usize, _: usize) -> ColourCounts {
+        ColourCounts::default()
+    }
+    fn direct_meter_colours(&self, _: usize, _: &Owner) -> ColourCounts {
+        ColourCounts::default()
     }
     fn register(&self, _: usize, _: usize) -> Vec<u8> {
         Vec::new()

@@ -1,5 +1,7 @@
 //! The P4Runtime server over gRPC, on a target that only remembers.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,23 +13,19 @@ use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::field_match::FieldMatchType;
-use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
-use p4runtime_proto::p4::v1::stream_message_response::Update as News;
 use p4runtime_proto::p4::v1::update::Type;
 use prost::Message as _;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
+
+use support::{Controller, client};
 
 const JSON: &[u8] = include_bytes!("data/entities.json");
 const P4INFO: &[u8] = include_bytes!("data/entities.p4info.bin");
 const L2: u32 = 41_579_476;
 const SEND: u32 = 18_638_031;
 const PORT_COUNTER: u32 = 311_073_007;
-
-type Client = P4RuntimeClient<Channel>;
 
 async fn start() -> SocketAddr {
     let device = Arc::new(MemoryDevice::new(Some(510), BTreeMap::from([(1, "p1".to_owned())])));
@@ -49,114 +47,6 @@ async fn start() -> SocketAddr {
         std::future::pending(),
     ));
     address
-}
-
-async fn client(address: SocketAddr) -> Client {
-    Client::connect(format!("http://{address}")).await.unwrap()
-}
-
-/// An open stream; dropping it disconnects the controller.
-struct Controller {
-    client: Client,
-    requests: mpsc::Sender<v1::StreamMessageRequest>,
-    responses: Streaming<v1::StreamMessageResponse>,
-    election: v1::Uint128,
-}
-
-impl Controller {
-    async fn open(address: SocketAddr, low: u64) -> Self {
-        let mut client = client(address).await;
-        let (requests, receiver) = mpsc::channel(8);
-        let responses = client
-            .stream_channel(ReceiverStream::new(receiver))
-            .await
-            .unwrap()
-            .into_inner();
-        let election = v1::Uint128 { high: 0, low };
-        let controller = Self {
-            client,
-            requests,
-            responses,
-            election,
-        };
-        controller.arbitrate(low).await;
-        controller
-    }
-
-    async fn arbitrate(&self, low: u64) {
-        let update = v1::MasterArbitrationUpdate {
-            device_id: 1,
-            election_id: Some(v1::Uint128 { high: 0, low }),
-            ..Default::default()
-        };
-        let update = Some(v1::stream_message_request::Update::Arbitration(update));
-        self.requests.send(v1::StreamMessageRequest { update }).await.unwrap();
-    }
-
-    /// Code and highest election id of the next arbitration update.
-    async fn standing(&mut self) -> (Code, u64) {
-        match self.responses.message().await.unwrap().unwrap().update {
-            Some(News::Arbitration(update)) => (
-                Code::from(update.status.unwrap().code),
-                update.election_id.map_or(0, |id| id.low),
-            ),
-            other => panic!("not an arbitration update: {other:?}"),
-        }
-    }
-
-    /// Code of the next stream error.
-    async fn error(&mut self) -> Code {
-        match self.responses.message().await.unwrap().unwrap().update {
-            Some(News::Error(error)) => Code::from(error.canonical_code),
-            other => panic!("not a stream error: {other:?}"),
-        }
-    }
-
-    async fn primary(address: SocketAddr) -> Self {
-        let mut controller = Self::open(address, 10).await;
-        assert_eq!(controller.standing().await, (Code::Ok, 10));
-        controller
-    }
-
-    async fn set(&mut self, action: Set, config: Option<v1::ForwardingPipelineConfig>) -> Result<(), Status> {
-        let request = v1::SetForwardingPipelineConfigRequest {
-            device_id: 1,
-            election_id: Some(self.election),
-            action: action.into(),
-            config,
-            ..Default::default()
-        };
-        self.client.set_forwarding_pipeline_config(request).await.map(|_| ())
-    }
-
-    async fn write(&mut self, kind: Type, entities: Vec<Kind>) -> Result<(), Status> {
-        let updates = entities.into_iter().map(|entity| v1::Update {
-            r#type: kind.into(),
-            entity: Some(v1::Entity { entity: Some(entity) }),
-        });
-        let request = v1::WriteRequest {
-            device_id: 1,
-            election_id: Some(self.election),
-            updates: updates.collect(),
-            ..Default::default()
-        };
-        self.client.write(request).await.map(|_| ())
-    }
-
-    async fn read(&mut self, entity: Kind) -> Result<Vec<Kind>, Status> {
-        let entities = vec![v1::Entity { entity: Some(entity) }];
-        let request = v1::ReadRequest {
-            device_id: 1,
-            entities,
-            ..Default::default()
-        };
-        let mut pages = self.client.read(request).await?.into_inner();
-        let mut found = Vec::new();
-        while let Some(page) = pages.message().await? {
-            found.extend(page.entities.into_iter().filter_map(|entity| entity.entity));
-        }
-        Ok(found)
-    }
 }
 
 fn config() -> v1::ForwardingPipelineConfig {
@@ -326,6 +216,15 @@ async fn reconcile_keeps_what_both_pipelines_know() {
         r#type: Some(v1::packet_replication_engine_entry::Type::MulticastGroupEntry(group)),
     });
     c.write(Type::Insert, vec![group.clone()]).await.unwrap();
+    let mut default = match l2(0) {
+        Kind::TableEntry(entry) => entry,
+        _ => unreachable!("an entry"),
+    };
+    default.r#match.clear();
+    default.is_default_action = true;
+    default.metadata = vec![5];
+    let default = Kind::TableEntry(default);
+    c.write(Type::Modify, vec![default.clone()]).await.unwrap();
 
     let mut next = config();
     let tables = &mut next.p4info.as_mut().unwrap().tables;
@@ -335,6 +234,7 @@ async fn reconcile_keeps_what_both_pipelines_know() {
     assert_eq!(c.read(all_l2()).await.unwrap().len(), 1000);
     assert_eq!(c.read(counter.clone()).await.unwrap(), [counter]);
     assert_eq!(c.read(group.clone()).await.unwrap(), [group]);
+    assert_eq!(c.read(default.clone()).await.unwrap(), [default]);
 
     // A table that got too small for what it holds: refused, and nothing changes.
     let mut small = config();

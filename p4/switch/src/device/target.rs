@@ -13,7 +13,7 @@ use crate::p4runtime::error::EntityError;
 use crate::p4runtime::info::Info;
 use crate::p4runtime::key::{Part, parts};
 use crate::p4runtime::state::{self, Entry, EntryAction, MeterConfig};
-use crate::p4runtime::target::{Cells, CounterValue, InitialEntry, Op, Owner, Target};
+use crate::p4runtime::target::{Cells, ColourCounts, CounterValue, InitialEntry, Op, Owner, Target};
 use crate::tables::meter::{Meter, Rates};
 use crate::tables::store::{Choice, Slots, Transaction};
 use crate::tables::{self, ActionCall, Counter, FieldMatch, Writer};
@@ -307,6 +307,19 @@ impl Loaded {
                     meter.configure(config.map(rates), now);
                 }
             }
+            Op::MeterColours { meter, cells, value } => {
+                if let Some(array) = self.indexes.meters.get(meter).copied() {
+                    each(cells, |cell| {
+                        set_colours(self.pipeline.meter(array, cell)?, value);
+                        Some(())
+                    });
+                }
+            }
+            Op::DirectMeterColours { table, owner, value } => {
+                if let Some(meter) = self.direct_meter(table, &owner) {
+                    set_colours(meter, value);
+                }
+            }
             Op::Register { register, cells, value } => {
                 if let Some(array) = self.indexes.registers.get(register).copied() {
                     each(cells, |cell| self.pipeline.set_register(array, cell, &value));
@@ -385,6 +398,16 @@ fn value(counter: &Counter) -> CounterValue {
     CounterValue { bytes, packets }
 }
 
+fn colours(meter: &Meter) -> ColourCounts {
+    meter.marked().each_ref().map(value)
+}
+
+fn set_colours(meter: &Meter, to: ColourCounts) {
+    for (counter, to) in meter.marked().iter().zip(to) {
+        counter.set(to.packets, to.bytes);
+    }
+}
+
 impl Target for EngineTarget {
     fn initial_entries(&self, table: usize) -> Vec<InitialEntry> {
         self.program.bound.entries.get(table).cloned().unwrap_or_default()
@@ -413,6 +436,17 @@ impl Target for EngineTarget {
 
     fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
         self.program.direct_counter(table, owner).map(value).unwrap_or_default()
+    }
+
+    fn meter_colours(&self, meter: usize, cell: usize) -> ColourCounts {
+        let program = &self.program;
+        let array = program.indexes.meters.get(meter);
+        let meter = array.and_then(|a| program.pipeline.meter(*a, cell));
+        meter.map(colours).unwrap_or_default()
+    }
+
+    fn direct_meter_colours(&self, table: usize, owner: &Owner) -> ColourCounts {
+        self.program.direct_meter(table, owner).map(colours).unwrap_or_default()
     }
 
     fn register(&self, register: usize, cell: usize) -> Vec<u8> {

@@ -9,7 +9,7 @@ use super::bytestring;
 use super::error::EntityError;
 use super::info::{Array, Info, MeterKind, Object, Register};
 use super::state::MeterConfig;
-use super::target::{Cells, CounterValue, Op};
+use super::target::{Cells, ColourCounts, CounterValue, Op};
 use super::write::{Transaction, Undo};
 
 /// Reads `CounterData` of a request.
@@ -26,6 +26,28 @@ pub fn to_wire(value: CounterValue) -> v1::CounterData {
     v1::CounterData {
         byte_count: signed(value.bytes),
         packet_count: signed(value.packets),
+    }
+}
+
+/// Reads `MeterCounterData` of a request; a part that is unset is 0. Clients may only set these counters back (sections
+/// 9.1.7 and 9.4.1), `is_inherited` are those of a pipeline that this one follows.
+pub(super) fn to_colours(wire: &v1::MeterCounterData, is_inherited: bool) -> Result<ColourCounts, EntityError> {
+    let mut counts = ColourCounts::default();
+    for (count, data) in counts.iter_mut().zip([&wire.green, &wire.yellow, &wire.red]) {
+        *count = data.as_ref().map(to_counter).transpose()?.unwrap_or_default();
+    }
+    if !is_inherited && counts != ColourCounts::default() {
+        return Err(EntityError::invalid("a meter's counters can only be set to 0"));
+    }
+    Ok(counts)
+}
+
+/// Counters by colour as a message.
+pub fn colours_to_wire([green, yellow, red]: ColourCounts) -> v1::MeterCounterData {
+    v1::MeterCounterData {
+        green: Some(to_wire(green)),
+        yellow: Some(to_wire(yellow)),
+        red: Some(to_wire(red)),
     }
 }
 
@@ -131,7 +153,7 @@ pub(super) fn write_counter(
     Ok(())
 }
 
-/// `MeterEntry`; without config the meter returns to green.
+/// `MeterEntry`; without config the meter returns to green, without counters these stay.
 pub(super) fn write_meter(
     transaction: &mut Transaction<'_>,
     kind: Type,
@@ -142,9 +164,8 @@ pub(super) fn write_meter(
     let meter = meter_index(info, wire.meter_id)?;
     let (array, meter_kind) = &info.meters[meter];
     let cells = cells(array, wire.index.as_ref())?;
-    if wire.counter_data.is_some() {
-        return Err(EntityError::unimplemented("meters do not count by colour"));
-    }
+    let colours = wire.counter_data.as_ref();
+    let colours = colours.map(|c| to_colours(c, transaction.is_inherited)).transpose()?;
     let config = wire
         .config
         .as_ref()
@@ -168,6 +189,9 @@ pub(super) fn write_meter(
         }
     }
     transaction.ops.push(Op::Meter { meter, cells, config });
+    if let Some(value) = colours {
+        transaction.ops.push(Op::MeterColours { meter, cells, value });
+    }
     Ok(())
 }
 
@@ -272,6 +296,29 @@ mod tests {
         assert!(meter_config(&config(1, 1, 5), one_rate).is_ok());
         assert!(meter_config(&config(1, 1, 5), two_colour).is_err());
         assert!(meter_config(&config(-1, 1, 0), None).is_err());
+    }
+
+    #[test]
+    fn clients_only_set_colour_counters_back() {
+        let zero = |byte_count| v1::MeterCounterData {
+            green: Some(v1::CounterData::default()),
+            yellow: None,
+            red: Some(v1::CounterData {
+                byte_count,
+                packet_count: 0,
+            }),
+        };
+        assert_eq!(to_colours(&zero(0), false).unwrap(), ColourCounts::default());
+        assert_eq!(
+            to_colours(&zero(1), false).unwrap_err().code,
+            tonic::Code::InvalidArgument
+        );
+        assert_eq!(
+            to_colours(&zero(-1), true).unwrap_err().code,
+            tonic::Code::InvalidArgument
+        );
+        let kept = to_colours(&zero(7), true).unwrap();
+        assert_eq!(colours_to_wire(kept).red, zero(7).red);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::error::EntityError;
 use super::info::Info;
 use super::server::lock;
 use super::state::Entry;
-use super::target::{Cells, CounterValue, Device, InitialEntry, Op, Owner, Target};
+use super::target::{Cells, ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target};
 
 /// Cells of one array that can be held; beyond it a program is refused.
 const MAX_CELLS: usize = 1 << 22;
@@ -181,7 +181,10 @@ impl Target for MemoryTarget {
                 | Op::Clone { .. }
                 | Op::ValueSet { .. }
                 | Op::Meter { .. }
-                | Op::DirectMeter { .. } => {}
+                | Op::DirectMeter { .. }
+                // Without packets they are 0 and stay so.
+                | Op::MeterColours { .. }
+                | Op::DirectMeterColours { .. } => {}
             }
         }
         Ok(())
@@ -197,6 +200,14 @@ impl Target for MemoryTarget {
 
     fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
         self.direct.get(&direct_key(table, owner)).copied().unwrap_or_default()
+    }
+
+    fn meter_colours(&self, _: usize, _: usize) -> ColourCounts {
+        ColourCounts::default()
+    }
+
+    fn direct_meter_colours(&self, _: usize, _: &Owner) -> ColourCounts {
+        ColourCounts::default()
     }
 
     fn register(&self, register: usize, cell: usize) -> Vec<u8> {

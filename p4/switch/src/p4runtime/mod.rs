@@ -19,7 +19,7 @@
 //! of messages at a time.
 //!
 //! # Not supported
-//! Counters by meter colour, group actions of one-shots, random selection, registers of structs: `UNIMPLEMENTED`.
+//! Group actions of one-shots, random selection, registers of structs: `UNIMPLEMENTED`.
 
 pub mod action;
 pub mod array;

@@ -15,6 +15,7 @@ use super::info::Info;
 use super::state::{Entry, State};
 use super::target::{Device, Target};
 use super::translation::Translator;
+use super::write::Writer;
 use super::{read, table, write};
 
 /// A pipeline that was verified and can hold entities.
@@ -102,7 +103,7 @@ impl Pipeline {
     /// # Errors
     /// `INVALID_ARGUMENT` naming the first entity of such an object that no longer fits.
     pub fn inherit(&mut self, old: &mut Self, device: &dyn Device) -> Result<(), EntityError> {
-        for requests in inheritance_order() {
+        for requests in inheritance_order(&old.state) {
             let mut plan = read::plan(&mut old.state, &*old.target, None, &requests);
             while let Some(page) = plan.next_page(&old.state, &*old.target) {
                 let entities = page.entities.into_iter().filter_map(|entity| entity.entity);
@@ -123,7 +124,7 @@ impl Pipeline {
             .filter(|entity| !is_const(entity))
             .map(|entity| update(first_try(&entity), entity))
             .collect();
-        let results = self.write(device, None, &updates, Atomicity::ContinueOnError);
+        let results = self.take_over(device, &updates);
         let mut again = Vec::new();
         for (result, failed) in results.into_iter().zip(updates) {
             match result {
@@ -138,7 +139,7 @@ impl Pipeline {
                 Err(error) => return Err(cannot_keep(&error)),
             }
         }
-        let results = self.write(device, None, &again, Atomicity::ContinueOnError);
+        let results = self.take_over(device, &again);
         results
             .into_iter()
             .find_map(Result::err)
@@ -164,7 +165,14 @@ impl Pipeline {
                         .and_then(|entry| new.table(entry.table_id))
                         .is_some_and(|t| t.direct_counter.is_some())
             }
-            Kind::DirectMeterEntry(direct) => of_entry(&direct.table_entry),
+            Kind::DirectMeterEntry(direct) => {
+                of_entry(&direct.table_entry)
+                    && direct
+                        .table_entry
+                        .as_ref()
+                        .and_then(|entry| new.table(entry.table_id))
+                        .is_some_and(|t| t.direct_meter.is_some())
+            }
             Kind::ActionProfileMember(member) => same(member.action_profile_id),
             Kind::ActionProfileGroup(group) => same(group.action_profile_id),
             Kind::CounterEntry(counter) => same(counter.counter_id) && new.has_cell(counter.counter_id, counter.index),
@@ -179,7 +187,19 @@ impl Pipeline {
         }
     }
 
-    /// Carries out a batch of updates.
+    fn take_over(&mut self, device: &dyn Device, updates: &[v1::Update]) -> Vec<Result<(), EntityError>> {
+        let (state, target) = (&mut self.state, &mut *self.target);
+        write::write(
+            state,
+            target,
+            device,
+            Writer::Predecessor,
+            updates,
+            Atomicity::ContinueOnError,
+        )
+    }
+
+    /// Carries out a batch of updates of a client.
     pub fn write(
         &mut self,
         device: &dyn Device,
@@ -187,7 +207,8 @@ impl Pipeline {
         updates: &[v1::Update],
         atomicity: Atomicity,
     ) -> Vec<Result<(), EntityError>> {
-        write::write(&mut self.state, &mut *self.target, device, role, updates, atomicity)
+        let (state, target) = (&mut self.state, &mut *self.target);
+        write::write(state, target, device, Writer::Client(role), updates, atomicity)
     }
 
     /// Entries that were idle for their timeout, as notifications carry them; their clocks start again.
@@ -245,14 +266,39 @@ fn first_try(entity: &Kind) -> Type {
 }
 
 /// Wildcard requests for everything, what is referred to before what refers to it.
-fn inheritance_order() -> Vec<Vec<v1::Entity>> {
+fn inheritance_order(old: &State) -> Vec<Vec<v1::Entity>> {
     use v1::packet_replication_engine_entry::Type as Pre;
     let pre = |of| Kind::PacketReplicationEngineEntry(v1::PacketReplicationEngineEntry { r#type: Some(of) });
     let everything = v1::TableEntry {
         meter_config: Some(v1::MeterConfig::default()),
         counter_data: Some(v1::CounterData::default()),
+        meter_counter_data: Some(v1::MeterCounterData::default()),
         ..v1::TableEntry::default()
     };
+    let meters = v1::MeterEntry {
+        counter_data: Some(v1::MeterCounterData::default()),
+        ..v1::MeterEntry::default()
+    };
+    // Default entries that clients set; where they did not, the new program's count. Direct resources are there anyway.
+    let set = old.info.tables.iter().zip(&old.tables);
+    let set = set.filter(|(_, live)| live.default.call.is_some());
+    let default = |table_id| v1::TableEntry {
+        table_id,
+        is_default_action: true,
+        ..v1::TableEntry::default()
+    };
+    let defaults = set.map(|(table, _)| Kind::TableEntry(default(table.id)));
+    let resources = [
+        Kind::DirectCounterEntry(v1::DirectCounterEntry {
+            table_entry: Some(default(0)),
+            data: None,
+        }),
+        Kind::DirectMeterEntry(v1::DirectMeterEntry {
+            table_entry: Some(default(0)),
+            counter_data: Some(v1::MeterCounterData::default()),
+            config: None,
+        }),
+    ];
     let kinds = vec![
         Kind::ActionProfileMember(v1::ActionProfileMember::default()),
         Kind::ActionProfileGroup(v1::ActionProfileGroup::default()),
@@ -262,11 +308,13 @@ fn inheritance_order() -> Vec<Vec<v1::Entity>> {
         Kind::ValueSetEntry(v1::ValueSetEntry::default()),
         Kind::DigestEntry(v1::DigestEntry::default()),
         Kind::CounterEntry(v1::CounterEntry::default()),
-        Kind::MeterEntry(v1::MeterEntry::default()),
+        Kind::MeterEntry(meters),
         Kind::RegisterEntry(v1::RegisterEntry::default()),
     ];
     kinds
         .into_iter()
+        .chain(defaults)
+        .chain(resources)
         .map(|kind| vec![v1::Entity { entity: Some(kind) }])
         .collect()
 }

@@ -41,6 +41,8 @@ enum Item {
     Meters {
         meter: usize,
         cells: std::ops::Range<usize>,
+        /// Whether counters by colour are asked for.
+        colours: bool,
     },
     Registers {
         register: usize,
@@ -94,10 +96,10 @@ impl Plan {
                 self.add_tables(state, target, &entry, Form::Counter, &mut ready)?;
             }
             Kind::DirectMeterEntry(direct) => {
-                if direct.counter_data.is_some() {
-                    return Err(EntityError::unimplemented("meters do not count by colour"));
-                }
-                let entry = direct.table_entry.clone().unwrap_or_default();
+                let entry = v1::TableEntry {
+                    meter_counter_data: direct.counter_data,
+                    ..direct.table_entry.clone().unwrap_or_default()
+                };
                 self.add_tables(state, target, &entry, Form::Meter, &mut ready)?;
             }
             Kind::ActionProfileMember(member) => members(state, member, &mut ready)?,
@@ -158,9 +160,6 @@ impl Plan {
         if one.is_none() && has_filter(wire) {
             return Err(EntityError::invalid("without a table id no other filter can be used"));
         }
-        if wire.meter_counter_data.is_some() {
-            return Err(EntityError::unimplemented("meters do not count by colour"));
-        }
         if let Some(index) = one {
             check_form(state, index, form)?;
             check_read(state, index, wire)?;
@@ -198,13 +197,11 @@ impl Plan {
     }
 
     fn add_meters(&mut self, state: &State, wire: &v1::MeterEntry) -> Result<(), EntityError> {
-        if wire.counter_data.is_some() {
-            return Err(EntityError::unimplemented("meters do not count by colour"));
-        }
         let one = named(wire.meter_id, |id| array::meter_index(&state.info, id))?;
         for meter in one.map_or(0..state.info.meters.len(), |index| index..index + 1) {
             let cells = range(&state.info.meters[meter].0, one.and(wire.index.as_ref()))?;
-            self.items.push_back(Item::Meters { meter, cells });
+            let colours = wire.counter_data.is_some();
+            self.items.push_back(Item::Meters { meter, cells, colours });
         }
         Ok(())
     }
@@ -261,13 +258,13 @@ impl Item {
                     data: Some(array::to_wire(target.counter(*counter, cell))),
                 }))
             }
-            Self::Meters { meter, cells } => {
+            Self::Meters { meter, cells, colours } => {
                 let cell = cells.next()?;
                 Some(Kind::MeterEntry(v1::MeterEntry {
                     meter_id: state.info.meters[*meter].0.id,
                     index: Some(v1::Index { index: cell as i64 }),
                     config: state.meters[*meter].get(cell).map(array::meter_to_wire),
-                    counter_data: None,
+                    counter_data: colours.then(|| array::colours_to_wire(target.meter_colours(*meter, cell))),
                 }))
             }
             Self::Registers { register, cells } => {
@@ -299,7 +296,9 @@ fn entity_of(state: &State, target: &dyn Target, index: usize, entry: &Arc<Entry
                 .as_ref()
                 .and_then(|extras| extras.meter)
                 .map(array::meter_to_wire),
-            counter_data: None,
+            counter_data: wanted
+                .colours
+                .then(|| array::colours_to_wire(target.direct_meter_colours(index, &Owner::Entry(entry.clone())))),
         }),
     }
 }
@@ -319,7 +318,9 @@ fn default_entity(state: &State, target: &dyn Target, index: usize, form: Form, 
         Form::Meter => Kind::DirectMeterEntry(v1::DirectMeterEntry {
             table_entry: Some(key()),
             config: state.tables[index].default.extras.meter.map(array::meter_to_wire),
-            counter_data: None,
+            counter_data: wanted
+                .colours
+                .then(|| array::colours_to_wire(target.direct_meter_colours(index, &Owner::Default))),
         }),
     })
 }

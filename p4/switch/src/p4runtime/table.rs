@@ -10,7 +10,7 @@ use p4runtime_proto::p4::v1::table_action::Type as Wire;
 use p4runtime_proto::p4::v1::update::Type;
 
 use super::action::{self, Use};
-use super::array::{meter_config, meter_to_wire, to_counter, to_wire as counter_to_wire};
+use super::array::{colours_to_wire, meter_config, meter_to_wire, to_colours, to_counter, to_wire as counter_to_wire};
 use super::error::EntityError;
 use super::info::{Info, Table as TableInfo};
 use super::key;
@@ -74,7 +74,7 @@ fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry
         return Err(EntityError::invalid("a table without a key holds no entries"));
     }
     let key = pack_key(transaction.state, index, wire)?;
-    let extras = extras(table, wire)?;
+    let extras = extras(table, wire, transaction.is_inherited)?;
     let action = wire
         .action
         .as_ref()
@@ -117,7 +117,7 @@ fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry
     let info = transaction.state.info.clone();
     let table = &info.tables[index];
     let old = find(transaction.state, index, wire)?;
-    let extras = extras(table, wire)?;
+    let extras = extras(table, wire, transaction.is_inherited)?;
     let action = match &wire.action {
         Some(_) if table.is_const || old.is_const => {
             return Err(EntityError::denied("the entry is constant: its action cannot be set"));
@@ -189,7 +189,9 @@ fn write_default(
         return Err(EntityError::invalid("a default entry can only be modified"));
     }
     check_default_key(wire)?;
-    let extras = extras(table, wire)?.map(|extras| *extras).unwrap_or_default();
+    let extras = extras(table, wire, transaction.is_inherited)?
+        .map(|extras| *extras)
+        .unwrap_or_default();
     let old = transaction.state.tables[index].default.clone();
     let call = match &wire.action {
         None if table.const_default => old.call.clone(),
@@ -248,7 +250,7 @@ fn check_default_key(wire: &v1::TableEntry) -> Result<(), EntityError> {
 }
 
 /// Checks and collects cookies, ageing and meter configuration.
-fn extras(table: &TableInfo, wire: &v1::TableEntry) -> Result<Option<Box<Extras>>, EntityError> {
+fn extras(table: &TableInfo, wire: &v1::TableEntry, is_inherited: bool) -> Result<Option<Box<Extras>>, EntityError> {
     if wire.time_since_last_hit.is_some() {
         return Err(EntityError::invalid("time_since_last_hit cannot be written"));
     }
@@ -258,8 +260,11 @@ fn extras(table: &TableInfo, wire: &v1::TableEntry) -> Result<Option<Box<Extras>
     if wire.idle_timeout_ns > 0 && !table.idle_timeout {
         return Err(EntityError::invalid("the table's entries do not time out"));
     }
-    if wire.meter_counter_data.is_some() {
-        return Err(EntityError::unimplemented("meters do not count by colour"));
+    if wire.meter_counter_data.is_some() && table.direct_meter.is_none() {
+        return Err(EntityError::invalid("the table has no direct meter"));
+    }
+    if let Some(data) = &wire.meter_counter_data {
+        to_colours(data, is_inherited)?;
     }
     if wire.counter_data.is_some() && table.direct_counter.is_none() {
         return Err(EntityError::invalid("the table has no direct counter"));
@@ -299,6 +304,7 @@ fn push_direct(
             value,
         });
     }
+    let colours_of = owner.clone();
     let config = match &owner {
         Owner::Entry(entry) => entry.extras.as_ref().and_then(|extras| extras.meter),
         Owner::Default => transaction.state.tables[index].default.extras.meter,
@@ -309,6 +315,20 @@ fn push_direct(
             owner,
             config,
         });
+    }
+    push_colours(transaction, (index, colours_of), wire.meter_counter_data.as_ref());
+}
+
+/// Queues what an update says about a direct meter's counters by colour, which was found right before.
+fn push_colours(
+    transaction: &mut Transaction<'_>,
+    (table, owner): (usize, Owner),
+    wire: Option<&v1::MeterCounterData>,
+) {
+    if let Some(data) = wire
+        && let Ok(value) = to_colours(data, transaction.is_inherited)
+    {
+        transaction.ops.push(Op::DirectMeterColours { table, owner, value });
     }
 }
 
@@ -400,8 +420,8 @@ pub(super) fn write_direct_meter(
     let Some(kind) = info.direct_meter_kind(&info.tables[index]) else {
         return Err(EntityError::invalid("the table has no direct meter"));
     };
-    if wire.counter_data.is_some() {
-        return Err(EntityError::unimplemented("meters do not count by colour"));
+    if let Some(data) = &wire.counter_data {
+        to_colours(data, transaction.is_inherited)?;
     }
     let config = wire
         .config
@@ -436,9 +456,10 @@ pub(super) fn write_direct_meter(
     };
     transaction.ops.push(Op::DirectMeter {
         table: index,
-        owner,
+        owner: owner.clone(),
         config,
     });
+    push_colours(transaction, (index, owner), wire.counter_data.as_ref());
     Ok(())
 }
 
@@ -466,6 +487,8 @@ pub struct Wanted {
     pub meter: bool,
     /// `counter_data`.
     pub counter: bool,
+    /// Counters by colour: `meter_counter_data`, or `counter_data` of a direct meter.
+    pub colours: bool,
     /// `time_since_last_hit`.
     pub last_hit: bool,
 }
@@ -476,6 +499,7 @@ impl Wanted {
         Self {
             meter: wire.meter_config.is_some(),
             counter: wire.counter_data.is_some(),
+            colours: wire.meter_counter_data.is_some(),
             last_hit: wire.time_since_last_hit.is_some(),
         }
     }
@@ -521,6 +545,10 @@ pub fn to_wire(state: &State, target: &dyn Target, index: usize, entry: &Arc<Ent
         let value = target.direct_counter(index, &Owner::Entry(entry.clone()));
         wire.counter_data = Some(counter_to_wire(value));
     }
+    if wanted.colours && table.direct_meter.is_some() {
+        let counts = target.direct_meter_colours(index, &Owner::Entry(entry.clone()));
+        wire.meter_counter_data = Some(colours_to_wire(counts));
+    }
     if wanted.last_hit && table.idle_timeout {
         let elapsed_ns = i64::try_from(target.since_last_hit_ns(index, entry)).unwrap_or(i64::MAX);
         wire.time_since_last_hit = Some(v1::table_entry::IdleTimeout { elapsed_ns });
@@ -546,6 +574,8 @@ pub fn default_to_wire(state: &State, target: &dyn Target, index: usize, wanted:
         meter_config: extras.meter.filter(|_| wanted.meter).map(meter_to_wire),
         counter_data: (wanted.counter && table.direct_counter.is_some())
             .then(|| counter_to_wire(target.direct_counter(index, &Owner::Default))),
+        meter_counter_data: (wanted.colours && table.direct_meter.is_some())
+            .then(|| colours_to_wire(target.direct_meter_colours(index, &Owner::Default))),
         ..v1::TableEntry::default()
     }
 }

@@ -20,6 +20,9 @@ pub struct CounterValue {
     pub packets: u64,
 }
 
+/// What a meter marked green, yellow and red (section 9.4.3).
+pub type ColourCounts = [CounterValue; 3];
+
 /// An entry or the default entry of a table: the owner of direct counters and meters.
 #[derive(Debug, Clone)]
 pub enum Owner {
@@ -144,6 +147,24 @@ pub enum Op {
         /// Rates.
         config: Option<MeterConfig>,
     },
+    /// Counters by colour of meter cells are set.
+    MeterColours {
+        /// Meter index.
+        meter: usize,
+        /// Which cells.
+        cells: Cells,
+        /// To what.
+        value: ColourCounts,
+    },
+    /// Counters by colour of a direct meter are set.
+    DirectMeterColours {
+        /// Table index.
+        table: usize,
+        /// Whose meter.
+        owner: Owner,
+        /// To what.
+        value: ColourCounts,
+    },
     /// Register cells are written.
     Register {
         /// Register index.
@@ -190,6 +211,12 @@ pub trait Target: Send + Sync {
 
     /// Reads a direct counter.
     fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue;
+
+    /// Counters by colour of a meter cell.
+    fn meter_colours(&self, meter: usize, cell: usize) -> ColourCounts;
+
+    /// Counters by colour of a direct meter.
+    fn direct_meter_colours(&self, table: usize, owner: &Owner) -> ColourCounts;
 
     /// Reads a register cell, padded.
     fn register(&self, register: usize, cell: usize) -> Vec<u8>;

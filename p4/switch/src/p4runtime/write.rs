@@ -62,6 +62,15 @@ pub(super) enum Undo {
     },
 }
 
+/// Who writes.
+#[derive(Clone, Copy)]
+pub enum Writer<'a> {
+    /// A client, perhaps of a role that restricts it.
+    Client(Option<&'a RoleConfig>),
+    /// The pipeline that ran before, whose entities are taken over.
+    Predecessor,
+}
+
 /// One `Write` in progress.
 pub struct Transaction<'a> {
     /// The entities.
@@ -70,6 +79,8 @@ pub struct Transaction<'a> {
     pub device: &'a dyn Device,
     /// What the target will be told.
     pub ops: Vec<Op>,
+    /// Whether the updates are entities of a pipeline that this one follows, and not a client's.
+    pub is_inherited: bool,
     undo: Vec<Undo>,
 }
 
@@ -112,12 +123,13 @@ fn put<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Opt
     };
 }
 
-/// Carries out a batch; one result per update, in order.
+/// Carries out a batch of a client, whose role is given, or of entities that are inherited from another pipeline; one
+/// result per update, in order.
 pub fn write(
     state: &mut State,
     target: &mut dyn Target,
     device: &dyn Device,
-    role: Option<&RoleConfig>,
+    writer: Writer<'_>,
     updates: &[v1::Update],
     atomicity: Atomicity,
 ) -> Vec<Result<(), EntityError>> {
@@ -127,7 +139,12 @@ pub fn write(
         state,
         device,
         ops: Vec::with_capacity(updates.len()),
+        is_inherited: matches!(writer, Writer::Predecessor),
         undo: Vec::with_capacity(updates.len()),
+    };
+    let role = match writer {
+        Writer::Client(role) => role,
+        Writer::Predecessor => None,
     };
     let mut results: Vec<_> = updates
         .iter()

@@ -125,6 +125,7 @@ impl Direct {
         }
         if let Some(meter) = self.meters.as_ref().and_then(|m| m.ensure(slot)) {
             meter.configure(None, now_ns);
+            meter.marked().iter().for_each(|c| c.set(0, 0));
         }
         if let Some(hit) = self.last_hit_ns.as_ref().and_then(|h| h.ensure(slot)) {
             hit.store(now_ns, Ordering::Relaxed);

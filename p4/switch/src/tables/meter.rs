@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::direct::Counter;
+
 /// Colours as v1model numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -42,6 +44,8 @@ struct Buckets {
 pub struct Meter {
     configured: AtomicBool,
     buckets: Mutex<Buckets>,
+    /// Packets of each colour (P4Runtime 1.4, section 9.4, `MeterCounterData`).
+    marked: [Counter; 3],
 }
 
 const SCALE: u128 = 1_000_000_000;
@@ -70,6 +74,25 @@ impl Meter {
             return Colour::Green;
         }
         self.spend(size, now_ns)
+    }
+
+    /// The same for a packet of so many octets, which is counted under its colour.
+    #[inline]
+    pub fn mark(&self, size: u64, octets: usize, now_ns: u64) -> Colour {
+        let colour = self.colour(size, now_ns);
+        let [green, yellow, red] = &self.marked;
+        let counter = match colour {
+            Colour::Green => green,
+            Colour::Yellow => yellow,
+            Colour::Red => red,
+        };
+        counter.count(octets);
+        colour
+    }
+
+    /// Packets that were marked green, yellow and red.
+    pub fn marked(&self) -> &[Counter; 3] {
+        &self.marked
     }
 
     fn spend(&self, size: u64, now_ns: u64) -> Colour {
@@ -117,5 +140,26 @@ mod tests {
         assert_eq!(later, [Colour::Green, Colour::Yellow, Colour::Red]);
         meter.configure(None, 0);
         assert_eq!(meter.colour(1_000_000, 0), Colour::Green);
+    }
+
+    #[test]
+    fn packets_are_counted_under_their_colour() {
+        let meter = Meter::default();
+        let counts = || meter.marked().each_ref().map(Counter::get);
+        meter.mark(1, 60, 0);
+        assert_eq!(counts(), [(1, 60), (0, 0), (0, 0)], "a meter without rates counts too");
+        let rates = Rates {
+            cir: 0,
+            cbs: 100,
+            pir: 0,
+            pbs: 300,
+        };
+        meter.configure(Some(rates), 0);
+        for octets in [100, 150, 70] {
+            meter.mark(octets as u64, octets, 0);
+        }
+        assert_eq!(counts(), [(2, 160), (1, 150), (1, 70)]);
+        meter.configure(None, 0);
+        assert_eq!(counts(), [(2, 160), (1, 150), (1, 70)], "rates are no counts");
     }
 }

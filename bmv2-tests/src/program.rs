@@ -15,19 +15,22 @@ use crate::stf::target::{Engine, Process, Reference, Target};
 pub enum Core {
     /// `p4-switch`'s reference evaluator.
     Reference,
-    /// `p4-switch`'s packet engine.
+    /// `p4-switch`'s packet engine, with machine code for the program.
     Engine,
+    /// The same, interpreting the program.
+    Interpreter,
 }
 
 impl Core {
     /// All switches that run in this process.
-    pub const ALL: [Core; 2] = [Core::Reference, Core::Engine];
+    pub const ALL: [Core; 3] = [Core::Reference, Core::Engine, Core::Interpreter];
 
     /// Name for reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reference => "reference",
             Self::Engine => "engine",
+            Self::Interpreter => "interpreter",
         }
     }
 
@@ -35,7 +38,8 @@ impl Core {
     pub(crate) fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
         Ok(match self {
             Self::Reference => Box::new(Reference::new(program, names)?),
-            Self::Engine => Box::new(Engine::new(program, names)?),
+            Self::Engine => Box::new(Engine::new(program, names, true)?),
+            Self::Interpreter => Box::new(Engine::new(program, names, false)?),
         })
     }
 }

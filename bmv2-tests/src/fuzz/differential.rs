@@ -1,5 +1,5 @@
-//! One program compiled at two levels does the same to the same packets, entries and registers, on each of our switches;
-//! and on all of them the same.
+//! One program compiled at two levels does the same to the same packets, entries and registers, on each of our switches
+//! and on all of them.
 
 use super::generate;
 use crate::program::Core;

@@ -2,8 +2,9 @@
 
 use super::generate;
 use p4_compiler::{Dump, Options, compile, dump};
-use p4_switch::reference::Switch;
-use std::sync::OnceLock;
+use p4_switch::engine::{DigestFields, Pipeline, Sink, Worker};
+use p4_switch::reference::{Output, Switch};
+use std::sync::{Arc, OnceLock};
 
 /// One target.
 #[derive(Clone, Copy)]
@@ -34,13 +35,13 @@ pub const TARGETS: [Target; 4] = [
     },
     Target {
         name: "bmv2_json",
-        about: "any document is loaded or refused, and what is loaded forwards packets",
+        about: "any document is loaded or refused, and what is loaded runs packets, interpreted and as machine code alike",
         seeds: documents,
         body: bmv2_json,
     },
     Target {
         name: "packet",
-        about: "any packet goes through the leaf's pipeline",
+        about: "any packet goes through the leaf's pipeline, the same way wherever it runs",
         seeds: packets,
         body: packet,
     },
@@ -97,6 +98,7 @@ fn compiler(data: &[u8]) -> Result<(), String> {
 
 /// bmv2's default.
 const DROP_PORT: u32 = 511;
+const CPU_PORT: u32 = 510;
 
 fn documents() -> Vec<Vec<u8>> {
     let sources = sources().into_iter().filter_map(|s| String::from_utf8(s).ok());
@@ -105,13 +107,57 @@ fn documents() -> Vec<Vec<u8>> {
 }
 
 fn bmv2_json(data: &[u8]) -> Result<(), String> {
-    if let Ok(switch) = Switch::new(data, Some(510), DROP_PORT) {
+    if let Ok(switch) = Switch::new(data, Some(CPU_PORT), DROP_PORT) {
         let mut out = Vec::new();
-        for length in [0, 1, 14, 64, 200] {
+        for length in LENGTHS {
             switch.process(1, &vec![0x45; length], 1, &mut out);
         }
     }
+    let Ok(program) = ::bmv2_json::Program::from_slice(data) else {
+        return Ok(());
+    };
+    // Machine code does what the interpreter does, whatever that is.
+    if let Ok((interpreted, compiled)) = engines(&program) {
+        for length in LENGTHS {
+            let frame = vec![0x45; length];
+            let (a, b) = (frames(&interpreted, 1, &frame, 1), frames(&compiled, 1, &frame, 1));
+            if a != b {
+                return Err(format!("interpreted: {a:02x?}, as machine code: {b:02x?}"));
+            }
+        }
+    }
     Ok(())
+}
+
+/// Lengths of frames that a document's program gets.
+const LENGTHS: [usize; 5] = [0, 1, 14, 64, 200];
+
+/// The packet engine with a program that it interprets, and with machine code for it.
+fn engines(program: &::bmv2_json::Program) -> Result<(Arc<Pipeline>, Arc<Pipeline>), String> {
+    let engine = || Pipeline::new(program, Some(CPU_PORT), DROP_PORT).map_err(|e| e.to_string());
+    let ((interpreted, _), (compiled, _)) = (engine()?, engine()?);
+    compiled.compile();
+    Ok((interpreted, compiled))
+}
+
+#[derive(Default)]
+struct Frames(Vec<(u32, Vec<u8>)>);
+
+impl Sink for Frames {
+    fn frame(&mut self, port: u32, data: &[u8]) {
+        self.0.push((port, data.to_vec()));
+    }
+
+    fn digest(&mut self, _: u32, _: DigestFields<'_>) {}
+}
+
+/// What comes out of an engine, in one order.
+fn frames(pipeline: &Arc<Pipeline>, port: u32, frame: &[u8], now_ns: u64) -> Vec<(u32, Vec<u8>)> {
+    let mut found = Frames::default();
+    let mut worker = Worker::new(pipeline, "fuzz");
+    worker.batch().process(port, frame, now_ns, &mut found);
+    found.0.sort();
+    found.0
 }
 
 /// Frames as the leaf meets them: ARP, IPv4, IPv6, VXLAN, with VLAN tags and cut short.
@@ -162,16 +208,50 @@ fn packets() -> Vec<Vec<u8>> {
     ]
 }
 
+/// The leaf on all that runs packets in this process.
+struct Leaf {
+    reference: Switch,
+    interpreted: Arc<Pipeline>,
+    compiled: Arc<Pipeline>,
+}
+
+impl Leaf {
+    fn new() -> Result<Self, String> {
+        let json = fabric_pipeline::Pipeline::LEAF.json;
+        let program = ::bmv2_json::Program::from_slice(json).map_err(|e| e.to_string())?;
+        let (interpreted, compiled) = engines(&program)?;
+        Ok(Self {
+            reference: Switch::new(json, Some(CPU_PORT), DROP_PORT).map_err(|e| e.to_string())?,
+            interpreted,
+            compiled,
+        })
+    }
+
+    /// The same comes out of each.
+    fn process(&self, port: u32, frame: &[u8], now_ns: u64) -> Result<(), String> {
+        let mut out = Vec::new();
+        self.reference.process(port, frame, now_ns, &mut out);
+        let of_reference = out.into_iter().filter_map(|o| match o {
+            Output::Frame { port, data } => Some((port, data)),
+            Output::Digest(..) => None,
+        });
+        let mut expected: Vec<_> = of_reference.collect();
+        expected.sort();
+        for (name, pipeline) in [("interpreted", &self.interpreted), ("machine code", &self.compiled)] {
+            let found = frames(pipeline, port, frame, now_ns);
+            if found != expected {
+                return Err(format!("port {port}, {name}: {found:02x?}, expected {expected:02x?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn packet(data: &[u8]) -> Result<(), String> {
-    static LEAF: OnceLock<Result<Switch, String>> = OnceLock::new();
-    let leaf = LEAF.get_or_init(|| {
-        Switch::new(fabric_pipeline::Pipeline::LEAF.json, Some(510), DROP_PORT).map_err(|e| e.to_string())
-    });
-    let switch = leaf.as_ref().map_err(Clone::clone)?;
-    let mut out = Vec::new();
+    static LEAF: OnceLock<Result<Leaf, String>> = OnceLock::new();
+    let leaf = LEAF.get_or_init(Leaf::new).as_ref().map_err(Clone::clone)?;
     // The first octet chooses the port; the CPU port has a header of its own.
     let (port, frame) = data.split_first().map_or((0, data), |(p, f)| (u32::from(*p) * 2, f));
-    switch.process(port, frame, 1, &mut out);
-    switch.process(1, data, 2, &mut out);
-    Ok(())
+    leaf.process(port, frame, 1)?;
+    leaf.process(1, data, 2)
 }

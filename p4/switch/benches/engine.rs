@@ -1,7 +1,7 @@
 //! Packets per second of one core (of its processor time), in memory: the engine beside the reference evaluator, on
 //! the same programs, entries and frames.
 //!
-//! `cargo bench -p p4-switch --bench engine [-- --json FILE] [--only NAME] [--engine]`
+//! `cargo bench -p p4-switch --bench engine [-- --json FILE] [--only NAME] [--engine] [--interpreted]`
 
 use std::error::Error;
 use std::path::Path;
@@ -61,6 +61,12 @@ impl Both {
             .map_err(|diagnostics| diagnostics.short())?;
         let program = compiled.program;
         let (pipeline, writer) = Pipeline::new(&program, Some(CPU), DROP)?;
+        if !std::env::args().any(|a| a == "--interpreted") {
+            let started = Instant::now();
+            let interpreted = pipeline.compile();
+            let after = started.elapsed().as_secs_f64() * 1e3;
+            println!("machine code after {after:.1} ms; interpreted: {interpreted:?}");
+        }
         Ok(Self {
             reference: Switch::from_program(&program, Some(CPU), DROP)?,
             slots: vec![0; program.pipelines.iter().map(|p| p.tables.len()).sum()],

@@ -1,5 +1,6 @@
 //! The packet engine against the reference evaluator: the same programs, entries and
-//! packets, drawn at random, give the same frames, digests, counters and registers.
+//! packets, drawn at random, give the same frames, digests, counters and registers, interpreted and
+//! as machine code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,9 +70,13 @@ fn octets(value: u128, width: u32) -> Vec<u8> {
 }
 
 impl Both {
-    fn new(program: &Program, seed: u64) -> Self {
+    /// With the engine interpreting the program, or with machine code for it.
+    fn new(program: &Program, seed: u64, compiled: bool) -> Self {
         let reference = Switch::from_program(program, Some(CPU), DROP).unwrap();
         let (pipeline, writer) = Pipeline::new(program, Some(CPU), DROP).unwrap();
+        if compiled {
+            assert_eq!(pipeline.compile(), Vec::<String>::new());
+        }
         Self {
             program: program.clone(),
             reference,
@@ -411,8 +416,8 @@ impl Both {
     }
 }
 
-fn agree(program: &Program, seed: u64) -> Result<(), TestCaseError> {
-    let mut both = Both::new(program, seed);
+fn agree(program: &Program, seed: u64, compiled: bool) -> Result<(), TestCaseError> {
+    let mut both = Both::new(program, seed, compiled);
     both.copies();
     for round in 0..6 {
         both.entries(60);
@@ -438,7 +443,7 @@ fn agree(program: &Program, seed: u64) -> Result<(), TestCaseError> {
 /// Says how many frames came out, so that a test that only drops is noticed.
 fn forwarded(program: &Program) -> usize {
     let one = |seed| {
-        let mut both = Both::new(program, seed);
+        let mut both = Both::new(program, seed, true);
         both.copies();
         both.entries(400);
         let frames = (0..100).map(|i| {
@@ -456,11 +461,11 @@ fn check(path: &str) {
     let sent = forwarded(&program);
     assert!(sent > 20, "{path}: of 2400 frames only {sent} came out");
     let config = ProptestConfig {
-        cases: 24,
+        cases: 48,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    proptest!(config, |(seed: u64)| agree(&program, seed)?);
+    proptest!(config, |(seed: u64, compiled: bool)| agree(&program, seed, compiled)?);
 }
 
 #[test]

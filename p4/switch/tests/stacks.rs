@@ -208,7 +208,11 @@ fn agree(seed: u64) -> Result<(), TestCaseError> {
     let reference = Switch::from_program(&program, Some(CPU), DROP).unwrap();
     let (pipeline, _writer) = Pipeline::new(&program, Some(CPU), DROP).unwrap();
     let mut worker = Worker::new(&pipeline, "test");
-    for _ in 0..FRAMES {
+    for n in 0..FRAMES {
+        if n == FRAMES / 2 {
+            // Interpreted before, machine code from here on.
+            pipeline.compile();
+        }
         let frame = generator.frame();
         let (mut expected, mut found) = (Vec::new(), Collect::default());
         reference.process(1, &frame, 0, &mut expected);
@@ -252,9 +256,12 @@ fn an_index_beyond_the_stack_changes_nothing() {
     );
     let compiled = p4_compiler::compile("beyond.p4", None, &text, &p4_compiler::Options::default());
     let program = compiled.map(|c| c.program).map_err(|d| d.short()).unwrap();
-    let (pipeline, _writer) = Pipeline::new(&program, Some(CPU), DROP).unwrap();
-    let mut worker = Worker::new(&pipeline, "test");
-    for index in [3, 4, 255] {
+    for (index, compiled) in [3, 4, 255].into_iter().flat_map(|i| [(i, false), (i, true)]) {
+        let (pipeline, _writer) = Pipeline::new(&program, Some(CPU), DROP).unwrap();
+        let mut worker = Worker::new(&pipeline, "test");
+        if compiled {
+            pipeline.compile();
+        }
         // One element, which the copies from beyond the stack leave alone.
         let mut frame = vec![1, 0, index, 0, 0, 0, 0, 0, 1, 2, 3, 4];
         frame.extend([0; 9]);

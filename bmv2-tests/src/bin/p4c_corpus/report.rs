@@ -52,6 +52,8 @@ impl Report<'_> {
         };
         let (passed, failed) = of(Core::Reference);
         println!("reference evaluator: {passed} of {} scripts passed", passed + failed);
+        let (passed, failed) = of(Core::Interpreter);
+        println!("interpreter: {passed} of {} scripts passed", passed + failed);
         // What p4-switch runs.
         let (passed, failed) = of(Core::Engine);
         let of_p4c = || self.samples.iter().filter(|(s, _)| s.by_p4c);

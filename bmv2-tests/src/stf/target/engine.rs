@@ -44,13 +44,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads a program with its own entries.
+    /// Loads a program with its own entries; makes machine code for it, or leaves it to the interpreter.
     ///
     /// # Errors
     /// The engine cannot run it.
-    pub fn new(program: &bmv2_json::Program, names: &Names) -> Result<Self, Failed> {
+    pub fn new(program: &bmv2_json::Program, names: &Names, compiled: bool) -> Result<Self, Failed> {
         let loaded = Pipeline::new(program, None, DROP_PORT);
         let (pipeline, writer) = loaded.map_err(|e| format!("p4-switch engine: {e}"))?;
+        if compiled {
+            pipeline.compile();
+        }
         let mut target = Self {
             worker: Worker::new(&pipeline, "stf"),
             pipeline,

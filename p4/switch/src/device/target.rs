@@ -481,5 +481,15 @@ impl Target for EngineTarget {
             pipeline: Arc::clone(pipeline),
             digests,
         })));
+        // Packets are interpreted until there is machine code.
+        let made = Arc::clone(pipeline);
+        let compile = move || {
+            for reason in made.compile() {
+                tracing::info!(%reason, "interpreted");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("compile".into()).spawn(compile) {
+            tracing::warn!(%error, "packets are interpreted: no thread for making machine code");
+        }
     }
 }

@@ -111,6 +111,13 @@ impl<T: Trace> Core<'_, T> {
         }
     }
 
+    /// Runs an operation that does not jump.
+    pub(crate) fn op(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {
+        if quick(std::slice::from_ref(op), 0, &mut p.words, args) == 0 {
+            self.slow(op, p, args);
+        }
+    }
+
     /// What is not [`quick`]: kept apart, so that its registers and its stack cost the others nothing.
     #[inline(never)]
     pub(crate) fn slow(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {

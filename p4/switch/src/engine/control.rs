@@ -39,7 +39,7 @@ fn branches(nodes: &[Node], mut at: Next, words: &[u64]) -> Next {
     END
 }
 
-impl<T: Trace> Core<'_, T> {
+impl<'a, T: Trace> Core<'a, T> {
     /// Runs ingress or egress.
     pub(crate) fn control(&mut self, control: &Control, egress: bool, p: &mut Packet) {
         let nodes = &*control.nodes;
@@ -85,12 +85,31 @@ impl<T: Trace> Core<'_, T> {
     #[inline(never)]
     fn table(&mut self, index: u32, p: &mut Packet) -> Next {
         let program = self.program;
-        let (Some(table), Some(entries)) = (program.tables.get(index as usize), self.tables.table(index as usize))
-        else {
-            return super::program::END;
+        let Some(table) = program.tables.get(index as usize) else {
+            return END;
         };
-        key(table, self.parts(&[]), &p.words, &mut self.scratch.key);
-        let slot = entries.lookup(&self.scratch.key);
+        let mut words = std::mem::take(&mut self.scratch.key);
+        key(table, self.parts(&[]), &p.words, &mut words);
+        let (hit, record) = self.look_up(index, &words, p);
+        self.scratch.key = words;
+        let call = record.and_then(|r| match r.leads() {
+            Leads::Action(action) => Some((action, r.args())),
+            _ => None,
+        });
+        if let Some((action, args)) = call {
+            self.action(action, p, args);
+        }
+        table.next(hit, call.map(|(action, _)| action))
+    }
+
+    /// Looks a key up: whether an entry was hit, and the record of what runs then. Counts, meters and ages the entry.
+    #[inline]
+    pub(crate) fn look_up(&mut self, index: u32, key: &[u64], p: &mut Packet) -> (bool, Option<Record<'a>>) {
+        let (program, tables) = (self.program, self.tables);
+        let (Some(table), Some(entries)) = (program.tables.get(index as usize), tables.table(index as usize)) else {
+            return (false, None);
+        };
+        let slot = entries.lookup(key);
         if table.counts {
             self.scratch.counts.add(self.store, index, slot, p.length as u64);
         }
@@ -102,16 +121,9 @@ impl<T: Trace> Core<'_, T> {
             None => Some(entries.default()),
         };
         if T::ON {
-            self.trace.table(index, &self.scratch.key, slot, record);
+            self.trace.table(index, key, slot, record);
         }
-        let call = record.and_then(|r| match r.leads() {
-            Leads::Action(action) => Some((action, r.args())),
-            _ => None,
-        });
-        if let Some((action, args)) = call {
-            self.action(action, p, args);
-        }
-        table.next(slot.is_some(), call.map(|(action, _)| action))
+        (slot.is_some(), record)
     }
 
     /// Meters and ages.
@@ -134,12 +146,8 @@ impl<T: Trace> Core<'_, T> {
     }
 
     /// The action of an entry, through members and groups.
-    fn resolve<'t>(&mut self, table: &Table, record: Record<'t>, p: &Packet) -> Option<Record<'t>>
-    where
-        Self: 't,
-    {
-        // The state outlives the run.
-        let tables: &'t crate::tables::Tables = self.tables;
+    fn resolve(&mut self, table: &Table, record: Record<'a>, p: &Packet) -> Option<Record<'a>> {
+        let tables = self.tables;
         match record.leads() {
             Leads::Action(_) | Leads::Vacant => Some(record),
             Leads::Member(slot) => tables.member(table.profile? as usize, slot),

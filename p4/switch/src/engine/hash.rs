@@ -237,6 +237,22 @@ impl Calculation {
         }
     }
 
+    /// Where it is a checksum of words at fixed places: their slots, the shifts by which they weigh in the sum, their
+    /// bits.
+    pub(crate) fn sum(&self) -> Option<impl Iterator<Item = (u32, u8, u32)>> {
+        let Quick::Sum(words) = &self.quick else { return None };
+        let widths = self.input.iter().map(|input| match input {
+            Input::Word(_, width) => *width,
+            _ => u64::BITS,
+        });
+        Some(
+            words
+                .iter()
+                .zip(widths)
+                .map(|((slot, shift), width)| (*slot, *shift, width)),
+        )
+    }
+
     /// Computes it. `buffer` is for the input's octets.
     pub(crate) fn run(&self, headers: &[Header], payload: &[u8], c: &Context<'_>, buffer: &mut Vec<u8>) -> u64 {
         match &self.quick {

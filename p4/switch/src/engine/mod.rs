@@ -13,6 +13,7 @@
 //! | `term`, `expr`, `value`, `pick` | expressions: of any width, of machine words, where they go, elements by index |
 //! | `program`, `lower` | the program, and how it comes from JSON |
 //! | `parse`, `control`, `action`, `hash`, `deparse` | what runs it, in this order |
+//! | `native` | the same as machine code, once it is made |
 //! | `worker`, `packet` | a packet's way, its copies and its buffers |
 //! | `externs`, `counts` | counters, meters, registers; what a burst counted |
 //! | `sink`, `trace`, `names` | what comes out, what can be watched, and what it is called |
@@ -42,6 +43,7 @@ mod hash;
 mod layout;
 mod lower;
 mod names;
+mod native;
 mod packet;
 mod parse;
 mod pick;

@@ -4,7 +4,7 @@ use super::program::Program;
 
 /// Octets kept free before a frame, for headers that a program adds (as many as
 /// simple_switch allows).
-const HEADROOM: usize = 512;
+pub(crate) const HEADROOM: usize = 512;
 /// Octets kept behind a frame, so that a header's last octets can be read as a whole word.
 const SLACK: usize = 16;
 /// No limit to the length of what leaves.
@@ -101,6 +101,18 @@ impl Packet {
         }
         self.start = self.payload - octets;
         (&mut self.buffer[self.start..self.payload], &self.words)
+    }
+
+    /// Where the payload begins, if there are at least [`HEADROOM`] octets before it.
+    pub(crate) fn roomy_payload(&mut self) -> Option<*mut u8> {
+        let payload = self.payload;
+        let rest = self.buffer.get_mut(payload..)?;
+        (payload >= HEADROOM).then_some(rest.as_mut_ptr())
+    }
+
+    /// Says that so many octets of headers were written before the payload.
+    pub(crate) fn set_headers(&mut self, octets: usize) {
+        self.start = self.payload.saturating_sub(octets);
     }
 
     /// Applies the limit to its length.

@@ -10,7 +10,7 @@ use super::wire;
 use super::word::words_of;
 
 /// States of one parse: a parser that loops without reading ends here.
-const MAX_STATES: usize = 512;
+pub(crate) const MAX_STATES: usize = 512;
 
 impl<T: Trace> Core<'_, T> {
     /// Parses the frame; the error, if there is one, goes to the metadata.
@@ -49,6 +49,11 @@ impl<T: Trace> Core<'_, T> {
         for op in &state.ops {
             self.parser_op(op, p, at)?;
         }
+        self.transition(state, p, *at)
+    }
+
+    /// Where a state leads, at a bit of the frame.
+    pub(crate) fn transition(&mut self, state: &State, p: &Packet, at: usize) -> Result<Next, u64> {
         match (&*state.select, state.default) {
             ([], Some(next)) if state.cases.is_empty() => return Ok(next),
             // One word decides, as nearly always.
@@ -65,7 +70,7 @@ impl<T: Trace> Core<'_, T> {
                 }
             }
             (select, _) => {
-                self.select(select, p, *at)?;
+                self.select(select, p, at)?;
                 let key = &self.scratch.key;
                 for case in &state.cases {
                     match case {
@@ -105,7 +110,8 @@ impl<T: Trace> Core<'_, T> {
         Ok(())
     }
 
-    fn parser_op(&mut self, op: &ParserOp, p: &mut Packet, at: &mut usize) -> Result<(), u64> {
+    /// Runs an operation of a state, at a bit of the frame.
+    pub(crate) fn parser_op(&mut self, op: &ParserOp, p: &mut Packet, at: &mut usize) -> Result<(), u64> {
         let program = self.program;
         let errors = &program.errors;
         let parts = self.parts(&[]);

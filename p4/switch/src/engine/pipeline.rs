@@ -1,10 +1,11 @@
 //! A loaded program with its state, as control planes see it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::externs::Externs;
 use super::lower::{LowerError, lower};
+use super::native::{Native, Refused};
 use super::program::{MatchKind, Program};
 use super::word::words_of;
 use crate::tables::meter::Meter;
@@ -21,6 +22,8 @@ pub struct Pipeline {
     /// Port that drops.
     pub drop_port: u32,
     seeds: AtomicU64,
+    /// Machine code for the program, once it is made, or why there is none. It is dropped with the program.
+    native: OnceLock<Result<Native, Refused>>,
 }
 
 impl Pipeline {
@@ -35,6 +38,7 @@ impl Pipeline {
         drop_port: u32,
     ) -> Result<(Arc<Self>, Writer), LowerError> {
         let program = lower(json)?;
+        // Records have room for the arguments of all actions that a table may have: machine code counts on it.
         let args = |action: u32| -> usize {
             let action = program.actions.get(action as usize);
             let widths = action.into_iter().flat_map(|a| a.parameters.iter());
@@ -44,10 +48,8 @@ impl Pipeline {
         let index = |id: u32| json.actions.iter().position(|a| a.id == id).map(|at| at as u32);
         let mut specs = Vec::new();
         let mut of_profiles = vec![0; program.profiles.len()];
-        for (table, source) in program.tables.iter().zip(&sources) {
-            let default = source.default_entry.iter().map(|d| d.action_id);
-            let actions = source.action_ids.iter().copied().chain(default).filter_map(index);
-            let most = actions.map(args).max().unwrap_or(0);
+        for table in &program.tables {
+            let most = table.actions.iter().map(|a| args(*a)).max().unwrap_or(0);
             if let Some(of) = table.profile.and_then(|p| of_profiles.get_mut(p as usize)) {
                 *of = most.max(*of);
             }
@@ -86,6 +88,7 @@ impl Pipeline {
             cpu_port,
             drop_port,
             seeds: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
+            native: OnceLock::new(),
         };
         // Nobody reads yet, so this waits for nobody.
         let _ = writer.write(0, |t| {
@@ -100,6 +103,33 @@ impl Pipeline {
             }
         });
         Ok((Arc::new(pipeline), writer))
+    }
+
+    /// Makes machine code for the program, which all workers use from their next burst on. Until then, and where none
+    /// can be made, packets are interpreted. Answers what is still interpreted, with the reason.
+    pub fn compile(&self) -> Vec<String> {
+        let made = self.native.get_or_init(|| {
+            // SAFETY: the code points at parts of the program that lie on the heap, so they stay where they are; nothing
+            // changes them, and the code is dropped with them.
+            #[allow(unsafe_code)]
+            let make = || unsafe { Native::new(&self.program, self.drop_port) };
+            // What goes wrong inside the library that makes code must not cost more than speed.
+            let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
+            made.unwrap_or(Err(Refused::PANIC))
+        });
+        match made {
+            Ok(native) => native
+                .refused
+                .iter()
+                .map(|(stage, reason)| format!("{stage}: {reason}"))
+                .collect(),
+            Err(reason) => vec![format!("everything: {reason}")],
+        }
+    }
+
+    /// Machine code, if there is some by now.
+    pub(crate) fn native(&self) -> Option<&Native> {
+        self.native.get()?.as_ref().ok()
     }
 
     /// The tables, and all else that control planes write.

@@ -263,6 +263,8 @@ pub(crate) struct KeyPart {
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) key: Box<[KeyPart]>,
+    /// Actions that its entries and its default entry may have.
+    pub(crate) actions: Box<[u32]>,
     /// Where to go on, by action.
     pub(crate) by_action: Box<[(u32, Next)]>,
     pub(crate) hit: Option<Next>,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::core::{Core, Scratch, Wishes};
+use super::native::Native;
 use super::packet::Packet;
 use super::pipeline::Pipeline;
 use super::sink::{DigestFields, Sink};
@@ -94,6 +95,7 @@ impl Worker {
     pub fn batch(&mut self) -> Batch<'_> {
         Batch {
             pipeline: &self.pipeline,
+            native: self.pipeline.native(),
             tables: self.reader.pin(),
             buffers: &mut self.buffers,
         }
@@ -103,6 +105,7 @@ impl Worker {
 /// A burst of frames.
 pub struct Batch<'a> {
     pipeline: &'a Pipeline,
+    native: Option<&'a Native>,
     tables: Guard<'a, Tables>,
     buffers: &'a mut Buffers,
 }
@@ -120,6 +123,8 @@ impl Batch<'_> {
         main.fill(&self.pipeline.program, port, frame);
         let mut run = Run {
             pipeline: self.pipeline,
+            // Machine code tells nobody what it does.
+            native: self.native.filter(|_| !T::ON),
             tables: &self.tables,
             buffers: self.buffers,
             now_ns,
@@ -142,6 +147,7 @@ impl Drop for Batch<'_> {
 /// One frame's run.
 struct Run<'a, S: Sink, T: Trace> {
     pipeline: &'a Pipeline,
+    native: Option<&'a Native>,
     tables: &'a Tables,
     buffers: &'a mut Buffers,
     now_ns: u64,
@@ -151,8 +157,9 @@ struct Run<'a, S: Sink, T: Trace> {
 
 impl<S: Sink, T: Trace> Run<'_, S, T> {
     fn core(&mut self) -> Core<'_, T> {
-        let pipeline = self.pipeline;
+        let (pipeline, trace) = (self.pipeline, &mut *self.trace);
         Core {
+            trace,
             program: &pipeline.program,
             store: &pipeline.store,
             tables: self.tables,
@@ -160,7 +167,55 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
             drop_port: pipeline.drop_port,
             now_ns: self.now_ns,
             scratch: &mut self.buffers.scratch,
-            trace: self.trace,
+        }
+    }
+
+    /// What machine code runs with.
+    fn untraced<'b>(&'b mut self, none: &'b mut NoTrace) -> Core<'b, NoTrace> {
+        let pipeline = self.pipeline;
+        Core {
+            trace: none,
+            program: &pipeline.program,
+            store: &pipeline.store,
+            tables: self.tables,
+            externs: &pipeline.externs,
+            drop_port: pipeline.drop_port,
+            now_ns: self.now_ns,
+            scratch: &mut self.buffers.scratch,
+        }
+    }
+
+    /// Parses a packet.
+    fn parse(&mut self, p: &mut Packet) {
+        let native = self.native;
+        if !native.is_some_and(|n| n.parse(self.untraced(&mut NoTrace), p)) {
+            self.core().parse(p);
+        }
+    }
+
+    /// Verifies a packet's checksums and runs ingress.
+    fn run_ingress(&mut self, p: &mut Packet) {
+        let (pipeline, native) = (self.pipeline, self.native);
+        if !native.is_some_and(|n| n.ingress(self.untraced(&mut NoTrace), p)) {
+            let mut core = self.core();
+            core.verify(p);
+            core.control(&pipeline.program.ingress, false, p);
+        }
+    }
+
+    /// Runs egress.
+    fn run_egress(&mut self, p: &mut Packet) {
+        let (pipeline, native) = (self.pipeline, self.native);
+        if !native.is_some_and(|n| n.egress(self.untraced(&mut NoTrace), p)) {
+            self.core().control(&pipeline.program.egress, true, p);
+        }
+    }
+
+    /// Updates a packet's checksums and writes its headers.
+    fn deparse(&mut self, p: &mut Packet) {
+        let native = self.native;
+        if !native.is_some_and(|n| n.deparse(self.untraced(&mut NoTrace), p)) {
+            self.core().deparse(p);
         }
     }
 
@@ -199,11 +254,9 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         if T::ON {
             self.trace.ingress(p.port, kind, p.frame());
         }
-        let mut core = self.core();
-        core.scratch.wishes = Wishes::default();
-        core.parse(p);
-        core.verify(p);
-        core.control(&program.ingress, false, p);
+        self.buffers.scratch.wishes = Wishes::default();
+        self.parse(p);
+        self.run_ingress(p);
 
         let wishes = self.buffers.scratch.wishes;
         if wishes.digest_count > 0 {
@@ -267,9 +320,8 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         if T::ON {
             self.trace.egress(port, replica, kind);
         }
-        let mut core = self.core();
-        core.scratch.wishes = Wishes::default();
-        core.control(&program.egress, true, p);
+        self.buffers.scratch.wishes = Wishes::default();
+        self.run_egress(p);
 
         let wishes = self.buffers.scratch.wishes;
         if wishes.digest_count > 0 {
@@ -282,7 +334,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
             self.trace.dropped(Dropped::Egress);
             return;
         }
-        self.core().deparse(p);
+        self.deparse(p);
         p.truncate();
         match wishes.recirculate {
             Some(list) => {
@@ -313,7 +365,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         }
         // What the parser decides by.
         program.standard.ingress_port.set(&mut copy.words, p.port.into());
-        self.core().parse(&mut copy);
+        self.parse(&mut copy);
         let error = program.standard.parser_error.get(&copy.words);
         reset_metadata(self.pipeline, &mut copy);
         program.standard.parser_error.set(&mut copy.words, error);

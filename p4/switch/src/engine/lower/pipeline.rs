@@ -74,7 +74,11 @@ impl Names<'_> {
                 });
             }
             for c in &pipeline.action_calls {
-                nodes.push(Node::Call(self.action(c.action_id)?, place(&c.next_node)?));
+                let action = self.action(c.action_id)?;
+                if self.takes_arguments(action) {
+                    return wrong(format_args!("action call {}: its action has parameters", c.name));
+                }
+                nodes.push(Node::Call(action, place(&c.next_node)?));
             }
             nodes.append(&mut more.nodes);
             let lowered = Control {
@@ -98,7 +102,8 @@ impl Names<'_> {
         let default = table.default_entry.as_ref()?;
         let fixed = default.action_const && default.action_data.is_empty();
         let plain = table.key.is_empty() && !table.with_counters && table.direct_meters.is_none();
-        (fixed && plain).then(|| self.actions.get(&default.action_id).copied())?
+        let action = self.actions.get(&default.action_id).copied()?;
+        (fixed && plain && !self.takes_arguments(action)).then_some(action)
     }
 
     fn selector(&self, selector: &json::Selector) -> Lower<Calculation> {
@@ -110,6 +115,11 @@ impl Names<'_> {
             input.extend(self.input_value(value)?);
         }
         Ok(Calculation::new(algorithm, input))
+    }
+
+    fn takes_arguments(&self, action: u32) -> bool {
+        let action = self.program.actions.get(action as usize);
+        action.is_some_and(|a| !a.parameters.is_empty())
     }
 
     fn action(&self, id: u32) -> Lower<u32> {
@@ -158,9 +168,13 @@ impl Names<'_> {
                 array.map(|(m, d)| Box::new((m.kind == json::MeterKind::Bytes, d)))
             }
         };
+        let default = table.default_entry.iter().map(|d| d.action_id);
+        let actions = table.action_ids.iter().copied().chain(default);
+        let actions = actions.filter_map(|id| self.actions.get(&id).copied());
         Ok(Table {
             name: table.name.clone(),
             key,
+            actions: actions.collect(),
             by_action: by_action.into(),
             hit,
             miss,

@@ -13,11 +13,12 @@ use fabric_controller::{
 };
 use p4_switch::p4runtime::{
     action::Call,
+    entries::Entries,
     error::EntityError,
     info::Info,
     server::Server,
     service::Service,
-    state::Entry,
+    state::State,
     target::{ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target},
 };
 use p4runtime_client::{
@@ -51,26 +52,26 @@ impl Target for NoPackets {
     fn initial_default(&self, _: usize) -> Option<Call> {
         None
     }
-    fn adopt(&mut self, _: usize, _: &[Arc<Entry>]) {}
-    fn apply(&mut self, _: Vec<Op>) -> Result<(), EntityError> {
+    fn adopt(&mut self, _: usize, _: &Entries) {}
+    fn apply(&mut self, _: &State, _: Vec<Op>) -> Result<(), EntityError> {
         Ok(())
     }
     fn counter(&self, _: usize, _: usize) -> CounterValue {
         CounterValue::default()
     }
-    fn direct_counter(&self, _: usize, _: &Owner) -> CounterValue {
+    fn direct_counter(&self, _: usize, _: Owner) -> CounterValue {
         CounterValue::default()
     }
     fn meter_colours(&self, _: usize, _: usize) -> ColourCounts {
         ColourCounts::default()
     }
-    fn direct_meter_colours(&self, _: usize, _: &Owner) -> ColourCounts {
+    fn direct_meter_colours(&self, _: usize, _: Owner) -> ColourCounts {
         ColourCounts::default()
     }
     fn register(&self, _: usize, _: usize) -> Vec<u8> {
         Vec::new()
     }
-    fn since_last_hit_ns(&self, _: usize, _: &Entry) -> u64 {
+    fn since_last_hit_ns(&self, _: usize, _: u32) -> u64 {
         0
     }
     fn activate(&mut self) {}

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
 use p4runtime_proto::p4::v1::ForwardingPipelineConfig;
-use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -17,6 +16,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::gnmi::service::Service as GnmiService;
 use crate::gnmi::tree::Interfaces;
 use crate::p4runtime::error::EntityError;
+use crate::p4runtime::octets::P4Runtime;
 use crate::p4runtime::server::Server as P4RuntimeState;
 use crate::p4runtime::service::Service as P4RuntimeService;
 use crate::p4runtime::target::{Device, Event};
@@ -109,12 +109,10 @@ pub async fn serve(
     if let Some(pipeline) = config.pipeline {
         state.start_with(pipeline)?;
     }
-    let p4runtime = P4RuntimeServer::new(P4RuntimeService(state.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_LEN)
-        .max_encoding_message_size(MAX_MESSAGE_LEN);
+    let p4runtime = P4Runtime::new(P4RuntimeService(state.clone()), MAX_MESSAGE_LEN);
     let gnmi = GNmiServer::new(GnmiService::new(interfaces));
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<P4RuntimeServer<P4RuntimeService>>().await;
+    health.set_serving::<P4Runtime>().await;
     health.set_serving::<GNmiServer<GnmiService>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()

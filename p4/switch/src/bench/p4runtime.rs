@@ -1,22 +1,26 @@
 //! Updates of table entries through the P4Runtime server into the packet engine's tables, for each match kind.
 //!
 //! Two figures each, per second of processor time, because a busy machine is no fault of what is measured:
-//! - *over gRPC*: a client sends batches over loopback and waits for each answer. The processor time is that of the
-//!   whole process: client, both ends of the connection, server, tables.
+//! - *over gRPC*: a client sends batches, encoded beforehand, over loopback and waits for each answer. The processor
+//!   time is that of the whole process: client, both ends of the connection, server, tables.
 //! - *core*: the same messages in wire form, decoded and written without gRPC.
 //!
 //! A run inserts entries, then modifies and deletes them; updates of all three kinds count alike.
 
 mod peer;
+mod raw;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::gnmi::memory::MemoryInterfaces;
 use p4_switch::p4runtime::derive;
 use p4_switch::p4runtime::pipeline::Pipeline;
+use p4_switch::p4runtime::request::WriteRequest;
+use p4_switch::p4runtime::write::Updates;
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
 use p4runtime_proto::p4::config::v1::{P4Info, match_field};
 use p4runtime_proto::p4::v1;
@@ -27,7 +31,7 @@ use p4runtime_proto::p4::v1::write_request::Atomicity;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::report::{Report, process_time, rate};
 
@@ -213,13 +217,13 @@ impl Ids {
         }
     }
 
-    /// Insertions, modifications and deletions of as many batches.
-    fn run(&self, kind: &Kind, size: u32) -> Vec<v1::WriteRequest> {
+    /// Insertions, modifications and deletions of as many batches, encoded.
+    fn run(&self, kind: &Kind, size: u32) -> Vec<Bytes> {
         let rounds = if size == 1 { ROUNDS as u32 * 50 } else { ROUNDS as u32 };
         let all = [Type::Insert, Type::Modify, Type::Delete];
         all.into_iter()
             .flat_map(|update| (0..rounds).map(move |round| (update, round * size)))
-            .map(|(update, first)| self.batch(kind, update, first, size))
+            .map(|(update, first)| self.batch(kind, update, first, size).encode_to_vec().into())
             .collect()
     }
 }
@@ -299,32 +303,34 @@ async fn measure(options: &P4runtimeOptions) -> Result<Report, Error> {
 }
 
 /// Batches that fill a table with entries that the measurement does not touch.
-fn filling<'a>(kind: &'a Kind, ids: &'a Ids, held: u32) -> impl Iterator<Item = v1::WriteRequest> + 'a {
+fn filling<'a>(kind: &'a Kind, ids: &'a Ids, held: u32) -> impl Iterator<Item = Bytes> + 'a {
     const AT_ONCE: u32 = 1000;
     // Far from those of the measurement.
     const FIRST: u32 = 1 << 20;
-    (0..held / AT_ONCE).map(move |n| ids.batch(kind, Type::Insert, FIRST + n * AT_ONCE, AT_ONCE))
+    let batch = move |n| ids.batch(kind, Type::Insert, FIRST + n * AT_ONCE, AT_ONCE);
+    (0..held / AT_ONCE).map(move |n| batch(n).encode_to_vec().into())
 }
 
 fn core(kind: &Kind, ids: &Ids, held: u32, config: v1::ForwardingPipelineConfig) -> Result<Vec<(String, f64)>, Error> {
     let (device, _events) = dataplane();
     let mut pipeline = Pipeline::load(&*device, config)?;
     let mut failed = None;
-    let mut write = |request: &v1::WriteRequest| {
-        let results = pipeline.write(&*device, None, &request.updates, Atomicity::ContinueOnError);
-        failed = failed.take().or(results.into_iter().find_map(Result::err));
+    let mut write = |octets: &[u8]| match WriteRequest::decode(octets) {
+        Ok(WriteRequest::Octets { updates, .. }) => {
+            let updates = Updates::Octets(&updates);
+            let results = pipeline.write_updates(&*device, None, updates, Atomicity::ContinueOnError);
+            let error = results.into_iter().find_map(Result::err);
+            failed = failed.take().or(error.map(|error| error.to_string()));
+        }
+        _ => failed = Some("a request cannot be decoded".to_owned()),
     };
     filling(kind, ids, held).for_each(|request| write(&request));
     let mut figures = Vec::new();
     for size in [1, 100, 1000] {
-        let wire: Vec<Vec<u8>> = ids.run(kind, size).iter().map(prost::Message::encode_to_vec).collect();
+        let requests = ids.run(kind, size);
         let updates = rate(|| {
-            for request in &wire {
-                if let Ok(request) = v1::WriteRequest::decode(request.as_slice()) {
-                    write(&request);
-                }
-            }
-            wire.len() * size as usize
+            requests.iter().for_each(|request| write(request));
+            requests.len() * size as usize
         });
         figures.push((format!("core_by_{size}_updates_per_s"), updates));
     }
@@ -354,10 +360,10 @@ async fn over_grpc(
         events,
         std::future::pending(),
     ));
-    let mut client = P4RuntimeClient::connect(format!("http://{address}")).await?;
-    let _stream = become_primary(&mut client).await?;
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+    let _stream = become_primary(&mut P4RuntimeClient::new(channel.clone())).await?;
     for request in filling(kind, ids, held) {
-        client.write(request).await?;
+        raw::write(&channel, request).await?;
     }
     let mut figures = Vec::new();
     for size in [1, 100, 1000] {
@@ -366,7 +372,7 @@ async fn over_grpc(
         let (started, busy) = (Instant::now(), process_time());
         while started.elapsed() < TIME {
             for request in &requests {
-                client.write(request.clone()).await?;
+                raw::write(&channel, request.clone()).await?;
                 sent += size as usize;
             }
         }

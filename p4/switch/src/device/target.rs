@@ -7,15 +7,16 @@ use rustc_hash::FxHashMap;
 
 use super::{Dataplane, Running};
 use crate::engine::Pipeline;
-use crate::p4runtime::action::{self, Call};
+use crate::p4runtime::action::{self, Call, CallRef};
 use crate::p4runtime::bind::Bound;
+use crate::p4runtime::entries::{Entries, Entry, EntryAction};
 use crate::p4runtime::error::EntityError;
 use crate::p4runtime::info::Info;
 use crate::p4runtime::key::{Part, parts};
-use crate::p4runtime::state::{self, Entry, EntryAction, MeterConfig};
+use crate::p4runtime::state::{self, MeterConfig, State};
 use crate::p4runtime::target::{Cells, ColourCounts, CounterValue, InitialEntry, Op, Owner, Target};
 use crate::tables::meter::{Meter, Rates};
-use crate::tables::store::{Choice, Slots, Transaction};
+use crate::tables::store::{Choice, Transaction};
 use crate::tables::{self, ActionCall, Counter, FieldMatch, Writer};
 
 /// Indexes of P4Info objects in the program.
@@ -31,18 +32,12 @@ struct Indexes {
     table_actions: FxHashMap<(usize, u32), u32>,
 }
 
-/// Slots of a table's entries, by the number that the server gives an entry. The server uses a number again at once;
-/// a slot rests until the next transaction.
-#[derive(Default)]
-struct EntrySlots {
-    slots: Slots,
-    of: FxHashMap<u32, u32>,
-}
-
 /// A loaded program.
 pub(super) struct EngineTarget {
     writer: Writer,
     program: Loaded,
+    /// Words of the arguments that are being converted.
+    args: Vec<u64>,
 }
 
 /// All of it but the writer.
@@ -52,7 +47,6 @@ struct Loaded {
     info: Info,
     bound: Bound,
     indexes: Indexes,
-    entries: Vec<EntrySlots>,
 }
 
 /// An action with its arguments in words.
@@ -121,8 +115,8 @@ impl EngineTarget {
         };
         Ok(Self {
             writer,
+            args: Vec::new(),
             program: Loaded {
-                entries: info.tables.iter().map(|_| EntrySlots::default()).collect(),
                 plane,
                 pipeline,
                 info,
@@ -133,32 +127,36 @@ impl EngineTarget {
     }
 
     /// Carries out changes as one transaction.
-    fn write(&mut self, change: impl FnOnce(&mut Loaded, &mut Transaction<'_>)) -> Result<(), EntityError> {
-        let Self { writer, program } = self;
+    fn write(&mut self, change: impl FnOnce(&mut Change<'_, '_>)) -> Result<(), EntityError> {
+        let Self { writer, program, args } = self;
         let now = program.plane.now_ns();
         let written = writer.write(now, |t| {
-            program.entries.iter_mut().for_each(|e| e.slots.settle());
-            change(program, t);
+            change(&mut Change { program, args, t });
         });
         written.map_err(|stalled| EntityError::internal(stalled.to_string()))
     }
 }
 
 impl Loaded {
-    fn call(&self, table: Option<usize>, call: &Call) -> Option<Words> {
+    /// The program's action of a call, with its arguments appended to `args`.
+    fn call_into(&self, table: Option<usize>, call: CallRef<'_>, args: &mut Vec<u64>) -> Option<u32> {
         let action = self.info.action(call.action)?;
         let of_table = table.and_then(|t| self.indexes.table_actions.get(&(t, call.action)));
         let index = *of_table.or_else(|| self.indexes.actions.get(&call.action))?;
-        let octets = action::args(&action.params, &call.args).map(|(_, octets)| octets);
-        Some(Words {
-            action: index,
-            args: self.pipeline.args(index, octets),
-        })
+        let octets = action::args(&action.params, call.args).map(|(_, octets)| octets);
+        args.extend(self.pipeline.args(index, octets));
+        Some(index)
     }
 
-    fn key<'e>(&'e self, table: usize, entry: &'e Entry) -> impl Iterator<Item = FieldMatch<'e>> {
+    fn call(&self, table: Option<usize>, call: CallRef<'_>) -> Option<Words> {
+        let mut args = Vec::new();
+        let action = self.call_into(table, call, &mut args)?;
+        Some(Words { action, args })
+    }
+
+    fn key<'e>(&'e self, table: usize, key: &'e [u8]) -> impl Iterator<Item = FieldMatch<'e>> {
         let info = self.info.tables.get(table);
-        let parts = info.map(|info| parts(&info.fields, entry.packed_match()));
+        let parts = info.map(|info| parts(&info.fields, key));
         parts.into_iter().flatten().map(|(_, part)| match part {
             Part::Exact(value) | Part::Optional(Some(value)) => FieldMatch::Exact(value),
             Part::Lpm(value, prefix) => FieldMatch::Lpm(value, prefix as u32),
@@ -169,19 +167,26 @@ impl Loaded {
     }
 
     /// Resolves what an entry does, and hands it on.
-    fn with_target(&self, table: usize, action: &EntryAction, put: impl FnOnce(tables::Target<'_>)) {
+    fn with_target(
+        &self,
+        table: usize,
+        action: EntryAction<'_>,
+        args: &mut Vec<u64>,
+        put: impl FnOnce(tables::Target<'_>),
+    ) {
         match action {
             EntryAction::Call(call) => {
-                if let Some(words) = self.call(Some(table), call) {
-                    put(tables::Target::Action(words.call()));
+                args.clear();
+                if let Some(action) = self.call_into(Some(table), call, args) {
+                    put(tables::Target::Action(ActionCall { action, args }));
                 }
             }
-            EntryAction::Member(id) => put(tables::Target::Member(*id)),
-            EntryAction::Group(id) => put(tables::Target::Group(*id)),
+            EntryAction::Member(id) => put(tables::Target::Member(id)),
+            EntryAction::Group(id) => put(tables::Target::Group(id)),
             EntryAction::OneShot(set) => {
                 let calls = set.actions.iter().filter_map(|a| {
                     let watch = a.watch.as_ref().map(|w| w.port);
-                    Some((self.call(Some(table), &a.call)?, weight(a.weight), watch))
+                    Some((self.call(Some(table), a.call.borrowed())?, weight(a.weight), watch))
                 });
                 let calls: Vec<_> = calls.collect();
                 let choices: Vec<Choice<'_>> = calls
@@ -194,85 +199,6 @@ impl Loaded {
                     .collect();
                 put(tables::Target::OneShot(&choices));
             }
-        }
-    }
-
-    fn slot(&self, table: usize, entry: &Entry) -> Option<u32> {
-        self.entries.get(table)?.of.get(&entry.id).copied()
-    }
-
-    fn put(&mut self, t: &mut Transaction<'_>, table: usize, entry: &Entry) {
-        let (Some(index), Some(entries)) = (self.indexes.tables.get(table).copied(), self.entries.get_mut(table))
-        else {
-            return;
-        };
-        if let Some(slot) = entries.of.get(&entry.id).copied() {
-            self.with_target(index, &entry.action, |target| t.modify(index, slot, target));
-            return;
-        }
-        let slot = entries.slots.take();
-        entries.of.insert(entry.id, slot);
-        self.with_target(index, &entry.action, |target| {
-            t.insert(index, slot, self.key(table, entry), entry.priority(), target);
-        });
-    }
-
-    fn remove(&mut self, t: &mut Transaction<'_>, table: usize, entry: &Entry) {
-        let (Some(index), Some(slot)) = (self.indexes.tables.get(table).copied(), self.slot(table, entry)) else {
-            return;
-        };
-        t.remove(index, slot, self.key(table, entry));
-        if let Some(entries) = self.entries.get_mut(table) {
-            entries.of.remove(&entry.id);
-            entries.slots.give_back(slot);
-        }
-    }
-
-    fn one(&mut self, t: &mut Transaction<'_>, op: Op) {
-        match op {
-            Op::Insert { table, entry } | Op::Modify { table, entry } => self.put(t, table, &entry),
-            Op::Delete { table, entry } => self.remove(t, table, &entry),
-            Op::Default { table, call } => {
-                let Some(index) = self.indexes.tables.get(table).copied() else {
-                    return;
-                };
-                let call = call.or_else(|| self.bound.defaults.get(table).cloned().flatten());
-                let words = call.and_then(|c| self.call(Some(index), &c));
-                t.set_default(index, words.as_ref().map(Words::call));
-            }
-            Op::Member { profile, id, call } => {
-                let words = call.and_then(|c| self.call(None, &c));
-                if let Some(profile) = self.indexes.profiles.get(profile) {
-                    t.set_member(*profile, id, words.as_ref().map(Words::call));
-                }
-            }
-            Op::Group { profile, id, members } => {
-                let members: Option<Vec<_>> = members.map(|all| {
-                    let each = all.iter().map(|m| {
-                        let watch = m.watch.as_ref().map(|w| w.port);
-                        (m.member, weight(m.weight), watch)
-                    });
-                    each.collect()
-                });
-                if let Some(profile) = self.indexes.profiles.get(profile) {
-                    t.set_group(*profile, id, members.as_deref());
-                }
-            }
-            Op::Multicast { id, replicas } => t.set_multicast(id, replicas.map(|r| copies(&r))),
-            Op::Clone { id, session } => {
-                let session = session.map(|s| tables::CloneSession {
-                    replicas: copies(&s.replicas),
-                    truncate_bytes: s.truncate_bytes,
-                });
-                t.set_clone(id, session);
-            }
-            Op::ValueSet { set, members } => {
-                if let Some(index) = self.indexes.value_sets.get(set).copied() {
-                    let widths = self.pipeline.value_set_widths(index);
-                    t.set_value_set(index, members.iter().map(|m| fields(m, widths)));
-                }
-            }
-            other => self.array(other),
         }
     }
 
@@ -290,7 +216,7 @@ impl Loaded {
                 }
             }
             Op::DirectCounter { table, owner, value } => {
-                if let Some(counter) = self.direct_counter(table, &owner) {
+                if let Some(counter) = self.direct_counter(table, owner) {
                     counter.set(value.packets, value.bytes);
                 }
             }
@@ -303,7 +229,7 @@ impl Loaded {
                 }
             }
             Op::DirectMeter { table, owner, config } => {
-                if let Some(meter) = self.direct_meter(table, &owner) {
+                if let Some(meter) = self.direct_meter(table, owner) {
                     meter.configure(config.map(rates), now);
                 }
             }
@@ -316,7 +242,7 @@ impl Loaded {
                 }
             }
             Op::DirectMeterColours { table, owner, value } => {
-                if let Some(meter) = self.direct_meter(table, &owner) {
+                if let Some(meter) = self.direct_meter(table, owner) {
                     set_colours(meter, value);
                 }
             }
@@ -330,22 +256,109 @@ impl Loaded {
     }
 
     /// Counters and meters of a table, and the slot of the entry that is meant; none for the default entry.
-    fn direct(&self, table: usize, owner: &Owner) -> Option<(&tables::Direct, Option<u32>)> {
+    fn direct(&self, table: usize, owner: Owner) -> Option<(&tables::Direct, Option<u32>)> {
         let direct = self.pipeline.store().direct(*self.indexes.tables.get(table)?)?;
         match owner {
-            Owner::Entry(entry) => Some((direct, Some(self.slot(table, entry)?))),
+            Owner::Entry(id) => Some((direct, Some(id))),
             Owner::Default => Some((direct, None)),
         }
     }
 
-    fn direct_counter(&self, table: usize, owner: &Owner) -> Option<&Counter> {
+    fn direct_counter(&self, table: usize, owner: Owner) -> Option<&Counter> {
         let (direct, slot) = self.direct(table, owner)?;
         direct.counter(slot)
     }
 
-    fn direct_meter(&self, table: usize, owner: &Owner) -> Option<&Meter> {
+    fn direct_meter(&self, table: usize, owner: Owner) -> Option<&Meter> {
         let (direct, slot) = self.direct(table, owner)?;
         direct.meter(slot)
+    }
+}
+
+/// A batch on its way into the tables.
+struct Change<'p, 't> {
+    program: &'p Loaded,
+    args: &'p mut Vec<u64>,
+    t: &'p mut Transaction<'t>,
+}
+
+impl Change<'_, '_> {
+    /// Puts an entry in. Its id is its slot: the server gives an id again only in a later batch.
+    fn insert(&mut self, table: usize, entry: &Entry<'_>) {
+        let Self { program, args, t } = self;
+        if let Some(index) = program.indexes.tables.get(table).copied() {
+            program.with_target(index, entry.action, args, |target| {
+                t.insert(index, entry.id, program.key(table, entry.key), entry.priority, target);
+            });
+        }
+    }
+
+    fn entry(&mut self, state: &State, op: &Op) {
+        let program = self.program;
+        let (Op::Insert { table, id } | Op::Modify { table, id } | Op::Delete { table, id }) = op else {
+            return;
+        };
+        let (entries, index) = (state.tables.get(*table), program.indexes.tables.get(*table).copied());
+        let entry = entries.and_then(|table| table.entries.get(*id));
+        let (Some(entry), Some(index)) = (entry, index) else {
+            return;
+        };
+        match op {
+            Op::Insert { .. } => self.insert(*table, &entry),
+            Op::Modify { .. } => {
+                let t = &mut self.t;
+                program.with_target(index, entry.action, self.args, |target| t.modify(index, *id, target));
+            }
+            _ => self.t.remove(index, *id, program.key(*table, entry.key)),
+        }
+    }
+
+    fn one(&mut self, state: &State, op: Op) {
+        let (program, t) = (self.program, &mut *self.t);
+        match op {
+            Op::Insert { .. } | Op::Modify { .. } | Op::Delete { .. } => self.entry(state, &op),
+            Op::Default { table, call } => {
+                let Some(index) = program.indexes.tables.get(table).copied() else {
+                    return;
+                };
+                let call = call.or_else(|| program.bound.defaults.get(table).cloned().flatten());
+                let words = call.and_then(|c| program.call(Some(index), c.borrowed()));
+                t.set_default(index, words.as_ref().map(Words::call));
+            }
+            Op::Member { profile, id, call } => {
+                let words = call.and_then(|c| program.call(None, c.borrowed()));
+                if let Some(profile) = program.indexes.profiles.get(profile) {
+                    t.set_member(*profile, id, words.as_ref().map(Words::call));
+                }
+            }
+            Op::Group { profile, id, members } => {
+                let members: Option<Vec<_>> = members.map(|all| {
+                    let each = all.iter().map(|m| {
+                        let watch = m.watch.as_ref().map(|w| w.port);
+                        (m.member, weight(m.weight), watch)
+                    });
+                    each.collect()
+                });
+                if let Some(profile) = program.indexes.profiles.get(profile) {
+                    t.set_group(*profile, id, members.as_deref());
+                }
+            }
+            Op::Multicast { id, replicas } => t.set_multicast(id, replicas.map(|r| copies(&r))),
+            Op::Clone { id, session } => {
+                let session = session.map(|s| tables::CloneSession {
+                    replicas: copies(&s.replicas),
+                    truncate_bytes: s.truncate_bytes,
+                });
+                t.set_clone(id, session);
+            }
+            Op::ValueSet { set, members } => {
+                if let Some(index) = program.indexes.value_sets.get(set).copied() {
+                    let widths = program.pipeline.value_set_widths(index);
+                    t.set_value_set(index, members.iter().map(|m| fields(m, widths)));
+                }
+            }
+            other => program.array(other),
+        }
     }
 }
 
@@ -417,13 +430,13 @@ impl Target for EngineTarget {
         self.program.bound.defaults.get(table).cloned().flatten()
     }
 
-    fn adopt(&mut self, table: usize, entries: &[Arc<Entry>]) {
+    fn adopt(&mut self, table: usize, entries: &Entries) {
         // Nothing runs through the program yet, so no reader can hold this up.
-        let _ = self.write(|program, t| entries.iter().for_each(|e| program.put(t, table, e)));
+        let _ = self.write(|change| entries.iter().for_each(|entry| change.insert(table, &entry)));
     }
 
-    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EntityError> {
-        self.write(|program, t| ops.into_iter().for_each(|op| program.one(t, op)))
+    fn apply(&mut self, state: &State, ops: Vec<Op>) -> Result<(), EntityError> {
+        self.write(|change| ops.into_iter().for_each(|op| change.one(state, op)))
     }
 
     fn counter(&self, counter: usize, cell: usize) -> CounterValue {
@@ -434,7 +447,7 @@ impl Target for EngineTarget {
             .unwrap_or_default()
     }
 
-    fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
+    fn direct_counter(&self, table: usize, owner: Owner) -> CounterValue {
         self.program.direct_counter(table, owner).map(value).unwrap_or_default()
     }
 
@@ -445,7 +458,7 @@ impl Target for EngineTarget {
         meter.map(colours).unwrap_or_default()
     }
 
-    fn direct_meter_colours(&self, table: usize, owner: &Owner) -> ColourCounts {
+    fn direct_meter_colours(&self, table: usize, owner: Owner) -> ColourCounts {
         self.program.direct_meter(table, owner).map(colours).unwrap_or_default()
     }
 
@@ -456,14 +469,14 @@ impl Target for EngineTarget {
             .unwrap_or_default()
     }
 
-    fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64 {
+    fn since_last_hit_ns(&self, table: usize, id: u32) -> u64 {
         let program = &self.program;
         let direct = program
             .indexes
             .tables
             .get(table)
             .and_then(|t| program.pipeline.store().direct(*t));
-        let hit = direct.and_then(|d| d.last_hit_ns(program.slot(table, entry)?));
+        let hit = direct.and_then(|d| d.last_hit_ns(id));
         hit.map_or(0, |hit| program.plane.now_ns().saturating_sub(hit))
     }
 

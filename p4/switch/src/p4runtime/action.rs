@@ -4,7 +4,8 @@ use p4runtime_proto::p4::v1;
 
 use super::bytestring;
 use super::error::EntityError;
-use super::info::{Action, Info, Param, Profile, Scope, SizeSemantics, Table};
+use super::info::{Action, Info, Param as ParamInfo, Profile, Scope, SizeSemantics, Table};
+use super::request::Param;
 use super::translation::Translator;
 
 /// An action with its arguments, padded and joined in P4Info order.
@@ -16,8 +17,27 @@ pub struct Call {
     pub args: Box<[u8]>,
 }
 
+impl Call {
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> CallRef<'_> {
+        CallRef {
+            action: self.action,
+            args: &self.args,
+        }
+    }
+}
+
+/// A [`Call`] that lies elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallRef<'a> {
+    /// P4Info id of the action.
+    pub action: u32,
+    /// Arguments; octets behind the last mean nothing.
+    pub args: &'a [u8],
+}
+
 /// Cuts joined arguments apart.
-pub fn args<'a>(params: &'a [Param], packed: &'a [u8]) -> impl Iterator<Item = (&'a Param, &'a [u8])> {
+pub fn args<'a>(params: &'a [ParamInfo], packed: &'a [u8]) -> impl Iterator<Item = (&'a ParamInfo, &'a [u8])> {
     let mut rest = packed;
     params.iter().map_while(move |param| {
         let (this, after) = rest.split_at_checked(bytestring::bytes(param.value.data_width))?;
@@ -43,80 +63,124 @@ pub enum Use {
 pub fn pack(
     info: &Info,
     table: &Table,
-    wire: &v1::Action,
+    id: u32,
+    params: &[Param<'_>],
     usage: Use,
     translator: &mut Translator,
 ) -> Result<Call, EntityError> {
+    check_scope(table, id, usage)?;
+    pack_call(info, id, params, translator)
+}
+
+/// Checks the action of an entry, of which the arguments are appended to `out`.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_entry(
+    info: &Info,
+    table: &Table,
+    id: u32,
+    params: &[Param<'_>],
+    translator: &mut Translator,
+    out: &mut Vec<u8>,
+) -> Result<(), EntityError> {
+    check_scope(table, id, Use::Entry)?;
+    pack_args(known(info, id)?, params, translator, out)
+}
+
+/// Whether an action's scope in a table lets it be put there.
+fn check_scope(table: &Table, id: u32, usage: Use) -> Result<(), EntityError> {
     let scope = table
-        .scope(wire.action_id)
-        .ok_or_else(|| EntityError::invalid(format!("table {:?} has no action {:#x}", table.name, wire.action_id)))?;
+        .scope(id)
+        .ok_or_else(|| EntityError::invalid(format!("table {:?} has no action {id:#x}", table.name)))?;
     let denied = match (scope, usage) {
         (Scope::TableOnly, Use::Default) => Some("@tableonly"),
         (Scope::DefaultOnly, Use::Entry) => Some("@defaultonly"),
         (Scope::GroupAction, _) => Some("@groupaction"),
         _ => None,
     };
-    if let Some(annotation) = denied {
-        return Err(EntityError::denied(format!(
-            "action {:#x} is {annotation} in table {:?}",
-            wire.action_id, table.name
-        )));
+    match denied {
+        None => Ok(()),
+        Some(annotation) => Err(EntityError::denied(format!(
+            "action {id:#x} is {annotation} in table {:?}",
+            table.name
+        ))),
     }
+}
+
+fn known(info: &Info, id: u32) -> Result<&Action, EntityError> {
+    let action = info.action(id);
+    action.ok_or_else(|| EntityError::invalid(format!("action {id:#x} does not exist")))
+}
+
+/// Checks the action of a member or of a one-shot.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_message(
+    info: &Info,
+    table: &Table,
+    wire: &v1::Action,
+    translator: &mut Translator,
+) -> Result<Call, EntityError> {
+    check_scope(table, wire.action_id, Use::Entry)?;
     pack_any(info, wire, translator)
 }
 
 /// Checks an action message by itself.
 pub fn pack_any(info: &Info, wire: &v1::Action, translator: &mut Translator) -> Result<Call, EntityError> {
-    let action = info
-        .action(wire.action_id)
-        .ok_or_else(|| EntityError::invalid(format!("action {:#x} does not exist", wire.action_id)))?;
-    let args = pack_args(action, wire, translator)?;
+    let params: Vec<_> = wire.params.iter().map(Param::of).collect();
+    pack_call(info, wire.action_id, &params, translator)
+}
+
+fn pack_call(info: &Info, id: u32, params: &[Param<'_>], translator: &mut Translator) -> Result<Call, EntityError> {
+    let action = known(info, id)?;
+    let len = action.params.iter().map(|p| bytestring::bytes(p.value.data_width));
+    let mut args = Vec::with_capacity(len.sum());
+    pack_args(action, params, translator, &mut args)?;
     Ok(Call {
-        action: action.id,
+        action: id,
         args: args.into_boxed_slice(),
     })
 }
 
-fn pack_args(action: &Action, wire: &v1::Action, translator: &mut Translator) -> Result<Vec<u8>, EntityError> {
-    let len = action
-        .params
-        .iter()
-        .map(|param| bytestring::bytes(param.value.data_width))
-        .sum();
-    let mut out = Vec::with_capacity(len);
+fn pack_args(
+    action: &Action,
+    params: &[Param<'_>],
+    translator: &mut Translator,
+    out: &mut Vec<u8>,
+) -> Result<(), EntityError> {
     for (index, param) in action.params.iter().enumerate() {
         // Arguments nearly always come in order.
-        let given = wire.params.get(index).filter(|given| given.param_id == param.id);
-        let given = given.or_else(|| wire.params.iter().find(|given| given.param_id == param.id));
+        let given = params.get(index).filter(|given| given.param_id == param.id);
+        let given = given.or_else(|| params.iter().find(|given| given.param_id == param.id));
         let place = || format!("action {:?}, parameter {:?}", action.name, param.name);
         let given = given.ok_or_else(|| EntityError::invalid("the argument is missing").at(&place()))?;
-        translator
-            .inward(&param.value, &given.value, &mut out)
-            .map_err(|error| {
-                EntityError {
-                    code: tonic::Code::InvalidArgument,
-                    ..EntityError::from(error)
-                }
-                .at(&place())
-            })?;
+        translator.inward(&param.value, given.value, out).map_err(|error| {
+            EntityError {
+                code: tonic::Code::InvalidArgument,
+                ..EntityError::from(error)
+            }
+            .at(&place())
+        })?;
     }
-    if wire.params.len() != action.params.len() {
+    if params.len() != action.params.len() {
         return Err(EntityError::invalid(format!(
             "action {:?} takes {} arguments, {} given",
             action.name,
             action.params.len(),
-            wire.params.len()
+            params.len()
         )));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// The canonical message of a call.
-pub fn unpack(info: &Info, call: &Call, translator: &Translator) -> v1::Action {
+pub fn unpack(info: &Info, call: CallRef<'_>, translator: &Translator) -> v1::Action {
     let Some(action) = info.action(call.action) else {
         return v1::Action::default();
     };
-    let params = args(&action.params, &call.args).map(|(param, value)| v1::action::Param {
+    let params = args(&action.params, call.args).map(|(param, value)| v1::action::Param {
         param_id: param.id,
         value: translator.outward(&param.value, value),
     });

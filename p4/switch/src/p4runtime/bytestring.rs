@@ -113,6 +113,15 @@ pub fn push_ones(out: &mut Vec<u8>, width: usize) {
     push_prefix_mask(out, width, width);
 }
 
+/// Whether a padded value is the largest of `width` bits.
+pub fn is_ones(value: &[u8], width: usize) -> bool {
+    let Some((first, rest)) = value.split_first() else {
+        return true;
+    };
+    let unused = bytes(width) * 8 - width;
+    *first == 0xff >> unused && rest.iter().all(|byte| *byte == 0xff)
+}
+
 /// Whether `value` has a bit outside `mask`; both padded to one length.
 pub fn outside_mask(value: &[u8], mask: &[u8]) -> bool {
     value.iter().zip(mask).any(|(value, mask)| value & !mask != 0)

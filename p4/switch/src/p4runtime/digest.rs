@@ -53,6 +53,7 @@ pub(super) fn write_config(
         (Type::Delete, _) => digests.remove(&id),
         _ => digests.insert(id, digest_config(wire.config.as_ref())?),
     };
+    transaction.state.digest_changes += 1;
     transaction.remember(|_| Undo::Digest { id, old });
     Ok(())
 }

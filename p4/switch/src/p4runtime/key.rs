@@ -18,6 +18,7 @@ use p4runtime_proto::p4::v1::field_match::FieldMatchType;
 use super::bytestring;
 use super::error::EntityError;
 use super::info::{Field, MatchKind, ValueType, position};
+use super::request::{FieldMatch, Match};
 use super::translation::{SdnType, Translator};
 
 /// Bytes that a field takes in a packed key.
@@ -71,7 +72,7 @@ pub fn parts<'a>(fields: &'a [Field], packed: &'a [u8]) -> impl Iterator<Item = 
 /// the wrong kind, values that do not fit, written-out don't-cares and value bits outside of the mask.
 pub fn pack(
     fields: &[Field],
-    matches: &[v1::FieldMatch],
+    matches: &[FieldMatch<'_>],
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
@@ -89,7 +90,7 @@ pub fn pack(
         }
         return Ok(());
     }
-    let mut given: Vec<Option<&FieldMatchType>> = vec![None; fields.len()];
+    let mut given: Vec<Option<Match<'_>>> = vec![None; fields.len()];
     for field_match in matches {
         let id = field_match.field_id;
         let (index, field) =
@@ -108,14 +109,14 @@ pub fn pack(
 }
 
 /// The match that a message sets.
-fn set<'m>(field: &Field, field_match: &'m v1::FieldMatch) -> Result<&'m FieldMatchType, EntityError> {
-    let kind = field_match.field_match_type.as_ref();
+fn set<'m>(field: &Field, field_match: &FieldMatch<'m>) -> Result<Match<'m>, EntityError> {
+    let kind = field_match.matches;
     kind.ok_or_else(|| EntityError::invalid(format!("match field {:?}: no match is set", field.name)))
 }
 
 fn pack_given(
     field: &Field,
-    given: Option<&FieldMatchType>,
+    given: Option<Match<'_>>,
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
@@ -156,20 +157,20 @@ fn is_opaque(value: &ValueType) -> bool {
 
 fn pack_field(
     field: &Field,
-    given: &FieldMatchType,
+    given: Match<'_>,
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
     let of = &field.value;
     match (field.kind, given) {
-        (MatchKind::Exact, FieldMatchType::Exact(exact)) => translator.inward(of, &exact.value, out)?,
-        (MatchKind::Optional, FieldMatchType::Optional(optional)) => {
-            translator.inward(of, &optional.value, out)?;
+        (MatchKind::Exact, Match::Exact(value)) => translator.inward(of, value, out)?,
+        (MatchKind::Optional, Match::Optional(value)) => {
+            translator.inward(of, value, out)?;
             out.push(1);
         }
-        (MatchKind::Lpm, FieldMatchType::Lpm(lpm)) => pack_lpm(of, lpm, translator, out)?,
-        (MatchKind::Ternary, FieldMatchType::Ternary(ternary)) => pack_ternary(of, ternary, translator, out)?,
-        (MatchKind::Range, FieldMatchType::Range(range)) => pack_range(of, range, translator, out)?,
+        (MatchKind::Lpm, Match::Lpm(value, prefix_len)) => pack_lpm(of, value, prefix_len, translator, out)?,
+        (MatchKind::Ternary, Match::Ternary(value, mask)) => pack_ternary(of, value, mask, translator, out)?,
+        (MatchKind::Range, Match::Range(low, high)) => pack_range(of, low, high, translator, out)?,
         _ => {
             return Err(EntityError::invalid(format!(
                 "the field is matched as {:?}",
@@ -182,23 +183,22 @@ fn pack_field(
 
 fn pack_lpm(
     of: &ValueType,
-    lpm: &v1::field_match::Lpm,
+    value: &[u8],
+    given: i32,
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
-    let prefix_len = usize::try_from(lpm.prefix_len)
-        .ok()
-        .filter(|len| (1..=of.width).contains(len));
+    let prefix_len = usize::try_from(given).ok().filter(|len| (1..=of.width).contains(len));
     let prefix_len = prefix_len.ok_or_else(|| {
-        let expected = format!("prefix length {} is not in 1..={}", lpm.prefix_len, of.width);
-        EntityError::invalid(if lpm.prefix_len == 0 {
+        let expected = format!("prefix length {given} is not in 1..={}", of.width);
+        EntityError::invalid(if given == 0 {
             "omit a field that matches anything".into()
         } else {
             expected
         })
     })?;
     let start = out.len();
-    translator.inward(of, &lpm.value, out)?;
+    translator.inward(of, value, out)?;
     let prefix_len = match is_opaque(of) {
         true if prefix_len == of.width => of.data_width,
         true => {
@@ -208,9 +208,13 @@ fn pack_lpm(
         }
         false => prefix_len,
     };
-    let mut mask = Vec::with_capacity(out.len() - start);
-    bytestring::push_prefix_mask(&mut mask, prefix_len, of.data_width);
-    if bytestring::outside_mask(&out[start..], &mask) {
+    // The mask lies behind the value for as long as it takes to compare them.
+    let middle = out.len();
+    bytestring::push_prefix_mask(out, prefix_len, of.data_width);
+    let (value, mask) = out[start..].split_at(middle - start);
+    let outside = bytestring::outside_mask(value, mask);
+    out.truncate(middle);
+    if outside {
         return Err(EntityError::invalid("the value has bits set beyond the prefix"));
     }
     out.extend_from_slice(&(prefix_len as u16).to_be_bytes());
@@ -219,15 +223,16 @@ fn pack_lpm(
 
 fn pack_ternary(
     of: &ValueType,
-    ternary: &v1::field_match::Ternary,
+    value: &[u8],
+    bits: &[u8],
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
     let start = out.len();
-    translator.inward(of, &ternary.value, out)?;
+    translator.inward(of, value, out)?;
     let middle = out.len();
     if is_opaque(of) {
-        let mask = bytestring::padded(&ternary.mask, of.width.max(1))?;
+        let mask = bytestring::padded(bits, of.width.max(1))?;
         let mut full = Vec::new();
         bytestring::push_ones(&mut full, of.width.max(1));
         if mask != full {
@@ -238,7 +243,7 @@ fn pack_ternary(
         bytestring::push_ones(out, of.data_width);
         return Ok(());
     }
-    bytestring::push_padded(out, &ternary.mask, of.width)?;
+    bytestring::push_padded(out, bits, of.width)?;
     let (value, mask) = out[start..].split_at(middle - start);
     if mask.iter().all(|byte| *byte == 0) {
         return Err(EntityError::invalid("omit a field that matches anything"));
@@ -251,26 +256,25 @@ fn pack_ternary(
 
 fn pack_range(
     of: &ValueType,
-    range: &v1::field_match::Range,
+    from: &[u8],
+    to: &[u8],
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
-    if is_opaque(of) && bytestring::canonical(&range.low) != bytestring::canonical(&range.high) {
+    if is_opaque(of) && bytestring::canonical(from) != bytestring::canonical(to) {
         return Err(EntityError::invalid(
             "a translated value can only be matched as a whole",
         ));
     }
     let start = out.len();
-    translator.inward(of, &range.low, out)?;
+    translator.inward(of, from, out)?;
     let middle = out.len();
-    translator.inward(of, &range.high, out)?;
+    translator.inward(of, to, out)?;
     let (low, high) = out[start..].split_at(middle - start);
     if low > high {
         return Err(EntityError::invalid("the low bound is above the high bound"));
     }
-    let mut ones = Vec::with_capacity(high.len());
-    bytestring::push_ones(&mut ones, of.data_width);
-    if low.iter().all(|byte| *byte == 0) && high == ones {
+    if low.iter().all(|byte| *byte == 0) && bytestring::is_ones(high, of.data_width) {
         return Err(EntityError::invalid("omit a field that matches anything"));
     }
     Ok(())
@@ -397,7 +401,8 @@ mod tests {
 
     fn packed(fields: &[Field], matches: &[v1::FieldMatch]) -> Result<Vec<u8>, EntityError> {
         let mut out = Vec::new();
-        pack(fields, matches, &mut Translator::default(), &mut out).map(|()| out)
+        let matches: Vec<_> = matches.iter().map(FieldMatch::of).collect();
+        pack(fields, &matches, &mut Translator::default(), &mut out).map(|()| out)
     }
 
     #[test]

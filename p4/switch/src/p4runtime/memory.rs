@@ -3,7 +3,7 @@
 //! It is the fake behind the tests of the server, and what a controller talks to where only the control plane matters.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -11,10 +11,11 @@ use rustc_hash::FxHashMap;
 use super::action::Call;
 use super::bind::{Bound, bind};
 use super::bytestring;
+use super::entries::Entries;
 use super::error::EntityError;
 use super::info::Info;
 use super::server::lock;
-use super::state::Entry;
+use super::state::State;
 use super::target::{Cells, ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target};
 
 /// Cells of one array that can be held; beyond it a program is refused.
@@ -125,16 +126,17 @@ impl MemoryTarget {
         }
     }
 
-    fn touch(&mut self, table: usize, entry: &Entry) {
-        if entry.idle_timeout_ns() > 0 {
-            self.inserted.insert((table, Some(entry.id)), Instant::now());
+    fn touch(&mut self, state: &State, table: usize, id: u32) {
+        let entry = state.tables.get(table).and_then(|table| table.entries.get(id));
+        if entry.is_some_and(|entry| entry.idle_timeout_ns() > 0) {
+            self.inserted.insert((table, Some(id)), Instant::now());
         }
     }
 }
 
-fn direct_key(table: usize, owner: &Owner) -> DirectKey {
+fn direct_key(table: usize, owner: Owner) -> DirectKey {
     match owner {
-        Owner::Entry(entry) => (table, Some(entry.id)),
+        Owner::Entry(id) => (table, Some(id)),
         Owner::Default => (table, None),
     }
 }
@@ -159,19 +161,19 @@ impl Target for MemoryTarget {
         self.bound.defaults.get(table).cloned().flatten()
     }
 
-    fn adopt(&mut self, _: usize, _: &[Arc<Entry>]) {}
+    fn adopt(&mut self, _: usize, _: &Entries) {}
 
-    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EntityError> {
+    fn apply(&mut self, state: &State, ops: Vec<Op>) -> Result<(), EntityError> {
         for op in ops {
             match op {
-                Op::Insert { table, entry } | Op::Modify { table, entry } => self.touch(table, &entry),
-                Op::Delete { table, entry } => {
-                    self.direct.remove(&(table, Some(entry.id)));
-                    self.inserted.remove(&(table, Some(entry.id)));
+                Op::Insert { table, id } | Op::Modify { table, id } => self.touch(state, table, id),
+                Op::Delete { table, id } => {
+                    self.direct.remove(&(table, Some(id)));
+                    self.inserted.remove(&(table, Some(id)));
                 }
                 Op::Counter { counter, cells, value } => fill(&mut self.counters[counter], cells, &value),
                 Op::DirectCounter { table, owner, value } => {
-                    self.direct.insert(direct_key(table, &owner), value);
+                    self.direct.insert(direct_key(table, owner), value);
                 }
                 Op::Register { register, cells, value } => fill(&mut self.registers[register], cells, &value),
                 Op::Default { .. }
@@ -198,7 +200,7 @@ impl Target for MemoryTarget {
             .unwrap_or_default()
     }
 
-    fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue {
+    fn direct_counter(&self, table: usize, owner: Owner) -> CounterValue {
         self.direct.get(&direct_key(table, owner)).copied().unwrap_or_default()
     }
 
@@ -206,7 +208,7 @@ impl Target for MemoryTarget {
         ColourCounts::default()
     }
 
-    fn direct_meter_colours(&self, _: usize, _: &Owner) -> ColourCounts {
+    fn direct_meter_colours(&self, _: usize, _: Owner) -> ColourCounts {
         ColourCounts::default()
     }
 
@@ -218,8 +220,8 @@ impl Target for MemoryTarget {
             .unwrap_or_default()
     }
 
-    fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64 {
-        let inserted = self.inserted.get(&(table, Some(entry.id)));
+    fn since_last_hit_ns(&self, table: usize, id: u32) -> u64 {
+        let inserted = self.inserted.get(&(table, Some(id)));
         inserted.map_or(0, |at| u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 

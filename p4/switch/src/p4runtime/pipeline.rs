@@ -10,12 +10,13 @@ use p4runtime_proto::p4::v1::update::Type;
 use p4runtime_proto::p4::v1::write_request::Atomicity;
 use tonic::Code;
 
+use super::entries::EntryAction;
 use super::error::EntityError;
 use super::info::Info;
-use super::state::{Entry, State};
+use super::state::{State, Timed};
 use super::target::{Device, Target};
 use super::translation::Translator;
-use super::write::Writer;
+use super::write::{Updates, Writer};
 use super::{read, table, write};
 
 /// A pipeline that was verified and can hold entities.
@@ -32,8 +33,7 @@ pub struct Pipeline {
 /// When an entry is looked at for idleness next. Ordered by time alone.
 struct Deadline {
     at_ns: u64,
-    table: usize,
-    entry: Arc<Entry>,
+    of: Timed,
 }
 
 impl PartialEq for Deadline {
@@ -73,21 +73,19 @@ impl Pipeline {
         let mut state = State::new(Arc::new(info), translator);
         for index in 0..state.tables.len() {
             state.tables[index].program_default = target.initial_default(index);
-            let mut adopted = Vec::new();
             for initial in target.initial_entries(index) {
-                let mut key = initial.key;
-                key.extend_from_slice(&initial.priority.to_be_bytes());
-                let entry = Arc::new(Entry {
-                    key: key.into_boxed_slice(),
-                    id: state.tables[index].allocate_id(),
-                    is_const: initial.is_const || state.info.tables[index].is_const,
-                    action: super::state::EntryAction::Call(initial.call),
-                    extras: None,
-                });
-                state.put_entry(index, None, Some(&entry));
-                adopted.push(entry);
+                let table = &state.info.tables[index];
+                let (is_const, mut key) = (initial.is_const || table.is_const, initial.key);
+                if table.needs_priority {
+                    key.extend_from_slice(&initial.priority.to_be_bytes());
+                }
+                // Of entries with one key the first is found, as in the program.
+                if state.tables[index].entries.find(&key).is_none() {
+                    let action = EntryAction::Call(initial.call.borrowed());
+                    state.insert_entry(index, &key, action, is_const, None);
+                }
             }
-            target.adopt(index, &adopted);
+            target.adopt(index, &state.tables[index].entries);
         }
         Ok(Self {
             config,
@@ -194,7 +192,7 @@ impl Pipeline {
             target,
             device,
             Writer::Predecessor,
-            updates,
+            updates.into(),
             Atomicity::ContinueOnError,
         )
     }
@@ -207,31 +205,44 @@ impl Pipeline {
         updates: &[v1::Update],
         atomicity: Atomicity,
     ) -> Vec<Result<(), EntityError>> {
+        self.write_updates(device, role, updates.into(), atomicity)
+    }
+
+    /// The same, of updates in either form.
+    pub fn write_updates(
+        &mut self,
+        device: &dyn Device,
+        role: Option<&super::role::RoleConfig>,
+        updates: Updates<'_>,
+        atomicity: Atomicity,
+    ) -> Vec<Result<(), EntityError>> {
         let (state, target) = (&mut self.state, &mut *self.target);
         write::write(state, target, device, Writer::Client(role), updates, atomicity)
     }
 
     /// Entries that were idle for their timeout, as notifications carry them; their clocks start again.
     pub fn expired(&mut self, now_ns: u64) -> Vec<v1::TableEntry> {
-        for (table, entry) in std::mem::take(&mut self.state.fresh_timed) {
-            let at_ns = now_ns.saturating_add(entry.idle_timeout_ns().unsigned_abs());
-            self.deadlines.push(Reverse(Deadline { at_ns, table, entry }));
+        for of in std::mem::take(&mut self.state.fresh_timed) {
+            let at_ns = now_ns.saturating_add(of.timeout_ns);
+            self.deadlines.push(Reverse(Deadline { at_ns, of }));
         }
         let mut expired = Vec::new();
         while let Some(Reverse(next)) = self.deadlines.peek()
             && next.at_ns <= now_ns
             && let Some(Reverse(mut due)) = self.deadlines.pop()
         {
-            let live = self.state.tables[due.table].get(&due.entry.key);
+            let Timed { table, id, .. } = due.of;
+            let entries = &self.state.tables[table].entries;
             // A modified entry has a deadline of its own.
-            if !live.is_some_and(|live| Arc::ptr_eq(live, &due.entry)) {
+            if entries.stamp(id) != Some(due.of.stamp) {
                 continue;
             }
-            let timeout_ns = due.entry.idle_timeout_ns().unsigned_abs();
-            let idle_ns = self.target.since_last_hit_ns(due.table, &due.entry);
+            let Some(entry) = entries.get(id) else { continue };
+            let timeout_ns = due.of.timeout_ns;
+            let idle_ns = self.target.since_last_hit_ns(table, id);
             let wait_ns = if idle_ns >= timeout_ns {
-                let mut wire = table::key_to_wire(&self.state, due.table, &due.entry);
-                table::add_cookies(&mut wire, &due.entry);
+                let mut wire = table::key_to_wire(&self.state, table, &entry);
+                table::add_cookies(&mut wire, &entry);
                 expired.push(wire);
                 timeout_ns
             } else {

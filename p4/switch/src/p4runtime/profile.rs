@@ -11,11 +11,11 @@ use p4runtime_proto::p4::v1::action_profile_action_set::{ActionSelectionMode, Si
 use p4runtime_proto::p4::v1::action_profile_group::member::WatchKind as MemberWatch;
 use p4runtime_proto::p4::v1::update::Type;
 
-use super::action::{self, Use, Watch};
+use super::action::{self, Watch};
 use super::bytestring;
 use super::error::EntityError;
 use super::info::{Info, Profile, SizeSemantics, Table};
-use super::state::{EntryAction, OneShot, OneShotAction, Selected, State};
+use super::state::{OneShot, OneShotAction, Selected, State};
 use super::target::{Device, Op};
 use super::write::{Transaction, Undo};
 
@@ -80,7 +80,7 @@ fn put_member(
     let table = profile.tables.first().and_then(|id| info.table(*id));
     let translator = &mut transaction.state.translator;
     let call = match table {
-        Some(table) => action::pack(&info, table, wire, Use::Entry, translator)?,
+        Some(table) => action::pack_message(&info, table, wire, translator)?,
         None => action::pack_any(&info, wire, translator)?,
     };
     let old = transaction.state.put_member(index, id, Some(call.clone()));
@@ -300,7 +300,7 @@ pub(super) fn pack_one_shot(
     index: usize,
     wire: &v1::ActionProfileActionSet,
     freed: i64,
-) -> Result<EntryAction, EntityError> {
+) -> Result<OneShot, EntityError> {
     let info = transaction.state.info.clone();
     let profile = &info.profiles[index];
     if wire.group_action.is_some() {
@@ -322,7 +322,7 @@ pub(super) fn pack_one_shot(
             .action
             .as_ref()
             .ok_or_else(|| EntityError::invalid("an action of the set is missing"))?;
-        let call = action::pack(&info, table, action, Use::Entry, &mut transaction.state.translator)?;
+        let call = action::pack_message(&info, table, action, &mut transaction.state.translator)?;
         let (bytes, number) = match &one.watch_kind {
             Some(ActionWatch::WatchPort(port)) => (Some(port.as_slice()), None),
             Some(ActionWatch::Watch(port)) => (None, Some(*port)),
@@ -336,11 +336,11 @@ pub(super) fn pack_one_shot(
             watch,
         });
     }
-    Ok(EntryAction::OneShot(Box::new(OneShot {
+    Ok(OneShot {
         actions,
         selection_mode: wire.action_selection_mode,
         size_semantics: wire.size_semantics,
-    })))
+    })
 }
 
 /// Per-group settings: only what the selector does anyway.
@@ -373,7 +373,7 @@ fn port_bytes(watch: &Watch) -> Vec<u8> {
 /// A one-shot as it was written.
 pub(super) fn one_shot_to_wire(state: &State, set: &OneShot) -> v1::ActionProfileActionSet {
     let actions = set.actions.iter().map(|one| v1::ActionProfileAction {
-        action: Some(action::unpack(&state.info, &one.call, &state.translator)),
+        action: Some(action::unpack(&state.info, one.call.borrowed(), &state.translator)),
         weight: one.weight,
         watch_kind: one.watch.as_ref().map(|watch| match watch.deprecated {
             true => ActionWatch::Watch(watch.port as i32),
@@ -394,7 +394,7 @@ pub(super) fn member_to_wire(state: &State, index: usize, id: u32) -> Option<v1:
     Some(v1::ActionProfileMember {
         action_profile_id: state.info.profiles[index].id,
         member_id: id,
-        action: Some(action::unpack(&state.info, &member.call, &state.translator)),
+        action: Some(action::unpack(&state.info, member.call.borrowed(), &state.translator)),
     })
 }
 

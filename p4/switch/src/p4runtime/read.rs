@@ -7,16 +7,16 @@
 // Deprecated fields are still read and echoed, for older clients.
 #![allow(deprecated)]
 
-use std::sync::Arc;
-
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::packet_replication_engine_entry::Type as Pre;
 
+use super::entries::{Entry, EntryAction, Snapshot};
 use super::error::EntityError;
 use super::info::Array;
+use super::request::TableEntry;
 use super::role::RoleConfig;
-use super::state::{Entry, EntryAction, State};
+use super::state::State;
 use super::table::{self, Wanted};
 use super::target::{Cells, Owner, Target};
 use super::{array, digest, pre, profile, value_set};
@@ -30,7 +30,7 @@ enum Item {
     Ready(std::vec::IntoIter<Kind>),
     Entries {
         table: usize,
-        entries: std::vec::IntoIter<Arc<Entry>>,
+        entries: Snapshot,
         wanted: Wanted,
         form: Form,
     },
@@ -179,7 +179,7 @@ impl Plan {
             let entries = select(state, index, wire, form)?;
             self.items.push_back(Item::Entries {
                 table: index,
-                entries: entries.into_iter(),
+                entries,
                 wanted,
                 form,
             });
@@ -247,7 +247,7 @@ impl Item {
                 wanted,
                 form,
             } => {
-                let entry = entries.next()?;
+                let entry = entries.take_next()?;
                 Some(entity_of(state, target, *table, &entry, *wanted, *form))
             }
             Self::Counters { counter, cells } => {
@@ -280,25 +280,19 @@ impl Item {
     }
 }
 
-fn entity_of(state: &State, target: &dyn Target, index: usize, entry: &Arc<Entry>, wanted: Wanted, form: Form) -> Kind {
+fn entity_of(state: &State, target: &dyn Target, index: usize, entry: &Entry<'_>, wanted: Wanted, form: Form) -> Kind {
     match form {
         Form::Entry => Kind::TableEntry(table::to_wire(state, target, index, entry, wanted)),
         Form::Counter => Kind::DirectCounterEntry(v1::DirectCounterEntry {
             table_entry: Some(table::key_to_wire(state, index, entry)),
-            data: Some(array::to_wire(
-                target.direct_counter(index, &Owner::Entry(entry.clone())),
-            )),
+            data: Some(array::to_wire(target.direct_counter(index, Owner::Entry(entry.id)))),
         }),
         Form::Meter => Kind::DirectMeterEntry(v1::DirectMeterEntry {
             table_entry: Some(table::key_to_wire(state, index, entry)),
-            config: entry
-                .extras
-                .as_ref()
-                .and_then(|extras| extras.meter)
-                .map(array::meter_to_wire),
+            config: entry.extras.and_then(|extras| extras.meter).map(array::meter_to_wire),
             counter_data: wanted
                 .colours
-                .then(|| array::colours_to_wire(target.direct_meter_colours(index, &Owner::Entry(entry.clone())))),
+                .then(|| array::colours_to_wire(target.direct_meter_colours(index, Owner::Entry(entry.id)))),
         }),
     }
 }
@@ -313,14 +307,14 @@ fn default_entity(state: &State, target: &dyn Target, index: usize, form: Form, 
         Form::Entry => Kind::TableEntry(table::default_to_wire(state, target, index, wanted)),
         Form::Counter => Kind::DirectCounterEntry(v1::DirectCounterEntry {
             table_entry: Some(key()),
-            data: Some(array::to_wire(target.direct_counter(index, &Owner::Default))),
+            data: Some(array::to_wire(target.direct_counter(index, Owner::Default))),
         }),
         Form::Meter => Kind::DirectMeterEntry(v1::DirectMeterEntry {
             table_entry: Some(key()),
             config: state.tables[index].default.extras.meter.map(array::meter_to_wire),
             counter_data: wanted
                 .colours
-                .then(|| array::colours_to_wire(target.direct_meter_colours(index, &Owner::Default))),
+                .then(|| array::colours_to_wire(target.direct_meter_colours(index, Owner::Default))),
         }),
     })
 }
@@ -372,46 +366,47 @@ fn check_read(state: &State, index: usize, wire: &v1::TableEntry) -> Result<(), 
 }
 
 /// The entries that a request names. A whole key finds one entry without a walk.
-fn select(state: &mut State, index: usize, wire: &v1::TableEntry, form: Form) -> Result<Vec<Arc<Entry>>, EntityError> {
+fn select(state: &mut State, index: usize, wire: &v1::TableEntry, form: Form) -> Result<Snapshot, EntityError> {
     let needs_priority = state.info.tables[index].needs_priority;
-    let mut wanted_key = None;
+    let (mut wanted_key, mut key) = (None, Vec::new());
     if !wire.r#match.is_empty() {
         if wire.priority != 0 || !needs_priority {
-            let found = table::find(state, index, wire);
+            let found = table::find(state, index, &TableEntry::of(wire), &mut key);
+            let entries = &state.tables[index].entries;
             return match found {
-                Ok(entry) => Ok(if passes(&entry, wire) { vec![entry] } else { Vec::new() }),
+                Ok(id) => {
+                    let passes = entries.get(id).is_some_and(|entry| passes(&entry, wire));
+                    Ok(entries.snapshot(if passes { vec![id] } else { Vec::new() }))
+                }
                 // Nothing there is an empty answer for an entry, an error for its counter or meter.
-                Err(error) if error.code == tonic::Code::NotFound && matches!(form, Form::Entry) => Ok(Vec::new()),
+                Err(error) if error.code == tonic::Code::NotFound && matches!(form, Form::Entry) => {
+                    Ok(Snapshot::default())
+                }
                 Err(error) => Err(error),
             };
         }
         // Without a priority several entries may have these match fields.
-        let with_priority = v1::TableEntry {
-            priority: 1,
-            ..wire.clone()
-        };
-        let mut key = table::pack_key(state, index, &with_priority)?;
-        key.truncate(key.len().saturating_sub(4));
+        table::pack_match(state, index, &TableEntry::of(wire), &mut key)?;
         wanted_key = Some(key);
     }
-    let entries = state.tables[index].iter().filter(|entry| {
-        let key = wanted_key
-            .as_ref()
-            .is_none_or(|key| entry.packed_match() == key.as_slice());
-        key && (wire.priority == 0 || entry.priority() == wire.priority) && passes(entry, wire)
+    let entries = &state.tables[index].entries;
+    let wanted = entries.iter().filter(|entry| {
+        let key = wanted_key.as_ref().is_none_or(|key| entry.key == key.as_slice());
+        key && (wire.priority == 0 || entry.priority == wire.priority) && passes(entry, wire)
     });
-    Ok(entries.cloned().collect())
+    let ids = wanted.map(|entry| entry.id).collect();
+    Ok(entries.snapshot(ids))
 }
 
 /// Filters by cookies and action id (section 9.1.6).
-fn passes(entry: &Entry, wire: &v1::TableEntry) -> bool {
+fn passes(entry: &Entry<'_>, wire: &v1::TableEntry) -> bool {
     use v1::table_action::Type;
-    let extras = entry.extras.as_deref();
+    let extras = entry.extras;
     let controller_metadata = extras.map_or(0, |extras| extras.controller_metadata);
     let metadata = extras.map_or(&[][..], |extras| extras.metadata.as_slice());
     let action = match wire.action.as_ref().and_then(|action| action.r#type.as_ref()) {
         Some(Type::Action(wanted)) => {
-            matches!(&entry.action, EntryAction::Call(call) if call.action == wanted.action_id)
+            matches!(entry.action, EntryAction::Call(call) if call.action == wanted.action_id)
         }
         _ => true,
     };

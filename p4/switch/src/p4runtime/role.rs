@@ -93,10 +93,21 @@ impl RoleConfig {
     pub fn check_write(&self, entity: &Kind) -> Result<(), EntityError> {
         match p4_id(entity) {
             Some(id) if self.owns(id) => Ok(()),
-            Some(id) => Err(EntityError::denied(format!("the role has no access to object {id:#x}"))),
+            Some(id) => Err(no_access(id)),
             None => Err(EntityError::denied(
                 "the role has no access to the packet replication engine",
             )),
+        }
+    }
+
+    /// Whether the role's primary may write entries of this table.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` naming the table.
+    pub fn check_table(&self, id: u32) -> Result<(), EntityError> {
+        match self.owns(id) {
+            true => Ok(()),
+            false => Err(no_access(id)),
         }
     }
 
@@ -125,6 +136,10 @@ impl RoleConfig {
         self.wire.receives_packet_ins
             && metadata.any(|m| m.metadata_id == filter.metadata_id && bytestring::canonical(&m.value) == wanted)
     }
+}
+
+fn no_access(id: u32) -> EntityError {
+    EntityError::denied(format!("the role has no access to object {id:#x}"))
 }
 
 /// The P4 object that an entity belongs to.

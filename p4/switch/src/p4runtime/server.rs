@@ -17,10 +17,12 @@ use super::error::EntityError;
 use super::info::Object;
 use super::packet;
 use super::pipeline::Pipeline;
+use super::request::WriteRequest;
 use super::role::RoleConfig;
 use super::session::{Arbitration, ElectionId, Notification, Outcome, Sessions, Standing, StreamId};
 use super::streams::Streams;
 use super::target::{Device, Event};
+use super::write::Updates;
 
 /// A pipeline that may be in use by reads while another one replaces it.
 pub type Shared = Arc<RwLock<Pipeline>>;
@@ -105,6 +107,24 @@ impl Server {
 
     /// `Write`: one result per update, or the reason why none was tried.
     pub fn write(&self, request: &v1::WriteRequest) -> Result<Vec<Result<(), EntityError>>, EntityError> {
+        self.write_updates(request, request.updates.as_slice().into())
+    }
+
+    /// `Write` of an encoded request.
+    pub fn write_octets(&self, octets: &[u8]) -> Result<Vec<Result<(), EntityError>>, EntityError> {
+        let decoded = WriteRequest::decode(octets);
+        match decoded.map_err(|error| EntityError::internal(format!("the request cannot be decoded: {error}")))? {
+            WriteRequest::Octets { header, updates } => self.write_updates(&header, Updates::Octets(&updates)),
+            WriteRequest::Messages(request) => self.write(&request),
+        }
+    }
+
+    /// Carries out updates on behalf of whom `request` says.
+    fn write_updates(
+        &self,
+        request: &v1::WriteRequest,
+        updates: Updates<'_>,
+    ) -> Result<Vec<Result<(), EntityError>>, EntityError> {
         self.check_device(request.device_id)?;
         let _gate = read(&self.gate);
         let role = self.authorise(&request.role, request.election_id.as_ref())?;
@@ -112,12 +132,9 @@ impl Server {
             .map_err(|_| EntityError::invalid(format!("atomicity {} is not valid", request.atomicity)))?;
         let shared = self.current()?;
         let mut pipeline = write(&shared);
-        let results = pipeline.write(&*self.device, role.as_ref(), &request.updates, atomicity);
-        let has_digest = |update: &v1::Update| {
-            let entity = update.entity.as_ref().and_then(|entity| entity.entity.as_ref());
-            matches!(entity, Some(v1::entity::Entity::DigestEntry(_)))
-        };
-        if request.updates.iter().any(has_digest) && self.is_committed(&shared) {
+        let digests = pipeline.state.digest_changes;
+        let results = pipeline.write_updates(&*self.device, role.as_ref(), updates, atomicity);
+        if pipeline.state.digest_changes != digests && self.is_committed(&shared) {
             lock(&self.learner).configure(&pipeline.state.digests);
         }
         Ok(results)

@@ -4,17 +4,15 @@
 //! undoes the change. They keep the reference counts of members and groups right and nothing else; validation is done
 //! before by the modules of each entity kind. The cost of each is independent of how many objects there are.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::action::{Call, Watch};
+use super::entries::{Entries, EntryAction, Saved};
 use super::info::Info;
 use super::translation::Translator;
-use crate::tables::Slots;
 
 /// Meter rates and bursts, in bytes or packets as the meter counts (RFC 2698).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,19 +27,6 @@ pub struct MeterConfig {
     pub pburst: u64,
     /// Excess burst (RFC 2697 only).
     pub eburst: u64,
-}
-
-/// What an entry does with a packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryAction {
-    /// Runs an action.
-    Call(Call),
-    /// Runs a member's action.
-    Member(u32),
-    /// Runs the action of one of a group's members.
-    Group(u32),
-    /// Runs one of its own actions.
-    OneShot(Box<OneShot>),
 }
 
 /// A one-shot action set (section 9.2.4).
@@ -79,62 +64,6 @@ pub struct Extras {
     pub meter: Option<MeterConfig>,
 }
 
-/// One match entry.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Packed key followed by the priority (4 bytes, big-endian).
-    pub key: Box<[u8]>,
-    /// Names the entry within its table for as long as it exists; small and dense.
-    pub id: u32,
-    /// Whether only direct resources may be changed.
-    pub is_const: bool,
-    /// What it does.
-    pub action: EntryAction,
-    /// Cookies, ageing and metering.
-    pub extras: Option<Box<Extras>>,
-}
-
-impl Entry {
-    /// The packed match fields without the priority.
-    pub fn packed_match(&self) -> &[u8] {
-        self.key.split_last_chunk::<4>().map_or(&[], |(key, _)| key)
-    }
-
-    /// Larger wins; 0 if the table takes no priorities.
-    pub fn priority(&self) -> i32 {
-        self.key.last_chunk::<4>().map_or(0, |bytes| i32::from_be_bytes(*bytes))
-    }
-
-    /// Nanoseconds after which an unused entry is reported; 0 for never.
-    pub fn idle_timeout_ns(&self) -> i64 {
-        self.extras.as_ref().map_or(0, |extras| extras.idle_timeout_ns)
-    }
-}
-
-/// An entry in a set, found by its key.
-#[derive(Debug, Clone)]
-struct ByKey(Arc<Entry>);
-
-impl Borrow<[u8]> for ByKey {
-    fn borrow(&self) -> &[u8] {
-        &self.0.key
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
-
 /// A table's default entry where it differs from the program's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DefaultEntry {
@@ -145,41 +74,14 @@ pub struct DefaultEntry {
 }
 
 /// One table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
-    entries: FxHashSet<ByKey>,
+    /// Its entries.
+    pub entries: Entries,
     /// The default entry.
     pub default: DefaultEntry,
     /// The program's own default action.
     pub program_default: Option<Call>,
-    ids: Slots,
-}
-
-impl Table {
-    /// Entries in it.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether it has no entries.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// The entry with this key (with priority).
-    pub fn get(&self, key: &[u8]) -> Option<&Arc<Entry>> {
-        self.entries.get(key).map(|by_key| &by_key.0)
-    }
-
-    /// All entries, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.iter().map(|by_key| &by_key.0)
-    }
-
-    /// An id for a new entry; one that an entry had before only after [`State::settle`].
-    pub fn allocate_id(&mut self) -> u32 {
-        self.ids.take()
-    }
 }
 
 /// A member of an action profile.
@@ -296,6 +198,27 @@ impl MeterArray {
     }
 }
 
+/// What became of an entry.
+#[derive(Debug)]
+pub(super) enum EntryChange {
+    Inserted,
+    Modified(Saved),
+    Removed,
+}
+
+/// An entry with an idle timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// Table index.
+    pub table: usize,
+    /// The entry.
+    pub id: u32,
+    /// The change that gave it the timeout; a later change gives another.
+    pub stamp: u64,
+    /// The timeout.
+    pub timeout_ns: u64,
+}
+
 /// All entities of one pipeline.
 #[derive(Debug, Default)]
 pub struct State {
@@ -313,12 +236,14 @@ pub struct State {
     pub meters: Vec<MeterArray>,
     /// By digest id.
     pub digests: BTreeMap<u32, DigestConfig>,
+    /// How often `digests` was changed.
+    pub digest_changes: u64,
     /// By group id.
     pub multicast: BTreeMap<u32, Multicast>,
     /// By session id.
     pub clone_sessions: BTreeMap<u32, CloneSession>,
-    /// Entries with an idle timeout (and their table) that were put in since the ageing clock last took them.
-    pub fresh_timed: Vec<(usize, Arc<Entry>)>,
+    /// Entries that were given an idle timeout since the ageing clock last took them.
+    pub fresh_timed: Vec<Timed>,
 }
 
 impl State {
@@ -328,7 +253,12 @@ impl State {
             translator,
             ..Self::default()
         };
-        state.tables.resize_with(info.tables.len(), Table::default);
+        let table = |table| Table {
+            entries: Entries::new(&info, table),
+            default: DefaultEntry::default(),
+            program_default: None,
+        };
+        state.tables = info.tables.iter().map(table).collect();
         state.profiles.resize_with(info.profiles.len(), Profile::default);
         state.value_sets.resize_with(info.value_sets.len(), Vec::new);
         state.meters.resize_with(info.meters.len(), MeterArray::default);
@@ -336,56 +266,117 @@ impl State {
         state
     }
 
-    /// A batch is done: ids of entries that it removed may be given to others. Not before, because packets that still
-    /// see what was before the batch count on them.
+    /// A batch is done: see [`Entries`].
     pub fn settle(&mut self) {
-        self.tables.iter_mut().for_each(|table| table.ids.settle());
+        self.tables.iter_mut().for_each(|table| table.entries.settle());
     }
 
-    /// A batch was undone, change by change: it has used no ids and freed none.
+    /// A batch was undone, change by change.
     pub fn unsettle(&mut self) {
-        self.tables.iter_mut().for_each(|table| table.ids.roll_back());
+        self.tables.iter_mut().for_each(|table| table.entries.unsettle());
     }
 
-    /// Puts an entry in, replaces or removes it.
-    pub fn put_entry(&mut self, table: usize, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) {
-        let implementation = self.info.tables[table].implementation;
-        let profile = implementation.and_then(|id| self.info.profile_index(id));
-        if let (Some(profile), Some(old)) = (profile, old) {
-            self.count_use(profile, &old.action, false);
-        }
-        if let (Some(profile), Some(new)) = (profile, new) {
-            self.count_use(profile, &new.action, true);
-        }
-        let state = &mut self.tables[table];
-        match (old, new) {
-            (_, Some(new)) => {
-                state.entries.replace(ByKey(new.clone()));
-                if new.idle_timeout_ns() > 0 {
-                    self.fresh_timed.push((table, new.clone()));
-                }
+    fn profile_of(&self, table: usize) -> Option<usize> {
+        self.info.profile_index(self.info.tables[table].implementation?)
+    }
+
+    /// Puts an entry in, under a key (priority included) that no other has, and says its id.
+    pub fn insert_entry(
+        &mut self,
+        table: usize,
+        key: &[u8],
+        action: EntryAction<'_>,
+        is_const: bool,
+        extras: Option<Extras>,
+    ) -> u32 {
+        let id = self.tables[table].entries.insert(key, action, is_const, extras);
+        self.count_entry(table, id, true);
+        self.time(table, id);
+        id
+    }
+
+    /// Takes an entry out.
+    pub fn remove_entry(&mut self, table: usize, id: u32) {
+        self.count_entry(table, id, false);
+        self.tables[table].entries.remove(id);
+    }
+
+    /// Changes an entry; `saved` notes what it was.
+    pub(super) fn modify_entry(
+        &mut self,
+        table: usize,
+        id: u32,
+        action: EntryAction<'_>,
+        extras: Option<Extras>,
+        saved: &mut Vec<u8>,
+    ) -> Saved {
+        self.count_entry(table, id, false);
+        let entries = &mut self.tables[table].entries;
+        let old = entries.save(id, saved);
+        entries.modify(id, action, extras);
+        self.count_entry(table, id, true);
+        self.time(table, id);
+        old
+    }
+
+    /// Undoes what became of an entry.
+    pub(super) fn undo_entry(&mut self, table: usize, id: u32, change: EntryChange, saved: &[u8]) {
+        match change {
+            EntryChange::Inserted => {
+                self.count_entry(table, id, false);
+                self.tables[table].entries.uninsert(id);
             }
-            (Some(old), None) => {
-                state.entries.remove(&*old.key);
-                state.ids.give_back(old.id);
+            EntryChange::Modified(old) => {
+                self.count_entry(table, id, false);
+                self.tables[table].entries.restore(id, old, saved);
+                self.count_entry(table, id, true);
+                self.time(table, id);
             }
-            (None, None) => {}
+            EntryChange::Removed => {
+                self.tables[table].entries.unremove(id);
+                self.count_entry(table, id, true);
+                self.time(table, id);
+            }
         }
     }
 
-    fn count_use(&mut self, profile: usize, action: &EntryAction, used: bool) {
-        let step = |count: &mut usize| *count = if used { *count + 1 } else { count.saturating_sub(1) };
+    /// Notes an entry that ages.
+    fn time(&mut self, table: usize, id: u32) {
+        let entries = &self.tables[table].entries;
+        if let Some(stamp) = entries.stamp(id)
+            && let Some(entry) = entries.get(id)
+            && entry.idle_timeout_ns() > 0
+        {
+            let timeout_ns = entry.idle_timeout_ns().unsigned_abs();
+            self.fresh_timed.push(Timed {
+                table,
+                id,
+                stamp,
+                timeout_ns,
+            });
+        }
+    }
+
+    /// Counts what an entry uses of the table's profile.
+    fn count_entry(&mut self, table: usize, id: u32, used: bool) {
+        let Some(profile) = self.profile_of(table) else {
+            return;
+        };
         let by_weight = self.by_weight(profile);
+        let Some(entry) = self.tables[table].entries.get(id) else {
+            return;
+        };
         let state = &mut self.profiles[profile];
-        match action {
+        let step = |count: &mut usize| *count = if used { *count + 1 } else { count.saturating_sub(1) };
+        match entry.action {
             EntryAction::Call(_) => {}
             EntryAction::Member(id) => {
-                if let Some(member) = state.members.get_mut(id) {
+                if let Some(member) = state.members.get_mut(&id) {
                     step(&mut member.users);
                 }
             }
             EntryAction::Group(id) => {
-                if let Some(group) = state.groups.get_mut(id) {
+                if let Some(group) = state.groups.get_mut(&id) {
                     step(&mut group.users);
                 }
             }

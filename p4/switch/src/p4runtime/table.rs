@@ -3,19 +3,19 @@
 // Deprecated fields are still read and echoed, for older clients.
 #![allow(deprecated)]
 
-use std::sync::Arc;
-
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::table_action::Type as Wire;
 use p4runtime_proto::p4::v1::update::Type;
 
-use super::action::{self, Use};
+use super::action::{self, CallRef, Use};
 use super::array::{colours_to_wire, meter_config, meter_to_wire, to_colours, to_counter, to_wire as counter_to_wire};
+use super::entries::{Entry, EntryAction};
 use super::error::EntityError;
 use super::info::{Info, Table as TableInfo};
 use super::key;
 use super::profile::{one_shot_to_wire, pack_one_shot};
-use super::state::{DefaultEntry, Entry, EntryAction, Extras, State};
+use super::request::{Param, TableAction, TableEntry};
+use super::state::{DefaultEntry, EntryChange, Extras, MeterConfig, OneShot, State};
 use super::target::{Op, Owner, Target};
 use super::write::{Transaction, Undo};
 
@@ -25,10 +25,26 @@ pub(super) fn table_index(info: &Info, id: u32) -> Result<usize, EntityError> {
         .ok_or_else(|| EntityError::invalid(format!("table {id:#x} does not exist")))
 }
 
-/// Packs match fields and priority into an entry's key.
-pub(super) fn pack_key(state: &mut State, index: usize, entry: &v1::TableEntry) -> Result<Vec<u8>, EntityError> {
-    let table = &state.info.tables[index];
-    match (table.needs_priority, entry.priority) {
+/// Packs match fields into `out`.
+pub(super) fn pack_match(
+    state: &mut State,
+    index: usize,
+    entry: &TableEntry<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EntityError> {
+    out.clear();
+    key::pack(
+        &state.info.tables[index].fields,
+        &entry.matches,
+        &mut state.translator,
+        out,
+    )
+}
+
+/// Packs match fields, and priority where the table takes one, into `out`: the key of an entry.
+fn pack_key(state: &mut State, index: usize, entry: &TableEntry<'_>, out: &mut Vec<u8>) -> Result<(), EntityError> {
+    let needs_priority = state.info.tables[index].needs_priority;
+    match (needs_priority, entry.priority) {
         (true, 0) => return Err(EntityError::invalid("this table's entries need a priority")),
         (_, priority) if priority < 0 => {
             return Err(EntityError::invalid(format!("priority {priority} is negative")));
@@ -38,15 +54,15 @@ pub(super) fn pack_key(state: &mut State, index: usize, entry: &v1::TableEntry) 
         }
         _ => {}
     }
-    let len = table.fields.iter().map(key::packed_len).sum::<usize>() + 4;
-    let mut packed = Vec::with_capacity(len);
-    key::pack(&table.fields, &entry.r#match, &mut state.translator, &mut packed)?;
-    packed.extend_from_slice(&entry.priority.to_be_bytes());
-    Ok(packed)
+    pack_match(state, index, entry, out)?;
+    if needs_priority {
+        out.extend_from_slice(&entry.priority.to_be_bytes());
+    }
+    Ok(())
 }
 
 /// Carries out an update of a table entry.
-pub(super) fn write(transaction: &mut Transaction<'_>, kind: Type, wire: &v1::TableEntry) -> Result<(), EntityError> {
+pub(super) fn write(transaction: &mut Transaction<'_>, kind: Type, wire: &TableEntry<'_>) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let index = table_index(&info, wire.table_id)?;
     let table = &info.tables[index];
@@ -64,7 +80,7 @@ pub(super) fn write(transaction: &mut Transaction<'_>, kind: Type, wire: &v1::Ta
     result.map_err(|error| error.at(&format!("table {:?}", table.name)))
 }
 
-fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
+fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let table = &info.tables[index];
     if table.is_const {
@@ -73,115 +89,103 @@ fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry
     if table.fields.is_empty() {
         return Err(EntityError::invalid("a table without a key holds no entries"));
     }
-    let key = pack_key(transaction.state, index, wire)?;
+    pack_key(transaction.state, index, wire, &mut transaction.key)?;
     let extras = extras(table, wire, transaction.is_inherited)?;
     let action = wire
         .action
         .as_ref()
         .ok_or_else(|| EntityError::invalid("an inserted entry needs an action"))?;
-    let state = &mut *transaction.state;
-    if state.tables[index].get(&key).is_some() {
+    let entries = &transaction.state.tables[index].entries;
+    if entries.find(&transaction.key).is_some() {
         return Err(EntityError::exists("the entry exists already"));
     }
-    if table.size > 0 && state.tables[index].len() >= table.size {
+    if table.size > 0 && entries.len() >= table.size {
         return Err(EntityError::exhausted(format!(
             "the table is full: {} entries",
             table.size
         )));
     }
-    let action = pack_action(transaction, table, action, None)?;
-    let state = &mut *transaction.state;
-    let id = state.tables[index].allocate_id();
-    let entry = Arc::new(Entry {
-        key: key.into_boxed_slice(),
-        id,
-        is_const: false,
-        action,
-        extras,
-    });
-    state.put_entry(index, None, Some(&entry));
-    transaction.remember(|_| Undo::Entry {
-        table: index,
-        old: None,
-        new: Some(entry.clone()),
-    });
-    transaction.ops.push(Op::Insert {
-        table: index,
-        entry: entry.clone(),
-    });
-    push_direct(transaction, index, Owner::Entry(entry), wire, None);
+    let meter = extras.as_ref().and_then(|extras| extras.meter);
+    let packed = pack_action(transaction, &info, table, action, &wire.params, None)?;
+    let action = packed.borrowed(&transaction.args);
+    let id = transaction
+        .state
+        .insert_entry(index, &transaction.key, action, false, extras);
+    transaction.remember_entry(index, id, EntryChange::Inserted);
+    transaction.ops.push(Op::Insert { table: index, id });
+    push_direct(transaction, index, Owner::Entry(id), wire, meter, None);
     Ok(())
 }
 
-fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
+fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let table = &info.tables[index];
-    let old = find(transaction.state, index, wire)?;
+    let id = find(transaction.state, index, wire, &mut transaction.key)?;
     let extras = extras(table, wire, transaction.is_inherited)?;
-    let action = match &wire.action {
+    let old = transaction.state.tables[index].entries.get(id);
+    let old = old.ok_or_else(not_found)?;
+    let old_meter = old.extras.and_then(|extras| extras.meter);
+    let meter = extras.as_ref().and_then(|extras| extras.meter);
+    let packed = match &wire.action {
         Some(_) if table.is_const || old.is_const => {
             return Err(EntityError::denied("the entry is constant: its action cannot be set"));
         }
-        Some(action) => pack_action(transaction, table, action, Some(&old))?,
-        None => old.action.clone(),
+        Some(action) => {
+            let replaced = match old.action {
+                EntryAction::OneShot(set) => Some(set.clone()),
+                _ => None,
+            };
+            pack_action(transaction, &info, table, action, &wire.params, replaced.as_ref())?
+        }
+        None => Packed::of(old.action, &mut transaction.args),
     };
-    let entry = Arc::new(Entry {
-        key: old.key.clone(),
-        id: old.id,
-        is_const: old.is_const,
-        action,
-        extras,
-    });
-    if entry != old {
-        transaction.state.put_entry(index, Some(&old), Some(&entry));
-        transaction.remember(|_| Undo::Entry {
-            table: index,
-            old: Some(old.clone()),
-            new: Some(entry.clone()),
-        });
-        transaction.ops.push(Op::Modify {
-            table: index,
-            entry: entry.clone(),
-        });
+    let action = packed.borrowed(&transaction.args);
+    let entries = &transaction.state.tables[index].entries;
+    if !entries.is_same(id, action, extras.as_ref()) {
+        let saved = &mut transaction.saved;
+        let change = transaction.state.modify_entry(index, id, action, extras, saved);
+        transaction.remember_entry(index, id, EntryChange::Modified(change));
+        transaction.ops.push(Op::Modify { table: index, id });
     }
-    let old_meter = old.extras.as_ref().and_then(|extras| extras.meter);
-    push_direct(transaction, index, Owner::Entry(entry), wire, old_meter);
+    push_direct(transaction, index, Owner::Entry(id), wire, meter, old_meter);
     Ok(())
 }
 
-fn delete(transaction: &mut Transaction<'_>, index: usize, wire: &v1::TableEntry) -> Result<(), EntityError> {
+fn delete(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>) -> Result<(), EntityError> {
     if transaction.state.info.tables[index].is_const {
         return Err(EntityError::denied("the table's entries are constant"));
     }
-    let old = find(transaction.state, index, wire)?;
-    if old.is_const {
+    let id = find(transaction.state, index, wire, &mut transaction.key)?;
+    let old = transaction.state.tables[index].entries.get(id);
+    if old.is_some_and(|old| old.is_const) {
         return Err(EntityError::denied("the entry is constant"));
     }
-    transaction.state.put_entry(index, Some(&old), None);
-    transaction.remember(|_| Undo::Entry {
-        table: index,
-        old: Some(old.clone()),
-        new: None,
-    });
-    transaction.ops.push(Op::Delete {
-        table: index,
-        entry: old,
-    });
+    transaction.state.remove_entry(index, id);
+    transaction.remember_entry(index, id, EntryChange::Removed);
+    transaction.ops.push(Op::Delete { table: index, id });
     Ok(())
 }
 
-/// The entry with this message's key.
-pub(super) fn find(state: &mut State, index: usize, wire: &v1::TableEntry) -> Result<Arc<Entry>, EntityError> {
-    let key = pack_key(state, index, wire)?;
-    let found = state.tables[index].get(&key).cloned();
-    found.ok_or_else(|| EntityError::not_found("the entry does not exist"))
+fn not_found() -> EntityError {
+    EntityError::not_found("the entry does not exist")
+}
+
+/// The entry with this message's key, which is packed into `key`.
+pub(super) fn find(
+    state: &mut State,
+    index: usize,
+    wire: &TableEntry<'_>,
+    key: &mut Vec<u8>,
+) -> Result<u32, EntityError> {
+    pack_key(state, index, wire, key)?;
+    state.tables[index].entries.find(key).ok_or_else(not_found)
 }
 
 fn write_default(
     transaction: &mut Transaction<'_>,
     kind: Type,
     index: usize,
-    wire: &v1::TableEntry,
+    wire: &TableEntry<'_>,
 ) -> Result<(), EntityError> {
     let info = transaction.state.info.clone();
     let table = &info.tables[index];
@@ -189,9 +193,7 @@ fn write_default(
         return Err(EntityError::invalid("a default entry can only be modified"));
     }
     check_default_key(wire)?;
-    let extras = extras(table, wire, transaction.is_inherited)?
-        .map(|extras| *extras)
-        .unwrap_or_default();
+    let extras = extras(table, wire, transaction.is_inherited)?.unwrap_or_default();
     let old = transaction.state.tables[index].default.clone();
     let call = match &wire.action {
         None if table.const_default => old.call.clone(),
@@ -204,11 +206,9 @@ fn write_default(
                 "the default action of an indirect table is constant",
             ));
         }
-        Some(v1::TableAction {
-            r#type: Some(Wire::Action(action)),
-        }) => {
+        Some(TableAction::Action(id)) => {
             let translator = &mut transaction.state.translator;
-            Some(action::pack(&info, table, action, Use::Default, translator)?)
+            Some(action::pack(&info, table, *id, &wire.params, Use::Default, translator)?)
         }
         Some(_) => return Err(EntityError::invalid("the default action must be an action")),
     };
@@ -229,29 +229,29 @@ fn write_default(
             call: new.call.clone(),
         });
     }
-    let old_meter = old.extras.meter;
+    let (meter, old_meter) = (new.extras.meter, old.extras.meter);
     transaction.state.tables[index].default = new;
     transaction.remember(|_| Undo::Default { table: index, old });
-    push_direct(transaction, index, Owner::Default, wire, old_meter);
+    push_direct(transaction, index, Owner::Default, wire, meter, old_meter);
     Ok(())
 }
 
 /// Section 9.1.3: a default entry has no match fields and no priority.
-fn check_default_key(wire: &v1::TableEntry) -> Result<(), EntityError> {
-    if !wire.r#match.is_empty() || wire.priority != 0 {
+fn check_default_key(wire: &TableEntry<'_>) -> Result<(), EntityError> {
+    if !wire.matches.is_empty() || wire.priority != 0 {
         return Err(EntityError::invalid(
             "a default entry has neither match fields nor priority",
         ));
     }
-    if wire.idle_timeout_ns != 0 || wire.time_since_last_hit.is_some() {
+    if wire.idle_timeout_ns != 0 || wire.has_time_since_last_hit {
         return Err(EntityError::invalid("a default entry does not time out"));
     }
     Ok(())
 }
 
 /// Checks and collects cookies, ageing and meter configuration.
-fn extras(table: &TableInfo, wire: &v1::TableEntry, is_inherited: bool) -> Result<Option<Box<Extras>>, EntityError> {
-    if wire.time_since_last_hit.is_some() {
+fn extras(table: &TableInfo, wire: &TableEntry<'_>, is_inherited: bool) -> Result<Option<Extras>, EntityError> {
+    if wire.has_time_since_last_hit {
         return Err(EntityError::invalid("time_since_last_hit cannot be written"));
     }
     if wire.idle_timeout_ns < 0 {
@@ -280,11 +280,11 @@ fn extras(table: &TableInfo, wire: &v1::TableEntry, is_inherited: bool) -> Resul
     let meter = meter.map(|(config, _)| meter_config(config, None)).transpose()?;
     let extras = Extras {
         controller_metadata: wire.controller_metadata,
-        metadata: wire.metadata.clone(),
+        metadata: wire.metadata.to_vec(),
         idle_timeout_ns: wire.idle_timeout_ns,
         meter,
     };
-    Ok((extras != Extras::default()).then(|| Box::new(extras)))
+    Ok((extras != Extras::default()).then_some(extras))
 }
 
 /// Queues what an update says about direct counter and meter (section 9.1.7).
@@ -292,31 +292,27 @@ fn push_direct(
     transaction: &mut Transaction<'_>,
     index: usize,
     owner: Owner,
-    wire: &v1::TableEntry,
-    old_meter: Option<super::state::MeterConfig>,
+    wire: &TableEntry<'_>,
+    config: Option<MeterConfig>,
+    old_config: Option<MeterConfig>,
 ) {
     if let Some(data) = &wire.counter_data
         && let Ok(value) = to_counter(data)
     {
         transaction.ops.push(Op::DirectCounter {
             table: index,
-            owner: owner.clone(),
+            owner,
             value,
         });
     }
-    let colours_of = owner.clone();
-    let config = match &owner {
-        Owner::Entry(entry) => entry.extras.as_ref().and_then(|extras| extras.meter),
-        Owner::Default => transaction.state.tables[index].default.extras.meter,
-    };
-    if config != old_meter {
+    if config != old_config {
         transaction.ops.push(Op::DirectMeter {
             table: index,
             owner,
             config,
         });
     }
-    push_colours(transaction, (index, colours_of), wire.meter_counter_data.as_ref());
+    push_colours(transaction, (index, owner), wire.meter_counter_data.as_ref());
 }
 
 /// Queues what an update says about a direct meter's counters by colour, which was found right before.
@@ -332,24 +328,59 @@ fn push_colours(
     }
 }
 
-/// Checks an entry's action against the table's implementation; `old` is the entry that it replaces.
+/// A checked action; the arguments of a call lie elsewhere.
+enum Packed {
+    Call(u32),
+    Member(u32),
+    Group(u32),
+    OneShot(OneShot),
+}
+
+impl Packed {
+    /// The action of an entry, its arguments copied to `args`.
+    fn of(action: EntryAction<'_>, args: &mut Vec<u8>) -> Self {
+        match action {
+            EntryAction::Call(call) => {
+                args.clear();
+                args.extend_from_slice(call.args);
+                Self::Call(call.action)
+            }
+            EntryAction::Member(id) => Self::Member(id),
+            EntryAction::Group(id) => Self::Group(id),
+            EntryAction::OneShot(set) => Self::OneShot(set.clone()),
+        }
+    }
+
+    fn borrowed<'a>(&'a self, args: &'a [u8]) -> EntryAction<'a> {
+        match self {
+            Self::Call(action) => EntryAction::Call(CallRef { action: *action, args }),
+            Self::Member(id) => EntryAction::Member(*id),
+            Self::Group(id) => EntryAction::Group(*id),
+            Self::OneShot(set) => EntryAction::OneShot(set),
+        }
+    }
+}
+
+/// Checks an entry's action against the table's implementation; `old` is the one-shot of the entry that it replaces.
 fn pack_action(
     transaction: &mut Transaction<'_>,
+    info: &Info,
     table: &TableInfo,
-    wire: &v1::TableAction,
-    old: Option<&Entry>,
-) -> Result<EntryAction, EntityError> {
-    let info = transaction.state.info.clone();
-    let wire = wire
-        .r#type
-        .as_ref()
-        .ok_or_else(|| EntityError::invalid("the action is empty"))?;
+    wire: &TableAction<'_>,
+    params: &[Param<'_>],
+    old: Option<&OneShot>,
+) -> Result<Packed, EntityError> {
+    if *wire == TableAction::Empty {
+        return Err(EntityError::invalid("the action is empty"));
+    }
     let profile = table.implementation.and_then(|id| info.profile_index(id));
     let Some(profile_index) = profile else {
         return match wire {
-            Wire::Action(action) => {
+            TableAction::Action(id) => {
+                transaction.args.clear();
                 let translator = &mut transaction.state.translator;
-                action::pack(&info, table, action, Use::Entry, translator).map(EntryAction::Call)
+                action::pack_entry(info, table, *id, params, translator, &mut transaction.args)?;
+                Ok(Packed::Call(*id))
             }
             _ => Err(EntityError::invalid("the table is direct: its entries take an action")),
         };
@@ -358,31 +389,27 @@ fn pack_action(
     let state = &transaction.state.profiles[profile_index];
     let mixed = || EntityError::invalid("one-shots and members cannot be mixed in one selector");
     // The entry that is replaced does not count among the one-shots.
-    let replaced = usize::from(old.is_some_and(|old| matches!(old.action, EntryAction::OneShot(_))));
+    let replaced = usize::from(old.is_some());
     match wire {
-        Wire::ActionProfileMemberId(_) | Wire::ActionProfileGroupId(_) if state.one_shots > replaced => Err(mixed()),
-        Wire::ActionProfileMemberId(id) => match state.members.get(id) {
-            Some(_) => Ok(EntryAction::Member(*id)),
+        TableAction::Member(_) | TableAction::Group(_) if state.one_shots > replaced => Err(mixed()),
+        TableAction::Member(id) => match state.members.get(id) {
+            Some(_) => Ok(Packed::Member(*id)),
             None => Err(EntityError::not_found(format!("member {id} does not exist"))),
         },
-        Wire::ActionProfileGroupId(_) | Wire::ActionProfileActionSet(_) if !profile.with_selector => {
+        TableAction::Group(_) | TableAction::Set(_) if !profile.with_selector => {
             Err(EntityError::invalid("the table's profile has no groups"))
         }
-        Wire::ActionProfileGroupId(id) => match state.groups.get(id) {
-            Some(_) => Ok(EntryAction::Group(*id)),
+        TableAction::Group(id) => match state.groups.get(id) {
+            Some(_) => Ok(Packed::Group(*id)),
             None => Err(EntityError::not_found(format!("group {id} does not exist"))),
         },
-        Wire::ActionProfileActionSet(_) if !state.members.is_empty() || !state.groups.is_empty() => Err(mixed()),
-        Wire::ActionProfileActionSet(set) => {
-            let freed = match old.map(|old| &old.action) {
-                Some(EntryAction::OneShot(old)) => {
-                    super::state::one_shot_size(old, transaction.state.by_weight(profile_index))
-                }
-                _ => 0,
-            };
-            pack_one_shot(transaction, table, profile_index, set, freed)
+        TableAction::Set(_) if !state.members.is_empty() || !state.groups.is_empty() => Err(mixed()),
+        TableAction::Set(set) => {
+            let by_weight = transaction.state.by_weight(profile_index);
+            let freed = old.map_or(0, |old| super::state::one_shot_size(old, by_weight));
+            pack_one_shot(transaction, table, profile_index, set, freed).map(Packed::OneShot)
         }
-        Wire::Action(_) => Err(EntityError::invalid(
+        TableAction::Action(_) | TableAction::Empty => Err(EntityError::invalid(
             "the table is indirect: its entries take a member, a group or an action set",
         )),
     }
@@ -428,35 +455,28 @@ pub(super) fn write_direct_meter(
         .as_ref()
         .map(|config| meter_config(config, Some(kind)))
         .transpose()?;
-    let owner = match owner {
+    match owner {
         Owner::Default => {
             let old = transaction.state.tables[index].default.clone();
             transaction.state.tables[index].default.extras.meter = config;
             transaction.remember(|_| Undo::Default { table: index, old });
-            Owner::Default
         }
-        Owner::Entry(old) => {
-            let mut extras = old.extras.clone().unwrap_or_default();
+        Owner::Entry(id) => {
+            let old = transaction.state.tables[index].entries.get(id);
+            let old = old.ok_or_else(not_found)?;
+            let mut extras = old.extras.cloned().unwrap_or_default();
             extras.meter = config;
-            let entry = Arc::new(Entry {
-                key: old.key.clone(),
-                id: old.id,
-                is_const: old.is_const,
-                action: old.action.clone(),
-                extras: (*extras != Extras::default()).then_some(extras),
-            });
-            transaction.state.put_entry(index, Some(&old), Some(&entry));
-            transaction.remember(|_| Undo::Entry {
-                table: index,
-                old: Some(old),
-                new: Some(entry.clone()),
-            });
-            Owner::Entry(entry)
+            let extras = (extras != Extras::default()).then_some(extras);
+            let packed = Packed::of(old.action, &mut transaction.args);
+            let action = packed.borrowed(&transaction.args);
+            let saved = &mut transaction.saved;
+            let change = transaction.state.modify_entry(index, id, action, extras, saved);
+            transaction.remember_entry(index, id, EntryChange::Modified(change));
         }
-    };
+    }
     transaction.ops.push(Op::DirectMeter {
         table: index,
-        owner: owner.clone(),
+        owner,
         config,
     });
     push_colours(transaction, (index, owner), wire.counter_data.as_ref());
@@ -472,12 +492,14 @@ fn direct_owner(
         return Err(EntityError::invalid("a direct resource can only be modified"));
     }
     let wire = wire.ok_or_else(|| EntityError::invalid("the table entry is missing"))?;
+    let wire = TableEntry::of(wire);
     let index = table_index(&transaction.state.info, wire.table_id)?;
     if wire.is_default_action {
-        check_default_key(wire)?;
+        check_default_key(&wire)?;
         return Ok((index, Owner::Default));
     }
-    Ok((index, Owner::Entry(find(transaction.state, index, wire)?)))
+    let id = find(transaction.state, index, &wire, &mut transaction.key)?;
+    Ok((index, Owner::Entry(id)))
 }
 
 /// Which optional parts a read response carries: those that the request has set.
@@ -506,19 +528,19 @@ impl Wanted {
 }
 
 /// The key fields of an entry as a message.
-pub fn key_to_wire(state: &State, index: usize, entry: &Entry) -> v1::TableEntry {
+pub fn key_to_wire(state: &State, index: usize, entry: &Entry<'_>) -> v1::TableEntry {
     let table = &state.info.tables[index];
     v1::TableEntry {
         table_id: table.id,
-        r#match: key::unpack(&table.fields, entry.packed_match(), &state.translator),
-        priority: entry.priority(),
+        r#match: key::unpack(&table.fields, entry.key, &state.translator),
+        priority: entry.priority,
         ..v1::TableEntry::default()
     }
 }
 
 /// Adds what a client may recognise an entry by.
-pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry) {
-    if let Some(extras) = &entry.extras {
+pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry<'_>) {
+    if let Some(extras) = entry.extras {
         wire.controller_metadata = extras.controller_metadata;
         wire.metadata.clone_from(&extras.metadata);
         wire.idle_timeout_ns = extras.idle_timeout_ns;
@@ -526,31 +548,31 @@ pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry) {
 }
 
 /// An entry as a message.
-pub fn to_wire(state: &State, target: &dyn Target, index: usize, entry: &Arc<Entry>, wanted: Wanted) -> v1::TableEntry {
+pub fn to_wire(state: &State, target: &dyn Target, index: usize, entry: &Entry<'_>, wanted: Wanted) -> v1::TableEntry {
     let table = &state.info.tables[index];
     let mut wire = key_to_wire(state, index, entry);
     wire.is_const = entry.is_const;
-    let action = match &entry.action {
+    let action = match entry.action {
         EntryAction::Call(call) => Wire::Action(action::unpack(&state.info, call, &state.translator)),
-        EntryAction::Member(id) => Wire::ActionProfileMemberId(*id),
-        EntryAction::Group(id) => Wire::ActionProfileGroupId(*id),
+        EntryAction::Member(id) => Wire::ActionProfileMemberId(id),
+        EntryAction::Group(id) => Wire::ActionProfileGroupId(id),
         EntryAction::OneShot(set) => Wire::ActionProfileActionSet(one_shot_to_wire(state, set)),
     };
     wire.action = Some(v1::TableAction { r#type: Some(action) });
     add_cookies(&mut wire, entry);
     if wanted.meter {
-        wire.meter_config = entry.extras.as_ref().and_then(|extras| extras.meter).map(meter_to_wire);
+        wire.meter_config = entry.extras.and_then(|extras| extras.meter).map(meter_to_wire);
     }
     if wanted.counter && table.direct_counter.is_some() {
-        let value = target.direct_counter(index, &Owner::Entry(entry.clone()));
+        let value = target.direct_counter(index, Owner::Entry(entry.id));
         wire.counter_data = Some(counter_to_wire(value));
     }
     if wanted.colours && table.direct_meter.is_some() {
-        let counts = target.direct_meter_colours(index, &Owner::Entry(entry.clone()));
+        let counts = target.direct_meter_colours(index, Owner::Entry(entry.id));
         wire.meter_counter_data = Some(colours_to_wire(counts));
     }
     if wanted.last_hit && table.idle_timeout {
-        let elapsed_ns = i64::try_from(target.since_last_hit_ns(index, entry)).unwrap_or(i64::MAX);
+        let elapsed_ns = i64::try_from(target.since_last_hit_ns(index, entry.id)).unwrap_or(i64::MAX);
         wire.time_since_last_hit = Some(v1::table_entry::IdleTimeout { elapsed_ns });
     }
     wire
@@ -562,7 +584,11 @@ pub fn default_to_wire(state: &State, target: &dyn Target, index: usize, wanted:
     let live = &state.tables[index];
     let call = live.default.call.as_ref().or(live.program_default.as_ref());
     let action = call.map(|call| v1::TableAction {
-        r#type: Some(Wire::Action(action::unpack(&state.info, call, &state.translator))),
+        r#type: Some(Wire::Action(action::unpack(
+            &state.info,
+            call.borrowed(),
+            &state.translator,
+        ))),
     });
     let extras = &live.default.extras;
     v1::TableEntry {
@@ -573,9 +599,9 @@ pub fn default_to_wire(state: &State, target: &dyn Target, index: usize, wanted:
         metadata: extras.metadata.clone(),
         meter_config: extras.meter.filter(|_| wanted.meter).map(meter_to_wire),
         counter_data: (wanted.counter && table.direct_counter.is_some())
-            .then(|| counter_to_wire(target.direct_counter(index, &Owner::Default))),
+            .then(|| counter_to_wire(target.direct_counter(index, Owner::Default))),
         meter_counter_data: (wanted.colours && table.direct_meter.is_some())
-            .then(|| colours_to_wire(target.direct_meter_colours(index, &Owner::Default))),
+            .then(|| colours_to_wire(target.direct_meter_colours(index, Owner::Default))),
         ..v1::TableEntry::default()
     }
 }

@@ -4,12 +4,11 @@
 //! one list of [`Op`] and becomes visible to packets at once. Objects are named by their index in [`Info`], entries
 //! by an id that the server chose, so a target needs no lookup by name and no map of its own.
 
-use std::sync::Arc;
-
 use super::action::Call;
+use super::entries::Entries;
 use super::error::EntityError;
 use super::info::Info;
-use super::state::{CloneSession, Entry, MeterConfig, Replica, Selected};
+use super::state::{CloneSession, MeterConfig, Replica, Selected, State};
 
 /// Bytes and packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,10 +23,10 @@ pub struct CounterValue {
 pub type ColourCounts = [CounterValue; 3];
 
 /// An entry or the default entry of a table: the owner of direct counters and meters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A match entry.
-    Entry(Arc<Entry>),
+    /// A match entry, by its id.
+    Entry(u32),
     /// The default entry.
     Default,
 }
@@ -49,21 +48,21 @@ pub enum Op {
         /// Table index.
         table: usize,
         /// The entry.
-        entry: Arc<Entry>,
+        id: u32,
     },
-    /// Another action or idle timeout for an entry; the id and key are those of the old one.
+    /// Another action or idle timeout for an entry.
     Modify {
         /// Table index.
         table: usize,
-        /// The new state of the entry.
-        entry: Arc<Entry>,
+        /// The entry.
+        id: u32,
     },
     /// An entry is gone.
     Delete {
         /// Table index.
         table: usize,
-        /// The last state of the entry.
-        entry: Arc<Entry>,
+        /// The entry.
+        id: u32,
     },
     /// The default action; `None` is the program's own.
     Default {
@@ -198,31 +197,32 @@ pub trait Target: Send + Sync {
     fn initial_default(&self, table: usize) -> Option<Call>;
 
     /// Takes over the initial entries under the ids that the server gave them.
-    fn adopt(&mut self, table: usize, entries: &[Arc<Entry>]);
+    fn adopt(&mut self, table: usize, entries: &Entries);
 
-    /// Carries out `ops` in order; packets see all of them or none.
+    /// Carries out `ops` in order; packets see all of them or none. What entries are to be lies in `state`: what they
+    /// are after all of the operations, and of those that are gone what they were.
     ///
     /// # Errors
     /// Only what validation cannot know (the target ran out of something); then nothing was changed.
-    fn apply(&mut self, ops: Vec<Op>) -> Result<(), EntityError>;
+    fn apply(&mut self, state: &State, ops: Vec<Op>) -> Result<(), EntityError>;
 
     /// Reads a counter cell.
     fn counter(&self, counter: usize, cell: usize) -> CounterValue;
 
     /// Reads a direct counter.
-    fn direct_counter(&self, table: usize, owner: &Owner) -> CounterValue;
+    fn direct_counter(&self, table: usize, owner: Owner) -> CounterValue;
 
     /// Counters by colour of a meter cell.
     fn meter_colours(&self, meter: usize, cell: usize) -> ColourCounts;
 
     /// Counters by colour of a direct meter.
-    fn direct_meter_colours(&self, table: usize, owner: &Owner) -> ColourCounts;
+    fn direct_meter_colours(&self, table: usize, owner: Owner) -> ColourCounts;
 
     /// Reads a register cell, padded.
     fn register(&self, register: usize, cell: usize) -> Vec<u8>;
 
     /// Nanoseconds since an entry was last hit, or since it was inserted.
-    fn since_last_hit_ns(&self, table: usize, entry: &Entry) -> u64;
+    fn since_last_hit_ns(&self, table: usize, id: u32) -> u64;
 
     /// Lets packets run through this program from now on.
     fn activate(&mut self);

@@ -8,6 +8,7 @@ use p4runtime_proto::p4::v1::update::Type;
 use super::error::EntityError;
 use super::info::{Info, Object};
 use super::key;
+use super::request::FieldMatch;
 use super::state::State;
 use super::target::Op;
 use super::write::{Transaction, Undo};
@@ -42,7 +43,7 @@ pub(super) fn write(
         let mut packed = Vec::new();
         key::pack(
             &set.fields,
-            &member.r#match,
+            &member.r#match.iter().map(FieldMatch::of).collect::<Vec<_>>(),
             &mut transaction.state.translator,
             &mut packed,
         )

@@ -4,8 +4,6 @@
 //! operations of a whole request at once, so every batch is atomic for packets. `ROLLBACK_ON_ERROR` and
 //! `DATAPLANE_ATOMIC` only differ from `CONTINUE_ON_ERROR` in that one failure undoes the rest (section 12.2).
 
-use std::sync::Arc;
-
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::update::Type;
@@ -13,8 +11,9 @@ use p4runtime_proto::p4::v1::write_request::Atomicity;
 
 use super::action::Call;
 use super::error::EntityError;
+use super::request::{Decoded, TableEntry};
 use super::role::RoleConfig;
-use super::state::{CloneSession, DefaultEntry, DigestConfig, Entry, MeterArray, Multicast, Selected, State};
+use super::state::{CloneSession, DefaultEntry, DigestConfig, EntryChange, MeterArray, Multicast, Selected, State};
 use super::target::{Device, Op, Target};
 use super::{array, digest, pre, profile, table, value_set};
 
@@ -23,8 +22,8 @@ use super::{array, digest, pre, profile, table, value_set};
 pub(super) enum Undo {
     Entry {
         table: usize,
-        old: Option<Arc<Entry>>,
-        new: Option<Arc<Entry>>,
+        id: u32,
+        change: EntryChange,
     },
     Default {
         table: usize,
@@ -82,6 +81,35 @@ pub struct Transaction<'a> {
     /// Whether the updates are entities of a pipeline that this one follows, and not a client's.
     pub is_inherited: bool,
     undo: Vec<Undo>,
+    /// Rows of entries that were modified.
+    pub(super) saved: Vec<u8>,
+    /// Key and arguments of the entry that is being packed.
+    pub(super) key: Vec<u8>,
+    pub(super) args: Vec<u8>,
+}
+
+/// The updates of a batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Updates<'a> {
+    /// As messages.
+    Messages(&'a [v1::Update]),
+    /// As the wire has them.
+    Octets(&'a [&'a [u8]]),
+}
+
+impl Updates<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Messages(all) => all.len(),
+            Self::Octets(all) => all.len(),
+        }
+    }
+}
+
+impl<'a> From<&'a [v1::Update]> for Updates<'a> {
+    fn from(messages: &'a [v1::Update]) -> Self {
+        Self::Messages(messages)
+    }
 }
 
 impl Transaction<'_> {
@@ -91,13 +119,16 @@ impl Transaction<'_> {
         self.undo.push(entry);
     }
 
+    /// Remembers what became of an entry.
+    pub(super) fn remember_entry(&mut self, table: usize, id: u32, change: EntryChange) {
+        self.undo.push(Undo::Entry { table, id, change });
+    }
+
     fn roll_back(&mut self) {
         self.ops.clear();
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
-                Undo::Entry { table, old, new } => {
-                    self.state.put_entry(table, new.as_ref(), old.as_ref());
-                }
+                Undo::Entry { table, id, change } => self.state.undo_entry(table, id, change, &self.saved),
                 Undo::Default { table, old } => self.state.tables[table].default = old,
                 Undo::Member { profile, id, old } => {
                     self.state.put_member(profile, id, old);
@@ -109,7 +140,10 @@ impl Transaction<'_> {
                 Undo::Clone { id, old } => put(&mut self.state.clone_sessions, id, old),
                 Undo::ValueSet { set, old } => self.state.value_sets[set] = old,
                 Undo::Meter { meter, old } => self.state.meters[meter] = old,
-                Undo::Digest { id, old } => put(&mut self.state.digests, id, old),
+                Undo::Digest { id, old } => {
+                    put(&mut self.state.digests, id, old);
+                    self.state.digest_changes += 1;
+                }
             }
         }
         self.state.unsettle();
@@ -130,7 +164,7 @@ pub fn write(
     target: &mut dyn Target,
     device: &dyn Device,
     writer: Writer<'_>,
-    updates: &[v1::Update],
+    updates: Updates<'_>,
     atomicity: Atomicity,
 ) -> Vec<Result<(), EntityError>> {
     state.settle();
@@ -141,15 +175,35 @@ pub fn write(
         ops: Vec::with_capacity(updates.len()),
         is_inherited: matches!(writer, Writer::Predecessor),
         undo: Vec::with_capacity(updates.len()),
+        saved: Vec::new(),
+        key: Vec::new(),
+        args: Vec::new(),
     };
     let role = match writer {
         Writer::Client(role) => role,
         Writer::Predecessor => None,
     };
-    let mut results: Vec<_> = updates
-        .iter()
-        .map(|update| write_one(&mut transaction, role, update))
-        .collect();
+    let mut entry = TableEntry::default();
+    let mut results: Vec<_> = match updates {
+        Updates::Messages(updates) => {
+            let each = updates.iter().map(|update| match table_entry(update) {
+                Some(message) => {
+                    entry.read(message);
+                    write_entry(&mut transaction, role, update.r#type, &entry)
+                }
+                None => write_other(&mut transaction, role, update),
+            });
+            each.collect()
+        }
+        Updates::Octets(updates) => {
+            let each = updates.iter().map(|octets| match entry.decode(octets) {
+                Ok(Decoded::Entry(kind)) => write_entry(&mut transaction, role, kind, &entry),
+                Ok(Decoded::Other(update)) => write_other(&mut transaction, role, &update),
+                Err(error) => Err(EntityError::invalid(format!("the update cannot be decoded: {error}"))),
+            });
+            each.collect()
+        }
+    };
     if all_or_none && results.iter().any(Result::is_err) {
         transaction.roll_back();
         abort(&mut results);
@@ -159,7 +213,7 @@ pub fn write(
     if ops.is_empty() {
         return results;
     }
-    if let Err(error) = target.apply(ops) {
+    if let Err(error) = target.apply(transaction.state, ops) {
         // Validation let something through that the target cannot do, or packets stand still.
         tracing::error!(%error, "the target refused a validated batch");
         transaction.roll_back();
@@ -174,27 +228,46 @@ fn abort(results: &mut [Result<(), EntityError>]) {
     }
 }
 
-fn write_one(
+fn table_entry(update: &v1::Update) -> Option<&v1::TableEntry> {
+    match update.entity.as_ref()?.entity.as_ref()? {
+        Kind::TableEntry(entry) => Some(entry),
+        _ => None,
+    }
+}
+
+fn kind_of(kind: i32) -> Result<Type, EntityError> {
+    match Type::try_from(kind) {
+        Ok(Type::Unspecified) | Err(_) => Err(EntityError::invalid(format!("update type {kind} is not valid"))),
+        Ok(kind) => Ok(kind),
+    }
+}
+
+fn write_entry(
+    transaction: &mut Transaction<'_>,
+    role: Option<&RoleConfig>,
+    kind: i32,
+    entry: &TableEntry<'_>,
+) -> Result<(), EntityError> {
+    let kind = kind_of(kind)?;
+    if let Some(role) = role {
+        role.check_table(entry.table_id)?;
+    }
+    table::write(transaction, kind, entry)
+}
+
+fn write_other(
     transaction: &mut Transaction<'_>,
     role: Option<&RoleConfig>,
     update: &v1::Update,
 ) -> Result<(), EntityError> {
-    let kind = match Type::try_from(update.r#type) {
-        Ok(Type::Unspecified) | Err(_) => {
-            return Err(EntityError::invalid(format!(
-                "update type {} is not valid",
-                update.r#type
-            )));
-        }
-        Ok(kind) => kind,
-    };
+    let kind = kind_of(update.r#type)?;
     let entity = update.entity.as_ref().and_then(|entity| entity.entity.as_ref());
     let entity = entity.ok_or_else(|| EntityError::invalid("the update has no entity"))?;
     if let Some(role) = role {
         role.check_write(entity)?;
     }
     match entity {
-        Kind::TableEntry(entry) => table::write(transaction, kind, entry),
+        Kind::TableEntry(entry) => table::write(transaction, kind, &TableEntry::of(entry)),
         Kind::ActionProfileMember(member) => profile::write_member(transaction, kind, member),
         Kind::ActionProfileGroup(group) => profile::write_group(transaction, kind, group),
         Kind::MeterEntry(meter) => array::write_meter(transaction, kind, meter),

@@ -65,6 +65,17 @@ impl Seed {
     pub fn hash(&self, words: &[u64]) -> u32 {
         self.finish(words.iter().fold(self.start, |h, w| self.add(h, *w)))
     }
+
+    /// Of a string of bytes; strings of different lengths may have one hash.
+    #[inline]
+    pub fn hash_bytes(&self, bytes: &[u8]) -> u32 {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let hash = words
+            .iter()
+            .fold(self.start, |h, w| self.add(h, u64::from_le_bytes(*w)));
+        let last = rest.iter().fold(0, |w, b| w << 8 | u64::from(*b));
+        self.finish(self.add(hash, last))
+    }
 }
 
 /// Slots by hash.

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::super::process::Process;
 use super::super::report::Report;
-use super::{Error, Ids, Kind, become_primary, filling};
+use super::{Error, Ids, Kind, become_primary, filling, raw};
 
 /// Updates in a batch.
 const BATCH: u32 = 1000;
@@ -49,11 +50,11 @@ impl Server {
         })
     }
 
-    async fn client(&self) -> Result<P4RuntimeClient<Channel>, Error> {
+    async fn connect(&self) -> Result<Channel, Error> {
         let started = Instant::now();
         loop {
-            match P4RuntimeClient::connect(self.address.clone()).await {
-                Ok(client) => return Ok(client),
+            match Endpoint::from_shared(self.address.clone())?.connect().await {
+                Ok(channel) => return Ok(channel),
                 Err(error) if started.elapsed() > PATIENCE => return Err(error.into()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -107,7 +108,8 @@ async fn served(
     config: &v1::ForwardingPipelineConfig,
 ) -> Result<Vec<(&'static str, f64)>, Error> {
     let server = Server::start(peer)?;
-    let mut client = server.client().await?;
+    let channel = server.connect().await?;
+    let mut client = P4RuntimeClient::new(channel.clone());
     let _stream = become_primary(&mut client).await?;
     client
         .set_forwarding_pipeline_config(v1::SetForwardingPipelineConfigRequest {
@@ -122,31 +124,31 @@ async fn served(
     let mut fill = filling(kind, ids, many);
     let mut figures = Vec::new();
     for request in fill.by_ref().take((FEW / BATCH) as usize) {
-        client.write(request).await?;
+        raw::write(&channel, request).await?;
     }
-    figures.extend(rates(&server, &mut client, &requests, "small").await?);
+    figures.extend(rates(&server, &channel, &requests, "small").await?);
     let (before, mut entries) = (server.resident_bytes(), 0);
     for request in fill {
-        entries += request.updates.len();
-        client.write(request).await?;
+        entries += BATCH as usize;
+        raw::write(&channel, request).await?;
     }
     let grown = server.resident_bytes().saturating_sub(before);
     figures.push(("memory_bytes_per_entry", grown as f64 / entries.max(1) as f64));
-    figures.extend(rates(&server, &mut client, &requests, "large").await?);
+    figures.extend(rates(&server, &channel, &requests, "large").await?);
     Ok(figures)
 }
 
 async fn rates(
     server: &Server,
-    client: &mut P4RuntimeClient<Channel>,
-    requests: &[v1::WriteRequest],
+    channel: &Channel,
+    requests: &[Bytes],
     table: &str,
 ) -> Result<[(&'static str, f64); 2], Error> {
     let (started, busy) = (Instant::now(), server.cpu());
     let mut updates = 0;
     for request in requests {
-        updates += request.updates.len();
-        client.write(request.clone()).await?;
+        updates += BATCH as usize;
+        raw::write(channel, request.clone()).await?;
     }
     let (wall, spent) = (started.elapsed(), server.cpu().saturating_sub(busy));
     let per = |time: Duration| updates as f64 / time.as_secs_f64().max(0.01);

@@ -90,4 +90,41 @@ with gNMIclient(target=(HOST, PORT), insecure=True, username="", password="") as
     check("a sample", list(updates(stream, 1).values()), [0])
     stream.close()
 
+    # Ports come and go.
+    names = "/interfaces/interface[name=*]/name"
+    stream = client.subscribe2(subscribe=follow)
+    updates(stream, 2)
+
+    def port(name, number, **more):
+        """An update that makes a device a port."""
+        return (f"/interfaces/interface[name={name}]", {"name": name, "config": {"name": name, "openconfig-p4rt:id": number, **more}})
+
+    def refuses(what, **operations):
+        """Fails the run unless the server refuses and nothing changes."""
+        refused(what, lambda: client.set(encoding="json_ietf", **operations))
+        check(what + ": nothing changed", get(client, names, encoding="json_ietf"), ["p1", "p2"])
+
+    refuses("a device that does not exist", update=[port("p9", 9)])
+    refuses("a number in use", update=[port("p3", 2)])
+    refuses("a port without a number", update=[("/interfaces/interface[name=p3]/config", {"enabled": True})])
+    refuses("one of two operations is bad", update=[port("p3", 3), port("p9", 9)])
+    refuses("a deletion and a bad update", delete=["/interfaces/interface[name=p1]"], update=[port("p9", 9)])
+    client.set(update=[port("p3", 3, description="to the spine"), port("p4", 4)], encoding="json_ietf")
+    check("ports are added", get(client, names, encoding="json_ietf"), ["p1", "p2", "p3", "p4"])
+    third = "/interfaces/interface[name=p3]/state"
+    check("number", get(client, third + "/id", encoding="json_ietf"), [3])
+    check("description", get(client, third + "/description", encoding="json_ietf"), ["to the spine"])
+    check("added ports are followed", set(updates(stream, 2)), {f"interfaces/interface[name={n}]/state/oper-status" for n in ("p3", "p4")})
+    client.set(replace=[port("p4", 2)], delete=["/interfaces/interface[name=p2]"], encoding="json_ietf")
+    check("a number is free again", get(client, "/interfaces/interface[name=p4]/state/id", encoding="json_ietf"), [2])
+    gone = set()
+    while "interfaces/interface[name=p2]/state/oper-status" not in gone:
+        message = next(stream)
+        # A path may come as text or as a message of one.
+        gone |= {str(getattr(d, "path", d)) if not isinstance(d, dict) else d["path"] for d in message.get("update", {}).get("delete", [])}
+    print("ok removed ports are followed")
+    stream.close()
+    counters = "/components/component[name=pipeline]/integrated-circuit/pipeline-counters/control-plane-traffic/state"
+    check("lost packet-ins", get(client, counters + "/dropped-aggregate", encoding="json_ietf"), ["0"])
+
 print("all checks held")

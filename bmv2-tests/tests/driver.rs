@@ -16,9 +16,11 @@ use p4_switch::p4runtime::{
     entries::Entries,
     error::EntityError,
     info::Info,
+    ports::PortNames,
     server::Server,
     service::Service,
     state::State,
+    streams::PuntCounters,
     target::{ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target},
 };
 use p4runtime_client::{
@@ -84,11 +86,11 @@ impl Device for NoPackets {
     fn cpu_port(&self) -> Option<u32> {
         Some(510)
     }
-    fn has_port(&self, port: u32) -> bool {
-        port < 512
+    fn ports(&self) -> Arc<PortNames> {
+        Arc::new(PortNames::new((0..512).map(|port| (format!("p{port}"), port))))
     }
-    fn ports(&self) -> Vec<(String, u32)> {
-        Vec::new()
+    fn punted(&self) -> Arc<PuntCounters> {
+        Arc::default()
     }
     fn packet_out(&self, _: Vec<u8>) -> Result<(), EntityError> {
         Ok(())

@@ -44,6 +44,7 @@ fn interface(id: u32, name: &str) -> Interface {
         mtu: 1500,
         mac: [2, 0, 0, 0, 0, id as u8],
         speed_bps: Some(10_000_000_000),
+        description: String::new(),
         counters: Counters::default(),
     }
 }
@@ -66,10 +67,8 @@ async fn reflect(mut frames: mpsc::Receiver<Vec<u8>>, events: mpsc::Sender<Event
 /// Serves on a free port for as long as the test runs.
 async fn start() -> Result<SocketAddr> {
     let ports = [(1, "p1"), (2, "p2")];
-    let interfaces = Arc::new(MemoryInterfaces::new(
-        "leaf1",
-        ports.map(|(id, name)| interface(id, name)),
-    ));
+    let interfaces = MemoryInterfaces::new("leaf1", ports.map(|(id, name)| interface(id, name)));
+    let interfaces = Arc::new(interfaces.with_spare([(3, "p3"), (4, "p4")].map(|(id, name)| interface(id, name))));
     let names = ports.map(|(id, name)| (name.to_owned(), id)).to_vec();
     let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
     let (outgoing, frames) = mpsc::channel(PACKET_OUT_QUEUE);

@@ -1,6 +1,7 @@
 //! The data plane as the ports see it: frames run through the program that is loaded.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
@@ -79,7 +80,11 @@ impl Forwarder for Engine {
         let plane = &self.plane;
         let Some(worker) = Self::worker(plane, &mut self.worker) else {
             // As on any switch that is not set up: frames are lost, not kept for later.
-            while burst.next_frame().is_some() {}
+            let mut lost = 0;
+            while burst.next_frame().is_some() {
+                lost += 1;
+            }
+            plane.dropped.fetch_add(lost, Ordering::Relaxed);
             return;
         };
         let port = burst.port();
@@ -103,6 +108,7 @@ impl Forwarder for Engine {
         let Some(inbox) = &mut self.inbox else { return };
         while let Ok(frame) = inbox.try_recv() {
             let Some(worker) = Self::worker(plane, worker) else {
+                plane.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
             let Some(port) = worker.pipeline().cpu_port else {

@@ -3,21 +3,21 @@
 mod bench;
 mod cli;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cli::Options;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
-use p4_switch::gnmi::tree::Interface;
-use p4_switch::links::Links;
+use p4_switch::links::{Links, Make, SwitchPorts};
 use p4_switch::port::netdev::Netdev;
 use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
-use p4_switch::port::{Forwarder, Port, Ports, Waker};
+use p4_switch::port::{Counters, Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use p4_switch::startup;
 use p4_switch::trace::{Ending, Printer, Traced};
@@ -98,37 +98,63 @@ fn names(options: &Options) -> Vec<(String, u32)> {
     interfaces.chain(files).collect()
 }
 
-/// Capture files of the interfaces, by interface.
-fn tracks(options: &Options, recorder: &mut Option<Recorder>) -> std::io::Result<Vec<(String, [Track; 2])>> {
-    let (Some(dir), Some(recorder)) = (&options.pcap, recorder) else {
-        return Ok(Vec::new());
-    };
-    let mut track = |name: &str, way: &str| recorder.file(&dir.join(format!("{name}_{way}.pcap")));
-    let tracks = options.interfaces.iter().map(|(_, name)| {
-        let tracks = [track(name, "in")?, track(name, "out")?];
-        Ok((name.clone(), tracks))
-    });
-    tracks.collect()
+/// Writes what ports receive and send, where that is asked for.
+struct Captures {
+    recorder: Mutex<Recorder>,
+    /// Folder of the files of network devices.
+    dir: Option<PathBuf>,
+    tracks: Mutex<HashMap<String, [Track; 2]>>,
 }
 
-fn netdev(interface: &Interface, tracks: &[(String, [Track; 2])]) -> Box<dyn Port> {
-    let port = Netdev::new(&interface.name);
-    match tracks.iter().find(|(name, _)| *name == interface.name) {
-        Some((_, [received, sent])) => Box::new(Tap::new(port, received.clone(), sent.clone())),
-        None => Box::new(port),
+impl Captures {
+    fn start(options: &Options) -> std::io::Result<Option<Self>> {
+        if options.pcap.is_none() && options.pcap_out.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            recorder: Mutex::new(Recorder::start()?),
+            dir: options.pcap.clone(),
+            tracks: Mutex::default(),
+        }))
     }
+
+    fn file(&self, path: &Path) -> std::io::Result<Track> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner).file(path)
+    }
+
+    /// The files of a device, which its port goes on with when it is opened again.
+    fn tracks(&self, name: &str) -> std::io::Result<Option<[Track; 2]>> {
+        let Some(dir) = &self.dir else { return Ok(None) };
+        let mut all = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tracks) = all.get(name) {
+            return Ok(Some(tracks.clone()));
+        }
+        let track = |way: &str| self.file(&dir.join(format!("{name}_{way}.pcap")));
+        let tracks = [track("in")?, track("out")?];
+        all.insert(name.to_owned(), tracks.clone());
+        Ok(Some(tracks))
+    }
+}
+
+fn netdev(name: &str, counters: Arc<Counters>, captures: Option<&Captures>) -> std::io::Result<Box<dyn Port>> {
+    let port = Netdev::with_counters(name, counters);
+    let tracks = captures.map(|c| c.tracks(name)).transpose()?.flatten();
+    Ok(match tracks {
+        Some([received, sent]) => Box::new(Tap::new(port, received, sent)),
+        None => Box::new(port),
+    })
 }
 
 fn attach_files(
     options: &Options,
     ports: &Ports,
     plane: &Arc<Dataplane>,
-    recorder: &mut Option<Recorder>,
+    captures: Option<&Captures>,
 ) -> std::io::Result<()> {
     let of = |all: &[(u32, PathBuf)], port: u32| all.iter().find(|(p, _)| *p == port).map(|(_, f)| f.clone());
     for port in options.file_ports() {
-        let output = match (of(&options.pcap_out, port), &mut *recorder) {
-            (Some(path), Some(recorder)) => Some(recorder.file(&path)?),
+        let output = match (of(&options.pcap_out, port), captures) {
+            (Some(path), Some(captures)) => Some(captures.file(&path)?),
             _ => None,
         };
         let plane = Arc::clone(plane);
@@ -145,7 +171,7 @@ async fn run(options: Options) -> Result<(), Error> {
         None => None,
     };
     let hostname = format!("switch{}", options.device_id);
-    let interfaces = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
+    let devices = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
     let (events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);
     let (outgoing, inbox) = tokio::sync::mpsc::channel(PACKET_OUT_QUEUE);
     let threads = options.threads.map_or_else(cores, |t| usize::from(t.get()));
@@ -181,13 +207,18 @@ async fn run(options: Options) -> Result<(), Error> {
         wakers.iter().map(forwarder).collect()
     })?;
     let ports = Arc::new(ports);
-    let records = options.pcap.is_some() || !options.pcap_out.is_empty();
-    let mut recorder = if records { Some(Recorder::start()?) } else { None };
-    let tracks = tracks(&options, &mut recorder)?;
-    attach_files(&options, &ports, &plane, &mut recorder)?;
-    let make = move |interface: &Interface| netdev(interface, &tracks);
-    let links = Links::start(Arc::clone(&ports), Arc::clone(&plane), interfaces.as_ref(), make)?;
-    let following = tokio::spawn(links.follow(interfaces.clone()));
+    let captures = Captures::start(&options)?.map(Arc::new);
+    attach_files(&options, &ports, &plane, captures.as_deref())?;
+    // Whoever still holds the ports must not keep the capture files open.
+    let of_ports = captures.as_ref().map(Arc::downgrade);
+    let make: Box<Make> = Box::new(move |interface, counters| {
+        let captures = of_ports.as_ref().and_then(Weak::upgrade);
+        netdev(&interface.name, counters, captures.as_deref())
+    });
+    let links = Links::start(&ports, Arc::clone(&plane), devices.as_ref(), make)?;
+    let links = Arc::new(links);
+    let following = tokio::spawn(Arc::clone(&links).follow(devices.clone()));
+    let interfaces = Arc::new(SwitchPorts::new(devices, links, options.device_id));
     let device = Arc::new(EngineDevice(plane));
     let listener = listen(options.grpc_server_addr).await?;
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
@@ -208,7 +239,7 @@ async fn run(options: Options) -> Result<(), Error> {
     following.abort();
     let _ = following.await;
     drop(ports);
-    drop(recorder);
+    drop(captures);
     drop(printer);
     ending.into_iter().for_each(Ending::wait);
     Ok(served?)

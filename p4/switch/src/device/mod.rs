@@ -12,9 +12,12 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use crate::engine::{DigestFields, Pipeline};
+use crate::gnmi::tree::PipelineState;
 use crate::p4runtime::bind::bind;
 use crate::p4runtime::error::EntityError;
 use crate::p4runtime::info::Info;
+use crate::p4runtime::ports::PortNames;
+use crate::p4runtime::streams::PuntCounters;
 use crate::p4runtime::target::{Device, Event, Target};
 
 /// Packet-outs that wait for the forwarding thread.
@@ -28,13 +31,18 @@ pub struct Dataplane {
     started: Instant,
     cpu_port: Option<u32>,
     drop_port: u32,
+    /// The ports that there are from the start.
     ports: Vec<(String, u32)>,
+    /// Numbers and names of all ports, which come and go.
+    pub names: Arc<PortNames>,
     down: Mutex<Vec<u32>>,
     outgoing: mpsc::Sender<Vec<u8>>,
     wake: Box<dyn Fn() + Send + Sync>,
     events: mpsc::Sender<Event>,
-    /// Events that the server had no room for.
-    pub lost_events: AtomicU64,
+    /// What went to controllers, and what was lost on the way.
+    pub punted: Arc<PuntCounters>,
+    /// Frames that no program took, or that were for a port that does not exist.
+    pub dropped: Arc<AtomicU64>,
 }
 
 /// A program that packets run through.
@@ -60,12 +68,14 @@ impl Dataplane {
             started: Instant::now(),
             cpu_port,
             drop_port,
+            names: Arc::new(PortNames::new(ports.iter().cloned())),
             ports,
             down: Mutex::default(),
             outgoing,
             wake,
             events,
-            lost_events: AtomicU64::new(0),
+            punted: Arc::default(),
+            dropped: Arc::default(),
         })
     }
 
@@ -83,6 +93,35 @@ impl Dataplane {
         }
         if let Some(running) = self.running.load().as_ref() {
             running.pipeline.store().ports.set(port, up);
+        }
+    }
+
+    /// Notes nothing of a port any more.
+    pub fn forget_port(&self, port: u32) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        down.retain(|p| *p != port);
+        if let Some(running) = self.running.load().as_ref() {
+            // As for any port of which nothing is known.
+            running.pipeline.store().ports.set(port, true);
+        }
+    }
+
+    /// What a port number stands for that no port can have.
+    pub fn reserved(&self, port: u32) -> Option<&'static str> {
+        match port {
+            _ if Some(port) == self.cpu_port => Some("CPU port"),
+            _ if port == self.drop_port => Some("port that drops"),
+            _ => None,
+        }
+    }
+
+    /// What gNMI tells of the pipeline.
+    pub fn pipeline_state(&self, node_id: u64) -> PipelineState {
+        PipelineState {
+            node_id,
+            punted: self.punted.queued.load(Ordering::Relaxed),
+            punts_lost: self.punted.lost.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
         }
     }
 
@@ -109,10 +148,11 @@ impl Dataplane {
     /// Queues an event, or counts it as lost: packets never wait for the server.
     fn tell(&self, event: impl FnOnce() -> Event) {
         match self.events.try_reserve() {
-            Ok(place) => place.send(event()),
-            Err(_) => {
-                self.lost_events.fetch_add(1, Ordering::Relaxed);
+            Ok(place) => {
+                self.punted.queued.fetch_add(1, Ordering::Relaxed);
+                place.send(event());
             }
+            Err(_) => self.punted.lose(1),
         }
     }
 }
@@ -140,12 +180,12 @@ impl Device for EngineDevice {
         self.0.cpu_port
     }
 
-    fn has_port(&self, port: u32) -> bool {
-        self.0.ports.iter().any(|(_, number)| *number == port)
+    fn ports(&self) -> Arc<PortNames> {
+        Arc::clone(&self.0.names)
     }
 
-    fn ports(&self) -> Vec<(String, u32)> {
-        self.0.ports.clone()
+    fn punted(&self) -> Arc<PuntCounters> {
+        Arc::clone(&self.0.punted)
     }
 
     fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError> {

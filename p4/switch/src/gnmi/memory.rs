@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tonic::Status;
 
-use super::tree::{Interface, Interfaces};
+use super::tree::{Interface, Interfaces, PipelineState};
 
 /// Changes kept for a slow subscriber before it is told to look at everything.
 const CHANGES: usize = 256;
@@ -14,6 +14,8 @@ const CHANGES: usize = 256;
 /// Named ports and a host name.
 pub struct MemoryInterfaces {
     ports: Mutex<BTreeMap<String, Interface>>,
+    /// Devices that are no ports yet.
+    spare: Mutex<BTreeMap<String, Interface>>,
     hostname: Mutex<String>,
     changes: broadcast::Sender<Option<Arc<str>>>,
 }
@@ -28,9 +30,18 @@ impl MemoryInterfaces {
         let ports = ports.into_iter().map(|port| (port.name.clone(), port)).collect();
         Self {
             ports: Mutex::new(ports),
+            spare: Mutex::default(),
             hostname: Mutex::new(hostname.to_owned()),
             changes: broadcast::channel(CHANGES).0,
         }
+    }
+
+    /// Has devices that may become ports.
+    #[must_use]
+    pub fn with_spare(self, devices: impl IntoIterator<Item = Interface>) -> Self {
+        let devices = devices.into_iter().map(|device| (device.name.clone(), device));
+        lock(&self.spare).extend(devices);
+        self
     }
 
     /// Changes a port; `false` if there is none of this name. Followers hear of it unless only counters changed.
@@ -60,10 +71,18 @@ impl MemoryInterfaces {
     }
 
     /// Removes a port.
-    pub fn remove(&self, name: &str) {
-        lock(&self.ports).remove(name);
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn take(&self, name: &str) -> Result<Interface, Status> {
+        let port = lock(&self.ports).remove(name).ok_or_else(|| unknown(name))?;
         let _ = self.changes.send(Some(name.into()));
+        Ok(port)
     }
+}
+
+fn unknown(name: &str) -> Status {
+    Status::not_found(format!("interface {name:?} does not exist"))
 }
 
 impl Interfaces for MemoryInterfaces {
@@ -80,20 +99,42 @@ impl Interfaces for MemoryInterfaces {
             port.enabled = enabled;
             port.is_up = enabled;
         });
-        if found {
-            Ok(())
-        } else {
-            Err(Status::not_found("no such interface"))
-        }
+        if found { Ok(()) } else { Err(unknown(name)) }
     }
 
     fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status> {
         let found = self.update(name, |port| port.mtu = mtu);
-        if found {
-            Ok(())
-        } else {
-            Err(Status::not_found("no such interface"))
-        }
+        if found { Ok(()) } else { Err(unknown(name)) }
+    }
+
+    fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
+        let found = self.update(name, |port| description.clone_into(&mut port.description));
+        if found { Ok(()) } else { Err(unknown(name)) }
+    }
+
+    fn check_new(&self, name: &str, _: u32) -> Result<(), Status> {
+        let exists = lock(&self.spare).contains_key(name) || lock(&self.ports).contains_key(name);
+        let missing = || Status::not_found(format!("there is no network device {name:?}"));
+        exists.then_some(()).ok_or_else(missing)
+    }
+
+    fn add(&self, name: &str, id: u32) -> Result<Interface, Status> {
+        self.check_new(name, id)?;
+        let device = lock(&self.spare).remove(name);
+        let port = device.map(|device| Interface { id, ..device });
+        let port = port.ok_or_else(|| Status::already_exists(format!("interface {name:?} exists")))?;
+        self.insert(port.clone());
+        Ok(port)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Status> {
+        let port = self.take(name)?;
+        lock(&self.spare).insert(name.to_owned(), port);
+        Ok(())
+    }
+
+    fn pipeline(&self) -> PipelineState {
+        PipelineState::default()
     }
 
     fn hostname(&self) -> String {

@@ -7,8 +7,10 @@
 //!
 //! # Served
 //! `/interfaces/interface[name]/{config,state}` (openconfig-interfaces), its `ethernet/state`
-//! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`.
-//! Settable: `config/enabled`, `config/mtu`, `/system/config/hostname`.
+//! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`,
+//! and the packet engine as `/components/component[name=pipeline]` with its device id and what it lost.
+//! Settable: interfaces, which are ports, come with their `config/id` and go; their `config/enabled`, `config/mtu`,
+//! `config/description`; `/system/config/hostname`. Nothing is kept over a restart.
 //!
 //! # Cost
 //! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber is sent merged

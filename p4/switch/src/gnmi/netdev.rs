@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 use tonic::Status;
 
 use super::memory::MemoryInterfaces;
-use super::tree::{Counters, Interface, Interfaces};
+use super::tree::{Counters, Interface, Interfaces, PipelineState};
 
 /// How often counters are read.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -38,7 +38,10 @@ impl NetdevInterfaces {
         // The group is joined before the first read, so that no change falls between the two.
         let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;
         tokio::spawn(connection);
-        let cache = MemoryInterfaces::new(hostname, ports.into_iter().map(|(id, name)| absent(id, name)));
+        let cache = MemoryInterfaces::new(
+            hostname,
+            ports.into_iter().map(|(id, name)| absent(id, name, String::new())),
+        );
         let this = Arc::new(Self { cache, handle });
         this.refresh().await;
         let follower = this.clone();
@@ -64,6 +67,24 @@ impl NetdevInterfaces {
         Ok(this)
     }
 
+    /// What a device would be as port of this number.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` without such a device.
+    pub fn find(&self, name: &str, id: u32) -> Result<Interface, Status> {
+        let runtime = tokio::runtime::Handle::current();
+        let link = tokio::task::block_in_place(|| runtime.block_on(self.link(name)));
+        let link = link.ok_or_else(|| Status::not_found(format!("there is no network device {name:?}")))?;
+        let mut port = absent(id, name.to_owned(), String::new());
+        fill(&mut port, &link);
+        Ok(port)
+    }
+
+    /// Follows a device as a port from now on.
+    pub fn insert(&self, port: Interface) {
+        self.cache.insert(port);
+    }
+
     fn heard(&self, payload: NetlinkPayload<RouteNetlinkMessage>) {
         match payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
@@ -71,8 +92,7 @@ impl NetdevInterfaces {
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
                 if let Some(name) = name_of(&link) {
-                    self.cache
-                        .update(name, |port| *port = absent(port.id, port.name.clone()));
+                    self.cache.update(name, go);
                 }
             }
             _ => {}
@@ -99,8 +119,7 @@ impl NetdevInterfaces {
                     });
                 }
                 None => {
-                    self.cache
-                        .update(&port.name, |port| *port = absent(port.id, port.name.clone()));
+                    self.cache.update(&port.name, go);
                 }
             }
         }
@@ -136,9 +155,19 @@ impl NetdevInterfaces {
     }
 }
 
-fn absent(id: u32, name: String) -> Interface {
+/// The device behind a port is gone.
+fn go(port: &mut Interface) {
+    *port = absent(
+        port.id,
+        std::mem::take(&mut port.name),
+        std::mem::take(&mut port.description),
+    );
+}
+
+fn absent(id: u32, name: String, description: String) -> Interface {
     Interface {
         name,
+        description,
         id,
         ifindex: 0,
         enabled: false,
@@ -205,6 +234,28 @@ impl Interfaces for NetdevInterfaces {
 
     fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status> {
         self.change(name, |link| link.mtu(mtu.into()))
+    }
+
+    fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
+        self.cache.set_description(name, description)
+    }
+
+    fn check_new(&self, name: &str, id: u32) -> Result<(), Status> {
+        self.find(name, id).map(drop)
+    }
+
+    fn add(&self, name: &str, id: u32) -> Result<Interface, Status> {
+        let port = self.find(name, id)?;
+        self.insert(port.clone());
+        Ok(port)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Status> {
+        self.cache.take(name).map(drop)
+    }
+
+    fn pipeline(&self) -> PipelineState {
+        self.cache.pipeline()
     }
 
     fn hostname(&self) -> String {

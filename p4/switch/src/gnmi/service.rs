@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::path::{self, Elem};
-use super::set;
+use super::set::{self, Config};
 use super::subscribe::{News, Subscriptions};
 use super::tree::{self, Interfaces, Leaf};
 
@@ -25,10 +25,12 @@ const GNMI_VERSION: &str = "0.10.0";
 const QUEUE: usize = 64;
 
 /// Models with the revision whose leaves are served.
-const MODELS: [(&str, &str); 4] = [
+const MODELS: [(&str, &str); 6] = [
     ("openconfig-interfaces", "3.7.1"),
     ("openconfig-if-ethernet", "2.13.0"),
     ("openconfig-p4rt", "0.5.0"),
+    ("openconfig-platform", "0.23.0"),
+    ("openconfig-platform-pipeline-counters", "0.5.0"),
     ("openconfig-system", "2.0.0"),
 ];
 
@@ -39,6 +41,8 @@ type Queue = mpsc::Sender<Result<gnmi::SubscribeResponse, Status>>;
 pub struct Service {
     source: Arc<dyn Interfaces>,
     started: Instant,
+    /// Held by the one `Set` that is carried out.
+    setting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Service {
@@ -47,6 +51,7 @@ impl Service {
         Self {
             source,
             started: Instant::now(),
+            setting: Arc::default(),
         }
     }
 
@@ -208,29 +213,40 @@ impl GNmi for Service {
     async fn set(&self, request: Request<gnmi::SetRequest>) -> Result<Response<gnmi::SetResponse>, Status> {
         use gnmi::update_result::Operation;
         let request = request.into_inner();
-        if !request.delete.is_empty() || !request.union_replace.is_empty() {
-            return Err(Status::unimplemented(
-                "only update and replace are supported: ports and host name always exist",
-            ));
+        if !request.union_replace.is_empty() {
+            return Err(Status::unimplemented("union_replace is not supported"));
         }
-        let mut changes = Vec::new();
+        // From the look at what is configured until it is changed.
+        let _setting = self.setting.lock().await;
+        let source = &*self.source;
+        let from = Config::of(source);
+        let mut to = from.clone();
         let mut results = Vec::new();
-        let replaced = request.replace.iter().map(|update| (Operation::Replace, update));
-        let updated = request.update.iter().map(|update| (Operation::Update, update));
-        for (operation, update) in replaced.chain(updated) {
-            let pattern = path::join(request.prefix.as_ref(), update.path.as_ref())?;
-            let value = update
-                .val
-                .as_ref()
-                .ok_or_else(|| Status::invalid_argument("a value is missing"))?;
-            changes.extend(set::changes(&*self.source, &pattern, value)?);
+        let mut done = |operation: Operation, path: Option<&gnmi::Path>| {
             results.push(gnmi::UpdateResult {
-                path: update.path.clone(),
+                path: path.cloned(),
                 op: operation.into(),
                 ..Default::default()
             });
+        };
+        for wire in &request.delete {
+            to.delete(&path::join(request.prefix.as_ref(), Some(wire))?)?;
+            done(Operation::Delete, Some(wire));
         }
-        tokio::task::block_in_place(|| set::apply(&*self.source, &changes))?;
+        let replaced = request.replace.iter().map(|update| (Operation::Replace, update));
+        let updated = request.update.iter().map(|update| (Operation::Update, update));
+        for (operation, update) in replaced.chain(updated) {
+            let path = path::join(request.prefix.as_ref(), update.path.as_ref())?;
+            let value = update.val.as_ref();
+            let value = value.ok_or_else(|| Status::invalid_argument("a value is missing"))?;
+            match operation {
+                Operation::Replace => to.replace(&path, value)?,
+                _ => to.update(&path, value)?,
+            }
+            done(operation, update.path.as_ref());
+        }
+        let steps = set::steps(source, &from, &to)?;
+        tokio::task::block_in_place(|| set::apply(source, &steps))?;
         let response = gnmi::SetResponse {
             prefix: request.prefix,
             response: results,

@@ -1,4 +1,11 @@
-//! `Set`: understood and checked as a whole before anything is done (gNMI specification, section 3.4).
+//! `Set`: what the configuration is to be, checked as a whole before anything is done (gNMI specification, section 3.4).
+//!
+//! # Model
+//! [`Config`] is the configuration as plain data. The operations of a request change a copy of it, in the order deletes,
+//! replacements, updates (section 3.4.3); [`steps`] then is what leads from the one to the other, so that two ports may
+//! change their numbers with each other in one request. [`apply`] does the steps, and undoes them if one fails.
+
+use std::collections::BTreeMap;
 
 use gnmi_proto::gnmi;
 use gnmi_proto::gnmi::typed_value::Value as Wire;
@@ -6,158 +13,350 @@ use serde_json::Value as Json;
 use tonic::Status;
 
 use super::path::{self, Elem};
-use super::tree::Interfaces;
+use super::tree::{Interface, Interfaces, is_known};
 
 /// Smallest and largest MTU of an Ethernet port, in bytes (RFC 791 section 3.1 sets the lower bound).
 const MTU_RANGE: std::ops::RangeInclusive<u64> = 68..=65_535;
 
+/// Port numbers that openconfig-p4rt has for ports; those above stand for something else.
+const ID_RANGE: std::ops::RangeInclusive<u64> = 1..=0xffff_feff;
+
 /// Longest host name (RFC 1123 section 2.1).
 const MAX_HOSTNAME_LEN: usize = 253;
 
-/// One change of the configuration.
+/// Longest description, in octets: as long as the kernel's alias of a device may be (`IFALIASZ`).
+const MAX_DESCRIPTION_LEN: usize = 255;
+
+/// Longest name of a network device, in octets (`IFNAMSIZ`, without the end).
+const MAX_NAME_LEN: usize = 15;
+
+/// What is configured of one interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    /// P4Runtime port number; every interface needs one in the end.
+    pub id: Option<u32>,
+    /// Administrative state; a new interface is enabled unless something else is said (openconfig-interfaces).
+    pub enabled: Option<bool>,
+    /// MTU in bytes; a new interface keeps that of its device unless something else is said.
+    pub mtu: Option<u16>,
+    /// What people call it.
+    pub description: String,
+}
+
+/// The configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// By name.
+    pub interfaces: BTreeMap<String, InterfaceConfig>,
+    /// Name of the switch.
+    pub hostname: String,
+}
+
+/// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Step {
+    /// A port goes.
+    Remove(String),
+    /// A port of this number comes.
+    Add(String, u32),
     /// Administrative state of an interface.
     Enabled(String, bool),
     /// MTU of an interface.
     Mtu(String, u16),
+    /// Description of an interface.
+    Description(String, String),
     /// Name of the switch.
     Hostname(String),
 }
 
-/// Understands one update.
+fn config_of(interface: &Interface) -> InterfaceConfig {
+    InterfaceConfig {
+        id: Some(interface.id),
+        enabled: Some(interface.enabled),
+        mtu: Some(interface.mtu),
+        description: interface.description.clone(),
+    }
+}
+
+/// Names of a path without their modules.
+fn names(at: &[Elem]) -> Vec<&str> {
+    at.iter()
+        .map(|elem| elem.name.rsplit(':').next().unwrap_or_default())
+        .collect()
+}
+
+fn unknown(at: &[Elem]) -> Status {
+    Status::not_found(format!("{} does not exist", path::display(at)))
+}
+
+fn invalid(at: &[Elem], what: &str) -> Status {
+    Status::invalid_argument(format!("{}: {what}", path::display(at)))
+}
+
+fn read_only(at: &[Elem]) -> Status {
+    Status::permission_denied(format!("{} is read-only", path::display(at)))
+}
+
+/// The interface that a path names; none if it means all.
+fn key(at: &[Elem]) -> Option<&str> {
+    let key = at.get(1)?.keys.get("name")?;
+    (key != "*").then_some(key)
+}
+
+impl Config {
+    /// What is configured now.
+    pub fn of(source: &dyn Interfaces) -> Self {
+        let interfaces = source.list();
+        Self {
+            interfaces: interfaces.iter().map(|i| (i.name.clone(), config_of(i))).collect(),
+            hostname: source.hostname(),
+        }
+    }
+
+    /// Deletes what a path names. What is not there is deleted already (section 3.4.6).
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for a path that no model has, `PERMISSION_DENIED` for state, `INVALID_ARGUMENT` for what always exists.
+    pub fn delete(&mut self, at: &[Elem]) -> Result<(), Status> {
+        if !is_known(at) {
+            return Err(unknown(at));
+        }
+        let names = names(at);
+        if names.contains(&"state") {
+            return Err(read_only(at));
+        }
+        match names.as_slice() {
+            [] | ["interfaces"] => self.interfaces.clear(),
+            ["interfaces", "interface"] => match key(at) {
+                Some(name) => {
+                    self.interfaces.remove(name);
+                }
+                None => self.interfaces.clear(),
+            },
+            ["interfaces", "interface", "config", leaf @ ("enabled" | "description")] => {
+                let wanted = key(at);
+                let named = self
+                    .interfaces
+                    .iter_mut()
+                    .filter(|(n, _)| wanted.is_none_or(|w| w == *n));
+                for (_, interface) in named {
+                    match *leaf {
+                        "enabled" => interface.enabled = Some(true),
+                        _ => interface.description.clear(),
+                    }
+                }
+            }
+            _ => return Err(invalid(at, "it always exists and cannot be deleted")),
+        }
+        Ok(())
+    }
+
+    /// Puts a value in place of all that is below a path.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn replace(&mut self, at: &[Elem], value: &gnmi::TypedValue) -> Result<(), Status> {
+        match names(at).as_slice() {
+            // A switch always has its name, so that the rest is all there is.
+            [] | ["interfaces"] => self.interfaces.clear(),
+            ["interfaces", "interface"] | ["interfaces", "interface", "config"] => {
+                if let Some(old) = key(at).and_then(|name| self.interfaces.get_mut(name)) {
+                    // Number and MTU have no default; whoever does not say them keeps them.
+                    old.enabled = Some(true);
+                    old.description.clear();
+                }
+            }
+            _ => {}
+        }
+        self.update(at, value)
+    }
+
+    /// Puts a value in place, and leaves alone what it does not say.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a wrong value, `NOT_FOUND` for an unknown path, `PERMISSION_DENIED` for state.
+    pub fn update(&mut self, at: &[Elem], value: &gnmi::TypedValue) -> Result<(), Status> {
+        let json = match &value.value {
+            Some(Wire::JsonVal(text) | Wire::JsonIetfVal(text)) => {
+                serde_json::from_slice(text).map_err(|error| invalid(at, &format!("not JSON: {error}")))?
+            }
+            Some(Wire::StringVal(text)) => Json::from(text.clone()),
+            Some(Wire::UintVal(number)) => Json::from(*number),
+            Some(Wire::IntVal(number)) => Json::from(*number),
+            Some(Wire::BoolVal(value)) => Json::from(*value),
+            _ => return Err(invalid(at, "the value's encoding is not supported")),
+        };
+        self.walk(&mut at.to_vec(), &json)
+    }
+
+    /// Depth-first over a JSON document; recursion is bounded by the depth of the model, as unknown nodes are refused.
+    fn walk(&mut self, at: &mut Vec<Elem>, json: &Json) -> Result<(), Status> {
+        if !is_known(at) {
+            return Err(unknown(at));
+        }
+        match json {
+            Json::Object(members) => {
+                for (name, value) in members {
+                    let name = name.rsplit_once(':').map_or(name.as_str(), |(_, name)| name);
+                    at.push(Elem::new(name));
+                    let result = self.walk(at, value);
+                    at.pop();
+                    result?;
+                }
+                Ok(())
+            }
+            Json::Array(entries) => {
+                for entry in entries {
+                    let name = entry.get("name").and_then(Json::as_str);
+                    let name = name.ok_or_else(|| invalid(at, "a list entry has no name"))?;
+                    let last = at.pop().unwrap_or_else(|| Elem::new(""));
+                    at.push(Elem::keyed(&last.name, "name", name));
+                    let result = self.walk(at, entry);
+                    at.pop();
+                    at.push(last);
+                    result?;
+                }
+                Ok(())
+            }
+            scalar => self.leaf(at, scalar),
+        }
+    }
+
+    fn leaf(&mut self, at: &[Elem], value: &Json) -> Result<(), Status> {
+        let names = names(at);
+        if names.contains(&"state") {
+            return Err(read_only(at));
+        }
+        let text = |limit: usize| value.as_str().filter(|text| text.len() <= limit);
+        match names.as_slice() {
+            ["interfaces", "interface", below @ ..] => {
+                let name = key(at).ok_or_else(|| invalid(at, "the interface is not named"))?;
+                let interface = self.interfaces.entry(name.to_owned()).or_default();
+                match below {
+                    ["name"] | ["config", "name"] if value.as_str() == Some(name) => {}
+                    ["name"] | ["config", "name"] => return Err(invalid(at, "it is not the name in the path")),
+                    ["config", "type"] => {
+                        let kind = value.as_str().unwrap_or_default();
+                        if kind.rsplit(':').next() != Some("ethernetCsmacd") {
+                            return Err(invalid(at, "only ethernetCsmacd is supported"));
+                        }
+                    }
+                    ["config", "id"] => {
+                        let id = value.as_u64().filter(|id| ID_RANGE.contains(id));
+                        let id = id.and_then(|id| u32::try_from(id).ok());
+                        // One from the command line may be another.
+                        let is_same = value.as_u64().is_some() && value.as_u64() == interface.id.map(u64::from);
+                        if !is_same {
+                            let expected = || invalid(at, "a port number from 1 to 4294967039 is expected");
+                            interface.id = Some(id.ok_or_else(expected)?);
+                        }
+                    }
+                    ["config", "enabled"] => {
+                        let enabled = value.as_bool();
+                        interface.enabled = Some(enabled.ok_or_else(|| invalid(at, "a boolean is expected"))?);
+                    }
+                    ["config", "mtu"] => {
+                        let mtu = value.as_u64().filter(|mtu| MTU_RANGE.contains(mtu));
+                        let mtu = mtu.and_then(|mtu| u16::try_from(mtu).ok());
+                        let expected = || invalid(at, "a number from 68 to 65535 is expected");
+                        interface.mtu = Some(mtu.ok_or_else(expected)?);
+                    }
+                    ["config", "description"] => {
+                        let expected = || invalid(at, "a text of at most 255 octets is expected");
+                        text(MAX_DESCRIPTION_LEN)
+                            .ok_or_else(expected)?
+                            .clone_into(&mut interface.description);
+                    }
+                    _ => return Err(invalid(at, "it cannot be set")),
+                }
+            }
+            ["system", "config", "hostname"] => {
+                let name = text(MAX_HOSTNAME_LEN).filter(|name| !name.is_empty());
+                name.ok_or_else(|| invalid(at, "a host name is expected"))?
+                    .clone_into(&mut self.hostname);
+            }
+            _ => return Err(invalid(at, "it cannot be set")),
+        }
+        Ok(())
+    }
+}
+
+/// What leads from one configuration to another: ports go before others come, and settings are last.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for a wrong value, `NOT_FOUND` for an unknown path, `PERMISSION_DENIED` for state.
-pub fn changes(source: &dyn Interfaces, path: &[Elem], value: &gnmi::TypedValue) -> Result<Vec<Change>, Status> {
-    let invalid = |what: &str| Status::invalid_argument(format!("{}: {what}", path::display(path)));
-    let json = match &value.value {
-        Some(Wire::JsonVal(text) | Wire::JsonIetfVal(text)) => {
-            serde_json::from_slice(text).map_err(|error| invalid(&format!("not JSON: {error}")))?
+/// The other configuration cannot be: a port has no number, two have the same, or there can be no such port.
+pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<Step>, Status> {
+    let mut numbers = BTreeMap::new();
+    let (mut removals, mut additions, mut settings) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, interface) in &to.interfaces {
+        let Some(id) = interface.id else {
+            return Err(Status::invalid_argument(format!(
+                "interface {name:?} does not exist; to add it, its config/id, the P4Runtime port number, is needed"
+            )));
+        };
+        if let Some(other) = numbers.insert(id, name) {
+            return Err(Status::already_exists(format!(
+                "interface {name:?}: port {id} is in use by {other:?}"
+            )));
         }
-        Some(Wire::StringVal(text)) => Json::from(text.clone()),
-        Some(Wire::UintVal(number)) => Json::from(*number),
-        Some(Wire::IntVal(number)) => Json::from(*number),
-        Some(Wire::BoolVal(value)) => Json::from(*value),
-        _ => return Err(invalid("the value's encoding is not supported")),
-    };
-    let mut found = Vec::new();
-    walk(source, &mut path.to_vec(), &json, &mut found)?;
-    Ok(found)
+        let old = from.interfaces.get(name);
+        let is_new = old.is_none_or(|old| old.id != Some(id));
+        if is_new {
+            check_name(name)?;
+            source.check_new(name, id)?;
+            additions.push(Step::Add(name.clone(), id));
+            removals.extend(old.map(|_| Step::Remove(name.clone())));
+        }
+        let had = old.cloned().unwrap_or_default();
+        let enabled = interface.enabled.unwrap_or(true);
+        if let Some(mtu) = interface.mtu
+            && had.mtu != Some(mtu)
+        {
+            settings.push(Step::Mtu(name.clone(), mtu));
+        }
+        if had.enabled != Some(enabled) {
+            settings.push(Step::Enabled(name.clone(), enabled));
+        }
+        // A port that comes has none, also if it only changes its number.
+        let described = if is_new { "" } else { &had.description };
+        if described != interface.description {
+            settings.push(Step::Description(name.clone(), interface.description.clone()));
+        }
+    }
+    let gone = from.interfaces.keys().filter(|name| !to.interfaces.contains_key(*name));
+    removals.extend(gone.cloned().map(Step::Remove));
+    let hostname = (from.hostname != to.hostname).then(|| Step::Hostname(to.hostname.clone()));
+    Ok(removals
+        .into_iter()
+        .chain(additions)
+        .chain(settings)
+        .chain(hostname)
+        .collect())
 }
 
-/// Depth-first over a JSON document; recursion is bounded by the depth of the model, as unknown nodes are refused.
-fn walk(source: &dyn Interfaces, at: &mut Vec<Elem>, json: &Json, found: &mut Vec<Change>) -> Result<(), Status> {
-    if !super::tree::is_known(at) {
-        return Err(Status::not_found(format!("{} does not exist", path::display(at))));
-    }
-    match json {
-        Json::Object(members) => {
-            for (name, value) in members {
-                let name = name.rsplit_once(':').map_or(name.as_str(), |(_, name)| name);
-                at.push(Elem::new(name));
-                let result = walk(source, at, value, found);
-                at.pop();
-                result?;
-            }
-            Ok(())
-        }
-        Json::Array(entries) => {
-            for entry in entries {
-                let name = entry.get("name").and_then(Json::as_str);
-                let name = name.ok_or_else(|| Status::invalid_argument("a list entry has no name"))?;
-                let last = at.pop().unwrap_or_else(|| Elem::new(""));
-                at.push(Elem::keyed(&last.name, "name", name));
-                let result = walk(source, at, entry, found);
-                at.pop();
-                at.push(last);
-                result?;
-            }
-            Ok(())
-        }
-        scalar => leaf(source, at, scalar, found),
-    }
-}
-
-fn leaf(source: &dyn Interfaces, at: &[Elem], value: &Json, found: &mut Vec<Change>) -> Result<(), Status> {
-    let names: Vec<_> = at
-        .iter()
-        .map(|elem| elem.name.rsplit(':').next().unwrap_or_default())
-        .collect();
-    let invalid = |what: &str| Status::invalid_argument(format!("{}: {what}", path::display(at)));
-    if names.contains(&"state") {
-        return Err(Status::permission_denied(format!("{} is read-only", path::display(at))));
-    }
-    let interface = || {
-        let name = at
-            .get(1)
-            .and_then(|elem| elem.keys.get("name"))
-            .filter(|name| name.as_str() != "*");
-        let name = name.ok_or_else(|| invalid("the interface is not named"))?;
-        match source.get(name) {
-            Some(interface) => Ok(interface),
-            None => Err(Status::not_found(format!("interface {name:?} does not exist"))),
-        }
-    };
-    match names.as_slice() {
-        ["interfaces", "interface", "config", "enabled"] => {
-            let enabled = value.as_bool().ok_or_else(|| invalid("a boolean is expected"))?;
-            found.push(Change::Enabled(interface()?.name, enabled));
-        }
-        ["interfaces", "interface", "config", "mtu"] => {
-            let mtu = value
-                .as_u64()
-                .filter(|mtu| MTU_RANGE.contains(mtu))
-                .and_then(|mtu| u16::try_from(mtu).ok());
-            let mtu = mtu.ok_or_else(|| invalid("a number from 68 to 65535 is expected"))?;
-            found.push(Change::Mtu(interface()?.name, mtu));
-        }
-        ["system", "config", "hostname"] => {
-            let name = value
-                .as_str()
-                .filter(|name| !name.is_empty() && name.len() <= MAX_HOSTNAME_LEN);
-            found.push(Change::Hostname(
-                name.ok_or_else(|| invalid("a host name is expected"))?.to_owned(),
-            ));
-        }
-        // Writing what is there already changes nothing.
-        ["interfaces", "interface", "name"] | ["interfaces", "interface", "config", "name"] => {
-            if value.as_str() != Some(&interface()?.name) {
-                return Err(invalid("a port cannot be renamed"));
-            }
-        }
-        ["interfaces", "interface", "config", "type"] => {
-            interface()?;
-        }
-        ["interfaces", "interface", "config", "id"] => {
-            if value.as_u64() != Some(interface()?.id.into()) {
-                return Err(Status::unimplemented(format!(
-                    "{}: port ids are fixed",
-                    path::display(at)
-                )));
-            }
-        }
-        _ => return Err(Status::not_found(format!("{} does not exist", path::display(at)))),
+/// What the kernel takes as a name (`dev_valid_name`).
+fn check_name(name: &str) -> Result<(), Status> {
+    let is_valid = |c: char| !c.is_whitespace() && c != '/' && c != ':';
+    if name.is_empty() || name.len() > MAX_NAME_LEN || !name.chars().all(is_valid) {
+        return Err(Status::invalid_argument(format!(
+            "{name:?} is not the name of a network device"
+        )));
     }
     Ok(())
 }
 
-/// Carries out changes; if one fails, those before it are undone.
+/// Does the steps; if one fails, those before it are undone.
 ///
 /// # Errors
 /// The first failure.
-pub fn apply(source: &dyn Interfaces, changes: &[Change]) -> Result<(), Status> {
-    let mut undo = Vec::new();
-    for change in changes {
-        let before = match change {
-            Change::Enabled(name, _) => source.get(name).map(|port| Change::Enabled(port.name, port.enabled)),
-            Change::Mtu(name, _) => source.get(name).map(|port| Change::Mtu(port.name, port.mtu)),
-            Change::Hostname(_) => Some(Change::Hostname(source.hostname())),
-        };
-        if let Err(error) = apply_one(source, change) {
-            for change in undo.iter().rev() {
-                if let Err(error) = apply_one(source, change) {
-                    tracing::error!(%error, ?change, "a failed gNMI Set could not be undone");
+pub fn apply(source: &dyn Interfaces, steps: &[Step]) -> Result<(), Status> {
+    let mut undo: Vec<Step> = Vec::new();
+    for step in steps {
+        let before = before(source, step);
+        if let Err(error) = apply_one(source, step) {
+            for step in undo.iter().rev() {
+                if let Err(error) = apply_one(source, step) {
+                    tracing::error!(%error, ?step, "a failed gNMI Set could not be undone");
                 }
             }
             return Err(error);
@@ -167,10 +366,241 @@ pub fn apply(source: &dyn Interfaces, changes: &[Change]) -> Result<(), Status> 
     Ok(())
 }
 
-fn apply_one(source: &dyn Interfaces, change: &Change) -> Result<(), Status> {
-    match change {
-        Change::Enabled(name, enabled) => source.set_enabled(name, *enabled),
-        Change::Mtu(name, mtu) => source.set_mtu(name, *mtu),
-        Change::Hostname(name) => source.set_hostname(name),
+/// The steps that undo a step, the last first.
+fn before(source: &dyn Interfaces, step: &Step) -> Vec<Step> {
+    let old = |name: &String| source.get(name);
+    let undo = match step {
+        Step::Add(name, _) => Some(vec![Step::Remove(name.clone())]),
+        Step::Remove(name) => old(name).map(|port| {
+            vec![
+                Step::Description(name.clone(), port.description),
+                Step::Add(name.clone(), port.id),
+            ]
+        }),
+        Step::Enabled(name, _) => old(name).map(|port| vec![Step::Enabled(name.clone(), port.enabled)]),
+        Step::Mtu(name, _) => old(name).map(|port| vec![Step::Mtu(name.clone(), port.mtu)]),
+        Step::Description(name, _) => old(name).map(|port| vec![Step::Description(name.clone(), port.description)]),
+        Step::Hostname(_) => Some(vec![Step::Hostname(source.hostname())]),
+    };
+    undo.unwrap_or_default()
+}
+
+fn apply_one(source: &dyn Interfaces, step: &Step) -> Result<(), Status> {
+    match step {
+        Step::Remove(name) => source.remove(name),
+        Step::Add(name, id) => source.add(name, *id).map(drop),
+        Step::Enabled(name, enabled) => source.set_enabled(name, *enabled),
+        Step::Mtu(name, mtu) => source.set_mtu(name, *mtu),
+        Step::Description(name, text) => source.set_description(name, text),
+        Step::Hostname(name) => source.set_hostname(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryInterfaces;
+    use super::super::tree::{Counters, PipelineState};
+    use super::*;
+    use std::sync::Arc;
+    use tokio::sync::broadcast;
+
+    fn device(name: &str, id: u32) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            id,
+            ifindex: 7,
+            enabled: false,
+            is_up: false,
+            mtu: 1500,
+            mac: [0; 6],
+            speed_bps: None,
+            description: String::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn switch() -> MemoryInterfaces {
+        MemoryInterfaces::new("s", [device("p1", 1), device("p2", 2)]).with_spare([device("p3", 0), device("p4", 0)])
+    }
+
+    fn interface(name: &str) -> Vec<Elem> {
+        vec![Elem::new("interfaces"), Elem::keyed("interface", "name", name)]
+    }
+
+    fn json(text: &str) -> gnmi::TypedValue {
+        gnmi::TypedValue {
+            value: Some(Wire::JsonIetfVal(text.into())),
+        }
+    }
+
+    fn set(source: &dyn Interfaces, change: impl FnOnce(&mut Config) -> Result<(), Status>) -> Result<(), Status> {
+        let from = Config::of(source);
+        let mut to = from.clone();
+        change(&mut to)?;
+        apply(source, &steps(source, &from, &to)?)
+    }
+
+    fn update(config: &mut Config, name: &str, text: &str) -> Result<(), Status> {
+        config.update(&interface(name), &json(text))
+    }
+
+    fn numbers(source: &dyn Interfaces) -> Vec<(String, u32)> {
+        source.list().into_iter().map(|i| (i.name, i.id)).collect()
+    }
+
+    #[test]
+    fn a_new_port_has_a_number_and_is_enabled() {
+        let s = switch();
+        set(&s, |c| {
+            update(
+                c,
+                "p3",
+                r#"{"name":"p3","config":{"id":3,"description":"to the spine"}}"#,
+            )
+        })
+        .unwrap();
+        let p3 = s.get("p3").unwrap();
+        assert_eq!((p3.id, p3.enabled, p3.mtu), (3, true, 1500));
+        assert_eq!(p3.description, "to the spine");
+        set(&s, |c| {
+            update(
+                c,
+                "p4",
+                r#"{"config":{"openconfig-p4rt:id":4,"enabled":false,"mtu":9000}}"#,
+            )
+        })
+        .unwrap();
+        let p4 = s.get("p4").unwrap();
+        assert_eq!((p4.enabled, p4.mtu), (false, 9000));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_done() {
+        use tonic::Code;
+        let refused = |name: &str, text: &str| {
+            let s = switch();
+            let both = set(&s, |c| {
+                update(c, "p3", r#"{"config":{"id":3}}"#)?;
+                update(c, name, text)
+            });
+            assert_eq!(numbers(&s).len(), 2, "{name} {text}");
+            both.unwrap_err().code()
+        };
+        assert_eq!(refused("p9", r#"{"config":{"id":9}}"#), Code::NotFound);
+        assert_eq!(refused("p4", r#"{"config":{"id":1}}"#), Code::AlreadyExists);
+        assert_eq!(refused("p4", r#"{"config":{"id":3}}"#), Code::AlreadyExists);
+        assert_eq!(refused("p4", r#"{"config":{"mtu":9000}}"#), Code::InvalidArgument);
+        for id in ["0", "4294967040", "-1", "1.5", "true"] {
+            assert_eq!(
+                refused("p4", &format!(r#"{{"config":{{"id":{id}}}}}"#)),
+                Code::InvalidArgument,
+                "{id}"
+            );
+        }
+        assert_eq!(
+            refused("p4", r#"{"config":{"id":4,"name":"p5"}}"#),
+            Code::InvalidArgument
+        );
+        assert_eq!(
+            refused("p4", r#"{"config":{"id":4,"type":"softwareLoopback"}}"#),
+            Code::InvalidArgument
+        );
+        assert_eq!(refused("a/b", r#"{"config":{"id":4}}"#), Code::InvalidArgument);
+        assert_eq!(refused("p4", r#"{"state":{"id":4}}"#), Code::PermissionDenied);
+        assert_eq!(refused("p4", r#"{"config":{"colour":4}}"#), Code::NotFound);
+        assert_eq!(refused("*", r#"{"config":{"id":4}}"#), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn deletions_are_before_replacements_and_these_before_updates() {
+        let s = switch();
+        set(&s, |c| {
+            c.delete(&interface("p1"))?;
+            c.delete(&interface("p9"))?;
+            update(c, "p3", r#"{"config":{"id":1}}"#)
+        })
+        .unwrap();
+        assert_eq!(numbers(&s), [("p2".to_owned(), 2), ("p3".to_owned(), 1)]);
+        // All there is: the others go.
+        let all = json(r#"{"interface":[{"name":"p4","config":{"name":"p4","id":8}}]}"#);
+        set(&s, |c| c.replace(&[Elem::new("interfaces")], &all)).unwrap();
+        assert_eq!(numbers(&s), [("p4".to_owned(), 8)]);
+        set(&s, |c| {
+            c.delete(&[Elem::new("interfaces"), Elem::keyed("interface", "name", "*")])
+        })
+        .unwrap();
+        assert_eq!(numbers(&s), []);
+        let hostname = ["system", "config", "hostname"].map(Elem::new);
+        let always = set(&s, |c| c.delete(&hostname)).unwrap_err();
+        assert_eq!(always.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn what_is_replaced_has_its_defaults_again() {
+        let s = switch();
+        set(&s, |c| {
+            update(c, "p1", r#"{"config":{"description":"x","mtu":9000,"enabled":false}}"#)
+        })
+        .unwrap();
+        set(&s, |c| c.replace(&interface("p1"), &json(r#"{"config":{"id":1}}"#))).unwrap();
+        let p1 = s.get("p1").unwrap();
+        assert_eq!((p1.description.as_str(), p1.enabled, p1.mtu), ("", true, 9000));
+    }
+
+    /// Its MTU cannot be set.
+    struct Stubborn(MemoryInterfaces);
+
+    impl Interfaces for Stubborn {
+        fn list(&self) -> Vec<Interface> {
+            self.0.list()
+        }
+        fn get(&self, name: &str) -> Option<Interface> {
+            self.0.get(name)
+        }
+        fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status> {
+            self.0.set_enabled(name, enabled)
+        }
+        fn set_mtu(&self, _: &str, _: u16) -> Result<(), Status> {
+            Err(Status::failed_precondition("no"))
+        }
+        fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
+            self.0.set_description(name, description)
+        }
+        fn check_new(&self, name: &str, id: u32) -> Result<(), Status> {
+            self.0.check_new(name, id)
+        }
+        fn add(&self, name: &str, id: u32) -> Result<Interface, Status> {
+            self.0.add(name, id)
+        }
+        fn remove(&self, name: &str) -> Result<(), Status> {
+            self.0.remove(name)
+        }
+        fn pipeline(&self) -> PipelineState {
+            self.0.pipeline()
+        }
+        fn hostname(&self) -> String {
+            self.0.hostname()
+        }
+        fn set_hostname(&self, hostname: &str) -> Result<(), Status> {
+            self.0.set_hostname(hostname)
+        }
+        fn changes(&self) -> broadcast::Receiver<Option<Arc<str>>> {
+            self.0.changes()
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_undoes_those_before() {
+        let s = Stubborn(switch());
+        s.0.set_description("p1", "first").unwrap();
+        let before = (s.list(), s.hostname());
+        let failed = set(&s, |c| {
+            c.delete(&interface("p1"))?;
+            update(c, "p2", r#"{"config":{"id":5}}"#)?;
+            update(c, "p3", r#"{"config":{"id":1}}"#)?;
+            update(c, "p4", r#"{"config":{"id":4,"mtu":9000}}"#)
+        });
+        assert_eq!(failed.unwrap_err().message(), "no");
+        assert_eq!((s.list(), s.hostname()), before);
     }
 }

@@ -51,8 +51,23 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Bits per second, if the port knows.
     pub speed_bps: Option<u64>,
+    /// What people call it.
+    pub description: String,
     /// Frame counters.
     pub counters: Counters,
+}
+
+/// What is told of the pipeline as a whole, in frames since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PipelineState {
+    /// P4Runtime device id.
+    pub node_id: u64,
+    /// Packet-ins and digests that were handed to the P4Runtime server.
+    pub punted: u64,
+    /// Packet-ins and digests that did not reach a controller: it reads too slowly, or there is none.
+    pub punts_lost: u64,
+    /// Frames that nothing took: there was no program, or no port of the number that it chose.
+    pub dropped: u64,
 }
 
 /// The ports and the name of the switch, as gNMI needs them.
@@ -71,6 +86,28 @@ pub trait Interfaces: Send + Sync + 'static {
     /// # Errors
     /// What the port's owner (the kernel) says.
     fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status>;
+    /// Sets the description.
+    ///
+    /// # Errors
+    /// There is no such port.
+    fn set_description(&self, name: &str, description: &str) -> Result<(), Status>;
+    /// Whether a port may be added on this device under this number; that no other port has name or number is known.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check_new(&self, name: &str, id: u32) -> Result<(), Status>;
+    /// Adds a port; answers what it is then.
+    ///
+    /// # Errors
+    /// Its device does not exist or cannot be opened.
+    fn add(&self, name: &str, id: u32) -> Result<Interface, Status>;
+    /// Removes a port; its device stays as it is.
+    ///
+    /// # Errors
+    /// There is no such port.
+    fn remove(&self, name: &str) -> Result<(), Status>;
+    /// What is told of the pipeline.
+    fn pipeline(&self) -> PipelineState;
     /// The switch's name.
     fn hostname(&self) -> String;
     /// Renames the switch.
@@ -134,7 +171,12 @@ pub struct Leaf {
 /// All leaves that a pattern covers.
 pub fn select(source: &dyn Interfaces, pattern: &[Elem]) -> Vec<Leaf> {
     let mut leaves = system(&source.hostname());
+    leaves.extend(pipeline(source.pipeline()));
     let named = match pattern {
+        [root, ..] if root.name.ends_with("components") || root.name.ends_with("system") => {
+            leaves.retain(|leaf| covers(pattern, &leaf.path));
+            return leaves;
+        }
         [root, interface, ..] if !root.name.contains("...") => {
             interface.keys.get("name").filter(|name| name.as_str() != "*")
         }
@@ -163,9 +205,11 @@ pub fn is_known(pattern: &[Elem]) -> bool {
         mtu: 0,
         mac: [0; 6],
         speed_bps: Some(0),
+        description: String::new(),
         counters: Counters::default(),
     };
-    let mut leaves = system("").into_iter().chain(interface(&example));
+    let fixed = system("").into_iter().chain(pipeline(PipelineState::default()));
+    let mut leaves = fixed.chain(interface(&example));
     leaves.any(|leaf| covers(pattern, &leaf.path))
 }
 
@@ -177,6 +221,50 @@ fn system(hostname: &str) -> Vec<Leaf> {
         is_counter: false,
     };
     vec![leaf("config"), leaf("state")]
+}
+
+/// Name of the component that stands for the packet engine.
+const COMPONENT: &str = "pipeline";
+
+/// The packet engine as a component (openconfig-platform, openconfig-platform-pipeline-counters).
+fn pipeline(state: PipelineState) -> Vec<Leaf> {
+    let leaf = |below: &[&str], value: Value| {
+        let base = [Elem::new("components"), Elem::keyed("component", "name", COMPONENT)];
+        Leaf {
+            path: base
+                .into_iter()
+                .chain(below.iter().map(|name| Elem::new(name)))
+                .collect(),
+            value,
+            is_config: below.contains(&"config"),
+            is_counter: below.contains(&"pipeline-counters"),
+        }
+    };
+    let name = || Value::Text(COMPONENT.to_owned());
+    let counter = |kind: &str, name: &str, value: u64| {
+        let below = ["integrated-circuit", "pipeline-counters", kind, "state", name];
+        leaf(&below, Value::Number64(value))
+    };
+    vec![
+        leaf(&["name"], name()),
+        leaf(&["config", "name"], name()),
+        leaf(&["state", "name"], name()),
+        leaf(
+            &["state", "type"],
+            Value::Text("openconfig-platform-types:INTEGRATED_CIRCUIT".to_owned()),
+        ),
+        leaf(
+            &["integrated-circuit", "config", "node-id"],
+            Value::Number64(state.node_id),
+        ),
+        leaf(
+            &["integrated-circuit", "state", "node-id"],
+            Value::Number64(state.node_id),
+        ),
+        counter("control-plane-traffic", "queued-aggregate", state.punted),
+        counter("control-plane-traffic", "dropped-aggregate", state.punts_lost),
+        counter("drop", "packet-processing-aggregate", state.dropped),
+    ]
 }
 
 fn speed_name(bps: Option<u64>) -> &'static str {
@@ -226,6 +314,7 @@ pub fn interface(port: &Interface) -> Vec<Leaf> {
         add(&[container, "enabled"], Value::Bool(port.enabled));
         add(&[container, "mtu"], Value::Number(port.mtu.into()));
         add(&[container, "id"], Value::Number(port.id.into()));
+        add(&[container, "description"], text(&port.description));
     }
     add(&["state", "ifindex"], Value::Number(port.ifindex.into()));
     add(&["state", "admin-status"], status(port.enabled));
@@ -273,7 +362,9 @@ fn module(name: &str) -> Option<&'static str> {
         "interfaces" => Some("openconfig-interfaces"),
         "system" => Some("openconfig-system"),
         "ethernet" => Some("openconfig-if-ethernet"),
-        "id" => Some("openconfig-p4rt"),
+        "id" | "node-id" => Some("openconfig-p4rt"),
+        "components" => Some("openconfig-platform"),
+        "pipeline-counters" => Some("openconfig-platform-pipeline-counters"),
         _ => None,
     }
 }

@@ -109,7 +109,7 @@ struct Learning {
 pub struct Learner {
     digests: BTreeMap<u32, Learning>,
     next_list: u64,
-    /// Messages dropped because too many were unacknowledged.
+    /// Messages dropped because too many were unacknowledged, until somebody takes the number.
     pub dropped: u64,
 }
 

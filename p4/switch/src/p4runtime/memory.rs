@@ -3,7 +3,7 @@
 //! It is the fake behind the tests of the server, and what a controller talks to where only the control plane matters.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -14,8 +14,10 @@ use super::bytestring;
 use super::entries::Entries;
 use super::error::EntityError;
 use super::info::Info;
+use super::ports::PortNames;
 use super::server::lock;
 use super::state::State;
+use super::streams::PuntCounters;
 use super::target::{Cells, ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target};
 
 /// Cells of one array that can be held; beyond it a program is refused.
@@ -28,7 +30,8 @@ const MAX_FRAMES: usize = 1024;
 #[derive(Debug, Default)]
 pub struct MemoryDevice {
     cpu_port: Option<u32>,
-    ports: BTreeMap<u32, String>,
+    ports: Arc<PortNames>,
+    punted: Arc<PuntCounters>,
     frames: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -37,7 +40,8 @@ impl MemoryDevice {
     pub fn new(cpu_port: Option<u32>, ports: BTreeMap<u32, String>) -> Self {
         Self {
             cpu_port,
-            ports,
+            ports: Arc::new(PortNames::new(ports.into_iter().map(|(number, name)| (name, number)))),
+            punted: Arc::default(),
             frames: Mutex::default(),
         }
     }
@@ -72,15 +76,12 @@ impl Device for MemoryDevice {
         self.cpu_port
     }
 
-    fn has_port(&self, port: u32) -> bool {
-        self.ports.contains_key(&port)
+    fn ports(&self) -> Arc<PortNames> {
+        Arc::clone(&self.ports)
     }
 
-    fn ports(&self) -> Vec<(String, u32)> {
-        self.ports
-            .iter()
-            .map(|(number, name)| (name.clone(), *number))
-            .collect()
+    fn punted(&self) -> Arc<PuntCounters> {
+        Arc::clone(&self.punted)
     }
 
     fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError> {

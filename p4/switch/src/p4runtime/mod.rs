@@ -35,6 +35,7 @@ pub mod memory;
 pub mod octets;
 pub mod packet;
 pub mod pipeline;
+pub mod ports;
 mod pre;
 mod profile;
 pub mod read;

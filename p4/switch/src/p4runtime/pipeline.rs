@@ -68,8 +68,7 @@ impl Pipeline {
             .ok_or_else(|| EntityError::invalid("the config has no P4Info"))?;
         let mut info = Info::new(p4info)?;
         let mut target = device.load(&mut info, &config.p4_device_config)?;
-        let ports = device.ports().into_iter().map(|(name, number)| (name, number.into()));
-        let translator = Translator::new(device.cpu_port().map(Into::into), ports);
+        let translator = Translator::new(device.cpu_port().map(Into::into), device.ports());
         let mut state = State::new(Arc::new(info), translator);
         for index in 0..state.tables.len() {
             state.tables[index].program_default = target.initial_default(index);

@@ -262,7 +262,7 @@ fn selected(
 
 fn check_watch(device: &dyn Device, watch: Option<&Watch>) -> Result<(), EntityError> {
     match watch {
-        Some(watch) if !device.has_port(watch.port) => Err(EntityError::invalid(format!(
+        Some(watch) if !device.ports().has(watch.port) => Err(EntityError::invalid(format!(
             "watch port {} does not exist",
             watch.port
         ))),

@@ -70,12 +70,12 @@ impl Server {
     /// No pipeline, no session.
     pub fn new(device_id: u64, device: Arc<dyn Device>) -> Self {
         Self {
+            streams: Streams::new(device.punted()),
             device,
             gate: RwLock::default(),
             slot: Mutex::default(),
             sessions: Mutex::new(Sessions::new(device_id)),
             learner: Mutex::default(),
-            streams: Streams::default(),
             started: Instant::now(),
         }
     }
@@ -443,12 +443,20 @@ impl Server {
                     return;
                 };
                 drop(pipeline);
-                for stream in self.primaries(|role| role.is_none_or(|role| role.receives(&packet))) {
+                let receivers = self.primaries(|role| role.is_none_or(|role| role.receives(&packet)));
+                if receivers.is_empty() {
+                    self.streams.lose(1);
+                }
+                for stream in receivers {
                     self.streams.tell(stream, News::Packet(packet.clone()));
                 }
             }
             Event::Digest { digest_id, message } => {
-                let list = lock(&self.learner).learn(digest_id, message, self.now_ns());
+                let mut learner = lock(&self.learner);
+                let list = learner.learn(digest_id, message, self.now_ns());
+                let lost = std::mem::take(&mut learner.dropped);
+                drop(learner);
+                self.streams.lose(lost);
                 if let Some(list) = list {
                     self.send_list(&shared, list);
                 }
@@ -473,7 +481,11 @@ impl Server {
             timestamp: unix_ns(),
         };
         drop(pipeline);
-        for stream in self.primaries(|role| role.is_none_or(|role| role.may_observe(list.digest_id))) {
+        let receivers = self.primaries(|role| role.is_none_or(|role| role.may_observe(list.digest_id)));
+        if receivers.is_empty() {
+            self.streams.lose(wire.data.len() as u64);
+        }
+        for stream in receivers {
             self.streams.tell(stream, News::Digest(wire.clone()));
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use p4runtime_proto::p4::v1::StreamMessageResponse;
@@ -30,12 +30,28 @@ struct Sender {
     news: mpsc::Sender<Message>,
 }
 
+/// Packets and digests on their way to controllers.
+#[derive(Debug, Default)]
+pub struct PuntCounters {
+    /// Those that the data plane handed over.
+    pub queued: AtomicU64,
+    /// Those that were lost: a queue was full, as its reader was too slow, or there was nobody to read.
+    pub lost: AtomicU64,
+}
+
+impl PuntCounters {
+    /// Counts lost ones.
+    pub fn lose(&self, lost: u64) {
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+}
+
 /// All open streams.
 #[derive(Default)]
 pub struct Streams {
     senders: Mutex<HashMap<StreamId, Sender>>,
     next: AtomicU64,
-    dropped: AtomicU64,
+    punted: Arc<PuntCounters>,
 }
 
 /// The receiving side of one stream, as gRPC polls it.
@@ -45,7 +61,25 @@ pub struct Outgoing {
     ended: bool,
 }
 
+/// Packets or digests in a message.
+fn punts(message: &Message) -> u64 {
+    let update = message.as_ref().ok().and_then(|m| m.update.as_ref());
+    match update {
+        Some(Update::Packet(_)) => 1,
+        Some(Update::Digest(list)) => list.data.len() as u64,
+        _ => 0,
+    }
+}
+
 impl Streams {
+    /// None open; what they lose is counted here.
+    pub fn new(punted: Arc<PuntCounters>) -> Self {
+        Self {
+            punted,
+            ..Self::default()
+        }
+    }
+
     /// Opens the queues of a new stream.
     pub fn open(&self) -> (StreamId, Outgoing) {
         let id = StreamId(self.next.fetch_add(1, Ordering::Relaxed));
@@ -84,9 +118,9 @@ impl Streams {
     pub fn tell(&self, id: StreamId, update: Update) {
         let message = Ok(StreamMessageResponse { update: Some(update) });
         if let Some(sender) = self.lock().get(&id)
-            && let Err(mpsc::error::TrySendError::Full(_)) = sender.news.try_send(message)
+            && let Err(mpsc::error::TrySendError::Full(message)) = sender.news.try_send(message)
         {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.punted.lose(punts(&message));
         }
     }
 
@@ -98,9 +132,9 @@ impl Streams {
         }
     }
 
-    /// Messages dropped since the start because clients did not read.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Counts packets or digests that no stream gets.
+    pub fn lose(&self, punts: u64) {
+        self.punted.lose(punts);
     }
 }
 
@@ -137,7 +171,7 @@ mod tests {
         for _ in 0..NEWS_QUEUE + 5 {
             streams.tell(id, Update::Packet(PacketIn::default()));
         }
-        assert_eq!(streams.dropped(), 5);
+        assert_eq!(streams.punted.lost.load(Ordering::Relaxed), 5);
         assert!(streams.arbitrate(id, Update::Arbitration(MasterArbitrationUpdate::default())));
         let first = outgoing.next().await.unwrap().unwrap();
         assert!(

@@ -4,11 +4,15 @@
 //! one list of [`Op`] and becomes visible to packets at once. Objects are named by their index in [`Info`], entries
 //! by an id that the server chose, so a target needs no lookup by name and no map of its own.
 
+use std::sync::Arc;
+
 use super::action::Call;
 use super::entries::Entries;
 use super::error::EntityError;
 use super::info::Info;
+use super::ports::PortNames;
 use super::state::{CloneSession, MeterConfig, Replica, Selected, State};
+use super::streams::PuntCounters;
 
 /// Bytes and packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -254,11 +258,11 @@ pub trait Device: Send + Sync + 'static {
     /// The port that carries packet-in and packet-out, if the switch has one.
     fn cpu_port(&self) -> Option<u32>;
 
-    /// Whether the switch has this port.
-    fn has_port(&self, port: u32) -> bool;
-
     /// Names and numbers of the ports.
-    fn ports(&self) -> Vec<(String, u32)>;
+    fn ports(&self) -> Arc<PortNames>;
+
+    /// What went to controllers, and what was lost on the way.
+    fn punted(&self) -> Arc<PuntCounters>;
 
     /// Feeds a frame in as if it came from the CPU port.
     ///

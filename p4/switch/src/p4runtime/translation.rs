@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::bytestring::{self, BytestringError};
 use super::info::{InfoError, MAX_BITWIDTH, ValueType};
+use super::ports::PortNames;
 
 /// Reserved SDN port number of the CPU port (`SDN_PORT_CPU`).
 const SDN_PORT_CPU: u64 = 0xffff_fffd;
@@ -145,14 +146,13 @@ struct Strings {
 #[derive(Debug, Default, Clone)]
 pub struct Translator {
     cpu_port: Option<u64>,
-    ports: FxHashMap<Arc<str>, u64>,
+    ports: Arc<PortNames>,
     strings: FxHashMap<Arc<str>, Strings>,
 }
 
 impl Translator {
     /// A translator of a switch with this CPU port and these named ports.
-    pub fn new(cpu_port: Option<u64>, ports: impl IntoIterator<Item = (String, u64)>) -> Self {
-        let ports = ports.into_iter().map(|(name, number)| (name.into(), number)).collect();
+    pub fn new(cpu_port: Option<u64>, ports: Arc<PortNames>) -> Self {
         Self {
             cpu_port,
             ports,
@@ -195,7 +195,7 @@ impl Translator {
             return Err(TranslationError::NotText);
         }
         if translation.is_port {
-            let port = self.ports.get(text).copied().or_else(|| text.parse().ok());
+            let port = self.ports.number_of(text).map(u64::from).or_else(|| text.parse().ok());
             return port.ok_or_else(|| TranslationError::NoEquivalent {
                 value: text.to_owned(),
                 data_width: 0,
@@ -233,8 +233,8 @@ impl Translator {
 
     fn text_of(&self, translation: &Translation, number: u64) -> String {
         if translation.is_port {
-            let named = self.ports.iter().find(|(_, port)| **port == number);
-            return named.map_or_else(|| number.to_string(), |(name, _)| name.to_string());
+            let named = u32::try_from(number).ok().and_then(|n| self.ports.name_of(n));
+            return named.map_or_else(|| number.to_string(), |name| name.to_string());
         }
         let index = usize::try_from(number).unwrap_or(0).wrapping_sub(1);
         let strings = self.strings.get(&translation.type_name);
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn ports_are_written_in_32_bits_and_the_cpu_port_is_reserved() {
-        let mut t = Translator::new(Some(510), []);
+        let mut t = Translator::new(Some(510), Arc::default());
         let port = value(SdnType::Bits, true, 32, 9);
         assert_eq!(inward(&mut t, &port, &[5]), Ok(vec![0, 5]));
         assert_eq!(inward(&mut t, &port, &[0xff, 0xff, 0xff, 0xfd]), Ok(vec![1, 0xfe]));
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn port_names_are_the_switchs_own() {
-        let mut t = Translator::new(None, [("eth0".to_owned(), 3)]);
+        let mut t = Translator::new(None, Arc::new(PortNames::new([("eth0".to_owned(), 3)])));
         let port = value(SdnType::Text, true, 0, 9);
         assert_eq!(inward(&mut t, &port, b"eth0"), Ok(vec![0, 3]));
         assert_eq!(inward(&mut t, &port, b"7"), Ok(vec![0, 7]));

@@ -4,7 +4,7 @@
 //! A [`Port`] opens as one [`Lane`] per forwarding thread, each a [`Receive`] and a [`Transmit`]; the threads share
 //! nothing but what the port shares below. [`Ports`] is the set of open ports and the threads: ports are attached and
 //! detached while frames flow. What happens to a frame is up to a [`Forwarder`], of which every thread has one; it sends
-//! through a [`Sink`]. Kinds of ports: network devices ([`netdev`]), memory ([`memory`]), capture files ([`pcap`]).
+//! through a [`Sink`]. Kinds of ports: network devices ([`netdev`]), memory ([`memory`]), capture files ([`pcap`]), none ([`closed`]).
 //!
 //! # Invariants
 //! - The frames of one flow and port go through one thread in the order in which they came.
@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub mod closed;
 pub mod memory;
 pub mod netdev;
 pub mod offload;
@@ -115,6 +116,16 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Received frames that were lost so far.
+    pub fn in_lost(&self) -> u64 {
+        self.in_lost.load(Ordering::Relaxed)
+    }
+
+    /// Frames to send that were lost so far.
+    pub fn out_lost(&self) -> u64 {
+        self.out_lost.load(Ordering::Relaxed)
+    }
+
     fn add(counter: &AtomicU64, lost: u64) {
         if lost > 0 {
             counter.fetch_add(lost, Ordering::Relaxed);

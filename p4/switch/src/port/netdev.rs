@@ -29,10 +29,33 @@ impl Netdev {
         }
     }
 
+    /// The same, counting what it loses together with what a port before it lost.
+    pub fn with_counters(name: &str, counters: Arc<Counters>) -> Self {
+        Self {
+            name: name.to_owned(),
+            counters,
+        }
+    }
+
     /// What it lost.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }
+}
+
+/// Opens the rings of all lanes side by side: the kernel waits for every processor for each of them.
+fn open_rings(index: u32, lanes: usize) -> io::Result<Vec<RxRing>> {
+    let octets = (RING_OCTETS / lanes.max(1)).max(LEAST_RING_OCTETS);
+    std::thread::scope(|scope| {
+        let opening: Vec<_> = (0..lanes)
+            .map(|_| scope.spawn(move || RxRing::open(index, octets)))
+            .collect();
+        let rings = opening.into_iter().map(|ring| {
+            let panicked = |_| Err(io::Error::other("opening a ring panicked"));
+            ring.join().unwrap_or_else(panicked)
+        });
+        rings.collect()
+    })
 }
 
 impl Port for Netdev {
@@ -41,14 +64,16 @@ impl Port for Netdev {
             let index = sys::index(&self.name)?;
             // Devices without the feature say no.
             let _ = sys::disable_lro(&self.name);
-            let octets = (RING_OCTETS / lanes.max(1)).max(LEAST_RING_OCTETS);
             let mut fanout = None;
-            let mut opened = Vec::with_capacity(lanes);
-            for _ in 0..lanes {
-                let ring = RxRing::open(index, octets)?;
-                if lanes > 1 {
+            let rings = open_rings(index, lanes)?;
+            if lanes > 1 {
+                for ring in &rings {
                     fanout = Some(ring.join(fanout)?);
                 }
+            }
+            let mut opened = Vec::with_capacity(lanes);
+            for ring in rings {
+                ring.begin()?;
                 let rx = NetdevReceive {
                     ring,
                     segments: Segments::default(),

@@ -90,6 +90,21 @@ fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
 }
 
+/// Lets no frame in, by a filter that is one instruction: take 0 octets of each.
+fn refuse_all(socket: &OwnedFd) -> io::Result<()> {
+    let mut none = libc::sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut none,
+    };
+    option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
 /// Sockets of one interface among which the kernel spreads frames by flow.
 #[derive(Clone, Copy)]
 pub(super) struct Fanout(u16);
@@ -105,7 +120,10 @@ pub(super) fn disable_lro(interface: &str) -> io::Result<()> {
         command: u32,
         data: u32,
     }
-    let socket = socket()?;
+    // Of a family whose sockets are closed at once: that of a packet socket waits for every processor.
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: takes no pointers; a descriptor that is returned is owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, kind, 0))?) };
     let call = |value: &mut Value| {
         // SAFETY: all-zero is a valid `ifreq`.
         let mut request: libc::ifreq = unsafe { zeroed() };
@@ -172,7 +190,7 @@ pub(super) struct RxRing {
 unsafe impl Send for RxRing {}
 
 impl RxRing {
-    /// Opens a ring of `octets` on an interface, which becomes promiscuous.
+    /// Opens a ring of `octets` on an interface, which becomes promiscuous. It stays empty until [`Self::begin`].
     pub(super) fn open(index: u32, octets: usize) -> io::Result<Self> {
         let socket = socket()?;
         let packet = libc::SOL_PACKET;
@@ -220,6 +238,8 @@ impl RxRing {
             large: Vec::new(),
             lost: 0,
         };
+        // Sockets that are to share the interface would each get every frame until they do.
+        refuse_all(&ring.socket)?;
         bind(&ring.socket, index, libc::ETH_P_ALL as u16)?;
         let membership = libc::packet_mreq {
             mr_ifindex: index as i32,
@@ -229,6 +249,11 @@ impl RxRing {
         };
         option(&ring.socket, packet, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
         Ok(ring)
+    }
+
+    /// Lets frames in.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        option(&self.socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
     }
 
     /// Shares the interface's frames with the other sockets of a group, or with those that join the new one.

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import finsy as fy
-from finsy.p4entity import P4ValueSetMember, encode_updates
+from finsy.p4entity import P4MeterCounterData, P4ValueSetMember, encode_updates
 from finsy.proto import p4r
 
 ADDRESS, CONFIG, P4INFO = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -186,6 +186,12 @@ async def meters(sw):
     meter = fy.P4MeterEntry("ingress.port_meter", index=3, config=fy.P4MeterConfig(cir=1, cburst=2, pir=3, pburst=4))
     await sw.modify([meter])
     check("meter", messages(sw, await read(sw, fy.P4MeterEntry("ingress.port_meter", index=3))), messages(sw, [meter]))
+    zero = P4MeterCounterData(green=fy.P4CounterData(), yellow=fy.P4CounterData(), red=fy.P4CounterData())
+    found = await read(sw, fy.P4MeterEntry("ingress.port_meter", index=3, counter_data=zero))
+    check("meter: counters by colour", found[0].counter_data, zero)
+    await sw.modify([fy.P4MeterEntry("ingress.port_meter", index=3, config=meter.config, counter_data=zero)])
+    one = P4MeterCounterData(green=fy.P4CounterData(packet_count=1), yellow=zero.yellow, red=zero.red)
+    await refused("a meter counter that is not 0", fy.GRPCStatusCode.INVALID_ARGUMENT, sw.modify([fy.P4MeterEntry("ingress.port_meter", index=3, counter_data=one)]))
 
 
 async def registers(sw):

@@ -190,7 +190,7 @@ impl<T: Trace> Core<'_, T> {
                 let size = if octets { p.length as u64 } else { 1 };
                 let meters = self.externs.meters.get(*array as usize);
                 let meter = meters.and_then(|m| m.get(index(cell, p)));
-                let colour = meter.map_or(Colour::Green, |m| m.colour(size, self.now_ns));
+                let colour = meter.map_or(Colour::Green, |m| m.mark(size, p.length, self.now_ns));
                 dest.set(headers, &mut p.words, colour as u64, parts);
             }
             Op::RegisterRead(of) => {

@@ -135,7 +135,8 @@ impl<'a, T: Trace> Core<'a, T> {
             && let Some(meter) = direct.meter(slot)
         {
             let (octets, dest) = &**of;
-            let colour = meter.colour(if *octets { p.length as u64 } else { 1 }, self.now_ns);
+            let size = if *octets { p.length as u64 } else { 1 };
+            let colour = meter.mark(size, p.length, self.now_ns);
             dest.set(&self.program.headers, &mut p.words, colour as u64, self.parts(&[]));
         }
         if table.ages

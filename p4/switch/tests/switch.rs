@@ -1,0 +1,234 @@
+//! What P4Runtime writes as packets meet it, and what it reads of packets: a whole switch with ports in memory.
+
+mod support;
+
+use p4runtime_proto::p4::config::v1::P4Info;
+use p4runtime_proto::p4::v1;
+use p4runtime_proto::p4::v1::entity::Entity as Kind;
+use p4runtime_proto::p4::v1::field_match::{Exact, FieldMatchType, Lpm};
+use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
+use p4runtime_proto::p4::v1::update::Type;
+use prost::Message as _;
+use tonic::Code;
+
+use support::Controller;
+use support::switch::{PATIENCE, Switch};
+
+const JSON: &[u8] = include_bytes!("data/entities.json");
+const P4INFO: &[u8] = include_bytes!("data/entities.p4info.bin");
+const L2: u32 = 41_579_476;
+const ROUTE: u32 = 40_550_280;
+const ACL: u32 = 42_978_102;
+const SEND: u32 = 18_638_031;
+const ROUTED: u32 = 23_319_391;
+const METERED: u32 = 25_485_601;
+const PORT_METER: u32 = 345_615_062;
+
+const HOST: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+fn config() -> v1::ForwardingPipelineConfig {
+    v1::ForwardingPipelineConfig {
+        p4info: Some(P4Info::decode(P4INFO).unwrap()),
+        p4_device_config: JSON.to_vec(),
+        cookie: None,
+    }
+}
+
+fn entry(table_id: u32, matches: Vec<FieldMatchType>, action_id: u32, params: &[&[u8]]) -> v1::TableEntry {
+    let matches = matches.into_iter().zip(1..);
+    let params = params.iter().zip(1..).map(|(value, param_id)| v1::action::Param {
+        param_id,
+        value: value.to_vec(),
+    });
+    let action = v1::Action {
+        action_id,
+        params: params.collect(),
+    };
+    v1::TableEntry {
+        table_id,
+        r#match: matches
+            .map(|(of, field_id)| v1::FieldMatch {
+                field_id,
+                field_match_type: Some(of),
+            })
+            .collect(),
+        action: Some(v1::TableAction {
+            r#type: Some(v1::table_action::Type::Action(action)),
+        }),
+        ..Default::default()
+    }
+}
+
+fn exact(value: &[u8]) -> FieldMatchType {
+    FieldMatchType::Exact(Exact { value: value.to_vec() })
+}
+
+/// To [`HOST`], an IPv4 packet to 10.0.0.1 in 60 octets.
+fn frame() -> Vec<u8> {
+    let mut frame = HOST.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46]);
+    frame.resize(30, 0);
+    frame.extend([10, 0, 0, 1]);
+    frame.resize(60, 0);
+    frame
+}
+
+/// A primary of a switch that sends frames to [`HOST`] out of port 2.
+async fn forwarding() -> (Switch, Controller) {
+    let switch = Switch::start().await;
+    let mut c = Controller::primary(switch.address).await;
+    c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    let ten = FieldMatchType::Lpm(Lpm {
+        value: vec![10, 0, 0, 0],
+        prefix_len: 8,
+    });
+    let entries = [
+        entry(L2, vec![exact(&HOST)], SEND, &[&[2]]),
+        entry(ROUTE, vec![ten], ROUTED, &[&[2]]),
+    ];
+    c.write(Type::Insert, entries.map(Kind::TableEntry).into())
+        .await
+        .unwrap();
+    (switch, c)
+}
+
+fn send(switch: &Switch, times: usize) {
+    for _ in 0..times {
+        assert!(switch.wires[0].send(&frame()));
+    }
+    for _ in 0..times {
+        assert_eq!(switch.wires[1].receive(PATIENCE), Some(frame()));
+    }
+}
+
+fn colours(counts: [(i64, i64); 3]) -> Option<v1::MeterCounterData> {
+    let [green, yellow, red] = counts.map(|(packet_count, byte_count)| {
+        Some(v1::CounterData {
+            packet_count,
+            byte_count,
+        })
+    });
+    Some(v1::MeterCounterData { green, yellow, red })
+}
+
+fn rates(cburst: i64, pburst: i64) -> Option<v1::MeterConfig> {
+    // Nothing is added as time passes, so that colours depend on nothing but the packets.
+    Some(v1::MeterConfig {
+        cburst,
+        pburst,
+        ..Default::default()
+    })
+}
+
+fn meter(config: Option<v1::MeterConfig>, counter_data: Option<v1::MeterCounterData>) -> Kind {
+    Kind::MeterEntry(v1::MeterEntry {
+        meter_id: PORT_METER,
+        index: Some(v1::Index { index: 1 }),
+        config,
+        counter_data,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indirect_meters_count_by_colour() {
+    let (switch, mut c) = forwarding().await;
+    let some = Some(v1::MeterCounterData::default());
+    c.write(Type::Modify, vec![meter(rates(100, 250), None)]).await.unwrap();
+    send(&switch, 5);
+    let counted = colours([(1, 60), (3, 180), (1, 60)]);
+    let found = c.read(meter(None, some)).await.unwrap();
+    assert_eq!(found, [meter(rates(100, 250), counted)]);
+    let found = c.read(meter(None, None)).await.unwrap();
+    assert_eq!(found, [meter(rates(100, 250), None)], "only where asked for");
+
+    // Another pipeline that knows the meter goes on counting.
+    c.set(Set::ReconcileAndCommit, Some(config())).await.unwrap();
+    assert_eq!(
+        c.read(meter(None, some)).await.unwrap(),
+        [meter(rates(100, 250), counted)]
+    );
+
+    // A new configuration leaves the counters alone, which can only be set to 0.
+    c.write(Type::Modify, vec![meter(None, None)]).await.unwrap();
+    assert_eq!(c.read(meter(None, some)).await.unwrap(), [meter(None, counted)]);
+    let other = c.write(Type::Modify, vec![meter(None, colours([(1, 0), (0, 0), (0, 0)]))]);
+    assert_eq!(support::update_codes(other.await), [Code::InvalidArgument]);
+    c.write(Type::Modify, vec![meter(None, some)]).await.unwrap();
+    send(&switch, 1);
+    let anew = colours([(1, 60), (0, 0), (0, 0)]);
+    assert_eq!(c.read(meter(None, some)).await.unwrap(), [meter(None, anew)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_meters_count_by_colour() {
+    let (switch, mut c) = forwarding().await;
+    let some = Some(v1::MeterCounterData::default());
+    let mut acl = entry(ACL, vec![], METERED, &[]);
+    // Of the key only the port matters.
+    acl.r#match = vec![v1::FieldMatch {
+        field_id: 4,
+        field_match_type: Some(exact(&[1])),
+    }];
+    acl.priority = 1;
+    acl.meter_config = rates(2, 3);
+    let with = |data: Option<v1::MeterCounterData>| {
+        Kind::TableEntry(v1::TableEntry {
+            meter_counter_data: data,
+            ..acl.clone()
+        })
+    };
+    let not_zero = c.write(Type::Insert, vec![with(colours([(0, 0), (0, 0), (0, 9)]))]);
+    assert_eq!(support::update_codes(not_zero.await), [Code::InvalidArgument]);
+    c.write(Type::Insert, vec![with(some)]).await.unwrap();
+    send(&switch, 5);
+    let counted = colours([(2, 120), (1, 60), (2, 120)]);
+    assert_eq!(c.read(with(some)).await.unwrap(), [with(counted)]);
+    assert_eq!(c.read(with(None)).await.unwrap(), [with(None)], "only where asked for");
+    let direct = |counter_data: Option<v1::MeterCounterData>| {
+        let key = v1::TableEntry {
+            action: None,
+            meter_config: None,
+            ..acl.clone()
+        };
+        Kind::DirectMeterEntry(v1::DirectMeterEntry {
+            table_entry: Some(key),
+            config: rates(2, 3),
+            counter_data,
+        })
+    };
+    assert_eq!(c.read(direct(some)).await.unwrap(), [direct(counted)]);
+
+    c.set(Set::ReconcileAndCommit, Some(config())).await.unwrap();
+    assert_eq!(
+        c.read(with(some)).await.unwrap(),
+        [with(counted)],
+        "of the new pipeline too"
+    );
+
+    c.write(Type::Modify, vec![with(None)]).await.unwrap();
+    assert_eq!(
+        c.read(with(some)).await.unwrap(),
+        [with(counted)],
+        "unset leaves them alone"
+    );
+    c.write(Type::Modify, vec![direct(some)]).await.unwrap();
+    let zero = colours([(0, 0); 3]);
+    assert_eq!(c.read(with(some)).await.unwrap(), [with(zero)]);
+    send(&switch, 1);
+    c.write(Type::Modify, vec![with(some)]).await.unwrap();
+    assert_eq!(c.read(with(some)).await.unwrap(), [with(zero)]);
+    send(&switch, 1);
+    c.write(Type::Delete, vec![with(None)]).await.unwrap();
+    c.write(Type::Insert, vec![with(None)]).await.unwrap();
+    assert_eq!(
+        c.read(with(some)).await.unwrap(),
+        [with(zero)],
+        "a new entry starts at 0"
+    );
+
+    // A table without a direct meter has none to count.
+    let mut l2 = entry(L2, vec![exact(&[7])], SEND, &[&[2]]);
+    l2.meter_counter_data = some;
+    let none = c.write(Type::Insert, vec![Kind::TableEntry(l2)]).await;
+    assert_eq!(support::update_codes(none), [Code::InvalidArgument]);
+}

@@ -368,3 +368,23 @@ async fn bad_stream_messages_are_answered_with_stream_errors() {
         .unwrap();
     assert_eq!(c.responses.message().await.unwrap_err().code(), Code::InvalidArgument);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_further_externs() {
+    let mut c = Controller::primary(start().await).await;
+    c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    let entry = |extern_type_id, extern_id| {
+        Kind::ExternEntry(v1::ExternEntry {
+            extern_type_id,
+            extern_id,
+            entry: None,
+        })
+    };
+    for kind in [Type::Insert, Type::Modify, Type::Delete] {
+        let codes = support::update_codes(c.write(kind, vec![entry(0x81, 1)]).await);
+        assert_eq!(codes, [Code::Unimplemented], "{kind:?}");
+    }
+    let named = c.read(entry(0x81, 1)).await.unwrap_err();
+    assert_eq!(support::update_codes(Err(named)), [Code::Unimplemented]);
+    assert_eq!(c.read(entry(0, 0)).await.unwrap(), [], "a wildcard finds none");
+}

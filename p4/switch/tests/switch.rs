@@ -2,11 +2,16 @@
 
 mod support;
 
+use std::time::Duration;
+
+use p4_switch::p4runtime::streams::NEWS_QUEUE;
+use p4_switch::serve::EVENT_QUEUE;
 use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::field_match::{Exact, FieldMatchType, Lpm};
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
+use p4runtime_proto::p4::v1::stream_message_response::Update as News;
 use p4runtime_proto::p4::v1::update::Type;
 use prost::Message as _;
 use tonic::Code;
@@ -21,6 +26,10 @@ const ROUTE: u32 = 40_550_280;
 const ACL: u32 = 42_978_102;
 const SEND: u32 = 18_638_031;
 const ROUTED: u32 = 23_319_391;
+const PUNT: u32 = 18_768_590;
+const SOURCE: u32 = 40_627_495;
+const NO_ACTION: u32 = 21_257_015;
+const LEARN: u32 = 398_033_514;
 const METERED: u32 = 25_485_601;
 const PORT_METER: u32 = 345_615_062;
 
@@ -231,4 +240,122 @@ async fn direct_meters_count_by_colour() {
     l2.meter_counter_data = some;
     let none = c.write(Type::Insert, vec![Kind::TableEntry(l2)]).await;
     assert_eq!(support::update_codes(none), [Code::InvalidArgument]);
+}
+
+/// To and from hosts of which packet-ins are made, and nothing is learned.
+const PUNTED: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const KNOWN: [u8; 6] = [2, 0, 0, 0, 0, 8];
+
+/// Sends frames to [`HOST`], numbered and of this size, each followed by one to [`PUNTED`]; all of the former must come
+/// out, in order.
+fn flood(mut switch: Switch, frames: std::ops::Range<u32>, size: usize) -> Switch {
+    let [one, two] = &mut switch.wires;
+    std::thread::scope(|scope| {
+        let range = frames.clone();
+        scope.spawn(move || {
+            for n in range {
+                let mut sent = frame();
+                // The source is of a host that nobody knows.
+                sent[8..12].copy_from_slice(&n.to_be_bytes());
+                sent.resize(size, 0);
+                assert!(one.send_waiting(&sent));
+                sent[..14].copy_from_slice(&[&PUNTED[..], &KNOWN, &[0x88, 0xb5]].concat());
+                assert!(one.send_waiting(&sent));
+            }
+        });
+        for n in frames {
+            let received = two.receive(PATIENCE).expect("no frame is lost to a client");
+            assert_eq!(received[8..12], n.to_be_bytes(), "in order");
+        }
+    });
+    switch
+}
+
+async fn lost(switch: &Switch) -> u64 {
+    // The server may still have some of the events to look at.
+    let lost = || switch.plane.punted.lost.load(std::sync::atomic::Ordering::Relaxed);
+    loop {
+        let before = lost();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if lost() == before {
+            return before;
+        }
+    }
+}
+
+/// Packet-ins and digests that come until none do for a while.
+async fn all_news(c: &mut Controller) -> (u64, u64) {
+    let (mut packets, mut digests) = (0, 0);
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), c.responses.message()).await {
+        match message.unwrap().unwrap().update {
+            Some(News::Packet(_)) => packets += 1,
+            Some(News::Digest(list)) => digests += list.data.len() as u64,
+            _ => {}
+        }
+    }
+    (packets, digests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() {
+    /// Packets of each kind: far more than all queues together hold.
+    const MANY: u32 = 30_000;
+    /// Of packet-ins, so that they fill the windows of a connection soon.
+    const SIZE: usize = 1000;
+    /// Octets that may wait in the two ends of the connection: windows, buffers of the sockets.
+    const CONNECTION: u64 = 16 << 20;
+    let (switch, mut c) = forwarding().await;
+    let entries = [
+        entry(L2, vec![exact(&PUNTED)], PUNT, &[&[1]]),
+        entry(SOURCE, vec![exact(&KNOWN)], NO_ACTION, &[]),
+    ];
+    c.write(Type::Insert, entries.map(Kind::TableEntry).into())
+        .await
+        .unwrap();
+
+    // First packet-ins alone, each of which can be told from the others; there are no digests before one is configured.
+    let flooded = tokio::task::spawn_blocking(move || flood(switch, 0..MANY, SIZE));
+    let switch = flooded.await.unwrap();
+    let lost_packets = lost(&switch).await;
+    let (packets, digests) = all_news(&mut c).await;
+    assert_eq!(
+        (packets + lost_packets, digests),
+        (MANY.into(), 0),
+        "each is delivered or counted"
+    );
+    let bound = (NEWS_QUEUE + EVENT_QUEUE) as u64 + CONNECTION / SIZE as u64;
+    assert!(packets <= bound, "{packets} packets were kept, not {bound} at most");
+    assert!(lost_packets > 0, "more were sent than are kept");
+
+    // Then digests too. The client was away, and reads on.
+    let config = v1::digest_entry::Config {
+        max_list_size: 10,
+        max_timeout_ns: 1_000_000,
+        ack_timeout_ns: 0,
+    };
+    let learn = Kind::DigestEntry(v1::DigestEntry {
+        digest_id: LEARN,
+        config: Some(config),
+    });
+    c.write(Type::Insert, vec![learn]).await.unwrap();
+    let flooded = tokio::task::spawn_blocking(move || flood(switch, MANY..2 * MANY, SIZE));
+    let switch = flooded.await.unwrap();
+    let all_lost = lost(&switch).await - lost_packets;
+    let (packets, digests) = all_news(&mut c).await;
+    assert!(packets > 0 && digests > 0, "{packets} packets, {digests} digests");
+    assert_eq!(
+        packets + digests + all_lost,
+        u64::from(2 * MANY),
+        "{packets} {digests} {all_lost}"
+    );
+
+    // It goes on as if nothing had been, and so does another client.
+    let sent = tokio::task::spawn_blocking(move || flood(switch, 2 * MANY..2 * MANY + 10, SIZE));
+    let switch = sent.await.unwrap();
+    assert_eq!(all_news(&mut c).await, (10, 10));
+    let mut other = Controller::open(switch.address, 20).await;
+    assert_eq!(other.standing().await, (Code::Ok, 20));
+    let sent = tokio::task::spawn_blocking(move || flood(switch, 3 * MANY..3 * MANY + 10, SIZE));
+    sent.await.unwrap();
+    assert_eq!(all_news(&mut other).await, (10, 10));
 }

@@ -30,6 +30,7 @@ pub(crate) struct Controller {
     pub(crate) requests: mpsc::Sender<v1::StreamMessageRequest>,
     pub(crate) responses: Streaming<v1::StreamMessageResponse>,
     pub(crate) election: v1::Uint128,
+    pub(crate) address: SocketAddr,
 }
 
 impl Controller {
@@ -47,6 +48,7 @@ impl Controller {
             requests,
             responses,
             election,
+            address,
         };
         controller.arbitrate(low).await;
         controller

@@ -52,8 +52,9 @@ async fn main() -> ExitCode {
 }
 
 fn log(options: &Options) -> Result<(), String> {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(options.log_level.directive()));
+    // The maker of machine code would tell each function as a whole.
+    let filter = format!("{},cranelift_jit=off", options.log_level.directive());
+    let builder = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(filter));
     match &options.log_file {
         Some(path) => {
             let open = File::options().create(true).append(true).open(path);

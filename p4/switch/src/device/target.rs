@@ -497,9 +497,9 @@ impl Target for EngineTarget {
         // Packets are interpreted until there is machine code.
         let made = Arc::clone(pipeline);
         let compile = move || {
-            for reason in made.compile() {
-                tracing::info!(%reason, "interpreted");
-            }
+            let (started, interpreted) = (std::time::Instant::now(), made.compile());
+            let took_ms = started.elapsed().as_millis() as u64;
+            tracing::info!(took_ms, ?interpreted, "the program runs as machine code");
         };
         if let Err(error) = std::thread::Builder::new().name("compile".into()).spawn(compile) {
             tracing::warn!(%error, "packets are interpreted: no thread for making machine code");

@@ -28,6 +28,9 @@ const DENSE: u32 = 50;
 const TOGETHER: u32 = 2;
 /// How long they gather: a fraction of what the rings hold at any rate that a thread can forward.
 const GATHER: Duration = Duration::from_micros(50);
+/// Frames that come apart by less than this keep a thread looking for so long after the last of them: waking up takes
+/// several times as long as forwarding. It gives way to whatever else wants the processor meanwhile.
+const CLOSE: Duration = Duration::from_micros(100);
 /// How often the rate is looked at.
 const WINDOW: Duration = Duration::from_millis(1);
 /// What epoll says of the waker instead of a port number.
@@ -187,6 +190,9 @@ struct Pace {
     frames: u32,
     looks: u32,
     is_dense: bool,
+    /// When a look last found frames, and whether the one before had been shortly before.
+    found: Instant,
+    is_close: bool,
 }
 
 impl Pace {
@@ -196,11 +202,17 @@ impl Pace {
             frames: 0,
             looks: 0,
             is_dense: false,
+            found: Instant::now(),
+            is_close: false,
         }
     }
 
     /// Notes the frames that a look found.
     fn note(&mut self, frames: usize, now: Instant) {
+        if frames > 0 {
+            self.is_close = now.saturating_duration_since(self.found) < CLOSE;
+            self.found = now;
+        }
         self.looks = self.looks.saturating_add(1);
         self.frames = self.frames.saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
         let passed = now.saturating_duration_since(self.since);
@@ -230,7 +242,7 @@ impl Worker {
             if pace.is_dense {
                 std::thread::sleep(GATHER);
             }
-            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let ready = match self.wait(&mut events, &pace) {
                 Ok(ready) => ready,
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
@@ -254,6 +266,19 @@ impl Worker {
             }
             pace.note(frames, Instant::now());
         }
+    }
+
+    /// Waits for ports that are ready; while frames come close to each other, without going to sleep.
+    fn wait(&self, events: &mut [EpollEvent], pace: &Pace) -> Result<usize, Errno> {
+        if pace.is_close && !pace.is_dense {
+            while pace.found.elapsed() < CLOSE {
+                match self.epoll.wait(events, EpollTimeout::ZERO) {
+                    Ok(0) => std::thread::yield_now(),
+                    found => return found,
+                }
+            }
+        }
+        self.epoll.wait(events, EpollTimeout::NONE)
     }
 
     /// Forwards a burst of the port that is ready; answers how many frames.
@@ -328,5 +353,10 @@ mod tests {
             pace.note(1, at(4001 + us));
         }
         assert!(!pace.is_dense, "many, but each by itself");
+        assert!(pace.is_close);
+        pace.note(0, at(6100));
+        assert!(pace.is_close, "a look that finds nothing says nothing");
+        pace.note(1, at(6200));
+        assert!(!pace.is_close);
     }
 }

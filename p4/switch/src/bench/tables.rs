@@ -375,7 +375,7 @@ fn measure(report: &mut Report, workload: &mut Workload, count: usize) -> Result
     bed.write(0, 0)?;
     let resident = resident_bytes().saturating_sub(before);
     let table = bed.writer.tables().table(0).ok_or("the store has no table")?;
-    let bytes = 2 * table.bytes() + bed.writer.store().direct(0).map_or(0, |d| d.bytes());
+    let bytes = 2 * table.bytes() + bed.writer.shared_bytes(0) + bed.writer.store().direct(0).map_or(0, |d| d.bytes());
     let (words, layout) = (table.layout().words(), table.layout().clone());
     let mut keys = Vec::with_capacity(KEYS * words);
     for _ in 0..KEYS {
@@ -386,8 +386,8 @@ fn measure(report: &mut Report, workload: &mut Workload, count: usize) -> Result
     let lookups = rate(|| {
         let mut found = 0;
         for key in keys.chunks_exact(words) {
-            if let Some(slot) = table.lookup(key) {
-                found += black_box(table.record(slot).args()).len();
+            if let Some(record) = table.lookup(key) {
+                found += black_box(record.args()).len();
             }
         }
         black_box(found);

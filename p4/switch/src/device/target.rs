@@ -144,7 +144,7 @@ impl Loaded {
         let of_table = table.and_then(|t| self.indexes.table_actions.get(&(t, call.action)));
         let index = *of_table.or_else(|| self.indexes.actions.get(&call.action))?;
         let octets = action::args(&action.params, call.args).map(|(_, octets)| octets);
-        args.extend(self.pipeline.args(index, octets));
+        self.pipeline.args_into(index, octets, args);
         Some(index)
     }
 
@@ -307,7 +307,9 @@ impl Change<'_, '_> {
             Op::Insert { .. } => self.insert(*table, &entry),
             Op::Modify { .. } => {
                 let t = &mut self.t;
-                program.with_target(index, entry.action, self.args, |target| t.modify(index, *id, target));
+                program.with_target(index, entry.action, self.args, |target| {
+                    t.modify(index, *id, program.key(*table, entry.key), target);
+                });
             }
             _ => self.t.remove(index, *id, program.key(*table, entry.key)),
         }

@@ -109,15 +109,16 @@ impl<'a, T: Trace> Core<'a, T> {
         let (Some(table), Some(entries)) = (program.tables.get(index as usize), tables.table(index as usize)) else {
             return (false, None);
         };
-        let slot = entries.lookup(key);
+        let found = entries.lookup(key);
+        let slot = found.map(|record| record.slot());
         if table.counts {
             self.scratch.counts.add(self.store, index, slot, p.length as u64);
         }
         if table.ages || table.meter.is_some() {
             self.direct(index, table, slot, p);
         }
-        let record = match slot {
-            Some(slot) => self.resolve(table, entries.record(slot), p),
+        let record = match found {
+            Some(record) => self.resolve(table, record, p),
             None => Some(entries.default()),
         };
         if T::ON {

@@ -145,15 +145,20 @@ impl Pipeline {
 
     /// The arguments of an action as tables keep them, from big-endian octets of any length;
     /// missing ones are 0.
-    pub fn args<'a>(&self, action: u32, mut values: impl Iterator<Item = &'a [u8]>) -> Vec<u64> {
+    pub fn args<'a>(&self, action: u32, values: impl Iterator<Item = &'a [u8]>) -> Vec<u64> {
         let mut out = Vec::new();
+        self.args_into(action, values, &mut out);
+        out
+    }
+
+    /// The same, appended to `out`.
+    pub fn args_into<'a>(&self, action: u32, mut values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u64>) {
         let action = self.program.actions.get(action as usize);
         for parameter in action.into_iter().flat_map(|a| a.parameters.iter()) {
             let start = out.len();
             out.resize(start + words_of(parameter.width) as usize, 0);
             crate::tables::layout::words(values.next().unwrap_or_default(), &mut out[start..]);
         }
-        out
     }
 
     /// Index of a table by its name.

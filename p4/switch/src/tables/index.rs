@@ -1,9 +1,13 @@
 //! A hash index: from the hash of a key to slots, with the keys elsewhere.
 //!
 //! A bucket is 8 bytes, 32 bits of the hash and the slot, and eight fill a cache line. Buckets are kept in the order of
-//! those 32 bits, of which the leading ones name the bucket where a search begins (linear probing in Robin Hood
-//! order). So a search for what is not there ends as soon as it meets a larger hash, deletion leaves no tombstones, and
-//! growing copies from front to back without looking at a key.
+//! those 32 bits, which also say where in the array a search begins (linear probing in Robin Hood order). So a search for
+//! what is not there ends as soon as it meets a larger hash, deletion leaves no tombstones, and growing copies from front
+//! to back without looking at a key.
+//!
+//! Arrays grow by a quarter, so that they are between 70 and 87 percent full. When an index has more than
+//! [`SEGMENT`] slots for each of its arrays, one of them is split in two, by the lowest bits of the hash and each in its
+//! turn (*linear hashing*, Litwin, 1980): however many slots there are, no insertion moves more than those of one array.
 //!
 //! Hashes are keyed by a random seed for each index: an outsider who chooses keys cannot choose which of them collide.
 
@@ -13,11 +17,11 @@ pub const NO_SLOT: u32 = u32::MAX;
 /// An unused bucket. Larger than any other, so that it ends every search.
 const EMPTY: u64 = u64::MAX;
 
-/// Smallest size: one cache line.
-const MIN_BITS: u32 = 3;
+/// Smallest array: one cache line.
+const MIN_SIZE: u32 = 8;
 
-/// Largest size that 32 bits of hash can address.
-const MAX_BITS: u32 = 31;
+/// Slots for each array, on average, from which on arrays are split: to move them takes some tens of microseconds.
+const SEGMENT: usize = if cfg!(test) { 32 } else { 1 << 14 };
 
 /// A keyed hash over words: each is folded in by a 64x64 multiplication.
 #[derive(Debug, Clone, Copy)]
@@ -78,29 +82,6 @@ impl Seed {
     }
 }
 
-/// Slots by hash.
-#[derive(Debug, Clone)]
-pub struct Index {
-    buckets: Vec<u64>,
-    bits: u32,
-    len: usize,
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Self {
-            buckets: vec![EMPTY; room(MIN_BITS)],
-            bits: MIN_BITS,
-            len: 0,
-        }
-    }
-}
-
-/// Buckets of a size, with some behind the last home so that searches need not wrap around.
-fn room(bits: u32) -> usize {
-    (1 << bits) + 8 * bits as usize
-}
-
 fn pack(hash: u32, slot: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(slot)
 }
@@ -109,30 +90,59 @@ fn hash_of(bucket: u64) -> u32 {
     (bucket >> 32) as u32
 }
 
-impl Index {
-    /// Slots in it.
-    pub fn len(&self) -> usize {
-        self.len
-    }
+/// The first bucket from `at` on that is what is looked for, or the end.
+#[inline]
+fn seek(buckets: &[u64], at: usize, is_it: impl Fn(u64) -> bool) -> usize {
+    let run = buckets.get(at..).unwrap_or_default();
+    at + run.iter().position(|b| is_it(*b)).unwrap_or(run.len())
+}
 
-    /// Whether it is empty.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
+/// One array of buckets.
+#[derive(Debug, Clone)]
+struct Segment {
+    /// `size` homes, and some buckets behind so that searches need not wrap around.
+    buckets: Vec<u64>,
+    size: u32,
+    len: u32,
+}
 
-    /// Bytes it takes.
-    pub fn bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<u64>()
+impl Segment {
+    /// An array of buckets that are in order.
+    fn of(size: u32, ordered: impl Iterator<Item = u64>) -> Self {
+        let size = size.max(MIN_SIZE);
+        let behind = 8 * (u32::BITS - size.leading_zeros()) as usize;
+        let mut segment = Self {
+            buckets: vec![EMPTY; size as usize + behind],
+            size,
+            len: 0,
+        };
+        let mut next = 0;
+        for bucket in ordered {
+            let at = next.max(segment.home(hash_of(bucket)));
+            // They may crowd at the end.
+            if at >= segment.buckets.len() {
+                segment.buckets.resize(at + 1, EMPTY);
+            }
+            if let Some(place) = segment.buckets.get_mut(at) {
+                *place = bucket;
+            }
+            next = at + 1;
+            segment.len += 1;
+        }
+        // The last stays empty, so that every search ends.
+        if next >= segment.buckets.len() {
+            segment.buckets.push(EMPTY);
+        }
+        segment
     }
 
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        (hash >> (32 - self.bits)) as usize
+        ((u64::from(hash) * u64::from(self.size)) >> 32) as usize
     }
 
-    /// The first slot under `hash` that `is_it` accepts.
     #[inline]
-    pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         for bucket in self.buckets.get(self.home(hash)..)? {
             let found = hash_of(*bucket);
             if found >= hash {
@@ -147,36 +157,28 @@ impl Index {
         None
     }
 
-    /// Puts a slot in.
-    pub fn insert(&mut self, hash: u32, slot: u32) {
+    fn insert(&mut self, bucket: u64) {
         // Seven eighths full; a search then passes four buckets on average.
-        if self.len >= (1 << self.bits) / 8 * 7 {
-            self.resize(self.bits + 1);
+        if self.len >= self.size / 8 * 7 {
+            self.resize(self.size + (self.size / 4).max(MIN_SIZE));
         }
-        let bucket = pack(hash, slot);
-        while !self.place(bucket) && self.bits < MAX_BITS {
-            self.resize(self.bits + 1);
-        }
+        self.place(bucket);
     }
 
-    /// Puts a bucket in its place and moves those behind it up; false if there is no room.
-    fn place(&mut self, bucket: u64) -> bool {
-        let home = self.home(hash_of(bucket));
-        let Some(run) = self.buckets.get_mut(home..) else {
-            return false;
-        };
-        let Some(at) = run.iter().position(|b| *b > bucket) else {
-            return false;
-        };
-        let Some(free) = run.iter().skip(at).position(|b| *b == EMPTY).map(|n| at + n) else {
-            return false;
-        };
-        run.copy_within(at..free, at + 1);
-        if let Some(place) = run.get_mut(at) {
+    /// Puts a bucket in its place and moves those behind it up.
+    fn place(&mut self, bucket: u64) {
+        let at = self.home(hash_of(bucket));
+        let at = seek(&self.buckets, at, |b| b > bucket);
+        let free = seek(&self.buckets, at, |b| b == EMPTY);
+        // The last stays empty, so that every search ends.
+        if free + 1 >= self.buckets.len() {
+            self.buckets.resize(free + 2, EMPTY);
+        }
+        self.buckets.copy_within(at..free, at + 1);
+        if let Some(place) = self.buckets.get_mut(at) {
             *place = bucket;
         }
         self.len += 1;
-        true
     }
 
     fn position(&self, bucket: u64) -> Option<usize> {
@@ -186,9 +188,8 @@ impl Index {
         (run.get(at) == Some(&bucket)).then_some(home + at)
     }
 
-    /// Takes a slot out; false if it was not in.
-    pub fn remove(&mut self, hash: u32, slot: u32) -> bool {
-        let Some(at) = self.position(pack(hash, slot)) else {
+    fn remove(&mut self, bucket: u64) -> bool {
+        let Some(at) = self.position(bucket) else {
             return false;
         };
         // What lies behind moves down, up to the first that is at home.
@@ -204,43 +205,166 @@ impl Index {
             *last = EMPTY;
         }
         self.len -= 1;
-        if self.bits > MIN_BITS && self.len < (1 << self.bits) / 8 {
-            self.resize(self.bits - 1);
+        if self.size > MIN_SIZE && self.len < self.size / 8 {
+            self.resize(self.size / 4);
         }
         true
     }
 
+    /// Puts another slot in place of one under the same hash, if that keeps the order.
+    fn replace(&mut self, old: u64, new: u64) -> bool {
+        let Some(at) = self.position(old) else { return false };
+        let beside = |at: usize| self.buckets.get(at).copied();
+        let fits = beside(at.wrapping_sub(1)).is_none_or(|before| before <= new)
+            && beside(at + 1).is_none_or(|after| after >= new);
+        match self.buckets.get_mut(at) {
+            Some(place) if fits => {
+                *place = new;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().copied().filter(|b| *b != EMPTY)
+    }
+
+    fn resize(&mut self, size: u32) {
+        *self = Self::of(size, self.iter());
+    }
+
+    /// An array for these, three quarters full.
+    fn fitting(ordered: &[u64]) -> Self {
+        Self::of(ordered.len() as u32 / 3 * 4, ordered.iter().copied())
+    }
+}
+
+/// Slots by hash.
+#[derive(Debug, Clone)]
+pub struct Index {
+    first: Segment,
+    /// The second and further arrays.
+    more: Vec<Segment>,
+    len: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            first: Segment::of(MIN_SIZE, std::iter::empty()),
+            more: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+/// Which of `count` arrays a hash belongs to.
+#[inline]
+fn segment_of(hash: u32, count: usize) -> usize {
+    let all = count.next_power_of_two() - 1;
+    let at = hash as usize & all;
+    // That one is not split off yet.
+    if at < count { at } else { at & (all >> 1) }
+}
+
+impl Index {
+    /// Slots in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let buckets: usize = self.segments().map(|s| s.buckets.capacity() * size_of::<u64>()).sum();
+        buckets + self.more.capacity() * size_of::<Segment>()
+    }
+
+    #[inline]
+    fn segment(&self, hash: u32) -> &Segment {
+        if self.more.is_empty() {
+            return &self.first;
+        }
+        let at = segment_of(hash, self.more.len() + 1);
+        self.more.get(at.wrapping_sub(1)).unwrap_or(&self.first)
+    }
+
+    fn segment_mut(&mut self, hash: u32) -> &mut Segment {
+        let at = segment_of(hash, self.more.len() + 1);
+        self.more.get_mut(at.wrapping_sub(1)).unwrap_or(&mut self.first)
+    }
+
+    /// The first slot under `hash` that `is_it` accepts.
+    #[inline]
+    pub fn find(&self, hash: u32, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.segment(hash).find(hash, is_it)
+    }
+
+    /// Puts a slot in.
+    pub fn insert(&mut self, hash: u32, slot: u32) {
+        self.segment_mut(hash).insert(pack(hash, slot));
+        self.len += 1;
+        if self.len > SEGMENT * (self.more.len() + 1) {
+            self.split();
+        }
+    }
+
+    /// Splits the array whose turn it is.
+    fn split(&mut self) {
+        let count = self.more.len() + 1;
+        let bit = 1 << count.ilog2();
+        // Any hash that belongs there.
+        let of = (count - bit) as u32;
+        let parent = self.segment_mut(of);
+        let (stay, go): (Vec<u64>, Vec<u64>) = parent.iter().partition(|b| hash_of(*b) as usize & bit == 0);
+        *parent = Segment::fitting(&stay);
+        self.more.push(Segment::fitting(&go));
+    }
+
+    /// Takes a slot out; false if it was not in.
+    pub fn remove(&mut self, hash: u32, slot: u32) -> bool {
+        let removed = self.segment_mut(hash).remove(pack(hash, slot));
+        self.len -= usize::from(removed);
+        // Far from where it would be split again.
+        if !self.more.is_empty() && self.len < SEGMENT / 4 * self.more.len() {
+            self.join();
+        }
+        removed
+    }
+
+    /// Puts the last array back into the one that it was split from.
+    fn join(&mut self) {
+        let Some(last) = self.more.pop() else { return };
+        if self.more.capacity() > 8 + 4 * self.more.len() {
+            self.more.shrink_to(2 * self.more.len());
+        }
+        let at = self.more.len() + 1;
+        let parent = self.segment_mut((at - (1 << at.ilog2())) as u32);
+        let mut all: Vec<u64> = parent.iter().chain(last.iter()).collect();
+        all.sort_unstable();
+        *parent = Segment::fitting(&all);
+    }
+
     /// Puts another slot in place of one under the same hash.
     pub fn replace(&mut self, hash: u32, old: u32, new: u32) {
-        if self.remove(hash, old) {
-            self.insert(hash, new);
+        let segment = self.segment_mut(hash);
+        if !segment.replace(pack(hash, old), pack(hash, new)) && segment.remove(pack(hash, old)) {
+            segment.insert(pack(hash, new));
         }
     }
 
-    /// All slots, in order of their hashes.
+    /// All slots.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
-        self.buckets.iter().filter(|b| **b != EMPTY).map(|b| *b as u32)
-    }
-
-    fn resize(&mut self, bits: u32) {
-        if bits > MAX_BITS {
-            return;
-        }
-        self.bits = bits;
-        let old = std::mem::replace(&mut self.buckets, vec![EMPTY; room(bits)]);
-        let mut next = 0;
-        for bucket in old.into_iter().filter(|b| *b != EMPTY) {
-            let at = next.max(self.home(hash_of(bucket)));
-            match self.buckets.get_mut(at) {
-                Some(place) => *place = bucket,
-                // They crowd at the end; there is always room behind.
-                None => self.buckets.push(bucket),
-            }
-            next = at + 1;
-        }
-        if next >= self.buckets.len() {
-            self.buckets.push(EMPTY);
-        }
+        self.segments().flat_map(Segment::iter).map(|b| b as u32)
     }
 }
 
@@ -253,7 +377,7 @@ mod tests {
     proptest! {
         /// Hashes from few bits collide and crowd at both ends; every slot is found, and none that is gone.
         #[test]
-        fn behaves_as_a_set(ops in prop::collection::vec((any::<bool>(), 0_u32..40, 0_u32..4, any::<bool>()), 0..400)) {
+        fn behaves_as_a_set(ops in prop::collection::vec((any::<bool>(), 0_u32..40, 0_u32..4, any::<bool>()), 0..600)) {
             let mut index = Index::default();
             let mut model = BTreeSet::new();
             for (insert, hash, slot, high) in ops {

@@ -18,13 +18,21 @@
 //! | one LPM field, any exact ones | trie of 6 bits a level, paths compressed ([`lpm`]) | a node for each level that branches |
 //! | ternary, range, optional | tuple space with merged tuples ([`ternary`]) | a bucket for each tuple that may still win |
 //!
-//! All of them lead to a *slot*: the index of the entry's record ([`records`]), in which action and arguments lie side
-//! by side, and of its counter, meter and time of last hit ([`direct`]). The latter exist once for both copies, so
-//! that they outlive modifications of the entry.
+//! All of them lead to the *place* of the entry's record ([`records`]), in which action and arguments lie side by side
+//! with what the structure compares, and the entry's *slot*: the index of its counter, meter and time of last hit
+//! ([`direct`]). Records and what is at slots exist once for both copies. A modification writes a new record in another
+//! place ([`shared`]); the slot stays.
 //!
 //! # Cost
 //! Inserting, modifying and deleting cost what they touch, in both copies: hash tables double when full, so insertion
-//! is constant when spread over all; nothing else walks a table.
+//! is constant when spread over all; nothing else walks a table. An entry takes, in bytes, with `a` words of arguments
+//! and `k` of its key (packed, for ternary):
+//!
+//! | structure | once | in each copy |
+//! | --- | --- | --- |
+//! | exact | 8 + 8a + 8k record, 4 place of the slot | 9 to 18 bucket |
+//! | LPM | 8 + 8a record, 4 place of the slot | about 60 nodes |
+//! | ternary | 8 + 8a + 8 + 16k record, 4 place of the slot | 9 to 18 bucket, 4 next of the list |
 //!
 //! # What this does not do
 //! It validates nothing: the P4Runtime server does (a pattern that is not canonical is made so, a slot out of order
@@ -35,6 +43,7 @@ pub mod layout;
 pub mod lpm;
 pub mod meter;
 pub mod records;
+mod shared;
 pub mod snapshot;
 pub mod state;
 pub mod store;

@@ -1,8 +1,5 @@
-//! Records of entries, by slot, in one flat array.
-//!
-//! A record is `stride` words: a header word that says what the entry leads to, the arguments of its action, then
-//! whatever the table's structure keeps with an entry (`extra` words: its key, its priority). All records of a table
-//! are of one size, that of the action with most arguments, so that a slot is an index and nothing else.
+//! What entries lead to: a header word that says what it is, then the arguments of its action. All records of a table
+//! are of one size, that of the action with most arguments, so that a number is a place and nothing else.
 
 /// What an entry leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +16,7 @@ pub enum Leads {
 
 impl Leads {
     fn pack(self) -> u64 {
-        let (tag, value) = match self {
-            Self::Vacant => (0, 0),
-            Self::Action(n) => (1, n),
-            Self::Member(n) => (2, n),
-            Self::Group(n) => (3, n),
-        };
-        u64::from(value) << 32 | tag
+        header(self, 0)
     }
 
     #[inline]
@@ -40,11 +31,33 @@ impl Leads {
     }
 }
 
+/// The first word of a record: what it leads to, and the slot of its entry (of which there are fewer than 2^30).
+pub(super) fn header(leads: Leads, slot: u32) -> u64 {
+    let (tag, value) = match leads {
+        Leads::Vacant => (0, 0),
+        Leads::Action(n) => (1, n),
+        Leads::Member(n) => (2, n),
+        Leads::Group(n) => (3, n),
+    };
+    u64::from(value) << 32 | u64::from(slot << 2) | tag
+}
+
 /// One record, as packets read it.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a>(&'a [u64]);
 
 impl<'a> Record<'a> {
+    #[inline]
+    pub(super) fn new(words: &'a [u64]) -> Self {
+        Self(words)
+    }
+
+    /// The slot of the entry that it is of; 0 for default actions and members.
+    #[inline]
+    pub fn slot(&self) -> u32 {
+        self.0.first().map_or(0, |w| *w as u32 >> 2)
+    }
+
     /// What it leads to.
     #[inline]
     pub fn leads(&self) -> Leads {
@@ -59,27 +72,20 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The records of one table.
+/// Records of one copy by slot: members of a profile, default actions. Those of entries are [`super::shared`].
 #[derive(Debug, Clone)]
 pub struct Records {
     words: Vec<u64>,
-    stride: usize,
     args: usize,
 }
 
 impl Records {
-    /// Records with room for `args` words of arguments and `extra` words besides.
-    pub fn new(args: usize, extra: usize) -> Self {
+    /// Records with room for `args` words of arguments.
+    pub fn new(args: usize) -> Self {
         Self {
             words: Vec::new(),
-            stride: 1 + args + extra,
             args,
         }
-    }
-
-    /// Words of arguments that a record has room for.
-    pub fn args(&self) -> usize {
-        self.args
     }
 
     /// Bytes it takes.
@@ -90,32 +96,15 @@ impl Records {
     /// The record in a slot; vacant if there never was one.
     #[inline]
     pub fn get(&self, slot: u32) -> Record<'_> {
-        let start = slot as usize * self.stride;
+        let start = slot as usize * (1 + self.args);
         Record(self.words.get(start..start + 1 + self.args).unwrap_or_default())
-    }
-
-    /// The words that the table's structure keeps in a slot; none if there never was a record.
-    #[inline]
-    pub fn extra(&self, slot: u32) -> &[u64] {
-        let start = slot as usize * self.stride;
-        self.words
-            .get(start + 1 + self.args..start + self.stride)
-            .unwrap_or_default()
-    }
-
-    /// The same, to change.
-    pub fn extra_mut(&mut self, slot: u32) -> &mut [u64] {
-        let start = slot as usize * self.stride;
-        self.words
-            .get_mut(start + 1 + self.args..start + self.stride)
-            .unwrap_or_default()
     }
 
     /// Sets what a slot leads to, and its arguments.
     pub fn set(&mut self, slot: u32, leads: Leads, args: &[u64]) {
-        let start = slot as usize * self.stride;
-        if self.words.len() < start + self.stride {
-            self.words.resize(start + self.stride, 0);
+        let start = slot as usize * (1 + self.args);
+        if self.words.len() < start + (1 + self.args) {
+            self.words.resize(start + (1 + self.args), 0);
         }
         let Some(record) = self.words.get_mut(start..start + 1 + self.args) else {
             return;
@@ -126,14 +115,6 @@ impl Records {
                 0 => leads.pack(),
                 _ => args.next().copied().unwrap_or(0),
             };
-        }
-    }
-
-    /// Empties a slot.
-    pub fn clear(&mut self, slot: u32) {
-        let start = slot as usize * self.stride;
-        if let Some(header) = self.words.get_mut(start) {
-            *header = Leads::Vacant.pack();
         }
     }
 }

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::layout::KeyLayout;
 use super::records::{Leads, Record, Records};
+use super::shared::Shelf;
 use super::table::Table;
 
 /// A member of a group.
@@ -137,31 +138,28 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn of(self, words: &[u64]) -> &[u64] {
+    pub(super) fn of(self, words: &[u64]) -> &[u64] {
         words.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 
-/// A change as it is made to both copies; words are in the log.
+/// A change as it is made to both copies; words are in the log, records on their shelves.
 #[derive(Debug)]
 pub(super) enum Change {
     Insert {
         table: u32,
-        slot: u32,
-        priority: i32,
-        leads: Leads,
+        place: u32,
         pattern: Span,
-        args: Span,
     },
-    Modify {
+    Replace {
         table: u32,
-        slot: u32,
-        leads: Leads,
-        args: Span,
+        old: u32,
+        new: u32,
+        pattern: Span,
     },
     Remove {
         table: u32,
-        slot: u32,
+        place: u32,
         pattern: Span,
     },
     Default {
@@ -193,33 +191,46 @@ pub(super) enum Change {
     },
     ValueSetMember {
         set: u32,
-        slot: u32,
+        place: u32,
         pattern: Span,
     },
 }
 
+/// What holds the records of all tables.
+#[derive(Debug, Default)]
+pub(super) struct Shelves {
+    pub(super) tables: Vec<Shelf>,
+    pub(super) value_sets: Vec<Shelf>,
+}
+
 impl Tables {
-    /// Empty tables: of each its key and the words that its actions take at most; words of each profile's actions;
-    /// keys of the value sets.
+    /// Two copies of empty tables, and what holds their records: of each table its key and the words that its actions
+    /// take at most; words of each profile's actions; keys of the value sets.
     pub(super) fn new(
         tables: impl IntoIterator<Item = (KeyLayout, usize)>,
         profiles: impl IntoIterator<Item = usize>,
         value_sets: impl IntoIterator<Item = KeyLayout>,
-    ) -> Self {
+    ) -> ([Self; 2], Shelves) {
         let profile = |args| Profile {
-            members: Records::new(args, 0),
+            members: Records::new(args),
             groups: Vec::new(),
         };
-        Self {
-            tables: tables
-                .into_iter()
-                .map(|(layout, args)| Table::new(layout, args))
-                .collect(),
+        let tables = tables.into_iter().map(|(layout, args)| Table::new(layout, args));
+        let (tables, of_tables) = tables.unzip();
+        let value_sets = value_sets.into_iter().map(|layout| Table::new(layout, 0));
+        let (value_sets, of_value_sets) = value_sets.unzip();
+        let copy = Self {
+            tables,
             profiles: profiles.into_iter().map(profile).collect(),
             multicast: FxHashMap::default(),
             clones: FxHashMap::default(),
-            value_sets: value_sets.into_iter().map(|layout| Table::new(layout, 0)).collect(),
-        }
+            value_sets,
+        };
+        let shelves = Shelves {
+            tables: of_tables,
+            value_sets: of_value_sets,
+        };
+        ([copy.clone(), copy], shelves)
     }
 
     /// A table.
@@ -258,7 +269,7 @@ impl Tables {
         self.value_sets.get(set).is_some_and(|s| s.lookup(key).is_some())
     }
 
-    /// Bytes that this copy takes, without multicast groups and clone sessions.
+    /// Bytes that this copy takes, without the records that it shares, multicast groups and clone sessions.
     pub fn bytes(&self) -> usize {
         let tables = self.tables.iter().chain(&self.value_sets).map(Table::bytes);
         let profiles = self.profiles.iter().map(|p| {
@@ -268,34 +279,39 @@ impl Tables {
         tables.sum::<usize>() + profiles.sum::<usize>()
     }
 
+    /// A table, to change.
+    pub(super) fn table_mut(&mut self, table: usize) -> Option<&mut Table> {
+        self.tables.get_mut(table)
+    }
+
+    /// A value set.
+    pub(super) fn value_set(&self, set: usize) -> Option<&Table> {
+        self.value_sets.get(set)
+    }
+
     /// Makes a change.
-    pub(super) fn apply(&mut self, change: &Change, words: &[u64]) {
+    pub(super) fn apply(&mut self, change: &Change, words: &[u64], shelves: &Shelves) {
         match change {
-            Change::Insert {
+            Change::Insert { table, place, pattern } => {
+                let at = *table as usize;
+                if let (Some(table), Some(shelf)) = (self.tables.get_mut(at), shelves.tables.get(at)) {
+                    table.insert(*place, pattern.of(words), shelf);
+                }
+            }
+            Change::Replace {
                 table,
-                slot,
-                priority,
-                leads,
+                old,
+                new,
                 pattern,
-                args,
             } => {
-                if let Some(t) = self.tables.get_mut(*table as usize) {
-                    t.insert(*slot, pattern.of(words), *priority, *leads, args.of(words));
+                let at = *table as usize;
+                if let (Some(table), Some(shelf)) = (self.tables.get_mut(at), shelves.tables.get(at)) {
+                    table.replace(*old, *new, pattern.of(words), shelf);
                 }
             }
-            Change::Modify {
-                table,
-                slot,
-                leads,
-                args,
-            } => {
+            Change::Remove { table, place, pattern } => {
                 if let Some(t) = self.tables.get_mut(*table as usize) {
-                    t.modify(*slot, *leads, args.of(words));
-                }
-            }
-            Change::Remove { table, slot, pattern } => {
-                if let Some(t) = self.tables.get_mut(*table as usize) {
-                    t.remove(*slot, pattern.of(words));
+                    t.remove(*place, pattern.of(words));
                 }
             }
             Change::Default { table, leads, args } => {
@@ -332,9 +348,10 @@ impl Tables {
                     s.clear();
                 }
             }
-            Change::ValueSetMember { set, slot, pattern } => {
-                if let Some(s) = self.value_sets.get_mut(*set as usize) {
-                    s.insert(*slot, pattern.of(words), 0, Leads::Action(0), &[]);
+            Change::ValueSetMember { set, place, pattern } => {
+                let at = *set as usize;
+                if let (Some(set), Some(shelf)) = (self.value_sets.get_mut(at), shelves.value_sets.get(at)) {
+                    set.insert(*place, pattern.of(words), shelf);
                 }
             }
         }

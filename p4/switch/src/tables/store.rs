@@ -19,8 +19,10 @@ use super::direct::Direct;
 use super::index::NO_SLOT;
 use super::layout::{FieldMatch, KeyField, KeyLayout};
 use super::records::Leads;
+use super::shared::Shelf;
 use super::snapshot::{self, Reader, Snapshots, Stalled};
-use super::state::{Change, CloneSession, Group, GroupMember, Replica, Span, Tables};
+use super::state::{Change, CloneSession, Group, GroupMember, Replica, Shelves, Span, Tables};
+use super::ternary::Ternary;
 
 /// How long a transaction waits for packet threads to finish the batch that they are at. They take microseconds, or as
 /// long as the machine keeps them from running; one that takes longer stands still.
@@ -260,6 +262,7 @@ pub struct Writer {
     copies: snapshot::Writer<Tables>,
     log: Log,
     directory: Directory,
+    shelves: Shelves,
     patience: Duration,
 }
 
@@ -271,11 +274,9 @@ impl Store {
             .iter()
             .map(|fields| KeyLayout::new(fields.iter().copied()))
             .collect();
-        let copy = || {
-            let of_tables = layouts.iter().cloned().zip(tables.iter().map(|t| t.args));
-            Tables::new(of_tables, profiles.iter().copied(), sets.iter().cloned())
-        };
-        let (snapshots, copies) = snapshot::new([copy(), copy()]);
+        let of_tables = layouts.iter().cloned().zip(tables.iter().map(|t| t.args));
+        let (copies, shelves) = Tables::new(of_tables, profiles.iter().copied(), sets.iter().cloned());
+        let (snapshots, copies) = snapshot::new(copies);
         let direct = tables.iter().map(|t| Direct::new(t.counter, t.meter, t.ages));
         let store = Arc::new(Self {
             snapshots,
@@ -294,6 +295,7 @@ impl Store {
             copies,
             log: Log::default(),
             directory,
+            shelves,
             patience: PATIENCE,
         };
         (store, writer)
@@ -322,6 +324,11 @@ impl Writer {
         self.copies.live()
     }
 
+    /// Bytes of a table's records, which both copies share.
+    pub fn shared_bytes(&self, table: usize) -> usize {
+        self.shelves.tables.get(table).map_or(0, Shelf::bytes)
+    }
+
     /// How long transactions wait for packet threads, instead of [`PATIENCE`].
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
@@ -334,9 +341,12 @@ impl Writer {
     pub fn write<T>(&mut self, now_ns: u64, change: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<T, Stalled> {
         let tables = self.copies.stale(self.patience)?;
         for change in &self.log.changes {
-            tables.apply(change, &self.log.words);
+            tables.apply(change, &self.log.words, &self.shelves);
         }
         self.log.clear();
+        // No copy leads to what the last transaction gave back any more.
+        let shelves = self.shelves.tables.iter_mut().chain(&mut self.shelves.value_sets);
+        shelves.for_each(Shelf::settle);
         for profile in &mut self.directory.profiles {
             profile.members.free.settle();
             profile.groups.free.settle();
@@ -346,6 +356,7 @@ impl Writer {
             tables,
             log: &mut self.log,
             directory: &mut self.directory,
+            shelves: &mut self.shelves,
             now_ns,
         };
         let result = change(&mut transaction);
@@ -360,12 +371,13 @@ pub struct Transaction<'a> {
     tables: &'a mut Tables,
     log: &'a mut Log,
     directory: &'a mut Directory,
+    shelves: &'a mut Shelves,
     now_ns: u64,
 }
 
 impl Transaction<'_> {
     fn push(&mut self, change: Change) {
-        self.tables.apply(&change, &self.log.words);
+        self.tables.apply(&change, &self.log.words, self.shelves);
         self.log.changes.push(change);
     }
 
@@ -387,40 +399,69 @@ impl Transaction<'_> {
         if let Some(direct) = self.store.direct.get(table) {
             direct.start(slot, self.now_ns);
         }
-        self.push(Change::Insert {
-            table: table as u32,
-            slot,
-            priority,
-            leads,
-            pattern,
-            args,
-        });
+        let (Some(of), Some(shelf)) = (self.tables.table_mut(table), self.shelves.tables.get_mut(table)) else {
+            return;
+        };
+        if leads == Leads::Vacant || !of.has_key() || shelf.place(slot).is_some() {
+            return;
+        }
+        let words = pattern.of(&self.log.words);
+        let fill = |extra: &mut [u64]| of.fill(words, priority, extra);
+        let place = shelf.take(slot, leads, args.of(&self.log.words), fill);
+        let inserted = of.insert(place, words, shelf);
+        if let Some(tuple) = inserted.tuple {
+            shelf.amend(place, |extra| Ternary::set_tuple(extra, tuple));
+        }
+        if let Some(replaced) = inserted.replaced {
+            shelf.give_back(shelf.slot(replaced));
+        }
+        let table = table as u32;
+        self.log.changes.push(Change::Insert { table, place, pattern });
     }
 
-    /// Changes what an entry leads to.
-    pub fn modify(&mut self, table: usize, slot: u32, target: Target<'_>) {
+    /// Changes what an entry leads to, which matches this.
+    pub fn modify<'m>(
+        &mut self,
+        table: usize,
+        slot: u32,
+        matches: impl IntoIterator<Item = FieldMatch<'m>>,
+        target: Target<'_>,
+    ) {
         self.drop_one_shot(table, slot);
         let (leads, args) = self.resolve(table, slot, target);
+        let (Some(shelf), Some(layout)) = (self.shelves.tables.get_mut(table), self.directory.layouts.get(table))
+        else {
+            return;
+        };
+        let Some(old) = shelf.place(slot).filter(|_| leads != Leads::Vacant) else {
+            return;
+        };
+        let pattern = self.log.pattern(layout, matches);
+        let new = shelf.exchange(slot, leads, args.of(&self.log.words));
         let table = table as u32;
-        self.push(Change::Modify {
+        self.push(Change::Replace {
             table,
-            slot,
-            leads,
-            args,
+            old,
+            new,
+            pattern,
         });
     }
 
     /// Takes an entry out, with what it matches.
     pub fn remove<'m>(&mut self, table: usize, slot: u32, matches: impl IntoIterator<Item = FieldMatch<'m>>) {
-        let Some(layout) = self.directory.layouts.get(table) else {
+        let (Some(shelf), Some(layout)) = (self.shelves.tables.get_mut(table), self.directory.layouts.get(table))
+        else {
             return;
         };
-        let pattern = self.log.pattern(layout, matches);
-        self.push(Change::Remove {
-            table: table as u32,
-            slot,
-            pattern,
-        });
+        if let Some(place) = shelf.place(slot) {
+            shelf.give_back(slot);
+            let pattern = self.log.pattern(layout, matches);
+            self.push(Change::Remove {
+                table: table as u32,
+                place,
+                pattern,
+            });
+        }
         self.drop_one_shot(table, slot);
     }
 
@@ -566,16 +607,20 @@ impl Transaction<'_> {
         M: IntoIterator<Item = FieldMatch<'m>>,
     {
         self.push(Change::ClearValueSet { set: set as u32 });
+        if let Some(shelf) = self.shelves.value_sets.get_mut(set) {
+            shelf.clear();
+        }
         for (slot, member) in members.into_iter().enumerate() {
-            let Some(layout) = self.directory.value_sets.get(set) else {
+            let layout = self.directory.value_sets.get(set);
+            let (Some(layout), Some(shelf)) = (layout, self.shelves.value_sets.get_mut(set)) else {
                 return;
             };
             let pattern = self.log.pattern(layout, member);
-            self.push(Change::ValueSetMember {
-                set: set as u32,
-                slot: slot as u32,
-                pattern,
-            });
+            let (words, of) = (pattern.of(&self.log.words), self.tables.value_set(set));
+            let fill = |extra: &mut [u64]| of.into_iter().for_each(|of| of.fill(words, 0, extra));
+            let place = shelf.take(slot as u32, Leads::Action(0), &[], fill);
+            let set = set as u32;
+            self.push(Change::ValueSetMember { set, place, pattern });
         }
     }
 }

@@ -1,10 +1,11 @@
-//! One copy of one table: records, and the structure that finds them.
+//! One copy of one table: the structure that finds records, and the default action.
 
 use super::index::{Index, Seed};
 use super::layout::{FieldKind, KeyLayout};
 use super::lpm::Lpm;
 use super::records::{Leads, Record, Records};
-use super::ternary::{EXTRA_WORDS, Ternary};
+use super::shared::{Shared, Shelf};
+use super::ternary::Ternary;
 
 /// How a table finds entries.
 #[derive(Debug, Clone)]
@@ -24,18 +25,28 @@ enum Structure {
 pub struct Table {
     layout: KeyLayout,
     structure: Structure,
-    records: Records,
+    records: Shared,
     /// The default action is record 0 of these, if there is one.
     default: Records,
     len: usize,
 }
 
+/// What came of an insertion.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Inserted {
+    /// The place that an entry with the same key had.
+    pub(super) replaced: Option<u32>,
+    /// What the structure has to note in the record.
+    pub(super) tuple: Option<u32>,
+}
+
 impl Table {
-    /// An empty table whose actions take up to `args` words of arguments.
+    /// One copy of an empty table whose actions take up to `args` words of arguments, and what holds its records. The
+    /// other copy is a clone of it.
     ///
     /// A table with one LPM field and else exact ones takes the longest prefix; any other with an LPM field goes by
     /// priority, as P4Runtime and BMv2 have it.
-    pub fn new(layout: KeyLayout, args: usize) -> Self {
+    pub(super) fn new(layout: KeyLayout, args: usize) -> (Self, Shelf) {
         let exact = |k: FieldKind| k == FieldKind::Exact;
         let lpms = layout
             .places()
@@ -49,18 +60,21 @@ impl Table {
             _ if layout.places().is_empty() => (Structure::None, 0),
             Some(lpm) => (Structure::Lpm(Box::new(lpm)), 0),
             None if inexact == 0 => (Structure::Exact(Seed::random(), Index::default()), words),
-            None => (
-                Structure::Ternary(Box::new(Ternary::new(&layout))),
-                EXTRA_WORDS + 2 * words,
-            ),
+            None => {
+                let ternary = Box::new(Ternary::new(&layout));
+                let extra = ternary.extra();
+                (Structure::Ternary(ternary), extra)
+            }
         };
-        Self {
+        let shelf = Shelf::new(args, extra);
+        let table = Self {
             layout,
             structure,
-            records: Records::new(args, extra),
-            default: Records::new(args, 0),
+            records: shelf.view(),
+            default: Records::new(args),
             len: 0,
-        }
+        };
+        (table, shelf)
     }
 
     /// How its key is laid out.
@@ -78,7 +92,7 @@ impl Table {
         self.len == 0
     }
 
-    /// Bytes that this copy takes.
+    /// Bytes that this copy takes, without the records that it shares.
     pub fn bytes(&self) -> usize {
         let structure = match &self.structure {
             Structure::None => 0,
@@ -86,7 +100,7 @@ impl Table {
             Structure::Lpm(lpm) => lpm.bytes(),
             Structure::Ternary(ternary) => ternary.bytes(),
         };
-        structure + self.records.bytes() + self.default.bytes()
+        structure + self.default.bytes()
     }
 
     /// Masks that a look-up may have to probe; 1 for tables without.
@@ -97,21 +111,16 @@ impl Table {
         }
     }
 
-    /// The slot of the entry that a key matches; the key is as long as the layout says.
+    /// The record of the entry that a key matches; the key is as long as the layout says.
     #[inline]
-    pub fn lookup(&self, key: &[u64]) -> Option<u32> {
-        match &self.structure {
+    pub fn lookup(&self, key: &[u64]) -> Option<Record<'_>> {
+        let place = match &self.structure {
             Structure::None => None,
-            Structure::Exact(seed, index) => index.find(seed.hash(key), |slot| same(self.records.extra(slot), key)),
+            Structure::Exact(seed, index) => index.find(seed.hash(key), |place| same(self.records.extra(place), key)),
             Structure::Lpm(lpm) => lpm.find(key),
             Structure::Ternary(ternary) => ternary.find(&self.records, key),
-        }
-    }
-
-    /// The record of an entry.
-    #[inline]
-    pub fn record(&self, slot: u32) -> Record<'_> {
-        self.records.get(slot)
+        };
+        Some(self.records.get(place?))
     }
 
     /// The default action; vacant if there is none.
@@ -124,81 +133,84 @@ impl Table {
         self.default.set(0, leads, args);
     }
 
-    /// Puts an entry in; a `pattern` as [`KeyLayout::pattern`] makes it. If the slot is in use, the entry in it has to
-    /// have this pattern and priority. In exact and LPM tables an entry with the same key gives way.
-    pub(super) fn insert(&mut self, slot: u32, pattern: &[u64], priority: i32, leads: Leads, args: &[u64]) {
-        let Some((values, masks)) = pattern.split_at_checked(self.layout.words()) else {
-            return;
-        };
-        let is_new = self.records.get(slot).leads() == Leads::Vacant;
-        let leads_somewhere = leads != Leads::Vacant;
-        if !leads_somewhere || matches!(self.structure, Structure::None) {
-            return;
-        }
-        self.records.set(slot, leads, args);
-        if !is_new {
-            return;
-        }
-        self.len += 1;
-        let replaced = match &mut self.structure {
-            Structure::None => None,
-            Structure::Exact(seed, index) => {
-                let hash = seed.hash(values);
-                let old = index.find(hash, |other| same(self.records.extra(other), values));
-                self.records.extra_mut(slot).copy_from_slice(values);
-                match old {
-                    Some(old) => index.replace(hash, old, slot),
-                    None => index.insert(hash, slot),
-                }
-                old
-            }
-            Structure::Lpm(lpm) => lpm.insert(values, masks, slot),
-            Structure::Ternary(ternary) => {
-                ternary.insert(&mut self.records, pattern, priority, slot);
-                None
-            }
-        };
-        if let Some(old) = replaced {
-            self.records.clear(old);
-            self.len -= 1;
+    /// Whether it can hold entries.
+    pub(super) fn has_key(&self) -> bool {
+        !matches!(self.structure, Structure::None)
+    }
+
+    /// Writes what the structure keeps of an entry into the words that a record has for it; a `pattern` as
+    /// [`KeyLayout::pattern`] makes it.
+    pub(super) fn fill(&self, pattern: &[u64], priority: i32, extra: &mut [u64]) {
+        match &self.structure {
+            Structure::None | Structure::Lpm(_) => {}
+            Structure::Exact(..) => extra.iter_mut().zip(pattern).for_each(|(to, from)| *to = *from),
+            Structure::Ternary(ternary) => ternary.fill(pattern, priority, extra),
         }
     }
 
-    /// Changes what an entry leads to.
-    pub(super) fn modify(&mut self, slot: u32, leads: Leads, args: &[u64]) {
-        if self.records.get(slot).leads() != Leads::Vacant && leads != Leads::Vacant {
-            self.records.set(slot, leads, args);
+    /// Puts an entry in, of which the record is written but for what this answers. In exact and LPM tables an entry
+    /// with the same key gives way.
+    pub(super) fn insert(&mut self, place: u32, pattern: &[u64], shelf: &Shelf) -> Inserted {
+        self.records.share(shelf);
+        let Some((values, masks)) = pattern.split_at_checked(self.layout.words()) else {
+            return Inserted::default();
+        };
+        let (mut replaced, mut tuple) = (None, None);
+        match &mut self.structure {
+            Structure::None => return Inserted::default(),
+            Structure::Exact(seed, index) => {
+                let hash = seed.hash(values);
+                replaced = index.find(hash, |other| same(self.records.extra(other), values));
+                match replaced {
+                    Some(old) => index.replace(hash, old, place),
+                    None => index.insert(hash, place),
+                }
+            }
+            Structure::Lpm(lpm) => replaced = lpm.insert(values, masks, place),
+            Structure::Ternary(ternary) => tuple = Some(ternary.insert(&self.records, pattern, place)),
+        }
+        self.len += usize::from(replaced.is_none());
+        Inserted { replaced, tuple }
+    }
+
+    /// Lets an entry lead to another record of its own.
+    pub(super) fn replace(&mut self, old: u32, new: u32, pattern: &[u64], shelf: &Shelf) {
+        self.records.share(shelf);
+        let Some((values, masks)) = pattern.split_at_checked(self.layout.words()) else {
+            return;
+        };
+        match &mut self.structure {
+            Structure::None => {}
+            Structure::Exact(seed, index) => index.replace(seed.hash(values), old, new),
+            Structure::Lpm(lpm) => {
+                if lpm.get(values, masks) == Some(old) {
+                    lpm.insert(values, masks, new);
+                }
+            }
+            Structure::Ternary(ternary) => ternary.replace(&self.records, old, new),
         }
     }
 
     /// Takes an entry out, with the pattern that it was put in with.
-    pub(super) fn remove(&mut self, slot: u32, pattern: &[u64]) {
+    pub(super) fn remove(&mut self, place: u32, pattern: &[u64]) {
         let Some((values, masks)) = pattern.split_at_checked(self.layout.words()) else {
             return;
         };
-        if self.records.get(slot).leads() == Leads::Vacant {
-            return;
-        }
         let removed = match &mut self.structure {
             Structure::None => false,
-            Structure::Exact(seed, index) => index.remove(seed.hash(values), slot),
-            Structure::Lpm(lpm) => lpm.remove(values, masks, slot),
-            Structure::Ternary(ternary) => ternary.remove(&mut self.records, slot),
+            Structure::Exact(seed, index) => index.remove(seed.hash(values), place),
+            Structure::Lpm(lpm) => lpm.remove(values, masks, place),
+            Structure::Ternary(ternary) => ternary.remove(&self.records, pattern, place),
         };
-        if removed {
-            self.records.clear(slot);
-            self.len -= 1;
-        }
+        self.len -= usize::from(removed);
     }
 
     /// Takes all entries out.
     pub(super) fn clear(&mut self) {
-        let args = self.records.args();
-        let default = std::mem::replace(&mut self.default, Records::new(args, 0));
-        *self = Self {
-            default,
-            ..Self::new(std::mem::take(&mut self.layout), args)
-        };
+        let (empty, _) = Self::new(std::mem::take(&mut self.layout), 0);
+        self.layout = empty.layout;
+        self.structure = empty.structure;
+        self.len = 0;
     }
 }
 

@@ -11,6 +11,8 @@
 //!   a whole afterwards (after *TupleMerge*, Daly et al., 2019). Where more than [`CROWD`] entries meet under one hash,
 //!   the next of that mask go into a tuple with more bits; at the end of that road is one of the mask's own.
 //! - Entries under one hash form a list by priority, so the first that matches is the one.
+//! - Keys and patterns are **packed**: fields of few bits share words, so that there is less to hash, to compare and to
+//!   keep. A look-up packs its key once.
 //!
 //! Of entries with the same priority that match one packet any may win, as the specification leaves it.
 
@@ -21,7 +23,7 @@ use rustc_hash::FxHashMap;
 
 use super::index::NO_SLOT;
 use super::layout::{FieldKind, FieldPlace, KeyLayout};
-use super::records::Records;
+use super::shared::Shared;
 use entry::Extra;
 use tuple::Tuple;
 
@@ -31,74 +33,150 @@ pub const OWN_TUPLES: usize = 24;
 /// Entries that may meet under one hash in a merged tuple. Passing them costs a record each, a further tuple a probe.
 pub const CROWD: usize = 6;
 
-/// Words that an entry keeps in its record besides its pattern.
-pub use entry::HEADER as EXTRA_WORDS;
+/// Longest packed keys; longer ones are used as they are.
+const MAX_PACKED: usize = 8;
+
+/// Where a word of a key lies in the packed key.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    at: usize,
+    shift: u32,
+    /// The bits that the field uses.
+    used: u64,
+}
+
+impl Part {
+    #[inline]
+    fn of(&self, packed: &[u64]) -> u64 {
+        packed.get(self.at).copied().unwrap_or(0) >> self.shift & self.used
+    }
+}
 
 /// What a table's structure needs to compare keys with patterns.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
-    words: usize,
-    /// Words that are compared under a mask, all but those of ranges.
-    masked: Box<[usize]>,
-    ranges: Box<[FieldPlace]>,
-    /// By word, the bits that the fields use.
-    used: Box<[u64]>,
+    /// By word of a key.
+    parts: Box<[Part]>,
+    /// Words of a packed key.
+    packed: usize,
+    /// Whether keys are packed: there may be nothing to gain.
+    packs: bool,
+    /// By packed word, the bits that are compared under a mask: all but those of ranges.
+    masked: Box<[u64]>,
+    /// Parts of each range.
+    ranges: Box<[Box<[Part]>]>,
+    range_places: Box<[FieldPlace]>,
 }
 
 impl Shape {
     fn new(layout: &KeyLayout) -> Self {
-        let of = |range: bool| {
-            let kind = move |p: &&FieldPlace| (p.field.kind == FieldKind::Range) == range;
-            layout.places().iter().filter(kind).copied()
-        };
+        let used = layout.places().iter().flat_map(|p| (0..p.words).map(|i| p.used(i)));
+        // Bits that are taken of each packed word.
+        let mut bins: Vec<u32> = Vec::new();
+        let mut parts: Box<[Part]> = used
+            .map(|used| {
+                let bits = 64 - used.leading_zeros();
+                let at = bins.iter().position(|taken| taken + bits <= 64).unwrap_or_else(|| {
+                    bins.push(0);
+                    bins.len() - 1
+                });
+                let shift = bins.get(at).copied().unwrap_or(0);
+                if let Some(taken) = bins.get_mut(at) {
+                    *taken += bits;
+                }
+                // A field of no bits may come behind a full word.
+                Part {
+                    at,
+                    shift: shift.min(63),
+                    used,
+                }
+            })
+            .collect();
+        let packs = bins.len() < layout.words() && bins.len() <= MAX_PACKED;
+        if !packs {
+            parts
+                .iter_mut()
+                .enumerate()
+                .for_each(|(at, part)| (part.at, part.shift) = (at, 0));
+        }
+        let packed = if packs { bins.len() } else { layout.words() };
+        let mut masked = vec![u64::MAX; packed];
+        let is_range = |p: &&FieldPlace| p.field.kind == FieldKind::Range;
+        let of_range = |p: &FieldPlace| parts.get(p.at..p.at + p.words).unwrap_or_default().into();
+        let ranges: Box<[Box<[Part]>]> = layout.places().iter().filter(is_range).map(of_range).collect();
+        for part in ranges.iter().flatten() {
+            if let Some(word) = masked.get_mut(part.at) {
+                *word &= !(part.used << part.shift);
+            }
+        }
         Self {
-            words: layout.words(),
-            masked: of(false).flat_map(|p| p.at..p.at + p.words).collect(),
-            ranges: of(true).collect(),
-            used: layout
-                .places()
-                .iter()
-                .flat_map(|p| (0..p.words).map(|i| p.used(i)))
-                .collect(),
+            parts,
+            packed,
+            packs,
+            masked: masked.into(),
+            ranges,
+            range_places: layout.places().iter().filter(is_range).copied().collect(),
         }
     }
 
-    /// Whether a key matches an entry's pattern.
+    /// Words that an entry keeps in its record.
+    fn extra(&self) -> usize {
+        entry::HEADER + 2 * self.packed
+    }
+
+    /// Packs a key, or the values or masks of a pattern.
+    #[inline]
+    fn pack<'k>(&self, key: &'k [u64], space: &'k mut [u64; MAX_PACKED]) -> &'k [u64] {
+        if !self.packs {
+            return key;
+        }
+        for (part, word) in self.parts.iter().zip(key) {
+            if let Some(packed) = space.get_mut(part.at) {
+                *packed |= (word & part.used) << part.shift;
+            }
+        }
+        space.get(..self.packed).unwrap_or_default()
+    }
+
+    /// Writes a pattern into the words of a record.
+    fn fill(&self, pattern: &[u64], priority: i32, extra: &mut [u64]) {
+        entry::set_head(extra, priority, NO_SLOT);
+        let (values, masks) = pattern.split_at_checked(self.parts.len()).unwrap_or_default();
+        let (mut a, mut b) = ([0; MAX_PACKED], [0; MAX_PACKED]);
+        let packed = self.pack(values, &mut a).iter().chain(self.pack(masks, &mut b));
+        extra
+            .iter_mut()
+            .skip(entry::HEADER)
+            .zip(packed)
+            .for_each(|(to, from)| *to = *from);
+    }
+
+    /// Whether a packed key matches an entry's packed pattern.
     #[inline]
     fn matches(&self, key: &[u64], pattern: &[u64]) -> bool {
-        let Some((values, masks)) = pattern.split_at_checked(self.words) else {
+        let Some((values, masks)) = pattern.split_at_checked(self.packed) else {
             return false;
         };
+        let words = key.iter().zip(values).zip(masks);
         if self.ranges.is_empty() {
-            let differing = key
-                .iter()
-                .zip(values)
-                .zip(masks)
-                .fold(0, |d, ((k, v), m)| d | (k ^ v) & m);
-            return differing == 0;
+            return words.fold(0, |d, ((k, v), m)| d | (k ^ v) & m) == 0;
         }
-        let word = |words: &[u64], i: usize| words.get(i).copied().unwrap_or(0);
-        let differing = self
-            .masked
-            .iter()
-            .fold(0, |d, i| d | (word(key, *i) ^ word(values, *i)) & word(masks, *i));
-        differing == 0
-            && self.ranges.iter().all(|r| {
-                let field = r.at..r.at + r.words;
-                let (key, low, high) = (
-                    key.get(field.clone()),
-                    values.get(field.clone()),
-                    masks.get(field.clone()),
-                );
-                key >= low && key <= high
+        let words = words.zip(&self.masked);
+        words.fold(0, |d, (((k, v), m), masked)| d | (k ^ v) & m & masked) == 0
+            && self.ranges.iter().all(|range| {
+                let of = |bound: &[u64]| {
+                    let mut words = range.iter().map(|part| (part.of(key), part.of(bound)));
+                    words.find(|(key, bound)| key != bound)
+                };
+                of(values).is_none_or(|(key, low)| key > low) && of(masks).is_none_or(|(key, high)| key < high)
             })
     }
 
     /// The bits that a pattern is sure of: its masks, and of ranges what both bounds share from the top.
     fn mask(&self, pattern: &[u64]) -> Box<[u64]> {
-        let (values, masks) = pattern.split_at_checked(self.words).unwrap_or_default();
+        let (values, masks) = pattern.split_at_checked(self.parts.len()).unwrap_or_default();
         let mut mask: Box<[u64]> = masks.into();
-        for range in &self.ranges {
+        for range in &self.range_places {
             let mut shared = true;
             for i in range.at..range.at + range.words {
                 let (Some(low), Some(high), Some(mask)) = (values.get(i), masks.get(i), mask.get_mut(i)) else {
@@ -113,7 +191,7 @@ impl Shape {
                 shared &= differing == 0;
             }
         }
-        mask.iter_mut().zip(&self.used).for_each(|(m, used)| *m &= used);
+        mask.iter_mut().zip(&self.parts).for_each(|(m, part)| *m &= part.used);
         mask
     }
 
@@ -123,8 +201,29 @@ impl Shape {
             let whole = m.to_ne_bytes().map(|b| if b == 0xff { b } else { 0 });
             u64::from_ne_bytes(whole)
         };
-        let coarse = |(m, used): (&u64, &u64)| if m == used { *m } else { bytes(*m) };
-        mask.iter().zip(&self.used).map(coarse).collect()
+        let coarse = |(m, part): (&u64, &Part)| if *m == part.used { *m } else { bytes(*m) };
+        mask.iter().zip(&self.parts).map(coarse).collect()
+    }
+}
+
+/// By place of an entry's record, the one behind it in its list.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Links(Vec<u32>);
+
+impl Links {
+    #[inline]
+    fn next(&self, place: u32) -> u32 {
+        self.0.get(place as usize).copied().unwrap_or(NO_SLOT)
+    }
+
+    fn set(&mut self, place: u32, next: u32) {
+        let at = place as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, NO_SLOT);
+        }
+        if let Some(link) = self.0.get_mut(at) {
+            *link = next;
+        }
     }
 }
 
@@ -138,6 +237,7 @@ pub struct Ternary {
     order: Vec<(i32, u32)>,
     /// By mask, the tuple that its next entry goes to.
     homes: FxHashMap<Box<[u64]>, Home>,
+    links: Links,
 }
 
 /// Where entries of one mask go.
@@ -155,13 +255,33 @@ impl Ternary {
             tuples: Vec::new(),
             order: Vec::new(),
             homes: FxHashMap::default(),
+            links: Links::default(),
         }
+    }
+
+    /// Words that an entry keeps in its record.
+    pub fn extra(&self) -> usize {
+        self.shape.extra()
+    }
+
+    /// Writes a pattern into these words.
+    pub fn fill(&self, pattern: &[u64], priority: i32, extra: &mut [u64]) {
+        self.shape.fill(pattern, priority, extra);
+    }
+
+    /// Sets the tuple that an entry went into.
+    pub fn set_tuple(extra: &mut [u64], tuple: u32) {
+        entry::set_head(extra, Extra(extra).priority(), tuple);
     }
 
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
-        let home = size_of::<(Box<[u64]>, Home)>() + 8 * self.shape.words;
-        self.tuples.iter().map(Tuple::bytes).sum::<usize>() + self.order.capacity() * 8 + self.homes.capacity() * home
+        let home = size_of::<(Box<[u64]>, Home)>() + 8 * self.shape.parts.len();
+        let links = self.links.0.capacity() * 4;
+        links
+            + self.tuples.iter().map(Tuple::bytes).sum::<usize>()
+            + self.order.capacity() * 8
+            + self.homes.capacity() * home
     }
 
     /// Tuples that a look-up may have to probe.
@@ -169,9 +289,11 @@ impl Ternary {
         self.order.len()
     }
 
-    /// The slot of the entry with the highest priority that a key matches.
+    /// The place of the entry with the highest priority that a key matches.
     #[inline]
-    pub fn find(&self, records: &Records, key: &[u64]) -> Option<u32> {
+    pub fn find(&self, records: &Shared, key: &[u64]) -> Option<u32> {
+        let mut space = [0; MAX_PACKED];
+        let key = self.shape.pack(key, &mut space);
         let mut best = i32::MIN;
         let mut found = NO_SLOT;
         for (reach, tuple) in &self.order {
@@ -193,7 +315,7 @@ impl Ternary {
                         (best, found) = (priority, slot);
                         break;
                     }
-                    slot = extra.next();
+                    slot = self.links.next(slot);
                 }
                 // Others may share the hash.
                 false
@@ -202,38 +324,49 @@ impl Ternary {
         (found != NO_SLOT).then_some(found)
     }
 
-    /// Puts an entry in, whose record is there already.
-    pub fn insert(&mut self, records: &mut Records, pattern: &[u64], priority: i32, slot: u32) {
+    /// Puts an entry in, whose record is there already but for the tuple: that is the answer.
+    pub fn insert(&mut self, records: &Shared, pattern: &[u64], place: u32) -> u32 {
         let mask = self.shape.mask(pattern);
         let mut tuple = match self.homes.get(&mask).map(|home| home.tuple) {
             Some(tuple) if self.still_takes(tuple, &mask) => tuple,
             _ => self.first_home(&mask),
         };
-        let home = self.homes.entry(mask.clone()).or_insert(Home { tuple, entries: 0 });
-        home.tuple = tuple;
-        home.entries += 1;
-        while self.is_crowded(records, tuple, pattern, &mask) {
+        let packed = Extra(records.extra(place)).pattern();
+        while self.is_crowded(records, tuple, packed, &mask) {
             tuple = self.next_home(&mask, tuple);
-            if let Some(home) = self.homes.get_mut(&mask) {
+        }
+        match self.homes.get_mut(&mask) {
+            Some(home) => {
+                home.entries += 1;
                 home.tuple = tuple;
             }
+            None => {
+                self.homes.insert(mask, Home { tuple, entries: 1 });
+            }
         }
-        entry::write(records.extra_mut(slot), pattern, priority, tuple);
         if let Some(t) = self.tuples.get_mut(tuple as usize) {
-            t.link(records, slot);
+            t.link(records, &mut self.links, place);
             self.reorder(tuple);
+        }
+        tuple
+    }
+
+    /// Lets another record stand for an entry.
+    pub fn replace(&mut self, records: &Shared, old: u32, new: u32) {
+        let tuple = Extra(records.extra(old)).tuple();
+        if let Some(t) = self.tuples.get_mut(tuple as usize) {
+            t.relink(records, &mut self.links, old, new);
         }
     }
 
-    /// Takes an entry out, whose record is still there; false if it was not in.
-    pub fn remove(&mut self, records: &mut Records, slot: u32) -> bool {
-        let extra = Extra(records.extra(slot));
-        let tuple = extra.tuple();
-        let mask = self.shape.mask(extra.pattern());
+    /// Takes an entry with this pattern out, whose record is still there; false if it was not in.
+    pub fn remove(&mut self, records: &Shared, pattern: &[u64], place: u32) -> bool {
+        let tuple = Extra(records.extra(place)).tuple();
+        let mask = self.shape.mask(pattern);
         let Some(t) = self.tuples.get_mut(tuple as usize) else {
             return false;
         };
-        if !t.unlink(records, slot) {
+        if !t.unlink(records, &mut self.links, place) {
             return false;
         }
         if let Some(home) = self.homes.get_mut(&mask) {
@@ -289,8 +422,8 @@ impl Ternary {
             .map(|(i, _)| i)
     }
 
-    /// Whether a merged tuple has enough entries under a pattern's hash.
-    fn is_crowded(&self, records: &Records, tuple: u32, pattern: &[u64], mask: &[u64]) -> bool {
+    /// Whether a merged tuple has enough entries under a packed pattern's hash.
+    fn is_crowded(&self, records: &Shared, tuple: u32, pattern: &[u64], mask: &[u64]) -> bool {
         let Some(t) = self.tuples.get(tuple as usize) else {
             return false;
         };
@@ -302,7 +435,7 @@ impl Ternary {
             if slot == NO_SLOT {
                 return false;
             }
-            slot = Extra(records.extra(slot)).next();
+            slot = self.links.next(slot);
         }
         true
     }
@@ -317,7 +450,8 @@ impl Ternary {
                 return i as u32;
             }
         }
-        let new = Tuple::new(mask);
+        let mut space = [0; MAX_PACKED];
+        let new = Tuple::new(mask, self.shape.pack(mask, &mut space));
         match unused.and_then(|i| Some((i, self.tuples.get_mut(i)?))) {
             Some((i, place)) => {
                 *place = new;

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::layout::prefix_mask;
+use super::shared::Shelf;
 use super::*;
 
 /// An entry of the model.
@@ -116,11 +117,49 @@ fn key(rng: &mut StdRng, layout: &KeyLayout, entries: &[Entry]) -> Vec<u64> {
     key
 }
 
+/// One copy of a table, written as a transaction does it.
+struct One {
+    table: Table,
+    shelf: Shelf,
+}
+
+impl One {
+    fn new(layout: KeyLayout, args: usize) -> Self {
+        let (table, shelf) = Table::new(layout, args);
+        Self { table, shelf }
+    }
+
+    fn insert(&mut self, slot: u32, pattern: &[u64], priority: i32, leads: Leads, args: &[u64]) {
+        let table = &self.table;
+        let fill = |extra: &mut [u64]| table.fill(pattern, priority, extra);
+        let place = self.shelf.take(slot, leads, args, fill);
+        let inserted = self.table.insert(place, pattern, &self.shelf);
+        if let Some(tuple) = inserted.tuple {
+            self.shelf
+                .amend(place, |extra| super::ternary::Ternary::set_tuple(extra, tuple));
+        }
+        assert_eq!(inserted.replaced, None);
+    }
+
+    fn modify(&mut self, slot: u32, pattern: &[u64], leads: Leads, args: &[u64]) {
+        let old = self.shelf.place(slot).unwrap();
+        let new = self.shelf.exchange(slot, leads, args);
+        self.table.replace(old, new, pattern, &self.shelf);
+        self.shelf.settle();
+    }
+
+    fn remove(&mut self, slot: u32, pattern: &[u64]) {
+        self.table.remove(self.shelf.place(slot).unwrap(), pattern);
+        self.shelf.give_back(slot);
+        self.shelf.settle();
+    }
+}
+
 /// Random insertions, modifications, removals and look-ups; many of the patterns are of few masks if `few_masks`.
 fn compare(fields: Vec<KeyField>, seed: u64, steps: usize, few_masks: bool) {
     let mut rng = StdRng::seed_from_u64(seed);
     let layout = KeyLayout::new(fields);
-    let mut table = Table::new(layout.clone(), 2);
+    let mut one = One::new(layout.clone(), 2);
     let mut entries: Vec<Entry> = Vec::new();
     let mut slots = Slots::default();
     let of = |kind| layout.places().iter().filter(|p| p.field.kind == kind).count();
@@ -150,48 +189,50 @@ fn compare(fields: Vec<KeyField>, seed: u64, steps: usize, few_masks: bool) {
                     args: [rng.random(), rng.random()],
                 };
                 let leads = Leads::Action(entry.slot);
-                table.insert(entry.slot, &entry.pattern, priority, leads, &entry.args);
+                one.insert(entry.slot, &entry.pattern, priority, leads, &entry.args);
                 entries.push(entry);
             }
             5 if !entries.is_empty() => {
                 let at = rng.random_range(0..entries.len());
                 let entry = &mut entries[at];
                 entry.args[0] = rng.random();
-                table.modify(entry.slot, Leads::Action(entry.slot), &entry.args);
+                one.modify(entry.slot, &entry.pattern, Leads::Action(entry.slot), &entry.args);
             }
             6 | 7 if !entries.is_empty() => {
                 let at = rng.random_range(0..entries.len());
                 let entry = entries.swap_remove(at);
-                table.remove(entry.slot, &entry.pattern);
+                one.remove(entry.slot, &entry.pattern);
                 slots.give_back(entry.slot);
                 slots.settle();
             }
             _ => {}
         }
+        let table = &one.table;
         assert_eq!(table.len(), entries.len());
         for _ in 0..3 {
             let key = key(&mut rng, &layout, &entries);
             let found = table.lookup(&key);
             let expected = expected(&layout, &entries, &key);
             match found {
-                Some(slot) => {
+                Some(record) => {
+                    let slot = record.slot();
                     assert!(
                         expected.contains(&slot),
                         "{layout:?} {key:x?}: {slot} not in {expected:?}"
                     );
                     let entry = entries.iter().find(|e| e.slot == slot).unwrap();
-                    assert_eq!(table.record(slot).leads(), Leads::Action(slot));
-                    assert_eq!(table.record(slot).args(), entry.args);
+                    assert_eq!(record.leads(), Leads::Action(slot));
+                    assert_eq!(record.args(), entry.args);
                 }
                 None => assert!(expected.is_empty(), "{layout:?} {key:x?}: none, not {expected:?}"),
             }
         }
     }
     for entry in &entries {
-        table.remove(entry.slot, &entry.pattern);
+        one.remove(entry.slot, &entry.pattern);
     }
-    assert!(table.is_empty());
-    assert_eq!(table.lookup(&key(&mut rng, &layout, &entries)), None);
+    assert!(one.table.is_empty());
+    assert!(one.table.lookup(&key(&mut rng, &layout, &entries)).is_none());
 }
 
 fn field(kinds: Vec<FieldKind>) -> impl Strategy<Value = KeyField> {
@@ -245,36 +286,37 @@ proptest! {
 #[test]
 fn a_dense_trie_fills_and_empties() {
     let layout = KeyLayout::new([KeyField { kind: Lpm, width: 32 }]);
-    let mut table = Table::new(layout.clone(), 1);
-    let empty = table.bytes();
+    let mut one = One::new(layout.clone(), 1);
+    let empty = one.table.bytes();
     let pattern = |n: u32, length: u32| {
         let mut out = Vec::new();
         layout.pattern([FieldMatch::Lpm(&(n << (32 - length)).to_be_bytes(), length)], &mut out);
         out
     };
     for n in 0..4096 {
-        table.insert(n, &pattern(n, 12), 0, Leads::Action(n), &[]);
-        table.insert(4096 + n, &pattern(n, 17), 0, Leads::Action(n), &[]);
+        one.insert(n, &pattern(n, 12), 0, Leads::Action(n), &[]);
+        one.insert(4096 + n, &pattern(n, 17), 0, Leads::Action(n), &[]);
     }
+    let found = |one: &One, key| one.table.lookup(&[key]).map(|record| record.slot());
     for n in 0..4096_u64 {
         // The longer prefixes cover the first 128 of the shorter ones.
         let longest = if n < 128 { 4096 + (n << 5 | 31) } else { n };
-        assert_eq!(table.lookup(&[n << 20 | 0xf_ffff]), Some(longest as u32), "/12 at {n}");
-        assert_eq!(table.lookup(&[n << 15 | 0x7fff]), Some(4096 + n as u32), "/17 at {n}");
+        assert_eq!(found(&one, n << 20 | 0xf_ffff), Some(longest as u32), "/12 at {n}");
+        assert_eq!(found(&one, n << 15 | 0x7fff), Some(4096 + n as u32), "/17 at {n}");
     }
     for n in 0..4096 {
-        table.remove(n, &pattern(n, 12));
-        table.remove(4096 + n, &pattern(n, 17));
+        one.remove(n, &pattern(n, 12));
+        one.remove(4096 + n, &pattern(n, 17));
     }
-    assert!(table.is_empty());
-    assert_eq!(table.lookup(&[0]), None);
+    assert!(one.table.is_empty());
+    assert!(one.table.lookup(&[0]).is_none());
     // Inserting again takes no more than the first time: nothing was lost.
-    let full = table.bytes();
+    let full = one.table.bytes();
     for n in 0..4096 {
-        table.insert(n, &pattern(n, 12), 0, Leads::Action(n), &[]);
-        table.insert(4096 + n, &pattern(n, 17), 0, Leads::Action(n), &[]);
+        one.insert(n, &pattern(n, 12), 0, Leads::Action(n), &[]);
+        one.insert(4096 + n, &pattern(n, 17), 0, Leads::Action(n), &[]);
     }
-    assert!(table.bytes() <= full + full / 8 && full > empty);
+    assert!(one.table.bytes() <= full + full / 8 && full > empty);
 }
 
 fn spec(kinds: &[FieldKind]) -> TableSpec {
@@ -321,8 +363,8 @@ fn a_batch_over_several_tables_is_seen_whole() {
                                 default > 0 && (default % 2 == 0 || key < 8),
                                 "{t} {key}"
                             );
-                            if let Some(slot) = found {
-                                assert_eq!(table.record(slot).args(), [default], "table {t}");
+                            if let Some(record) = found {
+                                assert_eq!(record.args(), [default], "table {t}");
                             }
                         }
                     }
@@ -354,7 +396,7 @@ fn a_batch_over_several_tables_is_seen_whole() {
                     }
                     for (t, m) in matches.iter().enumerate() {
                         match (is_in, n < 8) {
-                            (true, true) => tx.modify(t, *slot, Target::Action(call)),
+                            (true, true) => tx.modify(t, *slot, [*m], Target::Action(call)),
                             (false, true) => tx.insert(t, *slot, [*m], 1, Target::Action(call)),
                             (true, false) => tx.insert(t, *slot, [*m], 1, Target::Action(call)),
                             (false, false) if generation > 1 => tx.remove(t, *slot, [*m]),
@@ -399,13 +441,13 @@ fn counters_outlive_modification_and_start_afresh() {
     let direct = store.direct(0).unwrap();
     direct.counter(Some(3)).unwrap().count(100);
     direct.hit(3, 25);
-    writer.write(30, |tx| tx.modify(0, 3, call(&[2]))).unwrap();
+    writer.write(30, |tx| tx.modify(0, 3, key, call(&[2]))).unwrap();
     assert_eq!(direct.counter(Some(3)).unwrap().get(), (1, 100));
     assert_eq!(direct.last_hit_ns(3), Some(25));
     let mut reader = store.reader("test");
-    assert_eq!(reader.pin().table(0).unwrap().record(3).args(), [2]);
+    assert_eq!(reader.pin().table(0).unwrap().lookup(&[5]).unwrap().args(), [2]);
     writer.write(40, |tx| tx.remove(0, 3, key)).unwrap();
-    assert_eq!(reader.pin().table(0).unwrap().lookup(&[5]), None);
+    assert!(reader.pin().table(0).unwrap().lookup(&[5]).is_none());
     writer.write(50, |tx| tx.insert(0, 3, key, 0, call(&[4]))).unwrap();
     assert_eq!(direct.counter(Some(3)).unwrap().get(), (0, 0));
     assert_eq!(direct.last_hit_ns(3), Some(50));
@@ -443,7 +485,7 @@ fn members_change_under_the_entries_that_use_them() {
             Leads::Action(n) => Some(n),
             _ => None,
         };
-        match table.lookup(&[key]).map(|slot| table.record(slot).leads()) {
+        match table.lookup(&[key]).map(|record| record.leads()) {
             Some(Leads::Member(member)) => vec![action(member)],
             Some(Leads::Group(group)) => match tables.group(0, group) {
                 Some(group) => (0..3)
@@ -462,7 +504,7 @@ fn members_change_under_the_entries_that_use_them() {
     assert_eq!(actions(2), [Some(1), Some(1), Some(1)]);
     let done = writer.write(0, |tx| {
         tx.set_member(0, 700, Some(call(8)));
-        tx.modify(0, 2, Target::Member(800));
+        tx.modify(0, 2, [FieldMatch::Exact(&[3])], Target::Member(800));
     });
     done.unwrap();
     assert_eq!((actions(1), actions(3)), (vec![Some(8)], vec![Some(2)]));

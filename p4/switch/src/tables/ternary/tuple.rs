@@ -1,14 +1,14 @@
 //! One tuple: entries by the bits that its mask keeps.
 
-use super::entry::{self, Extra};
-use super::{NO_SLOT, Records};
+use super::entry::Extra;
+use super::{Links, NO_SLOT, Shared};
 use crate::tables::index::{Index, Seed};
 
 /// Entries by masked key; each bucket leads to the first of a list.
 #[derive(Debug, Clone)]
 pub(super) struct Tuple {
     pub(super) mask: Box<[u64]>,
-    /// The words of the mask that are not zero, and where.
+    /// The words of the packed mask that are not zero, and where.
     kept: Box<[(u32, u64)]>,
     /// Ones in the mask.
     pub(super) bits: u32,
@@ -27,8 +27,9 @@ pub(super) fn count(mask: &[u64]) -> u32 {
 }
 
 impl Tuple {
-    pub(super) fn new(mask: &[u64]) -> Self {
-        let words = mask.iter().enumerate().filter(|(_, m)| **m != 0);
+    /// A tuple of this mask, which is `packed` as packed keys are.
+    pub(super) fn new(mask: &[u64], packed: &[u64]) -> Self {
+        let words = packed.iter().enumerate().filter(|(_, m)| **m != 0);
         Self {
             mask: mask.into(),
             kept: words.map(|(i, m)| (i as u32, *m)).collect(),
@@ -50,7 +51,7 @@ impl Tuple {
         self.mask.iter().zip(mask).all(|(own, theirs)| own & !theirs == 0)
     }
 
-    /// The hash of the bits that the mask keeps of a key or of a pattern's values.
+    /// The hash of the bits that the mask keeps of a packed key or of a packed pattern's values.
     #[inline]
     pub(super) fn hash(&self, key: &[u64]) -> u32 {
         let word = |i: u32| key.get(i as usize).copied().unwrap_or(0);
@@ -65,53 +66,57 @@ impl Tuple {
     }
 
     /// The first entry of the list that a pattern belongs to.
-    pub(super) fn head(&self, records: &Records, pattern: &[u64]) -> Option<u32> {
+    pub(super) fn head(&self, records: &Shared, pattern: &[u64]) -> Option<u32> {
         self.index.find(self.hash(pattern), |slot| {
             self.same(pattern, Extra(records.extra(slot)).pattern())
         })
     }
 
     /// Puts an entry into its list.
-    pub(super) fn link(&mut self, records: &mut Records, slot: u32) {
-        let extra = Extra(records.extra(slot));
+    pub(super) fn link(&mut self, records: &Shared, links: &mut Links, place: u32) {
+        let extra = Extra(records.extra(place));
         let priority = extra.priority();
         let hash = self.hash(extra.pattern());
         let head = self.head(records, extra.pattern());
         self.entries += 1;
         self.best = self.best.max(priority);
         let (mut before, mut after) = (NO_SLOT, head.unwrap_or(NO_SLOT));
-        while after != NO_SLOT {
-            let other = Extra(records.extra(after));
-            if other.priority() < priority {
-                break;
-            }
-            (before, after) = (after, other.next());
+        while after != NO_SLOT && Extra(records.extra(after)).priority() >= priority {
+            (before, after) = (after, links.next(after));
         }
-        entry::set_next(records.extra_mut(slot), after);
+        links.set(place, after);
         match (before, head) {
-            (NO_SLOT, None) => self.index.insert(hash, slot),
-            (NO_SLOT, Some(head)) => self.index.replace(hash, head, slot),
-            _ => entry::set_next(records.extra_mut(before), slot),
+            (NO_SLOT, None) => self.index.insert(hash, place),
+            (NO_SLOT, Some(head)) => self.index.replace(hash, head, place),
+            _ => links.set(before, place),
         }
     }
 
-    /// Takes an entry out of its list; false if it is not in it.
-    pub(super) fn unlink(&mut self, records: &mut Records, slot: u32) -> bool {
-        let extra = Extra(records.extra(slot));
-        let (next, hash) = (extra.next(), self.hash(extra.pattern()));
-        let (mut before, mut at) = (NO_SLOT, self.head(records, extra.pattern()).unwrap_or(NO_SLOT));
-        while at != slot {
+    /// The entry before one in its list ([`NO_SLOT`] if it is the first); none if it is not in it.
+    fn before(&self, records: &Shared, links: &Links, place: u32) -> Option<u32> {
+        let pattern = Extra(records.extra(place)).pattern();
+        let (mut before, mut at) = (NO_SLOT, self.head(records, pattern).unwrap_or(NO_SLOT));
+        while at != place {
             if at == NO_SLOT {
-                return false;
+                return None;
             }
-            (before, at) = (at, Extra(records.extra(at)).next());
+            (before, at) = (at, links.next(at));
         }
-        match (before, next) {
+        Some(before)
+    }
+
+    /// Takes an entry out of its list; false if it is not in it.
+    pub(super) fn unlink(&mut self, records: &Shared, links: &mut Links, place: u32) -> bool {
+        let Some(before) = self.before(records, links, place) else {
+            return false;
+        };
+        let hash = self.hash(Extra(records.extra(place)).pattern());
+        match (before, links.next(place)) {
             (NO_SLOT, NO_SLOT) => {
-                self.index.remove(hash, slot);
+                self.index.remove(hash, place);
             }
-            (NO_SLOT, _) => self.index.replace(hash, slot, next),
-            _ => entry::set_next(records.extra_mut(before), next),
+            (NO_SLOT, next) => self.index.replace(hash, place, next),
+            (before, next) => links.set(before, next),
         }
         self.entries -= 1;
         self.removed += 1;
@@ -121,9 +126,23 @@ impl Tuple {
         true
     }
 
+    /// Lets the list lead to another record of the same entry.
+    pub(super) fn relink(&mut self, records: &Shared, links: &mut Links, old: u32, new: u32) {
+        let Some(before) = self.before(records, links, old) else {
+            return;
+        };
+        links.set(new, links.next(old));
+        match before {
+            NO_SLOT => self
+                .index
+                .replace(self.hash(Extra(records.extra(old)).pattern()), old, new),
+            before => links.set(before, new),
+        }
+    }
+
     /// `best` may have become too high by removals, which costs probes and changes no result; after as many removals as
     /// there are entries it is worth looking for it.
-    fn find_best(&mut self, records: &Records) {
+    fn find_best(&mut self, records: &Shared) {
         self.removed = 0;
         let heads = self.index.slots().map(|slot| Extra(records.extra(slot)).priority());
         self.best = heads.max().unwrap_or(i32::MIN);

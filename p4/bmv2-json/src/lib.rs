@@ -32,6 +32,7 @@ mod parser;
 mod pipeline;
 mod program;
 mod value;
+mod widths;
 
 pub use error::Error;
 pub use header::*;
@@ -41,6 +42,7 @@ pub use parser::*;
 pub use pipeline::*;
 pub use program::*;
 pub use value::{Expression, FieldRef, Operand, Operation, ParserParameter, Value};
+pub use widths::FieldWidths;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use bmv2_json::{MatchType, Program};
 
 pub(super) use key::padded;
 use key::{anything, key_part, unsigned, value};
-use widths::{field_widths, table_names, value_sets};
+use widths::{table_names, value_sets};
 
 use super::command::{self, Digits, KeyValue};
 use super::target::{Action, Call, Entry, Key};
@@ -75,7 +75,7 @@ impl Names {
     /// # Errors
     /// The program contradicts itself where a name stands.
     pub fn new(program: &Program) -> Result<Self, Wrong> {
-        let widths = field_widths(program);
+        let widths = bmv2_json::FieldWidths::new(program);
         let mut names = Self {
             parameters: program
                 .actions

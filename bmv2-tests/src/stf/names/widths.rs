@@ -1,39 +1,11 @@
 //! Tables and value sets of the document, with the widths of what they compare.
 
-use std::collections::HashMap;
-
-use bmv2_json::{Expression, FieldRef, FieldWidth, KeyTarget, Program, Value};
+use bmv2_json::{Expression, FieldRef, FieldWidths, KeyTarget, Program, Value};
 
 use super::{KeyField, Table, Wrong};
 
-/// Widths of fields by header (or stack) and name.
-pub(super) fn field_widths(program: &Program) -> HashMap<(&str, &str), u32> {
-    let types: HashMap<&str, &bmv2_json::HeaderType> =
-        program.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
-    let headers = program
-        .headers
-        .iter()
-        .map(|h| (h.name.as_str(), h.header_type.as_str()));
-    let stacks = program
-        .header_stacks
-        .iter()
-        .map(|s| (s.name.as_str(), s.header_type.as_str()));
-    let mut widths = HashMap::new();
-    for (name, kind) in headers.chain(stacks) {
-        for field in types.get(kind).into_iter().flat_map(|t| &t.fields) {
-            if let FieldWidth::Bits(bits) = field.width {
-                widths.insert((name, field.name.as_str()), bits);
-            }
-        }
-    }
-    widths
-}
-
 /// Value sets with the widths of what the parser compares with them.
-pub(super) fn value_sets(
-    program: &Program,
-    widths: &HashMap<(&str, &str), u32>,
-) -> Result<Vec<(String, Vec<u32>)>, Wrong> {
+pub(super) fn value_sets(program: &Program, widths: &FieldWidths<'_>) -> Result<Vec<(String, Vec<u32>)>, Wrong> {
     let states = || program.parsers.iter().flat_map(|p| &p.parse_states);
     let mut out = Vec::new();
     for set in &program.parse_vsets {
@@ -53,7 +25,7 @@ pub(super) fn value_sets(
     Ok(out)
 }
 
-pub(super) fn table_names(table: &bmv2_json::Table, widths: &HashMap<(&str, &str), u32>) -> Result<Table, Wrong> {
+pub(super) fn table_names(table: &bmv2_json::Table, widths: &FieldWidths<'_>) -> Result<Table, Wrong> {
     let mut key = Vec::new();
     for element in &table.key {
         let (shown, width) = match &element.target {
@@ -81,12 +53,11 @@ pub(super) fn table_names(table: &bmv2_json::Table, widths: &HashMap<(&str, &str
     })
 }
 
-fn width(value: &Value, widths: &HashMap<(&str, &str), u32>) -> Result<u32, Wrong> {
+fn width(value: &Value, widths: &FieldWidths<'_>) -> Result<u32, Wrong> {
     Ok(match value {
-        Value::Field(FieldRef(_, f)) | Value::StackField(FieldRef(_, f)) if f == "$valid$" => 1,
         Value::Field(FieldRef(h, f)) | Value::StackField(FieldRef(h, f)) => {
-            let found = widths.get(&(h.as_str(), f.as_str()));
-            *found.ok_or_else(|| format!("field {h}.{f} is unknown"))?
+            let found = widths.of(h, f);
+            found.ok_or_else(|| format!("field {h}.{f} is unknown"))?
         }
         Value::Lookahead(_, width) => *width,
         Value::Header(_) | Value::Bool(_) => 1,

@@ -7,7 +7,7 @@
 //! struct of a digest (it has members `f0`, `f1`, ...). Controller headers are told by the instance names `packet_in` and
 //! `packet_out`.
 
-use bmv2_json::{Expression, FieldWidth, KeyTarget, MatchType, MeterKind, Operand, Program, Table, Value};
+use bmv2_json::{Expression, FieldWidth, FieldWidths, KeyTarget, MatchType, MeterKind, Operand, Program, Table, Value};
 use p4runtime_proto::p4::config::v1 as config;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -63,39 +63,6 @@ impl Ids {
     }
 }
 
-/// Bits of a header's fields, by instance and field.
-struct Widths<'a>(FxHashMap<(&'a str, &'a str), u32>);
-
-impl<'a> Widths<'a> {
-    fn new(program: &'a Program) -> Self {
-        let types: FxHashMap<_, _> = program.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
-        let headers = program
-            .headers
-            .iter()
-            .map(|h| (h.name.as_str(), h.header_type.as_str()));
-        let stacks = program
-            .header_stacks
-            .iter()
-            .map(|s| (s.name.as_str(), s.header_type.as_str()));
-        let mut widths = FxHashMap::default();
-        for (instance, kind) in headers.chain(stacks) {
-            for field in types.get(kind).into_iter().flat_map(|t| &t.fields) {
-                if let FieldWidth::Bits(bits) = field.width {
-                    widths.insert((instance, field.name.as_str()), bits);
-                }
-            }
-        }
-        Self(widths)
-    }
-
-    fn of(&self, header: &str, field: &str) -> u32 {
-        if field == "$valid$" {
-            return 1;
-        }
-        self.0.get(&(header, field)).copied().unwrap_or(0)
-    }
-}
-
 /// Bits of a field of a header stack's element whose index is computed.
 fn element_width(program: &Program, value: &Value) -> Option<u32> {
     let operation = |value: &'_ Value| match value {
@@ -132,7 +99,7 @@ fn size(size: u32) -> i64 {
 /// Derives a P4Info.
 pub fn p4info(program: &Program) -> config::P4Info {
     let mut ids = Ids::default();
-    let widths = Widths::new(program);
+    let widths = FieldWidths::new(program);
     let all = || program.pipelines.iter().flat_map(|p| &p.tables);
     let mut info = config::P4Info {
         pkg_info: Some(config::PkgInfo {
@@ -162,7 +129,7 @@ pub fn p4info(program: &Program) -> config::P4Info {
         let member = |(at, element): (usize, &Value)| config::p4_struct_type_spec::Member {
             name: format!("f{at}"),
             type_spec: Some(data(match element {
-                Value::Field(field) => widths.of(&field.0, &field.1),
+                Value::Field(field) => widths.of(&field.0, &field.1).unwrap_or(0),
                 _ => 0,
             })),
         };
@@ -322,13 +289,13 @@ fn field(id: u32, name: &str, bits: u32, kind: MatchType) -> config::MatchField 
 fn table(
     program: &Program,
     ids: &Ids,
-    widths: &Widths<'_>,
+    widths: &FieldWidths<'_>,
     table: &Table,
     preamble: Option<config::Preamble>,
 ) -> config::Table {
     let fields = (1..).zip(&table.key).map(|(id, key)| {
         let (name, bits) = match &key.target {
-            KeyTarget::Field(f) => (format!("{}.{}", f.0, f.1), widths.of(&f.0, &f.1)),
+            KeyTarget::Field(f) => (format!("{}.{}", f.0, f.1), widths.of(&f.0, &f.1).unwrap_or(0)),
             KeyTarget::Header(header) => (format!("{header}.$valid$"), 1),
             KeyTarget::Expression(value) => (format!("key{id}"), element_width(program, value).unwrap_or(0)),
         };

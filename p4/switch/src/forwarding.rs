@@ -65,8 +65,8 @@ struct Outputs<'a> {
 
 impl engine::Sink for Outputs<'_> {
     fn frame(&mut self, port: u32, data: &[u8]) {
-        if !self.plane.packet_in(port, data) {
-            self.ports.frame(port, data);
+        if !self.plane.packet_in(port, data) && !self.ports.frame(port, data) {
+            self.plane.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 

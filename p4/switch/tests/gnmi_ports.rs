@@ -227,6 +227,10 @@ fn ports_come_and_go_while_the_switch_runs() {
         assert_eq!(news(&mut changes).await, [("p1".to_owned(), Some(1))]);
         let (mut a, mut b) = (open("g1"), open("g2"));
 
+        // Port 2, where the program sends it, is not there.
+        send(&mut a, 1);
+        c.until(DROPPED, 1).await;
+
         c.refuses(vec![port("p9", 3)], Code::NotFound, "p9").await;
         c.refuses(vec![port("p2", 1)], Code::AlreadyExists, "p1").await;
         c.refuses(vec![port("p2", 510)], Code::InvalidArgument, "CPU port")
@@ -292,7 +296,9 @@ fn ports_come_and_go_while_the_switch_runs() {
         c.set(&["p2"], vec![]).await.unwrap();
         assert_eq!(news(&mut changes).await, [("p2".to_owned(), None)]);
         assert_eq!(c.get("/interfaces/interface[name=*]/name").await, ["p1"]);
-        assert_eq!(c.get(DROPPED).await, ["0"]);
+        let before: u64 = c.get(DROPPED).await[0].parse().unwrap();
+        send(&mut a, 7);
+        c.until(DROPPED, before + 1).await;
         assert_eq!(c.get(&format!("{}/state/mtu", interface("p1"))).await, ["1500"]);
         c.set(&["p2"], vec![])
             .await

@@ -31,9 +31,7 @@ pub struct Dataplane {
     started: Instant,
     cpu_port: Option<u32>,
     drop_port: u32,
-    /// The ports that there are from the start.
-    ports: Vec<(String, u32)>,
-    /// Numbers and names of all ports, which come and go.
+    /// Numbers and names of the ports, which come and go.
     pub names: Arc<PortNames>,
     down: Mutex<Vec<u32>>,
     outgoing: mpsc::Sender<Vec<u8>>,
@@ -68,8 +66,7 @@ impl Dataplane {
             started: Instant::now(),
             cpu_port,
             drop_port,
-            names: Arc::new(PortNames::new(ports.iter().cloned())),
-            ports,
+            names: Arc::new(PortNames::new(ports)),
             down: Mutex::default(),
             outgoing,
             wake,

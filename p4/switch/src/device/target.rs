@@ -486,9 +486,6 @@ impl Target for EngineTarget {
         let (plane, pipeline) = (&self.program.plane, &self.program.pipeline);
         // Held until the program runs: a link that changes meanwhile is noted on it by `set_port`.
         let down = plane.down.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, port) in &plane.ports {
-            pipeline.store().ports.set(*port, !down.contains(port));
-        }
         down.iter().for_each(|port| pipeline.store().ports.set(*port, false));
         let ids = self.program.info.digests.iter();
         let digests = ids.filter_map(|d| Some((pipeline.digest(&d.name)?, d.id))).collect();

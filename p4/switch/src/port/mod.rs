@@ -71,8 +71,8 @@ pub trait Port: Send {
 
 /// Takes what a forwarder sends.
 pub trait Sink {
-    /// Sends a frame by a port; one that is not there loses it.
-    fn frame(&mut self, port: u32, frame: &[u8]);
+    /// Sends a frame by a port; false, and the frame is lost, if there is no such port.
+    fn frame(&mut self, port: u32, frame: &[u8]) -> bool;
 }
 
 /// Frames that wait in one port, as many as one turn allows.

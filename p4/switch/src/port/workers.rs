@@ -176,11 +176,11 @@ impl Outlets {
 }
 
 impl Sink for Outlets {
-    fn frame(&mut self, port: u32, frame: &[u8]) {
+    fn frame(&mut self, port: u32, frame: &[u8]) -> bool {
         let lane = self.index.get(&port).and_then(|at| self.lanes.get_mut(*at));
-        if let Some((_, tx)) = lane {
-            tx.send(frame);
-        }
+        let Some((_, tx)) = lane else { return false };
+        tx.send(frame);
+        true
     }
 }
 

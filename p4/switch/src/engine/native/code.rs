@@ -16,6 +16,9 @@ use rustc_hash::FxHashMap;
 use super::Refused;
 use crate::engine::program::Program;
 
+/// Words of which something is known at a time: each may take room on the stack of the code.
+const MAX_KNOWN: usize = 1 << 12;
+
 /// What is known of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
@@ -134,7 +137,7 @@ impl<'a, 'f> Code<'a, 'f> {
             Some(constant) => Known::Constant(constant),
             None => Known::Value(value),
         };
-        if self.facts.0.insert(slot, known) == Some(known) {
+        if self.know(slot, known) == Some(known) {
             return Ok(());
         }
         let offset = self.offset(slot)?;
@@ -148,6 +151,14 @@ impl<'a, 'f> Code<'a, 'f> {
         }
         let value = self.constant(value);
         self.store(slot, value)
+    }
+
+    /// Notes what is known of a word; answers what was known before.
+    fn know(&mut self, slot: u32, known: Known) -> Option<Known> {
+        if self.facts.0.len() >= MAX_KNOWN {
+            self.forget();
+        }
+        self.facts.0.insert(slot, known)
     }
 
     /// Says that a word is this.
@@ -223,11 +234,10 @@ impl<'a, 'f> Code<'a, 'f> {
         }
     }
 
-    /// A place for words on the stack: its address.
-    pub(super) fn room(&mut self, words: u32) -> (ir::StackSlot, Value) {
+    /// A place for words on the stack.
+    pub(super) fn room(&mut self, words: u32) -> ir::StackSlot {
         let data = ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, words.max(1) * 8, 3);
-        let slot = self.b.create_sized_stack_slot(data);
-        (slot, self.b.ins().stack_addr(types::I64, slot, 0))
+        self.b.create_sized_stack_slot(data)
     }
 
     pub(super) fn compare(&mut self, how: IntCC, a: Value, b: Value) -> Value {

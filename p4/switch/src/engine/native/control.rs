@@ -1,6 +1,6 @@
 //! Ingress and egress as machine code.
 
-use cranelift_codegen::ir::{InstBuilder as _, Value, condcodes::IntCC, types};
+use cranelift_codegen::ir::{InstBuilder as _, StackSlot, Value, condcodes::IntCC, types};
 
 use super::code::{Args, Code, Label};
 use super::op::argument_words;
@@ -11,6 +11,11 @@ use crate::engine::word::{mask64, words_of};
 
 /// Words of the longest key that is built on the stack.
 const MAX_KEY: u32 = 128;
+
+/// Words of a table's key.
+fn key_words(table: &Table) -> u32 {
+    table.key.iter().map(|k| words_of(k.width)).sum()
+}
 
 /// Where a node leads.
 fn successors(control: &Control, tables: &[Table], node: Next) -> Vec<Next> {
@@ -87,6 +92,8 @@ impl Order {
 struct Labels {
     nodes: Vec<Label>,
     end: Label,
+    /// Where keys are built, one after the other.
+    key: StackSlot,
 }
 
 impl Labels {
@@ -99,11 +106,16 @@ impl Code<'_, '_> {
     /// Writes a control; the function goes on behind its end.
     pub(super) fn control(&mut self, control: &Control) -> Result<(), Refused> {
         let order = Order::new(control, &self.program.tables);
+        let longest = self.program.tables.iter().map(key_words).max().unwrap_or(0);
+        if longest > MAX_KEY {
+            return Err(Refused("a key of too many words"));
+        }
         let labels = Labels {
             nodes: control.nodes.iter().map(|_| self.label()).collect(),
             end: self.label(),
+            key: self.room(longest),
         };
-        let (room, _) = self.room(1);
+        let room = self.room(1);
         if !order.loops.is_empty() {
             let steps = self.constant(MAX_STEPS as u64);
             self.b.ins().stack_store(types::I64, steps, room, 0);
@@ -164,8 +176,9 @@ impl Code<'_, '_> {
             self.jump(labels.end);
             return Ok(());
         };
-        let (key, count) = self.key(table)?;
-        let (number, count) = (self.constant(index.into()), self.constant(count.into()));
+        self.key(table, labels.key)?;
+        let key = self.b.ins().stack_addr(types::I64, labels.key, 0);
+        let (number, count) = (self.constant(index.into()), self.constant(key_words(table).into()));
         let env = self.env;
         let found = self.call(callback::look_up as *const (), &[env, number, key, count]);
         if table.meter.is_some() {
@@ -222,13 +235,8 @@ impl Code<'_, '_> {
         }
     }
 
-    /// Builds a key on the stack: its address, its words.
-    fn key(&mut self, table: &Table) -> Result<(Value, u32), Refused> {
-        let count: u32 = table.key.iter().map(|k| words_of(k.width)).sum();
-        if count > MAX_KEY {
-            return Err(Refused("a key of too many words"));
-        }
-        let (room, address) = self.room(count);
+    /// Builds a key on the stack.
+    fn key(&mut self, table: &Table, room: StackSlot) -> Result<(), Refused> {
         let mut at = 0;
         for part in &table.key {
             let start = at;
@@ -280,7 +288,7 @@ impl Code<'_, '_> {
                 },
             }
         }
-        Ok((address, count))
+        Ok(())
     }
 
     /// A word, or 0 where the header is not valid.

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use foldhash::HashMap;
 use p4runtime_proto::p4::config::v1 as config;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::p4_data::Data;
 use p4runtime_proto::p4::v1::update::Type;
-use rustc_hash::FxHashMap;
 
 use super::array::signed_to_wire;
 use super::bytestring;
@@ -99,7 +99,7 @@ struct Learning {
     buffer: Vec<Message>,
     buffered_since_ns: u64,
     /// Sent or buffered messages; `None` is buffered, `Some` the list that carried it.
-    known: FxHashMap<Message, Option<u64>>,
+    known: HashMap<Message, Option<u64>>,
     /// Lists not acknowledged yet, oldest first, with their time and messages.
     unacknowledged: VecDeque<(u64, u64, Vec<Message>)>,
 }

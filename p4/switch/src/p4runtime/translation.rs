@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use p4runtime_proto::p4::config::v1 as config;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
@@ -138,7 +139,7 @@ pub enum TranslationError {
 
 #[derive(Debug, Default, Clone)]
 struct Strings {
-    numbers: FxHashMap<Arc<str>, u64>,
+    numbers: HashMap<Arc<str>, u64>,
     names: Vec<Arc<str>>,
 }
 

@@ -17,7 +17,7 @@
 //! 2. A place is given back in the transaction that removes the way to it from one copy, and taken again in a later one
 //!    at the earliest, after the way to it was removed from the other copy too.
 //! 3. A reader gets to a record only by the ways of a copy that it has pinned, and no longer than it has it pinned
-//!    ([`Table::lookup`](super::Table::lookup) gives the record itself, not its place).
+//!    ([`Table::lookup`](super::Table::lookup) gives the record itself, not its place, and tables cannot be cloned).
 //!
 //! So nobody reads a place that is written.
 

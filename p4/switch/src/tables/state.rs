@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use super::layout::KeyLayout;
 use super::records::{Leads, Record, Records};
@@ -120,12 +120,12 @@ struct Profile {
 }
 
 /// One copy.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Tables {
     tables: Vec<Table>,
     profiles: Vec<Profile>,
-    multicast: FxHashMap<u32, Arc<[Replica]>>,
-    clones: FxHashMap<u32, Arc<CloneSession>>,
+    multicast: HashMap<u32, Arc<[Replica]>>,
+    clones: HashMap<u32, Arc<CloneSession>>,
     /// A value set is a table whose entries lead nowhere in particular.
     value_sets: Vec<Table>,
 }
@@ -222,15 +222,22 @@ impl Tables {
         let copy = Self {
             tables,
             profiles: profiles.into_iter().map(profile).collect(),
-            multicast: FxHashMap::default(),
-            clones: FxHashMap::default(),
+            multicast: HashMap::default(),
+            clones: HashMap::default(),
             value_sets,
         };
         let shelves = Shelves {
             tables: of_tables,
             value_sets: of_value_sets,
         };
-        ([copy.clone(), copy], shelves)
+        let twin = Self {
+            tables: copy.tables.iter().map(Table::twin).collect(),
+            profiles: copy.profiles.clone(),
+            multicast: HashMap::default(),
+            clones: HashMap::default(),
+            value_sets: copy.value_sets.iter().map(Table::twin).collect(),
+        };
+        ([copy, twin], shelves)
     }
 
     /// A table.
@@ -358,7 +365,7 @@ impl Tables {
     }
 }
 
-fn set<T: Clone>(map: &mut FxHashMap<u32, T>, id: u32, value: &Option<T>) {
+fn set<T: Clone>(map: &mut HashMap<u32, T>, id: u32, value: &Option<T>) {
     match value {
         Some(value) => map.insert(id, value.clone()),
         None => map.remove(&id),

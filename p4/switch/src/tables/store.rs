@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use rustc_hash::FxHashMap;
 
 use super::direct::Direct;
@@ -177,7 +178,7 @@ pub struct Store {
 /// Ids of members or groups, by profile, and their slots.
 #[derive(Debug, Default)]
 struct Ids {
-    slots: FxHashMap<u32, u32>,
+    slots: HashMap<u32, u32>,
     free: Slots,
 }
 

@@ -20,8 +20,8 @@ enum Structure {
     Ternary(Box<Ternary>),
 }
 
-/// One table as packets see it.
-#[derive(Debug, Clone)]
+/// One table as packets see it. It cannot be cloned by who has it pinned: a clone would outlive the records.
+#[derive(Debug)]
 pub struct Table {
     layout: KeyLayout,
     structure: Structure,
@@ -42,7 +42,7 @@ pub(super) struct Inserted {
 
 impl Table {
     /// One copy of an empty table whose actions take up to `args` words of arguments, and what holds its records. The
-    /// other copy is a clone of it.
+    /// other copy is its [`Self::twin`].
     ///
     /// A table with one LPM field and else exact ones takes the longest prefix; any other with an LPM field goes by
     /// priority, as P4Runtime and BMv2 have it.
@@ -75,6 +75,17 @@ impl Table {
             len: 0,
         };
         (table, shelf)
+    }
+
+    /// The other copy.
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            layout: self.layout.clone(),
+            structure: self.structure.clone(),
+            records: self.records.clone(),
+            default: self.default.clone(),
+            len: self.len,
+        }
     }
 
     /// How its key is laid out.
@@ -183,9 +194,7 @@ impl Table {
             Structure::None => {}
             Structure::Exact(seed, index) => index.replace(seed.hash(values), old, new),
             Structure::Lpm(lpm) => {
-                if lpm.get(values, masks) == Some(old) {
-                    lpm.insert(values, masks, new);
-                }
+                lpm.insert(values, masks, new);
             }
             Structure::Ternary(ternary) => ternary.replace(&self.records, old, new),
         }

@@ -19,7 +19,7 @@
 mod entry;
 mod tuple;
 
-use rustc_hash::FxHashMap;
+use foldhash::HashMap;
 
 use super::index::NO_SLOT;
 use super::layout::{FieldKind, FieldPlace, KeyLayout};
@@ -236,7 +236,7 @@ pub struct Ternary {
     /// Tuples in use, by falling best priority.
     order: Vec<(i32, u32)>,
     /// By mask, the tuple that its next entry goes to.
-    homes: FxHashMap<Box<[u64]>, Home>,
+    homes: HashMap<Box<[u64]>, Home>,
     links: Links,
 }
 
@@ -254,7 +254,7 @@ impl Ternary {
             shape: Shape::new(layout),
             tuples: Vec::new(),
             order: Vec::new(),
-            homes: FxHashMap::default(),
+            homes: HashMap::default(),
             links: Links::default(),
         }
     }

@@ -90,8 +90,11 @@ impl Burst<'_> {
 
     /// The next frame.
     pub fn next_frame(&mut self) -> Option<&mut [u8]> {
-        self.left = self.left.checked_sub(1)?;
-        self.rx.next()
+        let left = self.left.checked_sub(1)?;
+        let frame = self.rx.next()?;
+        // Only what is found counts: whoever sends one frame at a time must not be taken for a flood.
+        self.left = left;
+        Some(frame)
     }
 }
 
@@ -130,5 +133,32 @@ impl Counters {
         if lost > 0 {
             counter.fetch_add(lost, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_counts_the_frames_that_it_found() {
+        let (port, wire) = memory::pair().unwrap();
+        let mut lane = port.open(1).unwrap().remove(0);
+        let rx = lane.rx.as_mut().unwrap();
+        for n in 0..3 {
+            assert!(wire.send(&[n]));
+        }
+        let mut burst = Burst {
+            port: 1,
+            rx: rx.as_mut(),
+            left: 2,
+        };
+        assert_eq!(burst.next_frame(), Some(&mut [0][..]));
+        assert_eq!(burst.next_frame(), Some(&mut [1][..]));
+        assert!(burst.next_frame().is_none(), "as many as a turn allows");
+        burst.left = 5;
+        assert_eq!(burst.next_frame(), Some(&mut [2][..]));
+        assert!(burst.next_frame().is_none(), "none is left");
+        assert_eq!(burst.left, 4);
     }
 }

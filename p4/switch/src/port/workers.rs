@@ -190,6 +190,8 @@ struct Pace {
     frames: u32,
     looks: u32,
     is_dense: bool,
+    /// The last look found as many as a port's turn allows: more wait already, and the ring fills.
+    is_behind: bool,
     /// When a look last found frames, and whether the one before had been shortly before.
     found: Instant,
     is_close: bool,
@@ -202,13 +204,20 @@ impl Pace {
             frames: 0,
             looks: 0,
             is_dense: false,
+            is_behind: false,
             found: Instant::now(),
             is_close: false,
         }
     }
 
+    /// Whether to let frames gather before the next look.
+    fn gathers(&self) -> bool {
+        self.is_dense && !self.is_behind
+    }
+
     /// Notes the frames that a look found.
     fn note(&mut self, frames: usize, now: Instant) {
+        self.is_behind = frames >= BURST;
         if frames > 0 {
             self.is_close = now.saturating_duration_since(self.found) < CLOSE;
             self.found = now;
@@ -239,7 +248,7 @@ impl Worker {
         let mut events = [EpollEvent::empty(); READY];
         let mut pace = Pace::new();
         loop {
-            if pace.is_dense {
+            if pace.gathers() {
                 std::thread::sleep(GATHER);
             }
             let ready = match self.wait(&mut events, &pace) {
@@ -344,19 +353,23 @@ mod tests {
         let start = pace.since;
         let at = |us| start + Duration::from_micros(us);
         pace.note(1, at(500));
-        assert!(!pace.is_dense, "a window is not over");
+        assert!(!pace.gathers(), "a window is not over");
         pace.note(DENSE as usize, at(1000));
-        assert!(pace.is_dense);
-        pace.note(DENSE as usize, at(4000));
+        assert!(pace.gathers());
+        pace.note(BURST, at(1100));
+        assert!(!pace.gathers(), "more wait than a turn takes");
+        pace.note(1, at(1200));
+        assert!(pace.gathers());
+        pace.note(DENSE as usize, at(4200));
         assert!(!pace.is_dense, "the same in three windows");
         for us in 0..2000 {
-            pace.note(1, at(4001 + us));
+            pace.note(1, at(4201 + us));
         }
         assert!(!pace.is_dense, "many, but each by itself");
         assert!(pace.is_close);
-        pace.note(0, at(6100));
+        pace.note(0, at(6300));
         assert!(pace.is_close, "a look that finds nothing says nothing");
-        pace.note(1, at(6200));
+        pace.note(1, at(6400));
         assert!(!pace.is_close);
     }
 }

@@ -38,8 +38,9 @@ pub(super) struct Label(usize);
 #[derive(Debug)]
 struct Place {
     block: Block,
-    /// What is known there; none while nothing leads there, and once it is written.
+    /// What is known there; none while nothing leads there.
     facts: Option<Facts>,
+    is_written: bool,
 }
 
 /// A function that is being written.
@@ -254,7 +255,11 @@ impl<'a, 'f> Code<'a, 'f> {
 impl Code<'_, '_> {
     pub(super) fn label(&mut self) -> Label {
         let block = self.b.create_block();
-        self.places.push(Place { block, facts: None });
+        self.places.push(Place {
+            block,
+            facts: None,
+            is_written: false,
+        });
         Label(self.places.len() - 1)
     }
 
@@ -314,10 +319,22 @@ impl Code<'_, '_> {
         Ok(())
     }
 
+    /// Whether something leads to a place that is not written.
+    pub(super) fn is_missing(&self, label: Label) -> bool {
+        let place = &self.places[label.0];
+        place.facts.is_some() && !place.is_written
+    }
+
+    /// Whether every place that something leads to is written.
+    pub(super) fn is_whole(&self) -> bool {
+        (0..self.places.len()).all(|at| !self.is_missing(Label(at)))
+    }
+
     /// Writes what follows at a place; false if nothing leads there.
     pub(super) fn place(&mut self, label: Label) -> bool {
         let place = &mut self.places[label.0];
         let Some(facts) = place.facts.take() else { return false };
+        place.is_written = true;
         self.facts = facts;
         self.b.switch_to_block(place.block);
         true

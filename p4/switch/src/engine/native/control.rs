@@ -121,25 +121,39 @@ impl Code<'_, '_> {
             self.b.ins().stack_store(types::I64, steps, room, 0);
         }
         self.jump(labels.of(control.start));
-        for at in order.nodes {
-            let (Some(node), true) = (control.nodes.get(at as usize), self.place(labels.of(at))) else {
-                continue;
-            };
-            if order.loops.contains(&at) {
-                // Ways that are not written yet lead here.
-                self.forget();
-                let left = self.b.ins().stack_load(types::I64, types::I64, room, 0);
-                let one = self.constant(1);
-                let fewer = self.b.ins().isub(left, one);
-                self.b.ins().stack_store(types::I64, fewer, room, 0);
-                let on = self.label();
-                self.branch(left, on, labels.end);
-                self.place(on);
+        // Where a condition is known, what comes first in the order may only be reached by a way back: then it is written
+        // in a later turn. Without loops there is one turn.
+        while order.nodes.iter().any(|at| self.is_missing(labels.of(*at))) {
+            for at in &order.nodes {
+                if let Some(node) = control.nodes.get(*at as usize)
+                    && self.is_missing(labels.of(*at))
+                {
+                    self.place(labels.of(*at));
+                    self.turn(*at, &order, room, &labels);
+                    self.node(node, &labels)?;
+                }
             }
-            self.node(node, &labels)?;
         }
         self.place(labels.end);
         Ok(())
+    }
+
+    /// Begins a node: in a control with loops nothing is known of ways that are not written yet, and who leads a loop
+    /// counts its turns.
+    fn turn(&mut self, at: Next, order: &Order, left: StackSlot, labels: &Labels) {
+        if order.loops.is_empty() {
+            return;
+        }
+        self.forget();
+        if order.loops.contains(&at) {
+            let before = self.b.ins().stack_load(types::I64, types::I64, left, 0);
+            let one = self.constant(1);
+            let after = self.b.ins().isub(before, one);
+            self.b.ins().stack_store(types::I64, after, left, 0);
+            let on = self.label();
+            self.branch(before, on, labels.end);
+            self.place(on);
+        }
     }
 
     fn node(&mut self, node: &Node, labels: &Labels) -> Result<(), Refused> {

@@ -288,6 +288,10 @@ impl<'a> Maker<'a> {
             self.context = FunctionBuilderContext::new();
             return Err(refused);
         }
+        if !code.is_whole() {
+            self.context = FunctionBuilderContext::new();
+            return Err(Refused("a place that is not written"));
+        }
         code.b.seal_all_blocks();
         code.b.finalize(config);
         let function = self

@@ -12,6 +12,8 @@
 #[cfg(test)]
 mod chaos_tests;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod link_tests;
 mod links;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
@@ -39,8 +42,8 @@ use crate::engine::Engine;
 use crate::metrics::AllTimings;
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::number::{Number, StoredNumber, Uid};
 use crate::model::object::{Stored, parse_store_key, store_key};
-use crate::model::quarantine::Held;
 use crate::render::Render;
 use crate::store::{Op, Store, StoreError, StoreTransaction, Versioned};
 use crate::topology::LinkIndex;
@@ -48,10 +51,10 @@ use crate::topology::links::{Links, Memory};
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
-/// Keys of what is over that one transaction takes along; most make fewer, and it stays small.
-const OVER_AT_ONCE: usize = 256;
-/// As soon as there are so many, they are not kept for a transaction that may never come.
-const OVER_AT_MOST: usize = 4096;
+/// At most this many expired quarantine keys are deleted with one transaction.
+const EXPIRED_AT_ONCE: usize = 256;
+/// As soon as there are this many, they are deleted without waiting for a transaction.
+const EXPIRED_AT_MOST: usize = 4096;
 /// Longest time between two looks at what is in quarantine.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -77,9 +80,9 @@ struct State {
     revision: u64,
     /// Devices that each of the last transactions concerned.
     concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
-    /// Keys of the store that say of quarantine what is over. They go with the next
-    /// transaction; until then they would cost nothing but patience after a restart.
-    over: BTreeSet<Vec<u8>>,
+    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction. If the controller
+    /// restarts before that, the numbers stay in quarantine a little longer.
+    expired: BTreeSet<Vec<u8>>,
 }
 
 /// A controller over a store.
@@ -96,6 +99,11 @@ pub struct Controller<S> {
     progress: Arc<Notify>,
     timings: AllTimings,
     me: Weak<Self>,
+}
+
+/// The time; tests can stop it.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Kinds of devices, as metrics name them.
@@ -120,7 +128,11 @@ impl<S: Store> Controller<S> {
             .map(|(i, d)| (d.name.clone(), DeviceIndex(i)))
             .collect();
         let mut model = Model::new(&topology);
-        let (revision, links) = restore(&store, &mut model, &topology).await?;
+        let Restored {
+            revision,
+            links,
+            expired,
+        } = restore(&store, &mut model, &topology).await?;
         for link in links.down() {
             let changes = model.paths.set_link(link, false);
             model.touch_paths(&changes);
@@ -142,7 +154,7 @@ impl<S: Store> Controller<S> {
             engine,
             revision,
             concerned: VecDeque::new(),
-            over: BTreeSet::new(),
+            expired,
         };
         let actors = std::sync::OnceLock::new();
         let state = Mutex::new(state);
@@ -211,16 +223,17 @@ impl<S: Store> Controller<S> {
             committed.revision = state.revision;
             return Ok(committed);
         }
-        let over: Vec<Vec<u8>> = state.over.iter().take(OVER_AT_ONCE).cloned().collect();
-        match self.store.commit(self.to_store(&applied, &over)).await {
+        let expired: Vec<Vec<u8>> = state.expired.iter().take(EXPIRED_AT_ONCE).cloned().collect();
+        let rests = self.rests(&state.model, &applied);
+        match self
+            .store
+            .commit(self.to_store(&state.model, &applied, &expired, &rests))
+            .await
+        {
             Ok(revision) => {
                 state.revision = revision;
-                state.forget(&over);
-                let left = applied
-                    .left
-                    .iter()
-                    .filter_map(|(held, d)| self.quarantine_key(*held, *d));
-                state.forget(left.collect::<Vec<_>>().iter());
+                state.forget(&expired);
+                state.forget(rests.iter().map(|(key, _)| key));
             }
             Err(error) => {
                 state.model.undo(applied);
@@ -242,9 +255,15 @@ impl<S: Store> Controller<S> {
         Ok(committed)
     }
 
-    fn to_store(&self, applied: &Applied, over: &[Vec<u8>]) -> StoreTransaction {
-        // First, so that what begins anew is not taken for over.
-        let mut ops: Vec<Op> = over.iter().cloned().map(Op::Delete).collect();
+    fn to_store(
+        &self,
+        model: &Model,
+        applied: &Applied,
+        expired: &[Vec<u8>],
+        rests: &[(Vec<u8>, Rest)],
+    ) -> StoreTransaction {
+        // Deletes come first: the same transaction may put a key back into quarantine.
+        let mut ops: Vec<Op> = expired.iter().cloned().map(Op::Delete).collect();
         for (key, object) in &applied.objects {
             ops.push(match object {
                 // Serializing these types cannot fail: their map keys are strings.
@@ -252,70 +271,81 @@ impl<S: Store> Controller<S> {
                 None => Op::Delete(store_key(key)),
             });
         }
-        for (switch, vni, number) in &applied.groups {
-            let Some(name) = self.topology.switches.get(switch.index()).map(|s| &s.name) else {
+        for change in &applied.groups {
+            let Some(name) = self.topology.switches.get(change.leaf.index()).map(|s| &s.name) else {
                 continue;
             };
-            let key = format!("group/{name}/{vni}").into_bytes();
-            ops.push(number.map_or_else(
-                || Op::Delete(key.clone()),
-                |n| Op::Put(key.clone(), n.to_string().into()),
-            ));
+            let key = format!("group/{name}/{}", change.vni).into_bytes();
+            ops.push(match change.now {
+                Some(group) => Op::Put(key, group.to_string().into()),
+                None => Op::Delete(key),
+            });
         }
-        let left: BTreeSet<Vec<u8>> = applied
-            .left
-            .iter()
-            .filter_map(|(held, device)| self.quarantine_key(*held, *device))
-            .collect();
-        ops.extend(left.into_iter().map(|key| Op::Put(key, Vec::new())));
+        ops.extend(rests.iter().map(|(key, rest)| Op::Put(key.clone(), to_json(rest))));
+        if applied.uids {
+            ops.push(Op::Put(UID_KEY.to_vec(), model.next_uid().to_string().into()));
+        }
         StoreTransaction {
             compares: Vec::new(),
             ops,
         }
     }
 
-    /// Where the store keeps that a device may hold something. One row for each address: after a
-    /// restart, who has the network may hold it.
-    fn quarantine_key(&self, held: Held, device: DeviceIndex) -> Option<Vec<u8>> {
-        let key = match held {
-            Held::Vni(vni) => format!("former/{vni}/{}", self.devices.get(device.0 as usize)?.name),
-            Held::Ip(vni, ip) => format!("resting/{vni}/{ip}"),
-        };
-        Some(key.into_bytes())
+    /// What the store is to keep of the numbers that a transaction takes from devices: one row for each number.
+    fn rests(&self, model: &Model, applied: &Applied) -> Vec<(Vec<u8>, Rest)> {
+        let mut rows = std::collections::BTreeMap::new();
+        for left in &applied.left {
+            let Some((number, owner, devices)) = model.resting(&left.number) else {
+                continue;
+            };
+            let names = devices.iter().filter_map(|d| self.devices.get(d.0 as usize));
+            let devices = names.map(|d| d.name.clone()).collect();
+            rows.insert(rest_key(&number), Rest { owner, devices });
+        }
+        rows.into_iter().collect()
     }
 
-    /// Lets go of VNIs and addresses that devices have confirmed to be gone.
+    /// Frees numbers that devices have confirmed to be gone, and renders the objects that waited for them.
     fn release_quarantine(&self, state: &mut State) {
         let confirmed =
             |d: DeviceIndex, revision| self.devices.get(d.0 as usize).is_none_or(|d| d.has_confirmed(revision));
-        for (held, device) in state.model.release_quarantine(confirmed) {
-            let over = match held {
-                Held::Vni(_) => true,
-                Held::Ip(..) => !state.model.in_quarantine(&held),
-            };
-            state.over.extend(self.quarantine_key(held, device).filter(|_| over));
+        let free = state.model.release_quarantine(confirmed, now());
+        let stored = |number: &Number| StoredNumber::of(number, &state.model.fabric);
+        let keys: Vec<Vec<u8>> = free.iter().filter_map(stored).map(|n| rest_key(&n)).collect();
+        state.expired.extend(keys);
+        let mut woke = false;
+        while let Some((revision, touched)) = state.model.take_woken() {
+            let concerned = state.engine.update(&state.model, touched, revision);
+            state.concern(revision, concerned);
+            woke = true;
+        }
+        if woke {
+            self.progress.notify_waiters();
         }
     }
 
     /// Looks after the quarantine whenever devices confirm something. Runs until dropped.
     pub async fn housekeeping(&self) {
         loop {
-            let _ = tokio::time::timeout(HOUSEKEEPING, self.progress.notified()).await;
+            let next = self.state.lock().await.model.next_free();
+            let rests = next.map(|at| at.saturating_duration_since(now()));
+            let wait = rests.unwrap_or(HOUSEKEEPING).min(HOUSEKEEPING);
+            let _ = tokio::time::timeout(wait, self.progress.notified()).await;
             let mut state = self.state.lock().await;
             self.release_quarantine(&mut state);
-            if state.over.len() >= OVER_AT_MOST {
-                let over: Vec<Vec<u8>> = state.over.iter().cloned().collect();
+            if state.expired.len() >= EXPIRED_AT_MOST {
+                let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
                 let transaction = StoreTransaction {
                     compares: Vec::new(),
-                    ops: over.iter().cloned().map(Op::Delete).collect(),
+                    ops: expired.iter().cloned().map(Op::Delete).collect(),
                 };
                 match self.store.commit(transaction).await {
                     Ok(revision) => {
                         state.revision = revision;
-                        state.forget(&over);
+                        state.forget(&expired);
                     }
                     // They stay until the store works again.
-                    Err(error) => warn!(%error, "cannot store what is over"),
+                    Err(error) => warn!(%error, "cannot delete expired quarantine keys"),
                 }
             }
         }
@@ -326,13 +356,62 @@ impl State {
     /// These keys are gone from the store, or mean something again.
     fn forget<'a>(&mut self, keys: impl IntoIterator<Item = &'a Vec<u8>>) {
         for key in keys {
-            self.over.remove(key);
+            self.expired.remove(key);
+        }
+    }
+
+    /// A revision concerns these devices too.
+    fn concern(&mut self, revision: u64, devices: Vec<DeviceIndex>) {
+        let at = self.concerned.binary_search_by_key(&revision, |(r, _)| *r);
+        if let Some((_, known)) = at.ok().and_then(|at| self.concerned.get_mut(at)) {
+            known.extend(devices);
+            known.sort_unstable();
+            known.dedup();
         }
     }
 }
 
-/// Reads everything back into the model; answers the revision, and the links as they were.
-async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<(u64, Links), StartError> {
+/// Key of the identity that the next object gets.
+const UID_KEY: &[u8] = b"uid";
+
+/// What the store keeps of a number in quarantine.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rest {
+    /// Its last owner.
+    owner: Uid,
+    /// Devices that may hold it.
+    devices: Vec<Name>,
+}
+
+fn rest_key(number: &StoredNumber) -> Vec<u8> {
+    [b"rest/".as_slice(), &to_json(number)].concat()
+}
+
+/// Serializing these types cannot fail: their map keys are strings.
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// What a store said.
+struct Restored {
+    revision: u64,
+    links: Links,
+    /// Keys that mean nothing any more.
+    expired: BTreeSet<Vec<u8>>,
+}
+
+/// Order in which rows are read: what others need comes first.
+fn turn(key: &[u8]) -> u8 {
+    match key.split(|b| *b == b'/').next() {
+        Some(b"uid") => 0,
+        Some(b"group" | b"rest") => 1,
+        Some(b"object") => 2,
+        _ => 3,
+    }
+}
+
+/// Reads everything back into the model.
+async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<Restored, StartError> {
     let mut memories: HashMap<String, Memory> = HashMap::new();
     let switches = topology.switches.iter().map(|s| s.name.as_str());
     let names = switches.chain(topology.hosts.iter().map(|h| h.name.as_str()));
@@ -342,61 +421,102 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
         rows.push((key.to_vec(), value.value.clone()));
         ControlFlow::Continue(())
     };
-    let revision = store.scan(b"", &mut visit).await?;
+    let mut revision = store.scan(b"", &mut visit).await?;
+    rows.sort_by(|(a, _), (b, _)| turn(a).cmp(&turn(b)).then_with(|| a.cmp(b)));
+    let now = now();
     let mut scratch = Applied::default();
-    // In the order of keys: groups before objects, among these what others need first, then
-    // addresses that rest.
+    let mut expired = BTreeSet::new();
+    // Rows of older stores in the form of today.
+    let mut renewed: Vec<Op> = Vec::new();
     for (key, value) in rows {
         let shown = String::from_utf8_lossy(&key).into_owned();
         let wrong = |reason: &str| StartError::Object {
             key: shown.clone(),
             reason: reason.to_owned(),
         };
-        let words: Vec<&str> = shown.split('/').collect();
-        match words.as_slice() {
-            ["group", switch, vni] => {
-                let number = std::str::from_utf8(&value).ok().and_then(|v| v.parse().ok());
-                let (Some(number), Ok(vni)) = (number, vni.parse()) else {
+        let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
+        let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
+        match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
+            ("uid", _) => model.restore_next_uid(number(&value).ok_or_else(|| wrong("is not a number"))?),
+            ("group", [switch, vni]) => {
+                let group = number(&value).and_then(|n| u16::try_from(n).ok());
+                let (Some(group), Ok(vni)) = (group, vni.parse()) else {
                     return Err(wrong("is not a number"));
                 };
                 // A switch that left the topology took its groups along.
                 if let Some(at) = topology.switches.iter().position(|s| s.name.as_str() == *switch) {
-                    model.restore_group(at.into(), vni, number);
+                    model.restore_group(at.into(), vni, group);
                 }
             }
-            ["former", vni, device] => {
-                let vni = vni.parse().map_err(|_| wrong("is not a VNI"))?;
+            ("rest", _) => {
+                let number: StoredNumber = serde_json::from_str(rest).map_err(|e| wrong(&e.to_string()))?;
+                let rest: Rest = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
                 // A device that left the topology took along what it held.
-                if let Some(device) = by_name.get(*device) {
-                    model.restore_vni(vni, *device, revision);
+                let devices = rest.devices.iter().filter_map(|d| by_name.get(d.as_str()).copied());
+                model.restore_rest(&number, rest.owner, devices, revision, now);
+                if number.resolve(&model.fabric).is_none() {
+                    expired.insert(key);
                 }
             }
-            ["resting", vni, ip] => {
+            // Until there were identities, rows named a VNI and a device, or an address of a network.
+            ("former", [vni, device]) => {
+                let vni = vni.parse().map_err(|_| wrong("is not a VNI"))?;
+                let owner = model.owner_of_vni(vni).unwrap_or_default();
+                let device = by_name.get(*device).copied();
+                model.restore_rest(&StoredNumber::Vni(vni), owner, device, revision, now);
+                expired.insert(key);
+            }
+            ("resting", [vni, ip]) => {
                 let (Ok(vni), Ok(ip)) = (vni.parse(), ip.parse()) else {
                     return Err(wrong("is not an address of a network"));
                 };
-                model.restore_ip(vni, ip, revision);
+                if let Some(network) = model.owner_of_vni(vni) {
+                    let devices = model.devices_of_vni(vni);
+                    model.restore_rest(&StoredNumber::Ip(network, ip), Uid::default(), devices, revision, now);
+                }
+                expired.insert(key);
             }
-            ["link", ..] => {
+            ("link", _) => {
                 let memory = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
                 memories.insert(shown, memory);
             }
-            ["object", ..] => {
-                let key: Key = parse_store_key(&key).ok_or_else(|| wrong("is not a key"))?;
-                let object: Stored = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
-                model.put(&key, Some(object), &mut scratch);
-                if model.stored(&key).is_none() {
+            ("object", _) => {
+                let at: Key = parse_store_key(&key).ok_or_else(|| wrong("is not a key"))?;
+                let mut object: Stored = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
+                if let Some(uid) = object.uid_mut()
+                    && *uid == Uid::default()
+                {
+                    *uid = model.new_uid();
+                    renewed.push(Op::Put(key, to_json(&object)));
+                }
+                model.put(&at, Some(object), &mut scratch);
+                if model.stored(&at).is_none() {
                     return Err(wrong("refers to a network, host or switch that is not there"));
                 }
             }
             _ => return Err(wrong("is not known to this version")),
         }
     }
+    model.end_restore();
+    if !renewed.is_empty() {
+        renewed.push(Op::Put(UID_KEY.to_vec(), model.next_uid().to_string().into()));
+        let transaction = StoreTransaction {
+            compares: Vec::new(),
+            ops: renewed,
+        };
+        revision = store.commit(transaction).await?;
+    }
+    model.settle(&scratch, revision);
     // What is stored of a cable that left the topology says nothing of others.
     let link = |(index, link): (u32, &Link)| {
         let memory = memories.get(&links::store_key(link)).copied().unwrap_or_default();
         Some((model.paths.ends(LinkIndex(index))?, memory))
     };
     let links = (0u32..).zip(&topology.links).filter_map(link);
-    Ok((revision, Links::new(topology.switches.len(), links)))
+    let links = Links::new(topology.switches.len(), links);
+    Ok(Restored {
+        revision,
+        links,
+        expired,
+    })
 }

@@ -21,6 +21,7 @@ use crate::device::{Lag, Standing};
 use crate::engine::Source;
 use crate::metrics::Snapshot;
 use crate::model::change::page;
+use crate::model::waiting::Waiter;
 use crate::model::{AttachmentId, NetworkId, RouterId};
 use crate::store::Store;
 
@@ -82,18 +83,7 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn wait_applied(&self, revision: u64, timeout: Duration) -> Applied {
-        let concerned: Vec<DeviceIndex> = {
-            let state = self.state.lock().await;
-            let at = state.concerned.binary_search_by_key(&revision, |(r, _)| *r);
-            match at.ok().and_then(|at| state.concerned.get(at)) {
-                Some((_, devices)) => devices.clone(),
-                None => (0u32..).zip(&self.devices).map(|(i, _)| DeviceIndex(i)).collect(),
-            }
-        };
-        let devices: Vec<_> = concerned
-            .iter()
-            .filter_map(|i| self.devices.get(i.0 as usize))
-            .collect();
+        let (mut waits, mut concerned) = self.concerned(revision).await;
         let until = tokio::time::Instant::now() + timeout;
         let mut over = false;
         loop {
@@ -101,21 +91,27 @@ impl<S: Store> FabricService for Controller<S> {
             let progress = self.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
-            let lags: Vec<_> = devices.iter().filter_map(|d| Some((d, d.lag(revision)?))).collect();
+            // What waits for a number is on no device yet, so the devices cannot say that it is missing.
+            if !waits.is_empty() {
+                (waits, concerned) = self.concerned(revision).await;
+            }
+            let devices = concerned.iter().filter_map(|i| self.devices.get(i.0 as usize));
+            let lags: Vec<_> = devices.filter_map(|d| Some((d, d.lag(revision)?))).collect();
             let failed = |lag: &Lag, also_retried| match lag {
                 Lag::Failed(f) => also_retried || f.is_final(),
                 Lag::Pending(_) => false,
             };
-            // Nothing that is waited for can put a refusal for good right.
+            // Waiting longer does not help after a refusal for good.
             let hopeless = lags.iter().any(|(_, lag)| failed(lag, false));
-            if lags.is_empty() || hopeless || over {
+            let done = lags.is_empty() && waits.is_empty();
+            if done || hopeless || over {
                 let refused = lags.iter().any(|(_, lag)| failed(lag, true));
-                let progress = match (lags.is_empty(), refused) {
+                let progress = match (done, refused) {
                     (true, _) => Progress::Applied,
                     (false, true) => Progress::Failed,
                     (false, false) => Progress::Pending,
                 };
-                let waiting = lags.iter().map(|(device, lag)| DeviceReason {
+                let reasons = lags.iter().map(|(device, lag)| DeviceReason {
                     device: device.name.clone(),
                     reason: match lag {
                         Lag::Failed(failure) => failure.to_string(),
@@ -125,9 +121,9 @@ impl<S: Store> FabricService for Controller<S> {
                 return Applied {
                     revision,
                     progress,
-                    devices: devices.len(),
-                    applied: devices.len() - lags.len(),
-                    waiting: waiting.collect(),
+                    devices: concerned.len(),
+                    applied: concerned.len() - lags.len(),
+                    waiting: reasons.chain(waits).take(SHOWN_REASONS).collect(),
                 };
             }
             over = tokio::time::timeout_at(until, progress).await.is_err();
@@ -266,6 +262,18 @@ impl<S: Store> FabricService for Controller<S> {
 }
 
 impl<S: Store> Controller<S> {
+    /// What objects of a revision wait for, and the devices that the revision concerns so far.
+    async fn concerned(&self, revision: u64) -> (Vec<DeviceReason>, Vec<DeviceIndex>) {
+        let state = self.state.lock().await;
+        let waits = state.model.waits_of(revision);
+        let at = state.concerned.binary_search_by_key(&revision, |(r, _)| *r);
+        let concerned = match at.ok().and_then(|at| state.concerned.get(at)) {
+            Some((_, devices)) => devices.clone(),
+            None => (0u32..).zip(&self.devices).map(|(i, _)| DeviceIndex(i)).collect(),
+        };
+        (state.device_reasons(waits), concerned)
+    }
+
     /// What one switch refused, by reason and host; or why it cannot say.
     async fn drops_of(&self, index: DeviceIndex, switch: &Switch) -> Result<Vec<DropCount>, String> {
         let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
@@ -426,7 +434,8 @@ impl State {
             .router
             .and_then(|r| self.model.router(r))
             .map(|r| r.spec.name.clone());
-        let applied = self.applied(&self.model.sources_of_network(id));
+        let waits = self.model.reasons(Waiter::Network(id));
+        let applied = self.applied(&self.model.sources_of_network(id), waits);
         Some(View::Network(Network {
             spec: network.spec.clone(),
             vni: network.vni,
@@ -448,24 +457,36 @@ impl State {
         Some(View::Router(Router {
             spec: router.spec.clone(),
             vrf: router.vrf,
-            applied: self.applied(&sources),
+            applied: self.applied(&sources, Vec::new()),
         }))
     }
 
     fn attachment_view(&self, id: AttachmentId) -> Option<View> {
         let attachment = self.model.attachment(id)?;
+        let mut waits = self.model.reasons(Waiter::Attachment(id));
+        waits.extend(self.model.reasons(Waiter::Network(attachment.network)));
         Some(View::Attachment(Attachment {
             spec: attachment.spec.clone(),
             mac: attachment.mac,
             ips: attachment.ips.clone(),
-            applied: self.applied(&self.model.sources_of_attachment(id)),
+            applied: self.applied(&self.model.sources_of_attachment(id), waits),
         }))
     }
 
-    /// How far the devices are with what these contributions ask for.
-    fn applied(&self, sources: &[Source]) -> Applied {
+    /// Reasons to wait with the names of devices; those without a device are not shown.
+    fn device_reasons(&self, waits: Vec<(Option<DeviceIndex>, String)>) -> Vec<DeviceReason> {
+        let reason = |(device, reason): (Option<DeviceIndex>, String)| {
+            let device = self.engine.device(device?)?.name.clone();
+            Some(DeviceReason { device, reason })
+        };
+        waits.into_iter().filter_map(reason).collect()
+    }
+
+    /// How far the devices are with what these contributions ask for; `waits` is what keeps the object from them.
+    fn applied(&self, sources: &[Source], waits: Vec<(Option<DeviceIndex>, String)>) -> Applied {
         let by_device = self.engine.keys(&self.model, sources);
-        let mut waiting = Vec::new();
+        let held_back = !waits.is_empty();
+        let mut waiting = self.device_reasons(waits);
         let (mut devices, mut behind, mut refused) = (0, 0, false);
         for (index, keys) in by_device {
             let Some(device) = self.engine.device(index) else {
@@ -491,7 +512,7 @@ impl State {
         waiting.sort_by(|a, b| a.device.cmp(&b.device));
         waiting.truncate(SHOWN_REASONS);
         let progress = match (behind, refused) {
-            (0, _) => Progress::Applied,
+            (0, _) if !held_back => Progress::Applied,
             (_, true) => Progress::Failed,
             (_, false) => Progress::Pending,
         };

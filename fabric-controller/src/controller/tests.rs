@@ -52,6 +52,8 @@ impl<S: Store> World<S> {
         controller.set_actors((0u32..).zip(&devices).map(start).collect());
         let (supervising, stopped) = (Arc::clone(&controller), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(supervising.supervise(ports, arrived)).await });
+        let (keeping, stopped) = (Arc::clone(&controller), stop.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(keeping.housekeeping()).await });
         let (following, stopped) = (Arc::clone(&controller), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(following.follow(inbox)).await });
         Self {

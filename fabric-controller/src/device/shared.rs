@@ -238,14 +238,14 @@ impl Device {
     // What follows is for the actor.
 
     /// A session began.
-    pub(super) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         let mut inner = self.lock();
         inner.connects += 1;
         inner.state = DeviceState::Syncing;
     }
 
     /// The session ended.
-    pub(super) fn disconnected(&self, why: String) {
+    pub(crate) fn disconnected(&self, why: String) {
         let mut inner = self.lock();
         inner.state = DeviceState::Disconnected;
         inner.last_error = Some(why);
@@ -254,20 +254,20 @@ impl Device {
     }
 
     /// A read-back is done, and what it found is told by [`Device::found`].
-    pub(super) fn begin_read_back(&self) {
+    pub(crate) fn begin_read_back(&self) {
         self.lock().ledger.begin_read_back();
     }
 
     /// Takes over a part of what a read-back found. Returns how many keys differ that nobody knew
     /// of; `same` says of two entities that are not equal whether they are the same to the device.
-    pub(super) fn found(&self, part: impl Iterator<Item = Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
+    pub(crate) fn found(&self, part: impl Iterator<Item = Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
         let mut inner = self.lock();
         part.map(|entity| usize::from(inner.ledger.found(entity, &same))).sum()
     }
 
     /// All that a read-back found was told; `differ` keys differed. Returns how many differ with
     /// those that are missing: from now on all that differs is dirty.
-    pub(super) fn end_read_back(&self, differ: usize) -> usize {
+    pub(crate) fn end_read_back(&self, differ: usize) -> usize {
         let mut inner = self.lock();
         let again = inner.ledger.was_read_back();
         let differ = differ + inner.ledger.end_read_back();
@@ -279,7 +279,7 @@ impl Device {
 
     /// What differs and may be tried now; with `retry`, also what was refused. With the
     /// revision that the device comes to when all of it is confirmed.
-    pub(super) fn differences(&self, retry: bool) -> (u64, Vec<Difference>) {
+    pub(crate) fn differences(&self, retry: bool) -> (u64, Vec<Difference>) {
         let mut inner = self.lock();
         if retry && inner.ledger.wants_retry() {
             inner.retries += 1;
@@ -289,7 +289,7 @@ impl Device {
     }
 
     /// Takes over what a device said of a batch, and how long it took.
-    pub(super) fn written(&self, writes: &[Write], results: Vec<WriteResult>, took: Duration) {
+    pub(crate) fn written(&self, writes: &[Write], results: Vec<WriteResult>, took: Duration) {
         self.timings.written(took);
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -317,7 +317,7 @@ impl Device {
 
     /// Nothing more can be written now: the device is in sync, or refuses something.
     /// Answers the revision it has fully applied, if it has.
-    pub(super) fn flushed(&self, target: u64) -> Option<u64> {
+    pub(crate) fn flushed(&self, target: u64) -> Option<u64> {
         let mut inner = self.lock();
         let complete = inner.ledger.is_clean(target);
         if complete {

@@ -150,6 +150,11 @@ async fn carry(port: PacketPort, codec: Arc<PacketCodec>, sender: PacketSender, 
     }
 }
 
+/// Place in the order of creation: what is referred to comes first.
+pub(crate) fn rank(order: &Order, key: &SwitchKey) -> u16 {
+    u16::from(order.level(key)) << 8 | key.rank() as u16
+}
+
 /// An election id above that of somebody who is gone, and whom the switch remembers.
 fn outbid(ours: u128, highest: Option<ElectionId>) -> u128 {
     match highest {
@@ -230,7 +235,7 @@ impl Driver for P4RuntimeDriver {
 
     fn rank(&self, key: &EntityKey) -> u16 {
         match key {
-            EntityKey::Switch(key) => u16::from(self.order.level(key)) << 8 | key.rank() as u16,
+            EntityKey::Switch(key) => rank(&self.order, key),
             EntityKey::Host(_) => 0,
         }
     }

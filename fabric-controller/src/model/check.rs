@@ -12,9 +12,10 @@ use vfabric_api::service::{Key, Kind, Spec};
 use vfabric_api::topology::{IpFamily, OVERLAY_OVERHEAD_V4, OVERLAY_OVERHEAD_V6, Role};
 
 use super::fabric::Node;
+use super::fault::{self, Fault};
+use super::number::{Number, Uid};
 use super::object::{At, Network, Stored};
-use super::quarantine::Held;
-use super::{Model, NetworkId};
+use super::{Model, NetworkId, SwitchIndex};
 
 /// Smallest MTU that IPv4 hosts must accept (RFC 791) and IPv6 links must have (RFC 8200 section 5).
 const LEAST_MTU_V4: u16 = 576;
@@ -121,13 +122,16 @@ impl Model {
             (Some((_, network)), Some(vni)) => {
                 return Err(fields.invalid("vni", vni, format!("{}, which cannot be changed", network.vni)));
             }
-            (None, Some(vni)) if self.is_free(vni.get()) => vni,
+            // One in quarantine is accepted: the network waits for it.
+            (None, Some(vni)) if !self.vnis.is_used(vni.get()) => vni,
             (None, Some(vni)) => {
-                return Err(fields.error(ErrorCode::Taken, "vni", vni, "a VNI that no device holds any more"));
+                let expected = "a VNI that no network and no router has";
+                return Err(fields.error(ErrorCode::Taken, "vni", vni, expected));
             }
             (None, None) => self.free_vni()?,
         };
         Ok(Stored::Network {
+            uid: known.map_or(Uid(self.next_uid), |(_, network)| network.uid),
             spec: spec.clone(),
             vni,
         })
@@ -136,13 +140,9 @@ impl Model {
     fn free_vni(&self) -> Result<Vni, ApiError> {
         let detail = "every VNI of the pool is in use or waits for devices to let go of it";
         self.vnis
-            .find(|vni| self.quarantine.holds(&Held::Vni(vni)))
+            .find(|vni| self.quarantine.holds(&Number::Vni(vni)) && !fault::is_on(Fault::VniAtOnce))
+            .and_then(|vni| Vni::try_from(vni).ok())
             .ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail))
-    }
-
-    /// Whether nobody has a VNI, and no device may hold it.
-    fn is_free(&self, vni: u32) -> bool {
-        !self.vnis.is_used(vni) && !self.quarantine.holds(&Held::Vni(vni))
     }
 
     /// A network that changes while it has attachments or a router.
@@ -195,18 +195,19 @@ impl Model {
             }
             joined.push(network);
         }
-        let vrf = match known.and_then(|r| self.routers.get(r)) {
-            Some(router) => router.vrf,
-            None => self.free_vni()?,
+        let (uid, vrf) = match known.and_then(|r| self.routers.get(r)) {
+            Some(router) => (router.uid, router.vrf),
+            None => (Uid(self.next_uid), self.free_vni()?),
         };
         Ok(Stored::Router {
+            uid,
             spec: spec.clone(),
             vrf,
         })
     }
 
     fn check_attachment(&self, fields: &Fields<'_>, key: &Key, spec: &AttachmentSpec) -> Result<Stored, ApiError> {
-        let Some((_, network)) = self.known_network(&key.vdc, &spec.network) else {
+        let Some((network_id, network)) = self.known_network(&key.vdc, &spec.network) else {
             return Err(fields.invalid("network", &spec.network, format!("a network of vdc `{}`", key.vdc)));
         };
         let own = self
@@ -214,21 +215,23 @@ impl Model {
             .get(&key.vdc)
             .and_then(|v| v.attachments.get(&key.name))
             .copied();
-        let access_id = self.check_place(fields, own, &spec.place)?;
+        let access_id = self.check_place(fields, own, network_id, &spec.place)?;
         let leaf = match self.resolve(&key.vdc, spec, access_id) {
-            Some((_, super::object::At::Host(host))) => self.fabric.leaf_of(host),
-            Some((_, super::object::At::Port { leaf, .. })) => Some(leaf),
+            Some((_, At::Host(host))) => self.fabric.leaf_of(host),
+            Some((_, At::Port { leaf, .. })) => Some(leaf),
             None => None,
         };
         // Without a pair of flood groups the network would not work there.
-        if leaf
-            .and_then(|l| self.groups.get(l.index()))
-            .is_some_and(|g| g.peek(&network.vni.get()).is_none())
-        {
+        if leaf.is_some_and(|l| !network.leaves.contains_key(&l) && self.free_group(l).is_none()) {
             let expected = "a place on or under a leaf that has multicast groups left for another network";
             return Err(fields.error(ErrorCode::Exhausted, "place", &spec.name, expected));
         }
-        let mac = spec.mac.unwrap_or_else(|| derived_mac(key, network));
+        let before = own.and_then(|o| self.attachments.get(o));
+        let uid = before.map_or(Uid(self.next_uid), |a| a.uid);
+        // What it has is kept if it stays in its network.
+        let kept = before.filter(|a| a.network == network_id);
+        let given = || kept.map_or_else(|| self.free_mac(uid, network), |a| a.mac);
+        let mac = spec.mac.unwrap_or_else(given);
         if !mac.is_unicast() || mac == self.fabric.view.gateway_mac {
             return Err(fields.invalid("mac", mac, "a unicast MAC address other than the gateway's"));
         }
@@ -246,16 +249,13 @@ impl Model {
             ips.push(*ip);
         }
         if ips.is_empty() {
-            // What it has is kept if it still fits; a new one gets one of each subnet.
-            let kept = own
-                .and_then(|o| self.attachments.get(o))
-                .filter(|a| a.spec.network == spec.network);
             ips = match kept {
                 Some(attachment) => attachment.ips.clone(),
                 None => self.free_ips(fields, network)?,
             };
         }
         Ok(Stored::Attachment {
+            uid,
             spec: spec.clone(),
             mac,
             ips,
@@ -263,35 +263,60 @@ impl Model {
         })
     }
 
-    /// The first address of each subnet that nobody has and no device may hold for somebody else.
+    /// A fresh address of each subnet: nobody has it, and no device may hold it for somebody else.
     fn free_ips(&self, fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiError> {
-        let free = |subnet: &SubnetSpec| {
-            let host_bits = u32::from(subnet.cidr.max_prefix_len() - subnet.cidr.prefix_len());
-            let size = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX);
-            // As many as are in use or in quarantine can be taken, plus gateway, first and last.
-            let tries = size.min((network.ips.len() + self.quarantine.len()) as u128 + 4);
-            let base = subnet.cidr.network();
-            let at = |offset: u128| match base {
-                IpAddr::V4(b) => IpAddr::V4((u32::from(b).wrapping_add(offset as u32)).into()),
-                IpAddr::V6(b) => IpAddr::V6((u128::from(b).wrapping_add(offset)).into()),
+        let free = |(subnet, pool): (&SubnetSpec, &super::pool::Addresses)| {
+            let usable = |offset: u128| {
+                let ip = address_at(&subnet.cidr, offset);
+                let taken = network.ips.contains_key(&ip) || self.quarantine.holds(&Number::Ip(network.uid, ip));
+                is_host_address(&subnet.cidr, ip) && subnet.gateway() != ip && !taken
             };
-            let usable = |ip: &IpAddr| {
-                let taken = network.ips.contains_key(ip) || self.quarantine.holds(&Held::Ip(network.vni.get(), *ip));
-                is_host_address(&subnet.cidr, *ip) && subnet.gateway() != *ip && !taken
-            };
-            (0..tries).map(|i| at((2 + i) % size)).find(usable)
+            let found = pool.find(usable).map(|offset| address_at(&subnet.cidr, offset));
+            found.ok_or_else(|| fields.error(ErrorCode::Exhausted, "ips", subnet.cidr, self.why_full(network, subnet)))
         };
-        let expected = "a subnet with a free address that no device holds any more";
-        let full = |s: &SubnetSpec| fields.error(ErrorCode::Exhausted, "ips", s.cidr, expected);
-        let subnets = network.spec.subnets.iter();
-        subnets.map(|s| free(s).ok_or_else(|| full(s))).collect()
+        network.spec.subnets.iter().zip(&network.pools).map(free).collect()
     }
 
-    /// Checks a place; answers the number of the access port, 0 for a host.
+    /// What would make room in a subnet that is full: names a device that addresses wait for.
+    fn why_full(&self, network: &Network, subnet: &SubnetSpec) -> String {
+        let waits = self.quarantine.all().find_map(|number| match number {
+            Number::Ip(of, ip) if *of == network.uid && subnet.cidr.contains(ip) => {
+                let device = self.quarantine.get(number)?.devices().next()?;
+                Some((*ip, self.fabric.device_name(device)?))
+            }
+            _ => None,
+        });
+        match waits {
+            Some((ip, device)) => {
+                format!("a subnet with a free address; {ip}, among others, is free when `{device}` has removed it")
+            }
+            None => "a subnet with a free address".to_owned(),
+        }
+    }
+
+    /// A locally administered MAC address (IEEE 802c), made from the attachment's identity, that nobody in the network
+    /// has or had a moment ago.
+    fn free_mac(&self, uid: Uid, network: &Network) -> Mac {
+        for attempt in 0u32..=u32::MAX {
+            let mut hasher = DefaultHasher::new();
+            (uid, attempt).hash(&mut hasher);
+            let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
+            let mac = Mac([0x02, a, b, c, d, e]);
+            let taken = network.macs.contains_key(&mac) || self.quarantine.holds(&Number::Mac(network.uid, mac));
+            // Never one of the fabric's routers.
+            if !taken && mac.0.get(..3) != Some(&[0x02, 0xfa, 0xb0]) {
+                return mac;
+            }
+        }
+        Mac([0x02, 0, 0, 0, 0, 1])
+    }
+
+    /// Checks a place in a network; returns the access id, 0 for a host.
     fn check_place(
         &self,
         fields: &Fields<'_>,
         own: Option<super::AttachmentId>,
+        network: NetworkId,
         place: &Place,
     ) -> Result<u16, ApiError> {
         match place {
@@ -340,14 +365,37 @@ impl Model {
                     let expected = format!("a port and VLAN of `{switch}` that no attachment has");
                     return Err(fields.error(ErrorCode::Taken, "place.port", port, expected));
                 }
-                let numbers = self.access_ids.get(index.index());
-                numbers.and_then(|n| n.peek(&(*port, *vlan))).ok_or_else(|| {
+                self.access_id_at(own, network, (index, *port, *vlan)).ok_or_else(|| {
                     ApiError::new(
                         ErrorCode::Exhausted,
                         format!("`{switch}` has no number left for another access port"),
                     )
                 })
             }
+        }
+    }
+
+    /// The access id that an attachment has if it stays where it is, in its network; a free one otherwise: at another
+    /// place the id would be something else to frames under way.
+    fn access_id_at(
+        &self,
+        own: Option<super::AttachmentId>,
+        network: NetworkId,
+        place: (SwitchIndex, vfabric_api::ident::PortId, Option<u16>),
+    ) -> Option<u16> {
+        let own = own
+            .and_then(|o| self.attachments.get(o))
+            .filter(|a| a.network == network);
+        match own.map(|a| &a.at) {
+            Some(At::Port {
+                leaf,
+                port,
+                vlan,
+                access_id,
+            }) if (*leaf, *port, *vlan) == place || (*leaf == place.0 && fault::is_on(Fault::AccessIdMoves)) => {
+                Some(*access_id)
+            }
+            _ => self.free_access_id(place.0),
         }
     }
 
@@ -438,18 +486,21 @@ fn check_ip(fields: &Fields<'_>, field: &str, ip: IpAddr, network: &Network) -> 
     Ok(())
 }
 
-/// A locally administered MAC address (IEEE 802c) that the same attachment always gets,
-/// unless somebody else in the network has it.
-fn derived_mac(key: &Key, network: &Network) -> Mac {
-    for attempt in 0u32.. {
-        let mut hasher = DefaultHasher::new();
-        (key.vdc.as_str(), network.spec.name.as_str(), key.name.as_str(), attempt).hash(&mut hasher);
-        let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
-        let mac = Mac([0x02, a, b, c, d, e]);
-        // Never one of the fabric's routers.
-        if !network.macs.contains_key(&mac) && mac.0.get(..3) != Some(&[0x02, 0xfa, 0xb0]) {
-            return mac;
-        }
+/// The address at an offset of a prefix.
+pub(super) fn address_at(cidr: &IpNet, offset: u128) -> IpAddr {
+    match cidr.network() {
+        // An offset of a prefix of 32 bits has 32 bits.
+        IpAddr::V4(base) => IpAddr::V4(u32::from(base).wrapping_add(offset as u32).into()),
+        IpAddr::V6(base) => IpAddr::V6(u128::from(base).wrapping_add(offset).into()),
     }
-    Mac([0x02, 0, 0, 0, 0, 1])
+}
+
+/// The offset of an address in a prefix; none if it lies outside.
+pub(super) fn offset_in(cidr: &IpNet, ip: IpAddr) -> Option<u128> {
+    match (cidr.network(), ip) {
+        _ if !cidr.contains(&ip) => None,
+        (IpAddr::V4(base), IpAddr::V4(ip)) => Some(u32::from(ip).wrapping_sub(u32::from(base)).into()),
+        (IpAddr::V6(base), IpAddr::V6(ip)) => Some(u128::from(ip).wrapping_sub(u128::from(base))),
+        _ => None,
+    }
 }

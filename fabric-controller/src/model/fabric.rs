@@ -6,6 +6,7 @@ use vfabric_api::ident::{Name, PortId};
 use vfabric_api::topology::{PortRef, Role, Topology};
 
 use super::ident::{HostIndex, SwitchIndex};
+use crate::device::driver::DeviceIndex;
 use crate::render::view::{FabricPort, FabricView, HostView, SwitchView, VtepView};
 
 /// Switches and hosts with their views, and who is where.
@@ -95,6 +96,23 @@ impl Fabric {
     /// The switch or host of that name.
     pub fn node(&self, name: &Name) -> Option<Node> {
         self.by_name.get(name).copied()
+    }
+
+    /// Name of a switch.
+    pub fn switch_name(&self, switch: SwitchIndex) -> Option<&str> {
+        self.switches.get(switch.index()).map(|s| s.name.as_str())
+    }
+
+    /// Name of a device.
+    pub fn device_name(&self, device: DeviceIndex) -> Option<&str> {
+        let at = device.0 as usize;
+        let host = || self.host_name(at.checked_sub(self.switches.len())?.into());
+        self.switch_name(at.into()).or_else(host)
+    }
+
+    /// Name of a host.
+    pub fn host_name(&self, host: HostIndex) -> Option<&str> {
+        self.hosts.get(host.index()).map(|(h, _)| h.name.as_str())
     }
 
     /// The leaf that a host is under.

@@ -7,9 +7,10 @@
 //! undone, so that nothing half done is ever seen.
 //!
 //! **Invariants.** No two owners of a VNI, of a MAC or IP address inside a network, of an
-//! access port's VLAN, of an interface in a namespace. A VNI that was released is not
-//! given out before every device that held it has confirmed; nor is an address allocated that
-//! a device may still hold for somebody else.
+//! access port's VLAN, of an interface in a namespace. No number that a packet can meet
+//! ([`number`]) gets another owner on a device before that device has confirmed that the old
+//! meaning is gone: we give out free numbers only, and an object whose user names a number in
+//! quarantine ([`quarantine`]) waits ([`waiting`]).
 //!
 //! **Cost.** A change costs what it touches: the devices that hold the network or router,
 //! and, where it is the first or last attachment there, the other attachments of it.
@@ -17,16 +18,20 @@
 pub mod change;
 mod check;
 pub mod fabric;
+pub(crate) mod fault;
 mod ident;
+pub mod number;
 pub mod object;
 mod pool;
+mod put;
 pub mod quarantine;
+mod rest;
 mod slab;
 mod touch;
 mod views;
+pub mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 
 use vfabric_api::ident::{Name, PortId};
 use vfabric_api::topology::Topology;
@@ -38,13 +43,14 @@ use crate::engine::Source;
 use crate::topology::Paths;
 use fabric::Fabric;
 use object::{Attachment, Network, Router, Vdc};
-use pool::{Numbers, Vnis};
-use quarantine::{Held, Quarantine};
+use pool::Space;
+use quarantine::Quarantine;
 use slab::Slab;
+use waiting::{Waiter, Waiting};
 
 /// Access ids and flood groups are numbered per leaf; the top bit marks access replicas,
 /// and each network takes two groups.
-const GREATEST_NUMBER: u16 = 0x7fff;
+const GREATEST_NUMBER: u32 = 0x7fff;
 
 /// Everything that is known.
 pub struct Model {
@@ -56,17 +62,24 @@ pub struct Model {
     networks: Slab<NetworkId, Network>,
     routers: Slab<RouterId, Router>,
     attachments: Slab<AttachmentId, Attachment>,
-    vnis: Vnis,
-    /// Numbers of (port, VLAN) on each switch.
-    access_ids: Vec<Numbers<(PortId, Option<u16>)>>,
+    vnis: Space,
+    /// Access ids of each switch.
+    access_ids: Vec<Space>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
     interfaces: HashMap<(HostIndex, String, String), AttachmentId>,
-    /// Number of each network's pair of flood groups on each switch.
-    groups: Vec<Numbers<u32>>,
+    /// Pairs of flood groups of each switch.
+    groups: Vec<Space>,
+    /// Pairs that networks get again when they are put back, by leaf and VNI.
+    restored_groups: HashMap<(SwitchIndex, u32), u16>,
     /// Networks that have an attachment on or under each switch.
     networks_on: Vec<BTreeSet<NetworkId>>,
     by_vni: HashMap<u32, NetworkId>,
     quarantine: Quarantine,
+    waiting: Waiting,
+    /// Objects that need not wait any more, by the revision that asked for them.
+    woken: BTreeMap<u64, BTreeSet<Waiter>>,
+    /// Identity of the next object.
+    next_uid: u64,
     touched: BTreeSet<Source>,
 }
 
@@ -81,14 +94,21 @@ impl Model {
             networks: Slab::default(),
             routers: Slab::default(),
             attachments: Slab::default(),
-            vnis: Vnis::new(topology.fabric.vni_pool),
-            access_ids: (0..count).map(|_| Numbers::new(GREATEST_NUMBER)).collect(),
+            vnis: Space::new(
+                topology.fabric.vni_pool.first.get(),
+                topology.fabric.vni_pool.last.get(),
+            ),
+            access_ids: (0..count).map(|_| Space::new(1, GREATEST_NUMBER)).collect(),
             ports: HashMap::new(),
             interfaces: HashMap::new(),
-            groups: (0..count).map(|_| Numbers::new(GREATEST_NUMBER)).collect(),
+            groups: (0..count).map(|_| Space::new(1, GREATEST_NUMBER)).collect(),
+            restored_groups: HashMap::new(),
             networks_on: vec![BTreeSet::new(); count],
             by_vni: HashMap::new(),
             quarantine: Quarantine::default(),
+            waiting: Waiting::default(),
+            woken: BTreeMap::new(),
+            next_uid: 1,
             touched: BTreeSet::new(),
             fabric,
         };
@@ -131,36 +151,6 @@ impl Model {
         (self.networks.len(), self.routers.len(), self.attachments.len())
     }
 
-    /// VNIs that nobody has and devices have not let go of.
-    pub fn quarantined(&self) -> usize {
-        let waits = |held: &&Held| matches!(held, Held::Vni(vni) if !self.vnis.is_used(*vni));
-        self.quarantine.all().filter(waits).count()
-    }
-
-    /// Lets go of what devices have confirmed to be gone; answers which of which.
-    pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<(Held, DeviceIndex)> {
-        self.quarantine.release(confirmed)
-    }
-
-    /// Whether some device may hold what left it.
-    pub fn in_quarantine(&self, held: &Held) -> bool {
-        self.quarantine.holds(held)
-    }
-
-    /// Puts a VNI into quarantine again, as it was before a restart.
-    pub fn restore_vni(&mut self, vni: u32, device: DeviceIndex, revision: u64) {
-        self.quarantine.leave(Held::Vni(vni), device, revision);
-    }
-
-    /// The same for an address of a network: whoever holds the network, or may, may hold it.
-    pub fn restore_ip(&mut self, vni: u32, ip: IpAddr, revision: u64) {
-        let mut holders: BTreeSet<DeviceIndex> = self.quarantine.holders(&Held::Vni(vni)).collect();
-        holders.extend(self.by_vni.get(&vni).into_iter().flat_map(|n| self.devices_of(*n)));
-        for device in holders {
-            self.quarantine.leave(Held::Ip(vni, ip), device, revision);
-        }
-    }
-
     /// Devices that hold a network, and its attachments.
     fn devices_of(&self, network: NetworkId) -> BTreeSet<DeviceIndex> {
         let Some(net) = self.networks.get(network) else {
@@ -175,12 +165,5 @@ impl Model {
         leaves
             .chain(net.hosts.keys().map(|h| self.fabric.host_device(*h)))
             .collect()
-    }
-
-    /// Gives a network on a switch the flood groups that it had before a restart.
-    pub fn restore_group(&mut self, switch: SwitchIndex, vni: u32, number: u16) {
-        if let Some(numbers) = self.groups.get_mut(switch.index()) {
-            numbers.restore(vni, number);
-        }
     }
 }

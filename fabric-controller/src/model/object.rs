@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::{Mac, Name, PortId, Vni};
@@ -9,6 +10,8 @@ use vfabric_api::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
 use vfabric_api::service::{Key, Kind, Spec};
 
 use super::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex};
+use super::number::{Number, Uid};
+use super::pool::Addresses;
 
 /// An object with everything that is not derived from others: the unit of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub enum Stored {
     Vdc(VdcSpec),
     /// A network with its VNI.
     Network {
+        /// Its identity; 0 in stores of before there were identities.
+        #[serde(default)]
+        uid: Uid,
         /// As written.
         spec: NetworkSpec,
         /// Its VNI.
@@ -25,6 +31,9 @@ pub enum Stored {
     },
     /// A router with its VRF.
     Router {
+        /// Its identity.
+        #[serde(default)]
+        uid: Uid,
         /// As written.
         spec: RouterSpec,
         /// Its L3 VNI.
@@ -32,9 +41,12 @@ pub enum Stored {
     },
     /// An attachment with its addresses.
     Attachment {
+        /// Its identity.
+        #[serde(default)]
+        uid: Uid,
         /// As written.
         spec: AttachmentSpec,
-        /// Its MAC address.
+        /// Its MAC address: given once, kept for life.
         mac: Mac,
         /// Its IP addresses.
         ips: Vec<IpAddr>,
@@ -44,6 +56,14 @@ pub enum Stored {
 }
 
 impl Stored {
+    /// Its identity; vDCs have none, since no packet can meet one.
+    pub fn uid_mut(&mut self) -> Option<&mut Uid> {
+        match self {
+            Self::Vdc(_) => None,
+            Self::Network { uid, .. } | Self::Router { uid, .. } | Self::Attachment { uid, .. } => Some(uid),
+        }
+    }
+
     /// What the user wrote.
     pub fn spec(&self) -> Spec {
         match self {
@@ -92,9 +112,20 @@ pub struct Vdc {
     pub attachments: BTreeMap<Name, AttachmentId>,
 }
 
+/// A network on or under a leaf.
+#[derive(Debug, Clone, Copy)]
+pub struct OnLeaf {
+    /// Attachments there.
+    pub count: u32,
+    /// Number of its pair of flood groups; 0 where the leaf has none left.
+    pub group: u16,
+}
+
 /// A network and who uses it.
 #[derive(Debug)]
 pub struct Network {
+    /// Its identity.
+    pub uid: Uid,
     /// Its vDC.
     pub vdc: Name,
     /// As written.
@@ -109,8 +140,10 @@ pub struct Network {
     pub macs: HashMap<Mac, AttachmentId>,
     /// IP addresses in use.
     pub ips: HashMap<IpAddr, AttachmentId>,
-    /// Attachments on or under each leaf.
-    pub leaves: BTreeMap<SwitchIndex, u32>,
+    /// Which addresses of each subnet of `spec` can be given out.
+    pub(super) pools: Vec<Addresses>,
+    /// Leaves that it has attachments on or under.
+    pub leaves: BTreeMap<SwitchIndex, OnLeaf>,
     /// Attachments on each host.
     pub hosts: BTreeMap<HostIndex, u32>,
 }
@@ -118,6 +151,8 @@ pub struct Network {
 /// A router and where it is needed.
 #[derive(Debug)]
 pub struct Router {
+    /// Its identity.
+    pub uid: Uid,
     /// Its vDC.
     pub vdc: Name,
     /// As written.
@@ -151,6 +186,8 @@ pub enum At {
 /// An attachment.
 #[derive(Debug)]
 pub struct Attachment {
+    /// Its identity.
+    pub uid: Uid,
     /// Its vDC.
     pub vdc: Name,
     /// As written.
@@ -163,4 +200,35 @@ pub struct Attachment {
     pub network: NetworkId,
     /// Where it is.
     pub at: At,
+}
+
+impl Attachment {
+    /// Numbers that stand for its place.
+    pub fn place_numbers(&self) -> Vec<Number> {
+        match (&self.at, &self.spec.place) {
+            (At::Host(host), vfabric_api::intent::Place::Host { netns, interface, .. }) => {
+                let (netns, interface) = (Arc::from(netns.as_str()), Arc::from(interface.as_str()));
+                vec![Number::Interface(*host, netns, interface)]
+            }
+            (
+                At::Port {
+                    leaf,
+                    port,
+                    vlan,
+                    access_id,
+                },
+                _,
+            ) => vec![
+                Number::PortVlan(*leaf, *port, *vlan),
+                Number::AccessId(*leaf, *access_id),
+            ],
+            (At::Host(_), _) => Vec::new(),
+        }
+    }
+
+    /// Its addresses, in the network with this identity.
+    pub fn address_numbers(&self, network: Uid) -> impl Iterator<Item = Number> {
+        let ips = self.ips.iter().map(move |ip| Number::Ip(network, *ip));
+        std::iter::once(Number::Mac(network, self.mac)).chain(ips)
+    }
 }

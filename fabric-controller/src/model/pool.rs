@@ -1,121 +1,109 @@
 //! Numbers that are given out and taken back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use vfabric_api::ident::Vni;
-use vfabric_api::topology::VniPool;
-
-/// VNIs: in use, or not.
+/// A range of numbers of one kind: used, or not.
+///
+/// A free number is looked for going round, so that one which was given back is given out again as late as possible.
 #[derive(Debug)]
-pub(super) struct Vnis {
-    pool: VniPool,
+pub(super) struct Space {
+    first: u32,
+    last: u32,
     used: BTreeSet<u32>,
     next: u32,
 }
 
-impl Vnis {
-    /// A pool that nothing was taken of.
-    pub(super) fn new(pool: VniPool) -> Self {
+impl Space {
+    /// The range from `first` to `last`, both included; nothing is used.
+    pub(super) fn new(first: u32, last: u32) -> Self {
         Self {
-            pool,
+            first,
+            last,
             used: BTreeSet::new(),
-            next: pool.first.get(),
+            next: first,
         }
     }
 
     /// Whether somebody has it.
-    pub(super) fn is_used(&self, vni: u32) -> bool {
-        self.used.contains(&vni)
+    pub(super) fn is_used(&self, number: u32) -> bool {
+        self.used.contains(&number)
     }
 
-    /// The next one that nobody has and that is not barred, going round; none when there is
-    /// none. Costs what lies between.
-    pub(super) fn find(&self, barred: impl Fn(u32) -> bool) -> Option<Vni> {
-        let (first, last) = (self.pool.first.get(), self.pool.last.get());
-        let mut round = (self.next..=last).chain(first..self.next.min(last + 1));
-        let free = round.find(|v| !self.is_used(*v) && !barred(*v))?;
-        Vni::try_from(free).ok()
+    /// The next one that nobody has and that is not barred; none when there is none. Costs what lies between.
+    pub(super) fn find(&self, barred: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut round = (self.next..=self.last).chain(self.first..self.next.min(self.last + 1));
+        round.find(|n| !self.is_used(*n) && !barred(*n))
     }
 
-    /// Takes one.
-    pub(super) fn take(&mut self, vni: Vni) {
-        self.used.insert(vni.get());
-        if (self.pool.first.get()..=self.pool.last.get()).contains(&vni.get()) {
-            self.next = if vni.get() >= self.pool.last.get() {
-                self.pool.first.get()
-            } else {
-                vni.get() + 1
-            };
+    /// Takes one, which may lie outside of the range: users name numbers too.
+    pub(super) fn take(&mut self, number: u32) {
+        self.used.insert(number);
+        if (self.first..=self.last).contains(&number) {
+            self.next = if number >= self.last { self.first } else { number + 1 };
         }
     }
 
     /// Gives one back.
-    pub(super) fn free(&mut self, vni: Vni) {
-        self.used.remove(&vni.get());
+    pub(super) fn free(&mut self, number: u32) {
+        self.used.remove(&number);
+    }
+
+    /// Leaves only the numbers up to `last`.
+    #[cfg(test)]
+    pub(super) fn limit(&mut self, last: u32) {
+        self.last = self.last.min(last);
+        if self.next > self.last {
+            self.next = self.first;
+        }
     }
 }
 
-/// Small numbers from 1 up to a greatest one; the smallest free one is taken.
+/// Addresses of a subnet, as offsets from its first one.
+///
+/// Everything from `next` on was never given out by us. What was given back lies in `freed`. So looking for a free one
+/// costs a step as long as there are fresh ones, and no more than what rests in quarantine afterwards.
 #[derive(Debug)]
-pub(super) struct Numbers<K> {
-    greatest: u16,
-    by_key: HashMap<K, u16>,
-    free: BTreeSet<u16>,
-    next: u16,
+pub(super) struct Addresses {
+    size: u128,
+    next: u128,
+    freed: BTreeSet<u128>,
 }
 
-impl<K: std::hash::Hash + Eq> Numbers<K> {
-    /// None taken.
-    pub(super) fn new(greatest: u16) -> Self {
+/// Offsets 0 and 1 are the subnet's own and, as a rule, the gateway's; the latter is given out last.
+const FIRST_OFFSET: u128 = 2;
+
+impl Addresses {
+    /// A subnet of 2^`host_bits` addresses.
+    pub(super) fn new(host_bits: u32) -> Self {
         Self {
-            greatest,
-            by_key: HashMap::new(),
-            free: BTreeSet::new(),
-            next: 1,
+            size: 1u128.checked_shl(host_bits).unwrap_or(u128::MAX),
+            next: FIRST_OFFSET,
+            freed: (0..FIRST_OFFSET).collect(),
         }
     }
 
-    /// The number of a key, which is given one if it has none; none when all are taken.
-    pub(super) fn get(&mut self, key: K) -> Option<u16> {
-        if let Some(number) = self.by_key.get(&key) {
-            return Some(*number);
-        }
-        let number = match self.free.pop_first() {
-            Some(number) => number,
-            None if self.next <= self.greatest => {
+    /// An offset that is usable; none if there is none.
+    pub(super) fn find(&self, usable: impl Fn(u128) -> bool) -> Option<u128> {
+        let fresh = std::iter::successors(Some(self.next), |o| o.checked_add(1)).take_while(|o| *o < self.size);
+        fresh.chain(self.freed.iter().copied()).find(|o| usable(*o))
+    }
+
+    /// Takes an offset; `used` says of others whether they are in use.
+    pub(super) fn take(&mut self, offset: u128, used: impl Fn(u128) -> bool) {
+        self.freed.remove(&offset);
+        if offset == self.next {
+            self.next += 1;
+            while self.next < self.size && used(self.next) {
                 self.next += 1;
-                self.next - 1
             }
-            None => return None,
-        };
-        self.by_key.insert(key, number);
-        Some(number)
-    }
-
-    /// The number that a key has.
-    pub(super) fn number(&self, key: &K) -> Option<u16> {
-        self.by_key.get(key).copied()
-    }
-
-    /// The number that [`Numbers::get`] would give, without giving it.
-    pub(super) fn peek(&self, key: &K) -> Option<u16> {
-        let fresh = || Some(self.next).filter(|n| *n <= self.greatest);
-        self.by_key.get(key).or(self.free.first()).copied().or_else(fresh)
-    }
-
-    /// Gives a key the number it had before a restart.
-    pub(super) fn restore(&mut self, key: K, number: u16) {
-        if number >= self.next {
-            self.free.extend(self.next..number);
-            self.next = number.saturating_add(1);
         }
-        self.free.remove(&number);
-        self.by_key.insert(key, number);
     }
 
-    /// Takes a key's number back.
-    pub(super) fn release(&mut self, key: &K) {
-        self.free.extend(self.by_key.remove(key));
+    /// Gives an offset back.
+    pub(super) fn free(&mut self, offset: u128) {
+        if offset < self.next {
+            self.freed.insert(offset);
+        }
     }
 }
 
@@ -123,42 +111,39 @@ impl<K: std::hash::Hash + Eq> Numbers<K> {
 mod tests {
     use super::*;
 
-    fn vni(v: u32) -> Vni {
-        Vni::try_from(v).unwrap()
-    }
-
     #[test]
-    fn vnis_go_round() {
-        let mut vnis = Vnis::new(VniPool {
-            first: vni(10),
-            last: vni(12),
-        });
+    fn numbers_go_round_and_run_out() {
+        let mut space = Space::new(10, 12);
         for expected in [10, 11, 12] {
-            let found = vnis.find(|_| false).unwrap();
-            assert_eq!(found.get(), expected);
-            vnis.take(found);
+            let found = space.find(|_| false).unwrap();
+            assert_eq!(found, expected);
+            space.take(found);
         }
-        assert_eq!(vnis.find(|_| false), None);
-        vnis.free(vni(11));
-        assert_eq!(vnis.find(|v| v == 11), None);
-        assert_eq!(vnis.find(|_| false), Some(vni(11)));
+        assert_eq!(space.find(|_| false), None);
+        space.free(11);
+        assert_eq!(space.find(|n| n == 11), None);
+        assert_eq!(space.find(|_| false), Some(11));
+        space.take(99);
+        assert!(space.is_used(99));
     }
 
     #[test]
-    fn numbers_are_reused_and_run_out() {
-        let mut numbers = Numbers::new(2);
-        assert_eq!(
-            (numbers.get('a'), numbers.get('b'), numbers.get('c')),
-            (Some(1), Some(2), None)
-        );
-        assert_eq!(numbers.get('a'), Some(1));
-        numbers.release(&'a');
-        assert_eq!(numbers.get('c'), Some(1));
-        let mut restored = Numbers::new(9);
-        restored.restore('z', 3);
-        assert_eq!(
-            (restored.get('y'), restored.get('x'), restored.get('w')),
-            (Some(1), Some(2), Some(4))
-        );
+    fn addresses_are_fresh_as_long_as_there_are_fresh_ones() {
+        let mut pool = Addresses::new(3);
+        let mut used = BTreeSet::from([4]);
+        for expected in [2, 3, 5, 6, 7] {
+            let found = pool.find(|o| !used.contains(&o)).unwrap();
+            assert_eq!(found, expected);
+            used.insert(found);
+            pool.take(found, |o| used.contains(&o));
+            if found == 3 {
+                used.remove(&2);
+                pool.free(2);
+            }
+        }
+        assert_eq!(pool.find(|o| o > 1 && !used.contains(&o)), Some(2));
+        used.insert(2);
+        pool.take(2, |_| false);
+        assert_eq!(pool.find(|o| o > 1 && !used.contains(&o)), None);
     }
 }

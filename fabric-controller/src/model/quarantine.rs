@@ -1,52 +1,158 @@
-//! Identifiers that somebody gave back and devices may still hold.
+//! Numbers that somebody gave back and devices may still hold.
 //!
-//! **Model.** A set of pairs: this device may hold this identifier until it has confirmed this
-//! revision. An identifier is free again when no pair of it is left. Pairs are made when
-//! something leaves a device, not when the identifier is given back, so that only devices that
-//! were told of it and have not confirmed are ever waited for: also after a restart, since pairs
-//! are stored.
+//! **Model.** An entry for each number: its last owner, and the devices that may hold it, each with the revision
+//! that took it away. A device leaves the entry when it has confirmed that revision. When the last one has left,
+//! the number rests for [`Number::rest`]; then the entry goes and the number is free.
 //!
-//! **Cost.** Looking for what devices have confirmed costs the devices that are waited for, and
-//! what they let go of.
+//! Entries are made while a transaction is carried out, before it has a revision, so that a later change of the
+//! same transaction finds them. They are settled with the transaction, or taken back with it.
+//!
+//! **Invariants.** An entry has one owner. Whoever else wants the number is kept from every device, so nothing of
+//! theirs can be left on one. Entries survive a restart: the store keeps them.
+//!
+//! **Cost.** Looking for what devices have confirmed costs the devices that are waited for, and what they let go of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::time::Instant;
 
+use super::fault::{self, Fault};
+use super::number::{Number, Uid};
 use crate::device::driver::DeviceIndex;
 
-/// What a device may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Held {
-    /// The VNI of a network or router.
-    Vni(u32),
-    /// An address of an attachment of the network with this VNI.
-    Ip(u32, IpAddr),
+/// Revision of what a transaction took away that is not stored yet. No device can confirm it.
+const UNSETTLED: u64 = u64::MAX;
+
+/// Who had a number, and who may still hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The last owner.
+    pub owner: Uid,
+    /// Devices that may hold it, with the revision that took it from them.
+    devices: BTreeMap<DeviceIndex, u64>,
+    /// When it is free; set once no device may hold it.
+    until: Option<Instant>,
+    /// The device that confirmed last.
+    last: Option<DeviceIndex>,
 }
 
-/// Who may hold what.
+impl Entry {
+    /// Devices that may hold the number; none while it only rests.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> {
+        self.devices.keys().copied()
+    }
+
+    /// The device that confirmed last, of a number that only rests.
+    pub fn last(&self) -> Option<DeviceIndex> {
+        self.last
+    }
+}
+
+/// A number that a transaction took from devices, and what the books said before.
+#[derive(Debug)]
+pub struct Left {
+    /// The number.
+    pub number: Number,
+    devices: Vec<DeviceIndex>,
+    before: Option<Entry>,
+}
+
+/// Numbers that are not free.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
-    by_device: BTreeMap<DeviceIndex, BTreeMap<u64, BTreeSet<Held>>>,
-    by_held: HashMap<Held, BTreeMap<DeviceIndex, u64>>,
+    entries: HashMap<Number, Entry>,
+    by_device: BTreeMap<DeviceIndex, BTreeMap<u64, BTreeSet<Number>>>,
+    resting: BTreeSet<(Instant, Number)>,
 }
 
 impl Quarantine {
-    /// Something is taken from a device by `revision`.
-    pub(super) fn leave(&mut self, held: Held, device: DeviceIndex, revision: u64) {
-        let before = self.by_held.entry(held).or_default().insert(device, revision);
-        if let Some(before) = before {
-            self.forget(held, device, before);
-        }
-        let of_device = self.by_device.entry(device).or_default();
-        of_device.entry(revision).or_default().insert(held);
+    /// The transaction at hand takes a number from devices. Nothing to do (`None`) without devices, or if somebody
+    /// else's entry stands: then its owner waited for that, and no device ever held it for them.
+    pub(super) fn leave(
+        &mut self,
+        number: Number,
+        owner: Uid,
+        devices: impl IntoIterator<Item = DeviceIndex>,
+    ) -> Option<Left> {
+        self.leave_at(number, owner, devices, UNSETTLED)
     }
 
-    fn forget(&mut self, held: Held, device: DeviceIndex, revision: u64) {
+    /// Puts a number into quarantine again, as it was before a restart.
+    pub(super) fn restore(
+        &mut self,
+        number: Number,
+        owner: Uid,
+        devices: impl IntoIterator<Item = DeviceIndex>,
+        revision: u64,
+        now: Instant,
+    ) {
+        let left = self.leave_at(number.clone(), owner, devices, revision);
+        if left.is_none() && !self.entries.contains_key(&number) {
+            // Every device that held it is gone; frames may still be under way.
+            let until = now + number.rest();
+            let entry = Entry {
+                owner,
+                devices: BTreeMap::new(),
+                until: Some(until),
+                last: None,
+            };
+            self.entries.insert(number.clone(), entry);
+            self.resting.insert((until, number));
+        }
+    }
+
+    fn leave_at(
+        &mut self,
+        number: Number,
+        owner: Uid,
+        devices: impl IntoIterator<Item = DeviceIndex>,
+        revision: u64,
+    ) -> Option<Left> {
+        let devices: Vec<DeviceIndex> = devices.into_iter().collect();
+        let before = self.entries.get(&number).cloned();
+        if devices.is_empty() || before.as_ref().is_some_and(|e| e.owner != owner) {
+            return None;
+        }
+        let mut entry = before.clone().unwrap_or(Entry {
+            owner,
+            devices: BTreeMap::new(),
+            until: None,
+            last: None,
+        });
+        entry.until = None;
+        entry.devices.extend(devices.iter().map(|d| (*d, revision)));
+        self.set(&number, Some(entry));
+        Some(Left {
+            number,
+            devices,
+            before,
+        })
+    }
+
+    /// Replaces an entry, in all indexes.
+    fn set(&mut self, number: &Number, entry: Option<Entry>) {
+        if let Some(old) = self.entries.remove(number) {
+            for (device, revision) in old.devices {
+                self.forget(number, device, revision);
+            }
+            if let Some(until) = old.until {
+                self.resting.remove(&(until, number.clone()));
+            }
+        }
+        let Some(entry) = entry else { return };
+        for (device, revision) in &entry.devices {
+            let of_device = self.by_device.entry(*device).or_default();
+            of_device.entry(*revision).or_default().insert(number.clone());
+        }
+        self.resting.extend(entry.until.map(|until| (until, number.clone())));
+        self.entries.insert(number.clone(), entry);
+    }
+
+    fn forget(&mut self, number: &Number, device: DeviceIndex, revision: u64) {
         let Some(of_device) = self.by_device.get_mut(&device) else {
             return;
         };
         if let Some(of_revision) = of_device.get_mut(&revision) {
-            of_revision.remove(&held);
+            of_revision.remove(number);
             if of_revision.is_empty() {
                 of_device.remove(&revision);
             }
@@ -56,69 +162,159 @@ impl Quarantine {
         }
     }
 
-    /// Whether some device may hold it.
-    pub(super) fn holds(&self, held: &Held) -> bool {
-        self.by_held.contains_key(held)
+    /// Takes back what a transaction did that came to nothing. Later ones go before earlier ones.
+    pub(super) fn undo(&mut self, left: Left) {
+        self.set(&left.number, left.before);
     }
 
-    /// How many identifiers some device may hold.
-    pub(super) fn len(&self) -> usize {
-        self.by_held.len()
+    /// The transaction that took a number away is stored, as this revision.
+    pub(super) fn settle(&mut self, left: &Left, revision: u64) {
+        let Some(mut entry) = self.entries.get(&left.number).cloned() else {
+            return;
+        };
+        for device in &left.devices {
+            entry.devices.insert(*device, revision);
+        }
+        self.set(&left.number, Some(entry));
     }
 
-    /// Devices that may hold it.
-    pub(super) fn holders(&self, held: &Held) -> impl Iterator<Item = DeviceIndex> {
-        self.by_held.get(held).into_iter().flat_map(|d| d.keys().copied())
+    /// The entry of a number; none if it is free.
+    pub(super) fn get(&self, number: &Number) -> Option<&Entry> {
+        self.entries.get(number)
     }
 
-    /// Identifiers that some device may hold.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Held> {
-        self.by_held.keys()
+    /// Whether some device may hold it, or it rests.
+    pub(super) fn holds(&self, number: &Number) -> bool {
+        self.entries.contains_key(number)
     }
 
-    /// Forgets pairs whose device has confirmed their revision; answers these pairs.
-    pub(super) fn release(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<(Held, DeviceIndex)> {
-        let mut released = Vec::new();
+    /// Whether this owner has to wait for it: it is not free, and was somebody else's.
+    pub(super) fn bars(&self, number: &Number, owner: Uid) -> bool {
+        self.entries.get(number).is_some_and(|e| e.owner != owner)
+    }
+
+    /// Every number that is not free.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Number> {
+        self.entries.keys()
+    }
+
+    /// When the next number that only rests is free.
+    pub(super) fn next_free(&self) -> Option<Instant> {
+        self.resting.first().map(|(until, _)| *until)
+    }
+
+    /// Takes over what devices have confirmed; returns the numbers that are free from now on.
+    pub(super) fn release(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
+        let mut confirmations: Vec<(DeviceIndex, Number)> = Vec::new();
         self.by_device.retain(|device, revisions| {
             while let Some(first) = revisions.first_entry() {
-                if !confirmed(*device, *first.key()) {
+                let confirmed = || confirmed(*device, *first.key()) || fault::is_on(Fault::NobodyConfirms);
+                if *first.key() == UNSETTLED || !confirmed() {
                     break;
                 }
-                released.extend(first.remove().into_iter().map(|held| (held, *device)));
+                confirmations.extend(first.remove().into_iter().map(|number| (*device, number)));
             }
             !revisions.is_empty()
         });
-        for (held, device) in &released {
-            if let Some(devices) = self.by_held.get_mut(held) {
-                devices.remove(device);
-                if devices.is_empty() {
-                    self.by_held.remove(held);
-                }
+        for (device, number) in confirmations {
+            let Some(entry) = self.entries.get_mut(&number) else {
+                continue;
+            };
+            entry.devices.remove(&device);
+            entry.last = Some(device);
+            if entry.devices.is_empty() || fault::is_on(Fault::FirstConfirmation) {
+                let until = now + number.rest();
+                entry.until = Some(until);
+                self.resting.insert((until, number));
             }
         }
-        released
+        let mut free = Vec::new();
+        while let Some((_, number)) = self.resting.pop_first_if(|(until, _)| *until <= now) {
+            self.entries.remove(&number);
+            free.push(number);
+        }
+        free
+    }
+}
+
+/// `BTreeSet::pop_first` on a condition.
+trait PopFirstIf<T> {
+    fn pop_first_if(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T>;
+}
+
+impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
+    fn pop_first_if(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        if self.first().is_some_and(wanted) {
+            self.pop_first()
+        } else {
+            None
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    const A: DeviceIndex = DeviceIndex(1);
+    const B: DeviceIndex = DeviceIndex(2);
+    const RED: Uid = Uid(1);
+    const BLUE: Uid = Uid(2);
+
+    fn seven() -> Number {
+        Number::Vni(7)
+    }
+
     #[test]
-    fn an_identifier_is_free_when_the_last_device_has_confirmed() {
+    fn a_number_is_free_when_the_last_device_has_confirmed_and_it_has_rested() {
         let mut quarantine = Quarantine::default();
-        let (a, b) = (DeviceIndex(1), DeviceIndex(2));
-        let (seven, eight) = (Held::Vni(7), Held::Vni(8));
-        quarantine.leave(seven, a, 10);
-        quarantine.leave(seven, b, 11);
-        quarantine.leave(eight, a, 12);
-        assert_eq!(quarantine.release(|_, _| false), []);
-        assert_eq!(quarantine.release(|d, r| d == a && r <= 11), [(seven, a)]);
-        assert!(quarantine.holds(&seven) && quarantine.holds(&eight));
-        // Told of it again, and it left again: the later revision counts.
-        quarantine.leave(seven, b, 20);
-        assert_eq!(quarantine.release(|_, r| r <= 19), [(eight, a)]);
-        assert_eq!(quarantine.release(|_, r| r <= 20), [(seven, b)]);
-        assert_eq!(quarantine.all().count(), 0);
+        let start = Instant::now();
+        let left = quarantine.leave(seven(), RED, [A, B]).unwrap();
+        assert!(quarantine.release(|_, _| true, start).is_empty(), "not stored yet");
+        quarantine.settle(&left, 10);
+        assert!(quarantine.release(|d, _| d == A, start).is_empty());
+        assert!(quarantine.bars(&seven(), BLUE) && !quarantine.bars(&seven(), RED));
+        assert!(quarantine.release(|_, r| r <= 10, start).is_empty(), "it rests");
+        assert_eq!(quarantine.next_free(), Some(start + seven().rest()));
+        let before = start + seven().rest() - Duration::from_millis(1);
+        assert!(quarantine.release(|_, _| true, before).is_empty());
+        assert_eq!(quarantine.release(|_, _| false, start + seven().rest()), [seven()]);
+        assert!(!quarantine.holds(&seven()));
+    }
+
+    #[test]
+    fn leaving_again_waits_for_the_later_revision() {
+        let mut quarantine = Quarantine::default();
+        let start = Instant::now();
+        let left = quarantine.leave(seven(), RED, [A]).unwrap();
+        quarantine.settle(&left, 10);
+        quarantine.release(|_, r| r <= 10, start);
+        let again = quarantine.leave(seven(), RED, [A]).unwrap();
+        quarantine.settle(&again, 20);
+        let late = start + Duration::from_secs(60);
+        assert!(quarantine.release(|_, r| r <= 19, late).is_empty());
+        quarantine.release(|_, r| r <= 20, late);
+        assert_eq!(quarantine.release(|_, _| false, late + seven().rest()), [seven()]);
+    }
+
+    #[test]
+    fn a_transaction_that_fails_leaves_the_books_as_they_were() {
+        let mut quarantine = Quarantine::default();
+        let start = Instant::now();
+        let left = quarantine.leave(seven(), RED, [A]).unwrap();
+        quarantine.settle(&left, 10);
+        let before = quarantine.get(&seven()).cloned();
+        let undone = quarantine.leave(seven(), RED, [A, B]).unwrap();
+        quarantine.undo(undone);
+        assert_eq!(quarantine.get(&seven()).cloned(), before);
+        assert!(
+            quarantine.leave(seven(), BLUE, [A]).is_none(),
+            "blue waited: no device holds it for blue"
+        );
+        quarantine.release(|_, _| true, start);
+        assert_eq!(quarantine.release(|_, _| true, start + seven().rest()), [seven()]);
+        assert!(quarantine.by_device.is_empty() && quarantine.resting.is_empty());
     }
 }

@@ -2,7 +2,9 @@
 //! its entities.
 
 use super::fabric::Fabric;
+use super::fault::{self, Fault};
 use super::object::{At, Attachment, Network};
+use super::waiting::Waiter;
 use super::{AttachmentId, HostIndex, Model, NetworkId, SwitchIndex};
 use crate::device::driver::DeviceIndex;
 use crate::device::entity::Entity;
@@ -60,7 +62,28 @@ impl Model {
         out
     }
 
+    /// Whether what a contribution is about waits for a number that still means something else somewhere. Then no device
+    /// gets any of it.
+    fn is_held_back(&self, source: Source) -> bool {
+        let of_network = |n: NetworkId| self.waits(Waiter::Network(n));
+        match source {
+            Source::Switch(_) | Source::Path(..) | Source::LocalHost(_) => false,
+            Source::NetworkOnLeaf(n, _)
+            | Source::RoutedOnLeaf(n, _)
+            | Source::Flood(n, _)
+            | Source::HostNetworkOnLeaf(n, _)
+            | Source::NetworkOnHost(n, _) => of_network(n),
+            Source::AttachmentOnLeaf(a, _) | Source::AttachmentOnHost(a, _) => {
+                let network = self.attachments.get(a).map(|a| a.network);
+                self.waits(Waiter::Attachment(a)) || network.is_some_and(of_network)
+            }
+        }
+    }
+
     fn render_into(&self, render: &dyn Render, source: Source, out: &mut Vec<Entity>) -> Option<()> {
+        if self.is_held_back(source) {
+            return None;
+        }
         let view = &self.fabric.view;
         match source {
             Source::Switch(s) => render.switch(view, self.fabric.leaf(s)?, out),
@@ -221,7 +244,7 @@ impl Model {
     }
 
     fn flood_view(&self, network: &Network, on: SwitchIndex) -> Option<FloodView> {
-        let number = self.groups.get(on.index())?.number(&network.vni.get())?;
+        let number = Some(network.leaves.get(&on)?.group).filter(|group| *group != 0)?;
         let here = |h: &&HostIndex| self.fabric.leaf_of(**h) == Some(on);
         let hosts = network
             .hosts
@@ -231,9 +254,9 @@ impl Model {
             .cloned()
             .collect();
         let mine = |a: &&AttachmentId| {
-            self.attachments
-                .get(**a)
-                .is_some_and(|a| matches!(a.at, At::Port { leaf, .. } if leaf == on))
+            let here = |a: &Attachment| matches!(a.at, At::Port { leaf, .. } if leaf == on);
+            let waits = self.waits(Waiter::Attachment(**a)) && !fault::is_on(Fault::FloodsToWaiting);
+            self.attachments.get(**a).is_some_and(here) && !waits
         };
         let access = network.attachments.iter().filter(mine);
         let access = access

@@ -1,0 +1,98 @@
+//! Not one frame crosses, not even between two writes of one change.
+//!
+//! A walk is a random history of transactions of two tenants who want the same ports, VLANs, VNIs and addresses. Devices
+//! ([`devices`]) are slow: their writes are carried out one by one, in every order that a switch may choose inside one
+//! Write, with devices taking turns at random; sessions break with answers lost, switches and the controller restart.
+//! After each single write frames of every workload run through all devices, and some of them are held back on the way,
+//! as a queue would. A frame that reaches a place of another tenant ends the walk.
+//!
+//! A walk is worth something only if it finds mistakes: [`FAULTS`] puts each into the product, with a seed that finds it.
+//!
+//! Whose a place is: of the tenant whose entry the device holds; before that entry comes and after it has gone, of the
+//! one tenant whose frames still or already come out there.
+
+mod devices;
+mod frames;
+mod network;
+mod walk;
+
+use rand::SeedableRng as _;
+
+use crate::model::fault::{self, Fault};
+use walk::Walk;
+
+/// Walks of a test run.
+const SEEDS: std::ops::Range<u64> = 0..12;
+/// Transactions of one walk.
+const TRANSACTIONS: usize = 30;
+
+/// Runs one walk; the error is what crossed.
+async fn walk(seed: u64) -> Result<(), String> {
+    let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed)).await;
+    for _ in 0..TRANSACTIONS {
+        walk.transaction().await;
+        walk.disturb().await;
+        walk.steps().await?;
+    }
+    walk.converge().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_crosses_between_two_writes() {
+    for seed in SEEDS {
+        walk(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+}
+
+/// Each mistake, and a walk that finds it.
+const FAULTS: &[(Fault, u64)] = &[
+    (Fault::VniAtOnce, 0),
+    (Fault::GroupAtOnce, 0),
+    (Fault::AccessIdAtOnce, 0),
+    (Fault::AccessIdMoves, 0),
+    (Fault::NobodyWaits, 0),
+    (Fault::NoRest, 0),
+    (Fault::FirstConfirmation, 0),
+    (Fault::ForgetsAtRestart, 0),
+    (Fault::FloodsToWaiting, 0),
+    (Fault::NobodyConfirms, 0),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_finds_each_mistake() {
+    for (fault, seed) in FAULTS {
+        fault::set(Some(*fault));
+        let found = walk(*seed).await;
+        fault::set(None);
+        assert!(found.is_err(), "{fault:?}: seed {seed} finds nothing");
+    }
+}
+
+/// Prints for each mistake the first seed that finds it: `-- --ignored --nocapture seeds_that_find`.
+#[tokio::test(start_paused = true)]
+#[ignore = "only to renew FAULTS; takes minutes"]
+async fn seeds_that_find_each_mistake() {
+    for (fault, _) in FAULTS {
+        fault::set(Some(*fault));
+        let mut found = None;
+        for seed in 0..40 {
+            if let Err(what) = walk(seed).await {
+                found = Some((seed, what));
+                break;
+            }
+        }
+        fault::set(None);
+        println!("{fault:?}: {found:?}");
+    }
+}
+
+/// Many more walks: `ISOLATION_SEEDS=1000..2000 cargo test ... -- --ignored many_walks`.
+#[tokio::test(start_paused = true)]
+#[ignore = "the long mode"]
+async fn many_walks() {
+    let range = std::env::var("ISOLATION_SEEDS").unwrap_or_else(|_| "0..1000".into());
+    let (from, to) = range.split_once("..").unwrap();
+    for seed in from.parse::<u64>().unwrap()..to.parse().unwrap() {
+        walk(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+}

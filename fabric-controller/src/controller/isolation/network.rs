@@ -1,0 +1,171 @@
+//! Cables between devices, and the way of a frame over them.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use vfabric_api::ident::Mac;
+use vfabric_api::topology::Topology;
+
+use super::devices::Sim;
+use super::frames::{self, Outer};
+
+/// More devices than any way has.
+const MOST_HOPS: usize = 16;
+
+/// A place at which workloads are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Edge {
+    /// VLAN of an access port: device, port, VLAN.
+    Access(usize, u16, Option<u16>),
+    /// Attachment of a host: device, identity.
+    Host(usize, String),
+}
+
+/// A frame on a cable: the device and port that it arrives at.
+#[derive(Debug, Clone)]
+pub(super) struct InFlight {
+    pub(super) device: usize,
+    pub(super) port: u16,
+    pub(super) frame: Vec<u8>,
+}
+
+enum Peer {
+    Switch(usize, u16),
+    Host(usize),
+}
+
+/// A host's uplink.
+struct Uplink {
+    leaf: usize,
+    port: u16,
+    macs: (Mac, Mac),
+    vtep: Ipv4Addr,
+}
+
+/// All cables.
+pub(super) struct Network {
+    peers: HashMap<(usize, u16), Peer>,
+    uplinks: HashMap<usize, Uplink>,
+}
+
+impl Network {
+    pub(super) fn new(topology: &Topology) -> Self {
+        let at = |name: &vfabric_api::ident::Name| topology.switches.iter().position(|s| s.name == *name).unwrap();
+        let mut peers = HashMap::new();
+        for link in &topology.links {
+            let (a, b) = (
+                (at(&link.a.switch), link.a.port.get()),
+                (at(&link.b.switch), link.b.port.get()),
+            );
+            peers.insert(a, Peer::Switch(b.0, b.1));
+            peers.insert(b, Peer::Switch(a.0, a.1));
+        }
+        let mut uplinks = HashMap::new();
+        for (i, host) in topology.hosts.iter().enumerate() {
+            let device = topology.switches.len() + i;
+            let (leaf, port) = (at(&host.uplink.switch), host.uplink.port.get());
+            peers.insert((leaf, port), Peer::Host(device));
+            let macs = (topology.switches[leaf].router_mac(), host.mac);
+            uplinks.insert(
+                device,
+                Uplink {
+                    leaf,
+                    port,
+                    macs,
+                    vtep: host.vtep_ipv4,
+                },
+            );
+        }
+        Self { peers, uplinks }
+    }
+
+    /// A workload's frame leaves its place: what is on a cable then, and where it already is.
+    pub(super) fn send(&self, sims: &[Sim], from: &Edge, frame: &[u8]) -> (Vec<InFlight>, Vec<Edge>) {
+        match from {
+            Edge::Access(device, port, vlan) => {
+                let frame = frames::tagged(*vlan, frame);
+                let (device, port) = (*device, *port);
+                (vec![InFlight { device, port, frame }], Vec::new())
+            }
+            Edge::Host(device, id) => self.leave_host(sims, *device, id, frame),
+        }
+    }
+
+    fn leave_host(&self, sims: &[Sim], device: usize, id: &str, frame: &[u8]) -> (Vec<InFlight>, Vec<Edge>) {
+        let Sim::Host(host) = &sims[device] else { panic!() };
+        let Some(vni) = host.attachments().find(|a| a.id == id).map(|a| a.vni.get()) else {
+            return Default::default();
+        };
+        let here = receivers(sims, device, vni, frame);
+        let here: Vec<Edge> = here
+            .into_iter()
+            .filter(|e| !matches!(e, Edge::Host(_, other) if other == id))
+            .collect();
+        let unicast = frames::destination(frame).is_unicast();
+        if unicast && !here.is_empty() {
+            return (Vec::new(), here);
+        }
+        let uplink = &self.uplinks[&device];
+        let tunnels = host.tunnels(vni, frame).into_iter().map(|to| {
+            let IpAddr::V4(to) = to else { panic!("{to}") };
+            let (macs, from) = (uplink.macs, uplink.vtep);
+            InFlight {
+                device: uplink.leaf,
+                port: uplink.port,
+                frame: frames::tunnelled(&Outer { macs, from, to, vni }, frame),
+            }
+        });
+        (tunnels.collect(), here)
+    }
+
+    /// Takes frames to where they end; `hold` says which stay on a cable for now, and these are returned.
+    pub(super) fn run(
+        &self,
+        sims: &[Sim],
+        start: Vec<InFlight>,
+        mut hold: impl FnMut() -> bool,
+    ) -> (Vec<Edge>, Vec<InFlight>) {
+        let mut queue: VecDeque<(usize, InFlight)> = start.into_iter().map(|f| (0, f)).collect();
+        let (mut reached, mut held) = (Vec::new(), Vec::new());
+        while let Some((hops, at)) = queue.pop_front() {
+            assert!(hops < MOST_HOPS, "a frame goes round: {at:?}");
+            if hold() {
+                held.push(at);
+                continue;
+            }
+            let Sim::Switch(switch) = &sims[at.device] else {
+                panic!()
+            };
+            for (port, frame) in switch.process(at.port, &at.frame) {
+                match self.peers.get(&(at.device, port)) {
+                    Some(Peer::Switch(device, port)) => {
+                        let (device, port) = (*device, *port);
+                        queue.push_back((hops + 1, InFlight { device, port, frame }));
+                    }
+                    Some(Peer::Host(device)) => reached.extend(self.arrive(sims, *device, &frame)),
+                    None => reached.push(Edge::Access(at.device, port, frames::vlan(&frame))),
+                }
+            }
+        }
+        (reached, held)
+    }
+
+    fn arrive(&self, sims: &[Sim], device: usize, frame: &[u8]) -> Vec<Edge> {
+        let Some((to, vni, inner)) = frames::untunnelled(frame) else {
+            return Vec::new();
+        };
+        if to != IpAddr::V4(self.uplinks[&device].vtep) {
+            return Vec::new();
+        }
+        receivers(sims, device, vni, &inner)
+    }
+}
+
+/// Attachments of a host that a frame of a network is for.
+fn receivers(sims: &[Sim], device: usize, vni: u32, frame: &[u8]) -> Vec<Edge> {
+    let Sim::Host(host) = &sims[device] else { panic!() };
+    let dst = frames::destination(frame);
+    let of_network = host.attachments().filter(|a| a.vni.get() == vni);
+    let wanted = of_network.filter(|a| !dst.is_unicast() || a.mac.octets() == dst.0);
+    wanted.map(|a| Edge::Host(device, a.id.clone())).collect()
+}

@@ -1,0 +1,514 @@
+//! One history.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fabric_pipeline::Pipeline;
+use fabric_pipeline::binding::KeyFields as _;
+use fabric_pipeline::tables::port_vlan;
+use p4runtime_client::entity::{EntityKey as SwitchKey, EntityValue, TableAction};
+use p4runtime_client::order::Order;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use vfabric_api::ident::{Mac, Name, PortId};
+use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::service::{Change, FabricService as _, Key, Kind, Spec, Transaction};
+use vfabric_api::topology::{Role, Topology};
+
+use super::devices::{Host, Sim, Switch};
+use super::frames;
+use super::network::{Edge, InFlight, Network};
+use crate::controller::Controller;
+use crate::device::driver::{Batch, Limits, Write};
+use crate::device::entity::{Entity, EntityKey};
+use crate::driver::p4runtime::rank;
+use crate::reconcile;
+use crate::render::FabricRender;
+use crate::store::{MemoryStore, Revision, Store, StoreError, StoreTransaction, Versioned, Visit};
+
+const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
+const BROADCAST: Mac = Mac([0xff; 6]);
+/// Few numbers of each kind, so that they are wanted again soon.
+const NUMBERS: u32 = 6;
+
+/// A store that outlives its controller.
+#[derive(Clone, Default)]
+struct Shared(Arc<MemoryStore>);
+
+impl Store for Shared {
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        self.0.revision().await
+    }
+    async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.0.get(key).await
+    }
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+        self.0.scan(prefix, visit).await
+    }
+    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
+        self.0.commit(transaction).await
+    }
+}
+
+/// A workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Station {
+    vdc: String,
+    mac: Mac,
+    ips: Vec<IpAddr>,
+}
+
+/// A device's session.
+#[derive(Default)]
+struct Session {
+    connected: bool,
+    target: u64,
+    batches: VecDeque<Batch>,
+}
+
+pub(super) struct Walk {
+    rng: StdRng,
+    topology: Topology,
+    store: Shared,
+    controller: Arc<Controller<Shared>>,
+    sims: Vec<Sim>,
+    sessions: Vec<Session>,
+    network: Network,
+    /// Who is at each VLAN of an access port, as its leaf's entry says.
+    access: BTreeMap<Edge, Station>,
+    /// Who is meant by an entry that is about to be written.
+    meant: BTreeMap<(usize, EntityKey), Station>,
+    /// Tenants whose frames came out of a place since its last entry went.
+    seen: BTreeMap<Edge, BTreeSet<String>>,
+    held: Vec<(tokio::time::Instant, InFlight)>,
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+impl Walk {
+    pub(super) async fn new(rng: StdRng) -> Self {
+        let mut topology = crate::testing::topology();
+        let pool = &mut topology.fabric.vni_pool;
+        (pool.first, pool.last) = (10.try_into().unwrap(), (10 + NUMBERS).try_into().unwrap());
+        let store = Shared::default();
+        let controller = start(&topology, &store).await;
+        for vdc in ["blue", "red"] {
+            let spec = VdcSpec {
+                name: name(vdc),
+                description: String::new(),
+            };
+            let changes = vec![(String::new(), Change::Create(name(vdc), Spec::Vdc(spec)))];
+            let dry_run = false;
+            controller.commit(Transaction { changes, dry_run }).await.unwrap();
+        }
+        let switches = topology.switches.iter().map(|s| Sim::Switch(Box::new(switch(s))));
+        let sims: Vec<Sim> = switches
+            .chain(topology.hosts.iter().map(|_| Sim::Host(Host::default())))
+            .collect();
+        Self {
+            rng,
+            network: Network::new(&topology),
+            topology,
+            store,
+            controller,
+            sessions: sims.iter().map(|_| Session::default()).collect(),
+            sims,
+            access: BTreeMap::new(),
+            meant: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// A random transaction; many are refused, which is fine.
+    pub(super) async fn transaction(&mut self) {
+        let count = self.rng.random_range(1..=3);
+        let mut changes: Vec<Change> = (0..count).flat_map(|_| self.change()).collect();
+        // Deletions first, as a user would: what goes makes room for what comes.
+        changes.sort_by_key(|c| !matches!(c, Change::Delete(_)));
+        for changes in [changes.clone(), changes.into_iter().take(1).collect()] {
+            let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
+            let dry_run = self.rng.random_bool(0.1);
+            if self.controller.commit(Transaction { changes, dry_run }).await.is_ok() {
+                break;
+            }
+        }
+    }
+
+    fn change(&mut self) -> Vec<Change> {
+        let vdc = name(["blue", "red"].choose(&mut self.rng).unwrap());
+        let delete = |kind, what: String| Change::Delete(Key::new(vdc.clone(), kind, name(&what)));
+        let rng = &mut self.rng;
+        match rng.random_range(0..12) {
+            0..=1 => vec![delete(Kind::Attachment, format!("a{}", rng.random_range(0..4)))],
+            // A network goes with all that uses it.
+            2 => {
+                let n = rng.random_range(0..2);
+                let attachments = (0..4).map(|a| delete(Kind::Attachment, format!("a{a}")));
+                let all = attachments.chain([delete(Kind::Router, "r".into()), delete(Kind::Network, format!("n{n}"))]);
+                let state = self.controller.state.try_lock().unwrap();
+                let there = |c: &Change| matches!(c, Change::Delete(key) if state.model.stored(key).is_some());
+                all.filter(there).collect()
+            }
+            3 => vec![delete(Kind::Router, "r".into())],
+            4 => vec![Change::Put(vdc.clone(), Spec::Router(router(rng)))],
+            5..=6 => vec![Change::Put(vdc.clone(), Spec::Network(network(rng)))],
+            _ => vec![Change::Put(vdc.clone(), Spec::Attachment(attachment(rng)))],
+        }
+    }
+
+    /// Now and then a session breaks, a switch loses everything, or the controller starts again.
+    pub(super) async fn disturb(&mut self) {
+        if self.rng.random_bool(0.1) {
+            let device = self.rng.random_range(0..self.sims.len());
+            self.disconnect(device);
+        }
+        if self.rng.random_bool(0.05) {
+            let at = self.rng.random_range(0..self.topology.switches.len());
+            self.disconnect(at);
+            self.sims[at] = Sim::Switch(Box::new(switch(&self.topology.switches[at])));
+            self.access
+                .retain(|edge, _| !matches!(edge, Edge::Access(d, ..) if *d == at));
+        }
+        if self.rng.random_bool(0.05) {
+            self.restart().await;
+        }
+        let pause = self.rng.random_range(0..900);
+        tokio::time::advance(Duration::from_millis(pause)).await;
+    }
+
+    async fn restart(&mut self) {
+        self.controller = start(&self.topology, &self.store).await;
+        self.sessions = self.sims.iter().map(|_| Session::default()).collect();
+    }
+
+    fn disconnect(&mut self, device: usize) {
+        self.controller.devices()[device].disconnected("the walk".into());
+        self.sessions[device] = Session::default();
+    }
+
+    /// Some writes of some devices, with frames after each.
+    pub(super) async fn steps(&mut self) -> Result<(), String> {
+        for _ in 0..self.rng.random_range(0..40) {
+            let device = self.rng.random_range(0..self.sims.len());
+            if self.step(device) {
+                self.check()?;
+            }
+            if self.rng.random_bool(0.2) {
+                let pause = self.rng.random_range(0..200);
+                tokio::time::advance(Duration::from_millis(pause)).await;
+                self.housekeeping().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn housekeeping(&self) {
+        let mut state = self.controller.state.lock().await;
+        self.controller.release_quarantine(&mut state);
+    }
+
+    /// One write of a device, or what comes before; true if it wrote.
+    fn step(&mut self, index: usize) -> bool {
+        let device = Arc::clone(&self.controller.devices()[index]);
+        if !self.sessions[index].connected {
+            device.connected();
+            device.begin_read_back();
+            let held = self.sims[index].held().values().cloned();
+            let differ = device.found(held, |wanted, held| wanted == held);
+            device.end_read_back(differ);
+            self.sessions[index].connected = true;
+            return false;
+        }
+        if self.sessions[index].batches.is_empty() {
+            let (target, differences) = device.differences(true);
+            for wanted in differences.iter().filter_map(|d| d.desired.as_ref()) {
+                self.note_meaning(index, wanted);
+            }
+            let ordered = matches!(self.sims[index], Sim::Host(_));
+            let limits = Limits { batch: 8, ordered };
+            let role = self.topology.switches.get(index).map(|s| s.role);
+            let order = role.map(|role| Order::new(&pipeline(role).decode_p4info().unwrap()));
+            let rank = |key: &EntityKey| match (key, &order) {
+                (EntityKey::Switch(key), Some(order)) => rank(order, key),
+                _ => key.rank(),
+            };
+            let session = &mut self.sessions[index];
+            session.batches = reconcile::plan(differences, limits, rank, target).into();
+            session.target = target;
+            if session.batches.is_empty() {
+                device.flushed(target);
+                return false;
+            }
+        }
+        let ordered = matches!(self.sims[index], Sim::Host(_));
+        let session = &mut self.sessions[index];
+        let Some(batch) = session.batches.front_mut() else {
+            return false;
+        };
+        if !ordered {
+            batch.writes.shuffle(&mut self.rng);
+        }
+        let write = batch.writes.remove(0);
+        if batch.writes.is_empty() {
+            session.batches.pop_front();
+        }
+        self.write(index, &write);
+        true
+    }
+
+    fn write(&mut self, index: usize, write: &Write) {
+        let result = self.sims[index].write(write);
+        self.note_occupant(index, write);
+        if self.rng.random_bool(0.02) {
+            // The device did it, and the answer is lost with the session.
+            self.disconnect(index);
+            return;
+        }
+        let device = &self.controller.devices()[index];
+        device.written(std::slice::from_ref(write), vec![result], Duration::ZERO);
+    }
+
+    /// The entry of an access port is about to be written: who it is for.
+    fn note_meaning(&mut self, index: usize, wanted: &Entity) {
+        let Some((edge, true)) = access_edge(index, wanted) else {
+            return;
+        };
+        let Edge::Access(_, port, vlan) = edge else { return };
+        let state = self.controller.state.try_lock().unwrap();
+        let port = PortId::try_from(port).unwrap();
+        let Some(attachment) = state.model.attachment_at(index.into(), port, vlan) else {
+            return;
+        };
+        let station = Station {
+            vdc: attachment.vdc.to_string(),
+            mac: attachment.mac,
+            ips: attachment.ips.clone(),
+        };
+        self.meant.insert((index, wanted.key()), station);
+    }
+
+    fn note_occupant(&mut self, index: usize, write: &Write) {
+        let entity = write.entity();
+        let Some((edge, _)) = access_edge(index, entity) else {
+            return;
+        };
+        match write {
+            Write::Delete(_) => {
+                self.access.remove(&edge);
+            }
+            Write::Insert(_) | Write::Modify(_) => {
+                if let Some(station) = self.meant.get(&(index, entity.key())) {
+                    self.access.insert(edge.clone(), station.clone());
+                }
+            }
+        }
+        self.seen.remove(&edge);
+    }
+
+    /// Everybody that devices let speak.
+    fn stations(&self) -> Vec<(Edge, Station)> {
+        let mut all: Vec<(Edge, Station)> = self.access.iter().map(|(e, s)| (e.clone(), s.clone())).collect();
+        for (device, sim) in self.sims.iter().enumerate() {
+            let Sim::Host(host) = sim else { continue };
+            for a in host.attachments() {
+                let station = Station {
+                    vdc: a.id.split('/').next().unwrap().to_owned(),
+                    mac: Mac(a.mac.octets()),
+                    ips: a.addresses.iter().map(ipnet::IpNet::addr).collect(),
+                };
+                all.push((Edge::Host(device, a.id.clone()), station));
+            }
+        }
+        all
+    }
+
+    /// Frames of every workload run through all devices.
+    fn check(&mut self) -> Result<(), String> {
+        let stations = self.stations();
+        let owners: BTreeMap<Edge, String> = stations.iter().map(|(e, s)| (e.clone(), s.vdc.clone())).collect();
+        let mut arrivals: Vec<(String, Edge)> = Vec::new();
+        let now = tokio::time::Instant::now();
+        let (due, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(until, _)| *until <= now);
+        self.held = held;
+        let due: Vec<(tokio::time::Instant, InFlight)> = due;
+        for (_, frame) in due {
+            let label = frames::label(&frame.frame).unwrap();
+            let (reached, _) = self.network.run(&self.sims, vec![frame], || false);
+            arrivals.extend(reached.into_iter().map(|e| (label.clone(), e)));
+        }
+        for (edge, station) in &stations {
+            for frame in self.frames_of(station, &stations) {
+                let (start, mut reached) = self.network.send(&self.sims, edge, &frame);
+                let rng = &mut self.rng;
+                let (ends, held) = self.network.run(&self.sims, start, || rng.random_bool(0.02));
+                reached.extend(ends);
+                arrivals.extend(reached.into_iter().map(|e| (station.vdc.clone(), e)));
+                for frame in held {
+                    // Within what a queue may hold a frame.
+                    let until = now + Duration::from_millis(self.rng.random_range(0..900));
+                    self.held.push((until, frame));
+                }
+            }
+        }
+        for (label, edge) in arrivals {
+            if let Some(owner) = owners.get(&edge) {
+                if *owner != label {
+                    return Err(format!("a frame of {label} reached {edge:?} of {owner}"));
+                }
+                continue;
+            }
+            let seen = self.seen.entry(edge.clone()).or_default();
+            seen.insert(label);
+            if seen.len() > 1 {
+                return Err(format!(
+                    "frames of {seen:?} came out of {edge:?} before it was anybody's again"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn frames_of(&mut self, station: &Station, all: &[(Edge, Station)]) -> Vec<Vec<u8>> {
+        let v4 = |s: &Station| {
+            s.ips.iter().find_map(|ip| match ip {
+                IpAddr::V4(ip) => Some(*ip),
+                IpAddr::V6(_) => None,
+            })
+        };
+        let from = v4(station).unwrap_or(Ipv4Addr::new(10, 1, 0, 2));
+        let send = |dst, to| frames::labelled(dst, station.mac, from, to, &station.vdc);
+        let mut out = vec![send(BROADCAST, Ipv4Addr::BROADCAST)];
+        let others: Vec<&(Edge, Station)> = all.choose_multiple(&mut self.rng, 2).collect();
+        for (_, other) in others {
+            let to = v4(other).unwrap_or(from);
+            out.push(send(other.mac, to));
+            out.push(send(GATEWAY, to));
+        }
+        out
+    }
+
+    /// When nothing changes any more, everything wanted is there, and a restart writes nothing.
+    pub(super) async fn converge(&mut self) -> Result<(), String> {
+        for _ in 0..200 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            self.housekeeping().await;
+            for device in 0..self.sims.len() {
+                for _ in 0..10 {
+                    if self.step(device) {
+                        self.check()?;
+                    }
+                }
+            }
+        }
+        let waiting = self.controller.state.lock().await.model.waiting();
+        if waiting > 0 {
+            return Err(format!("{waiting} objects wait for ever"));
+        }
+        self.restart().await;
+        for (i, device) in self.controller.devices().iter().enumerate() {
+            let wanted: BTreeMap<EntityKey, Entity> = device
+                .desired()
+                .into_iter()
+                .map(|(e, _)| (e.key(), e.as_ref().clone()))
+                .collect();
+            if wanted != *self.sims[i].held() {
+                return Err(format!("{} does not hold what it should", device.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn start(topology: &Topology, store: &Shared) -> Arc<Controller<Shared>> {
+    let render = Arc::new(FabricRender);
+    let controller = Controller::load(topology.clone(), store.clone(), render).await.unwrap();
+    controller.state.lock().await.model.limit_numbers(NUMBERS);
+    controller
+}
+
+fn pipeline(role: Role) -> Pipeline {
+    match role {
+        Role::Leaf => Pipeline::LEAF,
+        Role::Spine => Pipeline::SPINE,
+    }
+}
+
+fn switch(s: &vfabric_api::topology::Switch) -> Switch {
+    Switch::new(s.device_id, pipeline(s.role))
+}
+
+/// The access port that an entry is for, and whether it names a network.
+fn access_edge(device: usize, entity: &Entity) -> Option<(Edge, bool)> {
+    let Entity::Switch(e) = entity else { return None };
+    let (SwitchKey::Table(key), EntityValue::Table(value)) = (e.key(), e.value()) else {
+        return None;
+    };
+    if key.table_id != port_vlan::ID {
+        return None;
+    }
+    let fields = port_vlan::Key::from_match(&key.fields).unwrap();
+    let port = u16::try_from(fields.port.get()).unwrap();
+    let vid = u16::try_from(fields.vid.get()).unwrap();
+    let access = matches!(&value.action, TableAction::Call(call) if call.params().count() == 3);
+    Some((Edge::Access(device, port, (vid != 0).then_some(vid)), access))
+}
+
+fn network(rng: &mut StdRng) -> NetworkSpec {
+    let n = rng.random_range(0..2u8);
+    let subnet = SubnetSpec {
+        cidr: format!("10.{n}.0.0/28").parse().unwrap(),
+        gateway: None,
+    };
+    let named = rng
+        .random_bool(0.3)
+        .then(|| rng.random_range(10..=12u32).try_into().unwrap());
+    NetworkSpec {
+        name: name(&format!("n{n}")),
+        subnets: vec![subnet],
+        mtu: 1500,
+        vni: named,
+    }
+}
+
+fn router(rng: &mut StdRng) -> RouterSpec {
+    let networks = (0..2).filter(|_| rng.random_bool(0.7)).map(|n| name(&format!("n{n}")));
+    RouterSpec {
+        name: name("r"),
+        networks: networks.collect(),
+    }
+}
+
+fn attachment(rng: &mut StdRng) -> AttachmentSpec {
+    let n = rng.random_range(0..2u8);
+    let place = if rng.random_bool(0.6) {
+        let (switch, port) = *[("leaf1", 10u16), ("leaf1", 11), ("leaf2", 10)].choose(rng).unwrap();
+        Place::Port {
+            switch: name(switch),
+            port: port.try_into().unwrap(),
+            vlan: *[None, Some(20), Some(30)].choose(rng).unwrap(),
+        }
+    } else {
+        Place::Host {
+            host: name(&format!("host{}", rng.random_range(1..=3))),
+            netns: (*["x", "y"].choose(rng).unwrap()).to_owned(),
+            interface: "eth0".into(),
+        }
+    };
+    let mac = Mac([2, 0, 0, 0, 9, rng.random_range(1..4)]);
+    let ip = IpAddr::V4(Ipv4Addr::new(10, n, 0, rng.random_range(2..6)));
+    AttachmentSpec {
+        name: name(&format!("a{}", rng.random_range(0..4))),
+        network: name(&format!("n{n}")),
+        mac: rng.random_bool(0.3).then_some(mac),
+        ips: if rng.random_bool(0.3) { vec![ip] } else { Vec::new() },
+        place,
+    }
+}

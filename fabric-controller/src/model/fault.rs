@@ -1,0 +1,50 @@
+//! Faults that a test can put into the bookkeeping of numbers, to show that the isolation walk finds them.
+//! Outside of tests there are none.
+
+/// A mistake that somebody could make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// VNIs are given out again at once.
+    VniAtOnce,
+    /// Flood groups are given out again at once.
+    GroupAtOnce,
+    /// Access ids are given out again at once.
+    AccessIdAtOnce,
+    /// An attachment that moves takes its access id along.
+    AccessIdMoves,
+    /// Nobody waits for a number that a user names.
+    NobodyWaits,
+    /// Numbers do not rest after the last confirmation.
+    NoRest,
+    /// A number is free when the first device has confirmed.
+    FirstConfirmation,
+    /// A restart forgets what is in quarantine.
+    ForgetsAtRestart,
+    /// An attachment that waits gets copies of flooded frames.
+    FloodsToWaiting,
+    /// A number leaves quarantine with the transaction, not with the confirmation.
+    NobodyConfirms,
+}
+
+#[cfg(test)]
+thread_local! {
+    static ON: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Puts a fault in, for this thread; `None` takes it out.
+#[cfg(test)]
+pub(crate) fn set(fault: Option<Fault>) {
+    ON.with(|on| on.set(fault));
+}
+
+/// Whether a fault is in.
+#[cfg(test)]
+pub(super) fn is_on(fault: Fault) -> bool {
+    ON.with(|on| on.get() == Some(fault))
+}
+
+/// Whether a fault is in: never, outside of tests.
+#[cfg(not(test))]
+pub(super) const fn is_on(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,200 @@
+//! Numbers that rest, and objects that wait for them: what the controller asks of the model, and tells it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::fault::{self, Fault};
+use super::number::{Number, StoredNumber, Uid};
+use super::quarantine::Entry;
+use super::waiting::Waiter;
+use super::{Model, SwitchIndex};
+use crate::device::driver::DeviceIndex;
+use crate::engine::Source;
+
+impl Model {
+    /// VNIs that nobody has and that are not free yet.
+    pub fn quarantined(&self) -> usize {
+        let rests = |n: &&Number| matches!(n, Number::Vni(vni) if !self.vnis.is_used(*vni));
+        self.quarantine.all().filter(rests).count()
+    }
+
+    /// Objects that wait for a number.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes over what devices have confirmed. Returns the numbers that are free from now on; objects that waited for
+    /// them come with [`Model::take_woken`].
+    pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
+        let free = self.quarantine.release(confirmed, now);
+        for number in &free {
+            for (revision, waiter) in self.waiting.released(number) {
+                self.woken.entry(revision).or_default().insert(waiter);
+            }
+        }
+        free
+    }
+
+    /// When the next number is free that only rests.
+    pub fn next_free(&self) -> Option<Instant> {
+        self.quarantine.next_free()
+    }
+
+    /// Contributions of objects that waited, with the revision that asked for them; the oldest first.
+    pub fn take_woken(&mut self) -> Option<(u64, BTreeSet<Source>)> {
+        let (revision, waiters) = self.woken.pop_first()?;
+        let before = self.take_touched();
+        for waiter in waiters {
+            match waiter {
+                Waiter::Network(id) => self.touch_network(id),
+                Waiter::Attachment(id) => {
+                    let Some(attachment) = self.attachments.get(id) else {
+                        continue;
+                    };
+                    let (network, leaf) = (attachment.network, self.leaf_of(attachment));
+                    self.touch_attachment(id, network);
+                    self.touched.extend(leaf.map(|leaf| Source::Flood(network, leaf)));
+                }
+            }
+        }
+        let touched = std::mem::replace(&mut self.touched, before);
+        Some((revision, touched))
+    }
+
+    /// Why objects of a revision are on no device yet: each number that is waited for, with a device that holds or held
+    /// it.
+    pub fn waits_of(&self, revision: u64) -> Vec<(Option<DeviceIndex>, String)> {
+        let waiters = self.waiting.of_revision(revision);
+        waiters.flat_map(|w| self.reasons(w)).collect()
+    }
+
+    /// The same for one object.
+    pub fn reasons(&self, waiter: Waiter) -> Vec<(Option<DeviceIndex>, String)> {
+        let name = match waiter {
+            Waiter::Network(id) => self
+                .networks
+                .get(id)
+                .map(|n| format!("network {}/{}", n.vdc, n.spec.name)),
+            Waiter::Attachment(id) => {
+                let attachment = self.attachments.get(id);
+                attachment.map(|a| format!("attachment {}/{}", a.vdc, a.spec.name))
+            }
+        };
+        let Some(name) = name else { return Vec::new() };
+        let reason = |number: &Number| {
+            let what = number.describe(&self.fabric);
+            let entry = self.quarantine.get(number);
+            match entry.and_then(|e| e.devices().next()) {
+                Some(device) => (
+                    Some(device),
+                    format!("{name} waits until the former use of {what} is removed"),
+                ),
+                None => (
+                    entry.and_then(Entry::last),
+                    format!("{name} waits while {what} rests after its former use"),
+                ),
+            }
+        };
+        self.waiting.numbers(waiter).map(reason).collect()
+    }
+
+    /// Whether an object is kept from devices.
+    pub(super) fn waits(&self, waiter: Waiter) -> bool {
+        self.waiting.waits(waiter)
+    }
+
+    /// A pair of flood groups that is free on a leaf.
+    pub(super) fn free_group(&self, leaf: SwitchIndex) -> Option<u16> {
+        let space = self.groups.get(leaf.index())?;
+        let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::FloodGroup(leaf, n)));
+        let resting = |n: u32| resting(n) && !fault::is_on(Fault::GroupAtOnce);
+        space.find(resting).and_then(|n| u16::try_from(n).ok())
+    }
+
+    /// An access id that is free on a leaf.
+    pub(super) fn free_access_id(&self, leaf: SwitchIndex) -> Option<u16> {
+        let space = self.access_ids.get(leaf.index())?;
+        let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::AccessId(leaf, n)));
+        let resting = |n: u32| resting(n) && !fault::is_on(Fault::AccessIdAtOnce);
+        space.find(resting).and_then(|n| u16::try_from(n).ok())
+    }
+
+    /// A number in quarantine as it is stored: its owner, and the devices that may hold it.
+    pub fn resting(&self, number: &Number) -> Option<(StoredNumber, Uid, Vec<DeviceIndex>)> {
+        let entry = self.quarantine.get(number)?;
+        let stored = StoredNumber::of(number, &self.fabric)?;
+        Some((stored, entry.owner, entry.devices().collect()))
+    }
+
+    /// Identity of the next object, for the store.
+    pub fn next_uid(&self) -> u64 {
+        self.next_uid
+    }
+
+    /// Identities from this one on were never given, as before a restart.
+    pub fn restore_next_uid(&mut self, next: u64) {
+        self.next_uid = self.next_uid.max(next);
+    }
+
+    /// A new identity, for an object of a store that had none.
+    pub fn new_uid(&mut self) -> Uid {
+        self.next_uid += 1;
+        Uid(self.next_uid - 1)
+    }
+
+    /// Puts a number into quarantine again, as it was before a restart.
+    pub fn restore_rest(
+        &mut self,
+        number: &StoredNumber,
+        owner: Uid,
+        devices: impl IntoIterator<Item = DeviceIndex>,
+        revision: u64,
+        now: Instant,
+    ) {
+        // Numbers of a device that is gone for good went with it.
+        if let Some(number) = number.resolve(&self.fabric)
+            && !fault::is_on(Fault::ForgetsAtRestart)
+        {
+            self.quarantine.restore(number, owner, devices, revision, now);
+        }
+    }
+
+    /// Gives a network on a leaf the flood groups that it had, when it is put there next.
+    pub fn restore_group(&mut self, leaf: SwitchIndex, vni: u32, number: u16) {
+        self.restored_groups.insert((leaf, vni), number);
+    }
+
+    /// What was to be put back is.
+    pub fn end_restore(&mut self) {
+        self.restored_groups.clear();
+    }
+
+    /// The identity and VNI of a network by its VNI, for stores of before there were identities.
+    pub fn owner_of_vni(&self, vni: u32) -> Option<Uid> {
+        self.by_vni.get(&vni).and_then(|n| self.networks.get(*n)).map(|n| n.uid)
+    }
+
+    /// Devices that hold the network with a VNI.
+    pub fn devices_of_vni(&self, vni: u32) -> BTreeSet<DeviceIndex> {
+        self.by_vni.get(&vni).map(|n| self.devices_of(*n)).unwrap_or_default()
+    }
+
+    /// The attachment at a VLAN of an access port.
+    #[cfg(test)]
+    pub(crate) fn attachment_at(
+        &self,
+        leaf: SwitchIndex,
+        port: vfabric_api::ident::PortId,
+        vlan: Option<u16>,
+    ) -> Option<&super::object::Attachment> {
+        self.attachments.get(*self.ports.get(&(leaf, port, vlan))?)
+    }
+
+    /// Leaves fewer access ids and flood groups, so that tests see them used again.
+    #[cfg(test)]
+    pub(crate) fn limit_numbers(&mut self, most: u32) {
+        for space in self.access_ids.iter_mut().chain(&mut self.groups) {
+            space.limit(most);
+        }
+    }
+}

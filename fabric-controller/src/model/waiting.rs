@@ -1,0 +1,133 @@
+//! Objects that devices do not get yet, because a number that they need still means something else somewhere.
+//!
+//! **Model.** A user may name a number: a VLAN of a port, a VNI, an address. If nobody has it any more but it is in
+//! quarantine, the object is accepted and waits: none of it is rendered. When its last number is free, the object is
+//! rendered as part of the transaction that asked for it.
+//!
+//! **Cost.** Constant for each number of an object that waits; nothing for one that does not.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::number::Number;
+use super::{AttachmentId, NetworkId};
+
+/// Revision of a transaction that is not stored yet.
+const UNSETTLED: u64 = u64::MAX;
+
+/// An object that can wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Waiter {
+    /// For its VNI.
+    Network(NetworkId),
+    /// For its place or an address.
+    Attachment(AttachmentId),
+}
+
+#[derive(Debug)]
+struct Wait {
+    revision: u64,
+    numbers: BTreeSet<Number>,
+}
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    waits: HashMap<Waiter, Wait>,
+    by_number: HashMap<Number, BTreeSet<Waiter>>,
+    by_revision: BTreeMap<u64, BTreeSet<Waiter>>,
+}
+
+impl Waiting {
+    /// An object of the transaction at hand has to wait for these numbers; for none, it does not wait.
+    pub(super) fn begin(&mut self, waiter: Waiter, numbers: impl IntoIterator<Item = Number>) {
+        self.end(waiter);
+        let numbers: BTreeSet<Number> = numbers.into_iter().collect();
+        if numbers.is_empty() {
+            return;
+        }
+        for number in &numbers {
+            self.by_number.entry(number.clone()).or_default().insert(waiter);
+        }
+        self.by_revision.entry(UNSETTLED).or_default().insert(waiter);
+        let revision = UNSETTLED;
+        self.waits.insert(waiter, Wait { revision, numbers });
+    }
+
+    /// An object is gone, or is made again.
+    pub(super) fn end(&mut self, waiter: Waiter) {
+        let Some(wait) = self.waits.remove(&waiter) else { return };
+        for number in &wait.numbers {
+            self.drop_number(number, waiter);
+        }
+        self.drop_revision(wait.revision, waiter);
+    }
+
+    fn drop_number(&mut self, number: &Number, waiter: Waiter) {
+        if let Some(waiters) = self.by_number.get_mut(number) {
+            waiters.remove(&waiter);
+            if waiters.is_empty() {
+                self.by_number.remove(number);
+            }
+        }
+    }
+
+    fn drop_revision(&mut self, revision: u64, waiter: Waiter) {
+        if let Some(waiters) = self.by_revision.get_mut(&revision) {
+            waiters.remove(&waiter);
+            if waiters.is_empty() {
+                self.by_revision.remove(&revision);
+            }
+        }
+    }
+
+    /// The transaction is stored, as this revision.
+    pub(super) fn settle(&mut self, revision: u64) {
+        let fresh = self.by_revision.remove(&UNSETTLED).unwrap_or_default();
+        for waiter in &fresh {
+            if let Some(wait) = self.waits.get_mut(waiter) {
+                wait.revision = revision;
+            }
+        }
+        if !fresh.is_empty() {
+            self.by_revision.entry(revision).or_default().extend(fresh);
+        }
+    }
+
+    /// A number is free; returns who waits for nothing else, with the revision that asked for them.
+    pub(super) fn released(&mut self, number: &Number) -> Vec<(u64, Waiter)> {
+        let mut woken = Vec::new();
+        for waiter in self.by_number.remove(number).unwrap_or_default() {
+            let Some(wait) = self.waits.get_mut(&waiter) else {
+                continue;
+            };
+            wait.numbers.remove(number);
+            if wait.numbers.is_empty() {
+                let revision = wait.revision;
+                self.waits.remove(&waiter);
+                self.drop_revision(revision, waiter);
+                woken.push((revision, waiter));
+            }
+        }
+        woken
+    }
+
+    /// Whether an object waits.
+    pub(super) fn waits(&self, waiter: Waiter) -> bool {
+        self.waits.contains_key(&waiter)
+    }
+
+    /// What an object waits for.
+    pub(super) fn numbers(&self, waiter: Waiter) -> impl Iterator<Item = &Number> {
+        self.waits.get(&waiter).into_iter().flat_map(|w| &w.numbers)
+    }
+
+    /// Objects of a transaction that wait.
+    pub(super) fn of_revision(&self, revision: u64) -> impl Iterator<Item = Waiter> {
+        self.by_revision.get(&revision).into_iter().flatten().copied()
+    }
+
+    /// How many objects wait.
+    pub(super) fn len(&self) -> usize {
+        self.waits.len()
+    }
+}

@@ -51,9 +51,7 @@ use crate::topology::links::{Links, Memory};
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
-/// At most this many expired quarantine keys are deleted with one transaction.
-const EXPIRED_AT_ONCE: usize = 256;
-/// As soon as there are this many, they are deleted without waiting for a transaction.
+/// As soon as there are this many expired quarantine keys, they are deleted without waiting for a transaction.
 const EXPIRED_AT_MOST: usize = 4096;
 /// Longest time between two looks at what is in quarantine.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -80,8 +78,9 @@ struct State {
     revision: u64,
     /// Devices that each of the last transactions concerned.
     concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
-    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction. If the controller
-    /// restarts before that, the numbers stay in quarantine a little longer.
+    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction, which is the first
+    /// that can give these numbers to others; and before an object that waited for one of them is rendered. Otherwise a
+    /// restart would hold the new owner back.
     expired: BTreeSet<Vec<u8>>,
 }
 
@@ -223,7 +222,7 @@ impl<S: Store> Controller<S> {
             committed.revision = state.revision;
             return Ok(committed);
         }
-        let expired: Vec<Vec<u8>> = state.expired.iter().take(EXPIRED_AT_ONCE).cloned().collect();
+        let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
         let rests = self.rests(&state.model, &applied);
         match self
             .store
@@ -250,6 +249,10 @@ impl<S: Store> Controller<S> {
         state.concerned.push_back((revision, concerned));
         if state.concerned.len() > REMEMBERED {
             state.concerned.pop_front();
+        }
+        if state.model.has_woken() {
+            // Housekeeping renders them.
+            self.progress.notify_waiters();
         }
         committed.revision = revision;
         Ok(committed)
@@ -305,7 +308,7 @@ impl<S: Store> Controller<S> {
         rows.into_iter().collect()
     }
 
-    /// Frees numbers that devices have confirmed to be gone, and renders the objects that waited for them.
+    /// Frees numbers that devices have confirmed to be gone. Objects that waited for them come with [`Controller::wake`].
     fn release_quarantine(&self, state: &mut State) {
         let confirmed =
             |d: DeviceIndex, revision| self.devices.get(d.0 as usize).is_none_or(|d| d.has_confirmed(revision));
@@ -313,13 +316,34 @@ impl<S: Store> Controller<S> {
         let stored = |number: &Number| StoredNumber::of(number, &state.model.fabric);
         let keys: Vec<Vec<u8>> = free.iter().filter_map(stored).map(|n| rest_key(&n)).collect();
         state.expired.extend(keys);
-        let mut woke = false;
+    }
+
+    /// Deletes expired keys if there are many or if somebody waits for that; then renders the objects that waited. If
+    /// the store fails, they wait until it works again.
+    async fn wake(&self, state: &mut State) {
+        let wakes = state.model.has_woken();
+        if (wakes && !state.expired.is_empty()) || state.expired.len() >= EXPIRED_AT_MOST {
+            let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
+            let transaction = StoreTransaction {
+                compares: Vec::new(),
+                ops: expired.iter().cloned().map(Op::Delete).collect(),
+            };
+            match self.store.commit(transaction).await {
+                Ok(revision) => {
+                    state.revision = revision;
+                    state.forget(&expired);
+                }
+                Err(error) => {
+                    warn!(%error, "cannot delete expired quarantine keys");
+                    return;
+                }
+            }
+        }
         while let Some((revision, touched)) = state.model.take_woken() {
             let concerned = state.engine.update(&state.model, touched, revision);
             state.concern(revision, concerned);
-            woke = true;
         }
-        if woke {
+        if wakes {
             self.progress.notify_waiters();
         }
     }
@@ -333,21 +357,7 @@ impl<S: Store> Controller<S> {
             let _ = tokio::time::timeout(wait, self.progress.notified()).await;
             let mut state = self.state.lock().await;
             self.release_quarantine(&mut state);
-            if state.expired.len() >= EXPIRED_AT_MOST {
-                let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
-                let transaction = StoreTransaction {
-                    compares: Vec::new(),
-                    ops: expired.iter().cloned().map(Op::Delete).collect(),
-                };
-                match self.store.commit(transaction).await {
-                    Ok(revision) => {
-                        state.revision = revision;
-                        state.forget(&expired);
-                    }
-                    // They stay until the store works again.
-                    Err(error) => warn!(%error, "cannot delete expired quarantine keys"),
-                }
-            }
+            self.wake(&mut state).await;
         }
     }
 }

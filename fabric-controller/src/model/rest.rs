@@ -40,6 +40,11 @@ impl Model {
         self.quarantine.next_free()
     }
 
+    /// Whether there are objects that need not wait any more.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
     /// Contributions of objects that waited, with the revision that asked for them; the oldest first.
     pub fn take_woken(&mut self) -> Option<(u64, BTreeSet<Source>)> {
         let (revision, waiters) = self.woken.pop_first()?;

@@ -75,7 +75,7 @@ async fn seeds_that_find_each_mistake() {
     for (fault, _) in FAULTS {
         fault::set(Some(*fault));
         let mut found = None;
-        for seed in 0..40 {
+        for seed in 0..100 {
             if let Err(what) = walk(seed).await {
                 found = Some((seed, what));
                 break;

@@ -81,6 +81,7 @@ async fn start() -> Result<SocketAddr> {
         device_id: 1,
         tls: None,
         pipeline: None,
+        commands: None,
     };
     tokio::spawn(serve(
         config,

@@ -6,6 +6,7 @@
 
 mod bench;
 mod packages;
+mod shims;
 mod test;
 mod venv;
 
@@ -52,7 +53,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Accept what the compiler writes now: its golden files are written anew.
+    /// Lay links in a folder by which tools for bmv2, p4c and Stratum find ours: simple_switch_grpc, p4c and others.
+    Shims {
+        /// The folder; put it first into PATH
+        dir: PathBuf,
+    },
+    /// Accept what the compiler writes now: its golden files are written again.
     Bless,
     /// Make the Python environments of the test peers under target/venv.
     Venv,
@@ -75,6 +81,10 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),
+        Task::Shims { dir } => {
+            build_release()?;
+            shims::lay(&dir, &std::fs::canonicalize(release_dir())?)
+        }
         Task::Bless => bless(),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }

@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::device::Dataplane;
-use crate::engine::{self, DigestFields, Worker};
+use crate::engine::{self, DigestFields, Waiting, Worker};
 use crate::port::{Burst, Forwarder, Sink};
+use crate::queues::Next;
 use crate::trace::Traced;
 
-/// One thread's way through the loaded program.
+/// Packets taken from egress queues before ports have their turn again.
+const DRAIN: usize = 64;
+
+/// The loaded program as one thread runs it.
 pub struct Engine {
     plane: Arc<Dataplane>,
-    /// Packet-outs, on the thread that has them.
+    /// Packet-outs, on the thread that has them. It empties the egress queues, too.
     inbox: Option<mpsc::Receiver<Vec<u8>>>,
+    /// How long to wait for the next packet of an egress queue.
+    rest: Option<Duration>,
     /// Runs the program that was loaded when it was last looked at.
     worker: Option<Worker>,
     traced: Option<Traced>,
@@ -26,6 +33,7 @@ impl Engine {
         Self {
             plane,
             inbox,
+            rest: None,
             worker: None,
             traced: None,
         }
@@ -55,12 +63,58 @@ impl Engine {
         }
         worker.as_mut()
     }
+
+    /// Takes packets from egress queues, as many as one turn allows; says how long to wait for the next one.
+    fn drain(plane: &Dataplane, worker: &mut Worker, sink: &mut dyn Sink) -> Option<Duration> {
+        let mut batch = worker.batch();
+        for _ in 0..DRAIN {
+            let now_ns = plane.now_ns();
+            match plane.queues.pop(now_ns, |port| sink.has_room(port)) {
+                Next::Packet(packet, behind) => {
+                    let mut outputs = Outputs::new(plane, &mut *sink);
+                    if !batch.leave(packet, behind, now_ns, &mut outputs) {
+                        plane.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Next::Later(wait_ns) => return Some(Duration::from_nanos(wait_ns)),
+                Next::Empty => return None,
+            }
+        }
+        Some(Duration::ZERO)
+    }
+
+    /// After packets ran: empties queues, or wakes the thread that does.
+    fn follow_up(&mut self, has_queued: bool, sink: &mut dyn Sink) {
+        if !self.plane.queues.is_on() {
+            return;
+        }
+        match (&self.inbox, Self::worker(&self.plane, &mut self.worker)) {
+            (Some(_), Some(worker)) => self.rest = Self::drain(&self.plane, worker, sink),
+            (Some(_), None) => self.rest = None,
+            (None, _) if has_queued => self.plane.wake(),
+            (None, _) => {}
+        }
+    }
 }
 
 /// Sends frames by their ports, and to the server what is for it.
 struct Outputs<'a> {
     plane: &'a Dataplane,
     ports: &'a mut dyn Sink,
+    /// Whether any port has egress queues.
+    has_queues: bool,
+    has_queued: bool,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(plane: &'a Dataplane, ports: &'a mut dyn Sink) -> Self {
+        Self {
+            plane,
+            ports,
+            has_queues: plane.queues.is_on(),
+            has_queued: false,
+        }
+    }
 }
 
 impl engine::Sink for Outputs<'_> {
@@ -72,6 +126,19 @@ impl engine::Sink for Outputs<'_> {
 
     fn digest(&mut self, id: u32, fields: DigestFields<'_>) {
         self.plane.digest(id, fields);
+    }
+
+    fn waiting(&mut self, port: u32) -> Option<usize> {
+        if self.has_queues {
+            self.plane.queues.waiting(port)
+        } else {
+            None
+        }
+    }
+
+    fn enqueue(&mut self, priority: u64, packet: Waiting) {
+        self.has_queued = true;
+        self.plane.queues.push(packet.port(), priority, packet);
     }
 }
 
@@ -88,19 +155,21 @@ impl Forwarder for Engine {
             return;
         };
         let port = burst.port();
-        let mut outputs = Outputs { plane, ports: sink };
+        let mut outputs = Outputs::new(plane, &mut *sink);
         if let Some(traced) = &mut self.traced {
             let pipeline = Arc::clone(worker.pipeline());
             let mut batch = worker.batch();
             while let Some(frame) = burst.next_frame() {
                 traced.process(&pipeline, &mut batch, (port, frame), plane.now_ns(), &mut outputs);
             }
-            return;
+        } else {
+            let mut batch = worker.batch();
+            while let Some(frame) = burst.next_frame() {
+                batch.process(port, frame, plane.now_ns(), &mut outputs);
+            }
         }
-        let mut batch = worker.batch();
-        while let Some(frame) = burst.next_frame() {
-            batch.process(port, frame, plane.now_ns(), &mut outputs);
-        }
+        let has_queued = outputs.has_queued;
+        self.follow_up(has_queued, sink);
     }
 
     fn woken(&mut self, sink: &mut dyn Sink) {
@@ -114,10 +183,7 @@ impl Forwarder for Engine {
             let Some(port) = worker.pipeline().cpu_port else {
                 continue;
             };
-            let mut outputs = Outputs {
-                plane,
-                ports: &mut *sink,
-            };
+            let mut outputs = Outputs::new(plane, &mut *sink);
             let now_ns = plane.now_ns();
             match &mut self.traced {
                 Some(traced) => {
@@ -127,5 +193,10 @@ impl Forwarder for Engine {
                 None => worker.batch().process(port, &frame, now_ns, &mut outputs),
             }
         }
+        self.follow_up(false, sink);
+    }
+
+    fn rest(&self) -> Option<Duration> {
+        self.rest
     }
 }

@@ -34,7 +34,7 @@ struct Member {
 
 /// Which device each port is open on.
 pub struct Links {
-    /// Whoever started the threads ends them, too.
+    /// The owner of the threads ends them.
     ports: Weak<Ports>,
     plane: Arc<Dataplane>,
     make: Box<Make>,
@@ -185,7 +185,8 @@ impl Links {
     fn complete(&self, interface: &mut Interface) {
         if let Some(member) = self.members().get(&interface.id) {
             interface.counters.in_discards += member.counters.in_lost();
-            interface.counters.out_discards += member.counters.out_lost();
+            let lost = self.plane.queues.lost(interface.id);
+            interface.counters.out_discards += member.counters.out_lost().saturating_add(lost);
         }
     }
 }

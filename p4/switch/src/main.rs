@@ -6,18 +6,22 @@ mod cli;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use cli::Options;
+use cli::{Called, Options};
+use p4_switch::commands::{Commands, client};
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
 use p4_switch::links::{Links, Make, SwitchPorts};
 use p4_switch::port::netdev::Netdev;
 use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
-use p4_switch::port::{Counters, Forwarder, Port, Ports, Waker};
+use p4_switch::port::qdisc::{Qdisc, Qdiscs};
+use p4_switch::port::{Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use p4_switch::startup;
 use p4_switch::trace::{Ending, Printer, Traced};
@@ -27,10 +31,30 @@ type Error = Box<dyn std::error::Error>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let options = match cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
+        Called::Switch(options) => *options,
+        Called::Client(options) => {
+            let run = client::run(
+                &options.thrift_ip,
+                options.thrift_port,
+                &mut std::io::stdin().lock(),
+                &mut std::io::stdout().lock(),
+            );
+            return run.map_or_else(
+                |error| {
+                    eprintln!("{}: {error}", cli::SIMPLE_SWITCH_CLI);
+                    ExitCode::FAILURE
+                },
+                |()| ExitCode::SUCCESS,
+            );
+        }
+    };
     if let Err(error) = log(&options) {
         eprintln!("p4-switch: {error}");
         return ExitCode::FAILURE;
+    }
+    for warning in &options.warnings {
+        tracing::warn!("{warning}");
     }
     let done = match &options.command {
         Some(cli::Command::Bench(bench)) => bench::run(bench),
@@ -52,13 +76,16 @@ async fn main() -> ExitCode {
 }
 
 fn log(options: &Options) -> Result<(), String> {
-    // The maker of machine code would tell each function as a whole.
+    // Cranelift logs whole functions at this level.
     let filter = format!("{},cranelift_jit=off", options.log_level.directive());
     let builder = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(filter));
     match &options.log_file {
         Some(path) => {
-            let open = File::options().create(true).append(true).open(path);
-            let file = open.map_err(|error| format!("--log-file {}: {error}", path.display()))?;
+            // As bmv2 names it.
+            let mut name = path.clone().into_os_string();
+            name.push(".txt");
+            let open = File::options().create(true).append(true).open(&name);
+            let file = open.map_err(|error| format!("--log-file {}: {name:?}: {error}", path.display()))?;
             builder.with_ansi(false).with_writer(Mutex::new(file)).init();
         }
         None if options.log_console => {
@@ -137,8 +164,23 @@ impl Captures {
     }
 }
 
-fn netdev(name: &str, counters: Arc<Counters>, captures: Option<&Captures>) -> std::io::Result<Box<dyn Port>> {
-    let port = Netdev::with_counters(name, counters);
+/// How the device of a port takes frames.
+async fn qdiscs(options: &Options, plane: &Arc<Dataplane>) -> std::io::Result<Box<dyn Fn(u32) -> Qdisc + Send + Sync>> {
+    Ok(match options.qdisc {
+        cli::Qdisc::Bypass => Box::new(|_| Qdisc::Bypass),
+        cli::Qdisc::Use => Box::new(|_| Qdisc::Use),
+        cli::Qdisc::Attached => {
+            let (all, plane) = (Qdiscs::follow().await?, Arc::clone(plane));
+            Box::new(move |port| {
+                let plane = Arc::clone(&plane);
+                let report = move |is_attached| plane.queues.set_shaped(port, is_attached);
+                Qdisc::WhereAttached(Arc::clone(&all), Arc::new(report))
+            })
+        }
+    })
+}
+
+fn netdev(port: Netdev, name: &str, captures: Option<&Captures>) -> std::io::Result<Box<dyn Port>> {
     let tracks = captures.map(|c| c.tracks(name)).transpose()?.flatten();
     Ok(match tracks {
         Some([received, sent]) => Box::new(Tap::new(port, received, sent)),
@@ -159,7 +201,12 @@ fn attach_files(
             _ => None,
         };
         let plane = Arc::clone(plane);
-        let is_ready = move || plane.running.load().is_some();
+        let wait = Duration::from_secs(options.use_files.unwrap_or(0).into());
+        let since = OnceLock::new();
+        let is_ready = move || {
+            let is_running = plane.running.load().is_some();
+            is_running && since.get_or_init(Instant::now).elapsed() >= wait
+        };
         ports.attach(port, &FilePort::new(of(&options.pcap_in, port), output, is_ready))?;
     }
     Ok(())
@@ -186,6 +233,7 @@ async fn run(options: Options) -> Result<(), Error> {
         Box::new(move || wake.get().into_iter().for_each(Waker::wake)),
         events,
     );
+    plane.queues.set_priorities(options.priority_queues);
     let (printer, ending) = if options.trace {
         Some(Printer::start(std::io::stdout())?).unzip()
     } else {
@@ -210,16 +258,19 @@ async fn run(options: Options) -> Result<(), Error> {
     let ports = Arc::new(ports);
     let captures = Captures::start(&options)?.map(Arc::new);
     attach_files(&options, &ports, &plane, captures.as_deref())?;
-    // Whoever still holds the ports must not keep the capture files open.
+    // Holders of the ports must not keep the capture files open.
+    let qdisc_of = qdiscs(&options, &plane).await?;
     let of_ports = captures.as_ref().map(Arc::downgrade);
     let make: Box<Make> = Box::new(move |interface, counters| {
         let captures = of_ports.as_ref().and_then(Weak::upgrade);
-        netdev(&interface.name, counters, captures.as_deref())
+        let port = Netdev::with_counters(&interface.name, counters).with_qdisc(qdisc_of(interface.id));
+        netdev(port, &interface.name, captures.as_deref())
     });
     let links = Links::start(&ports, Arc::clone(&plane), devices.as_ref(), make)?;
     let links = Arc::new(links);
     let following = tokio::spawn(Arc::clone(&links).follow(devices.clone()));
     let interfaces = Arc::new(SwitchPorts::new(devices, links, options.device_id));
+    let commanded = Arc::clone(&plane);
     let device = Arc::new(EngineDevice(plane));
     let listener = listen(options.grpc_server_addr).await?;
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
@@ -230,10 +281,18 @@ async fn run(options: Options) -> Result<(), Error> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
+    let commands = match options.thrift_port {
+        Some(port) => Some(Commands {
+            listener: listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port.get()))).await?,
+            plane: commanded,
+        }),
+        None => None,
+    };
     let config = ServeConfig {
         device_id: options.device_id,
         tls,
         pipeline,
+        commands,
     };
     let served = serve(config, listener, device, interfaces, receiver, shutdown).await;
     // The threads first, so that nothing more is captured, then the capture files.

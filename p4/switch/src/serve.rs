@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+use crate::commands::Commands;
 use crate::gnmi::service::Service as GnmiService;
 use crate::gnmi::tree::Interfaces;
 use crate::p4runtime::error::EntityError;
@@ -81,6 +82,8 @@ pub struct ServeConfig {
     pub tls: Option<Tls>,
     /// What to run from the start; without one, a controller brings it.
     pub pipeline: Option<ForwardingPipelineConfig>,
+    /// Where the commands of `simple_switch_CLI` come from, if they are taken.
+    pub commands: Option<Commands>,
 }
 
 /// Listens on an address.
@@ -152,10 +155,17 @@ pub async fn serve(
             }
         }
     };
+    let commands = async {
+        match config.commands {
+            Some(commands) => commands.serve(Arc::clone(&state)).await,
+            None => std::future::pending().await,
+        }
+    };
     // Open streams never end by themselves, so serving is dropped, not drained.
     tokio::select! {
         served = router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))) => Ok(served?),
         () = background => Ok(()),
+        () = commands => Ok(()),
         () = shutdown => Ok(()),
     }
 }

@@ -62,7 +62,7 @@ fn a_program_forwards_between_capture_files() {
             child.try_wait().unwrap(),
             None,
             "{:?}",
-            std::fs::read_to_string(path("log"))
+            std::fs::read_to_string(path("log.txt"))
         );
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -71,7 +71,7 @@ fn a_program_forwards_between_capture_files() {
     assert!(child.wait().unwrap().success(), "SIGTERM is a good end");
     let sent: Vec<_> = packets.into_iter().map(|p| p.frame).collect();
     assert_eq!(frames(&path("out.pcap")), sent);
-    assert!(std::fs::read_to_string(path("log")).unwrap().contains("serving"));
+    assert!(std::fs::read_to_string(path("log.txt")).unwrap().contains("serving"));
 }
 
 /// Runs until it fails; what it said.
@@ -140,4 +140,72 @@ fn a_trace_tells_of_each_packet() {
 
 fn frames_written(path: &Path) -> usize {
     if path.exists() { frames(path).len() } else { 0 }
+}
+
+/// Runs `test` on a thread in a new network namespace with a loopback device, where all ports are free. Needs root.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.expect("iproute2 is installed").success());
+        test();
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn under_the_names_of_bmv2_it_is_what_they_stand_for() {
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["simple_switch_grpc", "simple_switch_CLI"] {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_p4-switch"), path(name)).unwrap();
+        }
+        let mut child = Command::new(path("simple_switch_grpc"))
+            .current_dir(dir.path())
+            .args([
+                "--pcap",
+                ".",
+                "--nanolog",
+                "ipc:///tmp/bm-log.ipc",
+                "--log-file",
+                "s1",
+                "--thrift-port",
+                "9090",
+            ])
+            .args([PROGRAM, "--", "--cpu-port", "255"])
+            .spawn()
+            .unwrap();
+        // As tools that wait for the switch do.
+        while std::net::TcpStream::connect("127.0.0.1:9090").is_err() {
+            assert_eq!(child.try_wait().unwrap(), None, "it runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::write(
+            path("s1-commands.txt"),
+            "show_actions\nset_queue_depth 5 1\nfrobnicate\n",
+        )
+        .unwrap();
+        let output = Command::new(path("simple_switch_CLI"))
+            .stdin(std::fs::File::open(path("s1-commands.txt")).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        assert!(said.contains("Error: frobnicate"), "{said}");
+        let id = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        let log = std::fs::read_to_string(path("s1.txt")).unwrap();
+        for words in ["--nanolog has no effect", "0.0.0.0:9559", "device_id=0"] {
+            assert!(log.contains(words), "{words:?} is missing in:\n{log}");
+        }
+        let output = Command::new(path("simple_switch_CLI"))
+            .stdin(Stdio::null())
+            .args(["--thrift-port", "9090"])
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("9090"), "{output:?}");
+    });
 }

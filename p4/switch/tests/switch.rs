@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use p4_switch::p4runtime::streams::NEWS_QUEUE;
@@ -11,7 +12,7 @@ use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::field_match::{Exact, FieldMatchType, Lpm};
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
-use p4runtime_proto::p4::v1::stream_message_response::Update as News;
+use p4runtime_proto::p4::v1::stream_message_response::Update;
 use p4runtime_proto::p4::v1::update::Type;
 use prost::Message as _;
 use tonic::Code;
@@ -87,6 +88,12 @@ async fn forwarding() -> (Switch, Controller) {
     let switch = Switch::start().await;
     let mut c = Controller::primary(switch.address).await;
     c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    c.write(Type::Insert, to_port_2()).await.unwrap();
+    (switch, c)
+}
+
+/// Entries that send frames to [`HOST`] out of port 2.
+fn to_port_2() -> Vec<Kind> {
     let ten = FieldMatchType::Lpm(Lpm {
         value: vec![10, 0, 0, 0],
         prefix_len: 8,
@@ -95,10 +102,7 @@ async fn forwarding() -> (Switch, Controller) {
         entry(L2, vec![exact(&HOST)], SEND, &[&[2]]),
         entry(ROUTE, vec![ten], ROUTED, &[&[2]]),
     ];
-    c.write(Type::Insert, entries.map(Kind::TableEntry).into())
-        .await
-        .unwrap();
-    (switch, c)
+    entries.map(Kind::TableEntry).into()
 }
 
 fn send(switch: &Switch, times: usize) {
@@ -271,29 +275,49 @@ fn flood(mut switch: Switch, frames: std::ops::Range<u32>, size: usize) -> Switc
     switch
 }
 
-async fn lost(switch: &Switch) -> u64 {
-    // The server may still have some of the events to look at.
-    let lost = || switch.plane.punted.lost.load(std::sync::atomic::Ordering::Relaxed);
-    loop {
-        let before = lost();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if lost() == before {
-            return before;
-        }
-    }
+/// Packet-ins and digests that were lost so far.
+fn lost(switch: &Switch) -> u64 {
+    switch.plane.punted.lost.load(Ordering::Relaxed)
 }
 
-/// Packet-ins and digests that come until none do for a while.
-async fn all_news(c: &mut Controller) -> (u64, u64) {
-    let (mut packets, mut digests) = (0, 0);
-    while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), c.responses.message()).await {
-        match message.unwrap().unwrap().update {
-            Some(News::Packet(_)) => packets += 1,
-            Some(News::Digest(list)) => digests += list.data.len() as u64,
-            _ => {}
+/// Waits until the server has taken all packet-ins and digests from the data plane.
+async fn taken(switch: &Switch) {
+    let waits = async {
+        while switch.plane.punts_waiting() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    }
-    (packets, digests)
+    };
+    tokio::time::timeout(PATIENCE, waits)
+        .await
+        .expect("the server takes events");
+}
+
+/// Packet-ins and digests of a stream.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct News {
+    packets: u64,
+    digests: u64,
+}
+
+/// Reads a stream until what it carried and what was lost since `lost_before` are `expected` together.
+async fn all_news(switch: &Switch, c: &mut Controller, lost_before: u64, expected: u64) -> News {
+    let mut news = News::default();
+    let read = async {
+        while news.packets + news.digests + lost(switch) - lost_before < expected {
+            // What is lost comes with no message.
+            let next = tokio::time::timeout(Duration::from_millis(10), c.responses.message());
+            match next.await.map(|message| message.unwrap().unwrap().update) {
+                Ok(Some(Update::Packet(_))) => news.packets += 1,
+                Ok(Some(Update::Digest(list))) => news.digests += list.data.len() as u64,
+                _ => {}
+            }
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    let lost = lost(switch) - lost_before;
+    assert!(read.is_ok(), "{news:?} and {lost} lost of {expected}");
+    assert_eq!(news.packets + news.digests + lost, expected, "{news:?} and {lost} lost");
+    news
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,15 +340,12 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
     // First packet-ins alone, each of which can be told from the others; there are no digests before one is configured.
     let flooded = tokio::task::spawn_blocking(move || flood(switch, 0..MANY, SIZE));
     let switch = flooded.await.unwrap();
-    let lost_packets = lost(&switch).await;
-    let (packets, digests) = all_news(&mut c).await;
-    assert_eq!(
-        (packets + lost_packets, digests),
-        (MANY.into(), 0),
-        "each is delivered or counted"
-    );
+    taken(&switch).await;
+    let news = all_news(&switch, &mut c, 0, MANY.into()).await;
+    assert_eq!(news.digests, 0);
     let bound = (NEWS_QUEUE + EVENT_QUEUE) as u64 + CONNECTION / SIZE as u64;
-    assert!(packets <= bound, "{packets} packets were kept, not {bound} at most");
+    assert!(news.packets <= bound, "{news:?} were kept, not {bound} at most");
+    let lost_packets = lost(&switch);
     assert!(lost_packets > 0, "more were sent than are kept");
 
     // Then digests too. The client was away, and reads on.
@@ -340,22 +361,69 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
     c.write(Type::Insert, vec![learn]).await.unwrap();
     let flooded = tokio::task::spawn_blocking(move || flood(switch, MANY..2 * MANY, SIZE));
     let switch = flooded.await.unwrap();
-    let all_lost = lost(&switch).await - lost_packets;
-    let (packets, digests) = all_news(&mut c).await;
-    assert!(packets > 0 && digests > 0, "{packets} packets, {digests} digests");
-    assert_eq!(
-        packets + digests + all_lost,
-        u64::from(2 * MANY),
-        "{packets} {digests} {all_lost}"
-    );
+    taken(&switch).await;
+    let news = all_news(&switch, &mut c, lost_packets, u64::from(2 * MANY)).await;
+    assert!(news.packets > 0 && news.digests > 0, "{news:?}");
 
     // It goes on as if nothing had been, and so does another client.
+    let ten = News {
+        packets: 10,
+        digests: 10,
+    };
+    let before = lost(&switch);
     let sent = tokio::task::spawn_blocking(move || flood(switch, 2 * MANY..2 * MANY + 10, SIZE));
     let switch = sent.await.unwrap();
-    assert_eq!(all_news(&mut c).await, (10, 10));
+    assert_eq!(all_news(&switch, &mut c, before, 20).await, ten);
     let mut other = Controller::open(switch.address, 20).await;
     assert_eq!(other.standing().await, (Code::Ok, 20));
     let sent = tokio::task::spawn_blocking(move || flood(switch, 3 * MANY..3 * MANY + 10, SIZE));
-    sent.await.unwrap();
-    assert_eq!(all_news(&mut other).await, (10, 10));
+    let switch = sent.await.unwrap();
+    assert_eq!(all_news(&switch, &mut other, before, 20).await, ten);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digests_that_no_client_asked_for_take_no_place_and_are_not_counted() {
+    /// More than wait between the data plane and the server.
+    const MANY: u32 = 2 * EVENT_QUEUE as u32;
+    let (switch, mut c) = forwarding().await;
+    let learn = |max_list_size| {
+        Kind::DigestEntry(v1::DigestEntry {
+            digest_id: LEARN,
+            config: Some(v1::digest_entry::Config {
+                max_list_size,
+                ..Default::default()
+            }),
+        })
+    };
+    let handed_over = |switch: &Switch| switch.plane.punted.queued.load(Ordering::Relaxed) + lost(switch);
+    let once = |switch: Switch, from: u32, times: u32| {
+        tokio::task::spawn_blocking(move || {
+            for n in from..from + times {
+                let mut sent = frame();
+                sent[8..12].copy_from_slice(&n.to_be_bytes());
+                assert!(switch.wires[0].send_waiting(&sent));
+                assert_eq!(switch.wires[1].receive(PATIENCE), Some(sent));
+            }
+            switch
+        })
+    };
+    // Each frame is of an unknown source, of which the program sends a digest.
+    let switch = once(switch, 0, MANY).await.unwrap();
+    assert_eq!(handed_over(&switch), 0);
+    c.write(Type::Insert, vec![learn(1)]).await.unwrap();
+    let switch = once(switch, MANY, 3).await.unwrap();
+    let news = all_news(&switch, &mut c, 0, 3).await;
+    assert_eq!((news.digests, handed_over(&switch)), (3, 3));
+    // A pipeline that takes over the entry goes on with it, one that does not ends it.
+    c.set(Set::ReconcileAndCommit, Some(config())).await.unwrap();
+    let switch = once(switch, MANY + 3, 2).await.unwrap();
+    all_news(&switch, &mut c, 0, 2).await;
+    c.write(Type::Delete, vec![learn(1)]).await.unwrap();
+    let switch = once(switch, MANY + 5, 4).await.unwrap();
+    assert_eq!(handed_over(&switch), 5);
+    c.write(Type::Insert, vec![learn(1)]).await.unwrap();
+    c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();
+    c.write(Type::Insert, to_port_2()).await.unwrap();
+    let switch = once(switch, MANY + 9, 4).await.unwrap();
+    assert_eq!(handed_over(&switch), 5);
 }

@@ -351,6 +351,7 @@ async fn over_grpc(
         device_id: 1,
         tls: None,
         pipeline: Some(pipeline),
+        commands: None,
     };
     let server = tokio::spawn(serve(
         config,

@@ -1,24 +1,27 @@
 //! The packet engine as a device of the P4Runtime server: what the server, the forwarding threads and the loaded
 //! program share. The program itself, as the server writes to it, is in [`target`].
 
+mod hidden;
 mod target;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use crate::engine::{DigestFields, Pipeline};
 use crate::gnmi::tree::PipelineState;
 use crate::p4runtime::bind::bind;
+use crate::p4runtime::device_config;
 use crate::p4runtime::error::EntityError;
 use crate::p4runtime::info::Info;
 use crate::p4runtime::ports::PortNames;
 use crate::p4runtime::streams::PuntCounters;
 use crate::p4runtime::target::{Device, Event, Target};
+use crate::queues::Queues;
 
 /// Packet-outs that wait for the forwarding thread.
 pub const PACKET_OUT_QUEUE: usize = 1024;
@@ -37,6 +40,10 @@ pub struct Dataplane {
     outgoing: mpsc::Sender<Vec<u8>>,
     wake: Box<dyn Fn() + Send + Sync>,
     events: mpsc::Sender<Event>,
+    /// P4Info ids of the digests that clients asked for, in order.
+    learned: ArcSwap<Vec<u32>>,
+    /// Egress queues of the ports.
+    pub queues: Queues,
     /// What went to controllers, and what was lost on the way.
     pub punted: Arc<PuntCounters>,
     /// Frames that no program took, or that were for a port that does not exist.
@@ -71,6 +78,8 @@ impl Dataplane {
             outgoing,
             wake,
             events,
+            learned: ArcSwap::default(),
+            queues: Queues::new(),
             punted: Arc::default(),
             dropped: Arc::default(),
         })
@@ -91,6 +100,11 @@ impl Dataplane {
         if let Some(running) = self.running.load().as_ref() {
             running.pipeline.store().ports.set(port, up);
         }
+    }
+
+    /// Wakes the thread that takes packet-outs and empties the egress queues.
+    pub fn wake(&self) {
+        (self.wake)();
     }
 
     /// Notes nothing of a port any more.
@@ -131,15 +145,23 @@ impl Dataplane {
         is_it
     }
 
-    /// Hands a digest of the running program to the server.
+    /// Hands a digest of the running program to the server, if a client has a `DigestEntry` for it (P4Runtime
+    /// specification, section 9.10).
     pub fn digest(&self, id: u32, fields: DigestFields<'_>) {
         let running = self.running.load();
-        if let Some(digest_id) = running.as_ref().and_then(|r| r.digests.get(&id)).copied() {
+        if let Some(digest_id) = running.as_ref().and_then(|r| r.digests.get(&id)).copied()
+            && self.learned.load().binary_search(&digest_id).is_ok()
+        {
             self.tell(|| Event::Digest {
                 digest_id,
                 message: fields.map(<[u8]>::to_vec).collect(),
             });
         }
+    }
+
+    /// Packet-ins and digests that the server has not taken yet.
+    pub fn punts_waiting(&self) -> usize {
+        self.events.max_capacity().saturating_sub(self.events.capacity())
     }
 
     /// Queues an event, or counts it as lost: packets never wait for the server.
@@ -159,11 +181,11 @@ pub struct EngineDevice(pub Arc<Dataplane>);
 
 impl Device for EngineDevice {
     fn load(&self, info: &mut Info, device_config: &[u8]) -> Result<Box<dyn Target>, EntityError> {
-        let program = bmv2_json::Program::from_slice(device_config)
-            .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
+        let program = device_config::program(device_config)?;
         let bound = bind(info, &program)?;
-        let (pipeline, writer) = Pipeline::new(&program, self.0.cpu_port, self.0.drop_port)
+        let (pipeline, mut writer) = Pipeline::new(&program, self.0.cpu_port, self.0.drop_port)
             .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
+        hidden::insert_entries(info, &program, &pipeline, &mut writer);
         Ok(Box::new(target::EngineTarget::new(
             Arc::clone(&self.0),
             pipeline,
@@ -183,6 +205,10 @@ impl Device for EngineDevice {
 
     fn punted(&self) -> Arc<PuntCounters> {
         Arc::clone(&self.0.punted)
+    }
+
+    fn learn(&self, digests: Vec<u32>) {
+        self.0.learned.store(Arc::new(digests));
     }
 
     fn packet_out(&self, frame: Vec<u8>) -> Result<(), EntityError> {

@@ -140,7 +140,12 @@ impl EngineTarget {
 impl Loaded {
     /// The program's action of a call, with its arguments appended to `args`.
     fn call_into(&self, table: Option<usize>, call: CallRef<'_>, args: &mut Vec<u64>) -> Option<u32> {
-        let action = self.info.action(call.action)?;
+        let Some(action) = self.info.action(call.action) else {
+            let (index, action) = self.bound.unnamed.get(call.action)?;
+            let octets = action::args(&action.params, call.args).map(|(_, octets)| octets);
+            self.pipeline.args_into(index, octets, args);
+            return Some(index);
+        };
         let of_table = table.and_then(|t| self.indexes.table_actions.get(&(t, call.action)));
         let index = *of_table.or_else(|| self.indexes.actions.get(&call.action))?;
         let octets = action::args(&action.params, call.args).map(|(_, octets)| octets);

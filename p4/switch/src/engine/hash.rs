@@ -18,6 +18,9 @@ pub(crate) enum Algorithm {
     Identity,
     /// BMv2's `round_robin` counts; a hash must not depend on other packets, so it is 0.
     RoundRobin,
+    /// `HashAlgorithm.random` names no function. This one is FNV-1a, its bits mixed: equal input has an equal hash, so
+    /// that a flow keeps its path.
+    Random,
 }
 
 impl Algorithm {
@@ -31,6 +34,7 @@ impl Algorithm {
             "crc32" | "crc32_custom" => Self::Crc32,
             "identity" => Self::Identity,
             "round_robin" | "round_robin_consistent" => Self::RoundRobin,
+            "random" => Self::Random,
             _ => return None,
         })
     }
@@ -54,8 +58,19 @@ impl Algorithm {
             Self::Crc32 => u64::from(!CRC32.octets(u32::MAX, data)),
             Self::Identity => data.iter().take(8).fold(0, |v, b| v << 8 | u64::from(*b)),
             Self::RoundRobin => 0,
+            Self::Random => {
+                let step = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+                mix(data.iter().fold(0xcbf2_9ce4_8422_2325, step))
+            }
         }
     }
+}
+
+/// Spreads every bit over all others (the finalizer of SplitMix64).
+fn mix(mut h: u64) -> u64 {
+    h = (h ^ h >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    h = (h ^ h >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    h ^ h >> 31
 }
 
 /// Sum of 16-bit words (RFC 1071), in pairs; an odd octet at the end is the high one.

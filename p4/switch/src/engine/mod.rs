@@ -30,8 +30,8 @@
 //! exception is arithmetic on values wider than 128 bits, and actions that hold registers.
 //!
 //! # What it does not do
-//! No queues: a packet leaves when it is processed, so queueing metadata say 0. The order
-//! of a flow is kept by whoever hands frames to workers.
+//! Queues are the sink's: a packet for a port without one leaves when it is processed, and its queueing metadata say 0.
+//! The caller keeps the order of a flow.
 mod action;
 mod control;
 mod core;
@@ -62,4 +62,4 @@ pub use names::{FieldName, KeyName};
 pub use pipeline::Pipeline;
 pub use sink::{DigestFields, Sink};
 pub use trace::{Dropped, NoTrace, Trace};
-pub use worker::{Batch, Worker};
+pub use worker::{Batch, Waiting, Worker};

@@ -12,6 +12,9 @@ use crate::tables::meter::Meter;
 use crate::tables::store::{ActionCall, Store, TableSpec, Writer};
 use crate::tables::{Counter, FieldKind, KeyField};
 
+/// Of the next pipeline.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// A program that packets run through, shared by its workers.
 pub struct Pipeline {
     pub(crate) program: Program,
@@ -21,6 +24,8 @@ pub struct Pipeline {
     pub cpu_port: Option<u32>,
     /// Port that drops.
     pub drop_port: u32,
+    /// Tells programs apart that run one after the other.
+    pub(crate) number: u64,
     seeds: AtomicU64,
     /// Machine code for the program, once it is made, or why there is none. It is dropped with the program.
     native: OnceLock<Result<Native, Refused>>,
@@ -87,6 +92,7 @@ impl Pipeline {
             store,
             cpu_port,
             drop_port,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             seeds: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
             native: OnceLock::new(),
         };

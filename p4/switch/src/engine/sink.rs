@@ -1,6 +1,7 @@
 //! Where packets and digests go.
 
 use super::program::Value;
+use super::worker::Waiting;
 
 /// Takes what a worker puts out. Frames lie in the worker's buffer.
 pub trait Sink {
@@ -9,6 +10,18 @@ pub trait Sink {
 
     /// The program sends a digest: its id in the program, its fields.
     fn digest(&mut self, id: u32, fields: DigestFields<'_>);
+
+    /// Packets that wait in the egress queues of a port. None if it has no queues: its packets go through egress at
+    /// once.
+    fn waiting(&mut self, port: u32) -> Option<usize> {
+        let _ = port;
+        None
+    }
+
+    /// Puts a packet into a port's queue of that priority. It goes on by [`Batch::leave`](super::Batch::leave).
+    fn enqueue(&mut self, priority: u64, packet: Waiting) {
+        let _ = (priority, packet);
+    }
 }
 
 /// The fields of a digest, each padded to whole octets.

@@ -42,6 +42,24 @@ struct Job {
     egress: Option<(u32, u16)>,
 }
 
+/// A packet between ingress and egress, in a queue of its port.
+#[derive(Debug)]
+pub struct Waiting {
+    packet: Packet,
+    kind: u64,
+    port: u32,
+    replica: u16,
+    /// The program that it runs through.
+    program: u64,
+}
+
+impl Waiting {
+    /// The port that it is for.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+}
+
 /// What one thread needs to run packets: its buffers, and its view of the tables.
 pub struct Worker {
     pipeline: Arc<Pipeline>,
@@ -134,6 +152,39 @@ impl Batch<'_> {
         run.ingress(&mut main, instance::NORMAL);
         run.rest();
         self.buffers.main = main;
+    }
+
+    /// Takes a packet that waited through egress; `behind` packets still wait at its port. False, and the packet is
+    /// lost, if it waited for another program.
+    pub fn leave(&mut self, waiting: Waiting, behind: usize, now_ns: u64, sink: &mut impl Sink) -> bool {
+        let Waiting {
+            mut packet,
+            kind,
+            port,
+            replica,
+            program,
+        } = waiting;
+        if program != self.pipeline.number {
+            return false;
+        }
+        let standard = &self.pipeline.program.standard;
+        let words = &mut packet.words;
+        let since_us = (now_ns / 1000).wrapping_sub(standard.enq_timestamp.get(words));
+        standard.deq_timedelta.set(words, since_us);
+        standard.deq_qdepth.set(words, behind as u64);
+        let mut run = Run {
+            pipeline: self.pipeline,
+            native: self.native,
+            tables: &self.tables,
+            buffers: self.buffers,
+            now_ns,
+            sink,
+            trace: &mut NoTrace,
+        };
+        run.leave(&mut packet, port, replica, kind);
+        run.rest();
+        self.buffers.give_back(packet);
+        true
     }
 }
 
@@ -300,7 +351,29 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         replica.live(|port| self.pipeline.store.ports.is_up(port))
     }
 
+    /// Takes a packet to a port: through egress, or into the port's queue.
     fn egress(&mut self, p: &mut Packet, port: u32, replica: u16, kind: u64) {
+        let standard = &self.pipeline.program.standard;
+        standard.enq_timestamp.set(&mut p.words, self.now_ns / 1000);
+        let Some(waiting) = self.sink.waiting(port) else {
+            self.leave(p, port, replica, kind);
+            return;
+        };
+        standard.enq_qdepth.set(&mut p.words, waiting as u64);
+        let priority = standard.priority.get(&p.words);
+        let mut packet = self.buffers.spare();
+        packet.copy(p);
+        let waiting = Waiting {
+            packet,
+            kind,
+            port,
+            replica,
+            program: self.pipeline.number,
+        };
+        self.sink.enqueue(priority, waiting);
+    }
+
+    fn leave(&mut self, p: &mut Packet, port: u32, replica: u16, kind: u64) {
         let (program, now_us) = (&self.pipeline.program, self.now_ns / 1000);
         let standard = &program.standard;
         let words = &mut p.words;
@@ -308,8 +381,6 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         standard.egress_rid.set(words, replica.into());
         standard.instance_type.set(words, kind);
         standard.egress_global_timestamp.set(words, now_us);
-        // There are no queues: a packet waits for nothing.
-        standard.enq_timestamp.set(words, now_us);
         let priority = standard.priority.get(words);
         standard.qid.set(words, priority);
         let length = u64::try_from(p.register_length).unwrap_or(0);

@@ -1,5 +1,7 @@
 //! Binds a P4Info to the BMv2 JSON of the same program: do they agree, how wide are translated values on the data plane,
 //! which entries and default actions does the program bring.
+//!
+//! The JSON may have more than the P4Info names: `@hidden` tables and actions. They run all the same ([`Unnamed`]).
 
 use bmv2_json::{EntryKey, FieldWidth, HexStr, KeyTarget, MatchType, Program};
 use rustc_hash::FxHashMap;
@@ -10,6 +12,7 @@ use super::error::EntityError;
 use super::info::{Field, Info, MatchKind, Param};
 use super::key;
 use super::target::InitialEntry;
+use super::unnamed::Unnamed;
 
 /// A program with what it brings to each table of the P4Info.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +23,8 @@ pub struct Bound {
     pub defaults: Vec<Option<Call>>,
     /// Bits of a cell, by register index.
     pub register_bits: Vec<usize>,
+    /// Actions of the program without a name in the P4Info.
+    pub unnamed: Unnamed,
 }
 
 /// Checks that every object of the P4Info is in the program, and fills in data plane widths.
@@ -55,7 +60,10 @@ pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
             set_width(&mut param.value, data.bitwidth as usize, &param.name)?;
         }
     }
-    let mut bound = Bound::default();
+    let mut bound = Bound {
+        unnamed: Unnamed::new(info, program),
+        ..Bound::default()
+    };
     for index in 0..info.tables.len() {
         let name = info.tables[index].name.clone();
         let found = tables.get(name.as_str()).ok_or_else(|| missing("table", &name))?;
@@ -71,11 +79,16 @@ pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
                 set_width(&mut field.value, width, &field.name)?;
             }
         }
+        let source = Source {
+            info,
+            program,
+            unnamed: &bound.unnamed,
+        };
         let default = found.default_entry.as_ref();
-        bound
-            .defaults
-            .push(default.and_then(|default| call(info, program, default.action_id, &default.action_data)));
-        bound.entries.push(initial_entries(info, index, program, found));
+        let default = default.and_then(|default| source.call(default.action_id, &default.action_data));
+        let entries = source.initial_entries(index, found);
+        bound.defaults.push(default);
+        bound.entries.push(entries);
     }
     let headers = [("packet_in", false), ("packet_out", true)];
     for (name, out) in headers {
@@ -190,48 +203,62 @@ fn pad(value: &HexStr, width: usize) -> Vec<u8> {
         .unwrap_or_else(|_| vec![0; bytestring::bytes(width)])
 }
 
-/// The P4Info form of an action with arguments.
-fn call(info: &Info, program: &Program, action_id: u32, data: &[HexStr]) -> Option<Call> {
-    let name = &program.actions.iter().find(|action| action.id == action_id)?.name;
-    // NoAction appears in the program under its full name and may be missing from the P4Info.
-    let action = info.actions.iter().find(|action| action.name == *name)?;
-    let args = action
-        .params
-        .iter()
-        .zip(data)
-        .flat_map(|(param, value)| pad(value, param.value.data_width));
-    Some(Call {
-        action: action.id,
-        args: args.collect(),
-    })
+/// A program whose own entries are brought into the form of P4Runtime.
+struct Source<'a> {
+    info: &'a Info,
+    program: &'a Program,
+    unnamed: &'a Unnamed,
 }
 
-fn initial_entries(info: &Info, index: usize, program: &Program, table: &bmv2_json::Table) -> Vec<InitialEntry> {
-    let fields = &info.tables[index].fields;
-    let needs_priority = info.tables[index].needs_priority;
-    let entries = table.entries.as_deref().unwrap_or_default();
-    // Smaller wins in the device config, larger in P4Runtime.
-    let lowest = entries.iter().map(|entry| entry.priority).max().unwrap_or(0);
-    let converted = entries.iter().filter_map(|entry| {
-        let mut packed = Vec::new();
-        for (field, value) in fields.iter().zip(&entry.match_key) {
-            pack(field, value, &mut packed);
-        }
-        let call = call(
-            info,
-            program,
-            entry.action_entry.action_id,
-            &entry.action_entry.action_data,
-        )?;
-        let priority = i32::try_from(lowest.saturating_sub(entry.priority).saturating_add(1)).unwrap_or(1);
-        Some(InitialEntry {
-            key: packed,
-            priority: if needs_priority { priority } else { 0 },
-            call,
-            is_const: info.tables[index].is_const,
+impl Source<'_> {
+    /// An action with arguments.
+    fn call(&self, action_id: u32, data: &[HexStr]) -> Option<Call> {
+        let name = &self.program.actions.iter().find(|action| action.id == action_id)?.name;
+        let named = self.info.actions.iter().find(|action| action.name == *name);
+        let action = named.or_else(|| self.unnamed.of_program(action_id))?;
+        let args = action
+            .params
+            .iter()
+            .zip(data)
+            .flat_map(|(param, value)| pad(value, param.value.data_width));
+        Some(Call {
+            action: action.id,
+            args: args.collect(),
         })
-    });
-    converted.collect()
+    }
+
+    fn initial_entries(&self, index: usize, table: &bmv2_json::Table) -> Vec<InitialEntry> {
+        let Some(of) = self.info.tables.get(index) else {
+            return Vec::new();
+        };
+        let entries = table.entries.as_deref().unwrap_or_default();
+        let highest = highest_priority(entries);
+        let converted = entries.iter().filter_map(|entry| {
+            let mut packed = Vec::new();
+            for (field, value) in of.fields.iter().zip(&entry.match_key) {
+                pack(field, value, &mut packed);
+            }
+            let call = self.call(entry.action_entry.action_id, &entry.action_entry.action_data)?;
+            let priority = priority(entry, highest);
+            Some(InitialEntry {
+                key: packed,
+                priority: if of.needs_priority { priority } else { 0 },
+                call,
+                is_const: of.is_const,
+            })
+        });
+        converted.collect()
+    }
+}
+
+/// The largest priority among entries of the device config.
+pub fn highest_priority(entries: &[bmv2_json::Entry]) -> i64 {
+    entries.iter().map(|entry| entry.priority).max().unwrap_or(0)
+}
+
+/// The priority of an entry of the device config as P4Runtime has it: smaller wins there, larger here.
+pub fn priority(entry: &bmv2_json::Entry, highest: i64) -> i32 {
+    i32::try_from(highest.saturating_sub(entry.priority).saturating_add(1)).unwrap_or(1)
 }
 
 fn pack(field: &Field, value: &EntryKey, out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@
 //! is loaded, so later code may rely on what it finds.
 
 use p4runtime_proto::p4::config::v1 as config;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use super::translation::{Translation, Translations};
@@ -356,7 +356,7 @@ impl Info {
             let index = info.actions.len();
             let (id, name) = info.register(&action.preamble, "action", Object::Action(index))?;
             let params = action.params.iter().map(|param| {
-                let value = translations.value(&name, &param.type_name, param.bitwidth)?;
+                let value = translations.parameter(&name, &param.type_name, param.bitwidth)?;
                 Ok(Param {
                     id: param.id,
                     name: param.name.clone(),
@@ -589,28 +589,25 @@ impl Info {
         })
     }
 
-    fn check_references(&self) -> Result<(), InfoError> {
-        for table in &self.tables {
-            let dangling = |what, id| InfoError::Dangling {
-                name: table.name.clone(),
-                what,
-                id,
-            };
-            for (action, _) in &table.actions {
-                self.action(*action).ok_or_else(|| dangling("action", *action))?;
-            }
-            if let Some(profile) = table.implementation {
-                self.profile(profile)
-                    .ok_or_else(|| dangling("action profile", profile))?;
-            }
+    fn check_references(&mut self) -> Result<(), InfoError> {
+        // Compilers leave `@hidden` actions and tables out, but not what refers to them.
+        let (actions, tables): (FxHashSet<u32>, FxHashSet<u32>) = (
+            self.actions.iter().map(|action| action.id).collect(),
+            self.tables.iter().map(|table| table.id).collect(),
+        );
+        for table in &mut self.tables {
+            table.actions.retain(|(action, _)| actions.contains(action));
         }
-        for profile in &self.profiles {
-            for id in &profile.tables {
-                self.table(*id).ok_or_else(|| InfoError::Dangling {
-                    name: profile.name.clone(),
-                    what: "table",
-                    id: *id,
-                })?;
+        for profile in &mut self.profiles {
+            profile.tables.retain(|table| tables.contains(table));
+        }
+        for table in &self.tables {
+            if let Some(id) = table.implementation.filter(|id| self.profile(*id).is_none()) {
+                return Err(InfoError::Dangling {
+                    name: table.name.clone(),
+                    what: "action profile",
+                    id,
+                });
             }
         }
         Ok(())

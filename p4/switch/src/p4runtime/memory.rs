@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::action::Call;
 use super::bind::{Bound, bind};
 use super::bytestring;
+use super::device_config;
 use super::entries::Entries;
 use super::error::EntityError;
 use super::info::Info;
@@ -54,8 +55,7 @@ impl MemoryDevice {
 
 impl Device for MemoryDevice {
     fn load(&self, info: &mut Info, device_config: &[u8]) -> Result<Box<dyn Target>, EntityError> {
-        let program = bmv2_json::Program::from_slice(device_config)
-            .map_err(|error| EntityError::invalid(format!("device config: {error}")))?;
+        let program = device_config::program(device_config)?;
         let bound = bind(info, &program)?;
         let arrays = info
             .counters

@@ -118,7 +118,7 @@ impl Pipeline {
         };
         let updates: Vec<_> = entities
             .into_iter()
-            .filter(|entity| !is_const(entity))
+            .filter(|entity| !is_programs_own(entity))
             .map(|entity| update(first_try(&entity), entity))
             .collect();
         let results = self.take_over(device, &updates);
@@ -258,8 +258,9 @@ fn cannot_keep(error: &EntityError) -> EntityError {
     EntityError::invalid(format!("the forwarding state cannot be kept: {}", error.message))
 }
 
-fn is_const(entity: &Kind) -> bool {
-    matches!(entity, Kind::TableEntry(entry) if entry.is_const)
+/// Entries that no client can write: constant ones, and those with an action that the P4Info does not name.
+fn is_programs_own(entity: &Kind) -> bool {
+    matches!(entity, Kind::TableEntry(entry) if entry.is_const || entry.action.is_none())
 }
 
 /// What exists from the start can only be modified.

@@ -130,21 +130,72 @@ impl Server {
         let role = self.authorise(&request.role, request.election_id.as_ref())?;
         let atomicity = v1::write_request::Atomicity::try_from(request.atomicity)
             .map_err(|_| EntityError::invalid(format!("atomicity {} is not valid", request.atomicity)))?;
+        self.apply(role.as_ref(), updates, atomicity)
+    }
+
+    fn apply(
+        &self,
+        role: Option<&RoleConfig>,
+        updates: Updates<'_>,
+        atomicity: v1::write_request::Atomicity,
+    ) -> Result<Vec<Result<(), EntityError>>, EntityError> {
         let shared = self.current()?;
         let mut pipeline = write(&shared);
         let digests = pipeline.state.digest_changes;
-        let results = pipeline.write_updates(&*self.device, role.as_ref(), updates, atomicity);
-        if pipeline.state.digest_changes != digests && self.is_committed(&shared) {
-            lock(&self.learner).configure(&pipeline.state.digests);
+        let results = pipeline.write_updates(&*self.device, role, updates, atomicity);
+        let is_learning = pipeline.state.digest_changes != digests;
+        drop(pipeline);
+        if is_learning {
+            let slot = lock(&self.slot);
+            let is_it = |committed: &&Shared| Arc::ptr_eq(committed, &shared);
+            if let Some(committed) = slot.committed.as_ref().filter(is_it) {
+                self.learn(&read(committed));
+            }
         }
         Ok(results)
     }
 
-    fn is_committed(&self, shared: &Shared) -> bool {
-        lock(&self.slot)
-            .committed
-            .as_ref()
-            .is_some_and(|committed| Arc::ptr_eq(committed, shared))
+    /// Carries out updates of this host's operator, who needs no session.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` without a pipeline.
+    pub fn write_locally(&self, updates: &[v1::Update]) -> Result<Vec<Result<(), EntityError>>, EntityError> {
+        let _gate = read(&self.gate);
+        let atomicity = v1::write_request::Atomicity::ContinueOnError;
+        self.apply(None, updates.into(), atomicity)
+    }
+
+    /// Reads all that matches an entity, for this host's operator.
+    ///
+    /// # Errors
+    /// As `Read`: the first object that cannot be read.
+    pub fn read_locally(&self, entity: v1::entity::Entity) -> Result<Vec<v1::entity::Entity>, EntityError> {
+        let shared = self.current()?;
+        let mut pipeline = write(&shared);
+        let Pipeline { state, target, .. } = &mut *pipeline;
+        let request = [v1::Entity { entity: Some(entity) }];
+        let mut plan = super::read::plan(state, &**target, None, &request);
+        if let Some(error) = std::mem::take(&mut plan.results).into_iter().find_map(Result::err) {
+            return Err(error);
+        }
+        let pages = std::iter::from_fn(|| plan.next_page(state, &**target));
+        Ok(pages.flat_map(|page| page.entities).filter_map(|e| e.entity).collect())
+    }
+
+    /// The P4Info in use.
+    ///
+    /// # Errors
+    /// `FAILED_PRECONDITION` without a pipeline.
+    pub fn p4info(&self) -> Result<p4runtime_proto::p4::config::v1::P4Info, EntityError> {
+        let shared = self.current()?;
+        Ok(read(&shared).config.p4info.clone().unwrap_or_default())
+    }
+
+    /// Puts the digest entries of a pipeline into force.
+    fn learn(&self, pipeline: &Pipeline) {
+        let digests = &pipeline.state.digests;
+        lock(&self.learner).configure(digests);
+        self.device.learn(digests.keys().copied().collect());
     }
 
     /// `Read`: what will be sent, and the pipeline that it is sent from.
@@ -222,8 +273,9 @@ impl Server {
 
     fn commit(&self, slot: &mut Slot, loaded: Shared) {
         let mut pipeline = write(&loaded);
+        // Before packets run through it: no digest that a client asked for is left out.
+        self.learn(&pipeline);
         pipeline.target.activate();
-        lock(&self.learner).configure(&pipeline.state.digests);
         drop(pipeline);
         slot.committed = Some(loaded);
         slot.saved = None;

@@ -547,18 +547,24 @@ pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry<'_>) {
     }
 }
 
+/// An action as a message; none for one that the P4Info does not name.
+fn call_to_wire(state: &State, call: CallRef<'_>) -> Option<Wire> {
+    state.info.action(call.action)?;
+    Some(Wire::Action(action::unpack(&state.info, call, &state.translator)))
+}
+
 /// An entry as a message.
 pub fn to_wire(state: &State, target: &dyn Target, index: usize, entry: &Entry<'_>, wanted: Wanted) -> v1::TableEntry {
     let table = &state.info.tables[index];
     let mut wire = key_to_wire(state, index, entry);
     wire.is_const = entry.is_const;
-    let action = match entry.action {
-        EntryAction::Call(call) => Wire::Action(action::unpack(&state.info, call, &state.translator)),
-        EntryAction::Member(id) => Wire::ActionProfileMemberId(id),
-        EntryAction::Group(id) => Wire::ActionProfileGroupId(id),
-        EntryAction::OneShot(set) => Wire::ActionProfileActionSet(one_shot_to_wire(state, set)),
-    };
-    wire.action = Some(v1::TableAction { r#type: Some(action) });
+    wire.action = match entry.action {
+        EntryAction::Call(call) => call_to_wire(state, call),
+        EntryAction::Member(id) => Some(Wire::ActionProfileMemberId(id)),
+        EntryAction::Group(id) => Some(Wire::ActionProfileGroupId(id)),
+        EntryAction::OneShot(set) => Some(Wire::ActionProfileActionSet(one_shot_to_wire(state, set))),
+    }
+    .map(|action| v1::TableAction { r#type: Some(action) });
     add_cookies(&mut wire, entry);
     if wanted.meter {
         wire.meter_config = entry.extras.and_then(|extras| extras.meter).map(meter_to_wire);
@@ -583,13 +589,8 @@ pub fn default_to_wire(state: &State, target: &dyn Target, index: usize, wanted:
     let table = &state.info.tables[index];
     let live = &state.tables[index];
     let call = live.default.call.as_ref().or(live.program_default.as_ref());
-    let action = call.map(|call| v1::TableAction {
-        r#type: Some(Wire::Action(action::unpack(
-            &state.info,
-            call.borrowed(),
-            &state.translator,
-        ))),
-    });
+    let action = call.and_then(|call| call_to_wire(state, call.borrowed()));
+    let action = action.map(|action| v1::TableAction { r#type: Some(action) });
     let extras = &live.default.extras;
     v1::TableEntry {
         table_id: table.id,

@@ -264,6 +264,11 @@ pub trait Device: Send + Sync + 'static {
     /// What went to controllers, and what was lost on the way.
     fn punted(&self) -> Arc<PuntCounters>;
 
+    /// Sets the digests (P4Info ids, in order) for which clients have a `DigestEntry`. The device hands over no others.
+    fn learn(&self, digests: Vec<u32>) {
+        let _ = digests;
+    }
+
     /// Feeds a frame in as if it came from the CPU port.
     ///
     /// # Errors

@@ -79,6 +79,26 @@ impl<'a> Translations<'a> {
             .map(|(translation, _)| translation.clone())
     }
 
+    /// What clients write for an action parameter of this type and width. `bit<0>` is one, and 0 its only value.
+    pub(super) fn parameter(
+        &self,
+        owner: &str,
+        named: &Option<config::P4NamedType>,
+        bitwidth: i32,
+    ) -> Result<ValueType, InfoError> {
+        let is_translated = named
+            .as_ref()
+            .is_some_and(|named| self.0.contains_key(named.name.as_str()));
+        if bitwidth == 0 && !is_translated {
+            return Ok(ValueType {
+                width: 0,
+                data_width: 0,
+                translation: None,
+            });
+        }
+        self.value(owner, named, bitwidth)
+    }
+
     /// What clients write for a field of this type and width.
     pub(super) fn value(
         &self,

@@ -20,12 +20,14 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub mod closed;
 pub mod memory;
 pub mod netdev;
 pub mod offload;
 pub mod pcap;
+pub mod qdisc;
 mod sys;
 mod workers;
 
@@ -50,6 +52,11 @@ pub trait Transmit: Send {
 
     /// Sends all that wait.
     fn flush(&mut self);
+
+    /// Whether the device takes more now. One that does not loses frames that are sent all the same.
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// One thread's access to a port.
@@ -73,6 +80,12 @@ pub trait Port: Send {
 pub trait Sink {
     /// Sends a frame by a port; false, and the frame is lost, if there is no such port.
     fn frame(&mut self, port: u32, frame: &[u8]) -> bool;
+
+    /// Whether a port's device takes more now.
+    fn has_room(&self, port: u32) -> bool {
+        let _ = port;
+        true
+    }
 }
 
 /// Frames that wait in one port, as many as one turn allows.
@@ -103,9 +116,14 @@ pub trait Forwarder: Send {
     /// Forwards the frames of a burst. What it leaves unread waits.
     fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink);
 
-    /// The thread was woken by its [`Waker`]: forwards frames that came another way.
+    /// The thread was woken by its [`Waker`], or [`rest`](Self::rest) is over: forwards frames that came another way.
     fn woken(&mut self, sink: &mut dyn Sink) {
         let _ = sink;
+    }
+
+    /// How long the thread may sleep, if it may not sleep until a frame comes.
+    fn rest(&self) -> Option<Duration> {
+        None
     }
 }
 

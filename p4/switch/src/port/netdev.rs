@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use super::offload::{Segments, complete_checksum};
+use super::qdisc::Qdisc;
 use super::sys::{self, HEADROOM, Meta, RxRing, TxSocket};
 use super::{Counters, Lane, Port, Receive, Transmit};
 
@@ -18,6 +19,7 @@ const LEAST_RING_OCTETS: usize = 1 << 20;
 pub struct Netdev {
     name: String,
     counters: Arc<Counters>,
+    qdisc: Qdisc,
 }
 
 impl Netdev {
@@ -26,15 +28,22 @@ impl Netdev {
         Self {
             name: name.to_owned(),
             counters: Arc::default(),
+            qdisc: Qdisc::default(),
         }
     }
 
     /// The same, counting what it loses together with what a port before it lost.
     pub fn with_counters(name: &str, counters: Arc<Counters>) -> Self {
         Self {
-            name: name.to_owned(),
             counters,
+            ..Self::new(name)
         }
+    }
+
+    /// The same, sending past or through the device's queueing discipline.
+    #[must_use]
+    pub fn with_qdisc(self, qdisc: Qdisc) -> Self {
+        Self { qdisc, ..self }
     }
 
     /// What it lost.
@@ -80,7 +89,7 @@ impl Port for Netdev {
                     counters: self.counters(),
                 };
                 let tx = NetdevTransmit {
-                    socket: TxSocket::open(index)?,
+                    socket: TxSocket::open(index, self.qdisc.bypass(index))?,
                     counters: self.counters(),
                 };
                 opened.push(Lane {
@@ -165,5 +174,9 @@ impl Transmit for NetdevTransmit {
         if !self.socket.is_empty() {
             Counters::add(&self.counters.out_lost, self.socket.flush() as u64);
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.socket.has_room()
     }
 }

@@ -14,7 +14,8 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::offload::{Offload, VlanTag};
 
@@ -28,6 +29,9 @@ const LARGE_FRAMES: libc::c_int = 4 << 20;
 const SEND_BUFFER: libc::c_int = 4 << 20;
 /// Frames handed to the kernel by one call: enough that the call itself costs little.
 pub(super) const SEND_BATCH: usize = 64;
+/// Octets, by the kernel's count, that a queueing discipline may hold before packets wait in the switch: some tens of
+/// frames, so that it never runs dry between two looks, and programs see the queue grow.
+const SHAPED_BACKLOG: usize = 64 << 10;
 /// Octets of frames that wait for that call; more are sent at once.
 const SEND_OCTETS: usize = 256 << 10;
 /// Octets of `struct virtio_net_hdr` in front of each frame.
@@ -435,9 +439,13 @@ impl Drop for RxRing {
     }
 }
 
-/// Sends frames by one interface, many with one call, past the queueing discipline.
+/// Sends frames by one interface, many with one call.
 pub(super) struct TxSocket {
     socket: OwnedFd,
+    /// Whether to pass the queueing discipline by; others change it at any time.
+    bypass: Arc<AtomicBool>,
+    /// What the socket does now.
+    bypasses: bool,
     /// Frames that wait, one after the other.
     octets: Vec<u8>,
     lengths: Vec<usize>,
@@ -449,15 +457,23 @@ pub(super) struct TxSocket {
 unsafe impl Send for TxSocket {}
 
 impl TxSocket {
-    /// Opens an interface to send.
-    pub(super) fn open(index: u32) -> io::Result<Self> {
+    /// Opens an interface to send; `bypass` says at any time whether to pass its queueing discipline by.
+    pub(super) fn open(index: u32, bypass: Arc<AtomicBool>) -> io::Result<Self> {
         let socket = socket()?;
-        option(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1)?;
+        let bypasses = bypass.load(Ordering::Relaxed);
+        option(
+            &socket,
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            &libc::c_int::from(bypasses),
+        )?;
         // Needs CAP_NET_ADMIN, as above.
         let _ = option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
         bind(&socket, index, 0)?;
         Ok(Self {
             socket,
+            bypass,
+            bypasses,
             octets: Vec::with_capacity(SEND_OCTETS + MAX_FRAME),
             lengths: Vec::with_capacity(SEND_BATCH),
             vectors: Vec::with_capacity(SEND_BATCH),
@@ -472,6 +488,18 @@ impl TxSocket {
         self.lengths.len() >= SEND_BATCH || self.octets.len() >= SEND_OCTETS
     }
 
+    /// Whether the queueing discipline is passed by, or holds little of what this socket sent (SIOCOUTQ, packet(7)).
+    pub(super) fn has_room(&self) -> bool {
+        if self.bypasses {
+            return true;
+        }
+        let mut unsent: libc::c_int = 0;
+        // SAFETY: the pointer is that of a live integer, which the command writes. SIOCOUTQ has the number of TIOCOUTQ.
+        let asked = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
+        let unsent = usize::try_from(unsent).unwrap_or(0);
+        asked < 0 || unsent.saturating_add(self.octets.len()) < SHAPED_BACKLOG
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.lengths.is_empty()
@@ -479,6 +507,13 @@ impl TxSocket {
 
     /// Sends what waits. Answers how many frames the device did not take: it is down or full, or they do not fit.
     pub(super) fn flush(&mut self) -> usize {
+        let bypass = self.bypass.load(Ordering::Relaxed);
+        if bypass != self.bypasses {
+            // The kernel takes it at any time; were it not to, the socket would go on as before.
+            let value = libc::c_int::from(bypass);
+            let _ = option(&self.socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &value);
+            self.bypasses = bypass;
+        }
         let mut rest = self.octets.as_mut_ptr();
         for length in &self.lengths {
             self.vectors.push(libc::iovec {

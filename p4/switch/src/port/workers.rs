@@ -182,6 +182,11 @@ impl Sink for Outlets {
         tx.send(frame);
         true
     }
+
+    fn has_room(&self, port: u32) -> bool {
+        let lane = self.index.get(&port).and_then(|at| self.lanes.get(*at));
+        lane.is_none_or(|(_, tx)| tx.has_room())
+    }
 }
 
 /// How dense frames come.
@@ -259,6 +264,10 @@ impl Worker {
                     return;
                 }
             };
+            if ready == 0 {
+                self.forwarder.woken(&mut self.tx);
+                self.tx.flush();
+            }
             let mut frames = 0;
             for event in events.iter().take(ready) {
                 if event.data() != WAKER {
@@ -277,7 +286,8 @@ impl Worker {
         }
     }
 
-    /// Waits for ports that are ready; while frames come close to each other, without going to sleep.
+    /// Waits for ports that are ready; while frames come close to each other, without going to sleep. None are ready if
+    /// the forwarder's rest is over.
     fn wait(&self, events: &mut [EpollEvent], pace: &Pace) -> Result<usize, Errno> {
         if pace.is_close && !pace.is_dense {
             while pace.found.elapsed() < CLOSE {
@@ -287,7 +297,12 @@ impl Worker {
                 }
             }
         }
-        self.epoll.wait(events, EpollTimeout::NONE)
+        let timeout = match self.forwarder.rest() {
+            None => EpollTimeout::NONE,
+            // Whole milliseconds are what it takes; never less than was asked for.
+            Some(rest) => EpollTimeout::from(u16::try_from(rest.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)),
+        };
+        self.epoll.wait(events, timeout)
     }
 
     /// Forwards a burst of the port that is ready; answers how many frames.

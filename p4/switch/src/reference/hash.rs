@@ -19,6 +19,8 @@ pub(crate) enum Algorithm {
     Identity,
     /// A constant (BMv2's `round_robin` counts; here every call counts one).
     RoundRobin,
+    /// FNV-1a with mixed bits, as the specification of the switch says.
+    Random,
 }
 
 /// One piece of a calculation's input.
@@ -51,7 +53,8 @@ impl Algorithm {
             "crcCCITT" => Self::CrcCcitt,
             "crc32" | "crc32_custom" => Self::Crc32,
             "identity" => Self::Identity,
-            "round_robin" => Self::RoundRobin,
+            "round_robin" | "round_robin_consistent" => Self::RoundRobin,
+            "random" => Self::Random,
             _ => return None,
         })
     }
@@ -88,6 +91,16 @@ impl Algorithm {
             Self::Crc32 => u64::from(!reflected(data, 0xedb8_8320, u32::MAX)),
             Self::Identity => data.iter().take(8).fold(0, |v, b| v << 8 | u64::from(*b)),
             Self::RoundRobin => 0,
+            Self::Random => {
+                let mut hash = 14_695_981_039_346_656_037u64;
+                for octet in data {
+                    hash = (hash ^ u64::from(*octet)).wrapping_mul(1_099_511_628_211);
+                }
+                for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {
+                    hash = (hash ^ (hash >> shift)).wrapping_mul(factor);
+                }
+                hash ^ (hash >> 31)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use p4_switch::commands::Commands;
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::memory::MemoryInterfaces;
@@ -23,6 +24,8 @@ pub(crate) struct Switch {
     pub(crate) plane: Arc<Dataplane>,
     /// The other ends of ports 1 and 2.
     pub(crate) wires: [Wire; 2],
+    /// Where the commands of simple_switch_CLI are taken.
+    pub(crate) commands: SocketAddr,
     _ports: Ports,
 }
 
@@ -53,10 +56,16 @@ impl Switch {
         });
         let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let commands = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let commands_at = commands.local_addr().unwrap();
         let config = ServeConfig {
             device_id: 1,
             tls: None,
             pipeline: None,
+            commands: Some(Commands {
+                listener: commands,
+                plane: Arc::clone(&plane),
+            }),
         };
         let device = Arc::new(EngineDevice(Arc::clone(&plane)));
         let interfaces = Arc::new(MemoryInterfaces::new("s", []));
@@ -66,6 +75,7 @@ impl Switch {
             address,
             plane,
             wires,
+            commands: commands_at,
             _ports: ports,
         }
     }

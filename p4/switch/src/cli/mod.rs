@@ -1,14 +1,32 @@
 //! The command line, with the names of simple_switch_grpc where it has them.
 //!
 //! bmv2 wants options of the target behind a bare `--`; it may stand anywhere and says nothing.
+//!
+//! The name by which the program is called matters: as `simple_switch_grpc` it has bmv2's defaults, as `stratum_bmv2` it
+//! reads Stratum's flags, and as `simple_switch_CLI` it hands commands to a switch that runs.
 
-use std::ffi::OsString;
+mod chassis;
+mod inert;
+mod stratum;
+
+use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::num::{NonZeroU8, NonZeroU16};
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+
+/// The name of bmv2's switch with P4Runtime. A program that is called by it gets bmv2's defaults.
+pub(crate) const SIMPLE_SWITCH_GRPC: &str = "simple_switch_grpc";
+/// The name of bmv2's client of the Thrift port.
+pub(crate) const SIMPLE_SWITCH_CLI: &str = "simple_switch_CLI";
+/// The name of Stratum's bmv2 target.
+pub(crate) const STRATUM_BMV2: &str = "stratum_bmv2";
+/// Where bmv2's switch serves, and its device id.
+const BMV2_ADDRESS: &str = "0.0.0.0:9559";
+const BMV2_DEVICE_ID: &str = "0";
 
 /// A software P4 switch: runs BMv2 JSON, serves P4Runtime and gNMI.
 #[derive(Debug, Parser)]
@@ -40,6 +58,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", help_heading = "Ports")]
     pub(crate) threads: Option<NonZeroU16>,
 
+    /// Whether frames go through the queueing disciplines (tc) of devices
+    #[arg(long, value_name = "WHEN", default_value = "attached", help_heading = "Ports")]
+    pub(crate) qdisc: Qdisc,
+    /// Priority queues of each port; the highest goes first
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Ports")]
+    pub(crate) priority_queues: NonZeroU8,
+
     /// Record what each interface receives and sends, as IFACE_in.pcap and IFACE_out.pcap
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = ".", help_heading = "Capture files")]
     pub(crate) pcap: Option<PathBuf>,
@@ -50,6 +75,15 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT=FILE", value_parser = file, help_heading = "Capture files")]
     pub(crate) pcap_out: Vec<(u32, PathBuf)>,
 
+    /// Use IFACE_in.pcap and IFACE_out.pcap in place of each interface, SECONDS after there is a program
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        conflicts_with = "pcap",
+        help_heading = "Capture files"
+    )]
+    pub(crate) use_files: Option<u16>,
+
     /// Number by which controllers name this switch
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Control")]
     pub(crate) device_id: u64,
@@ -57,6 +91,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9559", value_parser = address,
           help_heading = "Control")]
     pub(crate) grpc_server_addr: SocketAddr,
+    /// Where the commands of simple_switch_CLI are taken, on the loopback address
+    #[arg(long, value_name = "PORT", help_heading = "Control")]
+    pub(crate) thrift_port: Option<NonZeroU16>,
     /// Certificates that sign clients (PEM); clients without such a one are refused
     #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"], alias = "grpc-server-cacert",
           help_heading = "Control")]
@@ -92,15 +129,78 @@ pub(crate) struct Options {
     /// Log to standard output instead of standard error
     #[arg(long, conflicts_with = "log_file", help_heading = "Log")]
     pub(crate) log_console: bool,
-    /// Log to a file instead of standard error
+    /// Log to FILE.txt instead of standard error
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub(crate) log_file: Option<PathBuf>,
     /// Print to standard output what happens to each packet, up to a thousand packets a second
     #[arg(long, help_heading = "Log")]
     pub(crate) trace: bool,
-    /// Write each line at once, as is always done
-    #[arg(long, hide = true)]
-    pub(crate) log_flush: bool,
+    #[command(flatten)]
+    inert: inert::Inert,
+    /// What to warn of once there is a log.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// When frames go through the queueing discipline of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Qdisc {
+    /// While one is attached (`tc qdisc add`)
+    Attached,
+    /// Always
+    Use,
+    /// Never
+    Bypass,
+}
+
+/// What the program is called as, with its options.
+pub(crate) enum Called {
+    /// A switch.
+    Switch(Box<Options>),
+    /// `simple_switch_CLI`.
+    Client(ClientOptions),
+}
+
+/// Hands commands from standard input to a switch on this host, and prints what it replies.
+#[derive(Debug, Parser)]
+#[command(name = SIMPLE_SWITCH_CLI, version, max_term_width = 100)]
+pub(crate) struct ClientOptions {
+    /// The switch's --thrift-port
+    #[arg(long, value_name = "PORT", default_value_t = 9090)]
+    pub(crate) thrift_port: u16,
+    /// The switch's host; switches take commands on the loopback address only
+    #[arg(long, value_name = "HOST", default_value = "localhost")]
+    pub(crate) thrift_ip: String,
+    /// The program, which the switch itself knows: without effect
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Kind of the replication engine, of which there is one: without effect
+    #[arg(long, value_name = "KIND")]
+    pre: Option<String>,
+}
+
+/// Reads a command line, which starts with the name of the program.
+///
+/// # Errors
+/// Names the option, its value and what is expected.
+pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Called, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let name = arguments.first().and_then(|program| Path::new(program).file_name());
+    Ok(match name.and_then(OsStr::to_str) {
+        Some(SIMPLE_SWITCH_CLI) => Called::Client(ClientOptions::try_parse_from(arguments)?),
+        Some(STRATUM_BMV2) => {
+            let fail = |text| {
+                Options::command()
+                    .name(STRATUM_BMV2)
+                    .error(ErrorKind::ValueValidation, text)
+            };
+            let stratum::Translated { arguments, warnings } = stratum::translate(&arguments).map_err(fail)?;
+            let mut options = Options::read(arguments)?;
+            options.warnings.extend(warnings);
+            Called::Switch(Box::new(options))
+        }
+        _ => Called::Switch(Box::new(Options::read(arguments)?)),
+    })
 }
 
 /// What else the program does than being a switch.
@@ -175,11 +275,44 @@ impl Options {
     /// # Errors
     /// Names the option, its value and what is expected.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let options = Self::try_parse_from(arguments.into_iter().filter(|a| a != "--"))?;
+        let mut arguments = arguments.into_iter();
+        let program = arguments.next().unwrap_or_default();
+        let is_bmv2 = Path::new(&program).file_name() == Some(OsStr::new(SIMPLE_SWITCH_GRPC));
+        let mut command = Self::command();
+        if is_bmv2 {
+            command = command
+                .mut_arg("device_id", |arg| arg.default_value(BMV2_DEVICE_ID))
+                .mut_arg("grpc_server_addr", |arg| arg.default_value(BMV2_ADDRESS));
+        }
+        let arguments = std::iter::once(program).chain(arguments.filter(|a| a != "--"));
+        let matches = command.clone().try_get_matches_from(arguments)?;
+        let mut options = Self::from_arg_matches(&matches)?;
         options
             .check()
-            .map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
+            .map_err(|text| command.error(ErrorKind::ValueValidation, text))?;
+        let reasons = options.inert.reasons();
+        options.warnings = reasons
+            .into_iter()
+            .map(|(option, reason)| format!("{option} has no effect: {reason}"))
+            .collect();
+        if is_bmv2 && matches.value_source("grpc_server_addr") == Some(ValueSource::DefaultValue) {
+            options.warnings.push(format!(
+                "P4Runtime is served at {BMV2_ADDRESS}, as {SIMPLE_SWITCH_GRPC} does: everybody who reaches this host \
+                 can control the switch; --grpc-server-addr sets another address"
+            ));
+        }
+        options.expand_files();
         Ok(options)
+    }
+
+    /// Replaces interfaces by the files of `--use-files`.
+    fn expand_files(&mut self) {
+        if self.use_files.is_some() {
+            for (port, name) in std::mem::take(&mut self.interfaces) {
+                self.pcap_in.push((port, format!("{name}_in.pcap").into()));
+                self.pcap_out.push((port, format!("{name}_out.pcap").into()));
+            }
+        }
     }
 
     /// What single options cannot know of each other.
@@ -296,6 +429,7 @@ mod tests {
         assert_eq!(options.pcap, Some(".".into()));
         assert_eq!(options.log_level, Level::Debug);
         assert!(options.log_console);
+        assert!(options.warnings.is_empty());
         assert!(read("--no-p4 -i 0@swp1 --grpc-server-addr 0.0.0.0:9559").unwrap().no_p4);
         assert_eq!(read("--pcap --no-p4").unwrap().pcap, Some(".".into()));
     }
@@ -342,7 +476,57 @@ mod tests {
         refused("--pcap-in 1=a -i 1@b", &["--pcap-in 1=a", "--interface 1@b"]);
         refused("--pcap-out 1=", &["--pcap-out", "1=in.pcap"]);
         refused("--tls-ca ca.pem", &["--tls-cert", "--tls-key"]);
-        refused("--thrift-port 9090", &["--thrift-port"]);
+        refused("--thrift-port 0", &["--thrift-port"]);
+        refused("--priority-queues 0", &["--priority-queues"]);
+        refused("--qdisc no", &["--qdisc", "attached"]);
+        refused("--use-files 1 --pcap .", &["--use-files", "--pcap"]);
+        refused("--restore-state x", &["--restore-state"]);
+    }
+
+    #[test]
+    fn what_the_tutorials_and_their_kin_type_is_understood() {
+        let line = "-i 1@s1-eth1 -i 2@s1-eth2 --pcap . --nanolog ipc:///tmp/bm-0-log.ipc --device-id 0 s.json \
+                    --debugger --dump-packet-data 80 --notifications-addr ipc:///tmp/n.ipc --log-console \
+                    --thrift-port 9090 --priority-queues 8 -- --grpc-server-addr 0.0.0.0:50051 --cpu-port 255 \
+                    --disable-swap --dp-grpc-server-addr 0.0.0.0:5000 --log-flush";
+        let options = read(line).unwrap();
+        assert_eq!(options.thrift_port.map(NonZeroU16::get), Some(9090));
+        assert_eq!(options.priority_queues.get(), 8);
+        for option in [
+            "--nanolog",
+            "--debugger",
+            "--dump-packet-data",
+            "--notifications-addr",
+            "--disable-swap",
+            "--dp-grpc-server-addr",
+        ] {
+            let said = options.warnings.iter().filter(|w| w.starts_with(option)).count();
+            assert_eq!(said, 1, "{option}: {:?}", options.warnings);
+        }
+        assert_eq!(options.warnings.len(), 6, "{:?}", options.warnings);
+    }
+
+    #[test]
+    fn under_bmv2s_name_the_defaults_are_bmv2s() {
+        let read = |line: &str| Options::read(line.split_whitespace().map(OsString::from)).unwrap();
+        let options = read("/usr/bin/simple_switch_grpc --no-p4");
+        assert_eq!(options.device_id, 0);
+        assert_eq!(options.grpc_server_addr, BMV2_ADDRESS.parse().unwrap());
+        assert!(options.warnings[0].contains("everybody"), "{:?}", options.warnings);
+        let options = read("simple_switch_grpc --no-p4 --device-id 3 -- --grpc-server-addr 127.0.0.1:1");
+        assert_eq!((options.device_id, options.warnings.len()), (3, 0));
+        let options = read("p4-switch --no-p4");
+        assert_eq!((options.device_id, options.warnings.len()), (1, 0));
+        assert!(options.grpc_server_addr.ip().is_loopback());
+    }
+
+    #[test]
+    fn files_stand_for_interfaces() {
+        let options = read("--use-files 2 -i 1@a -i 2@b p.json").unwrap();
+        assert!(options.interfaces.is_empty());
+        assert_eq!(options.file_ports(), [1, 2]);
+        assert_eq!(options.pcap_in[0], (1, "a_in.pcap".into()));
+        assert_eq!(options.pcap_out[1], (2, "b_out.pcap".into()));
     }
 
     #[test]

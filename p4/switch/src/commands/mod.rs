@@ -1,0 +1,100 @@
+//! The commands of bmv2's `simple_switch_CLI`, which scripts of its users feed to a switch on its Thrift port.
+//!
+//! # Model
+//! The switch takes lines of text on that port, on the loopback address only, and runs each as P4Runtime would
+//! ([`run`]): names are looked up in the P4Info, and the server checks every update. The program under the name
+//! `simple_switch_CLI` is [`client`]. What the port speaks is ours, not Thrift (ADR switch-5): each line has one reply,
+//! a line with the octets that follow and then these octets.
+//!
+//! # Invariants
+//! - Whoever reaches the port may change the switch, as on bmv2; unlike there, only this host does.
+//! - Lines, connections and what is remembered between commands are bounded.
+
+pub mod client;
+mod pre;
+mod run;
+mod value;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::device::Dataplane;
+use crate::p4runtime::server::Server;
+
+/// Octets of one command: the longest have a few hundred.
+const MAX_LINE: u64 = 64 << 10;
+/// Connections at a time. Scripts use one.
+const MAX_CONNECTIONS: usize = 16;
+/// A client that says nothing for so long is cut off. People type.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Where commands come from, and what they change besides P4Runtime's state.
+pub struct Commands {
+    /// The port.
+    pub listener: TcpListener,
+    /// Queues and ports.
+    pub plane: Arc<Dataplane>,
+}
+
+impl Commands {
+    /// Serves for ever.
+    pub async fn serve(self, server: Arc<Server>) {
+        let session = Arc::new(Mutex::new(run::Session::new(server, self.plane)));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let session = Arc::clone(&session);
+                    tokio::spawn(async move {
+                        if let Err(error) = connection(stream, session).await {
+                            tracing::debug!(%error, "a client of the commands is gone");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a client of the commands cannot connect");
+                    // Mostly, descriptors have run out.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(mut stream: TcpStream, session: Arc<Mutex<run::Session>>) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut reader).take(MAX_LINE);
+        let read = tokio::time::timeout(IDLE, limited.read_until(b'\n', &mut line)).await;
+        if read?? == 0 {
+            return Ok(());
+        }
+        // Thrift starts with the length of a frame, or a version; neither is text.
+        let text = match std::str::from_utf8(&line) {
+            Ok(text) if line.ends_with(b"\n") && !text.contains('\0') => text.trim().to_owned(),
+            _ => {
+                tracing::warn!("the Thrift port takes the commands of simple_switch_CLI as text, not Thrift");
+                return Ok(());
+            }
+        };
+        let session = Arc::clone(&session);
+        let ran = tokio::task::spawn_blocking(move || {
+            let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+            session.run(&text)
+        });
+        let reply = ran.await.map_err(std::io::Error::other)?;
+        writer.write_all(format!("{}\n", reply.len()).as_bytes()).await?;
+        writer.write_all(reply.as_bytes()).await?;
+    }
+}

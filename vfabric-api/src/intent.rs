@@ -107,7 +107,7 @@ pub enum Place {
     Host {
         /// The host.
         host: Name,
-        /// Network namespace: a name under `/run/netns`, or an absolute path.
+        /// Network namespace: a name in `/run/netns`.
         netns: String,
         /// Name of the interface inside the namespace (1 to 15 octets).
         interface: String,

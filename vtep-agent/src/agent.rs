@@ -2,11 +2,11 @@
 //!
 //! Kernel requests block, so this is a thread of its own and not a task among others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, oneshot};
@@ -15,13 +15,14 @@ use vtep_proto::v1::{self, ErrorCode};
 use vtep_proto::{HostEntity, HostKey, object_error};
 
 use crate::cache::Cache;
-use crate::datapath::kernel::{self, Change, Kernel, Monitor, Uplink};
+use crate::datapath::kernel::{self, Change, FloodLimit, Kernel, Monitor, Overlay, Uplink};
 use crate::datapath::{Datapath, Scope, StepError};
 use crate::desired::Desired;
 use crate::engine::{Engine, News};
 use crate::error::AgentError;
 use crate::object::LocalVteps;
-use crate::status::Status;
+use crate::status::{Repair, Status};
+use crate::watch::Watch;
 
 /// How often a namespace that does not exist yet is looked for: one `open` each.
 const NETNS_RETRY: Duration = Duration::from_millis(200);
@@ -33,15 +34,17 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How long notifications are gathered before what they name is compared: they come in
 /// bursts, our own changes among them.
 const GATHER: Duration = Duration::from_millis(50);
+/// Repairs that the status shows.
+const REPAIRS: usize = 20;
 /// Commands that wait for the engine; who sends one waits for its answer.
 const COMMANDS: usize = 16;
 /// Reports that wait for the stream. When there are more the stream is ended: after the
 /// reconnect the controller reads everything anyway.
 const REPORTS: usize = 256;
 
-/// What the agent is told to do.
+/// A command to the agent.
 pub enum Command {
-    /// Take a change over and apply it; answered with what failed.
+    /// Take a change over and apply it; the answer lists what failed.
     Update {
         /// Epoch of the intent.
         epoch: u64,
@@ -52,17 +55,39 @@ pub enum Command {
         /// What failed.
         answer: oneshot::Sender<Vec<v1::ObjectError>>,
     },
-    /// Compare everything with the kernel and tell what is held.
+    /// Compare everything with the kernel and return what is held.
     Read(oneshot::Sender<Vec<v1::HeldObject>>),
     /// Everything has been sent.
     Synced(u64),
     /// Send reports there from now on; `Ok` when the stream begins, with the epoch held.
     Follow(mpsc::Sender<v1::Report>, oneshot::Sender<u64>),
-    /// Tell how things stand.
+    /// Return how things stand.
     Status(oneshot::Sender<Status>),
 }
 
-/// What the agent is told when it starts.
+impl Command {
+    /// What it is called in the status while it is being worked off.
+    fn name(&self) -> String {
+        match self {
+            Self::Update {
+                epoch,
+                upserts,
+                removes,
+                ..
+            } => format!(
+                "applying an update to epoch {epoch}: {} objects, {} removals",
+                upserts.len(),
+                removes.len()
+            ),
+            Self::Read(_) => "comparing everything for the controller".into(),
+            Self::Synced(epoch) => format!("removing what is left over at epoch {epoch}"),
+            Self::Follow(..) | Self::Status(_) => "answering a question".into(),
+        }
+    }
+}
+
+/// Settings of an agent.
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Name of the host.
     pub host: String,
@@ -72,6 +97,20 @@ pub struct Settings {
     pub local: LocalVteps,
     /// Where the cache is.
     pub state_dir: PathBuf,
+    /// Name of the network namespace for bridges, VXLAN devices and ports.
+    pub overlay: String,
+    /// How many broadcast and multicast frames a workload may send.
+    pub flood_limit: FloodLimit,
+}
+
+/// An agent that runs.
+pub struct Started {
+    /// Takes its commands.
+    pub commands: Commands,
+    /// The link that carries the tunnels.
+    pub uplink: Uplink,
+    /// What it is doing.
+    pub watch: Watch,
 }
 
 /// Commands to the agent.
@@ -87,7 +126,7 @@ pub fn reports() -> (mpsc::Sender<v1::Report>, mpsc::Receiver<v1::Report>) {
 ///
 /// # Errors
 /// When the uplink, the kernel or the cache cannot be used.
-pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
+pub fn start(settings: Settings) -> Result<Started, AgentError> {
     let file = |source| AgentError::File {
         path: settings.state_dir.clone(),
         source,
@@ -95,8 +134,10 @@ pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
     std::fs::create_dir_all(&settings.state_dir).map_err(file)?;
     let lock = lock(&settings)?;
     // Before the first comparison, so that nothing changes unseen after it.
-    let monitor = kernel::monitor(&settings.uplink)?;
-    let mut kernel = Kernel::open()?;
+    let overlay = Overlay::keep(&settings.overlay)?;
+    let monitor = kernel::monitor(&settings.uplink, &overlay)?;
+    let watch = Watch::default();
+    let mut kernel = Kernel::open(overlay, settings.flood_limit, watch.clone())?;
     let uplink = kernel.uplink(&settings.uplink)?;
     let (cache, cached) = Cache::open(&settings.state_dir)?;
     let desired = Desired::new(settings.local, uplink.mtu);
@@ -116,18 +157,24 @@ pub fn start(settings: Settings) -> Result<(Commands, Uplink), AgentError> {
         epoch: cached.epoch,
         complete: cached.complete,
         reports: None,
+        repairs: VecDeque::new(),
         _lock: lock,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(file_error)?;
-    let run = move || runtime.block_on(agent.run(queue, monitor));
+    let of_engine = watch.clone();
+    let run = move || runtime.block_on(agent.run(queue, monitor, of_engine));
     thread::Builder::new()
         .name("engine".into())
         .spawn(run)
         .map_err(file_error)?;
-    Ok((commands, uplink))
+    Ok(Started {
+        commands,
+        uplink,
+        watch,
+    })
 }
 
 /// Makes sure that no other agent uses the state directory; two would undo each other's work.
@@ -154,12 +201,14 @@ struct Agent<D> {
     epoch: u64,
     complete: bool,
     reports: Option<mpsc::Sender<v1::Report>>,
+    /// The latest repairs, for the status.
+    repairs: VecDeque<Repair>,
     /// Held until everything else is closed: fields are dropped in this order.
     _lock: Flock<File>,
 }
 
 impl<D: Datapath> Agent<D> {
-    async fn run(mut self, mut queue: mpsc::Receiver<Command>, mut monitor: Monitor) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>, mut monitor: Monitor, watch: Watch) {
         let mut ticks = [NETNS_RETRY, RETRY, SWEEP].map(|period| {
             let mut tick = interval(period);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -171,17 +220,29 @@ impl<D: Datapath> Agent<D> {
             let due = gathered.due;
             let result = tokio::select! {
                 command = queue.recv() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => { let _busy = watch.begin(command.name()); self.command(command) }
                     None => return,
                 },
                 change = monitor.recv() => match change {
                     Some(change) => { self.gather(change, &mut gathered); Ok(News::default()) }
                     None => return,
                 },
-                () = sleep_until(due), if due.is_some() => self.engine.check(&std::mem::take(&mut gathered).scope()),
-                _ = netns.tick() => self.engine.retry(|code| code == ErrorCode::NetnsNotFound),
-                _ = retry.tick() => self.engine.retry(|code| code != ErrorCode::NetnsNotFound),
-                _ = sweep.tick() => self.engine.check(&Scope::All),
+                () = sleep_until(due), if due.is_some() => {
+                    let _busy = watch.begin("comparing what has changed");
+                    self.engine.check(&std::mem::take(&mut gathered).scope())
+                }
+                _ = netns.tick() => {
+                    let _busy = watch.begin("looking for namespaces");
+                    self.engine.retry(|code| code == ErrorCode::NetnsNotFound)
+                }
+                _ = retry.tick() => {
+                    let _busy = watch.begin("trying again what failed");
+                    self.engine.retry(|code| code != ErrorCode::NetnsNotFound)
+                }
+                _ = sweep.tick() => {
+                    let _busy = watch.begin("comparing everything");
+                    self.engine.check(&Scope::All)
+                }
             };
             match result {
                 Ok(news) => self.tell(news),
@@ -208,7 +269,7 @@ impl<D: Datapath> Agent<D> {
     }
 
     fn command(&mut self, command: Command) -> Result<News, AgentError> {
-        // Whoever asked may have gone: then nobody needs the answer.
+        // The asker may have gone: then nobody needs the answer.
         match command {
             Command::Update {
                 epoch,
@@ -226,7 +287,7 @@ impl<D: Datapath> Agent<D> {
                 return Ok(news);
             }
             Command::Synced(epoch) => {
-                self.cache.write(&[], &[], Some(epoch))?;
+                self.cache.write(&[], &[], &[], Some(epoch))?;
                 (self.epoch, self.complete) = (epoch, true);
                 return self.engine.set_complete();
             }
@@ -235,6 +296,7 @@ impl<D: Datapath> Agent<D> {
                 let _ = answer.send(self.epoch);
             }
             Command::Status(answer) => {
+                let losses = self.engine.datapath().losses()?;
                 let connected = self.reports.as_ref().is_some_and(|r| !r.is_closed());
                 let _ = answer.send(Status::of(
                     &self.settings,
@@ -242,6 +304,8 @@ impl<D: Datapath> Agent<D> {
                     self.epoch,
                     self.complete,
                     connected,
+                    self.repairs.iter().cloned().collect(),
+                    losses,
                 ));
             }
         }
@@ -254,7 +318,9 @@ impl<D: Datapath> Agent<D> {
         upserts: Vec<HostEntity>,
         removes: &[HostKey],
     ) -> Result<(Vec<v1::ObjectError>, News), AgentError> {
-        self.cache.write(&upserts, removes, self.complete.then_some(epoch))?;
+        let arrived = self.engine.desired().arrivals(&upserts);
+        self.cache
+            .write(&upserts, &arrived, removes, self.complete.then_some(epoch))?;
         self.epoch = epoch;
         let asked: Vec<HostKey> = upserts
             .iter()
@@ -280,6 +346,16 @@ impl<D: Datapath> Agent<D> {
     fn tell(&mut self, news: News) {
         for repaired in &news.repaired {
             tracing::warn!("{repaired}: repaired");
+            let at = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs());
+            self.repairs.push_back(Repair {
+                at,
+                what: repaired.clone(),
+            });
+        }
+        while self.repairs.len() > REPAIRS {
+            self.repairs.pop_front();
         }
         for key in &news.applied {
             tracing::info!(object = %key, "in place");

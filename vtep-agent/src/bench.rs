@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, UnderlayFamily, Vni};
 
 use crate::datapath::Scope;
-use crate::datapath::kernel::Kernel;
+use crate::datapath::kernel::{FloodLimit, Kernel, Overlay};
 use crate::desired::Desired;
 use crate::engine::Engine;
 use crate::error::AgentError;
+use crate::netns::{self, Netns};
 use crate::object::LocalVteps;
+use crate::watch::Watch;
 
 /// First VNI that is used.
 const FIRST_VNI: u32 = 10_000;
@@ -75,16 +77,20 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
         .filter_map(|i| Vni::new(FIRST_VNI + i))
         .flat_map(network)
         .collect();
-    let mut engine = Engine::new(Kernel::open()?, Desired::new(local, UPLINK_MTU), vec![], true);
+    let name = |what: &str| format!("vfabric-bench-{what}-{}", std::process::id());
+    // The name lasts over the restart; the namespace goes with it at the end.
+    let overlay = Named::new(name("overlay"))?;
+    let open = || Kernel::open(Overlay::keep(&overlay.0)?, FloodLimit::default(), Watch::default());
+    let mut engine = Engine::new(open()?, Desired::new(local, UPLINK_MTU), vec![], true);
     let start = Instant::now();
     engine.update(entities.clone(), &[])?;
     let apply_ms = elapsed(start);
     expect_in_place(&engine, &entities)?;
 
-    let workload = Workload::new()?;
+    let workload = Named::new(name("workload"))?;
     let mut times = Vec::new();
     for i in 0..attachments {
-        let Some(attachment) = Vni::new(FIRST_VNI + i).and_then(|vni| attachment(vni, i, &workload.path)) else {
+        let Some(attachment) = Vni::new(FIRST_VNI + i).and_then(|vni| attachment(vni, i, &workload.0)) else {
             continue;
         };
         let start = Instant::now();
@@ -97,7 +103,7 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
     drop(engine);
 
     let start = Instant::now();
-    let mut engine = Engine::new(Kernel::open()?, Desired::new(local, UPLINK_MTU), entities.clone(), true);
+    let mut engine = Engine::new(open()?, Desired::new(local, UPLINK_MTU), entities.clone(), true);
     let news = engine.check(&Scope::All)?;
     let restart_ms = elapsed(start);
 
@@ -188,29 +194,27 @@ fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
         netns: netns.to_owned(),
         interface: format!("e{i}"),
         mtu: 0,
+            allowed_addresses: Default::default(),
+            port_security: true,
+            shared_netns: false,
     }))
 }
 
-/// A network namespace that lives as long as a thread that waits in it.
-struct Workload {
-    path: String,
-    _end: std::sync::mpsc::Sender<()>,
+/// A network namespace whose name goes with the value.
+struct Named(String);
+
+impl Named {
+    fn new(name: String) -> Result<Self, AgentError> {
+        Netns::create(&name)?;
+        Ok(Self(name))
+    }
 }
 
-impl Workload {
-    fn new() -> Result<Self, AgentError> {
-        let (end, ended) = std::sync::mpsc::channel::<()>();
-        let (ready, made) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
-            let _ = ready.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| path));
-            let _ = ended.recv();
-        });
-        let path = made.recv().map_err(|_| AgentError::Ended("bench thread"))?;
-        Ok(Self {
-            path: path.map_err(|e| file("network namespace", e.into()))?,
-            _end: end,
-        })
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Err(error) = netns::remove(&self.0) {
+            tracing::warn!(error = %crate::chain(&error), "cannot remove a network namespace");
+        }
     }
 }
 

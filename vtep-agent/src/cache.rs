@@ -5,8 +5,10 @@
 //! cannot be opened or read it is moved aside and begun anew, and until the controller has
 //! sent everything nothing is removed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +23,10 @@ const DATABASE: &str = "desired";
 /// messages and never start with this octet, which is no valid tag.
 const EPOCH: &[u8] = b"\x00epoch";
 
+/// Starts the key of an attachment's place in the order of arrival; its object key follows.
+/// The order says to which vDC a namespace belongs.
+const ORDER: &[u8] = b"\x00order";
+
 /// How long a database may stay locked that was just closed: its own threads end later.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to try meanwhile.
@@ -34,12 +40,14 @@ fn is_locked(error: &AgentError) -> bool {
 /// The cache.
 pub struct Cache {
     database: sled::Db,
+    /// The next place in the order of arrival.
+    next: AtomicU64,
 }
 
 /// What was found in the cache.
 #[derive(Debug, Default)]
 pub struct Cached {
-    /// The entities.
+    /// The entities, attachments in the order in which they came.
     pub entities: Vec<HostEntity>,
     /// Epoch of the last update.
     pub epoch: u64,
@@ -83,8 +91,14 @@ impl Cache {
     fn try_open(path: &Path) -> Result<(Self, Cached), AgentError> {
         let database = sled::Config::new().path(path).open()?;
         let mut cached = Cached::default();
+        let (mut orders, mut unreadable) = (HashMap::new(), 0);
         for item in database.iter() {
             let (key, value) = item?;
+            if let Some(object) = key.strip_prefix(ORDER) {
+                let order = value.as_ref().try_into().map(u64::from_be_bytes).unwrap_or(0);
+                orders.insert(object.to_vec(), order);
+                continue;
+            }
             if key == EPOCH {
                 cached.epoch = value.as_ref().try_into().map(u64::from_be_bytes).unwrap_or(0);
                 cached.complete = true;
@@ -93,25 +107,55 @@ impl Cache {
             let entity = v1::HostObject::decode(value.as_ref())
                 .ok()
                 .and_then(|o| HostEntity::try_from(&o).ok());
-            cached
-                .entities
-                .push(entity.ok_or_else(|| sled::Error::Unsupported("an object that cannot be read".into()))?);
+            match entity {
+                Some(entity) => cached.entities.push(entity),
+                // An earlier version took what this one refuses.
+                None => {
+                    unreadable += 1;
+                    database.remove(&key)?;
+                }
+            }
         }
-        Ok((Self { database }, cached))
+        if unreadable > 0 {
+            tracing::warn!(objects = unreadable, "left out of the cache: they cannot be read");
+            database.remove(EPOCH)?;
+            database.flush()?;
+            cached.complete = false;
+        }
+        let next = orders.values().max().map_or(0, |last| last + 1);
+        cached
+            .entities
+            .sort_by_key(|e| orders.get(&name(&e.key())).copied().unwrap_or(0));
+        let next = AtomicU64::new(next);
+        Ok((Self { database, next }, cached))
     }
 
-    /// Takes a change over, all of it or nothing, and waits until it is on disk. `epoch`
-    /// is given once the cache is complete.
+    /// Takes a change over, all of it or nothing, and waits until it is on disk. `arrived`
+    /// are the attachments that are new at their place. `epoch` is set once the cache is
+    /// complete.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, upserts: &[HostEntity], removes: &[HostKey], epoch: Option<u64>) -> Result<(), AgentError> {
+    pub fn write(
+        &self,
+        upserts: &[HostEntity],
+        arrived: &[HostKey],
+        removes: &[HostKey],
+        epoch: Option<u64>,
+    ) -> Result<(), AgentError> {
         let mut batch = sled::Batch::default();
         for entity in upserts {
             batch.insert(name(&entity.key()), v1::HostObject::from(entity).encode_to_vec());
         }
+        for key in arrived {
+            let order = self.next.fetch_add(1, Ordering::Relaxed);
+            batch.insert([ORDER, &name(key)].concat(), order.to_be_bytes().as_slice());
+        }
         for key in removes {
             batch.remove(name(key));
+            if matches!(key, HostKey::Attachment(_)) {
+                batch.remove([ORDER, &name(key)].concat());
+            }
         }
         if let Some(epoch) = epoch {
             batch.insert(EPOCH, epoch.to_be_bytes().as_slice());
@@ -145,8 +189,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (cache, cached) = Cache::open(directory.path()).unwrap();
         assert!(cached.entities.is_empty() && !cached.complete);
-        cache.write(&[station(1), station(2)], &[], None).unwrap();
-        cache.write(&[], &[station(1).key()], Some(7)).unwrap();
+        cache.write(&[station(1), station(2)], &[], &[], None).unwrap();
+        cache.write(&[], &[], &[station(1).key()], Some(7)).unwrap();
         drop(cache);
         let (_, cached) = Cache::open(directory.path()).unwrap();
         assert_eq!(
@@ -156,12 +200,57 @@ mod tests {
     }
 
     #[test]
+    fn attachments_come_back_in_the_order_in_which_they_came() {
+        let attachment = |id: &str| {
+            HostEntity::Attachment(vtep_proto::Attachment {
+                id: id.into(),
+                vni: Vni::new(1).unwrap(),
+                mac: MacAddress::new([2, 0, 0, 0, 0, 1]).unwrap(),
+                addresses: Default::default(),
+                routes: Default::default(),
+                netns: "w".into(),
+                interface: "eth0".into(),
+                mtu: 0,
+                allowed_addresses: Default::default(),
+                port_security: true,
+                shared_netns: false,
+            })
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["red/b", "blue/a", "green/c"];
+        let (cache, _) = Cache::open(directory.path()).unwrap();
+        for id in names {
+            let a = attachment(id);
+            cache.write(&[a.clone()], &[a.key()], &[], None).unwrap();
+        }
+        // A change of one that is there does not put it last.
+        cache.write(&[attachment("red/b")], &[], &[], None).unwrap();
+        drop(cache);
+        let (_, cached) = Cache::open(directory.path()).unwrap();
+        let ids: Vec<HostKey> = cached.entities.iter().map(HostEntity::key).collect();
+        assert_eq!(ids, names.map(|n| HostKey::Attachment(n.into())));
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_costs_only_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, _) = Cache::open(directory.path()).unwrap();
+        cache.write(&[station(1), station(2)], &[], &[], Some(7)).unwrap();
+        cache.database.insert(name(&station(1).key()), b"\xff").unwrap();
+        drop(cache);
+        for _ in 0..2 {
+            let (_, cached) = Cache::open(directory.path()).unwrap();
+            assert_eq!((cached.entities, cached.complete), (vec![station(2)], false));
+        }
+    }
+
+    #[test]
     fn an_unusable_cache_is_moved_aside() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(DATABASE), "not a database").unwrap();
         let (cache, cached) = Cache::open(directory.path()).unwrap();
         assert!(cached.entities.is_empty() && !cached.complete);
-        cache.write(&[station(1)], &[], Some(1)).unwrap();
+        cache.write(&[station(1)], &[], &[], Some(1)).unwrap();
         let kept = fs::read_dir(directory.path()).unwrap().filter_map(Result::ok);
         assert!(
             kept.map(|e| e.file_name())

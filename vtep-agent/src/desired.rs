@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vtep_proto::v1::ErrorCode;
-use vtep_proto::{HostEntity, HostKey, Network, Vni};
+use vtep_proto::{Attachment, HostEntity, HostKey, Network, Vni};
 
 use crate::datapath::{Expected, StepError};
 use crate::object::{LocalVteps, Object, ObjectKey, lower, port_name, unsupported};
@@ -24,8 +24,12 @@ pub struct Desired {
     objects: BTreeMap<ObjectKey, Vec<(HostKey, Object)>>,
     /// Attachments and forwarding entries by network: they depend on it.
     members: BTreeMap<Vni, BTreeSet<HostKey>>,
+    /// Attachments by namespace, in the order in which they came: the first says whose it is.
+    places: BTreeMap<String, Vec<HostKey>>,
     /// Entities that cannot be made here, and why.
     refused: BTreeMap<HostKey, StepError>,
+    /// Those of them that were refused since this was last taken.
+    newly_refused: BTreeSet<HostKey>,
 }
 
 impl Desired {
@@ -37,26 +41,35 @@ impl Desired {
             entities: BTreeMap::new(),
             objects: BTreeMap::new(),
             members: BTreeMap::new(),
+            places: BTreeMap::new(),
             refused: BTreeMap::new(),
+            newly_refused: BTreeSet::new(),
         }
     }
 
-    /// Takes an entity over; gives the objects that may have to change.
+    /// Takes an entity over; returns the objects that may have to change.
     pub fn upsert(&mut self, entity: HostEntity) -> BTreeSet<ObjectKey> {
         let key = entity.key();
-        let mut touched = self.remove(&key);
+        let mut touched = self.replace(&key, Some(&entity));
         if !matches!(entity, HostEntity::Network(_)) {
             self.members.entry(entity.vni()).or_default().insert(key.clone());
         }
         self.entities.insert(key.clone(), entity);
         touched.extend(self.lower_again(&key));
         touched.extend(self.lower_members(&key));
+        touched.extend(self.lower_neighbours_in_place(&key));
         touched
     }
 
-    /// Gives an entity up; gives the objects that may have to change.
+    /// Gives an entity up; returns the objects that may have to change.
     pub fn remove(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
+        self.replace(key, None)
+    }
+
+    /// Takes an entity out, for the time until `by` is put in its place.
+    fn replace(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
+        touched.extend(self.leave_place(key, by));
         if let Some(entity) = self.entities.remove(key) {
             let vni = entity.vni();
             if let Some(members) = self.members.get_mut(&vni) {
@@ -68,6 +81,73 @@ impl Desired {
         }
         touched.extend(self.lower_members(key));
         touched
+    }
+
+    /// Puts an attachment into the list of its namespace and out of that of an old one.
+    /// Returns the objects of others that this concerns.
+    fn leave_place(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
+        let netns = |entity: Option<&HostEntity>| match entity {
+            Some(HostEntity::Attachment(a)) => Some(a.netns.clone()),
+            _ => None,
+        };
+        let (old, new) = (netns(self.entities.get(key)), netns(by));
+        if old == new {
+            return BTreeSet::new();
+        }
+        let mut others = Vec::new();
+        if let Some(old) = old
+            && let Some(there) = self.places.get_mut(&old)
+        {
+            there.retain(|k| k != key);
+            others.clone_from(there);
+            if there.is_empty() {
+                self.places.remove(&old);
+            }
+        }
+        if let Some(new) = new {
+            self.places.entry(new).or_default().push(key.clone());
+        }
+        others.iter().flat_map(|k| self.lower_again(k)).collect()
+    }
+
+    /// What an attachment says of its namespace concerns those that came later.
+    fn lower_neighbours_in_place(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
+        let Some(HostEntity::Attachment(a)) = self.entities.get(key) else {
+            return BTreeSet::new();
+        };
+        let there = self.places.get(&a.netns).cloned().unwrap_or_default();
+        let later = there.iter().skip_while(|k| *k != key).skip(1);
+        later.flat_map(|k| self.lower_again(k)).collect()
+    }
+
+    /// The attachments among these entities that are new at their place.
+    pub fn arrivals(&self, upserts: &[HostEntity]) -> Vec<HostKey> {
+        let new = upserts.iter().filter_map(|entity| match entity {
+            HostEntity::Attachment(a) => Some((entity.key(), &a.netns)),
+            _ => None,
+        });
+        let stays = |key: &HostKey, netns: &String| self.places.get(netns).is_some_and(|there| there.contains(key));
+        new.filter(|(key, netns)| !stays(key, netns)).map(|(key, _)| key).collect()
+    }
+
+    /// Why an attachment may not go into its namespace: another vDC was there first.
+    fn place_taken(&self, entity: &HostEntity) -> Option<StepError> {
+        let HostEntity::Attachment(a) = entity else { return None };
+        let key = entity.key();
+        let earlier = self.places.get(&a.netns)?.iter().take_while(|k| **k != key);
+        let earlier = earlier.filter_map(|k| match self.entities.get(k) {
+            Some(HostEntity::Attachment(other)) => Some(other),
+            _ => None,
+        });
+        let shared = |other: &Attachment| a.shared_netns && other.shared_netns;
+        let mut others = earlier.filter(|other| other.vdc() != a.vdc() && !shared(other));
+        others.next().map(|_| {
+            let message = format!(
+                "netns {} of attachment {}: it holds a workload of another vDC; both must allow that it is shared",
+                a.netns, a.id
+            );
+            StepError::new(ErrorCode::PlaceRefused, message)
+        })
     }
 
     /// What depends on a network changes with it.
@@ -94,7 +174,7 @@ impl Desired {
         asked
     }
 
-    /// Works out anew what an entity asks for; gives the objects that differ.
+    /// Works out again what an entity asks for; returns the objects that differ.
     fn lower_again(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         let Some(entity) = self.entities.get(key) else {
@@ -102,9 +182,10 @@ impl Desired {
         };
         let network = self.network(entity.vni());
         let why = unsupported(entity, &self.local, network).or_else(|| self.too_large(entity));
-        if let Some(why) = why {
-            self.refused
-                .insert(key.clone(), StepError::new(ErrorCode::Unsupported, why));
+        let why = why.map(|why| StepError::new(ErrorCode::Unsupported, why));
+        if let Some(why) = why.or_else(|| self.place_taken(entity)) {
+            self.refused.insert(key.clone(), why);
+            self.newly_refused.insert(key.clone());
             return touched;
         }
         for object in lower(entity, &self.local, network) {
@@ -183,6 +264,11 @@ impl Desired {
     /// The entities.
     pub fn entities(&self) -> &BTreeMap<HostKey, HostEntity> {
         &self.entities
+    }
+
+    /// The entities that were refused since the last call, perhaps because of a change of another.
+    pub fn take_newly_refused(&mut self) -> BTreeSet<HostKey> {
+        std::mem::take(&mut self.newly_refused)
     }
 
     /// Why an entity cannot be made here.

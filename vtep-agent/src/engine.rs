@@ -165,6 +165,10 @@ impl<D: Datapath> Engine<D> {
                 )
             }
         };
+        let foundations = match scope {
+            Scope::All => self.datapath.put_right()?,
+            Scope::Some { .. } => Vec::new(),
+        };
         let found = self.datapath.read_back(scope, &self.desired.ports(wanted.as_ref()))?;
         let wanted = wanted.unwrap_or_else(|| self.desired.objects().map(|(k, _)| k.clone()).collect());
         let mut differ = BTreeMap::new();
@@ -186,6 +190,7 @@ impl<D: Datapath> Engine<D> {
             differ.extend(strays.map(|key| (key.clone(), "was left over")));
         }
         let mut news = self.bring(differ.keys().cloned().collect(), &BTreeSet::new())?;
+        news.repaired.extend(foundations);
         news.merge(self.settle(&wanted));
         let repaired = differ.iter().filter(|(key, _)| !self.failures.contains_key(key));
         news.repaired
@@ -213,7 +218,8 @@ impl<D: Datapath> Engine<D> {
             all.extend(touched.iter().cloned());
         }
         let mut news = self.settle(&all);
-        for key in asked {
+        let refused = self.desired.take_newly_refused();
+        for key in refused.union(asked) {
             self.settle_entity(key, &mut news);
         }
         Ok(news)

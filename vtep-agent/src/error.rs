@@ -17,6 +17,9 @@ pub enum AgentError {
     /// The kernel refused a netlink request.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// A network namespace cannot be used.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
     /// A file cannot be used.
     #[error("{path}")]
     File {
@@ -80,4 +83,38 @@ impl NetlinkError {
             libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL
         )
     }
+}
+
+/// A network namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// There is none of that name (yet).
+    #[error("netns {path} not found")]
+    Absent {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A plain file: `ip netns add` makes one first and mounts the namespace upon it.
+    #[error("netns {path} is a plain file; no network namespace is mounted there (yet)")]
+    NotMounted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The name stands for something else.
+    #[error("netns {name}: expected a network namespace in /run/netns, found {found}")]
+    NotANamespace {
+        /// Its name.
+        name: String,
+        /// What was found.
+        found: &'static str,
+    },
+    /// The system refused.
+    #[error("netns {name}")]
+    Io {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }

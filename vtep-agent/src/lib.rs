@@ -32,9 +32,11 @@ pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod error;
+pub mod netns;
 pub mod object;
 pub mod status;
 pub mod stream;
+pub mod watch;
 
 /// An error with all its causes, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

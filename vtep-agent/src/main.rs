@@ -1,6 +1,6 @@
 //! The VXLAN VTEP agent of a Linux host.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,8 +9,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
 use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::Controller;
+use vtep_agent::watch::Watch;
 use vtep_agent::{agent, status, stream};
 use vtep_proto::v1;
 
@@ -35,6 +37,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Removes everything that an agent has made on this host. The agent must not be running.
+    Purge {
+        /// Name of the host, as the agent was given it.
+        #[arg(long)]
+        host: String,
+        /// Name of the network namespace, where the agent was given one.
+        #[arg(long)]
+        overlay: Option<String>,
+    },
     /// Measures the kernel datapath on this machine, in network namespaces of its own.
     Bench {
         /// Networks on the host.
@@ -54,21 +65,20 @@ fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&f)?).with_context(|| path.display().to_string())?;
     }
-    println!(
-        "{} networks, 10 dual-stack stations each, from nothing: {:.0} ms",
-        f.networks, f.apply_ms
-    );
-    println!(
-        "restart to confirmed unchanged: {:.0} ms ({} changes)",
-        f.restart_ms, f.restart_changes
-    );
-    println!(
-        "one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms",
-        f.attachments, f.attach_p50_ms, f.attach_p99_ms
-    );
-    println!("remove everything: {:.0} ms", f.remove_ms);
-    println!("resident memory with everything applied: {} KiB", f.memory_kib);
-    Ok(())
+    print(&[
+        format!(
+            "{} networks, 10 dual-stack stations each, from nothing: {:.0} ms",
+            f.networks, f.apply_ms
+        ),
+        format!("restart to confirmed unchanged: {:.0} ms ({} changes)", f.restart_ms, f.restart_changes),
+        format!(
+            "one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms",
+            f.attachments, f.attach_p50_ms, f.attach_p99_ms
+        ),
+        format!("remove everything: {:.0} ms", f.remove_ms),
+        format!("resident memory with everything applied: {} KiB", f.memory_kib),
+    ]
+    .join("\n"))
 }
 
 #[derive(Args)]
@@ -97,6 +107,13 @@ struct Run {
     /// VTEP address of this host, IPv6.
     #[arg(long)]
     vtep_ipv6: Option<Ipv6Addr>,
+    /// Network namespace for bridges, VXLAN devices and the host's ends of workloads' interfaces, made where it does
+    /// not exist [default: vfabric-<host>].
+    #[arg(long)]
+    overlay: Option<String>,
+    /// Broadcast and multicast frames that a workload may send each second; twice as many at once.
+    #[arg(long, default_value_t = FloodLimit::default().per_second, value_parser = clap::value_parser!(u32).range(1..))]
+    flood_limit: u32,
     /// Where the agent keeps what it must hold, and its socket.
     #[arg(long)]
     state_dir: PathBuf,
@@ -112,6 +129,18 @@ struct Run {
 enum LogFormat {
     Text,
     Json,
+}
+
+/// Prints to standard output. A reader that has gone (`| head`) has what it wanted.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output"),
+    }
+}
+
+fn overlay(host: &str, name: Option<String>) -> String {
+    name.unwrap_or_else(|| format!("vfabric-{host}"))
 }
 
 fn main() -> ExitCode {
@@ -137,8 +166,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             } else {
                 status.tables()
             };
-            println!("{}", text.trim_end());
-            Ok(())
+            print(&text)
+        }
+        (Some(Command::Purge { host, overlay: name }), _) => {
+            let name = overlay(&host, name);
+            let removed = Overlay::keep(&name)
+                .and_then(|o| Kernel::open(o, FloodLimit::default(), Watch::default()))
+                .and_then(Kernel::purge);
+            removed.with_context(|| format!("cannot purge {host}"))
         }
         (
             Some(Command::Bench {
@@ -191,8 +226,17 @@ async fn serve(run: Run) -> anyhow::Result<()> {
             ipv6: run.vtep_ipv6,
         },
         state_dir: run.state_dir.clone(),
+        overlay: overlay(&run.host, run.overlay),
+        flood_limit: FloodLimit {
+            per_second: run.flood_limit,
+            burst: run.flood_limit.saturating_mul(2),
+        },
     };
-    let (commands, uplink) = agent::start(settings)?;
+    let agent::Started {
+        commands,
+        uplink,
+        watch,
+    } = agent::start(settings.clone())?;
     let hello = v1::Hello {
         host: run.host,
         instance: rand::random::<[u8; 16]>().to_vec(),
@@ -206,7 +250,8 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
-        ended = status::serve(run.state_dir.clone(), commands) => ended?,
+        ended = status::serve(settings, commands, watch.clone()) => ended?,
+        () = watch.run() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

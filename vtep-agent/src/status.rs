@@ -13,12 +13,18 @@ use tokio::sync::oneshot;
 use vtep_proto::{HostEntity, HostKey};
 
 use crate::agent::{Command, Commands, Settings};
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, Loss};
 use crate::engine::Engine;
 use crate::error::AgentError;
+use crate::watch::{Running, Watch};
 
 /// Longest time for a client to take its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the engine to say how things stand. It may be in the middle of a large
+/// update; then the status shows what it is doing instead.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Work that has been running for less is not worth a line.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Where the socket is in a state directory.
 pub fn socket(state_dir: &Path) -> PathBuf {
@@ -40,6 +46,24 @@ pub struct Status {
     pub complete: bool,
     /// What the host holds, one row each.
     pub objects: Vec<Row>,
+    /// The network namespace of bridges, VXLAN devices and ports.
+    pub overlay: String,
+    /// What somebody else changed and the agent put right, the latest last.
+    pub repairs: Vec<Repair>,
+    /// Frames lost on this host, by place and reason.
+    pub losses: Vec<Loss>,
+    /// What has been running for more than a second. When the engine is among it, the rest of
+    /// the status is missing.
+    pub running: Vec<Running>,
+}
+
+/// What somebody else changed and the agent put right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// What was found.
+    pub what: String,
 }
 
 /// An object that the host holds.
@@ -64,6 +88,8 @@ impl Status {
         epoch: u64,
         complete: bool,
         connected: bool,
+        repairs: Vec<Repair>,
+        losses: Vec<Loss>,
     ) -> Self {
         let state = |key: &HostKey| {
             engine
@@ -84,6 +110,26 @@ impl Status {
             epoch,
             complete,
             objects,
+            overlay: settings.overlay.clone(),
+            repairs,
+            losses,
+            running: Vec::new(),
+        }
+    }
+
+    /// The status of an agent whose engine does not answer.
+    fn stalled(settings: &Settings) -> Self {
+        Self {
+            host: settings.host.clone(),
+            uplink: settings.uplink.clone(),
+            connected: false,
+            epoch: 0,
+            complete: false,
+            objects: Vec::new(),
+            overlay: settings.overlay.clone(),
+            repairs: Vec::new(),
+            losses: Vec::new(),
+            running: Vec::new(),
         }
     }
 
@@ -92,9 +138,12 @@ impl Status {
         let controller = if self.connected { "connected" } else { "away" };
         let known = if self.complete { "complete" } else { "not complete yet" };
         let mut text = format!(
-            "host {}  uplink {}  controller {controller}  epoch {} ({known})\n",
-            self.host, self.uplink, self.epoch
+            "host {}  uplink {}  overlay {}  controller {controller}  epoch {} ({known})\n",
+            self.host, self.uplink, self.overlay, self.epoch
         );
+        for r in &self.running {
+            text.push_str(&format!("running for {} s: {}\n", r.for_ms / 1000, r.what));
+        }
         for kind in ["network", "fdb", "neighbour", "attachment"] {
             let mut table = Table::new();
             table
@@ -107,6 +156,22 @@ impl Status {
             if !rows.is_empty() {
                 text.push_str(&format!("\n{table}\n"));
             }
+        }
+        if !self.losses.is_empty() {
+            let mut table = Table::new();
+            table
+                .load_style(presets::NOTHING)
+                .set_header(["lost at", "reason", "frames"]);
+            for l in &self.losses {
+                table.add_row([&l.place, &l.reason, &l.frames.to_string()]);
+            }
+            text.push_str(&format!("\n{table}\n"));
+        }
+        if !self.repairs.is_empty() {
+            text.push_str("\nchanged by others and put right\n");
+        }
+        for r in &self.repairs {
+            text.push_str(&format!("  {}  {}\n", utc(r.at), r.what));
         }
         text
     }
@@ -153,8 +218,8 @@ fn row(entity: &HostEntity, state: String) -> Row {
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub async fn serve(state_dir: PathBuf, commands: Commands) -> Result<(), AgentError> {
-    let path = socket(&state_dir);
+pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Result<(), AgentError> {
+    let path = socket(&settings.state_dir);
     let fail = |source| AgentError::File {
         path: path.clone(),
         source,
@@ -168,12 +233,17 @@ pub async fn serve(state_dir: PathBuf, commands: Commands) -> Result<(), AgentEr
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
     loop {
         let (mut client, _) = listener.accept().await.map_err(fail)?;
-        let (answer, result) = oneshot::channel();
-        commands
-            .send(Command::Status(answer))
-            .await
-            .map_err(|_| AgentError::Ended("engine"))?;
-        let status = result.await.map_err(|_| AgentError::Ended("engine"))?;
+        let ask = async {
+            let (answer, result) = oneshot::channel();
+            let gone = || AgentError::Ended("engine");
+            commands.send(Command::Status(answer)).await.map_err(|_| gone())?;
+            result.await.map_err(|_| gone())
+        };
+        let mut status = match tokio::time::timeout(ENGINE_TIMEOUT, ask).await {
+            Ok(answered) => answered?,
+            Err(_) => Status::stalled(&settings),
+        };
+        status.running = watch.longer_than(SLOW);
         let text = serde_json::to_vec(&status).unwrap_or_default();
         // One at a time; a client that does not read is left behind.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, client.write_all(&text)).await;
@@ -194,4 +264,10 @@ pub async fn ask(state_dir: &Path) -> Result<Status, AgentError> {
     let mut text = Vec::new();
     client.read_to_end(&mut text).await.map_err(fail)?;
     serde_json::from_slice(&text).map_err(|e| fail(io::Error::other(e)))
+}
+
+/// A time in seconds since 1970 as hours, minutes and seconds of the day, UTC.
+fn utc(at: u64) -> String {
+    let of_day = at % 86_400;
+    format!("{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }

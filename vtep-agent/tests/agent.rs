@@ -16,6 +16,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use vtep_agent::datapath::kernel::FloodLimit;
 use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::Controller;
 use vtep_agent::{agent, stream};
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A host with an agent, and a controller that has its driver.
 struct World {
     host: Netns,
+    overlay: Netns,
     workload: Netns,
     state: tempfile::TempDir,
     url: String,
@@ -83,6 +85,7 @@ impl World {
         let cert = issue(host_identity("h1"));
         Self {
             host,
+            overlay: Netns::later(&unique("o")),
             workload,
             state: tempfile::tempdir().unwrap(),
             url,
@@ -95,7 +98,10 @@ impl World {
     /// Starts the agent; it ends when the task is aborted.
     async fn agent(&self) -> JoinHandle<()> {
         let state_dir: PathBuf = self.state.path().to_owned();
+        let overlay = self.overlay.name().to_owned();
         let settings = move || agent::Settings {
+            overlay: overlay.clone(),
+            flood_limit: FloodLimit::default(),
             host: "h1".into(),
             uplink: "up0".into(),
             local: LocalVteps {
@@ -119,7 +125,7 @@ impl World {
                 Err(e) => panic!("{e}"),
             }
         };
-        let (commands, _) = tokio::task::spawn_blocking(start).await.unwrap();
+        let commands = tokio::task::spawn_blocking(start).await.unwrap().commands;
         let (ca, cert, key) = (
             self.ca.clone().into(),
             self.cert.0.clone().into(),
@@ -196,6 +202,9 @@ impl World {
             netns: netns.to_owned(),
             interface: "eth0".into(),
             mtu: 0,
+            allowed_addresses: Default::default(),
+            port_security: true,
+            shared_netns: false,
         })
     }
 }
@@ -232,7 +241,7 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
         .await;
 
     // Somebody deletes the bridge: it comes back by itself, with all that was in it.
-    ip(&["-n", world.host.name(), "link", "del", "vfb10000"]);
+    ip(&["-n", world.overlay.name(), "link", "del", "vfb10000"]);
     world
         .event(|e| matches!(e, Event::Repaired(what) if what.contains("vfb10000")))
         .await;
@@ -240,14 +249,14 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
     assert_eq!(held.len(), 3);
 
     // A restart: the new one holds the same, and repairs nothing.
-    let links = common::links(world.host.name());
+    let links = common::links(world.overlay.name());
     running.abort();
     let running = world.agent().await;
     world.driver.disconnect().await;
     world.connect().await;
     assert_eq!(world.driver.hello().map(|h| h.epoch), Some(5));
     assert_eq!(world.driver.read_back().await.unwrap(), held);
-    assert_eq!(common::links(world.host.name()), links, "a restart touched links");
+    assert_eq!(common::links(world.overlay.name()), links, "a restart touched links");
     running.abort();
 }
 
@@ -261,7 +270,7 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
     let all = [world.network(), world.attachment("a", &workload, 1)];
     assert_eq!(world.insert(&all).await, [Ok(()), Ok(())]);
     world.driver.synced(5).await.unwrap();
-    let links = common::links(world.host.name());
+    let links = common::links(world.overlay.name());
 
     running.abort();
     world.driver.disconnect().await;
@@ -269,15 +278,15 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
     let running = world.agent().await;
     world.connect().await;
     assert!(world.driver.read_back().await.unwrap().is_empty());
-    assert_eq!(common::links(world.host.name()), links, "something was removed");
+    assert_eq!(common::links(world.overlay.name()), links, "something was removed");
     // The controller sends the network only; the attachment is no longer wanted.
     assert_eq!(world.insert(&all[..1]).await, [Ok(())]);
-    assert_eq!(common::links(world.host.name()), links, "something was changed");
+    assert_eq!(common::links(world.overlay.name()), links, "something was changed");
     world.driver.synced(6).await.unwrap();
     world
         .event(|e| matches!(e, Event::Repaired(what) if what.contains("left over")))
         .await;
-    let now = common::links(world.host.name());
+    let now = common::links(world.overlay.name());
     assert!(!now.iter().any(|l| l.contains("vfa")), "{now:?}");
     assert!(now.iter().any(|l| l.contains("vfb10000")));
     running.abort();

@@ -81,7 +81,7 @@ fn a_restart_changes_nothing_and_loses_no_packet() {
 fn strays_go_and_foreign_links_stay() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
     lab.two_workloads(NET);
-    let host = lab.host(0).to_owned();
+    let host = lab.overlay(0).to_owned();
     let vxlan = vxlan_name(vni(NET));
     ip(&[
         "-n",
@@ -143,7 +143,7 @@ fn bridge(args: &[&str]) {
 fn foreign_deletion_and_change_are_repaired() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
     lab.two_workloads(NET);
-    let host = lab.host(0).to_owned();
+    let host = lab.overlay(0).to_owned();
     let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     let scope = Scope::Some {
         vnis: [vni(NET)].into(),
@@ -209,10 +209,11 @@ fn a_namespace_may_come_later_and_vanish() {
 fn removal_leaves_nothing_behind() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
     lab.two_workloads(NET);
-    assert_eq!(lab.links(0).len(), 5);
+    assert_eq!(lab.links(0).len(), 4);
     let keys = lab.keys(0);
     lab.update(0, vec![], &keys);
-    assert_eq!(lab.links(0).len(), 2, "{:?}", lab.links(0));
+    assert_eq!(lab.links(0).len(), 1, "{:?}", lab.links(0));
+    assert_eq!(lab.links_of_host(0), 2, "something is in the host's own namespace");
     assert!(
         lab.engine(0, |e| e.datapath().read_back(&Scope::All, &Default::default()).unwrap())
             .is_empty()

@@ -337,7 +337,21 @@ async fn errors_name_code_and_field() {
     ip.ips = vec!["10.1.0.77".parse().unwrap()];
     let mut ip_again = attach("e", "red", "host2");
     ip_again.ips.clone_from(&ip.ips);
+    // Only a name: a path could lead to the host's own namespace.
+    let at = |netns: &str| {
+        let mut attachment = attach("p", "red", "host2");
+        if let Place::Host { netns: name, .. } = &mut attachment.place {
+            *name = netns.into();
+        }
+        (vec![create(attachment)], ErrorCode::Invalid, "place.host.netns")
+    };
+    let [absolute, relative, parent, escape] =
+        ["/proc/self/ns/net", "a/b", "..", "/run/netns/../../proc/1/ns/net"].map(at);
     let cases = [
+        absolute,
+        relative,
+        parent,
+        escape,
         (overlapping, ErrorCode::Invalid, "networks[1]"),
         (
             vec![create(attach("x", "red", "host9"))],

@@ -331,9 +331,10 @@ impl Model {
                     let expected = format!("an interface name of 1 to {MAX_INTERFACE} characters without `/`");
                     return Err(fields.invalid("place.host.interface", interface, expected));
                 }
-                let relative = netns.contains('/') && !netns.starts_with('/');
-                if netns.is_empty() || netns.len() > MAX_NETNS || !plain(netns) || relative || netns.starts_with('.') {
-                    let expected = "the name of a network namespace, or an absolute path";
+                // A path could lead to the host's own namespace.
+                let path = netns.contains('/') || netns.starts_with('.');
+                if netns.is_empty() || netns.len() > MAX_NETNS || !plain(netns) || path {
+                    let expected = "the name of a network namespace in /run/netns, not a path";
                     return Err(fields.invalid("place.host.netns", netns, expected));
                 }
                 let taken = self.interfaces.get(&(index, netns.clone(), interface.clone()));

@@ -70,6 +70,9 @@ pub(super) fn attachment(
                 netns: netns.clone(),
                 interface: interface.clone(),
                 mtu: 0,
+                allowed_addresses: BTreeSet::new(),
+                port_security: true,
+                shared_netns: false,
             });
             return out.push(own.into());
         }

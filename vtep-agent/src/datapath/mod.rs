@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{Attachment, Vni};
 
@@ -24,13 +25,41 @@ pub trait Datapath {
     /// When it cannot be read; nothing is known then.
     fn read_back(&mut self, scope: &Scope, expected: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError>;
 
-    /// Applies steps in order and gives the outcome of each. A step is worked off whether or
+    /// Checks what all objects depend on and puts right what somebody has changed; returns
+    /// what that was.
+    ///
+    /// # Errors
+    /// When it cannot be read or put right.
+    fn put_right(&mut self) -> Result<Vec<String>, AgentError> {
+        Ok(Vec::new())
+    }
+
+    /// Frames that were lost so far, where there were any.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn losses(&mut self) -> Result<Vec<Loss>, AgentError> {
+        Ok(Vec::new())
+    }
+
+    /// Applies steps in order and returns the outcome of each. A step is worked off whether or
     /// not one before it failed.
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome>;
 }
 
 /// The ports there should be, by the name of their end on the host.
 pub type Expected = BTreeMap<String, Attachment>;
+
+/// Frames that were lost at one place for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The attachment, or the link.
+    pub place: String,
+    /// Why, such as `source-mac`.
+    pub reason: String,
+    /// Frames since the link was made.
+    pub frames: u64,
+}
 
 /// What part of the datapath is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Namespaces, hosts and workloads for the tests.
 
+pub mod frames;
 pub mod wire;
 
 use std::fs::File;
@@ -13,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use vtep_agent::datapath::Scope;
 use vtep_agent::datapath::StepError;
-use vtep_agent::datapath::kernel::Kernel;
+use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
 use vtep_agent::desired::Desired;
 use vtep_agent::engine::{Engine, News};
 use vtep_agent::object::LocalVteps;
+use vtep_agent::watch::Watch;
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{Attachment, FdbEntry, HostEntity, HostKey, MacAddress, Neighbour, Network, UnderlayFamily, Vni};
 
@@ -66,6 +68,11 @@ impl Netns {
         Self(name.to_owned())
     }
 
+    /// One that somebody else makes.
+    pub fn later(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -96,10 +103,51 @@ pub fn inside<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 
     })
 }
 
+/// A datagram from one namespace, address and port to another, and one back.
+fn udp(
+    (near, from, from_port): (&str, IpAddr, u16),
+    (far, to, to_port): (&str, IpAddr, u16),
+    size: usize,
+    wait: Duration,
+) -> Result<(), String> {
+    let bind = |netns: &str, ip: IpAddr, port: u16| {
+        inside(netns, move || UdpSocket::bind((ip, port)).unwrap())
+            .join()
+            .unwrap()
+    };
+    let (near, far) = (bind(near, from, from_port), bind(far, to, to_port));
+    let payload = vec![0xa5u8; size];
+    for socket in [&near, &far] {
+        socket.set_read_timeout(Some(wait)).unwrap();
+    }
+    let mut buffer = vec![0u8; 10_000];
+    near.send_to(&payload, far.local_addr().unwrap())
+        .map_err(|e| format!("send: {e}"))?;
+    let (length, peer) = far.recv_from(&mut buffer).map_err(|e| format!("receive: {e}"))?;
+    assert_eq!((&buffer[..length], peer), (&payload[..], near.local_addr().unwrap()));
+    far.send_to(&payload, peer).map_err(|e| format!("answer: {e}"))?;
+    let (length, _) = near
+        .recv_from(&mut buffer)
+        .map_err(|e| format!("receive the answer: {e}"))?;
+    assert_eq!(length, size);
+    Ok(())
+}
+
+pub fn udp_round_trip(near: (&str, IpAddr), far: (&str, IpAddr), size: usize) {
+    udp_round_trip_on_ports((near.0, near.1, 0), (far.0, far.1, 0), size);
+}
+
+pub fn udp_round_trip_on_ports(near: (&str, IpAddr, u16), far: (&str, IpAddr, u16), size: usize) {
+    if let Err(e) = udp(near, far, size, ARRIVAL) {
+        panic!("{size} octets from {} to {} and back: {e}", near.1, far.1);
+    }
+}
+
 type Job = Box<dyn FnOnce(&mut Option<Engine<Kernel>>) + Send>;
 
 struct Host {
     netns: Netns,
+    overlay: Netns,
     workload: Netns,
     local: LocalVteps,
     jobs: mpsc::Sender<Job>,
@@ -124,7 +172,7 @@ impl Lab {
     pub fn new(underlay: UnderlayFamily) -> Self {
         let hosts: Vec<Host> = (0..2)
             .map(|i| {
-                let (name, workload) = (unique("h"), unique("w"));
+                let (name, overlay, workload) = (unique("h"), unique("o"), unique("w"));
                 let (netns, workload) = (Netns::new(&name), Netns::new(&workload));
                 let (jobs, queue) = mpsc::channel::<Job>();
                 inside(&name, move || {
@@ -133,6 +181,7 @@ impl Lab {
                 });
                 Host {
                     netns,
+                    overlay: Netns::later(&overlay),
                     workload,
                     local: local(i),
                     jobs,
@@ -179,6 +228,11 @@ impl Lab {
         &self.hosts[host].netns.0
     }
 
+    /// The namespace of a host's bridges.
+    pub fn overlay(&self, host: usize) -> &str {
+        &self.hosts[host].overlay.0
+    }
+
     pub fn workload(&self, host: usize) -> &str {
         &self.hosts[host].workload.0
     }
@@ -196,9 +250,13 @@ impl Lab {
 
     fn start(&mut self, host: usize) -> News {
         let (local, entities) = (self.hosts[host].local, self.hosts[host].entities.clone());
+        let overlay = self.overlay(host).to_owned();
         let start: Job = Box::new(move |engine| {
+            // The one before holds the namespace.
+            *engine = None;
+            let overlay = Overlay::keep(&overlay).unwrap();
             *engine = Some(Engine::new(
-                Kernel::open().unwrap(),
+                Kernel::open(overlay, FloodLimit::default(), Watch::default()).unwrap(),
                 Desired::new(local, 9216),
                 entities,
                 true,
@@ -206,6 +264,17 @@ impl Lab {
         });
         self.hosts[host].jobs.send(start).unwrap();
         self.check(host, &Scope::All)
+    }
+
+    /// Ends the engine.
+    pub fn stop(&self, host: usize) {
+        let (done, end) = mpsc::channel();
+        let job: Job = Box::new(move |engine| {
+            *engine = None;
+            done.send(()).unwrap();
+        });
+        self.hosts[host].jobs.send(job).unwrap();
+        end.recv().unwrap();
     }
 
     /// Ends the engine and starts another with the same desired state.
@@ -240,7 +309,12 @@ impl Lab {
     }
 
     pub fn links(&self, host: usize) -> Vec<String> {
-        links(self.host(host))
+        links(self.overlay(host))
+    }
+
+    /// How many links the host's own namespace has.
+    pub fn links_of_host(&self, host: usize) -> usize {
+        links(self.host(host)).len()
     }
 
     pub fn network(&self, _host: usize, n: u32) -> HostEntity {
@@ -274,11 +348,14 @@ impl Lab {
             netns: self.workload(host).to_owned(),
             interface: "eth0".into(),
             mtu: 0,
+            allowed_addresses: Default::default(),
+            port_security: true,
+            shared_netns: false,
         })
     }
 
     /// What a host knows of the workload on the other one.
-    fn remote(&self, other: usize, n: u32) -> Vec<HostEntity> {
+    pub fn remote(&self, other: usize, n: u32) -> Vec<HostEntity> {
         let last = other as u8 + 1;
         let vtep = self.hosts[other].local.of(self.underlay).unwrap();
         let ips = [format!("10.0.0.{last}"), format!("fd00::{last}")];
@@ -311,34 +388,12 @@ impl Lab {
         }
     }
 
-    fn udp(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize, wait: Duration) -> Result<(), String> {
-        let bind = |netns: &str, ip: IpAddr| inside(netns, move || UdpSocket::bind((ip, 0)).unwrap()).join().unwrap();
-        let (near, far) = (bind(self.workload(a), from), bind(self.workload(b), to));
-        let payload = vec![0xa5u8; size];
-        for socket in [&near, &far] {
-            socket.set_read_timeout(Some(wait)).unwrap();
-        }
-        let mut buffer = vec![0u8; 2000];
-        near.send_to(&payload, far.local_addr().unwrap())
-            .map_err(|e| format!("send: {e}"))?;
-        let (length, peer) = far.recv_from(&mut buffer).map_err(|e| format!("receive: {e}"))?;
-        assert_eq!((&buffer[..length], peer), (&payload[..], near.local_addr().unwrap()));
-        far.send_to(&payload, peer).map_err(|e| format!("answer: {e}"))?;
-        let (length, _) = near
-            .recv_from(&mut buffer)
-            .map_err(|e| format!("receive the answer: {e}"))?;
-        assert_eq!(length, size);
-        Ok(())
-    }
-
     pub fn udp_round_trip(&self, a: usize, from: IpAddr, b: usize, to: IpAddr, size: usize) {
-        if let Err(e) = self.udp(a, from, b, to, size, ARRIVAL) {
-            panic!("{size} octets from {from} to {to} and back: {e}");
-        }
+        udp_round_trip((self.workload(a), from), (self.workload(b), to), size);
     }
 
     pub fn udp_arrives(&self, a: usize, from: IpAddr, b: usize, to: IpAddr) -> bool {
-        self.udp(a, from, b, to, 64, SILENCE).is_ok()
+        udp((self.workload(a), from, 0), (self.workload(b), to, 0), 64, SILENCE).is_ok()
     }
 
     /// True when something that listens on the host gets a datagram from the workload.

@@ -53,6 +53,33 @@ pub fn no_tx_checksum_offload(netns: &str, interface: &'static str) {
     inside(netns, work).join().unwrap();
 }
 
+/// Sends frames by an interface, as they are.
+pub fn send(netns: &str, interface: &'static str, frames: Vec<Vec<u8>>) {
+    let work = move || {
+        let s = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
+        let index = nix::net::if_::if_nametoindex(interface).unwrap();
+        for frame in &frames {
+            // SAFETY: an all-zero sockaddr_ll is valid; the kernel reads the frame and the
+            // address, which outlive the call.
+            let sent = unsafe {
+                let mut to: libc::sockaddr_ll = std::mem::zeroed();
+                to.sll_family = libc::AF_PACKET as u16;
+                to.sll_ifindex = index as i32;
+                libc::sendto(
+                    s.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    (&raw const to).cast(),
+                    size_of::<libc::sockaddr_ll>() as u32,
+                )
+            };
+            assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+        }
+    };
+    inside(netns, work).join().unwrap();
+}
+
 /// A capture of all frames that a namespace sees.
 pub struct Capture {
     thread: JoinHandle<Vec<Vec<u8>>>,
@@ -90,15 +117,15 @@ impl Capture {
         Self { thread, enough }
     }
 
-    /// The tunnelled frames that were seen until nothing more came.
-    pub fn tunnelled(self) -> Vec<Tunnelled> {
+    /// The frames that were seen until nothing more came.
+    pub fn frames(self) -> Vec<Vec<u8>> {
         self.enough.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .unwrap()
-            .iter()
-            .filter_map(|f| Tunnelled::parse(f))
-            .collect()
+        self.thread.join().unwrap()
+    }
+
+    /// Those of them that are tunnelled.
+    pub fn tunnelled(self) -> Vec<Tunnelled> {
+        self.frames().iter().filter_map(|f| Tunnelled::parse(f)).collect()
     }
 }
 

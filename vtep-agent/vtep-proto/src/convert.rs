@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::entity::{Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily};
+use crate::entity::{AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily};
 use crate::error::DecodeError;
 use crate::ident::{MacAddress, Vni};
 use crate::v1;
@@ -18,8 +18,8 @@ const MAX_MTU: u32 = 65_535 - 70;
 const MAX_ATTACHMENT_ID: usize = 160;
 /// Longest interface name, in octets (IFNAMSIZ less the terminator).
 const MAX_INTERFACE: usize = 15;
-/// Longest path, in octets (PATH_MAX less the terminator).
-const MAX_PATH: usize = 4095;
+/// Longest name of a namespace, in octets (NAME_MAX).
+const MAX_NETNS: usize = 255;
 
 fn hex(octets: &[u8]) -> String {
     octets.iter().take(40).map(|b| format!("{b:02x}")).collect()
@@ -175,13 +175,12 @@ fn interface(field: &str, name: &str) -> Result<String, DecodeError> {
 }
 
 fn netns(field: &str, value: &str) -> Result<String, DecodeError> {
-    let name = !value.contains('/') && value != "." && value != "..";
-    let path = value.starts_with('/') && value.len() <= MAX_PATH;
-    if value.is_empty() || value.contains('\0') || !(path || name && value.len() <= 255) {
+    let good = |b: u8| b.is_ascii_graphic() && b != b'/';
+    if value.is_empty() || value.len() > MAX_NETNS || value.starts_with('.') || !value.bytes().all(good) {
         return Err(DecodeError::new(
             field,
             value,
-            "a name under /run/netns, or an absolute path",
+            "the name of a network namespace in /run/netns: no path, and no `.` at its start",
         ));
     }
     Ok(value.to_owned())
@@ -219,6 +218,23 @@ fn attachment(a: &v1::Attachment) -> Result<Attachment, DecodeError> {
         netns: netns("attachment.netns", &a.netns)?,
         interface: interface("attachment.interface", &a.interface)?,
         mtu: if a.mtu == 0 { 0 } else { mtu("attachment.mtu", a.mtu)? },
+        allowed_addresses: a
+            .allowed_addresses
+            .iter()
+            .enumerate()
+            .map(allowed_address)
+            .collect::<Result<_, _>>()?,
+        port_security: !a.port_security_off,
+        shared_netns: a.shared_netns,
+    })
+}
+
+fn allowed_address((i, a): (usize, &v1::AllowedAddress)) -> Result<AllowedAddress, DecodeError> {
+    let path = format!("attachment.allowed_addresses[{i}]");
+    let mac = (!a.mac.is_empty()).then(|| mac(&format!("{path}.mac"), &a.mac));
+    Ok(AllowedAddress {
+        prefix: prefix(&format!("{path}.prefix"), a.prefix.as_ref(), false)?,
+        mac: mac.transpose()?,
     })
 }
 
@@ -299,6 +315,16 @@ fn wire_attachment(a: &Attachment) -> v1::Attachment {
         netns: a.netns.clone(),
         interface: a.interface.clone(),
         mtu: a.mtu,
+        allowed_addresses: a
+            .allowed_addresses
+            .iter()
+            .map(|a| v1::AllowedAddress {
+                prefix: Some(wire_prefix(&a.prefix)),
+                mac: a.mac.map(|m| m.octets().to_vec()).unwrap_or_default(),
+            })
+            .collect(),
+        port_security_off: !a.port_security,
+        shared_netns: a.shared_netns,
     }
 }
 
@@ -421,9 +447,15 @@ mod tests {
     }
 
     fn arb_attachment() -> impl Strategy<Value = Attachment> {
+        let allowed = (arb_net(), proptest::option::of(arb_mac())).prop_map(|(net, mac)| AllowedAddress {
+            prefix: net.trunc(),
+            mac,
+        });
         let sets = (
             proptest::collection::btree_set(arb_net(), 0..4),
             proptest::collection::btree_set(arb_route(), 0..4),
+            proptest::collection::btree_set(allowed, 0..4),
+            any::<(bool, bool)>(),
         );
         (
             "[a-z0-9/-]{1,40}",
@@ -433,7 +465,7 @@ mod tests {
             "[a-z0-9]{1,20}",
             "[a-z0-9]{1,15}",
         )
-            .prop_map(|(id, vni, mac, (addresses, routes), netns, interface)| Attachment {
+            .prop_map(|(id, vni, mac, (addresses, routes, allowed, flags), netns, interface)| Attachment {
                 id,
                 vni,
                 mac,
@@ -442,6 +474,9 @@ mod tests {
                 netns,
                 interface,
                 mtu: 0,
+                allowed_addresses: allowed,
+                port_security: flags.0,
+                shared_netns: flags.1,
             })
     }
 
@@ -490,6 +525,7 @@ mod tests {
             netns: "w1".into(),
             interface: "eth0".into(),
             mtu: 1500,
+            ..Default::default()
         };
         let default = v1::IpPrefix {
             ip: vec![0; 4],
@@ -521,6 +557,30 @@ mod tests {
                 "attachment.netns",
                 v1::Attachment {
                     netns: "a/b".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.netns",
+                v1::Attachment {
+                    netns: "/proc/self/ns/net".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.netns",
+                v1::Attachment {
+                    netns: "..".into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "attachment.allowed_addresses[0].mac",
+                v1::Attachment {
+                    allowed_addresses: vec![v1::AllowedAddress {
+                        prefix: good.addresses.first().cloned().map(|p| v1::IpPrefix { prefix_len: 32, ..p }),
+                        mac: vec![1],
+                    }],
                     ..good.clone()
                 },
             ),

@@ -172,12 +172,34 @@ pub struct Attachment {
     pub addresses: BTreeSet<IpNet>,
     /// Routes of the workload through this interface.
     pub routes: BTreeSet<Route>,
-    /// Network namespace: a name under `/run/netns`, or an absolute path.
+    /// Network namespace: a name in `/run/netns`.
     pub netns: String,
     /// Name of the interface inside the namespace.
     pub interface: String,
     /// MTU of the interface, in octets; 0: that of the network.
     pub mtu: u32,
+    /// Addresses that the workload may use besides its own.
+    pub allowed_addresses: BTreeSet<AllowedAddress>,
+    /// False: the workload may use any address.
+    pub port_security: bool,
+    /// True: the namespace may also hold attachments of other vDCs that say the same.
+    pub shared_netns: bool,
+}
+
+impl Attachment {
+    /// The vDC it belongs to: its id is `vdc/name`.
+    pub fn vdc(&self) -> &str {
+        self.id.split_once('/').map_or(&self.id, |(vdc, _)| vdc)
+    }
+}
+
+/// An address that a workload may use besides its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AllowedAddress {
+    /// One address or a prefix, with no host bits set.
+    pub prefix: IpNet,
+    /// MAC address that it is used with; `None`: the attachment's.
+    pub mac: Option<MacAddress>,
 }
 
 /// A route of a workload.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -36,8 +36,11 @@ pub(super) struct Interface {
     mtu: u32,
     up: bool,
     addresses: BTreeSet<IpNet>,
-    routes: BTreeSet<Route>,
+    routes: BTreeSet<OurRoute>,
 }
+
+/// A route that we made, with its metric.
+type OurRoute = (Route, u32);
 
 impl Interface {
     /// Reads the interface of that name.
@@ -68,8 +71,19 @@ impl Interface {
             && self.mac == attachment.mac.octets()
             && self.mtu == attachment.mtu
             && self.addresses == attachment.addresses
-            && self.routes == attachment.routes
+            && self.routes == wanted_routes(self.index, attachment)
     }
+}
+
+/// Added to the index of a link, the metric of the routes over it. It is greater than what
+/// other programs use (0 for IPv4, 1024 for IPv6), so that the workload's own routes come
+/// first; and it differs between the links of a workload, so that each may have a default
+/// route.
+const METRIC: u32 = 0x10000;
+
+fn wanted_routes(index: u32, attachment: &Attachment) -> BTreeSet<OurRoute> {
+    let metric = METRIC.saturating_add(index);
+    attachment.routes.iter().map(|r| (r.clone(), metric)).collect()
 }
 
 /// Brings the interface to what the attachment asks, changing only what differs.
@@ -97,21 +111,39 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
         }
         netlink.batch(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
     }
-    let have = routes(netlink, index)?;
+    let (have, wanted) = (routes(netlink, index)?, wanted_routes(index, attachment));
+    let place = |(route, metric): &OurRoute| (route.destination, *metric);
+    let (ours, needed): (BTreeSet<_>, BTreeSet<_>) = (have.iter().map(place).collect(), wanted.iter().map(place).collect());
     // Routes on the link first: the next hop of another may be reached by them.
-    let mut add: Vec<&Route> = attachment.routes.difference(&have).collect();
-    add.sort_by_key(|r| r.via.is_some());
-    let remove = have.difference(&attachment.routes).map(|r| (r, false));
-    let requests = add
-        .into_iter()
-        .map(|r| (r, true))
-        .chain(remove)
-        .map(|(r, add)| route(index, attachment, r, add));
+    let mut add: Vec<&OurRoute> = wanted.difference(&have).collect();
+    add.sort_by_key(|(r, _)| r.via.is_some());
+    let add = add.into_iter().map(|r| {
+        let how = if ours.contains(&place(r)) {
+            Change::Replace
+        } else {
+            Change::Add
+        };
+        (r, how)
+    });
+    // A route that was replaced is not there any more to be removed.
+    let remove = have.difference(&wanted).filter(|r| !needed.contains(&place(r)));
+    let remove = remove.map(|r| (r, Change::Remove));
+    let requests = add.chain(remove).map(|(r, how)| route(index, attachment, r, how));
     netlink
         .batch(requests.collect())
         .into_iter()
         .collect::<Result<Vec<()>, _>>()?;
     Ok(())
+}
+
+/// What becomes of a route.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// There must be none to that destination yet: one that is there is the workload's own.
+    Add,
+    /// Takes the place of one of ours.
+    Replace,
+    Remove,
 }
 
 /// Makes IPv6 addresses usable at once. Duplicate address detection (RFC 4862 section 5.4)
@@ -211,7 +243,7 @@ fn addresses(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<IpNet>, Netli
     Ok(answers.into_iter().filter_map(address).collect())
 }
 
-fn route(index: u32, attachment: &Attachment, route: &Route, add: bool) -> Request {
+fn route(index: u32, attachment: &Attachment, (route, metric): &OurRoute, change: Change) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.destination.addr());
     message.header.destination_prefix_length = route.destination.prefix_len();
@@ -235,22 +267,22 @@ fn route(index: u32, attachment: &Attachment, route: &Route, add: bool) -> Reque
         }
     }
     message.attributes.push(RouteAttribute::Oif(index));
-    let interface = &attachment.interface;
-    if add {
-        let what = format!("add route to {} on {interface}", route.destination);
-        Request::new(
-            RouteNetlinkMessage::NewRoute(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-            what,
-        )
-    } else {
-        let what = format!("remove route to {} from {interface}", route.destination);
-        Request::new(RouteNetlinkMessage::DelRoute(message), 0, what)
-    }
+    message.attributes.push(RouteAttribute::Priority(*metric));
+    let (interface, to) = (&attachment.interface, route.destination);
+    let flags = match change {
+        Change::Add => NLM_F_CREATE | NLM_F_EXCL,
+        Change::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+        Change::Remove => {
+            let what = format!("remove route to {to} from {interface}");
+            return Request::new(RouteNetlinkMessage::DelRoute(message), 0, what);
+        }
+    };
+    let what = format!("add route to {to} on {interface}");
+    Request::new(RouteNetlinkMessage::NewRoute(message), flags, what)
 }
 
 /// Our routes over a link.
-fn routes(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<Route>, NetlinkError> {
+fn routes(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<OurRoute>, NetlinkError> {
     let mut found = BTreeSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut question = RouteMessage::default();
@@ -263,7 +295,7 @@ fn routes(netlink: &mut Netlink, index: u32) -> Result<BTreeSet<Route>, NetlinkE
     Ok(found)
 }
 
-fn read_route(answer: RouteNetlinkMessage, index: u32) -> Option<Route> {
+fn read_route(answer: RouteNetlinkMessage, index: u32) -> Option<OurRoute> {
     let RouteNetlinkMessage::NewRoute(message) = answer else {
         return None;
     };
@@ -279,15 +311,16 @@ fn read_route(answer: RouteNetlinkMessage, index: u32) -> Option<Route> {
         RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
         _ => None,
     };
-    let (mut destination, mut via, mut oif) = (any, None, None);
+    let (mut destination, mut via, mut oif, mut metric) = (any, None, None, 0);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(a) => destination = ip(a)?,
             RouteAttribute::Gateway(a) => via = ip(a),
             RouteAttribute::Oif(i) => oif = Some(*i),
+            RouteAttribute::Priority(m) => metric = *m,
             _ => {}
         }
     }
     let destination = IpNet::new(destination, message.header.destination_prefix_length).ok()?;
-    (oif == Some(index)).then_some(Route { destination, via })
+    (oif == Some(index)).then_some((Route { destination, via }, metric))
 }

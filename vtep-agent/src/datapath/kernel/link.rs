@@ -1,11 +1,13 @@
 //! Links: what we ask of the kernel, and what we read in its answers.
 
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
     InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
@@ -26,7 +28,7 @@ pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
 /// UDP port of VXLAN (RFC 7348 section 5).
 pub(super) const VXLAN_PORT: u16 = 4789;
 /// Longest wait for the kernel to act on a carrier; it does so once a second.
-const CARRIER_TIMEOUT: Duration = Duration::from_secs(3);
+const CARRIER_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How often to ask meanwhile.
 const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// Starts the alias of a port; the attachment's id follows.
@@ -53,6 +55,8 @@ pub(super) struct Link {
     bridge: Vec<InfoBridge>,
     port: Vec<InfoBridgePort>,
     no_link_local: bool,
+    /// The namespace in which a VXLAN device has its socket, where that is another one.
+    link_namespace: Option<i32>,
 }
 
 impl Link {
@@ -78,6 +82,7 @@ impl Link {
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(id) => link.link_namespace = Some(id),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::LinkInfo(infos) => link.read_info(infos),
                 LinkAttribute::AfSpecUnspec(specs) => link.no_link_local = has_no_link_local(&specs),
@@ -134,9 +139,10 @@ impl Link {
     }
 
     /// True when what cannot be changed on a living VXLAN device is as it must be.
-    pub(super) fn vxlan_fits(&self, segment: &Segment) -> bool {
+    pub(super) fn vxlan_fits(&self, segment: &Segment, home_id: i32) -> bool {
         let has = |wanted: InfoVxlan| self.info.contains(&wanted);
         self.kind == Some(InfoKind::Vxlan)
+            && self.link_namespace == Some(home_id)
             && self.vxlan_local() == segment.local
             && vxlan_options(segment)
                 .into_iter()
@@ -153,11 +159,11 @@ impl Link {
     }
 
     /// True when the VXLAN device is as it must be.
-    pub(super) fn vxlan_is_right(&self, segment: &Segment, bridge: u32) -> bool {
+    pub(super) fn vxlan_is_right(&self, segment: &Segment, bridge: u32, home_id: i32) -> bool {
         self.up
             && self.mtu == segment.mtu
             && self.no_link_local
-            && self.vxlan_fits(segment)
+            && self.vxlan_fits(segment, home_id)
             && self.master == Some(bridge)
             && vxlan_port_options().iter().all(|o| self.port.contains(o))
     }
@@ -176,7 +182,7 @@ impl Link {
             && self.no_link_local
             && self.master == Some(bridge)
             && self.attachment_id() == Some(&attachment.id)
-            && workload_port_options().iter().all(|o| self.port.contains(o))
+            && workload_port_options(attachment).iter().all(|o| self.port.contains(o))
     }
 }
 
@@ -237,13 +243,16 @@ fn vxlan_port_options() -> Vec<InfoBridgePort> {
     ]
 }
 
-/// Options of a workload's port: it may only speak from the MAC address it was given (locked:
-/// frames from any other source are dropped), and hears nothing that is for others.
-fn workload_port_options() -> Vec<InfoBridgePort> {
+/// Options of a workload's port. It may only speak from the MAC address it was given (locked:
+/// frames from any other source are dropped), and hears nothing that is for others. One with
+/// further MAC addresses, which may move from port to port, hears what has no entry, and the
+/// filter alone says what it may speak from.
+fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
+    let further = !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some());
     vec![
         InfoBridgePort::Learning(false),
-        InfoBridgePort::UnicastFlood(false),
-        InfoBridgePort::Locked(true),
+        InfoBridgePort::UnicastFlood(further),
+        InfoBridgePort::Locked(!further),
         InfoBridgePort::Isolated(false),
     ]
 }
@@ -280,13 +289,15 @@ pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Net
 /// The kernel acts on a carrier that came in the background ("link watch", at most once a
 /// second): only then does a bridge forward from the port, and a queue take frames. Asking
 /// for the link makes it act at once since Linux 6.8; before, asking again is all there is.
-pub(super) fn await_carrier(netlink: &mut Netlink, name: &str) -> Result<(), NetlinkError> {
+///
+/// Without `wait` it asks once.
+pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Result<(), NetlinkError> {
     let start = Instant::now();
     loop {
         if get(netlink, name)?.is_some_and(|l| l.carries()) {
             return Ok(());
         }
-        if start.elapsed() > CARRIER_TIMEOUT {
+        if !wait || start.elapsed() > CARRIER_TIMEOUT {
             return Err(NetlinkError {
                 what: format!("{name} does not forward"),
                 errno: libc::ETIMEDOUT,
@@ -352,8 +363,9 @@ pub(super) fn set_bridge(index: u32, segment: &Segment) -> Request {
     )
 }
 
-/// Creates the VXLAN device of a network, in its bridge.
-pub(super) fn create_vxlan(segment: &Segment, bridge: u32) -> Request {
+/// Creates the VXLAN device of a network, in its bridge in the overlay. The request is sent
+/// in the host's namespace, in which the device then has its socket.
+pub(super) fn create_vxlan(segment: &Segment, bridge: u32, overlay: RawFd) -> Request {
     let name = vxlan_name(segment.vni);
     let mut options = vxlan_options(segment);
     match segment.local {
@@ -363,6 +375,7 @@ pub(super) fn create_vxlan(segment: &Segment, bridge: u32) -> Request {
     }
     let attributes = vec![
         named(&name),
+        LinkAttribute::NetNsFd(overlay),
         LinkAttribute::Group(OWNER_GROUP),
         LinkAttribute::Mtu(segment.mtu),
         LinkAttribute::Controller(bridge),
@@ -383,6 +396,45 @@ pub(super) fn enslave(index: u32, bridge: u32, name: &str) -> Request {
         0,
         format!("move {name} into its bridge"),
     )
+}
+
+/// Moves a link into another namespace; the request names it as an attribute of its own.
+pub(super) fn move_to(index: u32, name: &str, namespace: RawFd) -> Request {
+    let set = message(index, vec![LinkAttribute::NetNsFd(namespace)]);
+    Request::new(
+        RouteNetlinkMessage::NewLink(set),
+        0,
+        format!("move {name} into the overlay"),
+    )
+}
+
+/// The id by which the namespace of the socket knows another one, as links show it.
+pub(super) fn namespace_id(netlink: &mut Netlink, namespace: RawFd) -> Result<i32, NetlinkError> {
+    let fd = NsidAttribute::Fd(u32::try_from(namespace).unwrap_or(u32::MAX));
+    let ask = |attributes: Vec<NsidAttribute>| {
+        let mut message = NsidMessage::default();
+        message.attributes = attributes;
+        message
+    };
+    // -1: the kernel chooses. It refuses (EEXIST) when there is one already.
+    let assign = RouteNetlinkMessage::NewNsId(ask(vec![fd.clone(), NsidAttribute::Id(-1)]));
+    match netlink.request(Request::new(assign, 0, "give the host's namespace an id")) {
+        Err(e) if e.errno != libc::EEXIST => return Err(e),
+        _ => {}
+    }
+    let answer = netlink.get(RouteNetlinkMessage::GetNsId(ask(vec![fd])), "read the id of the host's namespace")?;
+    let id = match answer {
+        Some(RouteNetlinkMessage::NewNsId(m)) => m.attributes.into_iter().find_map(|a| match a {
+            NsidAttribute::Id(id) if id >= 0 => Some(id),
+            _ => None,
+        }),
+        _ => None,
+    };
+    id.ok_or_else(|| NetlinkError {
+        what: "read the id of the host's namespace".into(),
+        errno: libc::ENOENT,
+        hint: None,
+    })
 }
 
 /// Takes a link out of its bridge.
@@ -421,7 +473,7 @@ pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
 }
 
 /// Creates a veth pair: one end in the bridge, the other in the namespace.
-pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: std::os::fd::RawFd) -> Request {
+pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: RawFd) -> Request {
     let name = port_name(&attachment.id);
     let peer = message(
         0,
@@ -455,7 +507,7 @@ pub(super) fn set_workload_port(index: u32, attachment: &Attachment) -> [Request
     let set = set_port(
         index,
         vec![LinkAttribute::Mtu(attachment.mtu), alias],
-        workload_port_options(),
+        workload_port_options(attachment),
     );
     [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
 }

@@ -8,39 +8,64 @@
 //! | neighbour | permanent neighbour of the bridge; answers because the device has `neigh_suppress` |
 //! | port | veth `vfa<hash>` in the bridge, other end in the workload's namespace, entry of the bridge |
 //!
+//! All of it is in a network namespace of its own ([`overlay`]); VXLAN devices keep their UDP
+//! socket in the host's.
+//!
 //! Every link carries a group number from the request on that creates it ([`link::OWNER_GROUP`]);
 //! a link without it is not touched, whatever its name. `docs/adr` says why these objects.
 
 mod entry;
+mod filter;
 mod interface;
 mod link;
+mod losses;
 mod monitor;
+mod legacy;
 mod netlink;
-mod netns;
+mod nft;
+mod overlay;
+mod place;
 mod port;
 mod segment;
+mod shield;
 mod snapshot;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::os::fd::AsRawFd;
 
 use vtep_proto::v1::ErrorCode;
 
+use self::filter::Filter;
 use self::netlink::{Netlink, Request};
-use self::netns::NetnsThread;
+use self::place::Places;
+use self::shield::Shield;
 use self::snapshot::Snapshot;
-use super::{Datapath, Done, Expected, Outcome, Scope, Step, StepError};
+use self::worker::Worker;
+use super::{Datapath, Done, Expected, Loss, Outcome, Scope, Step, StepError};
 use crate::error::{AgentError, NetlinkError};
+use crate::netns::Netns;
 use crate::object::{Object, ObjectKey, bridge_name, vxlan_name};
+use crate::watch::Watch;
 
+pub use self::filter::FloodLimit;
 pub use self::monitor::{Change, Monitor, start as monitor};
+pub use self::overlay::Overlay;
 
-/// The kernel, in the network namespace in which [`Kernel::open`] was called.
+/// The kernel: tenants' links in the overlay, tunnels in the network namespace in which
+/// [`Kernel::open`] was called.
 pub struct Kernel {
+    overlay: Overlay,
+    /// In the overlay.
     netlink: Netlink,
-    namespaces: NetnsThread,
-    /// The network namespace in which all this is.
-    home: File,
+    /// In the host's namespace.
+    underlay: Netlink,
+    /// The id by which the overlay knows the host's namespace: that of the VXLAN devices.
+    home_id: i32,
+    worker: Worker,
+    places: Places,
+    filter: Filter,
+    shield: Shield,
     /// Indices of our links by name. A stale one makes a request fail with ENODEV, which
     /// empties the map.
     indices: HashMap<String, u32>,
@@ -65,20 +90,35 @@ fn kind(step: &Step) -> Kind {
 }
 
 impl Kernel {
-    /// Opens the kernel, in the network namespace of this thread.
+    /// Opens the kernel, with tunnels in the network namespace of this thread.
     ///
     /// # Errors
-    /// When there is no netlink socket or no thread to be had.
-    pub fn open() -> Result<Self, AgentError> {
-        let thread = NetnsThread::start().map_err(|e| NetlinkError::io("start the namespace thread", &e))?;
-        let home = File::open("/proc/thread-self/ns/net")
-            .map_err(|e| NetlinkError::io("open /proc/thread-self/ns/net", &e))?;
-        Ok(Self {
-            netlink: Netlink::open()?,
-            namespaces: thread,
-            home,
+    /// When the kernel refuses a socket or a namespace.
+    pub fn open(overlay: Overlay, limit: FloodLimit, watch: Watch) -> Result<Self, AgentError> {
+        let home = Netns::current().map_err(|e| NetlinkError::io("open /proc/thread-self/ns/net", &e))?;
+        let mut netlink = overlay
+            .netns()
+            .within(Netlink::open)
+            .map_err(|e| NetlinkError::io(format!("enter network namespace {}", overlay.name()), &e))??;
+        let home_id = link::namespace_id(&mut netlink, home.file().as_raw_fd())?;
+        let places = Places::new(home.id(), &overlay);
+        let filter = Filter::open(&overlay, limit)?;
+        let mut kernel = Self {
+            overlay,
+            netlink,
+            underlay: Netlink::open()?,
+            home_id,
+            worker: Worker::new(watch),
+            places,
+            filter,
+            shield: Shield::open()?,
             indices: HashMap::new(),
-        })
+        };
+        let moved = kernel.move_out_of_home()?;
+        if moved > 0 {
+            tracing::info!(links = moved, to = kernel.overlay.name(), "left the host's network namespace");
+        }
+        Ok(kernel)
     }
 
     /// MAC address and MTU of a link, and whether it is up.
@@ -86,7 +126,7 @@ impl Kernel {
     /// # Errors
     /// When there is no such link, or it cannot be read.
     pub fn uplink(&mut self, name: &str) -> Result<Uplink, AgentError> {
-        let link = link::get(&mut self.netlink, name)?;
+        let link = link::get(&mut self.underlay, name)?;
         let link = link.ok_or_else(|| AgentError::Config {
             what: "--uplink".into(),
             message: format!("there is no link `{name}` in this network namespace"),
@@ -123,6 +163,13 @@ impl Kernel {
                 self.entry_requests(step, &mut requests)
                     .map(|()| requests.len() - before),
             );
+        }
+        let vteps = steps.iter().filter_map(|step| match step {
+            Step::Ensure(Object::Station { vtep, .. } | Object::Flood { vtep, .. }) => Some(*vtep),
+            _ => None,
+        });
+        if let Err(e) = self.shield.add(vteps) {
+            return steps.iter().map(|_| Err(e.clone().into())).collect();
         }
         let mut results = self.netlink.batch(requests).into_iter();
         let mut stale = false;
@@ -187,43 +234,70 @@ impl Kernel {
     /// Deletes links, all of them in one go.
     fn remove_links(&mut self, steps: &[Step]) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(steps.len());
-        let mut discard = Vec::new();
+        let (mut discard, mut ports) = (Vec::new(), Vec::new());
         for step in steps {
             let names = match step {
                 Step::Remove(ObjectKey::Segment(vni)) => vec![vxlan_name(*vni), bridge_name(*vni)],
-                Step::Remove(ObjectKey::Port(name)) => vec![name.clone()],
+                Step::Remove(ObjectKey::Port(name)) => {
+                    self.places.forget(name);
+                    vec![name.clone()]
+                }
                 _ => vec![],
             };
             let mut outcome = Ok(Done::InPlace);
             for name in names {
                 self.indices.remove(&name);
                 match link::get(&mut self.netlink, &name) {
-                    Ok(Some(found)) if found.is_ours() => discard.push(link::discard(found.index, &name)),
+                    Ok(Some(found)) if found.is_ours() => {
+                        if found.is_port() {
+                            ports.push(found.index);
+                        }
+                        discard.push(link::discard(found.index, &name));
+                    }
                     Ok(_) => {}
                     Err(e) => outcome = Err(e.into()),
                 }
             }
             outcomes.push(outcome);
         }
-        match self.discard(discard) {
+        // A port's filter goes after the port: it is never open.
+        match self.discard(discard).and_then(|()| self.filter.remove_ports(&ports)) {
             Ok(()) => outcomes,
             Err(e) => outcomes.into_iter().map(|o| o.and(Err(e.clone().into()))).collect(),
         }
     }
 
-    /// Marks links for deletion and deletes what is marked.
     fn discard(&mut self, marks: Vec<Request>) -> Result<(), NetlinkError> {
-        if marks.is_empty() {
-            return Ok(());
-        }
-        for result in self.netlink.batch(marks) {
-            // Gone by itself: the other end of a pair, or its namespace, was deleted.
-            result.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
-        }
-        self.netlink
-            .request(link::delete_discarded())
-            .or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })
+        discard(&mut self.netlink, marks)
     }
+
+    /// Deletes every link of ours and the overlay itself.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn purge(mut self) -> Result<(), AgentError> {
+        let links = link::dump(&mut self.netlink, None)?;
+        let ours = links.iter().filter(|l| l.is_ours() || l.group == link::TRASH_GROUP);
+        let marks = ours.map(|l| link::discard(l.index, &l.name)).collect();
+        self.discard(marks)?;
+        self.shield.remove()?;
+        crate::netns::remove(self.overlay.name())?;
+        Ok(())
+    }
+}
+
+/// Marks links for deletion and deletes what is marked.
+fn discard(netlink: &mut Netlink, marks: Vec<Request>) -> Result<(), NetlinkError> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    for result in netlink.batch(marks) {
+        // Gone by itself: the other end of a pair, or its namespace, was deleted.
+        result.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
+    }
+    netlink
+        .request(link::delete_discarded())
+        .or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })
 }
 
 /// The link that carries the tunnels.
@@ -239,7 +313,7 @@ pub struct Uplink {
 
 impl Datapath for Kernel {
     fn read_back(&mut self, scope: &Scope, expected: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError> {
-        let snapshot = Snapshot::take(&mut self.netlink, scope)?;
+        let snapshot = Snapshot::take(&mut self.netlink, scope, self.home_id)?;
         if *scope == Scope::All {
             self.indices = snapshot
                 .links()
@@ -252,7 +326,27 @@ impl Datapath for Kernel {
                 self.netlink.request(link::delete_discarded())?;
             }
         }
-        Ok(snapshot.objects(scope, expected, &self.namespaces))
+        if *scope == Scope::All {
+            let ports = snapshot.links().iter().filter(|l| l.is_port());
+            self.filter.retain(&ports.map(|l| l.index).collect())?;
+            self.shield.set(snapshot.vteps())?;
+        }
+        Ok(snapshot.objects(scope, expected, &mut self.worker, &self.filter))
+    }
+
+    fn put_right(&mut self) -> Result<Vec<String>, AgentError> {
+        let mut changed = self.overlay.put_right()?;
+        if self.filter.put_right()? {
+            changed.push(format!("packet filter in network namespace {} was changed", self.overlay.name()));
+        }
+        if self.shield.put_right()? {
+            changed.push("packet filter `inet vfabric` in the host's network namespace was changed".into());
+        }
+        Ok(changed)
+    }
+
+    fn losses(&mut self) -> Result<Vec<Loss>, AgentError> {
+        self.count_losses()
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome> {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use vtep_proto::Vni;
 
 use super::link::{Link, OWNER_GROUP};
+use super::overlay::Overlay;
 use crate::error::NetlinkError;
 
 /// Multicast groups of rtnetlink (linux/rtnetlink.h).
@@ -43,20 +44,32 @@ pub enum Change {
 /// Notifications, as they come.
 pub type Monitor = mpsc::Receiver<Change>;
 
-/// Starts to listen, in the network namespace of this thread. What changes from here on is
-/// told.
+/// Starts to listen: to the overlay, and to the uplink in the network namespace of this
+/// thread. Every change from here on is reported.
 ///
 /// # Errors
-/// When there is no socket or no thread to be had.
-pub fn start(uplink: &str) -> Result<Monitor, NetlinkError> {
+/// When the kernel refuses a socket or a thread.
+pub fn start(uplink: &str, overlay: &Overlay) -> Result<Monitor, NetlinkError> {
     let fail = |e: io::Error| NetlinkError::io("listen to netlink notifications", &e);
-    let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail)?;
-    socket.bind_auto().map_err(fail)?;
-    socket.set_rx_buf_sz(RECEIVE_BUFFER as libc::c_int).map_err(fail)?;
-    for group in [RTNLGRP_LINK, RTNLGRP_NEIGH] {
-        socket.add_membership(group).map_err(fail)?;
-    }
     let (changes, monitor) = mpsc::channel(QUEUE);
+    let tenants = overlay.netns().within(|| socket(&[RTNLGRP_LINK, RTNLGRP_NEIGH]));
+    listen("", tenants.map_err(fail)?.map_err(fail)?, changes.clone()).map_err(fail)?;
+    listen(uplink, socket(&[RTNLGRP_LINK]).map_err(fail)?, changes).map_err(fail)?;
+    Ok(monitor)
+}
+
+fn socket(groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.set_rx_buf_sz(RECEIVE_BUFFER as libc::c_int)?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
+    Ok(socket)
+}
+
+/// Starts the thread that listens to a socket.
+fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Result<()> {
     let mut listener = Listener {
         uplink: uplink.to_owned(),
         networks: HashMap::new(),
@@ -80,14 +93,12 @@ pub fn start(uplink: &str) -> Result<Monitor, NetlinkError> {
             }
         }
     };
-    thread::Builder::new()
-        .name("netlink-monitor".into())
-        .spawn(run)
-        .map_err(fail)?;
-    Ok(monitor)
+    thread::Builder::new().name("netlink-monitor".into()).spawn(run)?;
+    Ok(())
 }
 
 struct Listener {
+    /// Empty where it is not.
     uplink: String,
     /// Networks of our bridges and VXLAN devices, by index: entries name only an index.
     networks: HashMap<u32, Vni>,
@@ -120,7 +131,7 @@ impl Listener {
     }
 
     fn link(&mut self, link: Link, gone: bool) -> Option<Change> {
-        if link.name == self.uplink {
+        if !self.uplink.is_empty() && link.name == self.uplink {
             return Some(Change::Uplink(link.running && !gone));
         }
         let network = link.as_bridge().or_else(|| link.as_vxlan());

@@ -1,6 +1,5 @@
 //! Ports: a veth pair from the bridge into a workload's namespace.
 
-use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use vtep_proto::Attachment;
@@ -9,9 +8,10 @@ use vtep_proto::v1::ErrorCode;
 use super::interface::{self, Interface};
 use super::link::{self, Link};
 use super::netlink::Netlink;
-use super::{Kernel, entry, netns};
+use super::{Kernel, entry};
 use crate::datapath::{Done, Outcome, Step, StepError};
 use crate::error::NetlinkError;
+use crate::netns::Netns;
 use crate::object::{Object, bridge_name, port_name};
 
 impl Kernel {
@@ -21,13 +21,15 @@ impl Kernel {
             return Err(StepError::new(ErrorCode::Invalid, "a stray port cannot be asked for"));
         };
         let a = &port.attachment;
-        let Some(namespace) = netns::open(&a.netns)? else {
-            self.remove_orphan(a)?;
-            let path = netns::path(&a.netns);
-            return Err(StepError::new(
-                ErrorCode::NetnsNotFound,
-                format!("netns {} not found", path.display()),
-            ));
+        let namespace = match self.place(a) {
+            Ok(namespace) => namespace,
+            Err(e) => {
+                // A call that has not returned says nothing about the place.
+                if e.code != ErrorCode::Kernel {
+                    self.remove_orphan(a)?;
+                }
+                return Err(e);
+            }
         };
         let Some(bridge) = self.index(&bridge_name(a.vni))? else {
             self.release(a)?;
@@ -41,21 +43,23 @@ impl Kernel {
                 (host, interface, Done::MadeAnew)
             }
         };
-        self.set_host_end(a, bridge, &host)?;
-        if !interface.is_right(a) {
+        let changed = self.set_host_end(a, bridge, &host)?;
+        // A workload can take its interface down again and again: that is not waited for.
+        let wait = changed || done == Done::MadeAnew;
+        if wait || !interface.is_right(a) {
             let a = a.clone();
-            self.namespaces.run(&namespace, &a.netns.clone(), move || {
+            self.worker.run(&namespace, &a.netns.clone(), move || {
                 let mut netlink = Netlink::open()?;
                 interface::configure(&mut netlink, &interface, &a)?;
-                link::await_carrier(&mut netlink, &a.interface)
+                link::await_carrier(&mut netlink, &a.interface, wait)
             })?;
         }
-        link::await_carrier(&mut self.netlink, &host.name)?;
+        link::await_carrier(&mut self.netlink, &host.name, wait)?;
         Ok(done)
     }
 
     /// The pair as it is. A pair of which the ends do not lie where they should is deleted.
-    fn find_pair(&mut self, a: &Attachment, namespace: &File) -> Result<Option<(Link, Interface)>, StepError> {
+    fn find_pair(&mut self, a: &Attachment, namespace: &Netns) -> Result<Option<(Link, Interface)>, StepError> {
         let name = port_name(&a.id);
         let host = link::get(&mut self.netlink, &name)?;
         if let Some(host) = &host {
@@ -88,16 +92,16 @@ impl Kernel {
         }
     }
 
-    fn read_interface(&mut self, a: &Attachment, namespace: &File) -> Result<Option<Interface>, NetlinkError> {
+    fn read_interface(&mut self, a: &Attachment, namespace: &Netns) -> Result<Option<Interface>, NetlinkError> {
         let name = a.interface.clone();
-        self.namespaces.run(namespace, &a.netns, move || {
+        self.worker.run(namespace, &a.netns, move || {
             Interface::read(&mut Netlink::open()?, &name)
         })
     }
 
-    fn create_pair(&mut self, a: &Attachment, bridge: u32, namespace: &File) -> Result<(Link, Interface), StepError> {
+    fn create_pair(&mut self, a: &Attachment, bridge: u32, namespace: &Netns) -> Result<(Link, Interface), StepError> {
         self.netlink
-            .request(link::create_port(a, bridge, namespace.as_raw_fd()))?;
+            .request(link::create_port(a, bridge, namespace.file().as_raw_fd()))?;
         let host = link::get(&mut self.netlink, &port_name(&a.id))?;
         let interface = self.read_interface(a, namespace)?;
         let gone = || {
@@ -109,8 +113,11 @@ impl Kernel {
         Ok((host.ok_or_else(gone)?, interface.ok_or_else(gone)?))
     }
 
-    /// Options first, then the entry without which the port takes no frame, then up.
-    fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link) -> Result<(), NetlinkError> {
+    /// Options first, then the entry without which the port takes no frame, then up. Returns
+    /// whether something had to change.
+    fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link) -> Result<bool, NetlinkError> {
+        // Before the port comes up: without it, frames from the port are dropped.
+        self.filter.set_port(host.index, a)?;
         let name = host.name.clone();
         let entries = entry::dump_fdb(&mut self.netlink, host.master)?;
         let at_port = || {
@@ -136,7 +143,9 @@ impl Kernel {
         if !right {
             requests.push(up);
         }
-        self.netlink.batch(requests).into_iter().collect()
+        let changed = !requests.is_empty();
+        self.netlink.batch(requests).into_iter().collect::<Result<(), _>>()?;
+        Ok(changed)
     }
 
     /// The namespace is gone, and with it the workload's end; should the host's end still

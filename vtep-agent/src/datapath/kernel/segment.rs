@@ -1,18 +1,16 @@
 //! Segments: the bridge and the VXLAN device of a network.
 //!
-//! Many are made at once, phase by phase (bridges, their sysctls, VXLAN devices, options),
+//! Many are made at once, phase by phase (bridges, VXLAN devices, options),
 //! each phase one batch of requests.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::os::fd::AsRawFd;
 
 use vtep_proto::v1::ErrorCode;
 
 use super::Kernel;
 use super::link::{self, Link};
-use super::netlink::Request;
+use super::netlink::{Netlink, Request};
 use crate::datapath::{Done, Outcome, Step, StepError};
 use crate::error::NetlinkError;
 use crate::object::{Object, Segment, bridge_name, vxlan_name};
@@ -57,36 +55,30 @@ impl Kernel {
         let mut links = self.find(works)?;
         self.refuse_foreign(works, &links);
         self.discard_unfit(works, &mut links)?;
-        self.make(works, &links, |w, links| {
+        make(&mut self.netlink, works, &links, |w, links| {
             (!links.contains_key(&bridge_name(w.segment.vni))).then(|| link::create_bridge(&w.segment))
         });
         links = self.find(works)?;
-        let wrong = |w: &&Work| {
-            let bridge = links.get(&bridge_name(w.segment.vni));
-            w.outcome.is_ok() && bridge.is_some_and(|b| !b.bridge_is_right(&w.segment))
-        };
-        let bridges: Vec<String> = works.iter().filter(wrong).map(|w| bridge_name(w.segment.vni)).collect();
-        if !bridges.is_empty() {
-            let close = move || bridges.iter().try_for_each(|b| close_to_host(b));
-            self.namespaces.run(&self.home, "this host", close)?;
-        }
         self.set(works, |w, requests| {
             let bridge = links
                 .get(&bridge_name(w.segment.vni))
                 .filter(|b| !b.bridge_is_right(&w.segment));
             requests.extend(bridge.map(|b| link::set_bridge(b.index, &w.segment)));
         });
-        self.make(works, &links, |w, links| {
+        let overlay = self.overlay.netns().file().as_raw_fd();
+        make(&mut self.underlay, works, &links, |w, links| {
             let bridge = links.get(&bridge_name(w.segment.vni))?;
-            (!links.contains_key(&vxlan_name(w.segment.vni))).then(|| link::create_vxlan(&w.segment, bridge.index))
+            let absent = !links.contains_key(&vxlan_name(w.segment.vni));
+            absent.then(|| link::create_vxlan(&w.segment, bridge.index, overlay))
         });
         links = self.find(works)?;
+        let home_id = self.home_id;
         self.set(works, |w, requests| {
             let bridge = links.get(&bridge_name(w.segment.vni));
             let (Some(b), Some(x)) = (bridge, links.get(&vxlan_name(w.segment.vni))) else {
                 return;
             };
-            if !x.vxlan_is_right(&w.segment, b.index) {
+            if !x.vxlan_is_right(&w.segment, b.index, home_id) {
                 requests.extend((x.master != Some(b.index)).then(|| link::enslave(x.index, b.index, &x.name)));
                 requests.extend(link::set_vxlan(x.index, &w.segment));
             }
@@ -132,28 +124,11 @@ impl Kernel {
         let mut marks = Vec::new();
         for w in works.iter_mut().filter(|w| w.outcome.is_ok()) {
             let name = vxlan_name(w.segment.vni);
-            if links.get(&name).is_some_and(|x| !x.vxlan_fits(&w.segment)) {
+            if links.get(&name).is_some_and(|x| !x.vxlan_fits(&w.segment, self.home_id)) {
                 marks.extend(links.remove(&name).map(|x| link::discard(x.index, &name)));
             }
         }
         self.discard(marks)
-    }
-
-    /// Creates links, where `request` asks for one.
-    fn make(
-        &mut self,
-        works: &mut [Work],
-        links: &HashMap<String, Link>,
-        request: impl Fn(&Work, &HashMap<String, Link>) -> Option<Request>,
-    ) {
-        let open = works.iter_mut().filter(|w| w.outcome.is_ok());
-        let (makers, requests): (Vec<_>, Vec<_>) = open.filter_map(|w| request(w, links).map(|r| (w, r))).unzip();
-        for (w, result) in makers.into_iter().zip(self.netlink.batch(requests)) {
-            match result {
-                Ok(()) => w.outcome = Ok(Done::MadeAnew),
-                failed => w.note(failed),
-            }
-        }
     }
 
     /// Sends the requests that `ask` adds for each segment.
@@ -170,28 +145,19 @@ impl Kernel {
     }
 }
 
-/// Keeps tenants from talking to the host itself through the bridge. The bridge has no
-/// address, but Linux answers on every link for all IPv4 addresses of the host: so it answers
-/// no ARP request there (arp_ignore 8) and takes no IPv4 packet whose source is not reached
-/// by the bridge, which none is (rp_filter 1, RFC 3704 section 2.2). IPv6 answers
-/// solicitations only for a link's own addresses, of which there are none, so that nobody
-/// learns the bridge's MAC address; it takes no router advertisements either. (Turning IPv6
-/// off altogether would turn off the neighbour entries, too.)
-fn close_to_host(bridge: &str) -> Result<(), NetlinkError> {
-    let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-    let v4 = [
-        ("ipv4", "arp_ignore", "8"),
-        ("ipv4", "rp_filter", "1"),
-        ("ipv4", "forwarding", "0"),
-    ];
-    let v6 = ipv6.then_some(("ipv6", "accept_ra", "0"));
-    for (family, option, value) in v4.into_iter().chain(v6) {
-        let path = format!("/proc/sys/net/{family}/conf/{bridge}/{option}");
-        match fs::write(&path, value) {
-            // Deleted by somebody at this very moment; what follows will say so.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => other.map_err(|e| NetlinkError::io(format!("set {path} to {value}"), &e))?,
+/// Creates links, where `request` asks for one.
+fn make(
+    netlink: &mut Netlink,
+    works: &mut [Work],
+    links: &HashMap<String, Link>,
+    request: impl Fn(&Work, &HashMap<String, Link>) -> Option<Request>,
+) {
+    let open = works.iter_mut().filter(|w| w.outcome.is_ok());
+    let (makers, requests): (Vec<_>, Vec<_>) = open.filter_map(|w| request(w, links).map(|r| (w, r))).unzip();
+    for (w, result) in makers.into_iter().zip(netlink.batch(requests)) {
+        match result {
+            Ok(()) => w.outcome = Ok(Done::MadeAnew),
+            failed => w.note(failed),
         }
     }
-    Ok(())
 }

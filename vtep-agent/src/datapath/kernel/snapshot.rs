@@ -1,15 +1,16 @@
 //! What the kernel holds of ours, read in a few dumps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use vtep_proto::{MacAddress, Vni};
 
 use super::entry::{self, FdbEntry, NeighbourEntry};
+use super::filter::Filter;
 use super::interface::Interface;
 use super::link::{self, Link};
 use super::netlink::Netlink;
-use super::netns::{self, NetnsThread};
+use super::worker::Worker;
 use crate::datapath::{Expected, Scope};
 use crate::error::NetlinkError;
 use crate::object::{Object, ObjectKey, Port, Segment, bridge_name, vxlan_name};
@@ -23,26 +24,35 @@ pub(super) struct Snapshot {
     links: Vec<Link>,
     fdb: Vec<FdbEntry>,
     neighbours: Vec<NeighbourEntry>,
+    /// The namespace in which VXLAN devices must have their socket.
+    home_id: i32,
 }
 
 impl Snapshot {
     /// Reads what the scope needs.
-    pub(super) fn take(netlink: &mut Netlink, scope: &Scope) -> Result<Self, NetlinkError> {
+    pub(super) fn take(netlink: &mut Netlink, scope: &Scope, home_id: i32) -> Result<Self, NetlinkError> {
         match scope {
-            Scope::Some { vnis, ports } if vnis.len() <= FEW_NETWORKS => Self::few(netlink, vnis, ports),
+            Scope::Some { vnis, ports } if vnis.len() <= FEW_NETWORKS => Self::few(netlink, vnis, ports, home_id),
             _ => Ok(Self {
                 links: link::dump(netlink, None)?,
                 fdb: entry::dump_fdb(netlink, None)?,
                 neighbours: entry::dump_neighbours(netlink, None)?,
+                home_id,
             }),
         }
     }
 
-    fn few(netlink: &mut Netlink, vnis: &BTreeSet<Vni>, ports: &BTreeSet<String>) -> Result<Self, NetlinkError> {
+    fn few(
+        netlink: &mut Netlink,
+        vnis: &BTreeSet<Vni>,
+        ports: &BTreeSet<String>,
+        home_id: i32,
+    ) -> Result<Self, NetlinkError> {
         let mut all = Self {
             links: Vec::new(),
             fdb: Vec::new(),
             neighbours: Vec::new(),
+            home_id,
         };
         let mut seen = BTreeSet::new();
         let mut bridges = BTreeSet::new();
@@ -75,12 +85,18 @@ impl Snapshot {
         &self.links
     }
 
+    /// The VTEPs that entries lead to.
+    pub(super) fn vteps(&self) -> HashSet<IpAddr> {
+        self.fdb.iter().filter_map(|e| e.vtep).collect()
+    }
+
     /// What was read, as objects.
     pub(super) fn objects(
         &self,
         scope: &Scope,
         expected: &Expected,
-        namespaces: &NetnsThread,
+        worker: &mut Worker,
+        filter: &Filter,
     ) -> BTreeMap<ObjectKey, Object> {
         let within = |vni: Vni| match scope {
             Scope::All => true,
@@ -93,7 +109,7 @@ impl Snapshot {
         found.extend(self.stations(&vxlans));
         found.extend(self.neighbours(&bridges));
         found.retain(|o| o.vni().is_some_and(within));
-        found.extend(self.ports(scope, &bridges, expected, namespaces));
+        found.extend(self.ports(scope, &bridges, expected, worker, filter));
         found.into_iter().map(|o| (o.key(), o)).collect()
     }
 
@@ -119,7 +135,7 @@ impl Snapshot {
                 intact: true,
             };
             let right = match (bridge, vxlan) {
-                (Some(b), Some(x)) => b.bridge_is_right(&seen) && x.vxlan_is_right(&seen, b.index),
+                (Some(b), Some(x)) => b.bridge_is_right(&seen) && x.vxlan_is_right(&seen, b.index, self.home_id),
                 _ => false,
             };
             Object::Segment(Segment { intact: right, ..seen })
@@ -172,7 +188,8 @@ impl Snapshot {
         scope: &Scope,
         bridges: &HashMap<u32, Vni>,
         expected: &Expected,
-        namespaces: &NetnsThread,
+        worker: &mut Worker,
+        filter: &Filter,
     ) -> Vec<Object> {
         let vni_of = |l: &Link| l.master.and_then(|m| bridges.get(&m)).copied();
         let within = |l: &Link| match scope {
@@ -180,7 +197,7 @@ impl Snapshot {
             Scope::Some { vnis, ports } => ports.contains(&l.name) || vni_of(l).is_some_and(|v| vnis.contains(&v)),
         };
         let found: Vec<&Link> = self.links.iter().filter(|l| l.is_port() && within(l)).collect();
-        let interfaces = read_interfaces(&found, expected, namespaces);
+        let interfaces = read_interfaces(&found, expected, worker);
         let port = |link: &Link| {
             let Some(a) = expected.get(&link.name) else {
                 return Object::StrayPort {
@@ -190,6 +207,7 @@ impl Snapshot {
             };
             let intact = vni_of(link) == Some(a.vni)
                 && link.port_is_right(a, link.master.unwrap_or(0))
+                && filter.is_right(link.index, a)
                 && self.has_port_station(link.index, a.mac)
                 && interfaces
                     .get(&link.name)
@@ -210,7 +228,7 @@ impl Snapshot {
 }
 
 /// Reads the other ends of ports, entering each namespace once.
-fn read_interfaces(ports: &[&Link], expected: &Expected, namespaces: &NetnsThread) -> HashMap<String, Interface> {
+fn read_interfaces(ports: &[&Link], expected: &Expected, worker: &mut Worker) -> HashMap<String, Interface> {
     let mut by_netns: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
     for port in ports {
         if let Some(a) = expected.get(&port.name) {
@@ -222,8 +240,8 @@ fn read_interfaces(ports: &[&Link], expected: &Expected, namespaces: &NetnsThrea
     }
     let mut found = HashMap::new();
     for (netns, wanted) in by_netns {
-        let Ok(Some(file)) = netns::open(netns) else { continue };
-        let read = namespaces.run(&file, netns, move || {
+        let Ok(namespace) = worker.open(netns) else { continue };
+        let read = worker.run(&namespace, netns, move || {
             let mut netlink = Netlink::open()?;
             let mut read = Vec::new();
             for (port, interface) in wanted {

@@ -1,0 +1,608 @@
+//! What workloads may say: a table of packet filters in the overlay.
+//!
+//! One rule set serves all ports; what differs between ports is in sets whose keys begin with
+//! the index of the link. A change of an attachment changes its own elements and nothing else
+//! (`docs/adr/host-4`). The rules, in order:
+//!
+//! - Frames from VXLAN devices pass: the leaf has admitted them. Frames from a link that is
+//!   not known are dropped, so that a port is closed until its elements are there.
+//! - Frames with a VLAN tag are dropped.
+//! - Ports with port security: source MAC address; sender of ARP (RFC 826); source address of
+//!   IPv4 and IPv6; target of neighbour advertisements (RFC 4861); router advertisements,
+//!   redirects, DHCP servers (RFC 2131, RFC 8415). Headers that are cut off are dropped
+//!   (RFC 7113 section 3), and so are frames that hide a protocol behind SNAP (RFC 1042).
+//! - Broadcast and multicast frames above a rate are dropped.
+//!
+//! Nothing is handed to the IP stack of the overlay, and nothing comes out of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+use vtep_proto::{Attachment, MacAddress};
+
+use super::nft::expression::{Base, Rule};
+use super::nft::message::{Element, Family, Hook, Message, SetKind, Table};
+use super::nft::socket::{Nft, in_parts};
+use super::overlay::Overlay;
+use crate::error::NetlinkError;
+
+const TABLE: Table = Table {
+    family: Family::Bridge,
+    name: "vfabric",
+};
+/// Changes with every change of the rules: a table with another note is made again.
+const VERSION: u32 = 1;
+
+/// Hooks of bridges (linux/netfilter_bridge.h).
+const PRE_ROUTING: u32 = 0;
+const LOCAL_IN: u32 = 1;
+const LOCAL_OUT: u32 = 3;
+/// Before br_netfilter and connection tracking.
+const FIRST: i32 = -300;
+
+const ARP: &[u8] = &[0x08, 0x06];
+const IPV4: &[u8] = &[0x08, 0x00];
+const IPV6: &[u8] = &[0x86, 0xdd];
+/// 802.1Q, 802.1ad and the tag before it.
+const TAGS: [&[u8]; 3] = [&[0x81, 0x00], &[0x88, 0xa8], &[0x91, 0x00]];
+/// Largest value of the field after the addresses that is a length (IEEE 802.3).
+const MAX_LENGTH: u16 = 1500;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+/// How many broadcast and multicast frames a workload may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FloodLimit {
+    /// Frames a second.
+    pub per_second: u32,
+    /// Frames at once.
+    pub burst: u32,
+}
+
+impl Default for FloodLimit {
+    /// A choice, not a measurement: address resolution and the routing protocols of one
+    /// workload send tens of frames a second.
+    fn default() -> Self {
+        Self {
+            per_second: 1000,
+            burst: 2000,
+        }
+    }
+}
+
+/// Why a frame was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    UnknownPort,
+    VlanTag,
+    SourceMac,
+    ArpSender,
+    SourceIpv4,
+    SourceIpv6,
+    NeighbourAdvertisement,
+    RouterAdvertisement,
+    Redirect,
+    DhcpServer,
+    Malformed,
+    Snap,
+    Flood,
+}
+
+impl Reason {
+    const ALL: [Self; 13] = [
+        Self::UnknownPort,
+        Self::VlanTag,
+        Self::SourceMac,
+        Self::ArpSender,
+        Self::SourceIpv4,
+        Self::SourceIpv6,
+        Self::NeighbourAdvertisement,
+        Self::RouterAdvertisement,
+        Self::Redirect,
+        Self::DhcpServer,
+        Self::Malformed,
+        Self::Snap,
+        Self::Flood,
+    ];
+
+    /// Its name in the status and, after `drop-`, of its chain.
+    fn name(self) -> &'static str {
+        match self {
+            Self::UnknownPort => "unknown-port",
+            Self::VlanTag => "vlan-tag",
+            Self::SourceMac => "source-mac",
+            Self::ArpSender => "arp-sender",
+            Self::SourceIpv4 => "source-ipv4",
+            Self::SourceIpv6 => "source-ipv6",
+            Self::NeighbourAdvertisement => "neighbour-advertisement",
+            Self::RouterAdvertisement => "router-advertisement",
+            Self::Redirect => "redirect",
+            Self::DhcpServer => "dhcp-server",
+            Self::Malformed => "malformed",
+            Self::Snap => "snap",
+            Self::Flood => "flood",
+        }
+    }
+
+    fn chain(self) -> String {
+        format!("drop-{}", self.name())
+    }
+}
+
+/// A set of the table that the agent fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Set {
+    /// Ports of workloads.
+    Ports,
+    /// Those of them with port security.
+    Guarded,
+    /// MAC addresses that may be used on a port.
+    Macs,
+    Ipv4,
+    Ipv6,
+    /// The same for ranges of addresses.
+    Ranges4,
+    Ranges6,
+}
+
+impl Set {
+    const ALL: [Self; 7] = [
+        Self::Ports,
+        Self::Guarded,
+        Self::Macs,
+        Self::Ipv4,
+        Self::Ipv6,
+        Self::Ranges4,
+        Self::Ranges6,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ports => "ports",
+            Self::Guarded => "guarded",
+            Self::Macs => "macs",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Ranges4 => "ranges4",
+            Self::Ranges6 => "ranges6",
+        }
+    }
+
+    /// Lengths of the fields of its keys, and how it is kept.
+    fn shape(self) -> (&'static [u32], SetKind) {
+        match self {
+            Self::Ports | Self::Guarded => (&[4], SetKind::Exact),
+            Self::Macs => (&[4, 8], SetKind::Exact),
+            Self::Ipv4 => (&[4, 4], SetKind::Exact),
+            Self::Ipv6 => (&[4, 16], SetKind::Exact),
+            Self::Ranges4 => (&[4, 4], SetKind::Ranges),
+            Self::Ranges6 => (&[4, 16], SetKind::Ranges),
+        }
+    }
+}
+
+/// Frames by port and reason; packets add to it.
+const DROPS: &str = "drops";
+/// The rate of broadcast and multicast frames of each port.
+const FLOODS: &str = "floods";
+
+type Elements = BTreeSet<(Set, Element)>;
+
+/// The table, and what is known to be in it.
+pub(super) struct Filter {
+    nft: Nft,
+    limit: FloodLimit,
+    /// Elements of each port, by the index of its link.
+    ports: HashMap<u32, Elements>,
+    /// The number of the last change that is known.
+    generation: u32,
+}
+
+impl Filter {
+    /// Opens the table in the overlay or makes it.
+    pub(super) fn open(overlay: &Overlay, limit: FloodLimit) -> Result<Self, NetlinkError> {
+        let fail = |e| NetlinkError::io(format!("enter network namespace {}", overlay.name()), &e);
+        let mut filter = Self {
+            nft: overlay.netns().within(Nft::open).map_err(fail)??,
+            limit,
+            ports: HashMap::new(),
+            generation: 0,
+        };
+        filter.put_right()?;
+        Ok(filter)
+    }
+
+    fn note(&self) -> Vec<u8> {
+        format!("{VERSION} {} {}", self.limit.per_second, self.limit.burst).into_bytes()
+    }
+
+    /// Reads the table where somebody has changed it, and makes it again where it is not the
+    /// agent's; returns whether it had to.
+    pub(super) fn put_right(&mut self) -> Result<bool, NetlinkError> {
+        let generation = self.nft.generation()?;
+        if generation == self.generation && generation != 0 {
+            return Ok(false);
+        }
+        let there = self.nft.note(TABLE)?;
+        if there.as_deref() == Some(&self.note()) {
+            self.ports = self.read()?;
+            self.generation = generation;
+            return Ok(false);
+        }
+        let mut messages = Vec::new();
+        if there.is_some() {
+            messages.push(TABLE.delete());
+        }
+        messages.extend(rules(&self.note(), self.limit));
+        let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
+        messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
+        self.nft.commit(&messages)?;
+        self.generation = self.nft.generation()?;
+        Ok(true)
+    }
+
+    fn read(&mut self) -> Result<HashMap<u32, Elements>, NetlinkError> {
+        let mut ports: HashMap<u32, Elements> = HashMap::new();
+        for set in Set::ALL {
+            for shown in self.nft.elements(TABLE, set.name())? {
+                if let Some(index) = port_of(&shown.element) {
+                    ports.entry(index).or_default().insert((set, shown.element));
+                }
+            }
+        }
+        Ok(ports)
+    }
+
+    fn commit(&mut self, messages: &[Message]) -> Result<(), NetlinkError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.nft.commit(messages)?;
+        self.generation = self.generation.wrapping_add(1);
+        Ok(())
+    }
+
+    /// True when a port is held to what its attachment says.
+    pub(super) fn is_right(&self, index: u32, attachment: &Attachment) -> bool {
+        self.ports.get(&index) == Some(&elements(index, attachment))
+    }
+
+    /// Holds a port to what its attachment says.
+    pub(super) fn set_port(&mut self, index: u32, attachment: &Attachment) -> Result<(), NetlinkError> {
+        let wanted = elements(index, attachment);
+        let none = Elements::new();
+        let have = self.ports.get(&index).unwrap_or(&none);
+        let add: Vec<(Set, Element)> = wanted.difference(have).cloned().collect();
+        let remove: Vec<(Set, Element)> = have.difference(&wanted).cloned().collect();
+        let mut messages = parts(&add, |set, e| TABLE.add(set.name(), e));
+        messages.extend(parts(&remove, |set, e| TABLE.remove(set.name(), e)));
+        self.commit(&messages)?;
+        self.ports.insert(index, wanted);
+        Ok(())
+    }
+
+    /// Forgets ports that are gone.
+    pub(super) fn remove_ports(&mut self, indices: &[u32]) -> Result<(), NetlinkError> {
+        let elements: Vec<(Set, Element)> = indices
+            .iter()
+            .filter_map(|i| self.ports.get(i))
+            .flatten()
+            .cloned()
+            .collect();
+        self.commit(&parts(&elements, |set, e| TABLE.remove(set.name(), e)))?;
+        for index in indices {
+            self.ports.remove(index);
+        }
+        Ok(())
+    }
+
+    /// Forgets all ports but these, and what packets of those have left behind.
+    pub(super) fn retain(&mut self, live: &HashSet<u32>) -> Result<(), NetlinkError> {
+        let gone: Vec<u32> = self.ports.keys().filter(|i| !live.contains(i)).copied().collect();
+        self.remove_ports(&gone)?;
+        for set in [DROPS, FLOODS] {
+            let stale = self.nft.elements(TABLE, set)?.into_iter().map(|s| s.element);
+            let stale: Vec<Element> = stale
+                .filter(|e| port_of(e).is_some_and(|i| !live.contains(&i)))
+                .collect();
+            self.commit(&in_parts(&stale, |e| TABLE.remove(set, e)))?;
+        }
+        Ok(())
+    }
+
+    /// Frames dropped so far, by index of the port and reason.
+    pub(super) fn drops(&mut self) -> Result<BTreeMap<(u32, &'static str), u64>, NetlinkError> {
+        let shown = self.nft.elements(TABLE, DROPS)?;
+        let count = shown.iter().filter_map(|s| {
+            let key = s.element.first.get(4..8)?.try_into().ok()?;
+            let number = u32::from_ne_bytes(key);
+            let reason = Reason::ALL.into_iter().find(|r| *r as u32 == number)?;
+            Some(((port_of(&s.element)?, reason.name()), s.packets))
+        });
+        Ok(count.collect())
+    }
+}
+
+/// Messages for elements of several sets.
+fn parts(elements: &[(Set, Element)], message: impl Fn(Set, &[Element]) -> Message) -> Vec<Message> {
+    let of = |set: Set| -> Vec<Element> {
+        let of_set = elements.iter().filter(|(s, _)| *s == set);
+        of_set.map(|(_, e)| e.clone()).collect()
+    };
+    let sets = Set::ALL.into_iter();
+    sets.flat_map(|set| in_parts(&of(set), |e| message(set, e))).collect()
+}
+
+/// The index with which the key of every element begins.
+fn port_of(element: &Element) -> Option<u32> {
+    element.first.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b))
+}
+
+fn key(index: u32, rest: &[u8]) -> Vec<u8> {
+    let mut key = index.to_ne_bytes().to_vec();
+    key.extend_from_slice(rest);
+    key.resize(key.len().next_multiple_of(4), 0);
+    key
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+/// The link-local address that a station makes of its MAC address (RFC 4291 appendix A).
+fn link_local(mac: MacAddress) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.octets();
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// What a port is held to.
+fn elements(index: u32, a: &Attachment) -> Elements {
+    let mut all = Elements::new();
+    all.insert((Set::Ports, Element::exact(key(index, &[]))));
+    if !a.port_security {
+        return all;
+    }
+    all.insert((Set::Guarded, Element::exact(key(index, &[]))));
+    let further = a.allowed_addresses.iter().filter_map(|allowed| allowed.mac);
+    for mac in further.chain([a.mac]) {
+        all.insert((Set::Macs, Element::exact(key(index, &mac.octets()))));
+        all.insert(address(index, link_local(mac).into()));
+    }
+    for ip in a.addresses.iter().map(IpNet::addr) {
+        all.insert(address(index, ip));
+    }
+    for allowed in &a.allowed_addresses {
+        all.insert(range(index, &allowed.prefix));
+    }
+    all
+}
+
+fn address(index: u32, ip: IpAddr) -> (Set, Element) {
+    let set = if ip.is_ipv4() { Set::Ipv4 } else { Set::Ipv6 };
+    (set, Element::exact(key(index, &octets(ip))))
+}
+
+fn range(index: u32, prefix: &IpNet) -> (Set, Element) {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        return address(index, prefix.addr());
+    }
+    let set = if prefix.addr().is_ipv4() {
+        Set::Ranges4
+    } else {
+        Set::Ranges6
+    };
+    let element = Element {
+        first: key(index, &octets(prefix.network())),
+        last: Some(key(index, &octets(prefix.broadcast()))),
+    };
+    (set, element)
+}
+
+/// The whole table, without elements.
+fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
+    let mut messages = vec![TABLE.create(note)];
+    for (id, set) in (1..).zip(Set::ALL) {
+        let (fields, kind) = set.shape();
+        messages.push(TABLE.set(id, set.name(), fields, kind));
+    }
+    messages.push(TABLE.set(100, DROPS, &[4, 4], SetKind::Filled));
+    messages.push(TABLE.set(101, FLOODS, &[4], SetKind::Filled));
+    let base = |number, priority, drop| {
+        Some(Hook {
+            number,
+            priority,
+            drop,
+        })
+    };
+    let chains = [
+        ("from-port", base(PRE_ROUTING, FIRST, false)),
+        ("to-host", base(LOCAL_IN, 0, true)),
+        ("from-host", base(LOCAL_OUT, 0, true)),
+    ];
+    messages.extend(chains.map(|(name, hook)| TABLE.chain(name, hook)));
+    for name in ["guarded", "arp", "ipv4", "ipv4-sent", "ipv6", "ipv6-sent", "icmpv6", "advertisement"] {
+        messages.push(TABLE.chain(name, None));
+    }
+    for reason in Reason::ALL {
+        messages.push(TABLE.chain(&reason.chain(), None));
+        let count = Rule::new().link(0).number(reason as u32, 1).count_in(DROPS);
+        messages.push(TABLE.rule(&reason.chain(), count));
+        messages.push(TABLE.rule(&reason.chain(), Rule::new().drop()));
+    }
+    let lists = [
+        ("from-port", from_port(limit)),
+        ("guarded", guarded()),
+        ("arp", arp()),
+        ("ipv4", ipv4()),
+        ("ipv4-sent", ipv4_sent()),
+        ("ipv6", ipv6()),
+        ("ipv6-sent", ipv6_sent()),
+        ("icmpv6", icmpv6()),
+        ("advertisement", advertisement()),
+    ];
+    for (chain, list) in lists {
+        messages.extend(list.into_iter().map(|rule| TABLE.rule(chain, rule)));
+    }
+    messages
+}
+
+fn from_port(limit: FloodLimit) -> Vec<Rule> {
+    let mut rules = vec![
+        Rule::new().link_starts_with("vfx").accept(),
+        Rule::new()
+            .link(0)
+            .not_in_set(Set::Ports.name())
+            .goto(&Reason::UnknownPort.chain()),
+    ];
+    let tagged = TAGS.map(|tag| {
+        let rule = Rule::new().is(Base::Ethernet, 12, tag);
+        rule.goto(&Reason::VlanTag.chain())
+    });
+    rules.extend(tagged);
+    rules.push(Rule::new().link(0).in_set(Set::Guarded.name()).jump("guarded"));
+    let flood = Rule::new().is_for_a_group().link(0);
+    rules.push(
+        flood
+            .exceeds(FLOODS, limit.per_second, limit.burst)
+            .goto(&Reason::Flood.chain()),
+    );
+    rules
+}
+
+fn guarded() -> Vec<Rule> {
+    let kind = |value: &[u8]| Rule::new().is(Base::Ethernet, 12, value);
+    vec![
+        // Loads go in the order of the key: the link's index, then the field.
+        Rule::new()
+            .link(0)
+            .load(Base::Ethernet, 6, 6, 1)
+            .not_in_set(Set::Macs.name())
+            .goto(&Reason::SourceMac.chain()),
+        kind(ARP).goto("arp"),
+        kind(IPV4).goto("ipv4"),
+        kind(IPV6).goto("ipv6"),
+        // DSAP and SSAP 0xaa, control 3.
+        Rule::new()
+            .is_at_most(Base::Ethernet, 12, MAX_LENGTH)
+            .is(Base::Network, 0, &[0xaa, 0xaa, 0x03])
+            .goto(&Reason::Snap.chain()),
+    ]
+}
+
+/// The field of that length at that place of the network header, with the link's index, is in
+/// the set.
+fn network_field(set: Set, offset: u32, length: u32) -> Rule {
+    let rule = Rule::new().link(0).load(Base::Network, offset, length, 1);
+    rule.in_set(set.name())
+}
+
+fn arp() -> Vec<Rule> {
+    let refuse = Reason::ArpSender.chain();
+    vec![
+        // Ethernet and IPv4, with addresses of 6 and 4 octets.
+        Rule::new()
+            .is_not(Base::Network, 0, &[0, 1, 8, 0, 6, 4])
+            .goto(&refuse),
+        Rule::new()
+            .link(0)
+            .load(Base::Network, 8, 6, 1)
+            .not_in_set(Set::Macs.name())
+            .goto(&refuse),
+        // A probe names no sender (RFC 5227 section 1.1).
+        Rule::new()
+            .is(Base::Network, 6, &[0, 1])
+            .is(Base::Network, 14, &[0; 4])
+            .back(),
+        network_field(Set::Ipv4, 14, 4).back(),
+        network_field(Set::Ranges4, 14, 4).back(),
+        Rule::new().goto(&refuse),
+    ]
+}
+
+fn ipv4() -> Vec<Rule> {
+    vec![
+        network_field(Set::Ipv4, 12, 4).has_complete_headers().goto("ipv4-sent"),
+        network_field(Set::Ranges4, 12, 4).has_complete_headers().goto("ipv4-sent"),
+        // A client that asks for its first address (RFC 2131 section 4.1).
+        Rule::new()
+            .carries(UDP)
+            .is(Base::Network, 12, &[0, 0, 0, 0, 255, 255, 255, 255])
+            .is(Base::Transport, 0, &[0, 68, 0, 67])
+            .back(),
+        Rule::new()
+            .has_complete_headers()
+            .goto(&Reason::SourceIpv4.chain()),
+        Rule::new().goto(&Reason::Malformed.chain()),
+    ]
+}
+
+fn ipv4_sent() -> Vec<Rule> {
+    vec![
+        // From the port of a DHCP server.
+        Rule::new()
+            .carries(UDP)
+            .is(Base::Transport, 0, &67u16.to_be_bytes())
+            .goto(&Reason::DhcpServer.chain()),
+    ]
+}
+
+fn ipv6() -> Vec<Rule> {
+    // What a station sends before it has an address (RFC 4861 section 4.1, RFC 4862 section
+    // 5.4.2, RFC 3590): reports and the end of a membership, solicitations.
+    let unspecified = [131u8, 132, 133, 135, 143].map(|kind| {
+        Rule::new()
+            .carries(ICMPV6)
+            .is(Base::Network, 8, &[0; 16])
+            .is(Base::Transport, 0, &[kind])
+            .back()
+    });
+    let mut rules = vec![
+        network_field(Set::Ipv6, 8, 16).has_complete_headers().goto("ipv6-sent"),
+        network_field(Set::Ranges6, 8, 16)
+            .has_complete_headers()
+            .goto("ipv6-sent"),
+    ];
+    rules.extend(unspecified);
+    rules.push(
+        Rule::new()
+            .has_complete_headers()
+            .goto(&Reason::SourceIpv6.chain()),
+    );
+    rules.push(Rule::new().goto(&Reason::Malformed.chain()));
+    rules
+}
+
+fn ipv6_sent() -> Vec<Rule> {
+    vec![
+        Rule::new()
+            .carries(UDP)
+            .is(Base::Transport, 0, &547u16.to_be_bytes())
+            .goto(&Reason::DhcpServer.chain()),
+        Rule::new().carries(ICMPV6).goto("icmpv6"),
+    ]
+}
+
+fn icmpv6() -> Vec<Rule> {
+    let kind = |value: u8| Rule::new().is(Base::Transport, 0, &[value]);
+    vec![
+        kind(134).goto(&Reason::RouterAdvertisement.chain()),
+        kind(137).goto(&Reason::Redirect.chain()),
+        kind(136).goto("advertisement"),
+    ]
+}
+
+fn advertisement() -> Vec<Rule> {
+    let target = |set: Set| {
+        let rule = Rule::new().link(0).load(Base::Transport, 8, 16, 1);
+        rule.in_set(set.name()).back()
+    };
+    vec![
+        target(Set::Ipv6),
+        target(Set::Ranges6),
+        Rule::new().goto(&Reason::NeighbourAdvertisement.chain()),
+    ]
+}

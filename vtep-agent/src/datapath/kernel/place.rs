@@ -1,0 +1,101 @@
+//! Places: the network namespaces into which workloads' interfaces go.
+//!
+//! A place is a name in `/run/netns`. What the name stands for is checked each time before
+//! anything is done there: it must be a network namespace, not one of the host's own, and not
+//! the place of another vDC under a second name. (Two vDCs that name the same place are told
+//! apart in [`crate::desired`].)
+
+use std::collections::{BTreeMap, HashMap};
+
+use vtep_proto::Attachment;
+use vtep_proto::v1::ErrorCode;
+
+use super::Kernel;
+use super::overlay::Overlay;
+use crate::datapath::StepError;
+use crate::netns::{Netns, NetnsId};
+use crate::object::port_name;
+
+/// What is known of places.
+pub(super) struct Places {
+    /// Namespaces of the host itself, and what they are.
+    own: Vec<(NetnsId, String)>,
+    /// The ports into each namespace: the name under which it was opened, and the vDC.
+    used: HashMap<NetnsId, BTreeMap<String, (String, String)>>,
+    /// The namespace that each port leads into.
+    of_port: HashMap<String, NetnsId>,
+}
+
+impl Places {
+    pub(super) fn new(home: NetnsId, overlay: &Overlay) -> Self {
+        let mut own = vec![
+            (home, "the host's own network namespace".to_owned()),
+            (
+                overlay.netns().id(),
+                format!("{}, which holds the host's bridges", overlay.name()),
+            ),
+        ];
+        // Where the agent runs in a namespace of its own, the machine's is out of bounds, too.
+        match Netns::of_init() {
+            Ok(init) => own.push((init.id(), "the network namespace of process 1".to_owned())),
+            Err(error) => tracing::warn!(%error, "cannot see the network namespace of process 1"),
+        }
+        Self {
+            own,
+            used: HashMap::new(),
+            of_port: HashMap::new(),
+        }
+    }
+
+    /// Notes that a port is gone.
+    pub(super) fn forget(&mut self, port: &str) {
+        if let Some(id) = self.of_port.remove(port)
+            && let Some(ports) = self.used.get_mut(&id)
+        {
+            ports.remove(port);
+            if ports.is_empty() {
+                self.used.remove(&id);
+            }
+        }
+    }
+
+    fn note(&mut self, port: String, id: NetnsId, a: &Attachment) {
+        self.forget(&port);
+        let user = (a.netns.clone(), a.vdc().to_owned());
+        self.used.entry(id).or_default().insert(port.clone(), user);
+        self.of_port.insert(port, id);
+    }
+
+    /// Another name under which another vDC uses the namespace.
+    fn other_name(&self, id: NetnsId, a: &Attachment) -> Option<String> {
+        let users = self.used.get(&id)?.values();
+        let mut others = users.filter(|(name, vdc)| *name != a.netns && vdc != a.vdc());
+        others.next().map(|(name, _)| name.clone())
+    }
+}
+
+impl Kernel {
+    /// Opens the place of an attachment.
+    pub(super) fn place(&mut self, a: &Attachment) -> Result<Netns, StepError> {
+        let namespace = self.worker.open(&a.netns)?;
+        let refused = |why: String| {
+            StepError::new(
+                ErrorCode::PlaceRefused,
+                format!("netns {} of attachment {}: {why}", a.netns, a.id),
+            )
+        };
+        if let Some((_, what)) = self.places.own.iter().find(|(id, _)| *id == namespace.id()) {
+            return Err(refused(format!("it is {what}")));
+        }
+        // Numbers of namespaces are used again: ask what the other name stands for now.
+        if let Some(name) = self.places.other_name(namespace.id(), a).filter(|_| !a.shared_netns)
+            && self.worker.open(&name).is_ok_and(|other| other.id() == namespace.id())
+        {
+            return Err(refused(format!(
+                "it is the same namespace as {name}, which another vDC uses"
+            )));
+        }
+        self.places.note(port_name(&a.id), namespace.id(), a);
+        Ok(namespace)
+    }
+}

@@ -1,0 +1,261 @@
+//! Network namespaces by name, as `ip netns` keeps them (ip-netns(8)): files in `/run/netns`
+//! upon which namespaces are mounted.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::error::NetnsError;
+
+/// Where named namespaces are.
+const DIRECTORY: &str = "/run/netns";
+/// Magic of the file system of namespaces (linux/magic.h).
+const NSFS_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6e73_6673);
+
+/// Tells two namespaces apart, for as long as both exist (namespaces(7): st_dev and st_ino).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetnsId {
+    device: u64,
+    inode: u64,
+}
+
+/// An open network namespace. It exists for as long as this value does.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    id: NetnsId,
+}
+
+/// The file of a named namespace.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// True for a name that stays inside the directory.
+pub fn is_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_graphic() && b != b'/';
+    !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.bytes().all(good)
+}
+
+impl Netns {
+    fn new(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let id = NetnsId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        };
+        Ok(Self { file, id })
+    }
+
+    /// The namespace of this thread.
+    ///
+    /// # Errors
+    /// When /proc is not there.
+    pub fn current() -> io::Result<Self> {
+        Self::new(File::open("/proc/thread-self/ns/net")?)
+    }
+
+    /// The namespace of the first process of the machine or container.
+    ///
+    /// # Errors
+    /// When it may not be seen.
+    pub fn of_init() -> io::Result<Self> {
+        Self::new(File::open("/proc/1/ns/net")?)
+    }
+
+    /// Opens a namespace by name, and nothing else: no path, no link, no other kind of file.
+    ///
+    /// The file is first opened as a mere reference (O_PATH), which never starts a driver and
+    /// never waits for the other end of a FIFO; it is opened for use once it is known to be a
+    /// namespace. That it is a *network* namespace, the kernel checks when it is entered.
+    ///
+    /// # Errors
+    /// When it does not exist, or is something else.
+    pub fn named(name: &str) -> Result<Self, NetnsError> {
+        let fail = |source| NetnsError::Io {
+            name: name.to_owned(),
+            source,
+        };
+        let other = |found| NetnsError::NotANamespace {
+            name: name.to_owned(),
+            found,
+        };
+        if !is_name(name) {
+            return Err(other("a path"));
+        }
+        let path = path(name);
+        let reference = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&path);
+        let reference = match reference {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(NetnsError::Absent { path }),
+            other => other.map_err(fail)?,
+        };
+        let kind = reference.metadata().map_err(fail)?.file_type();
+        if let Some(found) = kind_of(kind) {
+            return Err(other(found));
+        }
+        let system = nix::sys::statfs::fstatfs(&reference).map_err(|e| fail(e.into()))?;
+        if system.filesystem_type() != NSFS_MAGIC {
+            return Err(NetnsError::NotMounted { path });
+        }
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open(format!("/proc/self/fd/{}", reference.as_raw_fd()));
+        Self::new(file.map_err(fail)?).map_err(fail)
+    }
+
+    /// Makes a namespace of that name.
+    ///
+    /// # Errors
+    /// When the name is taken, or the kernel refuses.
+    pub fn create(name: &str) -> Result<Self, NetnsError> {
+        let fail = |source| NetnsError::Io {
+            name: name.to_owned(),
+            source,
+        };
+        if !is_name(name) {
+            return Err(NetnsError::NotANamespace {
+                name: name.to_owned(),
+                found: "a path",
+            });
+        }
+        let path = path(name);
+        let make = || -> io::Result<Self> {
+            share_directory()?;
+            let new = make_anonymous()?;
+            fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+            new.mount_on(&path).inspect_err(|_| drop(fs::remove_file(&path)))?;
+            Ok(new)
+        };
+        make().map_err(fail)
+    }
+
+    /// Gives the namespace its name again when somebody has taken it away.
+    ///
+    /// # Errors
+    /// When something else has the name.
+    pub fn keep_name(&self, name: &str) -> Result<bool, NetnsError> {
+        match Self::named(name) {
+            Ok(there) if there.id == self.id => return Ok(false),
+            Ok(_) => {
+                return Err(NetnsError::NotANamespace {
+                    name: name.to_owned(),
+                    found: "another namespace than the one in use",
+                });
+            }
+            Err(NetnsError::Absent { .. } | NetnsError::NotMounted { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        let path = path(name);
+        let bind = || {
+            share_directory()?;
+            File::options().write(true).create(true).truncate(false).open(&path)?;
+            self.mount_on(&path)
+        };
+        bind().map(|()| true).map_err(|source| NetnsError::Io {
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    fn mount_on(&self, path: &Path) -> io::Result<()> {
+        let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Into::into)
+    }
+
+    /// What tells it from others.
+    pub fn id(&self) -> NetnsId {
+        self.id
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Moves this thread into it.
+    ///
+    /// # Errors
+    /// When it is no network namespace (EINVAL), or may not be entered.
+    pub fn enter(&self) -> io::Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(Into::into)
+    }
+
+    /// Does `work` on a thread inside it and waits. Only for work that cannot block.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let inside = || self.enter().map(|()| work());
+        let ended = || Err(io::Error::other("the thread has ended"));
+        thread::scope(|s| s.spawn(inside).join().unwrap_or_else(|_| ended()))
+    }
+}
+
+/// Removes a name; the namespace goes when nothing uses it any more.
+///
+/// # Errors
+/// When it is mounted and cannot be unmounted, or the file cannot be removed.
+pub fn remove(name: &str) -> Result<(), NetnsError> {
+    let path = path(name);
+    let fail = |source| NetnsError::Io {
+        name: name.to_owned(),
+        source,
+    };
+    match umount2(&path, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+        Err(e) => return Err(fail(e.into())),
+    }
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fail(e)),
+        _ => Ok(()),
+    }
+}
+
+/// A new namespace without a name.
+fn make_anonymous() -> io::Result<Netns> {
+    let make = || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Netns::current()
+    };
+    let ended = || Err(io::Error::other("the thread has ended"));
+    thread::spawn(make).join().unwrap_or_else(|_| ended())
+}
+
+/// Makes the directory a shared mount, as `ip netns` does, so that a name that is made here
+/// shows in other mount namespaces, too.
+fn share_directory() -> io::Result<()> {
+    fs::create_dir_all(DIRECTORY)?;
+    let none = None::<&str>;
+    let share = || mount(none, DIRECTORY, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
+    match share() {
+        // Not a mount point yet.
+        Err(nix::errno::Errno::EINVAL) => {
+            let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(DIRECTORY), DIRECTORY, none, bind, none)?;
+            share().map_err(Into::into)
+        }
+        other => other.map_err(Into::into),
+    }
+}
+
+/// What a file is, when it is neither a plain file nor a namespace.
+fn kind_of(kind: fs::FileType) -> Option<&'static str> {
+    let known = [
+        (kind.is_dir(), "a directory"),
+        (kind.is_symlink(), "a symbolic link"),
+        (kind.is_fifo(), "a FIFO"),
+        (kind.is_socket(), "a socket"),
+        (kind.is_char_device() || kind.is_block_device(), "a device"),
+    ];
+    known.iter().find(|(is, _)| *is).map(|(_, what)| *what)
+}

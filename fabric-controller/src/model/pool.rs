@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::fault::{self, Fault};
+
 /// A range of numbers of one kind: used, or not.
 ///
 /// A free number is looked for going round, so that one which was given back is given out again as late as possible.
@@ -31,7 +33,13 @@ impl Space {
 
     /// The next one that nobody has and that is not barred; none when there is none. Costs what lies between.
     pub(super) fn find(&self, barred: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut round = (self.next..=self.last).chain(self.first..self.next.min(self.last + 1));
+        let at_once = [Fault::VniAtOnce, Fault::GroupAtOnce, Fault::AccessIdAtOnce];
+        let next = if at_once.into_iter().any(fault::is_on) {
+            self.first
+        } else {
+            self.next
+        };
+        let mut round = (next..=self.last).chain(self.first..next.min(self.last + 1));
         round.find(|n| !self.is_used(*n) && !barred(*n))
     }
 

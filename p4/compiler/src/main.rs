@@ -85,6 +85,7 @@ fn main() -> ExitCode {
         include_paths: args.include.clone(),
         defines: args.define.iter().map(define).collect(),
         silenced: args.disabled.clone(),
+        disabled_annotations: Vec::new(),
         check_only: args.check,
         level: if args.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
     };

@@ -22,8 +22,12 @@ pub struct Annotation {
 pub enum AnnotationBody {
     /// `@a`
     Empty,
-    /// `@a(...)`: the tokens, uninterpreted.
+    /// `@a(...)` that the compiler gives no meaning: the tokens.
     Tokens(Vec<AnnToken>),
+    /// `@a(1, B)` of a known annotation: the tokens, and the arguments that they are.
+    Args(Vec<AnnToken>, Vec<Expr>),
+    /// `@a(k = 1)` of a known annotation.
+    NamedArgs(Vec<AnnToken>, Vec<(Ident, Expr)>),
     /// `@a[1, 2]`
     List(Vec<Expr>),
     /// `@a[k=1]`

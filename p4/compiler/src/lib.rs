@@ -43,6 +43,7 @@ mod dump;
     reason = "types and declarations are complete, also where no back end asks"
 )]
 mod ir;
+mod known;
 mod lex;
 #[allow(dead_code, reason = "a second back end may ask for more than bmv2 does")]
 mod lir;
@@ -71,6 +72,8 @@ pub struct Options {
     pub defines: Vec<(String, String)>,
     /// Names of warnings that are not reported.
     pub silenced: Vec<String>,
+    /// Names of annotations that are ignored.
+    pub disabled_annotations: Vec<String>,
     /// Stop after type checking.
     pub check_only: bool,
     /// How much the program is rewritten.
@@ -108,6 +111,23 @@ pub struct Compiled {
     pub warnings: Diagnostics,
     /// Files that were read, for `cargo:rerun-if-changed`.
     pub dependencies: Vec<PathBuf>,
+}
+
+impl Compiled {
+    /// P4Info in protobuf's JSON format.
+    pub fn p4info_json(&self) -> String {
+        text::json("p4.config.v1.P4Info", &self.p4info)
+    }
+
+    /// The entries in protobuf's JSON format.
+    pub fn entries_json(&self) -> String {
+        text::json("p4.v1.WriteRequest", &self.entries)
+    }
+
+    /// The entries as binary protobuf.
+    pub fn entries_binary(&self) -> Vec<u8> {
+        self.entries.encode_to_vec()
+    }
 }
 
 const CORE: &str = include_str!("../include/core.p4");
@@ -175,6 +195,42 @@ pub fn dump(
             .map(|(text, warnings)| (text, Portable::pack(warnings)))
     })
     .map(|(text, warnings)| (text, warnings.unpack()))
+}
+
+/// Preprocesses a text: what the compiler would parse, as text, with the warnings and the files that were read.
+///
+/// # Errors
+/// Those of the preprocessor.
+pub fn preprocess(
+    name: &str,
+    dir: Option<&Path>,
+    text: &str,
+    options: &Options,
+) -> Result<(String, Diagnostics, Vec<PathBuf>), Diagnostics> {
+    on_own_thread(|| {
+        let (map, sink, tokens, dependencies) = tokens_of(name, dir, text, options).map_err(Portable::pack)?;
+        let mut out = String::new();
+        let mut last = "";
+        for t in &tokens {
+            let text = map.text(t.text);
+            if t.after_newline && !out.is_empty() {
+                out.push('\n');
+            } else if !out.is_empty() && (t.after_space || lex::would_join(last, text)) {
+                out.push(' ');
+            }
+            out.push_str(text);
+            last = text;
+        }
+        out.push('\n');
+        let failed = sink.errors() > 0;
+        let messages = Portable::pack(sink.finish(map));
+        if failed {
+            Err(messages)
+        } else {
+            Ok((out, messages, dependencies))
+        }
+    })
+    .map(|(text, warnings, dependencies)| (text, warnings.unpack(), dependencies))
 }
 
 /// Runs a part of the compiler on a thread with enough stack. `Diagnostics` holds `Rc`s; they are created and dropped
@@ -299,7 +355,10 @@ struct Lowered {
     program: lir::Program,
 }
 
-fn parse_text(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parsed, Diagnostics> {
+type Tokens = (SourceMap, Sink, Vec<lex::Token>, Vec<PathBuf>);
+
+/// The tokens of a text after preprocessing.
+fn tokens_of(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Tokens, Diagnostics> {
     let mut map = SourceMap::default();
     let mut sink = Sink::new(options.silenced.iter().cloned());
     let Some(file) = map.add(name, dir, text, false) else {
@@ -313,7 +372,12 @@ fn parse_text(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> 
     };
     let (tokens, dependencies) =
         preprocess::Preprocessor::new(&mut map, &mut sink, includes, &options.defines).run(file);
-    let decls = parse::parse(&map, &mut sink, &tokens);
+    Ok((map, sink, tokens, dependencies))
+}
+
+fn parse_text(name: &str, dir: Option<&Path>, text: &str, options: &Options) -> Result<Parsed, Diagnostics> {
+    let (map, mut sink, tokens, dependencies) = tokens_of(name, dir, text, options)?;
+    let decls = parse::parse(&map, &mut sink, &tokens, &options.disabled_annotations);
     Parsed {
         map,
         sink,

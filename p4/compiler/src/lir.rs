@@ -184,6 +184,9 @@ pub struct Entry {
     pub span: Span,
 }
 
+/// Entries of a table that gives no size, or 0; BMv2's own compiler chooses the same.
+pub const DEFAULT_TABLE_SIZE: u32 = 1024;
+
 #[derive(Clone, Debug)]
 pub struct Table {
     pub name: String,
@@ -195,7 +198,7 @@ pub struct Table {
     pub const_entries: bool,
     /// Whether the larger priority of an entry wins; else the smaller one does.
     pub largest_priority_wins: bool,
-    pub size: Option<u64>,
+    pub size: Option<u32>,
     pub implementation: Option<String>,
     pub counters: Option<String>,
     pub meters: Option<String>,
@@ -230,7 +233,7 @@ pub struct Object {
 pub struct ValueSet {
     pub name: String,
     pub ty: Type,
-    pub size: u64,
+    pub size: u32,
     pub annotations: crate::ir::annotation::Annotations,
 }
 

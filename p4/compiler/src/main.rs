@@ -1,6 +1,9 @@
 //! The `p4-compiler` command.
 
+#![allow(unreachable_pub)] // The modules are private; `pub` inside them means "for the command".
+
 mod bench;
+mod dropin;
 
 use clap::Parser;
 use p4_compiler::diagnostics::{Diagnostics, Lint, Severity};
@@ -13,7 +16,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "`p4-compiler bench` measures the compiler itself; see `p4-compiler bench --help`."
+    after_help = "Called as `p4c` or `p4c-bm2-ss`, it takes the flags of these.\n`p4-compiler bench` measures the compiler itself; see `p4-compiler bench --help`."
 )]
 struct Args {
     /// The program.
@@ -72,6 +75,9 @@ impl From<Dump> for p4_compiler::Dump {
 }
 
 fn main() -> ExitCode {
+    if let Some(name) = std::env::args().next().and_then(|a| dropin::Name::of(&a)) {
+        return dropin::run(name, std::env::args().skip(1));
+    }
     // No program is called `bench`: sources end in .p4.
     if std::env::args().nth(1).is_some_and(|a| a == "bench") {
         return bench::run(&bench::Args::parse_from(std::env::args().skip(1)));
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         include_paths: args.include.clone(),
         defines: args.define.iter().map(define).collect(),
         silenced: args.disabled.clone(),
+        disabled_annotations: Vec::new(),
         check_only: args.check,
         level: if args.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
     };

@@ -4,7 +4,6 @@
 //! lifetime of a compilation; embedded headers and command-line definitions are files like any other.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 /// Index of a file in the [`SourceMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -44,7 +43,7 @@ pub struct SourceFile {
     /// Where `#include "..."` of this file looks first; `None` for embedded files.
     pub dir: Option<PathBuf>,
     /// The text.
-    pub text: Rc<str>,
+    pub text: String,
     line_starts: Vec<u32>,
     /// Embedded in the compiler: its declarations raise no "unused" warnings.
     pub system: bool,
@@ -54,7 +53,12 @@ pub struct SourceFile {
 #[derive(Clone, Debug, Default)]
 pub struct SourceMap {
     files: Vec<SourceFile>,
+    /// The file of texts that the preprocessor made.
+    made: Option<FileId>,
 }
+
+/// Most octets that the preprocessor may make by pasting, quoting and splicing.
+const MAX_MADE: usize = 64 << 20;
 
 /// Upper bound on files per compilation; a cycle of includes ends here at the latest.
 pub const MAX_FILES: usize = 4096;
@@ -79,11 +83,37 @@ impl SourceMap {
         self.files.push(SourceFile {
             name: name.to_string(),
             dir: dir.map(Path::to_path_buf),
-            text: Rc::from(text),
+            text: text.to_string(),
             line_starts,
             system,
         });
         Some(id)
+    }
+
+    /// Adds a text that stands in no file: made by a macro, or broken over lines in its source. `None` if there are too
+    /// many of them.
+    pub fn make(&mut self, text: &str) -> Option<Span> {
+        let id = match self.made {
+            Some(id) => id,
+            None => {
+                let id = self.add("<macro>", None, "", false)?;
+                self.made = Some(id);
+                id
+            }
+        };
+        let file = self.files.get_mut(usize::from(id.0))?;
+        if file.text.len() + text.len() > MAX_MADE {
+            return None;
+        }
+        let lo = file.text.len() as u32;
+        let hi = lo + text.len() as u32;
+        file.text.push_str(text);
+        // A line of its own for each, so that its place can be shown.
+        file.text.push('\n');
+        let breaks = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        file.line_starts.extend(breaks.map(|(i, _)| lo + i as u32 + 1));
+        file.line_starts.push(hi + 1);
+        Some(Span { file: id, lo, hi })
     }
 
     /// The file, if the id is of this map.

@@ -235,8 +235,16 @@ impl Sink {
     /// Ends the collection.
     pub fn finish(self, sources: SourceMap) -> Diagnostics {
         let mut list = self.list;
-        // What the embedded files do is no business of the user's.
-        list.retain(|d| d.severity == Severity::Error || !sources.is_system(d.span));
+        // Warnings about the embedded files are not for the user; some regions of silence became known late.
+        list.retain(|d| {
+            let silent = |(region, name): &(Span, String)| {
+                d.lint.is_some_and(|l| l.name() == name)
+                    && region.file == d.span.file
+                    && region.lo <= d.span.lo
+                    && d.span.hi <= region.hi
+            };
+            d.severity == Severity::Error || !(sources.is_system(d.span) || self.regions.iter().any(silent))
+        });
         if self.errors > 0 && !list.iter().any(|d| d.severity == Severity::Error) {
             list.push(Diagnostic {
                 severity: Severity::Error,

@@ -304,7 +304,7 @@ fn trailing(a: &Annotations) -> String {
 fn annotation(a: &Annotation) -> String {
     let body = match &a.body {
         AnnotationBody::Empty => String::new(),
-        AnnotationBody::Tokens(tokens) => {
+        AnnotationBody::Tokens(tokens) | AnnotationBody::Args(tokens, _) | AnnotationBody::NamedArgs(tokens, _) => {
             let mut out = String::from("(");
             for (i, t) in tokens.iter().enumerate() {
                 if i > 0 && t.space_before {

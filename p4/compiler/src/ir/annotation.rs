@@ -15,17 +15,38 @@ pub struct Annotation {
 #[derive(Clone, Debug)]
 pub enum Body {
     Empty,
+    /// `@a(...)` that the compiler gives no meaning.
     Tokens(Vec<AnnToken>),
+    /// `@a(...)` of a known annotation (`known.rs`).
+    Args(Vec<Value>),
+    NamedArgs(Vec<(Rc<str>, Value)>),
     List(Vec<Value>),
     Pairs(Vec<(Rc<str>, Value)>),
 }
 
-/// A compile-time value in a structured annotation.
+/// A compile-time value in an annotation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Int(BigInt),
     Bool(bool),
     Str(Rc<str>),
+    /// `ternary` of `@match(ternary)`.
+    MatchKind(Rc<str>),
+    /// `string` of `@p4runtime_translation("uri", string)`; `bit<W>` there is the number W.
+    StringType,
+}
+
+impl std::fmt::Display for Value {
+    /// As P4 source.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Int(v) => write!(f, "{v}"),
+            Value::Bool(v) => write!(f, "{v}"),
+            Value::Str(v) => write!(f, "\"{}\"", v.replace('\\', "\\\\").replace('"', "\\\"")),
+            Value::MatchKind(v) => f.write_str(v),
+            Value::StringType => f.write_str("string"),
+        }
+    }
 }
 
 /// Annotations of one declaration.
@@ -52,7 +73,7 @@ impl Annotations {
 
     /// The number of `@name(5)`.
     pub fn int(&self, name: &str) -> Option<BigInt> {
-        self.get(name).and_then(|a| a.ints().first().cloned())
+        self.get(name).and_then(|a| a.ints().next().cloned())
     }
 
     /// The name the control plane uses, from `@name`, or the given one.
@@ -62,66 +83,34 @@ impl Annotations {
 }
 
 impl Annotation {
-    /// The single (possibly concatenated) string of the body.
-    pub fn string(&self) -> Option<String> {
+    /// The arguments in order; none of key=value pairs.
+    pub fn values(&self) -> &[Value] {
         match &self.body {
-            Body::Tokens(t) if !t.is_empty() && t.iter().all(|t| t.is_string) => {
-                Some(t.iter().map(|t| t.text.as_str()).collect())
-            }
-            Body::List(v) => match v.first() {
-                Some(Value::Str(s)) => Some(s.to_string()),
-                _ => None,
-            },
+            Body::Args(v) | Body::List(v) => v,
+            _ => &[],
+        }
+    }
+
+    /// The key=value pairs.
+    pub fn pairs(&self) -> &[(Rc<str>, Value)] {
+        match &self.body {
+            Body::NamedArgs(v) | Body::Pairs(v) => v,
+            _ => &[],
+        }
+    }
+
+    /// The first argument, if it is a string.
+    pub fn string(&self) -> Option<String> {
+        match self.values().first() {
+            Some(Value::Str(s)) => Some(s.to_string()),
             _ => None,
         }
     }
 
-    /// All integers of the body.
-    pub fn ints(&self) -> Vec<BigInt> {
-        match &self.body {
-            Body::Tokens(tokens) => tokens
-                .iter()
-                .filter(|t| t.is_int)
-                .filter_map(|t| parse_int(&t.text))
-                .collect(),
-            Body::List(values) => values
-                .iter()
-                .filter_map(|v| if let Value::Int(i) = v { Some(i.clone()) } else { None })
-                .collect(),
-            _ => Vec::new(),
-        }
+    /// The arguments that are whole numbers; of a known annotation that takes numbers, all of them.
+    pub fn ints(&self) -> impl Iterator<Item = &BigInt> {
+        self.values()
+            .iter()
+            .filter_map(|v| if let Value::Int(i) = v { Some(i) } else { None })
     }
-
-    /// The comma-separated arguments of an unstructured body, each a string (unquoted) or its tokens joined.
-    pub fn args(&self) -> Vec<String> {
-        let Body::Tokens(tokens) = &self.body else {
-            return Vec::new();
-        };
-        let mut out = vec![String::new()];
-        for t in tokens {
-            if !t.is_string && t.text == "," {
-                out.push(String::new());
-            } else if let Some(last) = out.last_mut() {
-                last.push_str(&t.text);
-            }
-        }
-        out
-    }
-}
-
-/// A literal as in P4 source, without its width.
-pub fn parse_int(text: &str) -> Option<BigInt> {
-    let clean: String = text.chars().filter(|c| *c != '_').collect();
-    let digits = clean.bytes().take_while(u8::is_ascii_digit).count();
-    let body = match clean.as_bytes().get(digits) {
-        Some(b'w' | b's') => clean.get(digits + 1..)?,
-        _ => &clean,
-    };
-    let (body, radix) = match body.get(..2) {
-        Some("0x" | "0X") => (body.get(2..)?, 16),
-        Some("0b" | "0B") => (body.get(2..)?, 2),
-        Some("0o" | "0O") => (body.get(2..)?, 8),
-        _ => (body, 10),
-    };
-    BigInt::parse_bytes(body.as_bytes(), radix)
 }

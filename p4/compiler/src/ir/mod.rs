@@ -306,7 +306,8 @@ pub struct Table {
     /// `const entries`: the control plane may not change them.
     pub const_entries: bool,
     pub has_entries: bool,
-    pub size: Option<u64>,
+    /// May name constructor parameters.
+    pub size: Option<Expr>,
     /// Instances named by `implementation`, `counters`, `meters` and other object properties.
     pub properties: Vec<(Rc<str>, Expr)>,
     pub annotations: Annotations,
@@ -426,7 +427,8 @@ pub struct Instance {
 pub struct ValueSet {
     pub name: Rc<str>,
     pub ty: Type,
-    pub size: u64,
+    /// `None` only after an error.
+    pub size: Option<Expr>,
     pub annotations: Annotations,
     pub span: Span,
 }

@@ -1,7 +1,8 @@
 //! Annotations (section "Annotations") and `@pragma` lines.
 
 use super::{Parse, Parser};
-use crate::ast::{AnnToken, Annotation, AnnotationBody, Annotations, Ident};
+use crate::ast::{AnnToken, Annotation, AnnotationBody, Annotations, BinOp, Expr, ExprKind, Ident};
+use crate::known::{self, Form};
 use crate::lex::Tok;
 use std::rc::Rc;
 
@@ -9,7 +10,10 @@ impl Parser<'_> {
     pub(super) fn annotations(&mut self) -> Parse<Annotations> {
         let mut out = Vec::new();
         while self.peek() == Tok::At {
-            out.push(self.annotation()?);
+            let a = self.annotation()?;
+            if !self.disabled.iter().any(|d| **d == *a.name.name) {
+                out.push(a);
+            }
         }
         Ok(Rc::new(out))
     }
@@ -31,20 +35,18 @@ impl Parser<'_> {
                 name: self.intern(map.text(t.text)),
                 span: t.span,
             };
-            let mut tokens = Vec::new();
+            let first = self.pos;
             while self.peek() != Tok::Eof && !self.token().after_newline {
-                tokens.push(self.annotation_token());
+                self.bump();
             }
-            return Ok(Annotation {
-                name,
-                body: AnnotationBody::Tokens(tokens),
-            });
+            let body = self.unstructured_body(&name, first, self.pos);
+            return Ok(Annotation { name, body });
         }
         let body = match self.peek() {
             Tok::LParen => {
                 self.bump();
+                let first = self.pos;
                 let mut depth = 0usize;
-                let mut tokens = Vec::new();
                 loop {
                     match self.peek() {
                         Tok::Eof => return self.fail("')' that closes the annotation"),
@@ -53,10 +55,11 @@ impl Parser<'_> {
                         Tok::RParen => depth -= 1,
                         _ => {}
                     }
-                    tokens.push(self.annotation_token());
+                    self.bump();
                 }
+                let body = self.unstructured_body(&name, first, self.pos);
                 self.bump();
-                AnnotationBody::Tokens(tokens)
+                body
             }
             Tok::LBracket => {
                 self.bump();
@@ -65,6 +68,86 @@ impl Parser<'_> {
             _ => AnnotationBody::Empty,
         };
         Ok(Annotation { name, body })
+    }
+
+    /// The body between two positions; the position afterwards is the second one.
+    fn unstructured_body(&mut self, name: &Ident, first: usize, end: usize) -> AnnotationBody {
+        self.pos = first;
+        let mut tokens = Vec::new();
+        while self.pos < end {
+            tokens.push(self.annotation_token());
+        }
+        let Some(form) = known::form(&name.name) else {
+            return AnnotationBody::Tokens(tokens);
+        };
+        if tokens.is_empty() {
+            return AnnotationBody::Empty;
+        }
+        // Nothing behind the body belongs to its expressions.
+        let whole = self.tokens;
+        self.tokens = whole.get(..end).unwrap_or(whole);
+        self.pos = first;
+        let depth = self.depth;
+        let args = match form {
+            Form::TextPairs | Form::NumberPairs => self.named_arguments().map(Err),
+            _ => self.listed_arguments().map(Ok),
+        };
+        self.tokens = whole;
+        self.pos = end;
+        self.depth = depth;
+        match args {
+            Ok(Ok(list)) => AnnotationBody::Args(tokens, list),
+            Ok(Err(pairs)) => AnnotationBody::NamedArgs(tokens, pairs),
+            // Reported; the annotation is one without arguments for what follows.
+            Err(_) => AnnotationBody::Tokens(tokens),
+        }
+    }
+
+    fn listed_arguments(&mut self) -> Parse<Vec<Expr>> {
+        let mut out = vec![self.annotation_argument()?];
+        while self.eat(Tok::Comma) && self.peek() != Tok::Eof {
+            out.push(self.annotation_argument()?);
+        }
+        self.end_of_arguments()?;
+        Ok(out)
+    }
+
+    fn named_arguments(&mut self) -> Parse<Vec<(Ident, Expr)>> {
+        let mut out: Vec<(Ident, Expr)> = Vec::new();
+        while self.peek() != Tok::Eof {
+            let name = self.name()?;
+            self.expect(Tok::Assign, "'='")?;
+            if out.iter().any(|(n, _)| n.name == name.name) {
+                self.sink.error(name.span, format!("{} is given twice", name.name));
+            }
+            out.push((name, self.expression()?));
+            if !self.eat(Tok::Comma) {
+                break;
+            }
+        }
+        self.end_of_arguments()?;
+        Ok(out)
+    }
+
+    /// An expression; neighbouring strings are one string.
+    fn annotation_argument(&mut self) -> Parse<Expr> {
+        let mut e = self.expression()?;
+        while self.peek() == Tok::Str {
+            let right = self.expression()?;
+            let span = e.span.to(right.span);
+            e = Expr {
+                kind: ExprKind::Binary(BinOp::Concat, Box::new(e), Box::new(right)),
+                span,
+            };
+        }
+        Ok(e)
+    }
+
+    fn end_of_arguments(&mut self) -> Parse<()> {
+        match self.peek() {
+            Tok::Eof => Ok(()),
+            _ => self.fail("',' or the end of the annotation"),
+        }
     }
 
     fn structured_body(&mut self) -> Parse<AnnotationBody> {

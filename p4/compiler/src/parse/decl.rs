@@ -26,6 +26,9 @@ impl Parser<'_> {
             "enum" => self.enumeration(annotations.clone())?,
             "typedef" => self.typedef(annotations.clone(), true)?,
             "type" if self.peek_at(1) == Tok::Word => self.typedef(annotations.clone(), false)?,
+            "error" | "match_kind" if self.peek_at(1) == Tok::LBrace && !annotations.is_empty() => {
+                return self.fail("a declaration that can have annotations");
+            }
             "error" if self.peek_at(1) == Tok::LBrace => self.name_set(true)?,
             "match_kind" if self.peek_at(1) == Tok::LBrace => self.name_set(false)?,
             _ => self.function_or_instance(annotations.clone())?,
@@ -548,7 +551,6 @@ impl Parser<'_> {
         self.expect(Tok::LBrace, "'{'")?;
         let mut members: Vec<(Ident, Option<Expr>)> = Vec::new();
         while self.peek() != Tok::RBrace {
-            self.annotations()?;
             let name = self.name()?;
             let value = if self.eat(Tok::Assign) {
                 Some(self.expression()?)
@@ -572,7 +574,6 @@ impl Parser<'_> {
     fn typedef(&mut self, annotations: Annotations, alias: bool) -> Parse<Decl> {
         let start = self.span();
         self.bump();
-        let inner = self.annotations()?;
         if alias
             && self.peek() == Tok::Word
             && matches!(self.text(), "struct" | "header" | "header_union" | "enum")
@@ -587,7 +588,6 @@ impl Parser<'_> {
         let name = self.name()?;
         self.expect_semi()?;
         self.declare(&name, true);
-        let annotations = if inner.is_empty() { annotations } else { inner };
         let kind = if alias {
             DeclKind::Typedef(ty)
         } else {
@@ -612,7 +612,6 @@ impl Parser<'_> {
         self.expect(Tok::LBrace, "'{'")?;
         let mut names = Vec::new();
         while self.peek() != Tok::RBrace {
-            self.annotations()?;
             names.push(self.name()?);
             if !self.eat(Tok::Comma) {
                 break;

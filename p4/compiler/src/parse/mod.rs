@@ -37,10 +37,13 @@ pub struct Parser<'a> {
     depth: usize,
     scopes: Vec<HashMap<Rc<str>, bool>>,
     names: HashMap<String, Rc<str>>,
+    /// Annotations that are left out.
+    disabled: &'a [String],
 }
 
 /// Parses a whole program; what could be parsed is returned even if there are errors.
-pub fn parse(map: &SourceMap, sink: &mut Sink, tokens: &[Token]) -> Vec<Decl> {
+/// Annotations of the names in `disabled` are left out.
+pub fn parse(map: &SourceMap, sink: &mut Sink, tokens: &[Token], disabled: &[String]) -> Vec<Decl> {
     let mut p = Parser {
         map,
         sink,
@@ -49,6 +52,7 @@ pub fn parse(map: &SourceMap, sink: &mut Sink, tokens: &[Token]) -> Vec<Decl> {
         depth: 0,
         scopes: vec![HashMap::new()],
         names: HashMap::new(),
+        disabled,
     };
     let mut out = Vec::new();
     while p.peek() != Tok::Eof {
@@ -133,6 +137,7 @@ impl Parser<'_> {
                     span,
                     after_newline: true,
                     after_space: true,
+                    no_expand: false,
                 }
             }
         }

@@ -108,10 +108,12 @@ impl Parser<'_> {
             return Ok(StmtKind::Decl(Box::new(self.constant(annotations)?)));
         }
         if !self.at_type() {
-            // An annotated statement carries no meaning for the targets here.
-            return self.statement_kind();
+            return self.fail("a declaration, a block or a loop after the annotation");
         }
         let stmt = self.simple_statement(annotations)?;
+        if !matches!(stmt, StmtKind::Decl(_)) {
+            return self.fail("a declaration, a block or a loop after the annotation");
+        }
         self.expect_semi()?;
         Ok(stmt)
     }
@@ -258,13 +260,15 @@ impl Parser<'_> {
         self.expect(Tok::LParen, "'('")?;
         self.push_scope();
         let each = self.speculate(|p| {
-            p.annotations()?;
+            let of_var = p.annotations()?;
             let ty = p.type_ref()?;
             let var = p.name()?;
             p.expect_word("in")?;
-            Ok((ty, var))
+            Ok((of_var, ty, var))
         });
-        let kind = if let Some((ty, var)) = each {
+        let kind = if let Some((of_var, ty, var)) = each {
+            // The variable lives as long as the loop: what is said of one is said of both.
+            let annotations = Rc::new(annotations.iter().chain(&*of_var).cloned().collect());
             let from = self.expression()?;
             let to = if self.eat(Tok::DotDot) {
                 Some(self.expression()?)
@@ -307,7 +311,11 @@ impl Parser<'_> {
         while self.peek() != end {
             let start = self.span();
             let annotations = self.annotations()?;
+            let annotated = !annotations.is_empty();
             let kind = self.simple_statement(annotations)?;
+            if annotated && !matches!(kind, StmtKind::Decl(_)) {
+                return self.fail("a declaration after the annotation");
+            }
             out.push(Stmt {
                 kind,
                 span: start.to(self.last_span()),

@@ -27,6 +27,9 @@ impl Parser<'_> {
     fn property(&mut self) -> Parse<Property> {
         let annotations = self.annotations()?;
         let is_const = self.eat_word("const");
+        if matches!(self.text(), "key" | "actions") && !annotations.is_empty() {
+            return self.fail("a property that can have annotations");
+        }
         let name = self.name()?;
         self.expect(Tok::Assign, "'='")?;
         let value = match &*name.name {

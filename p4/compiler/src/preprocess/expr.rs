@@ -1,28 +1,19 @@
 //! Conditions of `#if` and `#elif`: C integer expressions.
 
 use crate::lex::{Tok, Token};
-use crate::source::{SourceMap, Span};
-
-/// An operand stream: tokens, with `defined X` already answered.
-pub enum Item {
-    /// A token.
-    Token(Token),
-    /// Answer of `defined`.
-    Bool(bool, #[allow(dead_code)] Span),
-    /// Tokens that wait for macro expansion.
-    Run(Vec<Token>),
-}
+use crate::source::SourceMap;
 
 /// Deepest nesting of parentheses and unary operators.
 const MAX_DEPTH: usize = 64;
 
-/// Value of a condition.
-pub fn eval(map: &SourceMap, items: &[Item]) -> Result<i128, String> {
+/// Value of a condition whose macros are expanded.
+pub fn eval(map: &SourceMap, items: &[Token]) -> Result<i128, String> {
     let mut p = Parser {
         map,
         items,
         pos: 0,
         depth: 0,
+        skipped: 0,
     };
     let value = p.binary(0)?;
     if p.pos < items.len() {
@@ -33,17 +24,16 @@ pub fn eval(map: &SourceMap, items: &[Item]) -> Result<i128, String> {
 
 struct Parser<'a> {
     map: &'a SourceMap,
-    items: &'a [Item],
+    items: &'a [Token],
     pos: usize,
     depth: usize,
+    /// Inside operands that `&&`, `||` and `?:` do not evaluate: a division by zero is no error there.
+    skipped: usize,
 }
 
 impl Parser<'_> {
     fn tok(&self, ahead: usize) -> Option<Tok> {
-        match self.items.get(self.pos + ahead) {
-            Some(Item::Token(t)) => Some(t.tok),
-            _ => None,
-        }
+        self.items.get(self.pos + ahead).map(|t| t.tok)
     }
 
     fn operator(&self) -> Option<(&'static str, u8, usize)> {
@@ -77,17 +67,27 @@ impl Parser<'_> {
                 break;
             }
             self.pos += len;
+            let decided = (op == "&&" && left == 0) || (op == "||" && left != 0);
+            self.skipped += usize::from(decided);
             let right = self.binary(prec)?;
-            left = apply(op, left, right)?;
+            self.skipped -= usize::from(decided);
+            left = match apply(op, left, right) {
+                Err(_) if self.skipped > 0 => 0,
+                other => other?,
+            };
         }
         if min == 0 && self.tok(0) == Some(Tok::Question) {
             self.pos += 1;
+            self.skipped += usize::from(left == 0);
             let a = self.binary(0)?;
+            self.skipped -= usize::from(left == 0);
             if self.tok(0) != Some(Tok::Colon) {
                 return Err("':' is missing".into());
             }
             self.pos += 1;
+            self.skipped += usize::from(left != 0);
             let b = self.binary(0)?;
+            self.skipped -= usize::from(left != 0);
             left = if left != 0 { a } else { b };
         }
         Ok(left)
@@ -104,35 +104,31 @@ impl Parser<'_> {
     }
 
     fn primary(&mut self) -> Result<i128, String> {
-        let item = self.items.get(self.pos).ok_or("a value is missing")?;
+        let t = self.items.get(self.pos).ok_or("a value is missing")?;
         self.pos += 1;
-        match item {
-            Item::Bool(b, _) => Ok(i128::from(*b)),
-            Item::Run(_) => Err("a value is missing".into()),
-            Item::Token(t) => match t.tok {
-                Tok::Not => Ok(i128::from(self.unary()? == 0)),
-                Tok::Minus => Ok(self.unary()?.wrapping_neg()),
-                Tok::Plus => self.unary(),
-                Tok::Tilde => Ok(!self.unary()?),
-                Tok::LParen => {
-                    let value = self.binary(0)?;
-                    if self.tok(0) != Some(Tok::RParen) {
-                        return Err("')' is missing".into());
-                    }
-                    self.pos += 1;
-                    Ok(value)
+        match t.tok {
+            Tok::Not => Ok(i128::from(self.unary()? == 0)),
+            Tok::Minus => Ok(self.unary()?.wrapping_neg()),
+            Tok::Plus => self.unary(),
+            Tok::Tilde => Ok(!self.unary()?),
+            Tok::LParen => {
+                let value = self.binary(0)?;
+                if self.tok(0) != Some(Tok::RParen) {
+                    return Err("')' is missing".into());
                 }
-                // A name that is no macro counts as 0, as in C.
-                Tok::Word => {
-                    let text = self.map.text(t.text);
-                    if self.tok(0) == Some(Tok::LParen) {
-                        return Err(format!("{text} is not a macro"));
-                    }
-                    Ok(i128::from(text == "true"))
+                self.pos += 1;
+                Ok(value)
+            }
+            // A name that is no macro counts as 0, as in C.
+            Tok::Word => {
+                let text = self.map.text(t.text);
+                if self.tok(0) == Some(Tok::LParen) {
+                    return Err(format!("{text} is not a macro"));
                 }
-                Tok::Int => int(self.map.text(t.text)),
-                _ => Err(format!("unexpected '{}'", self.map.text(t.text))),
-            },
+                Ok(0)
+            }
+            Tok::Int => int(self.map.text(t.text)),
+            _ => Err(format!("unexpected '{}'", self.map.text(t.text))),
         }
     }
 }
@@ -145,6 +141,7 @@ fn int(text: &str) -> Result<i128, String> {
         Some("0x") => (body.get(2..).unwrap_or(""), 16),
         Some("0b") => (body.get(2..).unwrap_or(""), 2),
         Some("0o") => (body.get(2..).unwrap_or(""), 8),
+        _ if body.len() > 1 && body.starts_with('0') => (body, 8),
         _ => (body, 10),
     };
     i128::from_str_radix(digits, radix).map_err(|_| format!("'{text}' is not a number"))

@@ -1,25 +1,57 @@
-//! Macro definitions and their expansion.
+//! Macro definitions.
 
-use super::MAX_TOKENS;
 use crate::diagnostics::Sink;
-use crate::lex::{Tok, Token, lex_file};
+use crate::lex::{Tok, Token};
 use crate::source::{SourceMap, Span};
-use std::collections::HashMap;
 
-/// Deepest nesting of macro uses inside macro bodies.
-const MAX_DEPTH: usize = 128;
+/// Name of the arguments that `...` takes, where it has no name of its own.
+pub const VARIADIC: &str = "__VA_ARGS__";
+/// `__VA_OPT__(x)` is x if there are such arguments.
+const VA_OPT: &str = "__VA_OPT__";
+/// Deepest nesting of parentheses inside `__VA_OPT__`.
+const MAX_DEPTH: usize = 64;
 
 /// One `#define`.
 #[derive(Clone, Debug)]
 pub struct Macro {
-    /// Parameters; `None` for an object-like macro.
-    params: Option<Vec<String>>,
+    /// Parameters; `None` for an object-like macro. A variadic one has the name of the rest as its last parameter.
+    pub params: Option<Vec<String>>,
     /// The last parameter takes all remaining arguments.
-    variadic: bool,
-    body: Vec<Token>,
+    pub variadic: bool,
+    /// What stands for the name.
+    pub body: Vec<Part>,
+    /// The definition as written, to tell a second definition from the same one again.
+    text: String,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// A piece of a macro's body.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub kind: Kind,
+    /// `##` follows: the last token of this piece becomes one with the first of the next piece.
+    pub paste: bool,
+}
+
+/// What a piece is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Token(Token),
+    /// The argument of a parameter.
+    Param(usize, Token),
+    /// `#x`: the argument as a string.
+    Quoted(usize, Token),
+    /// `__VA_OPT__(...)`.
+    IfVariadic(Vec<Part>),
 }
 
 impl Macro {
+    /// Whether two definitions are the same but for their place.
+    pub fn same(&self, other: &Macro) -> bool {
+        self.params == other.params && self.variadic == other.variadic && self.text == other.text
+    }
+
     /// Parses the rest of a `#define` line.
     pub fn parse(map: &SourceMap, sink: &mut Sink, line: &[Token], span: Span) -> Option<(String, Macro)> {
         let Some(name) = line.first().filter(|t| t.tok == Tok::Word) else {
@@ -27,282 +59,154 @@ impl Macro {
             return None;
         };
         let text = map.text(name.text).to_string();
-        let open = line.get(1).filter(|t| t.tok == Tok::LParen && !t.after_space);
-        let Some(_) = open else {
-            return Some((
-                text,
-                Macro {
-                    params: None,
-                    variadic: false,
-                    body: line.get(1..).unwrap_or(&[]).to_vec(),
-                },
-            ));
-        };
-        let mut params = Vec::new();
-        let mut variadic = false;
-        let mut pos = 2;
-        loop {
-            match line.get(pos).map(|t| t.tok) {
-                Some(Tok::RParen) => break,
-                Some(Tok::Comma) => {}
-                Some(Tok::Dots) => {
-                    variadic = true;
-                    params.push("__VA_ARGS__".to_string());
-                }
-                Some(Tok::Word) => params.push(line.get(pos).map(|t| map.text(t.text).to_string()).unwrap_or_default()),
-                _ => {
-                    sink.error(name.span, "the parameter list of this macro is not closed");
-                    return None;
-                }
-            }
-            pos += 1;
+        if text == "defined" || text == VARIADIC {
+            sink.error(name.span, format!("{text} cannot be the name of a macro"));
+            return None;
         }
-        let body = line.get(pos + 1..).unwrap_or(&[]).to_vec();
+        let function = line.get(1).is_some_and(|t| t.tok == Tok::LParen && !t.after_space);
+        let (params, variadic, body) = if function {
+            let (params, variadic, end) = parameters(map, sink, line, name.span)?;
+            (Some(params), variadic, line.get(end..).unwrap_or(&[]))
+        } else {
+            (None, false, line.get(1..).unwrap_or(&[]))
+        };
+        let spelled = |t: &Token| format!("{}{}", if t.after_space { " " } else { "" }, map.text(t.text));
+        let mut reader = Reader {
+            map,
+            sink,
+            params: params.as_deref(),
+            variadic,
+        };
+        let parts = reader.parts(body, name.span, 0)?;
         Some((
             text,
             Macro {
-                params: Some(params),
+                params,
                 variadic,
-                body,
+                body: parts,
+                text: body.iter().map(spelled).collect::<String>().trim().to_string(),
+                span: name.span,
             },
         ))
     }
 }
 
-struct Expander<'a> {
-    map: &'a mut SourceMap,
-    sink: &'a mut Sink,
-    macros: &'a HashMap<String, Macro>,
-    active: Vec<String>,
-    budget: &'a mut usize,
-}
-
-/// Expands all macros of `tokens` into `out`.
-pub fn expand(
-    map: &mut SourceMap,
-    sink: &mut Sink,
-    macros: &HashMap<String, Macro>,
-    budget: &mut usize,
-    tokens: &[Token],
-    out: &mut Vec<Token>,
-) {
-    let mut e = Expander {
-        map,
-        sink,
-        macros,
-        active: Vec::new(),
-        budget,
-    };
-    e.run(tokens, None, out);
-}
-
-impl Expander<'_> {
-    fn run(&mut self, tokens: &[Token], site: Option<Span>, out: &mut Vec<Token>) {
-        let macros = self.macros;
-        let mut pos = 0;
-        while let Some(mut token) = tokens.get(pos).copied() {
-            if out.len() > MAX_TOKENS {
-                return;
-            }
-            // Macros that double each other end here, also where they expand to nothing.
-            *self.budget = self.budget.saturating_sub(1);
-            if *self.budget == 0 {
-                self.sink
-                    .error(token.span, "the program is too large after preprocessing");
-                return;
-            }
-            pos += 1;
-            if let Some(site) = site {
-                token.span = site;
-            }
-            if token.tok != Tok::Word {
-                out.push(token);
-                continue;
-            }
-            let name = self.map.text(token.text);
-            let found = if name == "__LINE__" {
-                None
-            } else {
-                macros.get_key_value(name)
-            };
-            if name == "__LINE__" {
-                let (line, _) = self.map.line_col(token.span);
-                let text = line.to_string();
-                self.scratch(&text, token, out);
-                continue;
-            }
-            let Some((name, def)) = found else {
-                out.push(token);
-                continue;
-            };
-            if self.active.iter().any(|a| a == name) {
-                out.push(token);
-                continue;
-            }
-            if self.active.len() >= MAX_DEPTH {
-                self.sink.error(token.span, "macros are nested too deeply");
-                out.push(token);
-                continue;
-            }
-            let args = match &def.params {
-                None => Vec::new(),
-                Some(params) => {
-                    if tokens.get(pos).is_none_or(|t| t.tok != Tok::LParen) {
-                        out.push(token);
-                        continue;
-                    }
-                    match self.arguments(tokens, &mut pos, token.span) {
-                        Some(args) => self.fit(args, params, def.variadic, name, token.span),
-                        None => return,
-                    }
+/// The parameters after `NAME(`, whether the last one takes the rest, and where the body begins.
+fn parameters(map: &SourceMap, sink: &mut Sink, line: &[Token], span: Span) -> Option<(Vec<String>, bool, usize)> {
+    let mut params: Vec<String> = Vec::new();
+    let mut pos = 2;
+    let tok = |pos: usize| line.get(pos).map(|t| t.tok);
+    if tok(pos) == Some(Tok::RParen) {
+        return Some((params, false, pos + 1));
+    }
+    loop {
+        let mut variadic = false;
+        let name = match line.get(pos) {
+            Some(t) if t.tok == Tok::Word => {
+                let name = map.text(t.text).to_string();
+                // `rest...`, as GNU C has it.
+                if tok(pos + 1) == Some(Tok::Dots) {
+                    variadic = true;
+                    pos += 1;
                 }
-            };
-            let body = self.substitute(def, &args, token.span);
-            self.active.push(name.clone());
-            let start = out.len();
-            self.run(&body, Some(token.span), out);
-            self.active.pop();
-            if let Some(first) = out.get_mut(start) {
-                first.after_newline = token.after_newline;
-                first.after_space = token.after_space;
+                name
+            }
+            Some(t) if t.tok == Tok::Dots => {
+                variadic = true;
+                VARIADIC.to_string()
+            }
+            _ => {
+                sink.error(span, "a parameter of this macro is missing, or its list is not closed");
+                return None;
+            }
+        };
+        if params.contains(&name) {
+            sink.error(span, format!("parameter {name} of this macro is given twice"));
+            return None;
+        }
+        params.push(name);
+        pos += 1;
+        match tok(pos) {
+            Some(Tok::RParen) => return Some((params, variadic, pos + 1)),
+            Some(Tok::Comma) if !variadic => pos += 1,
+            _ => {
+                sink.error(span, "the parameter list of this macro is not closed");
+                return None;
             }
         }
     }
+}
 
-    fn arguments(&mut self, tokens: &[Token], pos: &mut usize, span: Span) -> Option<Vec<Vec<Token>>> {
-        *pos += 1;
-        let mut depth = 0usize;
-        let mut args = vec![Vec::new()];
-        loop {
-            let Some(t) = tokens.get(*pos).copied() else {
-                self.sink.error(span, "the arguments of this macro are not closed");
-                return None;
-            };
-            *pos += 1;
-            match t.tok {
-                Tok::RParen if depth == 0 => return Some(args),
-                Tok::LParen | Tok::LBracket | Tok::LBrace => depth += 1,
-                Tok::RParen | Tok::RBracket | Tok::RBrace => depth = depth.saturating_sub(1),
-                Tok::Comma if depth == 0 => {
-                    args.push(Vec::new());
-                    continue;
+struct Reader<'a> {
+    map: &'a SourceMap,
+    sink: &'a mut Sink,
+    params: Option<&'a [String]>,
+    variadic: bool,
+}
+
+impl Reader<'_> {
+    fn param(&self, t: &Token) -> Option<usize> {
+        let name = (t.tok == Tok::Word).then(|| self.map.text(t.text))?;
+        self.params?.iter().position(|p| p == name)
+    }
+
+    fn parts(&mut self, body: &[Token], span: Span, depth: usize) -> Option<Vec<Part>> {
+        let mut out: Vec<Part> = Vec::new();
+        let mut pos = 0;
+        while let Some(t) = body.get(pos).copied() {
+            pos += 1;
+            if t.tok == Tok::HashHash {
+                match out.last_mut() {
+                    Some(last) if pos < body.len() => last.paste = true,
+                    _ => {
+                        self.sink.error(span, "## cannot stand at an end of a macro's body");
+                        return None;
+                    }
                 }
+                continue;
+            }
+            let next = body.get(pos);
+            let kind = if let (Tok::Hash, Some(index)) = (t.tok, next.and_then(|n| self.param(n))) {
+                pos += 1;
+                Kind::Quoted(index, t)
+            } else if self.variadic && t.tok == Tok::Word && self.map.text(t.text) == VA_OPT {
+                let inner = self.parenthesised(body, &mut pos, t.span)?;
+                if depth >= MAX_DEPTH {
+                    self.sink.error(t.span, "__VA_OPT__ is nested too deeply");
+                    return None;
+                }
+                Kind::IfVariadic(self.parts(inner, t.span, depth + 1)?)
+            } else if let Some(index) = self.param(&t) {
+                Kind::Param(index, t)
+            } else {
+                Kind::Token(t)
+            };
+            out.push(Part { kind, paste: false });
+        }
+        Some(out)
+    }
+
+    /// The tokens between a parenthesis at `pos` and the one that closes it; `pos` is behind it afterwards.
+    fn parenthesised<'t>(&mut self, body: &'t [Token], pos: &mut usize, span: Span) -> Option<&'t [Token]> {
+        let first = *pos + 1;
+        let mut depth = 0usize;
+        while let Some(t) = body.get(*pos) {
+            match t.tok {
+                Tok::LParen => depth += 1,
+                Tok::RParen => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            if let Some(last) = args.last_mut() {
-                last.push(t);
+            if depth == 0 {
+                break;
             }
+            *pos += 1;
         }
-    }
-
-    fn fit(
-        &mut self,
-        mut args: Vec<Vec<Token>>,
-        params: &[String],
-        variadic: bool,
-        name: &str,
-        span: Span,
-    ) -> Vec<(String, Vec<Token>)> {
-        if params.is_empty() && args.len() == 1 && args.first().is_some_and(Vec::is_empty) {
-            return Vec::new();
+        if *pos < first || *pos >= body.len() {
+            self.sink.error(span, "__VA_OPT__ needs (...)");
+            return None;
         }
-        if variadic && args.len() >= params.len() && !params.is_empty() {
-            let rest = args.split_off(params.len() - 1);
-            let mut joined = Vec::new();
-            for (i, a) in rest.into_iter().enumerate() {
-                if i > 0
-                    && let Some(comma) = a.first()
-                {
-                    joined.push(Token {
-                        tok: Tok::Comma,
-                        ..*comma
-                    });
-                }
-                joined.extend(a);
-            }
-            args.push(joined);
-        }
-        if args.len() != params.len() {
-            self.sink.error(
-                span,
-                format!("macro {name} takes {} arguments, not {}", params.len(), args.len()),
-            );
-        }
-        params
-            .iter()
-            .cloned()
-            .zip(args.into_iter().chain(std::iter::repeat(Vec::new())))
-            .collect()
-    }
-
-    /// The body with its parameters replaced; `#x` makes a string, `a ## b` one token.
-    fn substitute(&mut self, def: &Macro, args: &[(String, Vec<Token>)], span: Span) -> Vec<Token> {
-        let mut out: Vec<Token> = Vec::new();
-        let mut pos = 0;
-        while let Some(t) = def.body.get(pos).copied() {
-            pos += 1;
-            let arg = |t: &Token| {
-                let text = self.map.text(t.text);
-                (t.tok == Tok::Word)
-                    .then(|| args.iter().find(|(n, _)| n == text))
-                    .flatten()
-                    .map(|(_, a)| a.clone())
-            };
-            if t.tok == Tok::Hash
-                && def.params.is_some()
-                && let Some(value) = def.body.get(pos).and_then(arg)
-            {
-                pos += 1;
-                let text: Vec<String> = value.iter().map(|t| self.map.text(t.text).to_string()).collect();
-                let text = format!("\"{}\"", text.join(" ").replace('\\', "\\\\").replace('"', "\\\""));
-                self.scratch(&text, t, &mut out);
-                continue;
-            }
-            if t.tok == Tok::HashHash {
-                let Some(next) = def.body.get(pos).copied() else { break };
-                pos += 1;
-                let right = arg(&next).unwrap_or_else(|| vec![next]);
-                let mut right = right.into_iter();
-                let a = out.pop();
-                let b = right.next();
-                let text = format!(
-                    "{}{}",
-                    a.map_or("", |t| self.map.text(t.text)),
-                    b.map_or("", |t| self.map.text(t.text))
-                );
-                self.scratch(&text, t, &mut out);
-                out.extend(right);
-                continue;
-            }
-            let pasted = def.body.get(pos).is_some_and(|n| n.tok == Tok::HashHash);
-            match arg(&t) {
-                Some(value) if pasted => out.extend(value),
-                Some(value) => {
-                    let mut full = Vec::new();
-                    if self.active.len() < MAX_DEPTH {
-                        let depth = self.active.len();
-                        self.active.resize(depth + 1, String::new());
-                        self.run(&value, Some(span), &mut full);
-                        self.active.truncate(depth);
-                    }
-                    out.extend(full);
-                }
-                None => out.push(t),
-            }
-        }
-        out
-    }
-
-    /// Text made by the preprocessor becomes a small file of its own.
-    fn scratch(&mut self, text: &str, at: Token, out: &mut Vec<Token>) {
-        let Some(file) = self.map.add("<macro>", None, text, false) else {
-            self.sink.error(at.span, "too many tokens are made by macros");
-            return;
-        };
-        for mut t in lex_file(self.map, file, self.sink) {
-            t.span = at.span;
-            t.after_newline = false;
-            out.push(t);
-        }
+        let inner = body.get(first..*pos);
+        *pos += 1;
+        inner
     }
 }

@@ -6,6 +6,7 @@ use crate::ast::{self, StructKind};
 use crate::ir::annotation::Annotations;
 use crate::ir::ty::Type;
 use crate::ir::*;
+use crate::known::Place;
 use crate::source::Span;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -43,7 +44,7 @@ impl Checker<'_> {
                 self.sink
                     .error(f.ty.span, format!("a field of type {s} is not allowed here"));
             }
-            let annotations = self.annotations(&f.annotations);
+            let annotations = self.annotations(&f.annotations, Place::Field);
             out.push(FieldDecl {
                 name: f.name.name.clone(),
                 ty,
@@ -59,7 +60,7 @@ impl Checker<'_> {
         }
         self.pop();
         let id = StructId(self.program.structs.len() as u32);
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Type);
         self.program.structs.push(StructDecl {
             kind,
             name: d.name.name.clone(),
@@ -179,7 +180,7 @@ impl Checker<'_> {
             out.push((name.name.clone(), v));
         }
         let id = EnumId(self.program.enums.len() as u32);
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Other);
         self.program.enums.push(EnumDecl {
             name: d.name.name.clone(),
             repr: repr_ty,
@@ -237,7 +238,7 @@ impl Checker<'_> {
             list.push(sig);
         }
         self.pop();
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Other);
         if let Some(e) = self.program.externs.get_mut(id.index()) {
             *e = ExternDecl {
                 name: d.name.name.clone(),

@@ -6,6 +6,7 @@ use crate::ast::{self, DeclKind as D, Direction};
 use crate::ir::annotation::Annotations;
 use crate::ir::ty::{Subst, Type, no_args};
 use crate::ir::*;
+use crate::known::Place;
 use crate::source::Span;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -64,7 +65,7 @@ impl Checker<'_> {
             D::Enum { repr, members } => self.enumeration(d, repr.as_ref(), members),
             D::Typedef(t) => {
                 let ty = self.full_ty(t);
-                self.annotations(&d.annotations);
+                self.annotations(&d.annotations, Place::Other);
                 self.declare(&d.name, Entity::Type(ty));
             }
             D::NewType(t) => {
@@ -85,7 +86,7 @@ impl Checker<'_> {
                     self.sink.error(t.span, format!("a new type cannot be made of {s}"));
                 }
                 let id = NewtypeId(self.program.newtypes.len() as u32);
-                let annotations = self.annotations(&d.annotations);
+                let annotations = self.annotations(&d.annotations, Place::NewType);
                 self.program.newtypes.push(NewtypeDecl {
                     name: d.name.name.clone(),
                     ty,
@@ -156,7 +157,8 @@ impl Checker<'_> {
             self.sink
                 .error(d.span, "instances with a body are not supported by this architecture");
         }
-        let annotations = self.annotations(&d.annotations);
+        let place = self.instance_place(ty);
+        let annotations = self.annotations(&d.annotations, place);
         let id = self.instance(&d.name, ty, args, annotations, d.span);
         self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
         let Some(id) = id else { return };
@@ -183,7 +185,7 @@ impl Checker<'_> {
         let D::Const(written, value) = &d.kind else { return };
         let ty = self.ty(written);
         let inferred = self.zonk(&ty).has_vars();
-        self.annotations(&d.annotations);
+        self.annotations(&d.annotations, Place::Other);
         self.check_local_name(&d.name);
         let e = self.expr(value, Some(&ty));
         let poison = e.ty.is_poison();
@@ -223,7 +225,8 @@ impl Checker<'_> {
         out
     }
 
-    fn param_decls(&mut self, params: &[ast::Param]) -> Vec<ParamDecl> {
+    /// Declarations of parameters; `action` says whether they are an action's, of which the control plane gives some.
+    fn param_decls(&mut self, params: &[ast::Param], action: bool) -> Vec<ParamDecl> {
         let mut out: Vec<ParamDecl> = Vec::new();
         for p in params {
             let ty = self.ty(&p.ty);
@@ -240,7 +243,7 @@ impl Checker<'_> {
             if ty == Type::Void {
                 self.sink.error(p.name.span, "a parameter cannot be void");
             }
-            let annotations = self.annotations(&p.annotations);
+            let annotations = self.annotations(&p.annotations, param_place(p, action));
             let optional = annotations.has("optional");
             out.push(ParamDecl {
                 name: p.name.name.clone(),
@@ -267,8 +270,8 @@ impl Checker<'_> {
         if let Some(t) = &sig.result {
             self.check_result(&result, t.span);
         }
-        let params = self.param_decls(&sig.params);
-        let annotations = self.annotations(&sig.annotations);
+        let params = self.param_decls(&sig.params, false);
+        let annotations = self.annotations(&sig.annotations, Place::Other);
         Signature {
             name: sig.name.name.clone(),
             type_params,
@@ -282,8 +285,8 @@ impl Checker<'_> {
 
     fn block_sig(&mut self, d: &ast::Decl, type_params: &[ast::Ident], params: &[ast::Param]) -> Signature {
         let type_params = self.type_params(type_params);
-        let params = self.param_decls(params);
-        let annotations = self.annotations(&d.annotations);
+        let params = self.param_decls(params, false);
+        let annotations = self.annotations(&d.annotations, Place::Other);
         Signature {
             name: d.name.name.clone(),
             type_params,
@@ -338,12 +341,12 @@ impl Checker<'_> {
             self.declare(n, Entity::Type(t.clone()));
         }
         let result = sig.result.as_ref().map_or(Type::Void, |t| self.ty(t));
-        let params = self.params(&sig.params);
+        let params = self.params(&sig.params, false);
         let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         // The same syntax was or will be checked with other type arguments.
         let tried = std::mem::take(&mut self.tried);
         self.result = Some(result.clone());
-        let block = self.block(&body.stmts);
+        let block = self.annotated_block(body);
         if result != Type::Void && !result.is_poison() && !always_returns(&block) {
             self.sink.error(
                 sig.name.span,
@@ -367,11 +370,11 @@ impl Checker<'_> {
     }
 
     /// Declares the parameters in the current scope.
-    pub(super) fn params(&mut self, params: &[ast::Param]) -> Vec<VarId> {
+    pub(super) fn params(&mut self, params: &[ast::Param], action: bool) -> Vec<VarId> {
         let mut out = Vec::new();
         for p in params {
             let ty = self.ty(&p.ty);
-            let annotations = self.annotations(&p.annotations);
+            let annotations = self.annotations(&p.annotations, param_place(p, action));
             let id = self.new_var(&p.name, ty, VarKind::Param(p.direction), annotations);
             self.declare(&p.name, Entity::Var(id));
             out.push(id);
@@ -390,19 +393,19 @@ impl Checker<'_> {
             }
         }
         self.push();
-        let decls = self.param_decls(params);
+        let decls = self.param_decls(params, true);
         self.check_params(&decls, Site::Action);
         self.pop();
         self.push();
-        let vars = self.params(params);
+        let vars = self.params(params, true);
         let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         let state = (self.result.take(), self.in_action);
         self.in_action = true;
-        let body = self.block(&body.stmts);
+        let body = self.annotated_block(body);
         (self.result, self.in_action) = state;
         self.unit_scope = unit;
         self.pop();
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Action);
         let id = ActionId(self.program.actions.len() as u32);
         self.program.actions.push(Action {
             name: d.name.name.clone(),
@@ -417,7 +420,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn ctor_params(&mut self, params: &[ast::Param]) -> (Vec<VarId>, Signature) {
-        let decls = self.param_decls(params);
+        let decls = self.param_decls(params, false);
         self.check_params(&decls, Site::Constructor);
 
         let mut vars = Vec::new();
@@ -459,19 +462,19 @@ impl Checker<'_> {
         self.check_params(&apply_sig.params, Site::Block);
         self.pop();
         self.push();
-        let params = self.params(&header.params);
+        let params = self.params(&header.params, false);
         let (ctor, ctor_sig) = self.ctor_params(ctor);
         let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         self.push();
         let state = (self.result.take(), self.in_action, self.in_parser);
         (self.in_action, self.in_parser) = (false, false);
         let locals = locals.iter().filter_map(|l| self.local(l)).collect();
-        let body = self.block(&body.stmts);
+        let body = self.annotated_block(body);
         (self.result, self.in_action, self.in_parser) = state;
         self.unit_scope = unit;
         self.pop();
         self.pop();
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Other);
         let id = ControlId(self.program.controls.len() as u32);
         let control = Control {
             name: d.name.name.clone(),
@@ -504,7 +507,8 @@ impl Checker<'_> {
                     self.sink
                         .error(d.span, "instances with a body are not supported by this architecture");
                 }
-                let annotations = self.annotations(&d.annotations);
+                let place = self.instance_place(ty);
+                let annotations = self.annotations(&d.annotations, place);
                 let id = self.instance(&d.name, ty, args, annotations, d.span);
                 self.declare(&d.name, id.map_or(Entity::Poison, Entity::Instance));
                 id.map(Local::Instance)
@@ -524,6 +528,19 @@ impl Checker<'_> {
                 Some(Local::ValueSet(id))
             }
             _ => self.error(d.span, "this cannot be declared here", None),
+        }
+    }
+
+    /// What annotations of an instance of this type belong to.
+    fn instance_place(&mut self, t: &ast::TypeRef) -> Place {
+        match self.ty(t) {
+            Type::Package(..) => Place::Package,
+            Type::Extern(id, _) => match self.program.externs.get(id.index()).map(|e| &*e.name) {
+                Some("action_profile" | "action_selector") => Place::Profile,
+                Some("counter" | "direct_counter" | "meter" | "direct_meter" | "register") => Place::Object,
+                _ => Place::Other,
+            },
+            _ => Place::Other,
         }
     }
 
@@ -619,6 +636,14 @@ impl Checker<'_> {
             span,
         });
         Some(id)
+    }
+}
+
+fn param_place(p: &ast::Param, action: bool) -> Place {
+    if action && p.direction == Direction::None {
+        Place::Data
+    } else {
+        Place::Param
     }
 }
 

@@ -4,6 +4,7 @@
 //! into literals and calls, the found type flows up, and [`Checker::coerce`] writes implicit casts out. A generic
 //! function is checked anew for each set of type arguments, which is its specialisation.
 
+mod annotation;
 mod call;
 mod composite;
 mod decl;
@@ -21,7 +22,7 @@ mod unify;
 
 use crate::ast;
 use crate::diagnostics::{Lint, Sink};
-use crate::ir::annotation::{Annotation, Annotations, Body, Value};
+use crate::ir::annotation::Annotations;
 use crate::ir::ty::Type;
 use crate::ir::*;
 use crate::source::{SourceMap, Span};
@@ -99,10 +100,9 @@ pub(crate) struct Checker<'a> {
     trying: usize,
     /// Everything declared, to see what nothing uses.
     declared: Vec<(Entity, Rc<str>, Span)>,
+    /// What `@noWarn` at the place of the key covers, where the warning's name is an expression.
+    unnamed: HashMap<Span, Span>,
 }
-
-/// Most annotations of one declaration.
-const MAX_ANNOTATIONS: usize = 256;
 
 /// Most specialisations of functions in one program: recursion through type arguments ends here.
 const MAX_SPECIALISATIONS: usize = 10_000;
@@ -125,8 +125,9 @@ pub fn check(decls: &[ast::Decl], sources: &SourceMap, sink: &mut Sink) -> Progr
         tried: HashMap::new(),
         trying: 0,
         declared: Vec::new(),
+        unnamed: HashMap::new(),
     };
-    silence::regions(decls, c.sink);
+    c.unnamed = silence::regions(decls, c.sink);
     for decl in decls {
         c.global(decl);
         if c.sink.is_flooded() {
@@ -226,125 +227,6 @@ impl Checker<'_> {
             kind: ExprKind::Poison,
             ty: Type::Poison,
             span,
-        }
-    }
-
-    fn annotations(&mut self, list: &ast::Annotations) -> Annotations {
-        let mut out: Vec<Annotation> = Vec::new();
-        if let Some(more) = list.get(MAX_ANNOTATIONS) {
-            self.sink.error(
-                more.name.span,
-                format!("there are more than {MAX_ANNOTATIONS} annotations here"),
-            );
-        }
-        for a in list.iter().take(MAX_ANNOTATIONS) {
-            let body = match &a.body {
-                ast::AnnotationBody::Empty => Body::Empty,
-                ast::AnnotationBody::Tokens(t) => Body::Tokens(self.joined(t)),
-                ast::AnnotationBody::List(l) => Body::List(l.iter().filter_map(|e| self.annotation_value(e)).collect()),
-                ast::AnnotationBody::Pairs(l) => Body::Pairs(
-                    l.iter()
-                        .filter_map(|(n, e)| Some((n.name.clone(), self.annotation_value(e)?)))
-                        .collect(),
-                ),
-            };
-            if matches!(&*a.name.name, "name")
-                && !matches!(&body, Body::Tokens(t) if t.len() == 1 && t.iter().all(|t| t.is_string))
-            {
-                self.sink.error(a.name.span, "@name needs one string");
-            }
-            if matches!(&*a.name.name, "deprecated" | "noWarn")
-                && matches!(&body, Body::Tokens(t) if !t.iter().all(|t| t.is_string))
-            {
-                self.sink.error(a.name.span, format!("@{} needs a string", a.name.name));
-            }
-            let structured = |b: &Body| matches!(b, Body::List(_) | Body::Pairs(_));
-            if let Some(old) = out
-                .iter()
-                .find(|o| o.name == a.name.name && (structured(&body) || structured(&o.body)))
-            {
-                let old = old.span;
-                self.sink.error_note(
-                    a.name.span,
-                    format!("structured annotation @{} is given twice", a.name.name),
-                    old,
-                    "first given here",
-                );
-            }
-            if &*a.name.name == "match"
-                && let Body::Tokens(t) = &body
-                && !matches!(t.as_slice(), [one] if self.program.match_kinds.iter().any(|k| **k == *one.text))
-            {
-                self.sink.error(a.name.span, "@match needs the name of a match kind");
-            }
-            if &*a.name.name == "p4runtime_translation" {
-                self.check_translation(&body, a.name.span);
-            }
-            if out.iter().any(|o| o.name == a.name.name) && matches!(&*a.name.name, "name" | "id") {
-                self.sink
-                    .warn(Lint::Duplicate, a.name.span, format!("@{} is given twice", a.name.name));
-                continue;
-            }
-            out.push(Annotation {
-                name: a.name.name.clone(),
-                body,
-                span: a.name.span,
-            });
-        }
-        Annotations(Rc::new(out))
-    }
-
-    /// `"a" ++ B`, where B is a constant string, as one string.
-    fn joined(&self, tokens: &[ast::AnnToken]) -> Vec<ast::AnnToken> {
-        let mut text = String::new();
-        for (i, t) in tokens.iter().enumerate() {
-            match (i % 2, t.is_string) {
-                (0, true) => text.push_str(&t.text),
-                (0, false) => match self.lookup(&t.text, false) {
-                    Some(Entity::Const(Expr {
-                        kind: ExprKind::Str(s), ..
-                    })) if tokens.len() > 1 => text.push_str(s),
-                    _ => return tokens.to_vec(),
-                },
-                _ if t.text == "++" => {}
-                _ => return tokens.to_vec(),
-            }
-        }
-        match tokens {
-            [first, _, ..] if tokens.len() % 2 == 1 => vec![ast::AnnToken {
-                text,
-                is_string: true,
-                ..first.clone()
-            }],
-            _ => tokens.to_vec(),
-        }
-    }
-
-    /// `@p4runtime_translation(uri, bit<W>|string)` (P4Runtime specification, section "User-defined types").
-    fn check_translation(&mut self, body: &Body, span: Span) {
-        let Body::Tokens(tokens) = body else { return };
-        let kind = tokens.iter().skip_while(|t| t.text != "," || t.is_string).nth(1);
-        if let Some(kind) = kind
-            && !kind.is_int
-            && !matches!(kind.text.as_str(), "bit" | "string")
-        {
-            self.sink
-                .error(span, "the controller's type is bit<W>, string or a number of bits");
-        }
-    }
-
-    fn annotation_value(&mut self, e: &ast::Expr) -> Option<Value> {
-        let v = self.expr(e, None);
-        match v.kind {
-            ExprKind::Int(i) => Some(Value::Int(i)),
-            ExprKind::Bool(b) => Some(Value::Bool(b)),
-            ExprKind::Str(s) => Some(Value::Str(s)),
-            ExprKind::Poison => None,
-            _ => self.error(
-                e.span,
-                "an annotation's value must be a constant number, boolean or string",
-                None,
-            ),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::ast::{self, ExprKind as E};
 use crate::diagnostics::Lint;
 use crate::ir::ty::Type;
 use crate::ir::*;
-use num_traits::ToPrimitive;
+use crate::known::Place;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -29,7 +29,7 @@ impl Checker<'_> {
         self.check_params(&decls.params, Site::Block);
         self.pop();
         self.push();
-        let params = self.params(&header.params);
+        let params = self.params(&header.params, false);
         let (ctor, ctor_sig) = self.ctor_params(ctor);
         let unit = std::mem::replace(&mut self.unit_scope, self.scopes.len() - 1);
         self.push();
@@ -75,7 +75,7 @@ impl Checker<'_> {
         self.pop();
         self.pop();
         self.in_parser = was;
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Other);
         let id = ParserId(self.program.parsers.len() as u32);
         self.program.parsers.push(Parser {
             name: d.name.name.clone(),
@@ -113,7 +113,7 @@ impl Checker<'_> {
             ast::Transition::Select(keys, cases, _) => self.select(keys, cases, names),
         };
         self.pop();
-        let annotations = self.annotations(&s.annotations);
+        let annotations = self.annotations(&s.annotations, Place::Other);
         State {
             name: s.name.name.clone(),
             body,
@@ -258,14 +258,9 @@ impl Checker<'_> {
 
     pub(super) fn value_set(&mut self, d: &ast::Decl, ty: &ast::TypeRef, size: &ast::Expr) -> ValueSetId {
         let ty = self.ty(ty);
-        let n = self.expr(size, None);
-        let size = match n.as_int().and_then(ToPrimitive::to_u64) {
-            Some(n) => n,
-            None if n.ty.is_poison() || self.is_elaborated(&n) => 0,
-            None => self.error(size.span, "a value set's size must be a constant", 0),
-        };
+        let size = self.size(size, "a value set's size");
         let id = ValueSetId(self.program.value_sets.len() as u32);
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::ValueSet);
         self.program.value_sets.push(ValueSet {
             name: d.name.name.clone(),
             ty,

@@ -253,6 +253,17 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether some part of a type has no bits in a packet: header unions, errors, enums without an underlying type.
+    fn has_no_layout(&self, ty: &Type) -> bool {
+        match self.program.underlying(ty) {
+            Type::Error => true,
+            Type::Enum(id) => self.program.enums.get(id.index()).is_none_or(|e| e.repr.is_none()),
+            Type::Array(item, _) => self.has_no_layout(&item),
+            under if self.program.is_union(&under) => true,
+            under => self.program.fields(&under).iter().any(|f| self.has_no_layout(&f.1)),
+        }
+    }
+
     /// Methods of `packet_in` want headers (section "Data extraction").
     pub(super) fn check_packet_in(&mut self, method: &str, args: &[Arg], result: &Type, span: Span) {
         match (method, args) {
@@ -280,7 +291,10 @@ impl Checker<'_> {
                 }
             }
             ("lookahead", _)
-                if !result.is_poison() && (self.program.width(result).is_none() || self.varbits(result) > 0) =>
+                if !result.is_poison()
+                    && (self.program.width(result).is_none()
+                        || self.varbits(result) > 0
+                        || self.has_no_layout(result)) =>
             {
                 let shown = self.show(result);
                 self.sink

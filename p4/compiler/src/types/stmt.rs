@@ -4,6 +4,7 @@ use super::{Checker, Entity};
 use crate::ast::{self, BinOp, StmtKind as S};
 use crate::ir::ty::Type;
 use crate::ir::*;
+use crate::known::Place;
 use crate::source::Span;
 use num_bigint::BigInt;
 
@@ -13,6 +14,11 @@ impl Checker<'_> {
         let out = stmts.iter().flat_map(|s| self.stmt(s)).collect();
         self.pop();
         out
+    }
+
+    pub(super) fn annotated_block(&mut self, b: &ast::Block) -> Block {
+        self.annotations(&b.annotations, Place::Other);
+        self.block(&b.stmts)
     }
 
     fn nested(&mut self, s: &ast::Stmt) -> Block {
@@ -38,7 +44,7 @@ impl Checker<'_> {
                 let b = b.as_ref().map(|b| self.nested(b)).unwrap_or_default();
                 StmtKind::If(c, a, b)
             }
-            S::Block(b) => StmtKind::Block(self.block(&b.stmts)),
+            S::Block(b) => StmtKind::Block(self.annotated_block(b)),
             S::Return(_) if self.in_parser && self.result.is_none() => {
                 return self.error(span, "return is not allowed in a parser", None);
             }
@@ -61,8 +67,9 @@ impl Checker<'_> {
                 cond,
                 update,
                 body,
-                ..
+                annotations,
             } => {
+                self.annotations(annotations, Place::Other);
                 self.push();
                 let init = init.iter().flat_map(|s| self.stmt(s)).collect();
                 let cond = self.condition(cond);
@@ -84,8 +91,11 @@ impl Checker<'_> {
                 from,
                 to,
                 body,
-                ..
-            } => self.for_in(ty, var, from, to.as_ref(), body, span)?,
+                annotations,
+            } => {
+                self.annotations(annotations, Place::Other);
+                self.for_in(ty, var, from, to.as_ref(), body, span)?
+            }
             S::Decl(d) => self.local_decl(d)?,
         };
         Some(Stmt { kind, span })
@@ -181,7 +191,7 @@ impl Checker<'_> {
                     let s = self.show(&ty);
                     self.sink.error(d.span, format!("a variable cannot have type {s}"));
                 }
-                let annotations = self.annotations(&d.annotations);
+                let annotations = self.annotations(&d.annotations, Place::Other);
                 let id = self.new_var(&d.name, ty, VarKind::Local, annotations);
                 self.declare(&d.name, Entity::Var(id));
                 Some(StmtKind::Var(id, init))
@@ -260,7 +270,7 @@ impl Checker<'_> {
                 }
             }
             if let Some(body) = &case.body {
-                let body = self.block(&body.stmts);
+                let body = self.annotated_block(body);
                 out.push(Case {
                     labels: std::mem::take(&mut labels),
                     default: std::mem::take(&mut default),
@@ -311,7 +321,7 @@ impl Checker<'_> {
                 }
             }
             if let Some(body) = &case.body {
-                let body = self.block(&body.stmts);
+                let body = self.annotated_block(body);
                 out.push(Case {
                     labels: std::mem::take(&mut labels),
                     default: std::mem::take(&mut default),

@@ -2,13 +2,18 @@
 
 use super::{Checker, Entity};
 use crate::ast::{self, Direction, PropertyValue as P};
+use crate::diagnostics::Lint;
 use crate::ir::ty::{Subst, Type};
 use crate::ir::*;
+use crate::known::Place;
 use num_traits::ToPrimitive;
+
+/// Largest size: P4Info's sizes of value sets and registers have 31 bits.
+const MAX_SIZE: u32 = i32::MAX as u32;
 
 impl Checker<'_> {
     pub(super) fn table(&mut self, d: &ast::Decl, properties: &[ast::Property]) -> TableId {
-        let annotations = self.annotations(&d.annotations);
+        let annotations = self.annotations(&d.annotations, Place::Table);
         let mut t = Table {
             name: d.name.name.clone(),
             keys: Vec::new(),
@@ -68,6 +73,7 @@ impl Checker<'_> {
             match (&*p.name.name, &p.value) {
                 (_, P::Key(_) | P::Actions(_)) => {}
                 (_, P::Entries(entries)) => {
+                    self.annotations(&p.annotations, Place::Other);
                     t.const_entries = p.is_const;
                     t.has_entries = true;
                     if t.keys.is_empty() && !entries.is_empty() {
@@ -80,26 +86,28 @@ impl Checker<'_> {
                     t.entries = entries.iter().filter_map(|e| self.entry(&t, e)).collect();
                 }
                 ("default_action", P::Expr(e)) => {
+                    self.annotations(&p.annotations, Place::Other);
                     t.default_action = self.default_action(&t, e).map(|a| (a, p.is_const))
                 }
                 ("size", P::Expr(e)) => {
-                    let v = self.expr(e, None);
-                    t.size = v.as_int().and_then(ToPrimitive::to_u64);
-                    if t.size.is_none() && !v.ty.is_poison() && !matches!(v.kind, ExprKind::Var(_)) {
-                        self.sink
-                            .error(e.span, "a table's size must be a constant that is not negative");
-                    }
+                    self.annotations(&p.annotations, Place::Other);
+                    t.size = self.size(e, "a table's size");
                 }
-                (_, P::Expr(e)) => {
+                (name, P::Expr(e)) => {
                     let v = self.property(e);
+                    let place = match (name, &v.kind) {
+                        ("implementation", ExprKind::Instance(_)) => Place::Profile,
+                        ("counters" | "meters", ExprKind::Instance(_)) => Place::Object,
+                        _ => Place::Other,
+                    };
+                    let annotations = self.annotations(&p.annotations, place);
+                    self.check_property(name, &v, p.name.span);
                     // An object made right here is known by the property's annotations.
                     if let ExprKind::Instance(id) = v.kind
                         && !p.annotations.is_empty()
+                        && let Some(made) = self.program.instances.get_mut(id.index()).filter(|i| i.nameless)
                     {
-                        let annotations = self.annotations(&p.annotations);
-                        if let Some(made) = self.program.instances.get_mut(id.index()).filter(|i| i.nameless) {
-                            made.annotations = annotations;
-                        }
+                        made.annotations = annotations;
                     }
                     t.properties.push((p.name.name.clone(), v));
                 }
@@ -154,6 +162,66 @@ impl Checker<'_> {
         id
     }
 
+    /// A size: a whole number that is known when the program is put together, and fits P4Info and BMv2's document.
+    pub(super) fn size(&mut self, e: &ast::Expr, what: &str) -> Option<Expr> {
+        let mut v = self.expr(e, None);
+        self.finish(&mut v);
+        if v.ty.is_poison() {
+            return None;
+        }
+        let numeric = matches!(
+            self.program.underlying(&v.ty),
+            Type::Integer | Type::Bit(_) | Type::Int(_)
+        );
+        let known = v.as_int().is_some() || (numeric && self.is_elaborated(&v));
+        if !known {
+            return self.error(e.span, format!("{what} must be a constant"), None);
+        }
+        if v.as_int().is_some_and(|n| n.to_u32().is_none_or(|n| n > MAX_SIZE)) {
+            return self.error(e.span, format!("{what} must be from 0 to {MAX_SIZE}"), None);
+        }
+        Some(v)
+    }
+
+    /// Properties that v1model gives a meaning must have a value of their kind; others are reported.
+    fn check_property(&mut self, name: &str, v: &Expr, span: crate::source::Span) {
+        if v.ty.is_poison() {
+            return;
+        }
+        let externs: &[&str] = match name {
+            "implementation" => &["action_profile", "action_selector"],
+            "counters" => &["direct_counter"],
+            "meters" => &["direct_meter"],
+            "support_timeout" | "idle_timeout" => {
+                if v.ty != Type::Bool || !self.is_elaborated(v) {
+                    self.sink
+                        .error(v.span, format!("{name} is true or false, known at compile time"));
+                }
+                return;
+            }
+            // Checked with the priorities.
+            "largest_priority_wins" | "priority_delta" => return,
+            _ => {
+                self.sink.warn(
+                    Lint::Unsupported,
+                    span,
+                    format!("table property {name} means nothing here and is ignored"),
+                );
+                return;
+            }
+        };
+        let found = match &v.ty {
+            Type::Extern(id, _) => self.program.externs.get(id.index()).map(|e| e.name.clone()),
+            _ => None,
+        };
+        if !found.is_some_and(|f| externs.contains(&&*f)) {
+            self.sink.error(
+                v.span,
+                format!("{name} needs an object of extern {}", externs.join(" or ")),
+            );
+        }
+    }
+
     fn property(&mut self, e: &ast::Expr) -> Expr {
         let mut v = self.expr(e, None);
         self.finish(&mut v);
@@ -185,7 +253,7 @@ impl Checker<'_> {
             let s = self.show(&expr.ty);
             self.sink.error(k.expr.span, format!("a key cannot have type {s}"));
         }
-        let annotations = self.annotations(&k.annotations);
+        let annotations = self.annotations(&k.annotations, Place::Key);
         let name = annotations
             .string("name")
             .unwrap_or_else(|| self.key_name(&k.expr, Some(&expr)));
@@ -215,7 +283,7 @@ impl Checker<'_> {
             None,
             a.span,
         )?;
-        let annotations = self.annotations(&a.annotations);
+        let annotations = self.annotations(&a.annotations, Place::ActionUse);
         Some(ActionUse {
             action: id,
             args,
@@ -421,10 +489,18 @@ impl Checker<'_> {
             );
         }
         let priority = match &e.priority {
-            Some(p) => self.expr(p, None).as_int().cloned(),
+            Some(p) => {
+                let mut v = self.expr(p, None);
+                self.finish(&mut v);
+                match v.as_int() {
+                    Some(v) => Some(v.clone()),
+                    None if v.ty.is_poison() => None,
+                    None => self.error(p.span, "an entry's priority must be a constant number", None),
+                }
+            }
             None => None,
         };
-        let annotations = self.annotations(&e.annotations);
+        let annotations = self.annotations(&e.annotations, Place::Entry);
         Some(TableEntry {
             is_const: e.is_const,
             priority,

@@ -44,7 +44,7 @@ const bit<8> m1 = 8w7 / -1;                                    // expect: '/' is
 @pair[1] @pair[2] const bit<8> m3 = 0;                         // expect: structured annotation @pair is given twice
 @mixed(1) @mixed[1] const bit<8> m5 = 0;                       // expect: structured annotation @mixed is given twice
 struct M6 { @match(1 + 1) bit<8> f; }                          // expect: @match needs the name of a match kind
-@p4runtime_translation("uri", bool) type bit<8> M4;            // expect: the controller's type is bit<W>, string
+@p4runtime_translation("uri", bool) type bit<8> M4;            // expect: bool cannot be an annotation's value
 c1() outside;                                                  // expect: a parser or control cannot be instantiated outside
 Virtual() v;                                                   // expect: abstract method f needs an implementation
 extern Self { void take(Self other); }                         // expect: extern Self refers to itself here

@@ -389,7 +389,7 @@ impl Bmv2<'_> {
                 id: i as u32,
                 source_info: None,
                 compressed_bitwidth: bits,
-                max_size: Some(v.size as u32),
+                max_size: Some(v.size),
             });
         }
     }

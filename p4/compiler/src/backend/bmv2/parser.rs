@@ -267,13 +267,14 @@ pub(super) fn unsigned(v: &BigInt, ty: Ty) -> BigInt {
 pub(super) fn prefixes(lo: &BigInt, hi: &BigInt, width: u32) -> Vec<(BigInt, Option<BigInt>)> {
     let mut out = Vec::new();
     let mut at = lo.clone();
-    let full = power(width) - 1;
+    let full: BigInt = power(width) - 1;
     while at <= *hi && out.len() <= MAX_RANGE_PARTS {
         let mut bits = 0;
         while bits < width && (&at % power(bits + 1)) == BigInt::from(0) && &at + power(bits + 1) - 1 <= *hi {
             bits += 1;
         }
-        out.push((at.clone(), Some(&full - (power(bits) - 1))));
+        let free: BigInt = power(bits) - 1;
+        out.push((at.clone(), Some(&full - &free)));
         at += power(bits);
     }
     out

@@ -13,12 +13,9 @@ use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 use std::collections::{BTreeMap, HashMap};
 
-/// Entries of a table that gives no size.
-const DEFAULT_SIZE: u32 = 1024;
-
 /// Entries that a table has room for.
 pub(super) fn max_size(t: &lir::Table) -> u32 {
-    t.size.and_then(|s| u32::try_from(s).ok()).unwrap_or(DEFAULT_SIZE)
+    t.size.unwrap_or(lir::DEFAULT_TABLE_SIZE)
 }
 
 type Next = Option<String>;
@@ -174,7 +171,7 @@ impl Bmv2<'_> {
             match_type: MatchType::Exact,
             kind: json::TableType::Simple,
             action_profile: None,
-            max_size: DEFAULT_SIZE,
+            max_size: lir::DEFAULT_TABLE_SIZE,
             with_counters: false,
             support_timeout: false,
             direct_meters: None,

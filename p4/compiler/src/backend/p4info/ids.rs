@@ -1,5 +1,8 @@
 //! Object ids and aliases (P4Runtime specification, section "ID Allocation for P4Info Objects").
 
+use crate::diagnostics::Sink;
+use crate::ir::annotation::Annotations;
+use num_traits::ToPrimitive;
 use std::collections::{HashMap, HashSet};
 
 pub(super) mod prefix {
@@ -102,6 +105,38 @@ impl Ids {
             .find(|s| self.suffixes.get(*s).is_none_or(|n| *n <= 1));
         unique.unwrap_or(name).to_string()
     }
+}
+
+/// Ids of match fields, parameters or metadata fields: those of `@id`, the others by position, past ids that are taken.
+pub(super) fn field_ids<'a>(fields: impl Iterator<Item = &'a Annotations>, sink: &mut Sink) -> Vec<u32> {
+    let mut taken = HashSet::new();
+    let mut fixed = Vec::new();
+    for a in fields {
+        let id = a.int("id").and_then(|i| i.to_u32());
+        if let (Some(id), Some(at)) = (id, a.get("id"))
+            && !taken.insert(id)
+        {
+            sink.error(at.span, format!("id {id} is used twice here"));
+        }
+        fixed.push(id);
+    }
+    let mut next = 1;
+    let mut out = Vec::new();
+    for id in fixed {
+        out.push(match id {
+            Some(id) => {
+                next += 1;
+                id
+            }
+            None => {
+                while !taken.insert(next) {
+                    next += 1;
+                }
+                next
+            }
+        });
+    }
+    out
 }
 
 /// Jenkins' one-at-a-time hash.

@@ -1,18 +1,20 @@
 //! P4Info (P4Runtime specification, section "P4Info Message").
 
 mod ids;
+mod package;
 mod types;
 
 pub(crate) use types::bytes as value_bytes;
 
-use crate::diagnostics::Sink;
+use crate::diagnostics::{Lint, Sink};
 use crate::ir::annotation::{Annotations, Body, Value};
 use crate::ir::{self, ty::Type};
 use crate::lir::{self, Op};
-use ids::{Ids, prefix};
+use crate::source::Span;
+use ids::{Ids, field_ids, prefix};
 use num_traits::ToPrimitive;
 use p4runtime_proto::p4::config::v1 as pb;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 pub(super) struct Info<'a> {
     program: &'a lir::Program,
@@ -20,6 +22,8 @@ pub(super) struct Info<'a> {
     sink: &'a mut Sink,
     ids: Ids,
     out: pb::P4Info,
+    /// Places of the annotations of structs and their fields that had an effect.
+    used: HashSet<Span>,
 }
 
 /// Builds the message.
@@ -30,6 +34,7 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
         sink,
         ids: Ids::default(),
         out: pb::P4Info::default(),
+        used: HashSet::new(),
     };
     info.reserve();
     info.package();
@@ -39,6 +44,7 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
     info.controller_headers();
     info.value_sets();
     info.digests();
+    info.unused_annotations();
     info.out
 }
 
@@ -58,7 +64,6 @@ const CONSUMED: &[&str] = &[
     "field_list",
     "controller_header",
     "max_group_size",
-    "selector_max_group_size",
     "selector_size_semantics",
     "max_member_weight",
     "p4runtime_translation",
@@ -66,6 +71,12 @@ const CONSUMED: &[&str] = &[
 
 /// The same for match fields.
 const KEY_CONSUMED: &[&str] = &["name", "id", "brief", "description", "optional"];
+
+/// The same for fields of a value set.
+const VALUE_SET_CONSUMED: &[&str] = &["name", "id", "brief", "description", "match"];
+
+/// The same for the package.
+const PACKAGE_CONSUMED: &[&str] = &["name", "id", "brief", "description", "pkginfo", "platform_property"];
 
 /// Unstructured annotations as text.
 pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
@@ -75,6 +86,15 @@ pub(super) fn plain_annotations(a: &Annotations) -> Vec<String> {
 fn annotation_texts(a: &Annotations, without: &[&str]) -> Vec<String> {
     let text = |a: &ir::annotation::Annotation| match &a.body {
         Body::Empty => Some(format!("@{}", a.name)),
+        Body::Tokens(tokens) if tokens.is_empty() => Some(format!("@{}", a.name)),
+        Body::Args(values) => {
+            let list: Vec<String> = values.iter().map(Value::to_string).collect();
+            Some(format!("@{}({})", a.name, list.join(", ")))
+        }
+        Body::NamedArgs(pairs) => {
+            let list: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            Some(format!("@{}({})", a.name, list.join(", ")))
+        }
         Body::Tokens(tokens) => {
             let mut out = String::new();
             for (i, t) in tokens.iter().enumerate() {
@@ -104,6 +124,7 @@ pub(super) fn structured(a: &Annotations) -> Vec<pb::StructuredAnnotation> {
             Value::Int(i) => pb::expression::Value::Int64Value(i.to_i64().unwrap_or(i64::MAX)),
             Value::Bool(b) => pb::expression::Value::BoolValue(*b),
             Value::Str(s) => pb::expression::Value::StringValue(s.to_string()),
+            Value::MatchKind(_) | Value::StringType => pb::expression::Value::StringValue(v.to_string()),
         }),
     };
     let body = |a: &ir::annotation::Annotation| match &a.body {
@@ -157,59 +178,9 @@ fn match_type(kind: &str) -> pb::match_field::Match {
 }
 
 impl Info<'_> {
-    /// `@pkginfo(key = "text", ...)` and `@platform_property(key = number, ...)` of the package's instance.
-    fn package(&mut self) {
-        let mut info = pb::PkgInfo {
-            arch: "v1model".into(),
-            ..Default::default()
-        };
-        let main = self.ir.main.and_then(|m| self.ir.instances.get(m.index()));
-        for a in main.iter().flat_map(|m| m.annotations.iter()) {
-            let pairs = a.args().into_iter().filter_map(|t| {
-                let (k, v) = t.split_once('=')?;
-                Some((k.to_string(), v.to_string()))
-            });
-            match &*a.name {
-                "pkginfo" => {
-                    for (key, value) in pairs {
-                        match key.as_str() {
-                            "name" => info.name = value,
-                            "version" => info.version = value,
-                            "organization" => info.organization = value,
-                            "contact" => info.contact = value,
-                            "url" => info.url = value,
-                            _ => self.sink.error(a.span, format!("@pkginfo has no {key}")),
-                        }
-                    }
-                }
-                "platform_property" => {
-                    let properties = info.platform_properties.get_or_insert_with(Default::default);
-                    for (key, value) in pairs {
-                        let Ok(value) = value.parse() else {
-                            self.sink.error(a.span, format!("{key} must be a number"));
-                            continue;
-                        };
-                        match key.as_str() {
-                            "multicast_group_table_size" => properties.multicast_group_table_size = value,
-                            "multicast_group_table_total_replicas" => {
-                                properties.multicast_group_table_total_replicas = value;
-                            }
-                            "multicast_group_table_max_replicas_per_entry" => {
-                                properties.multicast_group_table_max_replicas_per_entry = value;
-                            }
-                            _ => self.sink.error(a.span, format!("@platform_property has no {key}")),
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.out.pkg_info = Some(info);
-    }
-
     /// Ids that the program fixes come first; the others must not collide with them.
     fn reserve(&mut self) {
-        let mut all: Vec<(u32, String, Annotations, crate::source::Span)> = Vec::new();
+        let mut all: Vec<(u32, String, Annotations, Span)> = Vec::new();
         for t in &self.program.tables {
             all.push((prefix::TABLE, t.name.clone(), t.annotations.clone(), t.span));
         }
@@ -302,12 +273,9 @@ impl Info<'_> {
                 preamble: self.preamble(prefix::TABLE, &t.name, &t.annotations),
                 ..Default::default()
             };
-            let mut id = 0;
-            for k in &t.keys {
-                if &*k.match_kind == "selector" {
-                    continue;
-                }
-                id += 1;
+            let keys: Vec<&lir::Key> = t.keys.iter().filter(|k| &*k.match_kind != "selector").collect();
+            let ids = field_ids(keys.iter().map(|k| &k.annotations), self.sink);
+            for (k, id) in keys.into_iter().zip(ids) {
                 table.match_fields.push(self.match_field(k, id));
             }
             for (a, annotations) in &t.actions {
@@ -342,14 +310,16 @@ impl Info<'_> {
                 if *is_const {
                     table.const_default_action_id = id;
                 }
+                // Reported with the action itself.
+                let ids = field_ids(action.params.iter().map(|p| &p.annotations), &mut Sink::default());
                 let arguments =
                     action
                         .params
                         .iter()
                         .zip(args)
-                        .enumerate()
-                        .map(|(n, (p, v))| pb::table_action_call::Argument {
-                            param_id: n as u32 + 1,
+                        .zip(ids)
+                        .map(|((p, v), param_id)| pb::table_action_call::Argument {
+                            param_id,
                             value: types::bytes(v, p.ty),
                         });
                 table.initial_default_action = Some(pb::TableActionCall {
@@ -365,7 +335,7 @@ impl Info<'_> {
             if let Some(name) = &t.implementation {
                 table.implementation_id = self.ids.get(prefix::ACTION_PROFILE, name);
             }
-            table.size = t.size.unwrap_or(1024) as i64;
+            table.size = i64::from(t.size.unwrap_or(lir::DEFAULT_TABLE_SIZE));
             if t.support_timeout {
                 table.idle_timeout_behavior = pb::table::IdleTimeoutBehavior::NotifyControl as i32;
             }
@@ -375,10 +345,10 @@ impl Info<'_> {
         }
     }
 
-    fn match_field(&mut self, k: &lir::Key, position: u32) -> pb::MatchField {
+    fn match_field(&mut self, k: &lir::Key, id: u32) -> pb::MatchField {
         let (bitwidth, type_name) = self.named(&k.p4_type, k.expr.ty.width());
         pb::MatchField {
-            id: k.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(position),
+            id,
             name: k.name.clone(),
             // A key cannot be left out, so `@hidden` is only passed on.
             annotations: annotation_texts(&k.annotations, KEY_CONSUMED),
@@ -398,10 +368,11 @@ impl Info<'_> {
             .filter(|a| !a.annotations.has("hidden"))
         {
             let mut params = Vec::new();
-            for (i, p) in a.params.iter().enumerate() {
+            let ids = field_ids(a.params.iter().map(|p| &p.annotations), self.sink);
+            for (p, id) in a.params.iter().zip(ids) {
                 let (bitwidth, type_name) = self.named(&p.p4_type, p.ty.width());
                 params.push(pb::action::Param {
-                    id: p.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(i as u32 + 1),
+                    id,
                     name: p.annotations.control_name(&p.name),
                     annotations: plain_annotations(&p.annotations),
                     bitwidth,
@@ -422,6 +393,16 @@ impl Info<'_> {
         for o in &self.program.objects {
             let Some(p) = prefix::of_extern(&o.kind) else { continue };
             let preamble = self.preamble(p, &o.name, &o.annotations);
+            // From v1model's version 20200408 on, indexes have a type of their own.
+            let index_at = match o.kind.as_str() {
+                "counter" | "meter" => Some(0),
+                "register" => Some(1),
+                _ => None,
+            };
+            let index_type_name = match index_at.and_then(|i| o.type_args.get(i)).cloned() {
+                Some(ty @ Type::Newtype(_)) => self.named(&ty, 0).1,
+                _ => None,
+            };
             let arg = |i: usize| o.args.get(i).and_then(ToPrimitive::to_i64).unwrap_or(0);
             // CounterType: packets, bytes, packets_and_bytes; MeterType: packets, bytes.
             let counter = |i: usize| {
@@ -444,7 +425,7 @@ impl Info<'_> {
                     preamble,
                     spec: counter(1),
                     size: arg(0),
-                    index_type_name: None,
+                    index_type_name,
                 }),
                 "direct_counter" => {
                     let direct_table_id = table(|t| &t.counters);
@@ -460,7 +441,7 @@ impl Info<'_> {
                     preamble,
                     spec: meter(1),
                     size: arg(0),
-                    index_type_name: None,
+                    index_type_name,
                 }),
                 "direct_meter" => {
                     let direct_table_id = table(|t| &t.meters);
@@ -478,20 +459,22 @@ impl Info<'_> {
                         preamble,
                         type_spec: spec,
                         size: arg(0) as i32,
-                        index_type_name: None,
+                        index_type_name,
                     });
                 }
                 _ => {
                     let with_selector = o.kind == "action_selector";
-                    let used = self
-                        .program
-                        .tables
-                        .iter()
-                        .filter(|t| t.implementation.as_deref() == Some(&o.name));
-                    let table_ids = used.map(|t| self.ids.get(prefix::TABLE, &t.name)).collect();
+                    let used = self.program.tables.iter();
+                    let mut used: Vec<&str> = used
+                        .filter(|t| t.implementation.as_deref() == Some(&o.name))
+                        .map(|t| t.name.as_str())
+                        .collect();
+                    used.sort_unstable();
+                    let table_ids = used.iter().map(|t| self.ids.get(prefix::TABLE, t)).collect();
                     let number = |name| o.annotations.int(name).and_then(|i| i.to_i32()).unwrap_or(0);
                     let semantics = o.annotations.string("selector_size_semantics");
                     use pb::action_profile::{SelectorSizeSemantics as S, SumOfMembers, SumOfWeights};
+                    let semantics = semantics.map(|s| s.to_ascii_lowercase());
                     let selector_size_semantics = match semantics.as_deref().filter(|_| with_selector) {
                         Some("sum_of_weights") => Some(S::SumOfWeights(SumOfWeights {})),
                         Some("sum_of_members") => Some(S::SumOfMembers(SumOfMembers {
@@ -504,6 +487,22 @@ impl Info<'_> {
                         }
                         None => None,
                     };
+                    let by_members = matches!(selector_size_semantics, Some(S::SumOfMembers(_)));
+                    for (name, used) in [
+                        ("max_group_size", with_selector),
+                        ("selector_size_semantics", with_selector),
+                        ("max_member_weight", by_members),
+                    ] {
+                        if let Some(a) = o.annotations.get(name).filter(|_| !used) {
+                            let why = if with_selector {
+                                "the selector's size is not a sum of members"
+                            } else {
+                                "an action profile has no groups"
+                            };
+                            self.sink
+                                .warn(Lint::Unsupported, a.span, format!("@{name} is ignored: {why}"));
+                        }
+                    }
                     let size = if with_selector { arg(1) } else { arg(0) };
                     let profile = pb::ActionProfile {
                         preamble,
@@ -525,8 +524,34 @@ impl Info<'_> {
             let Some(name) = s.annotations.string("controller_header") else {
                 continue;
             };
+            self.note_used(&s.annotations, &["id", "hidden"]);
+            if s.annotations.has("hidden") {
+                continue;
+            }
+            let mut fields = Vec::new();
+            self.header_fields(s, "", &mut fields);
+            let ids = field_ids(fields.iter().map(|f| &f.0.annotations), self.sink);
+            for f in &fields {
+                self.note_used(&f.0.annotations, &["id", "hidden"]);
+            }
             let mut metadata = Vec::new();
-            self.header_fields(s, "", &mut metadata);
+            for ((f, name), id) in fields
+                .into_iter()
+                .zip(ids)
+                .filter(|(f, _)| !f.0.annotations.has("hidden"))
+            {
+                let width = self.ir.width(&f.ty).unwrap_or(0) as u32;
+                let (bitwidth, type_name) = self.named(&f.ty, width);
+                metadata.push(pb::controller_packet_metadata::Metadata {
+                    id,
+                    name,
+                    annotations: plain_annotations(&f.annotations),
+                    bitwidth,
+                    type_name,
+                    structured_annotations: structured(&f.annotations),
+                    annotation_locations: Vec::new(),
+                });
+            }
             match s.annotations.int("id").and_then(|i| i.to_u32()) {
                 Some(id) => {
                     if let Err(why) = self.ids.fixed(prefix::CONTROLLER_HEADER, &s.name, id) {
@@ -547,14 +572,9 @@ impl Info<'_> {
         }
     }
 
-    /// Fields in order, those of structs inside by dotted names (at most [`MAX_STRUCT_DEPTH`] deep).
-    fn header_fields(
-        &mut self,
-        s: &ir::StructDecl,
-        path: &str,
-        out: &mut Vec<pb::controller_packet_metadata::Metadata>,
-    ) {
-        for f in s.fields.iter().filter(|f| !f.annotations.has("hidden")) {
+    /// Fields in order with their names, those of structs inside by dotted names (at most [`MAX_STRUCT_DEPTH`] deep).
+    fn header_fields(&self, s: &ir::StructDecl, path: &str, out: &mut Vec<(ir::FieldDecl, String)>) {
+        for f in &s.fields {
             let name = format!("{path}{}", f.annotations.control_name(&f.name));
             if let Type::Struct(id, _) = &f.ty
                 && path.matches('.').count() < MAX_STRUCT_DEPTH
@@ -563,50 +583,70 @@ impl Info<'_> {
                 self.header_fields(inner, &format!("{name}."), out);
                 continue;
             }
-            let width = self.ir.width(&f.ty).unwrap_or(0) as u32;
-            let (bitwidth, type_name) = self.named(&f.ty, width);
-            let position = out.len() as u32 + 1;
-            out.push(pb::controller_packet_metadata::Metadata {
-                id: f.annotations.int("id").and_then(|i| i.to_u32()).unwrap_or(position),
-                name,
-                annotations: plain_annotations(&f.annotations),
-                bitwidth,
-                type_name,
-                structured_annotations: structured(&f.annotations),
-                annotation_locations: Vec::new(),
-            });
+            out.push((f.clone(), name));
+        }
+    }
+
+    fn note_used(&mut self, annotations: &Annotations, names: &[&str]) {
+        let used = annotations.iter().filter(|a| names.contains(&&*a.name));
+        self.used.extend(used.map(|a| a.span));
+    }
+
+    /// Reports annotations of structs and their fields that only mean something in controller headers and value sets.
+    fn unused_annotations(&mut self) {
+        for s in &self.ir.structs {
+            let fields = s.fields.iter().map(|f| &f.annotations);
+            for a in std::iter::once(&s.annotations)
+                .chain(fields)
+                .flat_map(Annotations::iter)
+            {
+                if matches!(&*a.name, "id" | "hidden" | "match") && !self.used.contains(&a.span) {
+                    self.sink.warn(
+                        Lint::Unsupported,
+                        a.span,
+                        format!("@{} is ignored: the control plane does not see this", a.name),
+                    );
+                }
+            }
         }
     }
 
     fn value_sets(&mut self) {
         for v in &self.program.value_sets {
-            let fields = self.ir.fields(&v.ty);
-            let kinds: Vec<Option<String>> = match &v.ty {
-                Type::Struct(id, _) => {
-                    let decl = self.ir.strukt(*id).map(|s| s.fields.clone()).unwrap_or_default();
-                    decl.iter()
-                        .map(|f| f.annotations.get("match").and_then(|a| a.args().first().cloned()))
-                        .collect()
-                }
+            let none = Annotations::default();
+            let decl = match &v.ty {
+                Type::Struct(id, _) => self.ir.strukt(*id).map(|s| s.fields.clone()).unwrap_or_default(),
                 _ => Vec::new(),
             };
             let fields = if matches!(v.ty, Type::Struct(..)) {
-                fields
+                self.ir.fields(&v.ty)
             } else {
                 vec![("".into(), v.ty.clone())]
             };
+            let annotations: Vec<&Annotations> = (0..fields.len())
+                .map(|i| decl.get(i).map_or(&none, |f| &f.annotations))
+                .collect();
+            for f in &decl {
+                self.note_used(&f.annotations, &["id", "match"]);
+            }
+            let ids = field_ids(annotations.iter().copied(), self.sink);
             let mut list = Vec::new();
-            for (i, (name, ty)) in fields.iter().enumerate() {
+            for (((name, ty), a), id) in fields.iter().zip(annotations).zip(ids) {
                 let width = self.ir.width(ty).unwrap_or(0) as u32;
                 let (bitwidth, type_name) = self.named(ty, width);
+                let kind = match a.get("match").map(|a| a.values()) {
+                    Some([Value::MatchKind(kind)]) => kind.to_string(),
+                    _ => "exact".to_string(),
+                };
                 list.push(pb::MatchField {
-                    id: i as u32 + 1,
-                    name: name.to_string(),
+                    id,
+                    name: a.control_name(name),
+                    annotations: annotation_texts(a, VALUE_SET_CONSUMED),
+                    structured_annotations: structured(a),
+                    doc: doc(a),
                     bitwidth,
                     type_name,
-                    r#match: Some(match_type(
-                        kinds.get(i).cloned().flatten().as_deref().unwrap_or("exact"),
-                    )),
+                    r#match: Some(match_type(&kind)),
                     ..Default::default()
                 });
             }

@@ -1,6 +1,7 @@
 //! `P4TypeInfo` and references to it (P4Runtime specification, section "User-defined Types").
 
 use super::{Info, plain_annotations, structured};
+use crate::ir::annotation::Value;
 use crate::ir::ty::Type;
 use crate::lir::Ty;
 use num_bigint::BigInt;
@@ -54,19 +55,16 @@ impl Info<'_> {
             .newtypes
             .get(id.index())?
             .annotations
-            .get("p4runtime_translation")?
-            .clone();
-        let args = a.args();
-        let sdn = match args.get(1).map(String::as_str) {
-            Some("string") => SdnType::SdnString(SdnString {}),
-            Some(text) => {
-                let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-                SdnType::SdnBitwidth(digits.parse().unwrap_or(0))
-            }
-            None => return None,
+            .get("p4runtime_translation")?;
+        // The type checker lets only a URI and a type through.
+        let [uri, sdn] = a.values() else { return None };
+        let sdn = match sdn {
+            Value::Int(width) => SdnType::SdnBitwidth(width.to_i32()?),
+            _ => SdnType::SdnString(SdnString {}),
         };
+        let Value::Str(uri) = uri else { return None };
         Some(pb::P4NewTypeTranslation {
-            uri: args.first().cloned().unwrap_or_default(),
+            uri: uri.to_string(),
             sdn_type: Some(sdn),
         })
     }

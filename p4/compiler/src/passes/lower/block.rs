@@ -2,6 +2,7 @@
 
 use super::parser::Top;
 use super::{CopyOut, Frame, Lower, Mode, Place, Target, Val};
+use crate::diagnostics::Lint;
 use crate::ir::ty::Type;
 use crate::ir::{self, Arg, Callee, InstanceId, Local, StmtKind};
 use crate::lir::{Graph, HeaderRef, Loc, Term};
@@ -14,8 +15,14 @@ impl Lower<'_> {
         let Some(inst) = self.program.instances.get(id.index()) else {
             return;
         };
-        for (var, arg) in ctor.iter().zip(&inst.args) {
+        for ((var, arg), param) in ctor.iter().zip(&inst.args).zip(&inst.params) {
             let Some(arg) = arg else { continue };
+            // An extern that is made as an argument is known by the parameter that it is given to.
+            if let ir::ExprKind::Instance(made) = arg.kind {
+                let path = self.instance_name(id, &self.path);
+                self.object_names
+                    .insert((self.path.clone(), made), (path, param.clone()));
+            }
             let place = match self.expr(arg) {
                 Val::Place(p) => p,
                 v => Place::Value(Box::new(v)),
@@ -325,6 +332,29 @@ impl Lower<'_> {
         self.out.deparser.extend(names);
     }
 
+    /// Reports what would be lost in silence: lists are made of the metadata's fields, aliases of the standard
+    /// metadata's.
+    pub(super) fn unused_annotations(&mut self) {
+        for f in self.program.structs.iter().flat_map(|s| &s.fields) {
+            for (name, place) in [
+                ("field_list", "the user's metadata"),
+                ("alias", "the standard metadata"),
+            ] {
+                if let Some(a) = f
+                    .annotations
+                    .get(name)
+                    .filter(|a| !self.used_annotations.contains(&a.span))
+                {
+                    self.sink.warn(
+                        Lint::Unsupported,
+                        a.span,
+                        format!("@{name} is ignored: {} is no field of {place}", f.name),
+                    );
+                }
+            }
+        }
+    }
+
     /// `@field_list(n)` on fields of the metadata.
     pub(super) fn field_lists(&mut self, place: &Place, ty: &Type) {
         let Type::Struct(id, _) = ty else { return };
@@ -334,10 +364,11 @@ impl Lower<'_> {
                 continue;
             };
             if let Some(a) = f.annotations.get("field_list") {
+                self.used_annotations.insert(a.span);
                 let mut leaves = Vec::new();
                 self.leaves(&p, &f.ty, &mut leaves);
-                for n in a.ints() {
-                    let n = u32::try_from(n).unwrap_or(0);
+                // The type checker lets only numbers of 32 bits through.
+                for n in a.ints().filter_map(|n| u32::try_from(n).ok()) {
                     let fields = leaves.iter().filter_map(|(l, _)| match l {
                         Loc::Field(h, f) => Some((h.clone(), f.clone())),
                         Loc::Of(..) => None,

@@ -440,21 +440,51 @@ impl Lower<'_> {
 
     fn lookahead(&mut self, ty: &Type, span: Span) -> Val {
         let place = self.allocate("lookahead", ty, span);
-        if let Place::Header(h, _) = &place {
-            self.emit(Op::SetValid(h.clone(), true), span);
-        }
-        let mut leaves = Vec::new();
-        self.leaves(&place, ty, &mut leaves);
         let mut offset = 0;
-        for (loc, t) in leaves {
-            let value = Expr {
-                kind: ExprKind::Lookahead(offset, t.width()),
-                ty: t,
-            };
-            self.emit(Op::Assign(loc, t, value), span);
-            offset += t.width();
-        }
+        self.look_into(&place, ty, &mut offset, span);
         Val::Place(place)
+    }
+
+    /// Fills a place from the bits at `offset`; headers in it become valid.
+    fn look_into(&mut self, place: &Place, ty: &Type, offset: &mut u32, span: Span) {
+        let under = self.program.underlying(ty);
+        match (place, &under) {
+            (Place::Scalar(_, t), _) if t.width() == 0 => {}
+            (Place::Scalar(loc, t), _) => {
+                let value = Expr {
+                    kind: ExprKind::Lookahead(*offset, t.width()),
+                    ty: *t,
+                };
+                self.emit(Op::Assign(loc.clone(), *t, value), span);
+                *offset = offset.saturating_add(t.width());
+            }
+            (Place::Header(..) | Place::Group(_), _) => {
+                if let Place::Header(h, _) = place {
+                    self.emit(Op::SetValid(h.clone(), true), span);
+                }
+                for (i, (_, t)) in self.program.fields(&under).into_iter().enumerate() {
+                    if let Some(part) = self.member(place, &under, i, span) {
+                        self.look_into(&part, &t, offset, span);
+                    }
+                }
+            }
+            (Place::Stack(s), Type::Array(item, _)) => {
+                let stack = self.out.storage.stacks.iter().find(|x| x.0 == *s).cloned();
+                for (header, t) in stack
+                    .into_iter()
+                    .flat_map(|(_, t, all)| all.into_iter().map(move |h| (h, t)))
+                {
+                    self.look_into(&Place::Header(HeaderRef::Named(header), t), item, offset, span);
+                }
+            }
+            (Place::List(items), Type::Array(item, _)) => {
+                items.iter().for_each(|p| self.look_into(p, item, offset, span));
+            }
+            _ => {
+                let shown = self.program.show(ty);
+                self.error(span, format!("this target cannot look ahead into {shown}"));
+            }
+        }
     }
 }
 

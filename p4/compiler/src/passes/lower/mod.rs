@@ -103,6 +103,8 @@ pub(crate) struct Lower<'a> {
     /// Tables that some control applies.
     applied: HashSet<ir::TableId>,
     objects: HashMap<(String, InstanceId), String>,
+    /// Path and name of externs that are made as constructor arguments, by the path where they are made.
+    object_names: HashMap<(String, InstanceId), (String, Rc<str>)>,
     value_sets: HashMap<(String, ir::ValueSetId), String>,
     /// `nextIndex` of stacks of header unions, by the first union's name.
     next_index: HashMap<Rc<str>, lir::Loc>,
@@ -126,6 +128,8 @@ pub(crate) struct Lower<'a> {
     /// Inside an action's body.
     in_action: bool,
     metadata_ready: bool,
+    /// Places of the `@field_list` and `@alias` that had an effect.
+    used_annotations: HashSet<Span>,
 }
 
 /// Deepest nesting of inlined calls.
@@ -146,6 +150,7 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         fixed: HashMap::new(),
         applied: table::applied(program),
         objects: HashMap::new(),
+        object_names: HashMap::new(),
         value_sets: HashMap::new(),
         next_index: HashMap::new(),
         action_names: HashMap::new(),
@@ -163,8 +168,10 @@ pub fn lower(program: &ir::Program, sink: &mut Sink) -> lir::Program {
         in_ingress: true,
         in_action: false,
         metadata_ready: false,
+        used_annotations: HashSet::new(),
     };
     l.main();
+    l.unused_annotations();
     l.out
 }
 

@@ -5,6 +5,7 @@ use crate::ir::ty::Type;
 use crate::ir::{self, InstanceId};
 use crate::lir;
 use num_bigint::BigInt;
+use num_traits::ToPrimitive;
 
 impl Lower<'_> {
     pub(super) fn global_objects(&mut self) {
@@ -29,12 +30,13 @@ impl Lower<'_> {
         if let Some(name) = self.objects.get(&(path.clone(), id)) {
             return name.clone();
         }
-        let own = if inst.nameless {
-            format!("{}_{}", inst.name, id.0)
-        } else {
-            inst.name.to_string()
+        let given = self.object_names.get(&(path.clone(), id)).filter(|_| inst.nameless);
+        let (own_path, own) = match given.cloned() {
+            Some((path, name)) => (path, name.to_string()),
+            None if inst.nameless => (path.clone(), format!("{}_{}", inst.name, id.0)),
+            None => (path.clone(), inst.name.to_string()),
         };
-        let saved = std::mem::replace(&mut self.path, path.clone());
+        let saved = std::mem::replace(&mut self.path, own_path);
         let name = self.full_name(&inst.annotations, &own);
         self.path = saved;
         let Type::Extern(ext, targs) = &inst.ty else {
@@ -69,6 +71,19 @@ impl Lower<'_> {
         });
         self.objects.insert((path, id), name.clone());
         name
+    }
+
+    /// The size of a table or value set, whose expression may name constructor parameters.
+    pub(super) fn size(&mut self, e: Option<&ir::Expr>) -> Option<u32> {
+        let e = e?;
+        let size = self
+            .const_int(e)
+            .and_then(|n| n.to_u32())
+            .filter(|n| *n <= i32::MAX as u32);
+        if size.is_none() {
+            self.error(e.span, format!("a size must be from 0 to {}", i32::MAX));
+        }
+        size
     }
 
     /// A constructor's argument as a number; constructor parameters of enclosing blocks are looked up.

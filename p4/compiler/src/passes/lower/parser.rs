@@ -219,10 +219,11 @@ impl Lower<'_> {
             return String::new();
         };
         let name = self.full_name(&v.annotations, &v.name);
+        let size = self.size(v.size.as_ref()).unwrap_or(0);
         self.out.value_sets.push(lir::ValueSet {
             name: name.clone(),
             ty: v.ty.clone(),
-            size: v.size,
+            size,
             annotations: v.annotations.clone(),
         });
         self.value_sets.insert(key, name.clone());

@@ -157,7 +157,10 @@ impl Lower<'_> {
                 && let Some(decl) = self.program.strukt(*id)
             {
                 for f in &decl.fields {
-                    if let Some(alias) = f.annotations.string("alias") {
+                    if let Some(a) = f.annotations.get("alias")
+                        && let Some(alias) = a.string()
+                    {
+                        self.used_annotations.insert(a.span);
                         self.out.aliases.push((alias, name.clone(), f.name.clone()));
                     }
                 }

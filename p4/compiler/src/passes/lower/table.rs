@@ -28,6 +28,8 @@ impl Lower<'_> {
                 "the other one",
             );
         }
+        // Without a size, or with 0, the target chooses one.
+        let size = self.size(t.size.as_ref()).filter(|n| *n > 0);
         let index = self.out.tables.len();
         self.tables.insert(key, index);
         self.out.tables.push(lir::Table {
@@ -38,7 +40,7 @@ impl Lower<'_> {
             entries: Vec::new(),
             const_entries: t.const_entries,
             largest_priority_wins: true,
-            size: t.size,
+            size,
             implementation: None,
             counters: None,
             meters: None,

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 use crate::device::Dataplane;
-use crate::engine::{self, DigestFields, Worker};
 use crate::port::{Burst, Forwarder, Sink};
-use crate::trace::Traced;
+use p4_engine::trace::Traced;
+use p4_engine::{self as engine, DigestFields, Worker};
 
 /// One thread's way through the loaded program.
 pub struct Engine {

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cli::Options;
+use p4_engine::trace::{Ending, Printer, Traced};
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
@@ -20,7 +21,6 @@ use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
 use p4_switch::port::{Counters, Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use p4_switch::startup;
-use p4_switch::trace::{Ending, Printer, Traced};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Error = Box<dyn std::error::Error>;

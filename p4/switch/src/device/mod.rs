@@ -11,7 +11,6 @@ use arc_swap::ArcSwapOption;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::engine::{DigestFields, Pipeline};
 use crate::gnmi::tree::PipelineState;
 use crate::p4runtime::bind::bind;
 use crate::p4runtime::error::EntityError;
@@ -19,6 +18,7 @@ use crate::p4runtime::info::Info;
 use crate::p4runtime::ports::PortNames;
 use crate::p4runtime::streams::PuntCounters;
 use crate::p4runtime::target::{Device, Event, Target};
+use p4_engine::{DigestFields, Pipeline};
 
 /// Packet-outs that wait for the forwarding thread.
 pub const PACKET_OUT_QUEUE: usize = 1024;

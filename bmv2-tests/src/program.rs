@@ -13,9 +13,9 @@ use crate::stf::target::{Engine, Process, Reference, Target};
 /// A switch that scripts can run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Core {
-    /// `p4-switch`'s reference evaluator.
+    /// The reference evaluator.
     Reference,
-    /// `p4-switch`'s packet engine, with machine code for the program.
+    /// The packet engine, with machine code for the program.
     Engine,
     /// The same, interpreting the program.
     Interpreter,
@@ -35,7 +35,10 @@ impl Core {
     }
 
     /// Loads a program with its own entries.
-    pub(crate) fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
+    ///
+    /// # Errors
+    /// It cannot run the program.
+    pub fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
         Ok(match self {
             Self::Reference => Box::new(Reference::new(program, names)?),
             Self::Engine => Box::new(Engine::new(program, names, true)?),

@@ -28,13 +28,11 @@ use p4runtime_client::{
     pipeline::Pipeline,
     session::Tls,
 };
-use p4runtime_proto::p4::{
-    config::v1::{
-        Action, ActionProfile, ActionRef, MatchField, P4Info, Preamble, Table,
-        action::Param,
-        match_field::{Match as MatchKind, MatchType},
-    },
-    v1::p4_runtime_server::P4RuntimeServer,
+use p4runtime_grpc::p4_runtime_server::P4RuntimeServer;
+use p4runtime_proto::p4::config::v1::{
+    Action, ActionProfile, ActionRef, MatchField, P4Info, Preamble, Table,
+    action::Param,
+    match_field::{Match as MatchKind, MatchType},
 };
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 

@@ -1,10 +1,6 @@
-//! The fabric's command line, and the lab it can build.
+//! The fabric's command line.
 //!
-//! [`cli`] talks to a controller over its REST API and knows nothing else of it. [`lab`]
-//! builds a whole fabric out of network namespaces on one machine, starts the real
-//! daemons in it, and checks with real packets that it does what it should; the
-//! whole-system tests drive the same functions.
+//! [`cli`] talks to a controller over its REST API and knows nothing else of it. `fabricctl lab` is the crate
+//! `fabric-lab`.
 
 pub mod cli;
-pub mod config;
-pub mod lab;

@@ -14,12 +14,10 @@ use std::{
     time::Duration,
 };
 
+use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::{
     google::rpc::Code,
-    p4::v1::{
-        self as p4, p4_runtime_client::P4RuntimeClient, stream_message_request::Update as Request,
-        stream_message_response::Update as Response,
-    },
+    p4::v1::{self as p4, stream_message_request::Update as Request, stream_message_response::Update as Response},
 };
 use tokio::{
     sync::{mpsc, watch},

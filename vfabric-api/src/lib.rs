@@ -1,4 +1,4 @@
-//! Published types of the fabric: what users write, what the API answers.
+//! Published types of the fabric: what users write, what the API returns.
 //!
 //! **Problem.** A topology file, an intent file, the REST API, the command line and
 //! the controller must all mean the same thing by "network" or "attachment".
@@ -12,12 +12,17 @@
 //! and the intent checks add what needs more than one object to see. Every error names
 //! the field, the value and what was expected.
 //!
+//! **Parts.** The types alone need no HTTP. [`client`] comes with the feature `client`, the REST
+//! router [`rest`] with the feature `server`; neither brings the other's dependencies.
+//!
 //! This is a leaf crate: it knows nothing of how the controller works.
 
+#[cfg(feature = "client")]
 pub mod client;
 pub mod error;
 pub mod ident;
 pub mod intent;
+#[cfg(feature = "server")]
 pub mod rest;
 pub mod service;
 pub mod status;

@@ -2,8 +2,8 @@
 
 use super::generate;
 use p4_compiler::{Dump, Options, compile, dump};
-use p4_switch::engine::{DigestFields, Pipeline, Sink, Worker};
-use p4_switch::reference::{Output, Switch};
+use p4_engine::{DigestFields, Pipeline, Sink, Worker};
+use p4_reference::{Output, Switch};
 use std::sync::{Arc, OnceLock};
 
 /// One target.

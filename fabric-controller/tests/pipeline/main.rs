@@ -10,6 +10,7 @@ mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bmv2_tests::program::Core;
 use fabric_pipeline::Pipeline;
 use fabric_pipeline::tables::host_refusal;
 use p4runtime_client::entity::EntityKey;
@@ -131,25 +132,53 @@ async fn bmv2_spreads_flows() {
     spine::check_spread(&flows, &outcome.out);
 }
 
-#[test]
-fn p4_switch_leaf() {
+fn p4_switch_leaf(core: Core) {
     for family in [IpFamily::Ipv4, IpFamily::Ipv6] {
         let world = World::new(family);
         let cases = world.cases();
-        let outcome = p4_switch::run(Pipeline::LEAF, &world.entities(), &packets(&cases));
+        let outcome = p4_switch::run(core, Pipeline::LEAF, &world.entities(), &packets(&cases));
         compare(&cases, outcome.out, &outcome.drops);
         check_refusals(&outcome.refusals);
     }
 }
 
 #[test]
-fn p4_switch_spine() {
+fn engine_leaf() {
+    p4_switch_leaf(Core::Engine);
+}
+
+#[test]
+fn interpreter_leaf() {
+    p4_switch_leaf(Core::Interpreter);
+}
+
+#[test]
+fn reference_leaf() {
+    p4_switch_leaf(Core::Reference);
+}
+
+fn p4_switch_spine(core: Core) {
     let cases = spine::cases();
-    let outcome = p4_switch::run(Pipeline::SPINE, &spine::entities(), &packets(&cases));
+    let outcome = p4_switch::run(core, Pipeline::SPINE, &spine::entities(), &packets(&cases));
     compare(&cases, outcome.out, &outcome.drops);
     let flows = spine::flows();
-    let outcome = p4_switch::run(Pipeline::SPINE, &spine::entities(), &flows);
+    let outcome = p4_switch::run(core, Pipeline::SPINE, &spine::entities(), &flows);
     spine::check_spread(&flows, &outcome.out);
+}
+
+#[test]
+fn engine_spine() {
+    p4_switch_spine(Core::Engine);
+}
+
+#[test]
+fn interpreter_spine() {
+    p4_switch_spine(Core::Interpreter);
+}
+
+#[test]
+fn reference_spine() {
+    p4_switch_spine(Core::Reference);
 }
 
 /// Link discovery goes out as it is and comes in with the port it came by; a host's or a
@@ -173,17 +202,22 @@ fn p4_switch_controller_packets() {
         (10, lldp.clone()),
         (CPU, vec![1]),
     ];
-    for (pipeline, entities) in [
+    let pipelines = [
         (Pipeline::LEAF, World::new(IpFamily::Ipv4).entities()),
         (Pipeline::SPINE, spine::entities()),
-    ] {
-        let outcome = p4_switch::run(pipeline, &entities, &packets);
-        assert_eq!(outcome.out.get(&4), Some(&vec![lldp.clone()]), "packet-out");
+    ];
+    for (core, (pipeline, entities)) in Core::ALL
+        .iter()
+        .flat_map(|core| pipelines.iter().map(move |p| (*core, p)))
+    {
+        let outcome = p4_switch::run(core, *pipeline, entities, &packets);
+        let at = format!("{} of the {}", core.name(), pipeline.name);
+        assert_eq!(outcome.out.get(&4), Some(&vec![lldp.clone()]), "packet-out: {at}");
         let punted = outcome.out.get(&CPU).cloned().unwrap_or_default();
         let lldp_reason = 1;
         // Port 3 is a fabric port of the spine, and a host's on the leaf.
-        let ports: &[u16] = if pipeline == Pipeline::SPINE { &[1, 3] } else { &[1] };
+        let ports: &[u16] = if *pipeline == Pipeline::SPINE { &[1, 3] } else { &[1] };
         let want: Vec<Vec<u8>> = ports.iter().map(|p| with(header(*p, lldp_reason))).collect();
-        assert_eq!(punted, want, "packet-in of the {}", pipeline.name);
+        assert_eq!(punted, want, "packet-in: {at}");
     }
 }

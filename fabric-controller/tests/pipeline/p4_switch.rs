@@ -1,196 +1,159 @@
-//! The engine of `p4-switch` as the target: no ports, no server.
+//! What runs packets in `p4-switch`, without its ports and its server: the engine with machine code, the same
+//! interpreting, and the reference evaluator that both are judged by. Each holds the same entries.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use bmv2_json::Program;
+use bmv2_tests::program::Core;
+use bmv2_tests::stf::names::Names;
+use bmv2_tests::stf::target::{Action, Call, Entry, Key, Replica, Target};
 use fabric_pipeline::Pipeline;
 use fabric_pipeline::tables::counters::INGRESS_DROPS;
 use fabric_pipeline::tables::host_refusal;
-use p4_switch::reference::{self, Entry, Output, Switch, Target};
 use p4runtime_client::canonical;
 use p4runtime_client::entity::{ActionCall, Entity, EntityKey, EntityValue, FieldMatch, Match, TableAction};
 use p4runtime_proto::p4::config::v1::{P4Info, Preamble};
 
 use crate::Outcome;
 
-/// A loaded switch, with the names that P4Info gives its ids.
+/// A loaded program, with the names that P4Info gives its ids.
 struct Loaded {
-    switch: Switch,
+    target: Box<dyn Target>,
+    program: Program,
     info: P4Info,
-    refusals: Vec<(EntityKey, Arc<reference::Counter>)>,
+    refusals: Vec<(EntityKey, Entry)>,
 }
 
-fn name(preamble: Option<&Preamble>, id: u32) -> Option<&str> {
-    preamble.filter(|p| p.id == id).map(|p| p.name.as_str())
+fn name(preamble: Option<&Preamble>, id: u32) -> Option<String> {
+    preamble.filter(|p| p.id == id).map(|p| p.name.clone())
+}
+
+/// A value in the octets of a field.
+fn padded(value: &[u8], width: i32) -> Vec<u8> {
+    let number = canonical::to_u128(value).unwrap().to_be_bytes();
+    number[16 - (width as usize).div_ceil(8)..].to_vec()
 }
 
 impl Loaded {
-    fn table(&self, id: u32) -> (usize, Vec<(u32, i32)>) {
-        let table = self
-            .info
-            .tables
-            .iter()
-            .find(|t| name(t.preamble.as_ref(), id).is_some())
-            .unwrap();
-        let fields = table.match_fields.iter().map(|f| (f.id, f.bitwidth)).collect();
-        (
-            self.switch.table(&table.preamble.as_ref().unwrap().name).unwrap(),
-            fields,
-        )
+    fn profile(&self, id: u32) -> String {
+        let mut profiles = self.info.action_profiles.iter();
+        profiles.find_map(|p| name(p.preamble.as_ref(), id)).unwrap()
     }
 
-    fn profile(&self, id: u32) -> usize {
-        let found = self
-            .info
-            .action_profiles
-            .iter()
-            .find_map(|p| name(p.preamble.as_ref(), id))
+    fn call(&self, call: &ActionCall) -> Call {
+        let id = call.action_id();
+        let mut actions = self.info.actions.iter();
+        let info = actions
+            .find(|a| a.preamble.as_ref().is_some_and(|p| p.id == id))
             .unwrap();
-        self.switch.profile(found).unwrap()
-    }
-
-    fn call(&self, table: Option<usize>, call: &ActionCall) -> reference::ActionCall {
-        let found = self
-            .info
-            .actions
-            .iter()
-            .find_map(|a| name(a.preamble.as_ref(), call.action_id()))
-            .unwrap();
-        let args = call
-            .params()
-            .map(|(_, v)| canonical::to_u128(v).unwrap().into())
-            .collect();
-        reference::ActionCall {
-            action: self.switch.action(table, found).unwrap(),
-            args,
+        let action = info.preamble.as_ref().unwrap().name.clone();
+        let width = |id: u32| info.params.iter().find(|p| p.id == id).unwrap().bitwidth;
+        Call {
+            id: self.program.actions.iter().find(|a| a.name == action).unwrap().id,
+            action,
+            args: call.params().map(|(id, value)| padded(value, width(id))).collect(),
         }
     }
 
-    fn key(&self, fields: &[(u32, i32)], key: &Match) -> Vec<reference::Match> {
-        let padded = |value: &[u8], width: i32| {
-            let number = canonical::to_u128(value).unwrap().to_be_bytes();
-            Box::from(&number[16 - (width as usize).div_ceil(8)..])
+    /// The name of a table, and a key of it.
+    fn key(&self, table: u32, key: &Match) -> (String, Vec<Key>) {
+        let mut tables = self.info.tables.iter();
+        let info = tables
+            .find(|t| t.preamble.as_ref().is_some_and(|p| p.id == table))
+            .unwrap();
+        let part = |field: &p4runtime_proto::p4::config::v1::MatchField| match key.field(field.id) {
+            Some(FieldMatch::Exact(v)) => Key::Exact(padded(v, field.bitwidth)),
+            Some(FieldMatch::Lpm { value, prefix_len }) => Key::Lpm(padded(value, field.bitwidth), prefix_len as usize),
+            other => panic!("field {}: {other:?}", field.name),
         };
-        let part = |&(id, width): &(u32, i32)| match key.field(id) {
-            Some(FieldMatch::Exact(v)) => reference::Match::Exact(padded(v, width)),
-            Some(FieldMatch::Lpm { value, prefix_len }) => {
-                reference::Match::Lpm(padded(value, width), prefix_len as usize)
-            }
-            other => panic!("field {id}: {other:?}"),
-        };
-        fields.iter().map(part).collect()
+        let name = info.preamble.as_ref().unwrap().name.clone();
+        (name, info.match_fields.iter().map(part).collect())
     }
 
     fn write(&mut self, entity: &Entity) {
-        let mut tables = self.switch.tables_mut();
         match (entity.key(), entity.value()) {
             (EntityKey::Table(key), EntityValue::Table(value)) => {
-                let (table, fields) = self.table(key.table_id);
-                let target = match &value.action {
-                    TableAction::Call(call) => Target::Action(self.call(Some(table), call)),
-                    TableAction::Group(id) => Target::Group(*id),
+                let action = match &value.action {
+                    TableAction::Call(call) => Action::Call(self.call(call)),
+                    TableAction::Group(id) => Action::Group(*id),
                     other => panic!("{other:?}"),
                 };
-                let counter = Arc::default();
-                let entry = Entry::new(key.priority, target, &counter, &Arc::default(), &Arc::default());
+                let (table, fields) = self.key(key.table_id, &key.fields);
+                let entry = Entry {
+                    table,
+                    key: fields,
+                    priority: key.priority,
+                    action,
+                };
+                self.target.add(&entry).unwrap();
                 if key.table_id == host_refusal::ID {
-                    self.refusals.push((entity.key().clone(), counter));
+                    self.refusals.push((entity.key().clone(), entry));
                 }
-                tables.put(table, &self.key(&fields, &key.fields), entry);
             }
             (EntityKey::Member { profile_id, member_id }, EntityValue::Member(call)) => {
-                let (table, _) = self.table(fabric_pipeline::tables::path::ID);
-                tables.set_member(
-                    self.profile(*profile_id),
-                    *member_id,
-                    Some(self.call(Some(table), call)),
-                );
+                let (profile, call) = (self.profile(*profile_id), self.call(call));
+                self.target.member(&profile, *member_id, &call).unwrap();
             }
             (EntityKey::Group { profile_id, group_id }, EntityValue::Group(group)) => {
+                let profile = self.profile(*profile_id);
                 let members = group
                     .members
                     .iter()
                     .map(|m| (m.member_id, m.watch_port.map(|p| p.0)))
-                    .collect();
-                tables.set_group(self.profile(*profile_id), *group_id, Some(reference::Group { members }));
+                    .collect::<Vec<_>>();
+                self.target.group(&profile, *group_id, &members).unwrap();
             }
             (EntityKey::MulticastGroup(id), EntityValue::MulticastGroup(group)) => {
-                let copy = |r: &p4runtime_client::entity::Replica| reference::Replica {
+                let copy = |r: &p4runtime_client::entity::Replica| Replica {
                     port: r.port.0,
-                    instance: r.instance as u16,
-                    backups: Box::default(),
+                    rid: r.instance,
                 };
-                tables.set_multicast(*id, Some(group.replicas.iter().map(copy).collect()));
+                let copies: Vec<_> = group.replicas.iter().map(copy).collect();
+                self.target.multicast(*id, &copies).unwrap();
             }
             _ => panic!("{entity:?}"),
         }
     }
-
-    /// Default actions of the program, those of tables that the compiler made included.
-    fn defaults(&self, json: &[u8]) {
-        let json: serde_json::Value = serde_json::from_slice(json).unwrap();
-        let list = |v: &serde_json::Value| v.as_array().cloned().unwrap_or_default();
-        for table in list(&json["pipelines"]).iter().flat_map(|p| list(&p["tables"])) {
-            let Some(id) = table["default_entry"]["action_id"].as_u64() else {
-                continue;
-            };
-            let action = list(&json["actions"])
-                .into_iter()
-                .find(|a| a["id"].as_u64() == Some(id))
-                .unwrap();
-            let index = self.switch.table(table["name"].as_str().unwrap()).unwrap();
-            let action = self
-                .switch
-                .action(Some(index), action["name"].as_str().unwrap())
-                .unwrap();
-            let call = reference::ActionCall {
-                action,
-                args: Box::default(),
-            };
-            self.switch.tables_mut().set_default(index, Some(call));
-        }
-    }
 }
 
-/// Runs all packets through a pipeline.
-pub(crate) fn run(pipeline: Pipeline, entities: &[Entity], packets: &[(u16, Vec<u8>)]) -> Outcome {
-    let cpu = u32::from(fabric_pipeline::CPU_PORT);
-    let switch = Switch::new(pipeline.json, Some(cpu), 511).unwrap();
+/// Runs all packets through a pipeline on one of them.
+pub(crate) fn run(core: Core, pipeline: Pipeline, entities: &[Entity], packets: &[(u16, Vec<u8>)]) -> Outcome {
+    let program = Program::from_slice(pipeline.json).unwrap();
+    let names = Names::new(&program).unwrap();
     let mut loaded = Loaded {
-        switch,
+        target: core.load(&program, &names).unwrap(),
+        program,
         info: pipeline.decode_p4info().unwrap(),
         refusals: Vec::new(),
     };
-    loaded.defaults(pipeline.json);
+    // Contributions share entities.
+    let entities: BTreeMap<&EntityKey, &Entity> = entities.iter().map(|e| (e.key(), e)).collect();
+    let mut entities: Vec<&Entity> = entities.into_values().collect();
+    entities.sort_by_key(|e| e.key().rank());
     for entity in entities {
         loaded.write(entity);
     }
     let mut out: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
-    for (i, (port, frame)) in packets.iter().enumerate() {
-        let mut outputs = Vec::new();
-        loaded.switch.process((*port).into(), frame, i as u64, &mut outputs);
-        for output in outputs {
-            match output {
-                Output::Frame { port, data } => out.entry(port as u16).or_default().push(data),
-                Output::Digest(..) => panic!("the pipelines send no digests"),
-            }
+    for (port, frame) in packets {
+        loaded.target.packet((*port).into(), frame).unwrap();
+        for (port, data) in loaded.target.frames().unwrap() {
+            out.entry(port as u16).or_default().push(data);
         }
     }
-    let counters = &loaded.info.counters;
-    let drops = counters
-        .iter()
-        .find_map(|c| name(c.preamble.as_ref(), INGRESS_DROPS))
-        .unwrap();
-    let array = loaded.switch.counter_array(drops).unwrap();
-    let cell = |i: u32| Some((i, loaded.switch.counter(array, i as usize)?.get().0 as i64));
-    let drops = (0..32).filter_map(cell).filter(|(_, packets)| *packets > 0).collect();
-    let refusals = loaded
-        .refusals
-        .iter()
-        .map(|(key, counter)| (key.clone(), counter.get().0 as i64));
-    Outcome {
-        out,
-        drops,
-        refusals: refusals.filter(|(_, packets)| *packets > 0).collect(),
+    assert!(
+        loaded.target.digests().unwrap().is_empty(),
+        "the pipelines send no digests"
+    );
+    let mut counters = loaded.info.counters.iter();
+    let drops = counters.find_map(|c| name(c.preamble.as_ref(), INGRESS_DROPS)).unwrap();
+    let cells = (0..).map_while(|i: u32| Some((i, loaded.target.counter(&drops, i.into()).ok()?.packets as i64)));
+    let drops = cells.filter(|(_, packets)| *packets > 0).collect();
+    let mut refusals = BTreeMap::new();
+    for (key, entry) in &loaded.refusals {
+        let packets = loaded.target.direct_counter(entry).unwrap().packets;
+        if packets > 0 {
+            refusals.insert(key.clone(), packets as i64);
+        }
     }
+    Outcome { out, drops, refusals }
 }

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use vfabric_api::client::Client;
+use fabric_lab as lab;
+use vfabric_api::client::{Client, Config};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::service::{ApplyOptions, Key, Kind, Outcome};
 use vfabric_api::status::Progress;
 
-use crate::config::Config;
-use crate::lab;
 use show::{Format, Table};
 
 /// Command line of the fabric.

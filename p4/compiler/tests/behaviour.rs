@@ -2,7 +2,7 @@
 //! (`// in PORT: HEX`) and which come out for each (`// out PORT: HEX`, none for a drop).
 
 use p4_compiler::{Options, compile_file};
-use p4_switch::reference::{Output, Switch};
+use p4_reference::{Output, Switch};
 use std::path::Path;
 
 /// bmv2's port of dropped packets.

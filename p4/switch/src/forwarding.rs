@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::device::Dataplane;
-use crate::engine::{self, DigestFields, Waiting, Worker};
 use crate::port::{Burst, Forwarder, Sink};
 use crate::queues::Next;
-use crate::trace::Traced;
+use p4_engine::trace::Traced;
+use p4_engine::{self as engine, DigestFields, Waiting, Worker};
 
 /// Packets taken from egress queues before ports have their turn again.
 const DRAIN: usize = 64;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Called, Options};
 use p4_switch::commands::{Commands, client};
+use p4_engine::trace::{Ending, Printer, Traced};
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
@@ -24,7 +25,6 @@ use p4_switch::port::qdisc::{Qdisc, Qdiscs};
 use p4_switch::port::{Forwarder, Port, Ports, Waker};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
 use p4_switch::startup;
-use p4_switch::trace::{Ending, Printer, Traced};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Error = Box<dyn std::error::Error>;

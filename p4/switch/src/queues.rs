@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::engine::Waiting;
+use p4_engine::Waiting;
 
 /// Packets that a queue holds unless another depth is set: simple_switch's default.
 pub const DEFAULT_DEPTH: usize = 64;

@@ -8,14 +8,10 @@ use std::{
     time::Duration,
 };
 
+use p4runtime_grpc::p4_runtime_server::{P4Runtime, P4RuntimeServer};
 use p4runtime_proto::{
     google::rpc,
-    p4::v1::{
-        self as p4,
-        p4_runtime_server::{P4Runtime, P4RuntimeServer},
-        stream_message_request::Update as Up,
-        stream_message_response::Update as Down,
-    },
+    p4::v1::{self as p4, stream_message_request::Update as Up, stream_message_response::Update as Down},
 };
 use prost::Message as _;
 use tokio::sync::mpsc;

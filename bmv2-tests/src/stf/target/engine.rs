@@ -1,10 +1,10 @@
-//! `p4-switch`'s packet engine, in this process, with a clock that only scripts move.
+//! The packet engine, in this process, with a clock that only scripts move.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use p4_switch::engine::{DigestFields, Pipeline, Sink, Worker};
-use p4_switch::tables::{self, ActionCall, FieldMatch, Transaction, Writer, meter};
+use p4_engine::tables::{self, ActionCall, FieldMatch, Transaction, Writer, meter};
+use p4_engine::{DigestFields, Pipeline, Sink, Worker};
 
 use super::{
     Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, known,
@@ -50,7 +50,7 @@ impl Engine {
     /// The engine cannot run it.
     pub fn new(program: &bmv2_json::Program, names: &Names, compiled: bool) -> Result<Self, Failed> {
         let loaded = Pipeline::new(program, None, DROP_PORT);
-        let (pipeline, writer) = loaded.map_err(|e| format!("p4-switch engine: {e}"))?;
+        let (pipeline, writer) = loaded.map_err(|e| format!("packet engine: {e}"))?;
         if compiled {
             pipeline.compile();
         }

@@ -1,11 +1,11 @@
-//! `p4-switch`'s reference evaluator, in this process, with a clock that only scripts move.
+//! The reference evaluator, in this process, with a clock that only scripts move.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use num_bigint::BigUint;
-use p4_switch::reference::{self as core, ActionCall, Match, Output, Switch};
+use p4_reference::{self as core, ActionCall, Match, Output, Switch};
 
 use super::{
     Action, Call, Count, DROP_PORT, Entry, FRAME_NS, Failed, Key, Rates, Replica, START_NS, Target, index, known,
@@ -38,7 +38,7 @@ impl Reference {
     /// # Errors
     /// The evaluator cannot run it.
     pub fn new(program: &bmv2_json::Program, names: &Names) -> Result<Self, Failed> {
-        let switch = Switch::from_program(program, None, DROP_PORT).map_err(|e| format!("p4-switch: {e}"))?;
+        let switch = Switch::from_program(program, None, DROP_PORT).map_err(|e| format!("reference evaluator: {e}"))?;
         let mut target = Self {
             switch,
             now_ns: START_NS,

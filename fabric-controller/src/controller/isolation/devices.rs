@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fabric_pipeline::{CPU_PORT, Pipeline};
 use p4_switch::device::{Dataplane, EngineDevice};
-use p4_switch::engine::{DigestFields, Sink, Worker};
+use p4_engine::{DigestFields, Sink, Worker};
 use p4_switch::p4runtime::server::Server;
 use p4_switch::p4runtime::streams::Outgoing;
 use p4runtime_client::write::Change;

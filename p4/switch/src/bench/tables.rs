@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::path::PathBuf;
 
-use p4_switch::tables::snapshot::Stalled;
-use p4_switch::tables::{
+use p4_engine::tables::snapshot::Stalled;
+use p4_engine::tables::{
     ActionCall, FieldKind, FieldMatch, KeyField, KeyLayout, Slots, Store, TableSpec, Target, Writer,
 };
 use rand::rngs::StdRng;

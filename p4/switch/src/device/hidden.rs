@@ -4,11 +4,11 @@
 use bmv2_json::{EntryKey, HexStr, KeyElement, MatchType, Program, Table};
 use rustc_hash::FxHashSet;
 
-use crate::engine::Pipeline;
+use p4_engine::Pipeline;
 use crate::p4runtime::bind::{highest_priority, priority};
 use crate::p4runtime::info::Info;
-use crate::tables::store::Transaction;
-use crate::tables::{ActionCall, FieldMatch, Target, Writer};
+use p4_engine::tables::store::Transaction;
+use p4_engine::tables::{ActionCall, FieldMatch, Target, Writer};
 
 /// Puts the entries of all hidden tables into a pipeline through which nothing runs yet.
 pub(super) fn insert_entries(info: &Info, program: &Program, pipeline: &Pipeline, writer: &mut Writer) {

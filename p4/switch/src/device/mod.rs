@@ -12,7 +12,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::engine::{DigestFields, Pipeline};
 use crate::gnmi::tree::PipelineState;
 use crate::p4runtime::bind::bind;
 use crate::p4runtime::device_config;
@@ -22,6 +21,7 @@ use crate::p4runtime::ports::PortNames;
 use crate::p4runtime::streams::PuntCounters;
 use crate::p4runtime::target::{Device, Event, Target};
 use crate::queues::Queues;
+use p4_engine::{DigestFields, Pipeline};
 
 /// Packet-outs that wait for the forwarding thread.
 pub const PACKET_OUT_QUEUE: usize = 1024;

@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError};
 use rustc_hash::FxHashMap;
 
 use super::{Dataplane, Running};
-use crate::engine::Pipeline;
 use crate::p4runtime::action::{self, Call, CallRef};
 use crate::p4runtime::bind::Bound;
 use crate::p4runtime::entries::{Entries, Entry, EntryAction};
@@ -15,9 +14,10 @@ use crate::p4runtime::info::Info;
 use crate::p4runtime::key::{Part, parts};
 use crate::p4runtime::state::{self, MeterConfig, State};
 use crate::p4runtime::target::{Cells, ColourCounts, CounterValue, InitialEntry, Op, Owner, Target};
-use crate::tables::meter::{Meter, Rates};
-use crate::tables::store::{Choice, Transaction};
-use crate::tables::{self, ActionCall, Counter, FieldMatch, Writer};
+use p4_engine::Pipeline;
+use p4_engine::tables::meter::{Meter, Rates};
+use p4_engine::tables::store::{Choice, Transaction};
+use p4_engine::tables::{self, ActionCall, Counter, FieldMatch, Writer};
 
 /// Indexes of P4Info objects in the program.
 struct Indexes {

@@ -19,8 +19,8 @@ use super::bytestring;
 use super::info::{Info, Table};
 use super::key;
 use super::state::{Extras, OneShot};
-use crate::tables::Slots;
-use crate::tables::index::{Index, Seed};
+use p4_engine::tables::Slots;
+use p4_engine::tables::index::{Index, Seed};
 
 /// Rows in a chunk: an allocation of some ten kilobytes.
 const CHUNK_ROWS: usize = 512;

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
+use p4runtime_grpc::p4_runtime_server::P4RuntimeServer;
 use p4runtime_proto::p4::v1::WriteResponse;
-use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::{Body as HttpBody, BoxFuture, StdError, http};

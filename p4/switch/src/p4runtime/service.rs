@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use p4runtime_grpc::p4_runtime_server::P4Runtime;
 use p4runtime_proto::p4::v1;
-use p4runtime_proto::p4::v1::p4_runtime_server::P4Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;

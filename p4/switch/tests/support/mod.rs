@@ -6,9 +6,9 @@ pub(crate) mod switch;
 
 use std::net::SocketAddr;
 
+use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
-use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
 use p4runtime_proto::p4::v1::stream_message_response::Update as News;
 use p4runtime_proto::p4::v1::update::Type;

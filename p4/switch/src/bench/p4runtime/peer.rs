@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1;
-use p4runtime_proto::p4::v1::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use tonic::transport::{Channel, Endpoint};
 

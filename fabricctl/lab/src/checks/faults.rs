@@ -1,0 +1,234 @@
+//! What does a crash, a cut or an intruder cost?
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use vfabric_api::status::DeviceStatus;
+use vfabric_api::topology::{PortRef, Switch};
+
+use super::{Endpoint, Scene, lossless};
+use crate::traffic::{Flow, Traffic};
+use crate::{Target, daemons, intruder, netns, plan};
+
+/// Traffic before and after a fault, so that a loss is the fault's.
+const AROUND: Duration = Duration::from_millis(300);
+/// Longest time that anything here may take to heal.
+const HEALED: Duration = Duration::from_secs(30);
+/// Flows under observation: enough that some hash onto each spine.
+const FLOWS: usize = 8;
+
+/// Flows of every kind that cross the leaves: bridged, routed, bare metal.
+fn flows(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<Flow>> {
+    let pairs = cx.pairs(|a, b| a.vdc == b.vdc && what(a, b))?;
+    let stride = (pairs.len() / FLOWS).max(1);
+    let chosen = pairs.iter().step_by(stride).enumerate();
+    Ok(chosen
+        .map(|(i, (a, b))| Flow {
+            from: a.namespace.clone(),
+            to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 },
+        })
+        .collect())
+}
+
+/// Time between two packets of a flow. simple_switch_grpc forwards some ten thousand packets a
+/// second at best and keeps few of them waiting: at the embedded switch's rate it loses some
+/// without any fault.
+fn interval(target: Target) -> Duration {
+    Duration::from_millis(match target {
+        Target::P4Switch => 2,
+        Target::Bmv2 => 25,
+    })
+}
+
+fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
+    Traffic::start(&flows(cx, what)?, interval(cx.lab.options.target))
+}
+
+fn across(a: &Endpoint, b: &Endpoint) -> bool {
+    a.leaf != b.leaf
+}
+
+/// Writes that devices have confirmed since the controller started.
+fn writes(cx: &Scene<'_>) -> Result<u64> {
+    let switches = cx.runtime.block_on(cx.client.switches())?.into_iter().map(|s| s.status);
+    let hosts = cx.runtime.block_on(cx.client.hosts())?.into_iter().map(|h| h.status);
+    Ok(switches.chain(hosts).map(|s: DeviceStatus| s.writes).sum())
+}
+
+pub(super) fn controller(cx: &Scene<'_>) -> Result<String> {
+    let traffic = start(cx, across)?;
+    std::thread::sleep(AROUND);
+    cx.lab.daemons.crash(daemons::CONTROLLER)?;
+    std::thread::sleep(AROUND);
+    cx.lab.restart_controller()?;
+    let back = cx.ready()?;
+    std::thread::sleep(AROUND);
+    let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
+    lossless(loss, "while the controller was dead and came back")?;
+    let written = writes(cx)?;
+    if written > 0 {
+        bail!("{written} entities were rewritten although nothing had changed");
+    }
+    Ok(format!(
+        "{loss}; in sync after {:.0} ms with 0 writes",
+        back.as_secs_f64() * 1e3
+    ))
+}
+
+pub(super) fn agent(cx: &Scene<'_>) -> Result<String> {
+    let host = cx
+        .endpoints
+        .iter()
+        .find_map(|e| e.host.clone())
+        .context("no workload on a host")?;
+    let spec = cx.lab.topology.host(&host).context("the workload's host")?;
+    let on_host = |e: &Endpoint| e.host.as_ref() == Some(&host);
+    let traffic = start(cx, |a, b| on_host(a) || on_host(b))?;
+    std::thread::sleep(AROUND);
+    let before = writes(cx)?;
+    cx.lab.daemons.crash(host.as_str())?;
+    std::thread::sleep(AROUND);
+    cx.lab.start_agent(spec)?;
+    let back = cx.ready()?;
+    std::thread::sleep(AROUND);
+    let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
+    lossless(loss, "while the agent was dead and came back")?;
+    let written = writes(cx)? - before;
+    if written > 0 {
+        bail!("{written} objects were rewritten although nothing had changed");
+    }
+    Ok(format!(
+        "{host}: {loss}; in sync after {:.0} ms with 0 writes",
+        back.as_secs_f64() * 1e3
+    ))
+}
+
+fn a_leaf<'a>(cx: &'a Scene<'_>) -> Result<&'a Switch> {
+    cx.lab.leaves().next().context("the topology has no leaf")
+}
+
+pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
+    let leaf = a_leaf(cx)?;
+    let traffic = start(cx, across)?;
+    std::thread::sleep(AROUND);
+    cx.lab.daemons.crash(leaf.name.as_str())?;
+    std::thread::sleep(AROUND);
+    cx.lab.start_switch(&leaf.name)?;
+    let entities = |s: &DeviceStatus| s.desired;
+    let back = cx.ready()?;
+    let status = cx
+        .runtime
+        .block_on(cx.client.switches())?
+        .into_iter()
+        .find(|s| s.name == leaf.name);
+    let count = status.as_ref().map_or(0, |s| entities(&s.status));
+    std::thread::sleep(AROUND * 3);
+    let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
+    Ok(format!(
+        "{}: {count} entities back {:.0} ms after the restart; outage {} ms ({} ms of it dead)",
+        leaf.name,
+        back.as_secs_f64() * 1e3,
+        loss.outage.as_millis(),
+        AROUND.as_millis()
+    ))
+}
+
+/// One end of a cable: a namespace and an interface in it.
+type End = (String, String);
+
+/// The cable between a leaf and its first spine; the leaf's end is the first.
+fn cable(cx: &Scene<'_>) -> Result<[End; 2]> {
+    let leaf = a_leaf(cx)?;
+    let end = |r: &PortRef| (plan::namespace(&r.switch), format!("swp{}", r.port));
+    let mut links = cx.lab.topology.links.iter();
+    let ends = links.find_map(|l| match () {
+        () if l.a.switch == leaf.name => Some([end(&l.a), end(&l.b)]),
+        () if l.b.switch == leaf.name => Some([end(&l.b), end(&l.a)]),
+        () => None,
+    });
+    ends.context("the leaf has no link")
+}
+
+/// Cuts or mends a cable.
+fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<()> {
+    match target {
+        // An end that is set down takes the carrier of the other away.
+        Target::P4Switch => {
+            let [(namespace, port), _] = ends;
+            let state = if up { "up" } else { "down" };
+            netns::ip_batch(Some(namespace), &format!("link set {port} {state}"))
+        }
+        // bmv2 reads no port any more once one of its interfaces was set down. So both ends stay
+        // up and drop all they are to send: every packet is longer than the bucket.
+        Target::Bmv2 => ends.iter().try_for_each(|(namespace, port)| {
+            let words = match up {
+                false => "qdisc add dev PORT root tbf rate 8bit burst 1 limit 1",
+                true => "qdisc del dev PORT root",
+            };
+            let words: Vec<&str> = words.split(' ').map(|w| if w == "PORT" { port } else { w }).collect();
+            netns::run(namespace, "tc", &words)
+        }),
+    }
+}
+
+fn links_up(cx: &Scene<'_>) -> Result<usize> {
+    Ok(cx.runtime.block_on(cx.client.links())?.iter().filter(|l| l.up).count())
+}
+
+fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
+    let cable = cable(cx)?;
+    let all = cx.lab.topology.links.len();
+    let traffic = start(cx, across)?;
+    std::thread::sleep(AROUND);
+    switch_link(cx.lab.options.target, &cable, up)?;
+    let expected = if up { all } else { all - 1 };
+    let noticed = cx.until(HEALED, "the link's state", || {
+        Ok((links_up(cx)? == expected).then_some(()))
+    });
+    let back = noticed.and_then(|_| cx.ready());
+    std::thread::sleep(AROUND * 3);
+    let loss = traffic.stop()?;
+    cx.measured_loss(&loss);
+    back?;
+    let after = start(cx, across)?;
+    std::thread::sleep(AROUND);
+    lossless(after.stop()?, "after the routes had settled")?;
+    let [(namespace, port), _] = cable;
+    let how = match cx.lab.options.target {
+        Target::P4Switch => "",
+        Target::Bmv2 => " (silently: noticed by probes alone)",
+    };
+    Ok(format!("{namespace} {port}{how}: {loss}"))
+}
+
+pub(super) fn link_cut(cx: &Scene<'_>) -> Result<String> {
+    switch_cable(cx, false)
+}
+
+pub(super) fn link_restored(cx: &Scene<'_>) -> Result<String> {
+    switch_cable(cx, true)
+}
+
+/// Somebody with the rights of a controller writes an entry that no intent asks for.
+pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
+    let leaf = a_leaf(cx)?;
+    cx.runtime.block_on(intruder::write_stray_entry(cx.lab, leaf))?;
+    let gone = || {
+        let stands = cx.runtime.block_on(intruder::stray_entry_stands(cx.lab, leaf))?;
+        Ok((!stands).then_some(()))
+    };
+    let ((), took) = cx.until(HEALED, "the stray entry still stands", gone)?;
+    cx.ready()?;
+    cx.measured("removed_ms", took.as_secs_f64() * 1e3);
+    Ok(format!(
+        "{}: removed {:.0} ms after it was written",
+        leaf.name,
+        took.as_secs_f64() * 1e3
+    ))
+}

@@ -1,0 +1,171 @@
+//! Does everything reach what it should?
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Endpoint, Scene, median};
+use crate::probe::{self, ANSWER_TIMEOUT, Capture};
+
+/// Octets of a TCP transfer: some thousand full segments.
+const TCP_OCTETS: usize = 16 << 20;
+/// Octets of ICMP data that fill a packet of the given MTU: header sizes of RFC 791/8200 and 792.
+const IPV4_AND_ICMP: u16 = 28;
+const IPV6_AND_ICMP: u16 = 48;
+
+/// Asks each pair over IPv4 and IPv6 and expects the right one to answer.
+fn ask_all(pairs: &[(&Endpoint, &Endpoint)]) -> Result<String> {
+    let mut times = Vec::new();
+    for (from, to) in pairs {
+        for ip in to.ips() {
+            let answer = probe::ask(&from.namespace, ip, "who are you", ANSWER_TIMEOUT)?;
+            let Some((who, took)) = answer else {
+                bail!("{} got no answer from {} ({ip})", from.id, to.id)
+            };
+            if who != to.id {
+                bail!("{} asked {} ({ip}), but {who} answered", from.id, to.id);
+            }
+            times.push(took);
+        }
+    }
+    let count = times.len();
+    Ok(format!(
+        "{count} of {count} answered (v4, v6), median {:.2} ms",
+        median(&mut times).as_secs_f64() * 1e3
+    ))
+}
+
+pub(super) fn same_network(cx: &Scene<'_>) -> Result<String> {
+    let same = |a: &Endpoint, b: &Endpoint| a.vdc == b.vdc && a.network == b.network;
+    // Both on hosts; pairs under one leaf too, but at least one pair has to cross the spines.
+    let pairs = cx.pairs(|a, b| same(a, b) && a.host.is_some() && b.host.is_some())?;
+    pairs
+        .iter()
+        .find(|(a, b)| a.leaf != b.leaf)
+        .context("the intent has no pair across leaves")?;
+    ask_all(&pairs)
+}
+
+pub(super) fn bare_metal(cx: &Scene<'_>) -> Result<String> {
+    ask_all(&cx.pairs(|a, b| a.vdc == b.vdc && (a.host.is_none() || b.host.is_none()))?)
+}
+
+pub(super) fn routed(cx: &Scene<'_>) -> Result<String> {
+    let pairs = cx.pairs(|a, b| a.vdc == b.vdc && a.network != b.network)?;
+    let figure = ask_all(&pairs)?;
+    let captures = capture_all(cx)?;
+    let marker = |from: &Endpoint, ip: &IpAddr| format!("ttl of {} to {ip}.", from.id);
+    let mut sent = Vec::new();
+    for (from, to) in &pairs {
+        for ip in to.ips() {
+            probe::ask(&from.namespace, ip, &marker(from, &ip), ANSWER_TIMEOUT)?;
+            sent.push((from, to, ip));
+        }
+    }
+    let frames: BTreeMap<&str, _> = Capture::finish_all(captures)?.into_iter().collect();
+    for (from, to, ip) in sent {
+        let marker = marker(from, &ip);
+        let seen = frames.get(to.id.as_str()).into_iter().flatten();
+        let seen = seen
+            .filter(|f| probe::contains(f, marker.as_bytes()))
+            .find_map(|f| probe::ttl(f));
+        // Linux sends with 64 (RFC 1700's recommended default).
+        if seen != Some(63) {
+            bail!(
+                "{} to {} ({ip}): TTL on arrival is {seen:?}, expected 63",
+                from.id,
+                to.id
+            );
+        }
+    }
+    Ok(format!("{figure}; TTL 64 arrives as 63"))
+}
+
+/// Captures at every endpoint.
+fn capture_all<'a>(cx: &'a Scene<'_>) -> Result<Vec<(&'a str, Capture)>> {
+    let endpoints = cx.endpoints.iter();
+    endpoints
+        .map(|e| Ok((e.id.as_str(), Capture::start(&e.namespace)?)))
+        .collect()
+}
+
+pub(super) fn gateway(cx: &Scene<'_>) -> Result<String> {
+    let mut times = Vec::new();
+    for from in &cx.endpoints {
+        for subnet in &cx.network(from)?.subnets {
+            let took = probe::ping(&from.namespace, subnet.gateway(), 56, ANSWER_TIMEOUT)?;
+            times.push(took.with_context(|| format!("{}: gateway {} does not answer", from.id, subnet.gateway()))?);
+        }
+    }
+    let count = times.len();
+    Ok(format!(
+        "{count} of {count} answered (v4, v6), median {:.2} ms",
+        median(&mut times).as_secs_f64() * 1e3
+    ))
+}
+
+pub(super) fn full_size(cx: &Scene<'_>) -> Result<String> {
+    let mtu = |e: &Endpoint| cx.network(e).map(|n| n.mtu);
+    let captures = capture_all(cx)?;
+    let mut count = 0;
+    for (from, to) in cx.pairs(|a, b| a.vdc == b.vdc && a.leaf != b.leaf)? {
+        for ip in to.ips() {
+            let headers = if ip.is_ipv4() { IPV4_AND_ICMP } else { IPV6_AND_ICMP };
+            let answer = probe::ping(&from.namespace, ip, usize::from(mtu(from)? - headers), ANSWER_TIMEOUT)?;
+            answer.with_context(|| format!("{} to {} ({ip}): a full-size ping is not answered", from.id, to.id))?;
+            count += 1;
+        }
+    }
+    for (id, frames) in Capture::finish_all(captures)? {
+        let endpoint = cx.endpoints.iter().find(|e| e.id == id).context("the endpoint")?;
+        // 14 octets of Ethernet header come on top of the MTU; a fragment would be shorter.
+        let whole = usize::from(mtu(endpoint)?) + 14;
+        let pings: Vec<usize> = frames
+            .iter()
+            .filter(|f| probe::contains(f, &[probe::PING_DATA; 64]))
+            .map(Vec::len)
+            .collect();
+        if pings.is_empty() || pings.iter().any(|l| *l != whole) {
+            bail!("{id}: expected frames of {whole} octets, captured {pings:?}");
+        }
+    }
+    let mtu = mtu(cx.endpoints.first().context("no endpoint")?)?;
+    Ok(format!("{count} of {count} pings of {mtu} octets answered whole"))
+}
+
+fn tcp(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<String> {
+    let pairs = cx.pairs(what)?;
+    let (from, to) = pairs.first().context("no pair")?;
+    let mut figures = Vec::new();
+    for ip in to.ips() {
+        let took = transfer(from, to, ip)?;
+        let rate = TCP_OCTETS as f64 * 8.0 / took.as_secs_f64() / 1e6;
+        figures.push(format!("{} {rate:.0} Mbit/s", if ip.is_ipv4() { "v4" } else { "v6" }));
+    }
+    Ok(format!("{} MiB intact: {}", TCP_OCTETS >> 20, figures.join(", ")))
+}
+
+fn transfer(from: &Endpoint, to: &Endpoint, ip: IpAddr) -> Result<Duration> {
+    probe::tcp(&from.namespace, &to.namespace, ip, TCP_OCTETS)
+        .with_context(|| format!("{} to {} ({ip})", from.id, to.id))
+}
+
+pub(super) fn tcp_bridged(cx: &Scene<'_>) -> Result<String> {
+    tcp(cx, |a, b| {
+        a.vdc == b.vdc && a.network == b.network && a.leaf != b.leaf && a.host.is_some() && b.host.is_some()
+    })
+}
+
+pub(super) fn tcp_routed(cx: &Scene<'_>) -> Result<String> {
+    tcp(cx, |a, b| {
+        a.vdc == b.vdc && a.network != b.network && a.leaf != b.leaf && a.host.is_some() && b.host.is_some()
+    })
+}
+
+pub(super) fn tcp_metal(cx: &Scene<'_>) -> Result<String> {
+    tcp(cx, |a, b| {
+        a.vdc == b.vdc && a.host.is_none() && b.host.is_some() && a.leaf != b.leaf
+    })
+}

@@ -1,0 +1,227 @@
+//! Does what is deleted go, wholly, and only that?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use vfabric_api::client::ClientError;
+use vfabric_api::error::ErrorCode;
+use vfabric_api::ident::{Name, Vni};
+use vfabric_api::intent::{AttachmentSpec, Place, VdcIntent};
+use vfabric_api::service::{Key, Kind, Spec};
+use vfabric_api::status::{Progress, View};
+
+use super::{Endpoint, Scene};
+use crate::probe::{self, ANSWER_TIMEOUT};
+
+/// Time that a deletion gets to be confirmed by every device.
+const CONFIRMED: Duration = Duration::from_secs(20);
+
+type Entities = BTreeMap<Name, BTreeSet<(String, String, String)>>;
+
+/// What every device should hold, and holds.
+fn entities(cx: &Scene<'_>) -> Result<Entities> {
+    let switches = cx.lab.topology.switches.iter().map(|s| &s.name);
+    let devices = switches.chain(cx.lab.topology.hosts.iter().map(|h| &h.name));
+    devices
+        .map(|device| {
+            let held = cx.runtime.block_on(cx.client.entities(device))?;
+            Ok((
+                device.clone(),
+                held.into_iter().map(|e| (e.table, e.key, e.action)).collect(),
+            ))
+        })
+        .collect()
+}
+
+fn count(of: &Entities) -> usize {
+    of.values().map(BTreeSet::len).sum()
+}
+
+fn delete(cx: &Scene<'_>, key: &Key) -> Result<()> {
+    let outcome = cx.runtime.block_on(cx.client.delete(key, Some(CONFIRMED)))?;
+    let applied = outcome
+        .applied
+        .context("the answer does not say how far the devices are")?;
+    if applied.progress != Progress::Applied {
+        bail!(
+            "{key}: deletion confirmed by {} of {} devices",
+            applied.applied,
+            applied.devices
+        );
+    }
+    Ok(())
+}
+
+/// Takes one attachment away and brings it back: the others never notice, and every device
+/// then holds exactly what it held before.
+pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
+    let before = entities(cx)?;
+    let a = cx
+        .endpoints
+        .iter()
+        .find(|e| e.host.is_some())
+        .context("no workload on a host")?;
+    let View::Attachment(view) = cx.runtime.block_on(cx.client.get(&key(a)))? else {
+        bail!("no attachment")
+    };
+    delete(cx, &key(a))?;
+    let without = entities(cx)?;
+    for (device, held) in &without {
+        // What others share with it (a flood group) may have become smaller.
+        let known = |(table, key, _): &(String, String, String)| {
+            before
+                .get(device)
+                .is_some_and(|b| b.iter().any(|(t, k, _)| t == table && k == key))
+        };
+        if let Some(new) = held.iter().find(|e| !known(e)) {
+            bail!("{device} holds {new:?}, which it did not before the deletion");
+        }
+    }
+    let removed = count(&before) - count(&without);
+    let interfaces = crate::netns::within(&a.namespace, || {
+        Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?)
+    })?;
+    if interfaces.contains("eth0") {
+        bail!("{}: the interface is still there", a.id);
+    }
+    let others = cx.pairs(|x, y| x.vdc == a.vdc && y.vdc == a.vdc && x.id != a.id && y.id != a.id)?;
+    for (from, to) in others {
+        let answer = probe::ask(&from.namespace, to.ipv4, "still there", ANSWER_TIMEOUT)?;
+        answer.with_context(|| format!("{} no longer reaches {}", from.id, to.id))?;
+    }
+    cx.runtime
+        .block_on(cx.client.create(&a.vdc, &Spec::Attachment(view.spec), Some(CONFIRMED)))?;
+    let after = entities(cx)?;
+    if after != before {
+        bail!(
+            "after the attachment came back the devices hold {} entities, {} before",
+            count(&after),
+            count(&before)
+        );
+    }
+    Ok(format!("{}: {removed} entities removed, the same {removed} back", a.id))
+}
+
+fn key(e: &Endpoint) -> Key {
+    Key::new(e.vdc.clone(), Kind::Attachment, e.name.clone())
+}
+
+/// A host that cannot be reached has not confirmed: the network's VNI must not be given out.
+pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
+    let vdc: Name = "quarantine".parse()?;
+    let network = |name: &str, vni: Option<Vni>| -> Result<Spec> {
+        let subnets = vec![vfabric_api::intent::SubnetSpec {
+            cidr: "10.9.0.0/24".parse()?,
+            gateway: None,
+        }];
+        Ok(Spec::Network(vfabric_api::intent::NetworkSpec {
+            name: name.parse()?,
+            subnets,
+            mtu: 1500,
+            vni,
+        }))
+    };
+    let (host, netns) = cx
+        .endpoints
+        .iter()
+        .find_map(|e| Some((e.host.clone()?, e.namespace.clone())))
+        .context("no workload on a host")?;
+    let create = |spec: &Spec| cx.runtime.block_on(cx.client.create(&vdc, spec, Some(CONFIRMED)));
+    create(&Spec::Vdc(vfabric_api::intent::VdcSpec {
+        name: vdc.clone(),
+        description: String::new(),
+    }))?;
+    let View::Network(made) = create(&network("first", None)?)? else {
+        bail!("no network")
+    };
+    create(&Spec::Attachment(AttachmentSpec {
+        name: "probe".parse()?,
+        network: "first".parse()?,
+        mac: None,
+        ips: Vec::new(),
+        place: Place::Host {
+            host: host.clone(),
+            netns,
+            interface: "quarantine".into(),
+        },
+    }))?;
+    cx.lab.daemons.signal(host.as_str(), Signal::SIGSTOP)?;
+    let refused = (|| {
+        let gone = |kind, name: &str| -> Result<()> {
+            cx.runtime
+                .block_on(cx.client.delete(&Key::new(vdc.clone(), kind, name.parse()?), None))?;
+            Ok(())
+        };
+        gone(Kind::Attachment, "probe")?;
+        gone(Kind::Network, "first")?;
+        Ok::<_, anyhow::Error>(create(&network("second", Some(made.vni))?))
+    })();
+    cx.lab.daemons.signal(host.as_str(), Signal::SIGCONT)?;
+    match refused? {
+        Err(ClientError::Api(e)) if e.code == ErrorCode::Taken => {}
+        other => bail!(
+            "VNI {} of a network that {host} had not let go: expected `taken`, got {other:?}",
+            made.vni
+        ),
+    }
+    let free = || Ok(create(&network("second", Some(made.vni))?).ok());
+    let (_, took) = cx.until(CONFIRMED, "the VNI becomes free", free)?;
+    delete(cx, &Key::new(vdc.clone(), Kind::Network, "second".parse()?))?;
+    delete(cx, &Key::vdc(vdc))?;
+    Ok(format!(
+        "VNI {}: refused while {host} was stopped, free {:.0} ms after",
+        made.vni,
+        took.as_secs_f64() * 1e3
+    ))
+}
+
+/// Takes a whole vDC away, object by object in the order of use, and brings it back.
+pub(super) fn vdc(cx: &Scene<'_>) -> Result<String> {
+    let before = entities(cx)?;
+    let intent = cx.lab.intent.vdcs.last().context("the intent has no vDC")?;
+    let survivors = cx.pairs(|a, b| a.vdc != intent.name && b.vdc == a.vdc)?;
+    refuses_while_used(cx, intent)?;
+    let keys = |kind, names: Vec<&Name>| {
+        names
+            .into_iter()
+            .map(move |n| Key::new(intent.name.clone(), kind, n.clone()))
+            .collect::<Vec<_>>()
+    };
+    let order = [
+        keys(Kind::Attachment, intent.attachments.iter().map(|a| &a.name).collect()),
+        keys(Kind::Router, intent.routers.iter().map(|r| &r.name).collect()),
+        keys(Kind::Network, intent.networks.iter().map(|n| &n.name).collect()),
+        vec![Key::vdc(intent.name.clone())],
+    ];
+    for key in order.iter().flatten() {
+        delete(cx, key)?;
+    }
+    let without = entities(cx)?;
+    for (from, to) in &survivors {
+        let answer = probe::ask(&from.namespace, to.ipv6, "still there", ANSWER_TIMEOUT)?;
+        answer.with_context(|| format!("{} no longer reaches {}", from.id, to.id))?;
+    }
+    cx.runtime.block_on(cx.lab.apply(&cx.client))?;
+    let removed = count(&before) - count(&without);
+    Ok(format!(
+        "{}: {} objects deleted, {removed} entities removed; the other vDC undisturbed",
+        intent.name,
+        order.iter().flatten().count()
+    ))
+}
+
+fn refuses_while_used(cx: &Scene<'_>, intent: &VdcIntent) -> Result<()> {
+    let network = intent.networks.first().context("the vDC has no network")?;
+    for key in [
+        Key::new(intent.name.clone(), Kind::Network, network.name.clone()),
+        Key::vdc(intent.name.clone()),
+    ] {
+        match cx.runtime.block_on(cx.client.delete(&key, None)) {
+            Err(ClientError::Api(e)) if e.code == ErrorCode::InUse => {}
+            other => bail!("deletion of {key}, which is in use: expected `in_use`, got {other:?}"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Somebody with the rights of a controller who writes behind the controller's back.
+//!
+//! Speaks P4Runtime directly, so that it shares no code with what it tests.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::{
+    self as p4, Uint128, entity, field_match, stream_message_request, stream_message_response, table_action,
+};
+use tokio::sync::mpsc;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use vfabric_api::topology::Switch;
+
+use super::Lab;
+
+/// Table `host_source` of the leaf (`p4/fabric/control/admission.p4`) and its action.
+const HOST_SOURCE: u32 = 0x0200_0002;
+const SET_SOURCE_HOST: u32 = 0x0100_0005;
+/// A port that no topology uses, so that the entry harms nobody.
+const UNUSED_PORT: u16 = 400;
+/// Election id of the first bid: the lowest there is, so that the answer names the primary's.
+const BACKUP: Uint128 = Uint128 { high: 0, low: 1 };
+/// Bids before giving up: the controller answers a bid with a higher one of its own.
+const BIDS: usize = 10;
+/// Time the switch gets to notice that the intruder left.
+const STEP_DOWN: Duration = Duration::from_secs(2);
+
+async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>> {
+    let files = lab.pki.identity("controller.vfabric");
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(std::fs::read(lab.pki.ca())?))
+        .identity(Identity::from_pem(
+            std::fs::read(files.cert)?,
+            std::fs::read(files.key)?,
+        ))
+        .domain_name(format!("{}.switch.vfabric", switch.name));
+    let endpoint = Endpoint::from_shared(format!("https://{}", switch.p4runtime))?.tls_config(tls)?;
+    Ok(P4RuntimeClient::new(
+        endpoint
+            .connect()
+            .await
+            .with_context(|| format!("P4Runtime of {}", switch.name))?,
+    ))
+}
+
+fn entry() -> p4::TableEntry {
+    let exact = |field_id, value: Vec<u8>| p4::FieldMatch {
+        field_id,
+        field_match_type: Some(field_match::FieldMatchType::Exact(field_match::Exact { value })),
+    };
+    let action = p4::Action {
+        action_id: SET_SOURCE_HOST,
+        params: vec![p4::action::Param {
+            param_id: 1,
+            value: vec![99],
+        }],
+    };
+    p4::TableEntry {
+        table_id: HOST_SOURCE,
+        // Port, and an address of the documentation range (RFC 3849), in canonical form.
+        r#match: vec![
+            exact(1, UNUSED_PORT.to_be_bytes().to_vec()),
+            exact(
+                2,
+                std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x99)
+                    .octets()
+                    .to_vec(),
+            ),
+        ],
+        action: Some(p4::TableAction {
+            r#type: Some(table_action::Type::Action(action)),
+        }),
+        ..Default::default()
+    }
+}
+
+fn stray() -> p4::Entity {
+    p4::Entity {
+        entity: Some(entity::Entity::TableEntry(entry())),
+    }
+}
+
+/// A controller's stream, up to the answer to its last arbitration.
+struct Session {
+    client: P4RuntimeClient<Channel>,
+    device_id: u64,
+    requests: mpsc::Sender<p4::StreamMessageRequest>,
+    answers: tonic::Streaming<p4::StreamMessageResponse>,
+}
+
+impl Session {
+    async fn open(lab: &Lab, switch: &Switch) -> Result<Self> {
+        let mut client = connect(lab, switch).await?;
+        let (requests, outgoing) = mpsc::channel(1);
+        let outgoing = futures::stream::unfold(outgoing, |mut o| async move { o.recv().await.map(|m| (m, o)) });
+        let device_id = u64::from(switch.device_id);
+        requests.send(bid(device_id, BACKUP)).await?;
+        let answers = client.stream_channel(outgoing).await?.into_inner();
+        Ok(Self {
+            client,
+            device_id,
+            requests,
+            answers,
+        })
+    }
+
+    /// The next arbitration answer: whether this session is primary, and the primary's id.
+    async fn arbitration(&mut self) -> Result<(bool, Uint128)> {
+        loop {
+            let answer = self.answers.message().await?.context("the switch closed the stream")?;
+            if let Some(stream_message_response::Update::Arbitration(a)) = answer.update {
+                let primary = a.status.as_ref().is_some_and(|s| s.code == 0);
+                return Ok((primary, a.election_id.unwrap_or_default()));
+            }
+        }
+    }
+
+    /// Outbids whoever is primary; answers the election id that won.
+    async fn take_over(&mut self) -> Result<Uint128> {
+        let mut mine = BACKUP;
+        for _ in 0..BIDS {
+            let (primary, highest) = self.arbitration().await?;
+            if primary {
+                return Ok(mine);
+            }
+            let next = number(&highest).max(number(&mine)).saturating_add(1);
+            mine = Uint128 {
+                high: (next >> 64) as u64,
+                low: next as u64,
+            };
+            self.requests.send(bid(self.device_id, mine)).await?;
+        }
+        bail!("the intruder did not become primary with {BIDS} bids")
+    }
+
+    /// Ends the stream, and waits until the switch has seen that.
+    async fn step_down(mut self) -> Result<()> {
+        drop(self.requests);
+        let ended = async { while let Ok(Some(_)) = self.answers.message().await {} };
+        tokio::time::timeout(STEP_DOWN, ended)
+            .await
+            .context("the switch does not end the intruder's stream")
+    }
+}
+
+fn number(id: &Uint128) -> u128 {
+    (u128::from(id.high) << 64) | u128::from(id.low)
+}
+
+fn bid(device_id: u64, election_id: Uint128) -> p4::StreamMessageRequest {
+    let arbitration = p4::MasterArbitrationUpdate {
+        device_id,
+        election_id: Some(election_id),
+        ..Default::default()
+    };
+    p4::StreamMessageRequest {
+        update: Some(stream_message_request::Update::Arbitration(arbitration)),
+    }
+}
+
+/// Takes over as primary, writes the entry, and steps down.
+///
+/// # Errors
+/// The switch refused.
+pub(super) async fn write_stray_entry(lab: &Lab, switch: &Switch) -> Result<()> {
+    let mut session = Session::open(lab, switch).await?;
+    let election_id = session.take_over().await?;
+    let update = p4::Update {
+        r#type: p4::update::Type::Insert.into(),
+        entity: Some(stray()),
+    };
+    let request = p4::WriteRequest {
+        device_id: session.device_id,
+        election_id: Some(election_id),
+        updates: vec![update],
+        ..Default::default()
+    };
+    session.client.write(request).await.context("writing the stray entry")?;
+    session.step_down().await
+}
+
+/// Whether the switch holds the entry.
+///
+/// # Errors
+/// The switch cannot be read.
+pub(super) async fn stray_entry_stands(lab: &Lab, switch: &Switch) -> Result<bool> {
+    stands(&mut connect(lab, switch).await?, u64::from(switch.device_id)).await
+}
+
+async fn stands(client: &mut P4RuntimeClient<Channel>, device_id: u64) -> Result<bool> {
+    let everything = p4::TableEntry {
+        table_id: HOST_SOURCE,
+        ..Default::default()
+    };
+    let wildcard = p4::Entity {
+        entity: Some(entity::Entity::TableEntry(everything)),
+    };
+    let request = p4::ReadRequest {
+        device_id,
+        entities: vec![wildcard],
+        ..Default::default()
+    };
+    let mut answers = client.read(request).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        let ours =
+            |e: &p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if t.r#match == entry().r#match);
+        if answer.entities.iter().any(ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,74 @@
+//! The packet engine: executes BMv2 programs on octets.
+//!
+//! A library: it opens no port and no socket, and knows no protocol of control planes. `p4-switch` is built around it.
+//!
+//! # Model
+//! `lower` turns the document into a flat program once: names become indexes, fields become
+//! slots of words, expressions become trees over machine words, keys become lists of slots.
+//! A [`Pipeline`] is such a program with its state; any number of [`Worker`]s, one a thread,
+//! run packets through it and share nothing but counters, meters, registers and the tables
+//! ([`tables`]), which they read without waiting for anybody.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `layout`, `wire` | where headers stand in a packet's arena, and on the wire |
+//! | `term`, `expr`, `value`, `pick` | expressions: of any width, of machine words, where they go, elements by index |
+//! | `program`, `lower` | the program, and how it comes from JSON |
+//! | `parse`, `control`, `action`, `hash`, `deparse` | what runs it, in this order |
+//! | `native` | the same as machine code, once it is made (feature `native`, on by default) |
+//! | `worker`, `packet` | a packet's way, its copies and its buffers |
+//! | `externs`, `counts` | counters, meters, registers; what a burst counted |
+//! | [`tables`], [`trace`] | what control planes write and packets read; packets as text |
+//! | `sink`, `trace::hooks`, `names` | what comes out, what can be watched, and what it is called |
+//!
+//! # Invariants
+//! - A field is always cut to its width. What is not valid reads as 0 in keys, and a header
+//!   that becomes valid starts with zeros: no packet ever shows what another one left.
+//! - Slots come from `lower` alone, so that no frame and no table entry can make an index
+//!   that does not exist.
+//! - Every frame ends: states, steps, passes and waiting copies are bounded by constants.
+//!
+//! # Cost
+//! A packet allocates nothing and looks up no name. Buffers of copies are used again. The
+//! exception is arithmetic on values wider than 128 bits, and actions that hold registers.
+//!
+//! # What it does not do
+//! Queues are the sink's: a packet for a port without one leaves when it is processed, and its queueing metadata say 0.
+//! The caller keeps the order of a flow.
+mod action;
+mod control;
+mod core;
+mod counts;
+mod deparse;
+mod expr;
+mod externs;
+mod hash;
+mod layout;
+mod lower;
+mod names;
+#[cfg(feature = "native")]
+mod native;
+#[cfg(not(feature = "native"))]
+#[path = "native_off.rs"]
+mod native;
+mod packet;
+mod parse;
+mod pick;
+mod pipeline;
+mod program;
+mod refused;
+mod sink;
+pub mod tables;
+mod term;
+pub mod trace;
+mod value;
+mod wire;
+mod word;
+mod worker;
+
+pub use lower::LowerError;
+pub use names::{FieldName, KeyName};
+pub use pipeline::Pipeline;
+pub use sink::{DigestFields, Sink};
+pub use trace::{Dropped, NoTrace, Trace};
+pub use worker::{Batch, Waiting, Worker};

@@ -1,0 +1,29 @@
+//! The reference evaluator: executes a BMv2 program on octets, in the plainest way.
+//!
+//! **Problem.** The packet engine is fast because it does much before packets come, and keeps machine code for it.
+//! Whether it still does what the program says is judged here, on random programs, entries and packets.
+//!
+//! **Model.** A [`Switch`] is a program with its [`Tables`]. Names become indexes when it is loaded; everything else
+//! happens for each packet, on numbers of any size: expressions are walked, tables searched mask by mask, checksums
+//! computed octet by octet.
+//!
+//! **Invariants.** It shares nothing with the engine but `bmv2-json`, the schema of what both load: a mistake of one is
+//! not a mistake of the other. Where both follow a standard, each is written from it.
+//!
+//! **Cost.** None is promised. For tests and tools of development; no program of the fabric depends on it.
+mod bits;
+mod expr;
+mod hash;
+mod lower;
+mod meter;
+mod phv;
+mod program;
+mod run;
+mod switch;
+mod table;
+
+pub use lower::LowerError;
+pub use meter::{Meter, Rates};
+pub use run::Output;
+pub use switch::{CloneSession, Group, Replica, Switch, Tables};
+pub use table::{ActionCall, Counter, Entry, Match, Target};

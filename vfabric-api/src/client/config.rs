@@ -1,0 +1,58 @@
+//! Where the controller is and how to be let in.
+//!
+//! A small YAML file; its path comes from `--config`, `VFABRIC_CONFIG`, or is
+//! `~/.config/vfabric/client.yaml`. The lab writes one and prints its path. Paths inside
+//! are relative to the file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Client, ClientError};
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address of the REST API: `https://host:port`.
+    pub server: String,
+    /// File with the certificate authorities to trust (PEM).
+    pub ca: PathBuf,
+    /// File with the bearer token.
+    pub token: PathBuf,
+}
+
+impl Config {
+    /// The path in force when the user names none.
+    pub fn default_path() -> PathBuf {
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        home.join(".config/vfabric/client.yaml")
+    }
+
+    /// A client as the file says.
+    ///
+    /// # Errors
+    /// A file is missing or wrong; the error names it.
+    pub fn client(path: &Path) -> Result<Client, ClientError> {
+        let text = read(path)?;
+        let config: Self = serde_saphyr::from_str(&text).map_err(|source| ClientError::Config {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let ca = read(&dir.join(&config.ca))?;
+        let token = read(&dir.join(&config.token))?;
+        let token = token
+            .lines()
+            .find(|l| !l.trim().is_empty() && !l.starts_with('#'))
+            .unwrap_or_default();
+        Client::new(&config.server, ca.as_bytes(), token)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ClientError> {
+    std::fs::read_to_string(path).map_err(|source| ClientError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}

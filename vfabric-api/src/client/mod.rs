@@ -1,0 +1,256 @@
+//! A client of the REST API.
+
+mod config;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::ident::Name;
+use crate::intent::Intent;
+use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
+use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+
+pub use config::Config;
+
+/// Time for a call that waits for nothing; a mutation with `wait` gets this on top.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The controller refused it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The controller could not be reached, or its answer could not be read.
+    #[error("cannot reach the controller")]
+    Transport(#[from] reqwest::Error),
+    /// A file of the client's settings cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file of the client's settings is wrong.
+    #[error("in {}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: Box<serde_saphyr::Error>,
+    },
+    /// The base address, certificate or token cannot be used.
+    #[error("client settings: {0}")]
+    Settings(String),
+}
+
+/// A connection to one controller.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Client {
+    /// A client of the controller at `base` (`https://host:port`), trusting the authorities in
+    /// `ca_pem` and sending `token`.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`] when one of them cannot be used.
+    pub fn new(base: &str, ca_pem: &[u8], token: &str) -> Result<Self, ClientError> {
+        let settings = |e: String| ClientError::Settings(e);
+        // A second call finds the provider installed; that is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let authorities = reqwest::Certificate::from_pem_bundle(ca_pem).map_err(|e| settings(format!("CA: {e}")))?;
+        if !base.starts_with("https://") {
+            return Err(settings(format!(
+                "`{base}`: expected an address that starts with https://"
+            )));
+        }
+        let http = reqwest::Client::builder()
+            .tls_certs_only(authorities)
+            .no_proxy()
+            .https_only(true)
+            .build()
+            .map_err(|e| settings(e.to_string()))?;
+        Ok(Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            token: token.trim().to_owned(),
+        })
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+        wait: Option<Duration>,
+    ) -> Result<T, ClientError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token)
+            .timeout(CALL_TIMEOUT + wait.unwrap_or_default());
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await?;
+        if response.status().is_success() {
+            return Ok(response.json().await?);
+        }
+        let status = response.status();
+        let text = response.text().await?;
+        Err(serde_json::from_str::<ApiError>(&text).map_or_else(
+            |_| {
+                let start: String = text.chars().take(200).collect();
+                ClientError::Settings(format!("HTTP status {status}, which is not this API's: {start}"))
+            },
+            ClientError::Api,
+        ))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(reqwest::Method::GET, path, None, None).await
+    }
+
+    /// Applies an intent file as one transaction, and waits up to `wait` for the devices.
+    ///
+    /// # Errors
+    /// The controller's error, or that it was not reached.
+    pub async fn apply(
+        &self,
+        intent: &Intent,
+        options: ApplyOptions,
+        wait: Option<Duration>,
+    ) -> Result<Outcome, ClientError> {
+        let path = format!(
+            "/v1/apply?prune={}&dry_run={}&wait={}",
+            options.prune,
+            options.dry_run,
+            wait.unwrap_or_default().as_secs_f64()
+        );
+        let body = serde_json::to_value(intent).map_err(|e| ClientError::Settings(e.to_string()))?;
+        self.call(reqwest::Method::POST, &path, Some(body), wait).await
+    }
+
+    /// Creates one object, and waits up to `wait` for the devices.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn create(&self, vdc: &Name, spec: &Spec, wait: Option<Duration>) -> Result<View, ClientError> {
+        let path = format!(
+            "{}?wait={}",
+            collection(spec.kind(), Some(vdc)),
+            wait.unwrap_or_default().as_secs_f64()
+        );
+        let body = match spec {
+            Spec::Vdc(s) => serde_json::to_value(s),
+            Spec::Network(s) => serde_json::to_value(s),
+            Spec::Router(s) => serde_json::to_value(s),
+            Spec::Attachment(s) => serde_json::to_value(s),
+        };
+        let body = body.map_err(|e| ClientError::Settings(e.to_string()))?;
+        self.call(reqwest::Method::POST, &path, Some(body), wait).await
+    }
+
+    /// One object with its status.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn get(&self, key: &Key) -> Result<View, ClientError> {
+        self.read(&object(key)).await
+    }
+
+    /// Every object of a kind, page by page.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn list(&self, kind: Kind, vdc: Option<&Name>) -> Result<Vec<View>, ClientError> {
+        let path = collection(kind, vdc);
+        let mut all = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page: Page<View> = self.read(&format!("{path}{after}")).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => after = format!("?after={next}"),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Deletes one object, and waits up to `wait` for the devices.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn delete(&self, key: &Key, wait: Option<Duration>) -> Result<Outcome, ClientError> {
+        let path = format!("{}?wait={}", object(key), wait.unwrap_or_default().as_secs_f64());
+        self.call(reqwest::Method::DELETE, &path, None, wait).await
+    }
+
+    /// The fabric at a glance.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn fabric(&self) -> Result<FabricStatus, ClientError> {
+        self.read("/v1/fabric").await
+    }
+
+    /// Every switch.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn switches(&self) -> Result<Vec<SwitchStatus>, ClientError> {
+        self.read("/v1/switches").await
+    }
+
+    /// Every host.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn hosts(&self) -> Result<Vec<HostStatus>, ClientError> {
+        self.read("/v1/hosts").await
+    }
+
+    /// Every link between switches.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn links(&self) -> Result<Vec<LinkStatus>, ClientError> {
+        self.read("/v1/links").await
+    }
+
+    /// Packets the switches refused.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn drops(&self) -> Result<Vec<DropCount>, ClientError> {
+        self.read("/v1/drops").await
+    }
+
+    /// What a device should hold.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ClientError> {
+        self.read(&format!("/v1/devices/{device}/entities")).await
+    }
+}
+
+/// Path of a collection. Names are DNS labels, so they need no escaping.
+fn collection(kind: Kind, vdc: Option<&Name>) -> String {
+    match (kind, vdc) {
+        (Kind::Vdc, _) | (_, None) => "/v1/vdcs".into(),
+        (kind, Some(vdc)) => format!("/v1/vdcs/{vdc}/{kind}s"),
+    }
+}
+
+fn object(key: &Key) -> String {
+    format!("{}/{}", collection(key.kind, Some(&key.vdc)), key.name)
+}

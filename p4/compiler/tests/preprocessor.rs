@@ -36,7 +36,7 @@ fn macros_of_every_form() {
         ("#define F(a, r...) f(a, ## r)\nF(1) F(1,2)", "f(1) f(1,2)"),
         (
             "#define F(a, ...) f(a __VA_OPT__(, [__VA_ARGS__]))\nF(1) F(1,) F(1,2)",
-            "f(1 ) f(1 ) f(1 , [2])",
+            "f(1) f(1) f(1, [2])",
         ),
         // # and ##.
         (
@@ -61,7 +61,7 @@ fn macros_of_every_form() {
         ("#define F G\n#define G(x) [x]\nF(1)", "[1]"),
         (
             "#define EMPTY\n#define DEFER(x) x EMPTY\n#define A() 123\nDEFER(A)() ",
-            "A ()",
+            "A()",
         ),
         // A macro does not expand itself, also where it comes out of another one.
         ("#define f(x) x f(x)\nf(1)", "1 f(1)"),

@@ -194,9 +194,9 @@ fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
         netns: netns.to_owned(),
         interface: format!("e{i}"),
         mtu: 0,
-            allowed_addresses: Default::default(),
-            port_security: true,
-            shared_netns: false,
+        allowed_addresses: Default::default(),
+        port_security: true,
+        shared_netns: false,
     }))
 }
 

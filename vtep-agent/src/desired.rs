@@ -127,7 +127,9 @@ impl Desired {
             _ => None,
         });
         let stays = |key: &HostKey, netns: &String| self.places.get(netns).is_some_and(|there| there.contains(key));
-        new.filter(|(key, netns)| !stays(key, netns)).map(|(key, _)| key).collect()
+        new.filter(|(key, netns)| !stays(key, netns))
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// Why an attachment may not go into its namespace: another vDC was there first.

@@ -65,20 +65,25 @@ fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&f)?).with_context(|| path.display().to_string())?;
     }
-    print(&[
-        format!(
-            "{} networks, 10 dual-stack stations each, from nothing: {:.0} ms",
-            f.networks, f.apply_ms
-        ),
-        format!("restart to confirmed unchanged: {:.0} ms ({} changes)", f.restart_ms, f.restart_changes),
-        format!(
-            "one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms",
-            f.attachments, f.attach_p50_ms, f.attach_p99_ms
-        ),
-        format!("remove everything: {:.0} ms", f.remove_ms),
-        format!("resident memory with everything applied: {} KiB", f.memory_kib),
-    ]
-    .join("\n"))
+    print(
+        &[
+            format!(
+                "{} networks, 10 dual-stack stations each, from nothing: {:.0} ms",
+                f.networks, f.apply_ms
+            ),
+            format!(
+                "restart to confirmed unchanged: {:.0} ms ({} changes)",
+                f.restart_ms, f.restart_changes
+            ),
+            format!(
+                "one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms",
+                f.attachments, f.attach_p50_ms, f.attach_p99_ms
+            ),
+            format!("remove everything: {:.0} ms", f.remove_ms),
+            format!("resident memory with everything applied: {} KiB", f.memory_kib),
+        ]
+        .join("\n"),
+    )
 }
 
 #[derive(Args)]

@@ -169,7 +169,14 @@ impl Netns {
 
     fn mount_on(&self, path: &Path) -> io::Result<()> {
         let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Into::into)
+        mount(
+            Some(source.as_str()),
+            path,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .map_err(Into::into)
     }
 
     /// What tells it from others.

@@ -79,7 +79,10 @@ impl Watch {
     /// Everything that has been running for at least so long, oldest first.
     pub fn longer_than(&self, least: Duration) -> Vec<Running> {
         self.work(|(_, all)| {
-            let long = all.values().map(|w| (w, w.since.elapsed())).filter(|(_, d)| *d >= least);
+            let long = all
+                .values()
+                .map(|w| (w, w.since.elapsed()))
+                .filter(|(_, d)| *d >= least);
             long.map(|(w, d)| Running {
                 what: w.what.clone(),
                 for_ms: u64::try_from(d.as_millis()).unwrap_or(u64::MAX),

@@ -57,8 +57,15 @@ fn code(lab: &Lab, id: &str) -> Option<ErrorCode> {
 #[test]
 fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    // `ip` opens every file in the directory, and would wait for the other end of a FIFO: one
+    // is open.
+    let mut end = None;
+    let fifo = Planted::new(|p| {
+        run("mkfifo", &[p]);
+        end = fs::File::options().read(true).write(true).open(p).ok();
+    });
     let planted = [
-        ("a FIFO", Planted::new(|p| run("mkfifo", &[p]))),
+        ("a FIFO", fifo),
         ("a device", Planted::new(|p| run("mknod", &[p, "c", "5", "0"]))),
         ("a directory", Planted::new(|p| fs::create_dir(p).unwrap())),
         (
@@ -75,12 +82,16 @@ fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
 
     // All in one update, with one that is good: none holds another up.
     let mut all = vec![lab.network(0, NET)];
-    all.extend((0..).zip(&cases).map(|(i, (_, netns))| at(&lab, &format!("red/{i}"), netns, "bad0")));
+    all.extend(
+        (0..)
+            .zip(&cases)
+            .map(|(i, (_, netns))| at(&lab, &format!("red/{i}"), netns, "bad0")),
+    );
     all.push(at(&lab, "red/plain", &plain.0, "bad0"));
     all.push(at(&lab, "blue/good", lab.workload(0), "eth0"));
     lab.update(0, all, &[]);
 
-    for (i, (words, _)) in (0..).zip(&cases) {
+    for (i, (words, _)) in cases.iter().enumerate() {
         let error = lab.error(0, &HostKey::Attachment(format!("red/{i}"))).unwrap();
         assert_eq!(error.code, ErrorCode::PlaceRefused, "{error}");
         assert!(error.message.contains(words), "{error} does not say `{words}`");
@@ -89,6 +100,8 @@ fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
     assert!(error.message.contains("a plain file"), "{error}");
     assert_eq!(code(&lab, "blue/good"), None);
     assert_eq!((common::links(lab.host(0)), routes(lab.host(0))), before);
+    drop(planted);
+    drop(end);
 }
 
 fn routes(netns: &str) -> String {
@@ -110,20 +123,29 @@ fn a_namespace_belongs_to_one_vdc_unless_both_agree() {
     lab.update(0, vec![network, first.clone()], &[]);
     let second = at(&lab, "blue/a", &netns, "eth1");
     lab.update(0, vec![second.clone()], &[]);
-    assert_eq!((code(&lab, "red/a"), code(&lab, "blue/a")), (None, Some(ErrorCode::PlaceRefused)));
+    assert_eq!(
+        (code(&lab, "red/a"), code(&lab, "blue/a")),
+        (None, Some(ErrorCode::PlaceRefused))
+    );
     assert!(!common::links(&netns).iter().any(|l| l.contains("eth1")));
 
     // One alone cannot agree; the order of a restart is that of arrival.
     lab.update(0, vec![share(second.clone())], &[]);
     assert_eq!(code(&lab, "blue/a"), Some(ErrorCode::PlaceRefused));
     lab.restart(0);
-    assert_eq!((code(&lab, "red/a"), code(&lab, "blue/a")), (None, Some(ErrorCode::PlaceRefused)));
+    assert_eq!(
+        (code(&lab, "red/a"), code(&lab, "blue/a")),
+        (None, Some(ErrorCode::PlaceRefused))
+    );
     lab.update(0, vec![share(first.clone())], &[]);
     assert_eq!((code(&lab, "red/a"), code(&lab, "blue/a")), (None, None));
 
     // It no longer agrees: the one that came later leaves. When the first goes, it comes back.
     lab.update(0, vec![first.clone()], &[]);
-    assert_eq!((code(&lab, "red/a"), code(&lab, "blue/a")), (None, Some(ErrorCode::PlaceRefused)));
+    assert_eq!(
+        (code(&lab, "red/a"), code(&lab, "blue/a")),
+        (None, Some(ErrorCode::PlaceRefused))
+    );
     assert!(!common::links(&netns).iter().any(|l| l.contains("eth1")));
     lab.update(0, vec![], &[first.key()]);
     assert_eq!(code(&lab, "blue/a"), None);
@@ -138,7 +160,10 @@ fn a_second_name_of_a_namespace_does_not_hide_whose_it_is() {
     let first = at(&lab, "red/a", &netns, "eth0");
     let (network, second) = (lab.network(0, NET), at(&lab, "blue/a", &alias.0, "eth1"));
     lab.update(0, vec![network, first.clone(), second], &[]);
-    assert_eq!((code(&lab, "red/a"), code(&lab, "blue/a")), (None, Some(ErrorCode::PlaceRefused)));
+    assert_eq!(
+        (code(&lab, "red/a"), code(&lab, "blue/a")),
+        (None, Some(ErrorCode::PlaceRefused))
+    );
     lab.update(0, vec![], &[first.key()]);
     lab.engine(0, |e| e.retry(|_| true).unwrap());
     assert_eq!(code(&lab, "blue/a"), None);
@@ -148,7 +173,9 @@ fn a_second_name_of_a_namespace_does_not_hide_whose_it_is() {
 fn a_route_of_the_workloads_own_stays() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
     let netns = lab.workload(0).to_owned();
-    ip(&["-n", &netns, "link", "add", "own0", "type", "veth", "peer", "name", "own1"]);
+    ip(&[
+        "-n", &netns, "link", "add", "own0", "type", "veth", "peer", "name", "own1",
+    ]);
     ip(&["-n", &netns, "addr", "add", "172.16.0.2/24", "dev", "own0"]);
     ip(&["-n", &netns, "link", "set", "own0", "up"]);
     ip(&["-n", &netns, "link", "set", "own1", "up"]);
@@ -158,7 +185,11 @@ fn a_route_of_the_workloads_own_stays() {
     lab.update(0, vec![network, attachment], &[]);
     assert_eq!(lab.error(0, &key), None);
     // Another attachment of the workload has a default route, too.
-    let second = at(&lab, "blue/b", &netns, "eth1");
+    let mut second = at(&lab, "blue/b", &netns, "eth1");
+    if let HostEntity::Attachment(a) = &mut second {
+        a.mac = common::mac(3);
+        a.addresses = ["10.0.0.3/24".parse().unwrap(), "fd00::3/64".parse().unwrap()].into();
+    }
     lab.update(0, vec![second.clone()], &[]);
     assert_eq!(lab.error(0, &second.key()), None);
     assert!(lab.check(0, &Scope::All).is_empty());
@@ -179,10 +210,25 @@ fn links_of_an_earlier_version_leave_the_hosts_namespace() {
     lab.stop(0);
     ip(&["-n", &overlay, "link", "set", &port, "netns", &host]);
     ip(&["netns", "del", &overlay]);
-    ip(&["-n", &host, "link", "add", "vfb10000", "group", &group, "type", "bridge"]);
     ip(&[
-        "-n", &host, "link", "add", "vfx10000", "group", &group, "type", "vxlan", "id", "10000", "dstport", "4789",
-        "local", "192.0.2.1",
+        "-n", &host, "link", "add", "vfb10000", "group", &group, "type", "bridge",
+    ]);
+    ip(&[
+        "-n",
+        &host,
+        "link",
+        "add",
+        "vfx10000",
+        "group",
+        &group,
+        "type",
+        "vxlan",
+        "id",
+        "10000",
+        "dstport",
+        "4789",
+        "local",
+        "192.0.2.1",
     ]);
     ip(&["-n", &host, "link", "set", &port, "group", &group, "master", "vfb10000"]);
     let inside = common::links(lab.workload(0));
@@ -201,18 +247,32 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
     let set = "net.ipv4.conf.all.forwarding=1";
     run("ip", &["netns", "exec", &overlay, "sysctl", "-qw", set]);
     let news = lab.check(0, &Scope::All);
-    assert!(news.repaired.iter().any(|r| r.contains("ipv4/conf/all/forwarding was 1")), "{news:?}");
+    assert!(
+        news.repaired
+            .iter()
+            .any(|r| r.contains("ipv4/conf/all/forwarding was 1")),
+        "{news:?}"
+    );
     // Its name is taken away: it is still in use, and gets its name again.
     ip(&["netns", "del", &overlay]);
     let news = lab.check(0, &Scope::All);
-    assert!(news.repaired.iter().any(|r| r.contains("name of network namespace")), "{news:?}");
+    assert!(
+        news.repaired.iter().any(|r| r.contains("name of network namespace")),
+        "{news:?}"
+    );
     assert!(lab.check(0, &Scope::All).is_empty());
     assert!(lab.links(0).iter().any(|l| l.contains("vfb10000")));
     // The filter is flushed.
     for table in [["bridge", overlay.as_str()], ["inet", lab.host(0)]] {
-        run("ip", &["netns", "exec", table[1], "nft", "delete", "table", table[0], "vfabric"]);
+        run(
+            "ip",
+            &["netns", "exec", table[1], "nft", "delete", "table", table[0], "vfabric"],
+        );
         let news = lab.check(0, &Scope::All);
-        assert!(news.repaired.iter().any(|r| r.contains("packet filter")), "{table:?}: {news:?}");
+        assert!(
+            news.repaired.iter().any(|r| r.contains("packet filter")),
+            "{table:?}: {news:?}"
+        );
         assert!(lab.check(0, &Scope::All).is_empty());
     }
     lab.udp_round_trip(0, "10.0.0.1".parse().unwrap(), 1, "10.0.0.2".parse().unwrap(), 100);
@@ -221,12 +281,17 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
 #[test]
 fn two_agents_do_not_share_a_namespace() {
     let lab = Lab::new(UnderlayFamily::Ipv4);
-    let error = vtep_agent::datapath::kernel::Overlay::keep(lab.overlay(0)).err().unwrap();
+    let error = vtep_agent::datapath::kernel::Overlay::keep(lab.overlay(0))
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("in use by another agent"), "{error}");
     let name = unique("h");
     let other = Netns::new(&name);
     let run = common::inside(other.name(), move || {
-        vtep_agent::datapath::kernel::Overlay::keep(&name).err().unwrap().to_string()
+        vtep_agent::datapath::kernel::Overlay::keep(&name)
+            .err()
+            .unwrap()
+            .to_string()
     });
     assert!(run.join().unwrap().contains("in which the agent runs"));
 }

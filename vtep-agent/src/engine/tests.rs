@@ -47,9 +47,9 @@ fn attachment(n: u32, id: &str, last: u8) -> HostEntity {
         netns: "w".into(),
         interface: "eth0".into(),
         mtu: 0,
-            allowed_addresses: Default::default(),
-            port_security: true,
-            shared_netns: false,
+        allowed_addresses: Default::default(),
+        port_security: true,
+        shared_netns: false,
     })
 }
 

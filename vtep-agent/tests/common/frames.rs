@@ -24,14 +24,7 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
 /// RFC 826: `operation` is 1 for a request, 2 for a reply.
 pub fn arp(operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, operation];
-    [
-        &head[..],
-        &sender.0,
-        &sender.1.octets(),
-        &target.0,
-        &target.1.octets(),
-    ]
-    .concat()
+    [&head[..], &sender.0, &sender.1.octets(), &target.0, &target.1.octets()].concat()
 }
 
 /// Where a packet is in a datagram: identification, offset in octets, whether more follow.

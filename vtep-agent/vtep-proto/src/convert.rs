@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::entity::{AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily};
+use crate::entity::{
+    AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily,
+};
 use crate::error::DecodeError;
 use crate::ident::{MacAddress, Vni};
 use crate::v1;
@@ -465,19 +467,21 @@ mod tests {
             "[a-z0-9]{1,20}",
             "[a-z0-9]{1,15}",
         )
-            .prop_map(|(id, vni, mac, (addresses, routes, allowed, flags), netns, interface)| Attachment {
-                id,
-                vni,
-                mac,
-                addresses,
-                routes,
-                netns,
-                interface,
-                mtu: 0,
-                allowed_addresses: allowed,
-                port_security: flags.0,
-                shared_netns: flags.1,
-            })
+            .prop_map(
+                |(id, vni, mac, (addresses, routes, allowed, flags), netns, interface)| Attachment {
+                    id,
+                    vni,
+                    mac,
+                    addresses,
+                    routes,
+                    netns,
+                    interface,
+                    mtu: 0,
+                    allowed_addresses: allowed,
+                    port_security: flags.0,
+                    shared_netns: flags.1,
+                },
+            )
     }
 
     fn arb_entity() -> impl Strategy<Value = HostEntity> {
@@ -578,7 +582,11 @@ mod tests {
                 "attachment.allowed_addresses[0].mac",
                 v1::Attachment {
                     allowed_addresses: vec![v1::AllowedAddress {
-                        prefix: good.addresses.first().cloned().map(|p| v1::IpPrefix { prefix_len: 32, ..p }),
+                        prefix: good
+                            .addresses
+                            .first()
+                            .cloned()
+                            .map(|p| v1::IpPrefix { prefix_len: 32, ..p }),
                         mac: vec![1],
                     }],
                     ..good.clone()

@@ -411,20 +411,24 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
     }
     messages.push(TABLE.set(100, DROPS, &[4, 4], SetKind::Filled));
     messages.push(TABLE.set(101, FLOODS, &[4], SetKind::Filled));
-    let base = |number, priority, drop| {
-        Some(Hook {
-            number,
-            priority,
-            drop,
-        })
-    };
+    let base = |number, priority, drop| Some(Hook { number, priority, drop });
     let chains = [
         ("from-port", base(PRE_ROUTING, FIRST, false)),
         ("to-host", base(LOCAL_IN, 0, true)),
         ("from-host", base(LOCAL_OUT, 0, true)),
     ];
     messages.extend(chains.map(|(name, hook)| TABLE.chain(name, hook)));
-    for name in ["guarded", "arp", "ipv4", "ipv4-sent", "ipv6", "ipv6-sent", "icmpv6", "advertisement"] {
+    for name in [
+        "guarded",
+        "arp",
+        "ipv4",
+        "ipv4-sent",
+        "ipv6",
+        "ipv6-sent",
+        "ipv6-payload",
+        "icmpv6",
+        "advertisement",
+    ] {
         messages.push(TABLE.chain(name, None));
     }
     for reason in Reason::ALL {
@@ -441,6 +445,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
         ("ipv4-sent", ipv4_sent()),
         ("ipv6", ipv6()),
         ("ipv6-sent", ipv6_sent()),
+        ("ipv6-payload", ipv6_payload()),
         ("icmpv6", icmpv6()),
         ("advertisement", advertisement()),
     ];
@@ -504,9 +509,7 @@ fn arp() -> Vec<Rule> {
     let refuse = Reason::ArpSender.chain();
     vec![
         // Ethernet and IPv4, with addresses of 6 and 4 octets.
-        Rule::new()
-            .is_not(Base::Network, 0, &[0, 1, 8, 0, 6, 4])
-            .goto(&refuse),
+        Rule::new().is_not(Base::Network, 0, &[0, 1, 8, 0, 6, 4]).goto(&refuse),
         Rule::new()
             .link(0)
             .load(Base::Network, 8, 6, 1)
@@ -526,16 +529,16 @@ fn arp() -> Vec<Rule> {
 fn ipv4() -> Vec<Rule> {
     vec![
         network_field(Set::Ipv4, 12, 4).has_complete_headers().goto("ipv4-sent"),
-        network_field(Set::Ranges4, 12, 4).has_complete_headers().goto("ipv4-sent"),
+        network_field(Set::Ranges4, 12, 4)
+            .has_complete_headers()
+            .goto("ipv4-sent"),
         // A client that asks for its first address (RFC 2131 section 4.1).
         Rule::new()
             .carries(UDP)
             .is(Base::Network, 12, &[0, 0, 0, 0, 255, 255, 255, 255])
             .is(Base::Transport, 0, &[0, 68, 0, 67])
             .back(),
-        Rule::new()
-            .has_complete_headers()
-            .goto(&Reason::SourceIpv4.chain()),
+        Rule::new().has_complete_headers().goto(&Reason::SourceIpv4.chain()),
         Rule::new().goto(&Reason::Malformed.chain()),
     ]
 }
@@ -567,16 +570,21 @@ fn ipv6() -> Vec<Rule> {
             .goto("ipv6-sent"),
     ];
     rules.extend(unspecified);
-    rules.push(
-        Rule::new()
-            .has_complete_headers()
-            .goto(&Reason::SourceIpv6.chain()),
-    );
+    rules.push(Rule::new().has_complete_headers().goto(&Reason::SourceIpv6.chain()));
     rules.push(Rule::new().goto(&Reason::Malformed.chain()));
     rules
 }
 
 fn ipv6_sent() -> Vec<Rule> {
+    vec![
+        Rule::new().is_later_ipv6_fragment().back(),
+        Rule::new().reaches_its_payload().goto("ipv6-payload"),
+        // The headers end in another part (RFC 7113 section 2.2).
+        Rule::new().goto(&Reason::Malformed.chain()),
+    ]
+}
+
+fn ipv6_payload() -> Vec<Rule> {
     vec![
         Rule::new()
             .carries(UDP)

@@ -113,7 +113,8 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
     }
     let (have, wanted) = (routes(netlink, index)?, wanted_routes(index, attachment));
     let place = |(route, metric): &OurRoute| (route.destination, *metric);
-    let (ours, needed): (BTreeSet<_>, BTreeSet<_>) = (have.iter().map(place).collect(), wanted.iter().map(place).collect());
+    let (ours, needed): (BTreeSet<_>, BTreeSet<_>) =
+        (have.iter().map(place).collect(), wanted.iter().map(place).collect());
     // Routes on the link first: the next hop of another may be reached by them.
     let mut add: Vec<&OurRoute> = wanted.difference(&have).collect();
     add.sort_by_key(|(r, _)| r.via.is_some());

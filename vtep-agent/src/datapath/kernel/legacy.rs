@@ -27,7 +27,11 @@ impl Kernel {
         let moves = ports.iter().map(|l| link::move_to(l.index, &l.name, overlay)).collect();
         let moved = self.underlay.batch(moves);
         // One that cannot be moved has a namesake in the overlay, which is the one in use.
-        let unmoved = ports.iter().zip(moved).filter(|(_, moved)| moved.is_err()).map(|(l, _)| l);
+        let unmoved = ports
+            .iter()
+            .zip(moved)
+            .filter(|(_, moved)| moved.is_err())
+            .map(|(l, _)| l);
         let discard = others.iter().chain(unmoved).map(|l| link::discard(l.index, &l.name));
         let discard = discard.collect();
         super::discard(&mut self.underlay, discard)?;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
     InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     State, VxlanDf,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use vtep_proto::{Attachment, MacAddress, Vni};
 
 use super::netlink::{Netlink, Request};
@@ -422,7 +422,10 @@ pub(super) fn namespace_id(netlink: &mut Netlink, namespace: RawFd) -> Result<i3
         Err(e) if e.errno != libc::EEXIST => return Err(e),
         _ => {}
     }
-    let answer = netlink.get(RouteNetlinkMessage::GetNsId(ask(vec![fd])), "read the id of the host's namespace")?;
+    let answer = netlink.get(
+        RouteNetlinkMessage::GetNsId(ask(vec![fd])),
+        "read the id of the host's namespace",
+    )?;
     let id = match answer {
         Some(RouteNetlinkMessage::NewNsId(m)) => m.attributes.into_iter().find_map(|a| match a {
             NsidAttribute::Id(id) if id >= 0 => Some(id),

@@ -17,10 +17,10 @@
 mod entry;
 mod filter;
 mod interface;
+mod legacy;
 mod link;
 mod losses;
 mod monitor;
-mod legacy;
 mod netlink;
 mod nft;
 mod overlay;
@@ -116,7 +116,11 @@ impl Kernel {
         };
         let moved = kernel.move_out_of_home()?;
         if moved > 0 {
-            tracing::info!(links = moved, to = kernel.overlay.name(), "left the host's network namespace");
+            tracing::info!(
+                links = moved,
+                to = kernel.overlay.name(),
+                "left the host's network namespace"
+            );
         }
         Ok(kernel)
     }
@@ -337,7 +341,10 @@ impl Datapath for Kernel {
     fn put_right(&mut self) -> Result<Vec<String>, AgentError> {
         let mut changed = self.overlay.put_right()?;
         if self.filter.put_right()? {
-            changed.push(format!("packet filter in network namespace {} was changed", self.overlay.name()));
+            changed.push(format!(
+                "packet filter in network namespace {} was changed",
+                self.overlay.name()
+            ));
         }
         if self.shield.put_right()? {
             changed.push("packet filter `inet vfabric` in the host's network namespace was changed".into());

@@ -107,7 +107,10 @@ impl Overlay {
         }
         let set = self.netns.within(|| settings(SETTINGS));
         let set = set.map_err(|e| NetlinkError::io(format!("enter network namespace {}", self.name), &e))?;
-        changed.extend(set?.into_iter().map(|s| format!("{s} in network namespace {}", self.name)));
+        changed.extend(
+            set?.into_iter()
+                .map(|s| format!("{s} in network namespace {}", self.name)),
+        );
         Ok(changed)
     }
 }

@@ -124,7 +124,10 @@ impl Kernel {
         let mut marks = Vec::new();
         for w in works.iter_mut().filter(|w| w.outcome.is_ok()) {
             let name = vxlan_name(w.segment.vni);
-            if links.get(&name).is_some_and(|x| !x.vxlan_fits(&w.segment, self.home_id)) {
+            if links
+                .get(&name)
+                .is_some_and(|x| !x.vxlan_fits(&w.segment, self.home_id))
+            {
                 marks.extend(links.remove(&name).map(|x| link::discard(x.index, &name)));
             }
         }

@@ -74,7 +74,10 @@ impl Worker {
             hint: Some(hint),
         };
         if let Some(time) = self.watch.running(&what) {
-            return Err(stuck(format!("an earlier call has not returned for {} s", time.as_secs())));
+            return Err(stuck(format!(
+                "an earlier call has not returned for {} s",
+                time.as_secs()
+            )));
         }
         let others = self.watch.count(PREFIX);
         if others >= MAX_STUCK {

@@ -211,7 +211,9 @@ fn parse(mut rest: &[u8]) -> Vec<(u16, u32, Vec<u8>)> {
     while let Some(header) = rest.first_chunk::<NLMSG_HEADER>() {
         let [a, b, c, d, e, f, _, _, i, j, k, l, ..] = *header;
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let Some(body) = rest.get(NLMSG_HEADER..length) else { break };
+        let Some(body) = rest.get(NLMSG_HEADER..length) else {
+            break;
+        };
         found.push((
             u16::from_ne_bytes([e, f]),
             u32::from_ne_bytes([i, j, k, l]),

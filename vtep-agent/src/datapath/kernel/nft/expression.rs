@@ -96,18 +96,18 @@ impl Rule {
     }
 
     /// Holds when these octets of the packet are not `value`.
-    pub(in super::super) fn is_not(self, base: Base, offset: u32, value: &[u8]) -> Self {
+    pub(in super::super) fn differs(self, base: Base, offset: u32, value: &[u8]) -> Self {
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
         self.load(base, offset, length, 0).compare(NOT_EQUAL, value)
     }
 
     /// Holds when these octets of the packet are a number of at most `value`.
-    pub(in super::super) fn is_at_most(self, base: Base, offset: u32, value: u16) -> Self {
+    pub(in super::super) fn at_most(self, base: Base, offset: u32, value: u16) -> Self {
         self.load(base, offset, 2, 0).compare(AT_MOST, &value.to_be_bytes())
     }
 
     /// Holds when the packet is for a group of stations.
-    pub(in super::super) fn is_for_a_group(self) -> Self {
+    pub(in super::super) fn for_a_group(self) -> Self {
         self.load(Base::Ethernet, 0, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
     }
 
@@ -133,7 +133,7 @@ impl Rule {
     }
 
     /// Holds for a part of an IPv6 packet that is not its first (RFC 8200 section 4.5).
-    pub(in super::super) fn is_later_ipv6_fragment(self) -> Self {
+    pub(in super::super) fn later_ipv6_fragment(self) -> Self {
         self.expression("exthdr", |a| {
             a.number(1, REGISTER);
             a.put(2, &[44]);

@@ -8,8 +8,9 @@
 //! owns everything below: [`cache`] makes an update durable, [`desired`] turns entities into
 //! [`object`]s, [`engine`] brings a [`datapath`] to them. The datapath of the kernel
 //! ([`datapath::kernel`]) has one bridge and one VXLAN device (RFC 7348) per network that is in
-//! use, static forwarding entries, neighbour entries that answer ARP (RFC 826) and neighbour
-//! solicitations (RFC 4861) on the spot, and a veth pair per attachment.
+//! use, all in a network namespace of their own; static forwarding entries; neighbour entries
+//! that answer ARP (RFC 826) and neighbour solicitations (RFC 4861) on the spot; a veth pair per
+//! attachment; and packet filters that hold each workload to its addresses.
 //!
 //! **Invariants.** Only links that this agent made are touched; they carry its group number
 //! from the request on that creates them. What is right is left alone: a restart writes
@@ -22,8 +23,12 @@
 //! whenever a controller connects, everything is compared in four dumps and one look into each
 //! workload's namespace.
 //!
-//! **Not here.** Filtering of tenants' IP addresses, other datapaths, CNI. MAC addresses are
-//! enforced (locked ports); the fabric's leaf enforces which host may speak in which network.
+//! **Separation.** Tenants' frames meet nothing of the host's own network. A workload speaks from
+//! its addresses only. An attachment can neither reach a namespace of the host or of another
+//! vDC, nor hold up the work on others ([`watch`]).
+//!
+//! **Not here.** Other datapaths, CNI. The fabric's leaf enforces which host may speak in which
+//! network.
 
 pub mod agent;
 pub mod bench;

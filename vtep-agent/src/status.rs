@@ -271,3 +271,39 @@ fn utc(at: u64) -> String {
     let of_day = at % 86_400;
     format!("{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::kernel::FloodLimit;
+    use crate::object::LocalVteps;
+
+    #[tokio::test]
+    async fn an_engine_that_is_stuck_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            host: "h1".into(),
+            uplink: "up0".into(),
+            local: LocalVteps::default(),
+            state_dir: state.path().to_owned(),
+            overlay: "vfabric-h1".into(),
+            flood_limit: FloodLimit::default(),
+        };
+        let watch = Watch::default();
+        let _busy = watch.begin("work in netns w");
+        // Nobody takes the command.
+        let (commands, _queue) = tokio::sync::mpsc::channel(1);
+        let server = tokio::spawn(serve(settings, commands, watch));
+        let path = socket(state.path());
+        while !path.exists() {
+            tokio::task::yield_now().await;
+        }
+        let status = ask(state.path()).await.unwrap();
+        assert_eq!(
+            status.running.iter().map(|r| r.what.as_str()).collect::<Vec<_>>(),
+            ["work in netns w"]
+        );
+        assert!(status.tables().contains("work in netns w"));
+        server.abort();
+    }
+}

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use common::{Lab, Netns, ip, run, unique};
 use vtep_agent::datapath::Scope;
+use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
+use vtep_agent::watch::Watch;
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{HostEntity, HostKey, UnderlayFamily};
 
@@ -57,8 +59,15 @@ fn code(lab: &Lab, id: &str) -> Option<ErrorCode> {
 #[test]
 fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    // `ip` opens every file in the directory, and would wait for the other end of a FIFO: one
+    // is open.
+    let mut end = None;
+    let fifo = Planted::new(|p| {
+        run("mkfifo", &[p]);
+        end = fs::File::options().read(true).write(true).open(p).ok();
+    });
     let planted = [
-        ("a FIFO", Planted::new(|p| run("mkfifo", &[p]))),
+        ("a FIFO", fifo),
         ("a device", Planted::new(|p| run("mknod", &[p, "c", "5", "0"]))),
         ("a directory", Planted::new(|p| fs::create_dir(p).unwrap())),
         (
@@ -84,7 +93,7 @@ fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
     all.push(at(&lab, "blue/good", lab.workload(0), "eth0"));
     lab.update(0, all, &[]);
 
-    for (i, (words, _)) in (0..).zip(&cases) {
+    for (i, (words, _)) in cases.iter().enumerate() {
         let error = lab.error(0, &HostKey::Attachment(format!("red/{i}"))).unwrap();
         assert_eq!(error.code, ErrorCode::PlaceRefused, "{error}");
         assert!(error.message.contains(words), "{error} does not say `{words}`");
@@ -93,6 +102,8 @@ fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
     assert!(error.message.contains("a plain file"), "{error}");
     assert_eq!(code(&lab, "blue/good"), None);
     assert_eq!((common::links(lab.host(0)), routes(lab.host(0))), before);
+    drop(planted);
+    drop(end);
 }
 
 fn routes(netns: &str) -> String {
@@ -176,7 +187,11 @@ fn a_route_of_the_workloads_own_stays() {
     lab.update(0, vec![network, attachment], &[]);
     assert_eq!(lab.error(0, &key), None);
     // Another attachment of the workload has a default route, too.
-    let second = at(&lab, "blue/b", &netns, "eth1");
+    let mut second = at(&lab, "blue/b", &netns, "eth1");
+    if let HostEntity::Attachment(a) = &mut second {
+        a.mac = common::mac(3);
+        a.addresses = ["10.0.0.3/24".parse().unwrap(), "fd00::3/64".parse().unwrap()].into();
+    }
     lab.update(0, vec![second.clone()], &[]);
     assert_eq!(lab.error(0, &second.key()), None);
     assert!(lab.check(0, &Scope::All).is_empty());
@@ -249,18 +264,26 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
     );
     assert!(lab.check(0, &Scope::All).is_empty());
     assert!(lab.links(0).iter().any(|l| l.contains("vfb10000")));
-    // The filter is flushed.
-    for table in [["bridge", overlay.as_str()], ["inet", lab.host(0)]] {
-        run(
-            "ip",
-            &["netns", "exec", table[1], "nft", "delete", "table", table[0], "vfabric"],
-        );
+    // Somebody is at work in the filters.
+    let (bridge, inet) = (overlay.as_str(), lab.host(0));
+    let hands = [
+        (bridge, "delete table bridge vfabric"),
+        (bridge, "flush chain bridge vfabric guarded"),
+        (bridge, "flush set bridge vfabric ports"),
+        (inet, "delete table inet vfabric"),
+        (inet, "flush chain inet vfabric errors"),
+        (inet, "flush set inet vfabric vteps4"),
+    ];
+    for (netns, hand) in hands {
+        let words = ["netns", "exec", netns, "nft"].into_iter().chain(hand.split(' '));
+        run("ip", &words.collect::<Vec<_>>());
         let news = lab.check(0, &Scope::All);
         assert!(
             news.repaired.iter().any(|r| r.contains("packet filter")),
-            "{table:?}: {news:?}"
+            "{hand}: {news:?}"
         );
-        assert!(lab.check(0, &Scope::All).is_empty());
+        let again = lab.check(0, &Scope::All);
+        assert!(again.is_empty(), "{hand}: {again:?}");
     }
     lab.udp_round_trip(0, "10.0.0.1".parse().unwrap(), 1, "10.0.0.2".parse().unwrap(), 100);
 }
@@ -268,17 +291,35 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
 #[test]
 fn two_agents_do_not_share_a_namespace() {
     let lab = Lab::new(UnderlayFamily::Ipv4);
-    let error = vtep_agent::datapath::kernel::Overlay::keep(lab.overlay(0))
-        .err()
-        .unwrap();
+    let error = Overlay::keep(lab.overlay(0)).err().unwrap();
     assert!(error.to_string().contains("in use by another agent"), "{error}");
     let name = unique("h");
     let other = Netns::new(&name);
-    let run = common::inside(other.name(), move || {
-        vtep_agent::datapath::kernel::Overlay::keep(&name)
-            .err()
-            .unwrap()
-            .to_string()
-    });
+    let run = common::inside(other.name(), move || Overlay::keep(&name).err().unwrap().to_string());
     assert!(run.join().unwrap().contains("in which the agent runs"));
+}
+
+#[test]
+fn a_purge_leaves_nothing_behind() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    lab.stop(0);
+    let overlay = lab.overlay(0).to_owned();
+    let purge = {
+        let overlay = overlay.clone();
+        move || {
+            let overlay = Overlay::keep(&overlay).unwrap();
+            let kernel = Kernel::open(overlay, FloodLimit::default(), Watch::default()).unwrap();
+            kernel.purge().unwrap();
+        }
+    };
+    common::inside(lab.host(0), purge).join().unwrap();
+    assert!(!vtep_agent::netns::path(&overlay).exists());
+    assert_eq!(lab.links_of_host(0), 2);
+    assert!(!common::links(lab.workload(0)).iter().any(|l| l.contains("eth0")));
+    let tables = Command::new("ip")
+        .args(["netns", "exec", lab.host(0), "nft", "list", "tables"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(tables.stdout).unwrap(), "");
 }

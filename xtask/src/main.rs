@@ -90,8 +90,8 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// Debian packages that the lab uses.
-const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool"];
+/// Debian packages that the lab and the tests in network namespaces use.
+const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool", "nftables"];
 
 fn lab(args: &[String]) -> Result<()> {
     packages::install(LAB_PACKAGES)?;

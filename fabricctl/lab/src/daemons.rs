@@ -252,6 +252,10 @@ impl Lab {
         command
             .arg("--state-dir")
             .arg(self.dir.join("agents").join(host.name.as_str()));
+        // With the lab's prefix, so that `lab down` removes it with the others.
+        command
+            .arg("--overlay")
+            .arg(format!("{}-overlay", plan::namespace(&host.name)));
         self.tls(&mut command, &format!("{}.host.vfabric", host.name));
         self.daemons
             .start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)

@@ -198,7 +198,8 @@ impl Attachment {
 pub struct AllowedAddress {
     /// One address or a prefix, with no host bits set.
     pub prefix: IpNet,
-    /// MAC address that it is used with; `None`: the attachment's.
+    /// A further MAC address that the workload may use, such as that of a virtual router (RFC
+    /// 9568).
     pub mac: Option<MacAddress>,
 }
 

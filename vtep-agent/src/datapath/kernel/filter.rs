@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use vtep_proto::{Attachment, MacAddress};
 
 use super::nft::expression::{Base, Rule};
-use super::nft::message::{Element, Family, Hook, Message, SetKind, Table};
+use super::nft::message::{Element, Family, Hook, Message, SetKind, Table, count_rules};
 use super::nft::socket::{Nft, in_parts};
 use super::overlay::Overlay;
 use crate::error::NetlinkError;
@@ -217,24 +217,29 @@ impl Filter {
         format!("{VERSION} {} {}", self.limit.per_second, self.limit.burst).into_bytes()
     }
 
-    /// Reads the table where somebody has changed it, and makes it again where it is not the
-    /// agent's; returns whether it had to.
+    /// Makes the table again where somebody has changed anything in it, or where it is not
+    /// the one that this agent makes; returns whether it had to.
     pub(super) fn put_right(&mut self) -> Result<bool, NetlinkError> {
         let generation = self.nft.generation()?;
         if generation == self.generation && generation != 0 {
             return Ok(false);
         }
         let there = self.nft.note(TABLE)?;
-        if there.as_deref() == Some(&self.note()) {
-            self.ports = self.read()?;
-            self.generation = generation;
-            return Ok(false);
+        let rules = rules(&self.note(), self.limit);
+        if self.generation == 0 && there.is_some() {
+            // The first look. A table of another version may lack a set: then nothing is known.
+            self.ports = self.read().unwrap_or_default();
+            let complete = self.nft.count_rules(TABLE)? == count_rules(&rules);
+            if complete && there.as_deref() == Some(&self.note()) {
+                self.generation = generation;
+                return Ok(false);
+            }
         }
         let mut messages = Vec::new();
         if there.is_some() {
             messages.push(TABLE.delete());
         }
-        messages.extend(rules(&self.note(), self.limit));
+        messages.extend(rules);
         let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
         messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
         self.nft.commit(&messages)?;
@@ -425,6 +430,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
         "ipv4-sent",
         "ipv6",
         "ipv6-sent",
+        "ipv6-payload",
         "icmpv6",
         "advertisement",
     ] {
@@ -444,6 +450,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
         ("ipv4-sent", ipv4_sent()),
         ("ipv6", ipv6()),
         ("ipv6-sent", ipv6_sent()),
+        ("ipv6-payload", ipv6_payload()),
         ("icmpv6", icmpv6()),
         ("advertisement", advertisement()),
     ];
@@ -467,7 +474,7 @@ fn from_port(limit: FloodLimit) -> Vec<Rule> {
     });
     rules.extend(tagged);
     rules.push(Rule::new().link(0).in_set(Set::Guarded.name()).jump("guarded"));
-    let flood = Rule::new().is_for_a_group().link(0);
+    let flood = Rule::new().for_a_group().link(0);
     rules.push(
         flood
             .exceeds(FLOODS, limit.per_second, limit.burst)
@@ -490,7 +497,7 @@ fn guarded() -> Vec<Rule> {
         kind(IPV6).goto("ipv6"),
         // DSAP and SSAP 0xaa, control 3.
         Rule::new()
-            .is_at_most(Base::Ethernet, 12, MAX_LENGTH)
+            .at_most(Base::Ethernet, 12, MAX_LENGTH)
             .is(Base::Network, 0, &[0xaa, 0xaa, 0x03])
             .goto(&Reason::Snap.chain()),
     ]
@@ -507,7 +514,7 @@ fn arp() -> Vec<Rule> {
     let refuse = Reason::ArpSender.chain();
     vec![
         // Ethernet and IPv4, with addresses of 6 and 4 octets.
-        Rule::new().is_not(Base::Network, 0, &[0, 1, 8, 0, 6, 4]).goto(&refuse),
+        Rule::new().differs(Base::Network, 0, &[0, 1, 8, 0, 6, 4]).goto(&refuse),
         Rule::new()
             .link(0)
             .load(Base::Network, 8, 6, 1)
@@ -574,6 +581,15 @@ fn ipv6() -> Vec<Rule> {
 }
 
 fn ipv6_sent() -> Vec<Rule> {
+    vec![
+        Rule::new().later_ipv6_fragment().back(),
+        Rule::new().reaches_its_payload().goto("ipv6-payload"),
+        // The headers end in another part (RFC 7113 section 2.2).
+        Rule::new().goto(&Reason::Malformed.chain()),
+    ]
+}
+
+fn ipv6_payload() -> Vec<Rule> {
     vec![
         Rule::new()
             .carries(UDP)

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::nft::expression::{Base, Rule};
-use super::nft::message::{Element, Family, Hook, Message, SetKind, Table};
+use super::nft::message::{Element, Family, Hook, Message, SetKind, Table, count_rules};
 use super::nft::socket::{Nft, in_parts};
 use crate::error::NetlinkError;
 
@@ -51,7 +51,9 @@ impl Shield {
     /// filters in this namespace all the time, so it is looked at each time.
     pub(super) fn put_right(&mut self) -> Result<bool, NetlinkError> {
         let there = self.nft.note(TABLE)?;
-        if there.as_deref() == Some(NOTE) {
+        let rules = rules();
+        let complete = there.is_some() && self.nft.count_rules(TABLE)? == count_rules(&rules);
+        if complete && there.as_deref() == Some(NOTE) {
             let mut vteps = HashSet::new();
             for set in SETS {
                 let shown = self.nft.elements(TABLE, set)?;
@@ -67,7 +69,7 @@ impl Shield {
         if there.is_some() {
             messages.push(TABLE.delete());
         }
-        messages.extend(rules());
+        messages.extend(rules);
         messages.extend(elements(&self.vteps, |set, e| TABLE.add(set, e)));
         self.nft.commit(&messages)?;
         Ok(true)

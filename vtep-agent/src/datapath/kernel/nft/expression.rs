@@ -96,27 +96,19 @@ impl Rule {
     }
 
     /// Holds when these octets of the packet are not `value`.
-    pub(in super::super) fn is_not(self, base: Base, offset: u32, value: &[u8]) -> Self {
+    pub(in super::super) fn differs(self, base: Base, offset: u32, value: &[u8]) -> Self {
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
         self.load(base, offset, length, 0).compare(NOT_EQUAL, value)
     }
 
     /// Holds when these octets of the packet are a number of at most `value`.
-    pub(in super::super) fn is_at_most(self, base: Base, offset: u32, value: u16) -> Self {
+    pub(in super::super) fn at_most(self, base: Base, offset: u32, value: u16) -> Self {
         self.load(base, offset, 2, 0).compare(AT_MOST, &value.to_be_bytes())
     }
 
     /// Holds when the packet is for a group of stations.
-    pub(in super::super) fn is_for_a_group(self) -> Self {
-        self.load(Base::Ethernet, 0, 1, 0)
-            .expression("bitwise", |a| {
-                a.number(1, REGISTER);
-                a.number(2, REGISTER);
-                a.number(3, 1);
-                a.nest(4, |d| d.put(1, &[1]));
-                a.nest(5, |d| d.put(1, &[0]));
-            })
-            .compare(NOT_EQUAL, &[0])
+    pub(in super::super) fn for_a_group(self) -> Self {
+        self.load(Base::Ethernet, 0, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
     }
 
     /// Holds when the name of the link that the packet came by starts like this.
@@ -132,6 +124,35 @@ impl Rule {
     /// Holds when the headers of the packet are complete, up to the protocol above IP.
     pub(in super::super) fn has_complete_headers(self) -> Self {
         self.meta(META_PROTOCOL, 0).compare(AT_LEAST, &[0])
+    }
+
+    /// Holds when the packet has an octet behind its headers: it is not the later part of
+    /// one, and its headers do not end in such a part.
+    pub(in super::super) fn reaches_its_payload(self) -> Self {
+        self.load(Base::Transport, 0, 1, 0).compare(AT_LEAST, &[0])
+    }
+
+    /// Holds for a part of an IPv6 packet that is not its first (RFC 8200 section 4.5).
+    pub(in super::super) fn later_ipv6_fragment(self) -> Self {
+        self.expression("exthdr", |a| {
+            a.number(1, REGISTER);
+            a.put(2, &[44]);
+            a.number(3, 2);
+            a.number(4, 2);
+        })
+        .masked(&[0xff, 0xf8])
+        .compare(NOT_EQUAL, &[0, 0])
+    }
+
+    fn masked(self, mask: &[u8]) -> Self {
+        let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
+        self.expression("bitwise", |a| {
+            a.number(1, REGISTER);
+            a.number(2, REGISTER);
+            a.number(3, length);
+            a.nest(4, |d| d.put(1, mask));
+            a.nest(5, |d| d.put(1, &vec![0; mask.len()]));
+        })
     }
 
     fn lookup(self, set: &str, inverted: bool) -> Self {

@@ -14,6 +14,7 @@ pub(super) const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+pub(super) const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
 pub(super) const NEW_ELEMENT: u16 = 12;
 pub(super) const GET_ELEMENT: u16 = 13;
@@ -220,6 +221,11 @@ impl Table {
     pub(in super::super) fn remove(self, set: &str, elements: &[Element]) -> Message {
         self.elements(DELETE_ELEMENT, set, elements, format!("remove from set {set}"))
     }
+}
+
+/// How many rules these messages make.
+pub(in super::super) fn count_rules(messages: &[Message]) -> usize {
+    messages.iter().filter(|m| m.kind == NEW_RULE).count()
 }
 
 /// An element of a set: a key, or the first and the last key of a range.

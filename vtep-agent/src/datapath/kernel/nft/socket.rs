@@ -9,7 +9,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::message::{
-    Element, Family, GET_ELEMENT, GET_GENERATION, GET_TABLE, Message, Shown, Table, attribute, shown,
+    Element, Family, GET_ELEMENT, GET_GENERATION, GET_RULE, GET_TABLE, Message, Shown, Table, attribute, shown,
 };
 use crate::error::NetlinkError;
 
@@ -173,6 +173,14 @@ impl Nft {
             Err(e) if e.is_absent() => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// How many rules a table has: somebody may have flushed or added some.
+    pub(in super::super) fn count_rules(&mut self, table: Table) -> Result<usize, NetlinkError> {
+        let mut body = super::message::Attributes::default();
+        body.text(1, table.name);
+        let what = format!("read the rules of table {}", table.name);
+        Ok(self.ask(GET_RULE, table.family, NLM_F_DUMP, &body.0, &what)?.len())
     }
 
     /// The elements of a set.

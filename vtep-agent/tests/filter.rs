@@ -1,0 +1,362 @@
+//! What a workload may say: each frame is sent as it is, and either arrives or is counted by
+//! its reason. Needs root and `ip`.
+
+#[allow(unreachable_pub, dead_code)]
+mod common;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use common::frames::{BROADCAST, Fragment, Mac, arp, ethernet, icmpv6, ipv4, ipv6, ipv6_fragment, udp};
+use common::wire::{Capture, send};
+use common::{Lab, Netns, unique};
+use vtep_agent::datapath::Datapath;
+use vtep_proto::{AllowedAddress, Attachment, HostEntity, MacAddress, UnderlayFamily};
+
+const NET: u32 = 10_000;
+const OWN: Mac = [2, 0, 0, 0, 0, 1];
+const OTHER: Mac = [2, 0, 0, 0, 0, 9];
+const OWN4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const OTHER4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const OTHER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
+/// What a station makes of `OWN` (RFC 4291 appendix A).
+const OWN_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+const IP4: u16 = 0x0800;
+const IP6: u16 = 0x86dd;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+/// Two workloads of one network on one host: one that speaks, one that listens.
+struct Two {
+    lab: Lab,
+    listener: Netns,
+}
+
+impl Two {
+    fn new(change: impl FnOnce(&mut Attachment)) -> Self {
+        let mut lab = Lab::new(UnderlayFamily::Ipv4);
+        let listener = Netns::new(&unique("l"));
+        let HostEntity::Attachment(mut speaker) = lab.attachment(0, NET, "speaker") else {
+            unreachable!()
+        };
+        let mut hearer = speaker.clone();
+        hearer.id = "blue/listener".into();
+        hearer.netns = listener.name().to_owned();
+        hearer.mac = MacAddress::new(OTHER).unwrap();
+        hearer.addresses = [format!("{OTHER4}/24"), format!("{OTHER6}/64")]
+            .iter()
+            .map(|a| a.parse().unwrap())
+            .collect();
+        change(&mut speaker);
+        let all = vec![
+            lab.network(0, NET),
+            HostEntity::Attachment(speaker),
+            HostEntity::Attachment(hearer),
+        ];
+        let keys: Vec<_> = all.iter().map(HostEntity::key).collect();
+        lab.update(0, all, &[]);
+        for key in keys {
+            assert_eq!(lab.error(0, &key), None);
+        }
+        Self { lab, listener }
+    }
+
+    /// Sends frames; returns which of them arrived.
+    fn arrive(&self, frames: &[Vec<u8>]) -> Vec<bool> {
+        let capture = Capture::start(self.listener.name());
+        send(self.lab.workload(0), "eth0", frames.to_vec());
+        let seen = capture.frames();
+        frames.iter().map(|f| seen.contains(f)).collect()
+    }
+
+    /// Frames of the speaker that were refused so far.
+    fn refused(&self, reason: &'static str) -> u64 {
+        let losses = self.lab.engine(0, |e| e.datapath().losses().unwrap());
+        let of = losses
+            .iter()
+            .filter(|l| l.place == "blue/speaker" && l.reason == reason);
+        of.map(|l| l.frames).sum()
+    }
+
+    /// Every frame is refused, and counted, for that reason.
+    #[track_caller]
+    fn refuses(&self, reason: &'static str, frames: &[Vec<u8>]) {
+        let before = self.refused(reason);
+        let arrived = self.arrive(frames);
+        assert!(!arrived.contains(&true), "{reason}: {arrived:?}");
+        assert_eq!(
+            self.refused(reason) - before,
+            frames.len() as u64,
+            "{reason} is not counted"
+        );
+    }
+
+    #[track_caller]
+    fn passes(&self, frames: &[Vec<u8>]) {
+        let arrived = self.arrive(frames);
+        assert!(!arrived.contains(&false), "{arrived:?}");
+    }
+}
+
+fn packet4(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16)) -> Vec<u8> {
+    ipv4(from, to, UDP, Fragment::default(), &udp(ports.0, ports.1, b"hello"))
+}
+
+fn packet6(from: Ipv6Addr, to: Ipv6Addr, ports: (u16, u16)) -> Vec<u8> {
+    ipv6(from, to, UDP, &udp(ports.0, ports.1, b"hello"))
+}
+
+/// Neighbour advertisement for `target` (RFC 4861 section 4.4).
+fn advertisement(from: Ipv6Addr, to: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let body = [&[0x20, 0, 0, 0][..], &target.octets(), &[2, 1], &OWN].concat();
+    icmpv6(from, to, 136, &body)
+}
+
+fn to_all(kind: u16, payload: &[u8]) -> Vec<u8> {
+    ethernet(BROADCAST, OWN, kind, payload)
+}
+
+fn to_other(kind: u16, payload: &[u8]) -> Vec<u8> {
+    ethernet(OTHER, OWN, kind, payload)
+}
+
+#[test]
+fn a_workload_is_held_to_its_addresses() {
+    let two = Two::new(|_| {});
+    two.refuses(
+        "source-mac",
+        &[
+            ethernet(OTHER, [2, 0, 0, 0, 0, 0x55], IP4, &packet4(OWN4, OTHER4, (9, 9))),
+            ethernet(
+                BROADCAST,
+                [2, 0, 0, 0, 0, 0xfe],
+                0x0806,
+                &arp(1, (OWN, OWN4), ([0; 6], OTHER4)),
+            ),
+        ],
+    );
+    two.refuses(
+        "arp-sender",
+        &[
+            // The gateway's address, in a request, a reply and an announcement.
+            to_all(0x0806, &arp(1, (OWN, GATEWAY4), ([0; 6], OTHER4))),
+            to_other(0x0806, &arp(2, (OWN, GATEWAY4), (OTHER, OTHER4))),
+            to_all(0x0806, &arp(1, (OWN, GATEWAY4), ([0; 6], GATEWAY4))),
+            // Its own address at another MAC address; a reply without a sender.
+            to_all(0x0806, &arp(2, (OTHER, OWN4), (OTHER, OTHER4))),
+            to_other(0x0806, &arp(2, (OWN, Ipv4Addr::UNSPECIFIED), (OTHER, OTHER4))),
+            // Cut off, and of another length of addresses.
+            to_other(0x0806, &[0, 1, 8, 0, 8, 4, 0, 2]),
+        ],
+    );
+    two.refuses(
+        "source-ipv4",
+        &[
+            GATEWAY4,
+            OTHER4,
+            Ipv4Addr::LOCALHOST,
+            Ipv4Addr::UNSPECIFIED,
+            Ipv4Addr::BROADCAST,
+        ]
+        .map(|from| to_other(IP4, &packet4(from, OTHER4, (9, 9)))),
+    );
+    two.refuses(
+        "source-ipv6",
+        &[GATEWAY6, OTHER6, Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED, ALL_NODES]
+            .map(|from| to_other(IP6, &packet6(from, OTHER6, (9, 9)))),
+    );
+    two.passes(&[
+        to_other(IP4, &packet4(OWN4, OTHER4, (9, 9))),
+        to_other(IP6, &packet6(OWN6, OTHER6, (9, 9))),
+        to_other(IP6, &packet6(OWN_LINK_LOCAL, OTHER6, (9, 9))),
+        // A client of DHCP, and a probe for an address (RFC 5227).
+        to_all(IP4, &packet4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, (68, 67))),
+        to_all(
+            0x0806,
+            &arp(1, (OWN, Ipv4Addr::UNSPECIFIED), ([0; 6], Ipv4Addr::new(10, 0, 0, 77))),
+        ),
+        to_other(0x0806, &arp(2, (OWN, OWN4), (OTHER, OTHER4))),
+        // Something that is neither IP nor ARP.
+        to_other(0x88b5, b"experiment"),
+    ]);
+}
+
+#[test]
+fn only_the_fabric_advertises_routers_and_serves_dhcp() {
+    let two = Two::new(|_| {});
+    let router = |from| icmpv6(from, ALL_NODES, 134, &[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let hidden = router(OWN_LINK_LOCAL);
+    // Behind an empty header of options (RFC 7113 section 2.1).
+    let options = [&[ICMPV6, 0, 1, 4, 0, 0, 0, 0][..], &hidden].concat();
+    two.refuses(
+        "router-advertisement",
+        &[
+            to_other(IP6, &ipv6(OWN_LINK_LOCAL, ALL_NODES, ICMPV6, &hidden)),
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &router(OWN6))),
+            to_other(IP6, &ipv6(OWN_LINK_LOCAL, ALL_NODES, 60, &options)),
+            // The first of two fragments.
+            to_other(
+                IP6,
+                &ipv6(
+                    OWN_LINK_LOCAL,
+                    ALL_NODES,
+                    44,
+                    &ipv6_fragment(ICMPV6, 7, 0, true, &hidden),
+                ),
+            ),
+        ],
+    );
+    // A chain of headers that ends in the next fragment (RFC 7113 section 2.2).
+    let chain = [ICMPV6, 30, 1, 4, 0, 0, 0, 0];
+    two.refuses(
+        "malformed",
+        &[to_other(
+            IP6,
+            &ipv6(OWN_LINK_LOCAL, ALL_NODES, 44, &ipv6_fragment(60, 8, 0, true, &chain)),
+        )],
+    );
+    two.refuses(
+        "neighbour-advertisement",
+        &[
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertisement(OWN6, OTHER6, GATEWAY6))),
+            to_other(
+                IP6,
+                &ipv6(
+                    OWN_LINK_LOCAL,
+                    ALL_NODES,
+                    ICMPV6,
+                    &advertisement(OWN_LINK_LOCAL, ALL_NODES, OTHER6),
+                ),
+            ),
+        ],
+    );
+    let redirect = [&[0; 4][..], &GATEWAY6.octets(), &OTHER6.octets()].concat();
+    two.refuses(
+        "redirect",
+        &[to_other(
+            IP6,
+            &ipv6(OWN6, OTHER6, ICMPV6, &icmpv6(OWN6, OTHER6, 137, &redirect)),
+        )],
+    );
+    two.refuses(
+        "dhcp-server",
+        &[
+            to_other(IP4, &packet4(OWN4, OTHER4, (67, 68))),
+            to_all(IP4, &packet4(OWN4, Ipv4Addr::BROADCAST, (67, 68))),
+            to_other(IP6, &packet6(OWN_LINK_LOCAL, OTHER6, (547, 546))),
+        ],
+    );
+    // The same ARP behind SNAP (RFC 1042), and behind a VLAN tag.
+    let poison = arp(2, (OWN, GATEWAY4), (OTHER, OTHER4));
+    let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 6][..], &poison].concat();
+    two.refuses("snap", &[to_other(snap.len() as u16, &snap)]);
+    let tagged = |tag: u16| to_other(tag, &[&[0, 5, 8, 6][..], &poison].concat());
+    two.refuses("vlan-tag", &[tagged(0x8100), tagged(0x88a8)]);
+    two.passes(&[
+        to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertisement(OWN6, OTHER6, OWN6))),
+        to_other(
+            IP6,
+            &ipv6(
+                OWN6,
+                OTHER6,
+                44,
+                &ipv6_fragment(UDP, 9, 0, true, &udp(9, 9, b"12345678")),
+            ),
+        ),
+        to_other(
+            IP6,
+            &ipv6(OWN6, OTHER6, 44, &ipv6_fragment(UDP, 9, 16, false, b"the rest")),
+        ),
+        to_other(IP4, &ipv4(OWN4, OTHER4, UDP, Fragment(3, 1480, false), b"the rest")),
+    ]);
+}
+
+#[test]
+fn exceptions_are_for_what_they_name() {
+    let virtual_router: Mac = [0, 0, 0x5e, 0, 1, 7];
+    let shared = Ipv4Addr::new(10, 0, 0, 100);
+    let two = Two::new(|a| {
+        let allow = |prefix: &str, mac: Option<Mac>| AllowedAddress {
+            prefix: prefix.parse().unwrap(),
+            mac: mac.and_then(MacAddress::new),
+        };
+        a.allowed_addresses = [
+            allow("10.0.0.100/32", Some(virtual_router)),
+            allow("172.16.4.0/22", None),
+            allow("fd00:1::/64", None),
+        ]
+        .into();
+    });
+    let from = |mac: Mac, ip: Ipv4Addr| ethernet(OTHER, mac, IP4, &packet4(ip, OTHER4, (9, 9)));
+    let inside6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 5);
+    two.passes(&[
+        from(OWN, OWN4),
+        from(virtual_router, shared),
+        ethernet(
+            OTHER,
+            virtual_router,
+            0x0806,
+            &arp(1, (virtual_router, shared), ([0; 6], shared)),
+        ),
+        from(OWN, Ipv4Addr::new(172, 16, 7, 255)),
+        to_other(IP6, &packet6(inside6, OTHER6, (9, 9))),
+    ]);
+    two.refuses(
+        "source-ipv4",
+        &[from(OWN, Ipv4Addr::new(172, 16, 8, 0)), from(OWN, GATEWAY4)],
+    );
+    two.refuses("source-mac", &[from([0, 0, 0x5e, 0, 1, 8], shared)]);
+
+    // The exception is taken back: so is what it allowed.
+    let mut two = two;
+    let HostEntity::Attachment(speaker) = two.lab.attachment(0, NET, "speaker") else {
+        unreachable!()
+    };
+    two.lab.update(0, vec![HostEntity::Attachment(speaker)], &[]);
+    two.refuses("source-mac", &[from(virtual_router, shared)]);
+    two.refuses("source-ipv4", &[from(OWN, Ipv4Addr::new(172, 16, 7, 255))]);
+}
+
+#[test]
+fn without_port_security_only_tags_and_floods_are_refused() {
+    let two = Two::new(|a| a.port_security = false);
+    two.passes(&[
+        ethernet(OTHER, [2, 0, 0, 0, 0, 0x55], IP4, &packet4(GATEWAY4, OTHER4, (67, 68))),
+        to_other(0x0806, &arp(2, (OWN, GATEWAY4), (OTHER, OTHER4))),
+    ]);
+    two.refuses("vlan-tag", &[to_other(0x8100, &[0, 5, 8, 0, 1, 2, 3, 4])]);
+}
+
+#[test]
+fn a_flood_is_cut_and_others_are_not_disturbed() {
+    let two = Two::new(|_| {});
+    // Three times what may come at once.
+    let flood: Vec<Vec<u8>> = (0..6000u16)
+        .map(|i| to_all(IP4, &packet4(OWN4, Ipv4Addr::BROADCAST, (9, i))))
+        .collect();
+    let arrived = two.arrive(&flood).iter().filter(|a| **a).count() as u64;
+    let refused = two.refused("flood");
+    assert_eq!(arrived + refused, flood.len() as u64, "a frame is unaccounted for");
+    assert!(
+        refused > 0 && arrived >= 2000,
+        "{arrived} arrived, {refused} were refused"
+    );
+    // What is for one station is no flood.
+    two.passes(&[to_other(IP4, &packet4(OWN4, OTHER4, (9, 9)))]);
+}
+
+#[test]
+fn what_was_counted_goes_with_the_port() {
+    let mut two = Two::new(|_| {});
+    two.refuses("source-ipv4", &[to_other(IP4, &packet4(GATEWAY4, OTHER4, (9, 9)))]);
+    let key = two.lab.attachment(0, NET, "speaker").key();
+    two.lab.update(0, vec![], &[key]);
+    two.lab.check(0, &vtep_agent::datapath::Scope::All);
+    assert_eq!(two.refused("source-ipv4"), 0);
+    let losses = two.lab.engine(0, |e| e.datapath().losses().unwrap());
+    assert!(!losses.iter().any(|l| l.reason == "source-ipv4"), "{losses:?}");
+}

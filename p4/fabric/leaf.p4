@@ -30,6 +30,8 @@
 #include "control/termination.p4"
 #include "control/flow_hash.p4"
 #include "control/edge_reply.p4"
+#include "control/ttl.p4"
+#include "control/martian.p4"
 #include "control/route.p4"
 #include "control/bridge.p4"
 #include "control/tunnel.p4"
@@ -90,6 +92,10 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
 
             if (meta.drop_reason == drop_reason_t.NONE && hdr.outer_ethernet.isValid()) {
                 own_address.apply(hdr, meta);
+                // Of a host's own traffic only an echo request to this leaf is wanted.
+                if (meta.host_plain && !meta.originated) {
+                    meta.drop_reason = drop_reason_t.HOST_PROTOCOL;
+                }
                 if (meta.local && hdr.vxlan.isValid()) {
                     termination.apply(hdr, meta, standard_metadata);
                 }

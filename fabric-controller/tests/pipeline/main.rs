@@ -3,7 +3,9 @@
 
 mod bmv2;
 mod cases;
+mod checksums;
 mod frames;
+mod guarded;
 mod p4_switch;
 mod spine;
 mod world;

@@ -126,6 +126,42 @@ impl Loaded {
         }
     }
 
+    /// Entries of the program itself.
+    fn own_entries(&self, json: &[u8]) {
+        let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let list = |v: &serde_json::Value| v.as_array().cloned().unwrap_or_default();
+        let octets = |v: &serde_json::Value| -> Box<[u8]> {
+            let digits = v.as_str().unwrap().trim_start_matches("0x");
+            let octet = |i: usize| u8::from_str_radix(&digits[i..i + 2], 16).unwrap();
+            (0..digits.len()).step_by(2).map(octet).collect()
+        };
+        for table in list(&json["pipelines"]).iter().flat_map(|p| list(&p["tables"])) {
+            let index = self.switch.table(table["name"].as_str().unwrap()).unwrap();
+            for entry in list(&table["entries"]) {
+                let part = |f: &serde_json::Value| match f["match_type"].as_str() {
+                    Some("ternary") => reference::Match::Ternary(octets(&f["key"]), octets(&f["mask"])),
+                    other => panic!("{other:?} in an entry of the program"),
+                };
+                let key: Vec<_> = list(&entry["match_key"]).iter().map(part).collect();
+                let call = &entry["action_entry"];
+                assert_eq!(list(&call["action_data"]).len(), 0);
+                let action = list(&json["actions"])
+                    .into_iter()
+                    .find(|a| a["id"] == call["action_id"])
+                    .unwrap();
+                let target = Target::Action(reference::ActionCall {
+                    action: self
+                        .switch
+                        .action(Some(index), action["name"].as_str().unwrap())
+                        .unwrap(),
+                    args: Box::default(),
+                });
+                let entry = Entry::new(0, target, &Arc::default(), &Arc::default(), &Arc::default());
+                self.switch.tables_mut().put(index, &key, entry);
+            }
+        }
+    }
+
     /// Default actions of the program, those of tables that the compiler made included.
     fn defaults(&self, json: &[u8]) {
         let json: serde_json::Value = serde_json::from_slice(json).unwrap();
@@ -162,6 +198,7 @@ pub(crate) fn run(pipeline: Pipeline, entities: &[Entity], packets: &[(u16, Vec<
         refusals: Vec::new(),
     };
     loaded.defaults(pipeline.json);
+    loaded.own_entries(pipeline.json);
     for entity in entities {
         loaded.write(entity);
     }

@@ -22,6 +22,9 @@ const bit<16> ETHERTYPE_IPV4 = 0x0800;
 const bit<16> ETHERTYPE_ARP  = 0x0806;
 const bit<16> ETHERTYPE_VLAN = 0x8100;
 const bit<16> ETHERTYPE_IPV6 = 0x86dd;
+const bit<16> ETHERTYPE_SVLAN = 0x88a8;   // IEEE 802.1Q service tag
+const bit<16> ETHERTYPE_QINQ1 = 0x9100;   // what switches used for it before the standard
+const bit<16> ETHERTYPE_QINQ2 = 0x9200;
 const bit<16> ETHERTYPE_LLDP = 0x88cc;
 
 const bit<8> PROTOCOL_ICMP   = 1;

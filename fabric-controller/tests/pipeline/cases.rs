@@ -65,6 +65,7 @@ impl World {
         cases.extend(self.refused());
         cases.extend(self.answered());
         cases.extend(self.guarded());
+        cases.extend(self.source_guard());
         cases
     }
 

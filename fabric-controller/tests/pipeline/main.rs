@@ -7,6 +7,7 @@ mod checksums;
 mod frames;
 mod guarded;
 mod p4_switch;
+mod source_guard;
 mod spine;
 mod world;
 

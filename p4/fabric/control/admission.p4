@@ -8,7 +8,7 @@
 // VXLAN header past this check; other ICMP is refused, because an error about a tunnel changes
 // the path MTU of everybody's packets (RFC 5927). A fabric port is trusted: the leaf on the other side has checked.
 //
-// Decides: meta.port_kind, source, vid, host_plain; for access ports bd, vrf, frame_len;
+// Decides: meta.port_kind, source, guarded, vid, host_plain; for access ports bd, vrf, frame_len;
 // drop_reason.
 
 #ifndef FABRIC_ADMISSION_P4
@@ -26,6 +26,13 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
         meta.bd = bd;
         meta.vrf = vrf;
         meta.source = access_id;
+    }
+
+    @id(0x01000027)
+    @brief("The same; every sender is held to the addresses of the attachment.")
+    action set_guarded_access(vni_t bd, vni_t vrf, replica_t access_id) {
+        set_access(bd, vrf, access_id);
+        meta.guarded = true;
     }
 
     @id(0x01000002)
@@ -52,7 +59,7 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
             standard_metadata.ingress_port : exact @name("port");
             meta.vid                       : exact @name("vid");
         }
-        actions = { set_access; set_host; set_fabric; @defaultonly refuse_port; }
+        actions = { set_access; set_guarded_access; set_host; set_fabric; @defaultonly refuse_port; }
         const default_action = refuse_port();
         counters = port_vlan_counter;
         size = SIZE_PORT_VLANS;

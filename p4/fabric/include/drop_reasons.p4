@@ -33,7 +33,11 @@ enum bit<8> drop_reason_t {
     DOUBLE_TAG       = 23,  // on an access port: a VLAN tag behind the one of the port, or a service tag
     VXLAN_RESERVED   = 24,  // from a host: reserved bits of the VXLAN header are set (RFC 7348 section 5)
     OUTER_ADDRESS    = 25,  // an IPv4-mapped address in an IPv6 header of the underlay (RFC 4291 section 2.5.5.2)
-    MARTIAN          = 26   // routed, but no such source or destination can be (RFC 1812 section 5.3.7)
+    MARTIAN          = 26,  // routed, but no such source or destination can be (RFC 1812 section 5.3.7)
+    SOURCE_MAC       = 27,  // on an access port: not a MAC address of its attachment
+    SOURCE_IP        = 28,  // on an access port: not an IP address of its attachment
+    SOURCE_NEIGHBOUR = 29,  // on an access port: ARP or neighbour discovery for somebody else
+    ROGUE_SERVER     = 30   // on an access port: a router, a DHCP server, or what could hide one
 }
 
 const bit<32> DROP_REASONS = 32;

@@ -32,6 +32,13 @@ const bit<8> PROTOCOL_TCP    = 6;
 const bit<8> PROTOCOL_UDP    = 17;
 const bit<8> PROTOCOL_ICMPV6 = 58;
 
+// Extension headers (RFC 8200 section 4, RFC 4302).
+const bit<8> IPV6_HOP_BY_HOP   = 0;
+const bit<8> IPV6_ROUTING      = 43;
+const bit<8> IPV6_FRAGMENT     = 44;
+const bit<8> IPV6_AUTH         = 51;
+const bit<8> IPV6_DEST_OPTIONS = 60;
+
 const bit<16> UDP_PORT_VXLAN = 4789;   // RFC 7348 section 5
 const bit<8>  VXLAN_FLAG_VNI = 0x08;   // the I flag; all other bits are reserved
 
@@ -39,8 +46,10 @@ const bit<8> ICMP_ECHO_REQUEST   = 8;    // RFC 792
 const bit<8> ICMP_ECHO_REPLY     = 0;
 const bit<8> ICMPV6_ECHO_REQUEST = 128;  // RFC 4443
 const bit<8> ICMPV6_ECHO_REPLY   = 129;
+const bit<8> ICMPV6_RA           = 134;  // RFC 4861 section 4.2
 const bit<8> ICMPV6_NS           = 135;  // RFC 4861 section 4.3
 const bit<8> ICMPV6_NA           = 136;  // RFC 4861 section 4.4
+const bit<8> ICMPV6_REDIRECT     = 137;  // RFC 4861 section 4.5
 
 const bit<16> ARP_REQUEST = 1;
 const bit<16> ARP_REPLY   = 2;

@@ -44,6 +44,7 @@ struct metadata_t {
     port_kind_t   port_kind;
     replica_t     source;         // who sent it: a host's VTEP id, an access id, or 0
     bool          host_plain;     // from a host, admitted so far, and not a tunnel
+    bool          guarded;        // an access port whose senders SourceGuard checks
     vid_t         vid;            // VLAN it came with on an access port, 0 if none
 
     // OwnAddress.

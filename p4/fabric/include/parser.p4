@@ -192,11 +192,13 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         transition select(hdr.icmp.type, hdr.ipv6.payload_len) {
             (ICMPV6_NS, 24): parse_nd;
             (ICMPV6_NS, 32): parse_nd_with_option;
+            (ICMPV6_NA, 24): parse_nd;
+            (ICMPV6_NA, 32): parse_nd_with_option;
             default: accept;
         }
     }
 
-    // A solicitation without option, or with one of 8 octets (source address, or nonce
+    // A solicitation or advertisement without option, or with one of 8 octets (source address, or nonce
     // of RFC 7527). One with more options is not ours to answer.
     state parse_nd {
         packet.extract(hdr.nd);

@@ -70,6 +70,10 @@ drop_reasons! {
     VxlanReserved = 24, "VXLAN_RESERVED", "a host set reserved bits of the VXLAN header";
     OuterAddress = 25, "OUTER_ADDRESS", "an IPv4-mapped address in an IPv6 header of the underlay";
     Martian = 26, "MARTIAN", "routed, but its source or destination can be nobody's address";
+    SourceMac = 27, "SOURCE_MAC", "on an access port: not a MAC address of its attachment";
+    SourceIp = 28, "SOURCE_IP", "on an access port: not an IP address of its attachment";
+    SourceNeighbour = 29, "SOURCE_NEIGHBOUR", "on an access port: ARP or neighbour discovery for somebody else";
+    RogueServer = 30, "ROGUE_SERVER", "on an access port: a router, a DHCP server, or what could hide one";
 }
 
 #[cfg(test)]

@@ -163,6 +163,8 @@ fn attachment(n: usize, name: String, host: usize) -> Result<Change> {
         mac: None,
         ips: Vec::new(),
         place,
+        port_security: true,
+        allowed_addresses: Vec::new(),
     };
     Ok(Change::Create(vdc()?, Spec::Attachment(spec)))
 }

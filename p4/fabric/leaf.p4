@@ -6,6 +6,7 @@
 //
 //   PacketOut    did the controller send this?
 //   Admission    who speaks, and may they speak in this network?
+//   SourceGuard  is this machine who it says?
 //   OwnAddress   is it for this switch?      Termination  does the tunnel end here?
 //   EdgeReply    can it be answered here?
 //   Route        where to, at layer 3?       Bridge       where to, at layer 2?
@@ -25,11 +26,14 @@
 #include "include/parser.p4"
 #include "control/packet_io.p4"
 #include "control/admission.p4"
+#include "control/source_guard.p4"
 #include "control/echo.p4"
 #include "control/own_address.p4"
 #include "control/termination.p4"
 #include "control/flow_hash.p4"
 #include "control/edge_reply.p4"
+#include "control/ttl.p4"
+#include "control/martian.p4"
 #include "control/route.p4"
 #include "control/bridge.p4"
 #include "control/tunnel.p4"
@@ -70,6 +74,7 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
     PacketOut() packet_io;
     Punt() punt;
     Admission() admission;
+    SourceGuard() source_guard;
     OwnAddress() own_address;
     Termination() termination;
     FlowHash() flow_hash;
@@ -86,10 +91,17 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
             packet_io.apply(hdr, standard_metadata);
         } else {
             admission.apply(hdr, meta, standard_metadata);
+            if (meta.guarded && meta.drop_reason == drop_reason_t.NONE) {
+                source_guard.apply(hdr, meta);
+            }
             flow_hash.apply(meta);
 
             if (meta.drop_reason == drop_reason_t.NONE && hdr.outer_ethernet.isValid()) {
                 own_address.apply(hdr, meta);
+                // Of a host's own traffic only an echo request to this leaf is wanted.
+                if (meta.host_plain && !meta.originated) {
+                    meta.drop_reason = drop_reason_t.HOST_PROTOCOL;
+                }
                 if (meta.local && hdr.vxlan.isValid()) {
                     termination.apply(hdr, meta, standard_metadata);
                 }

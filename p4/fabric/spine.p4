@@ -20,6 +20,7 @@
 #include "control/echo.p4"
 #include "control/own_address.p4"
 #include "control/flow_hash.p4"
+#include "control/ttl.p4"
 #include "control/underlay.p4"
 #include "control/encap.p4"
 #include "control/checksums.p4"

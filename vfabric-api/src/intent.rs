@@ -97,6 +97,47 @@ pub struct AttachmentSpec {
     pub ips: Vec<IpAddr>,
     /// Where the workload is.
     pub place: Place,
+    /// Whether the workload is held to its MAC address and IP addresses, and may be neither a
+    /// router nor a DHCP server for its neighbours.
+    #[serde(default = "default_port_security")]
+    pub port_security: bool,
+    /// What it may speak from besides its own addresses: virtual routers (RFC 9568), nested
+    /// workloads. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_addresses: Vec<AllowedAddress>,
+}
+
+fn default_port_security() -> bool {
+    true
+}
+
+/// An address, or a prefix, that an attachment may speak from besides its own. A gateway's
+/// address inside the prefix stays the gateway's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedAddress {
+    /// One address; either this or `cidr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ip: Option<IpAddr>,
+    /// A prefix with no host bits set; either this or `ip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub cidr: Option<IpNet>,
+    /// The MAC address that it goes with; the attachment's when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+impl AllowedAddress {
+    /// The addresses; `None` unless exactly one of `ip` and `cidr` is given.
+    pub fn net(&self) -> Option<IpNet> {
+        match (self.ip, self.cidr) {
+            (Some(ip), None) => Some(ip.into()),
+            (None, Some(cidr)) => Some(cidr),
+            _ => None,
+        }
+    }
 }
 
 /// Where an attachment is.

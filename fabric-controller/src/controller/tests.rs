@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use vfabric_api::error::ErrorCode;
 use vfabric_api::ident::Name;
 pub(super) use vfabric_api::intent::VdcSpec;
-use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec};
+use vfabric_api::intent::{AllowedAddress, AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec};
 use vfabric_api::service::Transaction;
 pub(super) use vfabric_api::service::{Change, FabricService, Key, Kind, Spec};
 use vfabric_api::status::Progress;
@@ -139,6 +139,8 @@ pub(super) fn attach(name: &str, network: &str, host: &str) -> AttachmentSpec {
         mac: None,
         ips: Vec::new(),
         place,
+        port_security: true,
+        allowed_addresses: Vec::new(),
     }
 }
 
@@ -373,6 +375,43 @@ async fn errors_name_code_and_field() {
         world.controller.get(&key("one")).await.is_err(),
         "half of a refused transaction happened"
     );
+}
+
+#[tokio::test]
+async fn allowed_addresses_are_checked() {
+    let world = world().await;
+    world.applied(basics()).await;
+    let allowed = |ip: Option<&str>, cidr: Option<&str>, mac: Option<&str>| {
+        let mut spec = attach("x", "red", "host2");
+        spec.allowed_addresses.push(AllowedAddress {
+            ip: ip.map(|ip| ip.parse().unwrap()),
+            cidr: cidr.map(|cidr| cidr.parse().unwrap()),
+            mac: mac.map(|mac| mac.parse().unwrap()),
+        });
+        vec![create(spec)]
+    };
+    let cases = [
+        (allowed(None, None, None), "allowed_addresses[0]"),
+        (
+            allowed(Some("10.1.0.9"), Some("10.1.0.0/24"), None),
+            "allowed_addresses[0]",
+        ),
+        (allowed(None, Some("10.1.0.9/24"), None), "allowed_addresses[0].cidr"),
+        (allowed(Some("224.0.0.18"), None, None), "allowed_addresses[0].ip"),
+        (allowed(Some("::"), None, None), "allowed_addresses[0].ip"),
+        (allowed(Some("10.1.0.1"), None, None), "allowed_addresses[0].ip"),
+        (
+            allowed(Some("10.1.0.9"), None, Some("ff:ff:ff:ff:ff:ff")),
+            "allowed_addresses[0].mac",
+        ),
+    ];
+    for (changes, field) in cases {
+        let error = world.commit(changes).await.unwrap_err();
+        let named = error.errors.iter().any(|e| e.field == format!("here.{field}"));
+        assert!(named, "{field} is not named by {error:?}");
+    }
+    let mac = Some("00:00:5e:00:01:07");
+    world.commit(allowed(None, Some("10.1.0.0/16"), mac)).await.unwrap();
 }
 
 /// Commits only while the gate is open.

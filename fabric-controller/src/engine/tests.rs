@@ -83,6 +83,8 @@ fn spec() -> impl Strategy<Value = Spec> {
             mac: None,
             ips: Vec::new(),
             place,
+            port_security: true,
+            allowed_addresses: Vec::new(),
         })
     });
     prop_oneof![2 => network, 2 => router, 6 => attachment]
@@ -324,6 +326,8 @@ fn a_history_reaches_every_kind_of_contribution() {
             mac: None,
             ips: Vec::new(),
             place,
+            port_security: true,
+            allowed_addresses: Vec::new(),
         })
     };
     let on_host = |h: u8| Place::Host {

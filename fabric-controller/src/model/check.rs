@@ -25,6 +25,10 @@ const MAX_INTERFACE: usize = 15;
 /// Longest path of a network namespace (PATH_MAX is far beyond what anybody means).
 const MAX_NETNS: usize = 255;
 
+/// Most `allowed_addresses` of one attachment: room for a virtual router and some nested workloads in the tables that
+/// every attachment of a leaf shares.
+const MAX_ALLOWED: usize = 64;
+
 /// Errors of one object, all about fields below one path.
 struct Fields<'a>(&'a str);
 
@@ -254,6 +258,7 @@ impl Model {
                 None => self.free_ips(fields, network)?,
             };
         }
+        self.check_allowed(fields, spec, network)?;
         Ok(Stored::Attachment {
             uid,
             spec: spec.clone(),
@@ -261,6 +266,38 @@ impl Model {
             ips,
             access_id,
         })
+    }
+
+    fn check_allowed(&self, fields: &Fields<'_>, spec: &AttachmentSpec, network: &Network) -> Result<(), ApiError> {
+        let allowed = &spec.allowed_addresses;
+        if allowed.len() > MAX_ALLOWED {
+            let expected = format!("at most {MAX_ALLOWED} entries");
+            return Err(fields.invalid("allowed_addresses", allowed.len(), expected));
+        }
+        for (i, entry) in allowed.iter().enumerate() {
+            let field = |name: &str| format!("allowed_addresses[{i}].{name}");
+            let Some(net) = entry.net() else {
+                return Err(fields.invalid(&format!("allowed_addresses[{i}]"), "", "either `ip` or `cidr`"));
+            };
+            if net.trunc() != net {
+                return Err(fields.invalid(&field("cidr"), net, "a prefix with no host bits set"));
+            }
+            let one = net.prefix_len() == net.max_prefix_len();
+            if one && (net.addr().is_multicast() || net.addr().is_unspecified()) {
+                return Err(fields.invalid(&field("ip"), net.addr(), "a unicast address"));
+            }
+            if one && network.spec.subnets.iter().any(|s| s.gateway() == net.addr()) {
+                let expected = "an address other than the gateway's";
+                return Err(fields.error(ErrorCode::Taken, &field("ip"), net.addr(), expected));
+            }
+            if let Some(mac) = entry
+                .mac
+                .filter(|m| !m.is_unicast() || *m == self.fabric.view.gateway_mac)
+            {
+                return Err(fields.invalid(&field("mac"), mac, "a unicast MAC address other than the gateway's"));
+            }
+        }
+        Ok(())
     }
 
     /// A fresh address of each subnet: nobody has it, and no device may hold it for somebody else.

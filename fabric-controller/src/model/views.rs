@@ -11,8 +11,8 @@ use crate::device::entity::Entity;
 use crate::engine::Source;
 use crate::render::Render;
 use crate::render::view::{
-    AccessView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView, SubnetView,
-    SwitchView,
+    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView,
+    SubnetView, SwitchView,
 };
 
 impl Fabric {
@@ -198,6 +198,18 @@ impl Model {
             mac: attachment.mac,
             ips: attachment.ips.clone(),
             place,
+            port_security: attachment.spec.port_security,
+            allowed: attachment
+                .spec
+                .allowed_addresses
+                .iter()
+                .filter_map(|a| {
+                    Some(AllowedView {
+                        net: a.net()?,
+                        mac: a.mac.unwrap_or(attachment.mac),
+                    })
+                })
+                .collect(),
         })
     }
 

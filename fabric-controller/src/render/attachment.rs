@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use fabric_pipeline::Bits;
 use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
 
-use super::convert;
 use super::network::{access_replica, answer};
 use super::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
+use super::{convert, source_guard};
 use crate::device::entity::Entity;
 
 /// How the leaf gets a frame there.
@@ -31,7 +31,7 @@ pub(super) fn on_leaf(
             vtep_id: host.vtep.vtep_id.into(),
         },
         PlaceView::Port(access) if access.leaf.vtep_id == leaf.vtep.vtep_id => {
-            access_port(network, access, out);
+            access_port(network, attachment, access, out);
             Way::Access {
                 port: convert::port(access.port),
                 vid: convert::vid(access.vlan),
@@ -80,11 +80,16 @@ fn route(vrf: Bits<24>, ip: IpAddr, vni: Bits<24>, dmac: Bits<48>, way: &Way) ->
 }
 
 /// An access port of this leaf, and copies of flooded frames to it.
-fn access_port(network: &NetworkView, access: &AccessView, out: &mut Vec<Entity>) {
+fn access_port(network: &NetworkView, attachment: &AttachmentView, access: &AccessView, out: &mut Vec<Entity>) {
     let (port, vid) = (convert::port(access.port), convert::vid(access.vlan));
     let access_id = access_replica(access).into();
     let (bd, vrf) = (convert::vni(network.vni), convert::vrf(network.vrf));
-    let speaks_for = port_vlan::Action::SetAccess { bd, vrf, access_id };
+    let speaks_for = if attachment.port_security {
+        source_guard::access(network, attachment, access_id, out);
+        port_vlan::Action::SetGuardedAccess { bd, vrf, access_id }
+    } else {
+        port_vlan::Action::SetAccess { bd, vrf, access_id }
+    };
     out.push(port_vlan::Key { port, vid }.entry(speaks_for).into());
     let key = replica::Key { replica: access_id };
     out.push(key.entry(replica::Action::ReplicateAccess { vid }).into());

@@ -176,6 +176,8 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 9, 9]),
             ips,
             place,
+            port_security: true,
+            allowed: vec![],
         }
     }
 

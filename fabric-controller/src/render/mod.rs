@@ -12,6 +12,7 @@ mod convert;
 mod fabric;
 mod host;
 mod network;
+mod source_guard;
 mod underlay;
 pub mod view;
 

@@ -130,6 +130,19 @@ pub struct AttachmentView {
     pub ips: Vec<IpAddr>,
     /// Where it is.
     pub place: PlaceView,
+    /// Whether it is held to its addresses.
+    pub port_security: bool,
+    /// What it may speak from besides, each with the MAC address that goes with it.
+    pub allowed: Vec<AllowedView>,
+}
+
+/// Addresses that an attachment may speak from besides its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AllowedView {
+    /// The addresses.
+    pub net: IpNet,
+    /// The MAC address that goes with them.
+    pub mac: Mac,
 }
 
 /// Where an attachment is.

@@ -7,12 +7,12 @@ use fabric_pipeline::DropReason;
 use crate::frames::*;
 use crate::world::*;
 
-const BROADCAST: Mac = [0xff; 6];
-const H1: u16 = 3;
-const H2: u16 = 4;
-const UPLINK: u16 = 1;
-const ACCESS_A: u16 = 10;
-const ACCESS_B: u16 = 11;
+pub(crate) const BROADCAST: Mac = [0xff; 6];
+pub(crate) const H1: u16 = 3;
+pub(crate) const H2: u16 = 4;
+pub(crate) const UPLINK: u16 = 1;
+pub(crate) const ACCESS_A: u16 = 10;
+pub(crate) const ACCESS_B: u16 = 11;
 
 pub(crate) struct Case {
     pub(crate) name: &'static str,
@@ -43,18 +43,18 @@ pub(crate) fn dropped(name: &'static str, port: u16, frame: Vec<u8>, reason: Dro
 }
 
 /// Both families of workload `n` of a network.
-fn ips(net: u32, n: u8) -> [IpAddr; 2] {
+pub(crate) fn ips(net: u32, n: u8) -> [IpAddr; 2] {
     [v4(net, n).into(), v6(net, n).into()]
 }
 
 impl World {
     /// A tunnelled frame as host 1 sends it.
-    fn h1_sends(&self, dst: IpAddr, vni: u32, inner: &[u8]) -> Vec<u8> {
+    pub(crate) fn h1_sends(&self, dst: IpAddr, vni: u32, inner: &[u8]) -> Vec<u8> {
         frame(LEAF, host_mac(1), &vxlan(self.host(1), dst, 64, vni, inner))
     }
 
     /// A tunnelled frame as the leaf makes it.
-    fn made(&self, link: Mac, dst: IpAddr, vni: u32, inner: &[u8]) -> Vec<u8> {
+    pub(crate) fn made(&self, link: Mac, dst: IpAddr, vni: u32, inner: &[u8]) -> Vec<u8> {
         frame(link, LEAF, &vxlan(self.leaf1(), dst, 64, vni, inner))
     }
 
@@ -64,6 +64,8 @@ impl World {
         cases.extend(self.flooded());
         cases.extend(self.refused());
         cases.extend(self.answered());
+        cases.extend(self.guarded());
+        cases.extend(self.source_guard());
         cases
     }
 
@@ -266,7 +268,9 @@ impl World {
     }
 
     fn refused(&self) -> Vec<Case> {
-        use DropReason::{HostProtocol, HostSource, HostVni, InnerVlan, LocalProtocol, Malformed, UnknownVni};
+        use DropReason::{
+            HostProtocol, HostSource, HostVni, InnerVlan, LocalProtocol, Malformed, UnknownVni, VxlanReserved,
+        };
         let inner = frame(mac(13), mac(11), &echo(v4(A, 11).into(), v4(A, 13).into(), 64, false));
         let (h1, h3, leaf) = (self.host(1), self.host(3), self.leaf1());
         let link = |packet: &[u8]| frame(LEAF, host_mac(1), packet);
@@ -301,7 +305,7 @@ impl World {
         let mut flags = vxlan(h1, h3, 64, A, &inner);
         let at = flags.len() - inner.len() - 8;
         flags[at] = 0x0c;
-        cases.push(dropped("VXLAN with reserved flags", H1, link(&flags), Malformed));
+        cases.push(dropped("VXLAN with reserved flags", H1, link(&flags), VxlanReserved));
         let mut long = self.h1_sends(h3, A, &inner);
         long.extend([0; 4]);
         cases.push(dropped("octets after the packet", H1, long, Malformed));

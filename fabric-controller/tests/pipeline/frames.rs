@@ -29,7 +29,12 @@ pub(crate) fn frame(dst: Mac, src: Mac, packet: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn tagged(vid: u16, frame: &[u8]) -> Vec<u8> {
-    [&frame[..12], &0x8100u16.to_be_bytes(), &vid.to_be_bytes(), &frame[12..]].concat()
+    tagged_as(0x8100, vid, frame)
+}
+
+/// A tag with another type than 802.1Q's customer tag.
+pub(crate) fn tagged_as(tpid: u16, vid: u16, frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &tpid.to_be_bytes(), &vid.to_be_bytes(), &frame[12..]].concat()
 }
 
 pub(crate) fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8, protocol: u8, flags: u16, payload: &[u8]) -> Vec<u8> {
@@ -70,6 +75,46 @@ pub(crate) fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, hop_limit: u8, next_header: u8,
     header
 }
 
+/// Whether data with a checksum in it, and what is summed besides, is right (RFC 1071).
+pub(crate) fn sums_to_zero(data: &[u8], start: u32) -> bool {
+    fold(sum(data, start)) == [0, 0]
+}
+
+/// What the checksum of this IPv4 header is, by computation.
+pub(crate) fn ipv4_checksum(header: &[u8]) -> [u8; 2] {
+    let mut header = header[..usize::from(header[0] & 15) * 4].to_vec();
+    header[10..12].fill(0);
+    fold(sum(&header, 0))
+}
+
+/// The packet with that identification field.
+pub(crate) fn identified(mut packet: Vec<u8>, identification: u16) -> Vec<u8> {
+    packet[4..6].copy_from_slice(&identification.to_be_bytes());
+    let checksum = ipv4_checksum(&packet);
+    packet[10..12].copy_from_slice(&checksum);
+    packet
+}
+
+/// The sum over the addresses, protocol and length of an IP packet's payload.
+pub(crate) fn payload_sum(packet: &[u8]) -> u32 {
+    match packet[0] >> 4 {
+        4 => sum(&packet[12..20], u32::from(packet[9]) + (packet.len() - 20) as u32),
+        _ => sum(&packet[8..40], u32::from(packet[6]) + (packet.len() - 40) as u32),
+    }
+}
+
+/// The UDP packet with its checksum in it.
+pub(crate) fn udp_summed(mut packet: Vec<u8>) -> Vec<u8> {
+    let at = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    packet[at + 6..at + 8].fill(0);
+    let checksum = match fold(sum(&packet[at..], payload_sum(&packet))) {
+        [0, 0] => [0xff, 0xff], // 0 is "none" (RFC 768)
+        checksum => checksum,
+    };
+    packet[at + 6..at + 8].copy_from_slice(&checksum);
+    packet
+}
+
 fn pseudo_header(src: Ipv6Addr, dst: Ipv6Addr, next_header: u8, len: usize) -> u32 {
     sum(&src.octets(), sum(&dst.octets(), len as u32 + u32::from(next_header)))
 }
@@ -79,6 +124,20 @@ fn icmpv6(src: Ipv6Addr, dst: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8
     let checksum = fold(sum(&message, pseudo_header(src, dst, 58, message.len())));
     message[2..4].copy_from_slice(&checksum);
     ipv6(src, dst, hop_limit, 58, &message)
+}
+
+/// An ICMP or ICMPv6 message of another kind than echo, after the version of the addresses.
+pub(crate) fn icmp(src: IpAddr, dst: IpAddr, ttl: u8, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    let mut message = [&[kind, code, 0, 0][..], rest].concat();
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let checksum = fold(sum(&message, 0));
+            message[2..4].copy_from_slice(&checksum);
+            ipv4(src, dst, ttl, 1, 0, &message)
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => icmpv6(src, dst, ttl, &message),
+        _ => panic!("two families"),
+    }
 }
 
 /// An IP packet with an echo request or reply.

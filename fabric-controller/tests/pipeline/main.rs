@@ -3,8 +3,11 @@
 
 mod bmv2;
 mod cases;
+mod checksums;
 mod frames;
+mod guarded;
 mod p4_switch;
+mod source_guard;
 mod spine;
 mod world;
 

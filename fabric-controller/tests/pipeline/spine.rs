@@ -14,9 +14,9 @@ use vfabric_api::topology::{IpFamily, Role};
 use crate::cases::{Case, dropped, sent};
 use crate::frames::*;
 
-const SPINE: Mac = [0x02, 0xfa, 0xb0, 0, 0, 1];
+pub(crate) const SPINE: Mac = [0x02, 0xfa, 0xb0, 0, 0, 1];
 
-fn leaf_mac(n: u8) -> Mac {
+pub(crate) fn leaf_mac(n: u8) -> Mac {
     [0x02, 0xfa, 0xb0, 0, 0, n]
 }
 
@@ -36,6 +36,11 @@ fn host(n: u8) -> VtepView {
         ipv4: Ipv4Addr::new(10, 255, 1, n),
         ipv6,
     }
+}
+
+/// Underlay address of host `n`.
+pub(crate) fn host_address(n: u8) -> IpAddr {
+    host(n).ipv4.into()
 }
 
 pub(crate) fn entities() -> Vec<SwitchEntity> {
@@ -117,6 +122,16 @@ pub(crate) fn cases() -> Vec<Case> {
             from_leaf4(&tunnel(leaf5, 63)),
             DropReason::NoUnderlayRoute,
         ));
+        let mapped = IpAddr::from(Ipv4Addr::new(10, 255, 1, 1).to_ipv6_mapped());
+        let ends = [(h3, mapped), (mapped, h1)];
+        for (src, dst) in ends.into_iter().filter(|_| family == IpFamily::Ipv6) {
+            cases.push(dropped(
+                "IPv4-mapped",
+                3,
+                from_leaf4(&underlay(src, dst, 63, 17, &udp(SPORT, 4789, &[0x42; 60]))),
+                DropReason::OuterAddress,
+            ));
+        }
         let nobody: IpAddr = match family {
             IpFamily::Ipv4 => Ipv4Addr::new(192, 0, 2, 1).into(),
             IpFamily::Ipv6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),

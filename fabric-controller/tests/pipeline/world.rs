@@ -64,6 +64,24 @@ fn vni(n: u32) -> Vni {
     Vni::try_from(n).unwrap()
 }
 
+/// A virtual router's MAC address (RFC 9568 section 7.3), which workload 22 may use.
+pub(crate) const VRRP: Mac = [0, 0, 0x5e, 0, 1, 7];
+
+/// What workload 22 may speak from besides: prefixes with the gateway in them, and a virtual
+/// router's address.
+fn allowed() -> Vec<AllowedView> {
+    let of = |net: &str, mac: Mac| AllowedView {
+        net: net.parse().unwrap(),
+        mac: ident::Mac(mac),
+    };
+    vec![
+        of("10.0.1.0/28", mac(22)),
+        of("fd00:0:0:2::/124", mac(22)),
+        of("10.0.1.200/32", VRRP),
+        of("fd00:0:0:2::c8/128", VRRP),
+    ]
+}
+
 pub(crate) struct World {
     pub(crate) family: IpFamily,
     fabric: FabricView,
@@ -153,7 +171,7 @@ impl World {
     }
 
     /// Workload `n` of network `net`: 11 on h1, 12 on h2, 13 on h3 and 21 on port 10 in A;
-    /// 14 on h3 and 22 on VLAN 100 of port 11 in B.
+    /// 14 on h3, 22 on VLAN 100 and 23, without port security, on VLAN 200 of port 11 in B.
     fn attachment(&self, net: u32, n: u8, place: PlaceView) -> (u32, AttachmentView) {
         let ips = vec![v4(net, n).into(), v6(net, n).into()];
         (
@@ -163,6 +181,8 @@ impl World {
                 mac: ident::Mac(mac(n)),
                 ips,
                 place,
+                port_security: true,
+                allowed: vec![],
             },
         )
     }
@@ -222,13 +242,18 @@ impl World {
         for n in [1, 2] {
             render.host_network_on_leaf(fabric, leaf, &self.host_view(n), &self.network(A), &mut out);
         }
+        let mut w22 = self.attachment(B, 22, PlaceView::Port(self.access(11, Some(100), 2)));
+        w22.1.allowed = allowed();
+        let mut w23 = self.attachment(B, 23, PlaceView::Port(self.access(11, Some(200), 3)));
+        w23.1.port_security = false;
         let attachments = [
             self.attachment(A, 11, self.on_host(1)),
             self.attachment(A, 12, self.on_host(2)),
             self.attachment(A, 13, self.on_host(3)),
             self.attachment(A, 21, PlaceView::Port(self.access(10, None, 1))),
             self.attachment(B, 14, self.on_host(3)),
-            self.attachment(B, 22, PlaceView::Port(self.access(11, Some(100), 2))),
+            w22,
+            w23,
         ];
         for (net, attachment) in &attachments {
             render.attachment_on_leaf(fabric, leaf, &self.network(*net), attachment, true, &mut out);

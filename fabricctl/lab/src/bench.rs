@@ -97,6 +97,8 @@ async fn attachments(lab: &Lab, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
                 netns: netns.clone(),
                 interface: format!("bench{i}"),
             },
+            port_security: true,
+            allowed_addresses: Vec::new(),
         });
         let started = Instant::now();
         let View::Attachment(a) = client.create(&vdc.name, &spec, Some(TIMEOUT)).await? else {

@@ -2,12 +2,14 @@
 //
 // An access port speaks for exactly one network per VLAN. A host port is trusted with
 // nothing: what comes from it is either of the link (ARP, neighbour discovery), or a
-// whole IP packet from one of the host's own underlay addresses that holds ICMP or a
-// well-formed VXLAN frame of a network that the host has an attachment of. Fragments, IP
-// options and IPv6 extension headers are refused, because they could carry a VXLAN header
-// past this check. A fabric port is trusted: the leaf on the other side has checked.
+// whole IP packet from one of the host's own underlay addresses that holds an echo request to
+// this leaf or a well-formed VXLAN frame of a network that the host has an attachment of.
+// Fragments, IP options and IPv6 extension headers are refused, because they could carry a
+// VXLAN header past this check; other ICMP is refused, because an error about a tunnel changes
+// the path MTU of everybody's packets (RFC 5927). A fabric port is trusted: the leaf on the other side has checked.
 //
-// Decides: meta.port_kind, source, vid; for access ports bd, vrf, frame_len; drop_reason.
+// Decides: meta.port_kind, source, guarded, vid, host_plain; for access ports bd, vrf, frame_len;
+// drop_reason.
 
 #ifndef FABRIC_ADMISSION_P4
 #define FABRIC_ADMISSION_P4
@@ -24,6 +26,13 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
         meta.bd = bd;
         meta.vrf = vrf;
         meta.source = access_id;
+    }
+
+    @id(0x01000027)
+    @brief("The same; every sender is held to the addresses of the attachment.")
+    action set_guarded_access(vni_t bd, vni_t vrf, replica_t access_id) {
+        set_access(bd, vrf, access_id);
+        meta.guarded = true;
     }
 
     @id(0x01000002)
@@ -50,7 +59,7 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
             standard_metadata.ingress_port : exact @name("port");
             meta.vid                       : exact @name("vid");
         }
-        actions = { set_access; set_host; set_fabric; @defaultonly refuse_port; }
+        actions = { set_access; set_guarded_access; set_host; set_fabric; @defaultonly refuse_port; }
         const default_action = refuse_port();
         counters = port_vlan_counter;
         size = SIZE_PORT_VLANS;
@@ -61,11 +70,20 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
         if (hdr.vlan.isValid() && !hdr.vxlan.isValid()) {
             meta.vid = hdr.vlan.vid;
         }
-        port_vlan.apply();
+        // An address table has IPv4 addresses as IPv4-mapped ones, so on the wire these would
+        // pass for IPv4 addresses.
+        if (hdr.outer_ipv6.isValid()
+            && (hdr.outer_ipv6.src_addr[127:32] == V4_MAPPED
+                || hdr.outer_ipv6.dst_addr[127:32] == V4_MAPPED)) {
+            meta.drop_reason = drop_reason_t.OUTER_ADDRESS;
+        } else {
+            port_vlan.apply();
+        }
     }
 }
 
-// Takes the tag off; it says no more than meta.bd does.
+// Takes the tag off; it says no more than meta.bd does. A second tag, or a service tag, would
+// leave an untagged port of the same network as the tag of another network there: refused.
 control AccessAdmission(inout headers_t hdr, inout metadata_t meta,
                         inout standard_metadata_t standard_metadata) {
     apply {
@@ -74,6 +92,8 @@ control AccessAdmission(inout headers_t hdr, inout metadata_t meta,
             meta.drop_reason = drop_reason_t.FABRIC_MAC;
         } else if (hdr.ethernet.src_addr[40:40] == 1) {
             meta.drop_reason = drop_reason_t.MALFORMED;
+        } else if (meta.extra_tag) {
+            meta.drop_reason = drop_reason_t.DOUBLE_TAG;
         } else if (hdr.vlan.isValid()) {
             meta.frame_len = meta.frame_len - 4;
             hdr.ethernet.ether_type = hdr.vlan.ether_type;
@@ -170,13 +190,18 @@ control HostAdmission(inout headers_t hdr, inout metadata_t meta,
                         && hdr.outer_ipv6.payload_len == len - 54
                         && hdr.outer_udp.length == len - 54;
                 }
-                if (!fits || hdr.vxlan.flags != VXLAN_FLAG_VNI) {
+                if (!fits) {
                     meta.drop_reason = drop_reason_t.MALFORMED;
+                } else if (hdr.vxlan.flags != VXLAN_FLAG_VNI || hdr.vxlan.reserved != 0
+                           || hdr.vxlan.reserved2 != 0) {
+                    meta.drop_reason = drop_reason_t.VXLAN_RESERVED;
+                } else if (hdr.vlan.isValid() || meta.extra_tag) {
+                    meta.drop_reason = drop_reason_t.INNER_VLAN;
                 } else if (!host_vni.apply().hit) {
                     host_refusal.apply();
                 }
-            } else if (!hdr.icmp.isValid()) {
-                meta.drop_reason = drop_reason_t.HOST_PROTOCOL;
+            } else {
+                meta.host_plain = true;
             }
         }
     }

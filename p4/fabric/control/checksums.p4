@@ -1,7 +1,8 @@
-// Checksums: what arrived damaged, and what has to be summed anew.
+// Checksums: what arrived damaged, and what has to be summed again.
 //
 // The IPv4 headers are verified as far as they are parsed (RFC 1812 section 5.2.2; one
-// with options is not). TTL changes update checksums where they are made, so here are
+// with options is not), and the outer UDP checksum of tunnelled frames where there is one (RFC
+// 7348 section 5). TTL changes update checksums where they are made, so here are
 // only the headers that this switch made itself.
 
 #ifndef FABRIC_CHECKSUMS_P4
@@ -25,6 +26,35 @@ control VerifyChecksums(inout headers_t hdr, inout metadata_t meta) {
               hdr.ipv4.ttl, hdr.ipv4.protocol,
               hdr.ipv4.src_addr, hdr.ipv4.dst_addr },
             hdr.ipv4.hdr_checksum, HashAlgorithm.csum16);
+        // The whole datagram with its checksum and pseudo-header (RFC 768, RFC 8200 section
+        // 8.1) must sum to zero. Fields of headers that are not there add nothing; each header
+        // is a whole number of 16-bit words, so the others keep their place.
+        verify_checksum_with_payload(hdr.vxlan.isValid() && hdr.outer_udp.checksum != 0,
+            { hdr.outer_ipv4.src_addr, hdr.outer_ipv4.dst_addr,
+              hdr.outer_ipv6.src_addr, hdr.outer_ipv6.dst_addr,
+              16w17, hdr.outer_udp.length,
+              hdr.outer_udp.src_port, hdr.outer_udp.dst_port,
+              hdr.outer_udp.length, hdr.outer_udp.checksum,
+              hdr.vxlan.flags, hdr.vxlan.reserved, hdr.vxlan.vni, hdr.vxlan.reserved2,
+              hdr.ethernet.dst_addr, hdr.ethernet.src_addr, hdr.ethernet.ether_type,
+              hdr.vlan.pcp, hdr.vlan.dei, hdr.vlan.vid, hdr.vlan.ether_type,
+              hdr.arp.hw_type, hdr.arp.proto_type, hdr.arp.hw_len, hdr.arp.proto_len,
+              hdr.arp.opcode, hdr.arp.sender_mac, hdr.arp.sender_ip,
+              hdr.arp.target_mac, hdr.arp.target_ip,
+              hdr.ipv4.version, hdr.ipv4.ihl, hdr.ipv4.tos,
+              hdr.ipv4.total_len, hdr.ipv4.identification,
+              hdr.ipv4.reserved, hdr.ipv4.dont_fragment,
+              hdr.ipv4.more_fragments, hdr.ipv4.frag_offset,
+              hdr.ipv4.ttl, hdr.ipv4.protocol, hdr.ipv4.hdr_checksum,
+              hdr.ipv4.src_addr, hdr.ipv4.dst_addr,
+              hdr.ipv6.version, hdr.ipv6.traffic_class, hdr.ipv6.flow_label,
+              hdr.ipv6.payload_len, hdr.ipv6.next_hdr, hdr.ipv6.hop_limit,
+              hdr.ipv6.src_addr, hdr.ipv6.dst_addr,
+              hdr.icmp.type, hdr.icmp.code, hdr.icmp.checksum,
+              hdr.nd.router, hdr.nd.solicited, hdr.nd.override, hdr.nd.reserved,
+              hdr.nd.target,
+              hdr.nd_option.type, hdr.nd_option.length, hdr.nd_option.mac },
+            meta.zero, HashAlgorithm.csum16);
     }
 }
 

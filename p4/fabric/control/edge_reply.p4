@@ -102,7 +102,8 @@ control EdgeReply(inout headers_t hdr, inout metadata_t meta) {
                     make_arp_reply();
                 }
             }
-        } else if (hdr.nd.isValid() && hdr.ipv6.hop_limit == 255 && hdr.icmp.code == 0) {
+        } else if (hdr.nd.isValid() && hdr.icmp.type == ICMPV6_NS
+                   && hdr.ipv6.hop_limit == 255 && hdr.icmp.code == 0) {
             if (nd_reply.apply().hit) {
                 if (owner == hdr.ethernet.src_addr) {
                     meta.drop_reason = drop_reason_t.OWN_PROBE;

@@ -14,6 +14,9 @@
 control Route(inout headers_t hdr, inout metadata_t meta,
               inout standard_metadata_t standard_metadata) {
     Echo() echo;
+    DecrementTtl() ttl;
+    MartianSource() martian_source;
+    MartianDestination() martian_destination;
     @id(0x13000008) direct_counter(CounterType.packets_and_bytes) router_mac_counter;
     @id(0x13000009) direct_counter(CounterType.packets_and_bytes) ipv4_host_counter;
     @id(0x1300000a) direct_counter(CounterType.packets_and_bytes) ipv6_host_counter;
@@ -94,14 +97,6 @@ control Route(inout headers_t hdr, inout metadata_t meta,
         size = SIZE_ADDRESSES;
     }
 
-    // The checksum is updated for the one word that changes (RFC 1141), which leaves
-    // options alone and does not hide damage done before.
-    action decrement_ttl() {
-        hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
-        bit<17> sum = (bit<17>)hdr.ipv4.hdr_checksum + 0x0100;
-        hdr.ipv4.hdr_checksum = sum[15:0] + (bit<16>)sum[16:16];
-    }
-
     action answer() {
         mac_t asker = hdr.ethernet.src_addr;
         hdr.ethernet.src_addr = hdr.ethernet.dst_addr;
@@ -113,15 +108,22 @@ control Route(inout headers_t hdr, inout metadata_t meta,
         if (router_mac.apply().hit) {
             if (meta.vrf == 0) {
                 meta.drop_reason = drop_reason_t.NO_ROUTER;
-            } else if (hdr.ipv4.isValid()) {
-                ipv4_host.apply();
-            } else if (hdr.ipv6.isValid()) {
-                ipv6_host.apply();
+            } else if (hdr.ipv4.isValid() || hdr.ipv6.isValid()) {
+                if (hdr.ipv4.isValid()) {
+                    ipv4_host.apply();
+                } else {
+                    ipv6_host.apply();
+                }
+                if (meta.drop_reason == drop_reason_t.NONE) {
+                    martian_source.apply(hdr, meta);
+                } else {
+                    martian_destination.apply(hdr, meta);
+                }
             } else {
                 meta.drop_reason = drop_reason_t.NO_ROUTER;
             }
 
-            if (to_gateway) {
+            if (to_gateway && meta.drop_reason == drop_reason_t.NONE) {
                 bool replied;
                 echo.apply(hdr.ipv4, hdr.ipv6, hdr.icmp, replied);
                 if (replied) {
@@ -131,18 +133,10 @@ control Route(inout headers_t hdr, inout metadata_t meta,
                     meta.drop_reason = drop_reason_t.GATEWAY_PROTOCOL;
                 }
             } else if (meta.drop_reason == drop_reason_t.NONE) {
-                if (hdr.ipv4.isValid()) {
-                    if (hdr.ipv4.ttl <= 1) {
-                        meta.drop_reason = drop_reason_t.TTL_EXPIRED;
-                    } else {
-                        decrement_ttl();
-                    }
-                } else if (hdr.ipv6.isValid()) {
-                    if (hdr.ipv6.hop_limit <= 1) {
-                        meta.drop_reason = drop_reason_t.TTL_EXPIRED;
-                    } else {
-                        hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
-                    }
+                bool expired;
+                ttl.apply(hdr.ipv4, hdr.ipv6, expired);
+                if (expired) {
+                    meta.drop_reason = drop_reason_t.TTL_EXPIRED;
                 }
             }
         }

@@ -44,7 +44,7 @@ control Termination(inout headers_t hdr, inout metadata_t meta,
     }
 
     apply {
-        if (hdr.vlan.isValid()) {
+        if (hdr.vlan.isValid() || meta.extra_tag) {
             meta.drop_reason = drop_reason_t.INNER_VLAN;
         } else if (hdr.ethernet.src_addr[40:40] == 1) {
             meta.drop_reason = drop_reason_t.MALFORMED;

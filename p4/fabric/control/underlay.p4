@@ -13,6 +13,7 @@
 control Underlay(inout headers_t hdr, inout metadata_t meta,
                  inout standard_metadata_t standard_metadata) {
     @id(0x1300000e) direct_counter(CounterType.packets_and_bytes) underlay_route_counter;
+    DecrementTtl() ttl;
     bool on_path = false;
     @id(0x11000001) action_selector(HashAlgorithm.crc16, SIZE_PATH_MEMBERS, 14) paths;
 
@@ -65,31 +66,16 @@ control Underlay(inout headers_t hdr, inout metadata_t meta,
         size = SIZE_PATHS;
     }
 
-    // RFC 1141, as in route.p4.
-    action decrement_ttl() {
-        hdr.outer_ipv4.ttl = hdr.outer_ipv4.ttl - 1;
-        bit<17> sum = (bit<17>)hdr.outer_ipv4.hdr_checksum + 0x0100;
-        hdr.outer_ipv4.hdr_checksum = sum[15:0] + (bit<16>)sum[16:16];
-    }
-
     apply {
         if (meta.encap) {
             meta.underlay_dst = meta.encap_dst;
         } else {
             meta.underlay_dst = meta.outer_dst;
             if (!meta.originated) {
-                if (hdr.outer_ipv4.isValid()) {
-                    if (hdr.outer_ipv4.ttl <= 1) {
-                        meta.drop_reason = drop_reason_t.TTL_EXPIRED;
-                    } else {
-                        decrement_ttl();
-                    }
-                } else if (hdr.outer_ipv6.isValid()) {
-                    if (hdr.outer_ipv6.hop_limit <= 1) {
-                        meta.drop_reason = drop_reason_t.TTL_EXPIRED;
-                    } else {
-                        hdr.outer_ipv6.hop_limit = hdr.outer_ipv6.hop_limit - 1;
-                    }
+                bool expired;
+                ttl.apply(hdr.outer_ipv4, hdr.outer_ipv6, expired);
+                if (expired) {
+                    meta.drop_reason = drop_reason_t.TTL_EXPIRED;
                 }
             }
         }

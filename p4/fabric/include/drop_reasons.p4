@@ -8,7 +8,7 @@
 
 enum bit<8> drop_reason_t {
     NONE             = 0,
-    MALFORMED        = 1,   // cut short, wrong IPv4 checksum, or contradicting itself
+    MALFORMED        = 1,   // cut short, wrong IPv4 or outer UDP checksum, or contradicting itself
     UNKNOWN_PORT     = 2,   // this port and VLAN belong to nobody
     FABRIC_MAC       = 3,   // a tenant addressed a MAC address of the fabric's routers
     NOT_FOR_ROUTER   = 4,   // on an underlay port, but not addressed to this router
@@ -29,7 +29,15 @@ enum bit<8> drop_reason_t {
     RESERVED_MAC     = 19,  // link-local group address that bridges never forward
     OWN_PROBE        = 20,  // a station probing for its own address: silence is the answer
     NO_NEIGHBOUR     = 21,  // egress: no neighbour known on that port
-    NO_REPLICA       = 22   // egress: nobody known by that replica number
+    NO_REPLICA       = 22,  // egress: nobody known by that replica number
+    DOUBLE_TAG       = 23,  // on an access port: a VLAN tag behind the one of the port, or a service tag
+    VXLAN_RESERVED   = 24,  // from a host: reserved bits of the VXLAN header are set (RFC 7348 section 5)
+    OUTER_ADDRESS    = 25,  // an IPv4-mapped address in an IPv6 header of the underlay (RFC 4291 section 2.5.5.2)
+    MARTIAN          = 26,  // routed, but no such source or destination can be (RFC 1812 section 5.3.7)
+    SOURCE_MAC       = 27,  // on an access port: not a MAC address of its attachment
+    SOURCE_IP        = 28,  // on an access port: not an IP address of its attachment
+    SOURCE_NEIGHBOUR = 29,  // on an access port: ARP or neighbour discovery for somebody else
+    ROGUE_SERVER     = 30   // on an access port: a router, a DHCP server, or what could hide one
 }
 
 const bit<32> DROP_REASONS = 32;

@@ -22,12 +22,22 @@ const bit<16> ETHERTYPE_IPV4 = 0x0800;
 const bit<16> ETHERTYPE_ARP  = 0x0806;
 const bit<16> ETHERTYPE_VLAN = 0x8100;
 const bit<16> ETHERTYPE_IPV6 = 0x86dd;
+const bit<16> ETHERTYPE_SVLAN = 0x88a8;   // IEEE 802.1Q service tag
+const bit<16> ETHERTYPE_QINQ1 = 0x9100;   // what switches used for it before the standard
+const bit<16> ETHERTYPE_QINQ2 = 0x9200;
 const bit<16> ETHERTYPE_LLDP = 0x88cc;
 
 const bit<8> PROTOCOL_ICMP   = 1;
 const bit<8> PROTOCOL_TCP    = 6;
 const bit<8> PROTOCOL_UDP    = 17;
 const bit<8> PROTOCOL_ICMPV6 = 58;
+
+// Extension headers (RFC 8200 section 4, RFC 4302).
+const bit<8> IPV6_HOP_BY_HOP   = 0;
+const bit<8> IPV6_ROUTING      = 43;
+const bit<8> IPV6_FRAGMENT     = 44;
+const bit<8> IPV6_AUTH         = 51;
+const bit<8> IPV6_DEST_OPTIONS = 60;
 
 const bit<16> UDP_PORT_VXLAN = 4789;   // RFC 7348 section 5
 const bit<8>  VXLAN_FLAG_VNI = 0x08;   // the I flag; all other bits are reserved
@@ -36,8 +46,10 @@ const bit<8> ICMP_ECHO_REQUEST   = 8;    // RFC 792
 const bit<8> ICMP_ECHO_REPLY     = 0;
 const bit<8> ICMPV6_ECHO_REQUEST = 128;  // RFC 4443
 const bit<8> ICMPV6_ECHO_REPLY   = 129;
+const bit<8> ICMPV6_RA           = 134;  // RFC 4861 section 4.2
 const bit<8> ICMPV6_NS           = 135;  // RFC 4861 section 4.3
 const bit<8> ICMPV6_NA           = 136;  // RFC 4861 section 4.4
+const bit<8> ICMPV6_REDIRECT     = 137;  // RFC 4861 section 4.5
 
 const bit<16> ARP_REQUEST = 1;
 const bit<16> ARP_REPLY   = 2;

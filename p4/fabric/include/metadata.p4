@@ -38,10 +38,13 @@ struct metadata_t {
     flow_t        flow;
     bit<128>      outer_src;      // underlay addresses, IPv4-mapped if IPv4
     bit<128>      outer_dst;
+    bool          extra_tag;      // a VLAN tag where none may be: behind the first, or a service tag
 
     // Admission.
     port_kind_t   port_kind;
     replica_t     source;         // who sent it: a host's VTEP id, an access id, or 0
+    bool          host_plain;     // from a host, admitted so far, and not a tunnel
+    bool          guarded;        // an access port whose senders SourceGuard checks
     vid_t         vid;            // VLAN it came with on an access port, 0 if none
 
     // OwnAddress.
@@ -72,6 +75,9 @@ struct metadata_t {
     bit<128>      underlay_dst;
     bit<16>       path;
     bool          to_fabric;      // leaves through a fabric port
+
+    // What a sum over data and its checksum is compared with; never written.
+    bit<16>       zero;
 
     // Checksums to compute on the way out.
     bool          outer_ipv4_new;

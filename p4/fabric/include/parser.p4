@@ -6,7 +6,7 @@
 // discovery, LLDP), and goes to the headers without prefix. VXLAN in such a frame is the
 // tenant's own business and is not looked into.
 //
-// Decides: which headers are valid, meta.flow, meta.outer_src, meta.outer_dst.
+// Decides: which headers are valid, meta.flow, meta.outer_src, meta.outer_dst, meta.extra_tag.
 
 #ifndef FABRIC_PARSER_P4
 #define FABRIC_PARSER_P4
@@ -112,10 +112,13 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         meta.flow.src_port = 0;
         meta.flow.dst_port = 0;
         transition select(hdr.ethernet.ether_type) {
-            ETHERTYPE_VLAN: parse_vlan;
-            ETHERTYPE_ARP:  parse_arp;
-            ETHERTYPE_IPV4: parse_ipv4;
-            ETHERTYPE_IPV6: parse_ipv6;
+            ETHERTYPE_VLAN:  parse_vlan;
+            ETHERTYPE_ARP:   parse_arp;
+            ETHERTYPE_IPV4:  parse_ipv4;
+            ETHERTYPE_IPV6:  parse_ipv6;
+            ETHERTYPE_SVLAN: parse_extra_tag;
+            ETHERTYPE_QINQ1: parse_extra_tag;
+            ETHERTYPE_QINQ2: parse_extra_tag;
             default: accept;
         }
     }
@@ -123,11 +126,20 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
     state parse_vlan {
         packet.extract(hdr.vlan);
         transition select(hdr.vlan.ether_type) {
-            ETHERTYPE_ARP:  parse_arp;
-            ETHERTYPE_IPV4: parse_ipv4;
-            ETHERTYPE_IPV6: parse_ipv6;
+            ETHERTYPE_ARP:   parse_arp;
+            ETHERTYPE_IPV4:  parse_ipv4;
+            ETHERTYPE_IPV6:  parse_ipv6;
+            ETHERTYPE_VLAN:  parse_extra_tag;
+            ETHERTYPE_SVLAN: parse_extra_tag;
+            ETHERTYPE_QINQ1: parse_extra_tag;
+            ETHERTYPE_QINQ2: parse_extra_tag;
             default: accept;
         }
+    }
+
+    state parse_extra_tag {
+        meta.extra_tag = true;
+        transition accept;
     }
 
     state parse_arp {
@@ -180,11 +192,13 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         transition select(hdr.icmp.type, hdr.ipv6.payload_len) {
             (ICMPV6_NS, 24): parse_nd;
             (ICMPV6_NS, 32): parse_nd_with_option;
+            (ICMPV6_NA, 24): parse_nd;
+            (ICMPV6_NA, 32): parse_nd_with_option;
             default: accept;
         }
     }
 
-    // A solicitation without option, or with one of 8 octets (source address, or nonce
+    // A solicitation or advertisement without option, or with one of 8 octets (source address, or nonce
     // of RFC 7527). One with more options is not ours to answer.
     state parse_nd {
         packet.extract(hdr.nd);

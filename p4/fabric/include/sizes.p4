@@ -6,6 +6,8 @@
 
 #define SIZE_PORTS        512      // 9-bit port numbers
 #define SIZE_PORT_VLANS   8192     // bare-metal attachments, one per port and VLAN
+#define SIZE_SOURCE_MACS  16384    // bare-metal attachments' MAC addresses and allowed ones
+#define SIZE_SOURCE_IPS   32768    // the same for their IP addresses, per family
 #define SIZE_HOSTS        1024     // hosts under one leaf, twice: one address per family
 #define SIZE_HOST_VNIS    131072   // networks of each host under this leaf
 #define SIZE_NETWORKS     65536    // networks on this leaf; also bounded by flood groups

@@ -44,7 +44,7 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    Malformed = 1, "MALFORMED", "cut short, wrong IPv4 checksum, or contradicting itself";
+    Malformed = 1, "MALFORMED", "cut short, wrong IPv4 or outer UDP checksum, or contradicting itself";
     UnknownPort = 2, "UNKNOWN_PORT", "this port and VLAN belong to nobody";
     FabricMac = 3, "FABRIC_MAC", "a tenant addressed a MAC address of the fabric's routers";
     NotForRouter = 4, "NOT_FOR_ROUTER", "on an underlay port, but not addressed to this router";
@@ -66,6 +66,14 @@ drop_reasons! {
     OwnProbe = 20, "OWN_PROBE", "a station probing for its own address";
     NoNeighbour = 21, "NO_NEIGHBOUR", "no neighbour known on that port";
     NoReplica = 22, "NO_REPLICA", "nobody known by that replica number";
+    DoubleTag = 23, "DOUBLE_TAG", "a VLAN tag behind that of the access port, or a service tag";
+    VxlanReserved = 24, "VXLAN_RESERVED", "a host set reserved bits of the VXLAN header";
+    OuterAddress = 25, "OUTER_ADDRESS", "an IPv4-mapped address in an IPv6 header of the underlay";
+    Martian = 26, "MARTIAN", "routed, but its source or destination can be nobody's address";
+    SourceMac = 27, "SOURCE_MAC", "on an access port: not a MAC address of its attachment";
+    SourceIp = 28, "SOURCE_IP", "on an access port: not an IP address of its attachment";
+    SourceNeighbour = 29, "SOURCE_NEIGHBOUR", "on an access port: ARP or neighbour discovery for somebody else";
+    RogueServer = 30, "ROGUE_SERVER", "on an access port: a router, a DHCP server, or what could hide one";
 }
 
 #[cfg(test)]

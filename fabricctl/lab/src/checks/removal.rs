@@ -146,6 +146,8 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
             netns,
             interface: "quarantine".into(),
         },
+        port_security: true,
+        allowed_addresses: Vec::new(),
     }))?;
     cx.lab.daemons.signal(host.as_str(), Signal::SIGSTOP)?;
     let refused = (|| {

@@ -116,6 +116,16 @@ impl Dialer {
             dialer: self.clone(),
             address: address.into(),
         };
+        // Requests say that they came over TLS, though this connector made it and not tonic's.
+        let origin = Uri::builder()
+            .scheme("https")
+            .authority(address)
+            .path_and_query("/")
+            .build();
+        let endpoint = match origin {
+            Ok(origin) => endpoint.clone().origin(origin),
+            Err(_) => endpoint.clone(),
+        };
         endpoint.connect_with_connector(connector).await
     }
 }

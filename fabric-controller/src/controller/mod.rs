@@ -25,6 +25,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use fabric_identity::Credentials;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
@@ -93,6 +94,8 @@ pub struct Controller<S> {
     by_name: HashMap<Name, DeviceIndex>,
     /// Ways to the actors, set once they are started.
     actors: std::sync::OnceLock<Vec<ActorHandle>>,
+    /// Of this process, for metrics; none in tests.
+    credentials: std::sync::OnceLock<Arc<Credentials>>,
     progress: Arc<Notify>,
     timings: AllTimings,
     me: Weak<Self>,
@@ -155,6 +158,7 @@ impl<S: Store> Controller<S> {
                 links: std::sync::Mutex::new(links),
                 devices,
                 by_name,
+                credentials: std::sync::OnceLock::new(),
                 actors,
                 progress,
                 timings,
@@ -171,6 +175,12 @@ impl<S: Store> Controller<S> {
     /// The topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// Sets the credentials whose expiry metrics show.
+    pub fn set_credentials(&self, credentials: Arc<Credentials>) {
+        // The first call counts; there is only one.
+        let _ = self.credentials.set(credentials);
     }
 
     /// Tells it the ways to the actors, in the order of [`Controller::devices`].

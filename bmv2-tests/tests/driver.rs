@@ -11,6 +11,8 @@ use fabric_controller::{
     },
     driver::p4runtime::{P4RuntimeDriver, SwitchConfig},
 };
+use fabric_identity::testing::Authority;
+use fabric_identity::{Dialer, Subject};
 use p4_switch::p4runtime::{
     action::Call,
     entries::Entries,
@@ -26,7 +28,6 @@ use p4_switch::p4runtime::{
 use p4runtime_client::{
     entity::{ActionCall, CloneValue, GroupMember, Match, Port, Replica, TableAction, TableKey},
     pipeline::Pipeline,
-    session::Tls,
 };
 use p4runtime_grpc::p4_runtime_server::P4RuntimeServer;
 use p4runtime_proto::p4::config::v1::{
@@ -187,35 +188,11 @@ fn entities() -> Vec<SwitchEntity> {
     ]
 }
 
-/// A certificate authority and what it signed.
-struct Authority {
-    pem: String,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(params, key);
-        Self { pem, issuer }
-    }
-
-    fn sign(&self, name: &str) -> (String, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-}
-
 /// Serves a fresh switch and returns its address.
 async fn serve(authority: &Authority) -> String {
-    let (certificate, key) = authority.sign("leaf1.switch.vfabric");
+    let issued = authority.issue("switch/leaf1");
     let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(certificate, key))
+        .identity(Identity::from_pem(issued.cert, issued.key))
         .client_ca_root(Certificate::from_pem(&authority.pem));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -231,18 +208,14 @@ async fn serve(authority: &Authority) -> String {
     address
 }
 
-fn driver(address: &str, authority: &Authority, server_name: &str) -> P4RuntimeDriver {
-    let (certificate, key) = authority.sign("controller.vfabric");
+fn driver(address: &str, authority: &Authority, switch: &str) -> P4RuntimeDriver {
+    let subject = Subject::Switch(switch.to_owned());
+    let dialer = Dialer::new(authority.credentials("controller"), subject).unwrap();
     P4RuntimeDriver::new(SwitchConfig {
         name: "leaf1".into(),
         address: address.into(),
         device_id: 1,
-        tls: Some(Tls {
-            ca: authority.pem.clone().into(),
-            certificate: certificate.into(),
-            key: key.into(),
-            server_name: server_name.into(),
-        }),
+        tls: Some(dialer),
         pipeline: Arc::new(Pipeline::new(p4info(), "program".into())),
     })
 }
@@ -271,7 +244,7 @@ async fn held(driver: &mut P4RuntimeDriver) -> Vec<SwitchEntity> {
 async fn a_switch_is_armed_read_back_and_found_right_after_a_restart() {
     let authority = Authority::new();
     let address = serve(&authority).await;
-    let name = "leaf1.switch.vfabric";
+    let name = "leaf1";
     let mut first = driver(&address, &authority, name);
     first.connect().await.unwrap();
     assert_eq!(held(&mut first).await, []);
@@ -306,7 +279,7 @@ async fn a_switch_is_armed_read_back_and_found_right_after_a_restart() {
 async fn one_bad_entity_does_not_take_others_with_it() {
     let authority = Authority::new();
     let address = serve(&authority).await;
-    let mut driver = driver(&address, &authority, "leaf1.switch.vfabric");
+    let mut driver = driver(&address, &authority, "leaf1");
     driver.connect().await.unwrap();
     let key = |n: u8| TableKey::new(ROUTE, Match::builder().exact(1, [n]));
     let writes = vec![
@@ -325,10 +298,15 @@ async fn one_bad_entity_does_not_take_others_with_it() {
 async fn a_switch_with_another_name_is_not_trusted() {
     let authority = Authority::new();
     let address = serve(&authority).await;
-    let mut driver = driver(&address, &authority, "leaf2.switch.vfabric");
+    let mut driver = driver(&address, &authority, "leaf2");
     let error = driver.connect().await.unwrap_err();
     assert!(matches!(error, DriverError::Unreachable(_)), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("wrong peer: expected `spiffe://test/switch/leaf2`"),
+        "{text}"
+    );
     let stranger = Authority::new();
-    let mut foreign = self::driver(&address, &stranger, "leaf1.switch.vfabric");
+    let mut foreign = self::driver(&address, &stranger, "leaf1");
     assert!(foreign.connect().await.is_err());
 }

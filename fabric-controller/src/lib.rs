@@ -47,6 +47,7 @@ pub mod metrics;
 pub mod model;
 pub mod reconcile;
 pub mod render;
+pub mod secrets;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,7 @@
 //! `fabric-controller`: wires store, model, drivers and API together.
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,18 +14,17 @@ use fabric_controller::device::actor::{self, ActorHandle};
 use fabric_controller::device::driver::{DeviceIndex, Driver as _};
 use fabric_controller::device::packets::PacketPort;
 use fabric_controller::driver::p4runtime::{P4RuntimeDriver, SwitchConfig};
-use fabric_controller::driver::vtep::{AgentTls, VtepServer};
+use fabric_controller::driver::vtep::VtepServer;
 use fabric_controller::render::FabricRender;
+use fabric_controller::secrets::Secrets;
 use fabric_controller::store::RedbStore;
+use fabric_identity::{ClientCertificates, Dialer, Files, Listener, Subject};
 use p4runtime_client::pipeline::Pipeline;
-use p4runtime_client::session::Tls;
 use prost::Message as _;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
-use vfabric_api::rest::{Tokens, router, serve_tls};
+use vfabric_api::rest::{LIMITS, router, serve as serve_rest};
 use vfabric_api::topology::{Role, Switch, Topology};
 
 /// Events of devices that wait for the controller; an actor that finds it full waits.
@@ -125,8 +124,7 @@ fn run(args: &Args) -> Result<()> {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
-    // Nobody else has installed a provider in this process.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    fabric_identity::private_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(args))
 }
@@ -134,17 +132,22 @@ fn run(args: &Args) -> Result<()> {
 async fn serve(args: &Args) -> Result<()> {
     let topology = Topology::from_yaml(&String::from_utf8(read(&args.topology)?)?)
         .with_context(|| args.topology.display().to_string())?;
-    std::fs::create_dir_all(&args.data_dir).with_context(|| args.data_dir.display().to_string())?;
+    fabric_identity::private_directory(&args.data_dir)?;
     let store = RedbStore::open(args.data_dir.join("intent.redb"))?;
-    let tokens = Tokens::parse(&String::from_utf8(read(&args.token_file)?)?);
-    let tokens = tokens.map_err(|e| anyhow::anyhow!("{}: {e}", args.token_file.display()))?;
-    let keys = Keys::read(args)?;
+    let files = Files {
+        ca: args.tls_ca.clone(),
+        cert: args.tls_cert.clone(),
+        key: args.tls_key.clone(),
+    };
+    let secrets = Secrets::load(files, args.token_file.clone())?;
     let (leaf, spine) = (pipeline(args, Role::Leaf)?, pipeline(args, Role::Spine)?);
-    let rest = TcpListener::bind(args.listen).with_context(|| format!("--listen {}", args.listen))?;
+    let rest = tokio::net::TcpListener::bind(args.listen).await;
+    let rest = rest.with_context(|| format!("--listen {}", args.listen))?;
     let agents = tokio::net::TcpListener::bind(args.agent_listen).await;
     let agents = agents.with_context(|| format!("--agent-listen {}", args.agent_listen))?;
 
     let controller = Controller::load(topology, store, Arc::new(FabricRender)).await?;
+    controller.set_credentials(Arc::clone(&secrets.credentials));
     let stop = CancellationToken::new();
     let (events, inbox) = tokio::sync::mpsc::channel(EVENTS);
     let (frames, arrived) = tokio::sync::mpsc::channel(FRAMES);
@@ -157,7 +160,7 @@ async fn serve(args: &Args) -> Result<()> {
         let (handle, task) = match controller.topology().switches.get(i as usize) {
             Some(switch) => {
                 let pipeline = if switch.role == Role::Leaf { &leaf } else { &spine };
-                let mut driver = P4RuntimeDriver::new(switch_config(args, &keys, switch, pipeline));
+                let mut driver = P4RuntimeDriver::new(switch_config(args, &secrets, switch, pipeline)?);
                 let port = PacketPort::new(index, frames.clone());
                 driver.carry_packets(port.clone());
                 packets.push(port);
@@ -174,15 +177,11 @@ async fn serve(args: &Args) -> Result<()> {
     controller.set_actors(actors);
     drop(events);
 
-    let agent_tls = AgentTls {
-        ca: keys.ca.clone(),
-        cert: keys.cert.clone(),
-        key: keys.key.clone(),
-    };
-    let agent_server = hosts.serve(agents, agent_tls, stop.clone().cancelled_owned());
-    let api = serve_tls(
-        rest,
-        Arc::new(keys.rest_config()?),
+    let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
+    let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::NotAsked)?;
+    let tokens = secrets.tokens.clone();
+    let api = serve_rest(
+        rest.incoming(),
         router(Arc::clone(&controller), tokens),
         stop.clone().cancelled_owned(),
     );
@@ -190,10 +189,11 @@ async fn serve(args: &Args) -> Result<()> {
     tokio::select! {
         signal = terminated() => { signal?; info!("stopping"); }
         done = agent_server => done.context("the agents' server ended")?,
-        done = spawn(api) => done??,
+        done = spawn(api) => done?,
         () = controller.follow(inbox) => bail!("every device actor ended"),
         () = controller.housekeeping() => {}
         () = controller.supervise(packets, arrived) => {}
+        done = secrets.follow() => done.context("SIGHUP")?,
     }
     stop.cancel();
     for task in tasks {
@@ -241,45 +241,14 @@ fn pipeline(args: &Args, role: Role) -> Result<Arc<Pipeline>> {
     )))
 }
 
-fn switch_config(args: &Args, keys: &Keys, switch: &Switch, pipeline: &Arc<Pipeline>) -> SwitchConfig {
-    let tls = Tls {
-        ca: keys.ca.clone(),
-        certificate: keys.cert.clone(),
-        key: keys.key.clone(),
-        server_name: format!("{}.switch.vfabric", switch.name),
-    };
-    SwitchConfig {
+fn switch_config(args: &Args, secrets: &Secrets, switch: &Switch, pipeline: &Arc<Pipeline>) -> Result<SwitchConfig> {
+    let subject = Subject::Switch(switch.name.to_string());
+    let dialer = Dialer::new(Arc::clone(&secrets.credentials), subject)?;
+    Ok(SwitchConfig {
         name: switch.name.to_string(),
         address: switch.p4runtime.to_string(),
         device_id: switch.device_id.into(),
-        tls: (!args.insecure_p4runtime).then_some(tls),
+        tls: (!args.insecure_p4runtime).then_some(dialer),
         pipeline: Arc::clone(pipeline),
-    }
-}
-
-/// The controller's keys, PEM.
-struct Keys {
-    ca: Vec<u8>,
-    cert: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl Keys {
-    fn read(args: &Args) -> Result<Self> {
-        Ok(Self {
-            ca: read(&args.tls_ca)?,
-            cert: read(&args.tls_cert)?,
-            key: read(&args.tls_key)?,
-        })
-    }
-
-    /// Users of the API are known by their token, not by a certificate.
-    fn rest_config(&self) -> Result<rustls::ServerConfig> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.cert).collect();
-        let key = PrivateKeyDer::from_pem_slice(&self.key).context("--tls-key")?;
-        let config = rustls::ServerConfig::builder().with_no_client_auth();
-        config
-            .with_single_cert(chain.context("--tls-cert")?, key)
-            .context("--tls-cert, --tls-key")
-    }
+    })
 }

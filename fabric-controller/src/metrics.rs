@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use fabric_identity::{Expiry, Validity};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -84,6 +85,8 @@ pub struct Snapshot {
     pub vnis_in_quarantine: usize,
     /// Kind (`switch`, `host`), name and numbers of each device.
     pub devices: Vec<(&'static str, String, Numbers)>,
+    /// When the controller's certificate and the first of the authorities expire.
+    pub certificates: Option<Expiry>,
     /// How long devices of each kind take.
     pub timings: AllTimings,
     /// Every link.
@@ -164,6 +167,7 @@ impl Snapshot {
         r.register_with_unit("apply", help, Unit::Seconds, self.timings.applied.clone());
         let help = "Time until a device answered a batch of writes";
         r.register_with_unit("write", help, Unit::Seconds, self.timings.written.clone());
+        self.certificates(r);
         self.links(r);
         let mut out = String::new();
         // Writing to a string cannot fail.
@@ -210,6 +214,15 @@ impl Snapshot {
             counter(|n| n.retries),
         );
         counters(r, "device_connects", "Sessions opened", counter(|n| n.connects));
+    }
+
+    fn certificates(&self, r: &mut Registry) {
+        let expiries = self.certificates.iter();
+        let expiries = expiries.flat_map(|e| [("controller", e.own), ("authority", e.authority)]);
+        let at = |validity: Validity| usize::try_from(validity.not_after).unwrap_or(0);
+        let help = "When a certificate expires, in seconds since 1970";
+        let values = expiries.map(|(name, validity)| (one("certificate", name), at(validity)));
+        gauges(r, "certificate_not_after_seconds", help, values);
     }
 
     fn links(&self, r: &mut Registry) {
@@ -286,6 +299,16 @@ mod tests {
             objects: [("vdc", 1), ("network", 2), ("router", 0), ("attachment", 3)],
             vnis_in_quarantine: 1,
             devices: vec![("switch", "leaf1".into(), numbers), ("switch", "leaf2".into(), numbers)],
+            certificates: Some(Expiry {
+                own: Validity {
+                    not_before: 0,
+                    not_after: 1_800_000_000,
+                },
+                authority: Validity {
+                    not_before: 0,
+                    not_after: 1_900_000_000,
+                },
+            }),
             timings,
             links: vec![link(1, None), link(2, Some(LinkFault::Miswired))],
             drops: vec![
@@ -305,6 +328,8 @@ mod tests {
             r#"vfabric_device_retries_total{device="leaf1"} 4"#,
             r#"vfabric_apply_seconds_count{kind="switch"} 1"#,
             r#"vfabric_apply_seconds_bucket{le="0.025",kind="switch"} 1"#,
+            r#"vfabric_certificate_not_after_seconds{certificate="controller"} 1800000000"#,
+            r#"vfabric_certificate_not_after_seconds{certificate="authority"} 1900000000"#,
             r#"vfabric_links{state="miswired"} 1"#,
             r#"vfabric_link_up{a="leaf1:1",b="spine1:1"} 1"#,
             r#"vfabric_dropped_packets_total{switch="leaf1",reason="host_vni"} 12"#,

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use fabric_identity::Dialer;
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::{
     google::rpc::Code,
@@ -25,7 +26,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     error::{Error, Result, chain, code},
@@ -72,34 +73,13 @@ impl fmt::Display for ElectionId {
     }
 }
 
-/// TLS material, PEM. No file is read here.
-#[derive(Clone)]
-pub struct Tls {
-    /// Certificates of the authority that signed the switch's certificate.
-    pub ca: Vec<u8>,
-    /// Our certificate chain.
-    pub certificate: Vec<u8>,
-    /// Its key.
-    pub key: Vec<u8>,
-    /// DNS name that the switch's certificate must have.
-    pub server_name: String,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
-            .field("server_name", &self.server_name)
-            .finish_non_exhaustive()
-    }
-}
-
 /// How to reach a switch, and as whom.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `IP:PORT` or `NAME:PORT`.
     pub address: String,
-    /// Mutual TLS; `None` is plaintext.
-    pub tls: Option<Tls>,
+    /// Mutual TLS with the switch that is meant; `None` is plaintext.
+    pub tls: Option<Dialer>,
     /// The switch's device id.
     pub device_id: u64,
     /// Name of the role; empty is the full role.
@@ -136,30 +116,28 @@ impl Options {
 /// Opens the gRPC channel to a switch; P4Runtime and gNMI can share it.
 ///
 /// # Errors
-/// [`Error::Config`] for an unusable address or TLS material, [`Error::Connect`]
-/// and [`Error::Timeout`] when nobody answers or the handshake fails.
-pub async fn open_channel(address: &str, tls: Option<&Tls>, connect_timeout: Duration) -> Result<Channel> {
-    let scheme = if tls.is_some() { "https" } else { "http" };
+/// [`Error::Config`] for an unusable address, [`Error::Connect`] and [`Error::Timeout`] when nobody answers, the
+/// handshake fails or another switch answers.
+pub async fn open_channel(address: &str, tls: Option<&Dialer>, connect_timeout: Duration) -> Result<Channel> {
     let config = |what: &'static str| {
         move |error: tonic::transport::Error| Error::Config {
             what,
             problem: chain(&error),
         }
     };
-    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(config("switch address"))?
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(Some(TCP_KEEPALIVE))
         .http2_max_header_list_size(MAX_HEADER_BYTES);
-    if let Some(tls) = tls {
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&tls.ca))
-            .identity(Identity::from_pem(&tls.certificate, &tls.key))
-            .domain_name(&tls.server_name);
-        endpoint = endpoint.tls_config(tls).map_err(config("TLS material"))?;
-    }
-    let connect = timeout(connect_timeout, endpoint.connect()).await;
+    let connect = async {
+        match tls {
+            Some(dialer) => dialer.channel(&endpoint, address).await,
+            None => endpoint.connect().await,
+        }
+    };
+    let connect = timeout(connect_timeout, connect).await;
     connect
         .map_err(|_| Error::Timeout {
             what: "connect",

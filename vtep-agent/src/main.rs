@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fabric_identity::{Credentials, Files, Subject};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
@@ -94,10 +95,10 @@ struct Run {
     /// Address of the controller's agent port, such as https://192.0.2.1:8444.
     #[arg(long)]
     controller: String,
-    /// Certificate authority of the fabric (PEM).
+    /// Authorities of the fabric to trust (PEM).
     #[arg(long)]
     tls_ca: PathBuf,
-    /// Certificate of this host, valid for <host>.host.vfabric (PEM).
+    /// Certificate of this host, for spiffe://FABRIC/host/HOST (PEM).
     #[arg(long)]
     tls_cert: PathBuf,
     /// Key of the certificate (PEM).
@@ -210,15 +211,16 @@ fn log(run: &Run) -> anyhow::Result<()> {
 }
 
 async fn serve(run: Run) -> anyhow::Result<()> {
-    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{}", path.display()));
-    let (ca, cert, key) = (read(&run.tls_ca)?, read(&run.tls_cert)?, read(&run.tls_key)?);
-    let controller = Controller {
-        url: run.controller,
-        ca,
-        cert,
-        key,
-    }
-    .endpoint()?;
+    fabric_identity::private_files();
+    fabric_identity::private_directory(&run.state_dir)?;
+    let credentials = Credentials::load(Files {
+        ca: run.tls_ca,
+        cert: run.tls_cert,
+        key: run.tls_key,
+    });
+    let credentials = credentials.map_err(|e| anyhow::anyhow!("{}", fabric_identity::explain(&e)))?;
+    credentials.expect(&Subject::Host(run.host.clone()))?;
+    let controller = Controller::new(&run.controller, credentials.clone())?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -256,6 +258,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     tokio::select! {
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
         ended = status::serve(settings, commands, watch.clone()) => ended?,
+        ended = credentials.follow(|| {}) => ended?,
         () = watch.run() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

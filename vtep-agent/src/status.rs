@@ -18,6 +18,8 @@ use crate::engine::Engine;
 use crate::error::AgentError;
 use crate::watch::{Running, Watch};
 
+/// Pause of the accept loop while it fails: the process has no descriptor to spare.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time for a client to take its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for the engine to say how things stand. It may be in the middle of a large
@@ -231,8 +233,20 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
     let listener = UnixListener::bind(&path).map_err(fail)?;
     // Root only: it tells which tenants are here.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    let mut failing = false;
     loop {
-        let (mut client, _) = listener.accept().await.map_err(fail)?;
+        let mut client = match listener.accept().await {
+            Ok((client, _)) => client,
+            Err(error) => {
+                // Without a free descriptor, for example: the agent goes on, and asks again in a moment.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(%error, "no connection to the status socket can be accepted; trying on");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
         let ask = async {
             let (answer, result) = oneshot::channel();
             let gone = || AgentError::Ended("engine");

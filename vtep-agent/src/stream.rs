@@ -4,16 +4,18 @@
 //! jitter, longer each time) and connects again. Messages are worked off one at a time; what
 //! the controller sends meanwhile waits in HTTP/2's flow control window.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use fabric_identity::{Credentials, Dialer, Subject};
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Endpoint;
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
 use vtep_proto::v1::{self, ErrorCode, agent_message, controller_message};
-use vtep_proto::{CONTROLLER_IDENTITY, HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, invalid_key};
+use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, invalid_key};
 
 use crate::agent::{Command, Commands, reports};
 use crate::error::AgentError;
@@ -30,37 +32,38 @@ const OUTGOING: usize = 16;
 
 /// How to reach the controller.
 pub struct Controller {
-    /// Its address, such as `https://192.0.2.1:8444`.
-    pub url: String,
-    /// PEM of the fabric's certificate authority.
-    pub ca: Vec<u8>,
-    /// PEM of the host's certificate.
-    pub cert: Vec<u8>,
-    /// PEM of its key.
-    pub key: Vec<u8>,
+    address: String,
+    endpoint: Endpoint,
+    dialer: Dialer,
 }
 
 impl Controller {
-    /// The endpoint to follow.
+    /// The controller at `url`, such as `https://192.0.2.1:8444`, reached as whom the credentials say.
     ///
     /// # Errors
-    /// When the address or the keys cannot be used.
-    pub fn endpoint(&self) -> Result<Endpoint, AgentError> {
-        let tls = ClientTlsConfig::new()
-            .domain_name(CONTROLLER_IDENTITY)
-            .ca_certificate(Certificate::from_pem(&self.ca))
-            .identity(Identity::from_pem(&self.cert, &self.key));
-        let endpoint = Endpoint::from_shared(self.url.clone()).and_then(|e| e.tls_config(tls));
-        let endpoint = endpoint.map_err(|e| AgentError::Config {
-            what: "--controller, --tls-ca, --tls-cert or --tls-key".into(),
-            message: crate::chain(&e),
-        })?;
-        Ok(endpoint
+    /// When the address or the credentials cannot be used.
+    pub fn new(url: &str, credentials: Arc<Credentials>) -> Result<Self, AgentError> {
+        let config = |message: String| AgentError::Config {
+            what: "--controller".into(),
+            message,
+        };
+        let address = url
+            .strip_prefix("https://")
+            .ok_or_else(|| config(format!("`{url}`: expected an address that starts with https://")))?
+            .trim_end_matches('/')
+            .to_owned();
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| config(crate::chain(&e)))?;
+        let dialer = Dialer::new(credentials, Subject::Controller).map_err(|e| config(e.to_string()))?;
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true))
+            .keep_alive_while_idle(true);
+        Ok(Self {
+            address,
+            endpoint,
+            dialer,
+        })
     }
 }
 
@@ -68,14 +71,16 @@ impl Controller {
 ///
 /// # Errors
 /// When the engine has ended.
-pub async fn follow(controller: Endpoint, hello: v1::Hello, commands: Commands) -> Result<(), AgentError> {
+pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands) -> Result<(), AgentError> {
     let mut wait = BACKOFF.0;
     loop {
         let mut welcomed = false;
         match session(&controller, hello.clone(), &commands, &mut welcomed).await {
             Err(error @ AgentError::Ended(_)) => return Err(error),
-            Err(error) => tracing::warn!(error = %crate::chain(&error), controller = %controller.uri(), "stream ended"),
-            Ok(()) => tracing::info!(controller = %controller.uri(), "the controller closed the stream"),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), controller = %controller.address, "stream ended")
+            }
+            Ok(()) => tracing::info!(controller = %controller.address, "the controller closed the stream"),
         }
         wait = if welcomed { BACKOFF.0 } else { (wait * 2).min(BACKOFF.1) };
         let jitter = rand::rng().random_range(0.5..1.0);
@@ -105,12 +110,15 @@ async fn ask<T>(commands: &Commands, command: impl FnOnce(oneshot::Sender<T>) ->
 }
 
 async fn session(
-    endpoint: &Endpoint,
+    controller: &Controller,
     mut hello: v1::Hello,
     commands: &Commands,
     welcomed: &mut bool,
 ) -> Result<(), AgentError> {
-    let channel: Channel = endpoint.connect().await?;
+    let channel = controller
+        .dialer
+        .channel(&controller.endpoint, &controller.address)
+        .await?;
     let (out, outgoing) = mpsc::channel(OUTGOING);
     let (reports_in, mut reports) = reports();
     hello.epoch = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;

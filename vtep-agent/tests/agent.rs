@@ -11,8 +11,9 @@ use std::time::Duration;
 use common::{Netns, inside, ip, mac, unique, vni};
 use fabric_controller::device::driver::{Batch, Driver, Event, Write};
 use fabric_controller::device::entity::{Entity, EntityKey};
-use fabric_controller::driver::vtep::{AgentTls, VtepDriver, VtepServer};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use fabric_controller::driver::vtep::{VtepDriver, VtepServer};
+use fabric_identity::Credentials;
+use fabric_identity::testing::Authority;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use vtep_agent::datapath::kernel::FloodLimit;
 use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::Controller;
 use vtep_agent::{agent, stream};
-use vtep_proto::{Attachment, CONTROLLER_IDENTITY, Gateway, HostEntity, Network, UnderlayFamily, host_identity, v1};
+use vtep_proto::{Attachment, Gateway, HostEntity, Network, UnderlayFamily, v1};
 
 /// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,8 +33,7 @@ struct World {
     workload: Netns,
     state: tempfile::TempDir,
     url: String,
-    ca: String,
-    cert: (String, String),
+    credentials: Arc<Credentials>,
     driver: VtepDriver,
 }
 
@@ -58,39 +58,20 @@ impl World {
         ip(&["-n", host.name(), "addr", "add", "192.0.2.1/32", "dev", "up0"]);
         ip(&["-n", host.name(), "link", "set", "up0", "up"]);
 
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        let issue = |name: String| {
-            let key = KeyPair::generate().unwrap();
-            let cert = CertificateParams::new(vec![name])
-                .unwrap()
-                .signed_by(&key, &issuer)
-                .unwrap();
-            (cert.pem(), key.serialize_pem())
-        };
-        let (cert, key) = issue(CONTROLLER_IDENTITY.to_owned());
-        let tls = AgentTls {
-            ca: ca.clone().into(),
-            cert: cert.into(),
-            key: key.into(),
-        };
+        let authority = Authority::new();
+        let controller = authority.credentials("controller");
         let server = VtepServer::new(["h1".to_owned()]);
         let driver = server.driver("h1").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
-        tokio::spawn(server.serve(listener, tls, std::future::pending()));
-        let cert = issue(host_identity("h1"));
+        tokio::spawn(async move { server.serve(listener, &controller, std::future::pending()).await });
         Self {
             host,
             overlay: Netns::later(&unique("o")),
             workload,
             state: tempfile::tempdir().unwrap(),
             url,
-            ca,
-            cert,
+            credentials: authority.credentials("host/h1"),
             driver,
         }
     }
@@ -126,19 +107,7 @@ impl World {
             }
         };
         let commands = tokio::task::spawn_blocking(start).await.unwrap().commands;
-        let (ca, cert, key) = (
-            self.ca.clone().into(),
-            self.cert.0.clone().into(),
-            self.cert.1.clone().into(),
-        );
-        let controller = Controller {
-            url: self.url.clone(),
-            ca,
-            cert,
-            key,
-        }
-        .endpoint()
-        .unwrap();
+        let controller = Controller::new(&self.url, Arc::clone(&self.credentials)).unwrap();
         let hello = v1::Hello {
             host: "h1".into(),
             ..Default::default()

@@ -27,6 +27,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use fabric_identity::Credentials;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::{info, warn};
@@ -95,6 +96,8 @@ pub struct Controller<S> {
     by_name: HashMap<Name, DeviceIndex>,
     /// Ways to the actors, set once they are started.
     actors: std::sync::OnceLock<Vec<ActorHandle>>,
+    /// Of this process, for metrics; none in tests.
+    credentials: std::sync::OnceLock<Arc<Credentials>>,
     progress: Arc<Notify>,
     timings: AllTimings,
     me: Weak<Self>,
@@ -166,6 +169,7 @@ impl<S: Store> Controller<S> {
                 links: std::sync::Mutex::new(links),
                 devices,
                 by_name,
+                credentials: std::sync::OnceLock::new(),
                 actors,
                 progress,
                 timings,
@@ -182,6 +186,12 @@ impl<S: Store> Controller<S> {
     /// The topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// Sets the credentials whose expiry metrics show.
+    pub fn set_credentials(&self, credentials: Arc<Credentials>) {
+        // The first call counts; there is only one.
+        let _ = self.credentials.set(credentials);
     }
 
     /// Tells it the ways to the actors, in the order of [`Controller::devices`].

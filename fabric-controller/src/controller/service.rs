@@ -232,6 +232,7 @@ impl<S: Store> FabricService for Controller<S> {
             devices: devices
                 .map(|(kind, d)| (kind, d.name.to_string(), d.numbers()))
                 .collect(),
+            certificates: self.credentials.get().map(|credentials| credentials.expiry()),
             timings: self.timings.clone(),
             links: self.link_states(),
             drops,

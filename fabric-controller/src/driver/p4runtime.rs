@@ -5,13 +5,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use fabric_identity::Dialer;
 use p4runtime_client::{
     Error,
     entity::EntityValue,
     order::Order,
     packet::PacketCodec,
     pipeline::{Installed, Pipeline},
-    session::{self, ElectionId, Options, PacketSender, Session, Standing, Tls},
+    session::{self, ElectionId, Options, PacketSender, Session, Standing},
     target::Target,
     write::{Change, Refusal},
 };
@@ -47,8 +48,8 @@ pub struct SwitchConfig {
     pub address: String,
     /// P4Runtime device id.
     pub device_id: u64,
-    /// Mutual TLS; `None` is plaintext.
-    pub tls: Option<Tls>,
+    /// Mutual TLS with this switch and no other; `None` is plaintext.
+    pub tls: Option<Dialer>,
     /// What it shall run; shared by all switches of a role.
     pub pipeline: Arc<Pipeline>,
 }

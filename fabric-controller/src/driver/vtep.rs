@@ -10,19 +10,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, ServerName};
+use fabric_identity::{ClientCertificates, Credentials, Listener, Notices, Peer, Subject};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use vtep_proto::v1::vtep_controller_server::{VtepController, VtepControllerServer};
 use vtep_proto::v1::{self, agent_message, controller_message, report};
-use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, host_identity};
+use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
 
 use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
 use crate::device::entity::{Entity, EntityKey};
@@ -34,27 +33,22 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 pings: an agent that is gone without a word is noticed after both.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// An agent has one stream; a host behind an address that others share, some more.
+const LIMITS: fabric_identity::Limits = fabric_identity::Limits {
+    per_peer: 256,
+    ..fabric_identity::Limits::GRPC
+};
 /// Messages that wait to be sent to an agent; one is under way at a time.
 const OUTGOING: usize = 4;
 /// Events that wait for the actor. An agent that reports more while a batch is under way is
 /// cut off; the read-back after its reconnect tells all.
 const MAX_EVENTS: usize = 10_000;
 
-/// Keys of the controller's side of the agents' TLS, all PEM.
-#[derive(Clone)]
-pub struct AgentTls {
-    /// Certificate authority of the fabric.
-    pub ca: Vec<u8>,
-    /// Certificate, valid for `controller.vfabric`.
-    pub cert: Vec<u8>,
-    /// Its key.
-    pub key: Vec<u8>,
-}
-
 /// Where agents dial in.
 #[derive(Clone)]
 pub struct VtepServer {
     hosts: Arc<HashMap<String, Arc<Slot>>>,
+    notices: Arc<Notices>,
     /// Identity of this run of the controller.
     instance: [u8; 16],
 }
@@ -87,6 +81,7 @@ impl VtepServer {
         let hosts = hosts.into_iter().map(|h| (h, Arc::default())).collect();
         Self {
             hosts: Arc::new(hosts),
+            notices: Arc::default(),
             instance: rand::random(),
         }
     }
@@ -107,34 +102,44 @@ impl VtepServer {
     /// Serves until `shutdown` resolves.
     ///
     /// # Errors
-    /// When the keys cannot be used or the listener fails.
+    /// When TLS cannot be set up or the transport fails.
     pub async fn serve(
         self,
         listener: TcpListener,
-        tls: AgentTls,
+        credentials: &Arc<Credentials>,
         shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic::transport::Error> {
-        let tls = ServerTlsConfig::new()
-            .identity(Identity::from_pem(&tls.cert, &tls.key))
-            .client_ca_root(Certificate::from_pem(&tls.ca));
+    ) -> Result<(), ServeError> {
+        let listener = Listener::tls(listener, "agents", LIMITS, credentials, ClientCertificates::Required)?;
         Server::builder()
-            .tls_config(tls)?
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
-            .tcp_nodelay(true)
             .add_service(VtepControllerServer::new(self))
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
-            .await
+            .serve_with_incoming_shutdown(listener.incoming(), shutdown)
+            .await?;
+        Ok(())
     }
 }
 
-/// True when the certificate is for that host. Its chain was checked in the handshake.
-fn is_for(host: &str, certificate: &CertificateDer<'_>) -> bool {
-    let name = ServerName::try_from(host_identity(host));
-    let certificate = webpki::EndEntityCert::try_from(certificate);
-    match (name, certificate) {
-        (Ok(name), Ok(certificate)) => certificate.verify_is_valid_for_subject_name(&name).is_ok(),
-        _ => false,
+/// Why agents cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// TLS cannot be set up.
+    #[error("TLS")]
+    Tls(#[from] rustls::Error),
+    /// The transport failed.
+    #[error("gRPC server")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl VtepServer {
+    /// Logs and words a refusal.
+    fn refuse(&self, peer: Option<&Peer>, why: String) -> Status {
+        if let Some(peer) = peer
+            && let Some(left_out) = self.notices.due(peer.address.ip(), &why)
+        {
+            tracing::warn!(target: "audit", %peer, why, left_out, "agent refused");
+        }
+        Status::permission_denied(why)
     }
 }
 
@@ -146,28 +151,26 @@ impl VtepController for VtepServer {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let peer = request.remote_addr();
-        let certificates = request.peer_certs();
+        let peer = request.extensions().get::<Peer>().cloned();
+        // Before anything is read: others than hosts have nothing to say here.
+        let Some((peer, Subject::Host(own))) = peer.as_ref().and_then(|p| Some((p, p.subject()?))) else {
+            return Err(self.refuse(peer.as_ref(), "only hosts may follow the controller".to_owned()));
+        };
         let mut incoming = request.into_inner();
         let first = timeout(HELLO_TIMEOUT, incoming.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
         let Some(agent_message::Message::Hello(hello)) = first.and_then(|m| m.message) else {
             return Err(Status::invalid_argument("the first message was not Hello"));
         };
-        let host: String = hello.host.chars().take(64).collect();
-        let certificate = certificates.as_deref().and_then(|c| c.first());
-        if !certificate.is_some_and(|c| is_for(&host, c)) {
-            tracing::warn!(%host, ?peer, "agent refused: its certificate is for another name");
-            return Err(Status::permission_denied(format!(
-                "the certificate is not valid for {}",
-                host_identity(&host)
-            )));
+        if hello.host != *own {
+            return Err(self.refuse(Some(peer), format!("this is `{own}` and may speak for no other host")));
         }
+        let host = own.clone();
         let slot = self
             .hosts
             .get(&host)
             .ok_or_else(|| Status::not_found(format!("host `{host}` is not in the topology")))?;
-        tracing::info!(%host, ?peer, epoch = hello.epoch, version = %hello.version, "agent connected");
+        tracing::info!(%host, %peer, epoch = hello.epoch, version = %hello.version, "agent connected");
 
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let replaced = CancellationToken::new();

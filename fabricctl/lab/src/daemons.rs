@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use vfabric_api::ident::Name;
 use vfabric_api::topology::{Host, Role, Switch};
 
+use super::pki::Subject;
 use super::plan::{self, Node};
 use super::{AGENT_PORT, Lab, REST_PORT, Target, netns, process};
 
@@ -34,20 +35,25 @@ const NO_IPV6: [(&str, &str); 2] = [
 ];
 
 impl Lab {
-    /// Each identity with the names its certificate is for.
-    pub(super) fn identities(&self) -> Vec<Vec<String>> {
+    /// Everybody who gets a certificate: also an operator who may only look, and one who may act in an emergency.
+    pub(super) fn subjects(&self) -> Vec<Subject> {
+        let subject = |id: String, names: &[String]| Subject {
+            id,
+            names: names.to_vec(),
+        };
         let switches = self.topology.switches.iter().zip(&self.plan.switches);
-        let switches = switches.map(|(s, node)| vec![format!("{}.switch.vfabric", s.name), node.mgmt.to_string()]);
-        let hosts = self
-            .topology
-            .hosts
-            .iter()
-            .map(|h| vec![format!("{}.host.vfabric", h.name)]);
-        let controller = ["controller.vfabric", "localhost", "127.0.0.1"]
-            .map(str::to_owned)
-            .into_iter();
-        let controller = controller.chain([self.plan.controller.to_string()]).collect();
-        switches.chain(hosts).chain([controller]).collect()
+        let switches = switches.map(|(s, node)| {
+            // The DNS name is for simple_switch_grpc, whose clients of gRPC's own know no SPIFFE ids.
+            let names = [format!("{}.switch.vfabric", s.name), node.mgmt.to_string()];
+            subject(format!("switch/{}", s.name), &names)
+        });
+        let hosts = self.topology.hosts.iter();
+        let hosts = hosts.map(|h| subject(format!("host/{}", h.name), &[]));
+        let names = ["controller.vfabric", "localhost", "127.0.0.1"].map(str::to_owned);
+        let names = [names.as_slice(), &[self.plan.controller.to_string()]].concat();
+        let operators = ["operator/lab", "operator/lab/admin"].map(|id| subject(id.to_owned(), &[]));
+        let controller = subject("controller".to_owned(), &names);
+        switches.chain(hosts).chain([controller]).chain(operators).collect()
     }
 
     fn ports(&self, switch: &Switch) -> Vec<u16> {
@@ -172,7 +178,7 @@ impl Lab {
         command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
         command.args(["--cpu-port", &CPU_PORT.to_string()]);
         command.args(["--drop-port", &DROP_PORT.to_string()]);
-        let identity = format!("{name}.switch.vfabric");
+        let identity = format!("switch/{name}");
         match self.options.target {
             Target::P4Switch => self.tls(&mut command, &identity),
             Target::Bmv2 => {
@@ -217,7 +223,7 @@ impl Lab {
             .arg("--agent-listen")
             .arg(format!("{}:{AGENT_PORT}", self.plan.controller));
         command.arg("--token-file").arg(self.pki.token());
-        self.tls(&mut command, "controller.vfabric");
+        self.tls(&mut command, "controller");
         if let Some(dir) = pipelines {
             command.arg("--pipeline-dir").arg(dir);
         }
@@ -256,7 +262,7 @@ impl Lab {
         command
             .arg("--overlay")
             .arg(format!("{}-overlay", plan::namespace(&host.name)));
-        self.tls(&mut command, &format!("{}.host.vfabric", host.name));
+        self.tls(&mut command, &format!("host/{}", host.name));
         self.daemons
             .start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)
     }

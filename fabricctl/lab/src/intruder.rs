@@ -5,13 +5,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use fabric_identity::{Credentials, Dialer, Files, Subject};
+use futures::StreamExt as _;
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::v1::{
     self as p4, Uint128, entity, field_match, stream_message_request, stream_message_response, table_action,
 };
 use tokio::sync::mpsc;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use vfabric_api::topology::Switch;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+use vfabric_api::topology::{Host, Switch};
+use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
+use vtep_proto::v1::{AgentMessage, Hello, agent_message};
 
 use super::Lab;
 
@@ -27,22 +32,98 @@ const BIDS: usize = 10;
 /// Time the switch gets to notice that the intruder left.
 const STEP_DOWN: Duration = Duration::from_secs(2);
 
+/// As whom the intruder comes: with the certificate of somebody, and the address of somebody else.
+fn dialer(lab: &Lab, from: &str, to: Subject) -> Result<Dialer> {
+    let files = lab.pki.identity(from);
+    let credentials = Credentials::load(Files {
+        ca: lab.pki.ca(),
+        cert: files.cert,
+        key: files.key,
+    })?;
+    Ok(Dialer::new(credentials, to)?)
+}
+
+async fn channel(lab: &Lab, from: &str, switch: &Switch) -> Result<Channel> {
+    let dialer = dialer(lab, from, Subject::Switch(switch.name.to_string()))?;
+    let endpoint = Endpoint::from_static("http://switch");
+    let address = switch.p4runtime.to_string();
+    let channel = dialer.channel(&endpoint, &address).await;
+    channel.with_context(|| format!("P4Runtime of {}", switch.name))
+}
+
 async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>> {
-    let files = lab.pki.identity("controller.vfabric");
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(std::fs::read(lab.pki.ca())?))
-        .identity(Identity::from_pem(
-            std::fs::read(files.cert)?,
-            std::fs::read(files.key)?,
-        ))
-        .domain_name(format!("{}.switch.vfabric", switch.name));
-    let endpoint = Endpoint::from_shared(format!("https://{}", switch.p4runtime))?.tls_config(tls)?;
-    Ok(P4RuntimeClient::new(
-        endpoint
-            .connect()
-            .await
-            .with_context(|| format!("P4Runtime of {}", switch.name))?,
-    ))
+    Ok(P4RuntimeClient::new(channel(lab, "controller", switch).await?))
+}
+
+/// Fails unless a switch refuses to arbitrate with, and to be read by, the holder of a certificate.
+async fn expect_refused(channel: Channel, device_id: u64, who: &str) -> Result<()> {
+    let mut client = P4RuntimeClient::new(channel);
+    let greatest = Uint128 {
+        high: u64::MAX,
+        low: u64::MAX,
+    };
+    let bids = futures::stream::iter([bid(device_id, greatest)]).chain(futures::stream::pending());
+    let read = p4::ReadRequest {
+        device_id,
+        ..Default::default()
+    };
+    let codes = [
+        (
+            "StreamChannel",
+            client.stream_channel(bids).await.err().map(|s| s.code()),
+        ),
+        ("Read", client.read(read).await.err().map(|s| s.code())),
+    ];
+    for (call, code) in codes {
+        if code != Some(Code::PermissionDenied) {
+            bail!("{call} with the certificate of {who}: {code:?}, where PermissionDenied is right");
+        }
+    }
+    Ok(())
+}
+
+/// Tries certificates of hosts and switches on every switch and on the agents' port; returns the number of attempts.
+///
+/// # Errors
+/// Somebody was let in.
+pub(super) async fn try_other_certificates(lab: &Lab, agents: &str) -> Result<usize> {
+    let host = lab.topology.hosts.first().context("the lab has hosts")?;
+    let mut attempts = 0;
+    for switch in &lab.topology.switches {
+        let others = [format!("host/{}", host.name), format!("switch/{}", switch.name)];
+        for who in others {
+            let channel = channel(lab, &who, switch).await?;
+            expect_refused(channel, u64::from(switch.device_id), &who).await?;
+            attempts += 2;
+        }
+    }
+    let hello = |host: &Host| AgentMessage {
+        message: Some(agent_message::Message::Hello(Hello {
+            host: host.name.to_string(),
+            ..Default::default()
+        })),
+    };
+    let mut as_host = lab
+        .topology
+        .hosts
+        .iter()
+        .skip(1)
+        .map(|h| format!("host/{}", h.name))
+        .collect::<Vec<_>>();
+    as_host.extend(lab.topology.switches.iter().map(|s| format!("switch/{}", s.name)));
+    for who in as_host {
+        let dialer = dialer(lab, &who, Subject::Controller)?;
+        let channel = dialer
+            .channel(&Endpoint::from_static("http://controller"), agents)
+            .await?;
+        let messages = futures::stream::iter([hello(host)]).chain(futures::stream::pending());
+        let answer = VtepControllerClient::new(channel).follow(messages).await;
+        match answer.err().map(|status| status.code()) {
+            Some(Code::PermissionDenied) => attempts += 1,
+            code => bail!("as host {} with the certificate of {who}: {code:?}", host.name),
+        }
+    }
+    Ok(attempts)
 }
 
 fn entry() -> p4::TableEntry {

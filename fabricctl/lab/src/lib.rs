@@ -158,11 +158,13 @@ impl Lab {
         lab.expect_target()?;
         steps.run("removing what an earlier lab left", Self::down)?;
         let started = Instant::now();
-        std::fs::create_dir_all(&lab.dir)?;
+        fabric_identity::private_directory(&lab.dir)?;
         std::fs::write(lab.dir.join("options.json"), serde_json::to_string(&lab.options)?)?;
         std::fs::write(lab.dir.join("topology.yaml"), topology)?;
         std::fs::write(lab.dir.join("intent.yaml"), intent)?;
-        steps.run("certificates", || lab.pki.create(&lab.identities()))?;
+        steps.run("certificates", || {
+            lab.pki.create(lab.topology.fabric.name.as_str(), &lab.subjects())
+        })?;
         lab.write_client_config()?;
         let pipelines = steps.run("pipelines", || lab.compile_with_p4c())?;
         steps.run("namespaces, cables, addresses", || lab.build_network())?;

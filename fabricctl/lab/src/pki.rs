@@ -1,18 +1,25 @@
 //! Certificates of a lab: one authority, one certificate an identity, and an API token.
 //!
-//! Names follow the fabric's convention: `<switch>.switch.vfabric`, `<host>.host.vfabric`,
-//! `controller.vfabric`. Keys are readable by root alone.
+//! Each certificate has the SPIFFE id of its subject, `spiffe://<fabric>/<subject>`, and the names
+//! and addresses by which browsers and other targets know it. Keys are readable by root alone.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rand::RngCore;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
+
+/// How long certificates are valid, ...
+const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
+/// ... and since when: clocks of real fabrics differ a little.
+const BACKDATED: Duration = Duration::from_secs(5 * 60);
 
 /// The files of one identity.
 #[derive(Debug, Clone)]
@@ -21,6 +28,15 @@ pub struct Identity {
     pub cert: PathBuf,
     /// Private key (PEM).
     pub key: PathBuf,
+}
+
+/// Whom a certificate is for.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its SPIFFE id without the fabric, such as `switch/leaf1`.
+    pub id: String,
+    /// DNS names and IP addresses.
+    pub names: Vec<String>,
 }
 
 /// A directory with certificates.
@@ -35,13 +51,12 @@ impl Pki {
         Self { dir: dir.to_owned() }
     }
 
-    /// Makes an authority and one certificate for each list of names (DNS names or IP
-    /// addresses; the first names the files).
+    /// Makes an authority and one certificate for each subject of a fabric.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn create(&self, identities: &[Vec<String>]) -> Result<()> {
-        std::fs::create_dir_all(&self.dir)?;
+    pub fn create(&self, fabric: &str, subjects: &[Subject]) -> Result<()> {
+        fabric_identity::private_directory(&self.dir)?;
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, "vfabric lab CA");
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -50,14 +65,18 @@ impl Pki {
         let certificate = authority.self_signed(&authority_key)?;
         write(&self.ca(), certificate.pem().as_bytes(), 0o644)?;
         let issuer = Issuer::new(authority, authority_key);
-        for names in identities {
-            let first = names.first().context("an identity without a name")?;
-            let mut params = CertificateParams::new(names.clone())?;
-            params.distinguished_name.push(DnType::CommonName, first.as_str());
+        for subject in subjects {
+            let mut params = CertificateParams::new(subject.names.clone())?;
+            params.distinguished_name.push(DnType::CommonName, subject.id.as_str());
+            let spiffe = format!("spiffe://{fabric}/{}", subject.id);
+            params.subject_alt_names.push(SanType::URI(spiffe.try_into()?));
+            // A year, so that what watches over expiry has something to watch.
+            params.not_before = (SystemTime::now() - BACKDATED).into();
+            params.not_after = (SystemTime::now() + VALID).into();
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate()?;
-            let files = self.identity(first);
+            let files = self.identity(&subject.id);
             write(&files.cert, params.signed_by(&key, &issuer)?.pem().as_bytes(), 0o644)?;
             write(&files.key, key.serialize_pem().as_bytes(), 0o600)?;
         }
@@ -77,8 +96,9 @@ impl Pki {
         self.dir.join("token")
     }
 
-    /// The files of an identity.
-    pub fn identity(&self, name: &str) -> Identity {
+    /// The files of a subject, such as `switch/leaf1`.
+    pub fn identity(&self, subject: &str) -> Identity {
+        let name = subject.replace('/', "-");
         Identity {
             cert: self.dir.join(format!("{name}.pem")),
             key: self.dir.join(format!("{name}.key")),

@@ -1,4 +1,5 @@
 //! A software P4 target that executes BMv2 JSON and serves P4Runtime and gNMI.
+pub mod access;
 pub mod commands;
 pub mod device;
 pub mod forwarding;

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use cli::{Called, Options};
-use p4_switch::commands::{Commands, client};
+use fabric_identity::{Credentials, Files, Subject, explain};
 use p4_engine::trace::{Ending, Printer, Traced};
+use p4_switch::commands::{Commands, client};
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
@@ -23,7 +24,7 @@ use p4_switch::port::netdev::Netdev;
 use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
 use p4_switch::port::qdisc::{Qdisc, Qdiscs};
 use p4_switch::port::{Forwarder, Port, Ports, Waker};
-use p4_switch::serve::{EVENT_QUEUE, ServeConfig, Tls, listen, serve};
+use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
 use p4_switch::startup;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -100,16 +101,36 @@ fn log(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn tls(options: &Options) -> Result<Option<Tls>, String> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    match (&options.tls_ca, &options.tls_cert, &options.tls_key) {
-        (Some(ca), Some(cert), Some(key)) => Ok(Some(Tls {
-            ca: read(ca)?,
-            cert: read(cert)?,
-            key: read(key)?,
-        })),
-        _ => Ok(None),
+/// Reads the certificate of this switch, and follows its files.
+fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
+    let (Some(ca), Some(cert), Some(key)) = (&options.tls_ca, &options.tls_cert, &options.tls_key) else {
+        if !options.grpc_server_addr.ip().is_loopback() {
+            tracing::warn!(
+                address = %options.grpc_server_addr,
+                "plain text: everybody who reaches this address may change the switch"
+            );
+        }
+        return Ok(None);
+    };
+    let files = Files {
+        ca: ca.clone(),
+        cert: cert.clone(),
+        key: key.clone(),
+    };
+    let credentials = Credentials::load(files).map_err(|error| explain(&error))?;
+    let identity = credentials.identity();
+    if !matches!(identity.subject, Subject::Switch(_)) {
+        return Err(format!("--tls-cert is for `{identity}`, which is not a switch"));
     }
+    tokio::spawn({
+        let credentials = Arc::clone(&credentials);
+        async move {
+            if let Err(error) = credentials.follow(|| {}).await {
+                tracing::error!(%error, "SIGHUP cannot be listened for; new certificates need a restart");
+            }
+        }
+    });
+    Ok(Some(credentials))
 }
 
 fn cores() -> usize {

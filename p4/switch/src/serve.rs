@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fabric_identity::{ClientCertificates, Credentials, Limits, Listener};
 use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
 use p4runtime_proto::p4::v1::ForwardingPipelineConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
+use crate::access::AccessLayer;
 use crate::commands::Commands;
 use crate::gnmi::service::Service as GnmiService;
 use crate::gnmi::tree::Interfaces;
@@ -40,16 +41,8 @@ const WINDOW: u32 = 4 << 20;
 /// Events of the data plane waiting for the server: the engine drops (and counts) what does not fit.
 pub const EVENT_QUEUE: usize = 4096;
 
-/// PEM files of mutual TLS.
-#[derive(Clone)]
-pub struct Tls {
-    /// Certificates that sign clients.
-    pub ca: Vec<u8>,
-    /// Own certificate chain.
-    pub cert: Vec<u8>,
-    /// Own private key.
-    pub key: Vec<u8>,
-}
+/// What logs call the server.
+const NAME: &str = "P4Runtime and gNMI";
 
 /// Why serving ended.
 #[derive(Debug, Error)]
@@ -63,7 +56,10 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// Certificates are unusable, or the transport failed.
+    /// TLS cannot be set up.
+    #[error("TLS")]
+    Tls(#[from] rustls::Error),
+    /// The transport failed.
     #[error("gRPC server")]
     Transport(#[from] tonic::transport::Error),
     /// The pipeline to start with cannot be run.
@@ -78,8 +74,8 @@ pub enum ServeError {
 pub struct ServeConfig {
     /// P4Runtime device id.
     pub device_id: u64,
-    /// `None` is plaintext.
-    pub tls: Option<Tls>,
+    /// Mutual TLS, with rights by certificate ([`crate::access`]). `None` is plain text: everybody may do everything.
+    pub tls: Option<Arc<Credentials>>,
     /// What to run from the start; without one, a controller brings it.
     pub pipeline: Option<ForwardingPipelineConfig>,
     /// Where the commands of `simple_switch_CLI` come from, if they are taken.
@@ -99,7 +95,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 /// Serves until `shutdown` is ready, then ends open calls and returns.
 ///
 /// # Errors
-/// Bad certificates, a pipeline that cannot be run, or a failed transport.
+/// TLS that cannot be set up, a pipeline that cannot be run, or a failed transport.
 pub async fn serve(
     config: ServeConfig,
     listener: TcpListener,
@@ -123,18 +119,16 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(gnmi_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let listener = match &config.tls {
+        Some(credentials) => Listener::tls(listener, NAME, Limits::GRPC, credentials, ClientCertificates::Required)?,
+        None => Listener::plain(listener, NAME, Limits::GRPC),
+    };
     let mut server = Server::builder()
-        .tcp_nodelay(true)
+        .layer(AccessLayer::default())
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
-    if let Some(tls) = config.tls {
-        let tls = ServerTlsConfig::new()
-            .identity(Identity::from_pem(tls.cert, tls.key))
-            .client_ca_root(Certificate::from_pem(tls.ca));
-        server = server.tls_config(tls)?;
-    }
     let router = server
         .add_service(p4runtime)
         .add_service(gnmi)
@@ -163,7 +157,7 @@ pub async fn serve(
     };
     // Open streams never end by themselves, so serving is dropped, not drained.
     tokio::select! {
-        served = router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))) => Ok(served?),
+        served = router.serve_with_incoming(listener.incoming()) => Ok(served?),
         () = background => Ok(()),
         () = commands => Ok(()),
         () = shutdown => Ok(()),

@@ -223,7 +223,7 @@ proptest! {
         }
         if let Ok(message) = v1::StreamMessageRequest::decode(noise.as_slice()) {
             let (stream, _outgoing) = server.streams.open();
-            let _ = server.receive(stream, message);
+            let _ = server.receive(stream, Default::default(), message);
         }
         let info = Info::new(&P4Info::decode(P4INFO).unwrap()).unwrap();
         let _ = packet::from_frame(info.packet_in.as_deref(), &noise, &Default::default());

@@ -1,5 +1,7 @@
 //! Reading bodies, paths and queries, with errors that name the field.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -8,6 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, ErrorCode, FieldError};
 
+/// Longest time for a body to arrive; the largest one needs 9 Mbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest piece of a wrong value that an error repeats.
 const SHOWN_CHARS: usize = 80;
 
@@ -27,8 +31,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let expected = "application/json";
             return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
         }
-        let bytes = Bytes::from_request(request, state)
-            .await
+        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
+        let late = |_| {
+            let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
+            ApiError::new(ErrorCode::Malformed, detail)
+        };
+        let bytes = read
+            .map_err(late)?
             .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
         parse(&bytes).map(Self)
     }

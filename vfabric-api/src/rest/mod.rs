@@ -36,7 +36,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use auth::Tokens;
-pub use server::{ServeError, serve_tls};
+pub use problem::require_host;
+pub use server::{LIMITS, serve};
 
 use crate::service::FabricService;
 use erased::ErasedService;
@@ -121,11 +122,12 @@ pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn_with_state(
-            Arc::new(tokens),
+            Arc::new(auth::Guard::new(tokens)),
             auth::require_token,
         ))
         .merge(open)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn(require_host))
         .layer(axum::middleware::from_fn(problem::request_id))
 }
 

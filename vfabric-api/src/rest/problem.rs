@@ -1,7 +1,7 @@
 //! Errors on the wire: `application/problem+json` (RFC 9457), and the id of each request.
 
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -57,6 +57,21 @@ pub(super) async fn request_id(request: Request, next: Next) -> Response {
         response
     };
     CURRENT.scope(id.clone(), answer.instrument(span)).await
+}
+
+/// Id of the request that is being answered; empty outside of one.
+pub(super) fn request_id_of() -> String {
+    CURRENT.try_with(String::clone).unwrap_or_default()
+}
+
+/// Refuses a request of HTTP/1.1 that has no `Host`, or several (RFC 9112, section 3.2).
+pub async fn require_host(request: Request, next: Next) -> Response {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if request.version() == Version::HTTP_11 && hosts != 1 {
+        let detail = format!("{hosts} Host headers, where HTTP/1.1 needs one");
+        return ApiError::new(ErrorCode::Malformed, detail).into_response();
+    }
+    next.run(request).await
 }
 
 pub(super) async fn no_such_path(request: Request) -> ApiError {

@@ -121,6 +121,7 @@ async fn ask(method: &str, path: &str, token: &str, body: &str) -> Answer {
         .uri(path)
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")
+        .header(header::HOST, "localhost")
         .header("x-request-id", "test-1")
         .body(Body::from(body.to_owned()))
         .unwrap();

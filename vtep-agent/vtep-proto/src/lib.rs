@@ -46,11 +46,3 @@ pub mod v1 {
 /// octets on the wire (an attachment with many addresses perhaps 1000), so that a message
 /// stays well below gRPC's default limit of 4 MiB.
 pub const MAX_OBJECTS_PER_MESSAGE: usize = 1000;
-
-/// DNS name that the certificate of a host's agent must be valid for.
-pub fn host_identity(host: &str) -> String {
-    format!("{host}.host.vfabric")
-}
-
-/// DNS name that the controller's certificate must be valid for.
-pub const CONTROLLER_IDENTITY: &str = "controller.vfabric";

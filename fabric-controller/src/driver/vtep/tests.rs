@@ -1,37 +1,13 @@
 use std::net::SocketAddr;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use fabric_identity::Dialer;
+use fabric_identity::testing::Authority;
 use tonic::Code;
-use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::transport::Endpoint;
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
-use vtep_proto::{CONTROLLER_IDENTITY, FdbEntry, MacAddress, Vni};
+use vtep_proto::{FdbEntry, MacAddress, Vni};
 
 use super::*;
-
-/// A certificate authority that lives as long as a test.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-}
 
 /// A server with two hosts, and what is needed to call it.
 struct World {
@@ -43,16 +19,12 @@ struct World {
 impl World {
     async fn new() -> Self {
         let authority = Authority::new();
-        let (cert, key) = authority.issue(CONTROLLER_IDENTITY);
-        let tls = AgentTls {
-            ca: authority.pem.clone().into(),
-            cert: cert.into(),
-            key: key.into(),
-        };
+        let credentials = authority.credentials("controller");
         let server = VtepServer::new(["h1".to_owned(), "h2".to_owned()]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(server.clone().serve(listener, tls, std::future::pending()));
+        let serving = server.clone();
+        tokio::spawn(async move { serving.serve(listener, &credentials, std::future::pending()).await });
         Self {
             authority,
             server,
@@ -60,19 +32,13 @@ impl World {
         }
     }
 
-    /// Dials in with a certificate for `identity` and says it is `host`.
-    async fn agent(&self, authority: &Authority, identity: &str, host: &str) -> Result<Agent, Status> {
-        let (cert, key) = authority.issue(identity);
-        let tls = ClientTlsConfig::new()
-            .domain_name(CONTROLLER_IDENTITY)
-            .ca_certificate(Certificate::from_pem(&self.authority.pem))
-            .identity(Identity::from_pem(cert, key));
-        let endpoint = Channel::from_shared(format!("https://{}", self.address))
-            .unwrap()
-            .tls_config(tls)
-            .unwrap();
-        let channel = endpoint
-            .connect()
+    /// Dials in with a certificate for `subject` and says it is `host`.
+    async fn agent(&self, authority: &Authority, subject: &str, host: &str) -> Result<Agent, Status> {
+        // It trusts the server, whoever signed its own certificate.
+        let credentials = authority.issue(subject).credentials(&self.authority.pem);
+        let dialer = Dialer::new(credentials, Subject::Controller).unwrap();
+        let channel = dialer
+            .channel(&Endpoint::from_static("http://controller"), &self.address.to_string())
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
         let (out, outgoing) = mpsc::channel(8);
@@ -90,7 +56,9 @@ impl World {
     }
 
     async fn good(&self, host: &str) -> Agent {
-        self.agent(&self.authority, &host_identity(host), host).await.unwrap()
+        self.agent(&self.authority, &format!("host/{host}"), host)
+            .await
+            .unwrap()
     }
 }
 
@@ -129,15 +97,15 @@ fn error(last: u8) -> v1::ObjectError {
 async fn an_agent_must_be_the_host_it_says_it_is() {
     let world = World::new().await;
     let refused = |r: Result<Agent, Status>| r.err().map(|s| s.code());
-    let other = world.agent(&world.authority, &host_identity("h2"), "h1").await;
-    assert_eq!(refused(other), Some(Code::PermissionDenied));
-    let switch = world.agent(&world.authority, "h1.switch.vfabric", "h1").await;
-    assert_eq!(refused(switch), Some(Code::PermissionDenied));
-    let unknown = world.agent(&world.authority, &host_identity("h9"), "h9").await;
+    for subject in ["host/h2", "switch/h1", "controller", "operator/h1", "operator/h1/admin"] {
+        let other = world.agent(&world.authority, subject, "h1").await;
+        assert_eq!(refused(other), Some(Code::PermissionDenied), "{subject}");
+    }
+    let unknown = world.agent(&world.authority, "host/h9", "h9").await;
     assert_eq!(refused(unknown), Some(Code::NotFound));
-    let foreign = world.agent(&Authority::new(), &host_identity("h1"), "h1").await;
+    let foreign = world.agent(&Authority::new(), "host/h1", "h1").await;
     assert!(foreign.is_err(), "a certificate of another authority was accepted");
-    assert!(world.agent(&world.authority, &host_identity("h1"), "h1").await.is_ok());
+    assert!(world.agent(&world.authority, "host/h1", "h1").await.is_ok());
 }
 
 #[tokio::test]

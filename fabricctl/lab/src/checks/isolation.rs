@@ -10,7 +10,7 @@ use vfabric_api::topology::{Host, IpFamily};
 
 use super::{Endpoint, Scene};
 use crate::probe::{self, ANSWER_TIMEOUT, Capture};
-use crate::{netns, plan};
+use crate::{AGENT_PORT, Target, intruder, netns, plan};
 
 /// UDP port of VXLAN (RFC 7348 section 5).
 const VXLAN_PORT: u16 = 4789;
@@ -104,6 +104,16 @@ pub(super) fn forged_vni(cx: &Scene<'_>) -> Result<String> {
         host.name,
         counted - before
     ))
+}
+
+/// Whoever broke into a host or a switch has its key: it opens nothing but what is its own.
+pub(super) fn stolen_certificates(cx: &Scene<'_>) -> Result<String> {
+    if cx.lab.options.target == Target::Bmv2 {
+        return Ok("not asked of simple_switch_grpc, which knows no identities".into());
+    }
+    let agents = format!("{}:{AGENT_PORT}", cx.lab.plan.controller);
+    let attempts = cx.runtime.block_on(intruder::try_other_certificates(cx.lab, &agents))?;
+    Ok(format!("{attempts} calls with keys of hosts and switches, all refused"))
 }
 
 /// A host, and a workload of a network that this host has no attachment of.

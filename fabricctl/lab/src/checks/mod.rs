@@ -127,7 +127,7 @@ pub struct Scene<'a> {
 
 type Check = fn(&Scene<'_>) -> Result<String>;
 
-const CHECKS: [(&str, Check); 21] = [
+const CHECKS: [(&str, Check); 22] = [
     ("same network, across leaves", reach::same_network),
     ("routed between networks, TTL falls by one", reach::routed),
     ("the gateway answers ping", reach::gateway),
@@ -140,6 +140,10 @@ const CHECKS: [(&str, Check); 21] = [
     ("broadcast replicated once", edge::broadcast),
     ("nothing between blue and red", isolation::between_vdcs),
     ("forged VNI dropped and counted", isolation::forged_vni),
+    (
+        "keys of hosts and switches open nothing else",
+        isolation::stolen_certificates,
+    ),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
     ("leaf killed and restarted empty", faults::leaf),

@@ -94,11 +94,12 @@ pub(crate) struct Options {
     /// Where the commands of simple_switch_CLI are taken, on the loopback address
     #[arg(long, value_name = "PORT", help_heading = "Control")]
     pub(crate) thrift_port: Option<NonZeroU16>,
-    /// Certificates that sign clients (PEM); clients without such a one are refused
+    /// Authorities to trust (PEM). With it, only the fabric's controller may change the switch and only its operators may
+    /// read it; without it, everybody may do everything
     #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"], alias = "grpc-server-cacert",
           help_heading = "Control")]
     pub(crate) tls_ca: Option<PathBuf>,
-    /// Own certificate chain (PEM)
+    /// Own certificate chain (PEM), for spiffe://FABRIC/switch/NAME
     #[arg(
         long,
         value_name = "FILE",

@@ -19,7 +19,7 @@ use super::packet;
 use super::pipeline::Pipeline;
 use super::request::WriteRequest;
 use super::role::RoleConfig;
-use super::session::{Arbitration, ElectionId, Notification, Outcome, Sessions, Standing, StreamId};
+use super::session::{Arbitration, Authority, ElectionId, Notification, Outcome, Sessions, Standing, StreamId};
 use super::streams::Streams;
 use super::target::{Device, Event};
 use super::write::Updates;
@@ -314,10 +314,15 @@ impl Server {
     ///
     /// # Errors
     /// The stream must be ended with the error.
-    pub fn receive(&self, stream: StreamId, message: v1::StreamMessageRequest) -> Result<(), EntityError> {
+    pub fn receive(
+        &self,
+        stream: StreamId,
+        authority: Authority,
+        message: v1::StreamMessageRequest,
+    ) -> Result<(), EntityError> {
         use v1::stream_message_request::Update;
         let result = match message.update {
-            Some(Update::Arbitration(update)) => return self.arbitrate(stream, update),
+            Some(Update::Arbitration(update)) => return self.arbitrate(stream, authority, update),
             Some(Update::Packet(packet)) => self.packet_out(stream, &packet).map_err(|error| {
                 let details = v1::PacketOutError {
                     packet_out: Some(packet),
@@ -356,7 +361,12 @@ impl Server {
         Ok(())
     }
 
-    fn arbitrate(&self, stream: StreamId, update: v1::MasterArbitrationUpdate) -> Result<(), EntityError> {
+    fn arbitrate(
+        &self,
+        stream: StreamId,
+        authority: Authority,
+        update: v1::MasterArbitrationUpdate,
+    ) -> Result<(), EntityError> {
         let role = update.role.unwrap_or_default();
         #[allow(deprecated)] // Role ids were replaced by names; guessing what a client means by one would be worse.
         if role.id != 0 {
@@ -371,6 +381,7 @@ impl Server {
             ));
         }
         let request = Arbitration {
+            authority,
             device_id: update.device_id,
             role: role.name,
             config,

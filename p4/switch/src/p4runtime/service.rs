@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::error::batch_status;
 use super::server::{Server, read};
 use super::streams::Outgoing;
+use crate::access;
 
 /// Version of P4Runtime that is served.
 const API_VERSION: &str = "1.4.1";
@@ -77,13 +78,14 @@ impl P4Runtime for Service {
         &self,
         request: Request<Streaming<v1::StreamMessageRequest>>,
     ) -> Result<Response<Self::StreamChannelStream>, Status> {
+        let authority = access::authority(request.extensions().get());
         let (stream, outgoing) = self.0.streams.open();
         let server = self.0.clone();
         let mut incoming = request.into_inner();
         tokio::spawn(async move {
             let mut error = None;
             while let Some(Ok(message)) = incoming.next().await {
-                if let Err(fatal) = server.receive(stream, message) {
+                if let Err(fatal) = server.receive(stream, authority, message) {
                     error = Some(fatal);
                     break;
                 }

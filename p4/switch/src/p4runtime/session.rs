@@ -3,8 +3,12 @@
 //! The shell feeds in what happened on a stream ([`Sessions::arbitrate`], [`Sessions::close`]) and carries out the
 //! [`Outcome`]: notifications in the order in which they must leave. Nothing here knows about gRPC, locks or time.
 //!
-//! Invariants: among live streams of one role an election id is held at most once; at most one of them is primary; a
-//! primary's election id equals the highest one ever accepted for the role, which never falls.
+//! Election ids are compared among peers of one [`Authority`]: an operator's bid, however high, never stands in the way
+//! of the controller, and a controller's bid deposes an operator.
+//!
+//! Invariants: among live streams of one role and authority an election id is held at most once; at most one stream of a
+//! role is primary; a primary's election id equals the highest one ever accepted for its role and authority, which never
+//! falls; an operator becomes primary only while no controller bids.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -52,9 +56,21 @@ impl fmt::Display for ElectionId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
+/// How much a peer's word counts; who has which is decided by certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Authority {
+    /// A person who stands in while there is no controller.
+    Operator,
+    /// The controller, and everybody where certificates are not used.
+    #[default]
+    Controller,
+}
+
 /// A client's `MasterArbitrationUpdate`, its role config already understood.
 #[derive(Debug, Clone)]
 pub struct Arbitration<C> {
+    /// Of the client.
+    pub authority: Authority,
     /// The device that the client wants to control.
     pub device_id: u64,
     /// Role name; empty is the default role.
@@ -162,12 +178,24 @@ pub enum AccessError {
 }
 
 #[derive(Debug)]
+struct Live {
+    id: StreamId,
+    authority: Authority,
+    election_id: Option<ElectionId>,
+}
+
+#[derive(Debug)]
 struct Role<C> {
     config: Option<C>,
+    /// Highest accepted election id of controllers, ...
     highest: Option<ElectionId>,
+    /// ... and of operators.
+    highest_of_operators: Option<ElectionId>,
+    /// Authority of the primary, or of the last one.
+    reigning: Authority,
     primary: Option<StreamId>,
     /// Live streams in order of arrival.
-    streams: Vec<(StreamId, Option<ElectionId>)>,
+    streams: Vec<Live>,
 }
 
 impl<C> Default for Role<C> {
@@ -175,6 +203,8 @@ impl<C> Default for Role<C> {
         Self {
             config: None,
             highest: None,
+            highest_of_operators: None,
+            reigning: Authority::Controller,
             primary: None,
             streams: Vec::new(),
         }
@@ -182,23 +212,38 @@ impl<C> Default for Role<C> {
 }
 
 impl<C: Clone> Role<C> {
+    fn highest_of(&self, authority: Authority) -> Option<ElectionId> {
+        match authority {
+            Authority::Controller => self.highest,
+            Authority::Operator => self.highest_of_operators,
+        }
+    }
+
+    fn has_bidding_controller(&self) -> bool {
+        let bids = |live: &Live| live.authority == Authority::Controller && live.election_id.is_some();
+        self.streams.iter().any(bids)
+    }
+
     fn notification(&self, name: &str, stream: StreamId) -> Notification<C> {
+        let receiver = self.streams.iter().find(|live| live.id == stream);
+        // To a controller an operator is nobody: it need not outbid one.
+        let seen = receiver.map_or(self.reigning, |live| live.authority.max(self.reigning));
         let standing = match self.primary {
             Some(primary) if primary == stream => Standing::Primary,
-            Some(_) => Standing::Backup,
-            None => Standing::NoPrimary,
+            Some(_) if seen == self.reigning => Standing::Backup,
+            Some(_) | None => Standing::NoPrimary,
         };
         Notification {
             stream,
             role: name.to_owned(),
             config: self.config.clone(),
-            election_id: self.highest,
+            election_id: self.highest_of(seen),
             standing,
         }
     }
 
     fn notify_all_but(&self, name: &str, except: Option<StreamId>) -> Vec<Notification<C>> {
-        let live = self.streams.iter().map(|(stream, _)| *stream);
+        let live = self.streams.iter().map(|live| live.id);
         live.filter(|stream| Some(*stream) != except)
             .map(|stream| self.notification(name, stream))
             .collect()
@@ -235,26 +280,37 @@ impl<C: Clone + PartialEq> Sessions<C> {
     pub fn arbitrate(&mut self, stream: StreamId, request: Arbitration<C>) -> Result<Outcome<C>, SessionError> {
         self.check(stream, &request)?;
         let Arbitration {
+            authority,
             role: name,
             config,
             election_id,
             ..
         } = request;
         let role = self.roles.entry(name.clone()).or_default();
-        match role.streams.iter_mut().find(|(id, _)| *id == stream) {
-            Some((_, held)) => *held = election_id,
+        match role.streams.iter_mut().find(|live| live.id == stream) {
+            Some(live) => live.election_id = election_id,
             None => {
-                role.streams.push((stream, election_id));
+                role.streams.push(Live {
+                    id: stream,
+                    authority,
+                    election_id,
+                });
                 self.role_of.insert(stream, name.clone());
             }
         }
 
         let mut outcome = Outcome::default();
-        let wins = election_id.is_some() && election_id >= role.highest;
+        let outranked = authority == Authority::Operator && role.has_bidding_controller();
+        let wins = election_id.is_some() && !outranked && election_id >= role.highest_of(authority);
         if wins {
-            let unchanged = role.primary == Some(stream) && role.highest == election_id && role.config == config;
+            let unchanged =
+                role.primary == Some(stream) && role.highest_of(authority) == election_id && role.config == config;
             role.primary = Some(stream);
-            role.highest = election_id;
+            role.reigning = authority;
+            match authority {
+                Authority::Controller => role.highest = election_id,
+                Authority::Operator => role.highest_of_operators = election_id,
+            }
             role.config = config;
             // A repeated update changes nothing for the others; a new one is news to all of them.
             if !unchanged {
@@ -300,10 +356,9 @@ impl<C: Clone + PartialEq> Sessions<C> {
             };
         };
         if let Some(wanted) = request.election_id
-            && role
-                .streams
-                .iter()
-                .any(|(id, held)| *id != stream && *held == Some(wanted))
+            && role.streams.iter().any(|live| {
+                live.id != stream && live.authority == request.authority && live.election_id == Some(wanted)
+            })
         {
             return Err(SessionError::DuplicateElectionId(wanted));
         }
@@ -320,7 +375,7 @@ impl<C: Clone + PartialEq> Sessions<C> {
             return outcome;
         };
         if let Some(role) = self.roles.get_mut(&name) {
-            role.streams.retain(|(id, _)| *id != stream);
+            role.streams.retain(|live| live.id != stream);
             if role.primary == Some(stream) {
                 role.primary = None;
                 outcome.notify_now = role.notify_all_but(&name, None);
@@ -345,7 +400,7 @@ impl<C: Clone + PartialEq> Sessions<C> {
             None => return Err(AccessError::UnknownRole(role.to_owned())),
         };
         match (known.primary, election_id) {
-            (Some(_), Some(given)) if known.highest == Some(given) => Ok(known.config.as_ref()),
+            (Some(_), Some(given)) if known.highest_of(known.reigning) == Some(given) => Ok(known.config.as_ref()),
             _ => Err(denied()),
         }
     }
@@ -386,6 +441,7 @@ mod tests {
 
     fn request(role: &str, election_id: impl Into<Option<u128>>) -> Arbitration<u8> {
         Arbitration {
+            authority: Authority::Controller,
             device_id: DEVICE,
             role: role.into(),
             config: None,
@@ -395,6 +451,58 @@ mod tests {
 
     fn standings(notifications: &[Notification<u8>]) -> Vec<(u64, Standing)> {
         notifications.iter().map(|n| (n.stream.0, n.standing)).collect()
+    }
+
+    fn operator(election_id: u128) -> Arbitration<u8> {
+        Arbitration {
+            authority: Authority::Operator,
+            ..request("", election_id)
+        }
+    }
+
+    #[test]
+    fn an_operator_never_stands_in_the_controllers_way() {
+        let mut s = sessions();
+        let alone = s.arbitrate(StreamId(1), operator(u128::MAX)).unwrap();
+        assert_eq!(alone.notify_after_writes.unwrap().standing, Standing::Primary);
+        assert!(s.authorise("", Some(ElectionId(u128::MAX))).is_ok());
+
+        let controller = s.arbitrate(StreamId(2), request("", 5)).unwrap();
+        assert_eq!(controller.notify_after_writes.unwrap().standing, Standing::Primary);
+        assert_eq!(standings(&controller.notify_now), [(1, Standing::Backup)]);
+        assert!(
+            s.authorise("", Some(ElectionId(u128::MAX))).is_err(),
+            "the operator is deposed"
+        );
+        assert!(s.authorise("", Some(ElectionId(5))).is_ok());
+        let again = s.arbitrate(StreamId(1), operator(u128::MAX)).unwrap();
+        assert_eq!(standings(&again.notify_now), [(1, Standing::Backup)]);
+        s.arbitrate(StreamId(3), request("", u128::MAX)).unwrap();
+        s.close(StreamId(3));
+
+        // A controller that comes back with too low an id learns what controllers bid, not what an operator did.
+        s.close(StreamId(2));
+        s.arbitrate(StreamId(1), operator(u128::MAX)).unwrap();
+        assert!(
+            s.authorise("", Some(ElectionId(u128::MAX))).is_ok(),
+            "the operator stands in again"
+        );
+        let back = s.arbitrate(StreamId(4), request("", 9)).unwrap();
+        assert_eq!(standings(&back.notify_now), [(4, Standing::NoPrimary)]);
+        assert_eq!(back.notify_now[0].election_id, Some(ElectionId(u128::MAX)));
+        let outbid = s.arbitrate(StreamId(4), request("", u128::MAX)).unwrap();
+        assert_eq!(outbid.notify_after_writes.unwrap().standing, Standing::Primary);
+    }
+
+    #[test]
+    fn the_greatest_id_of_a_controller_that_left_locks_nobody_out() {
+        let mut s = sessions();
+        s.arbitrate(StreamId(1), request("", u128::MAX)).unwrap();
+        s.close(StreamId(1));
+        let low = s.arbitrate(StreamId(2), request("", 5)).unwrap();
+        assert_eq!(standings(&low.notify_now), [(2, Standing::NoPrimary)]);
+        let same = s.arbitrate(StreamId(2), request("", u128::MAX)).unwrap();
+        assert_eq!(same.notify_after_writes.unwrap().standing, Standing::Primary);
     }
 
     #[test]

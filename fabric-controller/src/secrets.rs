@@ -1,0 +1,119 @@
+//! What the controller proves itself with, and what users of the API prove themselves with; read again while it runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fabric_identity::{Credentials, Files, IdentityError, Subject};
+use vfabric_api::rest::Tokens;
+
+/// Certificate, key, authorities and tokens.
+pub struct Secrets {
+    /// Of the controller.
+    pub credentials: Arc<Credentials>,
+    /// Of users of the API.
+    pub tokens: Tokens,
+    token_file: PathBuf,
+}
+
+/// Why secrets cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// The certificate, its key or the authorities.
+    #[error("{}", fabric_identity::explain(.0))]
+    Identity(IdentityError),
+    /// The file of tokens.
+    #[error("{path}: {problem}")]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn read(path: &std::path::Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+impl Secrets {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A file cannot be read or used, or the certificate is not the controller's.
+    pub fn load(files: Files, token_file: PathBuf) -> Result<Self, SecretsError> {
+        let credentials = Credentials::load(files).map_err(SecretsError::Identity)?;
+        credentials
+            .expect(&Subject::Controller)
+            .map_err(SecretsError::Identity)?;
+        let tokens = read(&token_file).and_then(|text| Tokens::parse(&text));
+        let tokens = tokens.map_err(|problem| SecretsError::Tokens {
+            path: token_file.clone(),
+            problem,
+        })?;
+        Ok(Self {
+            credentials,
+            tokens,
+            token_file,
+        })
+    }
+
+    /// Follows the files for ever, as [`Credentials::follow`] does.
+    ///
+    /// # Errors
+    /// SIGHUP cannot be listened for.
+    pub async fn follow(&self) -> std::io::Result<()> {
+        let mut said = None;
+        let look = || self.reload_tokens(&mut said);
+        Arc::clone(&self.credentials).follow(look).await
+    }
+
+    /// `said` is the problem that was logged last.
+    fn reload_tokens(&self, said: &mut Option<String>) {
+        match read(&self.token_file).and_then(|text| self.tokens.replace(&text)) {
+            Ok(news) => {
+                *said = None;
+                if news {
+                    tracing::info!(target: "audit", path = %self.token_file.display(), "new tokens are in use");
+                }
+            }
+            Err(problem) => {
+                if said.as_ref() != Some(&problem) {
+                    let path = self.token_file.display();
+                    tracing::error!(%path, problem, "new tokens cannot be used; the old ones stay in use");
+                }
+                *said = Some(problem);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fabric_identity::testing::Authority;
+
+    #[test]
+    fn a_controller_starts_with_its_own_certificate_only_and_takes_new_tokens() {
+        let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+        let (old, new) = ("a".repeat(32), "b".repeat(32));
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, &old).unwrap();
+        let host = authority.issue("host/h1").write(&authority.pem, dir.path());
+        let error = Secrets::load(host, token_file.clone()).err().unwrap().to_string();
+        assert!(
+            error.contains("is for `spiffe://test/host/h1`, but this is `controller`"),
+            "{error}"
+        );
+
+        let own = authority.issue("controller").write(&authority.pem, dir.path());
+        let secrets = Secrets::load(own, token_file.clone()).unwrap();
+        let mut said = None;
+        std::fs::write(&token_file, "short").unwrap();
+        secrets.reload_tokens(&mut said);
+        assert!(said.as_ref().is_some_and(|s| s.contains("at least 32")), "{said:?}");
+        assert_eq!(secrets.tokens.replace(&old), Ok(false), "the old tokens stay valid");
+        std::fs::write(&token_file, &new).unwrap();
+        secrets.reload_tokens(&mut said);
+        assert_eq!((said, secrets.tokens.replace(&new)), (None, Ok(false)));
+    }
+}

@@ -1,0 +1,265 @@
+//! An accepted connection: whose it is, and when it ends without being asked.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
+
+use crate::certificate::validity;
+use crate::credentials::Credentials;
+use crate::error::SpiffeError;
+use crate::spiffe::{Identity, Subject};
+use crate::verify::{End, check_chain};
+
+/// Octets that a client must have sent before it counts as one: an HTTP/2 connection preface (RFC 9113, section 3.4).
+const FIRST_OCTETS: u64 = 24;
+/// Longest sleep until a certificate is looked at again; timers of months are of no use.
+const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Who a peer is, as far as it was proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The connection is not encrypted; anybody may be there.
+    PlainText,
+    /// TLS, but no certificate was asked for.
+    NoCertificate,
+    /// A certificate of the fabric's authorities that names nobody of the fabric, and why.
+    Nobody(SpiffeError),
+    /// A member of the fabric.
+    Member(Identity),
+}
+
+/// The other end of a connection; an extension of every request on it.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Who it is.
+    pub claim: Claim,
+}
+
+impl Peer {
+    /// The subject, if it is a member of the fabric.
+    pub fn subject(&self) -> Option<&Subject> {
+        match &self.claim {
+            Claim::Member(identity) => Some(&identity.subject),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.claim {
+            Claim::PlainText => write!(f, "{} (plain text)", self.address),
+            Claim::NoCertificate => self.address.fmt(f),
+            Claim::Nobody(why) => write!(f, "{} ({why})", self.address),
+            Claim::Member(identity) => write!(f, "{identity} at {}", self.address),
+        }
+    }
+}
+
+pub(crate) enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Resolves, with the reason, when a connection must end although its peer behaves.
+type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// An accepted connection. Reading fails once its peer was silent for too long, or its certificate is no longer good.
+pub struct Connection {
+    io: Io,
+    peer: Peer,
+    silence: Silence,
+    end: Option<Ending>,
+    /// Gives the place back that the connection takes.
+    _place: Box<dyn Send + Sync>,
+}
+
+/// How long a peer has been silent.
+struct Silence {
+    idle: Duration,
+    opened_by: Instant,
+    octets: u64,
+    last: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(first: Duration, idle: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            idle,
+            opened_by: now + first,
+            octets: 0,
+            last: now,
+            timer: Box::pin(tokio::time::sleep_until(now + first)),
+        }
+    }
+
+    fn heard(&mut self, octets: usize) {
+        self.octets = self.octets.saturating_add(u64::try_from(octets).unwrap_or(u64::MAX));
+        self.last = Instant::now();
+    }
+
+    /// Ready when the peer must go. The timer is moved only when it fires, not with every read.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let deadline = if self.octets < FIRST_OCTETS {
+                self.opened_by
+            } else {
+                self.last + self.idle
+            };
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// Waits until the peer's certificate expires or nobody vouches for it any more.
+pub(crate) async fn until_untrusted(
+    credentials: Arc<Credentials>,
+    end: End,
+    chain: Vec<CertificateDer<'static>>,
+) -> String {
+    let mut generation = credentials.generation();
+    let Some((certificate, intermediates)) = chain.split_first() else {
+        return std::future::pending().await;
+    };
+    loop {
+        let now = UnixTime::now();
+        if let Err(error) = check_chain(&credentials, end, certificate, intermediates, now) {
+            return crate::words::tls(&error);
+        }
+        let left = validity(certificate).map_or(Duration::ZERO, |v| v.left(now));
+        tokio::select! {
+            changed = generation.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+            // One more second: a certificate is good up to and including its last one.
+            () = tokio::time::sleep((left + Duration::from_secs(1)).min(LOOK_AGAIN)) => {}
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        io: Io,
+        peer: Peer,
+        end: Option<impl Future<Output = String> + Send + 'static>,
+        (first, idle): (Duration, Duration),
+        place: impl Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            io,
+            peer,
+            silence: Silence::new(first, idle),
+            end: end.map(|end| Box::pin(end) as Ending),
+            _place: Box::new(place),
+        }
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if let Some(end) = &mut self.end
+            && let Poll::Ready(why) = end.as_mut().poll(context)
+        {
+            self.end = None;
+            tracing::warn!(peer = %self.peer, why, "connection ended");
+            return Poll::Ready(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Poll::Ready(error) = this.poll_end(context) {
+            return Poll::Ready(Err(error));
+        }
+        let before = buffer.filled().len();
+        let read = match &mut this.io {
+            Io::Plain(io) => Pin::new(io).poll_read(context, buffer),
+            Io::Tls(io) => Pin::new(io).poll_read(context, buffer),
+        };
+        if read.is_ready() {
+            this.silence.heard(buffer.filled().len().saturating_sub(before));
+            return read;
+        }
+        match this.silence.poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the peer was silent for too long",
+            ))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_write(context, octets),
+            Io::Tls(io) => Pin::new(io).poll_write(context, octets),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_write_vectored(context, slices),
+            Io::Tls(io) => Pin::new(io).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(io) => io.is_write_vectored(),
+            Io::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_flush(context),
+            Io::Tls(io) => Pin::new(io).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(context),
+            Io::Tls(io) => Pin::new(io).poll_shutdown(context),
+        }
+    }
+}
+
+impl tonic::transport::server::Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}

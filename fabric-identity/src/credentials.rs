@@ -1,0 +1,367 @@
+//! This process's certificate and key, and the authorities that it trusts; read again while it runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::certificate::{Validity, identity, moment, validity};
+use crate::error::IdentityError;
+use crate::spiffe::{FabricName, Identity, Subject};
+
+/// How often the files are looked at. New certificates are issued hours before the old ones expire.
+pub const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+/// A warning is logged when this part of a certificate's life is left, ...
+const WARN_LAST_PART: u32 = 5;
+/// ... but not earlier than this before its end, ...
+const WARN_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// ... and again after this time.
+const WARN_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Where credentials are kept, all PEM.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Certificates of the authorities to trust; several while an authority is being replaced.
+    pub ca: PathBuf,
+    /// Own certificate, followed by intermediate ones if there are any.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The contents of [`Files`].
+#[derive(Clone, PartialEq, Eq)]
+struct Pem {
+    ca: Vec<u8>,
+    cert: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// One set of credentials that belong together.
+pub(crate) struct Keys {
+    pub(crate) identity: Identity,
+    pub(crate) certified: Arc<CertifiedKey>,
+    pub(crate) anchors: Vec<TrustAnchor<'static>>,
+    own: Validity,
+    authorities: Vec<Validity>,
+}
+
+/// When credentials expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// The own certificate.
+    pub own: Validity,
+    /// The authority that expires first.
+    pub authority: Validity,
+}
+
+/// The credentials of this process. Everything that uses them takes the newest ones for each new connection.
+pub struct Credentials {
+    files: Option<Files>,
+    pem: Mutex<Pem>,
+    keys: ArcSwap<Keys>,
+    generation: watch::Sender<u64>,
+    pub(crate) provider: Arc<CryptoProvider>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("identity", &self.keys.load().identity)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    std::fs::read(path).map_err(|source| IdentityError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl Files {
+    fn read(&self) -> Result<Pem, IdentityError> {
+        Ok(Pem {
+            ca: read(&self.ca)?,
+            cert: read(&self.cert)?,
+            key: read(&self.key)?,
+        })
+    }
+}
+
+/// What errors call the parts.
+struct Names {
+    ca: String,
+    cert: String,
+    key: String,
+}
+
+impl Names {
+    fn of(files: Option<&Files>) -> Self {
+        let name = |path: Option<&PathBuf>, otherwise: &str| {
+            path.map_or_else(|| otherwise.to_owned(), |path| path.display().to_string())
+        };
+        Self {
+            ca: name(files.map(|f| &f.ca), "the authorities"),
+            cert: name(files.map(|f| &f.cert), "the certificate"),
+            key: name(files.map(|f| &f.key), "the key"),
+        }
+    }
+}
+
+fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let problem = |problem: String| IdentityError::Pem {
+        what: what.to_owned(),
+        problem,
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| problem(error.to_string()))?;
+    if found.is_empty() {
+        return Err(problem("no certificate in it (PEM is expected)".into()));
+    }
+    Ok(found)
+}
+
+impl Keys {
+    fn new(pem: &Pem, names: &Names, provider: &CryptoProvider) -> Result<Self, IdentityError> {
+        let chain = certificates(&names.cert, &pem.cert)?;
+        let spiffe = |source| IdentityError::Spiffe {
+            what: names.cert.clone(),
+            source,
+        };
+        let own_certificate = chain.first().ok_or_else(|| spiffe(crate::SpiffeError::Missing))?;
+        let identity = identity(own_certificate).map_err(spiffe)?;
+        let own = validity(own_certificate).map_err(spiffe)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(|error| IdentityError::Pem {
+            what: names.key.clone(),
+            problem: error.to_string(),
+        })?;
+        let unusable = |source| IdentityError::Key {
+            what: format!("{} with {}", names.cert, names.key),
+            source,
+        };
+        let signing = provider.key_provider.load_private_key(key).map_err(unusable)?;
+        let certified = CertifiedKey::new(chain, signing);
+        certified.keys_match().map_err(unusable)?;
+
+        let (mut anchors, mut authorities) = (Vec::new(), Vec::new());
+        for authority in certificates(&names.ca, &pem.ca)? {
+            let problem = |problem: String| IdentityError::Pem {
+                what: names.ca.clone(),
+                problem,
+            };
+            let anchor = webpki::anchor_from_trusted_cert(&authority).map_err(|e| problem(e.to_string()))?;
+            anchors.push(anchor.to_owned());
+            authorities.push(validity(&authority).map_err(|e| problem(e.to_string()))?);
+        }
+        Ok(Self {
+            identity,
+            certified: Arc::new(certified),
+            anchors,
+            own,
+            authorities,
+        })
+    }
+
+    fn expiry(&self) -> Expiry {
+        let first = self.authorities.iter().min_by_key(|a| a.not_after);
+        Expiry {
+            own: self.own,
+            authority: first.copied().unwrap_or(self.own),
+        }
+    }
+}
+
+impl Credentials {
+    /// Reads credentials from files, for [`Credentials::follow`] to read again.
+    ///
+    /// # Errors
+    /// A file cannot be read or used, or the certificate has no SPIFFE id.
+    pub fn load(files: Files) -> Result<Arc<Self>, IdentityError> {
+        let pem = files.read()?;
+        crate::files::warn_if_readable(&files.key);
+        Self::new(pem, Some(files))
+    }
+
+    /// Credentials that are not in files.
+    ///
+    /// # Errors
+    /// As [`Credentials::load`].
+    pub fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Arc<Self>, IdentityError> {
+        let pem = Pem {
+            ca: ca.to_owned(),
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        };
+        Self::new(pem, None)
+    }
+
+    fn new(pem: Pem, files: Option<Files>) -> Result<Arc<Self>, IdentityError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let keys = Keys::new(&pem, &Names::of(files.as_ref()), &provider)?;
+        Ok(Arc::new(Self {
+            files,
+            pem: Mutex::new(pem),
+            keys: ArcSwap::from_pointee(keys),
+            generation: watch::Sender::new(0),
+            provider,
+        }))
+    }
+
+    pub(crate) fn keys(&self) -> arc_swap::Guard<Arc<Keys>> {
+        self.keys.load()
+    }
+
+    /// Changes when the credentials do.
+    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Who this process is.
+    pub fn identity(&self) -> Identity {
+        self.keys.load().identity.clone()
+    }
+
+    /// The fabric that this process belongs to.
+    pub fn fabric(&self) -> FabricName {
+        self.keys.load().identity.fabric.clone()
+    }
+
+    /// Fails unless the certificate is for this subject.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotOurs`].
+    pub fn expect(&self, subject: &Subject) -> Result<(), IdentityError> {
+        let found = self.identity();
+        if found.subject == *subject {
+            return Ok(());
+        }
+        Err(IdentityError::NotOurs {
+            what: Names::of(self.files.as_ref()).cert,
+            found,
+            expected: subject.clone(),
+        })
+    }
+
+    /// When the credentials in use expire.
+    pub fn expiry(&self) -> Expiry {
+        self.keys.load().expiry()
+    }
+
+    /// Replaces the credentials.
+    ///
+    /// # Errors
+    /// They cannot be used, or are for somebody else; the ones in use stay.
+    pub fn replace(&self, ca: &[u8], cert: &[u8], key: &[u8]) -> Result<(), IdentityError> {
+        let pem = Pem {
+            ca: ca.to_owned(),
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        };
+        self.take(pem)
+    }
+
+    fn take(&self, pem: Pem) -> Result<(), IdentityError> {
+        let names = Names::of(self.files.as_ref());
+        let keys = Keys::new(&pem, &names, &self.provider)?;
+        let own = self.identity();
+        if keys.identity != own {
+            return Err(IdentityError::NotOurs {
+                what: names.cert,
+                found: keys.identity,
+                expected: own.subject,
+            });
+        }
+        *self.pem.lock().unwrap_or_else(PoisonError::into_inner) = pem;
+        self.keys.store(Arc::new(keys));
+        self.generation.send_modify(|generation| *generation += 1);
+        Ok(())
+    }
+
+    /// Reads the files again; true when they hold other credentials than before, which are then in use.
+    ///
+    /// # Errors
+    /// A file cannot be read or used; the credentials in use stay.
+    pub fn reload(&self) -> Result<bool, IdentityError> {
+        let Some(files) = &self.files else {
+            return Ok(false);
+        };
+        let pem = files.read()?;
+        if *self.pem.lock().unwrap_or_else(PoisonError::into_inner) == pem {
+            return Ok(false);
+        }
+        // A new certificate beside its old key fails here: the writer is not done yet, or made a mistake.
+        self.take(pem).map(|()| true)
+    }
+
+    /// Follows the files for ever: looks every [`FOLLOW_EVERY`] and at SIGHUP, takes what is new, and warns of what
+    /// expires soon. `also` runs at the same moments, for what else is kept in files.
+    ///
+    /// # Errors
+    /// SIGHUP cannot be listened for.
+    pub async fn follow(self: Arc<Self>, mut also: impl FnMut()) -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut clock = tokio::time::interval(FOLLOW_EVERY);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut warned: Option<tokio::time::Instant> = None;
+        let mut said = None;
+        loop {
+            let asked = tokio::select! {
+                _ = hangup.recv() => true,
+                _ = clock.tick() => false,
+            };
+            let before = said.take();
+            match self.reload() {
+                Ok(true) => {
+                    let until = moment(self.expiry().own.not_after);
+                    tracing::info!(identity = %self.identity(), until, "new certificate, key or authorities are in use");
+                    warned = None;
+                }
+                Ok(false) if asked => tracing::info!("SIGHUP: certificate, key and authorities are unchanged"),
+                Ok(false) => {}
+                Err(error) => {
+                    let text = crate::words::explain(&error);
+                    if asked || before.as_ref() != Some(&text) {
+                        tracing::error!(
+                            error = text,
+                            "new certificate, key or authorities cannot be used; the old ones stay in use"
+                        );
+                    }
+                    said = Some(text);
+                }
+            }
+            also();
+            if warned.is_none_or(|at| at.elapsed() >= WARN_AGAIN) && self.warn() {
+                warned = Some(tokio::time::Instant::now());
+            }
+        }
+    }
+
+    /// Logs what has expired or will soon; true when there was something.
+    fn warn(&self) -> bool {
+        let expiry = self.expiry();
+        let now = UnixTime::now();
+        let mut any = false;
+        for (what, validity) in [("own certificate", expiry.own), ("authority", expiry.authority)] {
+            let left = validity.left(now);
+            let soon = (validity.whole() / WARN_LAST_PART).min(WARN_WITHIN);
+            let until = moment(validity.not_after);
+            let identity = self.identity();
+            if left.is_zero() {
+                tracing::error!(%identity, until, "the {what} has expired: peers refuse new connections");
+            } else if left < soon {
+                let hours = left.as_secs() / 3600;
+                tracing::warn!(%identity, until, hours, "the {what} expires soon");
+            }
+            any |= left < soon;
+        }
+        any
+    }
+}

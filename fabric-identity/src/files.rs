@@ -1,0 +1,65 @@
+//! Files and directories that belong to their owner alone.
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use nix::sys::stat::{Mode, umask};
+
+use crate::error::IdentityError;
+
+/// What others may do with files of this process.
+const OTHERS: u32 = 0o077;
+
+/// From now on, what this process creates is readable and writable by its owner alone (0600, directories 0700).
+pub fn private_files() {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}
+
+/// Creates a directory with mode 0700 where there is none, and takes the rights of others away where there is one.
+///
+/// # Errors
+/// [`IdentityError::Private`].
+pub fn private_directory(path: &Path) -> Result<(), IdentityError> {
+    let fail = |source| IdentityError::Private {
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(fail)?;
+    let mode = std::fs::metadata(path).map_err(fail)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        tracing::warn!(path = %path.display(), "others could look into this directory; now its mode is 0700");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Warns of a key that others can read.
+pub(crate) fn warn_if_readable(key: &Path) {
+    let mode = std::fs::metadata(key).map(|m| m.permissions().mode());
+    if mode.is_ok_and(|mode| mode & OTHERS != 0) {
+        tracing::warn!(path = %key.display(), "others can read this private key; its mode should be 0600");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_private_whether_or_not_it_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let new = dir.path().join("a/b");
+        private_directory(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        let open = dir.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        private_directory(&open).unwrap();
+        assert_eq!(mode(&open), 0o700);
+    }
+}

@@ -1,0 +1,49 @@
+//! Who is at the other end of a connection, and how long it may hold on to it.
+//!
+//! **Problem.** Every part of a fabric has a certificate of the same authority. That a certificate is valid says nothing
+//! about what its holder may do: a host's key, which anybody who breaks into the host has, must not open a switch.
+//!
+//! **Model.** A certificate says *who*: a SPIFFE id in its one URI name ([`Identity`]). What a subject may do is decided
+//! by the server that it calls, per call. [`Credentials`] are this process's own certificate, key and the authorities
+//! that it trusts; they are read again while the process runs. [`Listener`] accepts connections and hands them over with
+//! the [`Peer`] that was proven; [`Dialer`] connects to one subject and to nobody else.
+//!
+//! **Invariants.**
+//! - The fabric's name comes from one's own certificate; a peer of another fabric is nobody, whoever signed it.
+//! - A connection ends when its peer's certificate expires, or when the authorities that would vouch for it are gone.
+//!   TLS sessions are never resumed: every connection is checked in full.
+//! - A listener holds a bounded number of connections, in all and of one address, each for a bounded time without
+//!   hearing from its peer. It never spins and never stops accepting for good.
+//! - Nothing secret is logged. A refused peer is logged with its address and the reason, each pair once a minute.
+//!
+//! **Cost.** A handshake parses the peer's certificate once. After that a read costs two polls and a clock; no
+//! allocation, no lock.
+//!
+//! Sources: SPIFFE-ID and X509-SVID specifications (spiffe.io), RFC 5280, RFC 8446.
+
+mod certificate;
+mod config;
+mod connection;
+mod credentials;
+mod dial;
+mod error;
+mod files;
+mod listen;
+mod notice;
+mod spiffe;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod verify;
+mod words;
+
+pub use certificate::Validity;
+pub use config::ClientCertificates;
+pub use connection::{Claim, Connection, Peer};
+pub use credentials::{Credentials, Expiry, FOLLOW_EVERY, Files};
+pub use dial::{ClientStream, Dialer};
+pub use error::{IdentityError, SpiffeError, WrongPeer};
+pub use files::{private_directory, private_files};
+pub use listen::{Incoming, Limits, Listener};
+pub use notice::Notices;
+pub use spiffe::{FabricName, Identity, Subject};
+pub use words::explain;

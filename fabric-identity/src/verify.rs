@@ -1,0 +1,208 @@
+//! Checks a peer's certificate, the same way on both sides: its chain, its time, and on the client's side its name.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::certificate::identity;
+use crate::credentials::Credentials;
+use crate::error::{SpiffeError, WrongPeer};
+use crate::spiffe::{Identity, Subject};
+
+/// Which end a certificate is presented by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Server,
+}
+
+/// Checks that an authority that is trusted now vouches for a chain (RFC 5280, section 6).
+///
+/// # Errors
+/// With the moments that matter where time is the reason.
+pub(crate) fn check_chain(
+    credentials: &Credentials,
+    end: End,
+    certificate: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    let usage = match end {
+        End::Client => KeyUsage::client_auth(),
+        End::Server => KeyUsage::server_auth(),
+    };
+    let algorithms = credentials.provider.signature_verification_algorithms.all;
+    let keys = credentials.keys();
+    let checked = EndEntityCert::try_from(certificate).and_then(|c| {
+        c.verify_for_usage(algorithms, &keys.anchors, intermediates, now, usage, None, None)
+            .map(drop)
+    });
+    checked.map_err(|error| Error::InvalidCertificate(reason(error)))
+}
+
+/// In rustls' terms, which also decide the alert that the peer gets.
+fn reason(error: webpki::Error) -> CertificateError {
+    match error {
+        webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        webpki::Error::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        webpki::Error::BadDer | webpki::Error::BadDerTime => CertificateError::BadEncoding,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    }
+}
+
+/// The identity that a certificate claims, if it belongs to this fabric.
+pub(crate) fn member(credentials: &Credentials, certificate: &CertificateDer<'_>) -> Result<Identity, SpiffeError> {
+    let identity = identity(certificate)?;
+    if identity.fabric == credentials.keys().identity.fabric {
+        Ok(identity)
+    } else {
+        Err(SpiffeError::OtherFabric(identity))
+    }
+}
+
+/// Judges the other end of a handshake by the credentials that are in use at that moment.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    credentials: Arc<Credentials>,
+    /// Who must answer; only clients know that.
+    expected: Option<Subject>,
+}
+
+impl Verifier {
+    /// For a server: any client with a certificate of the fabric's authorities; calls are judged later.
+    pub(crate) fn of_clients(credentials: Arc<Credentials>) -> Arc<Self> {
+        Arc::new(Self {
+            credentials,
+            expected: None,
+        })
+    }
+
+    /// For a client that means one server.
+    pub(crate) fn of_server(credentials: Arc<Credentials>, expected: Subject) -> Arc<Self> {
+        Arc::new(Self {
+            credentials,
+            expected: Some(expected),
+        })
+    }
+
+    fn tls12(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.credentials.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn tls13(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.credentials.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.credentials.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        check_chain(&self.credentials, End::Server, certificate, intermediates, now)?;
+        if let Some(subject) = &self.expected {
+            let expected = Identity {
+                fabric: self.credentials.fabric(),
+                subject: subject.clone(),
+            };
+            let found = identity(certificate);
+            if found.as_ref() != Ok(&expected) {
+                let wrong = OtherError(Arc::new(WrongPeer::new(expected, &found)));
+                return Err(Error::InvalidCertificate(CertificateError::Other(wrong)));
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls12(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls13(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // A hint only (RFC 8446, section 4.2.4); authorities change while this verifier lives.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        check_chain(&self.credentials, End::Client, certificate, intermediates, now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls12(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.tls13(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes()
+    }
+}

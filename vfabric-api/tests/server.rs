@@ -1,0 +1,117 @@
+//! The server over real TLS: protocols, `Host`, clients that hold on to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use fabric_identity::testing::Authority;
+use fabric_identity::{ClientCertificates, Limits, Listener};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use vfabric_api::rest::{LIMITS, require_host, serve};
+
+/// Long enough for a loaded machine; nothing waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn start(limits: Limits) -> (Authority, String) {
+    let authority = Authority::new();
+    let credentials = authority.credentials("controller");
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap().to_string();
+    let listener = Listener::tls(tcp, "REST", limits, &credentials, ClientCertificates::NotAsked).unwrap();
+    let router = Router::new().route("/", get(|| async { "ok" }));
+    let router = router.layer(axum::middleware::from_fn(require_host));
+    tokio::spawn(serve(listener.incoming(), router, std::future::pending()));
+    (authority, address)
+}
+
+async fn connect(authority: &Authority, address: &str, protocols: &[&str]) -> TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .unwrap()
+}
+
+async fn answer(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut text))
+        .await
+        .unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn http_2_and_1_1_are_negotiated() {
+    let (authority, address) = start(LIMITS).await;
+    let stream = connect(&authority, &address, &["h2", "http/1.1"]).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut stream = connect(&authority, &address, &["http/1.1"]).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let text = answer(
+        &mut stream,
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+/// RFC 9112, section 3.2.
+#[tokio::test]
+async fn http_1_1_needs_one_host() {
+    let (authority, address) = start(LIMITS).await;
+    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+        let mut stream = connect(&authority, &address, &["http/1.1"]).await;
+        let text = answer(
+            &mut stream,
+            &format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n"),
+        )
+        .await;
+        assert!(text.starts_with("HTTP/1.1 400"), "{hosts:?}: {text}");
+    }
+    let mut stream = connect(&authority, &address, &["http/1.1"]).await;
+    let text = answer(&mut stream, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+}
+
+#[tokio::test]
+async fn idle_clients_leave_room_for_others_and_end() {
+    let (authority, address) = start(Limits {
+        per_peer: 16,
+        first_octets: Duration::from_secs(3),
+        ..LIMITS
+    })
+    .await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let mut stream = connect(&authority, &address, &["http/1.1"]).await;
+        stream.write_all(b"GET / HTTP").await.unwrap();
+        idle.push(stream);
+    }
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut good = connect(&authority, &address, &["http/1.1"]).await;
+    assert!(answer(&mut good, request).await.starts_with("HTTP/1.1 200"));
+    for mut stream in idle {
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
+            .await
+            .expect("half a header is waited for without end");
+    }
+}

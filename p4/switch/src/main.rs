@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use cli::{Called, Options};
-use p4_switch::commands::{Commands, client};
 use p4_engine::trace::{Ending, Printer, Traced};
+use p4_switch::commands::{Commands, client};
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;

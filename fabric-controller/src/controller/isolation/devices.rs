@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fabric_pipeline::{CPU_PORT, Pipeline};
-use p4_switch::device::{Dataplane, EngineDevice};
 use p4_engine::{DigestFields, Sink, Worker};
+use p4_switch::device::{Dataplane, EngineDevice};
 use p4_switch::p4runtime::server::Server;
 use p4_switch::p4runtime::streams::Outgoing;
 use p4runtime_client::write::Change;

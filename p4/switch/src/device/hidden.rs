@@ -4,9 +4,9 @@
 use bmv2_json::{EntryKey, HexStr, KeyElement, MatchType, Program, Table};
 use rustc_hash::FxHashSet;
 
-use p4_engine::Pipeline;
 use crate::p4runtime::bind::{highest_priority, priority};
 use crate::p4runtime::info::Info;
+use p4_engine::Pipeline;
 use p4_engine::tables::store::Transaction;
 use p4_engine::tables::{ActionCall, FieldMatch, Target, Writer};
 

@@ -25,6 +25,7 @@ impl World {
         cases.extend(self.udp_checksums());
         cases.extend(self.host_icmp());
         cases.extend(self.martians());
+        cases.extend(self.fragments_to_the_gateway());
         cases
     }
 
@@ -291,5 +292,22 @@ impl World {
             }
         }
         cases
+    }
+
+    /// An echo request in fragments is not put together again here; each is counted.
+    fn fragments_to_the_gateway(&self) -> Vec<Case> {
+        let message = echo(v4(A, 11).into(), v4(B, 1).into(), 64, false)[20..].to_vec();
+        let behind_header = [&[58, 0, 0, 1, 0, 0, 0, 1][..], &[128, 0, 0, 0, 0, 0, 0, 0]].concat();
+        // More fragments follow; the last one, from octet 8 on; IPv6's fragment header.
+        let fragments = [
+            ipv4(v4(A, 11), v4(B, 1), 64, 1, 0x2000, &message[..8]),
+            ipv4(v4(A, 11), v4(B, 1), 64, 1, 0x0001, &message[8..]),
+            ipv6(v6(A, 11), v6(B, 1), 64, 44, &behind_header),
+        ];
+        let case = |packet: &Vec<u8>| {
+            let frame_in = self.h1_sends(self.leaf1(), A, &frame(GATEWAY, mac(11), packet));
+            dropped("fragment to the gateway", H1, frame_in, DropReason::GatewayProtocol)
+        };
+        fragments.iter().map(case).collect()
     }
 }

@@ -221,7 +221,7 @@ mod tests {
         let (cache, _) = Cache::open(directory.path()).unwrap();
         for id in names {
             let a = attachment(id);
-            cache.write(&[a.clone()], &[a.key()], &[], None).unwrap();
+            cache.write(std::slice::from_ref(&a), &[a.key()], &[], None).unwrap();
         }
         // A change of one that is there does not put it last.
         cache.write(&[attachment("red/b")], &[], &[], None).unwrap();

@@ -15,7 +15,7 @@ const SHIMS: [(&str, &str); 5] = [
 ];
 
 /// Puts the links into `dir`, to programs in `programs`. A file that is no link of this kind stays, and is an error.
-pub fn lay(dir: &Path, programs: &Path) -> Result<()> {
+pub(crate) fn lay(dir: &Path, programs: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
     for (name, program) in SHIMS {
         let (link, target) = (dir.join(name), programs.join(program));

@@ -9,6 +9,7 @@ use fabric_pipeline::{CPU_PORT, Pipeline};
 use p4_engine::{DigestFields, Sink, Worker};
 use p4_switch::device::{Dataplane, EngineDevice};
 use p4_switch::p4runtime::server::Server;
+use p4_switch::p4runtime::session::Authority;
 use p4_switch::p4runtime::streams::Outgoing;
 use p4runtime_client::write::Change;
 use p4runtime_proto::p4::v1;
@@ -64,7 +65,7 @@ impl Switch {
         let message = v1::StreamMessageRequest {
             update: Some(Message::Arbitration(arbitration)),
         };
-        server.receive(stream, message).unwrap();
+        server.receive(stream, Authority::Controller, message).unwrap();
         server
             .set_pipeline(v1::SetForwardingPipelineConfigRequest {
                 device_id,

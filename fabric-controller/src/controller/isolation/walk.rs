@@ -513,6 +513,8 @@ fn attachment(rng: &mut StdRng) -> AttachmentSpec {
         network: name(&format!("n{n}")),
         mac: rng.random_bool(0.3).then_some(mac),
         ips: if rng.random_bool(0.3) { vec![ip] } else { Vec::new() },
+        port_security: true,
+        allowed_addresses: Vec::new(),
         place,
     }
 }

@@ -112,6 +112,7 @@ impl<T: Trace> Core<'_, T> {
     }
 
     /// Runs an operation that does not jump.
+    #[cfg(feature = "native")]
     pub(crate) fn op(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {
         if quick(std::slice::from_ref(op), 0, &mut p.words, args) == 0 {
             self.slow(op, p, args);

@@ -254,6 +254,7 @@ impl Calculation {
 
     /// Where it is a checksum of words at fixed places: their slots, the shifts by which they weigh in the sum, their
     /// bits.
+    #[cfg(feature = "native")]
     pub(crate) fn sum(&self) -> Option<impl Iterator<Item = (u32, u8, u32)>> {
         let Quick::Sum(words) = &self.quick else { return None };
         let widths = self.input.iter().map(|input| match input {

@@ -104,6 +104,7 @@ impl Packet {
     }
 
     /// Where the payload begins, if there are at least [`HEADROOM`] octets before it.
+    #[cfg(feature = "native")]
     pub(crate) fn roomy_payload(&mut self) -> Option<*mut u8> {
         let payload = self.payload;
         let rest = self.buffer.get_mut(payload..)?;
@@ -111,6 +112,7 @@ impl Packet {
     }
 
     /// Says that so many octets of headers were written before the payload.
+    #[cfg(feature = "native")]
     pub(crate) fn set_headers(&mut self, octets: usize) {
         self.start = self.payload.saturating_sub(octets);
     }

@@ -22,7 +22,7 @@ use crate::model::fault::{self, Fault};
 use walk::Walk;
 
 /// Walks of a test run.
-const SEEDS: std::ops::Range<u64> = 0..12;
+const SEEDS: std::ops::Range<u64> = 0..8;
 /// Transactions of one walk.
 const TRANSACTIONS: usize = 30;
 
@@ -68,14 +68,19 @@ async fn a_walk_finds_each_mistake() {
     }
 }
 
-/// Prints for each mistake the first seed that finds it: `-- --ignored --nocapture seeds_that_find`.
+/// Prints for each mistake the first seed that finds it, to renew [`FAULTS`]:
+/// `ISOLATION_SEEDS=0..20 cargo test ... -- --ignored --nocapture seeds_that_find`. `ISOLATION_FAULT` names one mistake.
 #[tokio::test(start_paused = true)]
 #[ignore = "only to renew FAULTS; takes minutes"]
 async fn seeds_that_find_each_mistake() {
+    let only = std::env::var("ISOLATION_FAULT").unwrap_or_default();
     for (fault, _) in FAULTS {
+        if !format!("{fault:?}").contains(&only) {
+            continue;
+        }
         fault::set(Some(*fault));
         let mut found = None;
-        for seed in 0..100 {
+        for seed in seeds("0..20") {
             if let Err(what) = walk(seed).await {
                 found = Some((seed, what));
                 break;
@@ -86,13 +91,18 @@ async fn seeds_that_find_each_mistake() {
     }
 }
 
+/// The range in `ISOLATION_SEEDS`, or the given one.
+fn seeds(default: &str) -> std::ops::Range<u64> {
+    let range = std::env::var("ISOLATION_SEEDS").unwrap_or_else(|_| default.to_owned());
+    let (from, to) = range.split_once("..").unwrap();
+    from.parse().unwrap()..to.parse().unwrap()
+}
+
 /// Many more walks: `ISOLATION_SEEDS=1000..2000 cargo test ... -- --ignored many_walks`.
 #[tokio::test(start_paused = true)]
 #[ignore = "the long mode"]
 async fn many_walks() {
-    let range = std::env::var("ISOLATION_SEEDS").unwrap_or_else(|_| "0..1000".into());
-    let (from, to) = range.split_once("..").unwrap();
-    for seed in from.parse::<u64>().unwrap()..to.parse().unwrap() {
+    for seed in seeds("0..1000") {
         walk(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
     }
 }

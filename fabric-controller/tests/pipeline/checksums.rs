@@ -36,7 +36,12 @@ fn routed_headers() {
             (ACCESS_B, tagged(100, &frame(GATEWAY, mac(22), &identified(packet, id))))
         })
         .collect();
-    let outcome = p4_switch::run(bmv2_tests::program::Core::Engine, Pipeline::LEAF, &world.entities(), &frames);
+    let outcome = p4_switch::run(
+        bmv2_tests::program::Core::Engine,
+        Pipeline::LEAF,
+        &world.entities(),
+        &frames,
+    );
     check_headers(&outcome.out[&ACCESS_A], 14, frames.len());
 }
 
@@ -52,7 +57,12 @@ fn underlay_headers() {
             )
         })
         .collect();
-    let outcome = p4_switch::run(bmv2_tests::program::Core::Engine, Pipeline::SPINE, &spine::entities(), &frames);
+    let outcome = p4_switch::run(
+        bmv2_tests::program::Core::Engine,
+        Pipeline::SPINE,
+        &spine::entities(),
+        &frames,
+    );
     check_headers(&outcome.out[&1], 14, frames.len());
 }
 
@@ -73,7 +83,12 @@ fn echo_replies() {
                 (ACCESS_B, tagged(100, &frame(GATEWAY, mac(22), &packet)))
             })
             .collect();
-        let outcome = p4_switch::run(bmv2_tests::program::Core::Engine, Pipeline::LEAF, &world.entities(), &frames);
+        let outcome = p4_switch::run(
+            bmv2_tests::program::Core::Engine,
+            Pipeline::LEAF,
+            &world.entities(),
+            &frames,
+        );
         let replies = &outcome.out[&ACCESS_B];
         assert_eq!(replies.len(), frames.len());
         for reply in replies {

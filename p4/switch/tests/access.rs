@@ -14,8 +14,8 @@ use gnmi_proto::gnmi::{CapabilityRequest, GetRequest, SetRequest, SubscribeReque
 use p4_switch::gnmi::memory::MemoryInterfaces;
 use p4_switch::p4runtime::memory::MemoryDevice;
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
-use p4runtime_proto::p4::v1;
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::stream_message_request::Update;
 use p4runtime_proto::p4::v1::stream_message_response::Update as News;
 use tokio::sync::mpsc;

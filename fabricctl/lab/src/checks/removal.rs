@@ -119,7 +119,6 @@ fn key(e: &Endpoint) -> Key {
 
 /// A host that cannot be reached has not confirmed: who names the network's VNI waits, and no device gets it.
 pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
-    let vdc: Name = "quarantine".parse()?;
     let network = |name: &str, vni: Option<Vni>| -> Result<Spec> {
         let subnets = vec![vfabric_api::intent::SubnetSpec {
             cidr: "10.9.0.0/24".parse()?,
@@ -132,14 +131,16 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
             vni,
         }))
     };
-    let places: Vec<(Name, String)> = cx
-        .endpoints
-        .iter()
-        .filter_map(|e| Some((e.host.clone()?, e.namespace.clone())))
-        .collect();
-    let (host, netns) = places.first().cloned().context("no workload on a host")?;
-    let elsewhere = places.iter().find(|(h, _)| *h != host).cloned();
-    let (other, other_netns) = elsewhere.context("no workload on a second host")?;
+    // A namespace belongs to one vDC: both places are of the vDC that the networks are made in.
+    let on_host = |e: &&Endpoint| e.host.is_some();
+    let first = cx.endpoints.iter().find(on_host).context("no workload on a host")?;
+    let elsewhere = |e: &&Endpoint| on_host(e) && e.vdc == first.vdc && e.host != first.host;
+    let second = cx.endpoints.iter().find(elsewhere);
+    let second = second.context("no workload of the same vDC on a second host")?;
+    let vdc = first.vdc.clone();
+    let host = first.host.clone().context("no workload on a host")?;
+    let other = second.host.clone().context("no workload on a second host")?;
+    let (netns, other_netns) = (first.namespace.clone(), second.namespace.clone());
     let probe = |name: &str, network: &str, host: &Name, netns: &str| -> Result<Spec> {
         Ok(Spec::Attachment(AttachmentSpec {
             name: name.parse()?,
@@ -156,28 +157,24 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
         }))
     };
     let create = |spec: &Spec| cx.runtime.block_on(cx.client.create(&vdc, spec, Some(CONFIRMED)));
-    create(&Spec::Vdc(vfabric_api::intent::VdcSpec {
-        name: vdc.clone(),
-        description: String::new(),
-    }))?;
-    let View::Network(made) = create(&network("first", None)?)? else {
+    let View::Network(made) = create(&network("resting-1", None)?)? else {
         bail!("no network")
     };
-    create(&probe("first", "first", &host, &netns)?)?;
-    let second = Key::new(vdc.clone(), Kind::Attachment, "second".parse()?);
+    create(&probe("resting-1", "resting-1", &host, &netns)?)?;
+    let second = Key::new(vdc.clone(), Kind::Attachment, "resting-2".parse()?);
     let progress = || match cx.runtime.block_on(cx.client.get(&second))? {
         View::Attachment(a) => Ok(a.applied),
         _ => bail!("no attachment"),
     };
     cx.lab.daemons.signal(host.as_str(), Signal::SIGSTOP)?;
     let meanwhile = (|| {
-        for (kind, name) in [(Kind::Attachment, "first"), (Kind::Network, "first")] {
+        for (kind, name) in [(Kind::Attachment, "resting-1"), (Kind::Network, "resting-1")] {
             let gone = Key::new(vdc.clone(), kind, name.parse()?);
             cx.runtime.block_on(cx.client.delete(&gone, None))?;
         }
         for spec in [
-            network("second", Some(made.vni))?,
-            probe("second", "second", &other, &other_netns)?,
+            network("resting-2", Some(made.vni))?,
+            probe("resting-2", "resting-2", &other, &other_netns)?,
         ] {
             cx.runtime.block_on(cx.client.create(&vdc, &spec, None))?;
         }
@@ -194,8 +191,7 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
     let applied = || Ok(Some(progress()?).filter(|a| a.progress == Progress::Applied));
     let (_, took) = cx.until(CONFIRMED, "the VNI becomes free", applied)?;
     delete(cx, &second)?;
-    delete(cx, &Key::new(vdc.clone(), Kind::Network, "second".parse()?))?;
-    delete(cx, &Key::vdc(vdc))?;
+    delete(cx, &Key::new(vdc, Kind::Network, "resting-2".parse()?))?;
     Ok(format!(
         "VNI {}: its next network waited while {host} was stopped, in place {:.0} ms after",
         made.vni,

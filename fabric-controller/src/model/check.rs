@@ -234,7 +234,7 @@ impl Model {
         let uid = before.map_or(Uid(self.next_uid), |a| a.uid);
         // What it has is kept if it stays in its network.
         let kept = before.filter(|a| a.network == network_id);
-        let given = || kept.map_or_else(|| self.free_mac(uid, network), |a| a.mac);
+        let given = || kept.map_or_else(|| self.free_mac(key, uid, network), |a| a.mac);
         let mac = spec.mac.unwrap_or_else(given);
         if !mac.is_unicast() || mac == self.fabric.view.gateway_mac {
             return Err(fields.invalid("mac", mac, "a unicast MAC address other than the gateway's"));
@@ -331,12 +331,16 @@ impl Model {
         }
     }
 
-    /// A locally administered MAC address (IEEE 802c), made from the attachment's identity, that nobody in the network
-    /// has or had a moment ago.
-    fn free_mac(&self, uid: Uid, network: &Network) -> Mac {
+    /// A locally administered MAC address (IEEE 802c) that nobody in the network has and no device may hold. The first
+    /// choice is made from the attachment's name, so that a namesake that comes back has the address that its
+    /// neighbours know; others are made from its identity.
+    fn free_mac(&self, key: &Key, uid: Uid, network: &Network) -> Mac {
         for attempt in 0u32..=u32::MAX {
             let mut hasher = DefaultHasher::new();
-            (uid, attempt).hash(&mut hasher);
+            match attempt {
+                0 => (key.vdc.as_str(), network.spec.name.as_str(), key.name.as_str()).hash(&mut hasher),
+                _ => (uid, attempt).hash(&mut hasher),
+            }
             let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
             let mac = Mac([0x02, a, b, c, d, e]);
             let taken = network.macs.contains_key(&mac) || self.quarantine.holds(&Number::Mac(network.uid, mac));

@@ -61,6 +61,9 @@ impl Number {
         match self {
             // The kernel takes the interface and its queues away in one step.
             Self::Interface(..) => Duration::ZERO,
+            // It means something in one network only: a frame under way reaches the same tenant. A namesake that comes
+            // back at once keeps it, so that neighbours need not learn another one.
+            Self::Mac(..) => Duration::ZERO,
             _ if fault::is_on(Fault::NoRest) => Duration::ZERO,
             _ => REST,
         }

@@ -9,7 +9,8 @@
 //! the [`Peer`] that was proven; [`Dialer`] connects to one subject and to nobody else.
 //!
 //! **Invariants.**
-//! - The fabric's name comes from one's own certificate; a peer of another fabric is nobody, whoever signed it.
+//! - The fabric's name comes from one's own certificate; a peer of another fabric has no rights, even if a trusted
+//!   authority signed its certificate.
 //! - A connection ends when its peer's certificate expires, or when the authorities that would vouch for it are gone.
 //!   TLS sessions are never resumed: every connection is checked in full.
 //! - A listener holds a bounded number of connections, in all and of one address, each for a bounded time without

@@ -1,4 +1,4 @@
-//! Numbers that rest, and objects that wait for them: what the controller asks of the model, and tells it.
+//! The model's interface to the controller for numbers in quarantine and the objects that wait for them.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

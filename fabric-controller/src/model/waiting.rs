@@ -93,7 +93,7 @@ impl Waiting {
         }
     }
 
-    /// A number is free; returns who waits for nothing else, with the revision that asked for them.
+    /// A number is free. Returns the objects that now wait for nothing, each with the revision that asked for it.
     pub(super) fn released(&mut self, number: &Number) -> Vec<(u64, Waiter)> {
         let mut woken = Vec::new();
         for waiter in self.by_number.remove(number).unwrap_or_default() {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::{LAB_PACKAGES, build_release, call, cargo, fabricctl, on_path, packages, release_dir, root, target_dir};
+use crate::{LAB_PACKAGES, call, cargo, fabricctl, on_path, packages, release, release_dir, root, target_dir};
 
 /// One benchmark and what it measures.
 struct Bench {
@@ -97,7 +97,7 @@ pub(crate) fn run(name: Option<&str>, json: Option<&Path>) -> Result<()> {
         );
     }
     packages::install(LAB_PACKAGES)?;
-    build_release()?;
+    release::build(None)?;
     let (mut document, mut failed) = (Map::new(), Vec::new());
     for bench in chosen {
         eprintln!("── {}: {}", bench.name, bench.about);

@@ -6,6 +6,7 @@
 
 mod bench;
 mod packages;
+mod release;
 mod shims;
 mod test;
 mod venv;
@@ -82,7 +83,7 @@ fn run(task: Task) -> Result<()> {
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),
         Task::Shims { dir } => {
-            build_release()?;
+            release::build(None)?;
             shims::lay(&dir, &std::fs::canonicalize(release_dir())?)
         }
         Task::Bless => bless(),
@@ -95,7 +96,7 @@ const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool", "nftables"];
 
 fn lab(args: &[String]) -> Result<()> {
     packages::install(LAB_PACKAGES)?;
-    build_release()?;
+    release::build(None)?;
     let args: Vec<&str> = if args.is_empty() {
         vec!["up"]
     } else {
@@ -107,7 +108,7 @@ fn lab(args: &[String]) -> Result<()> {
 /// A tool of the tests is a binary of its own, so that this one need not be linked with the compiler and the switch. It
 /// runs where the user stands, because paths are among its arguments.
 fn tool(name: &str, args: &[String]) -> Result<()> {
-    call(cargo().args(["build", "--release", "--workspace", "--bin", name]))?;
+    release::build(Some(name))?;
     call(Command::new(release_dir().join(name)).args(args))
 }
 
@@ -117,12 +118,6 @@ fn bless() -> Result<()> {
             .args(["test", "--package", "p4-compiler", "--test", "golden"])
             .env("BLESS", "1"),
     )
-}
-
-/// As all release builds here, of the whole workspace: with fewer packages, Cargo would choose other features of what
-/// they depend on, and build that again.
-fn build_release() -> Result<()> {
-    call(cargo().args(["build", "--release", "--bins"]))
 }
 
 fn cargo() -> Command {

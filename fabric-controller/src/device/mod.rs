@@ -7,6 +7,7 @@ pub mod entity;
 mod ledger;
 pub mod packets;
 mod shared;
+pub(crate) mod waits;
 
 pub use ledger::Failure;
 pub use shared::{Device, Edit, Lag, Numbers, Standing};

@@ -27,6 +27,23 @@ pub(crate) enum Fault {
 }
 
 #[cfg(test)]
+impl Fault {
+    /// Every mistake.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::VniAtOnce,
+        Self::GroupAtOnce,
+        Self::AccessIdAtOnce,
+        Self::AccessIdMoves,
+        Self::NobodyWaits,
+        Self::NoRest,
+        Self::FirstConfirmation,
+        Self::ForgetsAtRestart,
+        Self::FloodsToWaiting,
+        Self::NobodyConfirms,
+    ];
+}
+
+#[cfg(test)]
 thread_local! {
     static ON: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
 }

@@ -97,7 +97,7 @@ pub(crate) fn run(name: Option<&str>, json: Option<&Path>) -> Result<()> {
         );
     }
     packages::install(LAB_PACKAGES)?;
-    release::build(None)?;
+    release::build(release::PRODUCT)?;
     let (mut document, mut failed) = (Map::new(), Vec::new());
     for bench in chosen {
         eprintln!("── {}: {}", bench.name, bench.about);

@@ -29,20 +29,28 @@ const SLOWEST: usize = 10;
 /// A build below this is not worth a list.
 const WORTH_A_LIST: Duration = Duration::from_secs(20);
 
-/// Builds the workspace's programs, or the one of that name.
+/// What a fabric runs: programs for switches, hosts, controllers and those who operate them.
+pub(crate) const PRODUCT: &[&str] = &[
+    "fabric-controller",
+    "fabricctl",
+    "p4-compiler",
+    "p4-switch",
+    "vtep-agent",
+];
+
+/// Builds programs of the workspace.
 ///
 /// It is always the whole workspace that chooses: with fewer packages, Cargo would take other features of what they depend
 /// on, and build that again.
-pub(crate) fn build(bin: Option<&str>) -> Result<()> {
+pub(crate) fn build(programs: &[&str]) -> Result<()> {
     let started = Instant::now();
     let before = processor_time();
     let mut command = cargo();
     command.args(["build", "--release", "--workspace", "--quiet", "--timings"]);
     command.args(["--message-format", "json-render-diagnostics"]);
-    match bin {
-        Some(name) => command.args(["--bin", name]),
-        None => command.arg("--bins"),
-    };
+    for program in programs {
+        command.args(["--bin", program]);
+    }
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut progress = Progress::new(weights()?);
     let output = child.stdout.take().context("cargo without output")?;

@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
         "warnings",
     ]))?;
     step("release build");
-    release::build(None)?;
+    release::build(release::PRODUCT)?;
     step("tests");
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if on_path(BMV2) {

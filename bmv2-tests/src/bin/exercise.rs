@@ -34,9 +34,9 @@ enum Command {
 struct Run {
     /// The exercise's folder (with topology.json or pod-topo/topology.json), or the topology file
     exercise: PathBuf,
-    /// P4 program of switches that name none
-    #[arg(long)]
-    program: Option<PathBuf>,
+    /// P4 program: the first is for switches that name none, each replaces one of the same file name
+    #[arg(long = "program")]
+    programs: Vec<PathBuf>,
     /// Every host pings every other; fails when one does not answer
     #[arg(long)]
     check: bool,
@@ -116,7 +116,7 @@ fn start(run: &Run) -> Result<ExitCode> {
     let beside = me.with_file_name("p4-switch");
     let options = Options {
         topology: topology(&run.exercise)?,
-        program: run.program.clone(),
+        programs: run.programs.clone(),
         switch: std::path::absolute(run.switch.as_ref().unwrap_or(&beside))?,
         loader: me,
         out: std::path::absolute(run.out.as_deref().unwrap_or(temporary.path()))?,

@@ -29,11 +29,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Lays everything out; `links` are those of the topology.
+    /// Lays everything out; `links` are those of the topology. Also returns what commands of hosts complained of: files
+    /// have commands that fail harmlessly, such as a route that the address brought already.
     ///
     /// # Errors
     /// Something cannot be made; what was made before is gone again.
-    pub fn build(topology: &Topology, links: &[Link]) -> Result<Self> {
+    pub fn build(topology: &Topology, links: &[Link]) -> Result<(Self, Vec<String>)> {
         let network = Self {
             prefix: Self::own_prefix(),
         };
@@ -46,10 +47,17 @@ impl Network {
         for link in links {
             network.link(link)?;
         }
+        let mut complaints = Vec::new();
         for (name, host) in &topology.hosts {
             network.address(name, host).with_context(|| format!("hosts.{name}"))?;
+            let namespace = network.host(name);
+            for command in &host.commands {
+                if let Err(error) = call(Self::command(&namespace, "sh").args(["-c", command])) {
+                    complaints.push(format!("hosts.{name}: command `{command}`: {}", error.root_cause()));
+                }
+            }
         }
-        Ok(network)
+        Ok((network, complaints))
     }
 
     /// What all names of a run in this process start with.
@@ -143,10 +151,6 @@ impl Network {
         }
         if let Some(address) = &host.ip {
             ip(&["-n", &namespace, "addr", "add", address, "dev", "eth0"]).context("ip")?;
-        }
-        for command in &host.commands {
-            call(Self::command(&namespace, "sh").args(["-c", command]))
-                .with_context(|| format!("command `{command}`"))?;
         }
         Ok(())
     }

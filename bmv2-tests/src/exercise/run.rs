@@ -16,6 +16,8 @@ use super::topology::{Switch, Topology};
 const FIRST_GRPC: u16 = 50_051;
 /// First Thrift port, of the first switch.
 const FIRST_THRIFT: u16 = 9_090;
+/// Folders in which a named file is looked for: the topology's, and those above it.
+const LEVELS: usize = 3;
 /// Longest time until a switch serves.
 const START: Duration = Duration::from_secs(20);
 /// How often to look whether it does.
@@ -26,9 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Options {
     /// The topology file.
     pub topology: PathBuf,
-    /// Program for switches that name none. None: the only `.p4` file beside the topology, or in one of the folders above
-    /// it up to three levels.
-    pub program: Option<PathBuf>,
+    /// Programs. The first is for switches that name none; each stands for one of the same file name that a switch names.
+    /// Without any: the only `.p4` file beside the topology or in a folder above it.
+    pub programs: Vec<PathBuf>,
     /// The switch, `p4-switch` or one with its command line.
     pub switch: PathBuf,
     /// The program that writes a runtime file to a switch: this one, called with `load`.
@@ -75,7 +77,8 @@ impl Drop for Exercise {
 /// Whatever keeps it from running, with the file and the place in it. Nothing stays behind.
 pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise> {
     let topology = Topology::read(&options.topology)?;
-    let base = options.topology.parent().unwrap_or(Path::new("."));
+    let file = std::path::absolute(&options.topology)?;
+    let base = file.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
     let mut programs = Programs {
         base,
@@ -93,7 +96,8 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise
     if options.without_delay {
         links.iter_mut().for_each(|l| l.delay_us = 0);
     }
-    let network = Network::build(&topology, &links)?;
+    let (network, complaints) = Network::build(&topology, &links)?;
+    complaints.iter().for_each(|c| progress(&format!("warning: {c}")));
     let mut exercise = Exercise {
         topology: topology.clone(),
         network,
@@ -136,10 +140,11 @@ impl Programs<'_> {
     fn of(&mut self, switch: &Switch) -> Result<Program> {
         let source = match &switch.program {
             Some(named) => self.find(named)?,
-            None => match &self.options.program {
-                Some(program) => program.clone(),
-                None => self.only()?,
-            },
+            None => self
+                .options
+                .programs
+                .first()
+                .map_or_else(|| self.only(), |p| Ok(p.clone()))?,
         };
         if let Some(program) = self.compiled.get(&source) {
             return Ok(program.clone());
@@ -149,7 +154,7 @@ impl Programs<'_> {
         let program = Program {
             source: source.clone(),
             json: file("json"),
-            p4info: file("p4info.txtpb"),
+            p4info: file("p4.p4info.txtpb"),
         };
         let Compiled { json, p4info_text, .. } = crate::program::compile(&source, &p4_compiler::Options::default())
             .map_err(|lines| anyhow::anyhow!("{}", lines.join("\n")))?;
@@ -163,18 +168,13 @@ impl Programs<'_> {
     /// above it.
     fn find(&self, named: &Path) -> Result<PathBuf> {
         let stem = named.file_stem().context("program without a name")?;
-        let wanted = Path::new(stem).with_extension("p4");
-        let folders = self.base.ancestors().take(4);
-        let mut places = folders.flat_map(|f| [f.join(named), f.join(&wanted)]);
-        let found = places.find(|p| p.extension().is_some_and(|e| e == "p4") && p.is_file());
-        found.with_context(|| {
-            format!(
-                "program {}: no {} near {}",
-                named.display(),
-                wanted.display(),
-                self.base.display()
-            )
-        })
+        if let Some(given) = self.options.programs.iter().find(|p| p.file_stem() == Some(stem)) {
+            return Ok(given.clone());
+        }
+        let source = Path::new(stem).with_extension("p4");
+        let is_source = named.extension().is_some_and(|e| e == "p4");
+        let named = is_source.then(|| near(self.base, named)).and_then(Result::ok);
+        named.map_or_else(|| near(self.base, &source), Ok)
     }
 
     fn only(&self) -> Result<PathBuf> {
@@ -200,6 +200,14 @@ impl Programs<'_> {
         }
         bail!("no P4 program near {}; name one with --program", self.base.display())
     }
+}
+
+/// A file that is named in a topology: relative to the folder in which `make` is called, which is the topology's or one
+/// above it.
+fn near(base: &Path, named: &Path) -> Result<PathBuf> {
+    let mut places = base.ancestors().take(LEVELS).map(|folder| folder.join(named));
+    let found = places.find(|p| p.is_file());
+    found.with_context(|| format!("no {} in {} or above it", named.display(), base.display()))
 }
 
 /// A switch and its place among the others.
@@ -277,10 +285,10 @@ impl Place<'_> {
             ]);
             load.arg("--json").arg(&self.program.json);
             load.arg("--p4info").arg(&self.program.p4info);
-            call(load.arg(base.join(file)))?;
+            call(load.arg(near(base, file)?))?;
         }
         if let Some(file) = &self.switch.cli_input {
-            let file = base.join(file);
+            let file = near(base, file)?;
             let commands = std::fs::read(&file).with_context(|| file.display().to_string())?;
             self.commands(&namespace, options, &commands)
                 .with_context(|| file.display().to_string())?;

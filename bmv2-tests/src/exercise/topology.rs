@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// What a topology file says.
@@ -43,9 +44,25 @@ pub struct Switch {
     /// Its program: P4 or BMv2 JSON. None: the exercise's only program.
     pub program: Option<PathBuf>,
     /// Port of packets from and to the controller.
+    #[serde(default, deserialize_with = "number")]
     pub cpu_port: Option<u16>,
     /// Egress queues of each port.
-    pub priority_queues: Option<u8>,
+    #[serde(default, deserialize_with = "number")]
+    pub priority_queues: Option<u16>,
+}
+
+/// A number, or a text that is one: files have both.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let number = match &value {
+        Value::Null => return Ok(None),
+        Value::Number(number) => number.as_u64().and_then(|n| u16::try_from(n).ok()),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("{value}: expected a number from 0 to 65535")))
 }
 
 /// An end of a link.

@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
     check_disk()?;
     step("packages");
     packages::install(LAB_PACKAGES)?;
-    packages::install(&["python3", "python3-venv"])?;
+    packages::install(&["mininet", "python3", "python3-venv"])?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;

@@ -282,4 +282,7 @@ pub struct DeviceEntity {
     pub action: String,
     /// True when the device was seen to hold exactly this.
     pub applied: bool,
+    /// Objects that asked for it, in words; of very many, some.
+    #[serde(default)]
+    pub asked_by: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! What the REST router asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -17,8 +18,9 @@ use vfabric_api::topology::Switch;
 use super::{Controller, HOST, SWITCH, State};
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
-use crate::device::{Lag, Standing};
-use crate::engine::Source;
+use crate::device::entity::{Entity, EntityKey};
+use crate::device::{Device, Lag, Standing};
+use crate::engine::{Owner, Source};
 use crate::metrics::Snapshot;
 use crate::model::change::page;
 use crate::model::waiting::Waiter;
@@ -29,6 +31,11 @@ use crate::store::Store;
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reasons that one object's status shows.
 const SHOWN_REASONS: usize = 16;
+/// Contributions that are looked at for the objects that asked for one entity.
+const SHOWN_ASKERS: usize = 16;
+
+/// A contribution with its device and what it asks for.
+type Asked<'a> = (Source, DeviceIndex, &'a [Arc<Entity>]);
 
 impl<S: Store> FabricService for Controller<S> {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
@@ -131,7 +138,7 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn fabric(&self) -> FabricStatus {
-        let count = |devices: &[std::sync::Arc<crate::device::Device>]| Count {
+        let count = |devices: &[Arc<crate::device::Device>]| Count {
             ok: devices.iter().filter(|d| d.state() == DeviceState::InSync).count(),
             total: devices.len(),
         };
@@ -246,10 +253,11 @@ impl<S: Store> FabricService for Controller<S> {
         let index = self.by_name.get(device).ok_or_else(missing)?;
         let found = self.devices.get(index.0 as usize).ok_or_else(missing)?;
         let role = self.topology.switches.get(index.0 as usize).map(|s| s.role);
-        let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
-        let describe = |(entity, applied): &(std::sync::Arc<crate::device::entity::Entity>, bool)| {
-            let (table, key, action) = render.describe(role, entity);
+        let state = self.state.lock().await;
+        let describe = |(entity, applied): &(Arc<Entity>, bool)| {
+            let (table, key, action) = state.engine.renderer().describe(role, entity);
             DeviceEntity {
+                asked_by: state.asked_by(found, &entity.key()),
                 table,
                 key,
                 action,
@@ -277,7 +285,7 @@ impl<S: Store> Controller<S> {
 
     /// What one switch refused, by reason and host; or why it cannot say.
     async fn drops_of(&self, index: DeviceIndex, switch: &Switch) -> Result<Vec<DropCount>, String> {
-        let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
+        let render = Arc::clone(self.state.lock().await.engine.renderer());
         let values = self.counters(index, render.drop_counters(switch.role)).await?;
         let mut drops = Vec::new();
         for value in values.iter().filter(|v| v.packets > 0) {
@@ -436,7 +444,7 @@ impl State {
             .and_then(|r| self.model.router(r))
             .map(|r| r.spec.name.clone());
         let waits = self.model.reasons(Waiter::Network(id));
-        let applied = self.applied(&self.model.sources_of_network(id), waits);
+        let applied = self.applied(self.engine.asked_by(Owner::Network(id)), waits);
         Some(View::Network(Network {
             spec: network.spec.clone(),
             vni: network.vni,
@@ -447,18 +455,13 @@ impl State {
 
     fn router_view(&self, id: RouterId) -> Option<View> {
         let router = self.model.router(id)?;
-        let routed = |n: &NetworkId| {
-            router
-                .leaves
-                .keys()
-                .map(|l| Source::RoutedOnLeaf(*n, *l))
-                .collect::<Vec<_>>()
-        };
-        let sources: Vec<Source> = router.networks.iter().flat_map(routed).collect();
+        let routed = |(source, _, _): &Asked<'_>| matches!(source, Source::RoutedOnLeaf(..));
+        let of_networks = router.networks.iter().map(|n| self.engine.asked_by(Owner::Network(*n)));
+        let asked = of_networks.flatten().filter(routed);
         Some(View::Router(Router {
             spec: router.spec.clone(),
             vrf: router.vrf,
-            applied: self.applied(&sources, Vec::new()),
+            applied: self.applied(asked, Vec::new()),
         }))
     }
 
@@ -470,7 +473,7 @@ impl State {
             spec: attachment.spec.clone(),
             mac: attachment.mac,
             ips: attachment.ips.clone(),
-            applied: self.applied(&self.model.sources_of_attachment(id), waits),
+            applied: self.applied(self.engine.asked_by(Owner::Attachment(id)), waits),
         }))
     }
 
@@ -483,9 +486,38 @@ impl State {
         waits.into_iter().filter_map(reason).collect()
     }
 
+    /// The objects that asked for an entity of a device, in words.
+    fn asked_by(&self, device: &Device, key: &EntityKey) -> Vec<String> {
+        let names = |owner| match owner {
+            Owner::Switch(s) => self.model.fabric.switch_name(s).map(|n| format!("switch `{n}`")),
+            Owner::Host(h) => self.model.fabric.host_name(h).map(|n| format!("host `{n}`")),
+            Owner::Network(n) => {
+                let network = self.model.network(n)?;
+                Some(Key::new(network.vdc.clone(), Kind::Network, network.spec.name.clone()).to_string())
+            }
+            Owner::Attachment(a) => {
+                let attachment = self.model.attachment(a)?;
+                Some(Key::new(attachment.vdc.clone(), Kind::Attachment, attachment.spec.name.clone()).to_string())
+            }
+        };
+        let owners = device.asked_by(key, SHOWN_ASKERS).into_iter().map(Source::owner);
+        let owners: BTreeSet<Owner> = owners.collect();
+        owners.into_iter().filter_map(names).collect()
+    }
+
     /// How far the devices are with what these contributions ask for; `waits` is what keeps the object from them.
-    fn applied(&self, sources: &[Source], waits: Vec<(Option<DeviceIndex>, String)>) -> Applied {
-        let by_device = self.engine.keys(&self.model, sources);
+    fn applied<'a>(
+        &self,
+        asked: impl Iterator<Item = Asked<'a>>,
+        waits: Vec<(Option<DeviceIndex>, String)>,
+    ) -> Applied {
+        let mut by_device: BTreeMap<DeviceIndex, Vec<EntityKey>> = BTreeMap::new();
+        for (_, device, entities) in asked {
+            by_device
+                .entry(device)
+                .or_default()
+                .extend(entities.iter().map(|e| e.key()));
+        }
         let held_back = !waits.is_empty();
         let mut waiting = self.device_reasons(waits);
         let (mut devices, mut behind, mut refused) = (0, 0, false);

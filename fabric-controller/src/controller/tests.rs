@@ -462,3 +462,27 @@ async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
     world.settled(4).await;
     assert!(!world.devices[4].entities().is_empty(), "stored, but never rendered");
 }
+
+#[tokio::test]
+async fn an_entity_leads_back_to_who_asked_for_it() {
+    let world = world().await;
+    world.applied(basics()).await;
+    world.applied(vec![create(attach("a2", "red", "host1"))]).await;
+    let of_host = world.controller.entities(&n("host1")).await.unwrap();
+    let asked = |table: &str| -> Vec<Vec<String>> {
+        let of_table = of_host.iter().filter(|e| e.table == table);
+        of_table.map(|e| e.asked_by.clone()).collect()
+    };
+    let tables: std::collections::BTreeSet<_> = of_host.iter().map(|e| e.table.clone()).collect();
+    assert_eq!(asked("network"), [["network `red` of vdc `v`"]], "of {tables:?}");
+    let mut attachments = asked("attachment");
+    attachments.sort();
+    let both = ["a1", "a2"].map(|a| vec![format!("attachment `{a}` of vdc `v`")]);
+    assert_eq!(attachments, both, "of {tables:?}");
+    // Nothing is on any device without a reason.
+    for device in world.controller.devices() {
+        let entities = world.controller.entities(&device.name).await.unwrap();
+        let orphan = entities.iter().find(|e| e.asked_by.is_empty());
+        assert_eq!(orphan, None, "on {}", device.name);
+    }
+}

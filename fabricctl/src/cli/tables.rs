@@ -147,6 +147,7 @@ pub(super) fn entity(t: &mut Table, e: &DeviceEntity) {
         ("KEY", e.key.clone()),
         ("ACTION", e.action.clone()),
         ("APPLIED", if e.applied { "yes".into() } else { "no".into() }),
+        ("ASKED BY", e.asked_by.join(", ")),
     ]);
 }
 

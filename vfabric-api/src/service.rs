@@ -222,6 +222,9 @@ pub trait FabricService: Send + Sync + 'static {
     /// Packets the switches refused, by switch and reason, read from the devices now.
     fn drops(&self) -> impl Future<Output = Result<Vec<DropCount>, ApiError>> + Send;
 
+    /// Whether changes can be taken; if not, why, in words that name no tenant: anybody may ask.
+    fn health(&self) -> impl Future<Output = Result<(), String>> + Send;
+
     /// Everything that is worth watching, as OpenMetrics text.
     fn metrics(&self) -> impl Future<Output = String> + Send;
 

@@ -21,7 +21,7 @@ use crate::device::packets::PacketPort;
 pub(super) use crate::driver::fake::FakeDevice;
 use crate::render::FabricRender;
 pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
-use crate::store::{Revision, StoreError, StoreTransaction, Visit};
+use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
 pub(super) use crate::testing::topology;
 
 /// Far more than anything here takes; only a failure waits for it.
@@ -429,13 +429,13 @@ impl Store for Gated {
         self.inner.get(key).await
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.inner.scan(prefix, visit).await
     }
 
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         let _open = self.gate.acquire().await;
-        self.inner.commit(transaction).await
+        self.inner.commit_group(transactions).await
     }
 }
 

@@ -30,6 +30,12 @@ impl Fabric {
         )
     }
 
+    /// Every device.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> + use<> {
+        let count = self.switches.len() + self.hosts.len();
+        (0..u32::try_from(count).unwrap_or(u32::MAX)).map(DeviceIndex)
+    }
+
     /// The device that a contribution is for.
     pub fn device_of(&self, source: Source) -> Option<DeviceIndex> {
         Some(match source {

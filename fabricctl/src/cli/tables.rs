@@ -169,6 +169,13 @@ pub(super) fn fabric(f: &FabricStatus, links: &[LinkStatus]) -> Table {
     for (what, value) in rows {
         t.row([("WHAT", what.into()), ("VALUE", value)]);
     }
+    if let Some(why) = &f.store_fault {
+        t.row([("WHAT", "store".into()), ("VALUE", why.clone())]);
+    }
+    for aside in &f.set_aside {
+        let what = format!("{} is set aside", aside.object);
+        t.row([("WHAT", what), ("VALUE", aside.reason.clone())]);
+    }
     for l in links.iter().filter(|l| !l.up) {
         let link = format!("link {}:{} - {}:{}", l.a.switch, l.a.port, l.b.switch, l.b.port);
         let reason = l.reason.clone().unwrap_or_else(|| "down".into());

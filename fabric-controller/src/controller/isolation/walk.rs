@@ -27,7 +27,7 @@ use crate::device::entity::{Entity, EntityKey};
 use crate::driver::p4runtime::rank;
 use crate::reconcile;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, Revision, Store, StoreError, StoreTransaction, Versioned, Visit};
+use crate::store::{MemoryStore, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 
 const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
@@ -45,11 +45,11 @@ impl Store for Shared {
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
         self.0.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.0.scan(prefix, visit).await
     }
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
-        self.0.commit(transaction).await
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
+        self.0.commit_group(transactions).await
     }
 }
 

@@ -1,0 +1,1 @@
+//! Groups: what is seen when, and what comes of a failure.

@@ -22,6 +22,8 @@ use std::future::Future;
 use std::ops::ControlFlow;
 
 pub use self::memory::MemoryStore;
+#[cfg(test)]
+pub(crate) use self::redb::tests::flip;
 pub use self::redb::{RedbStore, Window};
 
 /// Revision of a store or of a key; 0 is before the first transaction.

@@ -281,4 +281,4 @@ impl Store for RedbStore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

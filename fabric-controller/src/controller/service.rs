@@ -226,6 +226,8 @@ impl<S: Store> FabricService for Controller<S> {
                 ("attachment", published.attachments.len()),
             ],
             vnis_in_quarantine: published.quarantined,
+            store_ok: self.store_fault().is_none(),
+            set_aside: published.set_aside.len(),
             devices: devices
                 .map(|(kind, d)| (kind, d.name.to_string(), d.numbers()))
                 .collect(),

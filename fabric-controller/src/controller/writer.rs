@@ -127,6 +127,12 @@ pub(super) async fn run<S: Store>(controller: Weak<Controller<S>>, mut queue: mp
 }
 
 impl<S: Store> Controller<S> {
+    /// Ends when the writer does, which it does only if something in it panicked. What the model says then is worth
+    /// nothing: the process has to start again.
+    pub async fn writer_ended(&self) {
+        self.queue.closed().await;
+    }
+
     /// Proposes a transaction.
     ///
     /// # Errors

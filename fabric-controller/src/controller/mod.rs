@@ -23,6 +23,8 @@ mod published;
 mod quarantine_tests;
 mod reader;
 mod restore;
+#[cfg(test)]
+mod restore_tests;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -257,3 +257,49 @@ impl Published {
         self.concerned.get(at).map(|(_, devices)| devices.as_slice())
     }
 }
+
+#[cfg(test)]
+impl Published {
+    /// The first thing that is published otherwise than the model has it. For a model with nothing under way.
+    pub(super) fn differs(&self, model: &crate::model::Model) -> Option<String> {
+        let counts = (self.networks.len(), self.routers, self.attachments.len());
+        if (self.vdcs.len(), counts) != (model.vdcs().len(), model.counts()) {
+            return Some(format!("{counts:?} instead of {:?}", model.counts()));
+        }
+        let differs = |key: &Key| {
+            let (stored, owner) = (model.stored(key)?, model.owner(key));
+            let vdc = self.vdcs.get(&key.vdc);
+            let same = match (&stored, owner) {
+                (Stored::Vdc(spec), _) => vdc.is_some_and(|v| v.spec == *spec),
+                (Stored::Network { spec, vni, .. }, Some(Owner::Network(id))) => {
+                    let router = model.network(id).and_then(|n| n.router).and_then(|r| model.router(r));
+                    let router = router.map(|r| &r.spec.name);
+                    let published = self.networks.get(&id);
+                    let same = |n: &Network| n.spec == *spec && n.vni == *vni && n.router.as_ref() == router;
+                    published.is_some_and(same) && vdc.is_some_and(|v| v.networks.get(&key.name) == Some(&id))
+                }
+                (Stored::Router { spec, vrf, .. }, _) => {
+                    let published = vdc.and_then(|v| v.routers.get(&key.name));
+                    published.is_some_and(|r| r.spec == *spec && r.vrf == *vrf)
+                }
+                (Stored::Attachment { spec, mac, ips, .. }, Some(Owner::Attachment(id))) => {
+                    let same = |a: &Attachment| a.spec == *spec && a.mac == *mac && a.ips == *ips;
+                    self.attachments.get(&id).is_some_and(same)
+                        && vdc.is_some_and(|v| v.attachments.get(&key.name) == Some(&id))
+                }
+                _ => false,
+            };
+            (!same).then(|| format!("{key} is published otherwise"))
+        };
+        let waits = || {
+            let stale = |(waiter, waits): (&Waiter, &Waits)| {
+                let reasons = model.reasons(*waiter);
+                (waits.reasons != reasons).then(|| format!("{:?} instead of {reasons:?}", waits.reasons))
+            };
+            let count = (!model.has_woken() && self.waits.len() != model.waiting())
+                .then(|| format!("{} objects wait, not {}", model.waiting(), self.waits.len()));
+            count.or_else(|| self.waits.iter().filter(|_| !model.has_woken()).find_map(stale))
+        };
+        model.keys().find_map(|key| differs(&key)).or_else(waits)
+    }
+}

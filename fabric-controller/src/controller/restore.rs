@@ -185,6 +185,7 @@ impl Restoring<'_> {
                     .devices
                     .iter()
                     .filter_map(|d| self.by_name.get(d.as_str()).copied());
+                self.model.restore_uid(rest.owner);
                 (rest.owner, devices.collect())
             }
             // Every device may hold it.

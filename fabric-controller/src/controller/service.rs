@@ -188,14 +188,19 @@ impl<S: Store> FabricService for Controller<S> {
         Ok(drops)
     }
 
-    async fn health(&self) -> Result<(), String> {
-        match self.store_fault() {
-            Some(why) => Err(why),
-            None if self.queue.is_closed() => {
-                Err("the writer of changes has ended; the controller must be restarted".into())
-            }
-            None => Ok(()),
+    async fn health(&self) -> Result<Vec<String>, String> {
+        if let Some(why) = self.store_fault() {
+            return Err(why);
         }
+        if self.queue.is_closed() {
+            return Err("the writer of changes has ended; the controller must be restarted".into());
+        }
+        Ok(match self.published().set_aside.len() {
+            0 => Vec::new(),
+            n => vec![format!(
+                "stored rows that are set aside: {n}; `get fabric` and the log name them"
+            )],
+        })
     }
 
     async fn metrics(&self) -> String {

@@ -100,7 +100,7 @@ impl Model {
     }
 
     /// Each number that an object waits for, with a device that holds or held it.
-    fn reasons(&self, waiter: Waiter) -> Vec<(Option<DeviceIndex>, String)> {
+    pub(crate) fn reasons(&self, waiter: Waiter) -> Vec<(Option<DeviceIndex>, String)> {
         let name = match waiter {
             Waiter::Network(id) => self
                 .networks

@@ -296,8 +296,9 @@ impl Model {
         })
     }
 
-    /// Contributions that exist because of an object: what its status is the sum of.
-    pub fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
+    /// Contributions that exist because of an attachment.
+    #[cfg(test)]
+    fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
         let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
             return Vec::new();
         };
@@ -319,7 +320,8 @@ impl Model {
     }
 
     /// The same for a network.
-    pub fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
+    #[cfg(test)]
+    fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
         let Some(network) = self.networks.get(id) else {
             return Vec::new();
         };
@@ -343,7 +345,8 @@ impl Model {
     }
 
     /// Every contribution there is a reason for, from scratch.
-    pub fn all_sources(&self) -> Vec<Source> {
+    #[cfg(test)]
+    pub(crate) fn all_sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();
         let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
         sources.extend(switches().map(Source::Switch));

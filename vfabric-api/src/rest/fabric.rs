@@ -91,10 +91,13 @@ pub(super) async fn metrics(State(service): State<Service>) -> impl IntoResponse
     ([(CONTENT_TYPE, kind)], service.metrics().await)
 }
 
-/// `ok`, or why changes cannot be taken with status 503. Needs no token.
+/// `ok` and what is not as it should be, one a line; or why changes cannot be taken, with status 503. Needs no token.
 pub(super) async fn health(State(service): State<Service>) -> impl IntoResponse {
     match service.health().await {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(notes) => {
+            let lines = std::iter::once("ok".to_owned()).chain(notes);
+            (StatusCode::OK, lines.map(|line| line + "\n").collect())
+        }
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

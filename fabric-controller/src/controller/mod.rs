@@ -25,6 +25,7 @@ mod reader;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
+mod rows;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
 use crate::device::packets::{FrameIn, PacketPort};
 use crate::model::SwitchIndex;
-use crate::store::{Op, Store, StoreTransaction};
+use crate::store::{Op, Store};
 use crate::topology::LinkIndex;
 use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, TICK};
 use crate::topology::lldp::{Probe, Prober};
@@ -119,7 +119,8 @@ impl<S: Store> Controller<S> {
             let changes = state.model.paths.set_link(link, up);
             state.model.touch_paths(&changes);
             let touched = state.model.take_touched();
-            let concerned = state.engine.update(&state.model, touched, state.revision);
+            let rendered = self.rendered(&state.model, touched);
+            let concerned = self.write_published().render(rendered, state.revision);
             let Some(Link { a, b }) = self.topology.links.get(link.0 as usize) else {
                 continue;
             };
@@ -146,18 +147,14 @@ impl<S: Store> Controller<S> {
                 Op::Put(key, serde_json::to_vec(memory).unwrap_or_default())
             })
         };
-        let transaction = StoreTransaction {
-            compares: Vec::new(),
-            ops: unsaved.iter().filter_map(op).collect(),
-        };
+        let ops = unsaved.iter().filter_map(op).collect();
         let mut state = self.state.lock().await;
-        match self.store.commit(transaction).await {
-            Ok(revision) => state.revision = revision,
-            Err(error) => {
-                warn!(%error, "cannot store the state of links");
-                self.links_locked()
-                    .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
-            }
+        if !self
+            .commit_ops(&mut state, ops, "cannot store the state of links")
+            .await
+        {
+            self.links_locked()
+                .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
         }
     }
 

@@ -30,6 +30,12 @@ impl Fabric {
         )
     }
 
+    /// Every device.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> + use<> {
+        let count = self.switches.len() + self.hosts.len();
+        (0..u32::try_from(count).unwrap_or(u32::MAX)).map(DeviceIndex)
+    }
+
     /// The device that a contribution is for.
     pub fn device_of(&self, source: Source) -> Option<DeviceIndex> {
         Some(match source {
@@ -290,8 +296,9 @@ impl Model {
         })
     }
 
-    /// Contributions that exist because of an object: what its status is the sum of.
-    pub fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
+    /// Contributions that exist because of an attachment.
+    #[cfg(test)]
+    fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
         let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
             return Vec::new();
         };
@@ -313,7 +320,8 @@ impl Model {
     }
 
     /// The same for a network.
-    pub fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
+    #[cfg(test)]
+    fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
         let Some(network) = self.networks.get(id) else {
             return Vec::new();
         };
@@ -337,7 +345,8 @@ impl Model {
     }
 
     /// Every contribution there is a reason for, from scratch.
-    pub fn all_sources(&self) -> Vec<Source> {
+    #[cfg(test)]
+    pub(crate) fn all_sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();
         let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
         sources.extend(switches().map(Source::Switch));

@@ -11,6 +11,7 @@ mod attachment;
 mod convert;
 mod fabric;
 mod host;
+mod icmp_error;
 mod network;
 mod source_guard;
 mod underlay;

@@ -127,10 +127,11 @@ pub struct Scene<'a> {
 
 type Check = fn(&Scene<'_>) -> Result<String>;
 
-const CHECKS: [(&str, Check); 22] = [
+const CHECKS: [(&str, Check); 23] = [
     ("same network, across leaves", reach::same_network),
     ("routed between networks, TTL falls by one", reach::routed),
     ("the gateway answers ping", reach::gateway),
+    ("the gateway says why it drops", reach::errors),
     ("bare metal to host workload", reach::bare_metal),
     ("full-size packets, not fragmented", reach::full_size),
     ("TCP, same network across leaves", reach::tcp_bridged),

@@ -119,7 +119,8 @@ impl Lab {
         Ok(Some(out))
     }
 
-    fn bin(&self, name: &str) -> PathBuf {
+    /// A binary of the fabric.
+    pub(super) fn bin(&self, name: &str) -> PathBuf {
         self.options.bin_dir.join(name)
     }
 
@@ -243,6 +244,11 @@ impl Lab {
         self.topology.hosts.iter().try_for_each(|h| self.start_agent(h))
     }
 
+    /// Where a host's agent keeps its state.
+    pub(super) fn agent_state(&self, host: &str) -> PathBuf {
+        self.dir.join("agents").join(host)
+    }
+
     /// Starts a host's agent.
     ///
     /// # Errors
@@ -255,9 +261,7 @@ impl Lab {
             .arg(format!("https://{}:{AGENT_PORT}", self.plan.controller));
         command.arg("--vtep-ipv4").arg(host.vtep_ipv4.to_string());
         command.arg("--vtep-ipv6").arg(host.vtep_ipv6.to_string());
-        command
-            .arg("--state-dir")
-            .arg(self.dir.join("agents").join(host.name.as_str()));
+        command.arg("--state-dir").arg(self.agent_state(host.name.as_str()));
         // With the lab's prefix, so that `lab down` removes it with the others.
         command
             .arg("--overlay")

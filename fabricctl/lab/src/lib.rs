@@ -16,6 +16,7 @@
 //!
 //! [`checks`] are what the lab shows; each answers with a figure that was measured.
 
+pub mod attack;
 pub mod bench;
 pub mod checks;
 pub mod intruder;

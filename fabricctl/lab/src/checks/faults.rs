@@ -7,29 +7,13 @@ use vfabric_api::status::DeviceStatus;
 use vfabric_api::topology::{PortRef, Switch};
 
 use super::{Endpoint, Scene, lossless};
-use crate::traffic::{Flow, Traffic};
+use crate::traffic::Traffic;
 use crate::{Target, daemons, intruder, netns, plan};
 
 /// Traffic before and after a fault, so that a loss is the fault's.
 const AROUND: Duration = Duration::from_millis(300);
 /// Longest time that anything here may take to heal.
 const HEALED: Duration = Duration::from_secs(30);
-/// Flows under observation: enough that some hash onto each spine.
-const FLOWS: usize = 8;
-
-/// Flows of every kind that cross the leaves: bridged, routed, bare metal.
-fn flows(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<Flow>> {
-    let pairs = cx.pairs(|a, b| a.vdc == b.vdc && what(a, b))?;
-    let stride = (pairs.len() / FLOWS).max(1);
-    let chosen = pairs.iter().step_by(stride).enumerate();
-    Ok(chosen
-        .map(|(i, (a, b))| Flow {
-            from: a.namespace.clone(),
-            to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 },
-        })
-        .collect())
-}
-
 /// Time between two packets of a flow. simple_switch_grpc forwards some ten thousand packets a
 /// second at best and keeps few of them waiting: at the embedded switch's rate it loses some
 /// without any fault.
@@ -41,7 +25,7 @@ fn interval(target: Target) -> Duration {
 }
 
 fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
-    Traffic::start(&flows(cx, what)?, interval(cx.lab.options.target))
+    Traffic::start(&cx.flows(what)?, interval(cx.lab.options.target))
 }
 
 fn across(a: &Endpoint, b: &Endpoint) -> bool {

@@ -29,8 +29,11 @@ use vfabric_api::service::Kind;
 use vfabric_api::status::View;
 
 use super::probe::EchoServer;
-use super::traffic::Loss;
+use super::traffic::{Flow, Loss};
 use super::{Lab, Steps};
+
+/// Flows under observation: enough that some hash onto each spine.
+const FLOWS: usize = 8;
 
 /// One row of the table.
 #[derive(Debug, Clone)]
@@ -121,6 +124,8 @@ pub struct Scene<'a> {
     pub runtime: &'a Runtime,
     /// Everything that can send and receive.
     pub endpoints: Vec<Endpoint>,
+    /// Each answers who it is.
+    _servers: Vec<EchoServer>,
     /// What the check at work has measured so far.
     figures: RefCell<Vec<(&'static str, f64)>>,
 }
@@ -160,20 +165,7 @@ const CHECKS: [(&str, Check); 22] = [
 /// # Errors
 /// The lab cannot be looked at. A check that fails is a row, not an error.
 pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> Result<Report> {
-    let client = lab.client()?;
-    let endpoints = endpoints(lab, &client, runtime)?;
-    let cx = Scene {
-        lab,
-        client,
-        runtime,
-        endpoints,
-        figures: RefCell::default(),
-    };
-    let _servers: Vec<EchoServer> = cx
-        .endpoints
-        .iter()
-        .map(|e| EchoServer::start(&e.namespace, &e.id))
-        .collect::<Result<_>>()?;
+    let cx = Scene::open(lab, runtime)?;
     let mut report = Report::default();
     for (name, check) in CHECKS.iter().filter(|(n, _)| only.is_none_or(|o| n.contains(o))) {
         let outcome = steps.check(name, || attempt(&cx, *check));
@@ -238,7 +230,41 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
     Ok(endpoints)
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// Looks up what there is, and starts an echo server at each.
+    ///
+    /// # Errors
+    /// The lab cannot be looked at.
+    pub fn open(lab: &'a Lab, runtime: &'a Runtime) -> Result<Self> {
+        let client = lab.client()?;
+        let endpoints = endpoints(lab, &client, runtime)?;
+        let servers = endpoints.iter().map(|e| EchoServer::start(&e.namespace, &e.id));
+        Ok(Self {
+            lab,
+            client,
+            runtime,
+            _servers: servers.collect::<Result<_>>()?,
+            endpoints,
+            figures: RefCell::default(),
+        })
+    }
+
+    /// Flows of every kind between the members of a vDC: bridged, routed, bare metal.
+    ///
+    /// # Errors
+    /// There is no such pair.
+    pub fn flows(&self, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<Flow>> {
+        let pairs = self.pairs(|a, b| a.vdc == b.vdc && what(a, b))?;
+        let stride = (pairs.len() / FLOWS).max(1);
+        let chosen = pairs.iter().step_by(stride).enumerate();
+        Ok(chosen
+            .map(|(i, (a, b))| Flow {
+                from: a.namespace.clone(),
+                to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 },
+            })
+            .collect())
+    }
+
     /// Notes a figure for programs; its name ends with its unit.
     fn measured(&self, name: &'static str, value: f64) {
         self.figures.borrow_mut().push((name, value));

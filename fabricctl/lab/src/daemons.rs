@@ -28,6 +28,8 @@ const QUIET: [(&str, &str); 4] = [
     ("ipv6/conf/all/accept_ra", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
 ];
+/// The cable was there before the settings, which later interfaces copy: it has its own.
+const QUIET_CABLE: [(&str, &str); 2] = [("ipv6/conf/eth0/accept_dad", "0"), ("ipv6/conf/eth0/accept_ra", "0")];
 /// And of switches, whose ports have no addresses of their own.
 const NO_IPV6: [(&str, &str); 2] = [
     ("ipv6/conf/all/disable_ipv6", "1"),
@@ -77,12 +79,14 @@ impl Lab {
         for (host, node) in self.topology.hosts.iter().zip(&self.plan.hosts) {
             let leaf = self.topology.switch(&host.uplink.switch).context("the host's leaf")?;
             netns::sysctl(&node.namespace, &QUIET)?;
+            netns::sysctl(&node.namespace, &QUIET_CABLE)?;
             let script = plan::host(node, host, leaf.loopback_ipv4, leaf.loopback_ipv6, mtu);
             netns::ip_batch(Some(&node.namespace), &script)?;
             complete_checksums(&node.namespace)?;
         }
         for metal in &self.plan.metals {
             netns::sysctl(&metal.namespace, &QUIET)?;
+            netns::sysctl(&metal.namespace, &QUIET_CABLE)?;
             netns::ip_batch(Some(&metal.namespace), &plan::metal(metal))?;
             complete_checksums(&metal.namespace)?;
         }

@@ -10,6 +10,7 @@ use vfabric_api::status::View;
 use vfabric_api::topology::{Host, PortRef, Switch};
 
 use super::counters::Counter;
+use super::volley::Fate;
 use super::watch::Port;
 use crate::checks::{Endpoint, Scene};
 use crate::plan;
@@ -166,6 +167,18 @@ impl<'a> Cast<'a> {
     pub(super) fn network(&self, of: &Member) -> BTreeSet<String> {
         let beside = self.members.iter().filter(|m| m.is_beside(of));
         beside.map(|m| m.endpoint.namespace.clone()).collect()
+    }
+
+    /// The fate of a frame to an address that nobody in the sender's network has.
+    pub(super) fn flooded(&self, of: &Member) -> Fate {
+        let hosts = self
+            .workloads()
+            .filter(|m| m.is_beside(of) && m.endpoint.host != of.endpoint.host);
+        let hosts = hosts.filter_map(|m| m.endpoint.host.as_ref());
+        Fate::Flooded {
+            network: self.network(of),
+            hosts: hosts.map(plan::namespace).collect(),
+        }
     }
 
     /// Namespaces of everybody in a vDC.

@@ -16,6 +16,10 @@ const METAL_STORM: usize = 300;
 /// Service tags that are in use beside that of IEEE 802.1ad.
 const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
 
+/// Group addresses of pause frames (IEEE 802.3 annex 31B) and LLDP: Linux bridges keep such frames
+/// from every filter.
+const UNFILTERED: [Mac; 2] = [Mac([0x01, 0x80, 0xc2, 0, 0, 0x01]), Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e])];
+
 /// Group addresses that no bridge forwards (IEEE 802.1Q table 8-1): spanning tree, pause, LACP,
 /// port access, LLDP, and one without a use.
 fn link_groups() -> [Mac; 6] {
@@ -73,9 +77,13 @@ pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result
         None => liar.fate(&["reserved_mac"]),
     };
     for group in link_groups() {
+        let fate = match who.endpoint.host {
+            Some(_) if UNFILTERED.contains(&group) => &Fate::Uncounted("bridges of hosts"),
+            _ => &reserved,
+        };
         // Slow protocols, LLDP, and a length with LLC in front of a BPDU.
         for kind in [0x8809, kind::LLDP, 60] {
-            liar.fire(volley, &reserved, |t| {
+            liar.fire(volley, fate, |t| {
                 ethernet(group, who.mac, kind, &[&[0x42, 0x42, 3][..], t].concat())
             });
         }
@@ -176,7 +184,7 @@ pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Resul
 
 /// The same from a workload: in its network these are addresses of nobody.
 pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
-    let fate = Fate::Kept(liar.cast.network(liar.who));
+    let fate = liar.cast.flooded(liar.who);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
     for switch in &liar.cast.cx.lab.topology.switches {
         for ip in [

@@ -163,7 +163,7 @@ pub(super) fn ttl(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
             let ip = from_host(cast, to)?;
             for ttl in [0, 1] {
                 volley.fire(port, &fate, |t| {
-                    to_switch(switch, ip, &ip.ttl(ttl).udp(50_000, VXLAN_PORT, t))
+                    to_switch(switch, ip, &ip.ttl(ttl).udp(DISCARD, DISCARD, t))
                 });
             }
         }
@@ -187,7 +187,7 @@ pub(super) fn malformed(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> 
             switch.loopback_ipv4.to_ipv6_mapped(),
         );
         volley.fire(port, &mapped, |t| {
-            to_switch(switch, mapped_ip, &mapped_ip.udp(50_000, VXLAN_PORT, t))
+            to_switch(switch, mapped_ip, &mapped_ip.udp(DISCARD, DISCARD, t))
         });
         Ok(())
     })

@@ -406,17 +406,20 @@ impl<'a> Range<'a> {
         }
         faults.extend(volley::disturbed(loss));
         faults.extend(self.disorder()?);
-        let mut ended = Vec::new();
-        let refused = outcome.sent - outcome.arrived - outcome.punted;
-        for (n, how) in [
+        let uncounted: u32 = outcome.uncounted.values().sum();
+        let refused = outcome.sent - outcome.arrived - outcome.flooded - outcome.punted - uncounted;
+        let mut ended: Vec<String> = [
             (refused, "refused"),
             (outcome.arrived, "arrived in their own network"),
+            (outcome.flooded, "flooded in their own network, taken by nobody"),
             (outcome.punted, "handed to the controller, which took no notice"),
-        ] {
-            if n > 0 {
-                ended.push(format!("{n} {how}"));
-            }
-        }
+        ]
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, how)| format!("{n} {how}"))
+        .collect();
+        let without = outcome.uncounted.iter();
+        ended.extend(without.map(|(by, n)| format!("{n} dropped by {by}, which have no counter for it")));
         Ok(Row {
             name: name.to_owned(),
             sent: outcome.sent,

@@ -79,6 +79,7 @@ impl fmt::Display for Report {
         } else {
             presets::NOTHING
         });
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
         table.set_header(["ATTACK", "", "SENT", "ENDED", "COUNTED AS"]);
         for row in &self.rows {
             let (word, color) = match row.faults.is_empty() {

@@ -25,7 +25,6 @@ const COPIES: usize = 3;
 /// The reasons for which a place refuses each kind of lie.
 pub(super) struct Refusal {
     pub(super) mac: &'static [&'static str],
-    pub(super) group_source: &'static [&'static str],
     pub(super) ipv4: &'static [&'static str],
     pub(super) ipv6: &'static [&'static str],
     pub(super) arp: &'static [&'static str],
@@ -37,7 +36,6 @@ pub(super) struct Refusal {
 /// The filter of a host (`vtep-agent`, `docs/vtep-agent.md`).
 pub(super) const HOST: Refusal = Refusal {
     mac: &["source-mac"],
-    group_source: &["source-mac"],
     ipv4: &["source-ipv4"],
     ipv6: &["source-ipv6"],
     arp: &["arp-sender"],
@@ -49,7 +47,6 @@ pub(super) const HOST: Refusal = Refusal {
 /// The source guard of a leaf (`p4/fabric/control/source_guard.p4`).
 pub(super) const LEAF: Refusal = Refusal {
     mac: &["source_mac"],
-    group_source: &["malformed", "source_mac"],
     ipv4: &["source_ip"],
     ipv6: &["source_ip"],
     arp: &["source_neighbour", "source_ip"],
@@ -123,9 +120,13 @@ pub(super) fn mac(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// From addresses that no station can have: groups, and the null address.
+/// From addresses that no station can have: groups, and the null address. Linux bridges drop such
+/// frames before any filter sees them.
 pub(super) fn impossible_mac(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
-    let fate = liar.fate(liar.refusal.group_source);
+    let fate = match liar.who.endpoint.host {
+        Some(_) => Fate::Uncounted("bridges of hosts"),
+        None => liar.fate(&["malformed", "source_mac"]),
+    };
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
     let ip = Ip::new(who.v4, to.v4);
     for source in [frame::BROADCAST, ALL_NODES_MAC, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([0; 6])] {
@@ -394,7 +395,7 @@ pub(super) fn tunnel_for(victim: &Member, ip: Ip, token: &[u8]) -> Vec<u8> {
 
 /// To the MAC address of a stranger, and to addresses that only others have.
 pub(super) fn strangers(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
-    let kept = Fate::Kept(liar.cast.network(liar.who));
+    let kept = liar.cast.flooded(liar.who);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
     for ip in [Ip::new(who.v4, victim.v4), Ip::new(who.v6, victim.v6)] {
         liar.fire(volley, &kept, |t| {

@@ -1,8 +1,8 @@
 //! What an attack sends, where each frame has to end, and what is said of it afterwards.
 //!
-//! A frame has one of two fates. It is *refused*: nobody receives it behind the device that
-//! refuses it, and exactly one of the named counters moves by one. Or it is *kept*: nobody but
-//! the sender's own network receives it, and each frame was received or counted as lost. So a
+//! Most frames have one of two fates. They are *refused*: nobody receives one behind the device
+//! that refuses it, and exactly one of the named counters moves by one. Or they are *kept*: nobody
+//! but the sender's own network receives one, and each was received or counted as lost. So a
 //! frame that crosses, one that vanishes without a trace, and one that is counted twice all fail
 //! an attack.
 
@@ -21,8 +21,18 @@ pub(super) enum Fate {
     /// Only these namespaces receive it, of those of workloads and machines; what they do not
     /// receive is counted as lost somewhere.
     Kept(BTreeSet<String>),
+    /// Nobody has the address: it is flooded in the sender's network, where hosts with members
+    /// of it receive it, and machines.
+    Flooded {
+        /// Namespaces of the network's workloads and machines.
+        network: BTreeSet<String>,
+        /// Namespaces of its hosts.
+        hosts: BTreeSet<String>,
+    },
     /// The device hands it to the controller; nobody else receives it.
     Punted(String),
+    /// Nobody receives it, and what drops it (in words) has no counter.
+    Uncounted(&'static str),
 }
 
 impl Fate {
@@ -35,9 +45,10 @@ impl Fate {
     fn permits(&self, namespace: &str, members: &BTreeSet<String>) -> bool {
         match self {
             Self::Refused(counters) => counters.iter().any(|c| counters::namespace(&c.device) == namespace),
-            Self::Kept(network) => {
+            Self::Kept(network) | Self::Flooded { network, .. } => {
                 network.contains(namespace) || !(members.contains(namespace) || namespace == plan::MGMT)
             }
+            Self::Uncounted(_) => false,
             Self::Punted(device) => counters::namespace(device) == namespace,
         }
     }
@@ -52,6 +63,12 @@ pub(super) struct Shot {
     pub(super) fate: Fate,
     /// The frames, each with the number in its token.
     pub(super) frames: Vec<(u32, Vec<u8>)>,
+}
+
+impl Shot {
+    fn len(&self) -> u32 {
+        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// All that one attack sends.
@@ -96,16 +113,18 @@ impl<'a> Volley<'a> {
 }
 
 /// What an attack came to.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
     /// Frames sent.
     pub(super) sent: u32,
     /// Frames that somebody in the sender's own network received.
     pub(super) arrived: u32,
+    /// Frames that were flooded in the sender's own network, and that nobody took.
+    pub(super) flooded: u32,
+    /// Frames dropped without a counter, by what drops them.
+    pub(super) uncounted: BTreeMap<&'static str, u32>,
     /// Frames handed to the controller.
     pub(super) punted: u32,
-    /// What counters moved, and by how much.
-    pub(super) counted: BTreeMap<String, u64>,
     /// What is wrong; empty when all is well.
     pub(super) faults: Vec<String>,
 }
@@ -122,7 +141,7 @@ pub(super) fn judge(
     let mut refused: BTreeMap<&BTreeSet<Counter>, u64> = BTreeMap::new();
     let mut missing = 0u64;
     for shot in shots {
-        outcome.sent += u32::try_from(shot.frames.len()).unwrap_or(u32::MAX);
+        outcome.sent += shot.len();
         for (namespace, numbers) in seen {
             let here = shot.frames.iter().filter(|(n, _)| numbers.contains(n)).count();
             if here > 0 && !shot.fate.permits(namespace, members) {
@@ -132,18 +151,19 @@ pub(super) fn judge(
             }
         }
         match &shot.fate {
-            Fate::Refused(counters) => *refused.entry(counters).or_default() += shot.frames.len() as u64,
+            Fate::Refused(counters) => *refused.entry(counters).or_default() += u64::from(shot.len()),
             Fate::Kept(network) => {
-                let arrived = |n: &u32| {
-                    network
-                        .iter()
-                        .any(|at| seen.get(at.as_str()).is_some_and(|s| s.contains(n)))
-                };
-                let there = shot.frames.iter().filter(|(n, _)| arrived(n)).count();
-                outcome.arrived += u32::try_from(there).unwrap_or(u32::MAX);
-                missing += (shot.frames.len() - there) as u64;
+                let there = received(shot, network, seen);
+                outcome.arrived += there;
+                missing += u64::from(shot.len() - there);
             }
-            Fate::Punted(_) => outcome.punted += u32::try_from(shot.frames.len()).unwrap_or(u32::MAX),
+            Fate::Flooded { network, hosts } => {
+                let there = received(shot, &network.union(hosts).cloned().collect(), seen);
+                outcome.flooded += there;
+                missing += u64::from(shot.len() - there);
+            }
+            Fate::Uncounted(why) => *outcome.uncounted.entry(*why).or_default() += shot.len(),
+            Fate::Punted(_) => outcome.punted += shot.len(),
         }
     }
     let mut rest = counted.clone();
@@ -163,8 +183,14 @@ pub(super) fn judge(
             "{missing} frames neither arrived nor were counted ({elsewhere} were)"
         ));
     }
-    outcome.counted = counted.iter().map(|(c, n)| (c.to_string(), *n)).collect();
     outcome
+}
+
+/// How many frames of a shot were received somewhere.
+fn received(shot: &Shot, at: &BTreeSet<String>, seen: &BTreeMap<&str, BTreeSet<u32>>) -> u32 {
+    let places: Vec<&BTreeSet<u32>> = at.iter().filter_map(|n| seen.get(n.as_str())).collect();
+    let arrived = shot.frames.iter().filter(|(n, _)| places.iter().any(|p| p.contains(n)));
+    u32::try_from(arrived.count()).unwrap_or(u32::MAX)
 }
 
 /// Joins sets that have an element in common.
@@ -245,6 +271,23 @@ mod tests {
             faults(&kept(), &[("vflab-b", 0..5), ("vflab-x", 1..2)], Counts::new()).len(),
             1
         );
+    }
+
+    #[test]
+    fn what_is_flooded_reaches_the_hosts_of_its_network_at_least() {
+        let flooded = || {
+            [shot(
+                Fate::Flooded {
+                    network: ["vflab-b".to_owned()].into(),
+                    hosts: ["vflab-host1".to_owned()].into(),
+                },
+                0..5,
+            )]
+        };
+        assert!(faults(&flooded(), &[("vflab-host1", 0..5)], Counts::new()).is_empty());
+        assert_eq!(faults(&flooded(), &[("vflab-host1", 0..4)], Counts::new()).len(), 1);
+        let crossed = [("vflab-host1", 0..5), ("vflab-x", 0..1)];
+        assert_eq!(faults(&flooded(), &crossed, Counts::new()).len(), 1);
     }
 
     #[test]

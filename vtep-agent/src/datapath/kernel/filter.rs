@@ -6,7 +6,9 @@
 //!
 //! - Frames from VXLAN devices pass: the leaf has admitted them. Frames from a link that is
 //!   not known are dropped, so that a port is closed until its elements are there.
-//! - Frames with a VLAN tag are dropped.
+//! - Frames with a VLAN tag are dropped, and so are frames to the groups of a link, such as
+//!   spanning tree and LLDP, which no bridge forwards (IEEE 802.1Q table 8-1). Linux hands most
+//!   of these to the host, so they are looked for there, too.
 //! - Ports with port security: source MAC address; sender of ARP (RFC 826); source address of
 //!   IPv4 and IPv6; target of neighbour advertisements (RFC 4861); router advertisements,
 //!   redirects, DHCP servers (RFC 2131, RFC 8415). Headers that are cut off are dropped
@@ -32,7 +34,7 @@ const TABLE: Table = Table {
     name: "vfabric",
 };
 /// Changes with every change of the rules: a table with another note is made again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Hooks of bridges (linux/netfilter_bridge.h).
 const PRE_ROUTING: u32 = 0;
@@ -87,10 +89,11 @@ enum Reason {
     Malformed,
     Snap,
     Flood,
+    LinkGroup,
 }
 
 impl Reason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::UnknownPort,
         Self::VlanTag,
         Self::SourceMac,
@@ -104,6 +107,7 @@ impl Reason {
         Self::Malformed,
         Self::Snap,
         Self::Flood,
+        Self::LinkGroup,
     ];
 
     /// Its name in the status and, after `drop-`, of its chain.
@@ -122,6 +126,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Snap => "snap",
             Self::Flood => "flood",
+            Self::LinkGroup => "link-group",
         }
     }
 
@@ -444,6 +449,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
     }
     let lists = [
         ("from-port", from_port(limit)),
+        ("to-host", to_host()),
         ("guarded", guarded()),
         ("arp", arp()),
         ("ipv4", ipv4()),
@@ -460,6 +466,19 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
     messages
 }
 
+/// A frame to one of the sixteen groups that stay on a link.
+fn for_the_link(rule: Rule) -> Rule {
+    rule.is(Base::Ethernet, 0, &[0x01, 0x80, 0xc2, 0x00])
+        .at_most(Base::Ethernet, 4, 0x000f)
+        .goto(&Reason::LinkGroup.chain())
+}
+
+/// What is handed to the host, and dropped: only workloads' frames to groups of a link count as
+/// lost, the others are copies.
+fn to_host() -> Vec<Rule> {
+    vec![for_the_link(Rule::new().link(0).in_set(Set::Ports.name()))]
+}
+
 fn from_port(limit: FloodLimit) -> Vec<Rule> {
     let mut rules = vec![
         Rule::new().link_starts_with("vfx").accept(),
@@ -473,6 +492,7 @@ fn from_port(limit: FloodLimit) -> Vec<Rule> {
         rule.goto(&Reason::VlanTag.chain())
     });
     rules.extend(tagged);
+    rules.push(for_the_link(Rule::new()));
     rules.push(Rule::new().link(0).in_set(Set::Guarded.name()).jump("guarded"));
     let flood = Rule::new().for_a_group().link(0);
     rules.push(

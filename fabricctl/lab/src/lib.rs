@@ -28,6 +28,7 @@ pub mod process;
 pub mod traffic;
 
 mod command;
+mod counters;
 pub mod daemons;
 mod lock;
 mod steps;

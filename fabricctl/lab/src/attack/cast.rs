@@ -9,10 +9,10 @@ use vfabric_api::service::Kind;
 use vfabric_api::status::View;
 use vfabric_api::topology::{Host, PortRef, Switch};
 
-use super::counters::Counter;
 use super::volley::Fate;
 use super::watch::Port;
 use crate::checks::{Endpoint, Scene};
+use crate::counters::Counter;
 use crate::plan;
 
 /// A workload or bare-metal machine.

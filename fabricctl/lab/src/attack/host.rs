@@ -7,11 +7,11 @@ use vfabric_api::ident::Mac;
 use vfabric_api::topology::{Host, Switch};
 
 use super::cast::{Cast, Member};
-use super::counters::Counter;
 use super::frame::{self, Ip, VXLAN_PORT, ethernet, kind, protocol, tagged};
 use super::speech::{DISCARD, NOBODY};
 use super::volley::{Fate, Volley};
 use super::watch::Port;
+use crate::counters::Counter;
 use crate::plan;
 
 /// A VNI that the controller gives to nobody: the greatest (24 bits).

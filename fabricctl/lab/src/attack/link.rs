@@ -8,11 +8,11 @@ use vfabric_api::ident::Mac;
 use vfabric_api::topology::{Role, Switch};
 
 use super::cast::Cast;
-use super::counters::Counter;
 use super::frame::{self, Ip, VXLAN_PORT, ethernet, kind, tagged};
 use super::speech::{DISCARD, NOBODY};
 use super::volley::{Fate, Volley};
 use super::watch::Port;
+use crate::counters::Counter;
 
 /// A VNI that the controller gives to nobody.
 const NO_VNI: u32 = 0xff_ffff;

@@ -7,7 +7,7 @@
 //! time. Legitimate traffic of all kinds runs beside it.
 //!
 //! **Verdict.** An attack fails when a frame is received where its fate does not permit it, when
-//! what was sent differs from what was counted ([`counters`]), when a packet of the legitimate
+//! what was sent differs from what was counted ([`crate::counters`]), when a packet of the legitimate
 //! traffic is lost, when a daemon ends, a device falls out of sync, or a link is taken out of use.
 //! A tolerance would hide a fault: there is none.
 //!
@@ -25,7 +25,6 @@
 mod asks;
 mod cast;
 mod churn;
-mod counters;
 mod edge;
 mod frame;
 mod host;
@@ -48,8 +47,8 @@ use crate::checks::Scene;
 use crate::traffic::{Flow, Traffic};
 use crate::{Lab, Steps, Target};
 
+use crate::counters::{self, Counts, Reader};
 use cast::Cast;
-use counters::{Counts, Reader};
 pub use report::{Format, Report, Row};
 use speech::Liar;
 use volley::Volley;
@@ -204,8 +203,21 @@ const ATTACKS: &[(&str, Way)] = &[
     ("management: no key", Way::Other(management::no_key)),
 ];
 
-/// Attacks that are tried again while objects come and go, among the lab's checks: one of each place.
-const IN_CHECKS_UNDER_CHURN: [&str; 4] = ["workload: another", "metal: another", "host: a VNI", "link: tunnels"];
+/// The places that attacks come from: how their names begin, and the row that they share among
+/// the lab's checks.
+const PLACES: [(&str, &str); 6] = [
+    ("sockets", "nothing between blue and red"),
+    ("workload:", "attacks from workloads"),
+    ("metal:", "attacks from bare metal"),
+    ("host:", "attacks from broken-in hosts"),
+    ("link:", "attacks on fabric links"),
+    ("management:", "keys of hosts and switches open nothing else"),
+];
+/// The row of attacks that are tried again while objects come and go: one of each place.
+const UNDER_CHURN: &str = "attacks while objects come and go";
+const AGAIN: [&str; 4] = ["workload: another", "metal: another", "host: a VNI", "link: tunnels"];
+/// The row of random frames.
+const RANDOM: &str = "random frames from every place";
 
 /// Attacks the lab and prints what came of it.
 ///
@@ -245,31 +257,76 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     })
 }
 
-/// The attacks that are among the lab's checks: all, some of them again while objects come and
-/// go, and some seconds of random frames.
+/// The attacks that are among the lab's checks, a row for each place that they come from; some
+/// again while objects come and go; and some seconds of random frames.
 ///
 /// # Errors
 /// The lab cannot be attacked.
 pub fn among_checks(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, steps: &Steps) -> Result<Vec<Row>> {
-    let mut rows = attack(scene, &wanted, false, steps)?.rows;
-    let again = |name: &str| wanted(name) && IN_CHECKS_UNDER_CHURN.iter().any(|n| name.starts_with(n));
-    let again = attack(scene, again, true, steps)?.rows;
-    rows.extend(again.into_iter().map(|row| Row {
-        name: format!("{}, under churn", row.name),
-        ..row
-    }));
-    const RANDOM: &str = "random frames from every place";
-    if wanted(RANDOM) {
-        let seed = rand::random();
-        let mut range = Range::open(scene, false)?;
-        let mut row = Row::default();
-        let _ = steps.check(RANDOM, || {
-            row = range.random(seed, RANDOM_IN_CHECKS)?;
-            verdict(&row)
+    let mut rows = Vec::new();
+    let mut add = |name: &str, attacks: &dyn Fn() -> Result<Vec<Row>>| {
+        if wanted(name) {
+            let mut row = Row::default();
+            let _ = steps.check(name, || {
+                row = together(attacks()?);
+                verdict(&row)
+            });
+            row.name = name.to_owned();
+            rows.push(row);
+        }
+    };
+    let quiet = Steps::quiet();
+    for (begin, name) in PLACES {
+        add(name, &|| {
+            Ok(attack(scene, |n| n.starts_with(begin), false, &quiet)?.rows)
         });
-        rows.push(row);
     }
+    add(UNDER_CHURN, &|| {
+        let again = |name: &str| AGAIN.iter().any(|a| name.starts_with(a));
+        Ok(attack(scene, again, true, &quiet)?.rows)
+    });
+    add(RANDOM, &|| {
+        let seed = rand::random();
+        Ok(vec![Range::open(scene, false)?.random(seed, RANDOM_IN_CHECKS)?])
+    });
     Ok(rows)
+}
+
+/// Several attacks in one row.
+fn together(rows: Vec<Row>) -> Row {
+    if rows.is_empty() {
+        return Row {
+            faults: vec!["nothing was tried".into()],
+            ..Row::default()
+        };
+    }
+    let count = rows.len();
+    let mut all = Row::default();
+    let (mut words, mut uncounted) = (Vec::new(), 0);
+    for row in rows {
+        all.sent += row.sent;
+        all.legitimate_sent += row.legitimate_sent;
+        all.legitimate_lost += row.legitimate_lost;
+        uncounted += row.uncounted;
+        if row.sent == 0 || count == 1 {
+            words.push(row.ended);
+        }
+        all.faults
+            .extend(row.faults.iter().map(|f| format!("{}: {f}", row.name)));
+    }
+    if count > 1 && all.sent > 0 {
+        let without = match uncounted {
+            0 => String::new(),
+            n => format!(" (but {n}, which bridges drop without a counter)"),
+        };
+        words.insert(
+            0,
+            format!("{count} attacks: refused and counted{without}, or kept in the own network"),
+        );
+    }
+    words.retain(|w| !w.is_empty());
+    all.ended = words.join("; ");
+    all
 }
 
 fn attack(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, churn: bool, steps: &Steps) -> Result<Report> {
@@ -425,6 +482,7 @@ impl<'a> Range<'a> {
             sent: outcome.sent,
             ended: ended.join(", "),
             counted: report::summary(self.cast.cx.lab, &counted),
+            uncounted,
             legitimate_sent: loss.sent,
             legitimate_lost: loss.lost,
             faults,

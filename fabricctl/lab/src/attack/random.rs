@@ -15,7 +15,8 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::watch::TOKEN;
-use super::{ATTACKS, Liar, Port, Range, Row, Sender, Volley, Way, counters, report, volley};
+use super::{ATTACKS, Liar, Port, Range, Row, Sender, Volley, Way, report, volley};
+use crate::counters;
 use crate::plan;
 
 /// Frames that one place sends in a row.
@@ -39,7 +40,7 @@ struct Place {
 }
 
 fn places(range: &Range<'_>, first: u32) -> Result<Vec<Place>> {
-    let mut seeds = Volley::new(&range.watch, first);
+    let mut seeds = Volley::without_tokens(&range.watch);
     for (_, way) in ATTACKS {
         match way {
             Way::Workloads(lie) => Liar::all(&range.cast, true).try_for_each(|l| lie(&l, &mut seeds))?,
@@ -183,15 +184,15 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
         faults.push(format!("{error:#}"));
     }
     Ok(Row {
-        name: "random frames from every place".into(),
+        name: super::RANDOM.into(),
         sent: sent - refused,
         ended: format!(
-            "{} from {} places, {} arrived in an own network, none elsewhere; seed {seed}",
-            sent - refused,
+            "from {} places, {} arrived in an own network; seed {seed}",
             places.len(),
             arrived.len()
         ),
         counted: report::summary(range.cast.cx.lab, &counted),
+        uncounted: 0,
         legitimate_sent: loss.sent,
         legitimate_lost: loss.lost,
         faults,

@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use comfy_table::{Cell, Color, Table, presets};
 use serde::Serialize;
 
-use super::counters::Counts;
 use crate::Lab;
+use crate::counters::Counts;
 
 /// How to print a report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,8 @@ pub struct Row {
     pub ended: String,
     /// Counters that moved, by kind of device and reason.
     pub counted: String,
+    /// Frames dropped without a counter; `ended` says by what.
+    pub uncounted: u32,
     /// Packets of the legitimate traffic beside it.
     pub legitimate_sent: usize,
     /// Of these, packets that were lost.
@@ -59,14 +61,10 @@ impl Report {
 impl Row {
     /// One line for the table of all checks.
     pub fn line(&self) -> String {
-        let mut line = match self.sent {
+        match self.sent {
             0 => self.ended.clone(),
-            sent => format!("{sent} frames: {}", self.ended),
-        };
-        if !self.counted.is_empty() {
-            line.push_str(&format!("; counted: {}", self.counted));
+            sent => format!("{sent} frames, {}", self.ended),
         }
-        line
     }
 }
 

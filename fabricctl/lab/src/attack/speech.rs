@@ -7,9 +7,9 @@ use anyhow::Result;
 use vfabric_api::ident::Mac;
 
 use super::cast::{Cast, Member};
-use super::counters::Counter;
 use super::frame::{self, Ip, ethernet, kind, protocol};
 use super::volley::{Fate, Volley};
+use crate::counters::Counter;
 
 /// A MAC address that nobody has.
 pub(super) const NOBODY: Mac = Mac([0x02, 0, 0, 0, 0xba, 0xd0]);

@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::counters::{self, Counter, Counts};
 use super::watch::{Port, TOKEN, Watch};
+use crate::counters::{self, Counter, Counts};
 use crate::plan;
 use crate::traffic::Loss;
 
@@ -74,7 +74,8 @@ impl Shot {
 /// All that one attack sends.
 pub(super) struct Volley<'a> {
     watch: &'a Watch,
-    attack: u32,
+    /// Number of the attack; `None` leaves tokens empty.
+    attack: Option<u32>,
     next: u32,
     /// What is sent.
     pub(super) shots: Vec<Shot>,
@@ -85,9 +86,17 @@ impl<'a> Volley<'a> {
     pub(super) fn new(watch: &'a Watch, attack: u32) -> Self {
         Self {
             watch,
-            attack,
+            attack: Some(attack),
             next: 0,
             shots: Vec::new(),
+        }
+    }
+
+    /// Nothing yet; the frames will have no tokens: they are not sent as they are.
+    pub(super) fn without_tokens(watch: &'a Watch) -> Self {
+        Self {
+            attack: None,
+            ..Self::new(watch, 0)
         }
     }
 
@@ -95,7 +104,8 @@ impl<'a> Volley<'a> {
     pub(super) fn fire(&mut self, port: &Port, fate: &Fate, build: impl FnOnce(&[u8; TOKEN]) -> Vec<u8>) {
         let number = self.next;
         self.next += 1;
-        let frame = build(&self.watch.token(self.attack, number).octets());
+        let token = self.attack.map(|attack| self.watch.token(attack, number).octets());
+        let frame = build(&token.unwrap_or_default());
         match self.shots.iter_mut().find(|s| &s.port == port && &s.fate == fate) {
             Some(shot) => shot.frames.push((number, frame)),
             None => self.shots.push(Shot {

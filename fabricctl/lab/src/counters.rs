@@ -24,18 +24,18 @@ const READER: &str = "operator/lab";
 
 /// One counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Counter {
+pub(crate) struct Counter {
     /// The switch or host.
-    pub(super) device: String,
+    pub(crate) device: String,
     /// The port, attachment, link or host that it is about; empty for a whole switch.
-    pub(super) place: String,
+    pub(crate) place: String,
     /// Why the frames were lost.
-    pub(super) reason: String,
+    pub(crate) reason: String,
 }
 
 impl Counter {
     /// A reason of a switch's pipeline.
-    pub(super) fn switch(switch: impl fmt::Display, reason: &str) -> Self {
+    pub(crate) fn switch(switch: impl fmt::Display, reason: &str) -> Self {
         Self {
             device: switch.to_string(),
             place: String::new(),
@@ -44,7 +44,7 @@ impl Counter {
     }
 
     /// A reason at a place of a device.
-    pub(super) fn at(device: impl fmt::Display, place: impl fmt::Display, reason: &str) -> Self {
+    pub(crate) fn at(device: impl fmt::Display, place: impl fmt::Display, reason: &str) -> Self {
         Self {
             device: device.to_string(),
             place: place.to_string(),
@@ -61,10 +61,10 @@ impl fmt::Display for Counter {
 }
 
 /// Frames lost so far.
-pub(super) type Counts = BTreeMap<Counter, u64>;
+pub(crate) type Counts = BTreeMap<Counter, u64>;
 
 /// What was lost since. A counter that began anew has counted all it says since.
-pub(super) fn since(before: &Counts, now: &Counts) -> Counts {
+pub(crate) fn since(before: &Counts, now: &Counts) -> Counts {
     let grown = now.iter().map(|(counter, n)| {
         let then = before.get(counter).copied().unwrap_or(0);
         (counter.clone(), n.checked_sub(then).unwrap_or(*n))
@@ -73,7 +73,7 @@ pub(super) fn since(before: &Counts, now: &Counts) -> Counts {
 }
 
 /// In words.
-pub(super) fn words(counts: &Counts) -> String {
+pub(crate) fn words(counts: &Counts) -> String {
     if counts.is_empty() {
         return "no counter moved".into();
     }
@@ -82,7 +82,7 @@ pub(super) fn words(counts: &Counts) -> String {
 }
 
 /// Reads all counters; keeps connections to the switches.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     lab: &'a Lab,
     client: vfabric_api::client::Client,
     switches: Vec<(&'a Switch, GNmiClient<Channel>)>,
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A switch does not answer.
-    pub(super) async fn open(lab: &'a Lab) -> Result<Self> {
+    pub(crate) async fn open(lab: &'a Lab) -> Result<Self> {
         let mut switches = Vec::new();
         // simple_switch_grpc has no counters of its ports.
         let asked = lab
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A device does not answer.
-    pub(super) async fn read(&mut self) -> Result<Counts> {
+    pub(crate) async fn read(&mut self) -> Result<Counts> {
         let mut counts = self.refused().await?;
         for (switch, client) in &mut self.switches {
             let lost = of_ports(client)
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A device does not answer.
-    pub(super) async fn refused(&self) -> Result<Counts> {
+    pub(crate) async fn refused(&self) -> Result<Counts> {
         let mut counts = Counts::new();
         for d in self.client.drops().await? {
             let place = d.host.map_or(String::new(), |h| h.to_string());
@@ -232,7 +232,7 @@ fn of_host(lab: &Lab, host: &str) -> Result<Vec<Loss>> {
 }
 
 /// The namespace of a device.
-pub(super) fn namespace(device: &str) -> String {
+pub(crate) fn namespace(device: &str) -> String {
     format!("{}{device}", plan::PREFIX)
 }
 

@@ -43,6 +43,13 @@ impl Counter {
         }
     }
 
+    /// Whether a pipeline or a filter refused the frames; the others were lost by a link. (A link's
+    /// counters follow with a delay, and hold frames that the kernel's own stack did not want.)
+    pub(crate) fn is_refusal(&self) -> bool {
+        let by_link = ["-discards", "-errors", ", dropped", ", in error"];
+        !by_link.iter().any(|end| self.reason.ends_with(end))
+    }
+
     /// A reason at a place of a device.
     pub(crate) fn at(device: impl fmt::Display, place: impl fmt::Display, reason: &str) -> Self {
         Self {
@@ -239,6 +246,15 @@ pub(crate) fn namespace(device: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_link_loses_is_no_refusal() {
+        for reason in ["in-discards", "out-errors", "received, dropped", "sent, in error"] {
+            assert!(!Counter::at("leaf1", "swp1", reason).is_refusal(), "{reason}");
+        }
+        assert!(Counter::switch("leaf1", "host_vni").is_refusal());
+        assert!(Counter::at("host1", "blue/web1", "source-mac").is_refusal());
+    }
 
     #[test]
     fn only_what_has_grown_was_lost_since() {

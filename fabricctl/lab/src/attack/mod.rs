@@ -448,7 +448,8 @@ impl<'a> Range<'a> {
         let started = Instant::now();
         let (outcome, counted) = loop {
             let counted = counters::since(&before, &self.counts()?);
-            let outcome = volley::judge(&shots, &self.members, &self.watch.seen(self.next), &counted);
+            let seen = self.watch.seen(self.next);
+            let outcome = volley::judge(&shots, &self.members, &seen, &counted, self.churn.is_none());
             if outcome.faults.is_empty() || started.elapsed() > SETTLED {
                 break (outcome, counted);
             }

@@ -140,12 +140,14 @@ pub(super) struct Outcome {
 }
 
 /// Judges an attack by what every namespace received (numbers of frames) and what was counted.
-/// `members` are the namespaces of workloads and machines.
+/// `members` are the namespaces of workloads and machines; `alone` says that nothing else in the
+/// lab makes frames that could be refused.
 pub(super) fn judge(
     shots: &[Shot],
     members: &BTreeSet<String>,
     seen: &BTreeMap<&str, BTreeSet<u32>>,
     counted: &Counts,
+    alone: bool,
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let mut refused: BTreeMap<&BTreeSet<Counter>, u64> = BTreeMap::new();
@@ -192,6 +194,12 @@ pub(super) fn judge(
         outcome.faults.push(format!(
             "{missing} frames neither arrived nor were counted ({elsewhere} were)"
         ));
+    }
+    let refusals: u64 = rest.iter().filter(|(c, _)| c.is_refusal()).map(|(_, n)| n).sum();
+    if alone && refusals > missing {
+        outcome
+            .faults
+            .push(format!("{} frames more were counted than lost", refusals - missing));
     }
     outcome
 }
@@ -248,7 +256,7 @@ mod tests {
 
     fn faults(shots: &[Shot], seen: &[(&str, std::ops::Range<u32>)], counted: Counts) -> Vec<String> {
         let seen = seen.iter().map(|(at, n)| (*at, n.clone().collect())).collect();
-        judge(shots, &members(), &seen, &counted).faults
+        judge(shots, &members(), &seen, &counted, true).faults
     }
 
     #[test]
@@ -260,7 +268,10 @@ mod tests {
             let counted = Counts::from([(counter("spoofed"), wrong)]);
             assert_eq!(faults(&shots(), &leaf, counted).len(), 1, "{wrong} counted");
         }
-        assert_eq!(faults(&shots(), &leaf, Counts::from([(counter("other"), 5)])).len(), 1);
+        // Not what was expected, and something that was not.
+        assert_eq!(faults(&shots(), &leaf, Counts::from([(counter("other"), 5)])).len(), 2);
+        let twice = Counts::from([(counter("spoofed"), 5), (counter("other"), 5)]);
+        assert_eq!(faults(&shots(), &leaf, twice).len(), 1);
         for behind in ["vflab-x", "vflab-spine1", "vflab-b"] {
             let counted = Counts::from([(counter("spoofed"), 5)]);
             assert_eq!(faults(&shots(), &[(behind, 2..3)], counted).len(), 1, "{behind}");

@@ -117,6 +117,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
          \n  {fabricctl} get entities leaf1\
          \n  ip netns exec vflab-blue-web1 ping 10.0.1.11        # blue: web to db, through the leaf's gateway\
          \n  {fabricctl} get drops\
+         \n  cargo xtask attack\
          \n  cargo xtask bench\
          \n  cargo xtask lab down",
         lab.client_config().display(),

@@ -16,10 +16,6 @@ const METAL_STORM: usize = 300;
 /// Service tags that are in use beside that of IEEE 802.1ad.
 const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
 
-/// Group addresses of pause frames (IEEE 802.3 annex 31B) and LLDP: Linux bridges keep such frames
-/// from every filter.
-const UNFILTERED: [Mac; 2] = [Mac([0x01, 0x80, 0xc2, 0, 0, 0x01]), Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e])];
-
 /// Group addresses that no bridge forwards (IEEE 802.1Q table 8-1): spanning tree, pause, LACP,
 /// port access, LLDP, and one without a use.
 fn link_groups() -> [Mac; 6] {
@@ -77,13 +73,9 @@ pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result
         None => liar.fate(&["reserved_mac"]),
     };
     for group in link_groups() {
-        let fate = match who.endpoint.host {
-            Some(_) if UNFILTERED.contains(&group) => &Fate::Uncounted("bridges of hosts"),
-            _ => &reserved,
-        };
         // Slow protocols, LLDP, and a length with LLC in front of a BPDU.
         for kind in [0x8809, kind::LLDP, 60] {
-            liar.fire(volley, fate, |t| {
+            liar.fire(volley, &reserved, |t| {
                 ethernet(group, who.mac, kind, &[&[0x42, 0x42, 3][..], t].concat())
             });
         }

@@ -302,12 +302,11 @@ fn together(rows: Vec<Row>) -> Row {
     }
     let count = rows.len();
     let mut all = Row::default();
-    let (mut words, mut uncounted) = (Vec::new(), 0);
+    let mut words = Vec::new();
     for row in rows {
         all.sent += row.sent;
         all.legitimate_sent += row.legitimate_sent;
         all.legitimate_lost += row.legitimate_lost;
-        uncounted += row.uncounted;
         if row.sent == 0 || count == 1 {
             words.push(row.ended);
         }
@@ -315,13 +314,9 @@ fn together(rows: Vec<Row>) -> Row {
             .extend(row.faults.iter().map(|f| format!("{}: {f}", row.name)));
     }
     if count > 1 && all.sent > 0 {
-        let without = match uncounted {
-            0 => String::new(),
-            n => format!(" (but {n}, which bridges drop without a counter)"),
-        };
         words.insert(
             0,
-            format!("{count} attacks: refused and counted{without}, or kept in the own network"),
+            format!("{count} attacks: refused and counted, or kept in the own network"),
         );
     }
     words.retain(|w| !w.is_empty());
@@ -464,9 +459,8 @@ impl<'a> Range<'a> {
         }
         faults.extend(volley::disturbed(loss));
         faults.extend(self.disorder()?);
-        let uncounted: u32 = outcome.uncounted.values().sum();
-        let refused = outcome.sent - outcome.arrived - outcome.flooded - outcome.punted - uncounted;
-        let mut ended: Vec<String> = [
+        let refused = outcome.sent - outcome.arrived - outcome.flooded - outcome.punted;
+        let ended: Vec<String> = [
             (refused, "refused"),
             (outcome.arrived, "arrived in their own network"),
             (outcome.flooded, "flooded in their own network, taken by nobody"),
@@ -476,14 +470,11 @@ impl<'a> Range<'a> {
         .filter(|(n, _)| *n > 0)
         .map(|(n, how)| format!("{n} {how}"))
         .collect();
-        let without = outcome.uncounted.iter();
-        ended.extend(without.map(|(by, n)| format!("{n} dropped by {by}, which have no counter for it")));
         Ok(Row {
             name: name.to_owned(),
             sent: outcome.sent,
             ended: ended.join(", "),
             counted: report::summary(self.cast.cx.lab, &counted),
-            uncounted,
             legitimate_sent: loss.sent,
             legitimate_lost: loss.lost,
             faults,

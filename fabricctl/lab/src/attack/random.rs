@@ -192,7 +192,6 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
             arrived.len()
         ),
         counted: report::summary(range.cast.cx.lab, &counted),
-        uncounted: 0,
         legitimate_sent: loss.sent,
         legitimate_lost: loss.lost,
         faults,

@@ -31,8 +31,6 @@ pub struct Row {
     pub ended: String,
     /// Counters that moved, by kind of device and reason.
     pub counted: String,
-    /// Frames dropped without a counter; `ended` says by what.
-    pub uncounted: u32,
     /// Packets of the legitimate traffic beside it.
     pub legitimate_sent: usize,
     /// Of these, packets that were lost.

@@ -120,11 +120,10 @@ pub(super) fn mac(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// From addresses that no station can have: groups, and the null address. Linux bridges drop such
-/// frames before any filter sees them.
+/// From addresses that no station can have: groups, and the null address.
 pub(super) fn impossible_mac(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = match liar.who.endpoint.host {
-        Some(_) => Fate::Uncounted("bridges of hosts"),
+        Some(_) => liar.fate(&["source-mac"]),
         None => liar.fate(&["malformed", "source_mac"]),
     };
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);

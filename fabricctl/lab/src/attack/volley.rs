@@ -31,8 +31,6 @@ pub(super) enum Fate {
     },
     /// The device hands it to the controller; nobody else receives it.
     Punted(String),
-    /// Nobody receives it, and what drops it (in words) has no counter.
-    Uncounted(&'static str),
 }
 
 impl Fate {
@@ -48,7 +46,6 @@ impl Fate {
             Self::Kept(network) | Self::Flooded { network, .. } => {
                 network.contains(namespace) || !(members.contains(namespace) || namespace == plan::MGMT)
             }
-            Self::Uncounted(_) => false,
             Self::Punted(device) => counters::namespace(device) == namespace,
         }
     }
@@ -131,8 +128,6 @@ pub(super) struct Outcome {
     pub(super) arrived: u32,
     /// Frames that were flooded in the sender's own network, and that nobody took.
     pub(super) flooded: u32,
-    /// Frames dropped without a counter, by what drops them.
-    pub(super) uncounted: BTreeMap<&'static str, u32>,
     /// Frames handed to the controller.
     pub(super) punted: u32,
     /// What is wrong; empty when all is well.
@@ -174,7 +169,6 @@ pub(super) fn judge(
                 outcome.flooded += there;
                 missing += u64::from(shot.len() - there);
             }
-            Fate::Uncounted(why) => *outcome.uncounted.entry(*why).or_default() += shot.len(),
             Fate::Punted(_) => outcome.punted += shot.len(),
         }
     }

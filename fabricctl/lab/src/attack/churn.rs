@@ -1,4 +1,5 @@
-//! Objects that come and go while attacks run: attachments, networks and whole vDCs, over the API.
+//! Objects that come and go while attacks run: attachments, networks and whole vDCs, over the API;
+//! and devices that stop for moments, so that some are always behind others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use vfabric_api::client::Client;
 use vfabric_api::ident::Name;
 use vfabric_api::intent::{AttachmentSpec, Intent, NetworkSpec, Place, SubnetSpec, VdcIntent};
@@ -13,10 +15,17 @@ use vfabric_api::service::{ApplyOptions, Key, Kind, Outcome};
 use vfabric_api::status::Progress;
 
 use crate::checks::Scene;
-use crate::{netns, plan};
+use crate::process::Daemons;
+use crate::{Target, netns, plan};
 
 /// Longest time that a change may take to be applied.
 const APPLIED: Duration = Duration::from_secs(20);
+/// For how long a switch stops: its rings hold what arrives meanwhile.
+const SWITCH_PAUSE: Duration = Duration::from_millis(20);
+/// For how long an agent stops.
+const AGENT_PAUSE: Duration = Duration::from_millis(120);
+/// Time from the end of a pause to the next.
+const BETWEEN_PAUSES: Duration = Duration::from_millis(80);
 /// Namespace of the workloads that come and go, one for each host.
 const NAMESPACE: &str = "churn";
 
@@ -24,6 +33,7 @@ const NAMESPACE: &str = "churn";
 pub(super) struct Churn {
     stop: Arc<AtomicBool>,
     worker: JoinHandle<Result<u32>>,
+    pauses: JoinHandle<Result<u32>>,
     namespaces: Vec<String>,
 }
 
@@ -96,6 +106,22 @@ async fn round(client: &Client, intent: VdcIntent) -> Result<()> {
     Ok(())
 }
 
+/// Stops one daemon after the other for its moment, until told to end; returns how often.
+fn pause(daemons: &Daemons, moments: &[(String, Duration)], stop: &AtomicBool) -> Result<u32> {
+    let mut pauses = 0;
+    for (daemon, moment) in moments.iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        daemons.signal(daemon, Signal::SIGSTOP)?;
+        std::thread::sleep(*moment);
+        daemons.signal(daemon, Signal::SIGCONT)?;
+        pauses += 1;
+        std::thread::sleep(BETWEEN_PAUSES);
+    }
+    Ok(pauses)
+}
+
 impl Churn {
     /// Begins to change things.
     ///
@@ -131,9 +157,21 @@ impl Churn {
             }
             Ok(rounds)
         });
+        let topology = &scene.lab.topology;
+        let agents = topology.hosts.iter().map(|h| (h.name.to_string(), AGENT_PAUSE));
+        // simple_switch_grpc keeps few packets waiting.
+        let switches = topology
+            .switches
+            .iter()
+            .filter(|_| scene.lab.options.target == Target::P4Switch);
+        let switches = switches.map(|s| (s.name.to_string(), SWITCH_PAUSE));
+        let moments: Vec<_> = switches.chain(agents).collect();
+        let (flag, daemons) = (Arc::clone(&stop), scene.lab.daemons.clone());
+        let pauses = std::thread::spawn(move || pause(&daemons, &moments, &flag));
         Ok(Self {
             stop,
             worker,
+            pauses,
             namespaces,
         })
     }
@@ -145,16 +183,17 @@ impl Churn {
     pub(super) fn stop(self, scene: &Scene<'_>) -> Result<String> {
         self.stop.store(true, Ordering::Relaxed);
         let rounds = self.worker.join().ok().context("the churn panicked")?;
+        let pauses = self.pauses.join().ok().context("the pauses panicked")?;
         let lines: Vec<String> = self.namespaces.iter().map(|n| format!("netns del {n}")).collect();
         netns::ip_batch(None, &lines.join("\n"))?;
-        let rounds = rounds?;
+        let (rounds, pauses) = (rounds?, pauses?);
         scene.ready()?;
         if rounds == 0 {
             bail!("nothing came or went");
         }
         let per_vdc = self.namespaces.len() / 2;
         Ok(format!(
-            "{rounds} vDCs with a network and {per_vdc} attachments came and went"
+            "{rounds} vDCs with a network and {per_vdc} attachments came and went, devices stopped {pauses} times"
         ))
     }
 }

@@ -14,8 +14,13 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::list::{ATTACKS, Way};
+use super::range::Range;
+use super::report::{self, Row};
+use super::speech::Liar;
+use super::volley::{self, Volley};
 use super::watch::TOKEN;
-use super::{ATTACKS, Liar, Port, Range, Row, Sender, Volley, Way, report, volley};
+use super::watch::{Port, Sender};
 use crate::counters;
 use crate::plan;
 

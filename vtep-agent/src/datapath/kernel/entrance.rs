@@ -46,7 +46,7 @@ pub(super) fn rules(note: &[u8]) -> Vec<Message> {
         messages.extend(reason.drop_in(DROPS).map(|rule| TABLE.rule(&reason.chain(), rule)));
     }
     let checks = [
-        Rule::new().from_a_group().goto(&Reason::SourceMac.chain()),
+        Rule::new().sent_by_a_group().goto(&Reason::SourceMac.chain()),
         Rule::new()
             .is(Base::Ethernet, 6, &[0; 6])
             .goto(&Reason::SourceMac.chain()),

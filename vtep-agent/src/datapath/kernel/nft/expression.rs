@@ -112,7 +112,7 @@ impl Rule {
     }
 
     /// Holds when the packet comes from a group of stations, which none can.
-    pub(in super::super) fn from_a_group(self) -> Self {
+    pub(in super::super) fn sent_by_a_group(self) -> Self {
         self.load(Base::Ethernet, 6, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
     }
 

@@ -285,6 +285,26 @@ fn only_the_fabric_advertises_routers_and_serves_dhcp() {
 }
 
 #[test]
+fn protocols_of_a_link_stay_on_it_and_are_counted() {
+    let two = Two::new(|a| a.port_security = false);
+    // Spanning tree, pause, LACP, port access, LLDP, and the last of the block.
+    let groups = [0x00, 0x01, 0x02, 0x03, 0x0e, 0x0f].map(|last| [0x01, 0x80, 0xc2, 0, 0, last]);
+    let frames = groups.map(|group| ethernet(group, OWN, 0x88cc, &[0; 46]));
+    two.refuses("link-group", &frames);
+    // The next group is one like any other: MVRP (IEEE 802.1Q table 10-1).
+    two.passes(&[ethernet([0x01, 0x80, 0xc2, 0, 0, 0x21], OWN, 0x88f5, &[0; 46])]);
+    assert_eq!(two.refused("link-group"), 6, "a copy was counted as a loss");
+}
+
+#[test]
+fn addresses_that_no_station_can_have_are_counted() {
+    let two = Two::new(|a| a.port_security = false);
+    let frames = [BROADCAST, [0x33, 0x33, 0, 0, 0, 1], [1, 0, 0x5e, 0, 0, 1], [0; 6]]
+        .map(|source| ethernet(OTHER, source, IP4, &packet4(OWN4, OTHER4, (9, 9))));
+    two.refuses("source-mac", &frames);
+}
+
+#[test]
 fn exceptions_are_for_what_they_name() {
     let virtual_router: Mac = [0, 0, 0x5e, 0, 1, 7];
     let shared = Ipv4Addr::new(10, 0, 0, 100);

@@ -241,7 +241,8 @@ fn links_of_an_earlier_version_leave_the_hosts_namespace() {
     assert!(news.failed.is_empty(), "{news:?}");
     assert_eq!(lab.links_of_host(0), 2, "{:?}", common::links(&host));
     assert_eq!(common::links(lab.workload(0)).len(), inside.len());
-    assert!(lab.check(0, &Scope::All).is_empty());
+    let repaired = lab.check(0, &Scope::All);
+    assert!(repaired.is_empty(), "{repaired:?}");
     lab.udp_round_trip(0, "10.0.0.1".parse().unwrap(), 1, "10.0.0.2".parse().unwrap(), 100);
 }
 

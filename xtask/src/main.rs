@@ -32,6 +32,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Attack the lab that runs (`lab` builds one) from every place.
+    Attack {
+        /// Arguments of `fabricctl lab attack`: NAME... --churn --random --seconds N --seed S -o json --list
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Everything that must pass.
     Test,
     /// Measure: everything, or the benchmark of that name.
@@ -84,6 +90,10 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Lab { args } => lab(&args),
+        Task::Attack { args } => {
+            let args: Vec<String> = std::iter::once("attack".to_owned()).chain(args).collect();
+            lab(&args)
+        }
         Task::Test => test::run(),
         Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),

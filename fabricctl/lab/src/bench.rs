@@ -69,7 +69,7 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
                 measured.insert("failed".into(), json!(why));
                 code = ExitCode::FAILURE;
             }
-            figures.insert(row.name.into(), measured.into());
+            figures.insert(row.name.clone(), measured.into());
         }
     }
     if let Some(path) = &args.json {

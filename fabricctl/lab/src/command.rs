@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
 
 use super::checks::{self, Report};
-use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, bench};
+use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench};
 
 /// Build, check and remove a whole fabric on this machine.
 #[derive(Debug, Subcommand)]
@@ -17,6 +17,8 @@ pub enum Command {
     Up(Up),
     /// Check the lab that runs
     Check(Filter),
+    /// Attack the lab that runs, from every place
+    Attack(attack::Args),
     /// Measure the lab that runs
     Bench(bench::Args),
     /// Remove every trace of a lab
@@ -71,6 +73,7 @@ pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
             &Steps::default(),
             runtime,
         )?)),
+        Command::Attack(args) => attack::run(&Lab::open()?, &args, runtime),
         Command::Bench(args) => bench::run(&Lab::open()?, &args, runtime),
         Command::Down => {
             Lab::down()?;
@@ -114,6 +117,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
          \n  {fabricctl} get entities leaf1\
          \n  ip netns exec vflab-blue-web1 ping 10.0.1.11        # blue: web to db, through the leaf's gateway\
          \n  {fabricctl} get drops\
+         \n  cargo xtask attack\
          \n  cargo xtask bench\
          \n  cargo xtask lab down",
         lab.client_config().display(),

@@ -28,6 +28,8 @@ const QUIET: [(&str, &str); 4] = [
     ("ipv6/conf/all/accept_ra", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
 ];
+/// The cable was there before the settings, which later interfaces copy: it has its own.
+const QUIET_CABLE: [(&str, &str); 2] = [("ipv6/conf/eth0/accept_dad", "0"), ("ipv6/conf/eth0/accept_ra", "0")];
 /// And of switches, whose ports have no addresses of their own.
 const NO_IPV6: [(&str, &str); 2] = [
     ("ipv6/conf/all/disable_ipv6", "1"),
@@ -77,12 +79,14 @@ impl Lab {
         for (host, node) in self.topology.hosts.iter().zip(&self.plan.hosts) {
             let leaf = self.topology.switch(&host.uplink.switch).context("the host's leaf")?;
             netns::sysctl(&node.namespace, &QUIET)?;
+            netns::sysctl(&node.namespace, &QUIET_CABLE)?;
             let script = plan::host(node, host, leaf.loopback_ipv4, leaf.loopback_ipv6, mtu);
             netns::ip_batch(Some(&node.namespace), &script)?;
             complete_checksums(&node.namespace)?;
         }
         for metal in &self.plan.metals {
             netns::sysctl(&metal.namespace, &QUIET)?;
+            netns::sysctl(&metal.namespace, &QUIET_CABLE)?;
             netns::ip_batch(Some(&metal.namespace), &plan::metal(metal))?;
             complete_checksums(&metal.namespace)?;
         }
@@ -119,7 +123,8 @@ impl Lab {
         Ok(Some(out))
     }
 
-    fn bin(&self, name: &str) -> PathBuf {
+    /// A binary of the fabric.
+    pub(super) fn bin(&self, name: &str) -> PathBuf {
         self.options.bin_dir.join(name)
     }
 
@@ -243,6 +248,11 @@ impl Lab {
         self.topology.hosts.iter().try_for_each(|h| self.start_agent(h))
     }
 
+    /// Where a host's agent keeps its state.
+    pub(super) fn agent_state(&self, host: &str) -> PathBuf {
+        self.dir.join("agents").join(host)
+    }
+
     /// Starts a host's agent.
     ///
     /// # Errors
@@ -255,9 +265,7 @@ impl Lab {
             .arg(format!("https://{}:{AGENT_PORT}", self.plan.controller));
         command.arg("--vtep-ipv4").arg(host.vtep_ipv4.to_string());
         command.arg("--vtep-ipv6").arg(host.vtep_ipv6.to_string());
-        command
-            .arg("--state-dir")
-            .arg(self.dir.join("agents").join(host.name.as_str()));
+        command.arg("--state-dir").arg(self.agent_state(host.name.as_str()));
         // With the lab's prefix, so that `lab down` removes it with the others.
         command
             .arg("--overlay")

@@ -43,7 +43,11 @@ fn dialer(lab: &Lab, from: &str, to: Subject) -> Result<Dialer> {
     Ok(Dialer::new(credentials, to)?)
 }
 
-async fn channel(lab: &Lab, from: &str, switch: &Switch) -> Result<Channel> {
+/// A channel to a switch with somebody's certificate.
+///
+/// # Errors
+/// The certificate cannot be read, or the switch does not answer.
+pub(super) async fn channel(lab: &Lab, from: &str, switch: &Switch) -> Result<Channel> {
     let dialer = dialer(lab, from, Subject::Switch(switch.name.to_string()))?;
     let endpoint = Endpoint::from_static("http://switch");
     let address = switch.p4runtime.to_string();

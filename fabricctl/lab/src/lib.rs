@@ -16,6 +16,7 @@
 //!
 //! [`checks`] are what the lab shows; each answers with a figure that was measured.
 
+pub mod attack;
 pub mod bench;
 pub mod checks;
 pub mod intruder;
@@ -27,6 +28,7 @@ pub mod process;
 pub mod traffic;
 
 mod command;
+mod counters;
 pub mod daemons;
 mod lock;
 mod steps;
@@ -253,7 +255,8 @@ impl Lab {
         }
     }
 
-    async fn waiting_for(&self, client: &Client) -> Result<Vec<String>> {
+    /// Devices that are not in sync, each with the reason in words.
+    pub(crate) async fn waiting_for(&self, client: &Client) -> Result<Vec<String>> {
         let switches = client.switches().await?.into_iter().map(|s| (s.name, s.status));
         let devices = switches.chain(client.hosts().await?.into_iter().map(|h| (h.name, h.status)));
         let waiting = devices.filter(|(_, s)| s.state != DeviceState::InSync || s.pending > 0);

@@ -28,13 +28,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const MAX_FRAME: usize = 65536;
 
 /// A background thread that ends when it is dropped.
-struct Worker<T> {
+pub(crate) struct Worker<T> {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<T>>,
 }
 
 impl<T: Send + 'static> Worker<T> {
-    fn start(f: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Self {
+    /// Starts one; `f` ends soon after the flag is set.
+    pub(crate) fn start(f: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         Self {

@@ -4,13 +4,12 @@
 //! | --- | --- |
 //! | [`reach`] | does everything reach what it should? |
 //! | [`edge`] | is it answered and replicated where it should be? |
-//! | [`isolation`] | does nothing reach what it should not? |
+//! | [`crate::attack`] | does nothing reach what it should not? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`removal`] | does what is deleted go, wholly, and only that? |
 
 mod edge;
 mod faults;
-mod isolation;
 mod reach;
 mod removal;
 
@@ -28,15 +27,19 @@ use vfabric_api::intent::{NetworkSpec, Place};
 use vfabric_api::service::Kind;
 use vfabric_api::status::View;
 
+use super::counters::{self, Counts, Reader};
 use super::probe::EchoServer;
-use super::traffic::Loss;
-use super::{Lab, Steps};
+use super::traffic::{Flow, Loss};
+use super::{Lab, Steps, attack};
+
+/// Flows under observation: enough that some hash onto each spine.
+const FLOWS: usize = 8;
 
 /// One row of the table.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Name of the check.
-    pub name: &'static str,
+    pub name: String,
     /// The figure, or why it failed.
     pub outcome: Result<String, String>,
     /// What it measured, for programs: each name ends with its unit.
@@ -55,6 +58,18 @@ impl Report {
     pub fn all_passed(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|r| r.outcome.is_ok())
     }
+
+    /// Adds a row for each check that is wanted.
+    fn check(&mut self, cx: &Scene<'_>, checks: &[(&str, Check)], wanted: impl Fn(&str) -> bool, steps: &Steps) {
+        for (name, check) in checks.iter().filter(|(n, _)| wanted(n)) {
+            let outcome = steps.check(name, || check(cx));
+            self.rows.push(Row {
+                name: (*name).to_owned(),
+                outcome,
+                figures: cx.figures.take(),
+            });
+        }
+    }
 }
 
 impl fmt::Display for Report {
@@ -72,7 +87,7 @@ impl fmt::Display for Report {
                 Ok(figure) => ("ok", Color::Green, figure),
                 Err(why) => ("FAILED", Color::Red, why),
             };
-            table.add_row([Cell::new(row.name), Cell::new(word).fg(color), Cell::new(text)]);
+            table.add_row([Cell::new(&row.name), Cell::new(word).fg(color), Cell::new(text)]);
         }
         let passed = self.rows.iter().filter(|r| r.outcome.is_ok()).count();
         write!(f, "{table}\n{passed} passed, {} failed", self.rows.len() - passed)
@@ -121,13 +136,16 @@ pub struct Scene<'a> {
     pub runtime: &'a Runtime,
     /// Everything that can send and receive.
     pub endpoints: Vec<Endpoint>,
+    /// Each answers who it is.
+    _servers: Vec<EchoServer>,
     /// What the check at work has measured so far.
     figures: RefCell<Vec<(&'static str, f64)>>,
 }
 
 type Check = fn(&Scene<'_>) -> Result<String>;
 
-const CHECKS: [(&str, Check); 23] = [
+/// What works, and how well. The attacks come after these, and faults and removals after them.
+const WORKS: [(&str, Check); 11] = [
     ("same network, across leaves", reach::same_network),
     ("routed between networks, TTL falls by one", reach::routed),
     ("the gateway answers ping", reach::gateway),
@@ -139,12 +157,10 @@ const CHECKS: [(&str, Check); 23] = [
     ("TCP, bare metal", reach::tcp_metal),
     ("ARP and ND answered at the edge", edge::neighbours),
     ("broadcast replicated once", edge::broadcast),
-    ("nothing between blue and red", isolation::between_vdcs),
-    ("forged VNI dropped and counted", isolation::forged_vni),
-    (
-        "keys of hosts and switches open nothing else",
-        isolation::stolen_certificates,
-    ),
+];
+
+/// What faults cost, and how things go.
+const CHANGES: [(&str, Check); 9] = [
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
     ("leaf killed and restarted empty", faults::leaf),
@@ -161,45 +177,31 @@ const CHECKS: [(&str, Check); 23] = [
 /// # Errors
 /// The lab cannot be looked at. A check that fails is a row, not an error.
 pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> Result<Report> {
-    let client = lab.client()?;
-    let endpoints = endpoints(lab, &client, runtime)?;
-    let cx = Scene {
-        lab,
-        client,
-        runtime,
-        endpoints,
-        figures: RefCell::default(),
-    };
-    let _servers: Vec<EchoServer> = cx
-        .endpoints
-        .iter()
-        .map(|e| EchoServer::start(&e.namespace, &e.id))
-        .collect::<Result<_>>()?;
+    let cx = Scene::open(lab, runtime)?;
+    let wanted = |name: &str| only.is_none_or(|o| name.contains(o));
     let mut report = Report::default();
-    for (name, check) in CHECKS.iter().filter(|(n, _)| only.is_none_or(|o| n.contains(o))) {
-        let outcome = steps.check(name, || attempt(&cx, *check));
-        let figures = cx.figures.take();
-        report.rows.push(Row { name, outcome, figures });
+    report.check(&cx, &WORKS, wanted, steps);
+    for row in attack::among_checks(&cx, wanted, steps)? {
+        let figures = vec![
+            ("sent_frames", f64::from(row.sent)),
+            ("legitimate_lost_packets", row.legitimate_lost as f64),
+        ];
+        let outcome = if row.faults.is_empty() {
+            Ok(row.line())
+        } else {
+            Err(row.faults.join("; "))
+        };
+        report.rows.push(Row {
+            name: row.name,
+            outcome,
+            figures,
+        });
     }
+    report.check(&cx, &CHANGES, wanted, steps);
     if report.rows.is_empty() {
         bail!("no check has `{}` in its name", only.unwrap_or_default());
     }
     Ok(report)
-}
-
-/// Runs a check; one that fails gets a second try, and the row says so. A machine that lets a
-/// switch wait for longer than its receive queue lasts loses packets without any fault of the
-/// fabric; a fault of it shows twice.
-fn attempt(cx: &Scene<'_>, check: Check) -> Result<String> {
-    let first = match check(cx) {
-        Ok(figure) => return Ok(figure),
-        Err(first) => format!("{first:#}"),
-    };
-    cx.figures.take();
-    match cx.ready().and_then(|_| check(cx)) {
-        Ok(figure) => Ok(format!("{figure} (second try; the first: {first})")),
-        Err(second) => bail!("{second:#} (the first try: {first})"),
-    }
 }
 
 fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoint>> {
@@ -239,7 +241,41 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
     Ok(endpoints)
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// Looks up what there is, and starts an echo server at each.
+    ///
+    /// # Errors
+    /// The lab cannot be looked at.
+    pub fn open(lab: &'a Lab, runtime: &'a Runtime) -> Result<Self> {
+        let client = lab.client()?;
+        let endpoints = endpoints(lab, &client, runtime)?;
+        let servers = endpoints.iter().map(|e| EchoServer::start(&e.namespace, &e.id));
+        Ok(Self {
+            lab,
+            client,
+            runtime,
+            _servers: servers.collect::<Result<_>>()?,
+            endpoints,
+            figures: RefCell::default(),
+        })
+    }
+
+    /// Flows of every kind between the members of a vDC: bridged, routed, bare metal.
+    ///
+    /// # Errors
+    /// There is no such pair.
+    pub fn flows(&self, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<Flow>> {
+        let pairs = self.pairs(|a, b| a.vdc == b.vdc && what(a, b))?;
+        let stride = (pairs.len() / FLOWS).max(1);
+        let chosen = pairs.iter().step_by(stride).enumerate();
+        Ok(chosen
+            .map(|(i, (a, b))| Flow {
+                from: a.namespace.clone(),
+                to: if i % 2 == 0 { b.ipv4 } else { b.ipv6 },
+            })
+            .collect())
+    }
+
     /// Notes a figure for programs; its name ends with its unit.
     fn measured(&self, name: &'static str, value: f64) {
         self.figures.borrow_mut().push((name, value));
@@ -250,6 +286,19 @@ impl Scene<'_> {
         self.measured("sent_packets", loss.sent as f64);
         self.measured("lost_packets", loss.lost as f64);
         self.measured("longest_outage_ms", loss.outage.as_secs_f64() * 1e3);
+    }
+
+    /// Reads all counters of lost frames, to explain what is lost from now on.
+    ///
+    /// # Errors
+    /// A device does not answer.
+    fn account(&'a self) -> Result<Account<'a>> {
+        let mut reader = self.runtime.block_on(Reader::open(self.lab))?;
+        Ok(Account {
+            cx: self,
+            before: self.runtime.block_on(reader.read())?,
+            reader,
+        })
     }
 
     /// Ordered pairs of endpoints that satisfy the condition.
@@ -314,12 +363,33 @@ impl Scene<'_> {
     }
 }
 
-/// Fails when any packet was lost.
-fn lossless(loss: Loss, while_: &str) -> Result<()> {
-    if loss.lost > 0 {
-        bail!("{while_}: {loss}");
+/// What the fabric had lost before something happens.
+struct Account<'a> {
+    cx: &'a Scene<'a>,
+    reader: Reader<'a>,
+    before: Counts,
+}
+
+impl Account<'_> {
+    /// Says what became of packets. Each that was lost must have been counted somewhere: a machine
+    /// that lets a switch wait for longer than its ring lasts loses packets without a fault of the
+    /// fabric, and the ring tells.
+    ///
+    /// # Errors
+    /// More packets were lost than counted.
+    fn explain(&mut self, loss: &Loss, while_: &str) -> Result<String> {
+        if loss.lost == 0 {
+            return Ok(loss.to_string());
+        }
+        let now = self.cx.runtime.block_on(self.reader.read())?;
+        let counted = counters::since(&self.before, &now);
+        self.before = now;
+        let (sum, words) = (counted.values().sum::<u64>(), counters::words(&counted));
+        if sum < loss.lost as u64 {
+            bail!("{while_}: {loss}, and {sum} counted: {words}");
+        }
+        Ok(format!("{loss}, counted as {words}"))
     }
-    Ok(())
 }
 
 /// Median of some times, for a figure that one slow packet does not spoil.

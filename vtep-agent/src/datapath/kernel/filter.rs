@@ -6,6 +6,7 @@
 //!
 //! - Frames from VXLAN devices pass: the leaf has admitted them. Frames from a link that is
 //!   not known are dropped, so that a port is closed until its elements are there.
+//! - What bridges drop themselves is dropped and counted before ([`super::entrance`]).
 //! - Frames with a VLAN tag are dropped.
 //! - Ports with port security: source MAC address; sender of ARP (RFC 826); source address of
 //!   IPv4 and IPv6; target of neighbour advertisements (RFC 4861); router advertisements,
@@ -21,18 +22,20 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use vtep_proto::{Attachment, MacAddress};
 
+use super::entrance;
 use super::nft::expression::{Base, Rule};
 use super::nft::message::{Element, Family, Hook, Message, SetKind, Table, count_rules};
 use super::nft::socket::{Nft, in_parts};
 use super::overlay::Overlay;
 use crate::error::NetlinkError;
+use crate::object::port_name;
 
 const TABLE: Table = Table {
     family: Family::Bridge,
     name: "vfabric",
 };
 /// Changes with every change of the rules: a table with another note is made again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 3;
 
 /// Hooks of bridges (linux/netfilter_bridge.h).
 const PRE_ROUTING: u32 = 0;
@@ -73,7 +76,7 @@ impl Default for FloodLimit {
 
 /// Why a frame was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reason {
+pub(super) enum Reason {
     UnknownPort,
     VlanTag,
     SourceMac,
@@ -87,10 +90,11 @@ enum Reason {
     Malformed,
     Snap,
     Flood,
+    LinkGroup,
 }
 
 impl Reason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::UnknownPort,
         Self::VlanTag,
         Self::SourceMac,
@@ -104,6 +108,7 @@ impl Reason {
         Self::Malformed,
         Self::Snap,
         Self::Flood,
+        Self::LinkGroup,
     ];
 
     /// Its name in the status and, after `drop-`, of its chain.
@@ -122,11 +127,19 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Snap => "snap",
             Self::Flood => "flood",
+            Self::LinkGroup => "link-group",
         }
     }
 
-    fn chain(self) -> String {
+    /// The chain that drops for this reason.
+    pub(super) fn chain(self) -> String {
         format!("drop-{}", self.name())
+    }
+
+    /// Its rules: counts by port in a set, drops.
+    pub(super) fn drop_in(self, set: &str) -> [Rule; 2] {
+        let count = Rule::new().link(0).number(self as u32, 1).count_in(set);
+        [count, Rule::new().drop()]
     }
 }
 
@@ -195,6 +208,8 @@ pub(super) struct Filter {
     limit: FloodLimit,
     /// Elements of each port, by the index of its link.
     ports: HashMap<u32, Elements>,
+    /// Ports that have a chain at their entrance.
+    entrances: HashSet<u32>,
     /// The number of the last change that is known.
     generation: u32,
 }
@@ -207,6 +222,7 @@ impl Filter {
             nft: overlay.netns().within(Nft::open).map_err(fail)??,
             limit,
             ports: HashMap::new(),
+            entrances: HashSet::new(),
             generation: 0,
         };
         filter.put_right()?;
@@ -224,13 +240,18 @@ impl Filter {
         if generation == self.generation && generation != 0 {
             return Ok(false);
         }
-        let there = self.nft.note(TABLE)?;
+        let (there, before) = (self.nft.note(TABLE)?, self.nft.note(entrance::TABLE)?);
         let rules = rules(&self.note(), self.limit);
+        let at_entrance = entrance::rules(&self.note());
         if self.generation == 0 && there.is_some() {
             // The first look. A table of another version may lack a set: then nothing is known.
             self.ports = self.read().unwrap_or_default();
-            let complete = self.nft.count_rules(TABLE)? == count_rules(&rules);
-            if complete && there.as_deref() == Some(&self.note()) {
+            let chains = self.nft.chains(entrance::TABLE)?;
+            self.entrances = chains.iter().filter_map(|c| entrance::port_of(c)).collect();
+            let complete = self.nft.count_rules(TABLE)? == count_rules(&rules)
+                && self.nft.count_rules(entrance::TABLE)? == count_rules(&at_entrance) + self.entrances.len();
+            let note = Some(self.note());
+            if complete && there == note && before == note {
                 self.generation = generation;
                 return Ok(false);
             }
@@ -239,10 +260,16 @@ impl Filter {
         if there.is_some() {
             messages.push(TABLE.delete());
         }
+        if before.is_some() {
+            messages.push(entrance::TABLE.delete());
+        }
         messages.extend(rules);
+        messages.extend(at_entrance);
         let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
         messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
         self.nft.commit(&messages)?;
+        // A chain needs its link, which may be gone: each comes again with its port.
+        self.entrances.clear();
         self.generation = self.nft.generation()?;
         Ok(true)
     }
@@ -270,7 +297,7 @@ impl Filter {
 
     /// True when a port is held to what its attachment says.
     pub(super) fn is_right(&self, index: u32, attachment: &Attachment) -> bool {
-        self.ports.get(&index) == Some(&elements(index, attachment))
+        self.entrances.contains(&index) && self.ports.get(&index) == Some(&elements(index, attachment))
     }
 
     /// Holds a port to what its attachment says.
@@ -282,7 +309,11 @@ impl Filter {
         let remove: Vec<(Set, Element)> = have.difference(&wanted).cloned().collect();
         let mut messages = parts(&add, |set, e| TABLE.add(set.name(), e));
         messages.extend(parts(&remove, |set, e| TABLE.remove(set.name(), e)));
+        if !self.entrances.contains(&index) {
+            messages.extend(entrance::open(index, &port_name(&attachment.id)));
+        }
         self.commit(&messages)?;
+        self.entrances.insert(index);
         self.ports.insert(index, wanted);
         Ok(())
     }
@@ -295,37 +326,53 @@ impl Filter {
             .flatten()
             .cloned()
             .collect();
-        self.commit(&parts(&elements, |set, e| TABLE.remove(set.name(), e)))?;
+        let mut messages = parts(&elements, |set, e| TABLE.remove(set.name(), e));
+        for index in indices.iter().filter(|i| self.entrances.contains(i)) {
+            // Some kernels remove it with its link.
+            let name = entrance::chain(*index);
+            if self.nft.has_chain(entrance::TABLE, &name)? {
+                messages.push(entrance::TABLE.delete_chain(&name));
+            }
+        }
+        self.commit(&messages)?;
         for index in indices {
             self.ports.remove(index);
+            self.entrances.remove(index);
         }
         Ok(())
     }
 
     /// Forgets all ports but these, and what packets of those have left behind.
     pub(super) fn retain(&mut self, live: &HashSet<u32>) -> Result<(), NetlinkError> {
-        let gone: Vec<u32> = self.ports.keys().filter(|i| !live.contains(i)).copied().collect();
+        let known: HashSet<u32> = self.ports.keys().chain(&self.entrances).copied().collect();
+        let gone: Vec<u32> = known.difference(live).copied().collect();
         self.remove_ports(&gone)?;
-        for set in [DROPS, FLOODS] {
-            let stale = self.nft.elements(TABLE, set)?.into_iter().map(|s| s.element);
+        for (table, set) in [(TABLE, DROPS), (TABLE, FLOODS), (entrance::TABLE, entrance::DROPS)] {
+            let stale = self.nft.elements(table, set)?.into_iter().map(|s| s.element);
             let stale: Vec<Element> = stale
                 .filter(|e| port_of(e).is_some_and(|i| !live.contains(&i)))
                 .collect();
-            self.commit(&in_parts(&stale, |e| TABLE.remove(set, e)))?;
+            self.commit(&in_parts(&stale, |e| table.remove(set, e)))?;
         }
         Ok(())
     }
 
     /// Frames dropped so far, by index of the port and reason.
     pub(super) fn drops(&mut self) -> Result<BTreeMap<(u32, &'static str), u64>, NetlinkError> {
-        let shown = self.nft.elements(TABLE, DROPS)?;
+        let mut shown = self.nft.elements(TABLE, DROPS)?;
+        shown.extend(self.nft.elements(entrance::TABLE, entrance::DROPS)?);
         let count = shown.iter().filter_map(|s| {
             let key = s.element.first.get(4..8)?.try_into().ok()?;
             let number = u32::from_ne_bytes(key);
             let reason = Reason::ALL.into_iter().find(|r| *r as u32 == number)?;
             Some(((port_of(&s.element)?, reason.name()), s.packets))
         });
-        Ok(count.collect())
+        let mut drops = BTreeMap::new();
+        // The same reason may be in both tables.
+        for (of, packets) in count {
+            *drops.entry(of).or_default() += packets;
+        }
+        Ok(drops)
     }
 }
 
@@ -438,9 +485,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
     }
     for reason in Reason::ALL {
         messages.push(TABLE.chain(&reason.chain(), None));
-        let count = Rule::new().link(0).number(reason as u32, 1).count_in(DROPS);
-        messages.push(TABLE.rule(&reason.chain(), count));
-        messages.push(TABLE.rule(&reason.chain(), Rule::new().drop()));
+        messages.extend(reason.drop_in(DROPS).map(|rule| TABLE.rule(&reason.chain(), rule)));
     }
     let lists = [
         ("from-port", from_port(limit)),

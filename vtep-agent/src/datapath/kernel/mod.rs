@@ -14,6 +14,7 @@
 //! Every link carries a group number from the request on that creates it ([`link::OWNER_GROUP`]);
 //! a link without it is not touched, whatever its name. `docs/adr` says why these objects.
 
+mod entrance;
 mod entry;
 mod filter;
 mod interface;

@@ -111,6 +111,11 @@ impl Rule {
         self.load(Base::Ethernet, 0, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
     }
 
+    /// Holds when the packet comes from a group of stations, which none can.
+    pub(in super::super) fn sent_by_a_group(self) -> Self {
+        self.load(Base::Ethernet, 6, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
+    }
+
     /// Holds when the name of the link that the packet came by starts like this.
     pub(in super::super) fn link_starts_with(self, prefix: &str) -> Self {
         self.meta(META_IIF_NAME, 0).compare(EQUAL, prefix.as_bytes())

@@ -6,6 +6,7 @@ use super::expression::Rule;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Family {
     Inet = 1,
+    Netdev = 5,
     Bridge = 7,
 }
 
@@ -13,6 +14,8 @@ pub(super) const NEW_TABLE: u16 = 0;
 pub(super) const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+pub(super) const GET_CHAIN: u16 = 4;
+const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 pub(super) const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
@@ -160,6 +163,26 @@ impl Table {
                 a.text(7, "filter");
             }
         })
+    }
+
+    /// Creates a chain that sees what a link receives, before anything else does.
+    pub(in super::super) fn ingress_chain(self, name: &str, link: &str) -> Message {
+        self.message(NEW_CHAIN, NLM_F_CREATE, format!("create chain {name} of {link}"), |a| {
+            a.text(3, name);
+            a.nest(4, |h| {
+                // NF_NETDEV_INGRESS, at the default priority.
+                h.number(1, 0);
+                h.put(2, &0i32.to_be_bytes());
+                h.text(3, link);
+            });
+            a.number(5, 1);
+            a.text(7, "filter");
+        })
+    }
+
+    /// Deletes a chain with its rules.
+    pub(in super::super) fn delete_chain(self, name: &str) -> Message {
+        self.message(DELETE_CHAIN, 0, format!("delete chain {name}"), |a| a.text(3, name))
     }
 
     pub(in super::super) fn rule(self, chain: &str, rule: Rule) -> Message {

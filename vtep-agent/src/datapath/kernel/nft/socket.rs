@@ -9,7 +9,8 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use super::message::{
-    Element, Family, GET_ELEMENT, GET_GENERATION, GET_RULE, GET_TABLE, Message, Shown, Table, attribute, shown,
+    Element, Family, GET_CHAIN, GET_ELEMENT, GET_GENERATION, GET_RULE, GET_TABLE, Message, Shown, Table, attribute,
+    shown,
 };
 use crate::error::NetlinkError;
 
@@ -171,6 +172,30 @@ impl Nft {
         match self.ask(GET_TABLE, table.family, 0, &body.0, &what) {
             Ok(found) => Ok(found.first().map(|b| attribute(b, 6).unwrap_or_default().to_vec())),
             Err(e) if e.is_absent() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The names of a table's chains.
+    pub(in super::super) fn chains(&mut self, table: Table) -> Result<Vec<String>, NetlinkError> {
+        let what = format!("read the chains of table {}", table.name);
+        let found = self.ask(GET_CHAIN, table.family, NLM_F_DUMP, &[], &what)?;
+        let text = |body: &[u8], kind: u16| -> Option<String> {
+            let value = attribute(body, kind)?;
+            Some(String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned())
+        };
+        let of_table = found.iter().filter(|b| text(b, 1).as_deref() == Some(table.name));
+        Ok(of_table.filter_map(|b| text(b, 3)).collect())
+    }
+
+    /// Whether a table has a chain of that name.
+    pub(in super::super) fn has_chain(&mut self, table: Table, name: &str) -> Result<bool, NetlinkError> {
+        let mut body = super::message::Attributes::default();
+        body.text(1, table.name);
+        body.text(3, name);
+        match self.ask(GET_CHAIN, table.family, 0, &body.0, &format!("read chain {name}")) {
+            Ok(found) => Ok(!found.is_empty()),
+            Err(e) if e.is_absent() => Ok(false),
             Err(e) => Err(e),
         }
     }

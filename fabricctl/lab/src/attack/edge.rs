@@ -1,0 +1,255 @@
+//! What differs between an interface on a host and an access port of a leaf: tags, groups of the
+//! link, cut-off headers, the fabric's own MAC addresses, storms.
+
+use anyhow::{Context, Result};
+use vfabric_api::ident::Mac;
+
+use super::cast::Cast;
+use super::frame::{self, Ip, ethernet, kind, protocol, tagged};
+use super::speech::{DISCARD, Liar, tunnel_for};
+use super::volley::{Fate, Volley};
+
+/// Broadcasts of a storm from a workload: more than the agent lets through at once.
+const STORM: usize = 4000;
+/// Broadcasts of a machine on an access port, which the leaf does not limit.
+const METAL_STORM: usize = 300;
+/// Service tags that are in use beside that of IEEE 802.1ad.
+const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
+
+/// Group addresses that no bridge forwards (IEEE 802.1Q table 8-1): spanning tree, pause, LACP,
+/// port access, LLDP, and one without a use.
+fn link_groups() -> [Mac; 6] {
+    [0x00, 0x01, 0x02, 0x03, 0x0e, 0x0f].map(|last| Mac([0x01, 0x80, 0xc2, 0, 0, last]))
+}
+
+/// Frames with tags from an interface of a workload, which has no VLANs.
+pub(super) fn workload_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
+    let ip = Ip::new(who.v4, to.v4);
+    let plain = |t: &[u8]| ethernet(to.mac, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t));
+    let here = liar.fate(&["vlan-tag"]);
+    for vlan in [0, 1, 20, 4095] {
+        liar.fire(volley, &here, |t| tagged(kind::VLAN, vlan, &plain(t)));
+        liar.fire(volley, &here, |t| tagged(kind::SERVICE_VLAN, vlan, &plain(t)));
+        liar.fire(volley, &here, |t| {
+            tagged(kind::VLAN, vlan, &tagged(kind::VLAN, 20, &plain(t)))
+        });
+    }
+    // The host's filter or the leaf: one of them.
+    let either = Fate::refused([who.filter("vlan-tag")?, who.leaf("inner_vlan")]);
+    for tag in OLD_SERVICE_TAGS {
+        liar.fire(volley, &either, |t| tagged(tag, 20, &plain(t)));
+    }
+    Ok(())
+}
+
+/// Frames with tags of others, and with more tags than one, on an access port.
+pub(super) fn metal_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
+    let ip = Ip::new(who.v4, to.v4);
+    let plain = |t: &[u8]| ethernet(to.mac, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t));
+    let unknown = liar.fate(&["unknown_port"]);
+    for vlan in [1, 20, 4095] {
+        liar.fire(volley, &unknown, |t| tagged(kind::VLAN, vlan, &plain(t)));
+        liar.fire(volley, &unknown, |t| {
+            tagged(kind::VLAN, vlan, &tagged(kind::VLAN, 0, &plain(t)))
+        });
+    }
+    let double = liar.fate(&["double_tag"]);
+    for tag in [kind::VLAN, kind::SERVICE_VLAN].into_iter().chain(OLD_SERVICE_TAGS) {
+        liar.fire(volley, &double, |t| tagged(kind::VLAN, 0, &tagged(tag, 20, &plain(t))));
+    }
+    for tag in [kind::SERVICE_VLAN].into_iter().chain(OLD_SERVICE_TAGS) {
+        liar.fire(volley, &double, |t| tagged(tag, 20, &plain(t)));
+    }
+    Ok(())
+}
+
+/// Protocols of a link that its neighbours must not hear: spanning tree, pause, LACP, LLDP.
+pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let who = liar.who;
+    let reserved = match who.endpoint.host {
+        Some(_) => Fate::refused([who.filter("link-group")?]),
+        None => liar.fate(&["reserved_mac"]),
+    };
+    for group in link_groups() {
+        // Slow protocols, LLDP, and a length with LLC in front of a BPDU.
+        for kind in [0x8809, kind::LLDP, 60] {
+            liar.fire(volley, &reserved, |t| {
+                ethernet(group, who.mac, kind, &[&[0x42, 0x42, 3][..], t].concat())
+            });
+        }
+    }
+    Ok(())
+}
+
+/// IP headers that are not whole, or that contradict the frame.
+fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
+    let whole = ip.udp(DISCARD, DISCARD, token);
+    let changed = |changes: &[(usize, u8)]| {
+        let mut packet = whole.clone();
+        for (at, octet) in changes {
+            if let Some(o) = packet.get_mut(*at) {
+                *o = *octet;
+            }
+        }
+        packet
+    };
+    if ip.from.is_ipv4() {
+        // Version; header shorter than the least; total length beyond the frame, and within the header.
+        vec![
+            changed(&[(0, 0x55)]),
+            changed(&[(0, 0x43)]),
+            changed(&[(2, 0x20), (3, 0)]),
+            changed(&[(2, 0), (3, 19)]),
+        ]
+    } else {
+        // Version; payload beyond the frame.
+        vec![changed(&[(0, 0x50)]), changed(&[(4, 0x20), (5, 0)])]
+    }
+}
+
+/// Broken headers, which a host's filter cannot read.
+pub(super) fn workload_broken(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let fate = liar.fate(&["malformed"]);
+    let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
+    for ip in [Ip::new(who.v4, to.v4), Ip::new(who.v6, to.v6)] {
+        for variant in 0..broken(ip, &[]).len() {
+            liar.fire(volley, &fate, |t| {
+                let packet = broken(ip, t).swap_remove(variant);
+                ethernet(to.mac, who.mac, ip.kind(), &packet)
+            });
+        }
+    }
+    let snap = liar.fate(&["snap"]);
+    liar.fire(volley, &snap, |t| {
+        let hidden = Ip::new(to.v4, to.v4).udp(DISCARD, DISCARD, t);
+        let payload = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &hidden].concat();
+        ethernet(to.mac, who.mac, u16::try_from(payload.len()).unwrap_or(64), &payload)
+    });
+    Ok(())
+}
+
+/// Frames that end in the middle of a header, on an access port: they have no room for a token.
+pub(super) fn metal_broken(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let fate = liar.fate(&["malformed"]);
+    let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
+    for ip in [Ip::new(who.v4, to.v4), Ip::new(who.v6, to.v6)] {
+        for length in [15, 20, 33] {
+            liar.fire(volley, &fate, |_| {
+                let mut frame = ethernet(to.mac, who.mac, ip.kind(), &ip.udp(DISCARD, DISCARD, &[]));
+                frame.truncate(length);
+                frame
+            });
+        }
+    }
+    for length in [15, 30, 41] {
+        liar.fire(volley, &fate, |_| {
+            let message = frame::arp(1, (who.mac, who.v4), (to.mac, to.v4));
+            let mut frame = ethernet(to.mac, who.mac, kind::ARP, &message);
+            frame.truncate(length);
+            frame
+        });
+    }
+    Ok(())
+}
+
+/// From a machine to the MAC addresses of the fabric's own routers, tunnels among it.
+pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let fate = liar.fate(&["fabric_mac"]);
+    let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
+    for switch in &liar.cast.cx.lab.topology.switches {
+        for ip in [
+            Ip::new(who.v4, switch.loopback_ipv4),
+            Ip::new(who.v6, switch.loopback_ipv6),
+        ] {
+            liar.fire(volley, &fate, |t| {
+                ethernet(switch.router_mac(), who.mac, ip.kind(), &tunnel_for(victim, ip, t))
+            });
+            liar.fire(volley, &fate, |t| {
+                ethernet(switch.router_mac(), who.mac, ip.kind(), &ip.udp(DISCARD, DISCARD, t))
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The same from a workload: in its network these are addresses of nobody.
+pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let fate = liar.cast.flooded(liar.who);
+    let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
+    for switch in &liar.cast.cx.lab.topology.switches {
+        for ip in [
+            Ip::new(who.v4, switch.loopback_ipv4),
+            Ip::new(who.v6, switch.loopback_ipv6),
+        ] {
+            liar.fire(volley, &fate, |t| {
+                ethernet(switch.router_mac(), who.mac, ip.kind(), &tunnel_for(victim, ip, t))
+            });
+        }
+    }
+    Ok(())
+}
+
+/// UDP behind IPv4 options, and the first part of a broadcast datagram: both could hide the
+/// ports of a DHCP server from the leaf.
+pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let fate = liar.fate(&["rogue_server"]);
+    let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
+    let options = Ip {
+        option_words: 1,
+        ..Ip::new(who.v4, to.v4)
+    };
+    liar.fire(volley, &fate, |t| {
+        ethernet(to.mac, who.mac, kind::IPV4, &options.udp(67, 68, t))
+    });
+    let first = Ip {
+        fragment: 0x2000,
+        ..Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST)
+    };
+    liar.fire(volley, &fate, |t| {
+        ethernet(frame::BROADCAST, who.mac, kind::IPV4, &first.udp(67, 68, t))
+    });
+    Ok(())
+}
+
+/// Datagrams in parts that overlap, from the right source: they are carried as they are, and
+/// nobody puts them together on the way.
+pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
+    let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
+    let to = to.clone();
+    let fate = Fate::Kept([to.endpoint.namespace.clone()].into());
+    for place in [0x2000, 0x2001, 0x0001, 0x0002] {
+        let ip = Ip {
+            fragment: place,
+            ..Ip::new(who.v4, to.v4)
+        };
+        liar.fire(volley, &fate, |t| {
+            ethernet(
+                to.mac,
+                who.mac,
+                kind::IPV4,
+                &ip.packet(protocol::UDP, &[&[0; 8][..], t].concat()),
+            )
+        });
+    }
+    Ok(())
+}
+
+/// More broadcasts at once than a workload may send: one of each vDC, so that the legitimate
+/// traffic beside it has room.
+pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool) -> Result<()> {
+    let count = if on_hosts { STORM } else { METAL_STORM };
+    for vdc in &cast.cx.lab.intent.vdcs {
+        let mut of_vdc = Liar::all(cast, on_hosts).filter(|l| l.who.endpoint.vdc == vdc.name);
+        let liar = of_vdc.next().context("a vDC without such a member")?;
+        let (who, fate) = (liar.who, Fate::Kept(cast.network(liar.who)));
+        let ip = Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST);
+        for _ in 0..count {
+            volley.fire(&who.port, &fate, |t| {
+                ethernet(frame::BROADCAST, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t))
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The management side: keys of others, and no key at all.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+use super::cast::Cast;
+use crate::{AGENT_PORT, Target, intruder};
+
+/// Longest time that a server may take to end a connection that says nothing of use: more than
+/// its own limit for the first octets of a request (`docs/security.md`).
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Every gRPC door: of each switch, and of the controller for agents.
+fn doors(cast: &Cast<'_>) -> Vec<(String, SocketAddr)> {
+    let lab = cast.cx.lab;
+    let switches = lab.topology.switches.iter();
+    let switches = switches.map(|s| (format!("{}.switch.vfabric", s.name), s.p4runtime));
+    let agents = SocketAddr::new(lab.plan.controller.into(), AGENT_PORT);
+    switches.chain([("controller.vfabric".to_owned(), agents)]).collect()
+}
+
+/// Keys of hosts and of other switches, at every door.
+pub(super) fn stolen_keys(cast: &Cast<'_>) -> Result<String> {
+    if cast.cx.lab.options.target == Target::Bmv2 {
+        return Ok("not asked of simple_switch_grpc, which knows no identities".into());
+    }
+    let agents = format!("{}:{AGENT_PORT}", cast.cx.lab.plan.controller);
+    let attempts = cast
+        .cx
+        .runtime
+        .block_on(intruder::try_other_certificates(cast.cx.lab, &agents))?;
+    Ok(format!("{attempts} calls with keys of hosts and switches, all refused"))
+}
+
+/// TLS without a certificate, and plain text.
+pub(super) fn no_key(cast: &Cast<'_>) -> Result<String> {
+    let ca = std::fs::read_to_string(cast.cx.lab.pki.ca())?;
+    let doors = doors(cast);
+    for (name, address) in &doors {
+        cast.cx.runtime.block_on(without_certificate(&ca, name, *address))?;
+        plain_text(*address)?;
+    }
+    Ok(format!(
+        "{} doors, over TLS without a certificate and in plain text: none opened",
+        doors.len()
+    ))
+}
+
+/// Fails if a call gets an answer. (With TLS 1.3 the handshake itself ends before the server has
+/// looked for a certificate.)
+async fn without_certificate(ca: &str, name: &str, address: SocketAddr) -> Result<()> {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(ca))
+        .domain_name(name);
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?;
+    let Ok(channel) = endpoint.connect().await else {
+        return Ok(());
+    };
+    let mut client = p4runtime_grpc::p4_runtime_client::P4RuntimeClient::new(channel);
+    match client
+        .capabilities(p4runtime_proto::p4::v1::CapabilitiesRequest::default())
+        .await
+    {
+        Ok(_) => bail!("{address} serves somebody without a certificate"),
+        // Not a word of HTTP/2: the connection ended.
+        Err(status) if std::error::Error::source(&status).is_some_and(|s| s.is::<tonic::transport::Error>()) => Ok(()),
+        Err(status) => bail!("{address} answers somebody without a certificate: {status}"),
+    }
+}
+
+/// Fails if the server says anything in plain text, or keeps the connection.
+fn plain_text(address: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| address.to_string())?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // The preface of HTTP/2 and an empty SETTINGS frame (RFC 9113 section 3.4).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            bail!(
+                "{address} keeps a connection in plain text for {} s",
+                PATIENCE.as_secs()
+            )
+        }
+        // A TLS alert (RFC 8446 section 6) is all that it may say.
+        _ if answer.first().is_none_or(|kind| *kind == 21) => Ok(()),
+        _ => bail!("{address} answers plain text: {answer:02x?}"),
+    }
+}

@@ -1,0 +1,231 @@
+//! Attacks on the lab that runs: what workloads, bare metal, broken-in hosts, somebody on a
+//! fabric link and somebody on the management network could try.
+//!
+//! **Model.** An attack is a [`volley`] of frames, each with a token of its own ([`watch`]) and a
+//! fate: the counter that has to move, or the network that it must not leave. Every namespace of
+//! the lab is watched at once, so an attack is tried from every place of its kind at the same
+//! time. Legitimate traffic of all kinds runs beside it.
+//!
+//! **Verdict.** An attack fails when a frame is received where its fate does not permit it, when
+//! what was sent differs from what was counted ([`crate::counters`]), when a packet of the legitimate
+//! traffic is lost, when a daemon ends, a device falls out of sync, or a link is taken out of use.
+//! A tolerance would hide a fault: there is none.
+//!
+//! | file | attacks |
+//! | --- | --- |
+//! | [`speech`] | lies about one's own addresses; workloads and machines alike |
+//! | [`edge`] | tags, groups of a link, broken headers, storms |
+//! | [`host`] | a broken-in host writes to its uplink |
+//! | [`link`] | somebody on a link between switches |
+//! | [`management`] | keys of others, and no key |
+//! | [`asks`] | sockets of one vDC ask for addresses of another |
+//! | [`churn`] | objects come and go meanwhile |
+//! | [`random`] | mutated frames from every place |
+
+mod asks;
+mod cast;
+mod churn;
+mod edge;
+mod frame;
+mod host;
+mod link;
+mod list;
+mod management;
+mod random;
+mod range;
+mod report;
+mod speech;
+mod volley;
+mod watch;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::runtime::Runtime;
+
+use crate::checks::Scene;
+use crate::{Lab, Steps};
+
+use list::ATTACKS;
+use range::Range;
+pub use report::{Format, Report, Row};
+
+/// Time of random frames among the lab's checks.
+const RANDOM_IN_CHECKS: Duration = Duration::from_secs(5);
+
+/// What to attack with.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Only attacks whose name contains one of these
+    names: Vec<String>,
+    /// List the attacks
+    #[arg(long)]
+    list: bool,
+    /// Attachments, networks and vDCs come and go meanwhile
+    #[arg(long)]
+    churn: bool,
+    /// Mutated frames of every protocol from every place
+    #[arg(long)]
+    random: bool,
+    /// For how long, with --random
+    #[arg(long, default_value_t = 30, requires = "random")]
+    seconds: u64,
+    /// What they are drawn from [default: drawn, and printed]
+    #[arg(long, requires = "random")]
+    seed: Option<u64>,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+/// The places that attacks come from: how their names begin, and the row that they share among
+/// the lab's checks.
+const PLACES: [(&str, &str); 6] = [
+    ("sockets", "nothing between blue and red"),
+    ("workload:", "attacks from workloads"),
+    ("metal:", "attacks from bare metal"),
+    ("host:", "attacks from broken-in hosts"),
+    ("link:", "attacks on fabric links"),
+    ("management:", "keys of hosts and switches open nothing else"),
+];
+/// The row of attacks that are tried again while objects come and go: one of each place.
+const UNDER_CHURN: &str = "attacks while objects come and go";
+const AGAIN: [&str; 4] = ["workload: another", "metal: another", "host: a VNI", "link: tunnels"];
+/// The row of random frames.
+const RANDOM: &str = "random frames from every place";
+
+/// Attacks the lab and prints what came of it.
+///
+/// # Errors
+/// The lab cannot be attacked. An attack that was not withstood is a row, not an error.
+pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
+    if args.list {
+        ATTACKS.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let steps = match args.output {
+        Format::Table => Steps::default(),
+        Format::Json => Steps::quiet(),
+    };
+    let scene = Scene::open(lab, runtime)?;
+    let report = if args.random {
+        let seed = args.seed.unwrap_or_else(rand::random);
+        let mut range = Range::open(&scene, args.churn)?;
+        eprintln!("seed {seed}");
+        let row = range.random(seed, Duration::from_secs(args.seconds))?;
+        Report {
+            rows: vec![row],
+            seed: Some(seed),
+        }
+    } else {
+        let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|n| name.contains(n.as_str()));
+        attack(&scene, wanted, args.churn, &steps)?
+    };
+    match args.output {
+        Format::Table => println!("{report}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    Ok(if report.all_withstood() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The attacks that are among the lab's checks, a row for each place that they come from; some
+/// again while objects come and go; and some seconds of random frames.
+///
+/// # Errors
+/// The lab cannot be attacked.
+pub fn among_checks(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, steps: &Steps) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut add = |name: &str, attacks: &dyn Fn() -> Result<Vec<Row>>| {
+        if wanted(name) {
+            let mut row = Row::default();
+            let _ = steps.check(name, || {
+                row = together(attacks()?);
+                verdict(&row)
+            });
+            row.name = name.to_owned();
+            rows.push(row);
+        }
+    };
+    let quiet = Steps::quiet();
+    for (begin, name) in PLACES {
+        add(name, &|| {
+            Ok(attack(scene, |n| n.starts_with(begin), false, &quiet)?.rows)
+        });
+    }
+    add(UNDER_CHURN, &|| {
+        let again = |name: &str| AGAIN.iter().any(|a| name.starts_with(a));
+        Ok(attack(scene, again, true, &quiet)?.rows)
+    });
+    add(RANDOM, &|| {
+        let seed = rand::random();
+        Ok(vec![Range::open(scene, false)?.random(seed, RANDOM_IN_CHECKS)?])
+    });
+    Ok(rows)
+}
+
+/// Several attacks in one row.
+fn together(rows: Vec<Row>) -> Row {
+    if rows.is_empty() {
+        return Row {
+            faults: vec!["nothing was tried".into()],
+            ..Row::default()
+        };
+    }
+    let count = rows.len();
+    let mut all = Row::default();
+    let mut words = Vec::new();
+    for row in rows {
+        all.sent += row.sent;
+        all.legitimate_sent += row.legitimate_sent;
+        all.legitimate_lost += row.legitimate_lost;
+        if row.sent == 0 || count == 1 {
+            words.push(row.ended);
+        }
+        all.faults
+            .extend(row.faults.iter().map(|f| format!("{}: {f}", row.name)));
+    }
+    if count > 1 && all.sent > 0 {
+        words.insert(
+            0,
+            format!("{count} attacks: refused and counted, or kept in the own network"),
+        );
+    }
+    words.retain(|w| !w.is_empty());
+    all.ended = words.join("; ");
+    all
+}
+
+fn attack(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, churn: bool, steps: &Steps) -> Result<Report> {
+    let chosen: Vec<_> = ATTACKS.iter().filter(|(name, _)| wanted(name)).collect();
+    let mut report = Report::default();
+    if chosen.is_empty() {
+        return Ok(report);
+    }
+    let mut range = Range::open(scene, churn)?;
+    for (name, way) in chosen {
+        let mut row = Row::default();
+        let _ = steps.check(name, || {
+            row = range.carry_out(name, way)?;
+            verdict(&row)
+        });
+        row.name = (*name).to_owned();
+        report.rows.push(row);
+    }
+    if let Some(fault) = range.close()? {
+        report.rows.push(fault);
+    }
+    Ok(report)
+}
+
+fn verdict(row: &Row) -> Result<String> {
+    if row.faults.is_empty() {
+        Ok(row.line())
+    } else {
+        bail!("{}", row.faults.join("; "))
+    }
+}

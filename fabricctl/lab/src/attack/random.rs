@@ -1,0 +1,226 @@
+//! Mutated frames of every protocol from every place, drawn from a seed.
+//!
+//! Nobody foretells where such a frame ends. What is held to: no frame of one vDC is received in
+//! another, none reaches the management network, nobody stops, and the legitimate traffic
+//! beside loses nothing. Frames of a broken-in host may enter the vDCs that the host has
+//! attachments of; frames of somebody on a fabric link may enter every vDC, since a leaf believes
+//! what other leaves have admitted.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::list::{ATTACKS, Way};
+use super::range::Range;
+use super::report::{self, Row};
+use super::speech::Liar;
+use super::volley::{self, Volley};
+use super::watch::TOKEN;
+use super::watch::{Port, Sender};
+use crate::counters;
+use crate::plan;
+
+/// Frames that one place sends in a row.
+const BURST: usize = 16;
+/// Pause between bursts: some thousand frames a second in all, which leaves the machine air.
+const PAUSE: Duration = Duration::from_millis(4);
+/// Changes to one frame, at most.
+const CHANGES: usize = 6;
+/// Longest frame that is sent, in octets: what every interface of the lab takes.
+const LONGEST: usize = 1500;
+
+/// Where frames come from, and which namespaces may receive them.
+struct Place {
+    port: Port,
+    sender: Sender,
+    may: BTreeSet<String>,
+    /// Number of its tokens' attack.
+    number: u32,
+    /// Frames that were sent from there in the attacks: what is mutated.
+    seeds: Vec<Vec<u8>>,
+}
+
+fn places(range: &Range<'_>, first: u32) -> Result<Vec<Place>> {
+    let mut seeds = Volley::without_tokens(&range.watch);
+    for (_, way) in ATTACKS {
+        match way {
+            Way::Workloads(lie) => Liar::all(&range.cast, true).try_for_each(|l| lie(&l, &mut seeds))?,
+            Way::Metals(lie) => Liar::all(&range.cast, false).try_for_each(|l| lie(&l, &mut seeds))?,
+            Way::Frames(build) => build(&range.cast, &mut seeds)?,
+            Way::Other(_) => {}
+        }
+    }
+    let mut by_port: std::collections::BTreeMap<Port, Vec<Vec<u8>>> = std::collections::BTreeMap::new();
+    for shot in seeds.shots {
+        let of_port = by_port.entry(shot.port).or_default();
+        of_port.extend(shot.frames.into_iter().map(|(_, frame)| frame));
+    }
+    let numbered = (first..).zip(by_port);
+    numbered
+        .map(|(number, (port, seeds))| {
+            Ok(Place {
+                may: may_receive(range, &port)?,
+                sender: port.open()?,
+                port,
+                number,
+                seeds,
+            })
+        })
+        .collect()
+}
+
+/// Namespaces of members that may receive what this port sends.
+fn may_receive(range: &Range<'_>, port: &Port) -> Result<BTreeSet<String>> {
+    let cast = &range.cast;
+    if let Some(member) = cast.members.iter().find(|m| &m.port == port) {
+        return Ok(cast.vdc(&member.endpoint.vdc));
+    }
+    let hosts = &cast.cx.lab.topology.hosts;
+    if let Some(host) = hosts.iter().find(|h| plan::namespace(&h.name) == port.namespace) {
+        let here = cast
+            .workloads()
+            .filter(|m| m.endpoint.host.as_ref() == Some(&host.name));
+        return Ok(here.flat_map(|m| cast.vdc(&m.endpoint.vdc)).collect());
+    }
+    Ok(range.members.clone())
+}
+
+/// Changes a frame here and there. Its token is put back at its end, whatever became of it.
+fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec<u8>> {
+    let mut frame = seeds.choose(rng)?.clone();
+    for _ in 0..rng.random_range(0..=CHANGES) {
+        let length = frame.len().max(1);
+        // Headers are where it matters.
+        let at = if rng.random_bool(0.8) {
+            rng.random_range(0..length.min(80))
+        } else {
+            rng.random_range(0..length)
+        };
+        match rng.random_range(0..8) {
+            0 => frame
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|o| *o ^= 1 << rng.random_range(0..8)),
+            1 => frame.iter_mut().skip(at).take(1).for_each(|o| *o = rng.random()),
+            2 => frame
+                .iter_mut()
+                .skip(at)
+                .take(2)
+                .for_each(|o| *o = *[0, 0xff, 0x7f, 0x80].choose(&mut *rng).unwrap_or(&0)),
+            3 => frame.truncate(at.max(14)),
+            4 => frame
+                .splice(at.min(frame.len())..at.min(frame.len()), rng.random::<[u8; 4]>())
+                .for_each(drop),
+            5 => frame
+                .drain(at.min(frame.len())..(at + 4).min(frame.len()))
+                .for_each(drop),
+            6 => {
+                // A tag of some kind in front of the EtherType.
+                let tag = *[0x8100u16, 0x88a8, 0x9100].choose(&mut *rng).unwrap_or(&0x8100);
+                frame = super::frame::tagged(tag, rng.random(), &frame);
+            }
+            _ => {
+                // The tail of another frame behind the head of this one.
+                let other = seeds.choose(&mut *rng)?;
+                frame.truncate(at.max(14));
+                frame.extend(other.iter().skip(at));
+            }
+        }
+    }
+    frame.truncate(LONGEST - TOKEN);
+    // Never shorter than an Ethernet header, which the kernel asks for.
+    frame.resize(frame.len().max(14), 0);
+    frame.extend(token);
+    Some(frame)
+}
+
+/// Sends random frames for some time and judges.
+pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Row> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let first = range.next;
+    let places = places(range, first)?;
+    range.next += u32::try_from(places.len())?;
+    let before = range.counts()?;
+    let traffic = range.traffic()?;
+    let (started, mut sent, mut refused) = (Instant::now(), 0u32, 0u32);
+    while started.elapsed() < time {
+        let place = places.choose(&mut rng).context("nowhere to send from")?;
+        for _ in 0..BURST {
+            let token = range.watch.token(place.number, sent).octets();
+            let Some(frame) = mutate(&mut rng, &place.seeds, token) else {
+                continue;
+            };
+            sent += 1;
+            // The kernel takes not every frame: a tag that makes it too long, for example.
+            refused += u32::from(place.sender.send(&frame).is_err());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    let loss = traffic.stop()?;
+    let mut faults = Vec::new();
+    let mut arrived = BTreeSet::new();
+    for place in &places {
+        for (namespace, numbers) in range.watch.seen(place.number) {
+            let member = range.members.contains(namespace);
+            if (member && !place.may.contains(namespace)) || namespace == plan::MGMT {
+                faults.push(format!(
+                    "{} frames of {} {} reached {namespace}, such as number {}",
+                    numbers.len(),
+                    place.port.namespace,
+                    place.port.interface,
+                    numbers.first().copied().unwrap_or_default()
+                ));
+            }
+            if member {
+                arrived.extend(numbers);
+            }
+        }
+        range.watch.forget(place.number);
+    }
+    let counted = counters::since(&before, &range.counts()?);
+    faults.extend(volley::disturbed(loss));
+    faults.extend(range.disorder()?);
+    if let Err(error) = range.cast.cx.ready() {
+        faults.push(format!("{error:#}"));
+    }
+    Ok(Row {
+        name: super::RANDOM.into(),
+        sent: sent - refused,
+        ended: format!(
+            "from {} places, {} arrived in an own network; seed {seed}",
+            places.len(),
+            arrived.len()
+        ),
+        counted: report::summary(range.cast.cx.lab, &counted),
+        legitimate_sent: loss.sent,
+        legitimate_lost: loss.lost,
+        faults,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_frames_each_with_its_token() {
+        let seeds = vec![vec![0x11; 60], vec![0x22; 20], vec![0x33; 14]];
+        let draw = || {
+            let mut rng = StdRng::seed_from_u64(7);
+            (0..200)
+                .map(|n| mutate(&mut rng, &seeds, [n; TOKEN]).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let frames = draw();
+        assert_eq!(frames, draw());
+        for (n, frame) in (0..).zip(&frames) {
+            assert!(frame.ends_with(&[n; TOKEN]) && (14 + TOKEN..=LONGEST).contains(&frame.len()));
+        }
+        assert!(frames.iter().collect::<BTreeSet<_>>().len() > 100);
+    }
+}

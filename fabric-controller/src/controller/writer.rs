@@ -164,6 +164,8 @@ impl<S: Store> Controller<S> {
             next = if full { None } else { queue.try_recv().ok() };
         }
         let committed = group.accepted.is_empty() || self.commit_group(state, &mut group.accepted, &expired).await;
+        // Whatever came of the group: what devices confirmed before it changed what objects wait for.
+        self.publish_waits(&mut state.model);
         if state.model.has_woken() {
             // Housekeeping renders them.
             self.progress.notify_waiters();
@@ -258,7 +260,6 @@ impl<S: Store> Controller<S> {
             state.revision = done.revision;
             self.write_published().publish(done.publication, done.revision);
         }
-        self.publish_waits(&mut state.model);
         true
     }
 

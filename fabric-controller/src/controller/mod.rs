@@ -11,6 +11,10 @@
 
 #[cfg(test)]
 mod chaos_tests;
+pub mod fleet;
+mod inventory;
+#[cfg(test)]
+mod inventory_tests;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -26,7 +30,7 @@ mod upgrade_tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use fabric_identity::Credentials;
@@ -35,22 +39,23 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
+use vfabric_api::inventory::SetAside;
 use vfabric_api::service::{Committed, Key, Transaction};
-use vfabric_api::topology::{Link, Topology};
 
-use crate::device::Device;
-use crate::device::actor::ActorHandle;
 use crate::device::driver::DeviceIndex;
+use crate::device::{Device, Registry};
 use crate::engine::Engine;
 use crate::metrics::AllTimings;
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::fabric::{Fabric, Node};
 use crate::model::number::{Number, StoredNumber, Uid};
 use crate::model::object::{Stored, parse_store_key, store_key};
 use crate::render::Render;
 use crate::store::{Op, Store, StoreError, StoreTransaction, Versioned};
-use crate::topology::LinkIndex;
 use crate::topology::links::{Links, Memory};
+use fleet::Fleet;
+pub use inventory::Start;
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
@@ -65,14 +70,12 @@ pub enum StartError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something stored does not fit the topology or other objects.
-    #[error("stored {key}: {reason}")]
-    Object {
-        /// The object.
-        key: String,
-        /// Why it cannot be used.
-        reason: String,
-    },
+    /// Nothing says what the fabric is made of.
+    #[error("the store has no inventory: name a topology file to begin with")]
+    NoInventory,
+    /// The topology that was to be imported contradicts the inventory.
+    #[error("the topology cannot be imported: {0}")]
+    Import(#[source] ApiError),
 }
 
 struct State {
@@ -89,15 +92,17 @@ struct State {
 
 /// A controller over a store.
 pub struct Controller<S> {
-    topology: Topology,
     store: S,
     state: Mutex<State>,
     /// Taken briefly, also while `state` is.
     links: std::sync::Mutex<Links>,
-    devices: Vec<Arc<Device>>,
-    by_name: HashMap<Name, DeviceIndex>,
-    /// Ways to the actors, set once they are started.
-    actors: std::sync::OnceLock<Vec<ActorHandle>>,
+    registry: Arc<Registry>,
+    /// What the fabric is made of, as of the last transaction. Held to copy the pointer only.
+    fabric: RwLock<Arc<Fabric>>,
+    /// The actors, once they are started.
+    fleet: std::sync::OnceLock<Fleet>,
+    /// Rows of the store that are not used.
+    set_aside: Vec<SetAside>,
     /// Of this process, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
     progress: Arc<Notify>,
@@ -118,30 +123,23 @@ impl<S: Store> Controller<S> {
     /// Loads what is stored and renders it; no device is talked to yet.
     ///
     /// # Errors
-    /// [`StartError`] names the file or object.
-    pub async fn load(topology: Topology, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
+    /// [`StartError`] names the file.
+    pub async fn load(start: impl Into<Start>, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
+        let start = start.into();
         let progress = Arc::new(Notify::new());
         let timings = AllTimings::default();
-        let switches = topology.switches.iter().map(|s| (&s.name, SWITCH));
-        let names = switches.chain(topology.hosts.iter().map(|h| (&h.name, HOST)));
-        let devices: Vec<_> = names
-            .map(|(name, kind)| Arc::new(Device::new(name.clone(), Arc::clone(&progress), timings.of(kind))))
-            .collect();
-        let by_name = (0u32..)
-            .zip(&devices)
-            .map(|(i, d)| (d.name.clone(), DeviceIndex(i)))
-            .collect();
-        let mut model = Model::new(&topology);
         let Restored {
+            mut model,
             revision,
             links,
             expired,
-        } = restore(&store, &mut model, &topology).await?;
+            set_aside,
+        } = restore(&store, start.topology.as_ref()).await?;
         for link in links.down() {
-            let changes = model.paths.set_link(link, false);
-            model.touch_paths(&changes);
+            model.set_link(link, false, false);
         }
-        let mut engine = Engine::new(render, devices.clone());
+        let registry = Arc::new(inventory::devices_of(&model.fabric, &progress, &timings));
+        let mut engine = Engine::new(render, Arc::clone(&registry));
         let touched = model.take_touched();
         engine.update(&model, touched, revision);
         let (networks, routers, attachments) = model.counts();
@@ -151,8 +149,10 @@ impl<S: Store> Controller<S> {
             networks,
             routers,
             attachments,
+            set_aside = set_aside.len(),
             "intent loaded"
         );
+        let fabric = RwLock::new(Arc::new(model.fabric.clone()));
         let state = State {
             model,
             engine,
@@ -160,46 +160,39 @@ impl<S: Store> Controller<S> {
             concerned: VecDeque::new(),
             expired,
         };
-        let actors = std::sync::OnceLock::new();
         let state = Mutex::new(state);
-        Ok(Arc::new_cyclic(|me| {
-            let me = Weak::clone(me);
-            Self {
-                topology,
-                store,
-                state,
-                links: std::sync::Mutex::new(links),
-                devices,
-                by_name,
-                credentials: std::sync::OnceLock::new(),
-                actors,
-                progress,
-                timings,
-                me,
-            }
-        }))
+        let controller = Arc::new_cyclic(|me| Self {
+            store,
+            state,
+            links: std::sync::Mutex::new(links),
+            registry,
+            fabric,
+            fleet: std::sync::OnceLock::new(),
+            set_aside,
+            credentials: std::sync::OnceLock::new(),
+            progress,
+            timings,
+            me: Weak::clone(me),
+        });
+        let import = {
+            let mut state = controller.state.lock().await;
+            controller.compare(&mut state.model, &start).await?
+        };
+        if let Some(topology) = start.topology.filter(|_| import) {
+            controller.import(topology).await?;
+        }
+        Ok(controller)
     }
 
-    /// The devices, switches first, for their actors.
-    pub fn devices(&self) -> &[Arc<Device>] {
-        &self.devices
-    }
-
-    /// The topology.
-    pub fn topology(&self) -> &Topology {
-        &self.topology
+    /// The devices, in the order in which they were added to the inventory.
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        self.registry.all().into_iter().map(|(_, device)| device).collect()
     }
 
     /// Sets the credentials whose expiry metrics show.
     pub fn set_credentials(&self, credentials: Arc<Credentials>) {
         // The first call counts; there is only one.
         let _ = self.credentials.set(credentials);
-    }
-
-    /// Tells it the ways to the actors, in the order of [`Controller::devices`].
-    pub fn set_actors(&self, actors: Vec<ActorHandle>) {
-        // The first call counts; there is only one.
-        let _ = self.actors.set(actors);
     }
 
     /// Runs a change in a task of its own: it is carried through, or undone, even if the
@@ -227,7 +220,7 @@ impl<S: Store> Controller<S> {
         self.release_quarantine(&mut state);
         let mut applied = state.model.apply(&transaction.changes)?;
         let mut committed = std::mem::take(&mut applied.committed);
-        let nothing = applied.objects.is_empty();
+        let nothing = applied.is_empty();
         if nothing || transaction.dry_run {
             state.model.undo(applied);
             state.model.take_touched();
@@ -256,8 +249,10 @@ impl<S: Store> Controller<S> {
         let revision = state.revision;
         let state = &mut *state;
         state.model.settle(&applied, revision);
+        self.welcome(&state.model.fabric, &applied);
         let touched = state.model.take_touched();
         let concerned = state.engine.update(&state.model, touched, revision);
+        self.settle_inventory(&state.model.fabric, &applied);
         state.concerned.push_back((revision, concerned));
         if state.concerned.len() > REMEMBERED {
             state.concerned.pop_front();
@@ -286,8 +281,9 @@ impl<S: Store> Controller<S> {
                 None => Op::Delete(store_key(key)),
             });
         }
+        ops.extend(inventory::rows(model, applied));
         for change in &applied.groups {
-            let Some(name) = self.topology.switches.get(change.leaf.index()).map(|s| &s.name) else {
+            let Some(name) = model.fabric.switch_name(change.leaf) else {
                 continue;
             };
             let key = format!("group/{name}/{}", change.vni).into_bytes();
@@ -313,7 +309,7 @@ impl<S: Store> Controller<S> {
             let Some((number, owner, devices)) = model.resting(&left.number) else {
                 continue;
             };
-            let names = devices.iter().filter_map(|d| self.devices.get(d.0 as usize));
+            let names = devices.iter().filter_map(|d| self.registry.get(*d));
             let devices = names.map(|d| d.name.clone()).collect();
             rows.insert(rest_key(&number), Rest { owner, devices });
         }
@@ -322,8 +318,7 @@ impl<S: Store> Controller<S> {
 
     /// Frees numbers that devices have confirmed to be gone. Objects that waited for them come with [`Controller::wake`].
     fn release_quarantine(&self, state: &mut State) {
-        let confirmed =
-            |d: DeviceIndex, revision| self.devices.get(d.0 as usize).is_none_or(|d| d.has_confirmed(revision));
+        let confirmed = |d: DeviceIndex, revision| self.registry.get(d).is_none_or(|d| d.has_confirmed(revision));
         let free = state.model.release_quarantine(confirmed, now());
         let stored = |number: &Number| StoredNumber::of(number, &state.model.fabric);
         let keys: Vec<Vec<u8>> = free.iter().filter_map(stored).map(|n| rest_key(&n)).collect();
@@ -370,6 +365,9 @@ impl<S: Store> Controller<S> {
             let mut state = self.state.lock().await;
             self.release_quarantine(&mut state);
             self.wake(&mut state).await;
+            let left = state.model.ready_to_leave();
+            drop(state);
+            self.see_off(left).await;
         }
     }
 }
@@ -416,10 +414,13 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 
 /// What a store said.
 struct Restored {
+    model: Model,
     revision: u64,
     links: Links,
     /// Keys that mean nothing any more.
     expired: BTreeSet<Vec<u8>>,
+    /// Rows that are not used.
+    set_aside: Vec<SetAside>,
 }
 
 /// Order in which rows are read: what others need comes first.
@@ -432,91 +433,34 @@ fn turn(key: &[u8]) -> u8 {
     }
 }
 
-/// Reads everything back into the model.
-async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) -> Result<Restored, StartError> {
-    let mut memories: HashMap<String, Memory> = HashMap::new();
-    let switches = topology.switches.iter().map(|s| s.name.as_str());
-    let names = switches.chain(topology.hosts.iter().map(|h| h.name.as_str()));
-    let by_name: HashMap<&str, DeviceIndex> = names.zip((0..).map(DeviceIndex)).collect();
+/// Reads everything back into a model. What cannot be used is set aside.
+async fn restore<S: Store>(
+    store: &S,
+    topology: Option<&vfabric_api::topology::Topology>,
+) -> Result<Restored, StartError> {
     let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut visit = |key: &[u8], value: &Versioned| {
         rows.push((key.to_vec(), value.value.clone()));
         ControlFlow::Continue(())
     };
     let mut revision = store.scan(b"", &mut visit).await?;
-    rows.sort_by(|(a, _), (b, _)| turn(a).cmp(&turn(b)).then_with(|| a.cmp(b)));
-    let now = now();
-    let mut scratch = Applied::default();
-    let mut expired = BTreeSet::new();
+    let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
+    let next_uid = rows.iter().find(|(key, _)| key == UID_KEY).and_then(|(_, v)| number(v));
+    let mut loaded = inventory::load(&mut rows, next_uid.unwrap_or(1), topology)?;
+    let model = &mut loaded.model;
     // Rows of older stores in the form of today.
-    let mut renewed: Vec<Op> = Vec::new();
+    let mut renewed = std::mem::take(&mut loaded.ops);
+    rows.sort_by(|(a, _), (b, _)| turn(a).cmp(&turn(b)).then_with(|| a.cmp(b)));
+    let mut reading = Reading {
+        memories: HashMap::new(),
+        expired: BTreeSet::new(),
+        scratch: Applied::default(),
+        revision,
+        now: now(),
+    };
     for (key, value) in rows {
-        let shown = String::from_utf8_lossy(&key).into_owned();
-        let wrong = |reason: &str| StartError::Object {
-            key: shown.clone(),
-            reason: reason.to_owned(),
-        };
-        let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
-        let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
-        match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
-            ("uid", _) => model.restore_next_uid(number(&value).ok_or_else(|| wrong("is not a number"))?),
-            ("group", [switch, vni]) => {
-                let group = number(&value).and_then(|n| u16::try_from(n).ok());
-                let (Some(group), Ok(vni)) = (group, vni.parse()) else {
-                    return Err(wrong("is not a number"));
-                };
-                // A switch that left the topology took its groups along.
-                if let Some(at) = topology.switches.iter().position(|s| s.name.as_str() == *switch) {
-                    model.restore_group(at.into(), vni, group);
-                }
-            }
-            ("rest", _) => {
-                let number: StoredNumber = serde_json::from_str(rest).map_err(|e| wrong(&e.to_string()))?;
-                let rest: Rest = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
-                // A device that left the topology took along what it held.
-                let devices = rest.devices.iter().filter_map(|d| by_name.get(d.as_str()).copied());
-                model.restore_rest(&number, rest.owner, devices, revision, now);
-                if number.resolve(&model.fabric).is_none() {
-                    expired.insert(key);
-                }
-            }
-            // Until there were identities, rows named a VNI and a device, or an address of a network.
-            ("former", [vni, device]) => {
-                let vni = vni.parse().map_err(|_| wrong("is not a VNI"))?;
-                let owner = model.owner_of_vni(vni).unwrap_or_default();
-                let device = by_name.get(*device).copied();
-                model.restore_rest(&StoredNumber::Vni(vni), owner, device, revision, now);
-                expired.insert(key);
-            }
-            ("resting", [vni, ip]) => {
-                let (Ok(vni), Ok(ip)) = (vni.parse(), ip.parse()) else {
-                    return Err(wrong("is not an address of a network"));
-                };
-                if let Some(network) = model.owner_of_vni(vni) {
-                    let devices = model.devices_of_vni(vni);
-                    model.restore_rest(&StoredNumber::Ip(network, ip), Uid::default(), devices, revision, now);
-                }
-                expired.insert(key);
-            }
-            ("link", _) => {
-                let memory = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
-                memories.insert(shown, memory);
-            }
-            ("object", _) => {
-                let at: Key = parse_store_key(&key).ok_or_else(|| wrong("is not a key"))?;
-                let mut object: Stored = serde_json::from_slice(&value).map_err(|e| wrong(&e.to_string()))?;
-                if let Some(uid) = object.uid_mut()
-                    && *uid == Uid::default()
-                {
-                    *uid = model.new_uid();
-                    renewed.push(Op::Put(key, to_json(&object)));
-                }
-                model.put(&at, Some(object), &mut scratch);
-                if model.stored(&at).is_none() {
-                    return Err(wrong("refers to a network, host or switch that is not there"));
-                }
-            }
-            _ => return Err(wrong("is not known to this version")),
+        if let Err(reason) = reading.row(model, &key, &value, &mut renewed) {
+            loaded.set_aside.push(inventory::aside(&key, &reason));
         }
     }
     model.end_restore();
@@ -528,17 +472,106 @@ async fn restore<S: Store>(store: &S, model: &mut Model, topology: &Topology) ->
         };
         revision = store.commit(transaction).await?;
     }
-    model.settle(&scratch, revision);
-    // What is stored of a cable that left the topology says nothing of others.
-    let link = |(index, link): (u32, &Link)| {
-        let memory = memories.get(&links::store_key(link)).copied().unwrap_or_default();
-        Some((model.paths.ends(LinkIndex(index))?, memory))
-    };
-    let links = (0u32..).zip(&topology.links).filter_map(link);
-    let links = Links::new(topology.switches.len(), links);
+    model.settle(&reading.scratch, revision);
+    model.restore_fences(revision);
+    let mut links = Links::default();
+    // What is stored of a cable that is not there says nothing of others.
+    for (index, link) in model.fabric.links() {
+        let memory = reading.memories.get(&links::store_key(&link.spec)).copied();
+        links.add(index, link.ends, memory.unwrap_or_default());
+    }
     Ok(Restored {
         revision,
         links,
-        expired,
+        expired: reading.expired,
+        set_aside: loaded.set_aside,
+        model: loaded.model,
     })
+}
+
+/// Reading rows of a store into a model.
+struct Reading {
+    memories: HashMap<String, Memory>,
+    expired: BTreeSet<Vec<u8>>,
+    scratch: Applied,
+    revision: u64,
+    now: std::time::Instant,
+}
+
+impl Reading {
+    /// Takes one row over; the error says why it cannot be used.
+    fn row(&mut self, model: &mut Model, key: &[u8], value: &[u8], renewed: &mut Vec<Op>) -> Result<(), String> {
+        let shown = String::from_utf8_lossy(key).into_owned();
+        let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
+        let node = |model: &Model, name: &str| model.fabric.node(&name.parse().ok()?);
+        let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
+        match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
+            ("uid", _) => model.restore_next_uid(number(value).ok_or("is not a number")?),
+            ("group", [switch, vni]) => {
+                let group = number(value).and_then(|n| u16::try_from(n).ok());
+                let (Some(group), Ok(vni)) = (group, vni.parse()) else {
+                    return Err("is not a number".into());
+                };
+                // A switch that is gone took its groups along.
+                if let Some(Node::Switch(at)) = node(model, switch) {
+                    model.restore_group(at, vni, group);
+                }
+            }
+            ("rest", _) => {
+                let number: StoredNumber = serde_json::from_str(rest).map_err(|e| e.to_string())?;
+                let rest: Rest = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+                // A device that is not there any more took along what it held.
+                let devices: Vec<DeviceIndex> = rest
+                    .devices
+                    .iter()
+                    .filter_map(|d| model.fabric.node(d))
+                    .map(Node::device)
+                    .collect();
+                model.restore_rest(&number, rest.owner, devices, self.revision, self.now);
+                if number.resolve(&model.fabric).is_none() {
+                    self.expired.insert(key.to_vec());
+                }
+            }
+            // Until there were identities, rows named a VNI and a device, or an address of a network.
+            ("former", [vni, device]) => {
+                let vni = vni.parse().map_err(|_| "is not a VNI")?;
+                let owner = model.owner_of_vni(vni).unwrap_or_default();
+                let device = node(model, device).map(Node::device);
+                model.restore_rest(&StoredNumber::Vni(vni), owner, device, self.revision, self.now);
+                self.expired.insert(key.to_vec());
+            }
+            ("resting", [vni, ip]) => {
+                let (Ok(vni), Ok(ip)) = (vni.parse(), ip.parse()) else {
+                    return Err("is not an address of a network".into());
+                };
+                if let Some(network) = model.owner_of_vni(vni) {
+                    let devices = model.devices_of_vni(vni);
+                    let number = StoredNumber::Ip(network, ip);
+                    model.restore_rest(&number, Uid::default(), devices, self.revision, self.now);
+                }
+                self.expired.insert(key.to_vec());
+            }
+            ("link", _) => {
+                let memory = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+                self.memories.insert(shown, memory);
+            }
+            ("object", _) => {
+                let at: Key = parse_store_key(key).ok_or("is not a key")?;
+                let mut object: Stored = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+                if let Some(uid) = object.uid_mut()
+                    && *uid == Uid::default()
+                {
+                    *uid = model.new_uid();
+                    renewed.push(Op::Put(key.to_vec(), to_json(&object)));
+                }
+                model.put(&at, Some(object.clone()), &mut self.scratch);
+                if model.stored(&at).is_none() {
+                    inventory::reserve(model, &object);
+                    return Err("refers to a network, host or switch that is not there".into());
+                }
+            }
+            _ => return Err("is not known to this version".into()),
+        }
+        Ok(())
+    }
 }

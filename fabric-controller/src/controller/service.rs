@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::{Intent, VdcSpec};
+use vfabric_api::inventory::Inventory;
 use vfabric_api::service::{ApplyOptions, Change, Committed, FabricService, Key, Kind, Page, Spec, Transaction};
 use vfabric_api::status::{
     Applied, Attachment, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus,
@@ -14,15 +15,17 @@ use vfabric_api::status::{
 };
 use vfabric_api::topology::Switch;
 
-use super::{Controller, HOST, SWITCH, State};
+use super::{Controller, State};
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
 use crate::device::{Lag, Standing};
 use crate::engine::Source;
 use crate::metrics::Snapshot;
 use crate::model::change::page;
+use crate::model::fabric::Node;
+use crate::model::fabric::{HostEntry, SwitchEntry};
 use crate::model::waiting::Waiter;
-use crate::model::{AttachmentId, NetworkId, RouterId};
+use crate::model::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex};
 use crate::store::Store;
 
 /// Longest time a switch may take to answer for its counters.
@@ -95,8 +98,8 @@ impl<S: Store> FabricService for Controller<S> {
             if !waits.is_empty() {
                 (waits, concerned) = self.concerned(revision).await;
             }
-            let devices = concerned.iter().filter_map(|i| self.devices.get(i.0 as usize));
-            let lags: Vec<_> = devices.filter_map(|d| Some((d, d.lag(revision)?))).collect();
+            let devices = concerned.iter().filter_map(|i| self.registry.get(*i));
+            let lags: Vec<_> = devices.filter_map(|d| d.lag(revision).map(|lag| (d, lag))).collect();
             let failed = |lag: &Lag, also_retried| match lag {
                 Lag::Failed(f) => also_retried || f.is_final(),
                 Lag::Pending(_) => false,
@@ -131,18 +134,23 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn fabric(&self) -> FabricStatus {
-        let count = |devices: &[std::sync::Arc<crate::device::Device>]| Count {
-            ok: devices.iter().filter(|d| d.state() == DeviceState::InSync).count(),
+        let fabric = self.fabric_now();
+        let in_sync = |device: DeviceIndex| {
+            self.registry
+                .get(device)
+                .is_some_and(|d| d.state() == DeviceState::InSync)
+        };
+        let count = |devices: Vec<DeviceIndex>| Count {
+            ok: devices.iter().filter(|d| in_sync(**d)).count(),
             total: devices.len(),
         };
-        let (switches, hosts) = self
-            .devices
-            .split_at(self.topology.switches.len().min(self.devices.len()));
+        let switches = fabric.switches().map(|(s, _)| fabric.switch_device(s)).collect();
+        let hosts = fabric.hosts().map(|(h, _)| fabric.host_device(h)).collect();
         let links = self.link_states();
         let state = self.state.lock().await;
         let (networks, routers, attachments) = state.model.counts();
         FabricStatus {
-            name: self.topology.fabric.name.clone(),
+            name: fabric.settings.name.clone(),
             revision: state.revision,
             switches: count(switches),
             hosts: count(hosts),
@@ -158,32 +166,41 @@ impl<S: Store> FabricService for Controller<S> {
         }
     }
 
+    async fn inventory(&self) -> Inventory {
+        self.inventory_view().await
+    }
+
     async fn switches(&self) -> Vec<SwitchStatus> {
-        let switches = self.topology.switches.iter().zip(&self.devices);
-        switches
-            .map(|(s, device)| SwitchStatus {
+        let fabric = self.fabric_now();
+        let status = |(index, entry): (SwitchIndex, &SwitchEntry)| {
+            let s = &entry.spec;
+            Some(SwitchStatus {
                 name: s.name.clone(),
                 role: s.role,
                 device_id: s.device_id,
+                item: entry.state,
                 loopback_ipv4: s.loopback_ipv4,
                 loopback_ipv6: s.loopback_ipv6,
-                status: device.status(),
+                status: self.registry.get(fabric.switch_device(index))?.status(),
             })
-            .collect()
+        };
+        fabric.switches().filter_map(status).collect()
     }
 
     async fn hosts(&self) -> Vec<HostStatus> {
-        let devices = self.devices.iter().skip(self.topology.switches.len());
-        let hosts = self.topology.hosts.iter().zip(devices);
-        hosts
-            .map(|(h, device)| HostStatus {
+        let fabric = self.fabric_now();
+        let status = |(index, entry): (HostIndex, &HostEntry)| {
+            let h = &entry.spec;
+            Some(HostStatus {
                 name: h.name.clone(),
                 uplink: h.uplink.clone(),
                 vtep_ipv4: h.vtep_ipv4,
                 vtep_ipv6: h.vtep_ipv6,
-                status: device.status(),
+                item: entry.state,
+                status: self.registry.get(fabric.host_device(index))?.status(),
             })
-            .collect()
+        };
+        fabric.hosts().filter_map(status).collect()
     }
 
     async fn links(&self) -> Vec<LinkStatus> {
@@ -192,8 +209,10 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
         let mut drops = Vec::new();
-        for (i, switch) in (0u32..).zip(&self.topology.switches) {
-            let of_switch = self.drops_of(DeviceIndex(i), switch).await;
+        let fabric = self.fabric_now();
+        for (index, entry) in fabric.switches() {
+            let switch = &entry.spec;
+            let of_switch = self.drops_of(fabric.switch_device(index), switch).await;
             let wrong = |why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name));
             drops.extend(of_switch.map_err(wrong)?);
         }
@@ -201,10 +220,11 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn metrics(&self) -> String {
-        let switches = (0u32..).zip(&self.topology.switches);
-        let drops = switches.map(|(i, switch)| async move {
+        let fabric = self.fabric_now();
+        let switches = fabric.switches().map(|(i, s)| (fabric.switch_device(i), &s.spec));
+        let drops = switches.map(|(index, switch)| async move {
             let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
-            let read = self.drops_of(DeviceIndex(i), switch).await.map(|drops| {
+            let read = self.drops_of(index, switch).await.map(|drops| {
                 drops
                     .into_iter()
                     .for_each(|d| *by_reason.entry(d.reason).or_default() += d.packets);
@@ -216,8 +236,8 @@ impl<S: Store> FabricService for Controller<S> {
         });
         // At once, so that switches that are away cost one timeout, not one each.
         let drops = futures::future::join_all(drops).await;
-        let kinds = (0..).map(|i| if i < self.topology.switches.len() { SWITCH } else { HOST });
-        let devices = kinds.zip(&self.devices);
+        let all = self.registry.all().into_iter();
+        let devices = all.filter_map(|(i, d)| Some((super::inventory::kind(fabric.node_of(i)?), d)));
         let state = self.state.lock().await;
         let (networks, routers, attachments) = state.model.counts();
         let snapshot = Snapshot {
@@ -243,9 +263,9 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
         let missing = || ApiError::not_found(format_args!("device `{device}`"));
-        let index = self.by_name.get(device).ok_or_else(missing)?;
-        let found = self.devices.get(index.0 as usize).ok_or_else(missing)?;
-        let role = self.topology.switches.get(index.0 as usize).map(|s| s.role);
+        let index = self.registry.find(device).ok_or_else(missing)?;
+        let found = self.registry.get(index).ok_or_else(missing)?;
+        let role = self.fabric_now().role_of(index);
         let render = std::sync::Arc::clone(self.state.lock().await.engine.renderer());
         let describe = |(entity, applied): &(std::sync::Arc<crate::device::entity::Entity>, bool)| {
             let (table, key, action) = render.describe(role, entity);
@@ -270,7 +290,7 @@ impl<S: Store> Controller<S> {
         let at = state.concerned.binary_search_by_key(&revision, |(r, _)| *r);
         let concerned = match at.ok().and_then(|at| state.concerned.get(at)) {
             Some((_, devices)) => devices.clone(),
-            None => (0u32..).zip(&self.devices).map(|(i, _)| DeviceIndex(i)).collect(),
+            None => self.registry.all().into_iter().map(|(i, _)| i).collect(),
         };
         (state.device_reasons(waits), concerned)
     }
@@ -284,10 +304,7 @@ impl<S: Store> Controller<S> {
             let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else {
                 continue;
             };
-            let host = match vtep_id {
-                Some(id) => self.host_of_vtep(id).await,
-                None => None,
-            };
+            let host = vtep_id.and_then(|id| self.host_of_vtep(id));
             drops.push(DropCount {
                 switch: switch.name.clone(),
                 reason,
@@ -304,11 +321,7 @@ impl<S: Store> Controller<S> {
         device: DeviceIndex,
         queries: Vec<crate::device::driver::CounterQuery>,
     ) -> Result<Vec<CounterValue>, String> {
-        let actor = self
-            .actors
-            .get()
-            .and_then(|a| a.get(device.0 as usize))
-            .ok_or("is not started")?;
+        let actor = self.fleet.get().and_then(|f| f.actor(device)).ok_or("is not started")?;
         let (answer, values) = oneshot::channel();
         if !actor.ask(Request::Counters(queries, answer)) {
             return Err("is busy".into());
@@ -320,15 +333,12 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    async fn host_of_vtep(&self, vtep_id: u16) -> Option<Name> {
-        let state = self.state.lock().await;
-        let at = state
-            .model
-            .fabric
-            .hosts
-            .iter()
-            .position(|(h, _)| h.vtep.vtep_id == vtep_id)?;
-        self.topology.hosts.get(at).map(|h| h.name.clone())
+    fn host_of_vtep(&self, vtep_id: u16) -> Option<Name> {
+        let fabric = self.fabric_now();
+        match fabric.node_of_vtep(vtep_id)? {
+            Node::Host(h) => fabric.host(h).map(|h| h.spec.name.clone()),
+            Node::Switch(_) => None,
+        }
     }
 }
 
@@ -477,7 +487,7 @@ impl State {
     /// Reasons to wait with the names of devices; those without a device are not shown.
     fn device_reasons(&self, waits: Vec<(Option<DeviceIndex>, String)>) -> Vec<DeviceReason> {
         let reason = |(device, reason): (Option<DeviceIndex>, String)| {
-            let device = self.engine.device(device?)?.name.clone();
+            let device = self.engine.devices().get(device?)?.name.clone();
             Some(DeviceReason { device, reason })
         };
         waits.into_iter().filter_map(reason).collect()
@@ -490,7 +500,7 @@ impl State {
         let mut waiting = self.device_reasons(waits);
         let (mut devices, mut behind, mut refused) = (0, 0, false);
         for (index, keys) in by_device {
-            let Some(device) = self.engine.device(index) else {
+            let Some(device) = self.engine.devices().get(index) else {
                 continue;
             };
             devices += 1;

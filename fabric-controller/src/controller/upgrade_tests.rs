@@ -41,9 +41,65 @@ async fn make_the_fixture() {
         port: 10.try_into().unwrap(),
         vlan: None,
     };
-    world.applied(vec![create(bare), create(other), create(attach("a2", "blue", "host2"))]).await;
+    world
+        .applied(vec![create(bare), create(other), create(attach("a2", "blue", "host2"))])
+        .await;
     // What a host that is away may still hold.
     world.devices[5].go_offline();
     world.commit(vec![delete(Kind::Attachment, "a2")]).await.unwrap();
     print!("{}", dump(&world).await);
+}
+
+const BEFORE: &str = include_str!("../../tests/data/before-inventory.txt");
+
+/// A store with the rows of the fixture.
+async fn stored() -> MemoryStore {
+    let rows = BEFORE.lines().filter_map(|l| l.strip_prefix("row\t"));
+    let ops = rows.map(|row| {
+        let (key, value) = row.split_once('\t').unwrap();
+        crate::store::Op::Put(key.into(), value.into())
+    });
+    let store = MemoryStore::default();
+    let compares = Vec::new();
+    let transaction = crate::store::StoreTransaction {
+        compares,
+        ops: ops.collect(),
+    };
+    store.commit(transaction).await.unwrap();
+    store
+}
+
+fn lines<'a>(text: &'a str, what: &str) -> Vec<&'a str> {
+    text.lines().filter(|l| l.starts_with(what)).collect()
+}
+
+#[tokio::test]
+async fn an_upgrade_keeps_every_number_that_devices_hold() {
+    let world = World::over(topology(), stored().await, fakes()).await;
+    let after = dump(&world).await;
+    assert_eq!(lines(&after, "holds"), lines(BEFORE, "holds"));
+    // What was there is stored as it was, beside the inventory.
+    let rows = lines(&after, "row");
+    let (inventory, others): (Vec<&str>, Vec<&str>) = rows.into_iter().partition(|l| l.starts_with("row\tinventory/"));
+    let of = |l: &&str| !l.starts_with("row\tuid");
+    let (before, others): (Vec<_>, Vec<_>) = (
+        lines(BEFORE, "row").into_iter().filter(of).collect(),
+        others.into_iter().filter(of).collect(),
+    );
+    assert_eq!(others, before);
+    // Settings, four switches, three hosts, four links, the next handles.
+    assert_eq!(inventory.len(), 13, "{inventory:?}");
+    // The next start finds the inventory, and needs no file.
+    let copy = MemoryStore::default();
+    let ops = lines(&after, "row").into_iter().map(|l| {
+        let (key, value) = l.strip_prefix("row\t").unwrap().split_once('\t').unwrap();
+        crate::store::Op::Put(key.into(), value.into())
+    });
+    let transaction = crate::store::StoreTransaction {
+        compares: Vec::new(),
+        ops: ops.collect(),
+    };
+    copy.commit(transaction).await.unwrap();
+    let again = World::over(super::Start::default(), copy, fakes()).await;
+    assert_eq!(dump(&again).await, after);
 }

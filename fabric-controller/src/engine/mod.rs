@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 pub use source::Source;
 
-use crate::device::Device;
+use crate::device::Registry;
 use crate::device::driver::DeviceIndex;
 use crate::device::entity::{Entity, EntityKey};
 use crate::model::Model;
@@ -28,14 +28,13 @@ use crate::render::Render;
 /// The contributions in force, and the devices they add up to.
 pub struct Engine {
     render: Arc<dyn Render>,
-    /// Devices by [`DeviceIndex`].
-    devices: Vec<Arc<Device>>,
+    devices: Arc<Registry>,
     contributions: FxHashMap<Source, Vec<Arc<Entity>>>,
 }
 
 impl Engine {
     /// No contributions yet.
-    pub fn new(render: Arc<dyn Render>, devices: Vec<Arc<Device>>) -> Self {
+    pub fn new(render: Arc<dyn Render>, devices: Arc<Registry>) -> Self {
         Self {
             render,
             devices,
@@ -43,13 +42,8 @@ impl Engine {
         }
     }
 
-    /// The device of that index.
-    pub fn device(&self, index: DeviceIndex) -> Option<&Arc<Device>> {
-        self.devices.get(index.0 as usize)
-    }
-
-    /// Every device.
-    pub fn devices(&self) -> &[Arc<Device>] {
+    /// The devices.
+    pub fn devices(&self) -> &Arc<Registry> {
         &self.devices
     }
 
@@ -69,7 +63,7 @@ impl Engine {
         }
         let mut changed = Vec::new();
         for (index, sources) in by_device {
-            let Some(device) = self.devices.get(index.0 as usize).map(Arc::clone) else {
+            let Some(device) = self.devices.get(index) else {
                 continue;
             };
             let fresh: Vec<_> = sources

@@ -2,8 +2,10 @@
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
+use vfabric_api::inventory::ItemKey;
 use vfabric_api::service::{Change, Committed, Key, Kind};
 
+use super::inventory::StoredItem;
 use super::object::{At, Stored};
 use super::quarantine::Left;
 use super::{Model, SwitchIndex};
@@ -28,13 +30,32 @@ pub struct Applied {
     pub committed: Committed,
     /// Objects as they are now; `None`: gone. Later ones win.
     pub objects: Vec<(Key, Option<Stored>)>,
+    /// Objects of the inventory as they are now; `None`: they are not there any more. Later ones win.
+    pub items: Vec<(ItemKey, Option<StoredItem>)>,
     /// Flood groups that were given out or given back. Later ones win.
     pub groups: Vec<GroupChange>,
     /// Numbers that were taken from devices.
     pub left: Vec<Left>,
     /// Whether identities were given out.
     pub uids: bool,
-    undo: Vec<(Key, Option<Stored>)>,
+    /// What was there before, in order.
+    pub(super) undo: Vec<Undo>,
+}
+
+impl Applied {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.items.is_empty()
+    }
+}
+
+/// What an object was before a change.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// Of a tenant.
+    Object(Key, Option<Stored>),
+    /// Of the inventory.
+    Item(ItemKey, Option<StoredItem>),
 }
 
 impl Model {
@@ -62,8 +83,11 @@ impl Model {
             }
         }
         let mut scratch = Applied::default();
-        for (key, before) in applied.undo.into_iter().rev() {
-            self.put(&key, before, &mut scratch);
+        for undo in applied.undo.into_iter().rev() {
+            match undo {
+                Undo::Object(key, before) => self.put(&key, before, &mut scratch),
+                Undo::Item(key, before) => self.put_item(&key, before, &mut scratch),
+            }
         }
         for left in scratch.left.into_iter().rev().chain(applied.left.into_iter().rev()) {
             self.quarantine.undo(left);
@@ -77,9 +101,10 @@ impl Model {
             self.quarantine.settle(left, revision);
         }
         self.waiting.settle(revision);
+        self.fence(&applied.items, revision);
     }
 
-    fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
+    pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
         let (key, next) = match change {
             Change::Create(vdc, spec) | Change::Replace(vdc, spec) | Change::Put(vdc, spec) => {
                 let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
@@ -98,6 +123,7 @@ impl Model {
                 }
                 (key.clone(), Some(self.check(path, &key, spec)?))
             }
+            Change::Inventory(change) => return self.change_inventory(path, change, applied),
             Change::Delete(key) => {
                 self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
                 self.check_unused(key)?;
@@ -116,7 +142,7 @@ impl Model {
             self.next_uid += 1;
             applied.uids = true;
         }
-        applied.undo.push((key.clone(), before));
+        applied.undo.push(Undo::Object(key.clone(), before));
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())

@@ -26,7 +26,8 @@ impl Model {
     /// Takes over what devices have confirmed. Returns the numbers that are free from now on; objects that waited for
     /// them come with [`Model::take_woken`].
     pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
-        let free = self.quarantine.release(confirmed, now);
+        let rid = |device, revision| self.fabric.is_rid(device, revision, &confirmed);
+        let free = self.quarantine.release(rid, now);
         for number in &free {
             for (revision, waiter) in self.waiting.released(number) {
                 self.woken.entry(revision).or_default().insert(waiter);
@@ -110,7 +111,7 @@ impl Model {
 
     /// A pair of flood groups that is free on a leaf.
     pub(super) fn free_group(&self, leaf: SwitchIndex) -> Option<u16> {
-        let space = self.groups.get(leaf.index())?;
+        let space = &self.on_switch.get(&leaf)?.groups;
         let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::FloodGroup(leaf, n)));
         let resting = |n: u32| resting(n) && !fault::is_on(Fault::GroupAtOnce);
         space.find(resting).and_then(|n| u16::try_from(n).ok())
@@ -118,7 +119,7 @@ impl Model {
 
     /// An access id that is free on a leaf.
     pub(super) fn free_access_id(&self, leaf: SwitchIndex) -> Option<u16> {
-        let space = self.access_ids.get(leaf.index())?;
+        let space = &self.on_switch.get(&leaf)?.access_ids;
         let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::AccessId(leaf, n)));
         let resting = |n: u32| resting(n) && !fault::is_on(Fault::AccessIdAtOnce);
         space.find(resting).and_then(|n| u16::try_from(n).ok())
@@ -145,6 +146,11 @@ impl Model {
     pub fn new_uid(&mut self) -> Uid {
         self.next_uid += 1;
         Uid(self.next_uid - 1)
+    }
+
+    /// A VNI of an object that is stored and cannot be used: nobody else gets it.
+    pub fn reserve_vni(&mut self, vni: vfabric_api::ident::Vni) {
+        self.vnis.take(vni.get());
     }
 
     /// Puts a number into quarantine again, as it was before a restart.
@@ -195,11 +201,18 @@ impl Model {
         self.attachments.get(*self.ports.get(&(leaf, port, vlan))?)
     }
 
+    /// Leaves fewer numbers of VTEPs.
+    #[cfg(test)]
+    pub(crate) fn limit_vteps(&mut self, most: u32) {
+        self.fabric.vteps.limit(most);
+    }
+
     /// Leaves fewer access ids and flood groups, so that tests see them used again.
     #[cfg(test)]
     pub(crate) fn limit_numbers(&mut self, most: u32) {
-        for space in self.access_ids.iter_mut().chain(&mut self.groups) {
-            space.limit(most);
+        for on in self.on_switch.values_mut() {
+            on.access_ids.limit(most);
+            on.groups.limit(most);
         }
     }
 }

@@ -79,6 +79,12 @@ struct BenchArgs {
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Only the part with clients that write
+    #[arg(long)]
+    clients: bool,
+    /// Directory of the store that these write to
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -107,7 +113,11 @@ fn main() -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(fabric_controller::bench::run(args.json.as_deref()))
+    runtime.block_on(fabric_controller::bench::run(
+        args.clients,
+        &args.dir,
+        args.json.as_deref(),
+    ))
 }
 
 fn run(args: &Args) -> Result<()> {
@@ -128,6 +138,7 @@ async fn serve(args: &Args) -> Result<()> {
     let topology = args.topology.as_deref().map(topology).transpose()?;
     fabric_identity::private_directory(&args.data_dir)?;
     let store = RedbStore::open(args.data_dir.join("intent.redb"))?;
+    info!(store = %store.uuid(), "store opened");
     let files = Files {
         ca: args.tls_ca.clone(),
         cert: args.tls_cert.clone(),
@@ -173,6 +184,7 @@ async fn serve(args: &Args) -> Result<()> {
         done = spawn(api) => done?,
         () = controller.follow(inbox.events) => bail!("the controller has no actors any more"),
         () = controller.housekeeping() => {}
+        () = controller.writer_ended() => bail!("the writer of changes ended"),
         () = controller.supervise(inbox.frames) => {}
         done = secrets.follow() => done.context("SIGHUP")?,
     }

@@ -83,6 +83,10 @@ pub struct Snapshot {
     pub objects: [(&'static str, usize); 4],
     /// VNIs that nobody has and devices may hold.
     pub vnis_in_quarantine: usize,
+    /// Whether changes can be stored.
+    pub store_ok: bool,
+    /// Rows of the store that could not be loaded.
+    pub set_aside: usize,
     /// Kind (`switch`, `host`), name and numbers of each device.
     pub devices: Vec<(&'static str, String, Numbers)>,
     /// When the controller's certificate and the first of the authorities expire.
@@ -163,6 +167,10 @@ impl Snapshot {
             help,
             u64::try_from(self.vnis_in_quarantine).unwrap_or(u64::MAX),
         );
+        let help = "Whether changes can be stored";
+        single(r, "store_ok", help, self.store_ok.into());
+        let help = "Rows of the store that could not be loaded when the controller started";
+        single(r, "set_aside", help, u64::try_from(self.set_aside).unwrap_or(u64::MAX));
         self.devices(r);
         let help = "Time from a change until a device had confirmed everything";
         r.register_with_unit("apply", help, Unit::Seconds, self.timings.applied.clone());
@@ -299,6 +307,8 @@ mod tests {
             revision: 9,
             objects: [("vdc", 1), ("network", 2), ("router", 0), ("attachment", 3)],
             vnis_in_quarantine: 1,
+            store_ok: true,
+            set_aside: 3,
             devices: vec![("switch", "leaf1".into(), numbers), ("switch", "leaf2".into(), numbers)],
             certificates: Some(Expiry {
                 own: Validity {
@@ -320,6 +330,8 @@ mod tests {
         .text();
         for line in [
             "vfabric_revision 9",
+            "vfabric_store_ok 1",
+            "vfabric_set_aside 3",
             r#"vfabric_objects{kind="network"} 2"#,
             r#"vfabric_devices{kind="switch",state="degraded"} 2"#,
             r#"vfabric_device_epoch_lag{device="leaf1"} 2"#,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::Name;
+use crate::status::SetAside;
 use crate::topology::{Fabric, Host, Link, PortRef, Switch, Topology};
 
 /// Names an object of the inventory.
@@ -220,15 +221,6 @@ pub struct LinkItem {
     pub uid: u64,
 }
 
-/// A stored object that could not be understood. It is kept in the store and not used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct SetAside {
-    /// Its key in the store.
-    pub key: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
 /// The whole inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Inventory {
@@ -240,7 +232,7 @@ pub struct Inventory {
     pub links: Vec<LinkItem>,
     /// Every host.
     pub hosts: Vec<HostItem>,
-    /// Stored objects that could not be understood.
+    /// Stored rows that could not be loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set_aside: Vec<SetAside>,
 }

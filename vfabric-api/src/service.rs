@@ -231,6 +231,10 @@ pub trait FabricService: Send + Sync + 'static {
     /// Packets the switches refused, by switch and reason, read from the devices now.
     fn drops(&self) -> impl Future<Output = Result<Vec<DropCount>, ApiError>> + Send;
 
+    /// What is not as it should be although changes can be taken; or why they cannot. In words that name no tenant:
+    /// anybody may ask.
+    fn health(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
+
     /// Everything that is worth watching, as OpenMetrics text.
     fn metrics(&self) -> impl Future<Output = String> + Send;
 

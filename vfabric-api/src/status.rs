@@ -253,6 +253,21 @@ pub struct FabricStatus {
     pub attachments: usize,
     /// VNIs released by their owners, not yet confirmed removed by every device.
     pub vnis_in_quarantine: usize,
+    /// Why changes cannot be stored, while they cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_fault: Option<String>,
+    /// Stored rows that could not be loaded when the controller started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A stored row that was not loaded. Numbers that it is known to have are not given to others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetAside {
+    /// The object, or the row's key if it is not an object's.
+    pub object: String,
+    /// Why it could not be loaded.
+    pub reason: String,
 }
 
 /// So many of so many.
@@ -291,4 +306,7 @@ pub struct DeviceEntity {
     pub action: String,
     /// True when the device was seen to hold exactly this.
     pub applied: bool,
+    /// Objects that asked for it, in words; of very many, some.
+    #[serde(default)]
+    pub asked_by: Vec<String>,
 }

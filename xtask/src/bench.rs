@@ -29,8 +29,11 @@ const BENCHES: [Bench; 5] = [
     },
     Bench {
         name: "controller",
-        about: "one more attachment with 100, 10,000 and 100,000 networks defined",
-        run: |files| part(files, "", Command::new(program("fabric-controller")).arg("--bench")),
+        about: "1, 16 and 64 clients that write; one more attachment with 100, 10,000 and 100,000 networks defined",
+        run: |files| {
+            let mut command = Command::new(program("fabric-controller"));
+            part(files, "", command.args(["--bench", "--dir"]).arg(&files.dir))
+        },
     },
     Bench {
         name: "agent",

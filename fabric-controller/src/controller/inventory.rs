@@ -6,14 +6,13 @@
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
-use vfabric_api::inventory::{
-    HostItem, Inventory, InventoryChange, ItemKey, ItemState, LinkItem, SetAside, SwitchItem,
-};
-use vfabric_api::service::{Change, FabricService as _, Transaction};
+use vfabric_api::inventory::{HostItem, Inventory, InventoryChange, ItemKey, ItemState, LinkItem, SwitchItem};
+use vfabric_api::service::{Change, Transaction};
 use vfabric_api::topology::Topology;
 
 use super::fleet::{Fleet, Hardware};
-use super::{Controller, HOST, SWITCH, StartError, to_json};
+use super::restore::{Row, to_json};
+use super::{Controller, HOST, SWITCH, StartError};
 use crate::device::driver::DeviceIndex;
 use crate::device::{Device, Registry};
 use crate::model::Model;
@@ -47,7 +46,24 @@ pub(super) struct Loaded {
     pub(super) model: Model,
     /// What is to be written before anything else.
     pub(super) ops: Vec<Op>,
-    pub(super) set_aside: Vec<SetAside>,
+    /// Rows that could not be loaded, each with the reason.
+    pub(super) set_aside: Vec<(String, String)>,
+}
+
+/// What a transaction changed of the inventory, to be published once it is durable.
+pub(super) struct News {
+    /// The fabric after it.
+    fabric: Arc<Fabric>,
+    keys: Vec<ItemKey>,
+}
+
+impl News {
+    /// Of a transaction that was carried out; none if it leaves the inventory alone. Costs the size of the inventory.
+    pub(super) fn of(model: &Model, applied: &Applied) -> Option<Self> {
+        let keys: Vec<ItemKey> = applied.items.iter().map(|(key, _)| key.clone()).collect();
+        let fabric = || Arc::new(model.fabric.clone());
+        (!keys.is_empty()).then(|| Self { fabric: fabric(), keys })
+    }
 }
 
 /// Rows of the inventory.
@@ -86,23 +102,35 @@ pub(super) fn rows(model: &Model, applied: &Applied) -> Vec<Op> {
     ops
 }
 
-/// Takes the inventory out of the rows of a store; where there is none, it begins with the topology. `next_uid` was
-/// never given to an object.
+/// The greatest identity that the rows of a store name, as far as they can be read.
+fn greatest_uid(rows: &[Row]) -> u64 {
+    let uid = |row: &Row| match row.key.split(|b| *b == b'/').next()? {
+        b"uid" => std::str::from_utf8(&row.value)
+            .ok()?
+            .parse::<u64>()
+            .ok()?
+            .checked_sub(1),
+        b"object" => serde_json::from_slice::<Stored>(&row.value)
+            .ok()?
+            .uid_mut()
+            .map(|uid| uid.get()),
+        _ => None,
+    };
+    let trusted = rows.iter().filter(|row| row.damage.is_none());
+    trusted.filter_map(uid).max().unwrap_or_default()
+}
+
+/// Takes the inventory out of the rows of a store; where there is none, it begins with the topology.
 ///
 /// # Errors
 /// There is neither an inventory nor a topology.
-pub(super) fn load(
-    stored: &mut Vec<(Vec<u8>, Vec<u8>)>,
-    next_uid: u64,
-    topology: Option<&Topology>,
-) -> Result<Loaded, StartError> {
-    let mut set_aside = Vec::new();
-    let mut items: Vec<(Vec<u8>, Vec<u8>)> = stored.extract_if(.., |(key, _)| is_row(key)).collect();
-    items.sort();
+pub(super) fn load(stored: &mut Vec<Row>, topology: Option<&Topology>) -> Result<Loaded, StartError> {
+    let mut items: Vec<Row> = stored.extract_if(.., |row| is_row(&row.key)).collect();
+    items.sort_by(|a, b| a.key.cmp(&b.key));
     if items.is_empty() {
         let topology = topology.ok_or(StartError::NoInventory)?;
         let mut model = Model::empty(topology.fabric.clone());
-        model.restore_next_uid(next_uid);
+        model.restore_next_uid(greatest_uid(stored).saturating_add(1));
         model.import_first(topology);
         info!(
             switches = topology.switches.len(),
@@ -111,39 +139,23 @@ pub(super) fn load(
             "the inventory begins with the topology"
         );
         let ops = all_rows(&model);
+        let set_aside = Vec::new();
         return Ok(Loaded { model, ops, set_aside });
     }
-    let settings = items.iter().find_map(|(key, value)| {
-        let known = key == &item_key(&ItemKey::Fabric);
-        match known.then(|| serde_json::from_slice(value)) {
+    let settings = items.iter().find_map(|row| {
+        let known = row.damage.is_none() && row.key == item_key(&ItemKey::Fabric);
+        match known.then(|| serde_json::from_slice(&row.value)) {
             Some(Ok(StoredItem::Fabric(settings))) => Some(settings),
             _ => None,
         }
     });
     let settings = settings.or_else(|| topology.map(|t| t.fabric.clone()));
     let mut model = Model::empty(settings.ok_or(StartError::NoInventory)?);
-    model.restore_next_uid(next_uid);
     model.begin();
-    let mut scratch = Applied::default();
-    for (key, value) in items {
-        if key == NEXT_KEY {
-            match serde_json::from_slice(&value) {
-                Ok(next) => model.restore_handles(next),
-                Err(error) => set_aside.push(aside(&key, &error.to_string())),
-            }
-            continue;
-        }
-        let item: StoredItem = match serde_json::from_slice(&value) {
-            Ok(item) => item,
-            Err(error) => {
-                set_aside.push(aside(&key, &error.to_string()));
-                continue;
-            }
-        };
-        model.put_item(&item.key(), Some(item.clone()), &mut scratch);
-        if model.stored_item(&item.key()).is_none() {
-            model.reserve_item(&item);
-            set_aside.push(aside(&key, "it refers to a switch that is not there"));
+    let (mut scratch, mut set_aside) = (Applied::default(), Vec::new());
+    for row in items {
+        if let Err(reason) = load_row(&mut model, &row, &mut scratch) {
+            set_aside.push((String::from_utf8_lossy(&row.key).into_owned(), reason));
         }
     }
     model.end();
@@ -151,20 +163,54 @@ pub(super) fn load(
     Ok(Loaded { model, ops, set_aside })
 }
 
-/// Names a row that is not used.
-pub(super) fn aside(key: &[u8], reason: &str) -> SetAside {
-    let key = String::from_utf8_lossy(key).into_owned();
-    warn!(key, reason, "a stored object is set aside");
-    SetAside {
-        key,
-        reason: reason.to_owned(),
+fn load_row(model: &mut Model, row: &Row, scratch: &mut Applied) -> Result<(), String> {
+    if row.key == NEXT_KEY {
+        let next = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
+        // A damaged one may be far too great; handles that are in use are looked at anyway.
+        if row.damage.is_none() {
+            model.restore_handles(next);
+        }
+        return row.damage.clone().map_or(Ok(()), Err);
     }
+    let item: StoredItem = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
+    let fits = row.damage.is_none() && row.key == item_key(&item.key());
+    model.restore_uid(item.uid());
+    if fits {
+        model.put_item(&item.key(), Some(item.clone()), scratch);
+        if model.stored_item(&item.key()).is_some() {
+            return Ok(());
+        }
+    }
+    model.reserve_item(&item);
+    let reason = "its key does not fit, or it refers to a switch that is not there";
+    Err(row.damage.clone().unwrap_or_else(|| reason.to_owned()))
 }
 
-/// Numbers of a tenant's object that is not used are given to nobody else.
-pub(super) fn reserve(model: &mut Model, object: &Stored) {
-    if let Stored::Network { vni, .. } | Stored::Router { vrf: vni, .. } = object {
-        model.reserve_vni(*vni);
+/// Compares a topology with the inventory. Returns whether it is to be imported.
+///
+/// # Errors
+/// It is to be, and cannot.
+pub(super) fn compare(model: &mut Model, start: &Start) -> Result<bool, StartError> {
+    let Some(topology) = &start.topology else {
+        return Ok(false);
+    };
+    match model.differences(topology) {
+        Ok(differences) if differences.is_empty() => Ok(false),
+        Ok(_) if start.import => Ok(true),
+        Err(error) if start.import => Err(StartError::Import(error)),
+        Ok(differences) => {
+            let list: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            warn!(
+                "the topology file differs from the stored inventory, which is used; --import-topology takes the file \
+                 over:\n{}",
+                list.join("\n")
+            );
+            Ok(false)
+        }
+        Err(error) => {
+            warn!(%error, "the topology file differs from the stored inventory, which is used, and cannot be imported");
+            Ok(false)
+        }
     }
 }
 
@@ -192,40 +238,35 @@ impl<S: Store> Controller<S> {
     }
 
     /// Registers the devices that a transaction added, before anything is rendered for them.
-    pub(super) fn welcome(&self, fabric: &Fabric, applied: &Applied) {
-        for (key, _) in &applied.items {
-            self.register(fabric, key);
-        }
-    }
-
-    fn register(&self, fabric: &Fabric, key: &ItemKey) {
-        let (ItemKey::Switch(name) | ItemKey::Host(name)) = key else {
-            return;
-        };
-        let Some(node) = fabric.node(name) else { return };
-        if self.registry.get(node.device()).is_none() {
-            let device = device(name, node, &self.progress, &self.timings);
-            self.registry.insert(node.device(), device);
+    pub(super) fn welcome(&self, news: &Option<News>) {
+        let Some(News { fabric, keys }) = news else { return };
+        for key in keys {
+            let (ItemKey::Switch(name) | ItemKey::Host(name)) = key else {
+                continue;
+            };
+            if let Some(node) = fabric.node(name)
+                && self.registry.get(node.device()).is_none()
+            {
+                let device = device(name, node, &self.progress, &self.timings);
+                self.registry.insert(node.device(), device);
+            }
         }
     }
 
     /// Brings links and actors in line with the inventory after a transaction that changed it.
-    pub(super) fn settle_inventory(&self, fabric: &Fabric, applied: &Applied) {
-        if applied.items.is_empty() {
-            return;
-        }
-        let now = Arc::new(fabric.clone());
+    pub(super) fn settle_inventory(&self, news: Option<News>) {
+        let Some(News { fabric: now, keys }) = news else { return };
         let before = {
             let mut published = self.fabric.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *published, Arc::clone(&now))
         };
-        for (key, _) in &applied.items {
+        for key in &keys {
             match key {
                 ItemKey::Fabric => {}
                 ItemKey::Link(..) => self.settle_link(&before, &now, key),
                 ItemKey::Switch(name) | ItemKey::Host(name) => {
-                    let node = now.node(name).or_else(|| before.node(name));
-                    if let Some(node) = node {
+                    let nodes = [before.node(name), now.node(name)];
+                    for node in nodes.into_iter().flatten() {
                         self.crew(&now, node.device());
                     }
                 }
@@ -279,34 +320,9 @@ impl<S: Store> Controller<S> {
         for key in left {
             let changes = vec![(String::new(), Change::Inventory(InventoryChange::Left(key.clone())))];
             let dry_run = false;
-            match self.commit(Transaction { changes, dry_run }).await {
+            match self.propose(Transaction { changes, dry_run }).await {
                 Ok(_) => info!(%key, "left the inventory"),
                 Err(error) => warn!(%key, %error, "cannot let go of it"),
-            }
-        }
-    }
-
-    /// Compares a topology with the inventory, and imports it if that was asked for.
-    pub(super) async fn compare(&self, model: &mut Model, start: &Start) -> Result<bool, StartError> {
-        let Some(topology) = &start.topology else {
-            return Ok(false);
-        };
-        match model.differences(topology) {
-            Ok(differences) if differences.is_empty() => Ok(false),
-            Ok(_) if start.import => Ok(true),
-            Err(error) if start.import => Err(StartError::Import(error)),
-            Ok(differences) => {
-                let list: Vec<String> = differences.iter().map(ToString::to_string).collect();
-                warn!(
-                    "the topology file differs from the stored inventory, which is used; --import-topology takes the \
-                     file over:\n{}",
-                    list.join("\n")
-                );
-                Ok(false)
-            }
-            Err(error) => {
-                warn!(%error, "the topology file differs from the stored inventory, which is used, and could not be imported");
-                Ok(false)
             }
         }
     }
@@ -316,7 +332,7 @@ impl<S: Store> Controller<S> {
         let change = Change::Inventory(InventoryChange::Import(Box::new(topology)));
         let changes = vec![(String::new(), change)];
         let dry_run = false;
-        let committed = self.commit(Transaction { changes, dry_run }).await;
+        let committed = self.propose(Transaction { changes, dry_run }).await;
         for change in committed.map_err(StartError::Import)?.inventory {
             info!("imported: {change}");
         }
@@ -354,7 +370,7 @@ impl<S: Store> Controller<S> {
             switches: switches.collect(),
             links: links.collect(),
             hosts: hosts.collect(),
-            set_aside: self.set_aside.clone(),
+            set_aside: self.published().set_aside.clone(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::device::driver::Event;
 use crate::device::packets::FrameIn;
 use crate::model::SwitchIndex;
 use crate::model::fabric::{Fabric, Node};
-use crate::store::{Op, Store, StoreTransaction};
+use crate::store::{Op, Store};
 use crate::topology::LinkIndex;
 use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, Session, TICK, Use};
 use crate::topology::lldp::{Probe, Prober};
@@ -123,7 +123,8 @@ impl<S: Store> Controller<S> {
             let used = fault.map_or(Use::Up, Fault::used);
             let changes = state.model.set_link(link, used != Use::Down, used == Use::Avoided);
             let touched = state.model.take_touched();
-            let concerned = state.engine.update(&state.model, touched, state.revision);
+            let rendered = self.rendered(&state.model, touched);
+            let concerned = self.write_published().render(rendered, state.revision);
             let fabric = &state.model.fabric;
             let Some(Link { a, b }) = fabric.link(link).map(|l| &l.spec) else {
                 continue;
@@ -153,18 +154,14 @@ impl<S: Store> Controller<S> {
                 Op::Put(key, serde_json::to_vec(memory).unwrap_or_default())
             })
         };
-        let transaction = StoreTransaction {
-            compares: Vec::new(),
-            ops: unsaved.iter().filter_map(op).collect(),
-        };
+        let ops = unsaved.iter().filter_map(op).collect();
         let mut state = self.state.lock().await;
-        match self.store.commit(transaction).await {
-            Ok(revision) => state.revision = revision,
-            Err(error) => {
-                warn!(%error, "cannot store the state of links");
-                self.links_locked()
-                    .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
-            }
+        if !self
+            .commit_ops(&mut state, ops, "cannot store the state of links")
+            .await
+        {
+            self.links_locked()
+                .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
         }
     }
 

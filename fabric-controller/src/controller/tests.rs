@@ -19,7 +19,7 @@ pub(super) use crate::device::entity::Entity;
 pub(super) use crate::driver::fake::FakeDevice;
 use crate::render::FabricRender;
 pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
-use crate::store::{Revision, StoreError, StoreTransaction, Visit};
+use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
 pub(super) use crate::testing::topology;
 
 /// Far more than anything here takes; only a failure waits for it.
@@ -445,13 +445,13 @@ impl Store for Gated {
         self.inner.get(key).await
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.inner.scan(prefix, visit).await
     }
 
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         let _open = self.gate.acquire().await;
-        self.inner.commit(transaction).await
+        self.inner.commit_group(transactions).await
     }
 }
 
@@ -479,4 +479,28 @@ async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
     );
     world.settled(4).await;
     assert!(!world.devices[4].entities().is_empty(), "stored, but never rendered");
+}
+
+#[tokio::test]
+async fn an_entity_leads_back_to_who_asked_for_it() {
+    let world = world().await;
+    world.applied(basics()).await;
+    world.applied(vec![create(attach("a2", "red", "host1"))]).await;
+    let of_host = world.controller.entities(&n("host1")).await.unwrap();
+    let asked = |table: &str| -> Vec<Vec<String>> {
+        let of_table = of_host.iter().filter(|e| e.table == table);
+        of_table.map(|e| e.asked_by.clone()).collect()
+    };
+    let tables: std::collections::BTreeSet<_> = of_host.iter().map(|e| e.table.clone()).collect();
+    assert_eq!(asked("network"), [["network `red` of vdc `v`"]], "of {tables:?}");
+    let mut attachments = asked("attachment");
+    attachments.sort();
+    let both = ["a1", "a2"].map(|a| vec![format!("attachment `{a}` of vdc `v`")]);
+    assert_eq!(attachments, both, "of {tables:?}");
+    // Nothing is on any device without a reason.
+    for device in world.controller.devices() {
+        let entities = world.controller.entities(&device.name).await.unwrap();
+        let orphan = entities.iter().find(|e| e.asked_by.is_empty());
+        assert_eq!(orphan, None, "on {}", device.name);
+    }
 }

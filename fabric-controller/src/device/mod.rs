@@ -2,6 +2,7 @@
 //! should hold.
 
 pub mod actor;
+mod askers;
 pub mod driver;
 pub mod entity;
 mod ledger;

@@ -13,6 +13,7 @@ use vfabric_api::status::{DeviceState, DeviceStatus};
 use super::driver::{Write, WriteResult};
 use super::entity::{Entity, EntityKey};
 use super::ledger::{Failure, Ledger};
+use crate::engine::Source;
 use crate::metrics::Timings;
 use crate::reconcile::Difference;
 
@@ -195,6 +196,11 @@ impl Device {
         all.collect()
     }
 
+    /// The contributions that ask for a key, at most `limit` of them, in no order.
+    pub fn asked_by(&self, key: &EntityKey, limit: usize) -> Vec<Source> {
+        self.lock().ledger.askers(key).take(limit).collect()
+    }
+
     /// The controller's relation to it.
     pub fn state(&self) -> DeviceState {
         self.lock().state
@@ -355,13 +361,13 @@ impl Device {
 }
 
 impl Edit<'_> {
-    /// One more contribution asks for this entity.
-    pub fn add(&mut self, entity: Arc<Entity>) {
-        self.changed |= self.inner.ledger.add(entity, self.revision);
+    /// A contribution asks for this entity; if it asked for another one under its key, instead of that.
+    pub fn add(&mut self, source: Source, entity: Arc<Entity>) {
+        self.changed |= self.inner.ledger.add(source, entity, self.revision);
     }
 
-    /// One contribution less asks for this entity.
-    pub fn remove(&mut self, entity: &Entity) {
-        self.changed |= self.inner.ledger.remove(entity, self.revision);
+    /// A contribution asks no more for what this entity is named by.
+    pub fn remove(&mut self, source: Source, entity: &Entity) {
+        self.changed |= self.inner.ledger.remove(source, entity, self.revision);
     }
 }

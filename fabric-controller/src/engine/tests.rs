@@ -436,10 +436,11 @@ fn neighbour(content: u8) -> Entity {
 #[test]
 fn a_contribution_asks_for_an_entity_once() {
     let device = device(name("d", 1));
-    let replace = |before: Vec<Arc<Entity>>, now: Vec<Entity>, revision| {
+    let replace = |asker: usize, before: Vec<Arc<Entity>>, now: Vec<Entity>, revision| {
+        let source = super::Source::Switch(asker.into());
         let (mut gone, mut edit) = (Vec::new(), device.edit(revision));
-        let after = super::exchange(before, super::set_of(now), |e| edit.add(e), &mut gone);
-        gone.iter().for_each(|e| edit.remove(e));
+        let after = super::exchange(before, super::set_of(now), |e| edit.add(source, e), &mut gone);
+        gone.iter().for_each(|e| edit.remove(source, e));
         after
     };
     let held = || {
@@ -449,14 +450,14 @@ fn a_contribution_asks_for_an_entity_once() {
             .map(|(e, _)| Entity::clone(&e))
             .collect::<Vec<_>>()
     };
-    let other = replace(Vec::new(), vec![neighbour(1)], 1);
-    let twice = replace(Vec::new(), vec![neighbour(1), neighbour(1)], 2);
-    let twice = replace(twice, vec![neighbour(1), neighbour(1), neighbour(1)], 3);
-    replace(twice, Vec::new(), 4);
+    let other = replace(1, Vec::new(), vec![neighbour(1)], 1);
+    let twice = replace(2, Vec::new(), vec![neighbour(1), neighbour(1)], 2);
+    let twice = replace(2, twice, vec![neighbour(1), neighbour(1), neighbour(1)], 3);
+    replace(2, twice, Vec::new(), 4);
     assert_eq!(held(), [neighbour(1)], "the other contribution still asks for it");
-    let changed = replace(other, vec![neighbour(1), neighbour(2)], 5);
+    let changed = replace(1, other, vec![neighbour(1), neighbour(2)], 5);
     assert_eq!(held(), [neighbour(2)], "the last one counts");
-    replace(changed, Vec::new(), 6);
+    replace(1, changed, Vec::new(), 6);
     assert!(held().is_empty());
 }
 

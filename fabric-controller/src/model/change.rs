@@ -5,10 +5,13 @@ use vfabric_api::ident::Name;
 use vfabric_api::inventory::ItemKey;
 use vfabric_api::service::{Change, Committed, Key, Kind};
 
+use super::aside::Aside;
 use super::inventory::StoredItem;
 use super::object::{At, Stored};
 use super::quarantine::Left;
+use super::waiting::{Wait, Waiter};
 use super::{Model, SwitchIndex};
+use crate::engine::Owner;
 
 /// Flood groups of a network that it was given on a leaf, or gave back.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +52,14 @@ impl Applied {
     }
 }
 
-/// What an object was before a change.
+/// An object before a change.
 #[derive(Debug)]
 pub(super) enum Undo {
-    /// Of a tenant.
-    Object(Key, Option<Stored>),
-    /// Of the inventory.
+    /// Of a tenant: it was not there, or was this, and waited for that.
+    Known(Key, Option<Stored>, Option<Wait>),
+    /// Of a tenant: it had been set aside.
+    Aside(Key, Aside),
+    /// Of the inventory: it was not there, or was this.
     Item(ItemKey, Option<StoredItem>),
 }
 
@@ -85,17 +90,26 @@ impl Model {
         let mut scratch = Applied::default();
         for undo in applied.undo.into_iter().rev() {
             match undo {
-                Undo::Object(key, before) => self.put(&key, before, &mut scratch),
-                Undo::Item(key, before) => self.put_item(&key, before, &mut scratch),
+                Undo::Known(key, object, wait) => {
+                    self.put(&key, object, &mut scratch);
+                    if let Some(waiter) = self.waiter(&key) {
+                        self.waiting.restore(waiter, wait);
+                    }
+                }
+                Undo::Aside(key, aside) => {
+                    self.aside.insert(key, aside);
+                }
+                Undo::Item(key, item) => self.put_item(&key, item, &mut scratch),
             }
         }
         for left in scratch.left.into_iter().rev().chain(applied.left.into_iter().rev()) {
+            self.waiting.touch(&left.number);
             self.quarantine.undo(left);
         }
         self.end_restore();
     }
 
-    /// Makes a transaction final once it is stored.
+    /// A transaction gets its revision. It may still be undone, as long as nobody looked for what devices confirm.
     pub fn settle(&mut self, applied: &Applied, revision: u64) {
         for left in &applied.left {
             self.quarantine.settle(left, revision);
@@ -104,10 +118,22 @@ impl Model {
         self.fence(&applied.items, revision);
     }
 
+    /// What an object may wait as.
+    fn waiter(&self, key: &Key) -> Option<Waiter> {
+        match self.owner(key)? {
+            Owner::Network(n) => Some(Waiter::Network(n)),
+            Owner::Attachment(a) => Some(Waiter::Attachment(a)),
+            Owner::Switch(_) | Owner::Host(_) => None,
+        }
+    }
+
     pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
         let (key, next) = match change {
             Change::Create(vdc, spec) | Change::Replace(vdc, spec) | Change::Put(vdc, spec) => {
                 let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
+                if let Some(aside) = self.aside.get(&key) {
+                    return Err(ApiError::new(ErrorCode::InUse, aside.refusal(&key)));
+                }
                 let before = self.stored(&key);
                 match (change, &before) {
                     (Change::Replace(..), None) => return Err(ApiError::not_found(&key)),
@@ -124,6 +150,10 @@ impl Model {
                 (key.clone(), Some(self.check(path, &key, spec)?))
             }
             Change::Inventory(change) => return self.change_inventory(path, change, applied),
+            Change::Delete(key) if self.aside.contains_key(key) => {
+                self.discard(key, applied);
+                return Ok(());
+            }
             Change::Delete(key) => {
                 self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
                 self.check_unused(key)?;
@@ -142,10 +172,23 @@ impl Model {
             self.next_uid += 1;
             applied.uids = true;
         }
-        applied.undo.push(Undo::Object(key.clone(), before));
+        let wait = self.waiter(&key).and_then(|w| self.waiting.get(w));
+        applied.undo.push(Undo::Known(key.clone(), before, wait));
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())
+    }
+
+    /// Deletes an object that was set aside. What devices may have of it is in quarantine until all have confirmed.
+    fn discard(&mut self, key: &Key, applied: &mut Applied) {
+        let Some(aside) = self.aside.remove(key) else { return };
+        for number in &aside.numbers {
+            let devices: Vec<_> = self.fabric.devices().collect();
+            self.leave(number.clone(), aside.uid, devices, applied);
+        }
+        applied.committed.deleted.push(key.clone());
+        applied.objects.push((key.clone(), None));
+        applied.undo.push(Undo::Aside(key.clone(), aside));
     }
 
     /// An object as it would be stored.

@@ -71,6 +71,8 @@ pub struct LinkEntry {
     pub ends: [(SwitchIndex, PortId); 2],
     /// What is known of it says that it may be used.
     pub up: bool,
+    /// What is known of it says that it is the last choice.
+    pub avoided: bool,
 }
 
 /// A switch or a host.
@@ -127,6 +129,8 @@ pub struct Fabric {
     pub(super) vteps: Space,
     /// Revisions that shut out devices which are gone; unset until they are stored.
     pub(super) fences: BTreeMap<DeviceIndex, u64>,
+    /// What was known of links that transactions removed which are not stored yet.
+    pub(super) removed_links: BTreeMap<LinkIndex, (bool, bool)>,
     /// Objects that are leaving.
     pub(super) leaving: BTreeSet<DeviceIndex>,
     /// Handle of the next device.
@@ -190,6 +194,7 @@ impl Fabric {
             links_of: HashMap::new(),
             vteps: Space::new(1, GREATEST_VTEP),
             fences: BTreeMap::new(),
+            removed_links: BTreeMap::new(),
             leaving: BTreeSet::new(),
             next_device: 0,
             next_link: 0,
@@ -235,6 +240,12 @@ impl Fabric {
     /// Every link, likewise.
     pub fn links(&self) -> impl Iterator<Item = (LinkIndex, &LinkEntry)> {
         self.links.iter().map(|(i, l)| (*i, l))
+    }
+
+    /// Every device.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> {
+        let switches = self.switches.keys().map(|s| DeviceIndex(s.0));
+        switches.chain(self.hosts.keys().map(|h| DeviceIndex(h.0)))
     }
 
     /// The switch or host of a handle.
@@ -322,10 +333,10 @@ impl Fabric {
         link.ends.iter().all(|(s, _)| self.switch_view(*s).is_some())
     }
 
-    /// Takes note of what a link is known of.
-    pub(super) fn set_up(&mut self, link: LinkIndex, up: bool) {
+    /// Takes note of what is known of a link.
+    pub(super) fn set_used(&mut self, link: LinkIndex, up: bool, avoided: bool) {
         if let Some(entry) = self.links.get_mut(&link) {
-            entry.up = up;
+            (entry.up, entry.avoided) = (up, avoided);
         }
     }
 
@@ -347,6 +358,9 @@ impl Fabric {
         self.number(vtep_id, Node::Switch(at));
         if state == ItemState::Leaving {
             self.leaving.insert(DeviceIndex(at.0));
+        }
+        if !gone {
+            self.fences.remove(&DeviceIndex(at.0));
         }
         self.next_device = self.next_device.max(at.0.saturating_add(1));
         let view = SwitchView {
@@ -440,6 +454,9 @@ impl Fabric {
         if state == ItemState::Leaving {
             self.leaving.insert(DeviceIndex(at.0));
         }
+        if !gone {
+            self.fences.remove(&DeviceIndex(at.0));
+        }
         self.next_device = self.next_device.max(at.0.saturating_add(1));
         self.hosts_under.entry(leaf).or_default().insert(at);
         let view = HostView {
@@ -493,8 +510,17 @@ impl Fabric {
         self.uniques.extend(uniques.map(|(_, u)| (u, key.clone())));
         self.by_key.insert(key, at);
         self.next_link = self.next_link.max(at.0.saturating_add(1));
-        let (ends, up) = ([a, b], true);
-        self.links.insert(at, LinkEntry { uid, spec, ends, up });
+        let ends = [a, b];
+        // One that was removed by a transaction that came to nothing.
+        let (up, avoided) = self.removed_links.remove(&at).unwrap_or((true, false));
+        let entry = LinkEntry {
+            uid,
+            spec,
+            ends,
+            up,
+            avoided,
+        };
+        self.links.insert(at, entry);
         for (switch, _) in ends {
             self.links_of.entry(switch).or_default().insert(at);
             self.find_ports(switch);
@@ -505,6 +531,7 @@ impl Fabric {
     /// Removes a link.
     pub(super) fn take_link(&mut self, at: LinkIndex) {
         let Some(old) = self.links.remove(&at) else { return };
+        self.removed_links.insert(at, (old.up, old.avoided));
         for (_, unique) in uniques_of_link(&old.spec) {
             self.uniques.remove(&unique);
         }

@@ -15,6 +15,7 @@
 //! **Cost.** A change costs what it touches: the devices that hold the network or router,
 //! and, where it is the first or last attachment there, the other attachments of it.
 
+mod aside;
 pub mod change;
 mod check;
 pub mod fabric;
@@ -26,7 +27,7 @@ pub mod object;
 mod pool;
 mod put;
 pub mod quarantine;
-mod rest;
+pub mod rest;
 mod slab;
 mod touch;
 mod views;
@@ -35,13 +36,15 @@ pub mod waiting;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vfabric_api::ident::{Name, PortId};
+use vfabric_api::service::{Key, Kind};
 use vfabric_api::topology::Topology;
 
 pub use ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
 
 use crate::device::driver::DeviceIndex;
-use crate::engine::Source;
+use crate::engine::{Owner, Source};
 use crate::topology::Paths;
+use aside::Aside;
 use fabric::Fabric;
 use object::{Attachment, Network, Router, Vdc};
 use pool::Space;
@@ -80,6 +83,8 @@ pub struct Model {
     /// Identity of the next object.
     next_uid: u64,
     touched: BTreeSet<Source>,
+    /// Stored objects that could not be loaded.
+    aside: BTreeMap<Key, Aside>,
 }
 
 /// What a switch has of its own.
@@ -138,6 +143,7 @@ impl Model {
             woken: BTreeMap::new(),
             next_uid: 1,
             touched: BTreeSet::new(),
+            aside: BTreeMap::new(),
             fabric: Fabric::new(settings),
         }
     }
@@ -186,6 +192,30 @@ impl Model {
     /// Every network.
     fn all_networks(&self) -> impl Iterator<Item = &Network> {
         self.networks.values()
+    }
+
+    /// What the contributions of an object name it by; none for one that has none of its own, or is not there.
+    pub fn owner(&self, key: &Key) -> Option<Owner> {
+        let vdc = self.vdcs.get(&key.vdc)?;
+        match key.kind {
+            Kind::Vdc | Kind::Router => None,
+            Kind::Network => vdc.networks.get(&key.name).map(|n| Owner::Network(*n)),
+            Kind::Attachment => vdc.attachments.get(&key.name).map(|a| Owner::Attachment(*a)),
+        }
+    }
+
+    /// Every object, with those that others need before them.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.vdcs.iter().flat_map(|(vdc, held)| {
+            let key = |kind| move |name: &Name| Key::new(vdc.clone(), kind, name.clone());
+            let networks = held.networks.keys().map(key(Kind::Network));
+            let routers = held.routers.keys().map(key(Kind::Router));
+            let attachments = held.attachments.keys().map(key(Kind::Attachment));
+            std::iter::once(Key::vdc(vdc.clone()))
+                .chain(networks)
+                .chain(routers)
+                .chain(attachments)
+        })
     }
 
     /// How many networks, routers and attachments there are.

@@ -85,11 +85,23 @@ impl Model {
         devices: impl IntoIterator<Item = DeviceIndex>,
         applied: &mut Applied,
     ) {
-        applied.left.extend(self.quarantine.leave(number, owner, devices));
+        let left = self.quarantine.leave(number, owner, devices);
+        left.iter().for_each(|l| self.waiting.touch(&l.number));
+        applied.left.extend(left);
+    }
+
+    /// A VNI has an owner from now on, or has none.
+    pub(super) fn own_vni(&mut self, vni: u32, owned: bool) {
+        if owned {
+            self.vnis.take(vni);
+        } else {
+            self.vnis.free(vni);
+        }
+        self.quarantine.own_vni(vni, owned);
     }
 
     fn put_network(&mut self, key: &Key, uid: Uid, spec: NetworkSpec, vni: Vni) {
-        self.vnis.take(vni.get());
+        self.own_vni(vni.get(), true);
         let known = self.vdcs.get(&key.vdc).and_then(|v| v.networks.get(&key.name)).copied();
         if let Some(id) = known {
             if let Some(network) = self.networks.get_mut(id) {
@@ -138,12 +150,12 @@ impl Model {
         if let Some((id, network)) = id.and_then(|id| Some((id, self.networks.remove(id)?))) {
             self.waiting.end(Waiter::Network(id));
             self.by_vni.remove(&network.vni.get());
-            self.vnis.free(network.vni.get());
+            self.own_vni(network.vni.get(), false);
         }
     }
 
     fn insert_router(&mut self, key: &Key, uid: Uid, spec: RouterSpec, vrf: Vni) {
-        self.vnis.take(vrf.get());
+        self.own_vni(vrf.get(), true);
         let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
         let networks: Vec<NetworkId> = spec
             .networks
@@ -197,7 +209,7 @@ impl Model {
             for leaf in router.leaves.keys() {
                 self.leave_routed((router.vrf, router.uid), &networks, *leaf, applied);
             }
-            self.vnis.free(router.vrf.get());
+            self.own_vni(router.vrf.get(), false);
         }
     }
 

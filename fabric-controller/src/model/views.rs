@@ -283,8 +283,8 @@ impl Model {
         })
     }
 
-    /// Contributions that exist because of an object: what its status is the sum of.
-    pub fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
+    /// Contributions that exist because of an attachment.
+    fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
         let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
             return Vec::new();
         };
@@ -306,7 +306,7 @@ impl Model {
     }
 
     /// The same for a network.
-    pub fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
+    fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
         let Some(network) = self.networks.get(id) else {
             return Vec::new();
         };
@@ -339,7 +339,7 @@ impl Model {
     }
 
     /// Every contribution there is a reason for, from scratch.
-    pub fn all_sources(&self) -> Vec<Source> {
+    pub(crate) fn all_sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();
         sources.extend(self.fabric_sources());
         for vdc in self.vdcs.values() {

@@ -174,8 +174,8 @@ impl Paths {
     /// Removes a link. Returns the pairs whose ports changed, in order.
     pub fn remove_link(&mut self, link: LinkIndex) -> Vec<PathChange> {
         let changes = self.set_link(link, false);
-        if let Some(ends) = self.ends(link) {
-            ends.iter().for_each(|end| drop(self.ends.remove(end)));
+        for end in self.ends(link).into_iter().flatten() {
+            self.ends.remove(&end);
         }
         if let Some(edge) = self.edges.remove(&link) {
             self.graph.remove_edge(edge);

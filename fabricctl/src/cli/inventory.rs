@@ -161,7 +161,13 @@ fn table(inventory: &Inventory) -> Table {
         t.row([
             ("KIND", kind.to_owned()),
             ("NAME", name),
-            ("UID", Some(uid).filter(|uid| *uid != 0).map(|uid| uid.to_string()).unwrap_or_default()),
+            (
+                "UID",
+                Some(uid)
+                    .filter(|uid| *uid != 0)
+                    .map(|uid| uid.to_string())
+                    .unwrap_or_default(),
+            ),
             ("VTEP", vtep),
             ("ABOUT", about),
             ("STATE", state),
@@ -207,7 +213,7 @@ fn table(inventory: &Inventory) -> Table {
     }
     for aside in &inventory.set_aside {
         let state = format!("set aside: {}", aside.reason);
-        row("stored", aside.key.clone(), 0, String::new(), state, String::new());
+        row("stored", aside.object.clone(), 0, String::new(), state, String::new());
     }
     t
 }

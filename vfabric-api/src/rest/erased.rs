@@ -32,6 +32,7 @@ pub(super) trait ErasedService: Send + Sync {
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
     fn drops(&self) -> Answer<'_, Vec<DropCount>>;
+    fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
     fn metrics(&self) -> BoxFuture<'_, String>;
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>>;
 }
@@ -57,6 +58,9 @@ impl<S: FabricService> ErasedService for S {
     }
     fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied> {
         FabricService::wait_applied(self, revision, timeout).boxed()
+    }
+    fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        FabricService::health(self).boxed()
     }
     fn metrics(&self) -> BoxFuture<'_, String> {
         FabricService::metrics(self).boxed()

@@ -117,15 +117,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
     let (router, document) = open_router().split_for_parts();
     let document = Arc::new(document);
+    let service: Service = service;
     let open = Router::new()
-        .route("/v1/health", axum::routing::get(|| async { "ok\n" }))
+        .route("/v1/health", axum::routing::get(fabric::health))
+        .with_state(Arc::clone(&service))
         .route(
             "/v1/openapi.json",
             axum::routing::get(move || async move { axum::Json(document.as_ref().clone()) }),
         );
     router
         .route("/metrics", axum::routing::get(fabric::metrics))
-        .with_state(service as Service)
+        .with_state(service)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn_with_state(

@@ -85,6 +85,8 @@ impl FabricService for Memory {
             routers: 0,
             attachments: 0,
             vnis_in_quarantine: 0,
+            store_fault: None,
+            set_aside: Vec::new(),
         }
     }
     async fn inventory(&self) -> crate::inventory::Inventory {
@@ -101,6 +103,9 @@ impl FabricService for Memory {
     }
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
         Err(ApiError::new(ErrorCode::Unavailable, "leaf1 is not connected"))
+    }
+    async fn health(&self) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
     }
     async fn metrics(&self) -> String {
         "# EOF\n".into()

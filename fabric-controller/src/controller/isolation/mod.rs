@@ -3,6 +3,7 @@
 //! A walk is a random history of transactions of two tenants who want the same ports, VLANs, VNIs and addresses. Devices
 //! ([`devices`]) are slow: their writes are carried out one by one, in every order that a switch may choose inside one
 //! Write, with devices taking turns at random; sessions break with answers lost, switches and the controller restart.
+//! In some walks transactions come several at once, and the store refuses some groups ([`GROUPED_SEEDS`]).
 //! After each single write frames of every workload run through all devices, and some of them are held back on the way,
 //! as a queue would. A frame that reaches a place of another tenant ends the walk.
 //!
@@ -23,18 +24,30 @@ use walk::Walk;
 
 /// Walks of a test run.
 const SEEDS: std::ops::Range<u64> = 0..8;
+/// Walks with groups.
+const GROUPED_SEEDS: std::ops::Range<u64> = 100..104;
 /// Transactions of one walk.
 const TRANSACTIONS: usize = 30;
 
 /// Runs one walk; the error is what crossed.
 async fn walk(seed: u64) -> Result<(), String> {
-    let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed)).await;
+    run(seed, false).await.map(|_| ())
+}
+
+/// The same, with transactions in groups and a store that fails. Returns how many were accepted.
+async fn walk_in_groups(seed: u64) -> Result<usize, String> {
+    run(seed, true).await
+}
+
+async fn run(seed: u64, groups: bool) -> Result<usize, String> {
+    let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed), groups).await;
     for _ in 0..TRANSACTIONS {
         walk.transaction().await;
         walk.disturb().await;
         walk.steps().await?;
     }
-    walk.converge().await
+    walk.converge().await?;
+    Ok(walk.committed)
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,6 +55,17 @@ async fn nothing_crosses_between_two_writes() {
     for seed in SEEDS {
         walk(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_crosses_when_transactions_come_in_groups_and_the_store_fails() {
+    let mut accepted = 0;
+    for seed in GROUPED_SEEDS {
+        accepted += walk_in_groups(seed)
+            .await
+            .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+    assert!(accepted > 50, "only {accepted} transactions were accepted");
 }
 
 /// Each mistake, and a walk that finds it.

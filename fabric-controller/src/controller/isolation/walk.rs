@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
@@ -27,7 +28,7 @@ use crate::device::entity::{Entity, EntityKey};
 use crate::driver::p4runtime::rank;
 use crate::reconcile;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, Revision, Store, StoreError, StoreTransaction, Versioned, Visit};
+use crate::store::{MemoryStore, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 
 const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
@@ -36,20 +37,28 @@ const NUMBERS: u32 = 4;
 
 /// A store that outlives its controller.
 #[derive(Clone, Default)]
-struct Shared(Arc<MemoryStore>);
+struct Shared {
+    inner: Arc<MemoryStore>,
+    /// Whether it fails.
+    full: Arc<AtomicBool>,
+}
 
 impl Store for Shared {
     async fn revision(&self) -> Result<Revision, StoreError> {
-        self.0.revision().await
+        self.inner.revision().await
     }
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
-        self.0.get(key).await
+        self.inner.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
-        self.0.scan(prefix, visit).await
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        self.inner.scan(prefix, visit).await
     }
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
-        self.0.commit(transaction).await
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            let (path, message) = ("memory".into(), "full".into());
+            return Err(StoreError::Storage { path, message });
+        }
+        self.inner.commit_group(transactions).await
     }
 }
 
@@ -84,6 +93,10 @@ pub(super) struct Walk {
     /// Tenants whose frames came out of a place since its last entry went.
     seen: BTreeMap<Edge, BTreeSet<String>>,
     held: Vec<(tokio::time::Instant, InFlight)>,
+    /// Whether transactions come several at once, and the store may fail.
+    groups: bool,
+    /// Transactions that were accepted in groups.
+    pub(super) committed: usize,
 }
 
 fn name(text: &str) -> Name {
@@ -91,7 +104,7 @@ fn name(text: &str) -> Name {
 }
 
 impl Walk {
-    pub(super) async fn new(rng: StdRng) -> Self {
+    pub(super) async fn new(rng: StdRng, groups: bool) -> Self {
         let mut topology = crate::testing::topology();
         let pool = &mut topology.fabric.vni_pool;
         (pool.first, pool.last) = (10.try_into().unwrap(), 15.try_into().unwrap());
@@ -122,22 +135,63 @@ impl Walk {
             meant: BTreeMap::new(),
             seen: BTreeMap::new(),
             held: Vec::new(),
+            groups,
+            committed: 0,
         }
     }
 
     /// A random transaction; many are refused, which is fine.
     pub(super) async fn transaction(&mut self) {
+        if self.groups {
+            return self.group().await;
+        }
+        for changes in self.alternatives() {
+            let transaction = self.sometimes_dry(changes);
+            if self.controller.commit(transaction).await.is_ok() {
+                break;
+            }
+        }
+    }
+
+    /// Several at once, which the store may refuse together; readers see what is true then.
+    async fn group(&mut self) {
+        let count = self.rng.random_range(1..=4);
+        let mut group = Vec::new();
+        for _ in 0..count {
+            for changes in self.alternatives() {
+                group.push(self.sometimes_dry(changes));
+            }
+        }
+        self.store.full.store(self.rng.random_bool(0.3), Ordering::SeqCst);
+        let proposed = group.into_iter().map(|t| self.controller.commit(t));
+        self.committed += futures::future::join_all(proposed)
+            .await
+            .iter()
+            .filter(|r| r.is_ok())
+            .count();
+        self.store.full.store(false, Ordering::SeqCst);
+    }
+
+    /// What is published is what the model has, and the model what the store would make of it.
+    fn check_published(&self) -> Result<(), String> {
+        let state = self.controller.state.try_lock().unwrap();
+        self.controller.published().differs(&state.model).map_or(Ok(()), Err)
+    }
+
+    fn sometimes_dry(&mut self, changes: Vec<Change>) -> Transaction {
+        let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
+        let dry_run = self.rng.random_bool(0.1);
+        Transaction { changes, dry_run }
+    }
+
+    /// Random changes, and fewer, which may be accepted if those are not.
+    fn alternatives(&mut self) -> [Vec<Change>; 2] {
         let count = self.rng.random_range(1..=3);
         let mut changes: Vec<Change> = (0..count).flat_map(|_| self.change()).collect();
         // Deletions first, as a user would: what goes makes room for what comes.
         changes.sort_by_key(|c| !matches!(c, Change::Delete(_)));
-        for changes in [changes.clone(), changes.into_iter().take(1).collect()] {
-            let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
-            let dry_run = self.rng.random_bool(0.1);
-            if self.controller.commit(Transaction { changes, dry_run }).await.is_ok() {
-                break;
-            }
-        }
+        let smaller: Vec<Change> = changes.iter().take(1).cloned().collect();
+        [changes, smaller]
     }
 
     fn change(&mut self) -> Vec<Change> {
@@ -194,6 +248,7 @@ impl Walk {
 
     /// Some writes of some devices, with frames after each.
     pub(super) async fn steps(&mut self) -> Result<(), String> {
+        self.check_published()?;
         for _ in 0..self.rng.random_range(0..40) {
             let device = self.rng.random_range(0..self.sims.len());
             if self.step(device) {
@@ -409,6 +464,7 @@ impl Walk {
                 }
             }
         }
+        self.check_published()?;
         let waiting = self.controller.state.lock().await.model.waiting();
         if waiting > 0 {
             return Err(format!("{waiting} objects wait for ever"));

@@ -22,7 +22,9 @@ impl World {
         let credentials = authority.credentials("controller");
         let server = VtepServer::new();
         // Both may dial in; their drivers are not needed.
-        ["h1", "h2"].map(|host| drop(server.driver(host)));
+        for host in ["h1", "h2"] {
+            server.driver(host);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = server.clone();

@@ -9,7 +9,7 @@ use crate::device::driver::DeviceIndex;
 use crate::engine::Source;
 use crate::model::change::Applied;
 use crate::model::fabric::{GREATEST_VTEP, Node};
-use crate::model::number::{Number, Uid};
+use crate::model::number::Number;
 use crate::model::{HostIndex, Model, OnSwitch, SwitchIndex};
 use crate::topology::LinkIndex;
 
@@ -138,7 +138,7 @@ impl Model {
             (ItemKey::Link(..), _) => self.remove_link(key, applied),
             (ItemKey::Fabric, _) => {}
         }
-        let owner = before.as_ref().map(uid_of).unwrap_or_default();
+        let owner = before.as_ref().map(StoredItem::uid).unwrap_or_default();
         for number in left {
             let holders = self.holders(&number, before.as_ref());
             self.leave(number, owner, holders, applied);
@@ -220,14 +220,14 @@ impl Model {
 
     /// Brings the paths in line with what is known of a link and of its ends.
     fn update_link(&mut self, link: LinkIndex) {
-        let up = self.fabric.link(link).map(|l| l.up && self.fabric.is_usable(l));
-        let changes = self.paths.set_link(link, up.unwrap_or(false));
-        self.touch_paths(&changes);
+        if let Some((up, avoided)) = self.fabric.link(link).map(|l| (l.up, l.avoided)) {
+            self.set_link(link, up, avoided);
+        }
     }
 
     /// What is known of a link changed: whether it may be used, and whether only where there is no other way.
     pub fn set_link(&mut self, link: LinkIndex, up: bool, avoided: bool) -> Vec<crate::topology::PathChange> {
-        self.fabric.set_up(link, up);
+        self.fabric.set_used(link, up, avoided);
         let usable = self.fabric.link(link).is_some_and(|l| self.fabric.is_usable(l));
         let mut changes = self.paths.set_link(link, up && usable);
         changes.extend(self.paths.avoid_link(link, avoided));
@@ -323,15 +323,5 @@ impl Model {
     pub fn restore_handles(&mut self, (device, link): (u32, u32)) {
         self.fabric.next_device = self.fabric.next_device.max(device);
         self.fabric.next_link = self.fabric.next_link.max(link);
-    }
-}
-
-/// The identity of an object; that of the settings stands for nothing.
-fn uid_of(item: &StoredItem) -> Uid {
-    match item {
-        StoredItem::Fabric(_) => Uid::default(),
-        StoredItem::Switch(s) => s.uid,
-        StoredItem::Host(h) => h.uid,
-        StoredItem::Link(l) => l.uid,
     }
 }

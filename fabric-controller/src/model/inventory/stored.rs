@@ -80,6 +80,16 @@ impl StoredItem {
         }
     }
 
+    /// Its identity; that of the settings stands for nothing.
+    pub fn uid(&self) -> Uid {
+        match self {
+            Self::Fabric(_) => Uid::default(),
+            Self::Switch(s) => s.uid,
+            Self::Host(h) => h.uid,
+            Self::Link(l) => l.uid,
+        }
+    }
+
     /// Where it is in its life. Links and settings are in service as long as they are there.
     pub fn state(&self) -> ItemState {
         match self {

@@ -163,6 +163,7 @@ impl Model {
 
     /// Takes note of the revision that shuts out devices which are gone.
     pub(in crate::model) fn fence(&mut self, items: &[(ItemKey, Option<StoredItem>)], revision: u64) {
+        self.fabric.removed_links.clear();
         for (_, item) in items {
             let gone = match item {
                 Some(StoredItem::Switch(s)) => s.gone.then_some(s.handle),

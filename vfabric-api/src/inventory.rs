@@ -94,6 +94,8 @@ pub enum InventoryChange {
     Import(Box<Topology>),
     /// A leaving object has left: nothing holds anything of it. Only the controller itself asks for this.
     Left(ItemKey),
+    /// An arriving object holds nothing of an earlier life. Only the controller itself asks for this.
+    Arrived(ItemKey),
 }
 
 /// Where an object of the inventory is in its life.
@@ -103,6 +105,8 @@ pub enum ItemState {
     /// It is used.
     #[default]
     InService,
+    /// It is new, or other hardware. What it may still hold of an earlier life is removed before anybody hears of it.
+    Arriving,
     /// Paths avoid it, and it gets no new attachments.
     Drained,
     /// It was removed; devices have not all confirmed yet. Its name and numbers are not free before they have.
@@ -116,12 +120,18 @@ impl ItemState {
     pub fn is_live(self) -> bool {
         matches!(self, Self::InService | Self::Drained)
     }
+
+    /// True while it is meant to be there: neither removed nor dead.
+    pub fn is_wanted(self) -> bool {
+        matches!(self, Self::InService | Self::Drained | Self::Arriving)
+    }
 }
 
 impl fmt::Display for ItemState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InService => "in service",
+            Self::Arriving => "arriving",
             Self::Drained => "drained",
             Self::Leaving => "leaving",
             Self::Gone => "gone",
@@ -243,12 +253,12 @@ impl Inventory {
         let switches: Vec<Switch> = self
             .switches
             .iter()
-            .filter(|s| s.state.is_live())
+            .filter(|s| s.state.is_wanted())
             .map(|s| s.spec.clone())
             .collect();
         let there = |end: &PortRef| switches.iter().any(|s| s.name == end.switch);
         let links = self.links.iter().map(|l| &l.spec);
-        let hosts = self.hosts.iter().filter(|h| h.state.is_live()).map(|h| &h.spec);
+        let hosts = self.hosts.iter().filter(|h| h.state.is_wanted()).map(|h| &h.spec);
         Topology {
             fabric: self.fabric.clone(),
             links: links.filter(|l| there(&l.a) && there(&l.b)).cloned().collect(),

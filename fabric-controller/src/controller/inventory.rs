@@ -12,6 +12,7 @@ use vfabric_api::topology::Topology;
 
 use super::fleet::{Fleet, Hardware};
 use super::restore::{Row, to_json};
+use super::writer::State;
 use super::{Controller, HOST, SWITCH, StartError};
 use crate::device::driver::DeviceIndex;
 use crate::device::{Device, Registry};
@@ -315,14 +316,22 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Lets go of objects that nothing holds anything of any more.
-    pub(super) async fn see_off(&self, left: Vec<ItemKey>) {
-        for key in left {
-            let changes = vec![(String::new(), Change::Inventory(InventoryChange::Left(key.clone())))];
+    /// Objects that can leave or have arrived.
+    pub(super) fn travellers(&self, state: &State) -> Vec<InventoryChange> {
+        let confirmed = |device, revision| self.registry.get(device).is_some_and(|d| d.has_confirmed(revision));
+        state.model.travellers(confirmed)
+    }
+
+    /// Lets go of objects that nothing holds anything of any more, and takes those into service that have arrived.
+    pub(super) async fn let_pass(&self, travellers: Vec<InventoryChange>) {
+        for change in travellers {
+            let changes = vec![(String::new(), Change::Inventory(change.clone()))];
             let dry_run = false;
-            match self.propose(Transaction { changes, dry_run }).await {
-                Ok(_) => info!(%key, "left the inventory"),
-                Err(error) => warn!(%key, %error, "cannot let go of it"),
+            match (self.propose(Transaction { changes, dry_run }).await, change) {
+                (Ok(_), InventoryChange::Left(key)) => info!(%key, "left the inventory"),
+                (Ok(_), InventoryChange::Arrived(key)) => info!(%key, "arrived"),
+                (Ok(_), _) => {}
+                (Err(error), change) => warn!(?change, %error, "the inventory cannot go on"),
             }
         }
     }
@@ -343,8 +352,9 @@ impl<S: Store> Controller<S> {
     pub(super) async fn inventory_view(&self) -> Inventory {
         let fabric = self.fabric_now();
         let state = self.state.lock().await;
-        let waiting = |state_: ItemState, key: ItemKey| match state_ {
+        let waiting = |item: ItemState, key: ItemKey| match item {
             ItemState::Leaving => state.model.why_leaving(&key),
+            ItemState::Arriving => vec!["waits until it was read back and holds nothing".to_owned()],
             _ => Vec::new(),
         };
         let switches = fabric.switches().map(|(_, s)| SwitchItem {

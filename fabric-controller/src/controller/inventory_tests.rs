@@ -149,6 +149,40 @@ impl<S: Store> World<S> {
         }
     }
 
+    /// Adds or changes a device, and waits until it is in service.
+    async fn added(&self, item: Item) {
+        let key = item.key();
+        self.applied(vec![put(item)]).await;
+        self.arrived(&key).await;
+    }
+
+    /// Until a device is in service and holds what it should.
+    async fn arrived(&self, key: &ItemKey) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let inventory = self.inventory().await;
+            let hosts = inventory
+                .hosts
+                .iter()
+                .map(|h| (host_key(h.spec.name.as_str()), h.state));
+            let switches = inventory
+                .switches
+                .iter()
+                .map(|s| (switch_key(s.spec.name.as_str()), s.state));
+            if hosts
+                .chain(switches)
+                .any(|item| item == (key.clone(), ItemState::InService))
+            {
+                return self.quiet().await;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{key} does not arrive: {inventory:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn refused(&self, changes: Vec<Change>, code: ErrorCode) -> String {
         let error = self.commit(changes).await.unwrap_err();
         assert_eq!(error.code, code, "{error}");
@@ -165,7 +199,8 @@ async fn what_is_added_or_removed_rewrites_nothing_of_the_others() {
     wider.switches.push(leaf("leaf3", 5));
     wider.hosts.insert(1, host("host9", "leaf1", 9, 9));
     world.applied(vec![import(&wider)]).await;
-    world.quiet().await;
+    world.arrived(&switch_key("leaf3")).await;
+    world.arrived(&host_key("host9")).await;
     assert_eq!(world.rewritten(&before), []);
     assert!(
         !world.plugged.device(&n("leaf3")).entities().is_empty(),
@@ -217,7 +252,7 @@ fn import(topology: &Topology) -> Change {
 #[tokio::test]
 async fn a_new_host_works_and_a_removed_one_is_emptied() {
     let world = busy(topology(), MemoryStore::default()).await;
-    world.applied(vec![put(Item::Host(host("host9", "leaf2", 9, 9)))]).await;
+    world.added(Item::Host(host("host9", "leaf2", 9, 9))).await;
     world.applied(vec![create(attach("a9", "red", "host9"))]).await;
     world.quiet().await;
     let fake = world.plugged.device(&n("host9"));
@@ -319,8 +354,7 @@ async fn a_name_is_free_when_its_numbers_are_and_then_stands_for_another() {
     world.refused(vec![put(Item::Host(other))], ErrorCode::Taken).await;
     spine.go_online();
     world.left(&host_key("host2")).await;
-    world.applied(vec![put(Item::Host(spec))]).await;
-    world.quiet().await;
+    world.added(Item::Host(spec)).await;
     let new = world.host_item("host2").await.unwrap();
     assert!(new.uid > old.uid, "an identity was given twice");
     assert_ne!(new.vtep_id, old.vtep_id, "numbers go round");
@@ -388,8 +422,16 @@ async fn a_host_declared_gone_is_shut_out_and_what_it_held_is_free() {
     assert!(said.contains("declared gone"), "{said}");
     world.commit(vec![remove(host_key("host2"), false)]).await.unwrap();
     world.left(&host_key("host2")).await;
-    world.plugged.plug(&n("host2"), FakeDevice::new(true));
-    world.applied(vec![put(Item::Host(spec))]).await;
+    // It is the old one, as it was: until it is empty, nobody lets it in.
+    world.commit(vec![put(Item::Host(spec.clone()))]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.host_item("host2").await.unwrap().state, ItemState::Arriving);
+    let said = world.refused(vec![on(10, "host2")], ErrorCode::InUse).await;
+    assert!(said.contains("this one is arriving"), "{said}");
+    assert_eq!(world.devices[2].entities().into_values().filter(admits).count(), 0);
+    world.devices[5].go_online();
+    world.arrived(&host_key("host2")).await;
+    assert_ne!(world.devices[2].entities().into_values().filter(admits).count(), 0);
     world.applied(vec![on(10, "host2")]).await;
     world.quiet().await;
 }
@@ -407,13 +449,19 @@ async fn a_switch_that_is_replaced_is_read_back_and_armed() {
     world.plugged.plug(&n("spine1"), hardware);
     world.applied(vec![put(Item::Switch(spec.clone()))]).await;
     world.quiet().await;
-    let others = world.rewritten(&before).into_iter().filter(|(device, _)| *device != n("spine1"));
-    assert_eq!(others.count(), 0, "another address of a switch is nobody else's business");
+    let others = world
+        .rewritten(&before)
+        .into_iter()
+        .filter(|(device, _)| *device != n("spine1"));
+    assert_eq!(
+        others.count(),
+        0,
+        "another address of a switch is nobody else's business"
+    );
     assert_eq!(world.held(), before);
     // Another device id is another router MAC address: its neighbours learn it.
     spec.device_id = 77;
-    world.applied(vec![put(Item::Switch(spec.clone()))]).await;
-    world.quiet().await;
+    world.added(Item::Switch(spec.clone())).await;
     let after = world.held();
     assert_ne!(after[&n("leaf1")], before[&n("leaf1")]);
     assert_eq!(after[&n("host1")], before[&n("host1")]);
@@ -621,7 +669,7 @@ async fn a_restart_goes_on_with_what_leaves_and_keeps_out_what_is_gone() {
     world.devices[1].go_online();
     world.left(&host_key("host2")).await;
     let uids: Vec<u64> = world.inventory().await.hosts.iter().map(|h| h.uid).collect();
-    world.applied(vec![put(Item::Host(host("host2", "leaf1", 4, 2)))]).await;
+    world.added(Item::Host(host("host2", "leaf1", 4, 2))).await;
     let new = world.host_item("host2").await.unwrap();
     assert!(uids.iter().all(|uid| *uid < new.uid), "an identity was given twice");
 }

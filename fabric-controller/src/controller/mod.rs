@@ -230,9 +230,9 @@ impl<S: Store> Controller<S> {
             }
             self.release_quarantine(&mut state);
             self.wake(&mut state).await;
-            let left = state.model.ready_to_leave();
+            let travellers = self.travellers(&state);
             drop(state);
-            self.see_off(left).await;
+            self.let_pass(travellers).await;
         }
     }
 }

@@ -101,6 +101,7 @@ fn inventory_change() -> impl Strategy<Value = InventoryChange> {
         1 => item_key().prop_map(InventoryChange::Undrain),
         1 => item_key().prop_map(InventoryChange::Gone),
         1 => item_key().prop_map(InventoryChange::Left),
+        2 => item_key().prop_map(InventoryChange::Arrived),
     ]
 }
 
@@ -255,8 +256,8 @@ impl World {
         while let Some((revision, touched)) = self.model.take_woken() {
             self.engine.update(&self.model, touched, revision);
         }
-        for key in self.model.ready_to_leave() {
-            self.inventory(&[InventoryChange::Left(key)], true);
+        for change in self.model.travellers(|_, _| true) {
+            self.inventory(&[change], true);
         }
     }
 

@@ -133,6 +133,8 @@ pub struct Fabric {
     pub(super) removed_links: BTreeMap<LinkIndex, (bool, bool)>,
     /// Objects that are leaving.
     pub(super) leaving: BTreeSet<DeviceIndex>,
+    /// Objects that are arriving, with the revision that asks nothing of them; unset until it is known.
+    pub(super) arriving: BTreeMap<DeviceIndex, Option<u64>>,
     /// Handle of the next device.
     pub(super) next_device: u32,
     /// Handle of the next link.
@@ -196,6 +198,7 @@ impl Fabric {
             fences: BTreeMap::new(),
             removed_links: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            arriving: BTreeMap::new(),
             next_device: 0,
             next_link: 0,
         }
@@ -359,6 +362,9 @@ impl Fabric {
         if state == ItemState::Leaving {
             self.leaving.insert(DeviceIndex(at.0));
         }
+        if state == ItemState::Arriving {
+            self.arriving.insert(DeviceIndex(at.0), None);
+        }
         if !gone {
             self.fences.remove(&DeviceIndex(at.0));
         }
@@ -423,6 +429,7 @@ impl Fabric {
 
     fn forget(&mut self, device: DeviceIndex, vtep_id: u16) {
         self.leaving.remove(&device);
+        self.arriving.remove(&device);
         if vtep_id != 0 {
             self.vteps.free(vtep_id.into());
             self.by_vtep.remove(&vtep_id);
@@ -453,6 +460,9 @@ impl Fabric {
         self.number(vtep_id, Node::Host(at));
         if state == ItemState::Leaving {
             self.leaving.insert(DeviceIndex(at.0));
+        }
+        if state == ItemState::Arriving {
+            self.arriving.insert(DeviceIndex(at.0), None);
         }
         if !gone {
             self.fences.remove(&DeviceIndex(at.0));

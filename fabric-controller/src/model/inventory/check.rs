@@ -26,7 +26,7 @@ impl Model {
         let fields = Fields(path);
         let key = item.key();
         let before = self.stored_item(&key);
-        if let Some(before) = before.as_ref().filter(|b| !b.state().is_live()) {
+        if let Some(before) = before.as_ref().filter(|b| !b.state().is_wanted()) {
             let detail = match before.state() {
                 ItemState::Gone => format!("{key} was declared gone: remove it, then add it again"),
                 _ => format!("{key} is leaving: {}", self.why_leaving(&key).join("; ")),
@@ -131,6 +131,11 @@ impl Model {
         }
         Ok(StoredItem::Switch(match before {
             Some(before) => StoredSwitch {
+                // Another device id is another machine.
+                state: match before.spec.device_id == spec.device_id {
+                    true => before.state,
+                    false => ItemState::Arriving,
+                },
                 spec: spec.clone(),
                 ..before
             },
@@ -141,7 +146,7 @@ impl Model {
                     Role::Leaf => self.free_vtep(key)?,
                     Role::Spine => 0,
                 },
-                state: ItemState::InService,
+                state: ItemState::Arriving,
                 gone: false,
                 spec: spec.clone(),
             },
@@ -190,6 +195,11 @@ impl Model {
         self.check_number(fields, "mac", &spec.mac, Number::HostMac(leaf, spec.mac), uid)?;
         Ok(StoredItem::Host(match before {
             Some(before) => StoredHost {
+                // Another network card may be in another machine.
+                state: match before.spec.mac == spec.mac {
+                    true => before.state,
+                    false => ItemState::Arriving,
+                },
                 spec: spec.clone(),
                 ..before
             },
@@ -197,7 +207,7 @@ impl Model {
                 uid,
                 handle: self.free_handle(key)?,
                 vtep_id: self.free_vtep(key)?,
-                state: ItemState::InService,
+                state: ItemState::Arriving,
                 gone: false,
                 spec: spec.clone(),
             },
@@ -237,14 +247,14 @@ impl Model {
         role: Option<Role>,
     ) -> Result<SwitchIndex, ApiError> {
         let wanted = match role {
-            Some(Role::Leaf) => "the name of a leaf that is in service or drained",
-            _ => "the name of a switch that is in service or drained",
+            Some(Role::Leaf) => "the name of a leaf that is neither leaving nor gone",
+            _ => "the name of a switch that is neither leaving nor gone",
         };
         let found = match self.fabric.node(&end.switch) {
             Some(Node::Switch(s)) => self.fabric.switch(s).map(|entry| (s, entry)),
             _ => None,
         };
-        let fits = found.filter(|(_, e)| e.state.is_live() && role.is_none_or(|r| e.spec.role == r));
+        let fits = found.filter(|(_, e)| e.state.is_wanted() && role.is_none_or(|r| e.spec.role == r));
         fits.map(|(s, _)| s)
             .ok_or_else(|| fields.invalid(field, &end.switch, wanted))
     }
@@ -267,7 +277,7 @@ impl Model {
             };
             if let Some(owner) = self.fabric.taken(&unique).filter(|o| *o != key) {
                 let state = self.stored_item(owner).map(|i| i.state()).unwrap_or_default();
-                let state = if state.is_live() {
+                let state = if state.is_wanted() {
                     String::new()
                 } else {
                     format!(", which is {state}")

@@ -6,12 +6,18 @@
 //!
 //! | state | who holds entries for it | it becomes | when |
 //! | --- | --- | --- | --- |
+//! | arriving | nobody | in service | it was read back, and has confirmed that it holds nothing |
 //! | in service | itself, the others | drained | an operator drains it |
 //! | drained | the same; paths avoid it, it gets no new attachments | in service | an operator ends that |
-//! | in service, drained | | leaving | an operator removes it, and nothing uses it |
+//! | in service, drained | | arriving | it becomes another machine (device id, MAC address) |
+//! | arriving, in service, drained | | leaving | an operator removes it, and nothing uses it |
 //! | leaving | those that have not confirmed yet | (not there) | every number of it is free again |
 //! | any | | gone | an operator says that it is dead |
 //! | gone | nobody; those around it shut it out | leaving | an operator removes it |
+//!
+//! A device that comes may have been here before, under another identity: what it holds would give a meaning to numbers
+//! that mean something else by now. So it is emptied before it is used. Only what a first topology names is in service at
+//! once.
 //!
 //! The numbers of an object that leaves, or is gone, go into quarantine like those of tenants, held by every switch and
 //! by the object itself; what a gone device holds counts as confirmed once those around it have shut it out. Hosts are

@@ -89,9 +89,9 @@ impl Model {
             },
             _ => None,
         };
-        let live = |item: &&StoredItem| item.state().is_live();
-        let kept: Vec<Number> = next.iter().filter(live).flat_map(|i| numbers_of(i, leaf)).collect();
-        let had = before.iter().filter(live).flat_map(|i| numbers_of(i, leaf));
+        let owns = |item: &&StoredItem| item.state().is_wanted();
+        let kept: Vec<Number> = next.iter().filter(owns).flat_map(|i| numbers_of(i, leaf)).collect();
+        let had = before.iter().filter(owns).flat_map(|i| numbers_of(i, leaf));
         let left: Vec<Number> = had.filter(|n| !kept.contains(n)).collect();
         match (key, next) {
             (ItemKey::Fabric, Some(StoredItem::Fabric(settings))) => {

@@ -29,6 +29,13 @@ impl Model {
                 Ok(())
             }
             InventoryChange::Import(topology) => self.import(path, topology, applied),
+            InventoryChange::Arrived(key) => {
+                let item = self.stored_item(key).filter(|i| i.state() == ItemState::Arriving);
+                if let Some(item) = item {
+                    self.exchange(key.clone(), Some(item.in_state(ItemState::InService)), applied);
+                }
+                Ok(())
+            }
             InventoryChange::Left(key) => {
                 if self.may_leave(key) {
                     self.exchange(key.clone(), None, applied);
@@ -151,19 +158,37 @@ impl Model {
         item.state() == ItemState::Leaving && !hosts && self.held_numbers(&item).is_empty()
     }
 
-    /// Objects that can leave now. Costs the ones that are leaving.
-    pub fn ready_to_leave(&self) -> Vec<ItemKey> {
-        let key = |device: &DeviceIndex| match self.fabric.node_of(*device)? {
+    fn key_of(&self, device: DeviceIndex) -> Option<ItemKey> {
+        match self.fabric.node_of(device)? {
             Node::Switch(s) => Some(ItemKey::Switch(self.fabric.switch(s)?.spec.name.clone())),
             Node::Host(h) => Some(ItemKey::Host(self.fabric.host(h)?.spec.name.clone())),
-        };
-        let keys = self.fabric.leaving.iter().filter_map(key);
-        keys.filter(|key| self.may_leave(key)).collect()
+        }
     }
 
-    /// Takes note of the revision that shuts out devices which are gone.
+    /// Objects that can leave or have arrived. Costs those that are on their way; `confirmed` says whether a device has
+    /// confirmed a revision.
+    pub fn travellers(&self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<InventoryChange> {
+        let leaving = self.fabric.leaving.iter().filter_map(|d| self.key_of(*d));
+        let left = leaving.filter(|key| self.may_leave(key)).map(InventoryChange::Left);
+        let arriving = self.fabric.arriving.iter();
+        let here = arriving.filter(|(device, revision)| revision.is_some_and(|r| confirmed(**device, r)));
+        let here = here.filter_map(|(device, _)| self.key_of(*device));
+        left.chain(here.map(InventoryChange::Arrived)).collect()
+    }
+
+    /// Takes note of the revision that shuts out devices which are gone, and of that since which devices arrive.
     pub(in crate::model) fn fence(&mut self, items: &[(ItemKey, Option<StoredItem>)], revision: u64) {
         self.fabric.removed_links.clear();
+        for (_, item) in items {
+            let handle = match item {
+                Some(StoredItem::Switch(s)) => s.handle,
+                Some(StoredItem::Host(h)) => h.handle,
+                _ => continue,
+            };
+            if let Some(since @ None) = self.fabric.arriving.get_mut(&DeviceIndex(handle)) {
+                *since = Some(revision);
+            }
+        }
         for (_, item) in items {
             let gone = match item {
                 Some(StoredItem::Switch(s)) => s.gone.then_some(s.handle),

@@ -184,7 +184,8 @@ fn vdc() -> Result<Name> {
 
 fn network(n: usize) -> Result<Change> {
     let subnet = SubnetSpec {
-        cidr: "10.0.0.0/24".parse()?,
+        // Large enough for addresses that rest between two turns.
+        cidr: "10.0.0.0/16".parse()?,
         gateway: None,
     };
     let spec = NetworkSpec {

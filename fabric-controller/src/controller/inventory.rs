@@ -11,7 +11,8 @@ use vfabric_api::service::{Change, Transaction};
 use vfabric_api::topology::Topology;
 
 use super::fleet::{Fleet, Hardware};
-use super::restore::{Row, to_json};
+use super::restore::Row;
+use super::rows::to_json;
 use super::writer::State;
 use super::{Controller, HOST, SWITCH, StartError};
 use crate::device::driver::DeviceIndex;
@@ -317,7 +318,7 @@ impl<S: Store> Controller<S> {
     }
 
     /// Objects that can leave or have arrived.
-    pub(super) fn travellers(&self, state: &State) -> Vec<InventoryChange> {
+    pub(super) fn travellers(&self, state: &mut State) -> Vec<InventoryChange> {
         let confirmed = |device, revision| self.registry.get(device).is_some_and(|d| d.has_confirmed(revision));
         state.model.travellers(confirmed)
     }

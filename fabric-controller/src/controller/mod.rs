@@ -29,6 +29,7 @@ mod reader;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
+mod rows;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -230,7 +231,7 @@ impl<S: Store> Controller<S> {
             }
             self.release_quarantine(&mut state);
             self.wake(&mut state).await;
-            let travellers = self.travellers(&state);
+            let travellers = self.travellers(&mut state);
             drop(state);
             self.let_pass(travellers).await;
         }

@@ -11,7 +11,7 @@ use vfabric_api::service::{Key, Kind};
 use vfabric_api::status::SetAside;
 use vfabric_api::topology::Topology;
 
-use super::writer::Rest;
+use super::rows::{Rest, UID_KEY, to_json};
 use super::{StartError, inventory, links, now};
 use crate::device::driver::DeviceIndex;
 use crate::model::Model;
@@ -21,18 +21,6 @@ use crate::model::number::{StoredNumber, Uid};
 use crate::model::object::{Stored, parse_store_key};
 use crate::store::{Op, Store, StoreTransaction, Versioned};
 use crate::topology::links::{Links, Memory};
-
-/// Key of the identity that the next object gets.
-pub(super) const UID_KEY: &[u8] = b"uid";
-
-pub(super) fn rest_key(number: &StoredNumber) -> Vec<u8> {
-    [b"rest/".as_slice(), &to_json(number)].concat()
-}
-
-/// Serializing these types cannot fail: their map keys are strings.
-pub(super) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
-}
 
 /// What a store said.
 pub(super) struct Restored {

@@ -216,7 +216,7 @@ impl<S: Store> FabricService for Controller<S> {
         Ok(match self.published().set_aside.len() {
             0 => Vec::new(),
             n => vec![format!(
-                "stored rows that are set aside: {n}; `get fabric` and the log name them"
+                "stored rows that are set aside: {n}; `fabricctl status` and the log name them"
             )],
         })
     }

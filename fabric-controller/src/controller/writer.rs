@@ -12,28 +12,25 @@
 //!
 //! **Cost.** What the proposals of the group touch, and one wait for the disk for all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
-use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::service::{ApplyOptions, Committed, Transaction};
 
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
-use super::restore::{UID_KEY, rest_key, to_json};
+use super::rows::rest_key;
 use super::{Controller, inventory, now};
 use crate::device::driver::DeviceIndex;
 use crate::engine::{Rendered, Source};
 use crate::model::Model;
 use crate::model::change::Applied;
-use crate::model::number::{Number, StoredNumber, Uid};
-use crate::model::object::store_key;
+use crate::model::number::{Number, StoredNumber};
 use crate::model::waiting::Waiter;
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
@@ -101,15 +98,6 @@ type Proposed = (
     oneshot::Sender<Result<Committed, ApiError>>,
     Result<Committed, ApiError>,
 );
-
-/// What the store keeps of a number in quarantine.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Rest {
-    /// Its last owner.
-    pub(super) owner: Uid,
-    /// Devices that may hold it.
-    pub(super) devices: Vec<Name>,
-}
 
 fn unavailable(detail: &str) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, detail)
@@ -201,31 +189,23 @@ impl<S: Store> Controller<S> {
         };
         let independent = group.accepted.is_empty();
         let before = state.revision + group.accepted.len() as u64;
-        let result = match state.model.apply(&transaction.changes) {
-            Err(error) => {
-                // It was undone, so nothing is touched.
-                state.model.take_touched();
-                Err(error)
-            }
-            Ok(mut applied) => {
-                let mut committed = std::mem::take(&mut applied.committed);
-                if applied.is_empty() || transaction.dry_run {
-                    state.model.undo(applied);
-                    state.model.take_touched();
-                    committed.revision = before;
-                    // Something accepted stands before it, or not.
-                    group.answers.push(((proposal.answer, Ok(committed)), independent));
-                    return;
-                }
-                committed.revision = before + 1;
+        let result = state.model.apply(&transaction.changes).map(|mut applied| {
+            let mut committed = std::mem::take(&mut applied.committed);
+            committed.revision = before;
+            if applied.is_empty() || transaction.dry_run {
+                state.model.undo(applied);
+            } else {
+                committed.revision += 1;
                 let expired = if independent { expired } else { &[] };
                 let accepted = self.accept(&mut state.model, applied, expired, before);
                 group.bytes += accepted.transaction.bytes();
                 group.accepted.push(accepted);
-                group.answers.push(((proposal.answer, Ok(committed)), false));
-                return;
             }
-        };
+            committed
+        });
+        // What was refused or undone touches nothing; what was accepted is rendered.
+        state.model.take_touched();
+        let independent = independent && group.accepted.is_empty();
         group.answers.push(((proposal.answer, result), independent));
     }
 
@@ -285,57 +265,6 @@ impl<S: Store> Controller<S> {
         }
         self.publish_waits(&mut state.model);
         true
-    }
-
-    fn to_store(
-        &self,
-        model: &Model,
-        applied: &Applied,
-        expired: &[Vec<u8>],
-        rests: &[(Vec<u8>, Rest)],
-        before: u64,
-    ) -> StoreTransaction {
-        // Deletes come first: the same transaction may put a key back into quarantine.
-        let mut ops: Vec<Op> = expired.iter().cloned().map(Op::Delete).collect();
-        for (key, object) in &applied.objects {
-            ops.push(match object {
-                Some(object) => Op::Put(store_key(key), to_json(object)),
-                None => Op::Delete(store_key(key)),
-            });
-        }
-        ops.extend(inventory::rows(model, applied));
-        for change in &applied.groups {
-            let Some(name) = model.fabric.switch_name(change.leaf) else {
-                continue;
-            };
-            let key = format!("group/{name}/{}", change.vni).into_bytes();
-            ops.push(match change.now {
-                Some(group) => Op::Put(key, group.to_string().into()),
-                None => Op::Delete(key),
-            });
-        }
-        ops.extend(rests.iter().map(|(key, rest)| Op::Put(key.clone(), to_json(rest))));
-        if applied.uids {
-            ops.push(Op::Put(UID_KEY.to_vec(), model.next_uid().to_string().into()));
-        }
-        StoreTransaction {
-            compares: vec![Compare::StoreRevision(before)],
-            ops,
-        }
-    }
-
-    /// What the store is to keep of the numbers that a transaction takes from devices: one row for each number.
-    fn rests(&self, model: &Model, applied: &Applied) -> Vec<(Vec<u8>, Rest)> {
-        let mut rows = BTreeMap::new();
-        for left in &applied.left {
-            let Some((number, owner, devices)) = model.resting(&left.number) else {
-                continue;
-            };
-            let names = devices.iter().filter_map(|d| model.fabric.device_name(*d));
-            let devices = names.filter_map(|name| name.parse().ok()).collect();
-            rows.insert(rest_key(&number), Rest { owner, devices });
-        }
-        rows.into_iter().collect()
     }
 
     /// Frees numbers that devices have confirmed to be gone. Objects that waited for them come with [`Controller::wake`].

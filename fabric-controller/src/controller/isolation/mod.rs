@@ -117,5 +117,7 @@ fn seeds(default: &str) -> std::ops::Range<u64> {
 async fn many_walks() {
     for seed in seeds("0..1000") {
         walk(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+        let grouped = walk_in_groups(seed).await;
+        grouped.unwrap_or_else(|what| panic!("seed {seed}, in groups: {what}"));
     }
 }

@@ -167,7 +167,9 @@ impl Model {
 
     /// Objects that can leave or have arrived. Costs those that are on their way; `confirmed` says whether a device has
     /// confirmed a revision.
-    pub fn travellers(&self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<InventoryChange> {
+    pub fn travellers(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<InventoryChange> {
+        // No transaction is under way that could come to nothing.
+        self.fabric.removed_links.clear();
         let leaving = self.fabric.leaving.iter().filter_map(|d| self.key_of(*d));
         let left = leaving.filter(|key| self.may_leave(key)).map(InventoryChange::Left);
         let arriving = self.fabric.arriving.iter();
@@ -178,7 +180,6 @@ impl Model {
 
     /// Takes note of the revision that shuts out devices which are gone, and of that since which devices arrive.
     pub(in crate::model) fn fence(&mut self, items: &[(ItemKey, Option<StoredItem>)], revision: u64) {
-        self.fabric.removed_links.clear();
         for (_, item) in items {
             let handle = match item {
                 Some(StoredItem::Switch(s)) => s.handle,

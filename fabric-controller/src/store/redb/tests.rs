@@ -340,3 +340,36 @@ async fn a_file_that_is_gone_or_replaced_is_noticed_and_one_that_comes_back_is_u
     assert_eq!(store.commit(put("c", "y")).await.unwrap(), 2);
     assert_eq!(rows(&store).await, ["a=x@1", "c=y@2"]);
 }
+
+/// The same with a real file system; `STORE_SMALL_DISK` names a directory on one of a few MiB that nobody else uses.
+#[tokio::test]
+#[ignore = "needs a small file system"]
+async fn a_real_disk_that_is_full_takes_changes_again_when_there_is_room() {
+    let dir = PathBuf::from(std::env::var("STORE_SMALL_DISK").unwrap());
+    let (path, ballast) = (dir.join("intent.redb"), dir.join("ballast"));
+    let store = RedbStore::open(&path).unwrap();
+    let value = "x".repeat(10_000);
+    for round in 0..3 {
+        let mut file = std::fs::File::create(&ballast).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+        drop(file);
+        let before = (rows(&store).await, store.revision().await.unwrap());
+        let mut acknowledged = 0;
+        let refused = loop {
+            match store.commit(put(&format!("{round}/{acknowledged}"), &value)).await {
+                Ok(_) => acknowledged += 1,
+                Err(refused) => break refused,
+            }
+        };
+        println!("round {round}: {acknowledged} more fitted, then: {refused}");
+        println!("while it is full: {:?}", store.check().await);
+        std::fs::remove_file(&ballast).unwrap();
+        store.check().await.unwrap();
+        assert_eq!(store.revision().await.unwrap(), before.1 + acknowledged);
+        assert_eq!(rows(&store).await.len() as u64, before.0.len() as u64 + acknowledged);
+        store.commit(put("after", "y")).await.unwrap();
+    }
+    let before = rows(&store).await;
+    drop(store);
+    assert_eq!(rows(&RedbStore::open(&path).unwrap()).await, before);
+}

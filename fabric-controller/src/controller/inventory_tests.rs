@@ -72,10 +72,18 @@ async fn busy<S: Store>(start: impl Into<Start>, store: S) -> World<S> {
 }
 
 impl<S: Store> World<S> {
-    /// Until all devices of the inventory hold exactly what they should.
+    /// Until all devices of the inventory that are not dead hold exactly what they should.
     async fn quiet(&self) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        let hosts = self.inventory().await.hosts.into_iter();
+        let dead: Vec<Name> = hosts
+            .filter(|h| h.state == ItemState::Gone)
+            .map(|h| h.spec.name)
+            .collect();
         for device in self.controller.devices() {
+            if dead.contains(&device.name) {
+                continue;
+            }
             let fake = self.plugged.device(&device.name);
             let wanted = || {
                 device

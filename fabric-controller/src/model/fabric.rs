@@ -14,6 +14,7 @@ use vfabric_api::ident::{Mac, Name, PortId};
 use vfabric_api::inventory::{ItemKey, ItemState};
 use vfabric_api::topology::{self, Host, Link, Role, Switch};
 
+use super::fault::{self, Fault};
 use super::ident::{HostIndex, SwitchIndex};
 use super::number::Uid;
 use super::pool::Space;
@@ -611,6 +612,7 @@ impl Fabric {
     ) -> bool {
         match self.fences.get(&device) {
             None => confirmed(device, revision),
+            Some(_) if fault::is_on(Fault::GoneAtOnce) => true,
             Some(fence) => self.fence_of(device).into_iter().all(|d| confirmed(d, *fence)),
         }
     }

@@ -24,6 +24,10 @@ pub(crate) enum Fault {
     FloodsToWaiting,
     /// A number leaves quarantine with the transaction, not with the confirmation.
     NobodyConfirms,
+    /// What a device that is gone holds is free before others have shut it out.
+    GoneAtOnce,
+    /// A device that comes is used before it has forgotten an earlier life.
+    ArrivesAtOnce,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use vfabric_api::topology::{
 use super::stored::{StoredHost, StoredItem, StoredLink, StoredSwitch};
 use crate::model::check::Fields;
 use crate::model::fabric::{GREATEST_VTEP, Node, Unique, uniques_of_host, uniques_of_link, uniques_of_switch};
+use crate::model::fault::{self, Fault};
 use crate::model::number::{Number, Uid};
 use crate::model::{Model, SwitchIndex};
 
@@ -146,7 +147,7 @@ impl Model {
                     Role::Leaf => self.free_vtep(key)?,
                     Role::Spine => 0,
                 },
-                state: ItemState::Arriving,
+                state: newcomer(),
                 gone: false,
                 spec: spec.clone(),
             },
@@ -207,7 +208,7 @@ impl Model {
                 uid,
                 handle: self.free_handle(key)?,
                 vtep_id: self.free_vtep(key)?,
-                state: ItemState::Arriving,
+                state: newcomer(),
                 gone: false,
                 spec: spec.clone(),
             },
@@ -400,6 +401,15 @@ impl Model {
         };
         let numbers = super::put::numbers_of(item, leaf).into_iter();
         numbers.filter(|n| self.quarantine.holds(n)).collect()
+    }
+}
+
+/// The state in which a device begins.
+fn newcomer() -> ItemState {
+    if fault::is_on(Fault::ArrivesAtOnce) {
+        ItemState::InService
+    } else {
+        ItemState::Arriving
     }
 }
 

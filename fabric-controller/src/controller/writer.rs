@@ -166,6 +166,8 @@ impl<S: Store> Controller<S> {
             next = if full { None } else { queue.try_recv().ok() };
         }
         let committed = group.accepted.is_empty() || self.commit_group(state, &mut group.accepted, &expired).await;
+        // Whatever came of the group: what devices confirmed before it changed what objects wait for.
+        self.publish_waits(&mut state.model);
         if state.model.has_woken() {
             // Housekeeping renders them.
             self.progress.notify_waiters();
@@ -263,7 +265,6 @@ impl<S: Store> Controller<S> {
             self.write_published().publish(done.publication, done.revision);
             self.settle_inventory(done.inventory);
         }
-        self.publish_waits(&mut state.model);
         true
     }
 

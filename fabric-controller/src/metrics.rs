@@ -147,6 +147,7 @@ fn link_state(link: &LinkStatus) -> &'static str {
         Some(LinkFault::PortDown) => "port_down",
         Some(LinkFault::Silent) => "silent",
         Some(LinkFault::Miswired) => "miswired",
+        Some(LinkFault::Unanswered) => "unanswered",
         Some(LinkFault::Unknown) => "unknown",
     }
 }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::ident::{Mac, Name, Vni};
 use crate::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
+use crate::inventory::ItemState;
 use crate::topology::{PortRef, Role};
 
 /// How far a change has come.
@@ -163,6 +164,9 @@ pub struct SwitchStatus {
     pub role: Role,
     /// P4Runtime device id.
     pub device_id: u16,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub item: ItemState,
     /// Loopback, IPv4.
     #[schema(value_type = String)]
     pub loopback_ipv4: Ipv4Addr,
@@ -186,6 +190,9 @@ pub struct HostStatus {
     /// Its VTEP address, IPv6.
     #[schema(value_type = String)]
     pub vtep_ipv6: Ipv6Addr,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub item: ItemState,
     /// Its state.
     pub status: DeviceStatus,
 }
@@ -215,6 +222,8 @@ pub enum LinkFault {
     PortDown,
     /// The controller's probes do not arrive any more.
     Silent,
+    /// The controller has no session with a switch at one end, and nothing else says that the link works.
+    Unanswered,
     /// The cable leads elsewhere than the topology says.
     Miswired,
     /// It was down before the controller started; nothing is known of it yet.

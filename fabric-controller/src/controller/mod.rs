@@ -12,7 +12,11 @@
 
 #[cfg(test)]
 mod chaos_tests;
+pub mod fleet;
 mod intent;
+mod inventory;
+#[cfg(test)]
+mod inventory_tests;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -29,29 +33,29 @@ mod rows;
 mod service;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 mod writer;
 #[cfg(test)]
 mod writer_tests;
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use fabric_identity::Credentials;
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
-use vfabric_api::ident::Name;
-use vfabric_api::topology::Topology;
+use vfabric_api::error::ApiError;
 
-use crate::device::Device;
-use crate::device::actor::ActorHandle;
-use crate::device::driver::DeviceIndex;
+use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
 use crate::metrics::AllTimings;
-use crate::model::Model;
+use crate::model::fabric::Fabric;
 use crate::render::Render;
 use crate::store::{Store, StoreError};
 use crate::topology::links::Links;
+use fleet::Fleet;
+pub use inventory::Start;
 use published::{Changed, Published};
 use restore::{Restored, restore};
 use writer::State;
@@ -65,11 +69,16 @@ pub enum StartError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing says what the fabric is made of.
+    #[error("the store has no inventory: name a topology file to begin with")]
+    NoInventory,
+    /// The topology that was to be imported contradicts the inventory.
+    #[error("the topology cannot be imported: {0}")]
+    Import(#[source] ApiError),
 }
 
 /// A controller over a store.
 pub struct Controller<S> {
-    topology: Topology,
     store: S,
     render: Arc<dyn Render>,
     /// Orders everything that changes the model; held while the store writes.
@@ -81,16 +90,15 @@ pub struct Controller<S> {
     store_fault: std::sync::Mutex<Option<String>>,
     /// Taken briefly, also while `state` is.
     links: std::sync::Mutex<Links>,
-    devices: Vec<Arc<Device>>,
-    by_name: HashMap<Name, DeviceIndex>,
-    /// Handles of the actors, set once they are started.
-    actors: std::sync::OnceLock<Vec<ActorHandle>>,
+    registry: Arc<Registry>,
+    /// What the fabric is made of, as of the last transaction that is durable. Held to copy the pointer only.
+    fabric: RwLock<Arc<Fabric>>,
+    /// The actors, once they are started.
+    fleet: std::sync::OnceLock<Fleet>,
     /// Of this process, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
     progress: Arc<Notify>,
     timings: AllTimings,
-    /// Of the hosts, in the topology's order.
-    vtep_ids: Vec<u16>,
 }
 
 /// The time; tests can stop it.
@@ -107,30 +115,23 @@ impl<S: Store> Controller<S> {
     ///
     /// # Errors
     /// [`StartError`] names the file. A damaged or unfitting object is no error: it is set aside.
-    pub async fn load(topology: Topology, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
+    pub async fn load(start: impl Into<Start>, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
+        let start = start.into();
         let progress = Arc::new(Notify::new());
         let timings = AllTimings::default();
-        let switches = topology.switches.iter().map(|s| (&s.name, SWITCH));
-        let names = switches.chain(topology.hosts.iter().map(|h| (&h.name, HOST)));
-        let devices: Vec<_> = names
-            .map(|(name, kind)| Arc::new(Device::new(name.clone(), Arc::clone(&progress), timings.of(kind))))
-            .collect();
-        let by_name = (0u32..)
-            .zip(&devices)
-            .map(|(i, d)| (d.name.clone(), DeviceIndex(i)))
-            .collect();
-        let mut model = Model::new(&topology);
         let Restored {
+            mut model,
             revision,
             links,
             expired,
             set_aside,
-        } = restore(&store, &mut model, &topology).await?;
+        } = restore(&store, start.topology.as_ref()).await?;
         for link in links.down() {
-            let changes = model.paths.set_link(link, false);
-            model.touch_paths(&changes);
+            model.set_link(link, false, false);
         }
-        let engine = Engine::new(Arc::clone(&render), devices.clone());
+        let import = inventory::compare(&mut model, &start)?;
+        let registry = Arc::new(inventory::devices_of(&model.fabric, &progress, &timings));
+        let engine = Engine::new(Arc::clone(&render), Arc::clone(&registry));
         let mut published = Published::new(engine, revision);
         for key in model.keys() {
             let (object, owner) = (model.stored(&key), model.owner(&key));
@@ -153,8 +154,7 @@ impl<S: Store> Controller<S> {
         published.set_aside = set_aside;
         let (queue, proposals) = writer::queue();
         let controller = Arc::new(Self {
-            vtep_ids: model.fabric.hosts.iter().map(|(h, _)| h.vtep.vtep_id).collect(),
-            topology,
+            fabric: RwLock::new(Arc::new(model.fabric.clone())),
             store,
             render,
             state: Mutex::new(State {
@@ -166,37 +166,28 @@ impl<S: Store> Controller<S> {
             queue,
             store_fault: std::sync::Mutex::new(None),
             links: std::sync::Mutex::new(links),
-            devices,
-            by_name,
+            registry,
             credentials: std::sync::OnceLock::new(),
-            actors: std::sync::OnceLock::new(),
+            fleet: std::sync::OnceLock::new(),
             progress,
             timings,
         });
         writer::spawn(&controller, proposals);
+        if let Some(topology) = start.topology.filter(|_| import) {
+            controller.import(topology).await?;
+        }
         Ok(controller)
     }
 
-    /// The devices, switches first, for their actors.
-    pub fn devices(&self) -> &[Arc<Device>] {
-        &self.devices
-    }
-
-    /// The topology.
-    pub fn topology(&self) -> &Topology {
-        &self.topology
+    /// The devices, in the order in which they were added to the inventory.
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        self.registry.all().into_iter().map(|(_, device)| device).collect()
     }
 
     /// Sets the credentials whose expiry metrics show.
     pub fn set_credentials(&self, credentials: Arc<Credentials>) {
         // The first call counts; there is only one.
         let _ = self.credentials.set(credentials);
-    }
-
-    /// Sets the handles of the actors, in the order of [`Controller::devices`].
-    pub fn set_actors(&self, actors: Vec<ActorHandle>) {
-        // The first call counts; there is only one.
-        let _ = self.actors.set(actors);
     }
 
     /// What readers see.
@@ -240,6 +231,9 @@ impl<S: Store> Controller<S> {
             }
             self.release_quarantine(&mut state);
             self.wake(&mut state).await;
+            let travellers = self.travellers(&mut state);
+            drop(state);
+            self.let_pass(travellers).await;
         }
     }
 }

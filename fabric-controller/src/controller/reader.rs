@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use vfabric_api::service::{Key, Kind};
 use vfabric_api::status::{Applied, Attachment, DeviceReason, Network, Progress, Router, Vdc, View};
-use vfabric_api::topology::Topology;
 
 use super::published::Published;
 use crate::device::driver::DeviceIndex;
 use crate::device::entity::{Entity, EntityKey};
 use crate::device::{Device, Standing};
 use crate::engine::{Owner, Source};
+use crate::model::fabric::Fabric;
 use crate::model::waiting::Waiter;
 use crate::model::{AttachmentId, NetworkId};
 
@@ -99,10 +99,10 @@ impl Published {
     }
 
     /// The objects that asked for an entity of a device, in words.
-    pub(super) fn asked_by(&self, topology: &Topology, device: &Device, key: &EntityKey) -> Vec<String> {
+    pub(super) fn asked_by(&self, fabric: &Fabric, device: &Device, key: &EntityKey) -> Vec<String> {
         let names = |owner| match owner {
-            Owner::Switch(s) => Some(format!("switch `{}`", topology.switches.get(s.index())?.name)),
-            Owner::Host(h) => Some(format!("host `{}`", topology.hosts.get(h.index())?.name)),
+            Owner::Switch(s) => Some(format!("switch `{}`", fabric.switch_name(s)?)),
+            Owner::Host(h) => Some(format!("host `{}`", fabric.host_name(h)?)),
             Owner::Network(n) => {
                 let network = self.networks.get(&n)?;
                 Some(Key::new(network.vdc.clone(), Kind::Network, network.spec.name.clone()).to_string())

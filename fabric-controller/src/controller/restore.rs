@@ -9,21 +9,22 @@ use std::ops::ControlFlow;
 use tracing::warn;
 use vfabric_api::service::{Key, Kind};
 use vfabric_api::status::SetAside;
-use vfabric_api::topology::{Link, Topology};
+use vfabric_api::topology::Topology;
 
 use super::rows::{Rest, UID_KEY, to_json};
-use super::{StartError, links, now};
+use super::{StartError, inventory, links, now};
 use crate::device::driver::DeviceIndex;
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::fabric::Node;
 use crate::model::number::{StoredNumber, Uid};
 use crate::model::object::{Stored, parse_store_key};
 use crate::store::{Op, Store, StoreTransaction, Versioned};
-use crate::topology::LinkIndex;
 use crate::topology::links::{Links, Memory};
 
 /// What a store said.
 pub(super) struct Restored {
+    pub(super) model: Model,
     pub(super) revision: u64,
     pub(super) links: Links,
     /// Keys that mean nothing any more.
@@ -43,18 +44,16 @@ fn turn(key: &[u8]) -> u8 {
 }
 
 /// A row of the store.
-struct Row {
-    key: Vec<u8>,
-    value: Vec<u8>,
+pub(super) struct Row {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
     /// Why its value cannot be trusted.
-    damage: Option<String>,
+    pub(super) damage: Option<String>,
 }
 
 /// A restart in progress.
-struct Restoring<'a> {
-    model: &'a mut Model,
-    topology: &'a Topology,
-    by_name: HashMap<&'a str, DeviceIndex>,
+struct Restoring {
+    model: Model,
     revision: u64,
     now: std::time::Instant,
     scratch: Applied,
@@ -65,15 +64,12 @@ struct Restoring<'a> {
     set_aside: Vec<SetAside>,
 }
 
-/// Reads everything back into the model.
+/// Reads everything back into a model. A store without an inventory begins with that of `topology`.
 ///
 /// # Errors
-/// The store cannot be read, or rows of an older form cannot be written in today's.
-pub(super) async fn restore<S: Store>(
-    store: &S,
-    model: &mut Model,
-    topology: &Topology,
-) -> Result<Restored, StartError> {
+/// The store cannot be read, or rows of an older form cannot be written in today's; there is neither an inventory nor a
+/// topology.
+pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) -> Result<Restored, StartError> {
     let mut rows: Vec<Row> = Vec::new();
     let mut visit = |key: &[u8], value: &Versioned| {
         rows.push(Row {
@@ -90,27 +86,27 @@ pub(super) async fn restore<S: Store>(
         damage: Some(d.reason),
     }));
     rows.sort_by(|a, b| turn(&a.key).cmp(&turn(&b.key)).then_with(|| a.key.cmp(&b.key)));
-    let switches = topology.switches.iter().map(|s| s.name.as_str());
-    let names = switches.chain(topology.hosts.iter().map(|h| h.name.as_str()));
+    let loaded = inventory::load(&mut rows, topology)?;
     let mut restoring = Restoring {
-        by_name: names.zip((0..).map(DeviceIndex)).collect(),
-        model,
-        topology,
+        model: loaded.model,
         revision: scanned.revision,
         now: now(),
         scratch: Applied::default(),
         memories: HashMap::new(),
         expired: BTreeSet::new(),
-        renewed: Vec::new(),
+        renewed: loaded.ops,
         set_aside: Vec::new(),
     };
+    for (row, reason) in loaded.set_aside {
+        restoring.name(format!("row `{row}`"), reason);
+    }
     for row in rows {
         restoring.row(row);
     }
     restoring.end(store).await
 }
 
-impl Restoring<'_> {
+impl Restoring {
     /// Takes over one row, or sets it aside.
     fn row(&mut self, row: Row) {
         let shown = String::from_utf8_lossy(&row.key).into_owned();
@@ -137,6 +133,10 @@ impl Restoring<'_> {
         }
     }
 
+    fn node(&self, name: &str) -> Option<Node> {
+        self.model.fabric.node(&name.parse().ok()?)
+    }
+
     fn name(&mut self, object: String, reason: String) {
         warn!(object, reason, "set aside");
         self.set_aside.push(SetAside { object, reason });
@@ -156,25 +156,23 @@ impl Restoring<'_> {
         let (Some(group), Ok(vni)) = (group, vni.parse()) else {
             return Err("is not a number".into());
         };
-        // A switch that left the topology took its groups along.
-        if let Some(at) = self.topology.switches.iter().position(|s| s.name.as_str() == switch) {
-            self.model.restore_group(at.into(), vni, group);
+        // A switch that left took its groups along.
+        if let Some(Node::Switch(at)) = self.node(switch) {
+            self.model.restore_group(at, vni, group);
         }
         Ok(())
     }
 
     fn rest(&mut self, key: &str, row: &Row) -> Result<(), String> {
         let number: StoredNumber = serde_json::from_str(key).map_err(|e| e.to_string())?;
-        let all = || (Uid::default(), self.by_name.values().copied().collect::<Vec<_>>());
+        let all = || (Uid::default(), self.model.fabric.devices().collect::<Vec<_>>());
         let (owner, devices) = match serde_json::from_slice::<Rest>(&row.value) {
             Ok(rest) if row.damage.is_none() => {
-                // A device that left the topology took along what it held.
-                let devices = rest
-                    .devices
-                    .iter()
-                    .filter_map(|d| self.by_name.get(d.as_str()).copied());
+                // A device that left took along what it held.
+                let devices = rest.devices.iter().filter_map(|d| self.model.fabric.node(d));
+                let devices: Vec<DeviceIndex> = devices.map(Node::device).collect();
                 self.model.restore_uid(rest.owner);
-                (rest.owner, devices.collect())
+                (rest.owner, devices)
             }
             // Every device may hold it.
             _ => all(),
@@ -191,7 +189,7 @@ impl Restoring<'_> {
     fn former(&mut self, vni: &str, device: &str, row: &Row) -> Result<(), String> {
         let vni = vni.parse().map_err(|_| "is not a VNI")?;
         let owner = self.model.owner_of_vni(vni).unwrap_or_default();
-        let device = self.by_name.get(device).copied();
+        let device = self.node(device).map(Node::device);
         let number = StoredNumber::Vni(vni);
         self.model.restore_rest(&number, owner, device, self.revision, self.now);
         self.expired.insert(row.key.clone());
@@ -279,14 +277,15 @@ impl Restoring<'_> {
             self.revision = store.commit(transaction).await?;
         }
         self.model.settle(&self.scratch, self.revision);
-        // What is stored of a cable that left the topology says nothing of others.
-        let link = |(index, link): (u32, &Link)| {
-            let memory = self.memories.get(&links::store_key(link)).copied().unwrap_or_default();
-            Some((self.model.paths.ends(LinkIndex(index))?, memory))
-        };
-        let links = (0u32..).zip(&self.topology.links).filter_map(link);
-        let links = Links::new(self.topology.switches.len(), links);
+        self.model.restore_fences(self.revision);
+        // What is stored of a cable that is not there says nothing of others.
+        let mut links = Links::default();
+        for (index, link) in self.model.fabric.links() {
+            let memory = self.memories.get(&links::store_key(&link.spec)).copied();
+            links.add(index, link.ends, memory.unwrap_or_default());
+        }
         Ok(Restored {
+            model: self.model,
             revision: self.revision,
             links,
             expired: self.expired,

@@ -3,7 +3,9 @@
 use vfabric_api::intent::Place;
 use vfabric_api::status::{Progress, View};
 
+use super::Start;
 use super::tests::*;
+use crate::store::{Op, StoreTransaction};
 
 /// A store of format 1, as the version before wrote it; host 1 was away.
 async fn format_1(dir: &std::path::Path) -> World<RedbStore> {
@@ -142,7 +144,7 @@ async fn what_needs_an_object_that_was_set_aside_is_set_aside_with_it() {
 }
 
 #[tokio::test]
-async fn an_object_on_a_host_that_is_gone_is_set_aside_until_the_host_is_back() {
+async fn an_object_on_a_host_that_cannot_be_loaded_is_set_aside_until_the_host_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("intent.redb");
     let world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
@@ -155,13 +157,20 @@ async fn an_object_on_a_host_that_is_gone_is_set_aside_until_the_host_is_back() 
     let before = spec(world.controller.get(&a3).await.unwrap());
     let devices = world.devices.clone();
     drop(world);
-    let mut smaller = topology();
-    smaller.hosts.pop();
-    let world = World::over(smaller, reopened(&file).await, devices[..6].to_vec()).await;
+    let store = reopened(&file).await;
+    let host3 = b"inventory/2/host3";
+    let row = store.get(host3).await.unwrap().unwrap().value;
+    let put = |value: &[u8]| StoreTransaction {
+        compares: Vec::new(),
+        ops: vec![Op::Put(host3.to_vec(), value.to_vec())],
+    };
+    store.commit(put(b"{}")).await.unwrap();
+    let world = World::over(Start::default(), store, devices[..6].to_vec()).await;
     let fabric = world.controller.fabric().await;
-    let [aside] = fabric.set_aside.as_slice() else {
+    let [host, aside] = fabric.set_aside.as_slice() else {
         panic!("{:?}", fabric.set_aside)
     };
+    assert_eq!(host.object, "row `inventory/2/host3`");
     assert_eq!(aside.object, "attachment `a3` of vdc `v`");
     assert_eq!(fabric.attachments, 1);
     // Its address, in a network that is there, is nobody else's.
@@ -172,7 +181,9 @@ async fn an_object_on_a_host_that_is_gone_is_set_aside_until_the_host_is_back() 
         ErrorCode::Taken
     );
     drop(world);
-    let world = World::over(topology(), reopened(&file).await, devices).await;
+    let store = reopened(&file).await;
+    store.commit(put(&row)).await.unwrap();
+    let world = World::over(Start::default(), store, devices).await;
     assert_eq!(world.controller.fabric().await.set_aside, []);
     assert_eq!(spec(world.controller.get(&a3).await.unwrap()), before);
     for device in 0..7 {

@@ -7,13 +7,15 @@
 //! | `rest/<number>` | its last owner, and the devices that may hold it |
 //! | `link/<end>/<end>` | what is remembered of a link |
 //! | `uid` | the identity that the next object gets |
+//! | `inventory/<rank of its kind>/<name>` | a switch, host or link, or the settings, with what was allocated for it |
+//! | `inventory/next` | the handles that the next device and the next link get |
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::Name;
 
-use super::Controller;
+use super::{Controller, inventory};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::number::{StoredNumber, Uid};
@@ -59,8 +61,9 @@ impl<S: Store> Controller<S> {
                 None => Op::Delete(store_key(key)),
             });
         }
+        ops.extend(inventory::rows(model, applied));
         for change in &applied.groups {
-            let Some(name) = self.topology.switches.get(change.leaf.index()).map(|s| &s.name) else {
+            let Some(name) = model.fabric.switch_name(change.leaf) else {
                 continue;
             };
             let key = format!("group/{name}/{}", change.vni).into_bytes();
@@ -86,8 +89,8 @@ impl<S: Store> Controller<S> {
             let Some((number, owner, devices)) = model.resting(&left.number) else {
                 continue;
             };
-            let names = devices.iter().filter_map(|d| self.devices.get(d.0 as usize));
-            let devices = names.map(|d| d.name.clone()).collect();
+            let names = devices.iter().filter_map(|d| model.fabric.device_name(*d));
+            let devices = names.filter_map(|name| name.parse().ok()).collect();
             rows.insert(rest_key(&number), Rest { owner, devices });
         }
         rows.into_iter().collect()

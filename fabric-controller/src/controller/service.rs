@@ -1,13 +1,13 @@
 //! What the REST router asks for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
+use vfabric_api::inventory::Inventory;
 use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
@@ -15,15 +15,17 @@ use vfabric_api::status::{
 };
 use vfabric_api::topology::Switch;
 
+use super::Controller;
 use super::published::Published;
 use super::reader::{SHOWN_REASONS, vdc_view};
-use super::{Controller, HOST, SWITCH};
 use crate::device::Lag;
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
 use crate::device::entity::Entity;
 use crate::metrics::Snapshot;
 use crate::model::change::page;
+use crate::model::fabric::{HostEntry, Node, SwitchEntry};
+use crate::model::{HostIndex, SwitchIndex};
 use crate::store::Store;
 
 /// Entities that are described before the writer has its turn.
@@ -82,8 +84,8 @@ impl<S: Store> FabricService for Controller<S> {
             if !waits.is_empty() {
                 (waits, concerned) = self.concerned(revision);
             }
-            let devices = concerned.iter().filter_map(|i| self.devices.get(i.0 as usize));
-            let lags: Vec<_> = devices.filter_map(|d| Some((d, d.lag(revision)?))).collect();
+            let devices = concerned.iter().filter_map(|i| self.registry.get(*i));
+            let lags: Vec<_> = devices.filter_map(|d| d.lag(revision).map(|lag| (d, lag))).collect();
             let failed = |lag: &Lag, also_retried| match lag {
                 Lag::Failed(f) => also_retried || f.is_final(),
                 Lag::Pending(_) => false,
@@ -118,17 +120,22 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn fabric(&self) -> FabricStatus {
-        let count = |devices: &[Arc<crate::device::Device>]| Count {
-            ok: devices.iter().filter(|d| d.state() == DeviceState::InSync).count(),
+        let fabric = self.fabric_now();
+        let in_sync = |device: DeviceIndex| {
+            self.registry
+                .get(device)
+                .is_some_and(|d| d.state() == DeviceState::InSync)
+        };
+        let count = |devices: Vec<DeviceIndex>| Count {
+            ok: devices.iter().filter(|d| in_sync(**d)).count(),
             total: devices.len(),
         };
-        let (switches, hosts) = self
-            .devices
-            .split_at(self.topology.switches.len().min(self.devices.len()));
+        let switches = fabric.switches().map(|(s, _)| fabric.switch_device(s)).collect();
+        let hosts = fabric.hosts().map(|(h, _)| fabric.host_device(h)).collect();
         let links = self.link_states();
         let published = self.published();
         FabricStatus {
-            name: self.topology.fabric.name.clone(),
+            name: fabric.settings.name.clone(),
             revision: published.revision,
             switches: count(switches),
             hosts: count(hosts),
@@ -146,32 +153,41 @@ impl<S: Store> FabricService for Controller<S> {
         }
     }
 
+    async fn inventory(&self) -> Inventory {
+        self.inventory_view().await
+    }
+
     async fn switches(&self) -> Vec<SwitchStatus> {
-        let switches = self.topology.switches.iter().zip(&self.devices);
-        switches
-            .map(|(s, device)| SwitchStatus {
+        let fabric = self.fabric_now();
+        let status = |(index, entry): (SwitchIndex, &SwitchEntry)| {
+            let s = &entry.spec;
+            Some(SwitchStatus {
                 name: s.name.clone(),
                 role: s.role,
                 device_id: s.device_id,
+                item: entry.state,
                 loopback_ipv4: s.loopback_ipv4,
                 loopback_ipv6: s.loopback_ipv6,
-                status: device.status(),
+                status: self.registry.get(fabric.switch_device(index))?.status(),
             })
-            .collect()
+        };
+        fabric.switches().filter_map(status).collect()
     }
 
     async fn hosts(&self) -> Vec<HostStatus> {
-        let devices = self.devices.iter().skip(self.topology.switches.len());
-        let hosts = self.topology.hosts.iter().zip(devices);
-        hosts
-            .map(|(h, device)| HostStatus {
+        let fabric = self.fabric_now();
+        let status = |(index, entry): (HostIndex, &HostEntry)| {
+            let h = &entry.spec;
+            Some(HostStatus {
                 name: h.name.clone(),
                 uplink: h.uplink.clone(),
                 vtep_ipv4: h.vtep_ipv4,
                 vtep_ipv6: h.vtep_ipv6,
-                status: device.status(),
+                item: entry.state,
+                status: self.registry.get(fabric.host_device(index))?.status(),
             })
-            .collect()
+        };
+        fabric.hosts().filter_map(status).collect()
     }
 
     async fn links(&self) -> Vec<LinkStatus> {
@@ -180,8 +196,10 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
         let mut drops = Vec::new();
-        for (i, switch) in (0u32..).zip(&self.topology.switches) {
-            let of_switch = self.drops_of(DeviceIndex(i), switch).await;
+        let fabric = self.fabric_now();
+        for (index, entry) in fabric.switches() {
+            let switch = &entry.spec;
+            let of_switch = self.drops_of(fabric.switch_device(index), switch).await;
             let wrong = |why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name));
             drops.extend(of_switch.map_err(wrong)?);
         }
@@ -204,10 +222,11 @@ impl<S: Store> FabricService for Controller<S> {
     }
 
     async fn metrics(&self) -> String {
-        let switches = (0u32..).zip(&self.topology.switches);
-        let drops = switches.map(|(i, switch)| async move {
+        let fabric = self.fabric_now();
+        let switches = fabric.switches().map(|(i, s)| (fabric.switch_device(i), &s.spec));
+        let drops = switches.map(|(index, switch)| async move {
             let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
-            let read = self.drops_of(DeviceIndex(i), switch).await.map(|drops| {
+            let read = self.drops_of(index, switch).await.map(|drops| {
                 drops
                     .into_iter()
                     .for_each(|d| *by_reason.entry(d.reason).or_default() += d.packets);
@@ -219,8 +238,8 @@ impl<S: Store> FabricService for Controller<S> {
         });
         // At once, so that switches that are away cost one timeout, not one each.
         let drops = futures::future::join_all(drops).await;
-        let kinds = (0..).map(|i| if i < self.topology.switches.len() { SWITCH } else { HOST });
-        let devices = kinds.zip(&self.devices);
+        let all = self.registry.all().into_iter();
+        let devices = all.filter_map(|(i, d)| Some((super::inventory::kind(fabric.node_of(i)?), d)));
         let published = self.published();
         let snapshot = Snapshot {
             revision: published.revision,
@@ -247,9 +266,10 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
         let missing = || ApiError::not_found(format_args!("device `{device}`"));
-        let index = self.by_name.get(device).ok_or_else(missing)?;
-        let found = self.devices.get(index.0 as usize).ok_or_else(missing)?;
-        let role = self.topology.switches.get(index.0 as usize).map(|s| s.role);
+        let index = self.registry.find(device).ok_or_else(missing)?;
+        let found = self.registry.get(index).ok_or_else(missing)?;
+        let fabric = self.fabric_now();
+        let role = fabric.role_of(index);
         let describe = |published: &Published, entity: &Entity, applied: bool| {
             let (table, key, action) = self.render.describe(role, entity);
             DeviceEntity {
@@ -257,7 +277,7 @@ impl<S: Store> FabricService for Controller<S> {
                 key,
                 action,
                 applied,
-                asked_by: published.asked_by(&self.topology, found, &entity.key()),
+                asked_by: published.asked_by(&fabric, &found, &entity.key()),
             }
         };
         let mut entities: Vec<DeviceEntity> = Vec::new();
@@ -278,7 +298,7 @@ impl<S: Store> Controller<S> {
     fn concerned(&self, revision: u64) -> (Vec<DeviceReason>, Vec<DeviceIndex>) {
         let published = self.published();
         let concerned = published.concerned(revision).map(<[DeviceIndex]>::to_vec);
-        let all = || (0u32..).zip(&self.devices).map(|(i, _)| DeviceIndex(i)).collect();
+        let all = || self.registry.all().into_iter().map(|(i, _)| i).collect();
         let waits = published.device_reasons(published.waits_of(revision));
         (waits, concerned.unwrap_or_else(all))
     }
@@ -312,11 +332,7 @@ impl<S: Store> Controller<S> {
         device: DeviceIndex,
         queries: Vec<crate::device::driver::CounterQuery>,
     ) -> Result<Vec<CounterValue>, String> {
-        let actor = self
-            .actors
-            .get()
-            .and_then(|a| a.get(device.0 as usize))
-            .ok_or("is not started")?;
+        let actor = self.fleet.get().and_then(|f| f.actor(device)).ok_or("is not started")?;
         let (answer, values) = oneshot::channel();
         if !actor.ask(Request::Counters(queries, answer)) {
             return Err("is busy".into());
@@ -329,8 +345,11 @@ impl<S: Store> Controller<S> {
     }
 
     fn host_of_vtep(&self, vtep_id: u16) -> Option<Name> {
-        let at = self.vtep_ids.iter().position(|id| *id == vtep_id)?;
-        self.topology.hosts.get(at).map(|h| h.name.clone())
+        let fabric = self.fabric_now();
+        match fabric.node_of_vtep(vtep_id)? {
+            Node::Host(h) => fabric.host(h).map(|h| h.spec.name.clone()),
+            Node::Switch(_) => None,
+        }
     }
 }
 

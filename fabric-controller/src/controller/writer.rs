@@ -25,7 +25,7 @@ use vfabric_api::service::{ApplyOptions, Committed, Transaction};
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
 use super::rows::rest_key;
-use super::{Controller, now};
+use super::{Controller, inventory, now};
 use crate::device::driver::DeviceIndex;
 use crate::engine::{Rendered, Source};
 use crate::model::Model;
@@ -77,6 +77,8 @@ struct Accepted {
     applied: Applied,
     transaction: StoreTransaction,
     publication: Publication,
+    /// What it changes of the inventory.
+    inventory: Option<inventory::News>,
     /// Rows of numbers in quarantine that it writes.
     rests: Vec<Vec<u8>>,
     revision: u64,
@@ -192,7 +194,7 @@ impl<S: Store> Controller<S> {
         let result = state.model.apply(&transaction.changes).map(|mut applied| {
             let mut committed = std::mem::take(&mut applied.committed);
             committed.revision = before;
-            if applied.objects.is_empty() || transaction.dry_run {
+            if applied.is_empty() || transaction.dry_run {
                 state.model.undo(applied);
             } else {
                 committed.revision += 1;
@@ -227,6 +229,7 @@ impl<S: Store> Controller<S> {
             waits: model.take_changed_waits(),
         };
         Accepted {
+            inventory: inventory::News::of(model, &applied),
             applied,
             transaction,
             publication,
@@ -258,15 +261,16 @@ impl<S: Store> Controller<S> {
         for done in accepted.drain(..) {
             state.forget(&done.rests);
             state.revision = done.revision;
+            self.welcome(&done.inventory);
             self.write_published().publish(done.publication, done.revision);
+            self.settle_inventory(done.inventory);
         }
         true
     }
 
     /// Frees numbers that devices have confirmed to be gone. Objects that waited for them come with [`Controller::wake`].
     pub(super) fn release_quarantine(&self, state: &mut State) {
-        let confirmed =
-            |d: DeviceIndex, revision| self.devices.get(d.0 as usize).is_none_or(|d| d.has_confirmed(revision));
+        let confirmed = |d: DeviceIndex, revision| self.registry.get(d).is_none_or(|d| d.has_confirmed(revision));
         let free = state.model.release_quarantine(confirmed, now());
         let stored = |number: &Number| StoredNumber::of(number, &state.model.fabric);
         let keys: Vec<Vec<u8>> = free.iter().filter_map(stored).map(|n| rest_key(&n)).collect();

@@ -102,8 +102,8 @@ impl Gated {
     }
 
     fn desired(&self) -> Vec<usize> {
-        let devices = self.world.controller.devices().iter();
-        devices.map(|d| d.desired().len()).collect()
+        let devices = self.world.controller.devices();
+        devices.iter().map(|d| d.desired().len()).collect()
     }
 }
 

@@ -13,8 +13,7 @@ use vfabric_api::ident::PortId;
 use super::entity::{Entity, EntityKey};
 use super::packets::PacketPort;
 
-/// A device as the engine's shared state knows it: position in the topology, switches
-/// first, then hosts. Stable while the controller runs; never stored.
+/// A device: the handle of its switch or host in the inventory. Never given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceIndex(pub u32);
 

@@ -169,6 +169,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// The device is another one: nothing is known of what it holds. What it should hold stays.
+    pub(super) fn forget(&mut self) {
+        self.begin_read_back();
+        self.end_read_back();
+        self.read_back = false;
+    }
+
     /// True once it was read back in this life of the controller.
     pub(super) fn was_read_back(&self) -> bool {
         self.read_back

@@ -7,8 +7,10 @@ pub mod driver;
 pub mod entity;
 mod ledger;
 pub mod packets;
+mod registry;
 mod shared;
 pub(crate) mod waits;
 
 pub use ledger::Failure;
+pub use registry::Registry;
 pub use shared::{Device, Edit, Lag, Numbers, Standing};

@@ -241,6 +241,14 @@ impl Device {
         }
     }
 
+    /// Other hardware takes its place; its actor has been stopped.
+    pub fn replaced(&self) {
+        let mut inner = self.lock();
+        inner.ledger.forget();
+        inner.state = DeviceState::Disconnected;
+        inner.last_error = None;
+    }
+
     // What follows is for the actor.
 
     /// A session began.

@@ -22,9 +22,9 @@ use rustc_hash::FxHashMap;
 
 pub use source::{Owner, Source};
 
-use crate::device::Device;
 use crate::device::driver::DeviceIndex;
 use crate::device::entity::Entity;
+use crate::device::{Device, Registry};
 use crate::model::Model;
 use crate::render::Render;
 
@@ -39,8 +39,7 @@ struct Contribution {
 /// The contributions in force, and the devices they add up to.
 pub struct Engine {
     render: Arc<dyn Render>,
-    /// Devices by [`DeviceIndex`].
-    devices: Vec<Arc<Device>>,
+    devices: Arc<Registry>,
     /// Contributions that ask for something, by the object that they exist because of.
     contributions: FxHashMap<Owner, BTreeMap<Source, Contribution>>,
 }
@@ -66,7 +65,7 @@ impl Rendered {
 
 impl Engine {
     /// No contributions yet.
-    pub fn new(render: Arc<dyn Render>, devices: Vec<Arc<Device>>) -> Self {
+    pub fn new(render: Arc<dyn Render>, devices: Arc<Registry>) -> Self {
         Self {
             render,
             devices,
@@ -74,13 +73,13 @@ impl Engine {
         }
     }
 
-    /// The device of that index.
-    pub fn device(&self, index: DeviceIndex) -> Option<&Arc<Device>> {
-        self.devices.get(index.0 as usize)
+    /// The device of a handle.
+    pub fn device(&self, index: DeviceIndex) -> Option<Arc<Device>> {
+        self.devices.get(index)
     }
 
-    /// Every device.
-    pub fn devices(&self) -> &[Arc<Device>] {
+    /// The devices.
+    pub fn devices(&self) -> &Arc<Registry> {
         &self.devices
     }
 
@@ -99,7 +98,7 @@ impl Engine {
     pub fn take(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
         let mut changed = Vec::new();
         for (index, fresh) in rendered.0 {
-            let Some(device) = self.devices.get(index.0 as usize).map(Arc::clone) else {
+            let Some(device) = self.devices.get(index) else {
                 continue;
             };
             let mut edit = device.edit(revision);

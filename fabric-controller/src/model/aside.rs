@@ -113,15 +113,18 @@ impl Model {
         match number {
             Number::Vni(vni) => self.own_vni(*vni, true),
             Number::AccessId(s, id) => {
-                if let Some(space) = self.access_ids.get_mut(s.index()) {
-                    space.take((*id).into());
+                if let Some(on) = self.on_switch.get_mut(s) {
+                    on.access_ids.take((*id).into());
                 }
             }
             Number::FloodGroup(s, group) => {
-                if let Some(space) = self.groups.get_mut(s.index()) {
-                    space.take((*group).into());
+                if let Some(on) = self.on_switch.get_mut(s) {
+                    on.groups.take((*group).into());
                 }
             }
+            Number::Vtep(id) => self.fabric.vteps.take((*id).into()),
+            // Tenants' objects have none of these.
+            Number::Underlay(_) | Number::RouterMac(_) | Number::HostMac(..) | Number::Port(..) => {}
             Number::PortVlan(s, port, vlan) => {
                 self.ports.entry((*s, *port, *vlan)).or_insert(NOBODY);
             }

@@ -2,9 +2,11 @@
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
+use vfabric_api::inventory::ItemKey;
 use vfabric_api::service::{Change, Committed, Key, Kind};
 
 use super::aside::Aside;
+use super::inventory::StoredItem;
 use super::object::{At, Stored};
 use super::quarantine::Left;
 use super::waiting::{Wait, Waiter};
@@ -31,22 +33,34 @@ pub struct Applied {
     pub committed: Committed,
     /// Objects as they are now; `None`: gone. Later ones win.
     pub objects: Vec<(Key, Option<Stored>)>,
+    /// Objects of the inventory as they are now; `None`: they are not there any more. Later ones win.
+    pub items: Vec<(ItemKey, Option<StoredItem>)>,
     /// Flood groups that were given out or given back. Later ones win.
     pub groups: Vec<GroupChange>,
     /// Numbers that were taken from devices.
     pub left: Vec<Left>,
     /// Whether identities were given out.
     pub uids: bool,
-    undo: Vec<(Key, Before)>,
+    /// What was there before, in order.
+    pub(super) undo: Vec<Undo>,
+}
+
+impl Applied {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.items.is_empty()
+    }
 }
 
 /// An object before a change.
 #[derive(Debug)]
-enum Before {
-    /// It was not there, or was this, and waited for that.
-    Known(Option<Stored>, Option<Wait>),
-    /// It had been set aside.
-    Aside(Aside),
+pub(super) enum Undo {
+    /// Of a tenant: it was not there, or was this, and waited for that.
+    Known(Key, Option<Stored>, Option<Wait>),
+    /// Of a tenant: it had been set aside.
+    Aside(Key, Aside),
+    /// Of the inventory: it was not there, or was this.
+    Item(ItemKey, Option<StoredItem>),
 }
 
 impl Model {
@@ -74,17 +88,18 @@ impl Model {
             }
         }
         let mut scratch = Applied::default();
-        for (key, before) in applied.undo.into_iter().rev() {
-            match before {
-                Before::Known(object, wait) => {
+        for undo in applied.undo.into_iter().rev() {
+            match undo {
+                Undo::Known(key, object, wait) => {
                     self.put(&key, object, &mut scratch);
                     if let Some(waiter) = self.waiter(&key) {
                         self.waiting.restore(waiter, wait);
                     }
                 }
-                Before::Aside(aside) => {
+                Undo::Aside(key, aside) => {
                     self.aside.insert(key, aside);
                 }
+                Undo::Item(key, item) => self.put_item(&key, item, &mut scratch),
             }
         }
         for left in scratch.left.into_iter().rev().chain(applied.left.into_iter().rev()) {
@@ -100,6 +115,7 @@ impl Model {
             self.quarantine.settle(left, revision);
         }
         self.waiting.settle(revision);
+        self.fence(&applied.items, revision);
     }
 
     /// What an object may wait as.
@@ -111,7 +127,7 @@ impl Model {
         }
     }
 
-    fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
+    pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
         let (key, next) = match change {
             Change::Create(vdc, spec) | Change::Replace(vdc, spec) | Change::Put(vdc, spec) => {
                 let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
@@ -133,6 +149,7 @@ impl Model {
                 }
                 (key.clone(), Some(self.check(path, &key, spec)?))
             }
+            Change::Inventory(change) => return self.change_inventory(path, change, applied),
             Change::Delete(key) if self.aside.contains_key(key) => {
                 self.discard(key, applied);
                 return Ok(());
@@ -156,7 +173,7 @@ impl Model {
             applied.uids = true;
         }
         let wait = self.waiter(&key).and_then(|w| self.waiting.get(w));
-        applied.undo.push((key.clone(), Before::Known(before, wait)));
+        applied.undo.push(Undo::Known(key.clone(), before, wait));
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())
@@ -171,7 +188,7 @@ impl Model {
         }
         applied.committed.deleted.push(key.clone());
         applied.objects.push((key.clone(), None));
-        applied.undo.push((key.clone(), Before::Aside(aside)));
+        applied.undo.push(Undo::Aside(key.clone(), aside));
     }
 
     /// An object as it would be stored.

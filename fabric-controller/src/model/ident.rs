@@ -1,4 +1,4 @@
-//! Handles of objects in memory: small, fast to hash, never stored and never shown.
+//! Handles of objects in memory: small, fast to hash, never shown. Those of switches and hosts are stored with them.
 
 macro_rules! handle {
     ($(#[$doc:meta])* $name:ident) => {
@@ -45,10 +45,10 @@ handle!(
     AttachmentId
 );
 handle!(
-    /// A switch, by its position in the topology.
+    /// A switch. Never given to another one, and to no host.
     SwitchIndex
 );
 handle!(
-    /// A host, by its position in the topology.
+    /// A host. Never given to another one, and to no switch.
     HostIndex
 );

@@ -21,6 +21,7 @@ mod check;
 pub mod fabric;
 pub(crate) mod fault;
 mod ident;
+pub mod inventory;
 pub mod number;
 pub mod object;
 mod pool;
@@ -66,16 +67,14 @@ pub struct Model {
     routers: Slab<RouterId, Router>,
     attachments: Slab<AttachmentId, Attachment>,
     vnis: Space,
-    /// Access ids of each switch.
-    access_ids: Vec<Space>,
+    /// What each switch has of its own.
+    on_switch: HashMap<SwitchIndex, OnSwitch>,
+    /// Attachments on each host, and on the access ports of each leaf.
+    at: HashMap<DeviceIndex, BTreeSet<AttachmentId>>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
     interfaces: HashMap<(HostIndex, String, String), AttachmentId>,
-    /// Pairs of flood groups of each switch.
-    groups: Vec<Space>,
     /// Pairs that networks get again when they are put back, by leaf and VNI.
     restored_groups: HashMap<(SwitchIndex, u32), u16>,
-    /// Networks that have an attachment on or under each switch.
-    networks_on: Vec<BTreeSet<NetworkId>>,
     by_vni: HashMap<u32, NetworkId>,
     quarantine: Quarantine,
     waiting: Waiting,
@@ -88,27 +87,56 @@ pub struct Model {
     aside: BTreeMap<Key, Aside>,
 }
 
+/// What a switch has of its own.
+#[derive(Debug)]
+struct OnSwitch {
+    /// Access ids.
+    access_ids: Space,
+    /// Pairs of flood groups.
+    groups: Space,
+    /// Networks that have an attachment on or under it.
+    networks: BTreeSet<NetworkId>,
+}
+
+impl OnSwitch {
+    fn new() -> Self {
+        Self {
+            access_ids: Space::new(1, GREATEST_NUMBER),
+            groups: Space::new(1, GREATEST_NUMBER),
+            networks: BTreeSet::new(),
+        }
+    }
+}
+
 impl Model {
-    /// A fabric without tenants.
+    /// A fabric as a topology says, without tenants.
     pub fn new(topology: &Topology) -> Self {
-        let fabric = Fabric::new(topology);
-        let count = fabric.switches.len();
-        let mut model = Self {
-            paths: Paths::new(topology),
+        let mut model = Self::empty(topology.fabric.clone());
+        model.import_first(topology);
+        model
+    }
+
+    /// Puts a whole topology into a fabric that has nothing yet.
+    pub fn import_first(&mut self, topology: &Topology) {
+        self.begin();
+        self.found(topology);
+        self.end();
+    }
+
+    /// A fabric without switches and hosts.
+    pub fn empty(settings: vfabric_api::topology::Fabric) -> Self {
+        Self {
+            paths: Paths::default(),
             vdcs: BTreeMap::new(),
             networks: Slab::default(),
             routers: Slab::default(),
             attachments: Slab::default(),
-            vnis: Space::new(
-                topology.fabric.vni_pool.first.get(),
-                topology.fabric.vni_pool.last.get(),
-            ),
-            access_ids: (0..count).map(|_| Space::new(1, GREATEST_NUMBER)).collect(),
+            vnis: Space::new(settings.vni_pool.first.get(), settings.vni_pool.last.get()),
+            on_switch: HashMap::new(),
+            at: HashMap::new(),
             ports: HashMap::new(),
             interfaces: HashMap::new(),
-            groups: (0..count).map(|_| Space::new(1, GREATEST_NUMBER)).collect(),
             restored_groups: HashMap::new(),
-            networks_on: vec![BTreeSet::new(); count],
             by_vni: HashMap::new(),
             quarantine: Quarantine::default(),
             waiting: Waiting::default(),
@@ -116,10 +144,19 @@ impl Model {
             next_uid: 1,
             touched: BTreeSet::new(),
             aside: BTreeMap::new(),
-            fabric,
-        };
-        model.touch_fabric();
-        model
+            fabric: Fabric::new(settings),
+        }
+    }
+
+    /// Many objects of the inventory are put in: the paths are computed once, by [`Model::end`].
+    pub fn begin(&mut self) {
+        self.paths.begin();
+    }
+
+    /// The end of what [`Model::begin`] began.
+    pub fn end(&mut self) {
+        self.paths.finish();
+        self.touch_fabric();
     }
 
     /// Contributions that may have changed since this was last asked.
@@ -150,6 +187,11 @@ impl Model {
     /// An attachment.
     pub fn attachment(&self, id: AttachmentId) -> Option<&Attachment> {
         self.attachments.get(id)
+    }
+
+    /// Every network.
+    fn all_networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.values()
     }
 
     /// What the contributions of an object name it by; none for one that has none of its own, or is not there.

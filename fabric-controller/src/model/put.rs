@@ -256,6 +256,7 @@ impl Model {
         let interface = interface_key(&attachment);
         let id = self.attachments.insert(attachment);
         self.waiting.begin(Waiter::Attachment(id), barred);
+        self.at.entry(self.device_at(&at)).or_default().insert(id);
         if let Some(vdc) = self.vdcs.get_mut(&key.vdc) {
             vdc.attachments.insert(key.name.clone(), id);
         }
@@ -268,8 +269,8 @@ impl Model {
                 access_id,
             } => {
                 self.ports.insert((*leaf, *port, *vlan), id);
-                if let Some(space) = self.access_ids.get_mut(leaf.index()) {
-                    space.take((*access_id).into());
+                if let Some(on) = self.on_switch.get_mut(leaf) {
+                    on.access_ids.take((*access_id).into());
                 }
             }
         }
@@ -304,6 +305,13 @@ impl Model {
             return;
         };
         self.waiting.end(Waiter::Attachment(id));
+        let device = self.device_at(&attachment.at);
+        if let Some(all) = self.at.get_mut(&device) {
+            all.remove(&id);
+            if all.is_empty() {
+                self.at.remove(&device);
+            }
+        }
         let Some(leaf) = self.leaf_of(&attachment) else { return };
         match &attachment.at {
             At::Host(_) => {
@@ -318,8 +326,8 @@ impl Model {
                 access_id,
             } => {
                 self.ports.remove(&(*leaf, *port, *vlan));
-                if let Some(space) = self.access_ids.get_mut(leaf.index()) {
-                    space.free((*access_id).into());
+                if let Some(on) = self.on_switch.get_mut(leaf) {
+                    on.access_ids.free((*access_id).into());
                 }
             }
         }
@@ -352,15 +360,20 @@ impl Model {
             .into_iter()
             .flat_map(|n| n.place_numbers().into_iter().chain(n.address_numbers(network)))
             .collect();
-        let home = match old.at {
-            At::Host(host) => self.fabric.host_device(host),
-            At::Port { leaf, .. } => self.fabric.switch_device(leaf),
-        };
+        let home = self.device_at(&old.at);
         for number in old.place_numbers().into_iter().filter(|n| !kept.contains(n)) {
             self.leave(number, old.uid, [home], applied);
         }
         for number in old.address_numbers(network).filter(|n| !kept.contains(n)) {
             self.leave(number, old.uid, knew.iter().copied(), applied);
+        }
+    }
+
+    /// The host or leaf of a place.
+    pub(super) fn device_at(&self, at: &At) -> DeviceIndex {
+        match at {
+            At::Host(host) => self.fabric.host_device(*host),
+            At::Port { leaf, .. } => self.fabric.switch_device(*leaf),
         }
     }
 
@@ -385,8 +398,8 @@ impl Model {
             first_on_host = (*on_host == 1).then_some(*host);
         }
         if first_on_leaf {
-            if let Some(networks) = self.networks_on.get_mut(leaf.index()) {
-                networks.insert(network);
+            if let Some(on) = self.on_switch.get_mut(&leaf) {
+                on.networks.insert(network);
             }
             applied.groups.push(super::change::GroupChange {
                 leaf,
@@ -436,11 +449,11 @@ impl Model {
         if let Some(group) = gone_from_leaf {
             let device = self.fabric.switch_device(leaf);
             self.leave(Number::Vni(vni), uid, [device], applied);
-            if let Some(networks) = self.networks_on.get_mut(leaf.index()) {
-                networks.remove(&network);
+            if let Some(on) = self.on_switch.get_mut(&leaf) {
+                on.networks.remove(&network);
             }
-            if let (Some(space), true) = (self.groups.get_mut(leaf.index()), group != 0) {
-                space.free(group.into());
+            if let (Some(on), true) = (self.on_switch.get_mut(&leaf), group != 0) {
+                on.groups.free(group.into());
                 self.leave(Number::FloodGroup(leaf, group), uid, [device], applied);
             }
             applied.groups.push(super::change::GroupChange {
@@ -468,8 +481,8 @@ impl Model {
     fn new_group(&mut self, leaf: SwitchIndex, vni: u32) -> Option<u16> {
         let restored = self.restored_groups.get(&(leaf, vni)).copied();
         let found = restored.or_else(|| self.free_group(leaf))?;
-        if let Some(space) = self.groups.get_mut(leaf.index()) {
-            space.take(found.into());
+        if let Some(on) = self.on_switch.get_mut(&leaf) {
+            on.groups.take(found.into());
         }
         Some(found)
     }

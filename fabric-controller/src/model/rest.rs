@@ -34,7 +34,8 @@ impl Model {
     /// Takes over what devices have confirmed. Returns the numbers that are free from now on; objects that waited for
     /// them come with [`Model::take_woken`].
     pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
-        let released = self.quarantine.release(confirmed, now);
+        let rid = |device, revision| self.fabric.is_rid(device, revision, &confirmed);
+        let released = self.quarantine.release(rid, now);
         released.confirmed.iter().for_each(|number| self.waiting.touch(number));
         for number in &released.free {
             for (revision, waiter) in self.waiting.released(number) {
@@ -136,7 +137,7 @@ impl Model {
 
     /// A pair of flood groups that is free on a leaf.
     pub(super) fn free_group(&self, leaf: SwitchIndex) -> Option<u16> {
-        let space = self.groups.get(leaf.index())?;
+        let space = &self.on_switch.get(&leaf)?.groups;
         let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::FloodGroup(leaf, n)));
         let resting = |n: u32| resting(n) && !fault::is_on(Fault::GroupAtOnce);
         space.find(resting).and_then(|n| u16::try_from(n).ok())
@@ -144,7 +145,7 @@ impl Model {
 
     /// An access id that is free on a leaf.
     pub(super) fn free_access_id(&self, leaf: SwitchIndex) -> Option<u16> {
-        let space = self.access_ids.get(leaf.index())?;
+        let space = &self.on_switch.get(&leaf)?.access_ids;
         let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::AccessId(leaf, n)));
         let resting = |n: u32| resting(n) && !fault::is_on(Fault::AccessIdAtOnce);
         space.find(resting).and_then(|n| u16::try_from(n).ok())
@@ -242,11 +243,18 @@ impl Model {
         self.attachments.get(*self.ports.get(&(leaf, port, vlan))?)
     }
 
+    /// Leaves other numbers of VTEPs.
+    #[cfg(test)]
+    pub(crate) fn limit_vteps(&mut self, first: u32, last: u32) {
+        self.fabric.vteps.set_range(first, last);
+    }
+
     /// Leaves fewer access ids and flood groups, so that tests see them used again.
     #[cfg(test)]
     pub(crate) fn limit_numbers(&mut self, most: u32) {
-        for space in self.access_ids.iter_mut().chain(&mut self.groups) {
-            space.limit(most);
+        for on in self.on_switch.values_mut() {
+            on.access_ids.limit(most);
+            on.groups.limit(most);
         }
     }
 }

@@ -11,8 +11,7 @@ use crate::device::entity::Entity;
 use crate::engine::Source;
 use crate::render::Render;
 use crate::render::view::{
-    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView,
-    SubnetView, SwitchView,
+    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, NetworkView, PathView, PlaceView, SubnetView,
 };
 
 impl Fabric {
@@ -21,19 +20,9 @@ impl Fabric {
         DeviceIndex(switch.0)
     }
 
-    /// The device index of a host: hosts come behind the switches.
+    /// The device index of a host.
     pub fn host_device(&self, host: HostIndex) -> DeviceIndex {
-        DeviceIndex(
-            u32::try_from(self.switches.len())
-                .unwrap_or(u32::MAX)
-                .saturating_add(host.0),
-        )
-    }
-
-    /// Every device.
-    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> + use<> {
-        let count = self.switches.len() + self.hosts.len();
-        (0..u32::try_from(count).unwrap_or(u32::MAX)).map(DeviceIndex)
+        DeviceIndex(host.0)
     }
 
     /// The device that a contribution is for.
@@ -48,14 +37,6 @@ impl Fabric {
             Source::LocalHost(h) | Source::HostNetworkOnLeaf(_, h) => self.switch_device(self.leaf_of(h)?),
             Source::NetworkOnHost(_, h) | Source::AttachmentOnHost(_, h) => self.host_device(h),
         })
-    }
-
-    fn leaf(&self, index: SwitchIndex) -> Option<&SwitchView> {
-        self.switches.get(index.index())
-    }
-
-    fn host(&self, index: HostIndex) -> Option<&HostView> {
-        self.hosts.get(index.index()).map(|(h, _)| h)
     }
 }
 
@@ -92,49 +73,55 @@ impl Model {
         }
         let view = &self.fabric.view;
         match source {
-            Source::Switch(s) => render.switch(view, self.fabric.leaf(s)?, out),
+            Source::Switch(s) => render.switch(view, self.fabric.switch_view(s)?, out),
             Source::Path(on, to) => {
                 if on != to {
-                    render.path(view, self.fabric.leaf(on)?, &self.path_view(on, to)?, out);
+                    render.path(view, self.fabric.switch_view(on)?, &self.path_view(on, to)?, out);
                 }
             }
             Source::LocalHost(h) => {
-                let leaf = self.fabric.leaf(self.fabric.leaf_of(h)?)?;
-                render.local_host(view, leaf, self.fabric.host(h)?, out);
+                let leaf = self.fabric.switch_view(self.fabric.leaf_of(h)?)?;
+                render.local_host(view, leaf, self.fabric.host_view(h)?, out);
             }
             Source::NetworkOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
                 network.leaves.get(&s)?;
-                render.network_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), out);
+                render.network_on_leaf(view, self.fabric.switch_view(s)?, &self.network_view(network), out);
             }
             Source::RoutedOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
                 self.routers.get(network.router?)?.leaves.get(&s)?;
-                render.routed_network_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), out);
+                render.routed_network_on_leaf(view, self.fabric.switch_view(s)?, &self.network_view(network), out);
             }
             Source::Flood(n, s) => {
                 let network = self.networks.get(n)?;
                 network.leaves.get(&s)?;
                 let flood = self.flood_view(network, s)?;
-                render.flood_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), &flood, out);
+                render.flood_on_leaf(
+                    view,
+                    self.fabric.switch_view(s)?,
+                    &self.network_view(network),
+                    &flood,
+                    out,
+                );
             }
             Source::HostNetworkOnLeaf(n, h) => {
                 let network = self.networks.get(n)?;
                 network.hosts.get(&h)?;
-                let leaf = self.fabric.leaf(self.fabric.leaf_of(h)?)?;
-                render.host_network_on_leaf(view, leaf, self.fabric.host(h)?, &self.network_view(network), out);
+                let leaf = self.fabric.switch_view(self.fabric.leaf_of(h)?)?;
+                render.host_network_on_leaf(view, leaf, self.fabric.host_view(h)?, &self.network_view(network), out);
             }
             Source::NetworkOnHost(n, h) => {
                 let network = self.networks.get(n)?;
                 network.hosts.get(&h)?;
-                render.network_on_host(view, self.fabric.host(h)?, &self.network_view(network), out);
+                render.network_on_host(view, self.fabric.host_view(h)?, &self.network_view(network), out);
             }
             Source::AttachmentOnLeaf(a, s) => self.attachment_on_leaf(render, a, s, out)?,
             Source::AttachmentOnHost(a, h) => {
                 let attachment = self.attachments.get(a)?;
                 let network = self.networks.get(attachment.network)?;
                 network.hosts.get(&h)?;
-                let (host, shown) = (self.fabric.host(h)?, self.attachment_view(attachment)?);
+                let (host, shown) = (self.fabric.host_view(h)?, self.attachment_view(attachment)?);
                 render.attachment_on_host(view, host, &self.network_view(network), &shown, out);
             }
         }
@@ -158,7 +145,7 @@ impl Model {
                 .is_some_and(|r| r.leaves.contains_key(&s))
         };
         if bridged || routed() {
-            let (leaf, shown) = (self.fabric.leaf(s)?, self.attachment_view(attachment)?);
+            let (leaf, shown) = (self.fabric.switch_view(s)?, self.attachment_view(attachment)?);
             render.attachment_on_leaf(
                 &self.fabric.view,
                 leaf,
@@ -192,7 +179,7 @@ impl Model {
     fn attachment_view(&self, attachment: &Attachment) -> Option<AttachmentView> {
         let place = match (&attachment.at, &attachment.spec.place) {
             (At::Host(host), vfabric_api::intent::Place::Host { netns, interface, .. }) => PlaceView::Host {
-                host: self.fabric.host(*host)?.clone(),
+                host: self.fabric.host_view(*host)?.clone(),
                 netns: netns.clone(),
                 interface: interface.clone(),
             },
@@ -229,7 +216,7 @@ impl Model {
         else {
             return None;
         };
-        let leaf = self.fabric.leaf(*leaf)?.vtep.clone();
+        let leaf = self.fabric.switch_view(*leaf)?.vtep.clone();
         Some(AccessView {
             leaf,
             port: *port,
@@ -239,7 +226,7 @@ impl Model {
     }
 
     fn fabric_ports(&self, on: SwitchIndex, to: SwitchIndex) -> Vec<FabricPort> {
-        let Some(switch) = self.fabric.leaf(on) else {
+        let Some(switch) = self.fabric.switch_view(on) else {
             return Vec::new();
         };
         let ports = self.paths.ports(on, to);
@@ -252,11 +239,11 @@ impl Model {
     }
 
     fn path_view(&self, on: SwitchIndex, to: SwitchIndex) -> Option<PathView> {
-        let behind = self.fabric.hosts.iter().filter(|(_, leaf)| *leaf == to);
+        let behind = self.fabric.hosts_under(to).filter_map(|h| self.fabric.host_view(h));
         Some(PathView {
             group_id: to.0 + 1,
-            target: self.fabric.leaf(to)?.vtep.clone(),
-            hosts: behind.map(|(h, _)| h.vtep.clone()).collect(),
+            target: self.fabric.switch_view(to)?.vtep.clone(),
+            hosts: behind.map(|h| h.vtep.clone()).collect(),
             next_hops: self.fabric_ports(on, to),
         })
     }
@@ -268,7 +255,7 @@ impl Model {
             .hosts
             .keys()
             .filter(here)
-            .filter_map(|h| self.fabric.host(*h))
+            .filter_map(|h| self.fabric.host_view(*h))
             .cloned()
             .collect();
         let mine = |a: &&AttachmentId| {
@@ -285,7 +272,7 @@ impl Model {
             let ports = self.paths.ports(on, *leaf);
             // Spread over the uplinks by VNI and target; the same answer every time.
             let at = (network.vni.get() as usize + leaf.index()) % ports.len().max(1);
-            Some((self.fabric.leaf(*leaf)?.vtep.clone(), *ports.get(at)?))
+            Some((self.fabric.switch_view(*leaf)?.vtep.clone(), *ports.get(at)?))
         });
         Some(FloodView {
             group_all: number * 2 - 1,
@@ -297,7 +284,6 @@ impl Model {
     }
 
     /// Contributions that exist because of an attachment.
-    #[cfg(test)]
     fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
         let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
             return Vec::new();
@@ -320,7 +306,6 @@ impl Model {
     }
 
     /// The same for a network.
-    #[cfg(test)]
     fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
         let Some(network) = self.networks.get(id) else {
             return Vec::new();
@@ -344,14 +329,19 @@ impl Model {
             .collect()
     }
 
+    /// Contributions that do not depend on tenants.
+    pub(super) fn fabric_sources(&self) -> Vec<Source> {
+        let switches = || self.fabric.switches().map(|(s, _)| s);
+        let mut sources: Vec<Source> = switches().map(Source::Switch).collect();
+        sources.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
+        sources.extend(self.fabric.hosts().map(|(h, _)| Source::LocalHost(h)));
+        sources
+    }
+
     /// Every contribution there is a reason for, from scratch.
-    #[cfg(test)]
     pub(crate) fn all_sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();
-        let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
-        sources.extend(switches().map(Source::Switch));
-        sources.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
-        sources.extend((0..self.fabric.hosts.len()).map(|h| Source::LocalHost(h.into())));
+        sources.extend(self.fabric_sources());
         for vdc in self.vdcs.values() {
             sources.extend(vdc.networks.values().flat_map(|n| self.sources_of_network(*n)));
             sources.extend(vdc.attachments.values().flat_map(|a| self.sources_of_attachment(*a)));

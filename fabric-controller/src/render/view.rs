@@ -86,8 +86,7 @@ pub struct HostView {
 /// How a switch reaches another one: all shortest paths that are up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathView {
-    /// Number of the group, unique on this switch and stable: position of the target among
-    /// the switches of the topology, from 1.
+    /// Number of the group, unique on this switch and stable: the handle of the target, from 1.
     pub group_id: u32,
     /// The target: its loopback.
     pub target: VtepView,

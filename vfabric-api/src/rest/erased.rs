@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::Intent;
+use crate::inventory::Inventory;
 use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
@@ -26,6 +27,7 @@ pub(super) trait ErasedService: Send + Sync {
     ) -> Answer<'a, Page<View>>;
     fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied>;
     fn fabric(&self) -> BoxFuture<'_, FabricStatus>;
+    fn inventory(&self) -> BoxFuture<'_, Inventory>;
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
@@ -65,6 +67,9 @@ impl<S: FabricService> ErasedService for S {
     }
     fn fabric(&self) -> BoxFuture<'_, FabricStatus> {
         FabricService::fabric(self).boxed()
+    }
+    fn inventory(&self) -> BoxFuture<'_, Inventory> {
+        FabricService::inventory(self).boxed()
     }
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>> {
         FabricService::switches(self).boxed()

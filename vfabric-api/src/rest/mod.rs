@@ -6,6 +6,11 @@
 //! | `/v1/vdcs/{vdc}/networks`, `…/{name}` | the same |
 //! | `/v1/vdcs/{vdc}/routers`, `…/{name}` | the same |
 //! | `/v1/vdcs/{vdc}/attachments`, `…/{name}` | the same |
+//! | `/v1/inventory` | get, replace: what the fabric is made of |
+//! | `/v1/inventory/fabric` | replace |
+//! | `/v1/inventory/switches/{name}`, `/v1/inventory/hosts/{name}` | get, put, delete |
+//! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
+//! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
@@ -20,6 +25,7 @@ mod auth;
 mod erased;
 mod extract;
 mod fabric;
+mod inventory;
 mod objects;
 mod problem;
 mod server;
@@ -92,6 +98,7 @@ impl Modify for BearerToken {
 fn open_router() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(objects::router())
+        .merge(inventory::router())
         .routes(routes!(fabric::apply))
         .routes(routes!(fabric::fabric))
         .routes(routes!(fabric::switches))

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use vfabric_api::ident::{Mac, Name, PortId};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
 use vfabric_api::service::{Change, FabricService as _, Key, Kind, Spec, Transaction};
 use vfabric_api::topology::{Role, Topology};
 
@@ -23,7 +24,8 @@ use super::devices::{Host, Sim, Switch};
 use super::frames;
 use super::network::{Edge, InFlight, Network};
 use crate::controller::Controller;
-use crate::device::driver::{Batch, Limits, Write};
+use crate::device::Device;
+use crate::device::driver::{Batch, DeviceIndex, Limits, Write};
 use crate::device::entity::{Entity, EntityKey};
 use crate::driver::p4runtime::rank;
 use crate::reconcile;
@@ -74,8 +76,21 @@ struct Station {
 #[derive(Default)]
 struct Session {
     connected: bool,
+    /// The device that it is with.
+    device: Option<DeviceIndex>,
     target: u64,
     batches: VecDeque<Batch>,
+}
+
+/// What a walk is made of besides single transactions of tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// Nothing.
+    Single,
+    /// They come several at once, and the store may fail.
+    Groups,
+    /// Hosts go and come; those that come still hold what they held when they went.
+    Inventory,
 }
 
 pub(super) struct Walk {
@@ -93,8 +108,7 @@ pub(super) struct Walk {
     /// Tenants whose frames came out of a place since its last entry went.
     seen: BTreeMap<Edge, BTreeSet<String>>,
     held: Vec<(tokio::time::Instant, InFlight)>,
-    /// Whether transactions come several at once, and the store may fail.
-    groups: bool,
+    made: Made,
     /// Transactions that were accepted in groups.
     pub(super) committed: usize,
 }
@@ -104,7 +118,7 @@ fn name(text: &str) -> Name {
 }
 
 impl Walk {
-    pub(super) async fn new(rng: StdRng, groups: bool) -> Self {
+    pub(super) async fn new(rng: StdRng, made: Made) -> Self {
         let mut topology = crate::testing::topology();
         let pool = &mut topology.fabric.vni_pool;
         (pool.first, pool.last) = (10.try_into().unwrap(), 15.try_into().unwrap());
@@ -135,15 +149,18 @@ impl Walk {
             meant: BTreeMap::new(),
             seen: BTreeMap::new(),
             held: Vec::new(),
-            groups,
+            made,
             committed: 0,
         }
     }
 
     /// A random transaction; many are refused, which is fine.
     pub(super) async fn transaction(&mut self) {
-        if self.groups {
-            return self.group().await;
+        match self.made {
+            Made::Single => {}
+            Made::Groups => return self.group().await,
+            Made::Inventory if self.rng.random_bool(0.3) => return self.change_inventory().await,
+            Made::Inventory => {}
         }
         for changes in self.alternatives() {
             let transaction = self.sometimes_dry(changes);
@@ -151,6 +168,24 @@ impl Walk {
                 break;
             }
         }
+    }
+
+    /// A host goes or comes, is drained or declared gone; or a switch is drained.
+    async fn change_inventory(&mut self) {
+        let hosts = self.topology.hosts.clone();
+        let host = hosts.choose(&mut self.rng).unwrap();
+        let key = ItemKey::Host(host.name.clone());
+        let switch = ItemKey::Switch(self.topology.switches.choose(&mut self.rng).unwrap().name.clone());
+        let drained = if self.rng.random_bool(0.5) { key.clone() } else { switch };
+        let change = match self.rng.random_range(0..10) {
+            0..=2 => InventoryChange::Remove { key, cascade: true },
+            3 | 4 => InventoryChange::Gone(key),
+            5..=7 => InventoryChange::Put(Item::Host(host.clone())),
+            8 => InventoryChange::Drain(drained),
+            _ => InventoryChange::Undrain(drained),
+        };
+        let transaction = self.sometimes_dry(vec![Change::Inventory(change)]);
+        self.committed += usize::from(self.controller.commit(transaction).await.is_ok());
     }
 
     /// Several at once, which the store may refuse together; readers see what is true then.
@@ -242,8 +277,20 @@ impl Walk {
     }
 
     fn disconnect(&mut self, device: usize) {
-        self.controller.devices()[device].disconnected("the walk".into());
+        if let Some((_, device)) = self.device(device) {
+            device.disconnected("the walk".into());
+        }
         self.sessions[device] = Session::default();
+    }
+
+    /// A device as the controller knows it, unless it has no business with it.
+    fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
+        let switches = self.topology.switches.iter().map(|s| &s.name);
+        let name = switches.chain(self.topology.hosts.iter().map(|h| &h.name)).nth(at)?;
+        let index = self.controller.registry.find(name)?;
+        let fabric = self.controller.fabric_now();
+        let (_, gone) = fabric.state_of(fabric.node_of(index)?)?;
+        (!gone).then(|| Some((index, self.controller.registry.get(index)?)))?
     }
 
     /// Some writes of some devices, with frames after each.
@@ -267,11 +314,22 @@ impl Walk {
         let mut state = self.controller.state.lock().await;
         self.controller.release_quarantine(&mut state);
         self.controller.wake(&mut state).await;
+        let travellers = self.controller.travellers(&mut state);
+        drop(state);
+        self.controller.let_pass(travellers).await;
     }
 
     /// One write of a device, or what comes before; true if it wrote.
     fn step(&mut self, index: usize) -> bool {
-        let device = Arc::clone(&self.controller.devices()[index]);
+        let Some((handle, device)) = self.device(index) else {
+            return false;
+        };
+        if self.sessions[index].device != Some(handle) {
+            self.sessions[index] = Session {
+                device: Some(handle),
+                ..Session::default()
+            };
+        }
         if !self.sessions[index].connected {
             device.connected();
             device.begin_read_back();
@@ -326,7 +384,7 @@ impl Walk {
             self.disconnect(index);
             return;
         }
-        let device = &self.controller.devices()[index];
+        let Some((_, device)) = self.device(index) else { return };
         device.written(std::slice::from_ref(write), vec![result], Duration::ZERO);
     }
 
@@ -470,7 +528,8 @@ impl Walk {
             return Err(format!("{waiting} objects wait for ever"));
         }
         self.restart().await;
-        for (i, device) in self.controller.devices().iter().enumerate() {
+        for i in 0..self.sims.len() {
+            let Some((_, device)) = self.device(i) else { continue };
             let wanted: BTreeMap<EntityKey, Entity> = device
                 .desired()
                 .into_iter()

@@ -43,6 +43,8 @@ pub mod controller;
 pub mod device;
 pub mod driver;
 pub mod engine;
+pub mod entity;
+pub mod ident;
 pub mod metrics;
 pub mod model;
 pub mod reconcile;
@@ -51,4 +53,6 @@ pub mod secrets;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod timings;
 pub mod topology;
+pub mod view;

@@ -10,7 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::link_tests::{cabled, port};
 use super::tests::*;
-use crate::device::entity::EntityKey;
+use crate::entity::EntityKey;
 use crate::render::FabricRender;
 use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
 

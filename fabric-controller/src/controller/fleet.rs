@@ -6,101 +6,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vfabric_api::ident::Name;
-use vfabric_api::topology::{Host, Switch};
 
 use crate::device::Device;
-use crate::device::actor::{self, ActorHandle, DeviceEvent};
-use crate::device::driver::{DeviceIndex, Driver};
+use crate::device::actor::{ActorHandle, DeviceEvent};
+use crate::device::launch::{Hardware, Launch, Launcher, Running};
 use crate::device::packets::{FrameIn, PacketPort};
+use crate::ident::DeviceIndex;
 
 /// Events of devices that wait for the controller; an actor that finds it full waits.
 const EVENTS: usize = 1024;
 /// Frames from pipelines that wait for the controller: a probe a second from each of some
 /// thousand links. More are lost, and sent again.
 const FRAMES: usize = 8192;
-
-/// What a driver is made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hardware {
-    /// A switch.
-    Switch(Switch),
-    /// A host.
-    Host(Host),
-}
-
-impl Hardware {
-    /// Its name.
-    pub fn name(&self) -> &Name {
-        match self {
-            Self::Switch(s) => &s.name,
-            Self::Host(h) => &h.name,
-        }
-    }
-
-    /// Whether a session with the one is a session with the other.
-    fn is_reached_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Switch(a), Self::Switch(b)) => {
-                (&a.name, a.role, a.p4runtime, a.device_id) == (&b.name, b.role, b.p4runtime, b.device_id)
-            }
-            // Hosts dial in by their names. Another network card may be in another machine.
-            (Self::Host(a), Self::Host(b)) => (&a.name, a.mac) == (&b.name, b.mac),
-            _ => false,
-        }
-    }
-}
-
-/// Knows how devices are reached.
-pub trait Launcher: Send + Sync + 'static {
-    /// Makes a driver and runs it with [`Launch::run`].
-    ///
-    /// # Errors
-    /// Why there can be no driver, in words.
-    fn launch(&self, hardware: &Hardware, launch: Launch) -> Result<Running, String>;
-
-    /// The actor of this device has been stopped.
-    fn stopped(&self, hardware: &Hardware) {
-        let _ = hardware;
-    }
-}
-
-/// An actor that is to be started.
-pub struct Launch {
-    index: DeviceIndex,
-    device: Arc<Device>,
-    events: mpsc::Sender<DeviceEvent>,
-    packets: Option<PacketPort>,
-    stop: CancellationToken,
-}
-
-impl Launch {
-    /// Starts the actor over a driver.
-    pub fn run<D: Driver>(self, mut driver: D) -> Running {
-        if let Some(port) = &self.packets {
-            driver.carry_packets(port.clone());
-        }
-        let stop = self.stop.clone();
-        let (handle, task) = actor::spawn(self.index, self.device, driver, self.events, self.stop);
-        Running {
-            handle,
-            task,
-            stop,
-            packets: self.packets,
-        }
-    }
-}
-
-/// An actor at work.
-pub struct Running {
-    handle: ActorHandle,
-    task: JoinHandle<()>,
-    stop: CancellationToken,
-    packets: Option<PacketPort>,
-}
 
 /// All actors.
 pub struct Fleet {

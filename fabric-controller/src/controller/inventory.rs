@@ -10,12 +10,13 @@ use vfabric_api::inventory::{HostItem, Inventory, InventoryChange, ItemKey, Item
 use vfabric_api::service::{Change, Transaction};
 use vfabric_api::topology::Topology;
 
-use super::fleet::{Fleet, Hardware};
+use super::fleet::Fleet;
 use super::restore::Row;
 use super::rows::to_json;
 use super::writer::State;
 use super::{Controller, HOST, SWITCH, StartError};
 use crate::device::driver::DeviceIndex;
+use crate::device::launch::Hardware;
 use crate::device::{Device, Registry};
 use crate::model::Model;
 use crate::model::change::Applied;
@@ -391,7 +392,7 @@ fn device(
     name: &vfabric_api::ident::Name,
     node: Node,
     progress: &Arc<tokio::sync::Notify>,
-    timings: &crate::metrics::AllTimings,
+    timings: &crate::timings::AllTimings,
 ) -> Arc<Device> {
     let kind = kind(node);
     Arc::new(Device::new(name.clone(), Arc::clone(progress), timings.of(kind)))
@@ -409,7 +410,7 @@ pub(super) fn kind(node: Node) -> &'static str {
 pub(super) fn devices_of(
     fabric: &Fabric,
     progress: &Arc<tokio::sync::Notify>,
-    timings: &crate::metrics::AllTimings,
+    timings: &crate::timings::AllTimings,
 ) -> Registry {
     let registry = Registry::default();
     let switches = fabric.switches().map(|(s, entry)| (&entry.spec.name, Node::Switch(s)));

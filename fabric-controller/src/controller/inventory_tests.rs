@@ -12,7 +12,7 @@ use vfabric_api::topology::{Host, Link, PortRef, Role, Switch};
 use super::Start;
 use super::link_tests::{cabled, port};
 use super::tests::*;
-use crate::device::entity::EntityKey;
+use crate::entity::EntityKey;
 
 type Held = HashMap<EntityKey, Arc<Entity>>;
 

@@ -153,7 +153,7 @@ async fn only_differences_were_written(world: &World<RedbStore>, before: &[Held]
     }
 }
 
-type Held = std::collections::HashMap<crate::device::entity::EntityKey, Arc<Entity>>;
+type Held = std::collections::HashMap<crate::entity::EntityKey, Arc<Entity>>;
 
 fn held(devices: &[FakeDevice]) -> Vec<Held> {
     devices.iter().map(FakeDevice::entities).collect()

@@ -13,7 +13,7 @@ use super::Controller;
 use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
 use crate::device::packets::FrameIn;
-use crate::model::SwitchIndex;
+use crate::ident::SwitchIndex;
 use crate::model::fabric::{Fabric, Node};
 use crate::store::{Op, Store};
 use crate::topology::LinkIndex;

@@ -49,10 +49,10 @@ use vfabric_api::error::ApiError;
 
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
-use crate::metrics::AllTimings;
 use crate::model::fabric::Fabric;
 use crate::render::Render;
 use crate::store::{Store, StoreError};
+use crate::timings::AllTimings;
 use crate::topology::links::Links;
 use fleet::Fleet;
 pub use inventory::Start;

@@ -8,9 +8,9 @@ use vfabric_api::status::{Applied, Attachment, DeviceReason, Network, Progress, 
 
 use super::published::Published;
 use crate::device::driver::DeviceIndex;
-use crate::device::entity::{Entity, EntityKey};
 use crate::device::{Device, Standing};
-use crate::engine::{Owner, Source};
+use crate::entity::{Entity, EntityKey};
+use crate::ident::{Owner, Source};
 use crate::model::fabric::Fabric;
 use crate::model::waiting::Waiter;
 use crate::model::{AttachmentId, NetworkId};

@@ -21,7 +21,7 @@ use super::reader::{SHOWN_REASONS, vdc_view};
 use crate::device::Lag;
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
 use crate::metrics::Snapshot;
 use crate::model::change::page;
 use crate::model::fabric::{HostEntry, Node, SwitchEntry};

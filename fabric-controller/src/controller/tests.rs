@@ -13,10 +13,11 @@ pub(super) use vfabric_api::service::{Change, FabricService, Key, Kind, Spec};
 use vfabric_api::status::Progress;
 pub(super) use vfabric_api::topology::Topology;
 
-use super::fleet::{Fleet, Hardware, Launch, Launcher, Running};
+use super::fleet::Fleet;
 use super::{Controller, Start};
-pub(super) use crate::device::entity::Entity;
+use crate::device::launch::{Hardware, Launch, Launcher, Running};
 pub(super) use crate::driver::fake::FakeDevice;
+pub(super) use crate::entity::Entity;
 use crate::render::FabricRender;
 pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
 use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};

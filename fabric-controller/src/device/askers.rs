@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashSet;
 
-use crate::engine::Source;
+use crate::ident::Source;
 
 /// A set of contributions that is never empty.
 #[derive(Debug, Clone)]

@@ -28,8 +28,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::askers::Askers;
 use super::driver::{EntityError, Write, WriteResult};
-use super::entity::{Entity, EntityKey};
-use crate::engine::Source;
+use crate::entity::{Entity, EntityKey};
+use crate::ident::Source;
 use crate::reconcile::Difference;
 
 /// Something that a device should hold, and the contributions that ask for it.

@@ -4,7 +4,7 @@
 pub mod actor;
 mod askers;
 pub mod driver;
-pub mod entity;
+pub mod launch;
 mod ledger;
 pub mod packets;
 mod registry;

@@ -11,11 +11,11 @@ use vfabric_api::ident::Name;
 use vfabric_api::status::{DeviceState, DeviceStatus};
 
 use super::driver::{Write, WriteResult};
-use super::entity::{Entity, EntityKey};
 use super::ledger::{Failure, Ledger};
-use crate::engine::Source;
-use crate::metrics::Timings;
+use crate::entity::{Entity, EntityKey};
+use crate::ident::Source;
 use crate::reconcile::Difference;
+use crate::timings::Timings;
 
 /// Refusals that a status shows; the rest are only counted.
 const SHOWN_FAILURES: usize = 8;

@@ -8,7 +8,7 @@ use vfabric_api::topology::{Role, Switch};
 
 use super::p4runtime::{P4RuntimeDriver, SwitchConfig};
 use super::vtep::VtepServer;
-use crate::controller::fleet::{Hardware, Launch, Launcher, Running};
+use crate::device::launch::{Hardware, Launch, Launcher, Running};
 
 /// Makes the drivers of a fabric's devices.
 pub struct Devices {

@@ -24,7 +24,7 @@ use vtep_proto::v1::{self, agent_message, controller_message, report};
 use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
 
 use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
-use crate::device::entity::{Entity, EntityKey};
+use crate::entity::{Entity, EntityKey};
 
 /// Longest time for an agent to say who it is after its stream has begun.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

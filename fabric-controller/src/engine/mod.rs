@@ -11,7 +11,6 @@
 //!
 //! **Cost.** What was touched, times its rendering; never the number of networks.
 
-mod source;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +19,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use source::{Owner, Source};
-
-use crate::device::driver::DeviceIndex;
-use crate::device::entity::Entity;
 use crate::device::{Device, Registry};
+use crate::entity::Entity;
+use crate::ident::{DeviceIndex, Owner, Source};
 use crate::model::Model;
-use crate::render::Render;
+use crate::render::{self, Render};
 
 /// What one contribution asks for, and of which device.
 #[derive(Debug)]
@@ -55,7 +52,9 @@ impl Rendered {
         let mut by_device: FxHashMap<DeviceIndex, Vec<(Source, Vec<Entity>)>> = FxHashMap::default();
         for source in touched {
             if let Some(device) = model.fabric.device_of(source) {
-                let entities = set_of(model.render(render, source));
+                let view = model.view(source);
+                let entities = view.map_or_else(Vec::new, |v| render::render(render, &model.fabric.view, &v));
+                let entities = set_of(entities);
                 by_device.entry(device).or_default().push((source, entities));
             }
         }

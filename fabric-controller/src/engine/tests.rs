@@ -14,12 +14,12 @@ use vfabric_api::topology::{Host, Link, PortRef, Role, Switch};
 
 use super::Engine;
 use crate::device::driver::DeviceIndex;
-use crate::device::entity::{Entity, EntityKey};
 use crate::device::{Device, Registry};
-use crate::metrics::AllTimings;
+use crate::entity::{Entity, EntityKey};
 use crate::model::Model;
 use crate::render::FabricRender;
 use crate::testing::topology;
+use crate::timings::AllTimings;
 use crate::topology::LinkIndex;
 
 #[derive(Debug, Clone)]

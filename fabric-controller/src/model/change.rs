@@ -11,7 +11,7 @@ use super::object::{At, Stored};
 use super::quarantine::Left;
 use super::waiting::{Wait, Waiter};
 use super::{Model, SwitchIndex};
-use crate::engine::Owner;
+use crate::ident::Owner;
 
 /// Flood groups of a network that it was given on a leaf, or gave back.
 #[derive(Debug, Clone, Copy)]

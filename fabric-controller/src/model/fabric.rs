@@ -15,12 +15,12 @@ use vfabric_api::inventory::{ItemKey, ItemState};
 use vfabric_api::topology::{self, Host, Link, Role, Switch};
 
 use super::fault::{self, Fault};
-use super::ident::{HostIndex, SwitchIndex};
 use super::number::Uid;
 use super::pool::Space;
-use crate::device::driver::DeviceIndex;
-use crate::render::view::{FabricPort, FabricView, HostView, SwitchView, VtepView};
+use crate::ident::DeviceIndex;
+use crate::ident::{HostIndex, SwitchIndex};
 use crate::topology::LinkIndex;
+use crate::view::{FabricPort, FabricView, HostView, SwitchView, VtepView};
 
 /// Greatest number of a VTEP: that of its replicas, whose top bit marks access ports.
 pub(super) const GREATEST_VTEP: u32 = 0x7fff;

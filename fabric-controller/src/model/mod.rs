@@ -20,7 +20,6 @@ pub mod change;
 mod check;
 pub mod fabric;
 pub(crate) mod fault;
-mod ident;
 pub mod inventory;
 pub mod number;
 pub mod object;
@@ -39,10 +38,10 @@ use vfabric_api::ident::{Name, PortId};
 use vfabric_api::service::{Key, Kind};
 use vfabric_api::topology::Topology;
 
-pub use ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
+pub use crate::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
 
-use crate::device::driver::DeviceIndex;
-use crate::engine::{Owner, Source};
+use crate::ident::DeviceIndex;
+use crate::ident::{Owner, Source};
 use crate::topology::Paths;
 use aside::Aside;
 use fabric::Fabric;

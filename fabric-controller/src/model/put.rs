@@ -15,7 +15,7 @@ use super::object::{At, Attachment, Network, Router, Stored, Vdc};
 use super::pool::Addresses;
 use super::waiting::Waiter;
 use super::{Model, NetworkId, SwitchIndex};
-use crate::device::driver::DeviceIndex;
+use crate::ident::DeviceIndex;
 
 /// What an attachment is stored as, but for its key.
 struct Given {
@@ -421,7 +421,7 @@ impl Model {
         if let Some(host) = first_on_host {
             self.touch_network_on_host(network, host);
         }
-        self.touched.insert(crate::engine::Source::Flood(network, leaf));
+        self.touched.insert(crate::ident::Source::Flood(network, leaf));
     }
 
     /// One attachment less of a network at a place.
@@ -474,7 +474,7 @@ impl Model {
                 self.touch_routed_on_leaf(network, leaf);
             }
         }
-        self.touched.insert(crate::engine::Source::Flood(network, leaf));
+        self.touched.insert(crate::ident::Source::Flood(network, leaf));
     }
 
     /// A pair of flood groups for a network on a leaf: the one that it had before a restart, or a free one.

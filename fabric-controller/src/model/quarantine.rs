@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use super::fault::{self, Fault};
 use super::number::{Number, Uid};
-use crate::device::driver::DeviceIndex;
+use crate::ident::DeviceIndex;
 
 /// Revision of what a transaction took away that is not stored yet. No device can confirm it.
 const UNSETTLED: u64 = u64::MAX;

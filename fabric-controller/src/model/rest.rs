@@ -8,8 +8,8 @@ use super::number::{Number, StoredNumber, Uid};
 use super::quarantine::Entry;
 use super::waiting::Waiter;
 use super::{Model, SwitchIndex};
-use crate::device::driver::DeviceIndex;
-use crate::engine::Source;
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
 
 /// Why an object is on no device yet.
 #[derive(Debug, Clone)]

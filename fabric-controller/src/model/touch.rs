@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::object::{At, Attachment};
 use super::{AttachmentId, Model, NetworkId, SwitchIndex};
-use crate::device::driver::DeviceIndex;
-use crate::engine::Source;
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
 use crate::model::HostIndex;
 use crate::topology::PathChange;
 

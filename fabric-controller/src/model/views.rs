@@ -1,17 +1,14 @@
-//! From objects to the plain values that render functions see, and from a contribution to
-//! its entities.
+//! From objects, and from contributions, to the plain values that render functions see.
 
 use super::fabric::Fabric;
 use super::fault::{self, Fault};
 use super::object::{At, Attachment, Network};
 use super::waiting::Waiter;
 use super::{AttachmentId, HostIndex, Model, NetworkId, SwitchIndex};
-use crate::device::driver::DeviceIndex;
-use crate::device::entity::Entity;
-use crate::engine::Source;
-use crate::render::Render;
-use crate::render::view::{
-    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, NetworkView, PathView, PlaceView, SubnetView,
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
+use crate::view::{
+    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, NetworkView, PathView, PlaceView, SubnetView, View,
 };
 
 impl Fabric {
@@ -41,14 +38,6 @@ impl Fabric {
 }
 
 impl Model {
-    /// Renders one contribution; empty if there is (no longer) a reason for it.
-    pub fn render(&self, render: &dyn Render, source: Source) -> Vec<Entity> {
-        let mut out = Vec::new();
-        // `None`: what it is about is gone.
-        let _ = self.render_into(render, source, &mut out);
-        out
-    }
-
     /// Whether what a contribution is about waits for a number that still means something else somewhere. Then no device
     /// gets any of it.
     fn is_held_back(&self, source: Source) -> bool {
@@ -67,95 +56,61 @@ impl Model {
         }
     }
 
-    fn render_into(&self, render: &dyn Render, source: Source, out: &mut Vec<Entity>) -> Option<()> {
+    /// What a contribution is rendered from; none if there is no reason for it, or it waits.
+    pub fn view(&self, source: Source) -> Option<View<'_>> {
         if self.is_held_back(source) {
             return None;
         }
-        let view = &self.fabric.view;
-        match source {
-            Source::Switch(s) => render.switch(view, self.fabric.switch_view(s)?, out),
-            Source::Path(on, to) => {
-                if on != to {
-                    render.path(view, self.fabric.switch_view(on)?, &self.path_view(on, to)?, out);
-                }
-            }
-            Source::LocalHost(h) => {
-                let leaf = self.fabric.switch_view(self.fabric.leaf_of(h)?)?;
-                render.local_host(view, leaf, self.fabric.host_view(h)?, out);
-            }
+        let switch = |s| self.fabric.switch_view(s);
+        let leaf_of = |h| switch(self.fabric.leaf_of(h)?);
+        let host = |h| self.fabric.host_view(h);
+        Some(match source {
+            Source::Switch(s) => View::Switch(switch(s)?),
+            Source::Path(on, to) if on == to => return None,
+            Source::Path(on, to) => View::Path(switch(on)?, self.path_view(on, to)?),
+            Source::LocalHost(h) => View::LocalHost(leaf_of(h)?, host(h)?),
             Source::NetworkOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
                 network.leaves.get(&s)?;
-                render.network_on_leaf(view, self.fabric.switch_view(s)?, &self.network_view(network), out);
+                View::NetworkOnLeaf(switch(s)?, self.network_view(network))
             }
             Source::RoutedOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
                 self.routers.get(network.router?)?.leaves.get(&s)?;
-                render.routed_network_on_leaf(view, self.fabric.switch_view(s)?, &self.network_view(network), out);
+                View::RoutedOnLeaf(switch(s)?, self.network_view(network))
             }
             Source::Flood(n, s) => {
                 let network = self.networks.get(n)?;
                 network.leaves.get(&s)?;
-                let flood = self.flood_view(network, s)?;
-                render.flood_on_leaf(
-                    view,
-                    self.fabric.switch_view(s)?,
-                    &self.network_view(network),
-                    &flood,
-                    out,
-                );
+                View::Flood(switch(s)?, self.network_view(network), self.flood_view(network, s)?)
             }
             Source::HostNetworkOnLeaf(n, h) => {
                 let network = self.networks.get(n)?;
                 network.hosts.get(&h)?;
-                let leaf = self.fabric.switch_view(self.fabric.leaf_of(h)?)?;
-                render.host_network_on_leaf(view, leaf, self.fabric.host_view(h)?, &self.network_view(network), out);
+                View::HostNetworkOnLeaf(leaf_of(h)?, host(h)?, self.network_view(network))
             }
             Source::NetworkOnHost(n, h) => {
                 let network = self.networks.get(n)?;
                 network.hosts.get(&h)?;
-                render.network_on_host(view, self.fabric.host_view(h)?, &self.network_view(network), out);
+                View::NetworkOnHost(host(h)?, self.network_view(network))
             }
-            Source::AttachmentOnLeaf(a, s) => self.attachment_on_leaf(render, a, s, out)?,
+            Source::AttachmentOnLeaf(a, s) => {
+                let attachment = self.attachments.get(a)?;
+                let network = self.networks.get(attachment.network)?;
+                let bridged = network.leaves.contains_key(&s);
+                if !bridged {
+                    self.routers.get(network.router?)?.leaves.get(&s)?;
+                }
+                let (network, shown) = (self.network_view(network), self.attachment_view(attachment)?);
+                View::AttachmentOnLeaf(switch(s)?, network, shown, bridged)
+            }
             Source::AttachmentOnHost(a, h) => {
                 let attachment = self.attachments.get(a)?;
                 let network = self.networks.get(attachment.network)?;
                 network.hosts.get(&h)?;
-                let (host, shown) = (self.fabric.host_view(h)?, self.attachment_view(attachment)?);
-                render.attachment_on_host(view, host, &self.network_view(network), &shown, out);
+                View::AttachmentOnHost(host(h)?, self.network_view(network), self.attachment_view(attachment)?)
             }
-        }
-        Some(())
-    }
-
-    fn attachment_on_leaf(
-        &self,
-        render: &dyn Render,
-        a: AttachmentId,
-        s: SwitchIndex,
-        out: &mut Vec<Entity>,
-    ) -> Option<()> {
-        let attachment = self.attachments.get(a)?;
-        let network = self.networks.get(attachment.network)?;
-        let bridged = network.leaves.contains_key(&s);
-        let routed = || {
-            network
-                .router
-                .and_then(|r| self.routers.get(r))
-                .is_some_and(|r| r.leaves.contains_key(&s))
-        };
-        if bridged || routed() {
-            let (leaf, shown) = (self.fabric.switch_view(s)?, self.attachment_view(attachment)?);
-            render.attachment_on_leaf(
-                &self.fabric.view,
-                leaf,
-                &self.network_view(network),
-                &shown,
-                bridged,
-                out,
-            );
-        }
-        Some(())
+        })
     }
 
     /// A network as render functions see it.

@@ -6,9 +6,9 @@ use fabric_pipeline::Bits;
 use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
 
 use super::network::{access_replica, answer};
-use super::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
 use super::{convert, source_guard};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
 
 /// How the leaf gets a frame there.
 enum Way {

@@ -7,8 +7,8 @@ use fabric_pipeline::binding::{Lpm, MeterRates, metered_entry};
 use fabric_pipeline::tables::{icmp_source_ipv4, icmp_source_ipv6};
 use ipnet::IpNet;
 
-use super::view::SubnetView;
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::SubnetView;
 
 /// ICMP errors a second that a leaf sends to the stations of one subnet, and as many at once. A traceroute of 30 hops
 /// with three probes each gets all its answers; a flood that is answered costs no more than this (RFC 1812 section

@@ -8,9 +8,9 @@ use fabric_pipeline::{REPLICA_ACCESS, binding};
 use ipnet::IpNet;
 use p4runtime_client::entity::{self, Port, Replica};
 
-use super::view::{AccessView, FabricView, FloodView, HostView, NetworkView};
 use super::{convert, icmp_error};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::{AccessView, FabricView, FloodView, HostView, NetworkView};
 
 /// `Render::network_on_leaf`.
 pub(super) fn network(fabric: &FabricView, network: &NetworkView, out: &mut Vec<Entity>) {

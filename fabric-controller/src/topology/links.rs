@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use vfabric_api::ident::PortId;
 
 use super::LinkIndex;
-use crate::model::SwitchIndex;
+use crate::ident::SwitchIndex;
 
 /// How often each end of a link is probed.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use petgraph::stable_graph::StableUnGraph;
 use petgraph::visit::{EdgeFiltered, EdgeRef};
 use vfabric_api::ident::PortId;
 
-use crate::model::SwitchIndex;
+use crate::ident::SwitchIndex;
 
 /// A cable: a handle that is never given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

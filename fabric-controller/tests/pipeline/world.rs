@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use fabric_controller::device::entity::Entity;
-use fabric_controller::render::view::*;
+use fabric_controller::entity::Entity;
 use fabric_controller::render::{FabricRender, Render};
+use fabric_controller::view::*;
 use p4runtime_client::entity::Entity as SwitchEntity;
 use vfabric_api::ident::{self, PortId, Vni};
 use vfabric_api::topology::{IpFamily, Role};

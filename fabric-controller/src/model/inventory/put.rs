@@ -5,8 +5,8 @@ use vfabric_api::inventory::{ItemKey, ItemState};
 use vfabric_api::topology::{Role, Topology};
 
 use super::stored::{StoredHost, StoredItem, StoredLink, StoredSwitch};
-use crate::device::driver::DeviceIndex;
-use crate::engine::Source;
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
 use crate::model::change::Applied;
 use crate::model::fabric::{GREATEST_VTEP, Node};
 use crate::model::number::Number;

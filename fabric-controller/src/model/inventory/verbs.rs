@@ -5,7 +5,7 @@ use vfabric_api::inventory::{InventoryChange, Item, ItemKey, ItemState};
 use vfabric_api::service::{Change, Key, Kind};
 
 use super::stored::StoredItem;
-use crate::device::driver::DeviceIndex;
+use crate::ident::DeviceIndex;
 use crate::model::change::{Applied, Undo};
 use crate::model::fabric::Node;
 use crate::model::{Model, SwitchIndex};

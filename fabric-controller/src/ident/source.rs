@@ -1,6 +1,6 @@
 //! Contributions: what one object, or one pair of objects, adds to one device.
 
-use crate::model::{AttachmentId, HostIndex, NetworkId, SwitchIndex};
+use super::{AttachmentId, HostIndex, NetworkId, SwitchIndex};
 
 /// Names a contribution. Each is rendered, counted and replaced by itself, so its size is
 /// the grain of incremental work.

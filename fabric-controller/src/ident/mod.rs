@@ -1,5 +1,9 @@
 //! Handles of objects in memory: small, fast to hash, never shown. Those of switches and hosts are stored with them.
 
+mod source;
+
+pub use source::{Owner, Source};
+
 macro_rules! handle {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -52,3 +56,7 @@ handle!(
     /// A host. Never given to another one, and to no switch.
     HostIndex
 );
+
+/// A device: the handle of its switch or host in the inventory. Never given to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceIndex(pub u32);

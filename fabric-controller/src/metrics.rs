@@ -215,6 +215,8 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn link(a: u16, fault: Option<LinkFault>) -> LinkStatus {

@@ -21,7 +21,8 @@ use vfabric_api::service::{Key, Kind};
 use vfabric_api::status::SetAside;
 
 use crate::device::driver::DeviceIndex;
-use crate::engine::{Engine, Owner, Rendered};
+use crate::engine::{Engine, Rendered};
+use crate::ident::Owner;
 use crate::model::object::Stored;
 use crate::model::rest::Waits;
 use crate::model::waiting::Waiter;

@@ -6,13 +6,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
 use vfabric_api::ident::PortId;
 
 use super::packets::PacketPort;
-use crate::entity::EntityKey;
 pub use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
+use crate::entity::{Entity, EntityKey};
 pub use crate::ident::DeviceIndex;
 pub use crate::reconcile::{Batch, Limits, Write};
 

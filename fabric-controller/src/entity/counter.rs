@@ -1,5 +1,7 @@
 //! Counters of devices, as they are asked for and read.
 
+use super::EntityKey;
+
 /// Which counters to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CounterQuery {

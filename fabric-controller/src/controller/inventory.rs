@@ -3,9 +3,11 @@
 //! **Order.** Within the publication of a transaction: new devices are registered, then what is rendered reaches them,
 //! then links come and go, then actors start and stop. A device that has left goes last.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
+use vfabric_api::ident::Name;
 use vfabric_api::inventory::{HostItem, Inventory, InventoryChange, ItemKey, ItemState, LinkItem, SwitchItem};
 use vfabric_api::service::{Change, Transaction};
 use vfabric_api::topology::Topology;
@@ -262,6 +264,7 @@ impl<S: Store> Controller<S> {
             let mut published = self.fabric.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *published, Arc::clone(&now))
         };
+        self.write_published().not_live = not_live(&now);
         for key in &keys {
             match key {
                 ItemKey::Fabric => {}
@@ -386,9 +389,17 @@ impl<S: Store> Controller<S> {
     }
 }
 
+/// Devices that hold nothing now, and that others hold nothing for.
+pub(super) fn not_live(fabric: &Fabric) -> BTreeMap<Name, ItemState> {
+    let switches = fabric.switches().map(|(_, s)| (&s.spec.name, s.state));
+    let hosts = fabric.hosts().map(|(_, h)| (&h.spec.name, h.state));
+    let dead = switches.chain(hosts).filter(|(_, state)| !state.is_live());
+    dead.map(|(name, state)| (name.clone(), state)).collect()
+}
+
 /// A device of which nothing is known.
 fn device(
-    name: &vfabric_api::ident::Name,
+    name: &Name,
     node: Node,
     progress: &Arc<tokio::sync::Notify>,
     timings: &crate::metrics::AllTimings,

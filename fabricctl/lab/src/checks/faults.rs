@@ -11,7 +11,7 @@ use crate::traffic::{Flow, Traffic};
 use crate::{Target, daemons, intruder, netns, plan};
 
 /// Traffic before and after a fault, so that a loss is the fault's.
-const AROUND: Duration = Duration::from_millis(300);
+pub(super) const AROUND: Duration = Duration::from_millis(300);
 /// Longest time that anything here may take to heal.
 const HEALED: Duration = Duration::from_secs(30);
 /// Flows under observation: enough that some hash onto each spine.
@@ -40,11 +40,11 @@ fn interval(target: Target) -> Duration {
     })
 }
 
-fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
+pub(super) fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
     Traffic::start(&flows(cx, what)?, interval(cx.lab.options.target))
 }
 
-fn across(a: &Endpoint, b: &Endpoint) -> bool {
+pub(super) fn across(a: &Endpoint, b: &Endpoint) -> bool {
     a.leaf != b.leaf
 }
 

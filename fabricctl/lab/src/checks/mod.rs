@@ -10,6 +10,7 @@
 
 mod edge;
 mod faults;
+mod inventory;
 mod isolation;
 mod reach;
 mod removal;
@@ -127,7 +128,7 @@ pub struct Scene<'a> {
 
 type Check = fn(&Scene<'_>) -> Result<String>;
 
-const CHECKS: [(&str, Check); 22] = [
+const CHECKS: [(&str, Check); 24] = [
     ("same network, across leaves", reach::same_network),
     ("routed between networks, TTL falls by one", reach::routed),
     ("the gateway answers ping", reach::gateway),
@@ -150,6 +151,8 @@ const CHECKS: [(&str, Check); 22] = [
     ("link cut", faults::link_cut),
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
+    ("spine drained and back", inventory::spine_drained),
+    ("host that never comes, declared gone", inventory::host_gone),
     ("attachment deleted", removal::attachment),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),

@@ -1,17 +1,20 @@
-//! The inventory at work: what a change of it does to devices, links and actors, and how it is stored and loaded.
+//! The inventory at work: what a change of it does to devices, links and actors, and how it is stored.
 //!
 //! **Order.** Within the publication of a transaction: new devices are registered, then what is rendered reaches them,
 //! then links come and go, then actors start and stop. A device that has left goes last.
 
+mod load;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
+use vfabric_api::ident::Name;
 use vfabric_api::inventory::{HostItem, Inventory, InventoryChange, ItemKey, ItemState, LinkItem, SwitchItem};
 use vfabric_api::service::{Change, Transaction};
 use vfabric_api::topology::Topology;
 
 use super::fleet::Fleet;
-use super::restore::Row;
 use super::rows::to_json;
 use super::writer::State;
 use super::{Controller, HOST, SWITCH, StartError};
@@ -21,10 +24,10 @@ use crate::device::{Device, Registry};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::fabric::{Fabric, Node};
-use crate::model::inventory::{NEXT_KEY, PREFIX, StoredItem, item_key};
-use crate::model::object::Stored;
+use crate::model::inventory::{NEXT_KEY, item_key};
 use crate::store::{Op, Store};
 use crate::topology::links::Memory;
+pub(super) use load::{compare, load};
 
 /// What a controller is started with besides its store.
 #[derive(Debug, Clone, Default)]
@@ -44,15 +47,6 @@ impl From<Topology> for Start {
     }
 }
 
-/// What the store has of the inventory, put into a model.
-pub(super) struct Loaded {
-    pub(super) model: Model,
-    /// What is to be written before anything else.
-    pub(super) ops: Vec<Op>,
-    /// Rows that could not be loaded, each with the reason.
-    pub(super) set_aside: Vec<(String, String)>,
-}
-
 /// What a transaction changed of the inventory, to be published once it is durable.
 pub(super) struct News {
     /// The fabric after it.
@@ -67,19 +61,6 @@ impl News {
         let fabric = || Arc::new(model.fabric.clone());
         (!keys.is_empty()).then(|| Self { fabric: fabric(), keys })
     }
-}
-
-/// Rows of the inventory.
-fn is_row(key: &[u8]) -> bool {
-    key.starts_with(PREFIX)
-}
-
-/// Rows that store every object of the inventory.
-fn all_rows(model: &Model) -> Vec<Op> {
-    let items = model.all_items().into_iter();
-    let puts = items.map(|item| Op::Put(item_key(&item.key()), to_json(&item)));
-    puts.chain([Op::Put(NEXT_KEY.to_vec(), to_json(&model.next_handles()))])
-        .collect()
 }
 
 /// Rows of what a transaction changed.
@@ -103,118 +84,6 @@ pub(super) fn rows(model: &Model, applied: &Applied) -> Vec<Op> {
         ops.push(Op::Put(NEXT_KEY.to_vec(), to_json(&model.next_handles())));
     }
     ops
-}
-
-/// The greatest identity that the rows of a store name, as far as they can be read.
-fn greatest_uid(rows: &[Row]) -> u64 {
-    let uid = |row: &Row| match row.key.split(|b| *b == b'/').next()? {
-        b"uid" => std::str::from_utf8(&row.value)
-            .ok()?
-            .parse::<u64>()
-            .ok()?
-            .checked_sub(1),
-        b"object" => serde_json::from_slice::<Stored>(&row.value)
-            .ok()?
-            .uid_mut()
-            .map(|uid| uid.get()),
-        _ => None,
-    };
-    let trusted = rows.iter().filter(|row| row.damage.is_none());
-    trusted.filter_map(uid).max().unwrap_or_default()
-}
-
-/// Takes the inventory out of the rows of a store; where there is none, it begins with the topology.
-///
-/// # Errors
-/// There is neither an inventory nor a topology.
-pub(super) fn load(stored: &mut Vec<Row>, topology: Option<&Topology>) -> Result<Loaded, StartError> {
-    let mut items: Vec<Row> = stored.extract_if(.., |row| is_row(&row.key)).collect();
-    items.sort_by(|a, b| a.key.cmp(&b.key));
-    if items.is_empty() {
-        let topology = topology.ok_or(StartError::NoInventory)?;
-        let mut model = Model::empty(topology.fabric.clone());
-        model.restore_next_uid(greatest_uid(stored).saturating_add(1));
-        model.import_first(topology);
-        info!(
-            switches = topology.switches.len(),
-            links = topology.links.len(),
-            hosts = topology.hosts.len(),
-            "the inventory begins with the topology"
-        );
-        let ops = all_rows(&model);
-        let set_aside = Vec::new();
-        return Ok(Loaded { model, ops, set_aside });
-    }
-    let settings = items.iter().find_map(|row| {
-        let known = row.damage.is_none() && row.key == item_key(&ItemKey::Fabric);
-        match known.then(|| serde_json::from_slice(&row.value)) {
-            Some(Ok(StoredItem::Fabric(settings))) => Some(settings),
-            _ => None,
-        }
-    });
-    let settings = settings.or_else(|| topology.map(|t| t.fabric.clone()));
-    let mut model = Model::empty(settings.ok_or(StartError::NoInventory)?);
-    model.begin();
-    let (mut scratch, mut set_aside) = (Applied::default(), Vec::new());
-    for row in items {
-        if let Err(reason) = load_row(&mut model, &row, &mut scratch) {
-            set_aside.push((String::from_utf8_lossy(&row.key).into_owned(), reason));
-        }
-    }
-    model.end();
-    let ops = Vec::new();
-    Ok(Loaded { model, ops, set_aside })
-}
-
-fn load_row(model: &mut Model, row: &Row, scratch: &mut Applied) -> Result<(), String> {
-    if row.key == NEXT_KEY {
-        let next = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
-        // A damaged one may be far too great; handles that are in use are looked at anyway.
-        if row.damage.is_none() {
-            model.restore_handles(next);
-        }
-        return row.damage.clone().map_or(Ok(()), Err);
-    }
-    let item: StoredItem = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
-    let fits = row.damage.is_none() && row.key == item_key(&item.key());
-    model.restore_uid(item.uid());
-    if fits {
-        model.put_item(&item.key(), Some(item.clone()), scratch);
-        if model.stored_item(&item.key()).is_some() {
-            return Ok(());
-        }
-    }
-    model.reserve_item(&item);
-    let reason = "its key does not fit, or it refers to a switch that is not there";
-    Err(row.damage.clone().unwrap_or_else(|| reason.to_owned()))
-}
-
-/// Compares a topology with the inventory. Returns whether it is to be imported.
-///
-/// # Errors
-/// It is to be, and cannot.
-pub(super) fn compare(model: &mut Model, start: &Start) -> Result<bool, StartError> {
-    let Some(topology) = &start.topology else {
-        return Ok(false);
-    };
-    match model.differences(topology) {
-        Ok(differences) if differences.is_empty() => Ok(false),
-        Ok(_) if start.import => Ok(true),
-        Err(error) if start.import => Err(StartError::Import(error)),
-        Ok(differences) => {
-            let list: Vec<String> = differences.iter().map(ToString::to_string).collect();
-            warn!(
-                "the topology file differs from the stored inventory, which is used; --import-topology takes the file \
-                 over:\n{}",
-                list.join("\n")
-            );
-            Ok(false)
-        }
-        Err(error) => {
-            warn!(%error, "the topology file differs from the stored inventory, which is used, and cannot be imported");
-            Ok(false)
-        }
-    }
 }
 
 impl<S: Store> Controller<S> {
@@ -263,6 +132,7 @@ impl<S: Store> Controller<S> {
             let mut published = self.fabric.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *published, Arc::clone(&now))
         };
+        self.write_published().not_live = not_live(&now);
         for key in &keys {
             match key {
                 ItemKey::Fabric => {}
@@ -387,9 +257,17 @@ impl<S: Store> Controller<S> {
     }
 }
 
+/// Devices that hold nothing now, and that others hold nothing for.
+pub(super) fn not_live(fabric: &Fabric) -> BTreeMap<Name, ItemState> {
+    let switches = fabric.switches().map(|(_, s)| (&s.spec.name, s.state));
+    let hosts = fabric.hosts().map(|(_, h)| (&h.spec.name, h.state));
+    let dead = switches.chain(hosts).filter(|(_, state)| !state.is_live());
+    dead.map(|(name, state)| (name.clone(), state)).collect()
+}
+
 /// A device of which nothing is known.
 fn device(
-    name: &vfabric_api::ident::Name,
+    name: &Name,
     node: Node,
     progress: &Arc<tokio::sync::Notify>,
     timings: &crate::timings::AllTimings,

@@ -674,6 +674,13 @@ async fn a_restart_goes_on_with_what_leaves_and_keeps_out_what_is_gone() {
     let states: Vec<ItemState> = world.inventory().await.hosts.iter().map(|h| h.state).collect();
     assert_eq!(states, [ItemState::InService, ItemState::Leaving, ItemState::Gone]);
     assert_eq!(world.inventory().await.switches[0].state, ItemState::Drained);
+    // Its attachment is on no device, and says why.
+    let a3 = Key::new(n("v"), Kind::Attachment, n("a3"));
+    let vfabric_api::status::View::Attachment(a3) = world.controller.get(&a3).await.unwrap() else {
+        panic!("a3 is an attachment")
+    };
+    assert_eq!(a3.applied.progress, Progress::Pending);
+    assert_eq!(a3.applied.waiting[0].reason, "is gone");
     world.devices[1].go_online();
     world.left(&host_key("host2")).await;
     let uids: Vec<u64> = world.inventory().await.hosts.iter().map(|h| h.uid).collect();

@@ -141,6 +141,7 @@ impl<S: Store> Controller<S> {
         published.render(Rendered::new(render.as_ref(), &model, touched), revision);
         published.publish_waits(model.take_changed_waits());
         published.quarantined = model.quarantined();
+        published.not_live = inventory::not_live(&model.fabric);
         let (networks, routers, attachments) = model.counts();
         info!(
             revision,

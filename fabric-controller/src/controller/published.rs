@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 use vfabric_api::ident::{Mac, Name, Vni};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
+use vfabric_api::inventory::ItemState;
 use vfabric_api::service::{Key, Kind};
 use vfabric_api::status::SetAside;
 
@@ -87,6 +88,8 @@ pub(super) struct Published {
     pub(super) routers: usize,
     /// VNIs that nobody has and that are not free.
     pub(super) quarantined: usize,
+    /// Devices that hold nothing now, and that others hold nothing for.
+    pub(super) not_live: BTreeMap<Name, ItemState>,
     /// Rows of the store that could not be loaded.
     pub(super) set_aside: Vec<SetAside>,
     waits: HashMap<Waiter, Waits>,
@@ -105,6 +108,7 @@ impl Published {
             attachments: FxHashMap::default(),
             routers: 0,
             quarantined: 0,
+            not_live: BTreeMap::new(),
             set_aside: Vec::new(),
             waits: HashMap::new(),
             waiting: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use vfabric_api::intent::Place;
 use vfabric_api::service::{Key, Kind};
 use vfabric_api::status::{Applied, Attachment, DeviceReason, Network, Progress, Router, Vdc, View};
 
@@ -77,11 +78,26 @@ impl Published {
         let network = vdc.networks.get(&attachment.spec.network)?;
         let waits = self.waits(Waiter::Attachment(id)).iter();
         let waits = waits.chain(self.waits(Waiter::Network(*network)));
+        let mut applied = self.applied(self.engine.asked_by(Owner::Attachment(id)), waits);
+        let (Place::Host { host: device, .. } | Place::Port { switch: device, .. }) = &attachment.spec.place;
+        if let Some(state) = self.not_live.get(device) {
+            // No device asks for anything of it, which is not the same as that it works.
+            applied.waiting.insert(
+                0,
+                DeviceReason {
+                    device: device.clone(),
+                    reason: format!("is {state}"),
+                },
+            );
+            if applied.progress == Progress::Applied {
+                applied.progress = Progress::Pending;
+            }
+        }
         Some(View::Attachment(Attachment {
             spec: attachment.spec.clone(),
             mac: attachment.mac,
             ips: attachment.ips.clone(),
-            applied: self.applied(self.engine.asked_by(Owner::Attachment(id)), waits),
+            applied,
         }))
     }
 

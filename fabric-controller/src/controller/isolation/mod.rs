@@ -19,6 +19,12 @@ mod walk;
 
 use rand::SeedableRng as _;
 
+use vfabric_api::ident::Name;
+use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, SubnetSpec};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
+use vfabric_api::service::{Change, Key, Kind, Spec};
+use vfabric_api::topology::Host;
+
 use crate::model::fault::{self, Fault};
 use walk::{Made, Walk};
 
@@ -84,6 +90,83 @@ async fn nothing_crosses_while_hosts_go_and_come() {
             .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
     }
     assert!(changes > 15, "the inventory changed only {changes} times");
+}
+
+/// A host with an attachment of red is declared gone. Its VNI becomes blue's; then the host comes back as it was, and
+/// blue wants an attachment on it. Returns whether blue could have it before the host had forgotten red.
+async fn the_dead_return(seed: u64) -> Result<bool, String> {
+    let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed), Made::Single).await;
+    let network = |vdc: &str| {
+        let subnets = vec![SubnetSpec {
+            cidr: "10.0.0.0/28".parse().unwrap(),
+            gateway: None,
+        }];
+        let spec = NetworkSpec {
+            name: "n".parse().unwrap(),
+            subnets,
+            mtu: 1500,
+            vni: Some(10.try_into().unwrap()),
+        };
+        Change::Create(vdc.parse().unwrap(), Spec::Network(spec))
+    };
+    let attachment = |vdc: &str, on: &Host| {
+        let spec = AttachmentSpec {
+            name: on.name.clone(),
+            network: "n".parse().unwrap(),
+            mac: None,
+            ips: Vec::new(),
+            place: Place::Host {
+                host: on.name.clone(),
+                netns: vdc.into(),
+                interface: "eth0".into(),
+            },
+            port_security: true,
+            allowed_addresses: Vec::new(),
+        };
+        Change::Create(vdc.parse().unwrap(), Spec::Attachment(spec))
+    };
+    let (dies, other) = (walk.host(0), walk.host(1));
+    let key = ItemKey::Host(dies.name.clone());
+    let (all, switches) = (walk.all(), walk.switches());
+    assert!(walk.commit(vec![network("red"), attachment("red", &dies)]).await);
+    walk.settle(all.clone()).await?;
+    assert!(
+        walk.commit(vec![Change::Inventory(InventoryChange::Gone(key.clone()))])
+            .await
+    );
+    let red = |kind, name: &Name| Change::Delete(Key::new("red".parse().unwrap(), kind, name.clone()));
+    let goes = vec![
+        red(Kind::Attachment, &dies.name),
+        red(Kind::Network, &"n".parse().unwrap()),
+    ];
+    assert!(walk.commit(goes).await);
+    let cascade = false;
+    assert!(
+        walk.commit(vec![Change::Inventory(InventoryChange::Remove { key, cascade })])
+            .await
+    );
+    walk.settle(all.clone()).await?;
+    assert!(walk.commit(vec![network("blue"), attachment("blue", &other)]).await);
+    walk.settle(all.clone()).await?;
+    let comes = InventoryChange::Put(Item::Host(dies.clone()));
+    assert!(walk.commit(vec![Change::Inventory(comes)]).await);
+    let early = walk.commit(vec![attachment("blue", &dies)]).await;
+    // It sends as it always did, and cannot be reached.
+    walk.settle(switches).await?;
+    walk.settle(all.clone()).await?;
+    assert!(early || walk.commit(vec![attachment("blue", &dies)]).await);
+    walk.settle(all).await?;
+    Ok(early)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_comes_back_from_the_dead_is_emptied_first() {
+    assert_eq!(the_dead_return(1).await, Ok(false));
+    fault::set(Some(Fault::ArrivesAtOnce));
+    let found = the_dead_return(1).await;
+    fault::set(None);
+    let what = found.unwrap_err();
+    assert!(what.contains("a frame of red reached"), "{what}");
 }
 
 /// Each mistake, and a walk that finds it.

@@ -509,6 +509,44 @@ impl Walk {
         out
     }
 
+    /// A transaction that is to be accepted, or refused.
+    pub(super) async fn commit(&mut self, changes: Vec<Change>) -> bool {
+        let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
+        let dry_run = false;
+        self.controller.commit(Transaction { changes, dry_run }).await.is_ok()
+    }
+
+    /// These devices do all that there is to do for them; frames run after each write.
+    pub(super) async fn settle(&mut self, devices: std::ops::Range<usize>) -> Result<(), String> {
+        for _ in 0..60 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            self.housekeeping().await;
+            for device in devices.clone() {
+                for _ in 0..10 {
+                    if self.step(device) {
+                        self.check()?;
+                    }
+                }
+            }
+        }
+        self.check()
+    }
+
+    /// Every device.
+    pub(super) fn all(&self) -> std::ops::Range<usize> {
+        0..self.sims.len()
+    }
+
+    /// Every switch.
+    pub(super) fn switches(&self) -> std::ops::Range<usize> {
+        0..self.topology.switches.len()
+    }
+
+    /// A host of the first topology.
+    pub(super) fn host(&self, at: usize) -> vfabric_api::topology::Host {
+        self.topology.hosts[at].clone()
+    }
+
     /// When nothing changes any more, everything wanted is there, and a restart writes nothing.
     pub(super) async fn converge(&mut self) -> Result<(), String> {
         for _ in 0..200 {

@@ -11,7 +11,7 @@ use crate::traffic::Traffic;
 use crate::{Target, daemons, intruder, netns, plan};
 
 /// Traffic before and after a fault, so that a loss is the fault's.
-const AROUND: Duration = Duration::from_millis(300);
+pub(super) const AROUND: Duration = Duration::from_millis(300);
 /// Longest time that anything here may take to heal.
 const HEALED: Duration = Duration::from_secs(30);
 /// Time between two packets of a flow. simple_switch_grpc forwards some ten thousand packets a
@@ -24,11 +24,11 @@ fn interval(target: Target) -> Duration {
     })
 }
 
-fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
+pub(super) fn start(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Traffic> {
     Traffic::start(&cx.flows(what)?, interval(cx.lab.options.target))
 }
 
-fn across(a: &Endpoint, b: &Endpoint) -> bool {
+pub(super) fn across(a: &Endpoint, b: &Endpoint) -> bool {
     a.leaf != b.leaf
 }
 

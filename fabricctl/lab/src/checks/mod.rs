@@ -10,6 +10,7 @@
 
 mod edge;
 mod faults;
+mod inventory;
 mod reach;
 mod removal;
 
@@ -160,13 +161,15 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 9] = [
+const CHANGES: [(&str, Check); 11] = [
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
     ("leaf killed and restarted empty", faults::leaf),
     ("link cut", faults::link_cut),
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
+    ("spine drained and back", inventory::spine_drained),
+    ("host that never comes, declared gone", inventory::host_gone),
     ("attachment deleted", removal::attachment),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),

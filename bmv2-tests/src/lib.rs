@@ -1,5 +1,6 @@
 //! Whole-system tests, and what they share.
 
+pub mod exercise;
 pub mod fuzz;
 pub mod p4info_diff;
 pub mod program;

@@ -5,11 +5,9 @@
 use std::sync::Arc;
 
 use fabric_controller::{
-    device::{
-        driver::{Batch, Driver, DriverError, Event, Write},
-        entity::{Entity as DeviceEntity, SwitchEntity},
-    },
+    device::driver::{Batch, Driver, DriverError, Event, Write},
     driver::p4runtime::{P4RuntimeDriver, SwitchConfig},
+    entity::{Entity as DeviceEntity, SwitchEntity},
 };
 use fabric_identity::testing::Authority;
 use fabric_identity::{Dialer, Subject};

@@ -15,6 +15,10 @@
 //!   and the fewer of these places are in a cache or have their page's address at hand.
 //!
 //! That the work is the same is also counted: entities written for each attachment.
+//!
+//! Then how many changes a second clients get stored on a disk ([`clients`]).
+
+mod clients;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -77,14 +81,20 @@ struct Times {
     ratio: f64,
 }
 
-/// Runs it, prints the figures and writes them to `json`.
+/// Runs it, prints the figures and writes them to `json`. The store of the part with clients lies in `dir`;
+/// `only_clients` leaves the other part out.
 ///
 /// # Errors
 /// When a change is refused or devices do not take it, or the file cannot be written.
-pub async fn run(json: Option<&Path>) -> Result<()> {
+pub async fn run(only_clients: bool, dir: &Path, json: Option<&Path>) -> Result<()> {
+    let mut report = serde_json::Map::new();
+    for figures in clients::run(dir).await? {
+        report.insert(figures.name(), serde_json::to_value(figures)?);
+    }
+    let networks: &[usize] = if only_clients { &[] } else { &NETWORKS };
     let mut fabrics = Vec::new();
-    for networks in NETWORKS {
-        fabrics.push(Fabric::with(networks).await?);
+    for networks in networks {
+        fabrics.push(Fabric::with(*networks).await?);
     }
     for way in [Way::Again, Way::Spread] {
         for round in 0..ROUNDS {
@@ -96,7 +106,6 @@ pub async fn run(json: Option<&Path>) -> Result<()> {
     let mut figures: Vec<Figures> = fabrics.into_iter().map(Fabric::figures).collect();
     let least = |times: fn(&Figures) -> &Times| figures.first().map_or(f64::NAN, |f| times(f).applied_p50_us);
     let (again, spread) = (least(|f| &f.again), least(|f| &f.spread));
-    let mut report = serde_json::Map::new();
     for f in &mut figures {
         println!(
             "{:>7} networks: {:.0} entities written for one more attachment",
@@ -175,7 +184,8 @@ fn vdc() -> Result<Name> {
 
 fn network(n: usize) -> Result<Change> {
     let subnet = SubnetSpec {
-        cidr: "10.0.0.0/24".parse()?,
+        // Large enough for addresses that rest between two turns.
+        cidr: "10.0.0.0/16".parse()?,
         gateway: None,
     };
     let spec = NetworkSpec {
@@ -228,7 +238,7 @@ impl Fabric {
         let (events, _inbox) = tokio::sync::mpsc::channel(1);
         for (i, device) in (0u32..).zip(controller.devices()) {
             let driver = FakeDevice::new(true).driver();
-            actor::spawn(DeviceIndex(i), Arc::clone(device), driver, events.clone(), stop.clone());
+            actor::spawn(DeviceIndex(i), device, driver, events.clone(), stop.clone());
         }
         let fabric = Self {
             networks,

@@ -13,14 +13,14 @@
 //! what differs. [`topology`] keeps the shortest paths link by link.
 //!
 //! ```text
-//! request -> model -> store -> acknowledged
-//!                         \-> engine -> desired |          | actor -> driver -> device
-//!                                               | differs? |
-//!                                       applied <----------- results, read-back
+//! request -> writer: model, render -> store -> published -> acknowledged
+//!                                                  \-> desired |          | actor -> driver -> device
+//!                                                              | differs? |
+//!                                                      applied <----------- results, read-back
 //! ```
 //!
 //! **Invariants.**
-//! - What is acknowledged is in the store; what is not in the store was not acknowledged.
+//! - What is acknowledged is in the store; what is not in the store was not acknowledged, and nobody has seen it.
 //! - A transaction happens whole or not at all, also when the caller goes away.
 //! - After any history, what devices should hold equals a rendering from scratch (tested as
 //!   a property).
@@ -43,6 +43,8 @@ pub mod controller;
 pub mod device;
 pub mod driver;
 pub mod engine;
+pub mod entity;
+pub mod ident;
 pub mod metrics;
 pub mod model;
 pub mod reconcile;
@@ -51,4 +53,6 @@ pub mod secrets;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod timings;
 pub mod topology;
+pub mod view;

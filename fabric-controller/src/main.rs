@@ -9,37 +9,32 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
-use fabric_controller::controller::Controller;
-use fabric_controller::device::actor::{self, ActorHandle};
-use fabric_controller::device::driver::{DeviceIndex, Driver as _};
-use fabric_controller::device::packets::PacketPort;
-use fabric_controller::driver::p4runtime::{P4RuntimeDriver, SwitchConfig};
+use fabric_controller::controller::fleet::Fleet;
+use fabric_controller::controller::{Controller, Start};
+use fabric_controller::driver::launch::Devices;
 use fabric_controller::driver::vtep::VtepServer;
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::RedbStore;
-use fabric_identity::{ClientCertificates, Dialer, Files, Listener, Subject};
+use fabric_identity::{ClientCertificates, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use vfabric_api::rest::{LIMITS, router, serve as serve_rest};
-use vfabric_api::topology::{Role, Switch, Topology};
-
-/// Events of devices that wait for the controller; an actor that finds it full waits.
-const EVENTS: usize = 1024;
-/// Frames from pipelines that wait for the controller: a probe a second from each of some
-/// thousand links. More are lost, and sent again.
-const FRAMES: usize = 8192;
+use vfabric_api::topology::{Role, Topology};
 
 /// The fabric controller.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
-    /// The topology file (YAML)
+    /// The topology file (YAML): what the inventory begins with. Later it is only compared with the inventory
     #[arg(long)]
-    topology: PathBuf,
+    topology: Option<PathBuf>,
+    /// Make the stored inventory be as the topology file says
+    #[arg(long, requires = "topology")]
+    import_topology: bool,
     /// Directory of the store
     #[arg(long)]
     data_dir: PathBuf,
@@ -84,6 +79,12 @@ struct BenchArgs {
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Only the part with clients that write
+    #[arg(long)]
+    clients: bool,
+    /// Directory of the store that these write to
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -112,7 +113,11 @@ fn main() -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(fabric_controller::bench::run(args.json.as_deref()))
+    runtime.block_on(fabric_controller::bench::run(
+        args.clients,
+        &args.dir,
+        args.json.as_deref(),
+    ))
 }
 
 fn run(args: &Args) -> Result<()> {
@@ -130,10 +135,10 @@ fn run(args: &Args) -> Result<()> {
 }
 
 async fn serve(args: &Args) -> Result<()> {
-    let topology = Topology::from_yaml(&String::from_utf8(read(&args.topology)?)?)
-        .with_context(|| args.topology.display().to_string())?;
+    let topology = args.topology.as_deref().map(topology).transpose()?;
     fabric_identity::private_directory(&args.data_dir)?;
     let store = RedbStore::open(args.data_dir.join("intent.redb"))?;
+    info!(store = %store.uuid(), "store opened");
     let files = Files {
         ca: args.tls_ca.clone(),
         cert: args.tls_cert.clone(),
@@ -146,36 +151,23 @@ async fn serve(args: &Args) -> Result<()> {
     let agents = tokio::net::TcpListener::bind(args.agent_listen).await;
     let agents = agents.with_context(|| format!("--agent-listen {}", args.agent_listen))?;
 
-    let controller = Controller::load(topology, store, Arc::new(FabricRender)).await?;
+    let start = Start {
+        topology,
+        import: args.import_topology,
+    };
+    let controller = Controller::load(start, store, Arc::new(FabricRender)).await?;
     controller.set_credentials(Arc::clone(&secrets.credentials));
     let stop = CancellationToken::new();
-    let (events, inbox) = tokio::sync::mpsc::channel(EVENTS);
-    let (frames, arrived) = tokio::sync::mpsc::channel(FRAMES);
-    let mut packets = Vec::new();
-    let hosts = VtepServer::new(controller.topology().hosts.iter().map(|h| h.name.to_string()));
-    let mut actors: Vec<ActorHandle> = Vec::new();
-    let mut tasks = Vec::new();
-    for (i, device) in (0u32..).zip(controller.devices()) {
-        let (index, device, events, stop) = (DeviceIndex(i), Arc::clone(device), events.clone(), stop.clone());
-        let (handle, task) = match controller.topology().switches.get(i as usize) {
-            Some(switch) => {
-                let pipeline = if switch.role == Role::Leaf { &leaf } else { &spine };
-                let mut driver = P4RuntimeDriver::new(switch_config(args, &secrets, switch, pipeline)?);
-                let port = PacketPort::new(index, frames.clone());
-                driver.carry_packets(port.clone());
-                packets.push(port);
-                actor::spawn(index, device, driver, events, stop)
-            }
-            None => {
-                let driver = hosts.driver(device.name.as_str()).context("a host without a stream")?;
-                actor::spawn(index, device, driver, events, stop)
-            }
-        };
-        actors.push(handle);
-        tasks.push(task);
-    }
-    controller.set_actors(actors);
-    drop(events);
+    let hosts = VtepServer::new();
+    let devices = Devices {
+        credentials: Arc::clone(&secrets.credentials),
+        insecure_p4runtime: args.insecure_p4runtime,
+        leaf,
+        spine,
+        hosts: hosts.clone(),
+    };
+    let (fleet, inbox) = Fleet::new(devices, stop.child_token());
+    controller.start(fleet);
 
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
     let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::NotAsked)?;
@@ -190,16 +182,14 @@ async fn serve(args: &Args) -> Result<()> {
         signal = terminated() => { signal?; info!("stopping"); }
         done = agent_server => done.context("the agents' server ended")?,
         done = spawn(api) => done?,
-        () = controller.follow(inbox) => bail!("every device actor ended"),
+        () = controller.follow(inbox.events) => bail!("the controller has no actors any more"),
         () = controller.housekeeping() => {}
-        () = controller.supervise(packets, arrived) => {}
+        () = controller.writer_ended() => bail!("the writer of changes ended"),
+        () = controller.supervise(inbox.frames) => {}
         done = secrets.follow() => done.context("SIGHUP")?,
     }
     stop.cancel();
-    for task in tasks {
-        // An actor that panicked has said so itself.
-        let _ = task.await;
-    }
+    controller.shut_down().await;
     Ok(())
 }
 
@@ -217,6 +207,10 @@ async fn terminated() -> Result<()> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn topology(path: &Path) -> Result<Topology> {
+    Topology::from_yaml(&String::from_utf8(read(path)?)?).with_context(|| path.display().to_string())
 }
 
 fn pipeline(args: &Args, role: Role) -> Result<Arc<Pipeline>> {
@@ -239,16 +233,4 @@ fn pipeline(args: &Args, role: Role) -> Result<Arc<Pipeline>> {
         info.with_context(|| format!("pipeline `{name}`: P4Info"))?,
         json,
     )))
-}
-
-fn switch_config(args: &Args, secrets: &Secrets, switch: &Switch, pipeline: &Arc<Pipeline>) -> Result<SwitchConfig> {
-    let subject = Subject::Switch(switch.name.to_string());
-    let dialer = Dialer::new(Arc::clone(&secrets.credentials), subject)?;
-    Ok(SwitchConfig {
-        name: switch.name.to_string(),
-        address: switch.p4runtime.to_string(),
-        device_id: switch.device_id.into(),
-        tls: (!args.insecure_p4runtime).then_some(dialer),
-        pipeline: Arc::clone(pipeline),
-    })
 }

@@ -4,72 +4,16 @@
 //! kept in two places. The number of series is bounded by the topology: there are labels for
 //! devices, links, states and reasons to drop, and none for what tenants make.
 
-use std::time::Duration;
-
 use fabric_identity::{Expiry, Validity};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vfabric_api::status::{DeviceState, LinkFault, LinkStatus};
 
 use crate::device::Numbers;
-
-/// Seconds: from what an idle fabric needs to what a device that was away does.
-const BUCKETS: [f64; 14] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
-];
-
-type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
-
-/// How long devices of each kind take. Clones share their counts.
-#[derive(Debug, Clone)]
-pub struct AllTimings {
-    applied: Histograms,
-    written: Histograms,
-}
-
-impl Default for AllTimings {
-    fn default() -> Self {
-        let new = || Histograms::new_with_constructor(|| Histogram::new(BUCKETS));
-        Self {
-            applied: new(),
-            written: new(),
-        }
-    }
-}
-
-impl AllTimings {
-    /// Of one kind of device.
-    pub fn of(&self, kind: &'static str) -> Timings {
-        let labels = one("kind", kind);
-        Timings {
-            applied: self.applied.get_or_create(&labels).clone(),
-            written: self.written.get_or_create(&labels).clone(),
-        }
-    }
-}
-
-/// How long devices of one kind take.
-#[derive(Debug, Clone)]
-pub struct Timings {
-    applied: Histogram,
-    written: Histogram,
-}
-
-impl Timings {
-    /// A device has confirmed everything, so long after the first change that it had not.
-    pub(crate) fn applied(&self, took: Duration) {
-        self.applied.observe(took.as_secs_f64());
-    }
-
-    /// A device has answered a batch of writes.
-    pub(crate) fn written(&self, took: Duration) {
-        self.written.observe(took.as_secs_f64());
-    }
-}
+use crate::timings::AllTimings;
 
 /// Packets that a switch refused, by reason; `None` if it could not be asked.
 pub type Drops = Option<Vec<(String, u64)>>;
@@ -83,6 +27,10 @@ pub struct Snapshot {
     pub objects: [(&'static str, usize); 4],
     /// VNIs that nobody has and devices may hold.
     pub vnis_in_quarantine: usize,
+    /// Whether changes can be stored.
+    pub store_ok: bool,
+    /// Rows of the store that could not be loaded.
+    pub set_aside: usize,
     /// Kind (`switch`, `host`), name and numbers of each device.
     pub devices: Vec<(&'static str, String, Numbers)>,
     /// When the controller's certificate and the first of the authorities expire.
@@ -143,6 +91,7 @@ fn link_state(link: &LinkStatus) -> &'static str {
         Some(LinkFault::PortDown) => "port_down",
         Some(LinkFault::Silent) => "silent",
         Some(LinkFault::Miswired) => "miswired",
+        Some(LinkFault::Unanswered) => "unanswered",
         Some(LinkFault::Unknown) => "unknown",
     }
 }
@@ -162,6 +111,10 @@ impl Snapshot {
             help,
             u64::try_from(self.vnis_in_quarantine).unwrap_or(u64::MAX),
         );
+        let help = "Whether changes can be stored";
+        single(r, "store_ok", help, self.store_ok.into());
+        let help = "Rows of the store that could not be loaded when the controller started";
+        single(r, "set_aside", help, u64::try_from(self.set_aside).unwrap_or(u64::MAX));
         self.devices(r);
         let help = "Time from a change until a device had confirmed everything";
         r.register_with_unit("apply", help, Unit::Seconds, self.timings.applied.clone());
@@ -262,6 +215,8 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn link(a: u16, fault: Option<LinkFault>) -> LinkStatus {
@@ -298,6 +253,8 @@ mod tests {
             revision: 9,
             objects: [("vdc", 1), ("network", 2), ("router", 0), ("attachment", 3)],
             vnis_in_quarantine: 1,
+            store_ok: true,
+            set_aside: 3,
             devices: vec![("switch", "leaf1".into(), numbers), ("switch", "leaf2".into(), numbers)],
             certificates: Some(Expiry {
                 own: Validity {
@@ -319,6 +276,8 @@ mod tests {
         .text();
         for line in [
             "vfabric_revision 9",
+            "vfabric_store_ok 1",
+            "vfabric_set_aside 3",
             r#"vfabric_objects{kind="network"} 2"#,
             r#"vfabric_devices{kind="switch",state="degraded"} 2"#,
             r#"vfabric_device_epoch_lag{device="leaf1"} 2"#,

@@ -11,10 +11,12 @@
 //   EdgeReply    can it be answered here?
 //   Route        where to, at layer 3?       Bridge       where to, at layer 2?
 //   Tunnel       through which tunnel?       Underlay     through which port?
+//   ErrorDue     should the sender hear?     IcmpError    what does it hear?
 //   Replicate, Encap, LinkRewrite            what does it look like on the wire?
 //
 // A frame that came through a tunnel and leaves through one passes once: the outer
-// headers come off in Termination and new ones go on in Encap.
+// headers come off in Termination and new ones go on in Encap. Only a refused packet that an
+// ICMP error is due about passes twice.
 
 #include <core.p4>
 #include <v1model.p4>
@@ -38,6 +40,7 @@
 #include "control/bridge.p4"
 #include "control/tunnel.p4"
 #include "control/underlay.p4"
+#include "control/icmp_error.p4"
 #include "control/replicate.p4"
 #include "control/encap.p4"
 #include "control/checksums.p4"
@@ -80,6 +83,8 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
     FlowHash() flow_hash;
     Overlay() overlay;
     Underlay() underlay;
+    ErrorDue() error_due;
+    IcmpError() icmp_error;
 
     @id(0x12000002)
     @brief("Refused packets by drop_reason_t.")
@@ -90,9 +95,16 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
         if (hdr.packet_out.isValid()) {
             packet_io.apply(hdr, standard_metadata);
         } else {
-            admission.apply(hdr, meta, standard_metadata);
-            if (meta.guarded && meta.drop_reason == drop_reason_t.NONE) {
-                source_guard.apply(hdr, meta);
+            if (meta.refused == drop_reason_t.NONE) {
+                admission.apply(hdr, meta, standard_metadata);
+                if (meta.guarded && meta.drop_reason == drop_reason_t.NONE) {
+                    source_guard.apply(hdr, meta);
+                }
+            } else {
+                icmp_error.apply(hdr, meta, standard_metadata);
+                if (meta.drop_reason == drop_reason_t.NONE) {
+                    ingress_drops.count((bit<32>)(bit<8>)meta.refused);
+                }
             }
             flow_hash.apply(meta);
 
@@ -129,8 +141,15 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
             }
 
             if (meta.drop_reason != drop_reason_t.NONE) {
-                mark_to_drop(standard_metadata);
-                ingress_drops.count((bit<32>)(bit<8>)meta.drop_reason);
+                bool due;
+                error_due.apply(hdr, meta, standard_metadata, due);
+                if (due) {
+                    // Counted in the second pass.
+                    resubmit_preserving_field_list(KEPT_FOR_ERROR);
+                } else {
+                    mark_to_drop(standard_metadata);
+                    ingress_drops.count((bit<32>)(bit<8>)meta.drop_reason);
+                }
             }
         }
     }
@@ -142,6 +161,7 @@ control LeafEgress(inout headers_t hdr, inout metadata_t meta,
     Encap() encap;
     LinkRewrite() link_rewrite;
     AccessTag() access_tag;
+    CutQuote() cut_quote;
 
     @id(0x12000003)
     @brief("Copies that could not be sent, by drop_reason_t.")
@@ -160,6 +180,9 @@ control LeafEgress(inout headers_t hdr, inout metadata_t meta,
                 link_rewrite.apply(hdr, meta, standard_metadata);
             } else if (meta.egress_vid != 0) {
                 access_tag.apply(hdr, meta);
+            }
+            if (hdr.quoted.isValid()) {
+                cut_quote.apply(meta);
             }
         }
         if (pruned) {

@@ -7,8 +7,7 @@
 //!
 //! # Model
 //! - [`session::Session`]: one stream to one switch, with mastership, events and a
-//!   heartbeat. It lives until the first fault and is then replaced
-//!   ([`backoff::Backoff`] says when).
+//!   heartbeat. It lives until the first fault; its owner then opens another.
 //! - [`entity::Entity`]: an object of a switch in a canonical, comparable, compact
 //!   form; its key is hashable. Everything above the wire works with these.
 //! - [`pipeline::Pipeline`]: program and P4Info with a cookie, pushed only where
@@ -37,7 +36,6 @@
 //!
 //! Source: P4Runtime Specification 1.4.
 
-pub mod backoff;
 pub mod canonical;
 pub mod diff;
 pub mod entity;

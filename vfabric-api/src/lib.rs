@@ -22,6 +22,7 @@ pub mod client;
 pub mod error;
 pub mod ident;
 pub mod intent;
+pub mod inventory;
 #[cfg(feature = "server")]
 pub mod rest;
 pub mod service;

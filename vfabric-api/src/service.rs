@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::{AttachmentSpec, Intent, NetworkSpec, RouterSpec, VdcSpec};
+use crate::inventory::{Inventory, InventoryChange, ItemChange};
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 /// The kinds of tenant objects.
@@ -124,6 +125,8 @@ pub enum Change {
     Put(Name, Spec),
     /// The object must exist and nothing may use it.
     Delete(Key),
+    /// About the fabric itself.
+    Inventory(InventoryChange),
 }
 
 /// A set of changes that happens whole or not at all.
@@ -150,6 +153,9 @@ pub struct Committed {
     pub deleted: Vec<Key>,
     /// How many were as asked already.
     pub unchanged: usize,
+    /// What happened to the inventory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inventory: Vec<ItemChange>,
 }
 
 /// What a mutation did, and how far the devices are.
@@ -210,6 +216,9 @@ pub trait FabricService: Send + Sync + 'static {
     /// The fabric at a glance.
     fn fabric(&self) -> impl Future<Output = FabricStatus> + Send;
 
+    /// What the fabric is made of.
+    fn inventory(&self) -> impl Future<Output = Inventory> + Send;
+
     /// Every switch.
     fn switches(&self) -> impl Future<Output = Vec<SwitchStatus>> + Send;
 
@@ -221,6 +230,10 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Packets the switches refused, by switch and reason, read from the devices now.
     fn drops(&self) -> impl Future<Output = Result<Vec<DropCount>, ApiError>> + Send;
+
+    /// What is not as it should be although changes can be taken; or why they cannot. In words that name no tenant:
+    /// anybody may ask.
+    fn health(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
 
     /// Everything that is worth watching, as OpenMetrics text.
     fn metrics(&self) -> impl Future<Output = String> + Send;

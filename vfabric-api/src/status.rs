@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::ident::{Mac, Name, Vni};
 use crate::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
+use crate::inventory::ItemState;
 use crate::topology::{PortRef, Role};
 
 /// How far a change has come.
@@ -163,6 +164,9 @@ pub struct SwitchStatus {
     pub role: Role,
     /// P4Runtime device id.
     pub device_id: u16,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub item: ItemState,
     /// Loopback, IPv4.
     #[schema(value_type = String)]
     pub loopback_ipv4: Ipv4Addr,
@@ -186,6 +190,9 @@ pub struct HostStatus {
     /// Its VTEP address, IPv6.
     #[schema(value_type = String)]
     pub vtep_ipv6: Ipv6Addr,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub item: ItemState,
     /// Its state.
     pub status: DeviceStatus,
 }
@@ -215,6 +222,8 @@ pub enum LinkFault {
     PortDown,
     /// The controller's probes do not arrive any more.
     Silent,
+    /// The controller has no session with a switch at one end, and nothing else says that the link works.
+    Unanswered,
     /// The cable leads elsewhere than the topology says.
     Miswired,
     /// It was down before the controller started; nothing is known of it yet.
@@ -244,6 +253,21 @@ pub struct FabricStatus {
     pub attachments: usize,
     /// VNIs released by their owners, not yet confirmed removed by every device.
     pub vnis_in_quarantine: usize,
+    /// Why changes cannot be stored, while they cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_fault: Option<String>,
+    /// Stored rows that could not be loaded when the controller started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A stored row that was not loaded. Numbers that it is known to have are not given to others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SetAside {
+    /// The object, or the row's key if it is not an object's.
+    pub object: String,
+    /// Why it could not be loaded.
+    pub reason: String,
 }
 
 /// So many of so many.
@@ -282,4 +306,7 @@ pub struct DeviceEntity {
     pub action: String,
     /// True when the device was seen to hold exactly this.
     pub applied: bool,
+    /// Objects that asked for it, in words; of very many, some.
+    #[serde(default)]
+    pub asked_by: Vec<String>,
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use fabric_identity::{Credentials, Dialer, Subject};
-use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -20,9 +20,9 @@ use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, invalid_key};
 use crate::agent::{Command, Commands, reports};
 use crate::error::AgentError;
 
-/// Shortest and longest wait before connecting again; a random part of up to half is taken
-/// off, so that hosts do not come back all at once when a controller restarts.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Shortest and longest wait before connecting again. Up to as much again is added at random, so
+/// that hosts do not come back all at once when a controller restarts.
+const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(2500));
 /// Longest time for connecting, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// HTTP/2 pings: a controller that is gone without a word is noticed after both.
@@ -72,7 +72,13 @@ impl Controller {
 /// # Errors
 /// When the engine has ended.
 pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands) -> Result<(), AgentError> {
-    let mut wait = BACKOFF.0;
+    let waits = ExponentialBuilder::new()
+        .with_min_delay(WAITS.0)
+        .with_max_delay(WAITS.1)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times();
+    let mut next = waits.build();
     loop {
         let mut welcomed = false;
         match session(&controller, hello.clone(), &commands, &mut welcomed).await {
@@ -82,9 +88,10 @@ pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands
             }
             Ok(()) => tracing::info!(controller = %controller.address, "the controller closed the stream"),
         }
-        wait = if welcomed { BACKOFF.0 } else { (wait * 2).min(BACKOFF.1) };
-        let jitter = rand::rng().random_range(0.5..1.0);
-        tokio::time::sleep(wait.mul_f64(jitter)).await;
+        if welcomed {
+            next = waits.build();
+        }
+        tokio::time::sleep(next.next().unwrap_or(WAITS.1)).await;
     }
 }
 

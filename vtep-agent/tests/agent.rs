@@ -60,8 +60,8 @@ impl World {
 
         let authority = Authority::new();
         let controller = authority.credentials("controller");
-        let server = VtepServer::new(["h1".to_owned()]);
-        let driver = server.driver("h1").unwrap();
+        let server = VtepServer::new();
+        let driver = server.driver("h1");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { server.serve(listener, &controller, std::future::pending()).await });

@@ -211,8 +211,8 @@ fn links_of_an_earlier_version_leave_the_hosts_namespace() {
     // As it was: everything in the host's namespace.
     lab.stop(0);
     ip(&["-n", &overlay, "link", "set", &port, "netns", &host]);
-    // The kernel takes a namespace apart some time after its name is gone; the VXLAN device would
-    // keep its socket in the host's namespace until then.
+    // By hand: the kernel deletes the links of a namespace some time after its name is gone, and a second VXLAN device of
+    // the VNI is refused until then.
     ip(&["-n", &overlay, "link", "del", "vfx10000"]);
     ip(&["netns", "del", &overlay]);
     ip(&[
@@ -237,7 +237,8 @@ fn links_of_an_earlier_version_leave_the_hosts_namespace() {
     ]);
     ip(&["-n", &host, "link", "set", &port, "group", &group, "master", "vfb10000"]);
     let inside = common::links(lab.workload(0));
-    lab.restart(0);
+    let news = lab.restart(0);
+    assert!(news.failed.is_empty(), "{news:?}");
     assert_eq!(lab.links_of_host(0), 2, "{:?}", common::links(&host));
     assert_eq!(common::links(lab.workload(0)).len(), inside.len());
     let repaired = lab.check(0, &Scope::All);

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::{LAB_PACKAGES, build_release, call, cargo, fabricctl, on_path, packages, release_dir, root, target_dir};
+use crate::{LAB_PACKAGES, call, cargo, fabricctl, on_path, packages, release, release_dir, root, target_dir};
 
 /// One benchmark and what it measures.
 struct Bench {
@@ -29,8 +29,11 @@ const BENCHES: [Bench; 5] = [
     },
     Bench {
         name: "controller",
-        about: "one more attachment with 100, 10,000 and 100,000 networks defined",
-        run: |files| part(files, "", Command::new(program("fabric-controller")).arg("--bench")),
+        about: "1, 16 and 64 clients that write; one more attachment with 100, 10,000 and 100,000 networks defined",
+        run: |files| {
+            let mut command = Command::new(program("fabric-controller"));
+            part(files, "", command.args(["--bench", "--dir"]).arg(&files.dir))
+        },
     },
     Bench {
         name: "agent",
@@ -97,7 +100,7 @@ pub(crate) fn run(name: Option<&str>, json: Option<&Path>) -> Result<()> {
         );
     }
     packages::install(LAB_PACKAGES)?;
-    build_release()?;
+    release::build(release::PRODUCT)?;
     let (mut document, mut failed) = (Map::new(), Vec::new());
     for bench in chosen {
         eprintln!("── {}: {}", bench.name, bench.about);

@@ -6,6 +6,7 @@
 
 mod bench;
 mod packages;
+mod release;
 mod shims;
 mod test;
 mod venv;
@@ -59,6 +60,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
+    /// Run an exercise in the way of p4lang's tutorials: a folder with topology.json.
+    Exercise {
+        /// Arguments of the runner: DIR|topology.json [--check] [--program FILE] [--run COMMAND]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
     /// Lay links in a folder by which tools for bmv2, p4c and Stratum find ours: simple_switch_grpc, p4c and others.
     Shims {
         /// The folder; put it first into PATH
@@ -91,8 +98,9 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),
+        Task::Exercise { args } => exercise(&args),
         Task::Shims { dir } => {
-            build_release()?;
+            release::build(release::PRODUCT)?;
             shims::lay(&dir, &std::fs::canonicalize(release_dir())?)
         }
         Task::Bless => bless(),
@@ -101,11 +109,11 @@ fn run(task: Task) -> Result<()> {
 }
 
 /// Debian packages that the lab and the tests in network namespaces use.
-const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool", "nftables"];
+const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool", "iputils-ping", "nftables", "procps"];
 
 fn lab(args: &[String]) -> Result<()> {
     packages::install(LAB_PACKAGES)?;
-    build_release()?;
+    release::build(release::PRODUCT)?;
     let args: Vec<&str> = if args.is_empty() {
         vec!["up"]
     } else {
@@ -114,10 +122,16 @@ fn lab(args: &[String]) -> Result<()> {
     call(fabricctl().arg("lab").args(args))
 }
 
+fn exercise(args: &[String]) -> Result<()> {
+    packages::install(LAB_PACKAGES)?;
+    release::build(&["exercise", "p4-switch"])?;
+    call(Command::new(release_dir().join("exercise")).arg("run").args(args))
+}
+
 /// A tool of the tests is a binary of its own, so that this one need not be linked with the compiler and the switch. It
 /// runs where the user stands, because paths are among its arguments.
 fn tool(name: &str, args: &[String]) -> Result<()> {
-    call(cargo().args(["build", "--release", "--workspace", "--bin", name]))?;
+    release::build(&[name])?;
     call(Command::new(release_dir().join(name)).args(args))
 }
 
@@ -127,12 +141,6 @@ fn bless() -> Result<()> {
             .args(["test", "--package", "p4-compiler", "--test", "golden"])
             .env("BLESS", "1"),
     )
-}
-
-/// As all release builds here, of the whole workspace: with fewer packages, Cargo would choose other features of what
-/// they depend on, and build that again.
-fn build_release() -> Result<()> {
-    call(cargo().args(["build", "--release", "--bins"]))
 }
 
 fn cargo() -> Command {

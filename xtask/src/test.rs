@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{LAB_PACKAGES, build_release, call, cargo, fabricctl, on_path, packages, root, target_dir, venv};
+use crate::{LAB_PACKAGES, call, cargo, fabricctl, on_path, packages, release, root, target_dir, venv};
 
 /// Free space that the builds and the environments need together, in MiB. After a whole run the debug tree, with what
 /// lints leave there, held 3.6 GiB, the release tree 2.6 GiB, the environments 0.3 GiB; the rest is a reserve.
@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
     check_disk()?;
     step("packages");
     packages::install(LAB_PACKAGES)?;
-    packages::install(&["python3", "python3-venv"])?;
+    packages::install(&["mininet", "python3", "python3-venv"])?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
         "warnings",
     ]))?;
     step("release build");
-    build_release()?;
+    release::build(release::PRODUCT)?;
     step("tests");
     let mut tests = vec!["test", "--workspace", "--no-fail-fast"];
     if on_path(BMV2) {

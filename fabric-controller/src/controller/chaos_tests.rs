@@ -10,9 +10,9 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::link_tests::{cabled, port};
 use super::tests::*;
-use crate::device::entity::EntityKey;
+use crate::entity::EntityKey;
 use crate::render::FabricRender;
-use crate::store::{Revision, StoreError, StoreTransaction, Visit};
+use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
 
 /// Histories; each runs beside the others.
 const HISTORIES: u64 = 8;
@@ -30,11 +30,11 @@ impl Store for Kept {
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
         self.0.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.0.scan(prefix, visit).await
     }
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
-        self.0.commit(transaction).await
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
+        self.0.commit_group(transactions).await
     }
 }
 

@@ -103,17 +103,26 @@ async fn exchanged_cables_are_named_and_not_used() {
 }
 
 #[tokio::test]
-async fn a_switch_that_is_away_takes_no_link_along() {
+async fn links_of_a_switch_that_is_away_are_avoided_until_it_is_back() {
     let world = World::over(topology(), MemoryStore::default(), cabled()).await;
     world.applied(basics()).await;
     world.probed().await;
+    world.all_settled().await;
+    let whole = world.devices[2].entities();
     world.devices[0].go_offline();
-    tokio::time::sleep(crate::topology::links::HOLD + Duration::from_secs(1)).await;
-    assert!(world.links().await.iter().all(|l| l.up));
+    let links = world.until_down(&[0, 2]).await;
+    assert_eq!(links[0].fault, Some(LinkFault::Unanswered));
+    let reason = links[0].reason.clone().unwrap();
+    assert!(reason.contains("no session with spine1"), "{reason}");
+    world.settled(2).await;
+    assert_ne!(world.devices[2].entities(), whole, "leaf1 still uses spine1");
+    // What leads to the spine itself is left: there is no other way.
+    let lost = whole.keys().filter(|k| !world.devices[2].entities().contains_key(k));
+    assert_eq!(lost.count(), 0);
     world.devices[0].go_online();
-    world.settled(0).await;
-    world.probed().await;
-    assert!(world.links().await.iter().all(|l| l.up));
+    world.until_down(&[]).await;
+    world.all_settled().await;
+    assert_eq!(world.devices[2].entities(), whole);
 }
 
 /// Ends a controller and starts the next one over the same store and devices. `between` is
@@ -144,7 +153,7 @@ async fn only_differences_were_written(world: &World<RedbStore>, before: &[Held]
     }
 }
 
-type Held = std::collections::HashMap<crate::device::entity::EntityKey, Arc<Entity>>;
+type Held = std::collections::HashMap<crate::entity::EntityKey, Arc<Entity>>;
 
 fn held(devices: &[FakeDevice]) -> Vec<Held> {
     devices.iter().map(FakeDevice::entities).collect()

@@ -7,16 +7,17 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 use vfabric_api::status::{DeviceState, LinkStatus};
-use vfabric_api::topology::{Link, Topology};
+use vfabric_api::topology::{Link, PortRef};
 
 use super::Controller;
 use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
-use crate::device::packets::{FrameIn, PacketPort};
-use crate::model::SwitchIndex;
-use crate::store::{Op, Store, StoreTransaction};
+use crate::device::packets::FrameIn;
+use crate::ident::SwitchIndex;
+use crate::model::fabric::{Fabric, Node};
+use crate::store::{Op, Store};
 use crate::topology::LinkIndex;
-use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, TICK};
+use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, Session, TICK, Use};
 use crate::topology::lldp::{Probe, Prober};
 
 /// Frames taken before time is looked at; what has arrived counts before silence does, but a
@@ -30,7 +31,7 @@ pub(super) fn store_key(link: &Link) -> String {
 }
 
 impl<S: Store> Controller<S> {
-    fn links_locked(&self) -> MutexGuard<'_, Links> {
+    pub(super) fn links_locked(&self) -> MutexGuard<'_, Links> {
         // Every update under the lock is complete before anything in it can panic.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -39,16 +40,15 @@ impl<S: Store> Controller<S> {
     pub async fn follow(&self, mut events: mpsc::Receiver<DeviceEvent>) {
         while let Some((device, event)) = events.recv().await {
             if let Event::Port { port, up } = event {
-                let end = (SwitchIndex::from(device.0 as usize), port);
+                let end = (SwitchIndex(device.0), port);
                 let change = self.links_locked().reported(end, up);
                 self.reroute(change).await;
             }
         }
     }
 
-    /// Probes the links through the switches' pipelines, one [`PacketPort`] for each switch in
-    /// the topology's order. Runs until dropped.
-    pub async fn supervise(&self, ports: Vec<PacketPort>, mut frames: mpsc::Receiver<FrameIn>) {
+    /// Probes the links through the switches' pipelines. Runs until dropped.
+    pub async fn supervise(&self, mut frames: mpsc::Receiver<FrameIn>) {
         let prober = Prober::new(&rand::random());
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -60,7 +60,7 @@ impl<S: Store> Controller<S> {
                         let Ok(frame) = frames.try_recv() else { break };
                         self.arrived(&prober, &frame).await;
                     }
-                    self.tick(&prober, &ports).await;
+                    self.tick(&prober).await;
                 }
                 Some(frame) = frames.recv() => self.arrived(&prober, &frame).await,
             }
@@ -71,19 +71,25 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    async fn tick(&self, prober: &Prober, ports: &[PacketPort]) {
+    async fn tick(&self, prober: &Prober) {
+        let fabric = self.fabric_now();
         let (changes, probes) = {
             let (mut links, now) = (self.links_locked(), Instant::now());
-            for (i, device) in self.devices.iter().take(self.topology.switches.len()).enumerate() {
-                let ready = matches!(device.state(), DeviceState::InSync | DeviceState::Degraded);
-                links.set_ready(i.into(), ready, now);
+            for (switch, _) in fabric.switches() {
+                let state = self.registry.get(fabric.switch_device(switch)).map(|d| d.state());
+                let session = Session {
+                    open: state.is_some_and(|s| s != DeviceState::Disconnected),
+                    ready: matches!(state, Some(DeviceState::InSync | DeviceState::Degraded)),
+                };
+                links.set_session(switch, session, now);
             }
             (links.tick(now), links.probes())
         };
         self.reroute(changes).await;
+        let Some(fleet) = self.fleet.get() else { return };
         for ((switch, port), sequence) in probes {
-            let (Some(from), Some(way)) = (self.topology.switches.get(switch.index()), ports.get(switch.index()))
-            else {
+            let way = fleet.packets(fabric.switch_device(switch));
+            let (Some(from), Some(way)) = (fabric.switch(switch).map(|s| &s.spec), way) else {
                 continue;
             };
             let probe = Probe {
@@ -99,11 +105,10 @@ impl<S: Store> Controller<S> {
         let Some(probe) = prober.read(&frame.frame) else {
             return;
         };
-        let from = probe.switch.parse().ok().and_then(|name| self.by_name.get(&name));
-        let Some(from) = from.map(|d| (SwitchIndex::from(d.0 as usize), probe.port)) else {
-            return;
-        };
-        let at = (SwitchIndex::from(frame.device.0 as usize), frame.port);
+        let from = probe.switch.parse().ok().and_then(|name| self.fabric_now().node(&name));
+        let Some(Node::Switch(from)) = from else { return };
+        let from = (from, probe.port);
+        let at = (SwitchIndex(frame.device.0), frame.port);
         let changes = self.links_locked().heard(at, from, probe.sequence, Instant::now());
         self.reroute(changes).await;
     }
@@ -115,18 +120,20 @@ impl<S: Store> Controller<S> {
             let state = &mut *state;
             // As it is by now: changes come from more than one task.
             let fault = self.links_locked().fault(link);
-            let up = fault.is_none();
-            let changes = state.model.paths.set_link(link, up);
-            state.model.touch_paths(&changes);
+            let used = fault.map_or(Use::Up, Fault::used);
+            let changes = state.model.set_link(link, used != Use::Down, used == Use::Avoided);
             let touched = state.model.take_touched();
-            let concerned = state.engine.update(&state.model, touched, state.revision);
-            let Some(Link { a, b }) = self.topology.links.get(link.0 as usize) else {
+            let rendered = self.rendered(&state.model, touched);
+            let concerned = self.write_published().render(rendered, state.revision);
+            let fabric = &state.model.fabric;
+            let Some(Link { a, b }) = fabric.link(link).map(|l| &l.spec) else {
                 continue;
             };
             let (a, b) = (format!("{}:{}", a.switch, a.port), format!("{}:{}", b.switch, b.port));
             let (paths, devices) = (changes.len(), concerned.len());
-            match fault.map(|f| reason(&self.topology, link, f)) {
+            match fault.map(|f| reason(fabric, link, f)) {
                 None => info!(a, b, paths, devices, "link up"),
+                Some(reason) if used == Use::Avoided => warn!(a, b, paths, devices, reason, "link avoided"),
                 Some(reason) => warn!(a, b, paths, devices, reason, "link down"),
             }
         }
@@ -137,8 +144,9 @@ impl<S: Store> Controller<S> {
         if unsaved.is_empty() {
             return;
         }
+        let fabric = self.fabric_now();
         let op = |(index, memory): &(LinkIndex, Memory)| {
-            let key = store_key(self.topology.links.get(index.0 as usize)?).into_bytes();
+            let key = store_key(&fabric.link(*index)?.spec).into_bytes();
             Some(if *memory == Memory::default() {
                 Op::Delete(key)
             } else {
@@ -146,53 +154,50 @@ impl<S: Store> Controller<S> {
                 Op::Put(key, serde_json::to_vec(memory).unwrap_or_default())
             })
         };
-        let transaction = StoreTransaction {
-            compares: Vec::new(),
-            ops: unsaved.iter().filter_map(op).collect(),
-        };
+        let ops = unsaved.iter().filter_map(op).collect();
         let mut state = self.state.lock().await;
-        match self.store.commit(transaction).await {
-            Ok(revision) => state.revision = revision,
-            Err(error) => {
-                warn!(%error, "cannot store the state of links");
-                self.links_locked()
-                    .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
-            }
+        if !self
+            .commit_ops(&mut state, ops, "cannot store the state of links")
+            .await
+        {
+            self.links_locked()
+                .keep_unsaved(unsaved.into_iter().map(|(link, _)| link));
         }
     }
 
     pub(super) fn link_states(&self) -> Vec<LinkStatus> {
-        let links = self.links_locked();
-        let state = |(index, link): (u32, &Link)| {
-            let fault = links.fault(LinkIndex(index));
+        let (fabric, links) = (self.fabric_now(), self.links_locked());
+        let state = |(index, link): (LinkIndex, &crate::model::fabric::LinkEntry)| {
+            let fault = links.fault(index);
             LinkStatus {
-                a: link.a.clone(),
-                b: link.b.clone(),
+                a: link.spec.a.clone(),
+                b: link.spec.b.clone(),
                 up: fault.is_none(),
                 fault: fault.map(|f| match f {
                     Fault::PortDown(_) => vfabric_api::status::LinkFault::PortDown,
                     Fault::Miswired { .. } => vfabric_api::status::LinkFault::Miswired,
                     Fault::Silent(_) => vfabric_api::status::LinkFault::Silent,
                     Fault::Inherited => vfabric_api::status::LinkFault::Unknown,
+                    Fault::Unanswered(_) => vfabric_api::status::LinkFault::Unanswered,
                 }),
-                reason: fault.map(|f| reason(&self.topology, LinkIndex(index), f)),
+                reason: fault.map(|f| reason(&fabric, index, f)),
             }
         };
-        (0..).zip(&self.topology.links).map(state).collect()
+        fabric.links().map(state).collect()
     }
 }
 
 /// A fault in words.
-fn reason(topology: &Topology, link: LinkIndex, fault: Fault) -> String {
-    let end = |(switch, port): End| {
-        let name = topology.switches.get(switch.index()).map_or("?", |s| s.name.as_str());
-        format!("{name}:{port}")
-    };
+fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
+    let name = |switch: SwitchIndex| fabric.switch_name(switch).unwrap_or("a removed switch");
+    let end = |(switch, port): End| format!("{}:{port}", name(switch));
     match fault {
-        Fault::PortDown((switch, port)) => {
-            let name = topology.switches.get(switch.index()).map_or("?", |s| s.name.as_str());
-            format!("{name} reports port {port} down")
-        }
+        Fault::PortDown((switch, port)) => format!("{} reports port {port} down", name(switch)),
+        Fault::Unanswered((switch, _)) => format!(
+            "unanswered: there is no session with {} (for {} s or more); used only where there is no other way",
+            name(switch),
+            HOLD.as_secs()
+        ),
         Fault::Miswired { at, found, expected } => format!(
             "wrong cabling: {} is connected to {} instead of {}",
             end(at),
@@ -201,8 +206,8 @@ fn reason(topology: &Topology, link: LinkIndex, fault: Fault) -> String {
         ),
         Fault::Silent(at) => {
             let mut text = format!("no probe arrives at {}", end(at));
-            if let Some(l) = topology.links.get(link.0 as usize) {
-                let ends = [&l.a, &l.b].map(|e| format!("{}:{}", e.switch, e.port));
+            if let Some(l) = fabric.link(link).map(|l| &l.spec) {
+                let ends = [&l.a, &l.b].map(|e: &PortRef| format!("{}:{}", e.switch, e.port));
                 if let Some(other) = ends.iter().find(|e| **e != end(at)) {
                     // Writing to a string cannot fail.
                     let _ = write!(text, " from {other}");

@@ -13,15 +13,14 @@ pub(super) use vfabric_api::service::{Change, FabricService, Key, Kind, Spec};
 use vfabric_api::status::Progress;
 pub(super) use vfabric_api::topology::Topology;
 
-use super::Controller;
-use crate::device::actor;
-use crate::device::driver::{DeviceIndex, Driver as _};
-pub(super) use crate::device::entity::Entity;
-use crate::device::packets::PacketPort;
+use super::fleet::Fleet;
+use super::{Controller, Start};
+use crate::device::launch::{Hardware, Launch, Launcher, Running};
 pub(super) use crate::driver::fake::FakeDevice;
+pub(super) use crate::entity::Entity;
 use crate::render::FabricRender;
 pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
-use crate::store::{Revision, StoreError, StoreTransaction, Visit};
+use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
 pub(super) use crate::testing::topology;
 
 /// Far more than anything here takes; only a failure waits for it.
@@ -29,36 +28,54 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct World<S> {
     pub(super) controller: Arc<Controller<S>>,
+    /// Those that there were at the start.
     pub(super) devices: Vec<FakeDevice>,
+    /// All of them, by name; those that come later begin empty.
+    pub(super) plugged: Plugged,
     _stop: tokio_util::sync::DropGuard,
 }
 
+/// Devices in memory by name.
+#[derive(Clone, Default)]
+pub(super) struct Plugged(Arc<std::sync::Mutex<std::collections::HashMap<Name, FakeDevice>>>);
+
+impl Plugged {
+    pub(super) fn plug(&self, name: &Name, device: FakeDevice) {
+        self.0.lock().unwrap().insert(name.clone(), device);
+    }
+
+    pub(super) fn device(&self, name: &Name) -> FakeDevice {
+        let mut all = self.0.lock().unwrap();
+        all.entry(name.clone()).or_insert_with(|| FakeDevice::new(true)).clone()
+    }
+}
+
+impl Launcher for Plugged {
+    fn launch(&self, hardware: &Hardware, launch: Launch) -> Result<Running, String> {
+        Ok(launch.run(self.device(hardware.name()).driver()))
+    }
+}
+
 impl<S: Store> World<S> {
-    pub(super) async fn over(topology: Topology, store: S, devices: Vec<FakeDevice>) -> Self {
-        let controller = Controller::load(topology, store, Arc::new(FabricRender)).await.unwrap();
+    pub(super) async fn over(start: impl Into<Start>, store: S, devices: Vec<FakeDevice>) -> Self {
+        let controller = Controller::load(start, store, Arc::new(FabricRender)).await.unwrap();
         let stop = CancellationToken::new();
-        let (events, inbox) = tokio::sync::mpsc::channel(64);
-        let (frames, arrived) = tokio::sync::mpsc::channel(1024);
-        let mut ports = Vec::new();
-        let start = |(i, fake): (u32, &FakeDevice)| {
-            let device = Arc::clone(&controller.devices()[i as usize]);
-            let mut driver = fake.driver();
-            if (i as usize) < controller.topology().switches.len() {
-                ports.push(PacketPort::new(DeviceIndex(i), frames.clone()));
-                driver.carry_packets(ports[i as usize].clone());
-            }
-            actor::spawn(DeviceIndex(i), device, driver, events.clone(), stop.clone()).0
-        };
-        controller.set_actors((0u32..).zip(&devices).map(start).collect());
+        let plugged = Plugged::default();
+        for (device, fake) in controller.devices().iter().zip(&devices) {
+            plugged.plug(&device.name, fake.clone());
+        }
+        let (fleet, inbox) = Fleet::new(plugged.clone(), stop.child_token());
+        controller.start(fleet);
         let (supervising, stopped) = (Arc::clone(&controller), stop.clone());
-        tokio::spawn(async move { stopped.run_until_cancelled(supervising.supervise(ports, arrived)).await });
+        tokio::spawn(async move { stopped.run_until_cancelled(supervising.supervise(inbox.frames)).await });
         let (keeping, stopped) = (Arc::clone(&controller), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(keeping.housekeeping()).await });
         let (following, stopped) = (Arc::clone(&controller), stop.clone());
-        tokio::spawn(async move { stopped.run_until_cancelled(following.follow(inbox)).await });
+        tokio::spawn(async move { stopped.run_until_cancelled(following.follow(inbox.events)).await });
         Self {
             controller,
             devices,
+            plugged,
             _stop: stop.drop_guard(),
         }
     }
@@ -429,24 +446,26 @@ impl Store for Gated {
         self.inner.get(key).await
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.inner.scan(prefix, visit).await
     }
 
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         let _open = self.gate.acquire().await;
-        self.inner.commit(transaction).await
+        self.inner.commit_group(transactions).await
     }
 }
 
 #[tokio::test]
 async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::new(tokio::sync::Semaphore::new(1));
     let store = Gated {
         inner: MemoryStore::default(),
         gate: Arc::clone(&gate),
     };
     let world = World::over(topology(), store, fakes()).await;
+    // The start writes the inventory.
+    gate.forget_permits(1);
     let gone = tokio::time::timeout(Duration::from_millis(100), world.commit(basics())).await;
     assert!(gone.is_err(), "the store was not reached while its gate is closed");
     gate.add_permits(1);
@@ -461,4 +480,28 @@ async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
     );
     world.settled(4).await;
     assert!(!world.devices[4].entities().is_empty(), "stored, but never rendered");
+}
+
+#[tokio::test]
+async fn an_entity_leads_back_to_who_asked_for_it() {
+    let world = world().await;
+    world.applied(basics()).await;
+    world.applied(vec![create(attach("a2", "red", "host1"))]).await;
+    let of_host = world.controller.entities(&n("host1")).await.unwrap();
+    let asked = |table: &str| -> Vec<Vec<String>> {
+        let of_table = of_host.iter().filter(|e| e.table == table);
+        of_table.map(|e| e.asked_by.clone()).collect()
+    };
+    let tables: std::collections::BTreeSet<_> = of_host.iter().map(|e| e.table.clone()).collect();
+    assert_eq!(asked("network"), [["network `red` of vdc `v`"]], "of {tables:?}");
+    let mut attachments = asked("attachment");
+    attachments.sort();
+    let both = ["a1", "a2"].map(|a| vec![format!("attachment `{a}` of vdc `v`")]);
+    assert_eq!(attachments, both, "of {tables:?}");
+    // Nothing is on any device without a reason.
+    for device in world.controller.devices() {
+        let entities = world.controller.entities(&device.name).await.unwrap();
+        let orphan = entities.iter().find(|e| e.asked_by.is_empty());
+        assert_eq!(orphan, None, "on {}", device.name);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | state | leaves when |
 //! | --- | --- |
-//! | disconnected | `connect` succeeds (tried with backoff and jitter) |
+//! | disconnected | `connect` succeeds (tried again after waits that grow, with jitter) |
 //! | syncing | read-back compared and every difference written |
 //! | in sync, or degraded | the session ends (disconnected), or the sweep is due (reads back again) |
 //!
@@ -13,18 +13,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event};
 use super::shared::Device;
+use super::waits::Waits;
 use crate::reconcile;
 
-/// Shortest and longest wait before another attempt to connect or to repeat a refused write.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often a device is read back to find what changed behind our back.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A device that holds much is read back less often: the time between two read-backs is at least
@@ -97,28 +94,13 @@ struct Actor<D> {
     inbox: mpsc::Receiver<Request>,
 }
 
-/// Doubles from the shortest to the longest wait; each wait is jittered by up to a half.
-struct Backoff(Duration);
-
-impl Backoff {
-    fn new() -> Self {
-        Self(BACKOFF_MIN)
-    }
-
-    fn next(&mut self) -> Duration {
-        let wait = self.0.mul_f64(rand::rng().random_range(0.5..1.0));
-        self.0 = (self.0 * 2).min(BACKOFF_MAX);
-        wait
-    }
-}
-
 impl<D: Driver> Actor<D> {
     async fn run(mut self) {
-        let mut backoff = Backoff::new();
+        let mut waits = Waits::new();
         loop {
             let error = match self.connect().await {
                 Ok(()) => {
-                    backoff = Backoff::new();
+                    waits = Waits::new();
                     self.session().await
                 }
                 Err(error) => error,
@@ -126,7 +108,7 @@ impl<D: Driver> Actor<D> {
             warn!(%error, "session ended");
             self.device.disconnected(error.to_string());
             self.driver.disconnect().await;
-            tokio::time::sleep(backoff.next()).await;
+            tokio::time::sleep(waits.next()).await;
         }
     }
 
@@ -229,7 +211,7 @@ impl<D: Driver> Actor<D> {
     async fn serve(&mut self, sweep_after: Duration) -> Result<(), DriverError> {
         let sweep = tokio::time::sleep(sweep_after);
         tokio::pin!(sweep);
-        let mut retries = Backoff::new();
+        let mut retries = Waits::new();
         loop {
             let retry = self.device.wants_retry();
             let wait = if retry { retries.next() } else { sweep_after };

@@ -6,58 +6,14 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
 use vfabric_api::ident::PortId;
 
-use super::entity::{Entity, EntityKey};
 use super::packets::PacketPort;
-
-/// A device as the engine's shared state knows it: position in the topology, switches
-/// first, then hosts. Stable while the controller runs; never stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceIndex(pub u32);
-
-/// What a driver can take at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most writes in one batch.
-    pub batch: usize,
-    /// True when the device applies the writes of a batch in the given order, so that one
-    /// batch may hold what refers to each other. P4Runtime does not promise it (section
-    /// 12.2: a server may reorder), a vtep agent does.
-    pub ordered: bool,
-}
-
-/// One write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// The device does not hold this key.
-    Insert(Arc<Entity>),
-    /// The device holds this key with another content.
-    Modify(Arc<Entity>),
-    /// The device holds this; afterwards it must not.
-    Delete(Arc<Entity>),
-}
-
-impl Write {
-    /// The entity that is written or deleted.
-    pub fn entity(&self) -> &Arc<Entity> {
-        match self {
-            Self::Insert(e) | Self::Modify(e) | Self::Delete(e) => e,
-        }
-    }
-}
-
-/// Writes for one round trip. Unless [`Limits::ordered`], all are of one rank and either
-/// all deletions or none, so that a device may apply them in any order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// Revision of the intent that these writes bring the device towards.
-    pub epoch: u64,
-    /// The writes, at most [`Limits::batch`].
-    pub writes: Vec<Write>,
-}
+pub use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
+use crate::entity::{Entity, EntityKey};
+pub use crate::ident::DeviceIndex;
+pub use crate::reconcile::{Batch, Limits, Write};
 
 /// Why a device refused one write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,45 +69,6 @@ pub enum Event {
     EntityState(EntityKey, WriteResult),
     /// The device found something changed behind our back and put it right by itself.
     Repaired(String),
-}
-
-/// Which counters to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CounterQuery {
-    /// All cells of an indirect counter, by P4Info id.
-    Indirect {
-        /// P4Info id of the counter.
-        counter_id: u32,
-    },
-    /// The direct counters of all entries of a table, by P4Info id.
-    Direct {
-        /// P4Info id of the table.
-        table_id: u32,
-    },
-}
-
-/// Which cell of a counter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CounterCell {
-    /// Of an indirect counter: its index.
-    Index(u64),
-    /// Of a table's direct counter: the entry.
-    Entry(EntityKey),
-    /// Of a table's direct counter: its default entry (the misses).
-    Default,
-}
-
-/// One counter cell that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CounterValue {
-    /// The query it answers.
-    pub query: CounterQuery,
-    /// The cell.
-    pub cell: CounterCell,
-    /// Packets counted.
-    pub packets: u64,
-    /// Octets counted.
-    pub bytes: u64,
 }
 
 /// A device, seen from its actor. Methods are called one at a time; every one has its own

@@ -26,15 +26,17 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::askers::Askers;
 use super::driver::{EntityError, Write, WriteResult};
-use super::entity::{Entity, EntityKey};
+use crate::entity::{Entity, EntityKey};
+use crate::ident::Source;
 use crate::reconcile::Difference;
 
-/// Something that a device should hold, and how many contributions ask for it.
+/// Something that a device should hold, and the contributions that ask for it.
 #[derive(Debug, Clone)]
 struct Wanted {
     entity: Arc<Entity>,
-    count: u32,
+    askers: Askers,
 }
 
 /// What the device was last known to hold under a key.
@@ -167,6 +169,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// The device is another one: nothing is known of what it holds. What it should hold stays.
+    pub(super) fn forget(&mut self) {
+        self.begin_read_back();
+        self.end_read_back();
+        self.read_back = false;
+    }
+
     /// True once it was read back in this life of the controller.
     pub(super) fn was_read_back(&self) -> bool {
         self.read_back
@@ -243,36 +252,41 @@ impl Ledger {
         self.desired.iter().map(|(k, w)| (k, &w.entity))
     }
 
-    /// One more contribution asks for this entity, since `revision`. True if that changes what
-    /// the device should hold.
-    pub(super) fn add(&mut self, entity: Arc<Entity>, revision: u64) -> bool {
+    /// The contributions that ask for a key.
+    pub(super) fn askers(&self, key: &EntityKey) -> impl Iterator<Item = Source> {
+        self.desired.get(key).into_iter().flat_map(|w| w.askers.iter())
+    }
+
+    /// A contribution asks for this entity since `revision`; if it asked for another one under this key, instead of
+    /// that. True if that changes what the device should hold.
+    pub(super) fn add(&mut self, source: Source, entity: Arc<Entity>, revision: u64) -> bool {
         let key = entity.key();
         self.target = self.target.max(revision);
         match self.desired.get_mut(&key) {
             Some(wanted) => {
-                wanted.count += 1;
+                wanted.askers.insert(source);
                 if wanted.entity == entity {
                     return false;
                 }
                 wanted.entity = entity;
             }
             None => {
-                self.desired.insert(key.clone(), Wanted { entity, count: 1 });
+                let askers = Askers::One(source);
+                self.desired.insert(key.clone(), Wanted { entity, askers });
             }
         }
         self.changed(key, revision);
         true
     }
 
-    /// One contribution less asks for this entity.
-    pub(super) fn remove(&mut self, entity: &Entity, revision: u64) -> bool {
+    /// A contribution asks no more for what this entity is named by. True if that changes what the device should hold.
+    pub(super) fn remove(&mut self, source: Source, entity: &Entity, revision: u64) -> bool {
         let key = entity.key();
         self.target = self.target.max(revision);
         let Some(wanted) = self.desired.get_mut(&key) else {
             return false;
         };
-        wanted.count -= 1;
-        if wanted.count > 0 {
+        if !wanted.askers.remove(source) {
             return false;
         }
         self.desired.remove(&key);

@@ -2,11 +2,15 @@
 //! should hold.
 
 pub mod actor;
+mod askers;
 pub mod driver;
-pub mod entity;
+pub mod launch;
 mod ledger;
 pub mod packets;
+mod registry;
 mod shared;
+pub(crate) mod waits;
 
 pub use ledger::Failure;
+pub use registry::Registry;
 pub use shared::{Device, Edit, Lag, Numbers, Standing};

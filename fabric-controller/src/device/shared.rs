@@ -11,10 +11,11 @@ use vfabric_api::ident::Name;
 use vfabric_api::status::{DeviceState, DeviceStatus};
 
 use super::driver::{Write, WriteResult};
-use super::entity::{Entity, EntityKey};
 use super::ledger::{Failure, Ledger};
-use crate::metrics::Timings;
+use crate::entity::{Entity, EntityKey};
+use crate::ident::Source;
 use crate::reconcile::Difference;
+use crate::timings::Timings;
 
 /// Refusals that a status shows; the rest are only counted.
 const SHOWN_FAILURES: usize = 8;
@@ -195,6 +196,11 @@ impl Device {
         all.collect()
     }
 
+    /// The contributions that ask for a key, at most `limit` of them, in no order.
+    pub fn asked_by(&self, key: &EntityKey, limit: usize) -> Vec<Source> {
+        self.lock().ledger.askers(key).take(limit).collect()
+    }
+
     /// The controller's relation to it.
     pub fn state(&self) -> DeviceState {
         self.lock().state
@@ -233,6 +239,14 @@ impl Device {
             connects: inner.connects,
             last_error: inner.last_error.clone(),
         }
+    }
+
+    /// Other hardware takes its place; its actor has been stopped.
+    pub fn replaced(&self) {
+        let mut inner = self.lock();
+        inner.ledger.forget();
+        inner.state = DeviceState::Disconnected;
+        inner.last_error = None;
     }
 
     // What follows is for the actor.
@@ -347,13 +361,13 @@ impl Device {
 }
 
 impl Edit<'_> {
-    /// One more contribution asks for this entity.
-    pub fn add(&mut self, entity: Arc<Entity>) {
-        self.changed |= self.inner.ledger.add(entity, self.revision);
+    /// A contribution asks for this entity; if it asked for another one under its key, instead of that.
+    pub fn add(&mut self, source: Source, entity: Arc<Entity>) {
+        self.changed |= self.inner.ledger.add(source, entity, self.revision);
     }
 
-    /// One contribution less asks for this entity.
-    pub fn remove(&mut self, entity: &Entity) {
-        self.changed |= self.inner.ledger.remove(entity, self.revision);
+    /// A contribution asks no more for what this entity is named by.
+    pub fn remove(&mut self, source: Source, entity: &Entity) {
+        self.changed |= self.inner.ledger.remove(source, entity, self.revision);
     }
 }

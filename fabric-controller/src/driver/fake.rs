@@ -8,8 +8,8 @@ use tokio::sync::{Notify, mpsc};
 use vfabric_api::ident::PortId;
 
 use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
-use crate::device::entity::{Entity, EntityKey};
 use crate::device::packets::PacketPort;
+use crate::entity::{Entity, EntityKey};
 
 /// Writes per batch: that of a real switch session.
 const BATCH: usize = 500;

@@ -12,11 +12,12 @@ use gnmi_proto::gnmi::{
     g_nmi_client::GNmiClient, subscribe_request::Request, subscribe_response::Response, subscription_list::Mode,
     typed_value::Value,
 };
-use p4runtime_client::backoff::Backoff;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 use vfabric_api::ident::PortId;
+
+use crate::device::waits::Waits;
 
 /// A port and whether it carries traffic.
 pub type PortState = (PortId, bool);
@@ -26,11 +27,11 @@ pub type PortState = (PortId, bool);
 /// gNMI ends it quietly.
 pub async fn watch_ports(channel: Channel, events: mpsc::Sender<PortState>) {
     let mut ports = Ports::default();
-    let mut backoff = Backoff::default();
+    let mut waits = Waits::new();
     loop {
         tokio::select! {
             () = events.closed() => return,
-            end = follow(channel.clone(), &mut ports, &events, &mut backoff) => {
+            end = follow(channel.clone(), &mut ports, &events, &mut waits) => {
                 match end.map_err(|status| status.code()) {
                     Err(tonic::Code::Unimplemented) => return,
                     Err(code) => tracing::debug!(?code, "gNMI stream lost"),
@@ -40,7 +41,7 @@ pub async fn watch_ports(channel: Channel, events: mpsc::Sender<PortState>) {
         }
         tokio::select! {
             () = events.closed() => return,
-            () = tokio::time::sleep(backoff.next_wait()) => {}
+            () = tokio::time::sleep(waits.next()) => {}
         }
     }
 }
@@ -49,13 +50,13 @@ async fn follow(
     channel: Channel,
     ports: &mut Ports,
     events: &mpsc::Sender<PortState>,
-    backoff: &mut Backoff,
+    waits: &mut Waits,
 ) -> Result<(), tonic::Status> {
     // The request stream stays open: gNMI ends the subscription with it.
     let requests = tokio_stream::once(request()).chain(tokio_stream::pending());
     let mut stream = GNmiClient::new(channel).subscribe(requests).await?.into_inner();
     while let Some(message) = stream.message().await? {
-        backoff.reset();
+        *waits = Waits::new();
         let Some(Response::Update(notification)) = message.response else {
             continue;
         };

@@ -2,5 +2,6 @@
 
 pub mod fake;
 pub mod gnmi;
+pub mod launch;
 pub mod p4runtime;
 pub mod vtep;

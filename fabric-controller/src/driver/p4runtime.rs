@@ -26,9 +26,9 @@ use crate::device::{
         Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Write,
         WriteResult,
     },
-    entity::{Entity, EntityKey, SwitchEntity, SwitchKey},
     packets::PacketPort,
 };
+use crate::entity::{Entity, EntityKey, SwitchEntity, SwitchKey};
 
 /// Port states that wait for the actor; a switch has fewer ports.
 const PORT_EVENTS: usize = 512;

@@ -24,7 +24,7 @@ use vtep_proto::v1::{self, agent_message, controller_message, report};
 use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
 
 use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
-use crate::device::entity::{Entity, EntityKey};
+use crate::entity::{Entity, EntityKey};
 
 /// Longest time for an agent to say who it is after its stream has begun.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,9 +45,9 @@ const OUTGOING: usize = 4;
 const MAX_EVENTS: usize = 10_000;
 
 /// Where agents dial in.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct VtepServer {
-    hosts: Arc<HashMap<String, Arc<Slot>>>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
     notices: Arc<Notices>,
     /// Identity of this run of the controller.
     instance: [u8; 16],
@@ -76,27 +76,33 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl VtepServer {
-    /// A server for the hosts of these names.
-    pub fn new(hosts: impl IntoIterator<Item = String>) -> Self {
-        let hosts = hosts.into_iter().map(|h| (h, Arc::default())).collect();
+    /// A server that no host may dial into yet.
+    pub fn new() -> Self {
         Self {
-            hosts: Arc::new(hosts),
+            hosts: Arc::default(),
             notices: Arc::default(),
             instance: rand::random(),
         }
     }
 
-    /// The driver of a host; to be asked for once per host.
-    pub fn driver(&self, host: &str) -> Option<VtepDriver> {
-        let slot = self.hosts.get(host)?.clone();
-        Some(VtepDriver {
+    /// The driver of a host, which may dial in from now on. To be asked for once, until the host is removed.
+    pub fn driver(&self, host: &str) -> VtepDriver {
+        let slot = locked(&self.hosts).entry(host.to_owned()).or_default().clone();
+        VtepDriver {
             host: host.to_owned(),
             slot,
             session: None,
             instance: self.instance,
             number: 0,
             events: VecDeque::new(),
-        })
+        }
+    }
+
+    /// A host may not dial in any more; its stream ends.
+    pub fn remove(&self, host: &str) {
+        if let Some(slot) = locked(&self.hosts).remove(host) {
+            locked(&slot.current).cancel();
+        }
     }
 
     /// Serves until `shutdown` resolves.
@@ -166,10 +172,8 @@ impl VtepController for VtepServer {
             return Err(self.refuse(Some(peer), format!("this is `{own}` and may speak for no other host")));
         }
         let host = own.clone();
-        let slot = self
-            .hosts
-            .get(&host)
-            .ok_or_else(|| Status::not_found(format!("host `{host}` is not in the topology")))?;
+        let slot = locked(&self.hosts).get(&host).cloned();
+        let slot = slot.ok_or_else(|| Status::not_found(format!("host `{host}` is not in the inventory")))?;
         tracing::info!(%host, %peer, epoch = hello.epoch, version = %hello.version, "agent connected");
 
         let (out, outgoing) = mpsc::channel(OUTGOING);

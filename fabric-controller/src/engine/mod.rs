@@ -3,39 +3,68 @@
 //! **Model.** What a device should hold is a sum of contributions ([`Source`]), each
 //! rendered by itself. When the model says that some may have changed, exactly those are
 //! rendered again, compared with what they were, and the differences added to and taken
-//! from their device ([`Device`](crate::device::Device)), which counts how many ask for
-//! each entity.
+//! from their device ([`Device`](crate::device::Device)), which knows who asks for each entity.
+//!
+//! **Index.** Contributions lie with the object that they exist because of ([`Owner`]); from an entity its device
+//! leads to the contributions, and each names its owner. So one finds what an object asks for, and who asked for an
+//! entity, at the cost of what is found.
 //!
 //! **Cost.** What was touched, times its rendering; never the number of networks.
 
-mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use source::Source;
-
-use crate::device::Device;
-use crate::device::driver::DeviceIndex;
-use crate::device::entity::{Entity, EntityKey};
+use crate::device::{Device, Registry};
+use crate::entity::Entity;
+use crate::ident::{DeviceIndex, Owner, Source};
 use crate::model::Model;
-use crate::render::Render;
+use crate::render::{self, Render};
+
+/// What one contribution asks for, and of which device.
+#[derive(Debug)]
+struct Contribution {
+    device: DeviceIndex,
+    /// Sorted by key.
+    entities: Vec<Arc<Entity>>,
+}
 
 /// The contributions in force, and the devices they add up to.
 pub struct Engine {
     render: Arc<dyn Render>,
-    /// Devices by [`DeviceIndex`].
-    devices: Vec<Arc<Device>>,
-    contributions: FxHashMap<Source, Vec<Arc<Entity>>>,
+    devices: Arc<Registry>,
+    /// Contributions that ask for something, by the object that they exist because of.
+    contributions: FxHashMap<Owner, BTreeMap<Source, Contribution>>,
+}
+
+/// Contributions as rendered from the model at one moment, for [`Engine::take`].
+#[derive(Debug, Default)]
+pub struct Rendered(FxHashMap<DeviceIndex, Vec<(Source, Vec<Entity>)>>);
+
+impl Rendered {
+    /// Renders contributions as the model has them now. Changes nothing and needs no engine, so that nobody has to wait
+    /// for it.
+    pub fn new(render: &dyn Render, model: &Model, touched: BTreeSet<Source>) -> Self {
+        let mut by_device: FxHashMap<DeviceIndex, Vec<(Source, Vec<Entity>)>> = FxHashMap::default();
+        for source in touched {
+            if let Some(device) = model.fabric.device_of(source) {
+                let view = model.view(source);
+                let entities = view.map_or_else(Vec::new, |v| render::render(render, &model.fabric.view, &v));
+                let entities = set_of(entities);
+                by_device.entry(device).or_default().push((source, entities));
+            }
+        }
+        Self(by_device)
+    }
 }
 
 impl Engine {
     /// No contributions yet.
-    pub fn new(render: Arc<dyn Render>, devices: Vec<Arc<Device>>) -> Self {
+    pub fn new(render: Arc<dyn Render>, devices: Arc<Registry>) -> Self {
         Self {
             render,
             devices,
@@ -43,13 +72,13 @@ impl Engine {
         }
     }
 
-    /// The device of that index.
-    pub fn device(&self, index: DeviceIndex) -> Option<&Arc<Device>> {
-        self.devices.get(index.0 as usize)
+    /// The device of a handle.
+    pub fn device(&self, index: DeviceIndex) -> Option<Arc<Device>> {
+        self.devices.get(index)
     }
 
-    /// Every device.
-    pub fn devices(&self) -> &[Arc<Device>] {
+    /// The devices.
+    pub fn devices(&self) -> &Arc<Registry> {
         &self.devices
     }
 
@@ -59,34 +88,38 @@ impl Engine {
     }
 
     /// Brings what the devices should hold up to date with the model, for a revision of the
-    /// intent, and wakes those that something changed for. Answers which.
+    /// intent, and wakes those that something changed for. Returns which.
     pub fn update(&mut self, model: &Model, touched: BTreeSet<Source>, revision: u64) -> Vec<DeviceIndex> {
-        let mut by_device: FxHashMap<DeviceIndex, Vec<Source>> = FxHashMap::default();
-        for source in touched {
-            if let Some(device) = model.fabric.device_of(source) {
-                by_device.entry(device).or_default().push(source);
-            }
-        }
+        self.take(Rendered::new(self.render.as_ref(), model, touched), revision)
+    }
+
+    /// The second half of [`Engine::update`]: takes over contributions that were rendered before.
+    pub fn take(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
         let mut changed = Vec::new();
-        for (index, sources) in by_device {
-            let Some(device) = self.devices.get(index.0 as usize).map(Arc::clone) else {
+        for (index, fresh) in rendered.0 {
+            let Some(device) = self.devices.get(index) else {
                 continue;
             };
-            let fresh: Vec<_> = sources
-                .into_iter()
-                .map(|s| (s, set_of(model.render(self.render.as_ref(), s))))
-                .collect();
             let mut edit = device.edit(revision);
             // Additions of all first: what moves from one contribution to another stays.
-            let mut gone: Vec<Arc<Entity>> = Vec::new();
+            let mut gone: Vec<(Source, Arc<Entity>)> = Vec::new();
             for (source, now) in fresh {
-                let before = self.contributions.remove(&source).unwrap_or_default();
-                let now = exchange(before, now, |e| edit.add(e), &mut gone);
-                if !now.is_empty() {
-                    self.contributions.insert(source, now);
+                let before = self.remove(source);
+                let mut left = Vec::new();
+                let entities = exchange(before, now, |e| edit.add(source, e), &mut left);
+                gone.extend(left.into_iter().map(|e| (source, e)));
+                if !entities.is_empty() {
+                    let of_owner = self.contributions.entry(source.owner()).or_default();
+                    of_owner.insert(
+                        source,
+                        Contribution {
+                            device: index,
+                            entities,
+                        },
+                    );
                 }
             }
-            gone.iter().for_each(|e| edit.remove(e));
+            gone.iter().for_each(|(source, e)| edit.remove(*source, e));
             let any = edit.changed;
             drop(edit);
             if any {
@@ -97,15 +130,21 @@ impl Engine {
         changed
     }
 
-    /// Keys that the given contributions ask for, by device.
-    pub fn keys(&self, model: &Model, sources: &[Source]) -> FxHashMap<DeviceIndex, Vec<EntityKey>> {
-        let mut keys: FxHashMap<DeviceIndex, Vec<EntityKey>> = FxHashMap::default();
-        for source in sources {
-            if let (Some(device), Some(entities)) = (model.fabric.device_of(*source), self.contributions.get(source)) {
-                keys.entry(device).or_default().extend(entities.iter().map(|e| e.key()));
-            }
+    fn remove(&mut self, source: Source) -> Vec<Arc<Entity>> {
+        let Some(of_owner) = self.contributions.get_mut(&source.owner()) else {
+            return Vec::new();
+        };
+        let before = of_owner.remove(&source);
+        if of_owner.is_empty() {
+            self.contributions.remove(&source.owner());
         }
-        keys
+        before.map(|c| c.entities).unwrap_or_default()
+    }
+
+    /// What the contributions of an object ask for, each with its device. Costs what the object asks for.
+    pub fn asked_by(&self, owner: Owner) -> impl Iterator<Item = (Source, DeviceIndex, &[Arc<Entity>])> {
+        let all = self.contributions.get(&owner).into_iter().flatten();
+        all.map(|(source, c)| (*source, c.device, c.entities.as_slice()))
     }
 }
 
@@ -122,7 +161,7 @@ fn set_of(mut entities: Vec<Entity>) -> Vec<Entity> {
 }
 
 /// What a contribution asks for from now on: what stays by its old pointer, what is new after
-/// `add` was told of it. What is gone or replaced goes to `gone`. Both sides are sorted by key.
+/// `add` was called with it. Entities whose keys are gone go to `gone`. Both sides are sorted by key.
 fn exchange(
     before: Vec<Arc<Entity>>,
     now: Vec<Entity>,
@@ -138,11 +177,11 @@ fn exchange(
         }
         match before.next_if(|old| old.key() == key) {
             Some(old) if *old == entity => after.push(old),
-            old => {
+            // Another one under the same key takes its place.
+            _ => {
                 let entity = Arc::new(entity);
                 add(Arc::clone(&entity));
                 after.push(entity);
-                gone.extend(old);
             }
         }
     }

@@ -1,20 +1,25 @@
 //! What devices should hold after any history equals what a fresh rendering gives.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use vfabric_api::ident::Name;
+use vfabric_api::ident::{Mac, Name};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
 use vfabric_api::service::{Change, Key, Kind, Spec};
+use vfabric_api::topology::{Host, Link, PortRef, Role, Switch};
 
 use super::Engine;
-use crate::device::Device;
-use crate::device::entity::{Entity, EntityKey};
-use crate::metrics::AllTimings;
+use crate::device::driver::DeviceIndex;
+use crate::device::{Device, Registry};
+use crate::entity::{Entity, EntityKey};
 use crate::model::Model;
 use crate::render::FabricRender;
 use crate::testing::topology;
+use crate::timings::AllTimings;
 use crate::topology::LinkIndex;
 
 #[derive(Debug, Clone)]
@@ -22,6 +27,82 @@ enum Step {
     /// Changes of one transaction; those after a refused one do not happen either.
     Transaction(Vec<Change>),
     Link(u32, bool),
+    /// Changes of the inventory; with `false`, they are taken back.
+    Inventory(Vec<InventoryChange>, bool),
+    /// Every device has confirmed everything, and numbers have rested.
+    Release,
+}
+
+fn item_key() -> impl Strategy<Value = ItemKey> {
+    prop_oneof![
+        3 => (1..=4u8).prop_map(|h| ItemKey::Host(name("host", h))),
+        2 => (1..=3u8).prop_map(|l| ItemKey::Switch(name("leaf", l))),
+        1 => (1..=2u8).prop_map(|s| ItemKey::Switch(name("spine", s))),
+        2 => (1..=3u8, 1..=2u8).prop_map(|(l, s)| ItemKey::link(&link(l, s))),
+    ]
+}
+
+fn link(leaf: u8, spine: u8) -> Link {
+    let end = |switch, port: u8| PortRef {
+        switch,
+        port: u16::from(port).try_into().unwrap(),
+    };
+    Link {
+        a: end(name("leaf", leaf), spine),
+        b: end(name("spine", spine), leaf),
+    }
+}
+
+/// A device of the test's fabric, or one more; `other` chooses between two kinds of hardware.
+fn item() -> impl Strategy<Value = Item> {
+    let v4 = |a: u8, b: u8| Ipv4Addr::new(10, 255, a, b);
+    let v6 = |a: u8, b: u8| Ipv6Addr::new(0xfd00, 0x255, a.into(), 0, 0, 0, 0, b.into());
+    let host = (1..=4u8, 1..=3u8, any::<bool>()).prop_map(move |(h, l, other)| {
+        Item::Host(Host {
+            name: name("host", h),
+            uplink: PortRef {
+                switch: name("leaf", l),
+                port: (2 + u16::from(h)).try_into().unwrap(),
+            },
+            mac: Mac([2, 0, 0, 0, 1 + u8::from(other), h]),
+            vtep_ipv4: v4(1, h),
+            vtep_ipv6: v6(1, h),
+        })
+    });
+    let switch = (1..=3u8, any::<bool>(), any::<bool>()).prop_map(move |(l, other, leaf)| {
+        let (id, role, prefix) = if leaf {
+            (2 + l, Role::Leaf, "leaf")
+        } else {
+            (l, Role::Spine, "spine")
+        };
+        Item::Switch(Switch {
+            name: name(prefix, l),
+            role,
+            device_id: u16::from(id) + if other { 100 } else { 0 },
+            loopback_ipv4: v4(0, id),
+            loopback_ipv6: v6(0, id),
+            p4runtime: SocketAddr::from(([192, 0, 2, id], 9559)),
+            access_ports: match (leaf, other) {
+                (false, _) => Vec::new(),
+                (true, false) => vec![10.try_into().unwrap()],
+                (true, true) => vec![10.try_into().unwrap(), 11.try_into().unwrap()],
+            },
+        })
+    });
+    let link = (1..=3u8, 1..=2u8).prop_map(|(l, s)| Item::Link(link(l, s)));
+    prop_oneof![2 => host, 2 => switch, 2 => link]
+}
+
+fn inventory_change() -> impl Strategy<Value = InventoryChange> {
+    prop_oneof![
+        4 => item().prop_map(InventoryChange::Put),
+        2 => (item_key(), any::<bool>()).prop_map(|(key, cascade)| InventoryChange::Remove { key, cascade }),
+        1 => item_key().prop_map(InventoryChange::Drain),
+        1 => item_key().prop_map(InventoryChange::Undrain),
+        1 => item_key().prop_map(InventoryChange::Gone),
+        1 => item_key().prop_map(InventoryChange::Left),
+        2 => item_key().prop_map(InventoryChange::Arrived),
+    ]
 }
 
 fn name(prefix: &str, i: u8) -> Name {
@@ -110,7 +191,10 @@ fn change() -> impl Strategy<Value = Change> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(change(), 1..4).prop_map(Step::Transaction),
-        1 => (0..4u32, any::<bool>()).prop_map(|(link, up)| Step::Link(link, up)),
+        1 => (0..6u32, any::<bool>()).prop_map(|(link, up)| Step::Link(link, up)),
+        3 => (proptest::collection::vec(inventory_change(), 1..3), proptest::bool::weighted(0.8))
+            .prop_map(|(changes, keep)| Step::Inventory(changes, keep)),
+        1 => Just(Step::Release),
     ]
 }
 
@@ -118,6 +202,7 @@ struct World {
     model: Model,
     engine: Engine,
     revision: u64,
+    now: Instant,
 }
 
 type Held = Vec<BTreeMap<EntityKey, Entity>>;
@@ -129,6 +214,7 @@ impl World {
             model: Model::new(&topology),
             engine: engine(),
             revision: 0,
+            now: Instant::now(),
         };
         world.update();
         for v in 1..=2 {
@@ -162,9 +248,64 @@ impl World {
         }
     }
 
+    fn release(&mut self) {
+        for _ in 0..2 {
+            self.now += Duration::from_secs(60);
+            self.model.release_quarantine(|_, _| true, self.now);
+        }
+        while let Some((revision, touched)) = self.model.take_woken() {
+            self.engine.update(&self.model, touched, revision);
+        }
+        for change in self.model.travellers(|_, _| true) {
+            self.inventory(&[change], true);
+        }
+    }
+
+    /// Devices that the inventory has.
+    fn register(&self) {
+        let switches = self.model.fabric.switches().map(|(s, entry)| (s.0, &entry.spec.name));
+        let hosts = self.model.fabric.hosts().map(|(h, entry)| (h.0, &entry.spec.name));
+        for (index, name) in switches.chain(hosts) {
+            let index = DeviceIndex(index);
+            if self.engine.devices().get(index).is_none() {
+                self.engine.devices().insert(index, device(name.clone()));
+            }
+        }
+    }
+
+    fn inventory(&mut self, changes: &[InventoryChange], keep: bool) {
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|c| (String::new(), Change::Inventory(c.clone())))
+            .collect();
+        match self.model.apply(&changes) {
+            Ok(applied) if keep => {
+                self.model.settle(&applied, self.revision + 1);
+                self.register();
+                self.update();
+                // What has left is not there any more.
+                let there = |index: &DeviceIndex| self.model.fabric.node_of(*index).is_some();
+                for (index, device) in self.engine.devices().all() {
+                    if !there(&index) {
+                        assert!(
+                            device.desired().is_empty(),
+                            "{} left, and should hold something",
+                            device.name
+                        );
+                        self.engine.devices().remove(index);
+                    }
+                }
+            }
+            Ok(applied) => {
+                self.model.undo(applied);
+                self.model.take_touched();
+            }
+            Err(_) => drop(self.model.take_touched()),
+        }
+    }
+
     fn link(&mut self, link: u32, up: bool) {
-        let changes = self.model.paths.set_link(LinkIndex(link), up);
-        self.model.touch_paths(&changes);
+        self.model.set_link(LinkIndex(link), up, false);
         self.update();
     }
 
@@ -173,7 +314,11 @@ impl World {
     }
 
     fn rendered_anew(&self) -> Held {
-        let mut fresh = engine();
+        let devices = Registry::default();
+        for (index, known) in self.engine.devices().all() {
+            devices.insert(index, device(known.name.clone()));
+        }
+        let mut fresh = Engine::new(Arc::new(FabricRender), Arc::new(devices));
         fresh.update(&self.model, self.model.all_sources().into_iter().collect(), 1);
         held(&fresh)
     }
@@ -214,7 +359,11 @@ fn engine() -> Engine {
         .iter()
         .map(|s| s.name.clone())
         .chain(topology.hosts.iter().map(|h| h.name.clone()));
-    Engine::new(Arc::new(FabricRender), names.map(device).collect())
+    let devices = Registry::default();
+    for (i, name) in (0..).zip(names) {
+        devices.insert(DeviceIndex(i), device(name));
+    }
+    Engine::new(Arc::new(FabricRender), Arc::new(devices))
 }
 
 fn held(engine: &Engine) -> Held {
@@ -224,7 +373,7 @@ fn held(engine: &Engine) -> Held {
             .map(|(e, _)| (e.key(), Entity::clone(&e)))
             .collect()
     };
-    engine.devices().iter().map(of).collect()
+    engine.devices().all().iter().map(|(_, d)| of(d)).collect()
 }
 
 /// Names the first difference, instead of printing everything.
@@ -247,6 +396,7 @@ proptest! {
     fn incremental_equals_from_scratch(steps in proptest::collection::vec(step(), 1..40)) {
         let mut world = World::new();
         let empty = world.held();
+        let whole = !steps.iter().any(|s| matches!(s, Step::Inventory(..)));
         for step in steps {
             match &step {
                 Step::Transaction(changes) => {
@@ -256,12 +406,17 @@ proptest! {
                     }
                 }
                 Step::Link(link, up) => world.link(*link, *up),
+                Step::Inventory(changes, keep) => world.inventory(changes, *keep),
+                Step::Release => world.release(),
             }
             prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None, "after {:?}", step);
         }
         world.clear();
         (0..4).for_each(|link| world.link(link, true));
-        prop_assert_eq!(difference(&world.held(), &empty), None, "something stayed behind");
+        if whole {
+            prop_assert_eq!(difference(&world.held(), &empty), None, "something stayed behind");
+        }
+        prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
     }
 }
 
@@ -282,10 +437,11 @@ fn neighbour(content: u8) -> Entity {
 #[test]
 fn a_contribution_asks_for_an_entity_once() {
     let device = device(name("d", 1));
-    let replace = |before: Vec<Arc<Entity>>, now: Vec<Entity>, revision| {
+    let replace = |asker: usize, before: Vec<Arc<Entity>>, now: Vec<Entity>, revision| {
+        let source = super::Source::Switch(asker.into());
         let (mut gone, mut edit) = (Vec::new(), device.edit(revision));
-        let after = super::exchange(before, super::set_of(now), |e| edit.add(e), &mut gone);
-        gone.iter().for_each(|e| edit.remove(e));
+        let after = super::exchange(before, super::set_of(now), |e| edit.add(source, e), &mut gone);
+        gone.iter().for_each(|e| edit.remove(source, e));
         after
     };
     let held = || {
@@ -295,14 +451,14 @@ fn a_contribution_asks_for_an_entity_once() {
             .map(|(e, _)| Entity::clone(&e))
             .collect::<Vec<_>>()
     };
-    let other = replace(Vec::new(), vec![neighbour(1)], 1);
-    let twice = replace(Vec::new(), vec![neighbour(1), neighbour(1)], 2);
-    let twice = replace(twice, vec![neighbour(1), neighbour(1), neighbour(1)], 3);
-    replace(twice, Vec::new(), 4);
+    let other = replace(1, Vec::new(), vec![neighbour(1)], 1);
+    let twice = replace(2, Vec::new(), vec![neighbour(1), neighbour(1)], 2);
+    let twice = replace(2, twice, vec![neighbour(1), neighbour(1), neighbour(1)], 3);
+    replace(2, twice, Vec::new(), 4);
     assert_eq!(held(), [neighbour(1)], "the other contribution still asks for it");
-    let changed = replace(other, vec![neighbour(1), neighbour(2)], 5);
+    let changed = replace(1, other, vec![neighbour(1), neighbour(2)], 5);
     assert_eq!(held(), [neighbour(2)], "the last one counts");
-    replace(changed, Vec::new(), 6);
+    replace(1, changed, Vec::new(), 6);
     assert!(held().is_empty());
 }
 

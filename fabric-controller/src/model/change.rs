@@ -2,11 +2,16 @@
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
+use vfabric_api::inventory::ItemKey;
 use vfabric_api::service::{Change, Committed, Key, Kind};
 
+use super::aside::Aside;
+use super::inventory::StoredItem;
 use super::object::{At, Stored};
 use super::quarantine::Left;
+use super::waiting::{Wait, Waiter};
 use super::{Model, SwitchIndex};
+use crate::ident::Owner;
 
 /// Flood groups of a network that it was given on a leaf, or gave back.
 #[derive(Debug, Clone, Copy)]
@@ -28,13 +33,34 @@ pub struct Applied {
     pub committed: Committed,
     /// Objects as they are now; `None`: gone. Later ones win.
     pub objects: Vec<(Key, Option<Stored>)>,
+    /// Objects of the inventory as they are now; `None`: they are not there any more. Later ones win.
+    pub items: Vec<(ItemKey, Option<StoredItem>)>,
     /// Flood groups that were given out or given back. Later ones win.
     pub groups: Vec<GroupChange>,
     /// Numbers that were taken from devices.
     pub left: Vec<Left>,
     /// Whether identities were given out.
     pub uids: bool,
-    undo: Vec<(Key, Option<Stored>)>,
+    /// What was there before, in order.
+    pub(super) undo: Vec<Undo>,
+}
+
+impl Applied {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.items.is_empty()
+    }
+}
+
+/// An object before a change.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// Of a tenant: it was not there, or was this, and waited for that.
+    Known(Key, Option<Stored>, Option<Wait>),
+    /// Of a tenant: it had been set aside.
+    Aside(Key, Aside),
+    /// Of the inventory: it was not there, or was this.
+    Item(ItemKey, Option<StoredItem>),
 }
 
 impl Model {
@@ -62,27 +88,52 @@ impl Model {
             }
         }
         let mut scratch = Applied::default();
-        for (key, before) in applied.undo.into_iter().rev() {
-            self.put(&key, before, &mut scratch);
+        for undo in applied.undo.into_iter().rev() {
+            match undo {
+                Undo::Known(key, object, wait) => {
+                    self.put(&key, object, &mut scratch);
+                    if let Some(waiter) = self.waiter(&key) {
+                        self.waiting.restore(waiter, wait);
+                    }
+                }
+                Undo::Aside(key, aside) => {
+                    self.aside.insert(key, aside);
+                }
+                Undo::Item(key, item) => self.put_item(&key, item, &mut scratch),
+            }
         }
         for left in scratch.left.into_iter().rev().chain(applied.left.into_iter().rev()) {
+            self.waiting.touch(&left.number);
             self.quarantine.undo(left);
         }
         self.end_restore();
     }
 
-    /// Makes a transaction final once it is stored.
+    /// A transaction gets its revision. It may still be undone, as long as nobody looked for what devices confirm.
     pub fn settle(&mut self, applied: &Applied, revision: u64) {
         for left in &applied.left {
             self.quarantine.settle(left, revision);
         }
         self.waiting.settle(revision);
+        self.fence(&applied.items, revision);
     }
 
-    fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
+    /// What an object may wait as.
+    fn waiter(&self, key: &Key) -> Option<Waiter> {
+        match self.owner(key)? {
+            Owner::Network(n) => Some(Waiter::Network(n)),
+            Owner::Attachment(a) => Some(Waiter::Attachment(a)),
+            Owner::Switch(_) | Owner::Host(_) => None,
+        }
+    }
+
+    pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
         let (key, next) = match change {
             Change::Create(vdc, spec) | Change::Replace(vdc, spec) | Change::Put(vdc, spec) => {
                 let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
+                if let Some(aside) = self.aside.get(&key) {
+                    return Err(ApiError::new(ErrorCode::InUse, aside.refusal(&key)));
+                }
                 let before = self.stored(&key);
                 match (change, &before) {
                     (Change::Replace(..), None) => return Err(ApiError::not_found(&key)),
@@ -97,6 +148,11 @@ impl Model {
                     _ => {}
                 }
                 (key.clone(), Some(self.check(path, &key, spec)?))
+            }
+            Change::Inventory(change) => return self.change_inventory(path, change, applied),
+            Change::Delete(key) if self.aside.contains_key(key) => {
+                self.discard(key, applied);
+                return Ok(());
             }
             Change::Delete(key) => {
                 self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
@@ -116,10 +172,23 @@ impl Model {
             self.next_uid += 1;
             applied.uids = true;
         }
-        applied.undo.push((key.clone(), before));
+        let wait = self.waiter(&key).and_then(|w| self.waiting.get(w));
+        applied.undo.push(Undo::Known(key.clone(), before, wait));
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())
+    }
+
+    /// Deletes an object that was set aside. What devices may have of it is in quarantine until all have confirmed.
+    fn discard(&mut self, key: &Key, applied: &mut Applied) {
+        let Some(aside) = self.aside.remove(key) else { return };
+        for number in &aside.numbers {
+            let devices: Vec<_> = self.fabric.devices().collect();
+            self.leave(number.clone(), aside.uid, devices, applied);
+        }
+        applied.committed.deleted.push(key.clone());
+        applied.objects.push((key.clone(), None));
+        applied.undo.push(Undo::Aside(key.clone(), aside));
     }
 
     /// An object as it would be stored.

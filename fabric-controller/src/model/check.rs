@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use vfabric_api::error::{ApiError, ErrorCode};
-use vfabric_api::ident::{Mac, Name, Vni};
+use vfabric_api::ident::{Mac, Name, PortId, Vni};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec};
+use vfabric_api::inventory::ItemState;
 use vfabric_api::service::{Key, Kind, Spec};
 use vfabric_api::topology::{IpFamily, OVERLAY_OVERHEAD_V4, OVERLAY_OVERHEAD_V6, Role};
 
@@ -15,7 +16,7 @@ use super::fabric::Node;
 use super::fault::{self, Fault};
 use super::number::{Number, Uid};
 use super::object::{At, Network, Stored};
-use super::{Model, NetworkId, SwitchIndex};
+use super::{GREATEST_NUMBER, Model, NetworkId, SwitchIndex};
 
 /// Smallest MTU that IPv4 hosts must accept (RFC 791) and IPv6 links must have (RFC 8200 section 5).
 const LEAST_MTU_V4: u16 = 576;
@@ -30,15 +31,21 @@ const MAX_NETNS: usize = 255;
 const MAX_ALLOWED: usize = 64;
 
 /// Errors of one object, all about fields below one path.
-struct Fields<'a>(&'a str);
+pub(super) struct Fields<'a>(pub(super) &'a str);
 
 impl Fields<'_> {
-    fn error(&self, code: ErrorCode, field: &str, value: impl ToString, expected: impl Into<String>) -> ApiError {
+    pub(super) fn error(
+        &self,
+        code: ErrorCode,
+        field: &str,
+        value: impl ToString,
+        expected: impl Into<String>,
+    ) -> ApiError {
         let dot = if self.0.is_empty() || field.is_empty() { "" } else { "." };
         ApiError::field(code, format!("{}{dot}{field}", self.0), value, expected)
     }
 
-    fn invalid(&self, field: &str, value: impl ToString, expected: impl Into<String>) -> ApiError {
+    pub(super) fn invalid(&self, field: &str, value: impl ToString, expected: impl Into<String>) -> ApiError {
         self.error(ErrorCode::Invalid, field, value, expected)
     }
 }
@@ -132,7 +139,7 @@ impl Model {
                 let expected = "a VNI that no network and no router has";
                 return Err(fields.error(ErrorCode::Taken, "vni", vni, expected));
             }
-            (None, None) => self.free_vni()?,
+            (None, None) => self.free_vni(key)?,
         };
         Ok(Stored::Network {
             uid: known.map_or(Uid(self.next_uid), |(_, network)| network.uid),
@@ -141,12 +148,21 @@ impl Model {
         })
     }
 
-    fn free_vni(&self) -> Result<Vni, ApiError> {
-        let detail = "every VNI of the pool is in use or waits for devices to let go of it";
+    fn free_vni(&self, key: &Key) -> Result<Vni, ApiError> {
+        let detail = || {
+            let pool = &self.fabric.settings.vni_pool;
+            format!(
+                "{key} cannot be added: each of the {} VNIs of the pool ({} to {}) is in use or waits for devices to let \
+                 go of it",
+                self.vnis.size(),
+                pool.first,
+                pool.last
+            )
+        };
         self.vnis
             .find(|vni| self.quarantine.holds(&Number::Vni(vni)) && !fault::is_on(Fault::VniAtOnce))
             .and_then(|vni| Vni::try_from(vni).ok())
-            .ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail))
+            .ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail()))
     }
 
     /// A network that changes while it has attachments or a router.
@@ -201,7 +217,7 @@ impl Model {
         }
         let (uid, vrf) = match known.and_then(|r| self.routers.get(r)) {
             Some(router) => (router.uid, router.vrf),
-            None => (Uid(self.next_uid), self.free_vni()?),
+            None => (Uid(self.next_uid), self.free_vni(key)?),
         };
         Ok(Stored::Router {
             uid,
@@ -227,7 +243,10 @@ impl Model {
         };
         // Without a pair of flood groups the network would not work there.
         if leaf.is_some_and(|l| !network.leaves.contains_key(&l) && self.free_group(l).is_none()) {
-            let expected = "a place on or under a leaf that has multicast groups left for another network";
+            let leaf = leaf.and_then(|l| self.fabric.switch_name(l)).unwrap_or_default();
+            let expected = format!(
+                "a place on or under another leaf: `{leaf}` has all its {GREATEST_NUMBER} pairs of multicast groups in use"
+            );
             return Err(fields.error(ErrorCode::Exhausted, "place", &spec.name, expected));
         }
         let before = own.and_then(|o| self.attachments.get(o));
@@ -365,6 +384,7 @@ impl Model {
                 let Some(Node::Host(index)) = self.fabric.node(host) else {
                     return Err(fields.invalid("place.host.host", host, "the name of a host"));
                 };
+                self.check_in_service(fields, "place.host.host", Node::Host(index), own)?;
                 let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
                 let (length, word) = (interface.len(), interface.as_str());
                 if !(1..=MAX_INTERFACE).contains(&length) || !plain(word) || word.contains('/') || word.starts_with('.')
@@ -389,11 +409,12 @@ impl Model {
                 let Some(Node::Switch(index)) = self.fabric.node(switch) else {
                     return Err(fields.invalid("place.port.switch", switch, "the name of a leaf"));
                 };
-                let view = self.fabric.switches.get(index.index()).filter(|s| s.role == Role::Leaf);
-                let Some(view) = view else {
+                let leaf = self.fabric.switch(index).filter(|s| s.spec.role == Role::Leaf);
+                let Some(leaf) = leaf else {
                     return Err(fields.invalid("place.port.switch", switch, "the name of a leaf"));
                 };
-                if !view.access_ports.contains(port) {
+                self.check_in_service(fields, "place.port.switch", Node::Switch(index), own)?;
+                if !leaf.spec.access_ports.contains(port) {
                     return Err(fields.invalid("place.port.port", port, format!("an access port of `{switch}`")));
                 }
                 if let Some(vlan) = vlan.filter(|v| !(1..=4094).contains(v)) {
@@ -410,9 +431,34 @@ impl Model {
                 self.access_id_at(own, network, (index, *port, *vlan)).ok_or_else(|| {
                     ApiError::new(
                         ErrorCode::Exhausted,
-                        format!("`{switch}` has no number left for another access port"),
+                        format!(
+                            "`{switch}` has all its {GREATEST_NUMBER} access ids in use: none is left for port {port}"
+                        ),
                     )
                 })
+            }
+        }
+    }
+
+    /// A new attachment, or one that moves, goes where devices are in service.
+    fn check_in_service(
+        &self,
+        fields: &Fields<'_>,
+        field: &str,
+        node: Node,
+        own: Option<super::AttachmentId>,
+    ) -> Result<(), ApiError> {
+        let stays = own.and_then(|o| self.attachments.get(o));
+        if stays.is_some_and(|a| self.device_at(&a.at) == node.device()) {
+            return Ok(());
+        }
+        match self.fabric.state_of(node) {
+            Some((ItemState::InService, false)) => Ok(()),
+            state => {
+                let state = state.map(|(state, _)| state).unwrap_or(ItemState::Leaving);
+                let name = self.fabric.device_name(node.device()).unwrap_or_default();
+                let expected = format!("a place that is in service; this one is {state}");
+                Err(fields.error(ErrorCode::InUse, field, name, expected))
             }
         }
     }
@@ -423,7 +469,7 @@ impl Model {
         &self,
         own: Option<super::AttachmentId>,
         network: NetworkId,
-        place: (SwitchIndex, vfabric_api::ident::PortId, Option<u16>),
+        place: (SwitchIndex, PortId, Option<u16>),
     ) -> Option<u16> {
         let own = own
             .and_then(|o| self.attachments.get(o))
@@ -439,6 +485,14 @@ impl Model {
             }
             _ => self.free_access_id(place.0),
         }
+    }
+
+    /// An attachment on an access port, whatever its VLAN.
+    pub(super) fn attachment_on_port(&self, leaf: SwitchIndex, port: PortId) -> Option<Key> {
+        let all = self.at.get(&self.fabric.switch_device(leaf)).into_iter().flatten();
+        let mut found = all.filter_map(|a| self.attachments.get(*a));
+        let user = found.find(|a| matches!(a.at, At::Port { port: p, .. } if p == port))?;
+        Some(Key::new(user.vdc.clone(), Kind::Attachment, user.spec.name.clone()))
     }
 
     /// Resolves where an attachment is and in which network; none if that is gone.

@@ -1,24 +1,79 @@
-//! The physical fabric as the model sees it: every switch and host resolved once.
+//! The physical fabric as the model sees it: every switch, link and host with its identity, resolved once.
+//!
+//! **Model.** An entry is what is stored of an object ([`super::inventory`]) with the view that is rendered from. Entries
+//! are found by handle. A handle is never given to another object, and switches and hosts share one row of them, so
+//! that a device has the handle of its switch or host.
+//!
+//! **Invariants.** Nothing that must be unique ([`Unique`]) is in two entries, also not while one of them is leaving.
+//! Views are given out only of entries that are live ([`ItemState::is_live`]): of the others no device gets anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 
-use vfabric_api::ident::{Name, PortId};
-use vfabric_api::topology::{PortRef, Role, Topology};
+use vfabric_api::ident::{Mac, Name, PortId};
+use vfabric_api::inventory::{ItemKey, ItemState};
+use vfabric_api::topology::{self, Host, Link, Role, Switch};
 
-use super::ident::{HostIndex, SwitchIndex};
-use crate::device::driver::DeviceIndex;
-use crate::render::view::{FabricPort, FabricView, HostView, SwitchView, VtepView};
+use super::fault::{self, Fault};
+use super::number::Uid;
+use super::pool::Space;
+use crate::ident::DeviceIndex;
+use crate::ident::{HostIndex, SwitchIndex};
+use crate::topology::LinkIndex;
+use crate::view::{FabricPort, FabricView, HostView, SwitchView, VtepView};
 
-/// Switches and hosts with their views, and who is where.
+/// Greatest number of a VTEP: that of its replicas, whose top bit marks access ports.
+pub(super) const GREATEST_VTEP: u32 = 0x7fff;
+
+/// A switch.
 #[derive(Debug, Clone)]
-pub struct Fabric {
-    /// Settings.
-    pub view: FabricView,
-    /// Switches in the topology's order.
-    pub switches: Vec<SwitchView>,
-    /// Hosts in the topology's order, each with the leaf it is under.
-    pub hosts: Vec<(HostView, SwitchIndex)>,
-    by_name: HashMap<Name, Node>,
+pub struct SwitchEntry {
+    /// Its identity.
+    pub uid: Uid,
+    /// As written.
+    pub spec: Switch,
+    /// Number of its VTEP; 0 for a spine.
+    pub vtep_id: u16,
+    /// Where it is in its life.
+    pub state: ItemState,
+    /// An operator said that it is dead.
+    pub gone: bool,
+    /// What is rendered from.
+    view: SwitchView,
+}
+
+/// A host.
+#[derive(Debug, Clone)]
+pub struct HostEntry {
+    /// Its identity.
+    pub uid: Uid,
+    /// As written.
+    pub spec: Host,
+    /// Number of its VTEP.
+    pub vtep_id: u16,
+    /// Where it is in its life.
+    pub state: ItemState,
+    /// An operator said that it is dead.
+    pub gone: bool,
+    /// The leaf that it is under.
+    pub leaf: SwitchIndex,
+    /// What is rendered from.
+    view: HostView,
+}
+
+/// A link.
+#[derive(Debug, Clone)]
+pub struct LinkEntry {
+    /// Its identity.
+    pub uid: Uid,
+    /// As written.
+    pub spec: Link,
+    /// Its ends.
+    pub ends: [(SwitchIndex, PortId); 2],
+    /// What is known of it says that it may be used.
+    pub up: bool,
+    /// What is known of it says that it is the last choice.
+    pub avoided: bool,
 }
 
 /// A switch or a host.
@@ -30,67 +85,130 @@ pub enum Node {
     Host(HostIndex),
 }
 
+impl Node {
+    /// Its handle as a device.
+    pub fn device(self) -> DeviceIndex {
+        match self {
+            Self::Switch(s) => DeviceIndex(s.0),
+            Self::Host(h) => DeviceIndex(h.0),
+        }
+    }
+}
+
+/// What only one object of the inventory may have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Unique {
+    /// P4Runtime device id; the router's MAC address is made from it.
+    DeviceId(u16),
+    /// Loopback or VTEP address.
+    Address(IpAddr),
+    /// MAC address of a host.
+    Mac(Mac),
+    /// Where a switch listens.
+    Server(SocketAddr),
+    /// Port of a switch.
+    Port(Name, PortId),
+}
+
+/// Switches, links and hosts with their views, and who is where.
+#[derive(Debug, Clone)]
+pub struct Fabric {
+    /// Settings as written.
+    pub settings: topology::Fabric,
+    /// Settings that are rendered from.
+    pub view: FabricView,
+    switches: BTreeMap<SwitchIndex, SwitchEntry>,
+    hosts: BTreeMap<HostIndex, HostEntry>,
+    links: BTreeMap<LinkIndex, LinkEntry>,
+    by_name: HashMap<Name, Node>,
+    by_key: HashMap<ItemKey, LinkIndex>,
+    by_vtep: HashMap<u16, Node>,
+    uniques: HashMap<Unique, ItemKey>,
+    hosts_under: HashMap<SwitchIndex, BTreeSet<HostIndex>>,
+    links_of: HashMap<SwitchIndex, BTreeSet<LinkIndex>>,
+    /// Numbers of VTEPs that are in use.
+    pub(super) vteps: Space,
+    /// Revisions that shut out devices which are gone; unset until they are stored.
+    pub(super) fences: BTreeMap<DeviceIndex, u64>,
+    /// What was known of links that transactions removed which are not stored yet.
+    pub(super) removed_links: BTreeMap<LinkIndex, (bool, bool)>,
+    /// Objects that are leaving.
+    pub(super) leaving: BTreeSet<DeviceIndex>,
+    /// Objects that are arriving, with the revision that asks nothing of them; unset until it is known.
+    pub(super) arriving: BTreeMap<DeviceIndex, Option<u64>>,
+    /// Handle of the next device.
+    pub(super) next_device: u32,
+    /// Handle of the next link.
+    pub(super) next_link: u32,
+}
+
+fn view_of(settings: &topology::Fabric) -> FabricView {
+    FabricView {
+        mtu: settings.mtu,
+        vxlan_underlay: settings.vxlan_underlay,
+        gateway_mac: settings.gateway_mac,
+    }
+}
+
+/// What of a switch nothing else may have, each with its field.
+pub(super) fn uniques_of_switch(spec: &Switch) -> Vec<(String, Unique)> {
+    let mut all = vec![
+        ("device_id".to_owned(), Unique::DeviceId(spec.device_id)),
+        ("p4runtime".to_owned(), Unique::Server(spec.p4runtime)),
+        ("loopback_ipv4".to_owned(), Unique::Address(spec.loopback_ipv4.into())),
+        ("loopback_ipv6".to_owned(), Unique::Address(spec.loopback_ipv6.into())),
+    ];
+    let ports = spec.access_ports.iter().enumerate();
+    all.extend(ports.map(|(i, p)| (format!("access_ports[{i}]"), Unique::Port(spec.name.clone(), *p))));
+    all
+}
+
+/// The same of a host.
+pub(super) fn uniques_of_host(spec: &Host) -> Vec<(String, Unique)> {
+    let uplink = Unique::Port(spec.uplink.switch.clone(), spec.uplink.port);
+    vec![
+        ("mac".to_owned(), Unique::Mac(spec.mac)),
+        ("vtep_ipv4".to_owned(), Unique::Address(spec.vtep_ipv4.into())),
+        ("vtep_ipv6".to_owned(), Unique::Address(spec.vtep_ipv6.into())),
+        ("uplink.port".to_owned(), uplink),
+    ]
+}
+
+/// The same of a link.
+pub(super) fn uniques_of_link(spec: &Link) -> Vec<(String, Unique)> {
+    let end = |field: &str, end: &topology::PortRef| (field.to_owned(), Unique::Port(end.switch.clone(), end.port));
+    vec![end("a.port", &spec.a), end("b.port", &spec.b)]
+}
+
 impl Fabric {
-    /// Resolves a validated topology. VTEPs are numbered in its order (switches, then
-    /// hosts, from 1), so the numbers hold as long as the topology grows at its ends.
-    pub fn new(topology: &Topology) -> Self {
-        let mut by_name = HashMap::new();
-        let mut number = 0u16;
-        let mut next = || {
-            number = number.saturating_add(1);
-            number
-        };
-        let mut switches = Vec::new();
-        for (i, s) in topology.switches.iter().enumerate() {
-            by_name.insert(s.name.clone(), Node::Switch(i.into()));
-            let id = next();
-            switches.push(SwitchView {
-                name: s.name.to_string(),
-                role: s.role,
-                device_id: s.device_id,
-                vtep: VtepView {
-                    vtep_id: if s.role == Role::Leaf { id } else { 0 },
-                    ipv4: s.loopback_ipv4,
-                    ipv6: s.loopback_ipv6,
-                },
-                router_mac: s.router_mac(),
-                fabric_ports: fabric_ports(topology, &s.name),
-                access_ports: s.access_ports.clone(),
-            });
-        }
-        let mut hosts = Vec::new();
-        for (i, h) in topology.hosts.iter().enumerate() {
-            let Some(Node::Switch(leaf)) = by_name.get(&h.uplink.switch).copied() else {
-                continue;
-            };
-            let Some(leaf_view) = switches.get(leaf.index()) else {
-                continue;
-            };
-            let view = HostView {
-                name: h.name.to_string(),
-                vtep: VtepView {
-                    vtep_id: next(),
-                    ipv4: h.vtep_ipv4,
-                    ipv6: h.vtep_ipv6,
-                },
-                mac: h.mac,
-                port: h.uplink.port,
-                leaf: leaf_view.vtep.clone(),
-            };
-            by_name.insert(h.name.clone(), Node::Host(i.into()));
-            hosts.push((view, leaf));
-        }
-        let view = FabricView {
-            mtu: topology.fabric.mtu,
-            vxlan_underlay: topology.fabric.vxlan_underlay,
-            gateway_mac: topology.fabric.gateway_mac,
-        };
+    /// A fabric without switches and hosts.
+    pub(super) fn new(settings: topology::Fabric) -> Self {
         Self {
-            view,
-            switches,
-            hosts,
-            by_name,
+            view: view_of(&settings),
+            settings,
+            switches: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            links: BTreeMap::new(),
+            by_name: HashMap::new(),
+            by_key: HashMap::new(),
+            by_vtep: HashMap::new(),
+            uniques: HashMap::new(),
+            hosts_under: HashMap::new(),
+            links_of: HashMap::new(),
+            vteps: Space::new(1, GREATEST_VTEP),
+            fences: BTreeMap::new(),
+            removed_links: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            arriving: BTreeMap::new(),
+            next_device: 0,
+            next_link: 0,
         }
+    }
+
+    /// Changes the settings.
+    pub(super) fn set(&mut self, settings: topology::Fabric) {
+        self.view = view_of(&settings);
+        self.settings = settings;
     }
 
     /// The switch or host of that name.
@@ -98,39 +216,404 @@ impl Fabric {
         self.by_name.get(name).copied()
     }
 
-    /// Name of a switch.
-    pub fn switch_name(&self, switch: SwitchIndex) -> Option<&str> {
-        self.switches.get(switch.index()).map(|s| s.name.as_str())
+    /// A switch, whatever its state.
+    pub fn switch(&self, switch: SwitchIndex) -> Option<&SwitchEntry> {
+        self.switches.get(&switch)
     }
 
-    /// Name of a device.
-    pub fn device_name(&self, device: DeviceIndex) -> Option<&str> {
-        let at = device.0 as usize;
-        let host = || self.host_name(at.checked_sub(self.switches.len())?.into());
-        self.switch_name(at.into()).or_else(host)
+    /// A host, whatever its state.
+    pub fn host(&self, host: HostIndex) -> Option<&HostEntry> {
+        self.hosts.get(&host)
+    }
+
+    /// A link.
+    pub fn link(&self, link: LinkIndex) -> Option<&LinkEntry> {
+        self.links.get(&link)
+    }
+
+    /// Every switch, in the order in which they were added.
+    pub fn switches(&self) -> impl Iterator<Item = (SwitchIndex, &SwitchEntry)> {
+        self.switches.iter().map(|(i, s)| (*i, s))
+    }
+
+    /// Every host, likewise.
+    pub fn hosts(&self) -> impl Iterator<Item = (HostIndex, &HostEntry)> {
+        self.hosts.iter().map(|(i, h)| (*i, h))
+    }
+
+    /// Every link, likewise.
+    pub fn links(&self) -> impl Iterator<Item = (LinkIndex, &LinkEntry)> {
+        self.links.iter().map(|(i, l)| (*i, l))
+    }
+
+    /// Every device.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> {
+        let switches = self.switches.keys().map(|s| DeviceIndex(s.0));
+        switches.chain(self.hosts.keys().map(|h| DeviceIndex(h.0)))
+    }
+
+    /// The switch or host of a handle.
+    pub fn node_of(&self, device: DeviceIndex) -> Option<Node> {
+        let (switch, host) = (SwitchIndex(device.0), HostIndex(device.0));
+        let switch = self.switches.contains_key(&switch).then_some(Node::Switch(switch));
+        switch.or_else(|| self.hosts.contains_key(&host).then_some(Node::Host(host)))
+    }
+
+    /// The switch or host with the number of a VTEP.
+    pub fn node_of_vtep(&self, vtep_id: u16) -> Option<Node> {
+        self.by_vtep.get(&vtep_id).copied()
+    }
+
+    /// The handle of a link.
+    pub fn link_of(&self, key: &ItemKey) -> Option<LinkIndex> {
+        self.by_key.get(key).copied()
+    }
+
+    /// State of a switch or host, and whether it is gone.
+    pub fn state_of(&self, node: Node) -> Option<(ItemState, bool)> {
+        match node {
+            Node::Switch(s) => self.switches.get(&s).map(|s| (s.state, s.gone)),
+            Node::Host(h) => self.hosts.get(&h).map(|h| (h.state, h.gone)),
+        }
+    }
+
+    /// Name of a switch.
+    pub fn switch_name(&self, switch: SwitchIndex) -> Option<&str> {
+        self.switches.get(&switch).map(|s| s.spec.name.as_str())
     }
 
     /// Name of a host.
     pub fn host_name(&self, host: HostIndex) -> Option<&str> {
-        self.hosts.get(host.index()).map(|(h, _)| h.name.as_str())
+        self.hosts.get(&host).map(|h| h.spec.name.as_str())
+    }
+
+    /// Name of a device.
+    pub fn device_name(&self, device: DeviceIndex) -> Option<&str> {
+        let host = || self.host_name(HostIndex(device.0));
+        self.switch_name(SwitchIndex(device.0)).or_else(host)
     }
 
     /// The leaf that a host is under.
     pub fn leaf_of(&self, host: HostIndex) -> Option<SwitchIndex> {
-        self.hosts.get(host.index()).map(|(_, leaf)| *leaf)
+        self.hosts.get(&host).map(|h| h.leaf)
     }
-}
 
-fn fabric_ports(topology: &Topology, of: &Name) -> Vec<FabricPort> {
-    let peer = |mine: &PortRef, other: &PortRef| -> Option<FabricPort> {
-        (mine.switch == *of).then_some(())?;
-        Some(FabricPort {
-            port: mine.port,
-            peer_mac: topology.switch(&other.switch)?.router_mac(),
-        })
-    };
-    let ends = topology.links.iter().flat_map(|l| [peer(&l.a, &l.b), peer(&l.b, &l.a)]);
-    let mut ports: Vec<FabricPort> = ends.flatten().collect();
-    ports.sort_by_key(|p: &FabricPort| PortId::get(p.port));
-    ports
+    /// Hosts under a leaf.
+    pub fn hosts_under(&self, leaf: SwitchIndex) -> impl Iterator<Item = HostIndex> {
+        self.hosts_under.get(&leaf).into_iter().flatten().copied()
+    }
+
+    /// Links of a switch.
+    pub fn links_of(&self, switch: SwitchIndex) -> impl Iterator<Item = LinkIndex> {
+        self.links_of.get(&switch).into_iter().flatten().copied()
+    }
+
+    /// Switches that a switch is cabled to.
+    pub fn neighbours(&self, switch: SwitchIndex) -> BTreeSet<SwitchIndex> {
+        let links = self.links_of(switch).filter_map(|l| self.links.get(&l));
+        let ends = links.flat_map(|l| l.ends.map(|(s, _)| s));
+        ends.filter(|s| *s != switch).collect()
+    }
+
+    /// Who has something that only one may have.
+    pub(super) fn taken(&self, what: &Unique) -> Option<&ItemKey> {
+        self.uniques.get(what)
+    }
+
+    /// What is rendered of a switch; nothing unless it is live.
+    pub(super) fn switch_view(&self, switch: SwitchIndex) -> Option<&SwitchView> {
+        let entry = self.switches.get(&switch)?;
+        entry.state.is_live().then_some(&entry.view)
+    }
+
+    /// What is rendered of a host; nothing unless it is live.
+    pub(super) fn host_view(&self, host: HostIndex) -> Option<&HostView> {
+        let entry = self.hosts.get(&host)?;
+        entry.state.is_live().then_some(&entry.view)
+    }
+
+    /// Whether both ends of a link are live.
+    pub(super) fn is_usable(&self, link: &LinkEntry) -> bool {
+        link.ends.iter().all(|(s, _)| self.switch_view(*s).is_some())
+    }
+
+    /// Takes note of what is known of a link.
+    pub(super) fn set_used(&mut self, link: LinkIndex, up: bool, avoided: bool) {
+        if let Some(entry) = self.links.get_mut(&link) {
+            (entry.up, entry.avoided) = (up, avoided);
+        }
+    }
+
+    /// Adds a switch, or makes it be another.
+    pub(super) fn put_switch(&mut self, at: SwitchIndex, stored: super::inventory::StoredSwitch) {
+        self.take_switch(at);
+        let super::inventory::StoredSwitch {
+            uid,
+            vtep_id,
+            state,
+            gone,
+            spec,
+            ..
+        } = stored;
+        let key = ItemKey::Switch(spec.name.clone());
+        let uniques = uniques_of_switch(&spec).into_iter();
+        self.uniques.extend(uniques.map(|(_, u)| (u, key.clone())));
+        self.by_name.insert(spec.name.clone(), Node::Switch(at));
+        self.number(vtep_id, Node::Switch(at));
+        if state == ItemState::Leaving {
+            self.leaving.insert(DeviceIndex(at.0));
+        }
+        if state == ItemState::Arriving {
+            self.arriving.insert(DeviceIndex(at.0), None);
+        }
+        if !gone {
+            self.fences.remove(&DeviceIndex(at.0));
+        }
+        self.next_device = self.next_device.max(at.0.saturating_add(1));
+        let view = SwitchView {
+            name: spec.name.to_string(),
+            role: spec.role,
+            device_id: spec.device_id,
+            vtep: VtepView {
+                vtep_id,
+                ipv4: spec.loopback_ipv4,
+                ipv6: spec.loopback_ipv6,
+            },
+            router_mac: spec.router_mac(),
+            fabric_ports: Vec::new(),
+            access_ports: spec.access_ports.clone(),
+        };
+        let entry = SwitchEntry {
+            uid,
+            spec,
+            vtep_id,
+            state,
+            gone,
+            view,
+        };
+        self.switches.insert(at, entry);
+        // What others see of it.
+        for neighbour in self.neighbours(at) {
+            self.find_ports(neighbour);
+        }
+        self.find_ports(at);
+        for host in self.hosts_under(at).collect::<Vec<_>>() {
+            let leaf = self.switches.get(&at).map(|s| s.view.vtep.clone());
+            if let (Some(host), Some(leaf)) = (self.hosts.get_mut(&host), leaf) {
+                host.view.leaf = leaf;
+            }
+        }
+    }
+
+    fn number(&mut self, vtep_id: u16, node: Node) {
+        if vtep_id != 0 {
+            self.vteps.take(vtep_id.into());
+            self.by_vtep.insert(vtep_id, node);
+        }
+    }
+
+    /// Removes a switch; its links and hosts are removed already.
+    pub(super) fn remove_switch(&mut self, at: SwitchIndex) {
+        self.take_switch(at);
+        self.hosts_under.remove(&at);
+        self.links_of.remove(&at);
+    }
+
+    fn take_switch(&mut self, at: SwitchIndex) {
+        let Some(old) = self.switches.remove(&at) else { return };
+        for (_, unique) in uniques_of_switch(&old.spec) {
+            self.uniques.remove(&unique);
+        }
+        self.by_name.remove(&old.spec.name);
+        self.forget(DeviceIndex(at.0), old.vtep_id);
+    }
+
+    fn forget(&mut self, device: DeviceIndex, vtep_id: u16) {
+        self.leaving.remove(&device);
+        self.arriving.remove(&device);
+        if vtep_id != 0 {
+            self.vteps.free(vtep_id.into());
+            self.by_vtep.remove(&vtep_id);
+        }
+    }
+
+    /// Adds a host, or makes it be another. False if its leaf is not there.
+    pub(super) fn put_host(&mut self, at: HostIndex, stored: super::inventory::StoredHost) -> bool {
+        let super::inventory::StoredHost {
+            uid,
+            vtep_id,
+            state,
+            gone,
+            spec,
+            ..
+        } = stored;
+        let Some(Node::Switch(leaf)) = self.node(&spec.uplink.switch) else {
+            return false;
+        };
+        let Some(leaf_view) = self.switches.get(&leaf).map(|s| s.view.vtep.clone()) else {
+            return false;
+        };
+        self.take_host(at);
+        let key = ItemKey::Host(spec.name.clone());
+        let uniques = uniques_of_host(&spec).into_iter();
+        self.uniques.extend(uniques.map(|(_, u)| (u, key.clone())));
+        self.by_name.insert(spec.name.clone(), Node::Host(at));
+        self.number(vtep_id, Node::Host(at));
+        if state == ItemState::Leaving {
+            self.leaving.insert(DeviceIndex(at.0));
+        }
+        if state == ItemState::Arriving {
+            self.arriving.insert(DeviceIndex(at.0), None);
+        }
+        if !gone {
+            self.fences.remove(&DeviceIndex(at.0));
+        }
+        self.next_device = self.next_device.max(at.0.saturating_add(1));
+        self.hosts_under.entry(leaf).or_default().insert(at);
+        let view = HostView {
+            name: spec.name.to_string(),
+            vtep: VtepView {
+                vtep_id,
+                ipv4: spec.vtep_ipv4,
+                ipv6: spec.vtep_ipv6,
+            },
+            mac: spec.mac,
+            port: spec.uplink.port,
+            leaf: leaf_view,
+        };
+        let entry = HostEntry {
+            uid,
+            spec,
+            vtep_id,
+            state,
+            gone,
+            leaf,
+            view,
+        };
+        self.hosts.insert(at, entry);
+        true
+    }
+
+    /// Removes a host.
+    pub(super) fn take_host(&mut self, at: HostIndex) {
+        let Some(old) = self.hosts.remove(&at) else { return };
+        for (_, unique) in uniques_of_host(&old.spec) {
+            self.uniques.remove(&unique);
+        }
+        self.by_name.remove(&old.spec.name);
+        self.forget(DeviceIndex(at.0), old.vtep_id);
+        if let Some(hosts) = self.hosts_under.get_mut(&old.leaf) {
+            hosts.remove(&at);
+        }
+    }
+
+    /// Adds a link. False if one of its ends is not there.
+    pub(super) fn put_link(&mut self, at: LinkIndex, uid: Uid, spec: Link) -> bool {
+        let end = |end: &topology::PortRef| match self.node(&end.switch)? {
+            Node::Switch(s) => Some((s, end.port)),
+            Node::Host(_) => None,
+        };
+        let (Some(a), Some(b)) = (end(&spec.a), end(&spec.b)) else {
+            return false;
+        };
+        let key = ItemKey::link(&spec);
+        let uniques = uniques_of_link(&spec).into_iter();
+        self.uniques.extend(uniques.map(|(_, u)| (u, key.clone())));
+        self.by_key.insert(key, at);
+        self.next_link = self.next_link.max(at.0.saturating_add(1));
+        let ends = [a, b];
+        // One that was removed by a transaction that came to nothing.
+        let (up, avoided) = self.removed_links.remove(&at).unwrap_or((true, false));
+        let entry = LinkEntry {
+            uid,
+            spec,
+            ends,
+            up,
+            avoided,
+        };
+        self.links.insert(at, entry);
+        for (switch, _) in ends {
+            self.links_of.entry(switch).or_default().insert(at);
+            self.find_ports(switch);
+        }
+        true
+    }
+
+    /// Removes a link.
+    pub(super) fn take_link(&mut self, at: LinkIndex) {
+        let Some(old) = self.links.remove(&at) else { return };
+        self.removed_links.insert(at, (old.up, old.avoided));
+        for (_, unique) in uniques_of_link(&old.spec) {
+            self.uniques.remove(&unique);
+        }
+        self.by_key.remove(&ItemKey::link(&old.spec));
+        for (switch, _) in old.ends {
+            if let Some(links) = self.links_of.get_mut(&switch) {
+                links.remove(&at);
+            }
+            self.find_ports(switch);
+        }
+    }
+
+    /// Ports of a switch that are cabled to live ones.
+    fn find_ports(&mut self, of: SwitchIndex) {
+        let links = self.links_of(of).filter_map(|l| self.links.get(&l));
+        let port = |link: &LinkEntry| {
+            let [a, b] = link.ends;
+            let (mine, other) = if a.0 == of { (a, b) } else { (b, a) };
+            Some(FabricPort {
+                port: mine.1,
+                peer_mac: self.switch_view(other.0)?.router_mac,
+            })
+        };
+        let mut ports: Vec<FabricPort> = links.filter_map(port).collect();
+        ports.sort_by_key(|p| p.port.get());
+        if let Some(switch) = self.switches.get_mut(&of) {
+            switch.view.fabric_ports = ports;
+        }
+    }
+
+    /// The role of a device's pipeline; none for a host.
+    pub fn role_of(&self, device: DeviceIndex) -> Option<Role> {
+        self.switches.get(&SwitchIndex(device.0)).map(|s| s.spec.role)
+    }
+
+    /// Devices that shut a device out: a host's leaf, a switch's neighbours. Of those that are gone themselves, the
+    /// ones that shut them out.
+    fn fence_of(&self, device: DeviceIndex) -> BTreeSet<DeviceIndex> {
+        let (mut fence, mut seen, mut open) = (BTreeSet::new(), BTreeSet::from([device]), vec![device]);
+        while let Some(next) = open.pop() {
+            let around: Vec<SwitchIndex> = match self.node_of(next) {
+                Some(Node::Host(h)) => self.leaf_of(h).into_iter().collect(),
+                Some(Node::Switch(s)) => self.neighbours(s).into_iter().collect(),
+                None => Vec::new(),
+            };
+            for device in around.into_iter().map(|s| DeviceIndex(s.0)) {
+                if !seen.insert(device) {
+                    continue;
+                }
+                if self.fences.contains_key(&device) {
+                    open.push(device);
+                } else {
+                    fence.insert(device);
+                }
+            }
+        }
+        fence
+    }
+
+    /// Whether a device holds nothing any more of what a revision took away. One that is gone need not say so: it is
+    /// enough that those around it have shut it out. `confirmed` answers for the others.
+    pub(super) fn is_rid(
+        &self,
+        device: DeviceIndex,
+        revision: u64,
+        confirmed: &dyn Fn(DeviceIndex, u64) -> bool,
+    ) -> bool {
+        match self.fences.get(&device) {
+            None => confirmed(device, revision),
+            Some(_) if fault::is_on(Fault::GoneAtOnce) => true,
+            Some(fence) => self.fence_of(device).into_iter().all(|d| confirmed(d, *fence)),
+        }
+    }
 }

@@ -24,6 +24,29 @@ pub(crate) enum Fault {
     FloodsToWaiting,
     /// A number leaves quarantine with the transaction, not with the confirmation.
     NobodyConfirms,
+    /// What a device that is gone holds is free before others have shut it out.
+    GoneAtOnce,
+    /// A device that comes is used before it has forgotten an earlier life.
+    ArrivesAtOnce,
+}
+
+#[cfg(test)]
+impl Fault {
+    /// Every mistake.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::VniAtOnce,
+        Self::GroupAtOnce,
+        Self::AccessIdAtOnce,
+        Self::AccessIdMoves,
+        Self::NobodyWaits,
+        Self::NoRest,
+        Self::FirstConfirmation,
+        Self::ForgetsAtRestart,
+        Self::FloodsToWaiting,
+        Self::NobodyConfirms,
+        Self::GoneAtOnce,
+        Self::ArrivesAtOnce,
+    ];
 }
 
 #[cfg(test)]

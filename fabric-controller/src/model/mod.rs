@@ -15,17 +15,18 @@
 //! **Cost.** A change costs what it touches: the devices that hold the network or router,
 //! and, where it is the first or last attachment there, the other attachments of it.
 
+mod aside;
 pub mod change;
 mod check;
 pub mod fabric;
 pub(crate) mod fault;
-mod ident;
+pub mod inventory;
 pub mod number;
 pub mod object;
 mod pool;
 mod put;
 pub mod quarantine;
-mod rest;
+pub mod rest;
 mod slab;
 mod touch;
 mod views;
@@ -34,13 +35,15 @@ pub mod waiting;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vfabric_api::ident::{Name, PortId};
+use vfabric_api::service::{Key, Kind};
 use vfabric_api::topology::Topology;
 
-pub use ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
+pub use crate::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
 
-use crate::device::driver::DeviceIndex;
-use crate::engine::Source;
+use crate::ident::DeviceIndex;
+use crate::ident::{Owner, Source};
 use crate::topology::Paths;
+use aside::Aside;
 use fabric::Fabric;
 use object::{Attachment, Network, Router, Vdc};
 use pool::Space;
@@ -63,16 +66,14 @@ pub struct Model {
     routers: Slab<RouterId, Router>,
     attachments: Slab<AttachmentId, Attachment>,
     vnis: Space,
-    /// Access ids of each switch.
-    access_ids: Vec<Space>,
+    /// What each switch has of its own.
+    on_switch: HashMap<SwitchIndex, OnSwitch>,
+    /// Attachments on each host, and on the access ports of each leaf.
+    at: HashMap<DeviceIndex, BTreeSet<AttachmentId>>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
     interfaces: HashMap<(HostIndex, String, String), AttachmentId>,
-    /// Pairs of flood groups of each switch.
-    groups: Vec<Space>,
     /// Pairs that networks get again when they are put back, by leaf and VNI.
     restored_groups: HashMap<(SwitchIndex, u32), u16>,
-    /// Networks that have an attachment on or under each switch.
-    networks_on: Vec<BTreeSet<NetworkId>>,
     by_vni: HashMap<u32, NetworkId>,
     quarantine: Quarantine,
     waiting: Waiting,
@@ -81,39 +82,80 @@ pub struct Model {
     /// Identity of the next object.
     next_uid: u64,
     touched: BTreeSet<Source>,
+    /// Stored objects that could not be loaded.
+    aside: BTreeMap<Key, Aside>,
+}
+
+/// What a switch has of its own.
+#[derive(Debug)]
+struct OnSwitch {
+    /// Access ids.
+    access_ids: Space,
+    /// Pairs of flood groups.
+    groups: Space,
+    /// Networks that have an attachment on or under it.
+    networks: BTreeSet<NetworkId>,
+}
+
+impl OnSwitch {
+    fn new() -> Self {
+        Self {
+            access_ids: Space::new(1, GREATEST_NUMBER),
+            groups: Space::new(1, GREATEST_NUMBER),
+            networks: BTreeSet::new(),
+        }
+    }
 }
 
 impl Model {
-    /// A fabric without tenants.
+    /// A fabric as a topology says, without tenants.
     pub fn new(topology: &Topology) -> Self {
-        let fabric = Fabric::new(topology);
-        let count = fabric.switches.len();
-        let mut model = Self {
-            paths: Paths::new(topology),
+        let mut model = Self::empty(topology.fabric.clone());
+        model.import_first(topology);
+        model
+    }
+
+    /// Puts a whole topology into a fabric that has nothing yet.
+    pub fn import_first(&mut self, topology: &Topology) {
+        self.begin();
+        self.found(topology);
+        self.end();
+    }
+
+    /// A fabric without switches and hosts.
+    pub fn empty(settings: vfabric_api::topology::Fabric) -> Self {
+        Self {
+            paths: Paths::default(),
             vdcs: BTreeMap::new(),
             networks: Slab::default(),
             routers: Slab::default(),
             attachments: Slab::default(),
-            vnis: Space::new(
-                topology.fabric.vni_pool.first.get(),
-                topology.fabric.vni_pool.last.get(),
-            ),
-            access_ids: (0..count).map(|_| Space::new(1, GREATEST_NUMBER)).collect(),
+            vnis: Space::new(settings.vni_pool.first.get(), settings.vni_pool.last.get()),
+            on_switch: HashMap::new(),
+            at: HashMap::new(),
             ports: HashMap::new(),
             interfaces: HashMap::new(),
-            groups: (0..count).map(|_| Space::new(1, GREATEST_NUMBER)).collect(),
             restored_groups: HashMap::new(),
-            networks_on: vec![BTreeSet::new(); count],
             by_vni: HashMap::new(),
             quarantine: Quarantine::default(),
             waiting: Waiting::default(),
             woken: BTreeMap::new(),
             next_uid: 1,
             touched: BTreeSet::new(),
-            fabric,
-        };
-        model.touch_fabric();
-        model
+            aside: BTreeMap::new(),
+            fabric: Fabric::new(settings),
+        }
+    }
+
+    /// Many objects of the inventory are put in: the paths are computed once, by [`Model::end`].
+    pub fn begin(&mut self) {
+        self.paths.begin();
+    }
+
+    /// The end of what [`Model::begin`] began.
+    pub fn end(&mut self) {
+        self.paths.finish();
+        self.touch_fabric();
     }
 
     /// Contributions that may have changed since this was last asked.
@@ -144,6 +186,35 @@ impl Model {
     /// An attachment.
     pub fn attachment(&self, id: AttachmentId) -> Option<&Attachment> {
         self.attachments.get(id)
+    }
+
+    /// Every network.
+    fn all_networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.values()
+    }
+
+    /// What the contributions of an object name it by; none for one that has none of its own, or is not there.
+    pub fn owner(&self, key: &Key) -> Option<Owner> {
+        let vdc = self.vdcs.get(&key.vdc)?;
+        match key.kind {
+            Kind::Vdc | Kind::Router => None,
+            Kind::Network => vdc.networks.get(&key.name).map(|n| Owner::Network(*n)),
+            Kind::Attachment => vdc.attachments.get(&key.name).map(|a| Owner::Attachment(*a)),
+        }
+    }
+
+    /// Every object, with those that others need before them.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.vdcs.iter().flat_map(|(vdc, held)| {
+            let key = |kind| move |name: &Name| Key::new(vdc.clone(), kind, name.clone());
+            let networks = held.networks.keys().map(key(Kind::Network));
+            let routers = held.routers.keys().map(key(Kind::Router));
+            let attachments = held.attachments.keys().map(key(Kind::Attachment));
+            std::iter::once(Key::vdc(vdc.clone()))
+                .chain(networks)
+                .chain(routers)
+                .chain(attachments)
+        })
     }
 
     /// How many networks, routers and attachments there are.

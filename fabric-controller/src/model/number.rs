@@ -2,7 +2,8 @@
 //!
 //! A *number* is anything that a device compares a packet with, or puts into one, and that could stand
 //! for one tenant today and for another tomorrow: a VNI, an access id, a flood group, a VLAN of a port,
-//! an interface in a namespace, a MAC or IP address. An *owner* is the object that it stands for, named by
+//! an interface in a namespace, a MAC or IP address; or for one switch or host of the fabric today and for another
+//! tomorrow: the number and the addresses of a VTEP, a router's MAC address, a port. An *owner* is the object that it stands for, named by
 //! an identity that is never given again ([`Uid`]).
 //!
 //! **Invariant.** No number changes its owner on a device before that device has confirmed that the old
@@ -28,7 +29,14 @@ const REST: Duration = Duration::from_secs(1);
 /// Identity of an object: never changes, and is never given to another one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Uid(pub(super) u64);
+pub struct Uid(pub(in crate::model) u64);
+
+impl Uid {
+    /// As a number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
 
 impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,6 +61,16 @@ pub enum Number {
     Mac(Uid, Mac),
     /// IP address in the network with this identity.
     Ip(Uid, IpAddr),
+    /// Number of a VTEP and of its replicas; the whole fabric.
+    Vtep(u16),
+    /// Loopback or VTEP address; the whole fabric.
+    Underlay(IpAddr),
+    /// MAC address of the router with this device id; the whole fabric.
+    RouterMac(u16),
+    /// MAC address of a host; this leaf.
+    HostMac(SwitchIndex, Mac),
+    /// Port that a host or another switch is cabled to; this switch.
+    Port(SwitchIndex, PortId),
 }
 
 impl Number {
@@ -84,6 +102,11 @@ impl Number {
             }
             Self::Mac(_, mac) => format!("MAC address {mac}"),
             Self::Ip(_, ip) => format!("address {ip}"),
+            Self::Vtep(id) => format!("VTEP number {id}"),
+            Self::Underlay(ip) => format!("underlay address {ip}"),
+            Self::RouterMac(id) => format!("the router MAC address of device id {id}"),
+            Self::HostMac(s, mac) => format!("host MAC address {mac} on {}", switch(s)),
+            Self::Port(s, port) => format!("the cable at port {port} of {}", switch(s)),
         }
     }
 }
@@ -106,6 +129,16 @@ pub enum StoredNumber {
     Mac(Uid, Mac),
     /// [`Number::Ip`].
     Ip(Uid, IpAddr),
+    /// [`Number::Vtep`].
+    Vtep(u16),
+    /// [`Number::Underlay`].
+    Underlay(IpAddr),
+    /// [`Number::RouterMac`].
+    RouterMac(u16),
+    /// [`Number::HostMac`].
+    HostMac(String, Mac),
+    /// [`Number::Port`].
+    Port(String, PortId),
 }
 
 impl StoredNumber {
@@ -123,6 +156,11 @@ impl StoredNumber {
             }
             Number::Mac(network, mac) => Self::Mac(*network, *mac),
             Number::Ip(network, ip) => Self::Ip(*network, *ip),
+            Number::Vtep(id) => Self::Vtep(*id),
+            Number::Underlay(ip) => Self::Underlay(*ip),
+            Number::RouterMac(id) => Self::RouterMac(*id),
+            Number::HostMac(s, mac) => Self::HostMac(switch(s)?, *mac),
+            Number::Port(s, port) => Self::Port(switch(s)?, *port),
         })
     }
 
@@ -144,6 +182,11 @@ impl StoredNumber {
             },
             Self::Mac(network, mac) => Number::Mac(*network, *mac),
             Self::Ip(network, ip) => Number::Ip(*network, *ip),
+            Self::Vtep(id) => Number::Vtep(*id),
+            Self::Underlay(ip) => Number::Underlay(*ip),
+            Self::RouterMac(id) => Number::RouterMac(*id),
+            Self::HostMac(s, mac) => Number::HostMac(switch(s)?, *mac),
+            Self::Port(s, port) => Number::Port(switch(s)?, *port),
         })
     }
 }

@@ -9,9 +9,9 @@ use vfabric_api::ident::{Mac, Name, PortId, Vni};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
 use vfabric_api::service::{Key, Kind, Spec};
 
-use super::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex};
 use super::number::{Number, Uid};
 use super::pool::Addresses;
+use crate::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex};
 
 /// An object with everything that is not derived from others: the unit of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

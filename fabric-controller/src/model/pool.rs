@@ -7,7 +7,7 @@ use super::fault::{self, Fault};
 /// A range of numbers of one kind: used, or not.
 ///
 /// A free number is looked for going round, so that one which was given back is given out again as late as possible.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Space {
     first: u32,
     last: u32,
@@ -54,6 +54,22 @@ impl Space {
     /// Gives one back.
     pub(super) fn free(&mut self, number: u32) {
         self.used.remove(&number);
+    }
+
+    /// Gives out numbers of another range from now on; what is used stays used.
+    pub(super) fn set_range(&mut self, first: u32, last: u32) {
+        if (first, last) == (self.first, self.last) {
+            return;
+        }
+        (self.first, self.last) = (first, last);
+        if !(first..=last).contains(&self.next) {
+            self.next = first;
+        }
+    }
+
+    /// How many numbers there are.
+    pub(super) fn size(&self) -> u32 {
+        (self.last - self.first).saturating_add(1)
     }
 
     /// Leaves only the numbers up to `last`.

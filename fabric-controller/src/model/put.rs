@@ -15,7 +15,7 @@ use super::object::{At, Attachment, Network, Router, Stored, Vdc};
 use super::pool::Addresses;
 use super::waiting::Waiter;
 use super::{Model, NetworkId, SwitchIndex};
-use crate::device::driver::DeviceIndex;
+use crate::ident::DeviceIndex;
 
 /// What an attachment is stored as, but for its key.
 struct Given {
@@ -78,18 +78,30 @@ impl Model {
         }
     }
 
-    fn leave(
+    pub(super) fn leave(
         &mut self,
         number: Number,
         owner: Uid,
         devices: impl IntoIterator<Item = DeviceIndex>,
         applied: &mut Applied,
     ) {
-        applied.left.extend(self.quarantine.leave(number, owner, devices));
+        let left = self.quarantine.leave(number, owner, devices);
+        left.iter().for_each(|l| self.waiting.touch(&l.number));
+        applied.left.extend(left);
+    }
+
+    /// A VNI has an owner from now on, or has none.
+    pub(super) fn own_vni(&mut self, vni: u32, owned: bool) {
+        if owned {
+            self.vnis.take(vni);
+        } else {
+            self.vnis.free(vni);
+        }
+        self.quarantine.own_vni(vni, owned);
     }
 
     fn put_network(&mut self, key: &Key, uid: Uid, spec: NetworkSpec, vni: Vni) {
-        self.vnis.take(vni.get());
+        self.own_vni(vni.get(), true);
         let known = self.vdcs.get(&key.vdc).and_then(|v| v.networks.get(&key.name)).copied();
         if let Some(id) = known {
             if let Some(network) = self.networks.get_mut(id) {
@@ -138,12 +150,12 @@ impl Model {
         if let Some((id, network)) = id.and_then(|id| Some((id, self.networks.remove(id)?))) {
             self.waiting.end(Waiter::Network(id));
             self.by_vni.remove(&network.vni.get());
-            self.vnis.free(network.vni.get());
+            self.own_vni(network.vni.get(), false);
         }
     }
 
     fn insert_router(&mut self, key: &Key, uid: Uid, spec: RouterSpec, vrf: Vni) {
-        self.vnis.take(vrf.get());
+        self.own_vni(vrf.get(), true);
         let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
         let networks: Vec<NetworkId> = spec
             .networks
@@ -197,7 +209,7 @@ impl Model {
             for leaf in router.leaves.keys() {
                 self.leave_routed((router.vrf, router.uid), &networks, *leaf, applied);
             }
-            self.vnis.free(router.vrf.get());
+            self.own_vni(router.vrf.get(), false);
         }
     }
 
@@ -244,6 +256,7 @@ impl Model {
         let interface = interface_key(&attachment);
         let id = self.attachments.insert(attachment);
         self.waiting.begin(Waiter::Attachment(id), barred);
+        self.at.entry(self.device_at(&at)).or_default().insert(id);
         if let Some(vdc) = self.vdcs.get_mut(&key.vdc) {
             vdc.attachments.insert(key.name.clone(), id);
         }
@@ -256,8 +269,8 @@ impl Model {
                 access_id,
             } => {
                 self.ports.insert((*leaf, *port, *vlan), id);
-                if let Some(space) = self.access_ids.get_mut(leaf.index()) {
-                    space.take((*access_id).into());
+                if let Some(on) = self.on_switch.get_mut(leaf) {
+                    on.access_ids.take((*access_id).into());
                 }
             }
         }
@@ -292,6 +305,13 @@ impl Model {
             return;
         };
         self.waiting.end(Waiter::Attachment(id));
+        let device = self.device_at(&attachment.at);
+        if let Some(all) = self.at.get_mut(&device) {
+            all.remove(&id);
+            if all.is_empty() {
+                self.at.remove(&device);
+            }
+        }
         let Some(leaf) = self.leaf_of(&attachment) else { return };
         match &attachment.at {
             At::Host(_) => {
@@ -306,8 +326,8 @@ impl Model {
                 access_id,
             } => {
                 self.ports.remove(&(*leaf, *port, *vlan));
-                if let Some(space) = self.access_ids.get_mut(leaf.index()) {
-                    space.free((*access_id).into());
+                if let Some(on) = self.on_switch.get_mut(leaf) {
+                    on.access_ids.free((*access_id).into());
                 }
             }
         }
@@ -340,15 +360,20 @@ impl Model {
             .into_iter()
             .flat_map(|n| n.place_numbers().into_iter().chain(n.address_numbers(network)))
             .collect();
-        let home = match old.at {
-            At::Host(host) => self.fabric.host_device(host),
-            At::Port { leaf, .. } => self.fabric.switch_device(leaf),
-        };
+        let home = self.device_at(&old.at);
         for number in old.place_numbers().into_iter().filter(|n| !kept.contains(n)) {
             self.leave(number, old.uid, [home], applied);
         }
         for number in old.address_numbers(network).filter(|n| !kept.contains(n)) {
             self.leave(number, old.uid, knew.iter().copied(), applied);
+        }
+    }
+
+    /// The host or leaf of a place.
+    pub(super) fn device_at(&self, at: &At) -> DeviceIndex {
+        match at {
+            At::Host(host) => self.fabric.host_device(*host),
+            At::Port { leaf, .. } => self.fabric.switch_device(*leaf),
         }
     }
 
@@ -373,8 +398,8 @@ impl Model {
             first_on_host = (*on_host == 1).then_some(*host);
         }
         if first_on_leaf {
-            if let Some(networks) = self.networks_on.get_mut(leaf.index()) {
-                networks.insert(network);
+            if let Some(on) = self.on_switch.get_mut(&leaf) {
+                on.networks.insert(network);
             }
             applied.groups.push(super::change::GroupChange {
                 leaf,
@@ -396,7 +421,7 @@ impl Model {
         if let Some(host) = first_on_host {
             self.touch_network_on_host(network, host);
         }
-        self.touched.insert(crate::engine::Source::Flood(network, leaf));
+        self.touched.insert(crate::ident::Source::Flood(network, leaf));
     }
 
     /// One attachment less of a network at a place.
@@ -424,11 +449,11 @@ impl Model {
         if let Some(group) = gone_from_leaf {
             let device = self.fabric.switch_device(leaf);
             self.leave(Number::Vni(vni), uid, [device], applied);
-            if let Some(networks) = self.networks_on.get_mut(leaf.index()) {
-                networks.remove(&network);
+            if let Some(on) = self.on_switch.get_mut(&leaf) {
+                on.networks.remove(&network);
             }
-            if let (Some(space), true) = (self.groups.get_mut(leaf.index()), group != 0) {
-                space.free(group.into());
+            if let (Some(on), true) = (self.on_switch.get_mut(&leaf), group != 0) {
+                on.groups.free(group.into());
                 self.leave(Number::FloodGroup(leaf, group), uid, [device], applied);
             }
             applied.groups.push(super::change::GroupChange {
@@ -449,15 +474,15 @@ impl Model {
                 self.touch_routed_on_leaf(network, leaf);
             }
         }
-        self.touched.insert(crate::engine::Source::Flood(network, leaf));
+        self.touched.insert(crate::ident::Source::Flood(network, leaf));
     }
 
     /// A pair of flood groups for a network on a leaf: the one that it had before a restart, or a free one.
     fn new_group(&mut self, leaf: SwitchIndex, vni: u32) -> Option<u16> {
         let restored = self.restored_groups.get(&(leaf, vni)).copied();
         let found = restored.or_else(|| self.free_group(leaf))?;
-        if let Some(space) = self.groups.get_mut(leaf.index()) {
-            space.take(found.into());
+        if let Some(on) = self.on_switch.get_mut(&leaf) {
+            on.groups.take(found.into());
         }
         Some(found)
     }

@@ -12,12 +12,12 @@
 //!
 //! **Cost.** Looking for what devices have confirmed costs the devices that are waited for, and what they let go of.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use super::fault::{self, Fault};
 use super::number::{Number, Uid};
-use crate::device::driver::DeviceIndex;
+use crate::ident::DeviceIndex;
 
 /// Revision of what a transaction took away that is not stored yet. No device can confirm it.
 const UNSETTLED: u64 = u64::MAX;
@@ -56,12 +56,25 @@ pub struct Left {
     before: Option<Entry>,
 }
 
+/// What devices have confirmed.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    /// Numbers that fewer devices hold than before.
+    pub(super) confirmed: Vec<Number>,
+    /// Numbers that are free from now on.
+    pub(super) free: Vec<Number>,
+}
+
 /// Numbers that are not free.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     entries: HashMap<Number, Entry>,
     by_device: BTreeMap<DeviceIndex, BTreeMap<u64, BTreeSet<Number>>>,
     resting: BTreeSet<(Instant, Number)>,
+    /// VNIs that somebody has.
+    owned: HashSet<u32>,
+    /// How many of the entries are VNIs that nobody has.
+    idle_vnis: usize,
 }
 
 impl Quarantine {
@@ -95,8 +108,7 @@ impl Quarantine {
                 until: Some(until),
                 last: None,
             };
-            self.entries.insert(number.clone(), entry);
-            self.resting.insert((until, number));
+            self.set(&number, Some(entry));
         }
     }
 
@@ -131,6 +143,7 @@ impl Quarantine {
     /// Replaces an entry, in all indexes.
     fn set(&mut self, number: &Number, entry: Option<Entry>) {
         if let Some(old) = self.entries.remove(number) {
+            self.count(number, false);
             for (device, revision) in old.devices {
                 self.forget(number, device, revision);
             }
@@ -145,6 +158,7 @@ impl Quarantine {
         }
         self.resting.extend(entry.until.map(|until| (until, number.clone())));
         self.entries.insert(number.clone(), entry);
+        self.count(number, true);
     }
 
     fn forget(&mut self, number: &Number, device: DeviceIndex, revision: u64) {
@@ -203,8 +217,8 @@ impl Quarantine {
         self.resting.first().map(|(until, _)| *until)
     }
 
-    /// Takes over what devices have confirmed; returns the numbers that are free from now on.
-    pub(super) fn release(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
+    /// Takes over what devices have confirmed.
+    pub(super) fn release(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Released {
         let mut confirmations: Vec<(DeviceIndex, Number)> = Vec::new();
         self.by_device.retain(|device, revisions| {
             while let Some(first) = revisions.first_entry() {
@@ -216,7 +230,9 @@ impl Quarantine {
             }
             !revisions.is_empty()
         });
+        let mut released = Released::default();
         for (device, number) in confirmations {
+            released.confirmed.push(number.clone());
             let Some(entry) = self.entries.get_mut(&number) else {
                 continue;
             };
@@ -228,12 +244,43 @@ impl Quarantine {
                 self.resting.insert((until, number));
             }
         }
-        let mut free = Vec::new();
         while let Some((_, number)) = self.resting.pop_first_if(|(until, _)| *until <= now) {
             self.entries.remove(&number);
-            free.push(number);
+            self.count(&number, false);
+            released.free.push(number);
         }
-        free
+        released
+    }
+
+    /// How many VNIs nobody has and are not free. Costs nothing.
+    pub(super) fn idle_vnis(&self) -> usize {
+        self.idle_vnis
+    }
+
+    /// Somebody has this VNI from now on, or nobody has.
+    pub(super) fn own_vni(&mut self, vni: u32, owned: bool) {
+        let changed = if owned {
+            self.owned.insert(vni)
+        } else {
+            self.owned.remove(&vni)
+        };
+        if changed && self.holds(&Number::Vni(vni)) {
+            self.idle(!owned);
+        }
+    }
+
+    fn count(&mut self, number: &Number, comes: bool) {
+        if matches!(number, Number::Vni(vni) if !self.owned.contains(vni)) {
+            self.idle(comes);
+        }
+    }
+
+    fn idle(&mut self, more: bool) {
+        self.idle_vnis = if more {
+            self.idle_vnis + 1
+        } else {
+            self.idle_vnis.saturating_sub(1)
+        };
     }
 }
 
@@ -272,16 +319,37 @@ mod tests {
         let mut quarantine = Quarantine::default();
         let start = Instant::now();
         let left = quarantine.leave(seven(), RED, [A, B]).unwrap();
-        assert!(quarantine.release(|_, _| true, start).is_empty(), "not stored yet");
+        assert!(quarantine.release(|_, _| true, start).free.is_empty(), "not stored yet");
         quarantine.settle(&left, 10);
-        assert!(quarantine.release(|d, _| d == A, start).is_empty());
+        assert!(quarantine.release(|d, _| d == A, start).free.is_empty());
         assert!(quarantine.bars(&seven(), BLUE) && !quarantine.bars(&seven(), RED));
-        assert!(quarantine.release(|_, r| r <= 10, start).is_empty(), "it rests");
+        assert!(quarantine.release(|_, r| r <= 10, start).free.is_empty(), "it rests");
         assert_eq!(quarantine.next_free(), Some(start + seven().rest()));
         let before = start + seven().rest() - Duration::from_millis(1);
-        assert!(quarantine.release(|_, _| true, before).is_empty());
-        assert_eq!(quarantine.release(|_, _| false, start + seven().rest()), [seven()]);
-        assert!(!quarantine.holds(&seven()));
+        assert!(quarantine.release(|_, _| true, before).free.is_empty());
+        assert_eq!(quarantine.release(|_, _| false, start + seven().rest()).free, [seven()]);
+        assert!(!quarantine.holds(&seven()) && quarantine.idle_vnis() == 0);
+    }
+
+    #[test]
+    fn vnis_that_nobody_has_are_counted_whichever_comes_first() {
+        let mut quarantine = Quarantine::default();
+        let start = Instant::now();
+        quarantine.own_vni(7, true);
+        let left = quarantine.leave(seven(), RED, [A]).unwrap();
+        assert_eq!(quarantine.idle_vnis(), 0, "its network is still there");
+        quarantine.own_vni(7, false);
+        quarantine.own_vni(7, false);
+        assert_eq!(quarantine.idle_vnis(), 1);
+        quarantine.own_vni(7, true);
+        assert_eq!(quarantine.idle_vnis(), 0);
+        quarantine.own_vni(7, false);
+        quarantine.undo(left);
+        assert_eq!(quarantine.idle_vnis(), 0);
+        quarantine.restore(seven(), RED, [], 5, start);
+        assert_eq!(quarantine.idle_vnis(), 1, "it rests");
+        quarantine.release(|_, _| true, start + seven().rest());
+        assert_eq!(quarantine.idle_vnis(), 0);
     }
 
     #[test]
@@ -294,9 +362,9 @@ mod tests {
         let again = quarantine.leave(seven(), RED, [A]).unwrap();
         quarantine.settle(&again, 20);
         let late = start + Duration::from_secs(60);
-        assert!(quarantine.release(|_, r| r <= 19, late).is_empty());
+        assert!(quarantine.release(|_, r| r <= 19, late).free.is_empty());
         quarantine.release(|_, r| r <= 20, late);
-        assert_eq!(quarantine.release(|_, _| false, late + seven().rest()), [seven()]);
+        assert_eq!(quarantine.release(|_, _| false, late + seven().rest()).free, [seven()]);
     }
 
     #[test]
@@ -314,7 +382,7 @@ mod tests {
             "blue waited: no device holds it for blue"
         );
         quarantine.release(|_, _| true, start);
-        assert_eq!(quarantine.release(|_, _| true, start + seven().rest()), [seven()]);
+        assert_eq!(quarantine.release(|_, _| true, start + seven().rest()).free, [seven()]);
         assert!(quarantine.by_device.is_empty() && quarantine.resting.is_empty());
     }
 }

@@ -8,14 +8,22 @@ use super::number::{Number, StoredNumber, Uid};
 use super::quarantine::Entry;
 use super::waiting::Waiter;
 use super::{Model, SwitchIndex};
-use crate::device::driver::DeviceIndex;
-use crate::engine::Source;
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
+
+/// Why an object is on no device yet.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    /// The revision that asked for it.
+    pub revision: u64,
+    /// In words, each with the device that is waited for.
+    pub reasons: Vec<(Option<DeviceIndex>, String)>,
+}
 
 impl Model {
     /// VNIs that nobody has and that are not free yet.
     pub fn quarantined(&self) -> usize {
-        let rests = |n: &&Number| matches!(n, Number::Vni(vni) if !self.vnis.is_used(*vni));
-        self.quarantine.all().filter(rests).count()
+        self.quarantine.idle_vnis()
     }
 
     /// Objects that wait for a number.
@@ -26,13 +34,15 @@ impl Model {
     /// Takes over what devices have confirmed. Returns the numbers that are free from now on; objects that waited for
     /// them come with [`Model::take_woken`].
     pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
-        let free = self.quarantine.release(confirmed, now);
-        for number in &free {
+        let rid = |device, revision| self.fabric.is_rid(device, revision, &confirmed);
+        let released = self.quarantine.release(rid, now);
+        released.confirmed.iter().for_each(|number| self.waiting.touch(number));
+        for number in &released.free {
             for (revision, waiter) in self.waiting.released(number) {
                 self.woken.entry(revision).or_default().insert(waiter);
             }
         }
-        free
+        released.free
     }
 
     /// When the next number is free that only rests.
@@ -66,15 +76,32 @@ impl Model {
         Some((revision, touched))
     }
 
-    /// Why objects of a revision are on no device yet: each number that is waited for, with a device that holds or held
-    /// it.
-    pub fn waits_of(&self, revision: u64) -> Vec<(Option<DeviceIndex>, String)> {
-        let waiters = self.waiting.of_revision(revision);
-        waiters.flat_map(|w| self.reasons(w)).collect()
+    /// Objects of which something changed in what they wait for, since this was last asked: each with the revision that
+    /// waits and why, or nothing if it does not wait. One that need not wait any more, but was not rendered since, still
+    /// waits: it comes when it was taken with [`Model::take_woken`].
+    pub fn take_changed_waits(&mut self) -> Vec<(Waiter, Option<Waits>)> {
+        let mut changed = Vec::new();
+        for (waiter, revision) in self.waiting.take_changed() {
+            if self.woken.values().any(|woken| woken.contains(&waiter)) {
+                self.waiting.touch_waiters([waiter]);
+                continue;
+            }
+            let waits = revision.map(|revision| Waits {
+                revision,
+                reasons: self.reasons(waiter),
+            });
+            changed.push((waiter, waits));
+        }
+        changed
     }
 
-    /// The same for one object.
-    pub fn reasons(&self, waiter: Waiter) -> Vec<(Option<DeviceIndex>, String)> {
+    /// These come with the next [`Model::take_changed_waits`] again.
+    pub fn touch_waits(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+        self.waiting.touch_waiters(waiters);
+    }
+
+    /// Each number that an object waits for, with a device that holds or held it.
+    pub(crate) fn reasons(&self, waiter: Waiter) -> Vec<(Option<DeviceIndex>, String)> {
         let name = match waiter {
             Waiter::Network(id) => self
                 .networks
@@ -110,7 +137,7 @@ impl Model {
 
     /// A pair of flood groups that is free on a leaf.
     pub(super) fn free_group(&self, leaf: SwitchIndex) -> Option<u16> {
-        let space = self.groups.get(leaf.index())?;
+        let space = &self.on_switch.get(&leaf)?.groups;
         let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::FloodGroup(leaf, n)));
         let resting = |n: u32| resting(n) && !fault::is_on(Fault::GroupAtOnce);
         space.find(resting).and_then(|n| u16::try_from(n).ok())
@@ -118,7 +145,7 @@ impl Model {
 
     /// An access id that is free on a leaf.
     pub(super) fn free_access_id(&self, leaf: SwitchIndex) -> Option<u16> {
-        let space = self.access_ids.get(leaf.index())?;
+        let space = &self.on_switch.get(&leaf)?.access_ids;
         let resting = |n: u32| u16::try_from(n).is_ok_and(|n| self.quarantine.holds(&Number::AccessId(leaf, n)));
         let resting = |n: u32| resting(n) && !fault::is_on(Fault::AccessIdAtOnce);
         space.find(resting).and_then(|n| u16::try_from(n).ok())
@@ -169,6 +196,27 @@ impl Model {
         self.restored_groups.insert((leaf, vni), number);
     }
 
+    /// An identity is in use, so it is not given to others.
+    pub fn restore_uid(&mut self, uid: Uid) {
+        self.restore_next_uid(uid.0.saturating_add(1));
+    }
+
+    /// Groups that were to be put back and belong to no network that was: its object was set aside. They stay used, and
+    /// so does the VNI in their row.
+    pub fn reserve_restored_groups(&mut self) {
+        let restored: Vec<((SwitchIndex, u32), u16)> = self.restored_groups.iter().map(|(k, g)| (*k, *g)).collect();
+        for ((leaf, vni), group) in restored {
+            let network = self.by_vni.get(&vni).and_then(|n| self.networks.get(*n));
+            if network.is_some_and(|n| n.leaves.get(&leaf).is_some_and(|l| l.group == group)) {
+                continue;
+            }
+            if network.is_none() {
+                self.own_vni(vni, true);
+            }
+            self.reserve(&Number::FloodGroup(leaf, group), None);
+        }
+    }
+
     /// What was to be put back is.
     pub fn end_restore(&mut self) {
         self.restored_groups.clear();
@@ -195,11 +243,18 @@ impl Model {
         self.attachments.get(*self.ports.get(&(leaf, port, vlan))?)
     }
 
+    /// Leaves other numbers of VTEPs.
+    #[cfg(test)]
+    pub(crate) fn limit_vteps(&mut self, first: u32, last: u32) {
+        self.fabric.vteps.set_range(first, last);
+    }
+
     /// Leaves fewer access ids and flood groups, so that tests see them used again.
     #[cfg(test)]
     pub(crate) fn limit_numbers(&mut self, most: u32) {
-        for space in self.access_ids.iter_mut().chain(&mut self.groups) {
-            space.limit(most);
+        for on in self.on_switch.values_mut() {
+            on.access_ids.limit(most);
+            on.groups.limit(most);
         }
     }
 }

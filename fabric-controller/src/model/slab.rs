@@ -50,6 +50,11 @@ impl<I: From<usize> + Into<usize> + Copy, T> Slab<I, T> {
         self.slots.get_mut(id.into())?.as_mut()
     }
 
+    /// Every object.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten()
+    }
+
     /// How many objects there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -1,20 +1,83 @@
 //! Which contributions a change may concern. Too many costs time, too few would be wrong:
 //! a property test compares with rendering everything from scratch.
 
+use std::collections::BTreeSet;
+
 use super::object::{At, Attachment};
 use super::{AttachmentId, Model, NetworkId, SwitchIndex};
-use crate::engine::Source;
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
 use crate::model::HostIndex;
 use crate::topology::PathChange;
 
 impl Model {
     /// Everything that does not depend on tenants.
     pub(super) fn touch_fabric(&mut self) {
-        let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
-        let mut touched: Vec<Source> = switches().map(Source::Switch).collect();
-        touched.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
-        touched.extend((0..self.fabric.hosts.len()).map(|h| Source::LocalHost(h.into())));
-        self.touched.extend(touched);
+        let sources = self.fabric_sources();
+        self.touched.extend(sources);
+    }
+
+    /// A switch, everywhere that knows it.
+    pub(super) fn touch_switch(&mut self, at: SwitchIndex) {
+        self.touched.insert(Source::Switch(at));
+        let others: Vec<SwitchIndex> = self.fabric.switches().map(|(s, _)| s).collect();
+        let paths = others
+            .into_iter()
+            .flat_map(|s| [Source::Path(at, s), Source::Path(s, at)]);
+        self.touched.extend(paths);
+        let neighbours = self.fabric.neighbours(at);
+        self.touched.extend(neighbours.into_iter().map(Source::Switch));
+        for host in self.fabric.hosts_under(at).collect::<Vec<_>>() {
+            self.touched.insert(Source::LocalHost(host));
+            for network in self.networks_at(DeviceIndex(host.0)) {
+                self.touch_network_on_host(network, host);
+            }
+        }
+        let networks: Vec<NetworkId> = match self.on_switch.get(&at) {
+            Some(on) => on.networks.iter().copied().collect(),
+            None => Vec::new(),
+        };
+        for network in networks {
+            self.touch_network_on_leaf(network, at);
+            let router = self.networks.get(network).and_then(|n| n.router);
+            let joined = router
+                .and_then(|r| self.routers.get(r))
+                .map(|r| r.networks.clone())
+                .unwrap_or_default();
+            for network in joined {
+                self.touch_routed_on_leaf(network, at);
+            }
+        }
+        self.touch_attachments_at(DeviceIndex(at.0));
+    }
+
+    /// A host, everywhere that knows it.
+    pub(super) fn touch_host(&mut self, at: HostIndex) {
+        let Some(leaf) = self.fabric.leaf_of(at) else { return };
+        self.touched.insert(Source::LocalHost(at));
+        // Routes to it.
+        let others: Vec<SwitchIndex> = self.fabric.switches().map(|(s, _)| s).collect();
+        self.touched.extend(others.into_iter().map(|s| Source::Path(s, leaf)));
+        for network in self.networks_at(DeviceIndex(at.0)) {
+            self.touch_network_on_host(network, at);
+            self.touched.insert(Source::Flood(network, leaf));
+        }
+        self.touch_attachments_at(DeviceIndex(at.0));
+    }
+
+    /// Networks with an attachment on a host, or on access ports of a leaf.
+    fn networks_at(&self, device: DeviceIndex) -> BTreeSet<NetworkId> {
+        let all = self.at.get(&device).into_iter().flatten();
+        all.filter_map(|a| Some(self.attachments.get(*a)?.network)).collect()
+    }
+
+    fn touch_attachments_at(&mut self, device: DeviceIndex) {
+        let all: Vec<AttachmentId> = self.at.get(&device).into_iter().flatten().copied().collect();
+        for id in all {
+            if let Some(network) = self.attachments.get(id).map(|a| a.network) {
+                self.touch_attachment(id, network);
+            }
+        }
     }
 
     /// Ways through the fabric changed: the routes, and the copies of flooded frames that
@@ -23,9 +86,10 @@ impl Model {
         for change in changes {
             let (on, to) = (change.on, change.to);
             self.touched.insert(Source::Path(on, to));
-            let (Some(here), Some(there)) = (self.networks_on.get(on.index()), self.networks_on.get(to.index())) else {
+            let (Some(here), Some(there)) = (self.on_switch.get(&on), self.on_switch.get(&to)) else {
                 continue;
             };
+            let (here, there) = (&here.networks, &there.networks);
             // The smaller of the two sets is walked.
             let (few, many) = if here.len() < there.len() {
                 (here, there)

@@ -1,18 +1,14 @@
-//! From objects to the plain values that render functions see, and from a contribution to
-//! its entities.
+//! From objects, and from contributions, to the plain values that render functions see.
 
 use super::fabric::Fabric;
 use super::fault::{self, Fault};
 use super::object::{At, Attachment, Network};
 use super::waiting::Waiter;
 use super::{AttachmentId, HostIndex, Model, NetworkId, SwitchIndex};
-use crate::device::driver::DeviceIndex;
-use crate::device::entity::Entity;
-use crate::engine::Source;
-use crate::render::Render;
-use crate::render::view::{
-    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, HostView, NetworkView, PathView, PlaceView,
-    SubnetView, SwitchView,
+use crate::ident::DeviceIndex;
+use crate::ident::Source;
+use crate::view::{
+    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, NetworkView, PathView, PlaceView, SubnetView, View,
 };
 
 impl Fabric {
@@ -21,13 +17,9 @@ impl Fabric {
         DeviceIndex(switch.0)
     }
 
-    /// The device index of a host: hosts come behind the switches.
+    /// The device index of a host.
     pub fn host_device(&self, host: HostIndex) -> DeviceIndex {
-        DeviceIndex(
-            u32::try_from(self.switches.len())
-                .unwrap_or(u32::MAX)
-                .saturating_add(host.0),
-        )
+        DeviceIndex(host.0)
     }
 
     /// The device that a contribution is for.
@@ -43,25 +35,9 @@ impl Fabric {
             Source::NetworkOnHost(_, h) | Source::AttachmentOnHost(_, h) => self.host_device(h),
         })
     }
-
-    fn leaf(&self, index: SwitchIndex) -> Option<&SwitchView> {
-        self.switches.get(index.index())
-    }
-
-    fn host(&self, index: HostIndex) -> Option<&HostView> {
-        self.hosts.get(index.index()).map(|(h, _)| h)
-    }
 }
 
 impl Model {
-    /// Renders one contribution; empty if there is (no longer) a reason for it.
-    pub fn render(&self, render: &dyn Render, source: Source) -> Vec<Entity> {
-        let mut out = Vec::new();
-        // `None`: what it is about is gone.
-        let _ = self.render_into(render, source, &mut out);
-        out
-    }
-
     /// Whether what a contribution is about waits for a number that still means something else somewhere. Then no device
     /// gets any of it.
     fn is_held_back(&self, source: Source) -> bool {
@@ -80,89 +56,61 @@ impl Model {
         }
     }
 
-    fn render_into(&self, render: &dyn Render, source: Source, out: &mut Vec<Entity>) -> Option<()> {
+    /// What a contribution is rendered from; none if there is no reason for it, or it waits.
+    pub fn view(&self, source: Source) -> Option<View<'_>> {
         if self.is_held_back(source) {
             return None;
         }
-        let view = &self.fabric.view;
-        match source {
-            Source::Switch(s) => render.switch(view, self.fabric.leaf(s)?, out),
-            Source::Path(on, to) => {
-                if on != to {
-                    render.path(view, self.fabric.leaf(on)?, &self.path_view(on, to)?, out);
-                }
-            }
-            Source::LocalHost(h) => {
-                let leaf = self.fabric.leaf(self.fabric.leaf_of(h)?)?;
-                render.local_host(view, leaf, self.fabric.host(h)?, out);
-            }
+        let switch = |s| self.fabric.switch_view(s);
+        let leaf_of = |h| switch(self.fabric.leaf_of(h)?);
+        let host = |h| self.fabric.host_view(h);
+        Some(match source {
+            Source::Switch(s) => View::Switch(switch(s)?),
+            Source::Path(on, to) if on == to => return None,
+            Source::Path(on, to) => View::Path(switch(on)?, self.path_view(on, to)?),
+            Source::LocalHost(h) => View::LocalHost(leaf_of(h)?, host(h)?),
             Source::NetworkOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
                 network.leaves.get(&s)?;
-                render.network_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), out);
+                View::NetworkOnLeaf(switch(s)?, self.network_view(network))
             }
             Source::RoutedOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
                 self.routers.get(network.router?)?.leaves.get(&s)?;
-                render.routed_network_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), out);
+                View::RoutedOnLeaf(switch(s)?, self.network_view(network))
             }
             Source::Flood(n, s) => {
                 let network = self.networks.get(n)?;
                 network.leaves.get(&s)?;
-                let flood = self.flood_view(network, s)?;
-                render.flood_on_leaf(view, self.fabric.leaf(s)?, &self.network_view(network), &flood, out);
+                View::Flood(switch(s)?, self.network_view(network), self.flood_view(network, s)?)
             }
             Source::HostNetworkOnLeaf(n, h) => {
                 let network = self.networks.get(n)?;
                 network.hosts.get(&h)?;
-                let leaf = self.fabric.leaf(self.fabric.leaf_of(h)?)?;
-                render.host_network_on_leaf(view, leaf, self.fabric.host(h)?, &self.network_view(network), out);
+                View::HostNetworkOnLeaf(leaf_of(h)?, host(h)?, self.network_view(network))
             }
             Source::NetworkOnHost(n, h) => {
                 let network = self.networks.get(n)?;
                 network.hosts.get(&h)?;
-                render.network_on_host(view, self.fabric.host(h)?, &self.network_view(network), out);
+                View::NetworkOnHost(host(h)?, self.network_view(network))
             }
-            Source::AttachmentOnLeaf(a, s) => self.attachment_on_leaf(render, a, s, out)?,
+            Source::AttachmentOnLeaf(a, s) => {
+                let attachment = self.attachments.get(a)?;
+                let network = self.networks.get(attachment.network)?;
+                let bridged = network.leaves.contains_key(&s);
+                if !bridged {
+                    self.routers.get(network.router?)?.leaves.get(&s)?;
+                }
+                let (network, shown) = (self.network_view(network), self.attachment_view(attachment)?);
+                View::AttachmentOnLeaf(switch(s)?, network, shown, bridged)
+            }
             Source::AttachmentOnHost(a, h) => {
                 let attachment = self.attachments.get(a)?;
                 let network = self.networks.get(attachment.network)?;
                 network.hosts.get(&h)?;
-                let (host, shown) = (self.fabric.host(h)?, self.attachment_view(attachment)?);
-                render.attachment_on_host(view, host, &self.network_view(network), &shown, out);
+                View::AttachmentOnHost(host(h)?, self.network_view(network), self.attachment_view(attachment)?)
             }
-        }
-        Some(())
-    }
-
-    fn attachment_on_leaf(
-        &self,
-        render: &dyn Render,
-        a: AttachmentId,
-        s: SwitchIndex,
-        out: &mut Vec<Entity>,
-    ) -> Option<()> {
-        let attachment = self.attachments.get(a)?;
-        let network = self.networks.get(attachment.network)?;
-        let bridged = network.leaves.contains_key(&s);
-        let routed = || {
-            network
-                .router
-                .and_then(|r| self.routers.get(r))
-                .is_some_and(|r| r.leaves.contains_key(&s))
-        };
-        if bridged || routed() {
-            let (leaf, shown) = (self.fabric.leaf(s)?, self.attachment_view(attachment)?);
-            render.attachment_on_leaf(
-                &self.fabric.view,
-                leaf,
-                &self.network_view(network),
-                &shown,
-                bridged,
-                out,
-            );
-        }
-        Some(())
+        })
     }
 
     /// A network as render functions see it.
@@ -186,7 +134,7 @@ impl Model {
     fn attachment_view(&self, attachment: &Attachment) -> Option<AttachmentView> {
         let place = match (&attachment.at, &attachment.spec.place) {
             (At::Host(host), vfabric_api::intent::Place::Host { netns, interface, .. }) => PlaceView::Host {
-                host: self.fabric.host(*host)?.clone(),
+                host: self.fabric.host_view(*host)?.clone(),
                 netns: netns.clone(),
                 interface: interface.clone(),
             },
@@ -223,7 +171,7 @@ impl Model {
         else {
             return None;
         };
-        let leaf = self.fabric.leaf(*leaf)?.vtep.clone();
+        let leaf = self.fabric.switch_view(*leaf)?.vtep.clone();
         Some(AccessView {
             leaf,
             port: *port,
@@ -233,7 +181,7 @@ impl Model {
     }
 
     fn fabric_ports(&self, on: SwitchIndex, to: SwitchIndex) -> Vec<FabricPort> {
-        let Some(switch) = self.fabric.leaf(on) else {
+        let Some(switch) = self.fabric.switch_view(on) else {
             return Vec::new();
         };
         let ports = self.paths.ports(on, to);
@@ -246,11 +194,11 @@ impl Model {
     }
 
     fn path_view(&self, on: SwitchIndex, to: SwitchIndex) -> Option<PathView> {
-        let behind = self.fabric.hosts.iter().filter(|(_, leaf)| *leaf == to);
+        let behind = self.fabric.hosts_under(to).filter_map(|h| self.fabric.host_view(h));
         Some(PathView {
             group_id: to.0 + 1,
-            target: self.fabric.leaf(to)?.vtep.clone(),
-            hosts: behind.map(|(h, _)| h.vtep.clone()).collect(),
+            target: self.fabric.switch_view(to)?.vtep.clone(),
+            hosts: behind.map(|h| h.vtep.clone()).collect(),
             next_hops: self.fabric_ports(on, to),
         })
     }
@@ -262,7 +210,7 @@ impl Model {
             .hosts
             .keys()
             .filter(here)
-            .filter_map(|h| self.fabric.host(*h))
+            .filter_map(|h| self.fabric.host_view(*h))
             .cloned()
             .collect();
         let mine = |a: &&AttachmentId| {
@@ -279,7 +227,7 @@ impl Model {
             let ports = self.paths.ports(on, *leaf);
             // Spread over the uplinks by VNI and target; the same answer every time.
             let at = (network.vni.get() as usize + leaf.index()) % ports.len().max(1);
-            Some((self.fabric.leaf(*leaf)?.vtep.clone(), *ports.get(at)?))
+            Some((self.fabric.switch_view(*leaf)?.vtep.clone(), *ports.get(at)?))
         });
         Some(FloodView {
             group_all: number * 2 - 1,
@@ -290,8 +238,8 @@ impl Model {
         })
     }
 
-    /// Contributions that exist because of an object: what its status is the sum of.
-    pub fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
+    /// Contributions that exist because of an attachment.
+    fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
         let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
             return Vec::new();
         };
@@ -313,7 +261,7 @@ impl Model {
     }
 
     /// The same for a network.
-    pub fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
+    fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
         let Some(network) = self.networks.get(id) else {
             return Vec::new();
         };
@@ -336,13 +284,19 @@ impl Model {
             .collect()
     }
 
-    /// Every contribution there is a reason for, from scratch.
-    pub fn all_sources(&self) -> Vec<Source> {
-        let mut sources = Vec::new();
-        let switches = || (0..self.fabric.switches.len()).map(SwitchIndex::from);
-        sources.extend(switches().map(Source::Switch));
+    /// Contributions that do not depend on tenants.
+    pub(super) fn fabric_sources(&self) -> Vec<Source> {
+        let switches = || self.fabric.switches().map(|(s, _)| s);
+        let mut sources: Vec<Source> = switches().map(Source::Switch).collect();
         sources.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
-        sources.extend((0..self.fabric.hosts.len()).map(|h| Source::LocalHost(h.into())));
+        sources.extend(self.fabric.hosts().map(|(h, _)| Source::LocalHost(h)));
+        sources
+    }
+
+    /// Every contribution there is a reason for, from scratch.
+    pub(crate) fn all_sources(&self) -> Vec<Source> {
+        let mut sources = Vec::new();
+        sources.extend(self.fabric_sources());
         for vdc in self.vdcs.values() {
             sources.extend(vdc.networks.values().flat_map(|n| self.sources_of_network(*n)));
             sources.extend(vdc.attachments.values().flat_map(|a| self.sources_of_attachment(*a)));

@@ -23,8 +23,9 @@ pub enum Waiter {
     Attachment(AttachmentId),
 }
 
-#[derive(Debug)]
-struct Wait {
+/// What an object waits for, since which revision.
+#[derive(Debug, Clone)]
+pub(super) struct Wait {
     revision: u64,
     numbers: BTreeSet<Number>,
 }
@@ -35,6 +36,8 @@ pub(super) struct Waiting {
     waits: HashMap<Waiter, Wait>,
     by_number: HashMap<Number, BTreeSet<Waiter>>,
     by_revision: BTreeMap<u64, BTreeSet<Waiter>>,
+    /// Objects of which it is to be published again what they wait for.
+    changed: BTreeSet<Waiter>,
 }
 
 impl Waiting {
@@ -49,6 +52,7 @@ impl Waiting {
             self.by_number.entry(number.clone()).or_default().insert(waiter);
         }
         self.by_revision.entry(UNSETTLED).or_default().insert(waiter);
+        self.changed.insert(waiter);
         let revision = UNSETTLED;
         self.waits.insert(waiter, Wait { revision, numbers });
     }
@@ -56,10 +60,46 @@ impl Waiting {
     /// An object is gone, or is made again.
     pub(super) fn end(&mut self, waiter: Waiter) {
         let Some(wait) = self.waits.remove(&waiter) else { return };
+        self.changed.insert(waiter);
         for number in &wait.numbers {
             self.drop_number(number, waiter);
         }
         self.drop_revision(wait.revision, waiter);
+    }
+
+    /// The wait of an object, to restore it if the transaction at hand comes to nothing.
+    pub(super) fn get(&self, waiter: Waiter) -> Option<Wait> {
+        self.waits.get(&waiter).cloned()
+    }
+
+    /// Makes an object wait exactly as it did.
+    pub(super) fn restore(&mut self, waiter: Waiter, wait: Option<Wait>) {
+        self.end(waiter);
+        let Some(wait) = wait else { return };
+        for number in &wait.numbers {
+            self.by_number.entry(number.clone()).or_default().insert(waiter);
+        }
+        self.by_revision.entry(wait.revision).or_default().insert(waiter);
+        self.changed.insert(waiter);
+        self.waits.insert(waiter, wait);
+    }
+
+    /// What is known of a number changed: those who wait for it are to be published again.
+    pub(super) fn touch(&mut self, number: &Number) {
+        self.changed
+            .extend(self.by_number.get(number).into_iter().flatten().copied());
+    }
+
+    /// These are to be published again.
+    pub(super) fn touch_waiters(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+        self.changed.extend(waiters);
+    }
+
+    /// Objects that are to be published again, each with the revision that waits (none: it does not wait).
+    pub(super) fn take_changed(&mut self) -> Vec<(Waiter, Option<u64>)> {
+        let changed = std::mem::take(&mut self.changed);
+        let wait = |waiter| (waiter, self.waits.get(&waiter).map(|w| w.revision));
+        changed.into_iter().map(wait).collect()
     }
 
     fn drop_number(&mut self, number: &Number, waiter: Waiter) {
@@ -87,6 +127,7 @@ impl Waiting {
             if let Some(wait) = self.waits.get_mut(waiter) {
                 wait.revision = revision;
             }
+            self.changed.insert(*waiter);
         }
         if !fresh.is_empty() {
             self.by_revision.entry(revision).or_default().extend(fresh);
@@ -101,6 +142,7 @@ impl Waiting {
                 continue;
             };
             wait.numbers.remove(number);
+            self.changed.insert(waiter);
             if wait.numbers.is_empty() {
                 let revision = wait.revision;
                 self.waits.remove(&waiter);
@@ -119,11 +161,6 @@ impl Waiting {
     /// What an object waits for.
     pub(super) fn numbers(&self, waiter: Waiter) -> impl Iterator<Item = &Number> {
         self.waits.get(&waiter).into_iter().flat_map(|w| &w.numbers)
-    }
-
-    /// Objects of a transaction that wait.
-    pub(super) fn of_revision(&self, revision: u64) -> impl Iterator<Item = Waiter> {
-        self.by_revision.get(&revision).into_iter().flatten().copied()
     }
 
     /// How many objects wait.

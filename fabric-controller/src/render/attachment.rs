@@ -6,9 +6,9 @@ use fabric_pipeline::Bits;
 use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
 
 use super::network::{access_replica, answer};
-use super::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
 use super::{convert, source_guard};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
 
 /// How the leaf gets a frame there.
 enum Way {
@@ -55,24 +55,35 @@ pub(super) fn on_leaf(
         );
     }
     if let Some(vrf) = network.vrf.map(convert::vni) {
-        out.extend(attachment.ips.iter().map(|ip| route(vrf, *ip, bd, dmac, &way)));
+        out.extend(attachment.ips.iter().map(|ip| route(vrf, *ip, network, dmac, &way)));
     }
 }
 
-fn route(vrf: Bits<24>, ip: IpAddr, vni: Bits<24>, dmac: Bits<48>, way: &Way) -> Entity {
+fn route(vrf: Bits<24>, ip: IpAddr, network: &NetworkView, dmac: Bits<48>, way: &Way) -> Entity {
+    let (vni, mtu) = (convert::vni(network.vni), network.mtu.into());
     match ip {
         IpAddr::V4(a) => {
             let key = ipv4_host::Key { vrf, dst: a.into() };
             key.entry(match *way {
-                Way::Tunnel { vtep_id } => ipv4_host::Action::RouteToVtep { vni, vtep_id, dmac },
-                Way::Access { port, vid } => ipv4_host::Action::RouteToAccess { port, vid, dmac },
+                Way::Tunnel { vtep_id } => ipv4_host::Action::RouteToVtep {
+                    vni,
+                    vtep_id,
+                    dmac,
+                    mtu,
+                },
+                Way::Access { port, vid } => ipv4_host::Action::RouteToAccess { port, vid, dmac, mtu },
             })
         }
         IpAddr::V6(a) => {
             let key = ipv6_host::Key { vrf, dst: a.into() };
             key.entry(match *way {
-                Way::Tunnel { vtep_id } => ipv6_host::Action::RouteToVtep { vni, vtep_id, dmac },
-                Way::Access { port, vid } => ipv6_host::Action::RouteToAccess { port, vid, dmac },
+                Way::Tunnel { vtep_id } => ipv6_host::Action::RouteToVtep {
+                    vni,
+                    vtep_id,
+                    dmac,
+                    mtu,
+                },
+                Way::Access { port, vid } => ipv6_host::Action::RouteToAccess { port, vid, dmac, mtu },
             })
         }
     }

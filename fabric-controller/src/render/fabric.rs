@@ -6,10 +6,10 @@ use p4runtime_client::entity::EntityKey as SwitchKey;
 use p4runtime_client::entity::EntityValue;
 use vfabric_api::topology::Role;
 
-use super::view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView};
 use super::{Render, attachment, host, network, underlay};
-use crate::device::driver::{CounterCell, CounterQuery, CounterValue};
-use crate::device::entity::{Entity, EntityKey};
+use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
+use crate::entity::{Entity, EntityKey};
+use crate::view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView};
 
 /// [`Render`] for `leaf.p4`, `spine.p4` and `vtep-agent`.
 #[derive(Debug, Clone, Copy, Default)]

@@ -9,8 +9,8 @@ use vfabric_api::ident::{Mac, Vni};
 use vfabric_api::topology::IpFamily;
 use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, Route, UnderlayFamily};
 
-use super::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView};
 
 /// The agent's form of a VNI. Both forms have the same range, so there always is one.
 fn vni(v: Vni) -> Option<vtep_proto::Vni> {
@@ -122,7 +122,7 @@ fn default_routes(network: &NetworkView) -> BTreeSet<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::view::{AccessView, SubnetView, VtepView};
+    use crate::view::{AccessView, SubnetView, VtepView};
     use vfabric_api::ident::PortId;
 
     fn vtep(vtep_id: u16, n: u8) -> VtepView {

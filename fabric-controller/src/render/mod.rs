@@ -1,6 +1,6 @@
 //! From the model to what devices hold: pure functions, one per kind of contribution.
 //!
-//! **Contract with the engine.** A contribution ([`Source`](crate::engine::Source)) is what
+//! **Contract with the engine.** A contribution ([`Source`](crate::ident::Source)) is what
 //! one object, or one pair of objects, adds to ONE device. When something changes, the
 //! engine renders exactly the contributions whose view may have changed, and compares with
 //! what they were. So an output may depend on its view alone; two contributions may give
@@ -11,18 +11,18 @@ mod attachment;
 mod convert;
 mod fabric;
 mod host;
+mod icmp_error;
 mod network;
 mod source_guard;
 mod underlay;
-pub mod view;
 
 pub use fabric::FabricRender;
 
 use vfabric_api::topology::Role;
 
-use crate::device::driver::{CounterQuery, CounterValue};
-use crate::device::entity::Entity;
-use view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView};
+use crate::entity::Entity;
+use crate::entity::counter::{CounterQuery, CounterValue};
+use crate::view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView, View};
 
 /// What is rendered for a leaf or a host; the pipeline in use decides how.
 pub trait Render: Send + Sync + 'static {
@@ -106,4 +106,28 @@ pub trait Render: Send + Sync + 'static {
 
     /// Entity in words for people: table (or kind of kernel object), key, action.
     fn describe(&self, role: Option<Role>, entity: &Entity) -> (String, String, String);
+}
+
+/// Renders one contribution.
+pub fn render(render: &dyn Render, fabric: &FabricView, view: &View<'_>) -> Vec<Entity> {
+    let mut out = Vec::new();
+    match view {
+        View::Switch(switch) => render.switch(fabric, switch, &mut out),
+        View::Path(switch, path) => render.path(fabric, switch, path, &mut out),
+        View::LocalHost(leaf, host) => render.local_host(fabric, leaf, host, &mut out),
+        View::NetworkOnLeaf(leaf, network) => render.network_on_leaf(fabric, leaf, network, &mut out),
+        View::RoutedOnLeaf(leaf, network) => render.routed_network_on_leaf(fabric, leaf, network, &mut out),
+        View::Flood(leaf, network, flood) => render.flood_on_leaf(fabric, leaf, network, flood, &mut out),
+        View::HostNetworkOnLeaf(leaf, host, network) => {
+            render.host_network_on_leaf(fabric, leaf, host, network, &mut out);
+        }
+        View::NetworkOnHost(host, network) => render.network_on_host(fabric, host, network, &mut out),
+        View::AttachmentOnLeaf(leaf, network, attachment, bridged) => {
+            render.attachment_on_leaf(fabric, leaf, network, attachment, *bridged, &mut out);
+        }
+        View::AttachmentOnHost(host, network, attachment) => {
+            render.attachment_on_host(fabric, host, network, attachment, &mut out);
+        }
+    }
+    out
 }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use fabric_pipeline::tables::{arp_reply, bridge_flood, host_vni, ipv4_host, ipv6_host, nd_reply, vni};
 use fabric_pipeline::{REPLICA_ACCESS, binding};
+use ipnet::IpNet;
 use p4runtime_client::entity::{self, Port, Replica};
 
-use super::convert;
-use super::view::{AccessView, FabricView, FloodView, HostView, NetworkView};
-use crate::device::entity::Entity;
+use super::{convert, icmp_error};
+use crate::entity::Entity;
+use crate::view::{AccessView, FabricView, FloodView, HostView, NetworkView};
 
 /// `Render::network_on_leaf`.
 pub(super) fn network(fabric: &FabricView, network: &NetworkView, out: &mut Vec<Entity>) {
@@ -22,6 +23,7 @@ pub(super) fn network(fabric: &FabricView, network: &NetworkView, out: &mut Vec<
     let mac = convert::mac(fabric.gateway_mac);
     for subnet in &network.subnets {
         out.push(answer(bd, subnet.gateway, mac, true).into());
+        icmp_error::source(bd, subnet, out);
     }
 }
 
@@ -47,6 +49,14 @@ pub(super) fn routed_network(network: &NetworkView, out: &mut Vec<Entity>) {
             IpAddr::V6(a) => ipv6_host::Key { vrf, dst: a.into() }.entry(ipv6_host::Action::RouteToGateway),
         };
         out.push(entry.into());
+        // Of two addresses or one, none is for broadcasts (RFC 3021).
+        if let IpNet::V4(net) = subnet.cidr
+            && net.prefix_len() < 31
+        {
+            let dst = net.broadcast().into();
+            let entry = ipv4_host::Key { vrf, dst }.entry(ipv4_host::Action::RefuseBroadcast);
+            out.push(entry.into());
+        }
     }
 }
 

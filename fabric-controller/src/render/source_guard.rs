@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use vfabric_api::ident::Mac;
 
 use super::convert;
-use super::view::{AttachmentView, NetworkView};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::{AttachmentView, NetworkView};
 
 /// The link-local address that follows from a MAC address (RFC 4291 appendix A).
 fn link_local(mac: Mac) -> Ipv6Addr {

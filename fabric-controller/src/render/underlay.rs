@@ -14,8 +14,8 @@ use vfabric_api::ident::PortId;
 use vfabric_api::topology::{IpFamily, Role};
 
 use super::convert;
-use super::view::{FabricView, HostView, PathView, SwitchView, VtepView};
-use crate::device::entity::Entity;
+use crate::entity::Entity;
+use crate::view::{FabricView, HostView, PathView, SwitchView, VtepView};
 
 /// Untagged frames.
 const UNTAGGED: Bits<12> = Bits::masked(0);

@@ -3,22 +3,28 @@
 //! **Model.** As in etcd: a store has one revision that every committed transaction
 //! raises by one; a key remembers the revision that wrote it. A transaction names what it
 //! expects ([`Compare`]) and what it does ([`Op`]); if an expectation is wrong, nothing
-//! happens.
+//! happens. Transactions are committed in groups: one wait for the disk, one revision each.
+//! Beside the objects lies a bounded log of what the last revisions did ([`log`]).
 //!
-//! **Invariants.** `commit` returns when the transaction is durable; a transaction is
-//! seen whole or not at all, also after a crash at any instant.
+//! **Invariants.** `commit_group` returns when all of the group is durable; a group is
+//! seen whole or not at all, also after a crash at any instant. A row that was damaged is
+//! noticed when it is read, and named; the others are read all the same.
 //!
 //! **What it does not do.** It does not know what the bytes mean, and it does not watch:
 //! one process writes.
 
+pub mod log;
 mod memory;
+mod record;
 mod redb;
 
 use std::future::Future;
 use std::ops::ControlFlow;
 
 pub use self::memory::MemoryStore;
-pub use self::redb::RedbStore;
+#[cfg(test)]
+pub(crate) use self::redb::tests::flip;
+pub use self::redb::{RedbStore, Window};
 
 /// Revision of a store or of a key; 0 is before the first transaction.
 pub type Revision = u64;
@@ -73,24 +79,50 @@ pub enum StoreError {
         /// What the storage engine said.
         message: String,
     },
-    /// The file is of another program or of a later version.
-    #[error("store {path}: schema version {found} is not known: expected {expected}")]
+    /// The file is of a later version.
+    #[error(
+        "store {path} has format {found}, written by a later version of the controller; this one knows formats up to \
+         {expected}: start that version, or restore a copy of the file from before"
+    )]
     Schema {
         /// The file.
         path: String,
-        /// Version in the file.
+        /// Format of the file.
         found: u64,
-        /// Version of this program.
+        /// Greatest format that this program knows.
         expected: u64,
     },
-    /// A stored value cannot be understood.
-    #[error("store: value of `{key}` cannot be read: {message}")]
-    Value {
-        /// Its key.
-        key: String,
-        /// Why.
-        message: String,
-    },
+}
+
+impl StoreTransaction {
+    /// Octets of its keys and values.
+    pub fn bytes(&self) -> usize {
+        let octets = |op: &Op| match op {
+            Op::Put(key, value) => key.len() + value.len(),
+            Op::Delete(key) => key.len(),
+        };
+        self.ops.iter().map(octets).sum()
+    }
+}
+
+/// A row that cannot be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its key, which may be damaged too.
+    pub key: Vec<u8>,
+    /// Its value as it is.
+    pub value: Vec<u8>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What a scan found besides what it called `visit` with.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// The revision that it saw.
+    pub revision: Revision,
+    /// Rows that were passed over.
+    pub damaged: Vec<Damaged>,
 }
 
 /// Called for each key and value of a scan, in order; `Break` ends it.
@@ -104,11 +136,25 @@ pub trait Store: Send + Sync + 'static {
     /// Value of a key.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Versioned>, StoreError>> + Send;
 
-    /// All keys that start with `prefix`, in order, as of one revision, which is returned.
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+    /// All keys that start with `prefix`, in order, as of one revision. Damaged rows are returned, not visited.
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Scanned, StoreError>> + Send;
 
-    /// Commits; durable when it returns. Returns the new revision.
-    fn commit(&self, transaction: StoreTransaction) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+    /// Commits transactions in order, each as one revision, all or none; durable when it returns. Returns the last
+    /// revision. After an error nothing of it is or comes to be there.
+    fn commit_group(
+        &self,
+        transactions: Vec<StoreTransaction>,
+    ) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+
+    /// Commits one transaction; returns its revision.
+    fn commit(&self, transaction: StoreTransaction) -> impl Future<Output = Result<Revision, StoreError>> + Send {
+        self.commit_group(vec![transaction])
+    }
+
+    /// Whether it can be written, as far as can be told without writing. A store that failed tries to recover.
+    fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// True when `revision` is what `compare` expects of a key.
@@ -188,6 +234,24 @@ mod tests {
         assert_eq!(s.get(b"a/1").await.unwrap().unwrap().value, b"new");
         assert_eq!(s.get(b"b").await.unwrap(), None);
         assert_eq!(s.revision().await.unwrap(), 2);
+
+        let one = |ops| StoreTransaction { compares: vec![], ops };
+        let second = StoreTransaction {
+            compares: vec![Compare::StoreRevision(3), Compare::KeyRevision("d".into(), 3)],
+            ops: vec![put("d", "two"), put("e", "two")],
+        };
+        let group = vec![one(vec![put("d", "one")]), second, one(vec![])];
+        assert_eq!(s.commit_group(group).await.unwrap(), 5, "each has a revision");
+        assert_eq!(keys(s, "").await, ["a/1=new@2", "a/2=y@1", "d=two@4", "e=two@4"]);
+        let wrong = StoreTransaction {
+            compares: vec![Compare::KeyRevision("d".into(), 4)],
+            ops: vec![],
+        };
+        let refused = s.commit_group(vec![one(vec![put("d", "lost")]), wrong]).await;
+        assert!(matches!(refused, Err(StoreError::Compare(_))));
+        assert_eq!(s.revision().await.unwrap(), 5);
+        assert_eq!(keys(s, "").await, ["a/1=new@2", "a/2=y@1", "d=two@4", "e=two@4"]);
+        s.check().await.unwrap();
     }
 
     #[tokio::test]
@@ -203,8 +267,8 @@ mod tests {
         conforms(&store).await;
         drop(store);
         let store = RedbStore::open(&path).unwrap();
-        assert_eq!(store.revision().await.unwrap(), 2);
-        assert_eq!(keys(&store, "").await, ["a/1=new@2", "a/2=y@1"]);
+        assert_eq!(store.revision().await.unwrap(), 5);
+        assert_eq!(keys(&store, "").await, ["a/1=new@2", "a/2=y@1", "d=two@4", "e=two@4"]);
     }
 
     #[tokio::test]

@@ -1,93 +1,71 @@
-//! The single-node store: redb, a copy-on-write B+tree in one checksummed file.
+//! The single-node store: redb, a copy-on-write B+tree in one file.
+//!
+//! **Tables.** Objects by key ([`super::record`]), the log of the last revisions ([`super::log`]) and a few numbers about
+//! the store itself. All three change in one transaction of redb, which is durable when it returns.
+//!
+//! **Faults.** After an error of the disk redb refuses everything, and nobody knows whether the last transaction is in
+//! the file. So the file is opened again before the next one, and what was answered as failed is taken back with the
+//! help of the log. A file that was deleted or replaced while it is open is noticed before and after every transaction.
 
+mod file;
+mod schema;
+mod write;
+
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use uuid::Uuid;
 
-use super::{Compare, Op, Revision, Store, StoreError, StoreTransaction, Versioned, Visit, expect, printable};
+use super::log::Entry;
+use super::record;
+use super::{Damaged, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
+use file::Identity;
+pub use write::Window;
 
-/// Key to (revision that wrote it, value).
-const DATA: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("data");
-/// `revision` and `schema`.
+/// Key to record.
+const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
+/// Revision to entry.
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// Numbers about the store.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REVISION: &str = "revision";
-const SCHEMA: &str = "schema";
-/// Version of the layout of keys and values; raised together with a migration.
-const SCHEMA_VERSION: u64 = 1;
+/// Octets of all entries of the log.
+const LOG_BYTES: &str = "log_bytes";
+
+/// How the file is opened; tests put a failing disk here.
+type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
+
+/// The open file.
+struct Open {
+    /// None after an error, until it is opened again.
+    db: Option<Database>,
+    identity: Identity,
+    /// The last revision that was answered as durable.
+    acknowledged: Revision,
+}
+
+struct Inner {
+    path: PathBuf,
+    opener: Box<Opener>,
+    window: Window,
+    uuid: Uuid,
+    open: Mutex<Open>,
+}
 
 /// A store in one file. Clones share it.
 #[derive(Clone)]
-pub struct RedbStore {
-    db: Arc<Database>,
-    path: Arc<PathBuf>,
-}
+pub struct RedbStore(Arc<Inner>);
 
-fn storage(path: &Path, e: impl std::fmt::Display) -> StoreError {
-    StoreError::Storage {
-        path: path.display().to_string(),
-        message: e.to_string(),
-    }
-}
-
-impl RedbStore {
-    /// Opens or creates the file. Only one process can have it open.
-    ///
-    /// # Errors
-    /// [`StoreError`], which names the file: it cannot be opened, is damaged, is not a
-    /// database, or is of a later version.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        let db = Database::create(path).map_err(|e| storage(path, e))?;
-        let store = Self {
-            db: Arc::new(db),
-            path: Arc::new(path.to_owned()),
-        };
-        store.prepare()?;
-        Ok(store)
-    }
-
-    fn prepare(&self) -> Result<(), StoreError> {
-        let err = |e: redb::Error| storage(&self.path, e);
-        let write = self.db.begin_write().map_err(|e| err(e.into()))?;
-        write.open_table(DATA).map_err(|e| err(e.into()))?;
-        let found = {
-            let mut meta = write.open_table(META).map_err(|e| err(e.into()))?;
-            let found = meta.get(SCHEMA).map_err(|e| err(e.into()))?.map(|v| v.value());
-            if found.is_none() {
-                meta.insert(SCHEMA, SCHEMA_VERSION).map_err(|e| err(e.into()))?;
-            }
-            found.unwrap_or(SCHEMA_VERSION)
-        };
-        if found != SCHEMA_VERSION {
-            let path = self.path.display().to_string();
-            return Err(StoreError::Schema {
-                path,
-                found,
-                expected: SCHEMA_VERSION,
-            });
-        }
-        write.commit().map_err(|e| err(e.into()))
-    }
-
-    /// Runs `work` off the async threads: it waits for the disk.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let db = Arc::clone(&self.db);
-        match tokio::task::spawn_blocking(move || work(&db)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(Failure::Compare(e))) => Err(e),
-            Ok(Err(Failure::Storage(e))) => Err(storage(&self.path, e)),
-            Err(e) => Err(storage(&self.path, e)),
-        }
-    }
-}
-
+/// Why something was not done.
 enum Failure {
+    /// An expectation was wrong; the file is well.
     Compare(StoreError),
+    /// The disk or the file failed.
     Storage(Box<redb::Error>),
+    /// The same, in words.
+    Words(String),
 }
 
 impl<E: Into<redb::Error>> From<E> for Failure {
@@ -96,98 +74,211 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
-fn write(txn: &WriteTransaction, transaction: &StoreTransaction) -> Result<Revision, Failure> {
-    let mut meta = txn.open_table(META)?;
-    let mut data = txn.open_table(DATA)?;
-    let before = meta.get(REVISION)?.map_or(0, |v| v.value());
-    for compare in &transaction.compares {
-        let met = match compare {
-            Compare::StoreRevision(r) => expect(|| "the store".into(), *r, before),
-            Compare::KeyRevision(key, r) => {
-                let found = data.get(key.as_slice())?.map_or(0, |v| v.value().0);
-                expect(|| printable(key), *r, found)
-            }
+impl Failure {
+    fn at(self, path: &Path) -> StoreError {
+        let message = match self {
+            Self::Compare(e) => return e,
+            Self::Storage(e) => e.to_string(),
+            Self::Words(words) => words,
         };
-        met.map_err(Failure::Compare)?;
-    }
-    let revision = before + 1;
-    for op in &transaction.ops {
-        match op {
-            Op::Put(key, value) => {
-                data.insert(key.as_slice(), (revision, value.as_slice()))?;
-            }
-            Op::Delete(key) => {
-                data.remove(key.as_slice())?;
-            }
+        StoreError::Storage {
+            path: path.display().to_string(),
+            message,
         }
     }
-    meta.insert(REVISION, revision)?;
-    Ok(revision)
+}
+
+impl RedbStore {
+    /// Opens or creates the file. Only one process can have it open. A file of an older format is brought to today's.
+    ///
+    /// # Errors
+    /// [`StoreError`], which names the file: it cannot be opened, is damaged, is not a database, or is of a later
+    /// version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_with(
+            path.as_ref(),
+            Window::default(),
+            Box::new(|path| Database::create(path)),
+        )
+    }
+
+    fn open_with(path: &Path, window: Window, opener: Box<Opener>) -> Result<Self, StoreError> {
+        let db = opener(path).map_err(|e| Failure::from(e).at(path))?;
+        let (uuid, acknowledged) = schema::prepare(&db, path)?;
+        let open = Open {
+            db: Some(db),
+            identity: Identity::of(path).map_err(|e| e.at(path))?,
+            acknowledged,
+        };
+        Ok(Self(Arc::new(Inner {
+            path: path.to_owned(),
+            opener,
+            window,
+            uuid,
+            open: Mutex::new(open),
+        })))
+    }
+
+    /// Identity of the store: drawn when it was created, never changed. Copies of the file have the same.
+    pub fn uuid(&self) -> Uuid {
+        self.0.uuid
+    }
+
+    /// Calls `visit` with each entry of the log behind `after`, the oldest first, until it breaks. Returns the oldest
+    /// revision that the log holds, if it holds any: if that is not the one behind `after`, some are missing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or an entry is damaged.
+    pub fn log(
+        &self,
+        after: Revision,
+        mut visit: impl FnMut(Revision, Entry) -> ControlFlow<()>,
+    ) -> Result<Option<Revision>, StoreError> {
+        self.0.read(|db| {
+            let read = db.begin_read()?;
+            let log = read.open_table(LOG)?;
+            for row in log.range(after.saturating_add(1)..)? {
+                let (revision, stored) = row?;
+                let entry = Entry::decode(revision.value(), stored.value());
+                let damaged = || Failure::Words(format!("the log of revision {} is damaged", revision.value()));
+                if visit(revision.value(), entry.ok_or_else(damaged)?).is_break() {
+                    break;
+                }
+            }
+            Ok(log.first()?.map(|(revision, _)| revision.value()))
+        })
+    }
+
+    /// Runs `work` off the async threads: it waits for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.0);
+        let ended = |e| Failure::Words(format!("the work ended early: {e}")).at(&self.0.path);
+        tokio::task::spawn_blocking(move || work(&inner)).await.map_err(ended)?
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let open = self.lock();
+        let closed = || Failure::Words("is closed after an error".into());
+        let db = open.db.as_ref().ok_or_else(closed);
+        db.and_then(work).map_err(|e| e.at(&self.path))
+    }
+
+    /// Commits a group. After an error of the disk the file is closed; it is opened again first if it is.
+    fn commit(&self, transactions: &[StoreTransaction]) -> Result<Revision, StoreError> {
+        let mut open = self.lock();
+        let done = self.commit_open(&mut open, transactions);
+        if let Err(Failure::Storage(_) | Failure::Words(_)) = &done {
+            // Whether the file has it nobody knows: it is looked at when the file is opened again.
+            open.db = None;
+        }
+        done.map_err(|e| e.at(&self.path))
+    }
+
+    fn commit_open(&self, open: &mut Open, transactions: &[StoreTransaction]) -> Result<Revision, Failure> {
+        let db = self.reopened(open)?;
+        let txn = db.begin_write()?;
+        let revision = write::group(&txn, transactions, self.window)?;
+        txn.commit()?;
+        open.identity.still_at(&self.path)?;
+        open.acknowledged = revision;
+        Ok(revision)
+    }
+
+    /// The database, opened again if it was closed after an error, without anything that was answered as failed.
+    fn reopened<'a>(&self, open: &'a mut Open) -> Result<&'a Database, Failure> {
+        open.identity.still_at(&self.path)?;
+        if open.db.is_none() {
+            let db = (self.opener)(&self.path)?;
+            write::take_back(&db, open.acknowledged)?;
+            open.db = Some(db);
+        }
+        open.db.as_ref().ok_or_else(|| Failure::Words("is closed".into()))
+    }
+
+    /// Whether a transaction could be committed now, as far as can be told without one. After an error, tries.
+    fn check(&self) -> Result<(), StoreError> {
+        let mut open = self.lock();
+        self.reopened(&mut open).map(|_| ()).map_err(|e| e.at(&self.path))
+    }
+}
+
+fn scan(db: &Database, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, Failure> {
+    let read = db.begin_read()?;
+    let revision = read.open_table(META)?.get(REVISION)?.map_or(0, |v| v.value());
+    let objects = read.open_table(OBJECTS)?;
+    let mut damaged = Vec::new();
+    for row in objects.range(prefix..)? {
+        let (key, row) = row?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        let record = record::decode(key.value(), row.value());
+        let (revision, value) = (record.revision, record.value.to_vec());
+        if !record.sound {
+            damaged.push(Damaged {
+                key: key.value().to_vec(),
+                value,
+                reason: "its checksum is wrong".into(),
+            });
+        } else if visit(key.value(), &Versioned { revision, value }).is_break() {
+            break;
+        }
+    }
+    Ok(Scanned { revision, damaged })
 }
 
 impl Store for RedbStore {
     async fn revision(&self) -> Result<Revision, StoreError> {
-        self.blocking(|db| {
+        let work = |db: &Database| {
             Ok(db
                 .begin_read()?
                 .open_table(META)?
                 .get(REVISION)?
                 .map_or(0, |v| v.value()))
-        })
-        .await
+        };
+        self.blocking(move |inner| inner.read(work)).await
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
         let key = key.to_vec();
-        self.blocking(move |db| {
-            let found = db.begin_read()?.open_table(DATA)?;
-            let found = found.get(key.as_slice())?.map(|v| {
-                let (revision, value) = v.value();
-                Versioned {
-                    revision,
-                    value: value.to_vec(),
-                }
-            });
-            Ok(found)
-        })
-        .await
+        let work = move |db: &Database| {
+            let objects = db.begin_read()?.open_table(OBJECTS)?;
+            let Some(row) = objects.get(key.as_slice())? else {
+                return Ok(None);
+            };
+            let record = record::decode(&key, row.value());
+            let damaged = || Failure::Words(format!("the value of `{}` is damaged", super::printable(&key)));
+            record.sound.then_some(()).ok_or_else(damaged)?;
+            Ok(Some(Versioned {
+                revision: record.revision,
+                value: record.value.to_vec(),
+            }))
+        };
+        self.blocking(move |inner| inner.read(work)).await
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         // On this thread: it happens once, at the start, and `visit` borrows.
-        let err = |e: redb::Error| storage(&self.path, e);
-        let read = self.db.begin_read().map_err(|e| err(e.into()))?;
-        let meta = read.open_table(META).map_err(|e| err(e.into()))?;
-        let revision = meta.get(REVISION).map_err(|e| err(e.into()))?.map_or(0, |v| v.value());
-        let data = read.open_table(DATA).map_err(|e| err(e.into()))?;
-        for row in data.range(prefix..).map_err(|e| err(e.into()))? {
-            let (key, value) = row.map_err(|e| err(e.into()))?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            let (revision, bytes) = value.value();
-            if visit(
-                key.value(),
-                &Versioned {
-                    revision,
-                    value: bytes.to_vec(),
-                },
-            )
-            .is_break()
-            {
-                break;
-            }
-        }
-        Ok(revision)
+        self.0.read(|db| scan(db, prefix, visit))
     }
 
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
-        self.blocking(move |db| {
-            let txn = db.begin_write()?;
-            let revision = write(&txn, &transaction)?;
-            txn.commit()?;
-            Ok(revision)
-        })
-        .await
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
+        self.blocking(move |inner| inner.commit(&transactions)).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.blocking(Inner::check).await
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -9,7 +9,11 @@
 //! | port down | a switch reports a port of the link down | it reports it up |
 //! | miswired | a probe arrives where it should not | the right one arrives, or [`HOLD`] without the wrong one |
 //! | silent | an end that has heard probes hears none for [`HOLD`] | it hears one |
+//! | unanswered | the controller has a session with one end, and for [`HOLD`] none with the other | it has one with both |
 //! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or [`HOLD`] without a sign |
+//!
+//! A link that is unanswered may work: its far switch forwards without us. So it is *avoided*: used where there is no
+//! other way. All other faults take it out of use.
 //!
 //! **Invariants.** Silence counts only while both switches are ready, from the moment on which
 //! both were, and only as long as the clock runs: what a switch that is being synchronised, or a
@@ -20,14 +24,14 @@
 //!
 //! **Cost.** Constant for each probe and report; a tick looks at every link once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::PortId;
 
 use super::LinkIndex;
-use crate::model::SwitchIndex;
+use crate::ident::SwitchIndex;
 
 /// How often each end of a link is probed.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -46,13 +50,24 @@ const STALL: Duration = Duration::from_millis(1000);
 /// One end of a link.
 pub type End = (SwitchIndex, PortId);
 
+/// Whether a link is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// As any other.
+    Up,
+    /// Only where there is no other way.
+    Avoided,
+    /// Not at all.
+    Down,
+}
+
 /// A link is used from now on, or no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkChange {
     /// The link.
     pub link: LinkIndex,
     /// Whether it is used.
-    pub up: bool,
+    pub used: Use,
 }
 
 /// Why a link is not used.
@@ -73,6 +88,18 @@ pub enum Fault {
     Silent(End),
     /// It was down before the controller started, and nothing is known of it since.
     Inherited,
+    /// There is no session with the switch of this end.
+    Unanswered(End),
+}
+
+impl Fault {
+    /// What it means for the use of the link.
+    pub fn used(self) -> Use {
+        match self {
+            Self::Unanswered(_) => Use::Avoided,
+            _ => Use::Down,
+        }
+    }
 }
 
 /// What outlives the controller.
@@ -102,6 +129,8 @@ struct EndState {
     reaches: Seen<End>,
     /// Of the last probe that left here and arrived.
     sequence: u64,
+    /// There has been no session with its switch for so long that the link is not trusted.
+    unanswered: bool,
 }
 
 #[derive(Debug)]
@@ -109,7 +138,7 @@ struct Link {
     ends: [End; 2],
     state: [EndState; 2],
     inherited: bool,
-    up: bool,
+    used: Use,
     remembered: Memory,
 }
 
@@ -130,25 +159,50 @@ impl Link {
             })
         });
         let silent = || ends().find(|(_, s)| s.silent).map(|(end, _)| Fault::Silent(*end));
-        wrong.or_else(silent).or(self.inherited.then_some(Fault::Inherited))
+        let unanswered = || {
+            ends()
+                .find(|(_, s)| s.unanswered)
+                .map(|(end, _)| Fault::Unanswered(*end))
+        };
+        let down = wrong.or_else(silent).or(self.inherited.then_some(Fault::Inherited));
+        down.or_else(unanswered)
+    }
+
+    fn used(&self) -> Use {
+        self.fault().map_or(Use::Up, Fault::used)
     }
 
     fn memory(&self) -> Memory {
         let [a, b] = &self.state;
         Memory {
-            down: !self.up,
+            down: self.used == Use::Down,
             probed: [a.probed, b.probed],
         }
     }
 }
 
+/// What is known of the controller's session with a switch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Session {
+    /// There is one.
+    pub open: bool,
+    /// The switch holds what it should, so that it can be expected to send and hand over probes.
+    pub ready: bool,
+}
+
+/// Since when a switch has been ready, or without a session.
+#[derive(Debug, Clone, Copy, Default)]
+struct Since {
+    ready: Option<Instant>,
+    away: Option<Instant>,
+}
+
 /// All links of a fabric.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Links {
-    links: Vec<Link>,
+    links: BTreeMap<LinkIndex, Link>,
     by_end: HashMap<End, (LinkIndex, usize)>,
-    /// Since when each switch has been ready.
-    ready: Vec<Option<Instant>>,
+    switches: HashMap<SwitchIndex, Since>,
     /// The last tick, and since when they have come in time.
     ticked: Option<(Instant, Instant)>,
     turn: usize,
@@ -160,53 +214,55 @@ pub struct Links {
 }
 
 impl Links {
-    /// The links by [`LinkIndex`], each with its ends and what is remembered of it.
-    pub fn new(switches: usize, links: impl IntoIterator<Item = ([End; 2], Memory)>) -> Self {
-        let mut all = Self {
-            links: Vec::new(),
-            by_end: HashMap::new(),
-            ready: vec![None; switches],
-            ticked: None,
-            turn: 0,
-            sequence: 0,
-            urgent: BTreeSet::new(),
-            unsaved: BTreeSet::new(),
-        };
-        for (index, (ends, memory)) in (0..).zip(links) {
-            for (i, end) in ends.into_iter().enumerate() {
-                all.by_end.insert(end, (LinkIndex(index), i));
-            }
-            let state = memory.probed.map(|probed| EndState {
-                probed,
-                // Only a probe will tell that it is well again.
-                silent: memory.down && probed,
-                ..EndState::default()
-            });
-            all.links.push(Link {
-                ends,
-                inherited: memory.down && !state.iter().any(|s| s.silent),
-                state,
-                up: !memory.down,
-                remembered: memory,
-            });
+    /// Adds a link, with its ends and what is remembered of it.
+    pub fn add(&mut self, index: LinkIndex, ends: [End; 2], memory: Memory) {
+        for (i, end) in ends.into_iter().enumerate() {
+            self.by_end.insert(end, (index, i));
         }
-        all
+        let state = memory.probed.map(|probed| EndState {
+            probed,
+            // Only a probe will tell that it is well again.
+            silent: memory.down && probed,
+            ..EndState::default()
+        });
+        let link = Link {
+            ends,
+            inherited: memory.down && !state.iter().any(|s| s.silent),
+            state,
+            used: if memory.down { Use::Down } else { Use::Up },
+            remembered: memory,
+        };
+        self.links.insert(index, link);
+    }
+
+    /// Forgets a link.
+    pub fn remove(&mut self, index: LinkIndex) {
+        if let Some(link) = self.links.remove(&index) {
+            for end in link.ends {
+                // The port may have another cable by now.
+                if self.by_end.get(&end).is_some_and(|(at, _)| *at == index) {
+                    self.by_end.remove(&end);
+                }
+            }
+        }
+        self.urgent.remove(&index);
+        self.unsaved.remove(&index);
     }
 
     /// Links that are not used as things stand.
     pub fn down(&self) -> impl Iterator<Item = LinkIndex> {
-        (0..).zip(&self.links).filter(|(_, l)| !l.up).map(|(i, _)| LinkIndex(i))
+        self.links.iter().filter(|(_, l)| l.used == Use::Down).map(|(i, _)| *i)
     }
 
     /// Why a link is not used; nothing if it is.
     pub fn fault(&self, link: LinkIndex) -> Option<Fault> {
-        self.links.get(link.0 as usize)?.fault()
+        self.links.get(&link)?.fault()
     }
 
     /// A switch reports a port up or down.
     pub fn reported(&mut self, end: End, up: bool) -> Option<LinkChange> {
         let (index, i) = *self.by_end.get(&end)?;
-        let link = self.links.get_mut(index.0 as usize)?;
+        let link = self.links.get_mut(&index)?;
         link.state.get_mut(i)?.reported = Some(up);
         if up {
             self.urgent.insert(index);
@@ -217,11 +273,16 @@ impl Links {
         self.judge(index)
     }
 
-    /// From now on a switch can be expected to send and hand over probes; or no longer.
-    pub fn set_ready(&mut self, switch: SwitchIndex, ready: bool, now: Instant) {
-        if let Some(since) = self.ready.get_mut(switch.index()) {
-            *since = ready.then(|| since.unwrap_or(now));
-        }
+    /// How the session with a switch stands from now on.
+    pub fn set_session(&mut self, switch: SwitchIndex, session: Session, now: Instant) {
+        let since = self.switches.entry(switch).or_default();
+        since.ready = session.ready.then(|| since.ready.unwrap_or(now));
+        since.away = (!session.open).then(|| since.away.unwrap_or(now));
+    }
+
+    /// Forgets a switch.
+    pub fn remove_switch(&mut self, switch: SwitchIndex) {
+        self.switches.remove(&switch);
     }
 
     /// A probe that left by `from` arrived at `at`. One that is not newer than the last from
@@ -247,7 +308,7 @@ impl Links {
             end.reaches = (!right).then_some((at, now));
         }
         let concerned: BTreeSet<LinkIndex> = [here, there].into_iter().flatten().map(|(link, _)| link).collect();
-        if right && let Some(link) = here.and_then(|(l, _)| self.links.get_mut(l.0 as usize)) {
+        if right && let Some(link) = here.and_then(|(l, _)| self.links.get_mut(&l)) {
             link.inherited = false;
         }
         concerned.into_iter().filter_map(|link| self.judge(link)).collect()
@@ -261,24 +322,29 @@ impl Links {
         };
         self.ticked = Some((now, awake));
         let mut changes = Vec::new();
-        for index in (0..self.links.len())
-            .filter_map(|i| u32::try_from(i).ok())
-            .map(LinkIndex)
-        {
-            let Some(link) = self.links.get_mut(index.0 as usize) else {
-                break;
-            };
-            let ready = link.ends.map(|(s, _)| self.ready.get(s.index()).copied().flatten());
-            let [Some(a), Some(b)] = ready else { continue };
-            let since = a.max(b).max(awake);
-            let over = |seen: Instant| now.saturating_duration_since(seen.max(since)) > HOLD;
-            for end in &mut link.state {
-                end.silent |= end.probed && over(end.heard.unwrap_or(since));
-                end.hears = end.hears.filter(|(_, seen)| !over(*seen));
-                end.reaches = end.reaches.filter(|(_, seen)| !over(*seen));
+        for (index, link) in &mut self.links {
+            let [a, b] = link
+                .ends
+                .map(|(s, _)| self.switches.get(&s).copied().unwrap_or_default());
+            for (end, (own, other)) in link.state.iter_mut().zip([(a, b), (b, a)]) {
+                let unanswered = own
+                    .away
+                    .zip(other.ready)
+                    .is_some_and(|(away, ready)| now.saturating_duration_since(away.max(ready).max(awake)) > HOLD);
+                // Until there is a session again; that the other end goes away too says nothing.
+                end.unanswered = unanswered || (end.unanswered && own.away.is_some());
             }
-            link.inherited &= !over(since);
-            changes.extend(self.judge(index));
+            if let (Some(a), Some(b)) = (a.ready, b.ready) {
+                let since = a.max(b).max(awake);
+                let over = |seen: Instant| now.saturating_duration_since(seen.max(since)) > HOLD;
+                for end in &mut link.state {
+                    end.silent |= end.probed && over(end.heard.unwrap_or(since));
+                    end.hears = end.hears.filter(|(_, seen)| !over(*seen));
+                    end.reaches = end.reaches.filter(|(_, seen)| !over(*seen));
+                }
+                link.inherited &= !over(since);
+            }
+            changes.extend(judge(*index, link, &mut self.unsaved));
         }
         changes
     }
@@ -289,8 +355,8 @@ impl Links {
         self.turn = (turn + 1) % TURNS;
         let urgent = std::mem::take(&mut self.urgent);
         let mut due = Vec::new();
-        for (i, link) in (0..).zip(&self.links) {
-            if i as usize % TURNS == turn || urgent.contains(&LinkIndex(i)) {
+        for (index, link) in &self.links {
+            if index.0 as usize % TURNS == turn || urgent.contains(index) {
                 due.extend(link.ends);
             }
         }
@@ -306,7 +372,7 @@ impl Links {
     pub fn take_unsaved(&mut self) -> Vec<(LinkIndex, Memory)> {
         let mut unsaved = Vec::new();
         for index in std::mem::take(&mut self.unsaved) {
-            if let Some(link) = self.links.get_mut(index.0 as usize) {
+            if let Some(link) = self.links.get_mut(&index) {
                 link.remembered = link.memory();
                 unsaved.push((index, link.remembered));
             }
@@ -320,18 +386,21 @@ impl Links {
     }
 
     fn end_mut(&mut self, (link, i): (LinkIndex, usize)) -> Option<&mut EndState> {
-        self.links.get_mut(link.0 as usize)?.state.get_mut(i)
+        self.links.get_mut(&link)?.state.get_mut(i)
     }
 
     fn judge(&mut self, index: LinkIndex) -> Option<LinkChange> {
-        let link = self.links.get_mut(index.0 as usize)?;
-        let up = link.fault().is_none();
-        let changed = std::mem::replace(&mut link.up, up) != up;
-        if link.memory() != link.remembered {
-            self.unsaved.insert(index);
-        }
-        changed.then_some(LinkChange { link: index, up })
+        judge(index, self.links.get_mut(&index)?, &mut self.unsaved)
     }
+}
+
+fn judge(index: LinkIndex, link: &mut Link, unsaved: &mut BTreeSet<LinkIndex>) -> Option<LinkChange> {
+    let used = link.used();
+    let changed = std::mem::replace(&mut link.used, used) != used;
+    if link.memory() != link.remembered {
+        unsaved.insert(index);
+    }
+    changed.then_some(LinkChange { link: index, used })
 }
 
 #[cfg(test)]

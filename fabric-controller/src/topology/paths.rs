@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use petgraph::algo::dijkstra;
-use petgraph::graph::{EdgeIndex, NodeIndex, UnGraph};
+use petgraph::graph::{EdgeIndex, NodeIndex};
+use petgraph::stable_graph::StableUnGraph;
 use petgraph::visit::{EdgeFiltered, EdgeRef};
-use vfabric_api::ident::{Name, PortId};
-use vfabric_api::topology::{PortRef, Topology};
+use vfabric_api::ident::PortId;
 
-use crate::model::SwitchIndex;
+use crate::ident::SwitchIndex;
 
-/// A cable: its position in [`Topology::links`].
+/// A cable: a handle that is never given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub u32);
 
@@ -23,11 +23,22 @@ pub struct PathChange {
     pub to: SwitchIndex,
 }
 
+/// What is added to the cost of a cable for each reason to avoid it. More than any path without such a cable costs, and
+/// small enough that a path of many of them can be added up.
+const AVOIDED: u32 = 1 << 16;
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    switch: SwitchIndex,
+    drained: bool,
+}
+
 /// One cable between two nodes.
 #[derive(Debug, Clone)]
 struct Cable {
     ports: [(NodeIndex, PortId); 2],
     up: bool,
+    avoided: bool,
 }
 
 impl Cable {
@@ -41,68 +52,44 @@ impl Cable {
 /// The way to one destination.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Way {
-    /// Hops from each switch; [`UNREACHABLE`] if there is no way.
-    hops: Vec<u32>,
-    /// Ports of each switch that lie on a shortest path, sorted.
+    /// Cost from each switch; [`UNREACHABLE`] if there is no way.
+    costs: Vec<u32>,
+    /// Ports of each switch that lie on a cheapest path, sorted.
     ports: Vec<Vec<PortId>>,
 }
 
 const UNREACHABLE: u32 = u32::MAX;
 
-/// The graph of a fabric, with the shortest paths between all its switches.
-#[derive(Debug, Clone)]
+/// The graph of a fabric, with the best paths between all its switches.
+#[derive(Debug, Clone, Default)]
 pub struct Paths {
-    graph: UnGraph<(), Cable>,
+    graph: StableUnGraph<Node, Cable>,
+    nodes: HashMap<SwitchIndex, NodeIndex>,
+    edges: HashMap<LinkIndex, EdgeIndex>,
     /// By destination.
-    ways: Vec<Way>,
+    ways: HashMap<SwitchIndex, Way>,
     ends: HashMap<(SwitchIndex, PortId), LinkIndex>,
-}
-
-fn switch(node: NodeIndex) -> SwitchIndex {
-    SwitchIndex::from(node.index())
+    /// Set between [`Paths::begin`] and [`Paths::finish`].
+    building: bool,
 }
 
 impl Paths {
-    /// The paths of a fabric with all its links up. Links whose ends name no switch are
-    /// left out (a validated topology has none).
-    pub fn new(topology: &Topology) -> Self {
-        let mut graph = UnGraph::with_capacity(topology.switches.len(), topology.links.len());
-        let mut names: HashMap<&Name, NodeIndex> = HashMap::new();
-        for s in &topology.switches {
-            names.insert(&s.name, graph.add_node(()));
-        }
-        let mut ends = HashMap::new();
-        for link in &topology.links {
-            let find = |end: &PortRef| names.get(&end.switch).map(|n| (*n, end.port));
-            let (Some(a), Some(b)) = (find(&link.a), find(&link.b)) else {
-                continue;
-            };
-            let edge = graph.add_edge(
-                a.0,
-                b.0,
-                Cable {
-                    ports: [a, b],
-                    up: true,
-                },
-            );
-            let index = LinkIndex(u32::try_from(edge.index()).unwrap_or(u32::MAX));
-            for (n, port) in [a, b] {
-                ends.insert((switch(n), port), index);
-            }
-        }
-        let mut paths = Self {
-            graph,
-            ways: Vec::new(),
-            ends,
-        };
-        paths.ways = paths.graph.node_indices().map(|to| paths.way(to)).collect();
-        paths
+    /// Puts off all computation until [`Paths::finish`].
+    pub fn begin(&mut self) {
+        self.building = true;
     }
 
-    /// Ports of `on` that lie on a shortest path to `to`, sorted; empty if there is no
+    /// Computes every way, after [`Paths::begin`] and any number of changes.
+    pub fn finish(&mut self) {
+        self.building = false;
+        self.ways = self.nodes.iter().map(|(s, n)| (*s, self.way(*n))).collect();
+    }
+
+    /// Ports of `on` that lie on a best path to `to`, sorted; empty if there is no
     /// path, or if both are the same switch.
     pub fn ports(&self, on: SwitchIndex, to: SwitchIndex) -> &[PortId] {
-        let ports = self.ways.get(to.index()).and_then(|w| w.ports.get(on.index()));
+        let node = self.nodes.get(&on);
+        let ports = node.and_then(|n| self.ways.get(&to)?.ports.get(n.index()));
         ports.map_or(&[], Vec::as_slice)
     }
 
@@ -113,142 +100,264 @@ impl Paths {
 
     /// Both ends of a link.
     pub fn ends(&self, link: LinkIndex) -> Option<[(SwitchIndex, PortId); 2]> {
-        let cable = self.graph.edge_weight(EdgeIndex::new(link.0 as usize))?;
-        Some(cable.ports.map(|(n, port)| (switch(n), port)))
+        let cable = self.graph.edge_weight(*self.edges.get(&link)?)?;
+        let [a, b] = cable.ports;
+        Some([
+            (self.graph.node_weight(a.0)?.switch, a.1),
+            (self.graph.node_weight(b.0)?.switch, b.1),
+        ])
     }
 
     /// True if the link carries traffic; false also for a link that does not exist.
     pub fn is_up(&self, link: LinkIndex) -> bool {
-        self.graph
-            .edge_weight(EdgeIndex::new(link.0 as usize))
-            .is_some_and(|c| c.up)
+        let edge = self.edges.get(&link);
+        edge.and_then(|e| self.graph.edge_weight(*e)).is_some_and(|c| c.up)
+    }
+
+    /// Adds a switch without links.
+    pub fn add_switch(&mut self, switch: SwitchIndex) {
+        if self.nodes.contains_key(&switch) {
+            return;
+        }
+        let node = self.graph.add_node(Node { switch, drained: false });
+        self.nodes.insert(switch, node);
+        if self.building {
+            return;
+        }
+        // A node that was there before may have had this number.
+        let size = node.index() + 1;
+        for way in self.ways.values_mut() {
+            way.costs.resize(way.costs.len().max(size), UNREACHABLE);
+            way.ports.resize(way.ports.len().max(size), Vec::new());
+            way.costs[node.index()] = UNREACHABLE;
+            way.ports[node.index()] = Vec::new();
+        }
+        let way = self.way(node);
+        self.ways.insert(switch, way);
+    }
+
+    /// Removes a switch with its links. Returns the pairs whose ports changed, in order.
+    pub fn remove_switch(&mut self, switch: SwitchIndex) -> Vec<PathChange> {
+        let Some(node) = self.nodes.get(&switch).copied() else {
+            return Vec::new();
+        };
+        let at = |(link, edge): (&LinkIndex, &EdgeIndex)| {
+            let ends = self.graph.edge_endpoints(*edge)?;
+            (ends.0 == node || ends.1 == node).then_some(*link)
+        };
+        let links: Vec<LinkIndex> = self.edges.iter().filter_map(at).collect();
+        let mut changes: Vec<PathChange> = links.into_iter().flat_map(|l| self.remove_link(l)).collect();
+        self.nodes.remove(&switch);
+        self.ways.remove(&switch);
+        self.graph.remove_node(node);
+        changes.sort_unstable();
+        changes.dedup();
+        changes
+    }
+
+    /// Adds a link between two switches; it is down. Nothing happens if one of them is not there.
+    pub fn add_link(&mut self, link: LinkIndex, ends: [(SwitchIndex, PortId); 2]) {
+        let find = |(switch, port): (SwitchIndex, PortId)| Some((*self.nodes.get(&switch)?, port));
+        let [Some(a), Some(b)] = ends.map(find) else { return };
+        if self.edges.contains_key(&link) {
+            return;
+        }
+        let cable = Cable {
+            ports: [a, b],
+            up: false,
+            avoided: false,
+        };
+        self.edges.insert(link, self.graph.add_edge(a.0, b.0, cable));
+        self.ends.extend(ends.map(|end| (end, link)));
+    }
+
+    /// Removes a link. Returns the pairs whose ports changed, in order.
+    pub fn remove_link(&mut self, link: LinkIndex) -> Vec<PathChange> {
+        let changes = self.set_link(link, false);
+        for end in self.ends(link).into_iter().flatten() {
+            self.ends.remove(&end);
+        }
+        if let Some(edge) = self.edges.remove(&link) {
+            self.graph.remove_edge(edge);
+        }
+        changes
     }
 
     /// Takes note that a link went down or came up. Returns the pairs whose ports changed,
     /// in order; none if it was so already.
     pub fn set_link(&mut self, link: LinkIndex, up: bool) -> Vec<PathChange> {
-        let edge = EdgeIndex::new(link.0 as usize);
+        let Some(edge) = self.edges.get(&link).copied() else {
+            return Vec::new();
+        };
         let Some(cable) = self.graph.edge_weight_mut(edge).filter(|c| c.up != up) else {
             return Vec::new();
         };
         cable.up = up;
         let ports = cable.ports;
+        let cost = self.cost(edge);
         let mut changes = Vec::new();
-        for to in self.graph.node_indices() {
-            self.update(to, ports, up, &mut changes);
+        if !self.building {
+            let all: Vec<(SwitchIndex, NodeIndex)> = self.nodes.iter().map(|(s, n)| (*s, *n)).collect();
+            for to in all {
+                self.update(to, ports, (up, cost), &mut changes);
+            }
         }
         changes.sort_unstable();
         changes
     }
 
+    /// From now on a link is used only where there is no other way; or as any other. Returns the pairs whose ports
+    /// changed, in order.
+    pub fn avoid_link(&mut self, link: LinkIndex, avoided: bool) -> Vec<PathChange> {
+        let edge = self.edges.get(&link).and_then(|e| self.graph.edge_weight_mut(*e));
+        let Some(cable) = edge.filter(|c| c.avoided != avoided) else {
+            return Vec::new();
+        };
+        cable.avoided = avoided;
+        self.again()
+    }
+
+    /// From now on no way leads through a switch while there is another one; or as through any other. Returns the pairs
+    /// whose ports changed, in order.
+    pub fn set_drained(&mut self, switch: SwitchIndex, drained: bool) -> Vec<PathChange> {
+        let node = self.nodes.get(&switch).and_then(|n| self.graph.node_weight_mut(*n));
+        let Some(node) = node.filter(|n| n.drained != drained) else {
+            return Vec::new();
+        };
+        node.drained = drained;
+        self.again()
+    }
+
+    /// Computes every way again.
+    fn again(&mut self) -> Vec<PathChange> {
+        let mut changes = Vec::new();
+        if self.building {
+            return changes;
+        }
+        let all: Vec<(SwitchIndex, NodeIndex)> = self.nodes.iter().map(|(s, n)| (*s, *n)).collect();
+        for (to, node) in all {
+            self.replace((to, node), &mut changes);
+        }
+        changes.sort_unstable();
+        changes
+    }
+
+    fn replace(&mut self, (to, node): (SwitchIndex, NodeIndex), changes: &mut Vec<PathChange>) {
+        let fresh = self.way(node);
+        let old = self.ways.insert(to, fresh).unwrap_or_default();
+        let Some(new) = self.ways.get(&to) else { return };
+        for on in self.graph.node_indices() {
+            let of = |way: &Way| way.ports.get(on.index()).cloned().unwrap_or_default();
+            if of(&old) != of(new)
+                && let Some(node) = self.graph.node_weight(on)
+            {
+                let on = node.switch;
+                changes.push(PathChange { on, to });
+            }
+        }
+    }
+
+    fn cost(&self, edge: EdgeIndex) -> u32 {
+        let ends = self.graph.edge_endpoints(edge);
+        let drained = |n: NodeIndex| self.graph.node_weight(n).is_some_and(|n| n.drained);
+        let drained = ends.map_or(0, |(a, b)| u32::from(drained(a)) + u32::from(drained(b)));
+        let avoided = self.graph.edge_weight(edge).is_some_and(|c| c.avoided);
+        1 + AVOIDED * (drained + u32::from(avoided))
+    }
+
     /// Brings the way to `to` up to date after the link between `ends` changed.
-    fn update(&mut self, to: NodeIndex, ends: [(NodeIndex, PortId); 2], up: bool, changes: &mut Vec<PathChange>) {
-        let way = &mut self.ways[to.index()];
+    fn update(
+        &mut self,
+        to: (SwitchIndex, NodeIndex),
+        ends: [(NodeIndex, PortId); 2],
+        (up, cost): (bool, u32),
+        changes: &mut Vec<PathChange>,
+    ) {
+        let Some(way) = self.ways.get_mut(&to.0) else { return };
         let [a, b] = ends;
-        let (far, near) = if way.hops[a.0.index()] >= way.hops[b.0.index()] {
+        let (far, near) = if way.costs[a.0.index()] >= way.costs[b.0.index()] {
             (a, b)
         } else {
             (b, a)
         };
-        let (far_hops, near_hops) = (way.hops[far.0.index()], way.hops[near.0.index()]);
-        if far_hops == near_hops {
-            return; // beside every shortest path, or both cut off
-        }
+        let (far_cost, near_cost) = (way.costs[far.0.index()], way.costs[near.0.index()]);
+        let over_it = near_cost.saturating_add(cost);
         let ports = &mut way.ports[far.0.index()];
-        let change = PathChange {
-            on: switch(far.0),
-            to: switch(to),
-        };
         match ports.binary_search(&far.1) {
-            // Other next hops remain: no distance changes.
+            // Beside every best path, or both cut off.
+            _ if far_cost == near_cost => return,
+            Err(_) if !up || over_it > far_cost => return,
+            // Other next hops remain: no cost changes.
             Ok(at) if !up && ports.len() > 1 => {
                 ports.remove(at);
-                changes.push(change);
             }
-            // One more way that is as short as the others.
-            Err(at) if up && far_hops == near_hops.saturating_add(1) => {
-                ports.insert(at, far.1);
-                changes.push(change);
-            }
-            _ => {
-                let fresh = self.way(to);
-                let old = std::mem::replace(&mut self.ways[to.index()], fresh);
-                let new = &self.ways[to.index()];
-                for (on, (before, after)) in (0..).zip(old.ports.iter().zip(&new.ports)) {
-                    if before != after {
-                        changes.push(PathChange {
-                            on: SwitchIndex(on),
-                            to: switch(to),
-                        });
-                    }
-                }
-            }
+            // One more way that is as good as the others.
+            Err(at) if over_it == far_cost => ports.insert(at, far.1),
+            _ => return self.replace(to, changes),
+        }
+        if let Some(on) = self.graph.node_weight(far.0) {
+            changes.push(PathChange {
+                on: on.switch,
+                to: to.0,
+            });
         }
     }
 
     /// Computes the way to one destination over the links that are up.
     fn way(&self, to: NodeIndex) -> Way {
         let live = EdgeFiltered::from_fn(&self.graph, |e| e.weight().up);
-        let found = dijkstra(&live, to, None, |_| 1u32);
-        let hops: Vec<u32> = self
-            .graph
-            .node_indices()
-            .map(|n| found.get(&n).copied().unwrap_or(UNREACHABLE))
-            .collect();
-        let next_hops = |n: NodeIndex| {
-            let nearer = |other: NodeIndex| hops[other.index()].saturating_add(1) == hops[n.index()];
-            let mut ports: Vec<PortId> = self
-                .graph
-                .edges(n)
-                .filter(|e| e.weight().up && nearer(if e.source() == n { e.target() } else { e.source() }))
-                .map(|e| e.weight().port_of(n))
-                .collect();
-            ports.sort_unstable();
-            ports
+        let found = dijkstra(&live, to, None, |e| self.cost(e.id()));
+        let size = self.graph.node_indices().map(|n| n.index() + 1).max().unwrap_or(0);
+        let mut way = Way {
+            costs: vec![UNREACHABLE; size],
+            ports: vec![Vec::new(); size],
         };
-        let ports = self
-            .graph
-            .node_indices()
-            .map(|n| {
-                if hops[n.index()] == UNREACHABLE {
-                    Vec::new()
-                } else {
-                    next_hops(n)
-                }
-            })
-            .collect();
-        Way { hops, ports }
+        for (node, cost) in &found {
+            way.costs[node.index()] = *cost;
+        }
+        for node in found.keys() {
+            let (n, costs) = (*node, &way.costs);
+            let nearer = |other: NodeIndex, cost: u32| costs[other.index()].saturating_add(cost) == costs[n.index()];
+            let edges = self.graph.edges(n).filter(|e| e.weight().up);
+            let next = edges.filter(|e| {
+                let other = if e.source() == n { e.target() } else { e.source() };
+                nearer(other, self.cost(e.id()))
+            });
+            let mut ports: Vec<PortId> = next.map(|e| e.weight().port_of(n)).collect();
+            ports.sort_unstable();
+            way.ports[n.index()] = ports;
+        }
+        way
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+
+    fn port(n: u32) -> PortId {
+        u16::try_from(n).unwrap().try_into().unwrap()
+    }
 
     /// Two spines (0, 1) and three leaves (2, 3, 4); links numbered leaf by leaf; spine 0
     /// on port 1 and spine 1 on port 2 of each leaf.
-    fn fabric() -> Topology {
-        let mut switches = String::new();
-        let mut links = String::new();
-        for i in 0..5 {
-            let role = if i < 2 { "spine" } else { "leaf" };
-            let id = i + 1;
-            switches += &format!(
-                "  - {{ name: s{i}, role: {role}, device_id: {id}, loopback_ipv4: 10.255.0.{id}, \
-                 loopback_ipv6: \"fd00::{id}\", p4runtime: \"192.0.2.{id}:9559\" }}\n"
-            );
-        }
+    fn fabric() -> Paths {
+        let mut paths = Paths::default();
+        (0..5).for_each(|s| paths.add_switch(SwitchIndex(s)));
         for leaf in 2..5 {
             for spine in 0..2 {
-                let (up, down) = (spine + 1, leaf - 1);
-                links += &format!(
-                    "  - {{ a: {{ switch: s{leaf}, port: {up} }}, b: {{ switch: s{spine}, port: {down} }} }}\n"
-                );
+                let link = LinkIndex((leaf - 2) * 2 + spine);
+                let ends = [
+                    (SwitchIndex(leaf), port(spine + 1)),
+                    (SwitchIndex(spine), port(leaf - 1)),
+                ];
+                paths.add_link(link, ends);
+                paths.set_link(link, true);
             }
         }
-        let text = format!("fabric: {{ name: t }}\nswitches:\n{switches}links:\n{links}");
-        Topology::from_yaml(&text).unwrap()
+        paths
     }
 
     fn ports(paths: &Paths, on: u32, to: u32) -> Vec<u16> {
@@ -268,7 +377,7 @@ mod tests {
 
     #[test]
     fn leaves_use_both_spines() {
-        let paths = Paths::new(&fabric());
+        let paths = fabric();
         assert_eq!(ports(&paths, 2, 3), [1, 2]);
         assert_eq!(ports(&paths, 2, 0), [1]);
         assert_eq!(ports(&paths, 0, 2), [1]);
@@ -278,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_lost_link_changes_what_used_it_and_nothing_else() {
-        let mut paths = Paths::new(&fabric());
+        let mut paths = fabric();
         let link = paths.link_at(SwitchIndex(2), PortId::try_from(1).unwrap()).unwrap();
         let changes = paths.set_link(link, false);
         // Leaf 2 and the other leaves lose a way to each other; spine 0 and leaf 2 reach each
@@ -295,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_leaf_that_is_cut_off_has_no_paths() {
-        let mut paths = Paths::new(&fabric());
+        let mut paths = fabric();
         for port in [1, 2] {
             let link = paths.link_at(SwitchIndex(2), PortId::try_from(port).unwrap()).unwrap();
             paths.set_link(link, false);
@@ -305,21 +414,82 @@ mod tests {
         assert_eq!(ports(&paths, 3, 4), [1, 2]);
     }
 
+    #[test]
+    fn a_drained_spine_is_used_where_there_is_no_other() {
+        let mut paths = fabric();
+        let changes = paths.set_drained(SwitchIndex(1), true);
+        assert_eq!(ports(&paths, 2, 3), [1]);
+        assert_eq!(ports(&paths, 2, 1), [2], "itself it is reached as before");
+        assert!(changes.contains(&change(2, 3)) && !changes.contains(&change(2, 1)));
+        paths.set_link(LinkIndex(0), false);
+        assert_eq!(ports(&paths, 2, 3), [2], "better than no way");
+        paths.set_link(LinkIndex(0), true);
+        assert_eq!(paths.set_drained(SwitchIndex(1), false), changes);
+        assert_eq!(ports(&paths, 2, 3), [1, 2]);
+        paths.avoid_link(LinkIndex(1), true);
+        assert_eq!((ports(&paths, 2, 3), ports(&paths, 3, 4)), (vec![1], vec![1, 2]));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Link(u32, bool),
+        Drain(u32, bool),
+        Avoid(u32, bool),
+        RemoveSwitch(u32),
+        AddSwitch(u32),
+        RemoveLink(u32),
+        AddLink(u32, u32, u32),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => (0..8u32, any::<bool>()).prop_map(|(l, up)| Event::Link(l, up)),
+            2 => (0..6u32, any::<bool>()).prop_map(|(s, on)| Event::Drain(s, on)),
+            2 => (0..8u32, any::<bool>()).prop_map(|(l, on)| Event::Avoid(l, on)),
+            1 => (0..6u32).prop_map(Event::RemoveSwitch),
+            1 => (0..6u32).prop_map(Event::AddSwitch),
+            1 => (0..8u32).prop_map(Event::RemoveLink),
+            2 => (0..8u32, 0..6u32, 0..6u32).prop_map(|(l, a, b)| Event::AddLink(l, a, b)),
+        ]
+    }
+
     proptest! {
-        /// After any sequence of link events the paths are those of a fresh computation,
+        /// After any sequence of events the paths are those of a fresh computation,
         /// and the reported changes are the real ones.
         #[test]
-        fn incremental_equals_fresh(events in proptest::collection::vec((0u32..6, any::<bool>()), 1..30)) {
-            let mut paths = Paths::new(&fabric());
-            for (link, up) in events {
+        fn incremental_equals_fresh(events in proptest::collection::vec(event(), 1..40)) {
+            let mut paths = fabric();
+            for event in events {
                 let before = paths.clone();
-                let changes = paths.set_link(LinkIndex(link), up);
-                for to in paths.graph.node_indices() {
-                    prop_assert_eq!(&paths.ways[to.index()], &paths.way(to));
-                    for on in paths.graph.node_indices() {
-                        let differs = before.ports(switch(on), switch(to)) != paths.ports(switch(on), switch(to));
-                        let said = changes.contains(&PathChange { on: switch(on), to: switch(to) });
-                        prop_assert_eq!(differs, said);
+                let changes = match event {
+                    Event::Link(link, up) => paths.set_link(LinkIndex(link), up),
+                    Event::Drain(s, on) => paths.set_drained(SwitchIndex(s), on),
+                    Event::Avoid(link, on) => paths.avoid_link(LinkIndex(link), on),
+                    Event::RemoveSwitch(s) => paths.remove_switch(SwitchIndex(s)),
+                    Event::AddSwitch(s) => {
+                        paths.add_switch(SwitchIndex(s));
+                        Vec::new()
+                    }
+                    Event::RemoveLink(link) => paths.remove_link(LinkIndex(link)),
+                    Event::AddLink(link, a, b) => {
+                        // Ports of their own: no port has two cables.
+                        let at = |side: u32| port(100 + 2 * link + side);
+                        if a != b {
+                            paths.add_link(LinkIndex(link), [(SwitchIndex(a), at(0)), (SwitchIndex(b), at(1))]);
+                        }
+                        Vec::new()
+                    }
+                };
+                let mut fresh = paths.clone();
+                fresh.finish();
+                for to in (0..6).map(SwitchIndex) {
+                    for on in (0..6).map(SwitchIndex) {
+                        prop_assert_eq!(paths.ports(on, to), fresh.ports(on, to));
+                        let there = paths.nodes.contains_key(&on) && paths.nodes.contains_key(&to);
+                        let differs = before.ports(on, to) != paths.ports(on, to);
+                        let said = changes.contains(&PathChange { on, to });
+                        prop_assert!(!differs || said, "{:?} towards {:?} changed unsaid", on, to);
+                        prop_assert!(differs || !said || !there, "{:?} towards {:?} did not change", on, to);
                     }
                 }
             }

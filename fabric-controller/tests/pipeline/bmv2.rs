@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
-use fabric_pipeline::tables::counters::INGRESS_DROPS;
+use fabric_pipeline::tables::counters::{ICMP_ERRORS, INGRESS_DROPS};
 use fabric_pipeline::tables::host_refusal;
 use p4runtime_client::entity::Entity;
 use p4runtime_client::pipeline::Pipeline as Loaded;
@@ -125,6 +125,13 @@ pub(crate) async fn run(
         .filter(|(_, v)| v.packets > 0)
         .map(|(i, v)| (i, v.packets))
         .collect();
+    let icmp_errors = if pipeline == Pipeline::LEAF {
+        let counted = session.read_counter(ICMP_ERRORS).await.unwrap();
+        let seen = counted.into_iter().filter(|(_, v)| v.packets > 0);
+        seen.map(|(i, v)| (i, v.packets)).collect()
+    } else {
+        BTreeMap::new()
+    };
     let refusals = if pipeline == Pipeline::LEAF {
         let counted = session.read_direct_counter(host_refusal::ID).await.unwrap();
         counted
@@ -140,6 +147,7 @@ pub(crate) async fn run(
     Outcome {
         out: out.into_iter().collect(),
         drops,
+        icmp_errors,
         refusals,
     }
 }

@@ -140,6 +140,30 @@ pub(crate) fn icmp(src: IpAddr, dst: IpAddr, ttl: u8, kind: u8, code: u8, rest: 
     }
 }
 
+/// The ICMP error about a packet: from a gateway to the packet's source, with 8 octets of what follows the IP header.
+pub(crate) fn icmp_error(gateway: IpAddr, about: &[u8], kind: u8, code: u8, mtu: u16) -> Vec<u8> {
+    let [high, low] = mtu.to_be_bytes();
+    let quoted = if gateway.is_ipv4() { 20 + 8 } else { 40 + 8 };
+    let rest = [&[0, 0, high, low], &about[..quoted]].concat();
+    match gateway {
+        IpAddr::V4(gateway) => {
+            let to = Ipv4Addr::from(<[u8; 4]>::try_from(&about[12..16]).unwrap());
+            let mut message = [&[kind, code, 0, 0][..], &rest].concat();
+            let checksum = fold(sum(&message, 0));
+            message[2..4].copy_from_slice(&checksum);
+            let mut packet = ipv4(gateway, to, 64, 1, 0x4000, &message);
+            packet[1] = 0xc0 | (about[1] & 0x1c);
+            let checksum = ipv4_checksum(&packet);
+            packet[10..12].copy_from_slice(&checksum);
+            packet
+        }
+        IpAddr::V6(_) => {
+            let to = Ipv6Addr::from(<[u8; 16]>::try_from(&about[8..24]).unwrap());
+            icmp(gateway, to.into(), 64, kind, code, &rest)
+        }
+    }
+}
+
 /// An IP packet with an echo request or reply.
 pub(crate) fn echo(src: IpAddr, dst: IpAddr, ttl: u8, reply: bool) -> Vec<u8> {
     match (src, dst) {

@@ -6,6 +6,7 @@ mod cases;
 mod checksums;
 mod frames;
 mod guarded;
+mod icmp_errors;
 mod p4_switch;
 mod source_guard;
 mod spine;
@@ -31,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) out: BTreeMap<u16, Vec<Vec<u8>>>,
     /// Packets dropped in the ingress, by reason.
     pub(crate) drops: BTreeMap<u32, i64>,
+    /// ICMP errors, by the colour of their meter.
+    pub(crate) icmp_errors: BTreeMap<u32, i64>,
     /// Packets refused for their VNI, by entry of `host_refusal`.
     pub(crate) refusals: BTreeMap<EntityKey, i64>,
 }

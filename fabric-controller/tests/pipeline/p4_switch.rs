@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use bmv2_json::Program;
 use bmv2_tests::program::Core;
 use bmv2_tests::stf::names::Names;
-use bmv2_tests::stf::target::{Action, Call, Entry, Key, Replica, Target};
+use bmv2_tests::stf::target::{Action, Call, Entry, Key, Rates, Replica, Target};
 use fabric_pipeline::Pipeline;
-use fabric_pipeline::tables::counters::INGRESS_DROPS;
+use fabric_pipeline::tables::counters::{ICMP_ERRORS, INGRESS_DROPS};
 use fabric_pipeline::tables::host_refusal;
 use p4runtime_client::canonical;
 use p4runtime_client::entity::{ActionCall, Entity, EntityKey, EntityValue, FieldMatch, Match, TableAction};
@@ -70,6 +70,16 @@ impl Loaded {
         (name, info.match_fields.iter().map(part).collect())
     }
 
+    /// The cells of a counter that counted packets; none if the program has no such counter.
+    fn counted(&mut self, id: u32) -> BTreeMap<u32, i64> {
+        let mut counters = self.info.counters.iter();
+        let Some(counter) = counters.find_map(|c| name(c.preamble.as_ref(), id)) else {
+            return BTreeMap::new();
+        };
+        let cells = (0..).map_while(|i: u32| Some((i, self.target.counter(&counter, i.into()).ok()?.packets as i64)));
+        cells.filter(|(_, packets)| *packets > 0).collect()
+    }
+
     fn write(&mut self, entity: &Entity) {
         match (entity.key(), entity.value()) {
             (EntityKey::Table(key), EntityValue::Table(value)) => {
@@ -86,6 +96,15 @@ impl Loaded {
                     action,
                 };
                 self.target.add(&entry).unwrap();
+                if let Some(meter) = value.extra.as_ref().and_then(|e| e.meter) {
+                    let rates = Rates {
+                        cir: meter.cir as u64,
+                        cbs: meter.cburst as u64,
+                        pir: meter.pir as u64,
+                        pbs: meter.pburst as u64,
+                    };
+                    self.target.direct_meter(&entry, rates).unwrap();
+                }
                 if key.table_id == host_refusal::ID {
                     self.refusals.push((entity.key().clone(), entry));
                 }
@@ -144,10 +163,8 @@ pub(crate) fn run(core: Core, pipeline: Pipeline, entities: &[Entity], packets: 
         loaded.target.digests().unwrap().is_empty(),
         "the pipelines send no digests"
     );
-    let mut counters = loaded.info.counters.iter();
-    let drops = counters.find_map(|c| name(c.preamble.as_ref(), INGRESS_DROPS)).unwrap();
-    let cells = (0..).map_while(|i: u32| Some((i, loaded.target.counter(&drops, i.into()).ok()?.packets as i64)));
-    let drops = cells.filter(|(_, packets)| *packets > 0).collect();
+    let drops = loaded.counted(INGRESS_DROPS);
+    let icmp_errors = loaded.counted(ICMP_ERRORS);
     let mut refusals = BTreeMap::new();
     for (key, entry) in &loaded.refusals {
         let packets = loaded.target.direct_counter(entry).unwrap().packets;
@@ -155,5 +172,10 @@ pub(crate) fn run(core: Core, pipeline: Pipeline, entities: &[Entity], packets: 
             refusals.insert(key.clone(), packets as i64);
         }
     }
-    Outcome { out, drops, refusals }
+    Outcome {
+        out,
+        drops,
+        icmp_errors,
+        refusals,
+    }
 }

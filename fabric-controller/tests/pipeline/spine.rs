@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use fabric_controller::device::entity::Entity;
-use fabric_controller::render::view::*;
+use fabric_controller::entity::Entity;
 use fabric_controller::render::{FabricRender, Render};
+use fabric_controller::view::*;
 use fabric_pipeline::DropReason;
 use p4runtime_client::entity::Entity as SwitchEntity;
 use vfabric_api::ident::{self, PortId};

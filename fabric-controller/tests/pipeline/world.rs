@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use fabric_controller::device::entity::Entity;
-use fabric_controller::render::view::*;
+use fabric_controller::entity::Entity;
 use fabric_controller::render::{FabricRender, Render};
+use fabric_controller::view::*;
 use p4runtime_client::entity::Entity as SwitchEntity;
 use vfabric_api::ident::{self, PortId, Vni};
 use vfabric_api::topology::{IpFamily, Role};
@@ -20,6 +20,8 @@ pub(crate) const A: u32 = 10_001;
 pub(crate) const B: u32 = 10_002;
 pub(crate) const C: u32 = 10_003;
 const VRF: u32 = 20_000;
+/// The MTU of network B; that of A is 1500.
+pub(crate) const MTU_B: u16 = 1400;
 
 pub(crate) fn host_mac(n: u8) -> Mac {
     [2, 0, 0, 0, 1, n]
@@ -156,7 +158,7 @@ impl World {
         NetworkView {
             vni: vni(n),
             vrf: Some(vni(VRF)),
-            mtu: 1500,
+            mtu: if n == B { MTU_B } else { 1500 },
             subnets: vec![v4_subnet, v6_subnet],
         }
     }

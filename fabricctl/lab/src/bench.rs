@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use vfabric_api::intent::{AttachmentSpec, Place};
@@ -44,12 +45,13 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
         println!("lab start-up, to every device in sync: {:.2} s", startup.as_secs_f64());
         figures.insert("lab start-up".into(), json!({ "ready_s": startup.as_secs_f64() }));
     }
-    let (mut add, mut remove) = steps.run("attachments", || runtime.block_on(attachments(lab, args.attachments)))?;
+    let (add, remove) = steps.run("attachments", || runtime.block_on(attachments(lab, args.attachments)))?;
     for (what, times) in [
-        ("POST attachment to applied", &mut add),
-        ("DELETE attachment to applied", &mut remove),
+        ("POST attachment to applied", &add),
+        ("DELETE attachment to applied", &remove),
     ] {
-        let (p50, p99) = (percentile(times, 50) * 1e3, percentile(times, 99) * 1e3);
+        let milliseconds = |percent: f64| times.value_at_percentile(percent) as f64 / 1e3;
+        let (p50, p99) = (milliseconds(50.0), milliseconds(99.0));
         println!("{what}: p50 {p50:.2} ms, p99 {p99:.2} ms over {}", times.len());
         figures.insert(
             what.into(),
@@ -76,15 +78,15 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// Time from the request until every device has confirmed, for each of `count` attachments;
-/// and the same for their removal.
-async fn attachments(lab: &Lab, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+/// Microseconds from the request until every device has confirmed, for each of `count`
+/// attachments; and the same for their removal.
+async fn attachments(lab: &Lab, count: usize) -> Result<(Histogram<u64>, Histogram<u64>)> {
     let client = lab.client()?;
     let vdc = lab.intent.vdcs.first().context("the intent has no vDC")?;
     let network = vdc.networks.first().context("the vDC has no network")?;
     let host = lab.topology.hosts.first().context("the topology has no host")?;
     let netns = lab.plan.workloads.first().context("the intent has no workload")?;
-    let (mut add, mut remove) = (Vec::new(), Vec::new());
+    let (mut add, mut remove) = (Histogram::new(3)?, Histogram::new(3)?);
     for i in 0..count {
         let name: vfabric_api::ident::Name = format!("bench{i}").parse()?;
         let spec = Spec::Attachment(AttachmentSpec {
@@ -107,17 +109,11 @@ async fn attachments(lab: &Lab, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         if a.applied.progress != Progress::Applied {
             bail!("attachment {name}: {:?}", a.applied);
         }
-        add.push(started.elapsed().as_secs_f64());
+        add.saturating_record(started.elapsed().as_micros() as u64);
         let key = Key::new(vdc.name.clone(), Kind::Attachment, name);
         let started = Instant::now();
         client.delete(&key, Some(TIMEOUT)).await?;
-        remove.push(started.elapsed().as_secs_f64());
+        remove.saturating_record(started.elapsed().as_micros() as u64);
     }
     Ok((add, remove))
-}
-
-fn percentile(times: &mut [f64], percent: usize) -> f64 {
-    times.sort_unstable_by(f64::total_cmp);
-    let last = times.len().saturating_sub(1);
-    times.get(last * percent / 100).copied().unwrap_or_default()
 }

@@ -178,6 +178,63 @@ pub fn ping(namespace: &str, to: IpAddr, data: usize, timeout: Duration) -> Resu
     Ok(None)
 }
 
+/// An ICMP or ICMPv6 error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Who says so.
+    pub from: IpAddr,
+    /// Its type.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+    /// Its second word: the next hop's MTU, where it is about that.
+    pub rest: u32,
+}
+
+/// Sends one UDP datagram with so many octets of data and this TTL, and says what error comes back about it.
+///
+/// # Errors
+/// The packet could not be sent.
+pub fn provoke(namespace: &str, to: SocketAddr, ttl: u32, data: usize, timeout: Duration) -> Result<Option<IcmpError>> {
+    let (domain, protocol, header) = match to {
+        SocketAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 20),
+        SocketAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 40),
+    };
+    let listener = netns::within(namespace, || Ok(Socket::new(domain, Type::RAW, Some(protocol))?))?;
+    let socket = udp(namespace, to)?;
+    match to {
+        SocketAddr::V4(_) => socket.set_ttl(ttl)?,
+        SocketAddr::V6(_) => socket2::SockRef::from(&socket).set_unicast_hops_v6(ttl)?,
+    }
+    let ports = [socket.local_addr()?.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let listener = UdpSocket::from(listener);
+    let started = Instant::now();
+    socket
+        .send(&vec![PING_DATA; data])
+        .with_context(|| format!("{namespace} to {to}"))?;
+    let mut buffer = vec![0u8; MAX_FRAME];
+    while let Some(left) = timeout.checked_sub(started.elapsed()).filter(|l| !l.is_zero()) {
+        listener.set_read_timeout(Some(left))?;
+        let Ok((length, from)) = listener.recv_from(&mut buffer) else {
+            return Ok(None);
+        };
+        // A raw IPv4 socket hands out the IP header too; an IPv6 one does not.
+        let skip = if to.is_ipv4() { 20 } else { 0 };
+        let message = buffer.get(skip..length).unwrap_or_default();
+        if let [kind, code, _, _, a, b, c, d, quoted @ ..] = message
+            && quoted.get(header..header + 4) == Some(&ports)
+        {
+            return Ok(Some(IcmpError {
+                from: from.ip(),
+                kind: *kind,
+                code: *code,
+                rest: u32::from_be_bytes([*a, *b, *c, *d]),
+            }));
+        }
+    }
+    Ok(None)
+}
+
 /// Sends so many octets over TCP from one namespace to another and compares what arrives;
 /// says how long it took.
 ///

@@ -1,5 +1,6 @@
 //! Commands and their flags.
 
+mod inventory;
 mod show;
 mod tables;
 
@@ -37,6 +38,9 @@ enum Command {
     Get(Get),
     /// Delete one object
     Delete(Delete),
+    /// Show and change what the fabric is made of
+    #[command(subcommand)]
+    Inventory(inventory::Command),
     /// Show the fabric at a glance
     Status(Output),
     /// Build, check and remove a whole fabric on this machine
@@ -142,6 +146,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Apply(apply) => self::apply(&client, apply).await,
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
+            Command::Inventory(command) => inventory::run(&client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);
                 output.output.print(&status, || tables::fabric(&status, &links))

@@ -147,6 +147,7 @@ pub(super) fn entity(t: &mut Table, e: &DeviceEntity) {
         ("KEY", e.key.clone()),
         ("ACTION", e.action.clone()),
         ("APPLIED", if e.applied { "yes".into() } else { "no".into() }),
+        ("ASKED BY", e.asked_by.join(", ")),
     ]);
 }
 
@@ -167,6 +168,13 @@ pub(super) fn fabric(f: &FabricStatus, links: &[LinkStatus]) -> Table {
     ];
     for (what, value) in rows {
         t.row([("WHAT", what.into()), ("VALUE", value)]);
+    }
+    if let Some(why) = &f.store_fault {
+        t.row([("WHAT", "store".into()), ("VALUE", why.clone())]);
+    }
+    for aside in &f.set_aside {
+        let what = format!("{} is set aside", aside.object);
+        t.row([("WHAT", what), ("VALUE", aside.reason.clone())]);
     }
     for l in links.iter().filter(|l| !l.up) {
         let link = format!("link {}:{} - {}:{}", l.a.switch, l.a.port, l.b.switch, l.b.port);

@@ -231,7 +231,7 @@ fn leaf() -> Result<Both> {
     )?;
     for i in 0..ROUTES {
         let key = [exact(ROUTER.into(), 3), exact(address(i).into(), 4)];
-        let args = [network, (vtep_of(i).into(), 2), (mac(i).into(), 6)];
+        let args = [network, (vtep_of(i).into(), 2), (mac(i).into(), 6), (1500, 2)];
         both.put(&table(of, "ipv4_host"), &key, &table(of, "route_to_vtep"), &args)?;
     }
     let of = "LeafIngress.overlay.bridge.";

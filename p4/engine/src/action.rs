@@ -253,7 +253,7 @@ impl<T: Trace> Core<'_, T> {
             }
             Op::Resubmit(list) => self.scratch.wishes.resubmit = Some(*list),
             Op::Recirculate(list) => self.scratch.wishes.recirculate = Some(*list),
-            Op::Truncate(octets) => p.truncated = index(octets, p),
+            Op::Truncate(octets) => p.truncated = p.truncated.min(index(octets, p)),
             // A program that asserts what does not hold loses the packet, not the switch.
             Op::Assert(condition) if !condition.holds(&parts.context(&p.words)) => {
                 self.mark_to_drop(p);

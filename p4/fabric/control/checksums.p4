@@ -84,6 +84,23 @@ control ComputeChecksums(inout headers_t hdr, inout metadata_t meta) {
               hdr.nd.target,
               hdr.nd_option.type, hdr.nd_option.length, hdr.nd_option.mac },
             hdr.icmp.checksum, HashAlgorithm.csum16);
+        // An ICMP error (RFC 792), or an ICMPv6 one with its pseudo-header: of the two families
+        // one has its headers, and those of the other add nothing.
+        update_checksum(hdr.quoted.isValid(),
+            { hdr.ipv6.src_addr, hdr.ipv6.dst_addr, meta.error_pseudo,
+              hdr.icmp.type, hdr.icmp.code, hdr.icmp_rest.value,
+              hdr.quoted_ipv4.version, hdr.quoted_ipv4.ihl, hdr.quoted_ipv4.tos,
+              hdr.quoted_ipv4.total_len, hdr.quoted_ipv4.identification,
+              hdr.quoted_ipv4.reserved, hdr.quoted_ipv4.dont_fragment,
+              hdr.quoted_ipv4.more_fragments, hdr.quoted_ipv4.frag_offset,
+              hdr.quoted_ipv4.ttl, hdr.quoted_ipv4.protocol, hdr.quoted_ipv4.hdr_checksum,
+              hdr.quoted_ipv4.src_addr, hdr.quoted_ipv4.dst_addr,
+              hdr.quoted_ipv6.version, hdr.quoted_ipv6.traffic_class,
+              hdr.quoted_ipv6.flow_label, hdr.quoted_ipv6.payload_len,
+              hdr.quoted_ipv6.next_hdr, hdr.quoted_ipv6.hop_limit,
+              hdr.quoted_ipv6.src_addr, hdr.quoted_ipv6.dst_addr,
+              hdr.quoted.octets },
+            hdr.icmp.checksum, HashAlgorithm.csum16);
     }
 }
 

@@ -3,9 +3,11 @@
 // Frames to the anycast gateway's MAC address are routed in the VRF of their network.
 // Every attachment of the router's networks has a host route: the leaf knows the VTEP, the
 // network and the MAC address of each, so one lookup gives all that the rewrite needs.
-// The gateways' own addresses are host routes too; they answer echo requests.
+// The gateways' own addresses are host routes too; they answer echo requests. A packet larger
+// than the MTU of the network that it goes to is refused, with "do not fragment" or without,
+// because the leaf does not fragment.
 //
-// Decides: meta.routed, target, vtep_id, encap_vni, egress_vid, egress_spec (for PORT);
+// Decides: meta.routed, target, vtep_id, encap_vni, egress_vid, next_mtu, egress_spec (for PORT);
 // the frame's MAC addresses and TTL; ipv4_new; drop_reason.
 
 #ifndef FABRIC_ROUTE_P4
@@ -29,9 +31,11 @@ control Route(inout headers_t hdr, inout metadata_t meta,
     }
 
     @id(0x0100000f)
-    @brief("Behind VTEP `vtep_id`, in network `vni`, at MAC address `dmac`.")
-    action route_to_vtep(vni_t vni, @refers_to(remote_vtep, vtep_id) vtep_t vtep_id, mac_t dmac) {
+    @brief("Behind VTEP `vtep_id`, in network `vni` with IP packets up to `mtu` octets, at MAC address `dmac`.")
+    action route_to_vtep(vni_t vni, @refers_to(remote_vtep, vtep_id) vtep_t vtep_id, mac_t dmac,
+                         bit<16> mtu) {
         meta.target = target_t.VTEP;
+        meta.next_mtu = mtu;
         meta.vtep_id = vtep_id;
         meta.encap_vni = vni;
         hdr.ethernet.src_addr = hdr.ethernet.dst_addr;
@@ -39,9 +43,10 @@ control Route(inout headers_t hdr, inout metadata_t meta,
     }
 
     @id(0x01000010)
-    @brief("On an access port of this leaf, with VLAN tag `vid` (0 for none), at `dmac`.")
-    action route_to_access(port_t port, vid_t vid, mac_t dmac) {
+    @brief("On an access port of this leaf, with VLAN tag `vid` (0 for none), at `dmac`; IP packets up to `mtu` octets.")
+    action route_to_access(port_t port, vid_t vid, mac_t dmac, bit<16> mtu) {
         meta.target = target_t.PORT;
+        meta.next_mtu = mtu;
         meta.egress_vid = vid;
         standard_metadata.egress_spec = port;
         hdr.ethernet.src_addr = hdr.ethernet.dst_addr;
@@ -52,6 +57,12 @@ control Route(inout headers_t hdr, inout metadata_t meta,
     @brief("The address of a gateway: it is this leaf.")
     action route_to_gateway() {
         to_gateway = true;
+    }
+
+    @id(0x0100002c)
+    @brief("The broadcast address of a subnet: packets are not routed to it (RFC 2644).")
+    action refuse_broadcast() {
+        meta.drop_reason = drop_reason_t.MARTIAN;
     }
 
     @id(0x01000012)
@@ -72,13 +83,13 @@ control Route(inout headers_t hdr, inout metadata_t meta,
     }
 
     @id(0x02000009)
-    @brief("IPv4 addresses of the attachments and gateways of each router on this leaf.")
+    @brief("IPv4 addresses of the attachments and gateways of each router on this leaf, and broadcast addresses.")
     table ipv4_host {
         key = {
             meta.vrf          : exact @name("vrf");
             hdr.ipv4.dst_addr : exact @name("dst");
         }
-        actions = { route_to_vtep; route_to_access; route_to_gateway; @defaultonly no_route; }
+        actions = { route_to_vtep; route_to_access; route_to_gateway; refuse_broadcast; @defaultonly no_route; }
         const default_action = no_route();
         counters = ipv4_host_counter;
         size = SIZE_ADDRESSES;
@@ -137,6 +148,8 @@ control Route(inout headers_t hdr, inout metadata_t meta,
                 ttl.apply(hdr.ipv4, hdr.ipv6, expired);
                 if (expired) {
                     meta.drop_reason = drop_reason_t.TTL_EXPIRED;
+                } else if (meta.frame_len > meta.next_mtu + 14) {
+                    meta.drop_reason = drop_reason_t.TOO_BIG;
                 }
             }
         }

@@ -44,6 +44,12 @@ const bit<8>  VXLAN_FLAG_VNI = 0x08;   // the I flag; all other bits are reserve
 
 const bit<8> ICMP_ECHO_REQUEST   = 8;    // RFC 792
 const bit<8> ICMP_ECHO_REPLY     = 0;
+const bit<8> ICMP_UNREACHABLE    = 3;
+const bit<8> ICMP_TIME_EXCEEDED  = 11;
+const bit<8> ICMP_TIMESTAMP      = 13;   // the first of the other queries; below are errors
+const bit<8> ICMPV6_UNREACHABLE   = 1;   // RFC 4443 section 3
+const bit<8> ICMPV6_TOO_BIG       = 2;
+const bit<8> ICMPV6_TIME_EXCEEDED = 3;
 const bit<8> ICMPV6_ECHO_REQUEST = 128;  // RFC 4443
 const bit<8> ICMPV6_ECHO_REPLY   = 129;
 const bit<8> ICMPV6_RA           = 134;  // RFC 4861 section 4.2
@@ -136,6 +142,17 @@ header icmp_h {
     bit<16> checksum;
 }
 
+// The second word of an ICMP or ICMPv6 error: unused, or the MTU of the next hop (RFC 1191
+// section 4, RFC 4443 section 3.2).
+header icmp_rest_h {
+    bit<32> value;
+}
+
+// The first octets behind the quoted IP header of an ICMP error.
+header quoted_h {
+    bit<64> octets;
+}
+
 // Body of a neighbour solicitation or advertisement (RFC 4861 sections 4.3, 4.4).
 header nd_h {
     bit<1>  router;
@@ -184,6 +201,10 @@ struct headers_t {
     ipv4_h       ipv4;
     ipv6_h       ipv6;
     icmp_h       icmp;
+    icmp_rest_h  icmp_rest;      // from here to `quoted`: ICMP errors made here only
+    ipv4_h       quoted_ipv4;
+    ipv6_h       quoted_ipv6;
+    quoted_h     quoted;
     nd_h         nd;
     nd_option_h  nd_option;
 }

@@ -33,10 +33,15 @@ struct flow_t {
     bit<16>  dst_port;
 }
 
+// The fields that the second pass of a refused packet needs (control/icmp_error.p4).
+const bit<8> KEPT_FOR_ERROR = 1;
+
 struct metadata_t {
     // Parser.
     flow_t        flow;
+    @field_list(KEPT_FOR_ERROR)
     bit<128>      outer_src;      // underlay addresses, IPv4-mapped if IPv4
+    @field_list(KEPT_FOR_ERROR)
     bit<128>      outer_dst;
     bool          extra_tag;      // a VLAN tag where none may be: behind the first, or a service tag
 
@@ -45,6 +50,7 @@ struct metadata_t {
     replica_t     source;         // who sent it: a host's VTEP id, an access id, or 0
     bool          host_plain;     // from a host, admitted so far, and not a tunnel
     bool          guarded;        // an access port whose senders SourceGuard checks
+    @field_list(KEPT_FOR_ERROR)
     vid_t         vid;            // VLAN it came with on an access port, 0 if none
 
     // OwnAddress.
@@ -52,7 +58,9 @@ struct metadata_t {
     bool          originated;     // an underlay packet made here, not one in transit
 
     // Admission (access ports) or Termination (tunnels).
+    @field_list(KEPT_FOR_ERROR)
     bool          from_tunnel;
+    @field_list(KEPT_FOR_ERROR)
     vni_t         bd;             // bridge domain = VNI; 0 is the underlay
     vni_t         vrf;            // the network's router; 0 if it has none
     bit<16>       frame_len;      // octets of the tenant's frame, without VLAN tag
@@ -62,6 +70,16 @@ struct metadata_t {
     bool          routed;
     vtep_t        vtep_id;        // for VTEP
     vid_t         egress_vid;     // for PORT: tag to send with, 0 for none
+    @field_list(KEPT_FOR_ERROR)
+    bit<16>       next_mtu;       // largest IP packet of the network that Route routes into
+
+    // ErrorDue, in the first pass of a packet that an ICMP error is due about.
+    @field_list(KEPT_FOR_ERROR)
+    drop_reason_t refused;        // why it was dropped; NONE in the first pass
+    @field_list(KEPT_FOR_ERROR)
+    bit<128>      error_src;      // the gateway that the error comes from, IPv4-mapped if IPv4
+    @field_list(KEPT_FOR_ERROR)
+    bit<16>       lead;           // octets before the tenant's frame
 
     // Tunnel, or Replicate in the egress.
     bool          encap;
@@ -83,6 +101,7 @@ struct metadata_t {
     bool          outer_ipv4_new;
     bool          ipv4_new;
     bool          nd_new;
+    bit<16>       error_pseudo;   // ICMPv6 error: length and protocol of its pseudo-header
 
     // Set by whoever refuses the packet.
     drop_reason_t drop_reason;

@@ -6,6 +6,9 @@
 // discovery, LLDP), and goes to the headers without prefix. VXLAN in such a frame is the
 // tenant's own business and is not looked into.
 //
+// A refused packet that comes again for an ICMP error (control/icmp_error.p4) was looked at
+// before: of it only the frame's own headers and what the error quotes are taken.
+//
 // Decides: which headers are valid, meta.flow, meta.outer_src, meta.outer_dst, meta.extra_tag.
 
 #ifndef FABRIC_PARSER_P4
@@ -21,10 +24,48 @@ const port_t CPU_PORT = 510;
 parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
                   inout standard_metadata_t standard_metadata) {
     state start {
-        transition select(standard_metadata.ingress_port) {
-            CPU_PORT: parse_packet_out;
-            default:  parse_frame;
+        transition select(standard_metadata.ingress_port, meta.refused) {
+            (CPU_PORT, _):           parse_packet_out;
+            (_, drop_reason_t.NONE): parse_frame;
+            default:                 parse_refused;
         }
+    }
+
+    state parse_refused {
+        packet.advance((bit<32>)meta.lead << 3);
+        packet.extract(hdr.ethernet);
+        transition select(hdr.ethernet.ether_type) {
+            ETHERTYPE_VLAN: parse_refused_vlan;
+            ETHERTYPE_IPV4: parse_quoted_ipv4;
+            default:        parse_quoted_ipv6;
+        }
+    }
+
+    state parse_refused_vlan {
+        packet.extract(hdr.vlan);
+        transition select(hdr.vlan.ether_type) {
+            ETHERTYPE_IPV4: parse_quoted_ipv4;
+            default:        parse_quoted_ipv6;
+        }
+    }
+
+    state parse_quoted_ipv4 {
+        packet.extract(hdr.quoted_ipv4);
+        meta.flow.src = V4_MAPPED ++ hdr.quoted_ipv4.src_addr;
+        meta.flow.dst = V4_MAPPED ++ hdr.quoted_ipv4.dst_addr;
+        transition parse_quoted;
+    }
+
+    state parse_quoted_ipv6 {
+        packet.extract(hdr.quoted_ipv6);
+        meta.flow.src = hdr.quoted_ipv6.src_addr;
+        meta.flow.dst = hdr.quoted_ipv6.dst_addr;
+        transition parse_quoted;
+    }
+
+    state parse_quoted {
+        packet.extract(hdr.quoted);
+        transition accept;
     }
 
     // What the controller sends leaves as it is.
@@ -305,6 +346,10 @@ control FabricDeparser(packet_out packet, in headers_t hdr) {
         packet.emit(hdr.ipv4);
         packet.emit(hdr.ipv6);
         packet.emit(hdr.icmp);
+        packet.emit(hdr.icmp_rest);
+        packet.emit(hdr.quoted_ipv4);
+        packet.emit(hdr.quoted_ipv6);
+        packet.emit(hdr.quoted);
         packet.emit(hdr.nd);
         packet.emit(hdr.nd_option);
     }

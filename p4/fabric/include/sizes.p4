@@ -11,6 +11,7 @@
 #define SIZE_HOSTS        1024     // hosts under one leaf, twice: one address per family
 #define SIZE_HOST_VNIS    131072   // networks of each host under this leaf
 #define SIZE_NETWORKS     65536    // networks on this leaf; also bounded by flood groups
+#define SIZE_SUBNETS      65536    // subnets of those networks, per family
 #define SIZE_ADDRESSES    131072   // attachments' addresses per family on this leaf
 #define SIZE_MACS         131072   // attachments' MAC addresses on this leaf
 #define SIZE_VTEPS        32768    // 15-bit VTEP numbers

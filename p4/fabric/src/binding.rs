@@ -2,10 +2,10 @@
 //! an entity back to them.
 
 use p4runtime_client::canonical;
-use p4runtime_client::entity::{EntityKey, EntityValue, FieldMatch, TableAction, TableKey};
+use p4runtime_client::entity::{EntityKey, EntityValue, FieldMatch, TableAction, TableExtra, TableKey};
 
 pub use crate::bits::Bits;
-pub use p4runtime_client::entity::{ActionCall, Entity, Match, MatchBuilder};
+pub use p4runtime_client::entity::{ActionCall, Entity, Match, MatchBuilder, MeterRates};
 
 /// Why an entity is not one of this table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -243,6 +243,15 @@ pub fn table_entry<K: KeyFields, A: ActionParams>(key: K, priority: i32, action:
         TableKey::with_priority(K::TABLE_ID, key.to_match(), priority),
         action.to_call(),
     )
+}
+
+/// The same for an exact or longest-prefix match in a table with direct meters.
+pub fn metered_entry<K: KeyFields, A: ActionParams>(key: K, action: A, rates: MeterRates) -> Entity {
+    let extra = TableExtra {
+        meter: Some(rates),
+        ..TableExtra::default()
+    };
+    Entity::table_with(TableKey::new(K::TABLE_ID, key.to_match()), action.to_call(), extra)
 }
 
 /// Reads a table entry.

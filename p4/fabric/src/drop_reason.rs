@@ -74,6 +74,7 @@ drop_reasons! {
     SourceIp = 28, "SOURCE_IP", "on an access port: not an IP address of its attachment";
     SourceNeighbour = 29, "SOURCE_NEIGHBOUR", "on an access port: ARP or neighbour discovery for somebody else";
     RogueServer = 30, "ROGUE_SERVER", "on an access port: a router, a DHCP server, or what could hide one";
+    TooBig = 31, "TOO_BIG", "routed, but larger than the MTU of the network that it goes to";
 }
 
 #[cfg(test)]

@@ -14,10 +14,11 @@ fn bits<const W: u32>() -> impl Strategy<Value = Bits<W>> {
 proptest! {
     #[test]
     fn exact_entries_survive(
-        (vrf, dst, vni, vtep_id, dmac) in (bits::<24>(), bits::<128>(), bits::<24>(), bits::<16>(), bits::<48>())
+        (vrf, dst, vni, vtep_id, dmac, mtu) in
+            (bits::<24>(), bits::<128>(), bits::<24>(), bits::<16>(), bits::<48>(), bits::<16>())
     ) {
         let key = tables::ipv6_host::Key { vrf, dst };
-        let action = tables::ipv6_host::Action::RouteToVtep { vni, vtep_id, dmac };
+        let action = tables::ipv6_host::Action::RouteToVtep { vni, vtep_id, dmac, mtu };
         prop_assert_eq!(decode(&key.entry(action)), Ok((key, action)));
     }
 
@@ -64,13 +65,14 @@ fn entries_are_described_in_the_programs_words() {
         vni: Bits::masked(10_001),
         vtep_id: 5.into(),
         dmac,
+        mtu: 1500.into(),
     };
     let said = tables::describe(&key.entry(action)).unwrap();
     assert_eq!(said.table, "ipv4_host");
     assert_eq!(said.key, "vrf 10000, dst 10.0.0.2");
     assert_eq!(
         said.action,
-        "route_to_vtep(vni 10001, vtep_id 5, dmac 02:00:00:00:00:01)"
+        "route_to_vtep(vni 10001, vtep_id 5, dmac 02:00:00:00:00:01, mtu 1500)"
     );
 
     let dst = Lpm {

@@ -17,6 +17,8 @@ pub(crate) struct Phv {
     pub(crate) stack_next: Vec<usize>,
     /// What follows the parsed headers.
     pub(crate) payload: Vec<u8>,
+    /// Octets that leave at the most.
+    pub(crate) truncated: usize,
     /// Arguments of the action that runs.
     pub(crate) args: Vec<BigUint>,
 }

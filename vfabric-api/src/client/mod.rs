@@ -1,6 +1,7 @@
 //! A client of the REST API.
 
 mod config;
+mod inventory;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
 use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 pub use config::Config;
+pub use inventory::{Verb, link_at};
 
 /// Time for a call that waits for nothing; a mutation with `wait` gets this on top.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::Intent;
+use crate::inventory::Inventory;
 use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
@@ -26,10 +27,12 @@ pub(super) trait ErasedService: Send + Sync {
     ) -> Answer<'a, Page<View>>;
     fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied>;
     fn fabric(&self) -> BoxFuture<'_, FabricStatus>;
+    fn inventory(&self) -> BoxFuture<'_, Inventory>;
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
     fn drops(&self) -> Answer<'_, Vec<DropCount>>;
+    fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
     fn metrics(&self) -> BoxFuture<'_, String>;
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>>;
 }
@@ -56,11 +59,17 @@ impl<S: FabricService> ErasedService for S {
     fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied> {
         FabricService::wait_applied(self, revision, timeout).boxed()
     }
+    fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        FabricService::health(self).boxed()
+    }
     fn metrics(&self) -> BoxFuture<'_, String> {
         FabricService::metrics(self).boxed()
     }
     fn fabric(&self) -> BoxFuture<'_, FabricStatus> {
         FabricService::fabric(self).boxed()
+    }
+    fn inventory(&self) -> BoxFuture<'_, Inventory> {
+        FabricService::inventory(self).boxed()
     }
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>> {
         FabricService::switches(self).boxed()

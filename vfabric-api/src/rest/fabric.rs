@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde::Deserialize;
@@ -88,4 +89,15 @@ pub(super) async fn entities(
 pub(super) async fn metrics(State(service): State<Service>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], service.metrics().await)
+}
+
+/// `ok` and what is not as it should be, one a line; or why changes cannot be taken, with status 503. Needs no token.
+pub(super) async fn health(State(service): State<Service>) -> impl IntoResponse {
+    match service.health().await {
+        Ok(notes) => {
+            let lines = std::iter::once("ok".to_owned()).chain(notes);
+            (StatusCode::OK, lines.map(|line| line + "\n").collect())
+        }
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }

@@ -6,6 +6,11 @@
 //! | `/v1/vdcs/{vdc}/networks`, `…/{name}` | the same |
 //! | `/v1/vdcs/{vdc}/routers`, `…/{name}` | the same |
 //! | `/v1/vdcs/{vdc}/attachments`, `…/{name}` | the same |
+//! | `/v1/inventory` | get, replace: what the fabric is made of |
+//! | `/v1/inventory/fabric` | replace |
+//! | `/v1/inventory/switches/{name}`, `/v1/inventory/hosts/{name}` | get, put, delete |
+//! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
+//! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
@@ -20,6 +25,7 @@ mod auth;
 mod erased;
 mod extract;
 mod fabric;
+mod inventory;
 mod objects;
 mod problem;
 mod server;
@@ -92,6 +98,7 @@ impl Modify for BearerToken {
 fn open_router() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(objects::router())
+        .merge(inventory::router())
         .routes(routes!(fabric::apply))
         .routes(routes!(fabric::fabric))
         .routes(routes!(fabric::switches))
@@ -110,15 +117,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
     let (router, document) = open_router().split_for_parts();
     let document = Arc::new(document);
+    let service: Service = service;
     let open = Router::new()
-        .route("/v1/health", axum::routing::get(|| async { "ok\n" }))
+        .route("/v1/health", axum::routing::get(fabric::health))
+        .with_state(Arc::clone(&service))
         .route(
             "/v1/openapi.json",
             axum::routing::get(move || async move { axum::Json(document.as_ref().clone()) }),
         );
     router
         .route("/metrics", axum::routing::get(fabric::metrics))
-        .with_state(service as Service)
+        .with_state(service)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn_with_state(

@@ -85,6 +85,32 @@ impl FabricService for Memory {
             routers: 0,
             attachments: 0,
             vnis_in_quarantine: 0,
+            store_fault: None,
+            set_aside: Vec::new(),
+        }
+    }
+    async fn inventory(&self) -> crate::inventory::Inventory {
+        let topology = crate::topology::Topology::from_yaml(
+            r#"
+fabric: { name: lab }
+switches:
+  - { name: leaf1, role: leaf, device_id: 2, loopback_ipv4: 10.255.0.2, loopback_ipv6: "fd00:255::2", p4runtime: "192.0.2.2:9559" }
+"#,
+        );
+        let topology = topology.unwrap();
+        let items = topology.switches.iter().map(|spec| crate::inventory::SwitchItem {
+            spec: spec.clone(),
+            uid: 1,
+            vtep_id: Some(1),
+            state: crate::inventory::ItemState::InService,
+            waiting: Vec::new(),
+        });
+        crate::inventory::Inventory {
+            switches: items.collect(),
+            fabric: topology.fabric,
+            links: Vec::new(),
+            hosts: Vec::new(),
+            set_aside: Vec::new(),
         }
     }
     async fn switches(&self) -> Vec<SwitchStatus> {
@@ -98,6 +124,9 @@ impl FabricService for Memory {
     }
     async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
         Err(ApiError::new(ErrorCode::Unavailable, "leaf1 is not connected"))
+    }
+    async fn health(&self) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
     }
     async fn metrics(&self) -> String {
         "# EOF\n".into()
@@ -203,6 +232,20 @@ async fn malformed_bodies_name_the_field() {
 }
 
 #[tokio::test]
+async fn a_device_is_put_under_its_name() {
+    let answer = ask("GET", "/v1/inventory/switches/leaf1", TOKEN, "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(
+        (&answer.body["uid"], &answer.body["state"]),
+        (&1.into(), &"in_service".into())
+    );
+    let spec = answer.body["spec"].to_string();
+    let other = ask("PUT", "/v1/inventory/switches/leaf2", TOKEN, &spec).await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(other.body["errors"][0]["field"], "name");
+}
+
+#[tokio::test]
 async fn each_error_has_its_status_and_code() {
     let cases = [
         ("GET", "/v1/vdcs/nope", "", 404, "not_found"),
@@ -215,6 +258,26 @@ async fn each_error_has_its_status_and_code() {
         ("PUT", "/v1/vdcs/blue", r#"{"name":"red"}"#, 422, "invalid"),
         ("PATCH", "/v1/vdcs", "", 405, "malformed"),
         ("GET", "/v1/drops", "", 503, "unavailable"),
+        ("GET", "/v1/inventory/hosts/host9", "", 404, "not_found"),
+        ("GET", "/v1/inventory/switches/leaf9", "", 404, "not_found"),
+        ("POST", "/v1/inventory/switches/leaf1/drain", "", 409, "in_use"),
+        (
+            "POST",
+            "/v1/inventory/switches/leaf1/drain?cascade=true",
+            "",
+            400,
+            "malformed",
+        ),
+        (
+            "DELETE",
+            "/v1/inventory/switches/leaf1?cascade=true&dry_run=true",
+            "",
+            409,
+            "in_use",
+        ),
+        ("DELETE", "/v1/inventory/links/leaf1/1", "", 404, "not_found"),
+        ("DELETE", "/v1/inventory/links/leaf1/510", "", 404, "not_found"),
+        ("PUT", "/v1/inventory", "{}", 400, "malformed"),
     ];
     for (method, path, body, status, code) in cases {
         let answer = ask(method, path, TOKEN, body).await;

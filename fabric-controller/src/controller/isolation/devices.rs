@@ -20,7 +20,7 @@ use vtep_proto::HostEntity;
 
 use super::frames;
 use crate::device::driver::{Write, WriteResult};
-use crate::device::entity::{Entity, EntityKey};
+use crate::entity::{Entity, EntityKey};
 
 /// Port number at which a switch drops (v1model).
 const DROP_PORT: u32 = 511;

@@ -3,6 +3,7 @@
 //! A walk is a random history of transactions of two tenants who want the same ports, VLANs, VNIs and addresses. Devices
 //! ([`devices`]) are slow: their writes are carried out one by one, in every order that a switch may choose inside one
 //! Write, with devices taking turns at random; sessions break with answers lost, switches and the controller restart.
+//! In some walks transactions come several at once, and the store refuses some groups ([`GROUPED_SEEDS`]).
 //! After each single write frames of every workload run through all devices, and some of them are held back on the way,
 //! as a queue would. A frame that reaches a place of another tenant ends the walk.
 //!
@@ -19,22 +20,41 @@ mod walk;
 use rand::SeedableRng as _;
 
 use crate::model::fault::{self, Fault};
-use walk::Walk;
+use walk::{Made, Walk};
 
 /// Walks of a test run.
 const SEEDS: std::ops::Range<u64> = 0..8;
+/// Walks with groups.
+const GROUPED_SEEDS: std::ops::Range<u64> = 100..104;
+/// Walks with hosts that go and come.
+const HOST_SEEDS: std::ops::Range<u64> = 200..204;
 /// Transactions of one walk.
 const TRANSACTIONS: usize = 30;
 
 /// Runs one walk; the error is what crossed.
 async fn walk(seed: u64) -> Result<(), String> {
-    let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed)).await;
+    run(seed, Made::Single).await.map(|_| ())
+}
+
+/// The same, with transactions in groups and a store that fails. Returns how many were accepted.
+async fn walk_in_groups(seed: u64) -> Result<usize, String> {
+    run(seed, Made::Groups).await
+}
+
+/// The same, with hosts that go and come. Returns how often.
+async fn walk_with_hosts(seed: u64) -> Result<usize, String> {
+    run(seed, Made::Inventory).await
+}
+
+async fn run(seed: u64, made: Made) -> Result<usize, String> {
+    let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed), made).await;
     for _ in 0..TRANSACTIONS {
         walk.transaction().await;
         walk.disturb().await;
         walk.steps().await?;
     }
-    walk.converge().await
+    walk.converge().await?;
+    Ok(walk.committed)
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,14 +64,39 @@ async fn nothing_crosses_between_two_writes() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_crosses_when_transactions_come_in_groups_and_the_store_fails() {
+    let mut accepted = 0;
+    for seed in GROUPED_SEEDS {
+        accepted += walk_in_groups(seed)
+            .await
+            .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+    assert!(accepted > 50, "only {accepted} transactions were accepted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_crosses_while_hosts_go_and_come() {
+    let mut changes = 0;
+    for seed in HOST_SEEDS {
+        changes += walk_with_hosts(seed)
+            .await
+            .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+    }
+    assert!(changes > 15, "the inventory changed only {changes} times");
+}
+
 /// Each mistake, and a walk that finds it.
-const FAULTS: &[(Fault, u64)] = &[(Fault::NobodyWaits, 2), (Fault::NobodyConfirms, 2)];
+const FAULTS: &[(Fault, Made, u64)] = &[
+    (Fault::NobodyWaits, Made::Single, 2),
+    (Fault::NobodyConfirms, Made::Single, 2),
+];
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_finds_each_mistake() {
-    for (fault, seed) in FAULTS {
+    for (fault, made, seed) in FAULTS {
         fault::set(Some(*fault));
-        let found = walk(*seed).await;
+        let found = run(*seed, *made).await;
         fault::set(None);
         assert!(found.is_err(), "{fault:?}: seed {seed} finds nothing");
     }
@@ -63,14 +108,18 @@ async fn a_walk_finds_each_mistake() {
 #[ignore = "only to renew FAULTS; takes minutes"]
 async fn seeds_that_find_each_mistake() {
     let only = std::env::var("ISOLATION_FAULT").unwrap_or_default();
-    for (fault, _) in FAULTS {
+    for fault in Fault::ALL {
+        let made = match fault {
+            Fault::GoneAtOnce | Fault::ArrivesAtOnce => Made::Inventory,
+            _ => Made::Single,
+        };
         if !format!("{fault:?}").contains(&only) {
             continue;
         }
-        fault::set(Some(*fault));
+        fault::set(Some(fault));
         let mut found = None;
         for seed in seeds("0..20") {
-            if let Err(what) = walk(seed).await {
+            if let Err(what) = run(seed, made).await {
                 found = Some((seed, what));
                 break;
             }
@@ -93,5 +142,9 @@ fn seeds(default: &str) -> std::ops::Range<u64> {
 async fn many_walks() {
     for seed in seeds("0..1000") {
         walk(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+        let grouped = walk_in_groups(seed).await;
+        grouped.unwrap_or_else(|what| panic!("seed {seed}, in groups: {what}"));
+        let with_hosts = walk_with_hosts(seed).await;
+        with_hosts.unwrap_or_else(|what| panic!("seed {seed}, with hosts: {what}"));
     }
 }

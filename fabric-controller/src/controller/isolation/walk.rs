@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
@@ -15,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use vfabric_api::ident::{Mac, Name, PortId};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
 use vfabric_api::service::{Change, FabricService as _, Key, Kind, Spec, Transaction};
 use vfabric_api::topology::{Role, Topology};
 
@@ -22,12 +24,13 @@ use super::devices::{Host, Sim, Switch};
 use super::frames;
 use super::network::{Edge, InFlight, Network};
 use crate::controller::Controller;
-use crate::device::driver::{Batch, Limits, Write};
-use crate::device::entity::{Entity, EntityKey};
+use crate::device::Device;
+use crate::device::driver::{Batch, DeviceIndex, Limits, Write};
 use crate::driver::p4runtime::rank;
+use crate::entity::{Entity, EntityKey};
 use crate::reconcile;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, Revision, Store, StoreError, StoreTransaction, Versioned, Visit};
+use crate::store::{MemoryStore, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 
 const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
@@ -36,20 +39,28 @@ const NUMBERS: u32 = 4;
 
 /// A store that outlives its controller.
 #[derive(Clone, Default)]
-struct Shared(Arc<MemoryStore>);
+struct Shared {
+    inner: Arc<MemoryStore>,
+    /// Whether it fails.
+    full: Arc<AtomicBool>,
+}
 
 impl Store for Shared {
     async fn revision(&self) -> Result<Revision, StoreError> {
-        self.0.revision().await
+        self.inner.revision().await
     }
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
-        self.0.get(key).await
+        self.inner.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Revision, StoreError> {
-        self.0.scan(prefix, visit).await
+    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        self.inner.scan(prefix, visit).await
     }
-    async fn commit(&self, transaction: StoreTransaction) -> Result<Revision, StoreError> {
-        self.0.commit(transaction).await
+    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            let (path, message) = ("memory".into(), "full".into());
+            return Err(StoreError::Storage { path, message });
+        }
+        self.inner.commit_group(transactions).await
     }
 }
 
@@ -65,8 +76,21 @@ struct Station {
 #[derive(Default)]
 struct Session {
     connected: bool,
+    /// The device that it is with.
+    device: Option<DeviceIndex>,
     target: u64,
     batches: VecDeque<Batch>,
+}
+
+/// What a walk is made of besides single transactions of tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// Nothing.
+    Single,
+    /// They come several at once, and the store may fail.
+    Groups,
+    /// Hosts go and come; those that come still hold what they held when they went.
+    Inventory,
 }
 
 pub(super) struct Walk {
@@ -84,6 +108,9 @@ pub(super) struct Walk {
     /// Tenants whose frames came out of a place since its last entry went.
     seen: BTreeMap<Edge, BTreeSet<String>>,
     held: Vec<(tokio::time::Instant, InFlight)>,
+    made: Made,
+    /// Transactions that were accepted in groups.
+    pub(super) committed: usize,
 }
 
 fn name(text: &str) -> Name {
@@ -91,7 +118,7 @@ fn name(text: &str) -> Name {
 }
 
 impl Walk {
-    pub(super) async fn new(rng: StdRng) -> Self {
+    pub(super) async fn new(rng: StdRng, made: Made) -> Self {
         let mut topology = crate::testing::topology();
         let pool = &mut topology.fabric.vni_pool;
         (pool.first, pool.last) = (10.try_into().unwrap(), 15.try_into().unwrap());
@@ -122,22 +149,84 @@ impl Walk {
             meant: BTreeMap::new(),
             seen: BTreeMap::new(),
             held: Vec::new(),
+            made,
+            committed: 0,
         }
     }
 
     /// A random transaction; many are refused, which is fine.
     pub(super) async fn transaction(&mut self) {
+        match self.made {
+            Made::Single => {}
+            Made::Groups => return self.group().await,
+            Made::Inventory if self.rng.random_bool(0.3) => return self.change_inventory().await,
+            Made::Inventory => {}
+        }
+        for changes in self.alternatives() {
+            let transaction = self.sometimes_dry(changes);
+            if self.controller.commit(transaction).await.is_ok() {
+                break;
+            }
+        }
+    }
+
+    /// A host goes or comes, is drained or declared gone; or a switch is drained.
+    async fn change_inventory(&mut self) {
+        let hosts = self.topology.hosts.clone();
+        let host = hosts.choose(&mut self.rng).unwrap();
+        let key = ItemKey::Host(host.name.clone());
+        let switch = ItemKey::Switch(self.topology.switches.choose(&mut self.rng).unwrap().name.clone());
+        let drained = if self.rng.random_bool(0.5) { key.clone() } else { switch };
+        let change = match self.rng.random_range(0..10) {
+            0..=2 => InventoryChange::Remove { key, cascade: true },
+            3 | 4 => InventoryChange::Gone(key),
+            5..=7 => InventoryChange::Put(Item::Host(host.clone())),
+            8 => InventoryChange::Drain(drained),
+            _ => InventoryChange::Undrain(drained),
+        };
+        let transaction = self.sometimes_dry(vec![Change::Inventory(change)]);
+        self.committed += usize::from(self.controller.commit(transaction).await.is_ok());
+    }
+
+    /// Several at once, which the store may refuse together; readers see what is true then.
+    async fn group(&mut self) {
+        let count = self.rng.random_range(1..=4);
+        let mut group = Vec::new();
+        for _ in 0..count {
+            for changes in self.alternatives() {
+                group.push(self.sometimes_dry(changes));
+            }
+        }
+        self.store.full.store(self.rng.random_bool(0.3), Ordering::SeqCst);
+        let proposed = group.into_iter().map(|t| self.controller.commit(t));
+        self.committed += futures::future::join_all(proposed)
+            .await
+            .iter()
+            .filter(|r| r.is_ok())
+            .count();
+        self.store.full.store(false, Ordering::SeqCst);
+    }
+
+    /// What is published is what the model has, and the model what the store would make of it.
+    fn check_published(&self) -> Result<(), String> {
+        let state = self.controller.state.try_lock().unwrap();
+        self.controller.published().differs(&state.model).map_or(Ok(()), Err)
+    }
+
+    fn sometimes_dry(&mut self, changes: Vec<Change>) -> Transaction {
+        let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
+        let dry_run = self.rng.random_bool(0.1);
+        Transaction { changes, dry_run }
+    }
+
+    /// Random changes, and fewer, which may be accepted if those are not.
+    fn alternatives(&mut self) -> [Vec<Change>; 2] {
         let count = self.rng.random_range(1..=3);
         let mut changes: Vec<Change> = (0..count).flat_map(|_| self.change()).collect();
         // Deletions first, as a user would: what goes makes room for what comes.
         changes.sort_by_key(|c| !matches!(c, Change::Delete(_)));
-        for changes in [changes.clone(), changes.into_iter().take(1).collect()] {
-            let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
-            let dry_run = self.rng.random_bool(0.1);
-            if self.controller.commit(Transaction { changes, dry_run }).await.is_ok() {
-                break;
-            }
-        }
+        let smaller: Vec<Change> = changes.iter().take(1).cloned().collect();
+        [changes, smaller]
     }
 
     fn change(&mut self) -> Vec<Change> {
@@ -188,12 +277,25 @@ impl Walk {
     }
 
     fn disconnect(&mut self, device: usize) {
-        self.controller.devices()[device].disconnected("the walk".into());
+        if let Some((_, device)) = self.device(device) {
+            device.disconnected("the walk".into());
+        }
         self.sessions[device] = Session::default();
+    }
+
+    /// A device as the controller knows it, unless it has no business with it.
+    fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
+        let switches = self.topology.switches.iter().map(|s| &s.name);
+        let name = switches.chain(self.topology.hosts.iter().map(|h| &h.name)).nth(at)?;
+        let index = self.controller.registry.find(name)?;
+        let fabric = self.controller.fabric_now();
+        let (_, gone) = fabric.state_of(fabric.node_of(index)?)?;
+        (!gone).then(|| Some((index, self.controller.registry.get(index)?)))?
     }
 
     /// Some writes of some devices, with frames after each.
     pub(super) async fn steps(&mut self) -> Result<(), String> {
+        self.check_published()?;
         for _ in 0..self.rng.random_range(0..40) {
             let device = self.rng.random_range(0..self.sims.len());
             if self.step(device) {
@@ -212,11 +314,22 @@ impl Walk {
         let mut state = self.controller.state.lock().await;
         self.controller.release_quarantine(&mut state);
         self.controller.wake(&mut state).await;
+        let travellers = self.controller.travellers(&mut state);
+        drop(state);
+        self.controller.let_pass(travellers).await;
     }
 
     /// One write of a device, or what comes before; true if it wrote.
     fn step(&mut self, index: usize) -> bool {
-        let device = Arc::clone(&self.controller.devices()[index]);
+        let Some((handle, device)) = self.device(index) else {
+            return false;
+        };
+        if self.sessions[index].device != Some(handle) {
+            self.sessions[index] = Session {
+                device: Some(handle),
+                ..Session::default()
+            };
+        }
         if !self.sessions[index].connected {
             device.connected();
             device.begin_read_back();
@@ -271,7 +384,7 @@ impl Walk {
             self.disconnect(index);
             return;
         }
-        let device = &self.controller.devices()[index];
+        let Some((_, device)) = self.device(index) else { return };
         device.written(std::slice::from_ref(write), vec![result], Duration::ZERO);
     }
 
@@ -409,12 +522,14 @@ impl Walk {
                 }
             }
         }
+        self.check_published()?;
         let waiting = self.controller.state.lock().await.model.waiting();
         if waiting > 0 {
             return Err(format!("{waiting} objects wait for ever"));
         }
         self.restart().await;
-        for (i, device) in self.controller.devices().iter().enumerate() {
+        for i in 0..self.sims.len() {
+            let Some((_, device)) = self.device(i) else { continue };
             let wanted: BTreeMap<EntityKey, Entity> = device
                 .desired()
                 .into_iter()

@@ -14,6 +14,10 @@ fn entity(key: u8, content: u8) -> Arc<Entity> {
     })))
 }
 
+fn asker(i: usize) -> Source {
+    Source::Switch(i.into())
+}
+
 fn refusal(retryable: bool, device_retries: bool) -> EntityError {
     EntityError {
         message: "no".into(),
@@ -51,10 +55,10 @@ fn writes(differences: Vec<Difference>) -> Vec<Write> {
 #[test]
 fn a_change_during_its_own_write_is_not_lost() {
     let mut ledger = in_sync();
-    ledger.add(entity(1, 1), 1);
+    ledger.add(asker(0), entity(1, 1), 1);
     let insert = writes(ledger.take(false));
     // Taken back while the device is about to insert it.
-    ledger.remove(&entity(1, 1), 2);
+    ledger.remove(asker(0), &entity(1, 1), 2);
     assert!(!ledger.is_clean(2), "confirmed although the device may hold it");
     assert!(ledger.take(false).is_empty(), "written twice at once");
     ledger.written(&insert[0], Ok(()));
@@ -68,10 +72,10 @@ fn a_change_during_its_own_write_is_not_lost() {
 #[test]
 fn a_refusal_of_what_is_not_wanted_any_more_is_no_failure() {
     let mut ledger = in_sync();
-    ledger.add(entity(1, 1), 1);
+    ledger.add(asker(0), entity(1, 1), 1);
     let insert = writes(ledger.take(false));
-    ledger.remove(&entity(1, 1), 2);
-    ledger.add(entity(1, 2), 2);
+    ledger.remove(asker(0), &entity(1, 1), 2);
+    ledger.add(asker(0), entity(1, 2), 2);
     ledger.written(&insert[0], Err(refusal(false, false)));
     assert_eq!(ledger.failed_count(), 0);
     let second = writes(ledger.take(false));
@@ -88,11 +92,11 @@ fn a_refusal_of_what_is_not_wanted_any_more_is_no_failure() {
 #[test]
 fn older_refusals_are_nobody_elses_business() {
     let mut ledger = in_sync();
-    ledger.add(entity(1, 1), 1);
+    ledger.add(asker(0), entity(1, 1), 1);
     let first = writes(ledger.take(false));
     ledger.written(&first[0], Err(refusal(false, false)));
     assert!(ledger.failure(1).is_some());
-    ledger.add(entity(2, 1), 2);
+    ledger.add(asker(0), entity(2, 1), 2);
     assert!(ledger.failure(2).is_none() && ledger.is_under_way(2));
     let second = writes(ledger.take(false));
     assert_eq!(second.len(), 1, "a refusal for good is not tried again by itself");
@@ -100,8 +104,8 @@ fn older_refusals_are_nobody_elses_business() {
     assert!(ledger.failure(2).is_none() && !ledger.is_under_way(2));
     assert!(!ledger.is_clean(2), "the epoch waits for everything");
     // Until it is changed again: then it is that change's business.
-    ledger.remove(&entity(1, 1), 3);
-    ledger.add(entity(1, 2), 3);
+    ledger.remove(asker(0), &entity(1, 1), 3);
+    ledger.add(asker(0), entity(1, 2), 3);
     let third = writes(ledger.take(false));
     ledger.written(&third[0], Err(refusal(true, false)));
     assert!(ledger.failure(3).is_some());
@@ -116,7 +120,7 @@ fn failures_for_good_go_first_and_say_who_tries_again() {
         (2, refusal(true, false)),
         (3, refusal(false, false)),
     ] {
-        ledger.add(entity(key, 1), 1);
+        ledger.add(asker(0), entity(key, 1), 1);
         let write = writes(ledger.take(false));
         ledger.written(&write[0], Err(error));
     }
@@ -185,7 +189,8 @@ proptest! {
     #[test]
     fn books_are_right_and_an_obliging_device_gets_everything(steps in proptest::collection::vec(step(), 1..60)) {
         let mut ledger = Ledger::default();
-        let mut asked: Vec<Arc<Entity>> = Vec::new();
+        let mut asked: Vec<(Source, Arc<Entity>)> = Vec::new();
+        let mut askers = (0..).map(asker);
         let mut device: FxHashMap<EntityKey, Entity> = FxHashMap::default();
         let mut flying: Vec<Write> = Vec::new();
         let mut answer = |ledger: &mut Ledger, write: &Write, result: WriteResult| {
@@ -206,14 +211,16 @@ proptest! {
             match step {
                 Step::Add(key, content) => {
                     // As contributions do: of one key there is one content at a time.
-                    let clash = |e: &&Arc<Entity>| e.key() == entity(key, 0).key();
-                    let e = asked.iter().find(clash).map_or_else(|| entity(key, content), Arc::clone);
-                    ledger.add(Arc::clone(&e), revision);
-                    asked.push(e);
+                    let clash = |(_, e): &&(Source, Arc<Entity>)| e.key() == entity(key, 0).key();
+                    let e = asked.iter().find(clash).map_or_else(|| entity(key, content), |(_, e)| Arc::clone(e));
+                    let source = askers.next().unwrap();
+                    ledger.add(source, Arc::clone(&e), revision);
+                    asked.push((source, e));
                 }
                 Step::Remove(at) => {
                     if at < asked.len() {
-                        ledger.remove(&asked.swap_remove(at), revision);
+                        let (source, e) = asked.swap_remove(at);
+                        ledger.remove(source, &e, revision);
                     }
                 }
                 Step::Take(retry) => {
@@ -263,7 +270,7 @@ proptest! {
             }
         }
         prop_assert!(ledger.is_clean(u64::MAX));
-        let wanted: FxHashMap<EntityKey, Arc<Entity>> = asked.iter().map(|e| (e.key(), Arc::clone(e))).collect();
+        let wanted: FxHashMap<EntityKey, Arc<Entity>> = asked.iter().map(|(_, e)| (e.key(), Arc::clone(e))).collect();
         let applied: FxHashMap<EntityKey, Arc<Entity>> =
             ledger.applied.iter().map(|(k, h)| (k.clone(), Arc::clone(&h.entity))).collect();
         prop_assert_eq!(applied, wanted);

@@ -24,10 +24,13 @@ struct Sim {
 
 impl Sim {
     fn new(memory: Memory) -> Self {
-        let links = LINKS.map(|ends| (ends.map(end), memory));
+        let mut links = Links::default();
+        for (index, ends) in (0..).zip(LINKS) {
+            links.add(LinkIndex(index), ends.map(end), memory);
+        }
         let now = Instant::now();
         let mut sim = Self {
-            links: Links::new(4, links),
+            links,
             cables: HashMap::new(),
             now,
             begin: now,
@@ -59,7 +62,13 @@ impl Sim {
     }
 
     fn ready(&mut self, switch: u32, ready: bool) {
-        self.links.set_ready(SwitchIndex(switch), ready, self.now);
+        let session = Session { open: true, ready };
+        self.links.set_session(SwitchIndex(switch), session, self.now);
+    }
+
+    fn away(&mut self, switch: u32) {
+        self.links
+            .set_session(SwitchIndex(switch), Session::default(), self.now);
     }
 
     fn note(&mut self, changes: impl IntoIterator<Item = LinkChange>) {
@@ -82,7 +91,7 @@ impl Sim {
                 let Some(at) = self.cables.get(&from).copied() else {
                     continue;
                 };
-                let ready = |end: End| self.links.ready[end.0.index()].is_some();
+                let ready = |end: End| self.links.switches.get(&end.0).is_some_and(|s| s.ready.is_some());
                 if ready(from) && ready(at) {
                     let changes = self.links.heard(at, from, sequence, self.now);
                     self.note(changes);
@@ -109,7 +118,7 @@ fn a_link_that_falls_silent_is_down_within_hold_and_one_probe() {
         change,
         LinkChange {
             link: LinkIndex(0),
-            up: false
+            used: Use::Down
         }
     );
     // The last probe came up to one interval before the cut.
@@ -119,7 +128,11 @@ fn a_link_that_falls_silent_is_down_within_hold_and_one_probe() {
     let mended = sim.now.duration_since(sim.begin).as_millis();
     sim.run(3000);
     let (at, change) = sim.changes[1];
-    assert!(change.up && at - mended <= 1100, "{change:?} after {} ms", at - mended);
+    assert!(
+        change.used == Use::Up && at - mended <= 1100,
+        "{change:?} after {} ms",
+        at - mended
+    );
     assert_eq!(sim.links.fault(LinkIndex(0)), None);
 }
 
@@ -133,7 +146,7 @@ fn one_direction_is_enough_to_be_down() {
 }
 
 #[test]
-fn nothing_is_down_while_a_switch_is_away_or_syncing() {
+fn nothing_is_down_while_a_switch_is_syncing() {
     let mut sim = Sim::started();
     sim.ready(2, false);
     sim.run(60_000);
@@ -145,6 +158,35 @@ fn nothing_is_down_while_a_switch_is_away_or_syncing() {
     assert_eq!(sim.changes, []);
     sim.run(1000);
     assert_eq!(sim.down(), [0], "the silence counts from when both were ready");
+}
+
+#[test]
+fn links_of_a_switch_without_a_session_are_avoided_until_it_has_one() {
+    let mut sim = Sim::started();
+    sim.away(2);
+    sim.run(2900);
+    assert_eq!(sim.changes, []);
+    sim.run(300);
+    let avoided = |link| LinkChange {
+        link: LinkIndex(link),
+        used: Use::Avoided,
+    };
+    let changes: Vec<LinkChange> = sim.changes.drain(..).map(|(_, c)| c).collect();
+    assert_eq!(changes, [avoided(0), avoided(2)], "the links of spine 2");
+    assert_eq!(sim.links.fault(LinkIndex(0)), Some(Fault::Unanswered(end((2, 1)))));
+    assert_eq!(sim.down(), [0u32; 0], "and nothing is remembered as down");
+    // Read back again, but not in sync yet: it forwards, so its links are used.
+    sim.ready(2, false);
+    sim.run(100);
+    assert!(sim.changes.iter().all(|(_, c)| c.used == Use::Up) && sim.changes.len() == 2);
+}
+
+#[test]
+fn a_controller_without_any_session_says_nothing() {
+    let mut sim = Sim::started();
+    (0..4).for_each(|s| sim.away(s));
+    sim.run(60_000);
+    assert_eq!(sim.changes, []);
 }
 
 #[test]
@@ -232,7 +274,7 @@ fn reports_act_at_once_and_an_old_frame_does_not_count() {
     sim.report((0, 1), true);
     assert_eq!(sim.down(), [0u32; 0]);
     // A recorded frame keeps no dead link alive.
-    let recorded = sim.links.links[0].state[0].sequence;
+    let recorded = sim.links.links[&LinkIndex(0)].state[0].sequence;
     sim.unplug((0, 1));
     for _ in 0..50 {
         sim.run(100);
@@ -293,6 +335,7 @@ fn what_is_known_is_stored_once() {
 enum Step {
     Run(u64),
     Ready(u32, bool),
+    Away(u32),
     Cut(usize),
     Mend(usize),
     Swap(usize, usize),
@@ -304,6 +347,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..60u64).prop_map(|n| Step::Run(n * 100)),
         2 => (0..4u32, any::<bool>()).prop_map(|(s, ready)| Step::Ready(s, ready)),
+        1 => (0..4u32).prop_map(Step::Away),
         2 => (0..4usize).prop_map(Step::Cut),
         2 => (0..4usize).prop_map(Step::Mend),
         1 => (0..4usize, 0..4usize).prop_map(|(a, b)| Step::Swap(a, b)),
@@ -320,11 +364,12 @@ proptest! {
     #[test]
     fn every_history_ends_well(steps in proptest::collection::vec(step(), 0..40), cut in 0..4usize) {
         let mut sim = Sim::new(Memory::default());
-        let mut up = [true; 4];
+        let mut used = [Use::Up; 4];
         for step in steps {
             match step {
                 Step::Run(millis) => sim.run(millis),
                 Step::Ready(s, ready) => sim.ready(s, ready),
+                Step::Away(s) => sim.away(s),
                 Step::Cut(l) => sim.unplug(LINKS[l][0]),
                 Step::Mend(l) => {
                     LINKS[l].into_iter().for_each(|e| sim.unplug(e));
@@ -338,12 +383,12 @@ proptest! {
                 Step::Stall(millis) => sim.now += Duration::from_millis(millis),
             }
             for (_, change) in sim.changes.drain(..) {
-                let known = &mut up[change.link.0 as usize];
-                prop_assert_ne!(*known, change.up, "said twice");
-                *known = change.up;
+                let known = &mut used[change.link.0 as usize];
+                prop_assert_ne!(*known, change.used, "said twice");
+                *known = change.used;
             }
-            for (link, up) in (0..4).map(LinkIndex).zip(up) {
-                prop_assert_eq!(sim.links.fault(link).is_none(), up);
+            for (link, used) in (0..4).map(LinkIndex).zip(used) {
+                prop_assert_eq!(sim.links.fault(link).map_or(Use::Up, Fault::used), used);
             }
         }
         LINKS.iter().flatten().for_each(|e| sim.unplug(*e));

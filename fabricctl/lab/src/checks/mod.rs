@@ -145,10 +145,11 @@ pub struct Scene<'a> {
 type Check = fn(&Scene<'_>) -> Result<String>;
 
 /// What works, and how well. The attacks come after these, and faults and removals after them.
-const WORKS: [(&str, Check); 10] = [
+const WORKS: [(&str, Check); 11] = [
     ("same network, across leaves", reach::same_network),
     ("routed between networks, TTL falls by one", reach::routed),
     ("the gateway answers ping", reach::gateway),
+    ("the gateway says why it drops", reach::errors),
     ("bare metal to host workload", reach::bare_metal),
     ("full-size packets, not fragmented", reach::full_size),
     ("TCP, same network across leaves", reach::tcp_bridged),

@@ -1,13 +1,13 @@
 //! Does everything reach what it should?
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::{Endpoint, Scene, median};
-use crate::probe::{self, ANSWER_TIMEOUT, Capture};
+use crate::probe::{self, ANSWER_TIMEOUT, Capture, IcmpError};
 
 /// Octets of a TCP transfer: some thousand full segments.
 const TCP_OCTETS: usize = 16 << 20;
@@ -106,33 +106,91 @@ pub(super) fn gateway(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
+/// A UDP port that nobody listens on: where traceroute begins.
+const CLOSED_PORT: u16 = 33_434;
+
+/// Traceroute from everyone to everyone in another network shows the gateway, then the target; what is too large for the
+/// other network is answered with its MTU.
+pub(super) fn errors(cx: &Scene<'_>) -> Result<String> {
+    let (mut hops, mut too_big) = (0, 0);
+    for (from, to) in cx.pairs(|a, b| a.vdc == b.vdc && a.network != b.network)? {
+        let (here, there) = (cx.network(from)?, cx.network(to)?);
+        for ip in to.ips() {
+            let gateway = |of: &vfabric_api::intent::NetworkSpec| {
+                let mut gateways = of.subnets.iter().map(|s| s.gateway());
+                gateways.find(|g| g.is_ipv4() == ip.is_ipv4()).context("no gateway")
+            };
+            let expect = |to: IpAddr, ttl, data, want: IcmpError| {
+                let heard = probe::provoke(
+                    &from.namespace,
+                    SocketAddr::new(to, CLOSED_PORT),
+                    ttl,
+                    data,
+                    ANSWER_TIMEOUT,
+                )?;
+                if heard != Some(want) {
+                    bail!(
+                        "{} to {to}, TTL {ttl}, {data} octets: {heard:?}, expected {want:?}",
+                        from.id
+                    );
+                }
+                Ok(())
+            };
+            let says = |from: IpAddr, v4: (u8, u8), v6: (u8, u8), rest| {
+                let (kind, code) = if ip.is_ipv4() { v4 } else { v6 };
+                IcmpError { from, kind, code, rest }
+            };
+            let own = gateway(here)?;
+            expect(ip, 1, 20, says(own, (11, 0), (3, 0), 0))?;
+            expect(ip, 2, 20, says(ip, (3, 3), (1, 4), 0))?;
+            expect(gateway(there)?, 1, 20, says(own, (3, 3), (1, 4), 0))?;
+            hops += 3;
+            if here.mtu > there.mtu {
+                let headers = if ip.is_ipv4() { IPV4_AND_ICMP } else { IPV6_AND_ICMP };
+                let data = usize::from(here.mtu - headers);
+                expect(ip, 64, data, says(own, (3, 4), (2, 0), there.mtu.into()))?;
+                too_big += 1;
+            }
+        }
+    }
+    if too_big == 0 {
+        bail!("no network has a larger MTU than another that it is routed to");
+    }
+    Ok(format!(
+        "{hops} hops of traceroute, {too_big} packets too big answered (v4, v6)"
+    ))
+}
+
 pub(super) fn full_size(cx: &Scene<'_>) -> Result<String> {
-    let mtu = |e: &Endpoint| cx.network(e).map(|n| n.mtu);
+    let mtu = |a: &Endpoint, b: &Endpoint| anyhow::Ok(cx.network(a)?.mtu.min(cx.network(b)?.mtu));
+    let pairs = cx.pairs(|a, b| a.vdc == b.vdc && a.leaf != b.leaf)?;
     let captures = capture_all(cx)?;
     let mut count = 0;
-    for (from, to) in cx.pairs(|a, b| a.vdc == b.vdc && a.leaf != b.leaf)? {
+    for (from, to) in &pairs {
         for ip in to.ips() {
             let headers = if ip.is_ipv4() { IPV4_AND_ICMP } else { IPV6_AND_ICMP };
-            let answer = probe::ping(&from.namespace, ip, usize::from(mtu(from)? - headers), ANSWER_TIMEOUT)?;
+            let data = usize::from(mtu(from, to)? - headers);
+            let answer = probe::ping(&from.namespace, ip, data, ANSWER_TIMEOUT)?;
             answer.with_context(|| format!("{} to {} ({ip}): a full-size ping is not answered", from.id, to.id))?;
             count += 1;
         }
     }
     for (id, frames) in Capture::finish_all(captures)? {
-        let endpoint = cx.endpoints.iter().find(|e| e.id == id).context("the endpoint")?;
         // 14 octets of Ethernet header come on top of the MTU; a fragment would be shorter.
-        let whole = usize::from(mtu(endpoint)?) + 14;
+        let with = pairs.iter().filter(|(a, b)| a.id == id || b.id == id);
+        let whole = with
+            .map(|(a, b)| Ok(usize::from(mtu(a, b)?) + 14))
+            .collect::<Result<BTreeSet<usize>>>()?;
         let pings: Vec<usize> = frames
             .iter()
             .filter(|f| probe::contains(f, &[probe::PING_DATA; 64]))
             .map(Vec::len)
             .collect();
-        if pings.is_empty() || pings.iter().any(|l| *l != whole) {
-            bail!("{id}: expected frames of {whole} octets, captured {pings:?}");
+        if pings.is_empty() || pings.iter().any(|l| !whole.contains(l)) {
+            bail!("{id}: expected frames of {whole:?} octets, captured {pings:?}");
         }
     }
-    let mtu = mtu(cx.endpoints.first().context("no endpoint")?)?;
-    Ok(format!("{count} of {count} pings of {mtu} octets answered whole"))
+    Ok(format!("{count} of {count} pings of the MTU answered whole"))
 }
 
 fn tcp(cx: &Scene<'_>, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<String> {

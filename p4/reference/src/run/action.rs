@@ -120,7 +120,7 @@ impl Run<'_> {
             }
             Step::Resubmit(list) => wishes.resubmit = Some(*list),
             Step::Recirculate(list) => wishes.recirculate = Some(*list),
-            Step::Truncate(octets) => wishes.truncate = Some(cell(octets, phv)),
+            Step::Truncate(octets) => phv.truncated = phv.truncated.min(cell(octets, phv)),
             // A program that asserts what does not hold loses the packet, not the switch.
             Step::Assert(condition) => {
                 if !condition.holds(phv, switch) {

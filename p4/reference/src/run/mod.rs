@@ -65,7 +65,6 @@ struct Wishes {
     clone: Option<(u32, Option<usize>)>,
     resubmit: Option<Option<usize>>,
     recirculate: Option<Option<usize>>,
-    truncate: Option<usize>,
     digests: Vec<u32>,
     exit: bool,
 }
@@ -120,6 +119,7 @@ impl Switch {
             variable: vec![Vec::new(); p.variables],
             stack_next: vec![0; p.stacks.len()],
             payload: Vec::new(),
+            truncated: usize::MAX,
             args: Vec::new(),
         }
     }
@@ -160,9 +160,6 @@ impl Run<'_> {
             self.jobs
                 .push(Job::Ingress(port, data, instance::RESUBMITTED, preserved));
             return;
-        }
-        if let Some(octets) = wishes.truncate {
-            self.truncate(&mut phv, octets);
         }
         let group = switch.standard(&phv, "mcast_grp");
         if group != 0 {
@@ -214,9 +211,6 @@ impl Run<'_> {
         if switch.standard(&phv, "egress_spec") == switch.drop_port {
             return;
         }
-        if let Some(octets) = wishes.truncate {
-            self.truncate(&mut phv, octets);
-        }
         let data = self.deparse(&mut phv);
         match wishes.recirculate {
             Some(list) => {
@@ -265,17 +259,9 @@ impl Run<'_> {
             emit(&program.headers, phv, *header, &mut out);
         }
         out.write_bytes(&phv.payload);
-        out.finish()
-    }
-
-    /// Cuts what will leave to so many octets.
-    fn truncate(&mut self, phv: &mut Phv, octets: usize) {
-        let program = &self.switch.program;
-        let mut headers = Writer::default();
-        for header in &program.deparse {
-            emit(&program.headers, phv, *header, &mut headers);
-        }
-        phv.payload.truncate(octets.saturating_sub(headers.finish().len()));
+        let mut data = out.finish();
+        data.truncate(phv.truncated);
+        data
     }
 
     // Control flow.
@@ -435,7 +421,7 @@ impl Run<'_> {
             &preserved,
         );
         if session.truncate_bytes > 0 {
-            self.truncate(&mut copy, session.truncate_bytes as usize);
+            copy.truncated = copy.truncated.min(session.truncate_bytes as usize);
         }
         self.copies(&copy, &session.replicas, instance::EGRESS_CLONE);
     }

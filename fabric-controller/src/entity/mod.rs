@@ -1,6 +1,8 @@
 //! What devices hold, switch or host: one type, so that the engine and the actors need not
 //! know which kind of device they work for.
 
+pub mod counter;
+
 use std::fmt;
 
 pub use p4runtime_client::entity::{Entity as SwitchEntity, EntityKey as SwitchKey};

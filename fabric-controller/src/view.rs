@@ -86,8 +86,7 @@ pub struct HostView {
 /// How a switch reaches another one: all shortest paths that are up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathView {
-    /// Number of the group, unique on this switch and stable: position of the target among
-    /// the switches of the topology, from 1.
+    /// Number of the group, unique on this switch and stable: the handle of the target, from 1.
     pub group_id: u32,
     /// The target: its loopback.
     pub target: VtepView,
@@ -188,4 +187,29 @@ pub struct FloodView {
     /// Other leaves in the network, each with the uplink its copy takes; those that cannot
     /// be reached now are left out.
     pub remote: Vec<(VtepView, PortId)>,
+}
+
+/// What one contribution is rendered from.
+#[derive(Debug, Clone)]
+pub enum View<'a> {
+    /// A switch by itself.
+    Switch(&'a SwitchView),
+    /// On the first, the way to another switch.
+    Path(&'a SwitchView, PathView),
+    /// On a leaf, a host under it.
+    LocalHost(&'a SwitchView, &'a HostView),
+    /// A network on a leaf.
+    NetworkOnLeaf(&'a SwitchView, NetworkView),
+    /// A network of a router on a leaf.
+    RoutedOnLeaf(&'a SwitchView, NetworkView),
+    /// A network's flood groups on a leaf.
+    Flood(&'a SwitchView, NetworkView, FloodView),
+    /// On a leaf, a network of a host under it.
+    HostNetworkOnLeaf(&'a SwitchView, &'a HostView, NetworkView),
+    /// A network on a host.
+    NetworkOnHost(&'a HostView, NetworkView),
+    /// An attachment on a leaf; whether its network is bridged there.
+    AttachmentOnLeaf(&'a SwitchView, NetworkView, AttachmentView, bool),
+    /// An attachment on a host.
+    AttachmentOnHost(&'a HostView, NetworkView, AttachmentView),
 }

@@ -1,4 +1,8 @@
-//! Handles of objects in memory: small, fast to hash, never stored and never shown.
+//! Handles of objects in memory: small, fast to hash, never shown. Those of switches and hosts are stored with them.
+
+mod source;
+
+pub use source::{Owner, Source};
 
 macro_rules! handle {
     ($(#[$doc:meta])* $name:ident) => {
@@ -45,10 +49,14 @@ handle!(
     AttachmentId
 );
 handle!(
-    /// A switch, by its position in the topology.
+    /// A switch. Never given to another one, and to no host.
     SwitchIndex
 );
 handle!(
-    /// A host, by its position in the topology.
+    /// A host. Never given to another one, and to no switch.
     HostIndex
 );
+
+/// A device: the handle of its switch or host in the inventory. Never given to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceIndex(pub u32);

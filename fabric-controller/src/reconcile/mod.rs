@@ -4,10 +4,13 @@
 //! what is to go, from the highest rank down. On a device that may reorder the writes of a
 //! batch, a batch holds one rank only, so that nothing ever refers to what is not there.
 
+mod write;
+
 use std::sync::Arc;
 
-use crate::device::driver::{Batch, Limits, Write};
-use crate::device::entity::{Entity, EntityKey};
+pub use write::{Batch, Limits, Write};
+
+use crate::entity::{Entity, EntityKey};
 
 /// One key that may differ: what should be there and what is.
 #[derive(Debug, Clone)]

@@ -1,0 +1,83 @@
+//! Who reaches whom: every host pings every other.
+
+use std::fmt;
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+
+use super::network::Network;
+use super::topology::Topology;
+
+/// One host that asked another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Who asked.
+    pub from: String,
+    /// Who should answer.
+    pub to: String,
+    /// Whether an answer came.
+    pub answered: bool,
+}
+
+/// All pairs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matrix(pub Vec<Pair>);
+
+impl Matrix {
+    /// Pings between all hosts that have an address, each pair in both directions, all at once.
+    ///
+    /// # Errors
+    /// `ping` cannot be run.
+    pub fn measure(network: &Network, topology: &Topology) -> Result<Self> {
+        let hosts: Vec<(&String, &str)> = topology
+            .hosts
+            .iter()
+            .filter_map(|(name, host)| Some((name, host.ip.as_deref()?.split('/').next()?)))
+            .collect();
+        let mut running = Vec::new();
+        for (from, _) in &hosts {
+            for (to, address) in hosts.iter().filter(|(to, _)| to != from) {
+                let mut ping = Network::command(&network.host(from), "ping");
+                ping.args(["-n", "-q", "-c", "1", "-W", "2", address]);
+                ping.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                let child = ping
+                    .spawn()
+                    .context("cannot run `ping` (Debian package iputils-ping)")?;
+                running.push((from, to, child));
+            }
+        }
+        let mut pairs = Vec::new();
+        for (from, to, mut child) in running {
+            pairs.push(Pair {
+                from: (*from).clone(),
+                to: (*to).clone(),
+                answered: child.wait()?.success(),
+            });
+        }
+        Ok(Self(pairs))
+    }
+
+    /// Pairs without an answer.
+    pub fn silent(&self) -> impl Iterator<Item = &Pair> {
+        self.0.iter().filter(|p| !p.answered)
+    }
+}
+
+impl fmt::Display for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut from = None;
+        for pair in &self.0 {
+            if from != Some(&pair.from) {
+                if from.is_some() {
+                    writeln!(f)?;
+                }
+                write!(f, "{} ->", pair.from)?;
+                from = Some(&pair.from);
+            }
+            let mark = if pair.answered { "" } else { "!" };
+            write!(f, " {mark}{}", pair.to)?;
+        }
+        let lost = self.silent().count();
+        write!(f, "\n{} of {} pings answered", self.0.len() - lost, self.0.len())
+    }
+}

@@ -1,0 +1,248 @@
+//! `topology.json` of p4lang's tutorials: hosts, switches, links.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// What a topology file says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Hosts by name.
+    pub hosts: BTreeMap<String, Host>,
+    /// Switches by name.
+    pub switches: BTreeMap<String, Switch>,
+    /// Links as the file has them: two ends, then latency and bandwidth where they are given.
+    links: Vec<Vec<Value>>,
+}
+
+/// A host.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Address with prefix length, such as `10.0.1.1/24`.
+    pub ip: Option<String>,
+    /// MAC address.
+    pub mac: Option<String>,
+    /// Shell commands that complete the host's set-up. Its interface is called `eth0` in them.
+    #[serde(default)]
+    pub commands: Vec<String>,
+}
+
+/// A switch.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// What it is to hold, written over P4Runtime.
+    pub runtime_json: Option<PathBuf>,
+    /// Commands for `simple_switch_CLI`.
+    pub cli_input: Option<PathBuf>,
+    /// Its program: P4 or BMv2 JSON. None: the exercise's only program.
+    pub program: Option<PathBuf>,
+    /// Port of packets from and to the controller.
+    #[serde(default, deserialize_with = "number")]
+    pub cpu_port: Option<u16>,
+    /// Egress queues of each port.
+    #[serde(default, deserialize_with = "number")]
+    pub priority_queues: Option<u16>,
+}
+
+/// A number, or a text that is one: files have both.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let number = match &value {
+        Value::Null => return Ok(None),
+        Value::Number(number) => number.as_u64().and_then(|n| u16::try_from(n).ok()),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("{value}: expected a number from 0 to 65535")))
+}
+
+/// An end of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The interface of a host.
+    Host(String),
+    /// A port of a switch.
+    Port(String, u16),
+}
+
+/// A link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// Its ends.
+    pub ends: [End; 2],
+    /// Delay of each direction, in microseconds.
+    pub delay_us: u64,
+    /// Bandwidth of each direction, in Mbit/s; none: not limited.
+    pub mbit: Option<f64>,
+}
+
+impl Topology {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not say what a topology must; the error names the place.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        Self::parse(&text).with_context(|| file.display().to_string())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let topology: Self = serde_json::from_str(text)?;
+        topology.links()?;
+        Ok(topology)
+    }
+
+    /// The links, ports numbered.
+    ///
+    /// # Errors
+    /// A link names something that is not there, or a port that another link has.
+    pub fn links(&self) -> Result<Vec<Link>> {
+        let mut taken = BTreeMap::new();
+        let mut links = Vec::new();
+        for (i, parts) in self.links.iter().enumerate() {
+            let link = self.link(parts).with_context(|| format!("links[{i}]"))?;
+            for end in &link.ends {
+                let name = match end {
+                    End::Host(name) => name.clone(),
+                    End::Port(switch, port) => format!("{switch}-p{port}"),
+                };
+                if let Some(other) = taken.insert(name.clone(), i) {
+                    bail!("links[{i}]: {name} is an end of links[{other}] already");
+                }
+            }
+            links.push(link);
+        }
+        Ok(links)
+    }
+
+    fn link(&self, parts: &[Value]) -> Result<Link> {
+        let [a, b, rest @ ..] = parts else {
+            bail!("expected two ends");
+        };
+        if rest.len() > 2 {
+            bail!(
+                "expected two ends, a latency and a bandwidth, found {} values",
+                parts.len()
+            );
+        }
+        let latency = rest.first().map_or(Ok(0), latency)?;
+        let mbit = match rest.get(1) {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(
+                value
+                    .as_f64()
+                    .filter(|m| *m > 0.0)
+                    .with_context(|| format!("bandwidth {value}"))?,
+            ),
+        };
+        Ok(Link {
+            ends: [self.end(a)?, self.end(b)?],
+            delay_us: latency,
+            mbit,
+        })
+    }
+
+    fn end(&self, value: &Value) -> Result<End> {
+        let text = value
+            .as_str()
+            .with_context(|| format!("end {value}: expected a name"))?;
+        if self.hosts.contains_key(text) {
+            return Ok(End::Host(text.to_owned()));
+        }
+        let (switch, port) = text
+            .rsplit_once("-p")
+            .with_context(|| format!("end {text}: expected a host, or a switch's port such as s1-p1"))?;
+        if !self.switches.contains_key(switch) {
+            bail!("end {text}: no switch is called {switch}");
+        }
+        let port = port
+            .parse()
+            .ok()
+            .filter(|p| *p > 0)
+            .with_context(|| format!("end {text}: port number"))?;
+        Ok(End::Port(switch.to_owned(), port))
+    }
+}
+
+/// A latency in microseconds: a number is milliseconds, a text may name its unit.
+fn latency(value: &Value) -> Result<u64> {
+    let wrong = || format!("latency {value}: expected milliseconds, or a text such as \"10ms\"");
+    let milliseconds = match value {
+        Value::Null => Some(0.0),
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => {
+            let text = text.trim();
+            let units = [("us", 0.001), ("ms", 1.0), ("s", 1000.0), ("", 1.0)];
+            units.iter().find_map(|(unit, factor)| {
+                let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+                Some(number * factor)
+            })
+        }
+        _ => None,
+    };
+    let milliseconds = milliseconds
+        .filter(|m| (0.0..=60_000.0).contains(m))
+        .with_context(wrong)?;
+    Ok((milliseconds * 1000.0).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_links(links: &str) -> Result<Topology> {
+        Topology::parse(&format!(
+            r#"{{"hosts": {{"h1": {{"ip": "10.0.1.1/24"}}, "h2": {{}}}}, "switches": {{"s1": {{}}, "s1-p": {{}}}}, "links": {links}}}"#
+        ))
+    }
+
+    #[test]
+    fn ends_latencies_and_bandwidths_are_understood() {
+        let links = with_links(r#"[["h1", "s1-p1"], ["s1-p2", "s1-p-p3", "250us", 0.5], ["h2", "s1-p3", 0]]"#);
+        let links = links.unwrap().links().unwrap();
+        assert_eq!(links[0].ends, [End::Host("h1".into()), End::Port("s1".into(), 1)]);
+        assert_eq!(links[1].ends[1], End::Port("s1-p".into(), 3));
+        assert_eq!((links[1].delay_us, links[1].mbit), (250, Some(0.5)));
+        assert_eq!((links[2].delay_us, links[2].mbit), (0, None));
+        for (text, us) in [
+            ("\"10ms\"", 10_000),
+            ("\"1s\"", 1_000_000),
+            ("2.5", 2500),
+            ("\"3\"", 3000),
+            ("null", 0),
+        ] {
+            assert_eq!(latency(&serde_json::from_str(text).unwrap()).unwrap(), us, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (links, expected) in [
+            (r#"[["h1"]]"#, "links[0]"),
+            (r#"[["h1", "h9"]]"#, "end h9"),
+            (r#"[["h1", "s7-p1"]]"#, "no switch is called s7"),
+            (r#"[["h1", "s1-p0"]]"#, "port number"),
+            (
+                r#"[["h1", "s1-p1"], ["h2", "s1-p1"]]"#,
+                "links[1]: s1-p1 is an end of links[0]",
+            ),
+            (r#"[["h1", "s1-p1", "soon"]]"#, "latency \"soon\""),
+            (r#"[["h1", "s1-p1", 0, 0]]"#, "bandwidth 0"),
+            (r#"[["h1", "s1-p1", 0, 1, 2]]"#, "found 5 values"),
+        ] {
+            let error = format!("{:#}", with_links(links).unwrap_err());
+            assert!(error.contains(expected), "{links}: {error}");
+        }
+        let error = Topology::parse(r#"{"hosts": {}, "switches": {"s1": {"thrift": 1}}, "links": []}"#);
+        assert!(error.unwrap_err().to_string().contains("thrift"));
+    }
+}

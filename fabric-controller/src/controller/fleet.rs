@@ -1,0 +1,138 @@
+//! The actors of devices: started and stopped as devices come and go.
+//!
+//! How a device is reached is the business of a [`Launcher`], so that tests start actors over devices in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::device::Device;
+use crate::device::actor::{ActorHandle, DeviceEvent};
+use crate::device::launch::{Hardware, Launch, Launcher, Running};
+use crate::device::packets::{FrameIn, PacketPort};
+use crate::ident::DeviceIndex;
+
+/// Events of devices that wait for the controller; an actor that finds it full waits.
+const EVENTS: usize = 1024;
+/// Frames from pipelines that wait for the controller: a probe a second from each of some
+/// thousand links. More are lost, and sent again.
+const FRAMES: usize = 8192;
+
+/// All actors.
+pub struct Fleet {
+    launcher: Box<dyn Launcher>,
+    events: mpsc::Sender<DeviceEvent>,
+    frames: mpsc::Sender<FrameIn>,
+    stop: CancellationToken,
+    running: Mutex<HashMap<DeviceIndex, (Hardware, Option<Running>)>>,
+}
+
+/// What actors hand over.
+pub struct Inbox {
+    /// What devices report.
+    pub events: mpsc::Receiver<DeviceEvent>,
+    /// What pipelines hand over.
+    pub frames: mpsc::Receiver<FrameIn>,
+}
+
+impl Fleet {
+    /// No actors yet; all end with `stop`.
+    pub fn new(launcher: impl Launcher, stop: CancellationToken) -> (Self, Inbox) {
+        let (events, reports) = mpsc::channel(EVENTS);
+        let (frames, arrived) = mpsc::channel(FRAMES);
+        let fleet = Self {
+            launcher: Box::new(launcher),
+            events,
+            frames,
+            stop,
+            running: Mutex::default(),
+        };
+        let inbox = Inbox {
+            events: reports,
+            frames: arrived,
+        };
+        (fleet, inbox)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<DeviceIndex, (Hardware, Option<Running>)>> {
+        // Every update under the lock is complete before anything in it can panic.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that the actor of a device runs for this hardware. Other hardware than before is read back before
+    /// anything is known of it.
+    pub(super) fn ensure(&self, index: DeviceIndex, device: &Arc<Device>, hardware: Hardware) {
+        let mut running = self.locked();
+        match running.get_mut(&index) {
+            Some((known, _)) if known.is_reached_like(&hardware) => {
+                *known = hardware;
+                return;
+            }
+            Some(_) => {
+                self.end(running.remove(&index));
+                device.replaced();
+                info!(device = %device.name, "other hardware");
+            }
+            None => {}
+        }
+        let packets = matches!(hardware, Hardware::Switch(_)).then(|| PacketPort::new(index, self.frames.clone()));
+        let launch = Launch {
+            index,
+            device: Arc::clone(device),
+            events: self.events.clone(),
+            packets,
+            stop: self.stop.child_token(),
+        };
+        let started = self.launcher.launch(&hardware, launch).map_err(|reason| {
+            warn!(device = %device.name, reason, "no driver");
+            device.disconnected(reason);
+        });
+        running.insert(index, (hardware, started.ok()));
+    }
+
+    /// Stops the actor of a device; does nothing if there is none.
+    pub(super) fn stop(&self, index: DeviceIndex) {
+        let ended = self.locked().remove(&index);
+        self.end(ended);
+    }
+
+    fn end(&self, ended: Option<(Hardware, Option<Running>)>) {
+        let Some((hardware, running)) = ended else { return };
+        if let Some(running) = running {
+            running.stop.cancel();
+            if let Some(port) = running.packets {
+                port.close();
+            }
+        }
+        self.launcher.stopped(&hardware);
+    }
+
+    /// The handle of an actor.
+    pub(super) fn actor(&self, index: DeviceIndex) -> Option<ActorHandle> {
+        let running = self.locked();
+        let (_, running) = running.get(&index)?;
+        running.as_ref().map(|r| r.handle.clone())
+    }
+
+    /// Where frames to a switch go.
+    pub(super) fn packets(&self, index: DeviceIndex) -> Option<PacketPort> {
+        let running = self.locked();
+        let (_, running) = running.get(&index)?;
+        running.as_ref().and_then(|r| r.packets.clone())
+    }
+
+    /// Ends every actor and waits until they have ended.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        let all: Vec<_> = self.locked().drain().collect();
+        for (_, (_, running)) in all {
+            if let Some(running) = running {
+                // An actor that panicked has said so itself.
+                let _ = running.task.await;
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The inventory at work: what a change of it does to devices, links and actors, and how it is stored and loaded.
+//!
+//! **Order.** Within the publication of a transaction: new devices are registered, then what is rendered reaches them,
+//! then links come and go, then actors start and stop. A device that has left goes last.
+
+use std::sync::{Arc, PoisonError};
+
+use tracing::{info, warn};
+use vfabric_api::inventory::{HostItem, Inventory, InventoryChange, ItemKey, ItemState, LinkItem, SwitchItem};
+use vfabric_api::service::{Change, Transaction};
+use vfabric_api::topology::Topology;
+
+use super::fleet::Fleet;
+use super::restore::Row;
+use super::rows::to_json;
+use super::writer::State;
+use super::{Controller, HOST, SWITCH, StartError};
+use crate::device::driver::DeviceIndex;
+use crate::device::launch::Hardware;
+use crate::device::{Device, Registry};
+use crate::model::Model;
+use crate::model::change::Applied;
+use crate::model::fabric::{Fabric, Node};
+use crate::model::inventory::{NEXT_KEY, PREFIX, StoredItem, item_key};
+use crate::model::object::Stored;
+use crate::store::{Op, Store};
+use crate::topology::links::Memory;
+
+/// What a controller is started with besides its store.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// What the fabric is made of. It is needed if the store has no inventory yet.
+    pub topology: Option<Topology>,
+    /// Makes the stored inventory be as the topology says.
+    pub import: bool,
+}
+
+impl From<Topology> for Start {
+    fn from(topology: Topology) -> Self {
+        Self {
+            topology: Some(topology),
+            import: false,
+        }
+    }
+}
+
+/// What the store has of the inventory, put into a model.
+pub(super) struct Loaded {
+    pub(super) model: Model,
+    /// What is to be written before anything else.
+    pub(super) ops: Vec<Op>,
+    /// Rows that could not be loaded, each with the reason.
+    pub(super) set_aside: Vec<(String, String)>,
+}
+
+/// What a transaction changed of the inventory, to be published once it is durable.
+pub(super) struct News {
+    /// The fabric after it.
+    fabric: Arc<Fabric>,
+    keys: Vec<ItemKey>,
+}
+
+impl News {
+    /// Of a transaction that was carried out; none if it leaves the inventory alone. Costs the size of the inventory.
+    pub(super) fn of(model: &Model, applied: &Applied) -> Option<Self> {
+        let keys: Vec<ItemKey> = applied.items.iter().map(|(key, _)| key.clone()).collect();
+        let fabric = || Arc::new(model.fabric.clone());
+        (!keys.is_empty()).then(|| Self { fabric: fabric(), keys })
+    }
+}
+
+/// Rows of the inventory.
+fn is_row(key: &[u8]) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// Rows that store every object of the inventory.
+fn all_rows(model: &Model) -> Vec<Op> {
+    let items = model.all_items().into_iter();
+    let puts = items.map(|item| Op::Put(item_key(&item.key()), to_json(&item)));
+    puts.chain([Op::Put(NEXT_KEY.to_vec(), to_json(&model.next_handles()))])
+        .collect()
+}
+
+/// Rows of what a transaction changed.
+pub(super) fn rows(model: &Model, applied: &Applied) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (key, item) in &applied.items {
+        ops.push(match item {
+            Some(item) => Op::Put(item_key(key), to_json(item)),
+            None => Op::Delete(item_key(key)),
+        });
+        if let (ItemKey::Link(a, b), None) = (key, item) {
+            // What is remembered of a link goes with it, whichever end was named first.
+            for (a, b) in [(a, b), (b, a)] {
+                let (a, b) = (a.clone(), b.clone());
+                let key = super::links::store_key(&vfabric_api::topology::Link { a, b });
+                ops.push(Op::Delete(key.into_bytes()));
+            }
+        }
+    }
+    if !applied.items.is_empty() {
+        ops.push(Op::Put(NEXT_KEY.to_vec(), to_json(&model.next_handles())));
+    }
+    ops
+}
+
+/// The greatest identity that the rows of a store name, as far as they can be read.
+fn greatest_uid(rows: &[Row]) -> u64 {
+    let uid = |row: &Row| match row.key.split(|b| *b == b'/').next()? {
+        b"uid" => std::str::from_utf8(&row.value)
+            .ok()?
+            .parse::<u64>()
+            .ok()?
+            .checked_sub(1),
+        b"object" => serde_json::from_slice::<Stored>(&row.value)
+            .ok()?
+            .uid_mut()
+            .map(|uid| uid.get()),
+        _ => None,
+    };
+    let trusted = rows.iter().filter(|row| row.damage.is_none());
+    trusted.filter_map(uid).max().unwrap_or_default()
+}
+
+/// Takes the inventory out of the rows of a store; where there is none, it begins with the topology.
+///
+/// # Errors
+/// There is neither an inventory nor a topology.
+pub(super) fn load(stored: &mut Vec<Row>, topology: Option<&Topology>) -> Result<Loaded, StartError> {
+    let mut items: Vec<Row> = stored.extract_if(.., |row| is_row(&row.key)).collect();
+    items.sort_by(|a, b| a.key.cmp(&b.key));
+    if items.is_empty() {
+        let topology = topology.ok_or(StartError::NoInventory)?;
+        let mut model = Model::empty(topology.fabric.clone());
+        model.restore_next_uid(greatest_uid(stored).saturating_add(1));
+        model.import_first(topology);
+        info!(
+            switches = topology.switches.len(),
+            links = topology.links.len(),
+            hosts = topology.hosts.len(),
+            "the inventory begins with the topology"
+        );
+        let ops = all_rows(&model);
+        let set_aside = Vec::new();
+        return Ok(Loaded { model, ops, set_aside });
+    }
+    let settings = items.iter().find_map(|row| {
+        let known = row.damage.is_none() && row.key == item_key(&ItemKey::Fabric);
+        match known.then(|| serde_json::from_slice(&row.value)) {
+            Some(Ok(StoredItem::Fabric(settings))) => Some(settings),
+            _ => None,
+        }
+    });
+    let settings = settings.or_else(|| topology.map(|t| t.fabric.clone()));
+    let mut model = Model::empty(settings.ok_or(StartError::NoInventory)?);
+    model.begin();
+    let (mut scratch, mut set_aside) = (Applied::default(), Vec::new());
+    for row in items {
+        if let Err(reason) = load_row(&mut model, &row, &mut scratch) {
+            set_aside.push((String::from_utf8_lossy(&row.key).into_owned(), reason));
+        }
+    }
+    model.end();
+    let ops = Vec::new();
+    Ok(Loaded { model, ops, set_aside })
+}
+
+fn load_row(model: &mut Model, row: &Row, scratch: &mut Applied) -> Result<(), String> {
+    if row.key == NEXT_KEY {
+        let next = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
+        // A damaged one may be far too great; handles that are in use are looked at anyway.
+        if row.damage.is_none() {
+            model.restore_handles(next);
+        }
+        return row.damage.clone().map_or(Ok(()), Err);
+    }
+    let item: StoredItem = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
+    let fits = row.damage.is_none() && row.key == item_key(&item.key());
+    model.restore_uid(item.uid());
+    if fits {
+        model.put_item(&item.key(), Some(item.clone()), scratch);
+        if model.stored_item(&item.key()).is_some() {
+            return Ok(());
+        }
+    }
+    model.reserve_item(&item);
+    let reason = "its key does not fit, or it refers to a switch that is not there";
+    Err(row.damage.clone().unwrap_or_else(|| reason.to_owned()))
+}
+
+/// Compares a topology with the inventory. Returns whether it is to be imported.
+///
+/// # Errors
+/// It is to be, and cannot.
+pub(super) fn compare(model: &mut Model, start: &Start) -> Result<bool, StartError> {
+    let Some(topology) = &start.topology else {
+        return Ok(false);
+    };
+    match model.differences(topology) {
+        Ok(differences) if differences.is_empty() => Ok(false),
+        Ok(_) if start.import => Ok(true),
+        Err(error) if start.import => Err(StartError::Import(error)),
+        Ok(differences) => {
+            let list: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            warn!(
+                "the topology file differs from the stored inventory, which is used; --import-topology takes the file \
+                 over:\n{}",
+                list.join("\n")
+            );
+            Ok(false)
+        }
+        Err(error) => {
+            warn!(%error, "the topology file differs from the stored inventory, which is used, and cannot be imported");
+            Ok(false)
+        }
+    }
+}
+
+impl<S: Store> Controller<S> {
+    /// What the fabric is made of, as of the last transaction.
+    pub(super) fn fabric_now(&self) -> Arc<Fabric> {
+        Arc::clone(&self.fabric.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Starts an actor for every device.
+    pub fn start(&self, fleet: Fleet) {
+        // The first call counts; there is only one.
+        let _ = self.fleet.set(fleet);
+        let fabric = self.fabric_now();
+        for (index, _) in self.registry.all() {
+            self.crew(&fabric, index);
+        }
+    }
+
+    /// Ends every actor.
+    pub async fn shut_down(&self) {
+        if let Some(fleet) = self.fleet.get() {
+            fleet.shut_down().await;
+        }
+    }
+
+    /// Registers the devices that a transaction added, before anything is rendered for them.
+    pub(super) fn welcome(&self, news: &Option<News>) {
+        let Some(News { fabric, keys }) = news else { return };
+        for key in keys {
+            let (ItemKey::Switch(name) | ItemKey::Host(name)) = key else {
+                continue;
+            };
+            if let Some(node) = fabric.node(name)
+                && self.registry.get(node.device()).is_none()
+            {
+                let device = device(name, node, &self.progress, &self.timings);
+                self.registry.insert(node.device(), device);
+            }
+        }
+    }
+
+    /// Brings links and actors in line with the inventory after a transaction that changed it.
+    pub(super) fn settle_inventory(&self, news: Option<News>) {
+        let Some(News { fabric: now, keys }) = news else { return };
+        let before = {
+            let mut published = self.fabric.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *published, Arc::clone(&now))
+        };
+        for key in &keys {
+            match key {
+                ItemKey::Fabric => {}
+                ItemKey::Link(..) => self.settle_link(&before, &now, key),
+                ItemKey::Switch(name) | ItemKey::Host(name) => {
+                    let nodes = [before.node(name), now.node(name)];
+                    for node in nodes.into_iter().flatten() {
+                        self.crew(&now, node.device());
+                    }
+                }
+            }
+        }
+        self.progress.notify_waiters();
+    }
+
+    fn settle_link(&self, before: &Fabric, now: &Fabric, key: &ItemKey) {
+        let (old, new) = (before.link_of(key), now.link_of(key));
+        let mut links = self.links_locked();
+        if let Some(old) = old.filter(|_| old != new) {
+            links.remove(old);
+        }
+        if let Some((new, entry)) = new.filter(|_| old != new).and_then(|l| Some((l, now.link(l)?))) {
+            links.add(new, entry.ends, Memory::default());
+        }
+    }
+
+    /// Starts or stops the actor of a device, as its state asks for.
+    fn crew(&self, fabric: &Fabric, index: DeviceIndex) {
+        let hardware = match fabric.node_of(index) {
+            Some(Node::Switch(s)) => fabric
+                .switch(s)
+                .filter(|s| !s.gone)
+                .map(|s| Hardware::Switch(s.spec.clone())),
+            Some(Node::Host(h)) => fabric
+                .host(h)
+                .filter(|h| !h.gone)
+                .map(|h| Hardware::Host(h.spec.clone())),
+            None => {
+                self.registry.remove(index);
+                self.links_locked().remove_switch(crate::model::SwitchIndex(index.0));
+                None
+            }
+        };
+        let Some(fleet) = self.fleet.get() else { return };
+        match (hardware, self.registry.get(index)) {
+            (Some(hardware), Some(device)) => fleet.ensure(index, &device, hardware),
+            (_, device) => {
+                fleet.stop(index);
+                if let Some(device) = device {
+                    device.disconnected("declared gone".into());
+                }
+            }
+        }
+    }
+
+    /// Objects that can leave or have arrived.
+    pub(super) fn travellers(&self, state: &mut State) -> Vec<InventoryChange> {
+        let confirmed = |device, revision| self.registry.get(device).is_some_and(|d| d.has_confirmed(revision));
+        state.model.travellers(confirmed)
+    }
+
+    /// Lets go of objects that nothing holds anything of any more, and takes those into service that have arrived.
+    pub(super) async fn let_pass(&self, travellers: Vec<InventoryChange>) {
+        for change in travellers {
+            let changes = vec![(String::new(), Change::Inventory(change.clone()))];
+            let dry_run = false;
+            match (self.propose(Transaction { changes, dry_run }).await, change) {
+                (Ok(_), InventoryChange::Left(key)) => info!(%key, "left the inventory"),
+                (Ok(_), InventoryChange::Arrived(key)) => info!(%key, "arrived"),
+                (Ok(_), _) => {}
+                (Err(error), change) => warn!(?change, %error, "the inventory cannot go on"),
+            }
+        }
+    }
+
+    /// Makes the inventory be as a topology says.
+    pub(super) async fn import(&self, topology: Topology) -> Result<(), StartError> {
+        let change = Change::Inventory(InventoryChange::Import(Box::new(topology)));
+        let changes = vec![(String::new(), change)];
+        let dry_run = false;
+        let committed = self.propose(Transaction { changes, dry_run }).await;
+        for change in committed.map_err(StartError::Import)?.inventory {
+            info!("imported: {change}");
+        }
+        Ok(())
+    }
+
+    /// For the API.
+    pub(super) async fn inventory_view(&self) -> Inventory {
+        let fabric = self.fabric_now();
+        let state = self.state.lock().await;
+        let waiting = |item: ItemState, key: ItemKey| match item {
+            ItemState::Leaving => state.model.why_leaving(&key),
+            ItemState::Arriving => vec!["waits until it was read back and holds nothing".to_owned()],
+            _ => Vec::new(),
+        };
+        let switches = fabric.switches().map(|(_, s)| SwitchItem {
+            spec: s.spec.clone(),
+            uid: s.uid.get(),
+            vtep_id: Some(s.vtep_id).filter(|id| *id != 0),
+            state: s.state,
+            waiting: waiting(s.state, ItemKey::Switch(s.spec.name.clone())),
+        });
+        let hosts = fabric.hosts().map(|(_, h)| HostItem {
+            spec: h.spec.clone(),
+            uid: h.uid.get(),
+            vtep_id: h.vtep_id,
+            state: h.state,
+            waiting: waiting(h.state, ItemKey::Host(h.spec.name.clone())),
+        });
+        let links = fabric.links().map(|(_, l)| LinkItem {
+            spec: l.spec.clone(),
+            uid: l.uid.get(),
+        });
+        Inventory {
+            fabric: fabric.settings.clone(),
+            switches: switches.collect(),
+            links: links.collect(),
+            hosts: hosts.collect(),
+            set_aside: self.published().set_aside.clone(),
+        }
+    }
+}
+
+/// A device of which nothing is known.
+fn device(
+    name: &vfabric_api::ident::Name,
+    node: Node,
+    progress: &Arc<tokio::sync::Notify>,
+    timings: &crate::timings::AllTimings,
+) -> Arc<Device> {
+    let kind = kind(node);
+    Arc::new(Device::new(name.clone(), Arc::clone(progress), timings.of(kind)))
+}
+
+/// The kind of a device, as metrics name it.
+pub(super) fn kind(node: Node) -> &'static str {
+    match node {
+        Node::Switch(_) => SWITCH,
+        Node::Host(_) => HOST,
+    }
+}
+
+/// A device for each switch and host.
+pub(super) fn devices_of(
+    fabric: &Fabric,
+    progress: &Arc<tokio::sync::Notify>,
+    timings: &crate::timings::AllTimings,
+) -> Registry {
+    let registry = Registry::default();
+    let switches = fabric.switches().map(|(s, entry)| (&entry.spec.name, Node::Switch(s)));
+    let hosts = fabric.hosts().map(|(h, entry)| (&entry.spec.name, Node::Host(h)));
+    for (name, node) in switches.chain(hosts) {
+        registry.insert(node.device(), device(name, node, progress, timings));
+    }
+    registry
+}

@@ -1,0 +1,299 @@
+//! From the rows of the store back to the model.
+//!
+//! **Invariants.** Only a store that cannot be read at all stops the start. A row that is damaged, or an object that
+//! does not fit what is there, is set aside and named; what can be read of its numbers is given to nobody else.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use tracing::warn;
+use vfabric_api::service::{Key, Kind};
+use vfabric_api::status::SetAside;
+use vfabric_api::topology::Topology;
+
+use super::rows::{Rest, UID_KEY, to_json};
+use super::{StartError, inventory, links, now};
+use crate::device::driver::DeviceIndex;
+use crate::model::Model;
+use crate::model::change::Applied;
+use crate::model::fabric::Node;
+use crate::model::number::{StoredNumber, Uid};
+use crate::model::object::{Stored, parse_store_key};
+use crate::store::{Op, Store, StoreTransaction, Versioned};
+use crate::topology::links::{Links, Memory};
+
+/// What a store said.
+pub(super) struct Restored {
+    pub(super) model: Model,
+    pub(super) revision: u64,
+    pub(super) links: Links,
+    /// Keys that mean nothing any more.
+    pub(super) expired: BTreeSet<Vec<u8>>,
+    /// Rows that could not be loaded.
+    pub(super) set_aside: Vec<SetAside>,
+}
+
+/// Order in which rows are read: what others need comes first.
+fn turn(key: &[u8]) -> u8 {
+    match key.split(|b| *b == b'/').next() {
+        Some(b"uid") => 0,
+        Some(b"group" | b"rest") => 1,
+        Some(b"object") => 2,
+        _ => 3,
+    }
+}
+
+/// A row of the store.
+pub(super) struct Row {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    /// Why its value cannot be trusted.
+    pub(super) damage: Option<String>,
+}
+
+/// A restart in progress.
+struct Restoring {
+    model: Model,
+    revision: u64,
+    now: std::time::Instant,
+    scratch: Applied,
+    memories: HashMap<String, Memory>,
+    expired: BTreeSet<Vec<u8>>,
+    /// Rows of older stores in the form of today.
+    renewed: Vec<Op>,
+    set_aside: Vec<SetAside>,
+}
+
+/// Reads everything back into a model. A store without an inventory begins with that of `topology`.
+///
+/// # Errors
+/// The store cannot be read, or rows of an older form cannot be written in today's; there is neither an inventory nor a
+/// topology.
+pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) -> Result<Restored, StartError> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut visit = |key: &[u8], value: &Versioned| {
+        rows.push(Row {
+            key: key.to_vec(),
+            value: value.value.clone(),
+            damage: None,
+        });
+        ControlFlow::Continue(())
+    };
+    let scanned = store.scan(b"", &mut visit).await?;
+    rows.extend(scanned.damaged.into_iter().map(|d| Row {
+        key: d.key,
+        value: d.value,
+        damage: Some(d.reason),
+    }));
+    rows.sort_by(|a, b| turn(&a.key).cmp(&turn(&b.key)).then_with(|| a.key.cmp(&b.key)));
+    let loaded = inventory::load(&mut rows, topology)?;
+    let mut restoring = Restoring {
+        model: loaded.model,
+        revision: scanned.revision,
+        now: now(),
+        scratch: Applied::default(),
+        memories: HashMap::new(),
+        expired: BTreeSet::new(),
+        renewed: loaded.ops,
+        set_aside: Vec::new(),
+    };
+    for (row, reason) in loaded.set_aside {
+        restoring.name(format!("row `{row}`"), reason);
+    }
+    for row in rows {
+        restoring.row(row);
+    }
+    restoring.end(store).await
+}
+
+impl Restoring {
+    /// Takes over one row, or sets it aside.
+    fn row(&mut self, row: Row) {
+        let shown = String::from_utf8_lossy(&row.key).into_owned();
+        let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
+        let done = match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
+            ("object", _) => return self.object(&shown, row),
+            ("uid", _) => self.uid(&row),
+            ("group", [switch, vni]) => self.group(switch, vni, &row),
+            ("rest", _) => self.rest(rest, &row),
+            ("former", [vni, device]) => self.former(vni, device, &row),
+            ("resting", [vni, ip]) => self.resting(vni, ip, &row),
+            ("link", _) => serde_json::from_slice(&row.value)
+                .map_err(|e| e.to_string())
+                .map(|memory| {
+                    // A damaged memory of a link is as good as none: probes will tell.
+                    if row.damage.is_none() {
+                        self.memories.insert(shown.clone(), memory);
+                    }
+                }),
+            _ => Err("is not known to this version".into()),
+        };
+        if let Some(reason) = row.damage.or(done.err()) {
+            self.name(format!("row `{shown}`"), reason);
+        }
+    }
+
+    fn node(&self, name: &str) -> Option<Node> {
+        self.model.fabric.node(&name.parse().ok()?)
+    }
+
+    fn name(&mut self, object: String, reason: String) {
+        warn!(object, reason, "set aside");
+        self.set_aside.push(SetAside { object, reason });
+    }
+
+    fn uid(&mut self, row: &Row) -> Result<(), String> {
+        // A damaged one may be far too great; identities that are in use are looked at anyway.
+        if row.damage.is_none() {
+            self.model
+                .restore_next_uid(number(&row.value).ok_or("is not a number")?);
+        }
+        Ok(())
+    }
+
+    fn group(&mut self, switch: &str, vni: &str, row: &Row) -> Result<(), String> {
+        let group = number(&row.value).and_then(|n| u16::try_from(n).ok());
+        let (Some(group), Ok(vni)) = (group, vni.parse()) else {
+            return Err("is not a number".into());
+        };
+        // A switch that left took its groups along.
+        if let Some(Node::Switch(at)) = self.node(switch) {
+            self.model.restore_group(at, vni, group);
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self, key: &str, row: &Row) -> Result<(), String> {
+        let number: StoredNumber = serde_json::from_str(key).map_err(|e| e.to_string())?;
+        let all = || (Uid::default(), self.model.fabric.devices().collect::<Vec<_>>());
+        let (owner, devices) = match serde_json::from_slice::<Rest>(&row.value) {
+            Ok(rest) if row.damage.is_none() => {
+                // A device that left took along what it held.
+                let devices = rest.devices.iter().filter_map(|d| self.model.fabric.node(d));
+                let devices: Vec<DeviceIndex> = devices.map(Node::device).collect();
+                self.model.restore_uid(rest.owner);
+                (rest.owner, devices)
+            }
+            // Every device may hold it.
+            _ => all(),
+        };
+        self.model
+            .restore_rest(&number, owner, devices, self.revision, self.now);
+        if number.resolve(&self.model.fabric).is_none() {
+            self.expired.insert(row.key.clone());
+        }
+        Ok(())
+    }
+
+    /// Until there were identities, rows named a VNI and a device.
+    fn former(&mut self, vni: &str, device: &str, row: &Row) -> Result<(), String> {
+        let vni = vni.parse().map_err(|_| "is not a VNI")?;
+        let owner = self.model.owner_of_vni(vni).unwrap_or_default();
+        let device = self.node(device).map(Node::device);
+        let number = StoredNumber::Vni(vni);
+        self.model.restore_rest(&number, owner, device, self.revision, self.now);
+        self.expired.insert(row.key.clone());
+        Ok(())
+    }
+
+    /// And an address of a network.
+    fn resting(&mut self, vni: &str, ip: &str, row: &Row) -> Result<(), String> {
+        let (Ok(vni), Ok(ip)) = (vni.parse(), ip.parse()) else {
+            return Err("is not an address of a network".into());
+        };
+        if let Some(network) = self.model.owner_of_vni(vni) {
+            let (number, devices) = (StoredNumber::Ip(network, ip), self.model.devices_of_vni(vni));
+            self.model
+                .restore_rest(&number, Uid::default(), devices, self.revision, self.now);
+        }
+        self.expired.insert(row.key.clone());
+        Ok(())
+    }
+
+    fn object(&mut self, shown: &str, row: Row) {
+        let Some(key) = parse_store_key(&row.key) else {
+            let reason = row.damage.unwrap_or_else(|| "is not a key of an object".into());
+            return self.name(format!("row `{shown}`"), reason);
+        };
+        let parsed = serde_json::from_slice::<Stored>(&row.value).map_err(|e| e.to_string());
+        let mut object = match (parsed, row.damage) {
+            (Ok(object), None) => object,
+            (Ok(object), Some(damage)) => return self.aside(key, Some(object), damage),
+            (Err(error), damage) => return self.aside(key, None, damage.unwrap_or(error)),
+        };
+        if object.spec().kind() != key.kind {
+            return self.aside(key, Some(object), "is of another kind than its key says".into());
+        }
+        if let Some(missing) = self.missing(&key, &object) {
+            return self.aside(key, Some(object), missing);
+        }
+        if let Some(uid) = object.uid_mut() {
+            if *uid == Uid::default() {
+                *uid = self.model.new_uid();
+                self.renewed.push(Op::Put(row.key, to_json(&object)));
+            } else {
+                self.model.restore_uid(*uid);
+            }
+        }
+        self.model.put(&key, Some(object.clone()), &mut self.scratch);
+        if self.model.stored(&key).is_none() {
+            self.aside(key, Some(object), "refers to a host or switch that is not there".into());
+        }
+    }
+
+    /// What an object needs that is not there.
+    fn missing(&self, key: &Key, object: &Stored) -> Option<String> {
+        if key.kind == Kind::Vdc {
+            return None;
+        }
+        let vdc = self.model.vdc(&key.vdc);
+        let Some(vdc) = vdc else {
+            return Some(format!("its vDC `{}` is not there", key.vdc));
+        };
+        let networks = match object {
+            Stored::Attachment { spec, .. } => std::slice::from_ref(&spec.network),
+            Stored::Router { spec, .. } => spec.networks.as_slice(),
+            Stored::Vdc(_) | Stored::Network { .. } => &[],
+        };
+        let missing = networks.iter().find(|n| !vdc.networks.contains_key(*n))?;
+        Some(format!("its network `{missing}` is not there"))
+    }
+
+    fn aside(&mut self, key: Key, object: Option<Stored>, reason: String) {
+        self.name(key.to_string(), reason.clone());
+        self.model.set_aside(key, object, reason);
+    }
+
+    async fn end<S: Store>(mut self, store: &S) -> Result<Restored, StartError> {
+        self.model.reserve_restored_groups();
+        self.model.end_restore();
+        if !self.renewed.is_empty() {
+            let next = self.model.next_uid().to_string();
+            self.renewed.push(Op::Put(UID_KEY.to_vec(), next.into()));
+            let transaction = StoreTransaction {
+                compares: Vec::new(),
+                ops: self.renewed,
+            };
+            self.revision = store.commit(transaction).await?;
+        }
+        self.model.settle(&self.scratch, self.revision);
+        self.model.restore_fences(self.revision);
+        // What is stored of a cable that is not there says nothing of others.
+        let mut links = Links::default();
+        for (index, link) in self.model.fabric.links() {
+            let memory = self.memories.get(&links::store_key(&link.spec)).copied();
+            links.add(index, link.ends, memory.unwrap_or_default());
+        }
+        Ok(Restored {
+            model: self.model,
+            revision: self.revision,
+            links,
+            expired: self.expired,
+            set_aside: self.set_aside,
+        })
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}

@@ -1,0 +1,147 @@
+//! Stored objects that could not be loaded: they are named, and the numbers that they have are given to nobody else.
+//!
+//! **Model.** A row of the store may be damaged, or may need something that is no longer there. The start goes on
+//! without it. What can be read of it says which numbers it has; these count as used, so that we do not give them out
+//! and a user who names one is refused. The object can be deleted, and nothing else: then its numbers go into
+//! quarantine until every device has confirmed, like those of any other object.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use vfabric_api::ident::Mac;
+use vfabric_api::intent::{AttachmentSpec, Place};
+use vfabric_api::service::{Key, Kind};
+
+use super::fabric::Node;
+use super::number::{Number, Uid};
+use super::object::Stored;
+use super::{AttachmentId, Model, NetworkId};
+
+/// Stands for an attachment that is not there, where an index needs one.
+const NOBODY: AttachmentId = AttachmentId(u32::MAX);
+
+/// A stored object that could not be loaded.
+#[derive(Debug)]
+pub(super) struct Aside {
+    /// Its identity, as far as it can be read.
+    pub(super) uid: Uid,
+    /// Numbers that it is known to have.
+    pub(super) numbers: Vec<Number>,
+    reason: String,
+}
+
+impl Aside {
+    /// Why it cannot be written.
+    pub(super) fn refusal(&self, key: &Key) -> String {
+        format!(
+            "{key} was set aside when the controller started ({}); it can only be deleted",
+            self.reason
+        )
+    }
+}
+
+impl Model {
+    /// Sets an object aside. `object` is what can be read of it, if anything.
+    pub fn set_aside(&mut self, key: Key, object: Option<Stored>, reason: String) {
+        let mut uid = Uid::default();
+        let mut numbers = Vec::new();
+        let mut network_name = None;
+        if let Some(mut object) = object {
+            if let Stored::Attachment { spec, .. } = &object {
+                network_name = Some(spec.network.clone());
+            }
+            uid = object.uid_mut().map_or(uid, |uid| *uid);
+            numbers = self.numbers_of(&key, &object);
+            self.restore_next_uid(uid.0.saturating_add(1));
+        }
+        let network = match &key.kind {
+            Kind::Attachment => network_name.and_then(|n| self.vdc(&key.vdc)?.networks.get(&n).copied()),
+            _ => None,
+        };
+        numbers.iter().for_each(|number| self.reserve(number, network));
+        self.aside.insert(key, Aside { uid, numbers, reason });
+    }
+
+    /// The numbers in a stored object. Addresses mean something only in a network that is there.
+    fn numbers_of(&self, key: &Key, object: &Stored) -> Vec<Number> {
+        match object {
+            Stored::Vdc(_) => Vec::new(),
+            Stored::Network { vni, .. } => vec![Number::Vni(vni.get())],
+            Stored::Router { vrf, .. } => vec![Number::Vni(vrf.get())],
+            Stored::Attachment {
+                spec,
+                mac,
+                ips,
+                access_id,
+                ..
+            } => {
+                let mut numbers = self.place_numbers(&spec.place, *access_id);
+                numbers.extend(self.address_numbers(key, spec, *mac, ips));
+                numbers
+            }
+        }
+    }
+
+    fn place_numbers(&self, place: &Place, access_id: u16) -> Vec<Number> {
+        match place {
+            Place::Host { host, netns, interface } => match self.fabric.node(host) {
+                Some(Node::Host(h)) => vec![Number::Interface(
+                    h,
+                    Arc::from(netns.as_str()),
+                    Arc::from(interface.as_str()),
+                )],
+                _ => Vec::new(),
+            },
+            Place::Port { switch, port, vlan } => match self.fabric.node(switch) {
+                Some(Node::Switch(s)) => vec![Number::PortVlan(s, *port, *vlan), Number::AccessId(s, access_id)],
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn address_numbers(&self, key: &Key, spec: &AttachmentSpec, mac: Mac, ips: &[IpAddr]) -> Vec<Number> {
+        let network = Key::new(key.vdc.clone(), Kind::Network, spec.network.clone());
+        let Some(Stored::Network { uid, .. }) = self.stored(&network) else {
+            return Vec::new();
+        };
+        let ips = ips.iter().map(|ip| Number::Ip(uid, *ip));
+        std::iter::once(Number::Mac(uid, mac)).chain(ips).collect()
+    }
+
+    /// Counts a number as used, unless somebody has it: then theirs is the right to it. An address is one of `network`.
+    pub(super) fn reserve(&mut self, number: &Number, network: Option<NetworkId>) {
+        match number {
+            Number::Vni(vni) => self.own_vni(*vni, true),
+            Number::AccessId(s, id) => {
+                if let Some(on) = self.on_switch.get_mut(s) {
+                    on.access_ids.take((*id).into());
+                }
+            }
+            Number::FloodGroup(s, group) => {
+                if let Some(on) = self.on_switch.get_mut(s) {
+                    on.groups.take((*group).into());
+                }
+            }
+            Number::Vtep(id) => self.fabric.vteps.take((*id).into()),
+            // Tenants' objects have none of these.
+            Number::Underlay(_) | Number::RouterMac(_) | Number::HostMac(..) | Number::Port(..) => {}
+            Number::PortVlan(s, port, vlan) => {
+                self.ports.entry((*s, *port, *vlan)).or_insert(NOBODY);
+            }
+            Number::Interface(h, netns, interface) => {
+                let interface = (*h, netns.to_string(), interface.to_string());
+                self.interfaces.entry(interface).or_insert(NOBODY);
+            }
+            Number::Mac(_, mac) => {
+                if let Some(network) = network.and_then(|n| self.networks.get_mut(n)) {
+                    network.macs.entry(*mac).or_insert(NOBODY);
+                }
+            }
+            Number::Ip(_, ip) => {
+                if let Some(network) = network.and_then(|n| self.networks.get_mut(n)) {
+                    network.ips.entry(*ip).or_insert(NOBODY);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The inventory: switches, links and hosts as objects that come, change and go.
+//!
+//! **Model.** An object has an identity ([`Uid`](super::number::Uid)) and a handle; neither is ever given to another
+//! object, whatever its name. What packets can meet of it (the number and the addresses of its VTEP, the MAC address of
+//! its router, the MAC address and the port of a host) is allocated or taken once and stored with it.
+//!
+//! | state | who holds entries for it | it becomes | when |
+//! | --- | --- | --- | --- |
+//! | arriving | nobody | in service | it was read back, and has confirmed that it holds nothing |
+//! | in service | itself, the others | drained | an operator drains it |
+//! | drained | the same; paths avoid it, it gets no new attachments | in service | an operator ends that |
+//! | in service, drained | | arriving | it becomes another machine (device id, MAC address) |
+//! | arriving, in service, drained | | leaving | an operator removes it, and nothing uses it |
+//! | leaving | those that have not confirmed yet | (not there) | every number of it is free again |
+//! | any | | gone | an operator says that it is dead |
+//! | gone | nobody; those around it shut it out | leaving | an operator removes it |
+//!
+//! A device that comes may have been here before, under another identity: what it holds would give a meaning to numbers
+//! that mean something else by now. So it is emptied before it is used. Only what a first topology names is in service at
+//! once.
+//!
+//! The numbers of an object that leaves, or is gone, go into quarantine like those of tenants, held by every switch and
+//! by the object itself; what a gone device holds counts as confirmed once those around it have shut it out. Hosts are
+//! not waited for: an entry of one of them that still leads to a VTEP address is of a network whose VNI it holds too,
+//! so that a frame it sends there belongs to the same tenant, or is refused. Only when all its numbers are free does an
+//! object leave; until then its name, its ports and its numbers are its own, and whoever wants one of them is refused
+//! with a reason. So objects of the inventory never wait for a number, and no name stands for two devices.
+//!
+//! **Cost.** A change costs what it touches: one switch more or less is one path from and to each other switch.
+
+mod check;
+mod diff;
+mod put;
+mod stored;
+mod verbs;
+
+pub use stored::{NEXT_KEY, PREFIX, StoredHost, StoredItem, StoredLink, StoredSwitch, item_key};

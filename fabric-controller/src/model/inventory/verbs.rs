@@ -1,0 +1,221 @@
+//! What can be done to the inventory.
+
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey, ItemState};
+use vfabric_api::service::{Change, Key, Kind};
+
+use super::stored::StoredItem;
+use crate::ident::DeviceIndex;
+use crate::model::change::{Applied, Undo};
+use crate::model::fabric::Node;
+use crate::model::{Model, SwitchIndex};
+
+impl Model {
+    /// Checks and carries out a change of the inventory.
+    pub(in crate::model) fn change_inventory(
+        &mut self,
+        path: &str,
+        change: &InventoryChange,
+        applied: &mut Applied,
+    ) -> Result<(), ApiError> {
+        match change {
+            InventoryChange::Put(item) => self.put_checked(path, item, applied),
+            InventoryChange::Remove { key, cascade } => self.remove_item(key, *cascade, applied),
+            InventoryChange::Drain(key) => self.drain(key, ItemState::Drained, applied),
+            InventoryChange::Undrain(key) => self.drain(key, ItemState::InService, applied),
+            InventoryChange::Gone(key) => {
+                let item = self.known_device(key)?;
+                self.exchange(key.clone(), Some(item.in_state(ItemState::Gone)), applied);
+                Ok(())
+            }
+            InventoryChange::Import(topology) => self.import(path, topology, applied),
+            InventoryChange::Arrived(key) => {
+                let item = self.stored_item(key).filter(|i| i.state() == ItemState::Arriving);
+                if let Some(item) = item {
+                    self.exchange(key.clone(), Some(item.in_state(ItemState::InService)), applied);
+                }
+                Ok(())
+            }
+            InventoryChange::Left(key) => {
+                if self.may_leave(key) {
+                    self.exchange(key.clone(), None, applied);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn put_checked(&mut self, path: &str, item: &Item, applied: &mut Applied) -> Result<(), ApiError> {
+        let new = self.stored_item(&item.key()).is_none();
+        let next = self.check_item(path, item)?;
+        if new {
+            // The identity that its check was made with.
+            self.next_uid += 1;
+            applied.uids = true;
+        }
+        self.exchange(item.key(), Some(next), applied);
+        Ok(())
+    }
+
+    /// Makes an object be another, and keeps what is needed to store or undo that.
+    fn exchange(&mut self, key: ItemKey, next: Option<StoredItem>, applied: &mut Applied) {
+        let before = self.stored_item(&key);
+        if before == next {
+            applied.committed.unchanged += 1;
+            return;
+        }
+        applied
+            .committed
+            .inventory
+            .extend(super::diff::describe(&key, before.as_ref(), next.as_ref()));
+        applied.undo.push(Undo::Item(key.clone(), before));
+        applied.items.push((key.clone(), next.clone()));
+        self.put_item(&key, next, applied);
+    }
+
+    /// A switch or host.
+    fn known_device(&self, key: &ItemKey) -> Result<StoredItem, ApiError> {
+        if !matches!(key, ItemKey::Switch(_) | ItemKey::Host(_)) {
+            let detail = format!("{key} is neither a switch nor a host");
+            return Err(ApiError::new(ErrorCode::Invalid, detail));
+        }
+        self.stored_item(key).ok_or_else(|| ApiError::not_found(key))
+    }
+
+    fn drain(&mut self, key: &ItemKey, to: ItemState, applied: &mut Applied) -> Result<(), ApiError> {
+        let item = self.known_device(key)?;
+        let state = item.state();
+        if !state.is_live() {
+            return Err(ApiError::new(ErrorCode::InUse, format!("{key} is {state}")));
+        }
+        self.exchange(key.clone(), Some(item.in_state(to)), applied);
+        Ok(())
+    }
+
+    pub(super) fn remove_item(&mut self, key: &ItemKey, cascade: bool, applied: &mut Applied) -> Result<(), ApiError> {
+        let item = self.stored_item(key).ok_or_else(|| ApiError::not_found(key))?;
+        match &item {
+            StoredItem::Fabric(_) => {
+                let detail = "the settings of the fabric cannot be removed";
+                return Err(ApiError::new(ErrorCode::Invalid, detail));
+            }
+            StoredItem::Link(_) => {
+                self.exchange(key.clone(), None, applied);
+                return Ok(());
+            }
+            StoredItem::Switch(_) | StoredItem::Host(_) => {}
+        }
+        if item.state() == ItemState::Leaving {
+            applied.committed.unchanged += 1;
+            return Ok(());
+        }
+        while let Some(user) = self.user_of(key) {
+            if !cascade {
+                return Err(ApiError::new(
+                    ErrorCode::InUse,
+                    format!("{key} is still used by {user}"),
+                ));
+            }
+            match user {
+                User::Attachment(user) => self.change("", &Change::Delete(user), applied)?,
+                User::Item(user) => self.remove_item(&user, true, applied)?,
+            }
+        }
+        self.exchange(key.clone(), Some(item.in_state(ItemState::Leaving)), applied);
+        Ok(())
+    }
+
+    /// The first that keeps an object from being removed.
+    fn user_of(&self, key: &ItemKey) -> Option<User> {
+        let (ItemKey::Switch(name) | ItemKey::Host(name)) = key else {
+            return None;
+        };
+        let node = self.fabric.node(name)?;
+        let attachment = self.at.get(&node.device()).and_then(|all| all.first());
+        if let Some(attachment) = attachment.and_then(|a| self.attachments.get(*a)) {
+            let (vdc, name) = (attachment.vdc.clone(), attachment.spec.name.clone());
+            return Some(User::Attachment(Key::new(vdc, Kind::Attachment, name)));
+        }
+        let Node::Switch(at) = node else { return None };
+        if let Some(link) = self.fabric.links_of(at).find_map(|l| self.fabric.link(l)) {
+            return Some(User::Item(ItemKey::link(&link.spec)));
+        }
+        // One that is leaving is on its way already.
+        let hosts = self.fabric.hosts_under(at).filter_map(|h| self.fabric.host(h));
+        let host = hosts.into_iter().find(|h| h.state != ItemState::Leaving)?;
+        Some(User::Item(ItemKey::Host(host.spec.name.clone())))
+    }
+
+    /// Whether nothing holds anything of a leaving object.
+    fn may_leave(&self, key: &ItemKey) -> bool {
+        let Some(item) = self.stored_item(key) else {
+            return false;
+        };
+        let hosts = match &item {
+            StoredItem::Switch(s) => self.fabric.hosts_under(SwitchIndex(s.handle)).next().is_some(),
+            _ => false,
+        };
+        item.state() == ItemState::Leaving && !hosts && self.held_numbers(&item).is_empty()
+    }
+
+    fn key_of(&self, device: DeviceIndex) -> Option<ItemKey> {
+        match self.fabric.node_of(device)? {
+            Node::Switch(s) => Some(ItemKey::Switch(self.fabric.switch(s)?.spec.name.clone())),
+            Node::Host(h) => Some(ItemKey::Host(self.fabric.host(h)?.spec.name.clone())),
+        }
+    }
+
+    /// Objects that can leave or have arrived. Costs those that are on their way; `confirmed` says whether a device has
+    /// confirmed a revision.
+    pub fn travellers(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<InventoryChange> {
+        // No transaction is under way that could come to nothing.
+        self.fabric.removed_links.clear();
+        let leaving = self.fabric.leaving.iter().filter_map(|d| self.key_of(*d));
+        let left = leaving.filter(|key| self.may_leave(key)).map(InventoryChange::Left);
+        let arriving = self.fabric.arriving.iter();
+        let here = arriving.filter(|(device, revision)| revision.is_some_and(|r| confirmed(**device, r)));
+        let here = here.filter_map(|(device, _)| self.key_of(*device));
+        left.chain(here.map(InventoryChange::Arrived)).collect()
+    }
+
+    /// Takes note of the revision that shuts out devices which are gone, and of that since which devices arrive.
+    pub(in crate::model) fn fence(&mut self, items: &[(ItemKey, Option<StoredItem>)], revision: u64) {
+        for (_, item) in items {
+            let handle = match item {
+                Some(StoredItem::Switch(s)) => s.handle,
+                Some(StoredItem::Host(h)) => h.handle,
+                _ => continue,
+            };
+            if let Some(since @ None) = self.fabric.arriving.get_mut(&DeviceIndex(handle)) {
+                *since = Some(revision);
+            }
+        }
+        for (_, item) in items {
+            let gone = match item {
+                Some(StoredItem::Switch(s)) => s.gone.then_some(s.handle),
+                Some(StoredItem::Host(h)) => h.gone.then_some(h.handle),
+                _ => None,
+            };
+            if let Some(handle) = gone {
+                self.fabric.fences.entry(DeviceIndex(handle)).or_insert(revision);
+            }
+        }
+    }
+}
+
+/// Something that uses an object of the inventory.
+enum User {
+    /// An attachment.
+    Attachment(Key),
+    /// A link, or a host.
+    Item(ItemKey),
+}
+
+impl std::fmt::Display for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Attachment(key) => key.fmt(f),
+            Self::Item(key) => key.fmt(f),
+        }
+    }
+}

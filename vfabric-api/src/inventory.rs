@@ -1,0 +1,269 @@
+//! The inventory: the objects that the fabric is made of, and how they are changed.
+//!
+//! A topology file ([`crate::topology`]) describes a fabric once; the inventory is what the controller keeps of it, with
+//! an identity for each object that is never given to another one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ident::Name;
+use crate::status::SetAside;
+use crate::topology::{Fabric, Host, Link, PortRef, Switch, Topology};
+
+/// Names an object of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ItemKey {
+    /// The settings of the fabric as a whole.
+    Fabric,
+    /// A switch.
+    Switch(Name),
+    /// A host.
+    Host(Name),
+    /// A link, by its ends in order.
+    Link(PortRef, PortRef),
+}
+
+impl ItemKey {
+    /// The key of a link; it does not matter which end is named first.
+    pub fn link(link: &Link) -> Self {
+        if link.a <= link.b {
+            Self::Link(link.a.clone(), link.b.clone())
+        } else {
+            Self::Link(link.b.clone(), link.a.clone())
+        }
+    }
+}
+
+impl fmt::Display for ItemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fabric => f.write_str("fabric"),
+            Self::Switch(name) => write!(f, "switch `{name}`"),
+            Self::Host(name) => write!(f, "host `{name}`"),
+            Self::Link(a, b) => write!(f, "link {}:{} - {}:{}", a.switch, a.port, b.switch, b.port),
+        }
+    }
+}
+
+/// The content of an object of the inventory, as an operator writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Settings of the fabric as a whole.
+    Fabric(Fabric),
+    /// A switch.
+    Switch(Switch),
+    /// A host.
+    Host(Host),
+    /// A link.
+    Link(Link),
+}
+
+impl Item {
+    /// Its name.
+    pub fn key(&self) -> ItemKey {
+        match self {
+            Self::Fabric(_) => ItemKey::Fabric,
+            Self::Switch(s) => ItemKey::Switch(s.name.clone()),
+            Self::Host(h) => ItemKey::Host(h.name.clone()),
+            Self::Link(l) => ItemKey::link(l),
+        }
+    }
+}
+
+/// One step of a transaction that changes the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InventoryChange {
+    /// Adds an object or changes it.
+    Put(Item),
+    /// Takes an object out of service; it leaves the inventory when every device has confirmed that it forgot it.
+    Remove {
+        /// The object.
+        key: ItemKey,
+        /// Also removes what uses it: the links of a switch, the hosts under a leaf, the attachments there.
+        cascade: bool,
+    },
+    /// Paths avoid a switch while there are others; a switch or host gets no new attachments.
+    Drain(ItemKey),
+    /// Ends a drain.
+    Undrain(ItemKey),
+    /// The operator says that a device is dead and will not come back as it is.
+    Gone(ItemKey),
+    /// Makes the inventory be as a topology file says.
+    Import(Box<Topology>),
+    /// A leaving object has left: nothing holds anything of it. Only the controller itself asks for this.
+    Left(ItemKey),
+    /// An arriving object holds nothing of an earlier life. Only the controller itself asks for this.
+    Arrived(ItemKey),
+}
+
+/// Where an object of the inventory is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// It is used.
+    #[default]
+    InService,
+    /// It is new, or other hardware. What it may still hold of an earlier life is removed before anybody hears of it.
+    Arriving,
+    /// Paths avoid it, and it gets no new attachments.
+    Drained,
+    /// It was removed; devices have not all confirmed yet. Its name and numbers are not free before they have.
+    Leaving,
+    /// An operator said that it is dead.
+    Gone,
+}
+
+impl ItemState {
+    /// True while devices hold entries for it.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::InService | Self::Drained)
+    }
+
+    /// True while it is meant to be there: neither removed nor dead.
+    pub fn is_wanted(self) -> bool {
+        matches!(self, Self::InService | Self::Drained | Self::Arriving)
+    }
+}
+
+impl fmt::Display for ItemState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InService => "in service",
+            Self::Arriving => "arriving",
+            Self::Drained => "drained",
+            Self::Leaving => "leaving",
+            Self::Gone => "gone",
+        })
+    }
+}
+
+/// What happened, or would happen, to an object of the inventory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemAction {
+    /// It is new.
+    Added,
+    /// It is another than before.
+    Changed,
+    /// It is removed.
+    Removed,
+}
+
+/// A field of an object that is another than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldChange {
+    /// The field, such as `uplink`.
+    pub field: String,
+    /// Its value before.
+    pub from: String,
+    /// Its value now.
+    pub to: String,
+}
+
+/// One line of a difference between inventories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ItemChange {
+    /// What happens to it.
+    pub action: ItemAction,
+    /// The object in words, such as ``switch `leaf3` ``.
+    pub item: String,
+    /// The fields that change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldChange>,
+}
+
+impl fmt::Display for ItemChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.action {
+            ItemAction::Added => '+',
+            ItemAction::Changed => '~',
+            ItemAction::Removed => '-',
+        };
+        write!(f, "{sign} {}", self.item)?;
+        for change in &self.fields {
+            write!(f, "\n    {}: {} -> {}", change.field, change.from, change.to)?;
+        }
+        Ok(())
+    }
+}
+
+/// A switch of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SwitchItem {
+    /// As the operator wrote it.
+    pub spec: Switch,
+    /// Its identity: never changes, and is never given to another object.
+    pub uid: u64,
+    /// Fabric-wide number of its VTEP, 1 to 32767; absent for a spine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vtep_id: Option<u16>,
+    /// Where it is in its life.
+    pub state: ItemState,
+    /// What it waits for while it leaves, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
+}
+
+/// A host of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostItem {
+    /// As the operator wrote it.
+    pub spec: Host,
+    /// Its identity: never changes, and is never given to another object.
+    pub uid: u64,
+    /// Fabric-wide number of its VTEP, 1 to 32767.
+    pub vtep_id: u16,
+    /// Where it is in its life.
+    pub state: ItemState,
+    /// What it waits for while it leaves, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
+}
+
+/// A link of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinkItem {
+    /// As the operator wrote it.
+    pub spec: Link,
+    /// Its identity: never changes, and is never given to another object.
+    pub uid: u64,
+}
+
+/// The whole inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Inventory {
+    /// Settings of the fabric as a whole.
+    pub fabric: Fabric,
+    /// Every switch, in the order in which they were added.
+    pub switches: Vec<SwitchItem>,
+    /// Every link.
+    pub links: Vec<LinkItem>,
+    /// Every host.
+    pub hosts: Vec<HostItem>,
+    /// Stored rows that could not be loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<SetAside>,
+}
+
+impl Inventory {
+    /// As a topology file. Without what is leaving or gone, and what hangs on it.
+    pub fn topology(&self) -> Topology {
+        let switches: Vec<Switch> = self
+            .switches
+            .iter()
+            .filter(|s| s.state.is_wanted())
+            .map(|s| s.spec.clone())
+            .collect();
+        let there = |end: &PortRef| switches.iter().any(|s| s.name == end.switch);
+        let links = self.links.iter().map(|l| &l.spec);
+        let hosts = self.hosts.iter().filter(|h| h.state.is_wanted()).map(|h| &h.spec);
+        Topology {
+            fabric: self.fabric.clone(),
+            links: links.filter(|l| there(&l.a) && there(&l.b)).cloned().collect(),
+            hosts: hosts.filter(|h| there(&h.uplink)).cloned().collect(),
+            switches,
+        }
+    }
+}

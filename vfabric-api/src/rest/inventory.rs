@@ -1,0 +1,258 @@
+//! Handlers of the inventory: what the fabric is made of.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Body, Path, Query};
+use super::objects::finish;
+use super::{Service, Wait};
+use crate::error::{ApiError, ErrorCode};
+use crate::ident::{Name, PortId};
+use crate::inventory::{HostItem, Inventory, InventoryChange, Item, ItemKey, SwitchItem};
+use crate::service::{Change, Outcome, Transaction};
+use crate::topology::{Fabric, Host, Link, Switch, Topology};
+
+/// `?dry_run=&wait=` of changes.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Options {
+    /// Only say what would change.
+    #[serde(default)]
+    dry_run: bool,
+    /// Seconds (fractions allowed) to wait until every device has applied it.
+    wait: Option<f64>,
+}
+
+/// `?cascade=&dry_run=&wait=` of removals.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RemoveOptions {
+    /// Also remove what uses it: links of a switch, hosts under a leaf, attachments there.
+    #[serde(default)]
+    cascade: bool,
+    /// Only say what would change.
+    #[serde(default)]
+    dry_run: bool,
+    /// Seconds (fractions allowed) to wait until every device has applied it.
+    wait: Option<f64>,
+}
+
+impl RemoveOptions {
+    fn remove(self, key: ItemKey) -> (InventoryChange, Options) {
+        let Self { cascade, dry_run, wait } = self;
+        (InventoryChange::Remove { key, cascade }, Options { dry_run, wait })
+    }
+}
+
+async fn commit(service: &Service, change: InventoryChange, options: Options) -> Result<Json<Outcome>, ApiError> {
+    let committed = service
+        .commit(Transaction {
+            changes: vec![(String::new(), Change::Inventory(change))],
+            dry_run: options.dry_run,
+        })
+        .await?;
+    let wait = Wait {
+        wait: options.wait.filter(|_| !options.dry_run),
+    };
+    Ok(Json(finish(service, committed, wait).await))
+}
+
+fn same_name(path: &Name, body: &Name) -> Result<(), ApiError> {
+    if path == body {
+        return Ok(());
+    }
+    let expected = format!("`{path}`, the name in the path");
+    Err(ApiError::field(ErrorCode::Invalid, "name", body, expected))
+}
+
+/// The whole inventory: every switch, link and host with its identity and its state.
+#[utoipa::path(get, path = "/v1/inventory", tag = "inventory", responses((status = 200, body = Inventory)))]
+async fn get_inventory(State(service): State<Service>) -> Json<Inventory> {
+    Json(service.inventory().await)
+}
+
+/// Makes the inventory be as a topology file says; with `dry_run`, shows the differences.
+#[utoipa::path(put, path = "/v1/inventory", tag = "inventory", params(Options), request_body = Topology,
+    responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+async fn put_inventory(
+    State(service): State<Service>,
+    Query(options): Query<Options>,
+    Body(topology): Body<Topology>,
+) -> Result<Json<Outcome>, ApiError> {
+    commit(&service, InventoryChange::Import(Box::new(topology)), options).await
+}
+
+/// Changes the settings of the fabric as a whole.
+#[utoipa::path(put, path = "/v1/inventory/fabric", tag = "inventory", params(Options), request_body = Fabric,
+    responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+async fn put_fabric(
+    State(service): State<Service>,
+    Query(options): Query<Options>,
+    Body(fabric): Body<Fabric>,
+) -> Result<Json<Outcome>, ApiError> {
+    commit(&service, InventoryChange::Put(Item::Fabric(fabric)), options).await
+}
+
+/// Cables two switches.
+#[utoipa::path(post, path = "/v1/inventory/links", tag = "inventory", params(Options), request_body = Link,
+    responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+async fn create_link(
+    State(service): State<Service>,
+    Query(options): Query<Options>,
+    Body(link): Body<Link>,
+) -> Result<Json<Outcome>, ApiError> {
+    commit(&service, InventoryChange::Put(Item::Link(link)), options).await
+}
+
+/// Removes the link at a port.
+#[utoipa::path(delete, path = "/v1/inventory/links/{switch}/{port}", tag = "inventory",
+    params(("switch" = Name, Path), ("port" = PortId, Path), Options),
+    responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+async fn delete_link(
+    State(service): State<Service>,
+    Path((switch, port)): Path<(Name, PortId)>,
+    Query(options): Query<Options>,
+) -> Result<Json<Outcome>, ApiError> {
+    let links = service.inventory().await.links;
+    let at = |l: &&crate::inventory::LinkItem| {
+        [&l.spec.a, &l.spec.b]
+            .into_iter()
+            .any(|end| end.switch == switch && end.port == port)
+    };
+    let link = links.iter().find(at);
+    let link = link.ok_or_else(|| ApiError::not_found(format_args!("a link at port {port} of `{switch}`")))?;
+    let key = ItemKey::link(&link.spec);
+    commit(&service, InventoryChange::Remove { key, cascade: false }, options).await
+}
+
+/// The handlers of a kind of device.
+macro_rules! device {
+    ($module:ident, $kind:ident, $spec:ty, $item:ty, $tag:literal, $path:literal, $drain:literal, $undrain:literal,
+        $gone:literal) => {
+        mod $module {
+            use super::*;
+
+            /// One device with its identity and its state.
+            #[utoipa::path(get, path = $path, tag = "inventory", operation_id = concat!("get_inventory_", $tag),
+                                params(("name" = Name, Path)),
+                                responses((status = 200, body = $item), (status = "default", body = ApiError)))]
+            async fn get_one(State(service): State<Service>, Path(name): Path<Name>) -> Result<Json<$item>, ApiError> {
+                let all = service.inventory().await.$module;
+                let found = all.into_iter().find(|item| item.spec.name == name);
+                found
+                    .map(Json)
+                    .ok_or_else(|| ApiError::not_found(ItemKey::$kind(name)))
+            }
+
+            /// Adds a device, or changes it.
+            #[utoipa::path(put, path = $path, tag = "inventory", operation_id = concat!("put_inventory_", $tag),
+                                params(("name" = Name, Path), Options), request_body = $spec,
+                                responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+            async fn put_one(
+                State(service): State<Service>,
+                Path(name): Path<Name>,
+                Query(options): Query<Options>,
+                Body(spec): Body<$spec>,
+            ) -> Result<Json<Outcome>, ApiError> {
+                same_name(&name, &spec.name)?;
+                commit(&service, InventoryChange::Put(Item::$kind(spec)), options).await
+            }
+
+            /// Removes a device that nothing uses, or, with `cascade`, what uses it too.
+            #[utoipa::path(delete, path = $path, tag = "inventory", operation_id = concat!("delete_inventory_", $tag),
+                                params(("name" = Name, Path), RemoveOptions),
+                                responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+            async fn delete_one(
+                State(service): State<Service>,
+                Path(name): Path<Name>,
+                Query(options): Query<RemoveOptions>,
+            ) -> Result<Json<Outcome>, ApiError> {
+                let (change, options) = options.remove(ItemKey::$kind(name));
+                commit(&service, change, options).await
+            }
+
+            /// Paths avoid it while there are others; it gets no new attachments.
+            #[utoipa::path(post, path = $drain, tag = "inventory", operation_id = concat!("drain_", $tag),
+                                params(("name" = Name, Path), Options),
+                                responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+            async fn drain(
+                State(service): State<Service>,
+                Path(name): Path<Name>,
+                Query(options): Query<Options>,
+            ) -> Result<Json<Outcome>, ApiError> {
+                commit(&service, InventoryChange::Drain(ItemKey::$kind(name)), options).await
+            }
+
+            /// Puts it back into service.
+            #[utoipa::path(post, path = $undrain, tag = "inventory", operation_id = concat!("undrain_", $tag),
+                                params(("name" = Name, Path), Options),
+                                responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+            async fn undrain(
+                State(service): State<Service>,
+                Path(name): Path<Name>,
+                Query(options): Query<Options>,
+            ) -> Result<Json<Outcome>, ApiError> {
+                commit(&service, InventoryChange::Undrain(ItemKey::$kind(name)), options).await
+            }
+
+            /// Says that it is dead: its neighbours shut it out, then what it held is free.
+            #[utoipa::path(post, path = $gone, tag = "inventory", operation_id = concat!("gone_", $tag),
+                                params(("name" = Name, Path), Options),
+                                responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+            async fn gone(
+                State(service): State<Service>,
+                Path(name): Path<Name>,
+                Query(options): Query<Options>,
+            ) -> Result<Json<Outcome>, ApiError> {
+                commit(&service, InventoryChange::Gone(ItemKey::$kind(name)), options).await
+            }
+
+            pub(super) fn router() -> OpenApiRouter<Service> {
+                OpenApiRouter::new()
+                    .routes(routes!(get_one, put_one, delete_one))
+                    .routes(routes!(drain))
+                    .routes(routes!(undrain))
+                    .routes(routes!(gone))
+            }
+        }
+    };
+}
+
+device!(
+    switches,
+    Switch,
+    Switch,
+    SwitchItem,
+    "switch",
+    "/v1/inventory/switches/{name}",
+    "/v1/inventory/switches/{name}/drain",
+    "/v1/inventory/switches/{name}/undrain",
+    "/v1/inventory/switches/{name}/gone"
+);
+device!(
+    hosts,
+    Host,
+    Host,
+    HostItem,
+    "host",
+    "/v1/inventory/hosts/{name}",
+    "/v1/inventory/hosts/{name}/drain",
+    "/v1/inventory/hosts/{name}/undrain",
+    "/v1/inventory/hosts/{name}/gone"
+);
+
+pub(super) fn router() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(get_inventory, put_inventory))
+        .routes(routes!(put_fabric))
+        .routes(routes!(create_link))
+        .routes(routes!(delete_link))
+        .merge(switches::router())
+        .merge(hosts::router())
+}

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Netns, inside, ip, mac, unique, vni};
 use fabric_controller::device::driver::{Batch, Driver, Event, Write};
-use fabric_controller::entity::{Entity, EntityKey};
 use fabric_controller::driver::vtep::{VtepDriver, VtepServer};
+use fabric_controller::entity::{Entity, EntityKey};
 use fabric_identity::Credentials;
 use fabric_identity::testing::Authority;
 use tokio::net::TcpListener;

@@ -395,4 +395,17 @@ fn what_was_counted_goes_with_the_port() {
     assert_eq!(two.refused("source-ipv4"), 0);
     let losses = two.lab.engine(0, |e| e.datapath().losses().unwrap());
     assert!(!losses.iter().any(|l| l.reason == "source-ipv4"), "{losses:?}");
+    let words = [
+        "netns",
+        "exec",
+        two.lab.overlay(0),
+        "nft",
+        "list",
+        "table",
+        "netdev",
+        "vfabric",
+    ];
+    let table = std::process::Command::new("ip").args(words).output().unwrap();
+    let chains = String::from_utf8(table.stdout).unwrap().matches("chain port-").count();
+    assert_eq!(chains, 1, "that of the listener stays, that of the speaker goes");
 }

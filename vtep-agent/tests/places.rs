@@ -275,6 +275,8 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
         (bridge, "delete table bridge vfabric"),
         (bridge, "flush chain bridge vfabric guarded"),
         (bridge, "flush set bridge vfabric ports"),
+        (bridge, "delete table netdev vfabric"),
+        (bridge, "flush chain netdev vfabric check"),
         (inet, "delete table inet vfabric"),
         (inet, "flush chain inet vfabric errors"),
         (inet, "flush set inet vfabric vteps4"),

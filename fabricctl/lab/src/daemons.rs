@@ -31,7 +31,7 @@ const QUIET: [(&str, &str); 4] = [
 /// The cable was there before the settings, which later interfaces copy: it has its own.
 const QUIET_CABLE: [(&str, &str); 2] = [("ipv6/conf/eth0/accept_dad", "0"), ("ipv6/conf/eth0/accept_ra", "0")];
 /// And of switches, whose ports have no addresses of their own.
-const NO_IPV6: [(&str, &str); 2] = [
+pub(super) const NO_IPV6: [(&str, &str); 2] = [
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
 ];

@@ -234,7 +234,8 @@ fn number(id: &Uint128) -> u128 {
     (u128::from(id.high) << 64) | u128::from(id.low)
 }
 
-fn bid(device_id: u64, election_id: Uint128) -> p4::StreamMessageRequest {
+/// A bid to become primary.
+pub(super) fn bid(device_id: u64, election_id: Uint128) -> p4::StreamMessageRequest {
     let arbitration = p4::MasterArbitrationUpdate {
         device_id,
         election_id: Some(election_id),

@@ -121,4 +121,9 @@ pub(super) const ATTACKS: &[(&str, Way)] = &[
         Way::Other(management::stolen_keys),
     ),
     ("management: no key", Way::Other(management::no_key)),
+    (
+        "management: an operator changes something",
+        Way::Other(management::operator),
+    ),
+    ("management: no token", Way::Other(management::no_token)),
 ];

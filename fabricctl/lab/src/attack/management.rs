@@ -1,14 +1,24 @@
-//! The management side: keys of others, and no key at all.
+//! The management side: keys of others, no key at all, an operator's key that may only read, and
+//! no token.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::StreamExt as _;
+use gnmi_proto::gnmi::{SetRequest, g_nmi_client::GNmiClient};
+use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::{CapabilitiesRequest, ReadRequest, Uint128, WriteRequest};
+use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use vfabric_api::client::{Client, ClientError};
+use vfabric_api::error::ErrorCode;
+use vfabric_api::service::Key;
+use vfabric_api::topology::Switch;
 
 use super::cast::Cast;
-use crate::{AGENT_PORT, Target, intruder};
+use crate::{AGENT_PORT, REST_PORT, Target, intruder};
 
 /// Longest time that a server may take to end a connection that says nothing of use: more than
 /// its own limit for the first octets of a request (`docs/security.md`).
@@ -36,6 +46,89 @@ pub(super) fn stolen_keys(cast: &Cast<'_>) -> Result<String> {
     Ok(format!("{attempts} calls with keys of hosts and switches, all refused"))
 }
 
+/// The key of an operator who may look: writes, bids and settings on every switch.
+pub(super) fn operator(cast: &Cast<'_>) -> Result<String> {
+    if cast.cx.lab.options.target == Target::Bmv2 {
+        return Ok("not asked of simple_switch_grpc, which knows no identities".into());
+    }
+    let switches = &cast.cx.lab.topology.switches;
+    for switch in switches {
+        cast.cx.runtime.block_on(changes(cast, switch))?;
+    }
+    Ok(format!(
+        "{} switches: an operator's bids, writes and settings refused, reads answered",
+        switches.len()
+    ))
+}
+
+async fn changes(cast: &Cast<'_>, switch: &Switch) -> Result<()> {
+    let channel = intruder::channel(cast.cx.lab, "operator/lab", switch).await?;
+    let device_id = u64::from(switch.device_id);
+    let mut client = P4RuntimeClient::new(channel.clone());
+    let greatest = Uint128 {
+        high: u64::MAX,
+        low: u64::MAX,
+    };
+    let bids = futures::stream::iter([intruder::bid(device_id, greatest)]).chain(futures::stream::pending());
+    let write = WriteRequest {
+        device_id,
+        election_id: Some(greatest),
+        ..Default::default()
+    };
+    let refused = [
+        ("StreamChannel", client.stream_channel(bids).await.err()),
+        ("Write", client.write(write).await.err()),
+        ("Set", GNmiClient::new(channel).set(SetRequest::default()).await.err()),
+    ];
+    for (call, status) in refused {
+        let code = status.as_ref().map(tonic::Status::code);
+        if code != Some(Code::PermissionDenied) {
+            bail!(
+                "{}: {call} of an operator: {status:?}, where PermissionDenied is right",
+                switch.name
+            );
+        }
+    }
+    let read = ReadRequest {
+        device_id,
+        ..Default::default()
+    };
+    client.read(read).await.context("an operator may read")?;
+    Ok(())
+}
+
+/// The REST API with no token, and with tokens that are none.
+pub(super) fn no_token(cast: &Cast<'_>) -> Result<String> {
+    let ca = std::fs::read(cast.cx.lab.pki.ca())?;
+    let server = format!("https://127.0.0.1:{REST_PORT}");
+    let right = std::fs::read_to_string(cast.cx.lab.pki.token())?;
+    let right = right.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#'));
+    let right = right.context("the lab's token")?;
+    let half = right.get(..right.len() / 2).unwrap_or_default();
+    let wrong = ["", "x", half, &format!("{right}x")].map(str::to_owned);
+    for token in &wrong {
+        let client = Client::new(&server, &ca, token)?;
+        let vdc = Key::vdc("attack".parse()?);
+        let codes = cast.cx.runtime.block_on(async {
+            [
+                client.fabric().await.err(),
+                client.drops().await.err(),
+                client.delete(&vdc, None).await.err(),
+            ]
+        });
+        for error in codes {
+            match error {
+                Some(ClientError::Api(e)) if e.code == ErrorCode::Unauthenticated => {}
+                other => bail!("a wrong token: {other:?}, where `unauthenticated` is right"),
+            }
+        }
+    }
+    Ok(format!(
+        "{} calls over REST without the token, all refused",
+        wrong.len() * 3
+    ))
+}
+
 /// TLS without a certificate, and plain text.
 pub(super) fn no_key(cast: &Cast<'_>) -> Result<String> {
     let ca = std::fs::read_to_string(cast.cx.lab.pki.ca())?;
@@ -60,11 +153,8 @@ async fn without_certificate(ca: &str, name: &str, address: SocketAddr) -> Resul
     let Ok(channel) = endpoint.connect().await else {
         return Ok(());
     };
-    let mut client = p4runtime_grpc::p4_runtime_client::P4RuntimeClient::new(channel);
-    match client
-        .capabilities(p4runtime_proto::p4::v1::CapabilitiesRequest::default())
-        .await
-    {
+    let mut client = P4RuntimeClient::new(channel);
+    match client.capabilities(CapabilitiesRequest::default()).await {
         Ok(_) => bail!("{address} serves somebody without a certificate"),
         // Not a word of HTTP/2: the connection ended.
         Err(status) if std::error::Error::source(&status).is_some_and(|s| s.is::<tonic::transport::Error>()) => Ok(()),

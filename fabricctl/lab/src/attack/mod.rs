@@ -113,11 +113,10 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
         let seed = args.seed.unwrap_or_else(rand::random);
         let mut range = Range::open(&scene, args.churn)?;
         eprintln!("seed {seed}");
-        let row = range.random(seed, Duration::from_secs(args.seconds))?;
-        Report {
-            rows: vec![row],
-            seed: Some(seed),
-        }
+        let time = Duration::from_secs(args.seconds);
+        let mut rows = vec![shown(&steps, RANDOM, || range.random(seed, time))];
+        rows.extend(range.close()?);
+        Report { rows, seed: Some(seed) }
     } else {
         let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|n| name.contains(n.as_str()));
         attack(&scene, wanted, args.churn, &steps)?
@@ -142,11 +141,7 @@ pub fn among_checks(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, steps: &St
     let mut rows = Vec::new();
     let mut add = |name: &str, attacks: &dyn Fn() -> Result<Vec<Row>>| {
         if wanted(name) {
-            let mut row = Row::default();
-            let _ = steps.check(name, || {
-                row = together(attacks()?);
-                verdict(&row)
-            });
+            let mut row = shown(steps, name, || Ok(together(attacks()?)));
             row.name = name.to_owned();
             rows.push(row);
         }
@@ -202,17 +197,13 @@ fn together(rows: Vec<Row>) -> Row {
 
 fn attack(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, churn: bool, steps: &Steps) -> Result<Report> {
     let chosen: Vec<_> = ATTACKS.iter().filter(|(name, _)| wanted(name)).collect();
-    let mut report = Report::default();
     if chosen.is_empty() {
-        return Ok(report);
+        bail!("no attack has such a name (`--list` shows them)");
     }
+    let mut report = Report::default();
     let mut range = Range::open(scene, churn)?;
     for (name, way) in chosen {
-        let mut row = Row::default();
-        let _ = steps.check(name, || {
-            row = range.carry_out(name, way)?;
-            verdict(&row)
-        });
+        let mut row = shown(steps, name, || range.carry_out(name, way));
         row.name = (*name).to_owned();
         report.rows.push(row);
     }
@@ -222,10 +213,46 @@ fn attack(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, churn: bool, steps: 
     Ok(report)
 }
 
-fn verdict(row: &Row) -> Result<String> {
-    if row.faults.is_empty() {
-        Ok(row.line())
-    } else {
-        bail!("{}", row.faults.join("; "))
+/// A row, shown as a step. An attack that cannot be carried out is one that was not withstood.
+fn shown(steps: &Steps, name: &str, attack: impl FnOnce() -> Result<Row>) -> Row {
+    let mut row = Row::default();
+    let verdict = steps.check(name, || {
+        row = attack()?;
+        if row.faults.is_empty() {
+            Ok(row.line())
+        } else {
+            bail!("{}", row.faults.join("; "))
+        }
+    });
+    if let (Err(why), true) = (verdict, row.faults.is_empty()) {
+        row.faults.push(why);
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_tried_was_not_withstood() {
+        let steps = Steps::quiet();
+        let row = shown(&steps, "a", || bail!("nowhere to send from"));
+        assert_eq!(row.faults, ["nowhere to send from"]);
+        let row = shown(&steps, "a", || Ok(together(Vec::new())));
+        assert_eq!(row.faults, ["nothing was tried"]);
+        assert!(shown(&steps, "a", || Ok(Row::default())).faults.is_empty());
+        assert!(!Report::default().all_withstood());
+    }
+
+    #[test]
+    fn every_attack_has_a_place_and_every_place_attacks() {
+        for (name, _) in ATTACKS {
+            let places = PLACES.iter().filter(|(begin, _)| name.starts_with(begin));
+            assert_eq!(places.count(), 1, "{name}");
+        }
+        for begin in PLACES.iter().map(|(begin, _)| begin).chain(&AGAIN) {
+            assert!(ATTACKS.iter().any(|(name, _)| name.starts_with(begin)), "{begin}");
+        }
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Range<'a> {
         let (outcome, counted) = loop {
             let counted = counters::since(&before, &self.counts()?);
             let seen = self.watch.seen(self.next);
-            let outcome = volley::judge(&shots, &self.members, &seen, &counted, self.churn.is_none());
+            let outcome = volley::judge(&shots, &self.members, &seen, &counted, self.is_alone());
             if outcome.faults.is_empty() || started.elapsed() > SETTLED {
                 break (outcome, counted);
             }
@@ -159,6 +159,11 @@ impl<'a> Range<'a> {
         })
     }
 
+    /// Whether nothing else happens in the lab.
+    pub(super) fn is_alone(&self) -> bool {
+        self.churn.is_none()
+    }
+
     /// What an attack has broken: daemons that ended, devices out of sync, links that are not used
     /// any more.
     pub(super) fn disorder(&self) -> Result<Vec<String>> {
@@ -166,7 +171,7 @@ impl<'a> Range<'a> {
         let mut faults = Vec::new();
         faults.extend(cx.lab.expect_daemons().err().map(|e| format!("{e:#}")));
         // While objects come and go some device always has something to do.
-        if self.churn.is_none() {
+        if self.is_alone() {
             faults.extend(cx.runtime.block_on(cx.lab.waiting_for(&cx.client))?);
         }
         let links = cx.runtime.block_on(cx.client.links())?;

@@ -7,7 +7,7 @@ use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, repli
 
 use super::network::{access_replica, answer};
 use super::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
-use super::{convert, source_guard};
+use super::{convert, flood_rate, source_guard};
 use crate::device::entity::Entity;
 
 /// How the leaf gets a frame there.
@@ -104,4 +104,5 @@ fn access_port(network: &NetworkView, attachment: &AttachmentView, access: &Acce
     out.push(port_vlan::Key { port, vid }.entry(speaks_for).into());
     let key = replica::Key { replica: access_id };
     out.push(key.entry(replica::Action::ReplicateAccess { vid }).into());
+    out.push(flood_rate::of(bd, access_id));
 }

@@ -10,7 +10,6 @@
 mod attachment;
 mod convert;
 mod fabric;
-mod flood_rate;
 mod host;
 mod icmp_error;
 mod network;

@@ -4,7 +4,6 @@
 mod bmv2;
 mod cases;
 mod checksums;
-mod flood_rate;
 mod frames;
 mod guarded;
 mod icmp_errors;

@@ -9,8 +9,9 @@ use vfabric_api::service::Outcome;
 use vfabric_api::status::Progress;
 use vfabric_api::topology::{Host, PortRef, Role};
 
+use super::Scene;
 use super::faults::{AROUND, across, start};
-use super::{Scene, lossless};
+use crate::traffic::Loss;
 
 /// Longest time that a change may take until every device has applied it.
 const APPLIED: Duration = Duration::from_secs(30);
@@ -22,6 +23,12 @@ fn applied(outcome: &Outcome) -> Result<()> {
         "not applied: {:?}",
         applied.waiting
     );
+    Ok(())
+}
+
+/// Nothing may be lost here, with or without a counter.
+fn lossless(loss: &Loss, while_: &str) -> Result<()> {
+    ensure!(loss.lost == 0, "{while_}: {loss}");
     Ok(())
 }
 
@@ -42,7 +49,7 @@ pub(super) fn spine_drained(cx: &Scene<'_>) -> Result<String> {
     let loss = traffic.stop()?;
     cx.measured_loss(&loss);
     ensure!(changed > 0, "no switch was told to avoid {}", spine.name);
-    lossless(loss, "while it was drained and put back")?;
+    lossless(&loss, "while it was drained and put back")?;
     cx.ready()?;
     Ok(format!(
         "{}: {loss}; {changed} switches changed their paths",
@@ -79,7 +86,7 @@ pub(super) fn host_gone(cx: &Scene<'_>) -> Result<String> {
     let ((), took) = cx.until(APPLIED, "the host stays in the inventory", left)?;
     let loss = traffic.stop()?;
     cx.measured_loss(&loss);
-    lossless(loss, "while a host came and went")?;
+    lossless(&loss, "while a host came and went")?;
     cx.ready()?;
     Ok(format!(
         "under {}: {loss}; left after {} ms",

@@ -73,11 +73,18 @@ fn lines<'a>(text: &'a str, what: &str) -> Vec<&'a str> {
     text.lines().filter(|l| l.starts_with(what)).collect()
 }
 
+/// An entity in the words of the pipeline of then, which made no ICMP errors; none if it is one of those.
+fn as_before(line: &str) -> Option<String> {
+    let is_new = line.contains("\ticmp_source_") || line.ends_with("\trefuse_broadcast()");
+    (!is_new).then(|| line.replace(", mtu 1500)", ")"))
+}
+
 #[tokio::test]
 async fn an_upgrade_keeps_every_number_that_devices_hold() {
     let world = World::over(topology(), stored().await, fakes()).await;
     let after = dump(&world).await;
-    assert_eq!(lines(&after, "holds"), lines(BEFORE, "holds"));
+    let held: Vec<String> = lines(&after, "holds").into_iter().filter_map(as_before).collect();
+    assert_eq!(held, lines(BEFORE, "holds"));
     // What was there is stored as it was, beside the inventory.
     let rows = lines(&after, "row");
     let (inventory, others): (Vec<&str>, Vec<&str>) = rows.into_iter().partition(|l| l.starts_with("row\tinventory/"));

@@ -162,7 +162,7 @@ fn shape(namespace: &str, interface: &str, link: &Link) -> Result<()> {
     let mut tc = Network::command(namespace, "tc");
     tc.args(["qdisc", "add", "dev", interface, "root"]);
     match (link.delay_us, rate) {
-        (0, None) => return Ok(()),
+        (0, None) => Ok(()),
         (0, Some(rate)) => {
             tc.args(["tbf", "rate", &rate, "burst", TOKENS, "latency", LONGEST_QUEUE]);
             call(&mut tc).context("bandwidth needs the kernel module sch_tbf")

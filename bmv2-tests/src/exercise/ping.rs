@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 use super::network::Network;
 use super::topology::Topology;
 
+/// Pings under way at a time.
+const AT_ONCE: usize = 64;
+
 /// One host that asked another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
@@ -24,7 +27,7 @@ pub struct Pair {
 pub struct Matrix(pub Vec<Pair>);
 
 impl Matrix {
-    /// Pings between all hosts that have an address, each pair in both directions, all at once.
+    /// Pings between all hosts that have an address, each pair in both directions, many at a time.
     ///
     /// # Errors
     /// `ping` cannot be run.
@@ -34,25 +37,31 @@ impl Matrix {
             .iter()
             .filter_map(|(name, host)| Some((name, host.ip.as_deref()?.split('/').next()?)))
             .collect();
-        let mut running = Vec::new();
-        for (from, _) in &hosts {
-            for (to, address) in hosts.iter().filter(|(to, _)| to != from) {
+        let all = hosts.iter().flat_map(|from| {
+            hosts
+                .iter()
+                .filter(move |to| to.0 != from.0)
+                .map(move |to| (from.0, to))
+        });
+        let all: Vec<_> = all.collect();
+        let mut pairs = Vec::new();
+        for some in all.chunks(AT_ONCE) {
+            let mut running = Vec::new();
+            for (from, (to, address)) in some {
                 let mut ping = Network::command(&network.host(from), "ping");
                 ping.args(["-n", "-q", "-c", "1", "-W", "2", address]);
                 ping.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-                let child = ping
-                    .spawn()
-                    .context("cannot run `ping` (Debian package iputils-ping)")?;
+                let child = ping.spawn();
+                let child = child.context("cannot run `ping` (Debian package iputils-ping)")?;
                 running.push((from, to, child));
             }
-        }
-        let mut pairs = Vec::new();
-        for (from, to, mut child) in running {
-            pairs.push(Pair {
-                from: (*from).clone(),
-                to: (*to).clone(),
-                answered: child.wait()?.success(),
-            });
+            for (from, to, mut child) in running {
+                pairs.push(Pair {
+                    from: (*from).clone(),
+                    to: (*to).clone(),
+                    answered: child.wait()?.success(),
+                });
+            }
         }
         Ok(Self(pairs))
     }

@@ -5,6 +5,7 @@ use vfabric_api::topology::{self, Link};
 
 use super::{Fabric, HostEntry, LinkEntry, Node, SwitchEntry, uniques_of_host, uniques_of_link, uniques_of_switch};
 use crate::ident::DeviceIndex;
+use crate::model::inventory::{StoredHost, StoredSwitch};
 use crate::model::number::Uid;
 use crate::model::{HostIndex, SwitchIndex};
 use crate::topology::LinkIndex;
@@ -12,9 +13,9 @@ use crate::view::{FabricPort, HostView, SwitchView, VtepView};
 
 impl Fabric {
     /// Adds a switch, or makes it be another.
-    pub(in crate::model) fn put_switch(&mut self, at: SwitchIndex, stored: crate::model::inventory::StoredSwitch) {
+    pub(in crate::model) fn put_switch(&mut self, at: SwitchIndex, stored: StoredSwitch) {
         self.take_switch(at);
-        let crate::model::inventory::StoredSwitch {
+        let StoredSwitch {
             uid,
             vtep_id,
             state,
@@ -27,16 +28,7 @@ impl Fabric {
         self.uniques.extend(uniques.map(|(_, u)| (u, key.clone())));
         self.by_name.insert(spec.name.clone(), Node::Switch(at));
         self.number(vtep_id, Node::Switch(at));
-        if state == ItemState::Leaving {
-            self.leaving.insert(DeviceIndex(at.0));
-        }
-        if state == ItemState::Arriving {
-            self.arriving.insert(DeviceIndex(at.0), None);
-        }
-        if !gone {
-            self.fences.remove(&DeviceIndex(at.0));
-        }
-        self.next_device = self.next_device.max(at.0.saturating_add(1));
+        self.enter(DeviceIndex(at.0), state, gone);
         let view = SwitchView {
             name: spec.name.to_string(),
             role: spec.role,
@@ -72,6 +64,20 @@ impl Fabric {
         }
     }
 
+    /// Where a device is in its life; the opposite of [`Fabric::forget`].
+    fn enter(&mut self, device: DeviceIndex, state: ItemState, gone: bool) {
+        if state == ItemState::Leaving {
+            self.leaving.insert(device);
+        }
+        if state == ItemState::Arriving {
+            self.arriving.insert(device, None);
+        }
+        if !gone {
+            self.fences.remove(&device);
+        }
+        self.next_device = self.next_device.max(device.0.saturating_add(1));
+    }
+
     fn number(&mut self, vtep_id: u16, node: Node) {
         if vtep_id != 0 {
             self.vteps.take(vtep_id.into());
@@ -105,8 +111,8 @@ impl Fabric {
     }
 
     /// Adds a host, or makes it be another. False if its leaf is not there.
-    pub(in crate::model) fn put_host(&mut self, at: HostIndex, stored: crate::model::inventory::StoredHost) -> bool {
-        let crate::model::inventory::StoredHost {
+    pub(in crate::model) fn put_host(&mut self, at: HostIndex, stored: StoredHost) -> bool {
+        let StoredHost {
             uid,
             vtep_id,
             state,
@@ -126,16 +132,7 @@ impl Fabric {
         self.uniques.extend(uniques.map(|(_, u)| (u, key.clone())));
         self.by_name.insert(spec.name.clone(), Node::Host(at));
         self.number(vtep_id, Node::Host(at));
-        if state == ItemState::Leaving {
-            self.leaving.insert(DeviceIndex(at.0));
-        }
-        if state == ItemState::Arriving {
-            self.arriving.insert(DeviceIndex(at.0), None);
-        }
-        if !gone {
-            self.fences.remove(&DeviceIndex(at.0));
-        }
-        self.next_device = self.next_device.max(at.0.saturating_add(1));
+        self.enter(DeviceIndex(at.0), state, gone);
         self.hosts_under.entry(leaf).or_default().insert(at);
         let view = HostView {
             name: spec.name.to_string(),

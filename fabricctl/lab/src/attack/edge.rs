@@ -158,18 +158,13 @@ pub(super) fn metal_broken(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
 pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["fabric_mac"]);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
-    for switch in &liar.cast.cx.lab.topology.switches {
-        for ip in [
-            Ip::new(who.v4, switch.loopback_ipv4),
-            Ip::new(who.v6, switch.loopback_ipv6),
-        ] {
-            liar.fire(volley, &fate, |t| {
-                ethernet(switch.router_mac(), who.mac, ip.kind(), &tunnel_for(victim, ip, t))
-            });
-            liar.fire(volley, &fate, |t| {
-                ethernet(switch.router_mac(), who.mac, ip.kind(), &ip.udp(DISCARD, DISCARD, t))
-            });
-        }
+    for (router, ip) in routers(liar) {
+        liar.fire(volley, &fate, |t| {
+            ethernet(router, who.mac, ip.kind(), &tunnel_for(victim, ip, t))
+        });
+        liar.fire(volley, &fate, |t| {
+            ethernet(router, who.mac, ip.kind(), &ip.udp(DISCARD, DISCARD, t))
+        });
     }
     Ok(())
 }
@@ -178,17 +173,23 @@ pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Resul
 pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.cast.flooded(liar.who);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
-    for switch in &liar.cast.cx.lab.topology.switches {
-        for ip in [
-            Ip::new(who.v4, switch.loopback_ipv4),
-            Ip::new(who.v6, switch.loopback_ipv6),
-        ] {
-            liar.fire(volley, &fate, |t| {
-                ethernet(switch.router_mac(), who.mac, ip.kind(), &tunnel_for(victim, ip, t))
-            });
-        }
+    for (router, ip) in routers(liar) {
+        liar.fire(volley, &fate, |t| {
+            ethernet(router, who.mac, ip.kind(), &tunnel_for(victim, ip, t))
+        });
     }
     Ok(())
+}
+
+/// The MAC address of each switch's router, with packets from the liar to its loopback, IPv4 and IPv6.
+fn routers(liar: &Liar<'_>) -> Vec<(Mac, Ip)> {
+    let who = liar.who;
+    let switches = liar.cast.cx.lab.topology.switches.iter();
+    let both = switches.map(|s| {
+        let (v4, v6) = (Ip::new(who.v4, s.loopback_ipv4), Ip::new(who.v6, s.loopback_ipv6));
+        [(s.router_mac(), v4), (s.router_mac(), v6)]
+    });
+    both.flatten().collect()
 }
 
 /// UDP behind IPv4 options, and the first part of a broadcast datagram: both could hide the

@@ -4,7 +4,6 @@
 //! acknowledged; or nothing of it happens. The router turns HTTP into these calls and
 //! knows no more of the controller than this trait.
 
-use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -13,106 +12,10 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::ident::Name;
-use crate::intent::{AttachmentSpec, Intent, NetworkSpec, RouterSpec, VdcSpec};
+use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
+pub use crate::kind::{Key, Kind, Spec};
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
-
-/// The kinds of tenant objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Virtual data centre.
-    Vdc,
-    /// Tenant network.
-    Network,
-    /// Router.
-    Router,
-    /// Attachment.
-    Attachment,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vdc => "vdc",
-            Self::Network => "network",
-            Self::Router => "router",
-            Self::Attachment => "attachment",
-        })
-    }
-}
-
-/// Which object: its vDC, kind and name (for a vDC itself, `name` is the vDC's).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-pub struct Key {
-    /// The vDC.
-    pub vdc: Name,
-    /// The kind.
-    pub kind: Kind,
-    /// The name.
-    pub name: Name,
-}
-
-impl Key {
-    /// Key of a vDC.
-    pub fn vdc(name: Name) -> Self {
-        Self {
-            vdc: name.clone(),
-            kind: Kind::Vdc,
-            name,
-        }
-    }
-
-    /// Key of an object inside a vDC.
-    pub fn new(vdc: Name, kind: Kind, name: Name) -> Self {
-        Self { vdc, kind, name }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::Vdc => write!(f, "vdc `{}`", self.vdc),
-            kind => write!(f, "{kind} `{}` of vdc `{}`", self.name, self.vdc),
-        }
-    }
-}
-
-/// The content of an object, as a user writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Spec {
-    /// Of a vDC.
-    Vdc(VdcSpec),
-    /// Of a tenant network.
-    Network(NetworkSpec),
-    /// Of a router.
-    Router(RouterSpec),
-    /// Of an attachment.
-    Attachment(AttachmentSpec),
-}
-
-impl Spec {
-    /// Kind of the object.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Vdc(_) => Kind::Vdc,
-            Self::Network(_) => Kind::Network,
-            Self::Router(_) => Kind::Router,
-            Self::Attachment(_) => Kind::Attachment,
-        }
-    }
-
-    /// Name of the object.
-    pub fn name(&self) -> &Name {
-        match self {
-            Self::Vdc(s) => &s.name,
-            Self::Network(s) => &s.name,
-            Self::Router(s) => &s.name,
-            Self::Attachment(s) => &s.name,
-        }
-    }
-}
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]

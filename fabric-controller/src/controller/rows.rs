@@ -18,8 +18,8 @@ use vfabric_api::ident::Name;
 use super::{Controller, inventory};
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::kind::store_key;
 use crate::model::number::{StoredNumber, Uid};
-use crate::model::object::store_key;
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
 /// Key of the identity that the next object gets.

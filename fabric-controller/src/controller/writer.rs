@@ -28,11 +28,10 @@ use super::rows::rest_key;
 use super::{Controller, inventory, now};
 use crate::device::driver::DeviceIndex;
 use crate::engine::Rendered;
-use crate::ident::Source;
+use crate::ident::{Owner, Source};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::number::{Number, StoredNumber};
-use crate::model::waiting::Waiter;
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
 /// Proposals that wait for the writer: some seconds of work; whoever comes later waits for a place.
@@ -219,7 +218,7 @@ impl<S: Store> Controller<S> {
         let transaction = self.to_store(model, &applied, expired, &rests, before);
         model.settle(&applied, revision);
         let touched = model.take_touched();
-        let changed = |(key, object): &(vfabric_api::service::Key, Option<_>)| Changed {
+        let changed = |(key, object): &(vfabric_api::kind::Key, Option<_>)| Changed {
             owner: model.owner(key),
             key: key.clone(),
             object: object.clone(),
@@ -249,7 +248,7 @@ impl<S: Store> Controller<S> {
         self.note_store(stored.as_ref().err());
         if let Err(error) = stored {
             warn!(%error, changes = accepted.len(), "the store refused a group of changes");
-            let mut waiters: Vec<Waiter> = Vec::new();
+            let mut waiters: Vec<Owner> = Vec::new();
             for undone in accepted.drain(..).rev() {
                 waiters.extend(undone.publication.waits.into_iter().map(|(waiter, _)| waiter));
                 state.model.undo(undone.applied);

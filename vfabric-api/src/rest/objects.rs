@@ -16,8 +16,8 @@ use super::extract::{Body, Path, Query};
 use super::{PAGE_LIMIT, Service, Wait};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
-use crate::service::{Change, Committed, Key, Kind, Outcome, Page, Spec, Transaction};
-use crate::status::View;
+use crate::kind::{self, Key, Kind, Spec, View};
+use crate::service::{Change, Committed, Outcome, Page, Transaction};
 
 /// `?limit=&after=` of listings.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -154,38 +154,30 @@ macro_rules! kind_in_vdc {
     };
 }
 
-kind_in_vdc!(
-    networks,
-    Network,
-    crate::intent::NetworkSpec,
-    crate::status::Network,
-    "networks",
-    "/v1/vdcs/{vdc}/networks",
-    "/v1/vdcs/{vdc}/networks/{name}"
-);
-kind_in_vdc!(
-    routers,
-    Router,
-    crate::intent::RouterSpec,
-    crate::status::Router,
-    "routers",
-    "/v1/vdcs/{vdc}/routers",
-    "/v1/vdcs/{vdc}/routers/{name}"
-);
-kind_in_vdc!(
-    attachments,
-    Attachment,
-    crate::intent::AttachmentSpec,
-    crate::status::Attachment,
-    "attachments",
-    "/v1/vdcs/{vdc}/attachments",
-    "/v1/vdcs/{vdc}/attachments/{name}"
-);
+/// Makes the handlers of each kind that lives inside a vDC, and their routes.
+macro_rules! kinds_in_vdc {
+    ($($module:ident, $kind:ident, $spec:ty, $view:ty, $tag:literal, $collection:literal, $object:literal;)*) => {
+        $(kind_in_vdc!($module, $kind, $spec, $view, $tag, $collection, $object);)*
+
+        pub(super) fn router() -> OpenApiRouter<Service> {
+            vdcs::router()$(.merge($module::router()))*
+        }
+    };
+}
+
+#[rustfmt::skip]
+kinds_in_vdc! {
+    networks, Network, kind::NetworkSpec, kind::Network,
+        "networks", "/v1/vdcs/{vdc}/networks", "/v1/vdcs/{vdc}/networks/{name}";
+    routers, Router, kind::RouterSpec, kind::Router,
+        "routers", "/v1/vdcs/{vdc}/routers", "/v1/vdcs/{vdc}/routers/{name}";
+    attachments, Attachment, kind::AttachmentSpec, kind::Attachment,
+        "attachments", "/v1/vdcs/{vdc}/attachments", "/v1/vdcs/{vdc}/attachments/{name}";
+}
 
 mod vdcs {
     use super::*;
-    use crate::intent::VdcSpec;
-    use crate::status::Vdc;
+    use crate::kind::{Vdc, VdcSpec};
 
     #[utoipa::path(get, path = "/v1/vdcs", tag = "vdcs", operation_id = "list_vdcs", params(Paging),
         responses((status = 200, body = Page<Vdc>), (status = "default", body = ApiError)))]
@@ -243,11 +235,4 @@ mod vdcs {
             .routes(routes!(list_all, create_one))
             .routes(routes!(get_one, replace_one, delete_one))
     }
-}
-
-pub(super) fn router() -> OpenApiRouter<Service> {
-    vdcs::router()
-        .merge(networks::router())
-        .merge(routers::router())
-        .merge(attachments::router())
 }

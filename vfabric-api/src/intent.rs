@@ -41,6 +41,17 @@ pub struct VdcIntent {
 }
 
 impl VdcIntent {
+    /// A vDC with nothing in it.
+    pub fn new(name: Name) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            networks: Vec::new(),
+            routers: Vec::new(),
+            attachments: Vec::new(),
+        }
+    }
+
     /// Its objects in the order in which they need each other, the vDC first. Each with its path in the document
     /// (`networks[1]`; empty for the vDC).
     pub fn into_specs(self) -> Vec<(String, Spec)> {

@@ -201,7 +201,7 @@ fn network(n: usize) -> Result<Change> {
 fn transaction(changes: Vec<Change>) -> Transaction {
     Transaction {
         changes: changes.into_iter().map(|c| (String::new(), c)).collect(),
-        dry_run: false,
+        ..Transaction::default()
     }
 }
 

@@ -24,6 +24,7 @@ pub mod ident;
 pub mod intent;
 pub mod inventory;
 pub mod kind;
+pub mod plan;
 #[cfg(feature = "server")]
 pub mod rest;
 pub mod service;

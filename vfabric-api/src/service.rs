@@ -15,6 +15,7 @@ use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
+use crate::plan::Plan;
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 /// One step of a transaction.
@@ -38,8 +39,32 @@ pub struct Transaction {
     /// Each change with the path that errors about it start with (empty for a body that is
     /// the object itself, `vdcs[0].networks[1]` in an intent file).
     pub changes: Vec<(String, Change)>,
-    /// Validate only: nothing is stored or written.
+    /// Plan only: nothing is stored or written.
     pub dry_run: bool,
+    /// Who asks for it, and why.
+    pub origin: Origin,
+}
+
+impl Transaction {
+    /// A transaction of one change, whose errors name fields of the object itself.
+    pub fn one(change: Change, origin: Origin) -> Self {
+        Self {
+            changes: vec![(String::new(), change)],
+            dry_run: false,
+            origin,
+        }
+    }
+}
+
+/// Who asks for a transaction, and why; kept with its revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Origin {
+    /// The caller, as the audit log names it; empty for what the controller does by itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// In the caller's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// What a transaction did.
@@ -59,6 +84,9 @@ pub struct Committed {
     /// What happened to the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<ItemChange>,
+    /// Of a dry run: what it would change in objects and on devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// What a mutation did, and how far the devices are.
@@ -73,12 +101,14 @@ pub struct Outcome {
 }
 
 /// How to apply an intent file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApplyOptions {
     /// Delete what the vDCs named in the file hold and the file does not name.
     pub prune: bool,
-    /// Validate only.
+    /// Plan only.
     pub dry_run: bool,
+    /// Who asks for it, and why.
+    pub origin: Origin,
 }
 
 /// One page of a listing.

@@ -29,6 +29,7 @@ pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOption
     Transaction {
         changes: deletions,
         dry_run: options.dry_run,
+        origin: options.origin,
     }
 }
 

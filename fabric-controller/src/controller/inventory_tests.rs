@@ -490,6 +490,7 @@ async fn a_switch_is_removed_when_nothing_uses_it() {
         .commit(Transaction {
             changes: vec![(String::new(), remove(switch_key("leaf2"), true))],
             dry_run: true,
+            ..Transaction::default()
         })
         .await
         .unwrap();
@@ -620,6 +621,7 @@ async fn a_topology_file_is_imported_once_and_then_only_when_asked_for() {
     let dry = Transaction {
         changes: vec![(String::new(), import(&other))],
         dry_run: true,
+        ..Transaction::default()
     };
     let said = world.controller.commit(dry).await.unwrap().inventory;
     let said: Vec<String> = said.iter().map(ToString::to_string).collect();

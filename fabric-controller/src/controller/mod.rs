@@ -22,6 +22,9 @@ mod isolation;
 #[cfg(test)]
 mod link_tests;
 mod links;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod published;
 #[cfg(test)]
 mod quarantine_tests;

@@ -87,6 +87,7 @@ impl<S: Store> World<S> {
             .commit(Transaction {
                 changes,
                 dry_run: false,
+                ..Transaction::default()
             })
             .await?
             .revision)

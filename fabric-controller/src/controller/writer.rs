@@ -7,8 +7,8 @@
 //!
 //! **Invariants.** Nobody sees anything of a group before it is durable. If it cannot be made durable, all of it is
 //! undone, the last first, and every proposal whose result could depend on it is answered with `unavailable`. A dry run
-//! is answered from the checked model and undone before the next proposal is looked at. A caller that goes away stops
-//! nothing.
+//! comes first in its group, so that its plan is about what is published; it is undone before the next proposal is looked
+//! at. A caller that goes away stops nothing.
 //!
 //! **Cost.** What the proposals of the group touch, and one wait for the disk for all of them.
 
@@ -63,6 +63,15 @@ enum What {
     Intent(Intent, ApplyOptions),
 }
 
+impl What {
+    fn is_dry(&self) -> bool {
+        match self {
+            Self::Transaction(transaction) => transaction.dry_run,
+            Self::Intent(_, options) => options.dry_run,
+        }
+    }
+}
+
 /// A proposal and where its result goes.
 pub(super) struct Proposal {
     what: What,
@@ -110,9 +119,16 @@ pub(super) fn queue() -> (Queue, mpsc::Receiver<Proposal>) {
 
 /// Carries out proposals until the controller is gone.
 pub(super) async fn run<S: Store>(controller: Weak<Controller<S>>, mut queue: mpsc::Receiver<Proposal>) {
-    while let Some(first) = queue.recv().await {
-        let Some(controller) = controller.upgrade() else { return };
-        controller.group(first, &mut queue).await;
+    let mut put_off = None;
+    loop {
+        let first = match put_off.take() {
+            Some(first) => Some(first),
+            None => queue.recv().await,
+        };
+        let (Some(first), Some(controller)) = (first, controller.upgrade()) else {
+            return;
+        };
+        put_off = controller.group(first, &mut queue).await;
     }
 }
 
@@ -152,15 +168,21 @@ impl<S: Store> Controller<S> {
         result.await.map_err(gone).flatten()
     }
 
-    /// Takes what is there as one group, commits it, publishes it, answers.
-    async fn group(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) {
+    /// Takes what is there as one group, commits it, publishes it, answers. Returns a proposal that has to come first in
+    /// the next group.
+    async fn group(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Option<Proposal> {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         self.release_quarantine(state);
         let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
         let mut group = Group::default();
         let mut next = Some(first);
+        let mut put_off = None;
         while let Some(proposal) = next {
+            if proposal.what.is_dry() && !group.accepted.is_empty() {
+                put_off = Some(proposal);
+                break;
+            }
             self.check(state, &mut group, &expired, proposal);
             let full = group.answers.len() >= GROUP || group.bytes >= GROUP_BYTES;
             next = if full { None } else { queue.try_recv().ok() };
@@ -181,6 +203,7 @@ impl<S: Store> Controller<S> {
             // A caller that is gone needs no answer.
             let _ = answer.send(result);
         }
+        put_off
     }
 
     /// Checks a proposal and carries it out on the model.
@@ -194,6 +217,9 @@ impl<S: Store> Controller<S> {
         let result = state.model.apply(&transaction.changes).map(|mut applied| {
             let mut committed = std::mem::take(&mut applied.committed);
             committed.revision = before;
+            if transaction.dry_run {
+                committed.plan = Some(self.plan(&mut state.model, &applied));
+            }
             if applied.is_empty() || transaction.dry_run {
                 state.model.undo(applied);
             } else {

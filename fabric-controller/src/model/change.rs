@@ -1,11 +1,14 @@
 //! Transactions: checked and carried out change by change, undone if one is refused.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::inventory::ItemKey;
 use vfabric_api::kind::Key;
 use vfabric_api::service::{Change, Committed};
 
 use super::aside::Aside;
+use super::cursor::Cursors;
 use super::inventory::StoredItem;
 use super::kind::Stored;
 use super::quarantine::Left;
@@ -42,9 +45,24 @@ pub struct Applied {
     pub uids: bool,
     /// What was there before, in order.
     pub(super) undo: Vec<Undo>,
+    /// How far numbers were before.
+    cursors: Cursors,
 }
 
 impl Applied {
+    /// Objects of tenants that were there before and are there after, each before and after.
+    pub fn updated(&self) -> impl Iterator<Item = (&Key, &Stored, &Stored)> {
+        let last: BTreeMap<&Key, &Option<Stored>> = self.objects.iter().map(|(key, object)| (key, object)).collect();
+        let mut seen = BTreeSet::new();
+        self.undo.iter().filter_map(move |undo| match undo {
+            Undo::Known(key, Some(before), _) if seen.insert(key) => {
+                let after = (*last.get(key)?).as_ref()?;
+                Some((key, before, after))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty() && self.items.is_empty()
@@ -68,13 +86,18 @@ impl Model {
     /// # Errors
     /// The first change that is refused, with the path of its field; then nothing changed.
     pub fn apply(&mut self, changes: &[(String, Change)]) -> Result<Applied, ApiError> {
-        let mut applied = Applied::default();
+        let mut applied = Applied {
+            cursors: self.cursors(),
+            ..Applied::default()
+        };
         for (path, change) in changes {
             if let Err(error) = self.change(path, change, &mut applied) {
+                self.note_moved(&mut applied.cursors);
                 self.undo(applied);
                 return Err(error);
             }
         }
+        self.note_moved(&mut applied.cursors);
         Ok(applied)
     }
 
@@ -106,6 +129,7 @@ impl Model {
             self.quarantine.undo(left);
         }
         self.end_restore();
+        self.restore_cursors(applied.cursors);
     }
 
     /// A transaction gets its revision. It may still be undone, as long as nobody looked for what devices confirm.

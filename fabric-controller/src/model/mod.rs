@@ -17,6 +17,7 @@
 
 mod aside;
 pub mod change;
+mod cursor;
 pub mod fabric;
 pub(crate) mod fault;
 mod fields;
@@ -44,6 +45,7 @@ use crate::ident::DeviceIndex;
 use crate::ident::{Owner, Source};
 use crate::topology::Paths;
 use aside::Aside;
+use cursor::Moved;
 use fabric::Fabric;
 use kind::{Attachment, Network, Router, Vdc};
 use pool::Space;
@@ -82,6 +84,7 @@ pub struct Model {
     /// Identity of the next object.
     next_uid: u64,
     touched: BTreeSet<Source>,
+    moved: Moved,
     /// Stored objects that could not be loaded.
     aside: BTreeMap<Key, Aside>,
 }
@@ -142,6 +145,7 @@ impl Model {
             woken: BTreeMap::new(),
             next_uid: 1,
             touched: BTreeSet::new(),
+            moved: Moved::default(),
             aside: BTreeMap::new(),
             fabric: Fabric::new(settings),
         }

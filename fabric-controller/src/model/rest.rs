@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::cursor::Moved;
 use super::fault::{self, Fault};
 use super::number::{Number, StoredNumber, Uid};
 use super::quarantine::Entry;
@@ -221,6 +222,7 @@ impl Model {
     /// What was to be put back is.
     pub fn end_restore(&mut self) {
         self.restored_groups.clear();
+        self.moved = Moved::default();
     }
 
     /// The identity and VNI of a network by its VNI, for stores of before there were identities.

@@ -1,6 +1,7 @@
 //! Commands and their flags.
 
 mod inventory;
+mod plan;
 mod show;
 mod tables;
 
@@ -16,7 +17,7 @@ use vfabric_api::client::{Client, Config};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::kind::{Key, Kind};
-use vfabric_api::service::{ApplyOptions, Outcome};
+use vfabric_api::service::{ApplyOptions, Origin, Outcome};
 use vfabric_api::status::Progress;
 
 use show::{Format, Table};
@@ -36,6 +37,8 @@ pub struct Cli {
 enum Command {
     /// Apply an intent file as one transaction
     Apply(Apply),
+    /// Show what applying an intent file would change, in objects and on each device
+    Plan(Plan),
     /// Show objects or the state of the fabric
     Get(Get),
     /// Delete one object
@@ -51,6 +54,18 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+struct Plan {
+    /// The intent file (YAML), or - for standard input
+    #[arg(short, long)]
+    file: PathBuf,
+    /// Delete what the named vDCs hold and the file does not name
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
 struct Apply {
     /// The intent file (YAML), or - for standard input
     #[arg(short, long)]
@@ -58,9 +73,12 @@ struct Apply {
     /// Delete what the named vDCs hold and the file does not name
     #[arg(long)]
     prune: bool,
-    /// Validate only
+    /// Only show what would change (as `plan` does)
     #[arg(long)]
     dry_run: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "")]
+    reason: String,
     /// Seconds to wait until every device has applied it; 0 does not wait
     #[arg(long, default_value_t = 30.0)]
     wait: f64,
@@ -154,6 +172,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     runtime.block_on(async move {
         match cli.command {
             Command::Apply(apply) => self::apply(&client, apply).await,
+            Command::Plan(plan) => self::plan(&client, plan).await,
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
             Command::Inventory(command) => inventory::run(&client, command).await,
@@ -184,22 +203,39 @@ async fn apply(client: &Client, apply: Apply) -> Result<ExitCode> {
     let options = ApplyOptions {
         prune: apply.prune,
         dry_run: apply.dry_run,
+        origin: Origin {
+            reason: apply.reason,
+            ..Origin::default()
+        },
     };
     let outcome = client.apply(&intent, options, seconds(apply.wait)?).await?;
-    for (sign, keys) in [
-        ('+', &outcome.committed.created),
-        ('~', &outcome.committed.updated),
-        ('-', &outcome.committed.deleted),
-    ] {
-        for key in keys {
-            println!("{sign} {key}");
-        }
-    }
+    plan::objects(&outcome.committed);
+    outcome.committed.plan.iter().for_each(plan::devices);
     println!(
         "{} unchanged, revision {}",
         outcome.committed.unchanged, outcome.committed.revision
     );
     Ok(report(&outcome))
+}
+
+async fn plan(client: &Client, plan: Plan) -> Result<ExitCode> {
+    let intent = read_intent(&plan.file)?;
+    let options = ApplyOptions {
+        prune: plan.prune,
+        dry_run: true,
+        ..ApplyOptions::default()
+    };
+    let committed = client.apply(&intent, options, None).await?.committed;
+    if !matches!(plan.output.output, Format::Table) {
+        return plan.output.output.print(&committed, Table::default);
+    }
+    plan::objects(&committed);
+    committed.plan.iter().for_each(plan::devices);
+    println!(
+        "\n{} unchanged; planned on revision {}",
+        committed.unchanged, committed.revision
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn delete(client: &Client, delete: Delete) -> Result<ExitCode> {

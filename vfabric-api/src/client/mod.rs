@@ -132,10 +132,11 @@ impl Client {
         wait: Option<Duration>,
     ) -> Result<Outcome, ClientError> {
         let path = format!(
-            "/v1/apply?prune={}&dry_run={}&wait={}",
+            "/v1/apply?prune={}&dry_run={}&wait={}&reason={}",
             options.prune,
             options.dry_run,
-            wait.unwrap_or_default().as_secs_f64()
+            wait.unwrap_or_default().as_secs_f64(),
+            escape(&options.origin.reason),
         );
         let body = serde_json::to_value(intent).map_err(unreadable)?;
         self.call(reqwest::Method::POST, &path, Some(body), wait).await
@@ -240,6 +241,19 @@ impl Client {
     pub async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ClientError> {
         self.read(&format!("/v1/devices/{device}/entities")).await
     }
+}
+
+/// A text as a value in a query (RFC 3986 section 2).
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let octet = |b: u8| {
+        if plain(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    text.bytes().map(octet).collect()
 }
 
 /// What is not of the shape of this version of the API.

@@ -131,7 +131,14 @@ impl Walk {
             };
             let changes = vec![(String::new(), Change::Create(name(vdc), Spec::Vdc(spec)))];
             let dry_run = false;
-            controller.commit(Transaction { changes, dry_run }).await.unwrap();
+            controller
+                .commit(Transaction {
+                    changes,
+                    dry_run,
+                    ..Transaction::default()
+                })
+                .await
+                .unwrap();
         }
         let switches = topology.switches.iter().map(|s| Sim::Switch(Box::new(switch(s))));
         let sims: Vec<Sim> = switches
@@ -216,7 +223,11 @@ impl Walk {
     fn sometimes_dry(&mut self, changes: Vec<Change>) -> Transaction {
         let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
         let dry_run = self.rng.random_bool(0.1);
-        Transaction { changes, dry_run }
+        Transaction {
+            changes,
+            dry_run,
+            ..Transaction::default()
+        }
     }
 
     /// Random changes, and fewer, which may be accepted if those are not.
@@ -513,7 +524,14 @@ impl Walk {
     pub(super) async fn commit(&mut self, changes: Vec<Change>) -> bool {
         let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
         let dry_run = false;
-        self.controller.commit(Transaction { changes, dry_run }).await.is_ok()
+        self.controller
+            .commit(Transaction {
+                changes,
+                dry_run,
+                ..Transaction::default()
+            })
+            .await
+            .is_ok()
     }
 
     /// These devices do all that there is to do for them; frames run after each write.

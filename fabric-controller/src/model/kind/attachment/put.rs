@@ -69,6 +69,7 @@ impl Model {
             } => {
                 self.ports.insert((*leaf, *port, *vlan), id);
                 if let Some(on) = self.on_switch.get_mut(leaf) {
+                    self.moved.access_id(*leaf, on.access_ids.cursor());
                     on.access_ids.take((*access_id).into());
                 }
             }
@@ -76,6 +77,9 @@ impl Model {
         if let Some(net) = self.networks.get_mut(network) {
             net.attachments.insert(id);
             net.macs.insert(mac, id);
+            for (subnet, pool) in net.pools.iter().enumerate() {
+                self.moved.address(network, subnet, pool.cursor());
+            }
             for ip in ips {
                 net.ips.insert(ip, id);
                 take(&net.spec, &mut net.pools, ip, |ip| net.ips.contains_key(&ip));

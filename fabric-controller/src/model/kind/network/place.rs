@@ -117,6 +117,7 @@ impl Model {
         let restored = self.restored_groups.get(&(leaf, vni)).copied();
         let found = restored.or_else(|| self.free_group(leaf))?;
         if let Some(on) = self.on_switch.get_mut(&leaf) {
+            self.moved.group(leaf, on.groups.cursor());
             on.groups.take(found.into());
         }
         Some(found)

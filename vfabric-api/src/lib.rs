@@ -20,6 +20,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+pub mod history;
 pub mod ident;
 pub mod intent;
 pub mod inventory;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
+use crate::history::{Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
@@ -111,6 +112,19 @@ pub struct ApplyOptions {
     pub origin: Origin,
 }
 
+/// The way back to an older revision of the intent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollback {
+    /// The revision whose intent is to be restored.
+    pub to: u64,
+    /// Only what is in this vDC, and the vDC itself.
+    pub vdc: Option<Name>,
+    /// Plan only.
+    pub dry_run: bool,
+    /// Who asks for it, and why.
+    pub origin: Origin,
+}
+
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
@@ -128,6 +142,18 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Applies an intent file as one transaction.
     fn apply(&self, intent: Intent, options: ApplyOptions) -> impl Future<Output = Result<Committed, ApiError>> + Send;
+
+    /// Restores the intent of an older revision, as one transaction. The inventory stays as it is.
+    fn rollback(&self, rollback: Rollback) -> impl Future<Output = Result<Committed, ApiError>> + Send;
+
+    /// The last revisions below `before`, at most `limit`, the newest first.
+    fn history(&self, before: Option<u64>, limit: usize) -> impl Future<Output = Result<History, ApiError>> + Send;
+
+    /// One revision.
+    fn revision(&self, revision: u64) -> impl Future<Output = Result<Revision, ApiError>> + Send;
+
+    /// How the intent of two revisions differs.
+    fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<Diff, ApiError>> + Send;
 
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;

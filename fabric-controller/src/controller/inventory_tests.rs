@@ -710,6 +710,7 @@ async fn a_bad_row_is_set_aside_and_named_and_its_number_kept() {
     let transaction = crate::store::StoreTransaction {
         compares: Vec::new(),
         ops: broken.collect(),
+        ..crate::store::StoreTransaction::default()
     };
     store.commit(transaction).await.unwrap();
     let world = World::over(Start::default(), store, fakes()).await;

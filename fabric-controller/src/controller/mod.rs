@@ -13,6 +13,9 @@
 #[cfg(test)]
 mod chaos_tests;
 pub mod fleet;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod intent;
 mod inventory;
 #[cfg(test)]

@@ -268,6 +268,7 @@ impl Restoring {
             let transaction = StoreTransaction {
                 compares: Vec::new(),
                 ops: self.renewed,
+                ..StoreTransaction::default()
             };
             self.revision = store.commit(transaction).await?;
         }

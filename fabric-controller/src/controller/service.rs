@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::history::{Diff, History, Revision};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
-use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
+use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
     SwitchStatus, View,
@@ -40,6 +41,22 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn apply(&self, intent: Intent, options: ApplyOptions) -> Result<Committed, ApiError> {
         self.propose_intent(intent, options).await
+    }
+
+    async fn rollback(&self, rollback: Rollback) -> Result<Committed, ApiError> {
+        self.propose_rollback(rollback).await
+    }
+
+    async fn history(&self, before: Option<u64>, limit: usize) -> Result<History, ApiError> {
+        self.read_history(before, limit).await
+    }
+
+    async fn revision(&self, revision: u64) -> Result<Revision, ApiError> {
+        self.read_revision(revision).await
+    }
+
+    async fn diff(&self, from: u64, to: u64) -> Result<Diff, ApiError> {
+        self.read_diff(from, to).await
     }
 
     async fn get(&self, key: &Key) -> Result<View, ApiError> {

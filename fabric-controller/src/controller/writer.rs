@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::intent::Intent;
-use vfabric_api::service::{ApplyOptions, Committed, Transaction};
+use vfabric_api::service::{ApplyOptions, Committed, Origin, Rollback, Transaction};
 
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
@@ -61,13 +61,16 @@ pub(super) struct State {
 enum What {
     Transaction(Transaction),
     Intent(Intent, ApplyOptions),
+    Rollback(Rollback),
 }
 
 impl What {
-    fn is_dry(&self) -> bool {
+    /// Whether it is about what is published, so that it has to come first in its group.
+    fn comes_first(&self) -> bool {
         match self {
             Self::Transaction(transaction) => transaction.dry_run,
             Self::Intent(_, options) => options.dry_run,
+            Self::Rollback(_) => true,
         }
     }
 }
@@ -75,7 +78,7 @@ impl What {
 /// A proposal and where its result goes.
 pub(super) struct Proposal {
     what: What,
-    answer: oneshot::Sender<Result<Committed, ApiError>>,
+    answer: Answer,
 }
 
 /// The way to the writer.
@@ -103,10 +106,22 @@ struct Group {
 }
 
 /// A result, and where it goes.
-type Proposed = (
-    oneshot::Sender<Result<Committed, ApiError>>,
-    Result<Committed, ApiError>,
-);
+type Proposed = (Answer, Result<Committed, ApiError>);
+
+/// Where a result goes.
+type Answer = oneshot::Sender<Result<Committed, ApiError>>;
+
+/// Carries out the first transaction that is accepted. If none is, the error is that of the last.
+fn first_accepted(model: &mut Model, all: Vec<Transaction>) -> Result<(Transaction, Applied), ApiError> {
+    let mut refused = ApiError::new(ErrorCode::Internal, "there is nothing to do");
+    for transaction in all {
+        match model.apply(&transaction.changes) {
+            Ok(applied) => return Ok((transaction, applied)),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
 
 fn unavailable(detail: &str) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, detail)
@@ -155,6 +170,14 @@ impl<S: Store> Controller<S> {
         self.send(What::Intent(intent, options)).await
     }
 
+    /// Proposes to restore the intent of an older revision.
+    ///
+    /// # Errors
+    /// As [`Controller::propose`]; `Gone` if the log does not reach so far back.
+    pub(super) async fn propose_rollback(&self, rollback: Rollback) -> Result<Committed, ApiError> {
+        self.send(What::Rollback(rollback)).await
+    }
+
     async fn send(&self, what: What) -> Result<Committed, ApiError> {
         let (answer, result) = oneshot::channel();
         match self.queue.send_timeout(Proposal { what, answer }, PATIENCE).await {
@@ -179,11 +202,16 @@ impl<S: Store> Controller<S> {
         let mut next = Some(first);
         let mut put_off = None;
         while let Some(proposal) = next {
-            if proposal.what.is_dry() && !group.accepted.is_empty() {
+            if proposal.what.comes_first() && !group.accepted.is_empty() {
                 put_off = Some(proposal);
                 break;
             }
-            self.check(state, &mut group, &expired, proposal);
+            let alternatives = match proposal.what {
+                What::Transaction(transaction) => Ok(vec![transaction]),
+                What::Intent(intent, options) => Ok(vec![transaction_of(&state.model, intent, options)]),
+                What::Rollback(rollback) => self.way_back(state.revision, &rollback).await.map(Vec::from),
+            };
+            self.check(state, &mut group, &expired, alternatives, proposal.answer);
             let full = group.answers.len() >= GROUP || group.bytes >= GROUP_BYTES;
             next = if full { None } else { queue.try_recv().ok() };
         }
@@ -206,15 +234,19 @@ impl<S: Store> Controller<S> {
         put_off
     }
 
-    /// Checks a proposal and carries it out on the model.
-    fn check(&self, state: &mut State, group: &mut Group, expired: &[Vec<u8>], proposal: Proposal) {
-        let transaction = match proposal.what {
-            What::Transaction(transaction) => transaction,
-            What::Intent(intent, options) => transaction_of(&state.model, intent, options),
-        };
+    /// Checks a proposal and carries it out on the model: the first of its alternatives that is accepted.
+    fn check(
+        &self,
+        state: &mut State,
+        group: &mut Group,
+        expired: &[Vec<u8>],
+        alternatives: Result<Vec<Transaction>, ApiError>,
+        answer: Answer,
+    ) {
         let independent = group.accepted.is_empty();
         let before = state.revision + group.accepted.len() as u64;
-        let result = state.model.apply(&transaction.changes).map(|mut applied| {
+        let accepted = alternatives.and_then(|all| first_accepted(&mut state.model, all));
+        let result = accepted.map(|(transaction, mut applied)| {
             let mut committed = std::mem::take(&mut applied.committed);
             committed.revision = before;
             if transaction.dry_run {
@@ -225,7 +257,7 @@ impl<S: Store> Controller<S> {
             } else {
                 committed.revision += 1;
                 let expired = if independent { expired } else { &[] };
-                let accepted = self.accept(&mut state.model, applied, expired, before);
+                let accepted = self.accept(&mut state.model, applied, expired, (before, &transaction.origin));
                 group.bytes += accepted.transaction.bytes();
                 group.accepted.push(accepted);
             }
@@ -234,14 +266,20 @@ impl<S: Store> Controller<S> {
         // What was refused or undone touches nothing; what was accepted is rendered.
         state.model.take_touched();
         let independent = independent && group.accepted.is_empty();
-        group.answers.push(((proposal.answer, result), independent));
+        group.answers.push(((answer, result), independent));
     }
 
     /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
-    fn accept(&self, model: &mut Model, applied: Applied, expired: &[Vec<u8>], before: u64) -> Accepted {
+    fn accept(
+        &self,
+        model: &mut Model,
+        applied: Applied,
+        expired: &[Vec<u8>],
+        (before, origin): (u64, &Origin),
+    ) -> Accepted {
         let revision = before + 1;
         let rests = self.rests(model, &applied);
-        let transaction = self.to_store(model, &applied, expired, &rests, before);
+        let transaction = self.to_store(model, &applied, expired, &rests, (before, origin));
         model.settle(&applied, revision);
         let touched = model.take_touched();
         let changed = |(key, object): &(vfabric_api::kind::Key, Option<_>)| Changed {
@@ -336,7 +374,14 @@ impl<S: Store> Controller<S> {
     /// Stores rows that are no objects, under the next revision. Returns whether they are durable.
     pub(super) async fn commit_ops(&self, state: &mut State, ops: Vec<Op>, what: &str) -> bool {
         let compares = vec![Compare::StoreRevision(state.revision)];
-        let stored = self.store.commit(StoreTransaction { compares, ops }).await;
+        let stored = self
+            .store
+            .commit(StoreTransaction {
+                compares,
+                ops,
+                ..StoreTransaction::default()
+            })
+            .await;
         self.note_store(stored.as_ref().err());
         match stored {
             Ok(revision) => {

@@ -8,7 +8,7 @@ use vfabric_api::service::{Committed, Transaction};
 use vfabric_api::status::{Progress, View};
 
 use super::tests::*;
-use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
+use crate::store::{Past, Revision, Scanned, StoreError, StoreTransaction, Visit};
 
 /// A store whose commits wait for a gate, and may fail.
 #[derive(Default)]
@@ -32,6 +32,9 @@ impl Store for Shared {
     }
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.0.inner.scan(prefix, visit).await
+    }
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.0.inner.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         let gate = self.0.gate.as_ref().expect("has a gate");

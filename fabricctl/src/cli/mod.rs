@@ -1,5 +1,6 @@
 //! Commands and their flags.
 
+mod history;
 mod inventory;
 mod plan;
 mod show;
@@ -43,6 +44,12 @@ enum Command {
     Get(Get),
     /// Delete one object
     Delete(Delete),
+    /// Show what changed, when, by whom and why
+    History(history::HistoryArgs),
+    /// Show how the intent of two revisions differs
+    Diff(history::DiffArgs),
+    /// Restore the intent of an older revision
+    Rollback(history::RollbackArgs),
     /// Show and change what the fabric is made of
     #[command(subcommand)]
     Inventory(inventory::Command),
@@ -175,6 +182,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Plan(plan) => self::plan(&client, plan).await,
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
+            Command::History(args) => history::history(&client, args).await,
+            Command::Diff(args) => history::diff(&client, args).await,
+            Command::Rollback(args) => history::rollback(&client, args).await,
             Command::Inventory(command) => inventory::run(&client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);

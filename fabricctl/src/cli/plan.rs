@@ -66,7 +66,7 @@ pub(super) fn devices(plan: &Plan) {
 }
 
 /// A field in words.
-fn words(change: &FieldChange) -> String {
+pub(super) fn words(change: &FieldChange) -> String {
     let value = |value: &Option<Value>| match value {
         None => "(none)".to_owned(),
         Some(Value::String(text)) => text.clone(),

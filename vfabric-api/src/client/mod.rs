@@ -1,6 +1,7 @@
 //! A client of the REST API.
 
 mod config;
+mod history;
 mod inventory;
 
 use std::path::PathBuf;

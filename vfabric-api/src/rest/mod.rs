@@ -12,19 +12,23 @@
 //! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
 //! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
+//! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |
+//! | `/v1/history/{revision}/rollback` | post: restores the intent of that revision |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
 //! | `/metrics` | the same in numbers, as OpenMetrics text |
 //! | `/v1/openapi.json` | this, for machines |
 //!
 //! Every path but the document itself and `/v1/health` needs a bearer token. Bodies are
-//! limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: it then answers
-//! once every device has applied it, or when the time is over; `applied` says which.
+//! limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the answer then comes
+//! once every device has applied it, or when the time is over; `applied` says which. With
+//! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history.
 
 mod auth;
 mod erased;
 mod extract;
 mod fabric;
+mod history;
 mod inventory;
 mod objects;
 mod problem;
@@ -126,6 +130,7 @@ fn open_router() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(objects::router())
         .merge(inventory::router())
+        .merge(history::router())
         .routes(routes!(fabric::apply))
         .routes(routes!(fabric::fabric))
         .routes(routes!(fabric::switches))

@@ -30,7 +30,7 @@ use crate::driver::p4runtime::rank;
 use crate::entity::{Entity, EntityKey};
 use crate::reconcile;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
+use crate::store::{MemoryStore, Past, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 
 const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
@@ -54,6 +54,9 @@ impl Store for Shared {
     }
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.inner.scan(prefix, visit).await
+    }
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.inner.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         if self.full.load(Ordering::SeqCst) {

@@ -11,6 +11,8 @@
 //! changed, nothing is written.
 
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod chaos_tests;
 pub mod fleet;
 mod history;
@@ -131,6 +133,7 @@ impl<S: Store> Controller<S> {
             links,
             expired,
             set_aside,
+            revisions,
         } = restore(&store, start.topology.as_ref()).await?;
         for link in links.down() {
             model.set_link(link, false, false);
@@ -141,7 +144,8 @@ impl<S: Store> Controller<S> {
         let mut published = Published::new(engine, revision);
         for key in model.keys() {
             let (object, owner) = (model.stored(&key), model.owner(&key));
-            published.put(Changed { key, object, owner });
+            let of_row = revisions.get(&key).copied().unwrap_or(revision);
+            published.put(Changed { key, object, owner }, of_row);
         }
         let touched = model.take_touched();
         published.render(Rendered::new(render.as_ref(), &model, touched), revision);

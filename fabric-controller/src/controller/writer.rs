@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::intent::Intent;
+use vfabric_api::kind::Key;
 use vfabric_api::service::{ApplyOptions, Committed, Origin, Rollback, Transaction};
 
 use super::intent::transaction_of;
@@ -245,7 +246,11 @@ impl<S: Store> Controller<S> {
     ) {
         let independent = group.accepted.is_empty();
         let before = state.revision + group.accepted.len() as u64;
-        let accepted = alternatives.and_then(|all| first_accepted(&mut state.model, all));
+        let expected = alternatives.and_then(|all| match all.iter().find_map(|t| t.expect.as_ref()) {
+            Some((key, revision)) => self.expect(group, key, *revision).map(|()| all),
+            None => Ok(all),
+        });
+        let accepted = expected.and_then(|all| first_accepted(&mut state.model, all));
         let result = accepted.map(|(transaction, mut applied)| {
             let mut committed = std::mem::take(&mut applied.committed);
             committed.revision = before;
@@ -269,6 +274,23 @@ impl<S: Store> Controller<S> {
         group.answers.push(((answer, result), independent));
     }
 
+    /// Whether an object is at a revision, with the group as it is so far.
+    fn expect(&self, group: &Group, key: &Key, revision: u64) -> Result<(), ApiError> {
+        let of_group = |accepted: &&Accepted| accepted.applied.objects.iter().any(|(changed, _)| changed == key);
+        let found = match group.accepted.iter().rev().find(of_group) {
+            Some(accepted) => Some(accepted.revision),
+            None => self.published().object(key).map(|object| object.revision),
+        };
+        match found {
+            Some(found) if found == revision => Ok(()),
+            Some(found) => {
+                let detail = format!("{key} is at revision {found}, not {revision}: somebody changed it meanwhile");
+                Err(ApiError::new(ErrorCode::PreconditionFailed, detail))
+            }
+            None => Err(ApiError::not_found(key)),
+        }
+    }
+
     /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
     fn accept(
         &self,
@@ -282,7 +304,7 @@ impl<S: Store> Controller<S> {
         let transaction = self.to_store(model, &applied, expired, &rests, (before, origin));
         model.settle(&applied, revision);
         let touched = model.take_touched();
-        let changed = |(key, object): &(vfabric_api::kind::Key, Option<_>)| Changed {
+        let changed = |(key, object): &(Key, Option<_>)| Changed {
             owner: model.owner(key),
             key: key.clone(),
             object: object.clone(),

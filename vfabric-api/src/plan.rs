@@ -15,10 +15,12 @@ pub struct Plan {
     pub changes: Vec<ObjectChange>,
     /// What each device would be asked to hold or no longer to hold; devices that nothing changes for are left out.
     pub devices: Vec<DevicePlan>,
-    /// Objects that would have to wait for a number that still has another meaning somewhere, in words. What they ask of
-    /// devices comes later and is not in `devices`.
+    /// Objects that would have to wait for a number that still has another meaning somewhere, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
+    /// What devices would be asked for on top, when those objects need not wait any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<DevicePlan>,
 }
 
 /// An object whose content changes.
@@ -53,7 +55,7 @@ pub struct DevicePlan {
 }
 
 /// An entity before and after, in the words of the P4 program or of the host's kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct EntityChange {
     /// Table, or kind of kernel object.
     pub table: String,

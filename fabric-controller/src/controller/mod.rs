@@ -13,6 +13,9 @@
 #[cfg(test)]
 mod chaos_tests;
 pub mod fleet;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod intent;
 mod inventory;
 #[cfg(test)]
@@ -22,6 +25,9 @@ mod isolation;
 #[cfg(test)]
 mod link_tests;
 mod links;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod published;
 #[cfg(test)]
 mod quarantine_tests;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use tracing::warn;
-use vfabric_api::service::{Key, Kind};
+use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::SetAside;
 use vfabric_api::topology::Topology;
 
@@ -17,8 +17,8 @@ use crate::device::driver::DeviceIndex;
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::fabric::Node;
+use crate::model::kind::{Stored, parse_store_key};
 use crate::model::number::{StoredNumber, Uid};
-use crate::model::object::{Stored, parse_store_key};
 use crate::store::{Op, Store, StoreTransaction, Versioned};
 use crate::topology::links::{Links, Memory};
 
@@ -250,12 +250,7 @@ impl Restoring {
         let Some(vdc) = vdc else {
             return Some(format!("its vDC `{}` is not there", key.vdc));
         };
-        let networks = match object {
-            Stored::Attachment { spec, .. } => std::slice::from_ref(&spec.network),
-            Stored::Router { spec, .. } => spec.networks.as_slice(),
-            Stored::Vdc(_) | Stored::Network { .. } => &[],
-        };
-        let missing = networks.iter().find(|n| !vdc.networks.contains_key(*n))?;
+        let missing = object.networks().iter().find(|n| !vdc.networks.contains_key(*n))?;
         Some(format!("its network `{missing}` is not there"))
     }
 
@@ -273,6 +268,7 @@ impl Restoring {
             let transaction = StoreTransaction {
                 compares: Vec::new(),
                 ops: self.renewed,
+                ..StoreTransaction::default()
             };
             self.revision = store.commit(transaction).await?;
         }

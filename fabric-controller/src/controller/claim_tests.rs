@@ -53,6 +53,9 @@ async fn an_empty_store_takes_over_nothing_until_it_is_to_adopt() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let connects = world.controller.devices()[LEAF1].numbers().connects;
+    assert!(connects < 40, "{connects} sessions in two minutes are a storm");
     let now = writes(&devices);
     assert_eq!(
         (now[LEAF1], now[HOST1]),

@@ -106,12 +106,12 @@ impl<D: Driver> Actor<D> {
         let mut waits = Waits::new();
         loop {
             let error = match self.connect().await {
-                Ok(()) => {
-                    waits = Waits::new();
-                    self.session().await
-                }
+                Ok(()) => self.session().await,
                 Err(error) => error,
             };
+            if std::mem::take(&mut self.claimed) {
+                waits = Waits::new();
+            }
             warn!(%error, "session ended");
             self.device.disconnected(error.to_string());
             self.driver.disconnect().await;
@@ -137,7 +137,6 @@ impl<D: Driver> Actor<D> {
     /// Works until the session is over, and says why it is.
     async fn session(&mut self) -> DriverError {
         self.device.connected();
-        self.claimed = false;
         info!("connected");
         loop {
             let sweep_after = match self.sync().await {

@@ -21,6 +21,10 @@ pub struct VdcSpec {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Hosts whose agents may attach workloads in it by themselves, for pods that start there; none when left out. An
+    /// attachment that a user writes needs no such right. Hosts may be named before they are in the inventory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Name>,
 }
 
 /// One L2 segment of a vDC: one VNI, any number of subnets.
@@ -182,6 +186,10 @@ pub struct VdcIntent {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Hosts whose agents may attach workloads in it by themselves, for pods that start there; none when left out. An
+    /// attachment that a user writes needs no such right. Hosts may be named before they are in the inventory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Name>,
     /// Its tenant networks.
     #[serde(default)]
     pub networks: Vec<NetworkSpec>,

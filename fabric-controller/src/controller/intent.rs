@@ -18,6 +18,7 @@ pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOption
         let spec = VdcSpec {
             name: vdc.name.clone(),
             description: vdc.description.clone(),
+            hosts: vdc.hosts.clone(),
         };
         if options.prune {
             deletions.extend(

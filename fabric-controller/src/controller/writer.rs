@@ -19,13 +19,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
-use vfabric_api::service::{ApplyOptions, Committed, Transaction};
+use vfabric_api::service::{ApplyOptions, Change, Committed, Transaction};
 
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
 use super::rows::rest_key;
-use super::{Controller, inventory, now};
+use super::{Controller, below, inventory, now};
 use crate::device::driver::DeviceIndex;
 use crate::engine::Rendered;
 use crate::ident::Source;
@@ -62,6 +63,8 @@ pub(super) struct State {
 enum What {
     Transaction(Transaction),
     Intent(Intent, ApplyOptions),
+    /// A host asks for it.
+    OfHost(Name, Vec<(String, Change)>),
 }
 
 /// A proposal and where its result goes.
@@ -140,6 +143,18 @@ impl<S: Store> Controller<S> {
         self.send(What::Intent(intent, options)).await
     }
 
+    /// Proposes changes that a host asks for: they are refused unless it may ask for them.
+    ///
+    /// # Errors
+    /// As [`Controller::propose`]; `Invalid` or `Exhausted` if the host may not.
+    pub(super) async fn propose_of_host(
+        &self,
+        host: Name,
+        changes: Vec<(String, Change)>,
+    ) -> Result<Committed, ApiError> {
+        self.send(What::OfHost(host, changes)).await
+    }
+
     async fn send(&self, what: What) -> Result<Committed, ApiError> {
         let (answer, result) = oneshot::channel();
         match self.queue.send_timeout(Proposal { what, answer }, PATIENCE).await {
@@ -186,13 +201,19 @@ impl<S: Store> Controller<S> {
 
     /// Checks a proposal and carries it out on the model.
     fn check(&self, state: &mut State, group: &mut Group, expired: &[Vec<u8>], proposal: Proposal) {
-        let transaction = match proposal.what {
-            What::Transaction(transaction) => transaction,
-            What::Intent(intent, options) => transaction_of(&state.model, intent, options),
+        let (transaction, permitted) = match proposal.what {
+            What::Transaction(transaction) => (transaction, Ok(())),
+            What::Intent(intent, options) => (transaction_of(&state.model, intent, options), Ok(())),
+            What::OfHost(host, changes) => {
+                let permitted = below::permit(&state.model, &host, &changes);
+                let dry_run = false;
+                (Transaction { changes, dry_run }, permitted)
+            }
         };
         let independent = group.accepted.is_empty();
         let before = state.revision + group.accepted.len() as u64;
-        let result = state.model.apply(&transaction.changes).map(|mut applied| {
+        let applied = permitted.and_then(|()| state.model.apply(&transaction.changes));
+        let result = applied.map(|mut applied| {
             let mut committed = std::mem::take(&mut applied.committed);
             committed.revision = before;
             if applied.is_empty() || transaction.dry_run {

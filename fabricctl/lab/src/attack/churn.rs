@@ -79,6 +79,7 @@ fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
     Ok(VdcIntent {
         name: format!("churn{}", round % 2).parse()?,
         description: String::new(),
+        hosts: Vec::new(),
         networks: vec![NetworkSpec {
             name: network.clone(),
             subnets: vec![subnet("10.0.0.0/24")?],

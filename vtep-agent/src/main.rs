@@ -1,5 +1,7 @@
 //! The VXLAN VTEP agent of a Linux host.
 
+mod attachment;
+
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -39,6 +41,14 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows and changes the interfaces of containers on this host while they run.
+    Attachment {
+        /// Socket of the agent for the CNI plugin.
+        #[arg(long, default_value = vfabric_cni::protocol::SOCKET)]
+        socket: PathBuf,
+        #[command(subcommand)]
+        verb: attachment::Verb,
     },
     /// Removes everything that an agent has made on this host. The agent must not be running.
     Purge {
@@ -179,6 +189,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             };
             print(&text)
         }
+        (Some(Command::Attachment { socket, verb }), _) => print(&attachment::run(&socket, verb)?),
         (Some(Command::Purge { host, overlay: name }), _) => {
             let name = overlay(&host, name);
             let removed = Overlay::keep(&name)

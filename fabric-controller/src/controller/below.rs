@@ -19,7 +19,7 @@ use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::{AttachmentSpec, Place};
 use vfabric_api::service::{Change, Key, Kind, Spec};
-use vfabric_api::status::{Applied, DeviceState, Progress};
+use vfabric_api::status::{Applied, DeviceState, Progress, View};
 use vtep_proto::POD_NETNS;
 
 use super::Controller;
@@ -47,6 +47,12 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) fn permit(model: &Model, host: &Name, changes: &[(String, Change)]) -> Result<(), ApiError> {
     changes.iter().try_for_each(|(_, change)| match change {
         Change::Create(vdc, Spec::Attachment(spec)) => permit_attachment(model, host, vdc, spec),
+        Change::Replace(vdc, Spec::Attachment(spec)) => {
+            let key = Key::new(vdc.clone(), Kind::Attachment, spec.name.clone());
+            let held = model.attachment_spec(&key).ok_or_else(|| ApiError::not_found(&key))?;
+            in_own_pod(host, &held.place)?;
+            permit_attachment(model, host, vdc, spec)
+        }
         Change::Delete(key) if key.kind == Kind::Attachment => {
             let spec = model.attachment_spec(key).ok_or_else(|| ApiError::not_found(key))?;
             in_own_pod(host, &spec.place).map(|_| ())
@@ -107,6 +113,30 @@ fn name_of(host: &Name, spot: &Spot) -> Result<Name, ApiError> {
         .map_err(|_| ApiError::new(ErrorCode::Internal, "no name for the attachment"))
 }
 
+/// An attachment as a host asks for it.
+fn asked(host: &Name, ask: Ask) -> Result<(Key, AttachmentSpec), ApiError> {
+    let key = Key::new(ask.spot.vdc.clone(), Kind::Attachment, name_of(host, &ask.spot)?);
+    let spec = AttachmentSpec {
+        name: key.name.clone(),
+        network: ask.network,
+        mac: ask.mac,
+        ips: ask.ips,
+        place: Place::Host {
+            host: host.clone(),
+            netns: ask.spot.netns,
+            interface: ask.spot.interface,
+        },
+        port_security: true,
+        allowed_addresses: Vec::new(),
+    };
+    Ok((key, spec))
+}
+
+/// The id of an attachment on its host.
+fn id_of(key: &Key) -> String {
+    format!("{}/{}", key.vdc, key.name)
+}
+
 /// Carries out what hosts ask for, over a controller.
 struct Desk<S>(Arc<Controller<S>>);
 
@@ -116,6 +146,11 @@ impl<S: Store> Below for Desk<S> {
         let controller = Arc::clone(&self.0);
         // Finished also if the caller goes away.
         finish(tokio::spawn(async move { controller.attach_below(&host, ask).await })).await
+    }
+
+    async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
+        let controller = Arc::clone(&self.0);
+        finish(tokio::spawn(async move { controller.swap_below(&host, ask).await })).await
     }
 
     async fn detach(&self, host: Name, spot: Spot) -> Result<(), ApiError> {
@@ -136,49 +171,51 @@ impl<S: Store> Controller<S> {
     }
 
     async fn attach_below(&self, host: &Name, ask: Ask) -> Result<String, ApiError> {
-        let key = Key::new(ask.spot.vdc.clone(), Kind::Attachment, name_of(host, &ask.spot)?);
-        let spec = AttachmentSpec {
-            name: key.name.clone(),
-            network: ask.network,
-            mac: ask.mac,
-            ips: ask.ips,
-            place: Place::Host {
-                host: host.clone(),
-                netns: ask.spot.netns,
-                interface: ask.spot.interface,
-            },
-            port_security: true,
-            allowed_addresses: Vec::new(),
-        };
+        let (key, spec) = asked(host, ask)?;
         let change = Change::Create(key.vdc.clone(), Spec::Attachment(spec));
         let committed = self
             .propose_of_host(host.clone(), vec![(String::new(), change)])
             .await?;
-        let id = format!("{}/{}", key.vdc, key.name);
-        match self.wait_for_place(host, &key).await {
-            Ok(()) => {
-                info!(target: "audit", %host, attachment = %key, "attached by the host");
-                Ok(id)
+        if let Err(why) = self.wait_for_place(host, &key).await {
+            // What was there before this call stays.
+            if committed.created.contains(&key) {
+                self.roll_back(host, Change::Delete(key)).await;
             }
-            Err(why) => {
-                // What was there before this call stays.
-                if committed.created.contains(&key) {
-                    self.roll_back(host, key).await;
-                }
-                Err(why)
-            }
+            return Err(why);
         }
+        info!(target: "audit", %host, attachment = %key, "attached by the host");
+        Ok(id_of(&key))
     }
 
-    async fn roll_back(&self, host: &Name, key: Key) {
-        let gone = self
-            .propose_of_host(host.clone(), vec![(String::new(), Change::Delete(key.clone()))])
-            .await;
-        match gone {
-            Ok(_) => info!(%host, attachment = %key, "rolled back"),
+    async fn swap_below(&self, host: &Name, ask: Ask) -> Result<String, ApiError> {
+        let (key, spec) = asked(host, ask)?;
+        let Some(View::Attachment(before)) = self.published().view(&key) else {
+            return Err(ApiError::not_found(&key));
+        };
+        let network = spec.network.clone();
+        let change = Change::Replace(key.vdc.clone(), Spec::Attachment(spec));
+        self.propose_of_host(host.clone(), vec![(String::new(), change)])
+            .await?;
+        if let Err(why) = self.wait_for_place(host, &key).await {
+            let old = AttachmentSpec {
+                mac: Some(before.mac),
+                ips: before.ips,
+                ..before.spec
+            };
+            self.roll_back(host, Change::Replace(key.vdc.clone(), Spec::Attachment(old)))
+                .await;
+            return Err(why);
+        }
+        info!(target: "audit", %host, attachment = %key, %network, "put into another network by the host");
+        Ok(id_of(&key))
+    }
+
+    async fn roll_back(&self, host: &Name, change: Change) {
+        match self.propose_of_host(host.clone(), vec![(String::new(), change)]).await {
+            Ok(_) => info!(%host, "an attachment was rolled back"),
             Err(e) if e.code == ErrorCode::NotFound => {}
             // The host removes it when it can: it keeps a journal.
-            Err(error) => warn!(%host, attachment = %key, %error, "cannot be rolled back"),
+            Err(error) => warn!(%host, %error, "an attachment cannot be rolled back"),
         }
     }
 

@@ -181,3 +181,41 @@ async fn a_caller_that_goes_away_leaves_a_complete_attachment() {
     assert!(matches!(a.spec.place, Place::Host { .. }));
     below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_swap_that_fails_puts_the_old_network_and_its_addresses_back() {
+    let world = world().await;
+    let below = below(&world);
+    let swap = |network: &str| Ask {
+        network: n(network),
+        ..ask("a", "eth0")
+    };
+    assert_eq!(code(below.swap(n("host1"), swap("blue")).await), ErrorCode::NotFound);
+    let id = below.attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    let key = Key::new(n("v"), Kind::Attachment, n(id.split_once('/').unwrap().1));
+    let attachment = async || match world.controller.get(&key).await.unwrap() {
+        View::Attachment(a) => a,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(below.swap(n("host1"), swap("blue")).await.unwrap(), id);
+    let before = attachment().await;
+    assert_eq!(
+        (
+            before.spec.network.as_str(),
+            before.ips[0].to_string().starts_with("10.2.")
+        ),
+        ("blue", true)
+    );
+    assert_eq!(code(below.swap(n("host2"), swap("red")).await), ErrorCode::Forbidden);
+    let held = world.devices[4].entities();
+    let entity = held.keys().find(|k| k.to_string().contains(&id)).unwrap().clone();
+    world.devices[4].refuse(entity, "no room", true);
+    let refused = below.swap(n("host1"), swap("red")).await.unwrap_err();
+    assert!(refused.to_string().contains("no room"), "{refused}");
+    world.devices[4].accept_all();
+    let after = attachment().await;
+    assert_eq!(
+        (after.spec.network, after.mac, after.ips),
+        (before.spec.network, before.mac, before.ips)
+    );
+}

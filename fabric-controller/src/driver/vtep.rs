@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
-use vfabric_api::error::ErrorCode;
+use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vtep_proto::v1::vtep_controller_server::{VtepController, VtepControllerServer};
 use vtep_proto::v1::{self, agent_message, controller_message, report};
@@ -173,6 +173,19 @@ impl VtepServer {
         name.ok_or_else(|| Status::not_found(format!("host `{own}` is not in the inventory")))
     }
 
+    /// The reply to an ask. That something is forbidden is logged.
+    fn attached(
+        &self,
+        peer: Option<&Peer>,
+        done: Result<String, ApiError>,
+    ) -> Result<Response<v1::AttachReply>, Status> {
+        match done {
+            Ok(id) => Ok(Response::new(v1::AttachReply { id })),
+            Err(e) if e.code == ErrorCode::Forbidden => Err(self.refuse(peer, e.to_string())),
+            Err(e) => Err(below::status(&e)),
+        }
+    }
+
     fn below(&self) -> Result<Arc<dyn Below>, Status> {
         let below = self.below.get().cloned();
         below.ok_or_else(|| Status::unavailable("the controller is starting"))
@@ -220,16 +233,17 @@ impl VtepController for VtepServer {
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachReply>, Status> {
-        let host = self.calling_host(&request)?;
         let peer = request.extensions().get::<Peer>().cloned();
-        let ask = Ask::try_from(request.into_inner())?;
-        let done = self.below()?.attach(host, ask).await;
-        match done {
-            Ok(id) => Ok(Response::new(v1::AttachReply { id })),
-            // Whether the vDC exists is not for this host to know.
-            Err(e) if e.code == ErrorCode::Forbidden => Err(self.refuse(peer.as_ref(), e.to_string())),
-            Err(e) => Err(below::status(&e)),
-        }
+        let (host, below) = (self.calling_host(&request)?, self.below()?);
+        let done = below.attach(host, request.into_inner().try_into()?).await;
+        self.attached(peer.as_ref(), done)
+    }
+
+    async fn swap(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachReply>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let (host, below) = (self.calling_host(&request)?, self.below()?);
+        let done = below.swap(host, request.into_inner().try_into()?).await;
+        self.attached(peer.as_ref(), done)
     }
 
     async fn detach(&self, request: Request<v1::DetachRequest>) -> Result<Response<v1::DetachReply>, Status> {

@@ -100,7 +100,10 @@ fn done(socket: &Path, request: &Request) -> Result<Option<Value>, Error> {
 }
 
 /// Asks the agent.
-fn ask(socket: &Path, request: &Request) -> Result<Reply, Error> {
+///
+/// # Errors
+/// When it cannot be reached, or says that it cannot be done.
+pub fn ask(socket: &Path, request: &Request) -> Result<Reply, Error> {
     let status = *request == Request::Status;
     let mut stream = connect(socket, status).map_err(|e| {
         let message = format!("the agent cannot be reached at {}: {}", socket.display(), e.kind());

@@ -27,7 +27,8 @@ pub struct Slot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// Name of the CNI network, for GC.
+    /// Name of the CNI network, for GC. Empty for an interface that was added to a running container: it goes with the
+    /// last of those that the runtime has added.
     pub cni_network: String,
     /// The vDC.
     pub vdc: String,
@@ -52,6 +53,26 @@ pub enum Request {
         /// To what.
         wish: Wish,
     },
+    /// Put an interface into another network of its vDC. The interface stays.
+    Swap {
+        /// Which interface.
+        slot: Slot,
+        /// The tenant network.
+        network: String,
+        /// MAC address; the one it has when left out.
+        mac: Option<String>,
+        /// Addresses; allocated when there are none.
+        ips: Vec<IpAddr>,
+    },
+    /// Add an interface to a container that has one.
+    Plug {
+        /// Which interface.
+        slot: Slot,
+        /// To what.
+        wish: Wish,
+    },
+    /// List what is attached.
+    List,
     /// Detach; what is not there is gone.
     Del {
         /// Which interface.
@@ -90,8 +111,10 @@ pub struct Attached {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Of ADD and CHECK.
+    /// Of those that attach or compare.
     Attached(Attached),
+    /// Of the list.
+    Listed(Vec<(Slot, Wish)>),
     /// Of the others.
     Done,
     /// It cannot be done.

@@ -312,3 +312,75 @@ async fn version_and_wrong_calls() {
         assert_eq!(error["code"], code, "{error}");
     }
 }
+
+/// The index of an interface: another one has another.
+fn index(pod: &Netns, interface: &str) -> Value {
+    let links: Value = serde_json::from_str(&ip(&["-n", &pod.0, "-j", "link", "show", interface])).unwrap();
+    links[0]["ifindex"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
+    let world = World::new().await;
+    let pod = Netns::new("pod");
+    let slot = |interface: &str| Slot {
+        container: "c1".into(),
+        interface: interface.into(),
+    };
+    let wish = |network: &str| Wish {
+        cni_network: String::new(),
+        vdc: "blue".into(),
+        network: network.into(),
+        mac: None,
+        ips: Vec::new(),
+    };
+    let (interface, network) = (slot("net1"), wish("green"));
+    let plug = Request::Plug {
+        slot: interface.clone(),
+        wish: network.clone(),
+    };
+    let refused = world.ask(plug.clone()).await;
+    assert!(
+        matches!(&refused, Reply::Failed { message, .. } if message.contains("has no interface")),
+        "{refused:?}"
+    );
+    world.cni("ADD", ("c1", "eth0"), &pod.path(), none()).await.unwrap();
+    let Reply::Attached(plugged) = world.ask(plug).await else {
+        panic!("not plugged")
+    };
+    assert!(plugged.addresses[0].to_string().starts_with("10.2.0."), "{plugged:?}");
+    let before = (index(&pod, "eth0"), index(&pod, "net1"));
+
+    let swap = |network: &str| Request::Swap {
+        slot: slot("net1"),
+        network: network.into(),
+        mac: None,
+        ips: vec!["10.1.0.99".parse().unwrap()],
+    };
+    let Reply::Attached(swapped) = world.ask(swap("red")).await else {
+        panic!("not swapped")
+    };
+    assert_eq!(
+        (&swapped.mac, swapped.addresses[0].to_string().as_str()),
+        (&plugged.mac, "10.1.0.99/24")
+    );
+    // The veth stays, and so does the interface that nobody touched.
+    assert_eq!((index(&pod, "eth0"), index(&pod, "net1")), before);
+    let shown = ip(&["-n", &pod.0, "address", "show", "net1"]);
+    assert!(
+        shown.contains("inet 10.1.0.99/24") && !shown.contains("10.2.0."),
+        "{shown}"
+    );
+    let refused = world.ask(swap("absent")).await;
+    assert!(matches!(&refused, Reply::Failed { code: 100, .. }), "{refused:?}");
+    let listed = world.ask(Request::List).await;
+    assert!(
+        matches!(&listed, Reply::Listed(all) if all.len() == 2 && all[1].1.network == "red"),
+        "{listed:?}"
+    );
+    // The runtime knows of one interface only; all go.
+    world.cni("DEL", ("c1", "eth0"), "", none()).await.unwrap();
+    assert_eq!(pod.links(), Vec::<String>::new());
+    assert_eq!(world.attachments("blue").await.len(), 0);
+    assert_eq!(std::fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
+}

@@ -89,14 +89,17 @@ impl Journal {
     }
 
     /// Other interfaces of the same container.
-    pub(super) fn has_others(&self, slot: &Slot) -> bool {
+    pub(super) fn others(&self, slot: &Slot) -> Vec<Entry> {
         let from = Slot {
             container: slot.container.clone(),
             interface: String::new(),
         };
         let entries = self.locked();
         let of_container = entries.range(from..).take_while(|(s, _)| s.container == slot.container);
-        of_container.map(|(s, _)| s).any(|s| s != slot)
+        of_container
+            .filter(|(s, _)| *s != slot)
+            .map(|(_, e)| e.clone())
+            .collect()
     }
 
     fn path(&self, slot: &Slot) -> PathBuf {
@@ -166,10 +169,10 @@ mod tests {
         let journal = Journal::open(folder.path()).unwrap();
         let (a, b) = (entry("a", "eth0", State::Held), entry("a", "net1", State::Adding));
         journal.put(a.clone()).unwrap();
-        assert!(!journal.has_others(&a.slot));
+        assert_eq!(journal.others(&a.slot), []);
         journal.put(b.clone()).unwrap();
         journal.put(entry("ab", "eth0", State::Held)).unwrap();
-        assert!(journal.has_others(&a.slot));
+        assert_eq!(journal.others(&a.slot), [b.clone()]);
         journal.remove(&entry("ab", "eth0", State::Held).slot).unwrap();
         // A crash while writing, and a damaged disk.
         fs::write(folder.path().join("x.new"), b"{").unwrap();

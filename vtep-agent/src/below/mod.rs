@@ -132,6 +132,14 @@ impl Below {
     pub async fn handle(&self, request: Request) -> Reply {
         let done = match request {
             Request::Add { slot, netns, wish } => self.add(slot, netns, wish).await.map(Reply::Attached),
+            Request::Plug { slot, wish } => self.plug(slot, wish).await.map(Reply::Attached),
+            Request::Swap {
+                slot,
+                network,
+                mac,
+                ips,
+            } => self.swap(slot, network, mac, ips).await.map(Reply::Attached),
+            Request::List => Ok(Reply::Listed(self.list())),
             Request::Del { slot } => self.del(&slot).await.map(|()| Reply::Done),
             Request::Check { slot } => self.check(&slot).await.map(Reply::Attached),
             Request::Status => self.status().map(|()| Reply::Done),
@@ -157,6 +165,65 @@ impl Below {
         let connected = timeout(CONNECT_PATIENCE, controller.wait_for(Option::is_some)).await;
         let channel = connected.map_err(|_| away())?.map_err(|_| away())?.clone();
         channel.map(VtepControllerClient::new).ok_or_else(away)
+    }
+
+    fn list(&self) -> Vec<(Slot, Wish)> {
+        let held = self.journal.all().into_iter().filter(|e| e.state == State::Held);
+        held.map(|e| (e.slot, e.wish)).collect()
+    }
+
+    /// Adds an interface to a running container, which has its namespace's name from the first one.
+    async fn plug(&self, slot: Slot, wish: Wish) -> Result<Attached, Error> {
+        if !self.journal.others(&slot).iter().any(|e| e.state == State::Held) {
+            let message = format!("container {} has no interface of this fabric", slot.container);
+            return Err(Error::new(error::REFUSED, message));
+        }
+        let path = netns::path(&self.pin(&slot));
+        let cni_network = String::new();
+        self.add(slot, path.display().to_string(), Wish { cni_network, ..wish })
+            .await
+    }
+
+    async fn swap(
+        &self,
+        slot: Slot,
+        network: String,
+        mac: Option<String>,
+        ips: Vec<std::net::IpAddr>,
+    ) -> Result<Attached, Error> {
+        let _turn = self.turn(&slot).await;
+        let held = self.held(&slot)?;
+        let has = self.look(&self.id(&held).await?).await?;
+        let wish = Wish {
+            network,
+            mac: mac.or(Some(has.mac)),
+            ips,
+            ..held.wish.clone()
+        };
+        let request = self.request(&Entry {
+            wish: wish.clone(),
+            ..held.clone()
+        })?;
+        let mut client = self.client().await?;
+        let reply = called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
+        let attached = self.look(&reply.id).await?;
+        self.note(Entry { wish, ..held }).await?;
+        Ok(attached)
+    }
+
+    fn held(&self, slot: &Slot) -> Result<Entry, Error> {
+        let entry = self.journal.get(slot).filter(|e| e.state == State::Held);
+        entry.ok_or_else(|| missing(slot))
+    }
+
+    /// The id of an attachment that is held.
+    async fn id(&self, entry: &Entry) -> Result<String, Error> {
+        let (answer, result) = oneshot::channel();
+        let ended = || Error::new(error::NOT_AVAILABLE, "the agent is stopping");
+        let place = (self.pin(&entry.slot), entry.slot.interface.clone());
+        let asked = self.commands.send(Command::IdAt(place, answer)).await;
+        asked.map_err(|_| ended())?;
+        result.await.map_err(|_| ended())?.ok_or_else(|| missing(&entry.slot))
     }
 
     async fn add(&self, slot: Slot, path: String, wish: Wish) -> Result<Attached, Error> {
@@ -208,27 +275,30 @@ impl Below {
     }
 
     async fn attach(&self, entry: &Entry, namespace: Netns) -> Result<Attached, Error> {
-        let pin = self.pin(&entry.slot);
-        let name = pin.clone();
+        let name = self.pin(&entry.slot);
         let pinned = tokio::task::spawn_blocking(move || namespace.keep_name(&name)).await;
         let pinned = pinned.map_err(|_| Error::io("a thread has ended"))?;
         pinned.map_err(|e| Error::io(crate::chain(&e)))?;
+        let request = self.request(entry)?;
+        let mut client = self.client().await?;
+        let reply = called(timeout(CALL_PATIENCE, client.attach(request)).await)?;
+        self.look(&reply.id).await
+    }
+
+    fn request(&self, entry: &Entry) -> Result<v1::AttachRequest, Error> {
         let mac = entry.wish.mac.as_deref().map(parse_mac).transpose()?;
         let ips = entry.wish.ips.iter().map(|ip| match ip {
             std::net::IpAddr::V4(a) => a.octets().to_vec(),
             std::net::IpAddr::V6(a) => a.octets().to_vec(),
         });
-        let request = v1::AttachRequest {
+        Ok(v1::AttachRequest {
             vdc: entry.wish.vdc.clone(),
             network: entry.wish.network.clone(),
-            netns: pin,
+            netns: self.pin(&entry.slot),
             interface: entry.slot.interface.clone(),
             mac: mac.unwrap_or_default(),
             ips: ips.collect(),
-        };
-        let mut client = self.client().await?;
-        let reply = called(timeout(CALL_PATIENCE, client.attach(request)).await)?;
-        self.look(&reply.id).await
+        })
     }
 
     /// Compares an attachment with the kernel.
@@ -251,28 +321,20 @@ impl Below {
 
     async fn check(&self, slot: &Slot) -> Result<Attached, Error> {
         let _turn = self.turn(slot).await;
-        let entry = self.journal.get(slot).filter(|e| e.state == State::Held);
-        let missing = || {
-            format!(
-                "interface {} of container {} is not attached",
-                slot.interface, slot.container
-            )
-        };
-        let entry = entry.ok_or_else(|| Error::new(error::DIFFERS, missing()))?;
-        let (answer, result) = oneshot::channel();
-        let ended = || Error::new(error::NOT_AVAILABLE, "the agent is stopping");
-        let place = (self.pin(slot), slot.interface.clone());
-        let asked = self.commands.send(Command::IdAt(place, answer)).await;
-        asked.map_err(|_| ended())?;
-        let id = result.await.map_err(|_| ended())?;
-        let id = id.filter(|id| id.starts_with(&format!("{}/", entry.wish.vdc)));
-        self.look(&id.ok_or_else(|| Error::new(error::DIFFERS, missing()))?)
-            .await
+        self.look(&self.id(&self.held(slot)?).await?).await
     }
 
     async fn del(&self, slot: &Slot) -> Result<(), Error> {
         let _turn = self.turn(slot).await;
-        self.undo(slot).await
+        self.undo(slot).await?;
+        let others = self.journal.others(slot);
+        if others.iter().all(|e| e.wish.cni_network.is_empty()) {
+            // The runtime knows nothing of them: nobody would ever remove them.
+            for Entry { slot, .. } in others {
+                self.undo(&slot).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn collect(&self, cni_network: &str, valid: &[Slot]) -> Result<(), Error> {
@@ -303,7 +365,7 @@ impl Below {
         self.note(Entry { state, ..entry }).await?;
         let mut client = self.client().await?;
         called(timeout(CALL_PATIENCE, client.detach(request)).await)?;
-        if !self.journal.has_others(slot) {
+        if self.journal.others(slot).is_empty() {
             netns::remove(&self.pin(slot)).map_err(|e| internal(&e.into()))?;
         }
         self.journal.remove(slot).map_err(|e| internal(&e))
@@ -333,6 +395,14 @@ impl Below {
             }
         }
     }
+}
+
+fn missing(slot: &Slot) -> Error {
+    let message = format!(
+        "interface {} of container {} is not attached",
+        slot.interface, slot.container
+    );
+    Error::new(error::DIFFERS, message)
 }
 
 fn parse_mac(text: &str) -> Result<Vec<u8>, Error> {

@@ -39,6 +39,8 @@ pub struct Ask {
 pub trait Below: Send + Sync {
     /// Attaches; returns the attachment's id once host and leaf have applied it.
     async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError>;
+    /// Puts an attachment into another network of its vDC; returns as `attach`.
+    async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError>;
     /// Detaches.
     async fn detach(&self, host: Name, spot: Spot) -> Result<(), ApiError>;
 }

@@ -209,15 +209,19 @@ struct Asked(Mutex<Vec<Name>>);
 
 #[tonic::async_trait]
 impl Below for Asked {
-    async fn attach(&self, host: Name, ask: Ask) -> Result<String, vfabric_api::error::ApiError> {
+    async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
         self.0.lock().unwrap().push(host);
         match ask.spot.vdc.as_str() {
             "blue" => Ok("blue/pod-1".into()),
-            _ => Err(vfabric_api::error::ApiError::new(ErrorCode::Forbidden, "not assigned")),
+            _ => Err(ApiError::new(ErrorCode::Forbidden, "not assigned")),
         }
     }
 
-    async fn detach(&self, host: Name, _: Spot) -> Result<(), vfabric_api::error::ApiError> {
+    async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
+        self.attach(host, ask).await
+    }
+
+    async fn detach(&self, host: Name, _: Spot) -> Result<(), ApiError> {
         self.0.lock().unwrap().push(host);
         Ok(())
     }

@@ -25,6 +25,8 @@ use vfabric_api::intent::{Intent, Place};
 use vfabric_api::service::{ApplyOptions, FabricService, Kind};
 use vfabric_api::status::{Attachment, Progress, View};
 use vfabric_api::topology::Topology;
+use vfabric_cni::command;
+use vfabric_cni::protocol::{Reply, Request};
 use vtep_agent::agent::{self, Settings};
 use vtep_agent::below::{self, Below};
 use vtep_agent::datapath::kernel::FloodLimit;
@@ -300,6 +302,18 @@ impl World {
         } else {
             Err(document)
         }
+    }
+
+    /// Asks the agent as its own command does.
+    pub async fn ask(&self, request: Request) -> Reply {
+        let socket = self.socket();
+        let asked = tokio::task::spawn_blocking(move || command::ask(&socket, &request))
+            .await
+            .unwrap();
+        asked.unwrap_or_else(|e| Reply::Failed {
+            code: e.code,
+            message: e.message,
+        })
     }
 
     /// The attachments in a vDC.

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vfabric_api::ident::Name;
@@ -200,7 +201,7 @@ fn network(n: usize) -> Result<Change> {
 fn transaction(changes: Vec<Change>) -> Transaction {
     Transaction {
         changes: changes.into_iter().map(|c| (String::new(), c)).collect(),
-        dry_run: false,
+        ..Transaction::default()
     }
 }
 
@@ -212,10 +213,10 @@ enum Way {
 }
 
 /// What was measured in one way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Samples {
-    committed: Vec<Duration>,
-    applied: Vec<Duration>,
+    committed: Measured,
+    applied: Measured,
 }
 
 /// A controller over fake devices, with its samples.
@@ -243,8 +244,8 @@ impl Fabric {
         let fabric = Self {
             networks,
             controller,
-            again: Samples::default(),
-            spread: Samples::default(),
+            again: Samples::new()?,
+            spread: Samples::new()?,
             writes: 0,
             _stop: stop.drop_guard(),
         };
@@ -298,8 +299,8 @@ impl Fabric {
                     Way::Again => &mut self.again,
                     Way::Spread => &mut self.spread,
                 };
-                samples.committed.push(committed);
-                samples.applied.push(applied);
+                samples.committed.add(committed);
+                samples.applied.add(applied);
             }
             let gone = Change::Delete(Key::new(vdc()?, Kind::Attachment, name.parse()?));
             let revision = self.commit(vec![gone]).await?;
@@ -325,22 +326,50 @@ impl Fabric {
 }
 
 impl Samples {
-    fn times(mut self) -> Times {
-        self.committed.sort_unstable();
-        self.applied.sort_unstable();
+    fn new() -> Result<Self> {
+        Ok(Self {
+            committed: Measured::new()?,
+            applied: Measured::new()?,
+        })
+    }
+
+    fn times(self) -> Times {
         Times {
             samples: self.applied.len(),
-            committed_p50_us: percentile(&self.committed, 50),
-            committed_p99_us: percentile(&self.committed, 99),
-            applied_p50_us: percentile(&self.applied, 50),
-            applied_p99_us: percentile(&self.applied, 99),
+            committed_p50_us: self.committed.percentile(50.0),
+            committed_p99_us: self.committed.percentile(99.0),
+            applied_p50_us: self.applied.percentile(50.0),
+            applied_p99_us: self.applied.percentile(99.0),
             ratio: f64::NAN,
         }
     }
 }
 
-/// The smallest sample that `percent` of all do not exceed, in microseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).map_or(f64::NAN, |d| d.as_secs_f64() * 1e6)
+/// Times that were measured.
+#[derive(Debug)]
+struct Measured(Histogram<u64>);
+
+impl Measured {
+    /// None yet; kept to a thousandth.
+    fn new() -> Result<Self> {
+        Ok(Self(Histogram::new(3)?))
+    }
+
+    fn add(&mut self, time: Duration) {
+        self.0
+            .saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn extend(&mut self, times: impl IntoIterator<Item = Duration>) {
+        times.into_iter().for_each(|time| self.add(time));
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.0.len()).unwrap_or(usize::MAX)
+    }
+
+    /// The time that `percent` of all do not exceed, in microseconds.
+    fn percentile(&self, percent: f64) -> f64 {
+        self.0.value_at_percentile(percent) as f64 / 1e3
+    }
 }

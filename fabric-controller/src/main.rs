@@ -15,7 +15,7 @@ use fabric_controller::driver::launch::Devices;
 use fabric_controller::driver::vtep::VtepServer;
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
-use fabric_controller::store::RedbStore;
+use fabric_controller::store::{RedbStore, Window};
 use fabric_identity::{ClientCertificates, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
@@ -38,6 +38,9 @@ struct Args {
     /// Directory of the store
     #[arg(long)]
     data_dir: PathBuf,
+    /// Revisions that the history goes back
+    #[arg(long, default_value_t = Window::default().revisions, value_parser = clap::value_parser!(u64).range(1..))]
+    history_revisions: u64,
     /// Address of the REST API
     #[arg(long, default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
@@ -137,7 +140,11 @@ fn run(args: &Args) -> Result<()> {
 async fn serve(args: &Args) -> Result<()> {
     let topology = args.topology.as_deref().map(topology).transpose()?;
     fabric_identity::private_directory(&args.data_dir)?;
-    let store = RedbStore::open(args.data_dir.join("intent.redb"))?;
+    let window = Window {
+        revisions: args.history_revisions,
+        ..Window::default()
+    };
+    let store = RedbStore::open_keeping(args.data_dir.join("intent.redb"), window)?;
     info!(store = %store.uuid(), "store opened");
     let files = Files {
         ca: args.tls_ca.clone(),

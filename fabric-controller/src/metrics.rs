@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// Revision of the intent.
     pub revision: u64,
     /// Numbers of vDCs, networks, routers, attachments.
-    pub objects: [(&'static str, usize); 4],
+    pub objects: Vec<(&'static str, usize)>,
     /// VNIs that nobody has and devices may hold.
     pub vnis_in_quarantine: usize,
     /// Whether changes can be stored.
@@ -251,7 +251,7 @@ mod tests {
         };
         let text = Snapshot {
             revision: 9,
-            objects: [("vdc", 1), ("network", 2), ("router", 0), ("attachment", 3)],
+            objects: vec![("vdc", 1), ("network", 2), ("router", 0), ("attachment", 3)],
             vnis_in_quarantine: 1,
             store_ok: true,
             set_aside: 3,

@@ -27,6 +27,7 @@ fn transaction(revision: u64) -> StoreTransaction {
     StoreTransaction {
         compares: Vec::new(),
         ops,
+        ..StoreTransaction::default()
     }
 }
 
@@ -107,12 +108,10 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_half_there() {
         let mut expected: Vec<Vec<u8>> = (1..=revision).flat_map(pair).collect();
         expected.sort();
         assert!(keys == expected, "at revision {revision} there are {} keys", keys.len());
-        let mut logged = Vec::new();
-        let note = |revision, _| {
-            logged.push(revision);
-            ControlFlow::Continue(())
-        };
-        let oldest = store.log(0, note).unwrap().unwrap();
+        let past = store.past(revision, 0, usize::MAX).await.unwrap();
+        let mut logged: Vec<u64> = past.entries.iter().map(|(revision, _)| *revision).collect();
+        logged.reverse();
+        let oldest = past.oldest.unwrap();
         assert_eq!(logged, (oldest..=revision).collect::<Vec<_>>());
     }
 }

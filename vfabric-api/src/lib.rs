@@ -5,7 +5,7 @@
 //!
 //! **Model.** [`topology`] is the physical fabric (switches, links, hosts), given once.
 //! [`intent`] is what tenants ask for: virtual data centres, tenant networks, routers,
-//! attachments. [`ident`] has the small value types both are made of; a value that
+//! attachments, each a [`kind`] of object. [`ident`] has the small value types both are made of; a value that
 //! exists is valid.
 //!
 //! **Invariants.** Types parse only what is well formed ([`ident`]); [`topology::Topology::validate`]
@@ -20,9 +20,12 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+pub mod history;
 pub mod ident;
 pub mod intent;
 pub mod inventory;
+pub mod kind;
+pub mod plan;
 #[cfg(feature = "server")]
 pub mod rest;
 pub mod service;

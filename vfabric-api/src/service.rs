@@ -4,7 +4,6 @@
 //! acknowledged; or nothing of it happens. The router turns HTTP into these calls and
 //! knows no more of the controller than this trait.
 
-use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,107 +11,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
+use crate::history::{Diff, History, Revision};
 use crate::ident::Name;
-use crate::intent::{AttachmentSpec, Intent, NetworkSpec, RouterSpec, VdcSpec};
+use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
+pub use crate::kind::{Key, Kind, Spec};
+use crate::plan::Plan;
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
-
-/// The kinds of tenant objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Virtual data centre.
-    Vdc,
-    /// Tenant network.
-    Network,
-    /// Router.
-    Router,
-    /// Attachment.
-    Attachment,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vdc => "vdc",
-            Self::Network => "network",
-            Self::Router => "router",
-            Self::Attachment => "attachment",
-        })
-    }
-}
-
-/// Which object: its vDC, kind and name (for a vDC itself, `name` is the vDC's).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-pub struct Key {
-    /// The vDC.
-    pub vdc: Name,
-    /// The kind.
-    pub kind: Kind,
-    /// The name.
-    pub name: Name,
-}
-
-impl Key {
-    /// Key of a vDC.
-    pub fn vdc(name: Name) -> Self {
-        Self {
-            vdc: name.clone(),
-            kind: Kind::Vdc,
-            name,
-        }
-    }
-
-    /// Key of an object inside a vDC.
-    pub fn new(vdc: Name, kind: Kind, name: Name) -> Self {
-        Self { vdc, kind, name }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::Vdc => write!(f, "vdc `{}`", self.vdc),
-            kind => write!(f, "{kind} `{}` of vdc `{}`", self.name, self.vdc),
-        }
-    }
-}
-
-/// The content of an object, as a user writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Spec {
-    /// Of a vDC.
-    Vdc(VdcSpec),
-    /// Of a tenant network.
-    Network(NetworkSpec),
-    /// Of a router.
-    Router(RouterSpec),
-    /// Of an attachment.
-    Attachment(AttachmentSpec),
-}
-
-impl Spec {
-    /// Kind of the object.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Vdc(_) => Kind::Vdc,
-            Self::Network(_) => Kind::Network,
-            Self::Router(_) => Kind::Router,
-            Self::Attachment(_) => Kind::Attachment,
-        }
-    }
-
-    /// Name of the object.
-    pub fn name(&self) -> &Name {
-        match self {
-            Self::Vdc(s) => &s.name,
-            Self::Network(s) => &s.name,
-            Self::Router(s) => &s.name,
-            Self::Attachment(s) => &s.name,
-        }
-    }
-}
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +28,8 @@ pub enum Change {
     Replace(Name, Spec),
     /// Create or replace.
     Put(Name, Spec),
+    /// Merge a document into what the user wrote (RFC 7396). The object must exist.
+    Patch(Key, serde_json::Value),
     /// The object must exist and nothing may use it.
     Delete(Key),
     /// About the fabric itself.
@@ -135,8 +42,34 @@ pub struct Transaction {
     /// Each change with the path that errors about it start with (empty for a body that is
     /// the object itself, `vdcs[0].networks[1]` in an intent file).
     pub changes: Vec<(String, Change)>,
-    /// Validate only: nothing is stored or written.
+    /// Plan only: nothing is stored or written.
     pub dry_run: bool,
+    /// An object that must be at this revision, or nothing happens.
+    pub expect: Option<(Key, u64)>,
+    /// Who asks for it, and why.
+    pub origin: Origin,
+}
+
+impl Transaction {
+    /// A transaction of one change, whose errors name fields of the object itself.
+    pub fn one(change: Change, origin: Origin) -> Self {
+        Self {
+            changes: vec![(String::new(), change)],
+            origin,
+            ..Self::default()
+        }
+    }
+}
+
+/// Who asks for a transaction, and why; kept with its revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Origin {
+    /// The caller, as the audit log names it; empty for what the controller does by itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// In the caller's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// What a transaction did.
@@ -156,6 +89,9 @@ pub struct Committed {
     /// What happened to the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<ItemChange>,
+    /// Of a dry run: what it would change in objects and on devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// What a mutation did, and how far the devices are.
@@ -170,12 +106,27 @@ pub struct Outcome {
 }
 
 /// How to apply an intent file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApplyOptions {
     /// Delete what the vDCs named in the file hold and the file does not name.
     pub prune: bool,
-    /// Validate only.
+    /// Plan only.
     pub dry_run: bool,
+    /// Who asks for it, and why.
+    pub origin: Origin,
+}
+
+/// The way back to an older revision of the intent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollback {
+    /// The revision whose intent is to be restored.
+    pub to: u64,
+    /// Only what is in this vDC, and the vDC itself.
+    pub vdc: Option<Name>,
+    /// Plan only.
+    pub dry_run: bool,
+    /// Who asks for it, and why.
+    pub origin: Origin,
 }
 
 /// One page of a listing.
@@ -195,6 +146,18 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Applies an intent file as one transaction.
     fn apply(&self, intent: Intent, options: ApplyOptions) -> impl Future<Output = Result<Committed, ApiError>> + Send;
+
+    /// Restores the intent of an older revision, as one transaction. The inventory stays as it is.
+    fn rollback(&self, rollback: Rollback) -> impl Future<Output = Result<Committed, ApiError>> + Send;
+
+    /// The last revisions below `before`, at most `limit`, the newest first.
+    fn history(&self, before: Option<u64>, limit: usize) -> impl Future<Output = Result<History, ApiError>> + Send;
+
+    /// One revision.
+    fn revision(&self, revision: u64) -> impl Future<Output = Result<Revision, ApiError>> + Send;
+
+    /// How the intent of two revisions differs.
+    fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<Diff, ApiError>> + Send;
 
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;

@@ -1,13 +1,13 @@
 //! What the API answers: objects with their status, and the state of the devices.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ident::{Mac, Name, Vni};
-use crate::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
+use crate::ident::Name;
 use crate::inventory::ItemState;
+pub use crate::kind::{Attachment, Network, Router, Vdc, View};
 use crate::topology::{PortRef, Role};
 
 /// How far a change has come.
@@ -45,72 +45,6 @@ pub struct DeviceReason {
     pub device: Name,
     /// The reason in words.
     pub reason: String,
-}
-
-/// A vDC with its status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Vdc {
-    /// As the user wrote it.
-    pub spec: VdcSpec,
-    /// Tenant networks in it.
-    pub networks: usize,
-    /// Routers in it.
-    pub routers: usize,
-    /// Attachments in it.
-    pub attachments: usize,
-}
-
-/// A tenant network with its status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Network {
-    /// As the user wrote it.
-    pub spec: NetworkSpec,
-    /// Its VNI.
-    pub vni: Vni,
-    /// The router that joins it, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub router: Option<Name>,
-    /// How far the devices are.
-    pub applied: Applied,
-}
-
-/// A router with its status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Router {
-    /// As the user wrote it.
-    pub spec: RouterSpec,
-    /// Its VRF (an L3 VNI).
-    pub vrf: Vni,
-    /// How far the devices are.
-    pub applied: Applied,
-}
-
-/// An attachment with its status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Attachment {
-    /// As the user wrote it.
-    pub spec: AttachmentSpec,
-    /// Its MAC address, given or derived.
-    pub mac: Mac,
-    /// Its addresses, given or allocated.
-    #[schema(value_type = Vec<String>)]
-    pub ips: Vec<IpAddr>,
-    /// How far the devices are.
-    pub applied: Applied,
-}
-
-/// One object with its status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum View {
-    /// A vDC.
-    Vdc(Vdc),
-    /// A router. (Before `Network`: its spec is the one with `networks`.)
-    Router(Router),
-    /// A tenant network.
-    Network(Network),
-    /// An attachment.
-    Attachment(Attachment),
 }
 
 /// The controller's relation to a device.

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use vfabric_api::intent::VdcSpec;
 use vfabric_api::service::{Change, FabricService as _, Key, Kind, Spec};
 
-use super::{attachment, network, percentile, topology, transaction, vdc};
+use super::{Measured, attachment, network, topology, transaction, vdc};
 use crate::controller::Controller;
 use crate::device::actor;
 use crate::device::driver::DeviceIndex;
@@ -47,8 +47,16 @@ pub(super) struct Figures {
     ratio: f64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Samples {
+    committed: Measured,
+    read: Measured,
+    took: Duration,
+}
+
+/// What one turn of a level took.
+#[derive(Debug, Default)]
+struct Turn {
     committed: Vec<Duration>,
     read: Vec<Duration>,
     took: Duration,
@@ -65,7 +73,7 @@ pub(super) async fn run(dir: &Path) -> Result<Vec<Figures>> {
     let removed = Removed(&file);
     let store = RedbStore::open(&file)?;
     let (controller, stop) = start(store).await?;
-    let mut samples: Vec<Samples> = LEVELS.iter().map(|_| Samples::default()).collect();
+    let mut samples = LEVELS.iter().map(|_| Samples::new()).collect::<Result<Vec<_>>>()?;
     for round in 0..ROUNDS {
         for ((clients, times), samples) in LEVELS.into_iter().zip(&mut samples) {
             let turn = turn(&controller, clients, times).await?;
@@ -128,21 +136,21 @@ async fn start(store: RedbStore) -> Result<(Stored, DropGuard)> {
 }
 
 /// One turn of a level.
-async fn turn(controller: &Stored, clients: usize, times: usize) -> Result<Samples> {
+async fn turn(controller: &Stored, clients: usize, times: usize) -> Result<Turn> {
     let done = Arc::new(AtomicBool::new(false));
     let reader = tokio::spawn(read(Arc::clone(controller), Arc::clone(&done)));
     let start = Instant::now();
     let clients: Vec<_> = (0..clients)
         .map(|n| tokio::spawn(client(Arc::clone(controller), n, times)))
         .collect();
-    let mut samples = Samples::default();
+    let mut turn = Turn::default();
     for client in clients {
-        samples.committed.extend(client.await.context("a client")??);
+        turn.committed.extend(client.await.context("a client")??);
     }
-    samples.took = start.elapsed();
+    turn.took = start.elapsed();
     done.store(true, Ordering::Relaxed);
-    samples.read = reader.await.context("the reader")??;
-    Ok(samples)
+    turn.read = reader.await.context("the reader")??;
+    Ok(turn)
 }
 
 async fn client(controller: Stored, n: usize, times: usize) -> Result<Vec<Duration>> {
@@ -182,17 +190,23 @@ impl Figures {
 }
 
 impl Samples {
-    fn figures(mut self, clients: usize) -> Figures {
-        self.committed.sort_unstable();
-        self.read.sort_unstable();
+    fn new() -> Result<Self> {
+        Ok(Self {
+            committed: Measured::new()?,
+            read: Measured::new()?,
+            took: Duration::ZERO,
+        })
+    }
+
+    fn figures(self, clients: usize) -> Figures {
         Figures {
             clients,
             changes: self.committed.len(),
             changes_per_s: self.committed.len() as f64 / self.took.as_secs_f64(),
-            committed_p50_us: percentile(&self.committed, 50),
-            committed_p99_us: percentile(&self.committed, 99),
-            read_p50_us: percentile(&self.read, 50),
-            read_p99_us: percentile(&self.read, 99),
+            committed_p50_us: self.committed.percentile(50.0),
+            committed_p99_us: self.committed.percentile(99.0),
+            read_p50_us: self.read.percentile(50.0),
+            read_p99_us: self.read.percentile(99.0),
             ratio: f64::NAN,
         }
     }

@@ -17,19 +17,17 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
-use vfabric_api::intent::{AttachmentSpec, Place};
-use vfabric_api::service::{Change, Key, Kind, Spec};
-use vfabric_api::status::{Applied, DeviceState, Progress, View};
+use vfabric_api::kind::{AttachmentSpec, Key, Kind, Place, Spec, View};
+use vfabric_api::service::{Change, FabricService};
+use vfabric_api::status::{Applied, DeviceState, Progress};
 use vtep_proto::POD_NETNS;
 
 use super::Controller;
 use super::published::Published;
 use crate::device::driver::DeviceIndex;
 use crate::driver::vtep::{Ask, Below, Spot};
-use crate::ident::Owner;
 use crate::model::Model;
 use crate::model::fabric::Node;
-use crate::model::waiting::Waiter;
 use crate::store::Store;
 
 /// Attachments that a host may ask for in one pod's namespace.
@@ -173,9 +171,7 @@ impl<S: Store> Controller<S> {
     async fn attach_below(&self, host: &Name, ask: Ask) -> Result<String, ApiError> {
         let (key, spec) = asked(host, ask)?;
         let change = Change::Create(key.vdc.clone(), Spec::Attachment(spec));
-        let committed = self
-            .propose_of_host(host.clone(), vec![(String::new(), change)])
-            .await?;
+        let committed = self.propose_of_host(host.clone(), change).await?;
         if let Err(why) = self.wait_for_place(host, &key).await {
             // What was there before this call stays.
             if committed.created.contains(&key) {
@@ -189,13 +185,13 @@ impl<S: Store> Controller<S> {
 
     async fn swap_below(&self, host: &Name, ask: Ask) -> Result<String, ApiError> {
         let (key, spec) = asked(host, ask)?;
-        let Some(View::Attachment(before)) = self.published().view(&key) else {
+        let before = self.get(&key).await?;
+        let View::Attachment(before) = before else {
             return Err(ApiError::not_found(&key));
         };
         let network = spec.network.clone();
         let change = Change::Replace(key.vdc.clone(), Spec::Attachment(spec));
-        self.propose_of_host(host.clone(), vec![(String::new(), change)])
-            .await?;
+        self.propose_of_host(host.clone(), change).await?;
         if let Err(why) = self.wait_for_place(host, &key).await {
             let old = AttachmentSpec {
                 mac: Some(before.mac),
@@ -211,7 +207,7 @@ impl<S: Store> Controller<S> {
     }
 
     async fn roll_back(&self, host: &Name, change: Change) {
-        match self.propose_of_host(host.clone(), vec![(String::new(), change)]).await {
+        match self.propose_of_host(host.clone(), change).await {
             Ok(_) => info!(%host, "an attachment was rolled back"),
             Err(e) if e.code == ErrorCode::NotFound => {}
             // The host removes it when it can: it keeps a journal.
@@ -221,7 +217,7 @@ impl<S: Store> Controller<S> {
 
     async fn detach_below(&self, host: &Name, spot: &Spot) -> Result<(), ApiError> {
         let key = Key::new(spot.vdc.clone(), Kind::Attachment, name_of(host, spot)?);
-        let change = vec![(String::new(), Change::Delete(key.clone()))];
+        let change = Change::Delete(key.clone());
         let revision = match self.propose_of_host(host.clone(), change).await {
             Ok(committed) => committed.revision,
             Err(e) if e.code == ErrorCode::NotFound => return Ok(()),
@@ -322,15 +318,14 @@ fn not_applied(applied: &Applied) -> ApiError {
 impl Published {
     /// How far some devices are with an attachment and its network; `None` if there is no such attachment.
     fn applied_on(&self, key: &Key, counts: impl Fn(DeviceIndex) -> bool) -> Option<Applied> {
-        let vdc = self.vdcs.get(&key.vdc)?;
-        let id = *vdc.attachments.get(&key.name)?;
-        let network = *vdc.networks.get(&self.attachments.get(&id)?.spec.network)?;
-        let waits = self
-            .waits(Waiter::Attachment(id))
-            .iter()
-            .chain(self.waits(Waiter::Network(network)));
-        let attachment = self.engine.asked_by(Owner::Attachment(id));
-        let asked = attachment.chain(self.engine.asked_by(Owner::Network(network)));
+        let object = self.object(key)?;
+        let Spec::Attachment(spec) = object.stored.spec() else {
+            return None;
+        };
+        let network = self.object(&Key::new(key.vdc.clone(), Kind::Network, spec.network))?;
+        let owners = [object.owner?, network.owner?];
+        let waits = owners.iter().flat_map(|owner| self.waits(*owner));
+        let asked = owners.iter().flat_map(|owner| self.engine.asked_by(*owner));
         Some(self.applied(asked.filter(|(_, device, _)| counts(*device)), waits))
     }
 }

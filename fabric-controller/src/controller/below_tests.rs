@@ -98,13 +98,13 @@ async fn a_host_cannot_remove_what_users_attached() {
     let world = world().await;
     let a1 = Key::new(n("v"), Kind::Attachment, n("a1"));
     for host in ["host1", "host2"] {
-        let change = vec![(String::new(), Change::Delete(a1.clone()))];
+        let change = Change::Delete(a1.clone());
         assert_eq!(
             code(world.controller.propose_of_host(n(host), change).await),
             ErrorCode::Forbidden
         );
     }
-    let vdc = vec![(String::new(), Change::Delete(Key::vdc(n("v"))))];
+    let vdc = Change::Delete(Key::vdc(n("v")));
     assert_eq!(
         code(world.controller.propose_of_host(n("host1"), vdc).await),
         ErrorCode::Forbidden

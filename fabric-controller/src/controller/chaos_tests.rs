@@ -12,7 +12,7 @@ use super::link_tests::{cabled, port};
 use super::tests::*;
 use crate::entity::EntityKey;
 use crate::render::FabricRender;
-use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
+use crate::store::{Past, Revision, Scanned, StoreError, StoreTransaction, Visit};
 
 /// Histories; each runs beside the others.
 const HISTORIES: u64 = 8;
@@ -32,6 +32,9 @@ impl Store for Kept {
     }
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.0.scan(prefix, visit).await
+    }
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.0.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         self.0.commit_group(transactions).await
@@ -180,6 +183,7 @@ impl Chaos {
         let transaction = StoreTransaction {
             compares: Vec::new(),
             ops: copied.into_inner().unwrap(),
+            ..StoreTransaction::default()
         };
         fresh.commit(transaction).await.unwrap();
         let judge = super::Controller::load(topology(), fresh, Arc::new(FabricRender))

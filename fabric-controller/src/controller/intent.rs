@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use vfabric_api::ident::Name;
-use vfabric_api::intent::{Intent, VdcIntent, VdcSpec};
-use vfabric_api::service::{ApplyOptions, Change, Key, Kind, Spec, Transaction};
+use vfabric_api::intent::Intent;
+use vfabric_api::kind::{Key, Kind, Spec};
+use vfabric_api::service::{ApplyOptions, Change, Transaction};
 
 use crate::model::Model;
 
@@ -14,64 +15,36 @@ pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOption
     let mut deletions = Vec::new();
     for (i, vdc) in intent.vdcs.into_iter().enumerate() {
         let name = vdc.name.clone();
-        let put = |path: String, spec: Spec| (path, Change::Put(name.clone(), spec));
-        let spec = VdcSpec {
-            name: vdc.name.clone(),
-            description: vdc.description.clone(),
-            hosts: vdc.hosts.clone(),
-        };
+        let specs = vdc.into_specs();
         if options.prune {
-            deletions.extend(
-                pruned(model, &vdc)
-                    .into_iter()
-                    .map(|k| (format!("vdcs[{i}]"), Change::Delete(k))),
-            );
+            let gone = pruned(model, &name, &specs).into_iter();
+            deletions.extend(gone.map(|key| (format!("vdcs[{i}]"), Change::Delete(key))));
         }
-        changes.push(put(format!("vdcs[{i}]"), Spec::Vdc(spec)));
-        let networks = vdc.networks.into_iter().enumerate();
-        changes.extend(networks.map(|(j, s)| put(format!("vdcs[{i}].networks[{j}]"), Spec::Network(s))));
-        let routers = vdc.routers.into_iter().enumerate();
-        changes.extend(routers.map(|(j, s)| put(format!("vdcs[{i}].routers[{j}]"), Spec::Router(s))));
-        let attachments = vdc.attachments.into_iter().enumerate();
-        changes.extend(attachments.map(|(j, s)| put(format!("vdcs[{i}].attachments[{j}]"), Spec::Attachment(s))));
+        for (path, spec) in specs {
+            let dot = if path.is_empty() { "" } else { "." };
+            changes.push((format!("vdcs[{i}]{dot}{path}"), Change::Put(name.clone(), spec)));
+        }
     }
     deletions.extend(changes);
     Transaction {
         changes: deletions,
         dry_run: options.dry_run,
+        origin: options.origin,
+        ..Transaction::default()
     }
 }
 
 /// What a vDC holds and the file does not name: users before what they use.
-fn pruned(model: &Model, vdc: &VdcIntent) -> Vec<Key> {
-    let Some(held) = model.vdc(&vdc.name) else {
+fn pruned(model: &Model, vdc: &Name, specs: &[(String, Spec)]) -> Vec<Key> {
+    let Some(held) = model.vdc(vdc) else {
         return Vec::new();
     };
-    let key = |kind, name: &Name| Key::new(vdc.name.clone(), kind, name.clone());
-    let named: [BTreeSet<&Name>; 3] = [
-        vdc.attachments.iter().map(|a| &a.name).collect(),
-        vdc.routers.iter().map(|r| &r.name).collect(),
-        vdc.networks.iter().map(|n| &n.name).collect(),
-    ];
-    let [attachments, routers, networks] = &named;
-    let mut gone = Vec::new();
-    gone.extend(
-        held.attachments
-            .keys()
-            .filter(|n| !attachments.contains(n))
-            .map(|n| key(Kind::Attachment, n)),
-    );
-    gone.extend(
-        held.routers
-            .keys()
-            .filter(|n| !routers.contains(n))
-            .map(|n| key(Kind::Router, n)),
-    );
-    gone.extend(
-        held.networks
-            .keys()
-            .filter(|n| !networks.contains(n))
-            .map(|n| key(Kind::Network, n)),
-    );
-    gone
+    let named: BTreeSet<(Kind, &Name)> = specs.iter().map(|(_, spec)| (spec.kind(), spec.name())).collect();
+    let of_kind = |kind: &Kind| {
+        let kind = *kind;
+        let gone = held.names(kind).filter(|name| !named.contains(&(kind, *name)));
+        gone.map(|name| Key::new(vdc.clone(), kind, name.clone()))
+            .collect::<Vec<_>>()
+    };
+    Kind::ALL.iter().rev().flat_map(of_kind).collect()
 }

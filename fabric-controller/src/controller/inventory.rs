@@ -199,7 +199,15 @@ impl<S: Store> Controller<S> {
         for change in travellers {
             let changes = vec![(String::new(), Change::Inventory(change.clone()))];
             let dry_run = false;
-            match (self.propose(Transaction { changes, dry_run }).await, change) {
+            match (
+                self.propose(Transaction {
+                    changes,
+                    dry_run,
+                    ..Transaction::default()
+                })
+                .await,
+                change,
+            ) {
                 (Ok(_), InventoryChange::Left(key)) => info!(%key, "left the inventory"),
                 (Ok(_), InventoryChange::Arrived(key)) => info!(%key, "arrived"),
                 (Ok(_), _) => {}
@@ -213,7 +221,13 @@ impl<S: Store> Controller<S> {
         let change = Change::Inventory(InventoryChange::Import(Box::new(topology)));
         let changes = vec![(String::new(), change)];
         let dry_run = false;
-        let committed = self.propose(Transaction { changes, dry_run }).await;
+        let committed = self
+            .propose(Transaction {
+                changes,
+                dry_run,
+                ..Transaction::default()
+            })
+            .await;
         for change in committed.map_err(StartError::Import)?.inventory {
             info!("imported: {change}");
         }

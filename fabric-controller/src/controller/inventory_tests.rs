@@ -490,6 +490,7 @@ async fn a_switch_is_removed_when_nothing_uses_it() {
         .commit(Transaction {
             changes: vec![(String::new(), remove(switch_key("leaf2"), true))],
             dry_run: true,
+            ..Transaction::default()
         })
         .await
         .unwrap();
@@ -620,6 +621,7 @@ async fn a_topology_file_is_imported_once_and_then_only_when_asked_for() {
     let dry = Transaction {
         changes: vec![(String::new(), import(&other))],
         dry_run: true,
+        ..Transaction::default()
     };
     let said = world.controller.commit(dry).await.unwrap().inventory;
     let said: Vec<String> = said.iter().map(ToString::to_string).collect();
@@ -708,6 +710,7 @@ async fn a_bad_row_is_set_aside_and_named_and_its_number_kept() {
     let transaction = crate::store::StoreTransaction {
         compares: Vec::new(),
         ops: broken.collect(),
+        ..crate::store::StoreTransaction::default()
     };
     store.commit(transaction).await.unwrap();
     let world = World::over(Start::default(), store, fakes()).await;

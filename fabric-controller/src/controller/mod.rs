@@ -14,8 +14,13 @@ mod below;
 #[cfg(test)]
 mod below_tests;
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod chaos_tests;
 pub mod fleet;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod intent;
 mod inventory;
 #[cfg(test)]
@@ -25,6 +30,9 @@ mod isolation;
 #[cfg(test)]
 mod link_tests;
 mod links;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod published;
 #[cfg(test)]
 mod quarantine_tests;
@@ -128,6 +136,7 @@ impl<S: Store> Controller<S> {
             links,
             expired,
             set_aside,
+            revisions,
         } = restore(&store, start.topology.as_ref()).await?;
         for link in links.down() {
             model.set_link(link, false, false);
@@ -138,7 +147,8 @@ impl<S: Store> Controller<S> {
         let mut published = Published::new(engine, revision);
         for key in model.keys() {
             let (object, owner) = (model.stored(&key), model.owner(&key));
-            published.put(Changed { key, object, owner });
+            let of_row = revisions.get(&key).copied().unwrap_or(revision);
+            published.put(Changed { key, object, owner }, of_row);
         }
         let touched = model.take_touched();
         published.render(Rendered::new(render.as_ref(), &model, touched), revision);

@@ -12,55 +12,61 @@
 //! specification is held twice, here and in the model.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use vfabric_api::ident::{Mac, Name, Vni};
-use vfabric_api::intent::{AttachmentSpec, NetworkSpec, RouterSpec, VdcSpec};
+use vfabric_api::ident::Name;
 use vfabric_api::inventory::ItemState;
-use vfabric_api::service::{Key, Kind};
+use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::SetAside;
 
 use crate::device::driver::DeviceIndex;
 use crate::engine::{Engine, Rendered};
 use crate::ident::Owner;
-use crate::model::object::Stored;
+use crate::model::kind::{Counts, Stored};
 use crate::model::rest::Waits;
-use crate::model::waiting::Waiter;
-use crate::model::{AttachmentId, NetworkId};
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
 
-/// A vDC and the names in it.
+/// An object as it is published.
+pub(super) struct Object {
+    pub(super) key: Key,
+    pub(super) stored: Stored,
+    /// What its contributions name it by.
+    pub(super) owner: Option<Owner>,
+    /// That last changed it.
+    pub(super) revision: u64,
+}
+
+/// A vDC: itself, and what is in it.
+#[derive(Default)]
 pub(super) struct Vdc {
-    pub(super) spec: VdcSpec,
-    pub(super) networks: BTreeMap<Name, NetworkId>,
-    pub(super) routers: BTreeMap<Name, Router>,
-    pub(super) attachments: BTreeMap<Name, AttachmentId>,
+    /// By rank of the kind, then by name. The vDC is an object of its own kind.
+    objects: [BTreeMap<Name, Arc<Object>>; Kind::ALL.len()],
+    /// The router that joins a network, by the network's name.
+    routers: BTreeMap<Name, Name>,
 }
 
-/// A network.
-pub(super) struct Network {
-    pub(super) vdc: Name,
-    pub(super) spec: NetworkSpec,
-    pub(super) vni: Vni,
-    /// The router that joins it.
-    pub(super) router: Option<Name>,
-}
+impl Vdc {
+    /// Its objects of a kind.
+    pub(super) fn all(&self, kind: Kind) -> &BTreeMap<Name, Arc<Object>> {
+        &self.objects[usize::from(kind.rank())]
+    }
 
-/// A router.
-pub(super) struct Router {
-    pub(super) spec: RouterSpec,
-    pub(super) vrf: Vni,
-}
+    fn all_mut(&mut self, kind: Kind) -> &mut BTreeMap<Name, Arc<Object>> {
+        &mut self.objects[usize::from(kind.rank())]
+    }
 
-/// An attachment.
-pub(super) struct Attachment {
-    pub(super) vdc: Name,
-    pub(super) spec: AttachmentSpec,
-    pub(super) mac: Mac,
-    pub(super) ips: Vec<IpAddr>,
+    /// How many objects of each kind are in it.
+    pub(super) fn counts(&self) -> Counts {
+        std::array::from_fn(|rank| self.objects.get(rank).map_or(0, BTreeMap::len))
+    }
+
+    /// The router that joins a network.
+    pub(super) fn router_of(&self, network: &Name) -> Option<&Name> {
+        self.routers.get(network)
+    }
 }
 
 /// An object as it is from now on (`None`: gone), and what its contributions name it by.
@@ -75,7 +81,7 @@ pub(super) struct Changed {
 pub(super) struct Publication {
     pub(super) objects: Vec<Changed>,
     pub(super) rendered: Rendered,
-    pub(super) waits: Vec<(Waiter, Option<Waits>)>,
+    pub(super) waits: Vec<(Owner, Option<Waits>)>,
 }
 
 /// Everything that readers see.
@@ -83,17 +89,16 @@ pub(super) struct Published {
     pub(super) revision: u64,
     pub(super) engine: Engine,
     pub(super) vdcs: BTreeMap<Name, Vdc>,
-    pub(super) networks: FxHashMap<NetworkId, Network>,
-    pub(super) attachments: FxHashMap<AttachmentId, Attachment>,
-    pub(super) routers: usize,
+    by_owner: FxHashMap<Owner, Arc<Object>>,
+    counts: Counts,
     /// VNIs that nobody has and that are not free.
     pub(super) quarantined: usize,
     /// Devices that hold nothing now, and that others hold nothing for.
     pub(super) not_live: BTreeMap<Name, ItemState>,
     /// Rows of the store that could not be loaded.
     pub(super) set_aside: Vec<SetAside>,
-    waits: HashMap<Waiter, Waits>,
-    waiting: BTreeMap<u64, BTreeSet<Waiter>>,
+    waits: HashMap<Owner, Waits>,
+    waiting: BTreeMap<u64, BTreeSet<Owner>>,
     /// Devices that each of the last transactions concerned.
     concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
 }
@@ -104,9 +109,8 @@ impl Published {
             revision,
             engine,
             vdcs: BTreeMap::new(),
-            networks: FxHashMap::default(),
-            attachments: FxHashMap::default(),
-            routers: 0,
+            by_owner: FxHashMap::default(),
+            counts: Counts::default(),
             quarantined: 0,
             not_live: BTreeMap::new(),
             set_aside: Vec::new(),
@@ -118,7 +122,9 @@ impl Published {
 
     /// Publishes a transaction that is durable, as this revision.
     pub(super) fn publish(&mut self, publication: Publication, revision: u64) {
-        publication.objects.into_iter().for_each(|change| self.put(change));
+        for change in publication.objects {
+            self.put(change, revision);
+        }
         let concerned = self.engine.take(publication.rendered, revision);
         self.publish_waits(publication.waits);
         self.concerned.push_back((revision, concerned));
@@ -128,58 +134,28 @@ impl Published {
         self.revision = revision;
     }
 
-    /// An object as it is from now on.
-    pub(super) fn put(&mut self, change: Changed) {
+    /// An object as it is from a revision on.
+    pub(super) fn put(&mut self, change: Changed, revision: u64) {
         let Changed { key, object, owner } = change;
-        // A router joins networks that are there already, and leaves them before they go.
-        let router = match key.kind {
-            Kind::Network => self.network(&key).and_then(|n| n.router.clone()),
-            _ => None,
-        };
         self.remove(&key, object.is_none());
-        match (object, owner) {
-            (Some(Stored::Vdc(spec)), _) => match self.vdcs.get_mut(&key.vdc) {
-                Some(vdc) => vdc.spec = spec,
-                None => {
-                    let (networks, routers, attachments) = Default::default();
-                    let vdc = Vdc {
-                        spec,
-                        networks,
-                        routers,
-                        attachments,
-                    };
-                    self.vdcs.insert(key.vdc, vdc);
-                }
-            },
-            (Some(Stored::Network { spec, vni, .. }), Some(Owner::Network(id))) => {
-                let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
-                vdc.networks.insert(key.name, id);
-                let vdc = key.vdc;
-                self.networks.insert(id, Network { vdc, spec, vni, router });
-            }
-            (Some(Stored::Router { spec, vrf, .. }), _) => {
-                let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
-                for id in spec.networks.iter().filter_map(|n| vdc.networks.get(n)) {
-                    if let Some(network) = self.networks.get_mut(id) {
-                        network.router = Some(key.name.clone());
-                    }
-                }
-                vdc.routers.insert(key.name, Router { spec, vrf });
-                self.routers += 1;
-            }
-            (Some(Stored::Attachment { spec, mac, ips, .. }), Some(Owner::Attachment(id))) => {
-                let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
-                vdc.attachments.insert(key.name, id);
-                let vdc = key.vdc;
-                self.attachments.insert(id, Attachment { vdc, spec, mac, ips });
-            }
-            // It is gone again in the same transaction.
-            _ => {}
+        let Some(stored) = object else { return };
+        let vdc = self.vdcs.entry(key.vdc.clone()).or_default();
+        if key.kind == Kind::Router {
+            let joined = stored.networks().iter().cloned();
+            vdc.routers.extend(joined.map(|network| (network, key.name.clone())));
         }
-    }
-
-    fn network(&self, key: &Key) -> Option<&Network> {
-        self.networks.get(self.vdcs.get(&key.vdc)?.networks.get(&key.name)?)
+        let (kind, name) = (key.kind, key.name.clone());
+        let object = Arc::new(Object {
+            key,
+            stored,
+            owner,
+            revision,
+        });
+        if let Some(owner) = owner {
+            self.by_owner.insert(owner, Arc::clone(&object));
+        }
+        vdc.all_mut(kind).insert(name, object);
+        self.counts[usize::from(kind.rank())] += 1;
     }
 
     fn remove(&mut self, key: &Key, for_good: bool) {
@@ -188,31 +164,33 @@ impl Published {
             self.set_aside.retain(|aside| aside.object != name);
         }
         let Some(vdc) = self.vdcs.get_mut(&key.vdc) else { return };
-        match key.kind {
-            Kind::Vdc if for_good => {
-                self.vdcs.remove(&key.vdc);
+        if let Some(object) = vdc.all_mut(key.kind).remove(&key.name) {
+            if key.kind == Kind::Router {
+                object.stored.networks().iter().for_each(|network| {
+                    vdc.routers.remove(network);
+                });
             }
-            Kind::Vdc => {}
-            Kind::Network => {
-                let id = vdc.networks.remove(&key.name);
-                id.and_then(|id| self.networks.remove(&id));
-            }
-            Kind::Router => {
-                let Some(router) = vdc.routers.remove(&key.name) else {
-                    return;
-                };
-                for id in router.spec.networks.iter().filter_map(|n| vdc.networks.get(n)) {
-                    if let Some(network) = self.networks.get_mut(id) {
-                        network.router = None;
-                    }
-                }
-                self.routers -= 1;
-            }
-            Kind::Attachment => {
-                let id = vdc.attachments.remove(&key.name);
-                id.and_then(|id| self.attachments.remove(&id));
-            }
+            object.owner.and_then(|owner| self.by_owner.remove(&owner));
+            self.counts[usize::from(key.kind.rank())] -= 1;
         }
+        if key.kind == Kind::Vdc && for_good {
+            self.vdcs.remove(&key.vdc);
+        }
+    }
+
+    /// An object.
+    pub(super) fn object(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.vdcs.get(&key.vdc)?.all(key.kind).get(&key.name)
+    }
+
+    /// The object that contributions name by this.
+    pub(super) fn owned(&self, owner: Owner) -> Option<&Arc<Object>> {
+        self.by_owner.get(&owner)
+    }
+
+    /// How many objects of a kind there are.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.counts[usize::from(kind.rank())]
     }
 
     /// Contributions changed without a transaction, or came later than theirs. Returns the devices concerned.
@@ -228,7 +206,7 @@ impl Published {
     }
 
     /// What objects wait for changed.
-    pub(super) fn publish_waits(&mut self, changed: impl IntoIterator<Item = (Waiter, Option<Waits>)>) {
+    pub(super) fn publish_waits(&mut self, changed: impl IntoIterator<Item = (Owner, Option<Waits>)>) {
         for (waiter, waits) in changed {
             if let Some(old) = self.waits.remove(&waiter)
                 && let Some(waiters) = self.waiting.get_mut(&old.revision)
@@ -246,7 +224,7 @@ impl Published {
     }
 
     /// Why an object is on no device yet; nothing if it does not wait.
-    pub(super) fn waits(&self, waiter: Waiter) -> &[(Option<DeviceIndex>, String)] {
+    pub(super) fn waits(&self, waiter: Owner) -> &[(Option<DeviceIndex>, String)] {
         self.waits.get(&waiter).map_or(&[], |w| &w.reasons)
     }
 
@@ -267,37 +245,30 @@ impl Published {
 impl Published {
     /// The first thing that is published otherwise than the model has it. For a model with nothing under way.
     pub(super) fn differs(&self, model: &crate::model::Model) -> Option<String> {
-        let counts = (self.networks.len(), self.routers, self.attachments.len());
-        if (self.vdcs.len(), counts) != (model.vdcs().len(), model.counts()) {
-            return Some(format!("{counts:?} instead of {:?}", model.counts()));
+        let expected: BTreeSet<Key> = model.keys().collect();
+        let published = || self.vdcs.values().flat_map(|vdc| vdc.objects.iter().flatten());
+        if published().count() != expected.len() || self.counts.iter().sum::<usize>() != expected.len() {
+            return Some(format!("{} objects instead of {}", published().count(), expected.len()));
         }
         let differs = |key: &Key| {
-            let (stored, owner) = (model.stored(key)?, model.owner(key));
-            let vdc = self.vdcs.get(&key.vdc);
-            let same = match (&stored, owner) {
-                (Stored::Vdc(spec), _) => vdc.is_some_and(|v| v.spec == *spec),
-                (Stored::Network { spec, vni, .. }, Some(Owner::Network(id))) => {
-                    let router = model.network(id).and_then(|n| n.router).and_then(|r| model.router(r));
-                    let router = router.map(|r| &r.spec.name);
-                    let published = self.networks.get(&id);
-                    let same = |n: &Network| n.spec == *spec && n.vni == *vni && n.router.as_ref() == router;
-                    published.is_some_and(same) && vdc.is_some_and(|v| v.networks.get(&key.name) == Some(&id))
-                }
-                (Stored::Router { spec, vrf, .. }, _) => {
-                    let published = vdc.and_then(|v| v.routers.get(&key.name));
-                    published.is_some_and(|r| r.spec == *spec && r.vrf == *vrf)
-                }
-                (Stored::Attachment { spec, mac, ips, .. }, Some(Owner::Attachment(id))) => {
-                    let same = |a: &Attachment| a.spec == *spec && a.mac == *mac && a.ips == *ips;
-                    self.attachments.get(&id).is_some_and(same)
-                        && vdc.is_some_and(|v| v.attachments.get(&key.name) == Some(&id))
-                }
-                _ => false,
+            let object = self.object(key);
+            let router = match model.owner(key) {
+                Some(Owner::Network(id)) => model.network(id).and_then(|n| n.router).and_then(|r| model.router(r)),
+                _ => None,
             };
+            let published_router = self.vdcs.get(&key.vdc).filter(|_| key.kind == Kind::Network);
+            let published_router = published_router.and_then(|vdc| vdc.router_of(&key.name));
+            let owned = model
+                .owner(key)
+                .is_none_or(|owner| self.owned(owner).is_some_and(|o| o.key == *key));
+            let same = object
+                .is_some_and(|o| Some(&o.stored) == model.stored(key).as_ref() && o.owner == model.owner(key))
+                && published_router == router.map(|r| &r.spec.name)
+                && owned;
             (!same).then(|| format!("{key} is published otherwise"))
         };
         let waits = || {
-            let stale = |(waiter, waits): (&Waiter, &Waits)| {
+            let stale = |(waiter, waits): (&Owner, &Waits)| {
                 let reasons = model.reasons(*waiter);
                 (waits.reasons != reasons).then(|| format!("{:?} instead of {reasons:?}", waits.reasons))
             };
@@ -305,6 +276,6 @@ impl Published {
                 .then(|| format!("{} objects wait, not {}", model.waiting(), self.waits.len()));
             count.or_else(|| self.waits.iter().filter(|_| !model.has_woken()).find_map(stale))
         };
-        model.keys().find_map(|key| differs(&key)).or_else(waits)
+        expected.iter().find_map(differs).or_else(waits)
     }
 }

@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use vfabric_api::intent::Place;
-use vfabric_api::service::{Key, Kind};
-use vfabric_api::status::{Applied, Attachment, DeviceReason, Network, Progress, Router, Vdc, View};
+use vfabric_api::ident::Name;
+use vfabric_api::kind::{Key, Kind, View};
+use vfabric_api::status::{Applied, DeviceReason, Progress};
 
-use super::published::Published;
+use super::published::{Object, Published};
 use crate::device::driver::DeviceIndex;
 use crate::device::{Device, Standing};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::{Owner, Source};
 use crate::model::fabric::Fabric;
-use crate::model::waiting::Waiter;
-use crate::model::{AttachmentId, NetworkId};
+use crate::model::kind::Seen;
 
 /// Reasons that one object's status shows.
 pub(super) const SHOWN_REASONS: usize = 16;
@@ -24,81 +23,41 @@ const SHOWN_ASKERS: usize = 16;
 /// A contribution with its device and what it asks for.
 type Asked<'a> = (Source, DeviceIndex, &'a [Arc<Entity>]);
 
-pub(super) fn vdc_view(vdc: &super::published::Vdc) -> View {
-    View::Vdc(Vdc {
-        spec: vdc.spec.clone(),
-        networks: vdc.networks.len(),
-        routers: vdc.routers.len(),
-        attachments: vdc.attachments.len(),
-    })
-}
-
 impl Published {
     /// An object with its status.
-    pub(super) fn view(&self, key: &Key) -> Option<View> {
-        let vdc = self.vdcs.get(&key.vdc)?;
-        match key.kind {
-            Kind::Vdc => Some(vdc_view(vdc)),
-            Kind::Network => self.network_view(*vdc.networks.get(&key.name)?),
-            Kind::Router => self.router_view(vdc, vdc.routers.get(&key.name)?),
-            Kind::Attachment => self.attachment_view(*vdc.attachments.get(&key.name)?),
+    pub(super) fn view(&self, object: &Object) -> Option<View> {
+        let vdc = self.vdcs.get(&object.key.vdc)?;
+        let followed = object.stored.followed(&object.key);
+        let owners = |keys: &[Key]| -> Vec<Owner> { keys.iter().filter_map(|k| self.object(k)?.owner).collect() };
+        let (asked, waits) = (owners(&followed.asked), owners(&followed.waits));
+        let asked = asked.into_iter().flat_map(|owner| self.engine.asked_by(owner));
+        let waits = waits.into_iter().flat_map(|owner| self.waits(owner));
+        let mut applied = self.applied(asked.filter(|(source, ..)| (followed.counts)(source)), waits);
+        if let Some(device) = &followed.device {
+            self.show_not_live(device, &mut applied);
         }
-    }
-
-    /// A network with its status.
-    pub(super) fn network_view(&self, id: NetworkId) -> Option<View> {
-        let network = self.networks.get(&id)?;
-        let waits = self.waits(Waiter::Network(id));
-        Some(View::Network(Network {
-            spec: network.spec.clone(),
-            vni: network.vni,
-            router: network.router.clone(),
-            applied: self.applied(self.engine.asked_by(Owner::Network(id)), waits),
-        }))
-    }
-
-    /// A router of a vDC with its status.
-    pub(super) fn router_view(&self, vdc: &super::published::Vdc, router: &super::published::Router) -> Option<View> {
-        let routed = |(source, _, _): &Asked<'_>| matches!(source, Source::RoutedOnLeaf(..));
-        let networks = router.spec.networks.iter().filter_map(|n| vdc.networks.get(n));
-        let asked = networks
-            .flat_map(|n| self.engine.asked_by(Owner::Network(*n)))
-            .filter(routed);
-        Some(View::Router(Router {
-            spec: router.spec.clone(),
-            vrf: router.vrf,
-            applied: self.applied(asked, []),
-        }))
-    }
-
-    /// An attachment with its status.
-    pub(super) fn attachment_view(&self, id: AttachmentId) -> Option<View> {
-        let attachment = self.attachments.get(&id)?;
-        let vdc = self.vdcs.get(&attachment.vdc)?;
-        let network = vdc.networks.get(&attachment.spec.network)?;
-        let waits = self.waits(Waiter::Attachment(id)).iter();
-        let waits = waits.chain(self.waits(Waiter::Network(*network)));
-        let mut applied = self.applied(self.engine.asked_by(Owner::Attachment(id)), waits);
-        let (Place::Host { host: device, .. } | Place::Port { switch: device, .. }) = &attachment.spec.place;
-        if let Some(state) = self.not_live.get(device) {
-            // No device asks for anything of it, which is not the same as that it works.
-            applied.waiting.insert(
-                0,
-                DeviceReason {
-                    device: device.clone(),
-                    reason: format!("is {state}"),
-                },
-            );
-            if applied.progress == Progress::Applied {
-                applied.progress = Progress::Pending;
-            }
-        }
-        Some(View::Attachment(Attachment {
-            spec: attachment.spec.clone(),
-            mac: attachment.mac,
-            ips: attachment.ips.clone(),
+        let router = vdc
+            .router_of(&object.key.name)
+            .filter(|_| object.key.kind == Kind::Network);
+        Some(object.stored.view(Seen {
             applied,
+            router: router.cloned(),
+            counts: vdc.counts(),
+            revision: object.revision,
         }))
+    }
+
+    /// A device that is not in service asks for nothing, which is not the same as that what is on it works.
+    fn show_not_live(&self, device: &Name, applied: &mut Applied) {
+        let Some(state) = self.not_live.get(device) else { return };
+        let reason = DeviceReason {
+            device: device.clone(),
+            reason: format!("is {state}"),
+        };
+        applied.waiting.insert(0, reason);
+        if applied.progress == Progress::Applied {
+            applied.progress = Progress::Pending;
+        }
     }
 
     /// Reasons to wait with the names of devices; those without a device are not shown.
@@ -119,14 +78,7 @@ impl Published {
         let names = |owner| match owner {
             Owner::Switch(s) => Some(format!("switch `{}`", fabric.switch_name(s)?)),
             Owner::Host(h) => Some(format!("host `{}`", fabric.host_name(h)?)),
-            Owner::Network(n) => {
-                let network = self.networks.get(&n)?;
-                Some(Key::new(network.vdc.clone(), Kind::Network, network.spec.name.clone()).to_string())
-            }
-            Owner::Attachment(a) => {
-                let attachment = self.attachments.get(&a)?;
-                Some(Key::new(attachment.vdc.clone(), Kind::Attachment, attachment.spec.name.clone()).to_string())
-            }
+            Owner::Network(_) | Owner::Attachment(_) => Some(self.owned(owner)?.key.to_string()),
         };
         let owners = device.asked_by(key, SHOWN_ASKERS).into_iter().map(Source::owner);
         let owners: BTreeSet<Owner> = owners.collect();

@@ -163,6 +163,7 @@ async fn an_object_on_a_host_that_cannot_be_loaded_is_set_aside_until_the_host_i
     let put = |value: &[u8]| StoreTransaction {
         compares: Vec::new(),
         ops: vec![Op::Put(host3.to_vec(), value.to_vec())],
+        ..StoreTransaction::default()
     };
     store.commit(put(b"{}")).await.unwrap();
     let world = World::over(Start::default(), store, devices[..6].to_vec()).await;

@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::Name;
+use vfabric_api::service::Origin;
 
 use super::{Controller, inventory};
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::kind::store_key;
 use crate::model::number::{StoredNumber, Uid};
-use crate::model::object::store_key;
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
 /// Key of the identity that the next object gets.
@@ -51,7 +52,7 @@ impl<S: Store> Controller<S> {
         applied: &Applied,
         expired: &[Vec<u8>],
         rests: &[(Vec<u8>, Rest)],
-        before: u64,
+        (before, origin): (u64, &Origin),
     ) -> StoreTransaction {
         // Deletes come first: the same transaction may put a key back into quarantine.
         let mut ops: Vec<Op> = expired.iter().cloned().map(Op::Delete).collect();
@@ -79,6 +80,7 @@ impl<S: Store> Controller<S> {
         StoreTransaction {
             compares: vec![Compare::StoreRevision(before)],
             ops,
+            note: to_json(origin),
         }
     }
 

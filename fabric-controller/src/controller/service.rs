@@ -1,14 +1,17 @@
 //! What the REST router asks for.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::history::{Diff, History, Revision};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
-use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
+use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
     SwitchStatus, View,
@@ -16,14 +19,13 @@ use vfabric_api::status::{
 use vfabric_api::topology::Switch;
 
 use super::Controller;
-use super::published::Published;
-use super::reader::{SHOWN_REASONS, vdc_view};
+use super::published::{Object, Published};
+use super::reader::SHOWN_REASONS;
 use crate::device::Lag;
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex};
 use crate::entity::Entity;
 use crate::metrics::Snapshot;
-use crate::model::change::page;
 use crate::model::fabric::{HostEntry, Node, SwitchEntry};
 use crate::model::{HostIndex, SwitchIndex};
 use crate::store::Store;
@@ -41,8 +43,26 @@ impl<S: Store> FabricService for Controller<S> {
         self.propose_intent(intent, options).await
     }
 
+    async fn rollback(&self, rollback: Rollback) -> Result<Committed, ApiError> {
+        self.propose_rollback(rollback).await
+    }
+
+    async fn history(&self, before: Option<u64>, limit: usize) -> Result<History, ApiError> {
+        self.read_history(before, limit).await
+    }
+
+    async fn revision(&self, revision: u64) -> Result<Revision, ApiError> {
+        self.read_revision(revision).await
+    }
+
+    async fn diff(&self, from: u64, to: u64) -> Result<Diff, ApiError> {
+        self.read_diff(from, to).await
+    }
+
     async fn get(&self, key: &Key) -> Result<View, ApiError> {
-        self.published().view(key).ok_or_else(|| ApiError::not_found(key))
+        let published = self.published();
+        let found = published.object(key).and_then(|object| published.view(object));
+        found.ok_or_else(|| ApiError::not_found(key))
     }
 
     async fn list(
@@ -57,18 +77,16 @@ impl<S: Store> FabricService for Controller<S> {
         let after: Option<Name> = after.map(str::parse).transpose().map_err(wrong)?;
         let after = after.as_ref();
         let published = self.published();
-        if let (Kind::Vdc, _) | (_, None) = (kind, vdc) {
-            return Ok(cut(page(&published.vdcs, after), limit, |v| Some(vdc_view(v))));
-        }
-        let found = vdc.and_then(|v| published.vdcs.get(v));
-        let vdc = found.ok_or_else(|| ApiError::not_found(vdc.map_or_else(String::new, |v| format!("vdc `{v}`"))))?;
-        Ok(match kind {
-            Kind::Network => cut(page(&vdc.networks, after), limit, |n| published.network_view(*n)),
-            Kind::Router => cut(page(&vdc.routers, after), limit, |r| published.router_view(vdc, r)),
-            Kind::Attachment | Kind::Vdc => {
-                cut(page(&vdc.attachments, after), limit, |a| published.attachment_view(*a))
-            }
-        })
+        let (Some(vdc), true) = (vdc, kind != Kind::Vdc) else {
+            let vdcs = page(&published.vdcs, after);
+            let vdcs = vdcs.filter_map(|(name, vdc)| Some((name, vdc.all(Kind::Vdc).get(name)?)));
+            return Ok(published.cut(vdcs, limit));
+        };
+        let found = published
+            .vdcs
+            .get(vdc)
+            .ok_or_else(|| ApiError::not_found(Key::vdc(vdc.clone())))?;
+        Ok(published.cut(page(found.all(kind), after), limit))
     }
 
     async fn wait_applied(&self, revision: u64, timeout: Duration) -> Applied {
@@ -144,9 +162,9 @@ impl<S: Store> FabricService for Controller<S> {
                 total: links.len(),
             },
             vdcs: published.vdcs.len(),
-            networks: published.networks.len(),
-            routers: published.routers,
-            attachments: published.attachments.len(),
+            networks: published.count(Kind::Network),
+            routers: published.count(Kind::Router),
+            attachments: published.count(Kind::Attachment),
             vnis_in_quarantine: published.quarantined,
             store_fault: self.store_fault(),
             set_aside: published.set_aside.clone(),
@@ -243,12 +261,10 @@ impl<S: Store> FabricService for Controller<S> {
         let published = self.published();
         let snapshot = Snapshot {
             revision: published.revision,
-            objects: [
-                ("vdc", published.vdcs.len()),
-                ("network", published.networks.len()),
-                ("router", published.routers),
-                ("attachment", published.attachments.len()),
-            ],
+            objects: Kind::ALL
+                .iter()
+                .map(|kind| (kind.word(), published.count(*kind)))
+                .collect(),
             vnis_in_quarantine: published.quarantined,
             store_ok: self.store_fault().is_none(),
             set_aside: published.set_aside.len(),
@@ -353,22 +369,27 @@ impl<S: Store> Controller<S> {
     }
 }
 
-fn cut<'a, T: 'a>(
-    all: impl Iterator<Item = (&'a Name, &'a T)>,
-    limit: usize,
-    view: impl Fn(&T) -> Option<View>,
-) -> Page<View> {
-    let mut items = Vec::new();
-    let mut last: Option<&Name> = None;
-    for (name, object) in all {
-        if items.len() == limit {
-            return Page {
-                items,
-                next: last.map(ToString::to_string),
-            };
+impl Published {
+    /// The objects of one page, and where the next begins.
+    fn cut<'a>(&self, all: impl Iterator<Item = (&'a Name, &'a Arc<Object>)>, limit: usize) -> Page<View> {
+        let mut items = Vec::new();
+        let mut last: Option<&Name> = None;
+        for (name, object) in all {
+            if items.len() == limit {
+                return Page {
+                    items,
+                    next: last.map(ToString::to_string),
+                };
+            }
+            items.extend(self.view(object));
+            last = Some(name);
         }
-        items.extend(view(object));
-        last = Some(name);
+        Page { items, next: None }
     }
-    Page { items, next: None }
+}
+
+/// The objects behind a name, in order.
+fn page<'a, T>(all: &'a BTreeMap<Name, T>, after: Option<&Name>) -> impl Iterator<Item = (&'a Name, &'a T)> {
+    let from = after.map_or(Bound::Unbounded, |a| Bound::Excluded(a.clone()));
+    all.range((from, Bound::Unbounded))
 }

@@ -20,7 +20,7 @@ pub(super) use crate::driver::fake::FakeDevice;
 pub(super) use crate::entity::Entity;
 use crate::render::FabricRender;
 pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
-use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
+use crate::store::{Past, Revision, Scanned, StoreError, StoreTransaction, Visit};
 pub(super) use crate::testing::topology;
 
 /// Far more than anything here takes; only a failure waits for it.
@@ -87,6 +87,7 @@ impl<S: Store> World<S> {
             .commit(Transaction {
                 changes,
                 dry_run: false,
+                ..Transaction::default()
             })
             .await?
             .revision)
@@ -449,6 +450,9 @@ impl Store for Gated {
 
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.inner.scan(prefix, visit).await
+    }
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.inner.past(from, to, limit).await
     }
 
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {

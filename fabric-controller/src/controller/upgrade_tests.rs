@@ -64,6 +64,7 @@ async fn stored() -> MemoryStore {
     let transaction = crate::store::StoreTransaction {
         compares,
         ops: ops.collect(),
+        ..crate::store::StoreTransaction::default()
     };
     store.commit(transaction).await.unwrap();
     store
@@ -105,6 +106,7 @@ async fn an_upgrade_keeps_every_number_that_devices_hold() {
     let transaction = crate::store::StoreTransaction {
         compares: Vec::new(),
         ops: ops.collect(),
+        ..crate::store::StoreTransaction::default()
     };
     copy.commit(transaction).await.unwrap();
     let again = World::over(super::Start::default(), copy, fakes()).await;

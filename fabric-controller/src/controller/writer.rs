@@ -7,8 +7,8 @@
 //!
 //! **Invariants.** Nobody sees anything of a group before it is durable. If it cannot be made durable, all of it is
 //! undone, the last first, and every proposal whose result could depend on it is answered with `unavailable`. A dry run
-//! is answered from the checked model and undone before the next proposal is looked at. A caller that goes away stops
-//! nothing.
+//! comes first in its group, so that its plan is about what is published; it is undone before the next proposal is looked
+//! at. A caller that goes away stops nothing.
 //!
 //! **Cost.** What the proposals of the group touch, and one wait for the disk for all of them.
 
@@ -21,7 +21,8 @@ use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
-use vfabric_api::service::{ApplyOptions, Change, Committed, Transaction};
+use vfabric_api::kind::Key;
+use vfabric_api::service::{ApplyOptions, Change, Committed, Origin, Rollback, Transaction};
 
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
@@ -29,11 +30,10 @@ use super::rows::rest_key;
 use super::{Controller, below, inventory, now};
 use crate::device::driver::DeviceIndex;
 use crate::engine::Rendered;
-use crate::ident::Source;
+use crate::ident::{Owner, Source};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::number::{Number, StoredNumber};
-use crate::model::waiting::Waiter;
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
 /// Proposals that wait for the writer: some seconds of work; whoever comes later waits for a place.
@@ -64,13 +64,26 @@ enum What {
     Transaction(Transaction),
     Intent(Intent, ApplyOptions),
     /// A host asks for it.
-    OfHost(Name, Vec<(String, Change)>),
+    OfHost(Name, Transaction),
+    Rollback(Rollback),
+}
+
+impl What {
+    /// Whether it is about what is published, so that it has to come first in its group.
+    fn comes_first(&self) -> bool {
+        match self {
+            Self::Transaction(transaction) => transaction.dry_run,
+            Self::Intent(_, options) => options.dry_run,
+            Self::OfHost(..) => false,
+            Self::Rollback(_) => true,
+        }
+    }
 }
 
 /// A proposal and where its result goes.
 pub(super) struct Proposal {
     what: What,
-    answer: oneshot::Sender<Result<Committed, ApiError>>,
+    answer: Answer,
 }
 
 /// The way to the writer.
@@ -98,10 +111,22 @@ struct Group {
 }
 
 /// A result, and where it goes.
-type Proposed = (
-    oneshot::Sender<Result<Committed, ApiError>>,
-    Result<Committed, ApiError>,
-);
+type Proposed = (Answer, Result<Committed, ApiError>);
+
+/// Where a result goes.
+type Answer = oneshot::Sender<Result<Committed, ApiError>>;
+
+/// Carries out the first transaction that is accepted. If none is, the error is that of the last.
+fn first_accepted(model: &mut Model, all: Vec<Transaction>) -> Result<(Transaction, Applied), ApiError> {
+    let mut refused = ApiError::new(ErrorCode::Internal, "there is nothing to do");
+    for transaction in all {
+        match model.apply(&transaction.changes) {
+            Ok(applied) => return Ok((transaction, applied)),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
 
 fn unavailable(detail: &str) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, detail)
@@ -114,9 +139,16 @@ pub(super) fn queue() -> (Queue, mpsc::Receiver<Proposal>) {
 
 /// Carries out proposals until the controller is gone.
 pub(super) async fn run<S: Store>(controller: Weak<Controller<S>>, mut queue: mpsc::Receiver<Proposal>) {
-    while let Some(first) = queue.recv().await {
-        let Some(controller) = controller.upgrade() else { return };
-        controller.group(first, &mut queue).await;
+    let mut put_off = None;
+    loop {
+        let first = match put_off.take() {
+            Some(first) => Some(first),
+            None => queue.recv().await,
+        };
+        let (Some(first), Some(controller)) = (first, controller.upgrade()) else {
+            return;
+        };
+        put_off = controller.group(first, &mut queue).await;
     }
 }
 
@@ -146,13 +178,21 @@ impl<S: Store> Controller<S> {
     /// Proposes changes that a host asks for: they are refused unless it may ask for them.
     ///
     /// # Errors
-    /// As [`Controller::propose`]; `Invalid` or `Exhausted` if the host may not.
-    pub(super) async fn propose_of_host(
-        &self,
-        host: Name,
-        changes: Vec<(String, Change)>,
-    ) -> Result<Committed, ApiError> {
-        self.send(What::OfHost(host, changes)).await
+    /// As [`Controller::propose`]; `Forbidden` or `Exhausted` if the host may not.
+    pub(super) async fn propose_of_host(&self, host: Name, change: Change) -> Result<Committed, ApiError> {
+        let origin = Origin {
+            author: format!("host {host}"),
+            reason: "asked for from below".to_owned(),
+        };
+        self.send(What::OfHost(host, Transaction::one(change, origin))).await
+    }
+
+    /// Proposes to restore the intent of an older revision.
+    ///
+    /// # Errors
+    /// As [`Controller::propose`]; `Gone` if the log does not reach so far back.
+    pub(super) async fn propose_rollback(&self, rollback: Rollback) -> Result<Committed, ApiError> {
+        self.send(What::Rollback(rollback)).await
     }
 
     async fn send(&self, what: What) -> Result<Committed, ApiError> {
@@ -168,16 +208,30 @@ impl<S: Store> Controller<S> {
         result.await.map_err(gone).flatten()
     }
 
-    /// Takes what is there as one group, commits it, publishes it, answers.
-    async fn group(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) {
+    /// Takes what is there as one group, commits it, publishes it, answers. Returns a proposal that has to come first in
+    /// the next group.
+    async fn group(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Option<Proposal> {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         self.release_quarantine(state);
         let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
         let mut group = Group::default();
         let mut next = Some(first);
+        let mut put_off = None;
         while let Some(proposal) = next {
-            self.check(state, &mut group, &expired, proposal);
+            if proposal.what.comes_first() && !group.accepted.is_empty() {
+                put_off = Some(proposal);
+                break;
+            }
+            let alternatives = match proposal.what {
+                What::Transaction(transaction) => Ok(vec![transaction]),
+                What::Intent(intent, options) => Ok(vec![transaction_of(&state.model, intent, options)]),
+                What::OfHost(host, transaction) => {
+                    below::permit(&state.model, &host, &transaction.changes).map(|()| vec![transaction])
+                }
+                What::Rollback(rollback) => self.way_back(state.revision, &rollback).await.map(Vec::from),
+            };
+            self.check(state, &mut group, &expired, alternatives, proposal.answer);
             let full = group.answers.len() >= GROUP || group.bytes >= GROUP_BYTES;
             next = if full { None } else { queue.try_recv().ok() };
         }
@@ -197,31 +251,37 @@ impl<S: Store> Controller<S> {
             // A caller that is gone needs no answer.
             let _ = answer.send(result);
         }
+        put_off
     }
 
-    /// Checks a proposal and carries it out on the model.
-    fn check(&self, state: &mut State, group: &mut Group, expired: &[Vec<u8>], proposal: Proposal) {
-        let (transaction, permitted) = match proposal.what {
-            What::Transaction(transaction) => (transaction, Ok(())),
-            What::Intent(intent, options) => (transaction_of(&state.model, intent, options), Ok(())),
-            What::OfHost(host, changes) => {
-                let permitted = below::permit(&state.model, &host, &changes);
-                let dry_run = false;
-                (Transaction { changes, dry_run }, permitted)
-            }
-        };
+    /// Checks a proposal and carries it out on the model: the first of its alternatives that is accepted.
+    fn check(
+        &self,
+        state: &mut State,
+        group: &mut Group,
+        expired: &[Vec<u8>],
+        alternatives: Result<Vec<Transaction>, ApiError>,
+        answer: Answer,
+    ) {
         let independent = group.accepted.is_empty();
         let before = state.revision + group.accepted.len() as u64;
-        let applied = permitted.and_then(|()| state.model.apply(&transaction.changes));
-        let result = applied.map(|mut applied| {
+        let expected = alternatives.and_then(|all| match all.iter().find_map(|t| t.expect.as_ref()) {
+            Some((key, revision)) => self.expect(group, key, *revision).map(|()| all),
+            None => Ok(all),
+        });
+        let accepted = expected.and_then(|all| first_accepted(&mut state.model, all));
+        let result = accepted.map(|(transaction, mut applied)| {
             let mut committed = std::mem::take(&mut applied.committed);
             committed.revision = before;
+            if transaction.dry_run {
+                committed.plan = Some(self.plan(&mut state.model, &applied));
+            }
             if applied.is_empty() || transaction.dry_run {
                 state.model.undo(applied);
             } else {
                 committed.revision += 1;
                 let expired = if independent { expired } else { &[] };
-                let accepted = self.accept(&mut state.model, applied, expired, before);
+                let accepted = self.accept(&mut state.model, applied, expired, (before, &transaction.origin));
                 group.bytes += accepted.transaction.bytes();
                 group.accepted.push(accepted);
             }
@@ -230,17 +290,40 @@ impl<S: Store> Controller<S> {
         // What was refused or undone touches nothing; what was accepted is rendered.
         state.model.take_touched();
         let independent = independent && group.accepted.is_empty();
-        group.answers.push(((proposal.answer, result), independent));
+        group.answers.push(((answer, result), independent));
+    }
+
+    /// Whether an object is at a revision, with the group as it is so far.
+    fn expect(&self, group: &Group, key: &Key, revision: u64) -> Result<(), ApiError> {
+        let of_group = |accepted: &&Accepted| accepted.applied.objects.iter().any(|(changed, _)| changed == key);
+        let found = match group.accepted.iter().rev().find(of_group) {
+            Some(accepted) => Some(accepted.revision),
+            None => self.published().object(key).map(|object| object.revision),
+        };
+        match found {
+            Some(found) if found == revision => Ok(()),
+            Some(found) => {
+                let detail = format!("{key} is at revision {found}, not {revision}: somebody changed it meanwhile");
+                Err(ApiError::new(ErrorCode::PreconditionFailed, detail))
+            }
+            None => Err(ApiError::not_found(key)),
+        }
     }
 
     /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
-    fn accept(&self, model: &mut Model, applied: Applied, expired: &[Vec<u8>], before: u64) -> Accepted {
+    fn accept(
+        &self,
+        model: &mut Model,
+        applied: Applied,
+        expired: &[Vec<u8>],
+        (before, origin): (u64, &Origin),
+    ) -> Accepted {
         let revision = before + 1;
         let rests = self.rests(model, &applied);
-        let transaction = self.to_store(model, &applied, expired, &rests, before);
+        let transaction = self.to_store(model, &applied, expired, &rests, (before, origin));
         model.settle(&applied, revision);
         let touched = model.take_touched();
-        let changed = |(key, object): &(vfabric_api::service::Key, Option<_>)| Changed {
+        let changed = |(key, object): &(Key, Option<_>)| Changed {
             owner: model.owner(key),
             key: key.clone(),
             object: object.clone(),
@@ -270,7 +353,7 @@ impl<S: Store> Controller<S> {
         self.note_store(stored.as_ref().err());
         if let Err(error) = stored {
             warn!(%error, changes = accepted.len(), "the store refused a group of changes");
-            let mut waiters: Vec<Waiter> = Vec::new();
+            let mut waiters: Vec<Owner> = Vec::new();
             for undone in accepted.drain(..).rev() {
                 waiters.extend(undone.publication.waits.into_iter().map(|(waiter, _)| waiter));
                 state.model.undo(undone.applied);
@@ -332,7 +415,14 @@ impl<S: Store> Controller<S> {
     /// Stores rows that are no objects, under the next revision. Returns whether they are durable.
     pub(super) async fn commit_ops(&self, state: &mut State, ops: Vec<Op>, what: &str) -> bool {
         let compares = vec![Compare::StoreRevision(state.revision)];
-        let stored = self.store.commit(StoreTransaction { compares, ops }).await;
+        let stored = self
+            .store
+            .commit(StoreTransaction {
+                compares,
+                ops,
+                ..StoreTransaction::default()
+            })
+            .await;
         self.note_store(stored.as_ref().err());
         match stored {
             Ok(revision) => {

@@ -8,7 +8,7 @@ use vfabric_api::service::{Committed, Transaction};
 use vfabric_api::status::{Progress, View};
 
 use super::tests::*;
-use crate::store::{Revision, Scanned, StoreError, StoreTransaction, Visit};
+use crate::store::{Past, Revision, Scanned, StoreError, StoreTransaction, Visit};
 
 /// A store whose commits wait for a gate, and may fail.
 #[derive(Default)]
@@ -32,6 +32,9 @@ impl Store for Shared {
     }
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.0.inner.scan(prefix, visit).await
+    }
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.0.inner.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         let gate = self.0.gate.as_ref().expect("has a gate");
@@ -92,7 +95,11 @@ impl Gated {
     async fn propose(&self, dry_run: bool, changes: Vec<Change>) -> Answer {
         let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
         let controller = Arc::clone(&self.world.controller);
-        let transaction = Transaction { changes, dry_run };
+        let transaction = Transaction {
+            changes,
+            dry_run,
+            ..Transaction::default()
+        };
         let answer = tokio::spawn(async move { controller.commit(transaction).await });
         // One thread: the task comes to the queue, and the writer to the gate, before this one goes on.
         for _ in 0..16 {
@@ -183,9 +190,11 @@ async fn a_group_that_cannot_be_stored_comes_to_nothing_and_says_so_to_everybody
     let code = |answer: Result<Committed, vfabric_api::error::ApiError>| answer.unwrap_err().code;
     assert_eq!(code(first.await.unwrap()), ErrorCode::Unavailable);
     assert_eq!(code(refused_by_itself.await.unwrap()), ErrorCode::InUse);
-    for answer in [second, gone, refused_by_another, same_again, dry] {
+    for answer in [second, gone, refused_by_another, same_again] {
         assert_eq!(code(answer.await.unwrap()), ErrorCode::Unavailable);
     }
+    // A plan is about what is stored, so it belongs to no group.
+    assert_eq!(dry.await.unwrap().unwrap().revision, fabric.revision);
     assert_eq!(*gated.store.groups.lock().unwrap(), [1, 2]);
     assert_eq!(gated.desired(), desired);
     let failing = controller.fabric().await;

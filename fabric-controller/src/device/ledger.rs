@@ -252,6 +252,11 @@ impl Ledger {
         self.desired.iter().map(|(k, w)| (k, &w.entity))
     }
 
+    /// What it should hold under a key.
+    pub(super) fn wanted(&self, key: &EntityKey) -> Option<&Arc<Entity>> {
+        self.desired.get(key).map(|w| &w.entity)
+    }
+
     /// The contributions that ask for a key.
     pub(super) fn askers(&self, key: &EntityKey) -> impl Iterator<Item = Source> {
         self.desired.get(key).into_iter().flat_map(|w| w.askers.iter())

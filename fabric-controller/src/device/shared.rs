@@ -196,6 +196,15 @@ impl Device {
         all.collect()
     }
 
+    /// What it should hold under a key, and how many contributions ask for that.
+    pub fn wanted(&self, key: &EntityKey) -> (Option<Arc<Entity>>, usize) {
+        let inner = self.lock();
+        (
+            inner.ledger.wanted(key).map(Arc::clone),
+            inner.ledger.askers(key).count(),
+        )
+    }
+
     /// The contributions that ask for a key, at most `limit` of them, in no order.
     pub fn asked_by(&self, key: &EntityKey, limit: usize) -> Vec<Source> {
         self.lock().ledger.askers(key).take(limit).collect()

@@ -11,6 +11,7 @@
 //!
 //! **Cost.** What was touched, times its rendering; never the number of networks.
 
+mod preview;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,8 @@ use crate::entity::Entity;
 use crate::ident::{DeviceIndex, Owner, Source};
 use crate::model::Model;
 use crate::render::{self, Render};
+
+pub use preview::Previewed;
 
 /// What one contribution asks for, and of which device.
 #[derive(Debug)]

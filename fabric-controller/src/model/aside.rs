@@ -5,16 +5,10 @@
 //! and a user who names one is refused. The object can be deleted, and nothing else: then its numbers go into
 //! quarantine until every device has confirmed, like those of any other object.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use vfabric_api::kind::Key;
 
-use vfabric_api::ident::Mac;
-use vfabric_api::intent::{AttachmentSpec, Place};
-use vfabric_api::service::{Key, Kind};
-
-use super::fabric::Node;
+use super::kind::Stored;
 use super::number::{Number, Uid};
-use super::object::Stored;
 use super::{AttachmentId, Model, NetworkId};
 
 /// Stands for an attachment that is not there, where an index needs one.
@@ -45,67 +39,17 @@ impl Model {
     pub fn set_aside(&mut self, key: Key, object: Option<Stored>, reason: String) {
         let mut uid = Uid::default();
         let mut numbers = Vec::new();
-        let mut network_name = None;
+        let mut network = None;
         if let Some(mut object) = object {
-            if let Stored::Attachment { spec, .. } = &object {
-                network_name = Some(spec.network.clone());
-            }
+            // Only an attachment has addresses, and it is in one network.
+            let of_one = object.networks().first();
+            network = of_one.and_then(|n| self.known_network(&key.vdc, n)).map(|(id, _)| id);
             uid = object.uid_mut().map_or(uid, |uid| *uid);
-            numbers = self.numbers_of(&key, &object);
+            numbers = object.numbers(self, &key);
             self.restore_next_uid(uid.0.saturating_add(1));
         }
-        let network = match &key.kind {
-            Kind::Attachment => network_name.and_then(|n| self.vdc(&key.vdc)?.networks.get(&n).copied()),
-            _ => None,
-        };
         numbers.iter().for_each(|number| self.reserve(number, network));
         self.aside.insert(key, Aside { uid, numbers, reason });
-    }
-
-    /// The numbers in a stored object. Addresses mean something only in a network that is there.
-    fn numbers_of(&self, key: &Key, object: &Stored) -> Vec<Number> {
-        match object {
-            Stored::Vdc(_) => Vec::new(),
-            Stored::Network { vni, .. } => vec![Number::Vni(vni.get())],
-            Stored::Router { vrf, .. } => vec![Number::Vni(vrf.get())],
-            Stored::Attachment {
-                spec,
-                mac,
-                ips,
-                access_id,
-                ..
-            } => {
-                let mut numbers = self.place_numbers(&spec.place, *access_id);
-                numbers.extend(self.address_numbers(key, spec, *mac, ips));
-                numbers
-            }
-        }
-    }
-
-    fn place_numbers(&self, place: &Place, access_id: u16) -> Vec<Number> {
-        match place {
-            Place::Host { host, netns, interface } => match self.fabric.node(host) {
-                Some(Node::Host(h)) => vec![Number::Interface(
-                    h,
-                    Arc::from(netns.as_str()),
-                    Arc::from(interface.as_str()),
-                )],
-                _ => Vec::new(),
-            },
-            Place::Port { switch, port, vlan } => match self.fabric.node(switch) {
-                Some(Node::Switch(s)) => vec![Number::PortVlan(s, *port, *vlan), Number::AccessId(s, access_id)],
-                _ => Vec::new(),
-            },
-        }
-    }
-
-    fn address_numbers(&self, key: &Key, spec: &AttachmentSpec, mac: Mac, ips: &[IpAddr]) -> Vec<Number> {
-        let network = Key::new(key.vdc.clone(), Kind::Network, spec.network.clone());
-        let Some(Stored::Network { uid, .. }) = self.stored(&network) else {
-            return Vec::new();
-        };
-        let ips = ips.iter().map(|ip| Number::Ip(uid, *ip));
-        std::iter::once(Number::Mac(uid, mac)).chain(ips).collect()
     }
 
     /// Counts a number as used, unless somebody has it: then theirs is the right to it. An address is one of `network`.

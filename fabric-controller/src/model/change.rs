@@ -1,17 +1,20 @@
 //! Transactions: checked and carried out change by change, undone if one is refused.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use vfabric_api::error::{ApiError, ErrorCode};
-use vfabric_api::ident::Name;
 use vfabric_api::inventory::ItemKey;
-use vfabric_api::service::{Change, Committed, Key, Kind};
+use vfabric_api::kind::{Key, Spec};
+use vfabric_api::plan;
+use vfabric_api::service::{Change, Committed};
 
 use super::aside::Aside;
+use super::cursor::Cursors;
 use super::inventory::StoredItem;
-use super::object::{At, Stored};
+use super::kind::Stored;
 use super::quarantine::Left;
-use super::waiting::{Wait, Waiter};
+use super::waiting::Wait;
 use super::{Model, SwitchIndex};
-use crate::ident::Owner;
 
 /// Flood groups of a network that it was given on a leaf, or gave back.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +46,24 @@ pub struct Applied {
     pub uids: bool,
     /// What was there before, in order.
     pub(super) undo: Vec<Undo>,
+    /// How far numbers were before.
+    cursors: Cursors,
 }
 
 impl Applied {
+    /// Objects of tenants that were there before and are there after, each before and after.
+    pub fn updated(&self) -> impl Iterator<Item = (&Key, &Stored, &Stored)> {
+        let last: BTreeMap<&Key, &Option<Stored>> = self.objects.iter().map(|(key, object)| (key, object)).collect();
+        let mut seen = BTreeSet::new();
+        self.undo.iter().filter_map(move |undo| match undo {
+            Undo::Known(key, Some(before), _) if seen.insert(key) => {
+                let after = (*last.get(key)?).as_ref()?;
+                Some((key, before, after))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty() && self.items.is_empty()
@@ -69,13 +87,18 @@ impl Model {
     /// # Errors
     /// The first change that is refused, with the path of its field; then nothing changed.
     pub fn apply(&mut self, changes: &[(String, Change)]) -> Result<Applied, ApiError> {
-        let mut applied = Applied::default();
+        let mut applied = Applied {
+            cursors: self.cursors(),
+            ..Applied::default()
+        };
         for (path, change) in changes {
             if let Err(error) = self.change(path, change, &mut applied) {
+                self.note_moved(&mut applied.cursors);
                 self.undo(applied);
                 return Err(error);
             }
         }
+        self.note_moved(&mut applied.cursors);
         Ok(applied)
     }
 
@@ -92,8 +115,8 @@ impl Model {
             match undo {
                 Undo::Known(key, object, wait) => {
                     self.put(&key, object, &mut scratch);
-                    if let Some(waiter) = self.waiter(&key) {
-                        self.waiting.restore(waiter, wait);
+                    if let Some(owner) = self.owner(&key) {
+                        self.waiting.restore(owner, wait);
                     }
                 }
                 Undo::Aside(key, aside) => {
@@ -107,6 +130,7 @@ impl Model {
             self.quarantine.undo(left);
         }
         self.end_restore();
+        self.restore_cursors(applied.cursors);
     }
 
     /// A transaction gets its revision. It may still be undone, as long as nobody looked for what devices confirm.
@@ -118,16 +142,15 @@ impl Model {
         self.fence(&applied.items, revision);
     }
 
-    /// What an object may wait as.
-    fn waiter(&self, key: &Key) -> Option<Waiter> {
-        match self.owner(key)? {
-            Owner::Network(n) => Some(Waiter::Network(n)),
-            Owner::Attachment(a) => Some(Waiter::Attachment(a)),
-            Owner::Switch(_) | Owner::Host(_) => None,
-        }
-    }
-
     pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
+        let patched;
+        let change = match change {
+            Change::Patch(key, patch) => {
+                patched = self.patched(key, patch.clone())?;
+                &patched
+            }
+            change => change,
+        };
         let (key, next) = match change {
             Change::Create(vdc, spec) | Change::Replace(vdc, spec) | Change::Put(vdc, spec) => {
                 let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
@@ -149,6 +172,7 @@ impl Model {
                 }
                 (key.clone(), Some(self.check(path, &key, spec)?))
             }
+            Change::Patch(key, _) => return Err(ApiError::not_found(key)),
             Change::Inventory(change) => return self.change_inventory(path, change, applied),
             Change::Delete(key) if self.aside.contains_key(key) => {
                 self.discard(key, applied);
@@ -156,7 +180,10 @@ impl Model {
             }
             Change::Delete(key) => {
                 self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
-                self.check_unused(key)?;
+                if let Some(user) = self.user(key) {
+                    let detail = format!("{key} is still used by {user}");
+                    return Err(ApiError::new(ErrorCode::InUse, detail));
+                }
                 (key.clone(), None)
             }
         };
@@ -172,11 +199,24 @@ impl Model {
             self.next_uid += 1;
             applied.uids = true;
         }
-        let wait = self.waiter(&key).and_then(|w| self.waiting.get(w));
+        let wait = self.owner(&key).and_then(|owner| self.waiting.get(owner));
         applied.undo.push(Undo::Known(key.clone(), before, wait));
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())
+    }
+
+    /// A patch as the object that it makes.
+    fn patched(&self, key: &Key, patch: serde_json::Value) -> Result<Change, ApiError> {
+        let before = self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
+        let mut document = before.spec().body().unwrap_or_default();
+        plan::merge(&mut document, patch);
+        let spec = Spec::read(key.kind, document)?;
+        if *spec.name() != key.name {
+            let expected = format!("`{}`: a name cannot be changed", key.name);
+            return Err(ApiError::field(ErrorCode::Invalid, "name", spec.name(), expected));
+        }
+        Ok(Change::Replace(key.vdc.clone(), spec))
     }
 
     /// Deletes an object that was set aside. What devices may have of it is in quarantine until all have confirmed.
@@ -190,52 +230,4 @@ impl Model {
         applied.objects.push((key.clone(), None));
         applied.undo.push(Undo::Aside(key.clone(), aside));
     }
-
-    /// An object as it would be stored.
-    pub fn stored(&self, key: &Key) -> Option<Stored> {
-        let vdc = self.vdcs.get(&key.vdc)?;
-        Some(match key.kind {
-            Kind::Vdc => Stored::Vdc(vdc.spec.clone()),
-            Kind::Network => {
-                let n = self.networks.get(*vdc.networks.get(&key.name)?)?;
-                Stored::Network {
-                    uid: n.uid,
-                    spec: n.spec.clone(),
-                    vni: n.vni,
-                }
-            }
-            Kind::Router => {
-                let r = self.routers.get(*vdc.routers.get(&key.name)?)?;
-                Stored::Router {
-                    uid: r.uid,
-                    spec: r.spec.clone(),
-                    vrf: r.vrf,
-                }
-            }
-            Kind::Attachment => {
-                let a = self.attachments.get(*vdc.attachments.get(&key.name)?)?;
-                let access_id = match a.at {
-                    At::Port { access_id, .. } => access_id,
-                    At::Host(_) => 0,
-                };
-                Stored::Attachment {
-                    uid: a.uid,
-                    spec: a.spec.clone(),
-                    mac: a.mac,
-                    ips: a.ips.clone(),
-                    access_id,
-                }
-            }
-        })
-    }
-}
-
-/// Keeps names together with the objects of a listing.
-pub fn page<'a, T>(
-    all: &'a std::collections::BTreeMap<Name, T>,
-    after: Option<&Name>,
-) -> impl Iterator<Item = (&'a Name, &'a T)> {
-    use std::ops::Bound;
-    let from = after.map_or(Bound::Unbounded, |a| Bound::Excluded(a.clone()));
-    all.range((from, Bound::Unbounded))
 }

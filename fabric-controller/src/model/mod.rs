@@ -1,8 +1,8 @@
 //! What the controller knows of tenants and of the fabric, and who uses whom.
 //!
-//! **Model.** [`Model`] holds every object once ([`object`]), with indexes from each to
+//! **Model.** [`Model`] holds every object once, each kind in a room of its own ([`kind`]), with indexes from each to
 //! those that use it. A transaction is checked and carried out change by change
-//! ([`change`], [`check`]); each step notes which contributions to devices it touches
+//! ([`change`]); each step notes which contributions to devices it touches
 //! ([`touch`]) and what has to be stored. If a later step is refused, the earlier ones are
 //! undone, so that nothing half done is ever seen.
 //!
@@ -17,14 +17,15 @@
 
 mod aside;
 pub mod change;
-mod check;
+mod cursor;
 pub mod fabric;
 pub(crate) mod fault;
+mod fields;
 pub mod inventory;
+pub mod kind;
 pub mod number;
-pub mod object;
+mod owning;
 mod pool;
-mod put;
 pub mod quarantine;
 pub mod rest;
 mod slab;
@@ -35,8 +36,7 @@ pub mod waiting;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vfabric_api::ident::{Name, PortId};
-use vfabric_api::intent::AttachmentSpec;
-use vfabric_api::service::{Key, Kind};
+use vfabric_api::kind::{AttachmentSpec, Key, Kind};
 use vfabric_api::topology::Topology;
 
 pub use crate::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
@@ -45,12 +45,13 @@ use crate::ident::DeviceIndex;
 use crate::ident::{Owner, Source};
 use crate::topology::Paths;
 use aside::Aside;
+use cursor::Moved;
 use fabric::{Fabric, Node};
-use object::{Attachment, Network, Router, Vdc};
+use kind::{Attachment, Network, Router, Vdc};
 use pool::Space;
 use quarantine::Quarantine;
 use slab::Slab;
-use waiting::{Waiter, Waiting};
+use waiting::Waiting;
 
 /// Access ids and flood groups are numbered per leaf; the top bit marks access replicas,
 /// and each network takes two groups.
@@ -79,10 +80,11 @@ pub struct Model {
     quarantine: Quarantine,
     waiting: Waiting,
     /// Objects that need not wait any more, by the revision that asked for them.
-    woken: BTreeMap<u64, BTreeSet<Waiter>>,
+    woken: BTreeMap<u64, BTreeSet<Owner>>,
     /// Identity of the next object.
     next_uid: u64,
     touched: BTreeSet<Source>,
+    moved: Moved,
     /// Stored objects that could not be loaded.
     aside: BTreeMap<Key, Aside>,
 }
@@ -143,6 +145,7 @@ impl Model {
             woken: BTreeMap::new(),
             next_uid: 1,
             touched: BTreeSet::new(),
+            moved: Moved::default(),
             aside: BTreeMap::new(),
             fabric: Fabric::new(settings),
         }
@@ -194,27 +197,15 @@ impl Model {
         self.networks.values()
     }
 
-    /// What the contributions of an object name it by; none for one that has none of its own, or is not there.
-    pub fn owner(&self, key: &Key) -> Option<Owner> {
-        let vdc = self.vdcs.get(&key.vdc)?;
-        match key.kind {
-            Kind::Vdc | Kind::Router => None,
-            Kind::Network => vdc.networks.get(&key.name).map(|n| Owner::Network(*n)),
-            Kind::Attachment => vdc.attachments.get(&key.name).map(|a| Owner::Attachment(*a)),
-        }
-    }
-
     /// Every object, with those that others need before them.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.vdcs.iter().flat_map(|(vdc, held)| {
-            let key = |kind| move |name: &Name| Key::new(vdc.clone(), kind, name.clone());
-            let networks = held.networks.keys().map(key(Kind::Network));
-            let routers = held.routers.keys().map(key(Kind::Router));
-            let attachments = held.attachments.keys().map(key(Kind::Attachment));
-            std::iter::once(Key::vdc(vdc.clone()))
-                .chain(networks)
-                .chain(routers)
-                .chain(attachments)
+            let of_kind = move |kind: &Kind| {
+                let kind = *kind;
+                held.names(kind)
+                    .map(move |name| Key::new(vdc.clone(), kind, name.clone()))
+            };
+            std::iter::once(Key::vdc(vdc.clone())).chain(Kind::ALL.iter().flat_map(of_kind))
         })
     }
 

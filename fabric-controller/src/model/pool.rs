@@ -51,6 +51,16 @@ impl Space {
         }
     }
 
+    /// Where the next one is looked for.
+    pub(super) fn cursor(&self) -> u32 {
+        self.next
+    }
+
+    /// The next one is looked for there again, as [`Space::cursor`] said.
+    pub(super) fn set_cursor(&mut self, next: u32) {
+        self.next = next;
+    }
+
     /// Gives one back.
     pub(super) fn free(&mut self, number: u32) {
         self.used.remove(&number);
@@ -121,6 +131,17 @@ impl Addresses {
                 self.next += 1;
             }
         }
+    }
+
+    /// Where fresh ones begin.
+    pub(super) fn cursor(&self) -> u128 {
+        self.next
+    }
+
+    /// Fresh ones begin there again, as [`Addresses::cursor`] said: all from there on that were taken are given back.
+    pub(super) fn set_cursor(&mut self, next: u128) {
+        self.next = next;
+        self.freed.split_off(&next);
     }
 
     /// Gives an offset back.

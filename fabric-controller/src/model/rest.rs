@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::cursor::Moved;
 use super::fault::{self, Fault};
 use super::number::{Number, StoredNumber, Uid};
 use super::quarantine::Entry;
-use super::waiting::Waiter;
 use super::{Model, SwitchIndex};
-use crate::ident::DeviceIndex;
-use crate::ident::Source;
+use crate::ident::{DeviceIndex, Owner, Source};
 
 /// Why an object is on no device yet.
 #[derive(Debug, Clone)]
@@ -61,8 +60,8 @@ impl Model {
         let before = self.take_touched();
         for waiter in waiters {
             match waiter {
-                Waiter::Network(id) => self.touch_network(id),
-                Waiter::Attachment(id) => {
+                Owner::Network(id) => self.touch_network(id),
+                Owner::Attachment(id) => {
                     let Some(attachment) = self.attachments.get(id) else {
                         continue;
                     };
@@ -70,6 +69,8 @@ impl Model {
                     self.touch_attachment(id, network);
                     self.touched.extend(leaf.map(|leaf| Source::Flood(network, leaf)));
                 }
+                // The fabric's own do not wait.
+                Owner::Switch(_) | Owner::Host(_) => {}
             }
         }
         let touched = std::mem::replace(&mut self.touched, before);
@@ -79,7 +80,7 @@ impl Model {
     /// Objects of which something changed in what they wait for, since this was last asked: each with the revision that
     /// waits and why, or nothing if it does not wait. One that need not wait any more, but was not rendered since, still
     /// waits: it comes when it was taken with [`Model::take_woken`].
-    pub fn take_changed_waits(&mut self) -> Vec<(Waiter, Option<Waits>)> {
+    pub fn take_changed_waits(&mut self) -> Vec<(Owner, Option<Waits>)> {
         let mut changed = Vec::new();
         for (waiter, revision) in self.waiting.take_changed() {
             if self.woken.values().any(|woken| woken.contains(&waiter)) {
@@ -96,21 +97,22 @@ impl Model {
     }
 
     /// These come with the next [`Model::take_changed_waits`] again.
-    pub fn touch_waits(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+    pub fn touch_waits(&mut self, waiters: impl IntoIterator<Item = Owner>) {
         self.waiting.touch_waiters(waiters);
     }
 
     /// Each number that an object waits for, with a device that holds or held it.
-    pub(crate) fn reasons(&self, waiter: Waiter) -> Vec<(Option<DeviceIndex>, String)> {
+    pub(crate) fn reasons(&self, waiter: Owner) -> Vec<(Option<DeviceIndex>, String)> {
         let name = match waiter {
-            Waiter::Network(id) => self
+            Owner::Network(id) => self
                 .networks
                 .get(id)
                 .map(|n| format!("network {}/{}", n.vdc, n.spec.name)),
-            Waiter::Attachment(id) => {
+            Owner::Attachment(id) => {
                 let attachment = self.attachments.get(id);
                 attachment.map(|a| format!("attachment {}/{}", a.vdc, a.spec.name))
             }
+            Owner::Switch(_) | Owner::Host(_) => None,
         };
         let Some(name) = name else { return Vec::new() };
         let reason = |number: &Number| {
@@ -130,8 +132,16 @@ impl Model {
         self.waiting.numbers(waiter).map(reason).collect()
     }
 
+    /// Does something with the model as it will be when nobody waits any more.
+    pub fn without_waits<T>(&mut self, look: impl FnOnce(&Self) -> T) -> T {
+        self.waiting.ignore(true);
+        let seen = look(self);
+        self.waiting.ignore(false);
+        seen
+    }
+
     /// Whether an object is kept from devices.
-    pub(super) fn waits(&self, waiter: Waiter) -> bool {
+    pub(super) fn waits(&self, waiter: Owner) -> bool {
         self.waiting.waits(waiter)
     }
 
@@ -220,6 +230,7 @@ impl Model {
     /// What was to be put back is.
     pub fn end_restore(&mut self) {
         self.restored_groups.clear();
+        self.moved = Moved::default();
     }
 
     /// The identity and VNI of a network by its VNI, for stores of before there were identities.
@@ -239,7 +250,7 @@ impl Model {
         leaf: SwitchIndex,
         port: vfabric_api::ident::PortId,
         vlan: Option<u16>,
-    ) -> Option<&super::object::Attachment> {
+    ) -> Option<&super::kind::Attachment> {
         self.attachments.get(*self.ports.get(&(leaf, port, vlan))?)
     }
 

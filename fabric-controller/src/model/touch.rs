@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::object::{At, Attachment};
+use super::kind::{At, Attachment};
 use super::{AttachmentId, Model, NetworkId, SwitchIndex};
 use crate::ident::DeviceIndex;
 use crate::ident::Source;

@@ -1,15 +1,9 @@
 //! From objects, and from contributions, to the plain values that render functions see.
 
 use super::fabric::Fabric;
-use super::fault::{self, Fault};
-use super::object::{At, Attachment, Network};
-use super::waiting::Waiter;
-use super::{AttachmentId, HostIndex, Model, NetworkId, SwitchIndex};
-use crate::ident::DeviceIndex;
-use crate::ident::Source;
-use crate::view::{
-    AccessView, AllowedView, AttachmentView, FabricPort, FloodView, NetworkView, PathView, PlaceView, SubnetView, View,
-};
+use super::{HostIndex, Model, NetworkId, SwitchIndex};
+use crate::ident::{DeviceIndex, Owner, Source};
+use crate::view::{FabricPort, PathView, View};
 
 impl Fabric {
     /// The device index of a switch.
@@ -41,7 +35,7 @@ impl Model {
     /// Whether what a contribution is about waits for a number that still means something else somewhere. Then no device
     /// gets any of it.
     fn is_held_back(&self, source: Source) -> bool {
-        let of_network = |n: NetworkId| self.waits(Waiter::Network(n));
+        let of_network = |n: NetworkId| self.waits(Owner::Network(n));
         match source {
             Source::Switch(_) | Source::Path(..) | Source::LocalHost(_) => false,
             Source::NetworkOnLeaf(n, _)
@@ -51,7 +45,7 @@ impl Model {
             | Source::NetworkOnHost(n, _) => of_network(n),
             Source::AttachmentOnLeaf(a, _) | Source::AttachmentOnHost(a, _) => {
                 let network = self.attachments.get(a).map(|a| a.network);
-                self.waits(Waiter::Attachment(a)) || network.is_some_and(of_network)
+                self.waits(Owner::Attachment(a)) || network.is_some_and(of_network)
             }
         }
     }
@@ -113,73 +107,6 @@ impl Model {
         })
     }
 
-    /// A network as render functions see it.
-    fn network_view(&self, network: &Network) -> NetworkView {
-        NetworkView {
-            vni: network.vni,
-            vrf: network.router.and_then(|r| self.routers.get(r)).map(|r| r.vrf),
-            mtu: network.spec.mtu,
-            subnets: network
-                .spec
-                .subnets
-                .iter()
-                .map(|s| SubnetView {
-                    cidr: s.cidr,
-                    gateway: s.gateway(),
-                })
-                .collect(),
-        }
-    }
-
-    fn attachment_view(&self, attachment: &Attachment) -> Option<AttachmentView> {
-        let place = match (&attachment.at, &attachment.spec.place) {
-            (At::Host(host), vfabric_api::intent::Place::Host { netns, interface, .. }) => PlaceView::Host {
-                host: self.fabric.host_view(*host)?.clone(),
-                netns: netns.clone(),
-                interface: interface.clone(),
-            },
-            (At::Port { .. }, _) => PlaceView::Port(self.access_view(attachment)?),
-            (At::Host(_), _) => return None,
-        };
-        Some(AttachmentView {
-            id: format!("{}/{}", attachment.vdc, attachment.spec.name),
-            mac: attachment.mac,
-            ips: attachment.ips.clone(),
-            place,
-            port_security: attachment.spec.port_security,
-            allowed: attachment
-                .spec
-                .allowed_addresses
-                .iter()
-                .filter_map(|a| {
-                    Some(AllowedView {
-                        net: a.net()?,
-                        mac: a.mac.unwrap_or(attachment.mac),
-                    })
-                })
-                .collect(),
-        })
-    }
-
-    fn access_view(&self, attachment: &Attachment) -> Option<AccessView> {
-        let At::Port {
-            leaf,
-            port,
-            vlan,
-            access_id,
-        } = &attachment.at
-        else {
-            return None;
-        };
-        let leaf = self.fabric.switch_view(*leaf)?.vtep.clone();
-        Some(AccessView {
-            leaf,
-            port: *port,
-            vlan: *vlan,
-            access_id: *access_id,
-        })
-    }
-
     fn fabric_ports(&self, on: SwitchIndex, to: SwitchIndex) -> Vec<FabricPort> {
         let Some(switch) = self.fabric.switch_view(on) else {
             return Vec::new();
@@ -201,87 +128,6 @@ impl Model {
             hosts: behind.map(|h| h.vtep.clone()).collect(),
             next_hops: self.fabric_ports(on, to),
         })
-    }
-
-    fn flood_view(&self, network: &Network, on: SwitchIndex) -> Option<FloodView> {
-        let number = Some(network.leaves.get(&on)?.group).filter(|group| *group != 0)?;
-        let here = |h: &&HostIndex| self.fabric.leaf_of(**h) == Some(on);
-        let hosts = network
-            .hosts
-            .keys()
-            .filter(here)
-            .filter_map(|h| self.fabric.host_view(*h))
-            .cloned()
-            .collect();
-        let mine = |a: &&AttachmentId| {
-            let here = |a: &Attachment| matches!(a.at, At::Port { leaf, .. } if leaf == on);
-            let waits = self.waits(Waiter::Attachment(**a)) && !fault::is_on(Fault::FloodsToWaiting);
-            self.attachments.get(**a).is_some_and(here) && !waits
-        };
-        let access = network.attachments.iter().filter(mine);
-        let access = access
-            .filter_map(|a| self.access_view(self.attachments.get(*a)?))
-            .collect();
-        let others = network.leaves.keys().filter(|l| **l != on);
-        let remote = others.filter_map(|leaf| {
-            let ports = self.paths.ports(on, *leaf);
-            // Spread over the uplinks by VNI and target; the same answer every time.
-            let at = (network.vni.get() as usize + leaf.index()) % ports.len().max(1);
-            Some((self.fabric.switch_view(*leaf)?.vtep.clone(), *ports.get(at)?))
-        });
-        Some(FloodView {
-            group_all: number * 2 - 1,
-            group_local: number * 2,
-            hosts,
-            access,
-            remote: remote.collect(),
-        })
-    }
-
-    /// Contributions that exist because of an attachment.
-    fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
-        let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
-            return Vec::new();
-        };
-        let routed = network
-            .router
-            .and_then(|r| self.routers.get(r))
-            .into_iter()
-            .flat_map(|r| r.leaves.keys());
-        let leaves = network
-            .leaves
-            .keys()
-            .chain(routed)
-            .map(|l| Source::AttachmentOnLeaf(id, *l));
-        let hosts = network.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
-        let mut sources: Vec<Source> = leaves.chain(hosts).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        sources
-    }
-
-    /// The same for a network.
-    fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
-        let Some(network) = self.networks.get(id) else {
-            return Vec::new();
-        };
-        let leaves = network
-            .leaves
-            .keys()
-            .flat_map(|l| [Source::NetworkOnLeaf(id, *l), Source::Flood(id, *l)]);
-        let hosts = network
-            .hosts
-            .keys()
-            .flat_map(|h| [Source::HostNetworkOnLeaf(id, *h), Source::NetworkOnHost(id, *h)]);
-        let routed = network
-            .router
-            .and_then(|r| self.routers.get(r))
-            .into_iter()
-            .flat_map(|r| r.leaves.keys());
-        leaves
-            .chain(hosts)
-            .chain(routed.map(|l| Source::RoutedOnLeaf(id, *l)))
-            .collect()
     }
 
     /// Contributions that do not depend on tenants.

@@ -9,19 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::number::Number;
-use super::{AttachmentId, NetworkId};
+use crate::ident::Owner;
 
 /// Revision of a transaction that is not stored yet.
 const UNSETTLED: u64 = u64::MAX;
-
-/// An object that can wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Waiter {
-    /// For its VNI.
-    Network(NetworkId),
-    /// For its place or an address.
-    Attachment(AttachmentId),
-}
 
 /// What an object waits for, since which revision.
 #[derive(Debug, Clone)]
@@ -33,16 +24,18 @@ pub(super) struct Wait {
 /// Who waits for what.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    waits: HashMap<Waiter, Wait>,
-    by_number: HashMap<Number, BTreeSet<Waiter>>,
-    by_revision: BTreeMap<u64, BTreeSet<Waiter>>,
+    waits: HashMap<Owner, Wait>,
+    by_number: HashMap<Number, BTreeSet<Owner>>,
+    by_revision: BTreeMap<u64, BTreeSet<Owner>>,
     /// Objects of which it is to be published again what they wait for.
-    changed: BTreeSet<Waiter>,
+    changed: BTreeSet<Owner>,
+    /// Nobody is said to wait, so that a plan sees what comes later.
+    ignored: bool,
 }
 
 impl Waiting {
     /// An object of the transaction at hand has to wait for these numbers; for none, it does not wait.
-    pub(super) fn begin(&mut self, waiter: Waiter, numbers: impl IntoIterator<Item = Number>) {
+    pub(super) fn begin(&mut self, waiter: Owner, numbers: impl IntoIterator<Item = Number>) {
         self.end(waiter);
         let numbers: BTreeSet<Number> = numbers.into_iter().collect();
         if numbers.is_empty() {
@@ -58,7 +51,7 @@ impl Waiting {
     }
 
     /// An object is gone, or is made again.
-    pub(super) fn end(&mut self, waiter: Waiter) {
+    pub(super) fn end(&mut self, waiter: Owner) {
         let Some(wait) = self.waits.remove(&waiter) else { return };
         self.changed.insert(waiter);
         for number in &wait.numbers {
@@ -68,12 +61,12 @@ impl Waiting {
     }
 
     /// The wait of an object, to restore it if the transaction at hand comes to nothing.
-    pub(super) fn get(&self, waiter: Waiter) -> Option<Wait> {
+    pub(super) fn get(&self, waiter: Owner) -> Option<Wait> {
         self.waits.get(&waiter).cloned()
     }
 
     /// Makes an object wait exactly as it did.
-    pub(super) fn restore(&mut self, waiter: Waiter, wait: Option<Wait>) {
+    pub(super) fn restore(&mut self, waiter: Owner, wait: Option<Wait>) {
         self.end(waiter);
         let Some(wait) = wait else { return };
         for number in &wait.numbers {
@@ -91,18 +84,18 @@ impl Waiting {
     }
 
     /// These are to be published again.
-    pub(super) fn touch_waiters(&mut self, waiters: impl IntoIterator<Item = Waiter>) {
+    pub(super) fn touch_waiters(&mut self, waiters: impl IntoIterator<Item = Owner>) {
         self.changed.extend(waiters);
     }
 
     /// Objects that are to be published again, each with the revision that waits (none: it does not wait).
-    pub(super) fn take_changed(&mut self) -> Vec<(Waiter, Option<u64>)> {
+    pub(super) fn take_changed(&mut self) -> Vec<(Owner, Option<u64>)> {
         let changed = std::mem::take(&mut self.changed);
         let wait = |waiter| (waiter, self.waits.get(&waiter).map(|w| w.revision));
         changed.into_iter().map(wait).collect()
     }
 
-    fn drop_number(&mut self, number: &Number, waiter: Waiter) {
+    fn drop_number(&mut self, number: &Number, waiter: Owner) {
         if let Some(waiters) = self.by_number.get_mut(number) {
             waiters.remove(&waiter);
             if waiters.is_empty() {
@@ -111,7 +104,7 @@ impl Waiting {
         }
     }
 
-    fn drop_revision(&mut self, revision: u64, waiter: Waiter) {
+    fn drop_revision(&mut self, revision: u64, waiter: Owner) {
         if let Some(waiters) = self.by_revision.get_mut(&revision) {
             waiters.remove(&waiter);
             if waiters.is_empty() {
@@ -135,7 +128,7 @@ impl Waiting {
     }
 
     /// A number is free. Returns the objects that now wait for nothing, each with the revision that asked for it.
-    pub(super) fn released(&mut self, number: &Number) -> Vec<(u64, Waiter)> {
+    pub(super) fn released(&mut self, number: &Number) -> Vec<(u64, Owner)> {
         let mut woken = Vec::new();
         for waiter in self.by_number.remove(number).unwrap_or_default() {
             let Some(wait) = self.waits.get_mut(&waiter) else {
@@ -154,12 +147,17 @@ impl Waiting {
     }
 
     /// Whether an object waits.
-    pub(super) fn waits(&self, waiter: Waiter) -> bool {
-        self.waits.contains_key(&waiter)
+    pub(super) fn waits(&self, waiter: Owner) -> bool {
+        !self.ignored && self.waits.contains_key(&waiter)
+    }
+
+    /// Whether waits are looked away from.
+    pub(super) fn ignore(&mut self, ignored: bool) {
+        self.ignored = ignored;
     }
 
     /// What an object waits for.
-    pub(super) fn numbers(&self, waiter: Waiter) -> impl Iterator<Item = &Number> {
+    pub(super) fn numbers(&self, waiter: Owner) -> impl Iterator<Item = &Number> {
         self.waits.get(&waiter).into_iter().flat_map(|w| &w.numbers)
     }
 

@@ -5,15 +5,18 @@
 //! the history of a key takes the entries that name it; one that goes back to an older revision takes the values
 //! before, the newest entry first. A reader that wants more than the window holds starts from the objects.
 //!
-//! **Layout.** `version (1) | checksum (4) | time (8) | count (4) | operations`; an operation is `key | before | after`
-//! with octets as `length (4) | octets`, `before` as `revision (8)` and octets unless that is 0, `after` as a flag (1)
-//! and octets unless that is 0. All numbers are little endian. The version comes first, so that an entry may say more
-//! one day, such as who asked for it and why.
+//! **Layout.** `version (1) | checksum (4) | time (8) | note | count (4) | operations`; an operation is `key | before |
+//! after` with octets (and the note) as `length (4) | octets`, `before` as `revision (8)` and octets unless that is 0,
+//! `after` as a flag (1) and octets unless that is 0. All numbers are little endian. Version 1 had no note.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Revision;
 
 /// Layout of an entry.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The one before, which had no note.
+const WITHOUT_NOTE: u8 = 1;
 /// Version and checksum.
 const HEADER: usize = 5;
 
@@ -33,8 +36,16 @@ pub struct Effect {
 pub struct Entry {
     /// When, in milliseconds since 1970 (UTC), by the clock of the machine.
     pub time_ms: u64,
+    /// What the transaction said of itself.
+    pub note: Vec<u8>,
     /// In the order in which it was done; a key may come more than once.
     pub effects: Vec<Effect>,
+}
+
+/// The time for an entry.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
@@ -54,6 +65,7 @@ impl Entry {
     /// As stored under its revision.
     pub(super) fn encode(&self, revision: Revision) -> Vec<u8> {
         let mut body = self.time_ms.to_le_bytes().to_vec();
+        put_octets(&mut body, &self.note);
         body.extend(u32::try_from(self.effects.len()).unwrap_or(u32::MAX).to_le_bytes());
         for effect in &self.effects {
             put_octets(&mut body, &effect.key);
@@ -78,11 +90,17 @@ impl Entry {
     /// The entry of a revision; none if it is damaged or of a later version.
     pub(super) fn decode(revision: Revision, stored: &[u8]) -> Option<Self> {
         let body = stored.get(HEADER..)?;
-        if !stored.starts_with(&[VERSION]) || !stored.get(1..)?.starts_with(&checksum(revision, body)) {
+        let version = *stored.first()?;
+        if ![VERSION, WITHOUT_NOTE].contains(&version) || !stored.get(1..)?.starts_with(&checksum(revision, body)) {
             return None;
         }
         let mut rest = Reader(body);
         let time_ms = rest.u64()?;
+        let note = if version == WITHOUT_NOTE {
+            Vec::new()
+        } else {
+            rest.octets()?
+        };
         let count = rest.u32()?;
         let mut effects = Vec::new();
         for _ in 0..count {
@@ -98,7 +116,7 @@ impl Entry {
                 },
             });
         }
-        rest.0.is_empty().then_some(Self { time_ms, effects })
+        rest.0.is_empty().then_some(Self { time_ms, note, effects })
     }
 }
 
@@ -142,8 +160,11 @@ mod tests {
         let before = proptest::option::of((1..u64::MAX, octets()));
         let effect = (octets(), before, proptest::option::of(octets()));
         let effect = effect.prop_map(|(key, before, after)| Effect { key, before, after });
-        (any::<u64>(), proptest::collection::vec(effect, 0..5))
-            .prop_map(|(time_ms, effects)| Entry { time_ms, effects })
+        (any::<u64>(), octets(), proptest::collection::vec(effect, 0..5)).prop_map(|(time_ms, note, effects)| Entry {
+            time_ms,
+            note,
+            effects,
+        })
     }
 
     proptest! {

@@ -1,15 +1,23 @@
 //! A store without a disk, for tests and for measuring the engine alone: so no key costs more because
 //! others exist, but a scan has to sort.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Compare, Op, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit, expect, printable};
+use super::log::{Effect, Entry, now_ms};
+use super::{
+    Compare, Op, Past, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit, expect, printable,
+};
+
+/// Revisions that are remembered.
+const REMEMBERED: usize = 1000;
 
 #[derive(Default)]
 struct Inner {
     revision: Revision,
     data: HashMap<Vec<u8>, Versioned>,
+    /// The last one belongs to the last revision.
+    log: VecDeque<Entry>,
 }
 
 /// Keeps everything in memory.
@@ -48,18 +56,48 @@ impl Store for MemoryStore {
 
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         let mut inner = self.lock();
-        let mut undo: Vec<(Vec<u8>, Option<Versioned>)> = Vec::new();
+        let mut done = Vec::new();
         let before = inner.revision;
         for transaction in transactions {
-            if let Err(refused) = inner.carry_out(transaction, &mut undo) {
-                inner.revision = before;
-                for (key, old) in undo.into_iter().rev() {
-                    inner.set(key, old);
+            match inner.carry_out(transaction) {
+                Ok(entry) => done.push(entry),
+                Err(refused) => {
+                    inner.revision = before;
+                    for effect in done
+                        .into_iter()
+                        .rev()
+                        .flat_map(|entry: Entry| entry.effects.into_iter().rev())
+                    {
+                        let old = effect.before.map(|(revision, value)| Versioned { revision, value });
+                        inner.set(effect.key, old);
+                    }
+                    return Err(refused);
                 }
-                return Err(refused);
             }
         }
+        inner.log.extend(done);
+        let old = inner.log.len().saturating_sub(REMEMBERED);
+        inner.log.drain(..old);
         Ok(inner.revision)
+    }
+
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        let inner = self.lock();
+        let oldest = inner.revision + 1 - inner.log.len() as Revision;
+        let all = inner
+            .log
+            .iter()
+            .rev()
+            .zip(0..)
+            .map(|(entry, back)| (inner.revision - back, entry));
+        let wanted = all.filter(|(revision, _)| *revision <= from && *revision > to);
+        Ok(Past {
+            entries: wanted
+                .take(limit)
+                .map(|(revision, entry)| (revision, entry.clone()))
+                .collect(),
+            oldest: (!inner.log.is_empty()).then_some(oldest),
+        })
     }
 }
 
@@ -71,11 +109,7 @@ impl Inner {
         }
     }
 
-    fn carry_out(
-        &mut self,
-        transaction: StoreTransaction,
-        undo: &mut Vec<(Vec<u8>, Option<Versioned>)>,
-    ) -> Result<(), StoreError> {
+    fn carry_out(&mut self, transaction: StoreTransaction) -> Result<Entry, StoreError> {
         for compare in &transaction.compares {
             match compare {
                 Compare::StoreRevision(r) => expect(|| "the store".into(), *r, self.revision)?,
@@ -86,14 +120,22 @@ impl Inner {
         }
         self.revision += 1;
         let revision = self.revision;
+        let mut effects = Vec::new();
         for op in transaction.ops {
-            let (key, value) = match op {
-                Op::Put(key, value) => (key, Some(Versioned { revision, value })),
+            let (key, after) = match op {
+                Op::Put(key, value) => (key, Some(value)),
                 Op::Delete(key) => (key, None),
             };
-            let old = self.set(key.clone(), value);
-            undo.push((key, old));
+            let value = after.clone().map(|value| Versioned { revision, value });
+            let before = self.set(key.clone(), value).map(|old| (old.revision, old.value));
+            if before.is_some() || after.is_some() {
+                effects.push(Effect { key, before, after });
+            }
         }
-        Ok(())
+        Ok(Entry {
+            time_ms: now_ms(),
+            note: transaction.note,
+            effects,
+        })
     }
 }

@@ -54,6 +54,8 @@ pub struct StoreTransaction {
     pub compares: Vec<Compare>,
     /// Carried out in order.
     pub ops: Vec<Op>,
+    /// What the log keeps of it besides: who asked for it, and why.
+    pub note: Vec<u8>,
 }
 
 /// A value with the revision that wrote it.
@@ -125,6 +127,15 @@ pub struct Scanned {
     pub damaged: Vec<Damaged>,
 }
 
+/// Entries of the log.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Each with its revision, the newest first.
+    pub entries: Vec<(Revision, log::Entry)>,
+    /// The oldest revision that the log holds; none if it is empty.
+    pub oldest: Option<Revision>,
+}
+
 /// Called for each key and value of a scan, in order; `Break` ends it.
 pub type Visit<'a> = &'a mut (dyn FnMut(&[u8], &Versioned) -> ControlFlow<()> + Send);
 
@@ -150,6 +161,10 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, transaction: StoreTransaction) -> impl Future<Output = Result<Revision, StoreError>> + Send {
         self.commit_group(vec![transaction])
     }
+
+    /// The last revisions up to `from`, the newest first, as far as they lie behind `to`; at most `limit`.
+    fn past(&self, from: Revision, to: Revision, limit: usize)
+    -> impl Future<Output = Result<Past, StoreError>> + Send;
 
     /// Whether it can be written, as far as can be told without writing. A store that failed tries to recover.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
@@ -198,6 +213,7 @@ mod tests {
         let t = StoreTransaction {
             compares: vec![],
             ops: vec![put("a/1", "x"), put("a/2", "y"), put("b", "z")],
+            ..StoreTransaction::default()
         };
         assert_eq!(s.commit(t).await.unwrap(), 1);
         assert_eq!(keys(s, "a/").await, ["a/1=x@1", "a/2=y@1"]);
@@ -211,6 +227,7 @@ mod tests {
             let t = StoreTransaction {
                 compares: vec![compare],
                 ops: vec![put("a/1", "lost"), put("c", "lost")],
+                ..StoreTransaction::default()
             };
             assert!(matches!(s.commit(t).await, Err(StoreError::Compare(_))));
         }
@@ -229,16 +246,29 @@ mod tests {
             Op::Delete("b".into()),
             Op::Delete("not-there".into()),
         ];
-        assert_eq!(s.commit(StoreTransaction { compares, ops }).await.unwrap(), 2);
+        assert_eq!(
+            s.commit(StoreTransaction {
+                compares,
+                ops,
+                ..StoreTransaction::default()
+            })
+            .await
+            .unwrap(),
+            2
+        );
         assert_eq!(keys(s, "").await, ["a/1=new@2", "a/2=y@1"]);
         assert_eq!(s.get(b"a/1").await.unwrap().unwrap().value, b"new");
         assert_eq!(s.get(b"b").await.unwrap(), None);
         assert_eq!(s.revision().await.unwrap(), 2);
 
-        let one = |ops| StoreTransaction { compares: vec![], ops };
+        let one = |ops| StoreTransaction {
+            ops,
+            ..StoreTransaction::default()
+        };
         let second = StoreTransaction {
             compares: vec![Compare::StoreRevision(3), Compare::KeyRevision("d".into(), 3)],
             ops: vec![put("d", "two"), put("e", "two")],
+            ..StoreTransaction::default()
         };
         let group = vec![one(vec![put("d", "one")]), second, one(vec![])];
         assert_eq!(s.commit_group(group).await.unwrap(), 5, "each has a revision");
@@ -246,6 +276,7 @@ mod tests {
         let wrong = StoreTransaction {
             compares: vec![Compare::KeyRevision("d".into(), 4)],
             ops: vec![],
+            ..StoreTransaction::default()
         };
         let refused = s.commit_group(vec![one(vec![put("d", "lost")]), wrong]).await;
         assert!(matches!(refused, Err(StoreError::Compare(_))));

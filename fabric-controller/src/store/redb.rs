@@ -11,7 +11,6 @@ mod file;
 mod schema;
 mod write;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +19,7 @@ use uuid::Uuid;
 
 use super::log::Entry;
 use super::record;
-use super::{Damaged, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
+use super::{Damaged, Past, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 use file::Identity;
 pub use write::Window;
 
@@ -95,11 +94,15 @@ impl RedbStore {
     /// [`StoreError`], which names the file: it cannot be opened, is damaged, is not a database, or is of a later
     /// version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        Self::open_with(
-            path.as_ref(),
-            Window::default(),
-            Box::new(|path| Database::create(path)),
-        )
+        Self::open_keeping(path, Window::default())
+    }
+
+    /// The same, with as much of the past as `window` says.
+    ///
+    /// # Errors
+    /// As [`RedbStore::open`].
+    pub fn open_keeping(path: impl AsRef<Path>, window: Window) -> Result<Self, StoreError> {
+        Self::open_with(path.as_ref(), window, Box::new(|path| Database::create(path)))
     }
 
     fn open_with(path: &Path, window: Window, opener: Box<Opener>) -> Result<Self, StoreError> {
@@ -122,31 +125,6 @@ impl RedbStore {
     /// Identity of the store: drawn when it was created, never changed. Copies of the file have the same.
     pub fn uuid(&self) -> Uuid {
         self.0.uuid
-    }
-
-    /// Calls `visit` with each entry of the log behind `after`, the oldest first, until it breaks. Returns the oldest
-    /// revision that the log holds, if it holds any: if that is not the one behind `after`, some are missing.
-    ///
-    /// # Errors
-    /// The file cannot be read, or an entry is damaged.
-    pub fn log(
-        &self,
-        after: Revision,
-        mut visit: impl FnMut(Revision, Entry) -> ControlFlow<()>,
-    ) -> Result<Option<Revision>, StoreError> {
-        self.0.read(|db| {
-            let read = db.begin_read()?;
-            let log = read.open_table(LOG)?;
-            for row in log.range(after.saturating_add(1)..)? {
-                let (revision, stored) = row?;
-                let entry = Entry::decode(revision.value(), stored.value());
-                let damaged = || Failure::Words(format!("the log of revision {} is damaged", revision.value()));
-                if visit(revision.value(), entry.ok_or_else(damaged)?).is_break() {
-                    break;
-                }
-            }
-            Ok(log.first()?.map(|(revision, _)| revision.value()))
-        })
     }
 
     /// Runs `work` off the async threads: it waits for the disk.
@@ -236,6 +214,25 @@ fn scan(db: &Database, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, Failu
     Ok(Scanned { revision, damaged })
 }
 
+fn past(db: &Database, from: Revision, to: Revision, limit: usize) -> Result<Past, Failure> {
+    let read = db.begin_read()?;
+    let log = read.open_table(LOG)?;
+    let mut past = Past {
+        oldest: log.first()?.map(|(revision, _)| revision.value()),
+        ..Past::default()
+    };
+    if to >= from {
+        return Ok(past);
+    }
+    for row in log.range(to + 1..=from)?.rev().take(limit) {
+        let (revision, stored) = row?;
+        let entry = Entry::decode(revision.value(), stored.value());
+        let damaged = || Failure::Words(format!("the log of revision {} is damaged", revision.value()));
+        past.entries.push((revision.value(), entry.ok_or_else(damaged)?));
+    }
+    Ok(past)
+}
+
 impl Store for RedbStore {
     async fn revision(&self) -> Result<Revision, StoreError> {
         let work = |db: &Database| {
@@ -273,6 +270,11 @@ impl Store for RedbStore {
 
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         self.blocking(move |inner| inner.commit(&transactions)).await
+    }
+
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.blocking(move |inner| inner.read(|db| past(db, from, to, limit)))
+            .await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

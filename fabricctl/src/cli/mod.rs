@@ -1,11 +1,14 @@
 //! Commands and their flags.
 
+mod history;
 mod inventory;
+mod plan;
 mod show;
 mod tables;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +17,8 @@ use fabric_lab as lab;
 use vfabric_api::client::{Client, Config};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
-use vfabric_api::service::{ApplyOptions, Key, Kind, Outcome};
+use vfabric_api::kind::{Key, Kind};
+use vfabric_api::service::{ApplyOptions, Origin, Outcome};
 use vfabric_api::status::Progress;
 
 use show::{Format, Table};
@@ -34,10 +38,18 @@ pub struct Cli {
 enum Command {
     /// Apply an intent file as one transaction
     Apply(Apply),
+    /// Show what applying an intent file would change, in objects and on each device
+    Plan(Plan),
     /// Show objects or the state of the fabric
     Get(Get),
     /// Delete one object
     Delete(Delete),
+    /// Show what changed, when, by whom and why
+    History(history::HistoryArgs),
+    /// Show how the intent of two revisions differs
+    Diff(history::DiffArgs),
+    /// Restore the intent of an older revision
+    Rollback(history::RollbackArgs),
     /// Show and change what the fabric is made of
     #[command(subcommand)]
     Inventory(inventory::Command),
@@ -49,6 +61,18 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+struct Plan {
+    /// The intent file (YAML), or - for standard input
+    #[arg(short, long)]
+    file: PathBuf,
+    /// Delete what the named vDCs hold and the file does not name
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
 struct Apply {
     /// The intent file (YAML), or - for standard input
     #[arg(short, long)]
@@ -56,24 +80,28 @@ struct Apply {
     /// Delete what the named vDCs hold and the file does not name
     #[arg(long)]
     prune: bool,
-    /// Validate only
+    /// Only show what would change (as `plan` does)
     #[arg(long)]
     dry_run: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "")]
+    reason: String,
     /// Seconds to wait until every device has applied it; 0 does not wait
     #[arg(long, default_value_t = 30.0)]
     wait: f64,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// What can be shown.
+#[derive(Debug, Clone, Copy)]
 enum What {
-    /// Virtual data centres
-    Vdcs,
-    /// Tenant networks of a vDC
-    Networks,
-    /// Routers of a vDC
-    Routers,
-    /// Attachments of a vDC
-    Attachments,
+    /// Objects of a kind.
+    Objects(Kind),
+    /// Something of the fabric.
+    Fabric(OfFabric),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OfFabric {
     /// Switches
     Switches,
     /// Hosts
@@ -86,11 +114,29 @@ enum What {
     Entities,
 }
 
+impl FromStr for What {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kind = text.parse().map(Self::Objects);
+        kind.or_else(|_| OfFabric::from_str(text, false).map(Self::Fabric))
+            .map_err(|_| {
+                let kinds = Kind::ALL.iter().map(|kind| kind.plural().to_owned());
+                let fabric = OfFabric::value_variants()
+                    .iter()
+                    .filter_map(OfFabric::to_possible_value);
+                let all: Vec<String> = kinds.chain(fabric.map(|value| value.get_name().to_owned())).collect();
+                format!("expected one of: {}", all.join(", "))
+            })
+    }
+}
+
 #[derive(Debug, Args)]
 struct Get {
-    /// What to show
+    /// What to show: vdcs, networks, routers, attachments, switches, hosts, links, drops (packets refused, by switch and
+    /// reason) or entities (what one device should hold)
     what: What,
-    /// Name of the vDC (networks, routers, attachments) or of the device (entities)
+    /// Name of the vDC, or of the device for entities
     of: Option<Name>,
     #[command(flatten)]
     output: Output,
@@ -106,23 +152,12 @@ struct Output {
 #[derive(Debug, Args)]
 struct Delete {
     /// Kind of the object
-    #[arg(value_parser = parse_kind)]
     kind: Kind,
     /// `VDC` for a vDC, `VDC/NAME` for what is inside one
     object: String,
     /// Seconds to wait until every device has applied it; 0 does not wait
     #[arg(long, default_value_t = 30.0)]
     wait: f64,
-}
-
-fn parse_kind(text: &str) -> Result<Kind, String> {
-    match text {
-        "vdc" => Ok(Kind::Vdc),
-        "network" => Ok(Kind::Network),
-        "router" => Ok(Kind::Router),
-        "attachment" => Ok(Kind::Attachment),
-        _ => Err("expected vdc, network, router or attachment".into()),
-    }
 }
 
 fn seconds(wait: f64) -> Result<Option<Duration>> {
@@ -144,8 +179,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     runtime.block_on(async move {
         match cli.command {
             Command::Apply(apply) => self::apply(&client, apply).await,
+            Command::Plan(plan) => self::plan(&client, plan).await,
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
+            Command::History(args) => history::history(&client, args).await,
+            Command::Diff(args) => history::diff(&client, args).await,
+            Command::Rollback(args) => history::rollback(&client, args).await,
             Command::Inventory(command) => inventory::run(&client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);
@@ -174,22 +213,39 @@ async fn apply(client: &Client, apply: Apply) -> Result<ExitCode> {
     let options = ApplyOptions {
         prune: apply.prune,
         dry_run: apply.dry_run,
+        origin: Origin {
+            reason: apply.reason,
+            ..Origin::default()
+        },
     };
     let outcome = client.apply(&intent, options, seconds(apply.wait)?).await?;
-    for (sign, keys) in [
-        ('+', &outcome.committed.created),
-        ('~', &outcome.committed.updated),
-        ('-', &outcome.committed.deleted),
-    ] {
-        for key in keys {
-            println!("{sign} {key}");
-        }
-    }
+    plan::objects(&outcome.committed);
+    outcome.committed.plan.iter().for_each(plan::devices);
     println!(
         "{} unchanged, revision {}",
         outcome.committed.unchanged, outcome.committed.revision
     );
     Ok(report(&outcome))
+}
+
+async fn plan(client: &Client, plan: Plan) -> Result<ExitCode> {
+    let intent = read_intent(&plan.file)?;
+    let options = ApplyOptions {
+        prune: plan.prune,
+        dry_run: true,
+        ..ApplyOptions::default()
+    };
+    let committed = client.apply(&intent, options, None).await?.committed;
+    if !matches!(plan.output.output, Format::Table) {
+        return plan.output.output.print(&committed, Table::default);
+    }
+    plan::objects(&committed);
+    committed.plan.iter().for_each(plan::devices);
+    println!(
+        "\n{} unchanged; planned on revision {}",
+        committed.unchanged, committed.revision
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn delete(client: &Client, delete: Delete) -> Result<ExitCode> {
@@ -228,20 +284,14 @@ async fn get(client: &Client, get: Get) -> Result<ExitCode> {
             .context("expected one more word: the name of the vDC or device")
     };
     match get.what {
-        What::Vdcs => objects(client, Kind::Vdc, None, format).await,
-        What::Networks => objects(client, Kind::Network, Some(of()?), format).await,
-        What::Routers => objects(client, Kind::Router, Some(of()?), format).await,
-        What::Attachments => objects(client, Kind::Attachment, Some(of()?), format).await,
-        What::Switches => rows(client.switches().await?, format, tables::switch),
-        What::Hosts => rows(client.hosts().await?, format, tables::host),
-        What::Links => rows(client.links().await?, format, tables::link),
-        What::Drops => rows(client.drops().await?, format, tables::drops),
-        What::Entities => rows(client.entities(of()?).await?, format, tables::entity),
+        What::Objects(Kind::Vdc) => rows(client.list(Kind::Vdc, None).await?, format, tables::object),
+        What::Objects(kind) => rows(client.list(kind, Some(of()?)).await?, format, tables::object),
+        What::Fabric(OfFabric::Switches) => rows(client.switches().await?, format, tables::switch),
+        What::Fabric(OfFabric::Hosts) => rows(client.hosts().await?, format, tables::host),
+        What::Fabric(OfFabric::Links) => rows(client.links().await?, format, tables::link),
+        What::Fabric(OfFabric::Drops) => rows(client.drops().await?, format, tables::drops),
+        What::Fabric(OfFabric::Entities) => rows(client.entities(of()?).await?, format, tables::entity),
     }
-}
-
-async fn objects(client: &Client, kind: Kind, vdc: Option<&Name>, format: Format) -> Result<ExitCode> {
-    rows(client.list(kind, vdc).await?, format, tables::object)
 }
 
 fn rows<T: serde::Serialize>(items: Vec<T>, format: Format, row: fn(&mut Table, &T)) -> Result<ExitCode> {

@@ -1,5 +1,6 @@
 //! Printing: a table for people (plain when piped), JSON or YAML for programs.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,6 +36,31 @@ impl Table {
     }
 }
 
+/// An empty table: with lines on a terminal, plain when piped.
+pub(super) fn plain_or_lines() -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(if std::io::stdout().is_terminal() {
+        presets::UTF8_HORIZONTAL_ONLY
+    } else {
+        presets::NOTHING
+    });
+    table
+}
+
+/// The sign of something that comes (`+`), changes (`~`) or goes (`-`), in its colour if asked for.
+pub(super) fn sign(what: char, colour: bool) -> String {
+    let code = match what {
+        '+' => 32,
+        '-' => 31,
+        _ => 33,
+    };
+    if colour {
+        format!("\x1b[{code}m{what}\x1b[0m")
+    } else {
+        what.to_string()
+    }
+}
+
 impl Format {
     pub(super) fn print<T: Serialize>(self, value: &T, table: impl FnOnce() -> Table) -> Result<ExitCode> {
         match self {
@@ -46,13 +72,8 @@ impl Format {
                     println!("none");
                     return Ok(ExitCode::SUCCESS);
                 }
-                let mut shown = comfy_table::Table::new();
-                let preset = if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-                    presets::UTF8_HORIZONTAL_ONLY
-                } else {
-                    presets::NOTHING
-                };
-                shown.load_style(preset).set_header(headings);
+                let mut shown = plain_or_lines();
+                shown.set_header(headings);
                 for row in rows {
                     shown.add_row(row);
                 }

@@ -1,6 +1,7 @@
 //! A client of the REST API.
 
 mod config;
+mod history;
 mod inventory;
 
 use std::path::PathBuf;
@@ -132,12 +133,13 @@ impl Client {
         wait: Option<Duration>,
     ) -> Result<Outcome, ClientError> {
         let path = format!(
-            "/v1/apply?prune={}&dry_run={}&wait={}",
+            "/v1/apply?prune={}&dry_run={}&wait={}&reason={}",
             options.prune,
             options.dry_run,
-            wait.unwrap_or_default().as_secs_f64()
+            wait.unwrap_or_default().as_secs_f64(),
+            escape(&options.origin.reason),
         );
-        let body = serde_json::to_value(intent).map_err(|e| ClientError::Settings(e.to_string()))?;
+        let body = serde_json::to_value(intent).map_err(unreadable)?;
         self.call(reqwest::Method::POST, &path, Some(body), wait).await
     }
 
@@ -151,14 +153,9 @@ impl Client {
             collection(spec.kind(), Some(vdc)),
             wait.unwrap_or_default().as_secs_f64()
         );
-        let body = match spec {
-            Spec::Vdc(s) => serde_json::to_value(s),
-            Spec::Network(s) => serde_json::to_value(s),
-            Spec::Router(s) => serde_json::to_value(s),
-            Spec::Attachment(s) => serde_json::to_value(s),
-        };
-        let body = body.map_err(|e| ClientError::Settings(e.to_string()))?;
-        self.call(reqwest::Method::POST, &path, Some(body), wait).await
+        let body = spec.body().map_err(unreadable)?;
+        let json = self.call(reqwest::Method::POST, &path, Some(body), wait).await?;
+        View::read(spec.kind(), json).map_err(unreadable)
     }
 
     /// One object with its status.
@@ -166,7 +163,7 @@ impl Client {
     /// # Errors
     /// As [`Client::apply`].
     pub async fn get(&self, key: &Key) -> Result<View, ClientError> {
-        self.read(&object(key)).await
+        View::read(key.kind, self.read(&object(key)).await?).map_err(unreadable)
     }
 
     /// Every object of a kind, page by page.
@@ -178,8 +175,10 @@ impl Client {
         let mut all = Vec::new();
         let mut after = String::new();
         loop {
-            let page: Page<View> = self.read(&format!("{path}{after}")).await?;
-            all.extend(page.items);
+            let page: Page<serde_json::Value> = self.read(&format!("{path}{after}")).await?;
+            for item in page.items {
+                all.push(View::read(kind, item).map_err(unreadable)?);
+            }
             match page.next {
                 Some(next) => after = format!("?after={next}"),
                 None => return Ok(all),
@@ -245,11 +244,29 @@ impl Client {
     }
 }
 
+/// A text as a value in a query (RFC 3986 section 2).
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let octet = |b: u8| {
+        if plain(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    text.bytes().map(octet).collect()
+}
+
+/// What is not of the shape of this version of the API.
+fn unreadable(error: serde_json::Error) -> ClientError {
+    ClientError::Settings(error.to_string())
+}
+
 /// Path of a collection. Names are DNS labels, so they need no escaping.
 fn collection(kind: Kind, vdc: Option<&Name>) -> String {
     match (kind, vdc) {
         (Kind::Vdc, _) | (_, None) => "/v1/vdcs".into(),
-        (kind, Some(vdc)) => format!("/v1/vdcs/{vdc}/{kind}s"),
+        (kind, Some(vdc)) => format!("/v1/vdcs/{vdc}/{}", kind.plural()),
     }
 }
 

@@ -109,6 +109,16 @@ impl Guard {
     }
 }
 
+tokio::task_local! {
+    /// The caller of the request that is being answered, as the log calls it.
+    static CALLER: String;
+}
+
+/// The caller of the request that is being answered; empty outside of one.
+pub(super) fn author() -> String {
+    CALLER.try_with(String::clone).unwrap_or_default()
+}
+
 pub(super) async fn require_token(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
     let from = peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
@@ -128,7 +138,7 @@ pub(super) async fn require_token(State(guard): State<Arc<Guard>>, request: Requ
         return next.run(request).await;
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
+    let response = CALLER.scope(format!("token {token}"), next.run(request)).await;
     let status = response.status().as_u16();
     let request_id = request_id_of();
     tracing::info!(target: "audit", token, peer = from, request_id, %method, path, status, "change");

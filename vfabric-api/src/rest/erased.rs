@@ -6,10 +6,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::ApiError;
+use crate::history::{Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::Inventory;
-use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Transaction};
+use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
@@ -17,6 +18,10 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
 pub(super) trait ErasedService: Send + Sync {
     fn commit(&self, transaction: Transaction) -> Answer<'_, Committed>;
     fn apply(&self, intent: Intent, options: ApplyOptions) -> Answer<'_, Committed>;
+    fn rollback(&self, rollback: Rollback) -> Answer<'_, Committed>;
+    fn history(&self, before: Option<u64>, limit: usize) -> Answer<'_, History>;
+    fn revision(&self, revision: u64) -> Answer<'_, Revision>;
+    fn diff(&self, from: u64, to: u64) -> Answer<'_, Diff>;
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View>;
     fn list<'a>(
         &'a self,
@@ -43,6 +48,18 @@ impl<S: FabricService> ErasedService for S {
     }
     fn apply(&self, intent: Intent, options: ApplyOptions) -> Answer<'_, Committed> {
         FabricService::apply(self, intent, options).boxed()
+    }
+    fn rollback(&self, rollback: Rollback) -> Answer<'_, Committed> {
+        FabricService::rollback(self, rollback).boxed()
+    }
+    fn history(&self, before: Option<u64>, limit: usize) -> Answer<'_, History> {
+        FabricService::history(self, before, limit).boxed()
+    }
+    fn revision(&self, revision: u64) -> Answer<'_, Revision> {
+        FabricService::revision(self, revision).boxed()
+    }
+    fn diff(&self, from: u64, to: u64) -> Answer<'_, Diff> {
+        FabricService::diff(self, from, to).boxed()
     }
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View> {
         FabricService::get(self, key).boxed()

@@ -10,26 +10,29 @@ use utoipa::IntoParams;
 
 use super::extract::{Body, Path, Query};
 use super::objects::finish;
-use super::{Service, Wait};
+use super::{Mutation, Service};
 use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Outcome};
 use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus};
 
-/// `?prune=&dry_run=&wait=` of `apply`.
-#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+/// `?prune=&dry_run=&wait=&reason=` of `apply`.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ApplyQuery {
     /// Delete what the named vDCs hold and the file does not name.
     #[serde(default)]
     prune: bool,
-    /// Validate only.
+    /// Plan only: the answer says what would change, and nothing does.
     #[serde(default)]
     dry_run: bool,
     /// Seconds (fractions allowed) to wait until every device has applied it.
     wait: Option<f64>,
+    /// Why, for the history (at most 500 octets).
+    #[serde(default)]
+    reason: String,
 }
 
 #[utoipa::path(post, path = "/v1/apply", tag = "intent", params(ApplyQuery), request_body = Intent,
@@ -39,15 +42,20 @@ pub(super) async fn apply(
     Query(query): Query<ApplyQuery>,
     Body(intent): Body<Intent>,
 ) -> Result<Json<Outcome>, ApiError> {
+    let ApplyQuery {
+        prune,
+        dry_run,
+        wait,
+        reason,
+    } = query;
+    let mutation = Mutation { wait, dry_run, reason };
     let options = ApplyOptions {
-        prune: query.prune,
-        dry_run: query.dry_run,
+        prune,
+        dry_run,
+        origin: mutation.origin()?,
     };
     let committed = service.apply(intent, options).await?;
-    let wait = Wait {
-        wait: query.wait.filter(|_| !query.dry_run),
-    };
-    Ok(Json(finish(&service, committed, wait).await))
+    Ok(Json(finish(&service, committed, &mutation).await))
 }
 
 #[utoipa::path(get, path = "/v1/fabric", tag = "fabric", responses((status = 200, body = FabricStatus)))]

@@ -8,59 +8,47 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{Body, Path, Query};
-use super::objects::finish;
-use super::{Service, Wait};
+use super::{Mutation, Service};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Name, PortId};
 use crate::inventory::{HostItem, Inventory, InventoryChange, Item, ItemKey, SwitchItem};
-use crate::service::{Change, Outcome, Transaction};
+use crate::service::{Change, Outcome};
 use crate::topology::{Fabric, Host, Link, Switch, Topology};
 
-/// `?dry_run=&wait=` of changes.
-#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Options {
-    /// Only say what would change.
-    #[serde(default)]
-    dry_run: bool,
-    /// Seconds (fractions allowed) to wait until every device has applied it.
-    wait: Option<f64>,
-}
-
-/// `?cascade=&dry_run=&wait=` of removals.
-#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+/// `?cascade=&dry_run=&wait=&reason=` of removals.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct RemoveOptions {
     /// Also remove what uses it: links of a switch, hosts under a leaf, attachments there.
     #[serde(default)]
     cascade: bool,
-    /// Only say what would change.
+    /// Plan only: the answer says what would change, and nothing does.
     #[serde(default)]
     dry_run: bool,
     /// Seconds (fractions allowed) to wait until every device has applied it.
     wait: Option<f64>,
+    /// Why, for the history (at most 500 octets).
+    #[serde(default)]
+    reason: String,
 }
 
 impl RemoveOptions {
-    fn remove(self, key: ItemKey) -> (InventoryChange, Options) {
-        let Self { cascade, dry_run, wait } = self;
-        (InventoryChange::Remove { key, cascade }, Options { dry_run, wait })
+    fn remove(self, key: ItemKey) -> (InventoryChange, Mutation) {
+        let Self {
+            cascade,
+            dry_run,
+            wait,
+            reason,
+        } = self;
+        let mutation = Mutation { wait, dry_run, reason };
+        (InventoryChange::Remove { key, cascade }, mutation)
     }
 }
 
-async fn commit(service: &Service, change: InventoryChange, options: Options) -> Result<Json<Outcome>, ApiError> {
-    let committed = service
-        .commit(Transaction {
-            changes: vec![(String::new(), Change::Inventory(change))],
-            dry_run: options.dry_run,
-        })
-        .await?;
-    let wait = Wait {
-        wait: options.wait.filter(|_| !options.dry_run),
-    };
-    Ok(Json(finish(service, committed, wait).await))
+async fn commit(service: &Service, change: InventoryChange, mutation: Mutation) -> Result<Json<Outcome>, ApiError> {
+    let outcome = super::objects::commit(service, Change::Inventory(change), &mutation).await?;
+    Ok(Json(outcome))
 }
 
 fn same_name(path: &Name, body: &Name) -> Result<(), ApiError> {
@@ -78,33 +66,33 @@ async fn get_inventory(State(service): State<Service>) -> Json<Inventory> {
 }
 
 /// Makes the inventory be as a topology file says; with `dry_run`, shows the differences.
-#[utoipa::path(put, path = "/v1/inventory", tag = "inventory", params(Options), request_body = Topology,
+#[utoipa::path(put, path = "/v1/inventory", tag = "inventory", params(Mutation), request_body = Topology,
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 async fn put_inventory(
     State(service): State<Service>,
-    Query(options): Query<Options>,
+    Query(options): Query<Mutation>,
     Body(topology): Body<Topology>,
 ) -> Result<Json<Outcome>, ApiError> {
     commit(&service, InventoryChange::Import(Box::new(topology)), options).await
 }
 
 /// Changes the settings of the fabric as a whole.
-#[utoipa::path(put, path = "/v1/inventory/fabric", tag = "inventory", params(Options), request_body = Fabric,
+#[utoipa::path(put, path = "/v1/inventory/fabric", tag = "inventory", params(Mutation), request_body = Fabric,
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 async fn put_fabric(
     State(service): State<Service>,
-    Query(options): Query<Options>,
+    Query(options): Query<Mutation>,
     Body(fabric): Body<Fabric>,
 ) -> Result<Json<Outcome>, ApiError> {
     commit(&service, InventoryChange::Put(Item::Fabric(fabric)), options).await
 }
 
 /// Cables two switches.
-#[utoipa::path(post, path = "/v1/inventory/links", tag = "inventory", params(Options), request_body = Link,
+#[utoipa::path(post, path = "/v1/inventory/links", tag = "inventory", params(Mutation), request_body = Link,
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 async fn create_link(
     State(service): State<Service>,
-    Query(options): Query<Options>,
+    Query(options): Query<Mutation>,
     Body(link): Body<Link>,
 ) -> Result<Json<Outcome>, ApiError> {
     commit(&service, InventoryChange::Put(Item::Link(link)), options).await
@@ -112,12 +100,12 @@ async fn create_link(
 
 /// Removes the link at a port.
 #[utoipa::path(delete, path = "/v1/inventory/links/{switch}/{port}", tag = "inventory",
-    params(("switch" = Name, Path), ("port" = PortId, Path), Options),
+    params(("switch" = Name, Path), ("port" = PortId, Path), Mutation),
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 async fn delete_link(
     State(service): State<Service>,
     Path((switch, port)): Path<(Name, PortId)>,
-    Query(options): Query<Options>,
+    Query(options): Query<Mutation>,
 ) -> Result<Json<Outcome>, ApiError> {
     let links = service.inventory().await.links;
     let at = |l: &&crate::inventory::LinkItem| {
@@ -152,12 +140,12 @@ macro_rules! device {
 
             /// Adds a device, or changes it.
             #[utoipa::path(put, path = $path, tag = "inventory", operation_id = concat!("put_inventory_", $tag),
-                                params(("name" = Name, Path), Options), request_body = $spec,
+                                params(("name" = Name, Path), Mutation), request_body = $spec,
                                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn put_one(
                 State(service): State<Service>,
                 Path(name): Path<Name>,
-                Query(options): Query<Options>,
+                Query(options): Query<Mutation>,
                 Body(spec): Body<$spec>,
             ) -> Result<Json<Outcome>, ApiError> {
                 same_name(&name, &spec.name)?;
@@ -179,36 +167,36 @@ macro_rules! device {
 
             /// Paths avoid it while there are others; it gets no new attachments.
             #[utoipa::path(post, path = $drain, tag = "inventory", operation_id = concat!("drain_", $tag),
-                                params(("name" = Name, Path), Options),
+                                params(("name" = Name, Path), Mutation),
                                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn drain(
                 State(service): State<Service>,
                 Path(name): Path<Name>,
-                Query(options): Query<Options>,
+                Query(options): Query<Mutation>,
             ) -> Result<Json<Outcome>, ApiError> {
                 commit(&service, InventoryChange::Drain(ItemKey::$kind(name)), options).await
             }
 
             /// Puts it back into service.
             #[utoipa::path(post, path = $undrain, tag = "inventory", operation_id = concat!("undrain_", $tag),
-                                params(("name" = Name, Path), Options),
+                                params(("name" = Name, Path), Mutation),
                                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn undrain(
                 State(service): State<Service>,
                 Path(name): Path<Name>,
-                Query(options): Query<Options>,
+                Query(options): Query<Mutation>,
             ) -> Result<Json<Outcome>, ApiError> {
                 commit(&service, InventoryChange::Undrain(ItemKey::$kind(name)), options).await
             }
 
             /// Says that it is dead: its neighbours shut it out, then what it held is free.
             #[utoipa::path(post, path = $gone, tag = "inventory", operation_id = concat!("gone_", $tag),
-                                params(("name" = Name, Path), Options),
+                                params(("name" = Name, Path), Mutation),
                                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn gone(
                 State(service): State<Service>,
                 Path(name): Path<Name>,
-                Query(options): Query<Options>,
+                Query(options): Query<Mutation>,
             ) -> Result<Json<Outcome>, ApiError> {
                 commit(&service, InventoryChange::Gone(ItemKey::$kind(name)), options).await
             }

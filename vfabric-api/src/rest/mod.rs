@@ -12,19 +12,23 @@
 //! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
 //! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
+//! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |
+//! | `/v1/history/{revision}/rollback` | post: restores the intent of that revision |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
 //! | `/metrics` | the same in numbers, as OpenMetrics text |
 //! | `/v1/openapi.json` | this, for machines |
 //!
 //! Every path but the document itself and `/v1/health` needs a bearer token. Bodies are
-//! limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: it then answers
-//! once every device has applied it, or when the time is over; `applied` says which.
+//! limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the answer then comes
+//! once every device has applied it, or when the time is over; `applied` says which. With
+//! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history.
 
 mod auth;
 mod erased;
 mod extract;
 mod fabric;
+mod history;
 mod inventory;
 mod objects;
 mod problem;
@@ -45,7 +49,8 @@ pub use auth::Tokens;
 pub use problem::require_host;
 pub use server::{LIMITS, serve};
 
-use crate::service::FabricService;
+use crate::error::{ApiError, ErrorCode};
+use crate::service::{FabricService, Origin};
 use erased::ErasedService;
 
 /// Largest request body: an intent file of about 100,000 attachments.
@@ -54,25 +59,51 @@ pub const MAX_BODY_BYTES: usize = 64 << 20;
 /// Longest time a mutation may wait to be applied.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// Longest reason of a change, in octets.
+const MAX_REASON: usize = 500;
+
 /// Objects per page when the caller does not say, and at the most.
 pub const PAGE_LIMIT: usize = 1000;
 
 type Service = Arc<dyn ErasedService>;
 
-/// `?wait=` of mutations.
-#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+/// `?wait=&dry_run=&reason=` of mutations.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Wait {
+struct Mutation {
     /// Seconds (fractions allowed) to wait until every device has applied the change.
     wait: Option<f64>,
+    /// Plan only: the answer says what would change, and nothing does.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the history (at most 500 octets).
+    #[serde(default)]
+    reason: String,
 }
 
-impl Wait {
-    fn duration(self) -> Option<Duration> {
-        let seconds = self.wait.filter(|w| *w > 0.0)?;
-        Some(Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT))
+impl Mutation {
+    fn origin(&self) -> Result<Origin, ApiError> {
+        if self.reason.len() > MAX_REASON {
+            let expected = format!("at most {MAX_REASON} octets");
+            return Err(ApiError::field(
+                ErrorCode::Malformed,
+                "reason",
+                self.reason.len(),
+                expected,
+            ));
+        }
+        Ok(Origin {
+            author: auth::author(),
+            reason: self.reason.clone(),
+        })
     }
+}
+
+/// How long a mutation waits for devices.
+fn patience(seconds: Option<f64>) -> Option<Duration> {
+    let seconds = seconds.filter(|w| *w > 0.0)?;
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT))
 }
 
 #[derive(OpenApi)]
@@ -99,6 +130,7 @@ fn open_router() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(objects::router())
         .merge(inventory::router())
+        .merge(history::router())
         .routes(routes!(fabric::apply))
         .routes(routes!(fabric::fabric))
         .routes(routes!(fabric::switches))

@@ -5,19 +5,19 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, Path, Query};
-use super::{PAGE_LIMIT, Service, Wait};
+use super::extract::{Body, IfMatch, MergePatch, Path, Query};
+use super::{Mutation, PAGE_LIMIT, Service, patience};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
-use crate::service::{Change, Committed, Key, Kind, Outcome, Page, Spec, Transaction};
-use crate::status::View;
+use crate::kind::{self, Key, Kind, Spec, View};
+use crate::service::{Change, Committed, Outcome, Page, Transaction};
 
 /// `?limit=&after=` of listings.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -30,22 +30,46 @@ pub(super) struct Paging {
     after: Option<String>,
 }
 
-/// Commits one change and waits if asked to.
-pub(super) async fn commit(service: &Service, change: Change, wait: Wait) -> Result<Outcome, ApiError> {
-    let transaction = Transaction {
-        changes: vec![(String::new(), change)],
-        dry_run: false,
-    };
-    let committed = service.commit(transaction).await?;
-    Ok(finish(service, committed, wait).await)
+/// Media type of the answer to a dry run, where the answer to the call itself would be an object.
+const PLAN: &str = "application/vnd.vfabric.plan+json";
+
+/// Commits one change and waits if asked to; of a dry run, only plans it.
+pub(super) async fn commit(service: &Service, change: Change, mutation: &Mutation) -> Result<Outcome, ApiError> {
+    commit_if(service, change, None, mutation).await
 }
 
-pub(super) async fn finish(service: &Service, committed: Committed, wait: Wait) -> Outcome {
-    let applied = match wait.duration() {
+/// The same, if an object is at a revision.
+async fn commit_if(
+    service: &Service,
+    change: Change,
+    expect: Option<(Key, u64)>,
+    mutation: &Mutation,
+) -> Result<Outcome, ApiError> {
+    let transaction = Transaction {
+        dry_run: mutation.dry_run,
+        expect,
+        ..Transaction::one(change, mutation.origin()?)
+    };
+    let committed = service.commit(transaction).await?;
+    Ok(finish(service, committed, mutation).await)
+}
+
+/// An object, with its revision as `ETag`.
+fn shown(status: StatusCode, view: &View) -> Response {
+    let tag = format!("\"{}\"", view.revision());
+    (status, [(header::ETAG, tag)], Json(view)).into_response()
+}
+
+pub(super) async fn finish(service: &Service, committed: Committed, mutation: &Mutation) -> Outcome {
+    let applied = match patience(mutation.wait.filter(|_| !mutation.dry_run)) {
         Some(timeout) => Some(service.wait_applied(committed.revision, timeout).await),
         None => None,
     };
     Outcome { committed, applied }
+}
+
+fn planned(outcome: &Outcome) -> Response {
+    ([(header::CONTENT_TYPE, PLAN)], Json(outcome)).into_response()
 }
 
 async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging) -> Result<Json<Page<View>>, ApiError> {
@@ -57,31 +81,72 @@ async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging)
     service.list(kind, vdc, paging.after.as_deref(), limit).await.map(Json)
 }
 
-async fn create(service: &Service, vdc: Name, spec: Spec, wait: Wait) -> Result<Response, ApiError> {
+async fn create(service: &Service, vdc: Name, spec: Spec, mutation: Mutation) -> Result<Response, ApiError> {
     let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
-    let outcome = commit(service, Change::Create(vdc, spec), wait).await?;
+    let outcome = commit(service, Change::Create(vdc, spec), &mutation).await?;
+    if mutation.dry_run {
+        return Ok(planned(&outcome));
+    }
     let status = if outcome.committed.created.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    Ok((status, Json(service.get(&key).await?)).into_response())
+    Ok(shown(status, &service.get(&key).await?))
 }
 
-async fn replace(service: &Service, key: Key, spec: Spec, wait: Wait) -> Result<Json<View>, ApiError> {
+async fn get(service: &Service, key: Key) -> Result<Response, ApiError> {
+    Ok(shown(StatusCode::OK, &service.get(&key).await?))
+}
+
+async fn replace(
+    service: &Service,
+    key: Key,
+    spec: Spec,
+    if_match: IfMatch,
+    mutation: Mutation,
+) -> Result<Response, ApiError> {
     if *spec.name() != key.name {
         let expected = format!("`{}`, the name in the path", key.name);
         return Err(ApiError::field(ErrorCode::Invalid, "name", spec.name(), expected));
     }
-    commit(service, Change::Replace(key.vdc.clone(), spec), wait).await?;
-    service.get(&key).await.map(Json)
+    change(service, Change::Replace(key.vdc.clone(), spec), key, if_match, mutation).await
 }
 
-async fn delete(service: &Service, key: Key, wait: Wait) -> Result<Json<Outcome>, ApiError> {
-    commit(service, Change::Delete(key), wait).await.map(Json)
+async fn patch(
+    service: &Service,
+    key: Key,
+    patch: MergePatch,
+    if_match: IfMatch,
+    mutation: Mutation,
+) -> Result<Response, ApiError> {
+    change(service, Change::Patch(key.clone(), patch.0), key, if_match, mutation).await
 }
 
-/// The five handlers of a kind that lives inside a vDC. They differ in types, paths and
+/// Changes an object that is there.
+async fn change(
+    service: &Service,
+    change: Change,
+    key: Key,
+    if_match: IfMatch,
+    mutation: Mutation,
+) -> Result<Response, ApiError> {
+    let expect = if_match.0.map(|revision| (key.clone(), revision));
+    let outcome = commit_if(service, change, expect, &mutation).await?;
+    if mutation.dry_run {
+        return Ok(planned(&outcome));
+    }
+    get(service, key).await
+}
+
+async fn delete(service: &Service, key: Key, if_match: IfMatch, mutation: Mutation) -> Result<Json<Outcome>, ApiError> {
+    let expect = if_match.0.map(|revision| (key.clone(), revision));
+    commit_if(service, Change::Delete(key), expect, &mutation)
+        .await
+        .map(Json)
+}
+
+/// The six handlers of a kind that lives inside a vDC. They differ in types, paths and
 /// what the OpenAPI document says of them, and in nothing else.
 macro_rules! kind_in_vdc {
     ($module:ident, $kind:ident, $spec:ty, $view:ty, $tag:literal, $collection:literal, $object:literal) => {
@@ -100,16 +165,17 @@ macro_rules! kind_in_vdc {
             }
 
             #[utoipa::path(post, path = $collection, tag = $tag, operation_id = concat!("create_", $tag),
-                params(("vdc" = Name, Path), Wait), request_body = $spec,
-                responses((status = 201, body = $view), (status = 200, description = "It was so already", body = $view),
+                params(("vdc" = Name, Path), Mutation), request_body = $spec,
+                responses((status = 201, body = $view), (status = 200, description = "It was so already; of a dry run, the plan",
+                        content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
                     (status = "default", body = ApiError)))]
             async fn create_one(
                 State(service): State<Service>,
                 Path(vdc): Path<Name>,
-                Query(wait): Query<Wait>,
+                Query(mutation): Query<Mutation>,
                 Body(spec): Body<$spec>,
             ) -> Result<Response, ApiError> {
-                create(&service, vdc, Spec::$kind(spec), wait).await
+                create(&service, vdc, Spec::$kind(spec), mutation).await
             }
 
             #[utoipa::path(get, path = $object, tag = $tag, operation_id = concat!("get_", $tag),
@@ -118,74 +184,88 @@ macro_rules! kind_in_vdc {
             async fn get_one(
                 State(service): State<Service>,
                 Path((vdc, name)): Path<(Name, Name)>,
-            ) -> Result<Json<View>, ApiError> {
-                service.get(&Key::new(vdc, Kind::$kind, name)).await.map(Json)
+            ) -> Result<Response, ApiError> {
+                get(&service, Key::new(vdc, Kind::$kind, name)).await
             }
 
             #[utoipa::path(put, path = $object, tag = $tag, operation_id = concat!("replace_", $tag),
-                params(("vdc" = Name, Path), ("name" = Name, Path), Wait), request_body = $spec,
-                responses((status = 200, body = $view), (status = "default", body = ApiError)))]
+                params(("vdc" = Name, Path), ("name" = Name, Path),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation), request_body = $spec,
+                responses((status = 200, description = "The object; of a dry run, the plan",
+                    content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
             async fn replace_one(
                 State(service): State<Service>,
                 Path((vdc, name)): Path<(Name, Name)>,
-                Query(wait): Query<Wait>,
+                if_match: IfMatch,
+                Query(mutation): Query<Mutation>,
                 Body(spec): Body<$spec>,
-            ) -> Result<Json<View>, ApiError> {
-                replace(&service, Key::new(vdc, Kind::$kind, name), Spec::$kind(spec), wait).await
+            ) -> Result<Response, ApiError> {
+                replace(&service, Key::new(vdc, Kind::$kind, name), Spec::$kind(spec), if_match, mutation).await
+            }
+
+            #[utoipa::path(patch, path = $object, tag = $tag, operation_id = concat!("patch_", $tag),
+                params(("vdc" = Name, Path), ("name" = Name, Path),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+                request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
+                responses((status = 200, description = "The object; of a dry run, the plan",
+                    content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
+                    (status = "default", body = ApiError)))]
+            async fn patch_one(
+                State(service): State<Service>,
+                Path((vdc, name)): Path<(Name, Name)>,
+                if_match: IfMatch,
+                Query(mutation): Query<Mutation>,
+                body: MergePatch,
+            ) -> Result<Response, ApiError> {
+                patch(&service, Key::new(vdc, Kind::$kind, name), body, if_match, mutation).await
             }
 
             #[utoipa::path(delete, path = $object, tag = $tag, operation_id = concat!("delete_", $tag),
-                params(("vdc" = Name, Path), ("name" = Name, Path), Wait),
+                params(("vdc" = Name, Path), ("name" = Name, Path),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn delete_one(
                 State(service): State<Service>,
                 Path((vdc, name)): Path<(Name, Name)>,
-                Query(wait): Query<Wait>,
+                if_match: IfMatch,
+                Query(mutation): Query<Mutation>,
             ) -> Result<Json<Outcome>, ApiError> {
-                delete(&service, Key::new(vdc, Kind::$kind, name), wait).await
+                delete(&service, Key::new(vdc, Kind::$kind, name), if_match, mutation).await
             }
 
             pub(super) fn router() -> OpenApiRouter<Service> {
                 OpenApiRouter::new()
                     .routes(routes!(list_all, create_one))
-                    .routes(routes!(get_one, replace_one, delete_one))
+                    .routes(routes!(get_one, replace_one, patch_one, delete_one))
             }
         }
     };
 }
 
-kind_in_vdc!(
-    networks,
-    Network,
-    crate::intent::NetworkSpec,
-    crate::status::Network,
-    "networks",
-    "/v1/vdcs/{vdc}/networks",
-    "/v1/vdcs/{vdc}/networks/{name}"
-);
-kind_in_vdc!(
-    routers,
-    Router,
-    crate::intent::RouterSpec,
-    crate::status::Router,
-    "routers",
-    "/v1/vdcs/{vdc}/routers",
-    "/v1/vdcs/{vdc}/routers/{name}"
-);
-kind_in_vdc!(
-    attachments,
-    Attachment,
-    crate::intent::AttachmentSpec,
-    crate::status::Attachment,
-    "attachments",
-    "/v1/vdcs/{vdc}/attachments",
-    "/v1/vdcs/{vdc}/attachments/{name}"
-);
+/// Makes the handlers of each kind that lives inside a vDC, and their routes.
+macro_rules! kinds_in_vdc {
+    ($($module:ident, $kind:ident, $spec:ty, $view:ty, $tag:literal, $collection:literal, $object:literal;)*) => {
+        $(kind_in_vdc!($module, $kind, $spec, $view, $tag, $collection, $object);)*
+
+        pub(super) fn router() -> OpenApiRouter<Service> {
+            vdcs::router()$(.merge($module::router()))*
+        }
+    };
+}
+
+#[rustfmt::skip]
+kinds_in_vdc! {
+    networks, Network, kind::NetworkSpec, kind::Network,
+        "networks", "/v1/vdcs/{vdc}/networks", "/v1/vdcs/{vdc}/networks/{name}";
+    routers, Router, kind::RouterSpec, kind::Router,
+        "routers", "/v1/vdcs/{vdc}/routers", "/v1/vdcs/{vdc}/routers/{name}";
+    attachments, Attachment, kind::AttachmentSpec, kind::Attachment,
+        "attachments", "/v1/vdcs/{vdc}/attachments", "/v1/vdcs/{vdc}/attachments/{name}";
+}
 
 mod vdcs {
     use super::*;
-    use crate::intent::VdcSpec;
-    use crate::status::Vdc;
+    use crate::kind::{Vdc, VdcSpec};
 
     #[utoipa::path(get, path = "/v1/vdcs", tag = "vdcs", operation_id = "list_vdcs", params(Paging),
         responses((status = 200, body = Page<Vdc>), (status = "default", body = ApiError)))]
@@ -196,58 +276,74 @@ mod vdcs {
         list(&service, Kind::Vdc, None, paging).await
     }
 
-    #[utoipa::path(post, path = "/v1/vdcs", tag = "vdcs", operation_id = "create_vdcs", params(Wait),
+    #[utoipa::path(post, path = "/v1/vdcs", tag = "vdcs", operation_id = "create_vdcs", params(Mutation),
         request_body = VdcSpec,
-        responses((status = 201, body = Vdc), (status = 200, description = "It was so already", body = Vdc),
+        responses((status = 201, body = Vdc), (status = 200, description = "It was so already; of a dry run, the plan",
+                        content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
             (status = "default", body = ApiError)))]
     async fn create_one(
         State(service): State<Service>,
-        Query(wait): Query<Wait>,
+        Query(mutation): Query<Mutation>,
         Body(spec): Body<VdcSpec>,
     ) -> Result<Response, ApiError> {
-        create(&service, spec.name.clone(), Spec::Vdc(spec), wait).await
+        create(&service, spec.name.clone(), Spec::Vdc(spec), mutation).await
     }
 
     #[utoipa::path(get, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "get_vdcs",
         params(("vdc" = Name, Path)),
         responses((status = 200, body = Vdc), (status = "default", body = ApiError)))]
-    async fn get_one(State(service): State<Service>, Path(vdc): Path<Name>) -> Result<Json<View>, ApiError> {
-        service.get(&Key::vdc(vdc)).await.map(Json)
+    async fn get_one(State(service): State<Service>, Path(vdc): Path<Name>) -> Result<Response, ApiError> {
+        get(&service, Key::vdc(vdc)).await
     }
 
     #[utoipa::path(put, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "replace_vdcs",
-        params(("vdc" = Name, Path), Wait), request_body = VdcSpec,
-        responses((status = 200, body = Vdc), (status = "default", body = ApiError)))]
+        params(("vdc" = Name, Path), 
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation), request_body = VdcSpec,
+        responses((status = 200, description = "The object; of a dry run, the plan",
+                    content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
     async fn replace_one(
         State(service): State<Service>,
         Path(vdc): Path<Name>,
-        Query(wait): Query<Wait>,
+        if_match: IfMatch,
+        Query(mutation): Query<Mutation>,
         Body(spec): Body<VdcSpec>,
-    ) -> Result<Json<View>, ApiError> {
-        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), wait).await
+    ) -> Result<Response, ApiError> {
+        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), if_match, mutation).await
+    }
+
+    #[utoipa::path(patch, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "patch_vdcs",
+                params(("vdc" = Name, Path), 
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+                request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
+                responses((status = 200, description = "The object; of a dry run, the plan",
+                    content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
+                    (status = "default", body = ApiError)))]
+    async fn patch_one(
+        State(service): State<Service>,
+        Path(vdc): Path<Name>,
+        if_match: IfMatch,
+        Query(mutation): Query<Mutation>,
+        body: MergePatch,
+    ) -> Result<Response, ApiError> {
+        patch(&service, Key::vdc(vdc), body, if_match, mutation).await
     }
 
     #[utoipa::path(delete, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "delete_vdcs",
-        params(("vdc" = Name, Path), Wait),
+        params(("vdc" = Name, Path), 
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
         responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
     async fn delete_one(
         State(service): State<Service>,
         Path(vdc): Path<Name>,
-        Query(wait): Query<Wait>,
+        if_match: IfMatch,
+        Query(mutation): Query<Mutation>,
     ) -> Result<Json<Outcome>, ApiError> {
-        delete(&service, Key::vdc(vdc), wait).await
+        delete(&service, Key::vdc(vdc), if_match, mutation).await
     }
 
     pub(super) fn router() -> OpenApiRouter<Service> {
         OpenApiRouter::new()
             .routes(routes!(list_all, create_one))
-            .routes(routes!(get_one, replace_one, delete_one))
+            .routes(routes!(get_one, replace_one, patch_one, delete_one))
     }
-}
-
-pub(super) fn router() -> OpenApiRouter<Service> {
-    vdcs::router()
-        .merge(networks::router())
-        .merge(routers::router())
-        .merge(attachments::router())
 }

@@ -8,9 +8,10 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::error::{ApiError, ErrorCode};
+use crate::history::{Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
-use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Transaction};
+use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Rollback, Transaction};
 use crate::status::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -34,6 +35,7 @@ impl FabricService for Memory {
                 networks: 0,
                 routers: 0,
                 attachments: 0,
+                revision: 7,
             });
             committed.created.push(Key::vdc(name));
         }
@@ -46,6 +48,22 @@ impl FabricService for Memory {
             99,
             "at least 1280",
         ))
+    }
+    async fn rollback(&self, rollback: Rollback) -> Result<Committed, ApiError> {
+        Err(ApiError::field(ErrorCode::Gone, "to", rollback.to, "at least 7"))
+    }
+    async fn history(&self, _: Option<u64>, _: usize) -> Result<History, ApiError> {
+        Ok(History::default())
+    }
+    async fn revision(&self, revision: u64) -> Result<Revision, ApiError> {
+        Err(ApiError::not_found(revision))
+    }
+    async fn diff(&self, from: u64, to: u64) -> Result<Diff, ApiError> {
+        Ok(Diff {
+            from,
+            to,
+            ..Diff::default()
+        })
     }
     async fn get(&self, key: &Key) -> Result<View, ApiError> {
         let found = self.0.lock().unwrap().iter().find(|v| v.spec.name == key.name).cloned();
@@ -208,6 +226,26 @@ async fn a_created_object_comes_back() {
 }
 
 #[tokio::test]
+async fn a_plan_is_told_from_an_object_and_a_reason_has_an_end() {
+    let answer = ask("POST", "/v1/vdcs?dry_run=true", TOKEN, r#"{"name":"blue"}"#).await;
+    assert_eq!(
+        (answer.status, answer.kind.as_str()),
+        (StatusCode::OK, "application/vnd.vfabric.plan+json")
+    );
+    assert_eq!(answer.body["created"][0]["name"], "blue");
+    let reason = "r".repeat(501);
+    let answer = ask(
+        "POST",
+        &format!("/v1/vdcs?reason={reason}"),
+        TOKEN,
+        r#"{"name":"blue"}"#,
+    )
+    .await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.body["errors"][0]["field"], "reason");
+}
+
+#[tokio::test]
 async fn malformed_bodies_name_the_field() {
     let cases = [
         (r#"{"name":"Blue!"}"#, "name", "Blue!"),
@@ -277,7 +315,14 @@ async fn each_error_has_its_status_and_code() {
         ),
         ("DELETE", "/v1/inventory/links/leaf1/1", "", 404, "not_found"),
         ("DELETE", "/v1/inventory/links/leaf1/510", "", 404, "not_found"),
+        ("PATCH", "/v1/vdcs/blue", r#"{"description":"x"}"#, 409, "in_use"),
+        ("PATCH", "/v1/vdcs/blue", "{", 400, "malformed"),
         ("PUT", "/v1/inventory", "{}", 400, "malformed"),
+        ("POST", "/v1/history/3/rollback", "", 410, "gone"),
+        ("GET", "/v1/history/3", "", 404, "not_found"),
+        ("GET", "/v1/history/x", "", 404, "not_found"),
+        ("GET", "/v1/history?limit=1001", "", 400, "malformed"),
+        ("GET", "/v1/diff?from=1", "", 400, "malformed"),
     ];
     for (method, path, body, status, code) in cases {
         let answer = ask(method, path, TOKEN, body).await;
@@ -292,7 +337,7 @@ async fn each_error_has_its_status_and_code() {
 async fn the_document_describes_every_path() {
     let answer = ask("GET", "/v1/openapi.json", "", "").await;
     let paths = answer.body["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 27);
+    assert_eq!(paths.len(), 31);
     assert!(paths["/v1/inventory/switches/{name}/drain"]["post"].is_object());
     assert!(paths["/v1/vdcs/{vdc}/attachments"]["post"]["requestBody"].is_object());
     assert!(answer.body["components"]["schemas"]["AttachmentSpec"].is_object());

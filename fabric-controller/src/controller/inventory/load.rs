@@ -11,7 +11,7 @@ use crate::controller::rows::to_json;
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::inventory::{NEXT_KEY, PREFIX, StoredItem, item_key};
-use crate::model::object::Stored;
+use crate::model::kind::Stored;
 use crate::store::Op;
 
 /// What the store has of the inventory, put into a model.

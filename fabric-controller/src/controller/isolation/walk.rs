@@ -30,7 +30,7 @@ use crate::driver::p4runtime::rank;
 use crate::entity::{Entity, EntityKey};
 use crate::reconcile;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
+use crate::store::{MemoryStore, Past, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 
 const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
@@ -54,6 +54,9 @@ impl Store for Shared {
     }
     async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
         self.inner.scan(prefix, visit).await
+    }
+    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
+        self.inner.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
         if self.full.load(Ordering::SeqCst) {
@@ -132,7 +135,14 @@ impl Walk {
             };
             let changes = vec![(String::new(), Change::Create(name(vdc), Spec::Vdc(spec)))];
             let dry_run = false;
-            controller.commit(Transaction { changes, dry_run }).await.unwrap();
+            controller
+                .commit(Transaction {
+                    changes,
+                    dry_run,
+                    ..Transaction::default()
+                })
+                .await
+                .unwrap();
         }
         let switches = topology.switches.iter().map(|s| Sim::Switch(Box::new(switch(s))));
         let sims: Vec<Sim> = switches
@@ -217,7 +227,11 @@ impl Walk {
     fn sometimes_dry(&mut self, changes: Vec<Change>) -> Transaction {
         let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
         let dry_run = self.rng.random_bool(0.1);
-        Transaction { changes, dry_run }
+        Transaction {
+            changes,
+            dry_run,
+            ..Transaction::default()
+        }
     }
 
     /// Random changes, and fewer, which may be accepted if those are not.
@@ -514,7 +528,14 @@ impl Walk {
     pub(super) async fn commit(&mut self, changes: Vec<Change>) -> bool {
         let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
         let dry_run = false;
-        self.controller.commit(Transaction { changes, dry_run }).await.is_ok()
+        self.controller
+            .commit(Transaction {
+                changes,
+                dry_run,
+                ..Transaction::default()
+            })
+            .await
+            .is_ok()
     }
 
     /// These devices do all that there is to do for them; frames run after each write.

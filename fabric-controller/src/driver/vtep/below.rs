@@ -114,7 +114,8 @@ pub(super) fn status(error: &ApiError) -> Status {
     let code = match error.code {
         ErrorCode::Malformed | ErrorCode::Invalid => Code::InvalidArgument,
         ErrorCode::Unauthenticated | ErrorCode::Forbidden => Code::PermissionDenied,
-        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::NotFound | ErrorCode::Gone => Code::NotFound,
+        ErrorCode::PreconditionFailed => Code::FailedPrecondition,
         ErrorCode::AlreadyExists | ErrorCode::InUse | ErrorCode::Taken => Code::AlreadyExists,
         ErrorCode::Exhausted => Code::ResourceExhausted,
         ErrorCode::Unavailable => Code::Unavailable,

@@ -10,9 +10,9 @@ use vfabric_api::topology::{
 };
 
 use super::stored::{StoredHost, StoredItem, StoredLink, StoredSwitch};
-use crate::model::check::Fields;
 use crate::model::fabric::{GREATEST_VTEP, Node, Unique, uniques_of_host, uniques_of_link, uniques_of_switch};
 use crate::model::fault::{self, Fault};
+use crate::model::fields::Fields;
 use crate::model::number::{Number, Uid};
 use crate::model::{Model, SwitchIndex};
 
@@ -80,7 +80,7 @@ impl Model {
             IpFamily::Ipv6 => OVERLAY_OVERHEAD_V6,
         };
         // Only a smaller one can be too small.
-        let too_big = |n: &&crate::model::object::Network| n.spec.mtu > next.mtu.saturating_sub(overhead);
+        let too_big = |n: &&crate::model::kind::Network| n.spec.mtu > next.mtu.saturating_sub(overhead);
         if next.mtu < now.mtu
             && let Some(network) = self.all_networks().find(too_big)
         {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::store::{Op, log::Effect};
 
@@ -12,6 +14,7 @@ fn put(key: &str, value: &str) -> StoreTransaction {
     StoreTransaction {
         compares: Vec::new(),
         ops: vec![Op::Put(key.into(), value.into())],
+        ..StoreTransaction::default()
     }
 }
 
@@ -19,6 +22,7 @@ fn delete(key: &str) -> StoreTransaction {
     StoreTransaction {
         compares: Vec::new(),
         ops: vec![Op::Delete(key.into())],
+        ..StoreTransaction::default()
     }
 }
 
@@ -33,14 +37,13 @@ async fn rows(store: &RedbStore) -> Vec<String> {
     found
 }
 
-fn entries(store: &RedbStore, after: Revision) -> (Option<Revision>, Vec<(Revision, Vec<Effect>)>) {
-    let mut found = Vec::new();
-    let visit = |revision, entry: Entry| {
-        found.push((revision, entry.effects));
-        ControlFlow::Continue(())
-    };
-    let oldest = store.log(after, visit).unwrap();
-    (oldest, found)
+async fn entries(store: &RedbStore, after: Revision) -> (Option<Revision>, Vec<(Revision, Vec<Effect>)>) {
+    let past = store.past(Revision::MAX, after, usize::MAX).await.unwrap();
+    let entries = past.entries.into_iter().rev();
+    (
+        past.oldest,
+        entries.map(|(revision, entry)| (revision, entry.effects)).collect(),
+    )
 }
 
 /// A copy of a file that the last version of format 1 wrote.
@@ -72,14 +75,14 @@ async fn a_file_of_format_1_is_taken_over_whole_and_keeps_its_new_identity() {
     let store = RedbStore::open(&path).unwrap();
     assert_eq!(rows(&store).await, old);
     assert_eq!(store.revision().await.unwrap(), 6);
-    assert_eq!(entries(&store, 0), (None, Vec::new()));
+    assert_eq!(entries(&store, 0).await, (None, Vec::new()));
     assert_eq!(store.commit(put("new", "x")).await.unwrap(), 7);
     let uuid = store.uuid();
     drop(store);
     let store = RedbStore::open(&path).unwrap();
     assert_eq!(store.uuid(), uuid);
     assert_eq!(rows(&store).await.len(), old.len() + 1);
-    assert_eq!(entries(&store, 0).0, Some(7));
+    assert_eq!(entries(&store, 0).await.0, Some(7));
 }
 
 #[tokio::test]
@@ -131,8 +134,8 @@ async fn the_log_says_what_was_before_and_after_and_forgets_the_oldest() {
         (4, vec![effect("a", Some((2, "two")), None)]),
         (5, vec![]),
     ];
-    assert_eq!(entries(&store, 0), (Some(3), expected.clone()));
-    assert_eq!(entries(&store, 4), (Some(3), expected[2..].to_vec()));
+    assert_eq!(entries(&store, 0).await, (Some(3), expected.clone()));
+    assert_eq!(entries(&store, 4).await, (Some(3), expected[2..].to_vec()));
     drop(store);
     let large = "x".repeat(500);
     let store = open(Window {
@@ -142,11 +145,16 @@ async fn the_log_says_what_was_before_and_after_and_forgets_the_oldest() {
     for i in 0..5 {
         store.commit(put(&format!("k{i}"), &large)).await.unwrap();
     }
-    let kept: Vec<u64> = entries(&store, 0).1.into_iter().map(|(revision, _)| revision).collect();
+    let kept: Vec<u64> = entries(&store, 0)
+        .await
+        .1
+        .into_iter()
+        .map(|(revision, _)| revision)
+        .collect();
     assert_eq!(kept, [9, 10]);
     let huge = "x".repeat(5000);
     store.commit(put("huge", &huge)).await.unwrap();
-    assert_eq!(entries(&store, 0), (None, vec![]), "its bound is a bound");
+    assert_eq!(entries(&store, 0).await, (None, vec![]), "its bound is a bound");
     assert_eq!(rows(&store).await.len(), 7);
 }
 
@@ -308,7 +316,12 @@ async fn wherever_the_disk_fails_what_was_answered_as_failed_never_happens() {
     }
     assert!(failures > 3, "the disk failed only {failures} times");
     let (before, revision) = (rows(&store).await, store.revision().await.unwrap());
-    let logged: Vec<u64> = entries(&store, 0).1.iter().map(|(revision, _)| *revision).collect();
+    let logged: Vec<u64> = entries(&store, 0)
+        .await
+        .1
+        .iter()
+        .map(|(revision, _)| *revision)
+        .collect();
     assert_eq!(logged, (1..=revision).collect::<Vec<_>>());
     drop(store);
     assert_eq!(rows(&RedbStore::open(&path).unwrap()).await, before);

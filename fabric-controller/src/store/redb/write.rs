@@ -1,11 +1,9 @@
 //! Transactions, written and taken back.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use redb::{Database, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::{Failure, LOG, LOG_BYTES, META, OBJECTS, REVISION};
-use crate::store::log::{Effect, Entry};
+use crate::store::log::{Effect, Entry, now_ms};
 use crate::store::{Compare, Op, Revision, StoreTransaction, expect, printable, record};
 
 /// How much of the past the log holds; what is older goes with the transaction that exceeds it.
@@ -29,11 +27,6 @@ impl Default for Window {
 
 type Objects<'a> = Table<'a, &'static [u8], &'static [u8]>;
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Carries out transactions, each as one revision; returns the last. If one is refused, none may be committed.
 pub(super) fn group(
     txn: &WriteTransaction,
@@ -53,7 +46,12 @@ pub(super) fn group(
         for op in &transaction.ops {
             effects.extend(carry_out(&mut objects, op, revision)?);
         }
-        let entry = Entry { time_ms, effects }.encode(revision);
+        let entry = Entry {
+            time_ms,
+            note: transaction.note.clone(),
+            effects,
+        };
+        let entry = entry.encode(revision);
         bytes += entry.len() as u64;
         log.insert(revision, entry.as_slice())?;
     }

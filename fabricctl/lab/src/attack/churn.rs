@@ -77,17 +77,14 @@ fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
         })
     });
     Ok(VdcIntent {
-        name: format!("churn{}", round % 2).parse()?,
-        description: String::new(),
-        hosts: Vec::new(),
         networks: vec![NetworkSpec {
             name: network.clone(),
             subnets: vec![subnet("10.0.0.0/24")?],
             mtu: 1500,
             vni: None,
         }],
-        routers: Vec::new(),
         attachments: attachments.collect::<Result<_>>()?,
+        ..VdcIntent::new(format!("churn{}", round % 2).parse()?)
     })
 }
 

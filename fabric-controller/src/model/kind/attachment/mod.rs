@@ -1,0 +1,192 @@
+//! Attachments: one interface of one workload in a network.
+
+mod check;
+mod place;
+mod put;
+mod view;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vfabric_api::error::ApiError;
+use vfabric_api::ident::{Mac, Name, PortId};
+use vfabric_api::kind::{AttachmentSpec, Key, Kind, Place, Spec, View};
+use vfabric_api::status;
+
+use super::{Followed, Seen, TenantObject, Vdc};
+use crate::ident::{AttachmentId, HostIndex, NetworkId, Owner, SwitchIndex};
+use crate::model::Model;
+use crate::model::change::Applied;
+use crate::model::fields::Fields;
+use crate::model::number::{Number, Uid};
+
+/// What the store keeps of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAttachment {
+    /// Its identity.
+    #[serde(default)]
+    pub uid: Uid,
+    /// As written.
+    pub spec: AttachmentSpec,
+    /// Its MAC address: given once, kept for life.
+    pub mac: Mac,
+    /// Its IP addresses.
+    pub ips: Vec<IpAddr>,
+    /// Number of its (port, VLAN) on its leaf; 0 on a host.
+    pub access_id: u16,
+}
+
+/// Where an attachment is, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// On a host.
+    Host(HostIndex),
+    /// On an access port of a leaf, which knows it by this number.
+    Port {
+        /// The leaf.
+        leaf: SwitchIndex,
+        /// The port.
+        port: PortId,
+        /// Its VLAN.
+        vlan: Option<u16>,
+        /// Number of (port, VLAN) on the leaf.
+        access_id: u16,
+    },
+}
+
+/// An attachment.
+#[derive(Debug)]
+pub struct Attachment {
+    /// Its identity.
+    pub uid: Uid,
+    /// Its vDC.
+    pub vdc: Name,
+    /// As written.
+    pub spec: AttachmentSpec,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its IP addresses.
+    pub ips: Vec<IpAddr>,
+    /// Its network.
+    pub network: NetworkId,
+    /// Where it is.
+    pub at: At,
+}
+
+impl Attachment {
+    /// Numbers that stand for its place.
+    pub fn place_numbers(&self) -> Vec<Number> {
+        match (&self.at, &self.spec.place) {
+            (At::Host(host), Place::Host { netns, interface, .. }) => {
+                let (netns, interface) = (Arc::from(netns.as_str()), Arc::from(interface.as_str()));
+                vec![Number::Interface(*host, netns, interface)]
+            }
+            (
+                At::Port {
+                    leaf,
+                    port,
+                    vlan,
+                    access_id,
+                },
+                _,
+            ) => vec![
+                Number::PortVlan(*leaf, *port, *vlan),
+                Number::AccessId(*leaf, *access_id),
+            ],
+            (At::Host(_), _) => Vec::new(),
+        }
+    }
+
+    /// Its addresses, in the network with this identity.
+    pub fn address_numbers(&self, network: Uid) -> impl Iterator<Item = Number> {
+        let ips = self.ips.iter().map(move |ip| Number::Ip(network, *ip));
+        std::iter::once(Number::Mac(network, self.mac)).chain(ips)
+    }
+}
+
+/// The handle of an attachment.
+fn id_of(model: &Model, key: &Key) -> Option<AttachmentId> {
+    model.vdcs.get(&key.vdc)?.attachments.get(&key.name).copied()
+}
+
+impl TenantObject for StoredAttachment {
+    type Spec = AttachmentSpec;
+
+    fn check(model: &Model, fields: &Fields<'_>, key: &Key, spec: &AttachmentSpec) -> Result<Self, ApiError> {
+        model.check_attachment(fields, key, spec)
+    }
+
+    fn find(model: &Model, key: &Key) -> Option<Self> {
+        let attachment = model.attachments.get(id_of(model, key)?)?;
+        Some(Self {
+            uid: attachment.uid,
+            spec: attachment.spec.clone(),
+            mac: attachment.mac,
+            ips: attachment.ips.clone(),
+            access_id: match attachment.at {
+                At::Port { access_id, .. } => access_id,
+                At::Host(_) => 0,
+            },
+        })
+    }
+
+    fn put(self, model: &mut Model, key: &Key, applied: &mut Applied) {
+        model.put_attachment(key, self, applied);
+    }
+
+    fn remove(model: &mut Model, key: &Key, applied: &mut Applied) {
+        model.remove_attachment(key, None, applied);
+    }
+
+    fn names(vdc: &Vdc) -> Box<dyn Iterator<Item = &Name> + '_> {
+        Box::new(vdc.attachments.keys())
+    }
+
+    fn owner(model: &Model, key: &Key) -> Option<Owner> {
+        id_of(model, key).map(Owner::Attachment)
+    }
+
+    fn spec(&self) -> Spec {
+        Spec::Attachment(self.spec.clone())
+    }
+
+    fn uid_mut(&mut self) -> Option<&mut Uid> {
+        Some(&mut self.uid)
+    }
+
+    fn networks(&self) -> &[Name] {
+        std::slice::from_ref(&self.spec.network)
+    }
+
+    /// Addresses mean something only in a network that is there.
+    fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
+        let mut numbers = model.stored_place_numbers(&self.spec.place, self.access_id);
+        if let Some((_, network)) = model.known_network(&key.vdc, &self.spec.network) {
+            let ips = self.ips.iter().map(|ip| Number::Ip(network.uid, *ip));
+            numbers.extend(std::iter::once(Number::Mac(network.uid, self.mac)).chain(ips));
+        }
+        numbers
+    }
+
+    fn followed(&self, key: &Key) -> Followed {
+        let (Place::Host { host: device, .. } | Place::Port { switch: device, .. }) = &self.spec.place;
+        let network = Key::new(key.vdc.clone(), Kind::Network, self.spec.network.clone());
+        Followed {
+            asked: vec![key.clone()],
+            waits: vec![key.clone(), network],
+            device: Some(device.clone()),
+            ..Followed::default()
+        }
+    }
+
+    fn view(&self, seen: Seen) -> View {
+        View::Attachment(status::Attachment {
+            spec: self.spec.clone(),
+            mac: self.mac,
+            ips: self.ips.clone(),
+            applied: seen.applied,
+            revision: seen.revision,
+        })
+    }
+}

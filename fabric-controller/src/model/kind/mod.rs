@@ -1,0 +1,259 @@
+//! The kinds of tenant objects, a room each.
+//!
+//! **Model.** A kind implements [`TenantObject`] for the type that the store keeps of it: how an object is checked and
+//! completed, how it enters and leaves the indexes, which numbers it has, whose contributions show how far it has come.
+//! The table at the end of this file lists the kinds; from it come [`Stored`] and the calls by kind. Nothing else in the
+//! model, the store or the readers asks what kind an object is.
+//!
+//! **A new kind** is a file here and a row of the table, a file and a row in `vfabric_api::kind`, and its names in a
+//! [`Vdc`]. If devices are to hold something for it, it also has a contribution (`ident::Source`, `crate::view`) and a
+//! file in `render`. `docs/new-kind.md` adds one, step by step.
+
+mod attachment;
+mod network;
+mod router;
+mod vdc;
+
+use serde::{Deserialize, Serialize};
+use vfabric_api::error::ApiError;
+use vfabric_api::ident::Name;
+use vfabric_api::kind::{Key, Kind, Spec, View};
+use vfabric_api::status;
+
+pub use attachment::{At, Attachment, StoredAttachment};
+pub use network::{Network, OnLeaf, StoredNetwork};
+pub use router::{Router, StoredRouter};
+pub use vdc::Vdc;
+
+use super::Model;
+use super::change::Applied;
+use super::fields::Fields;
+use super::number::{Number, Uid};
+use crate::ident::{Owner, Source};
+
+/// A kind of tenant object. The type is what the store keeps: what a user wrote, and what was allocated.
+trait TenantObject: Sized {
+    /// What a user writes.
+    type Spec;
+
+    /// Checks what a user wrote, and completes it.
+    fn check(model: &Model, fields: &Fields<'_>, key: &Key, spec: &Self::Spec) -> Result<Self, ApiError>;
+
+    /// An object that uses this one, which therefore cannot be deleted.
+    fn user(_: &Model, _: &Key) -> Option<Key> {
+        None
+    }
+
+    /// The object as it is now.
+    fn find(model: &Model, key: &Key) -> Option<Self>;
+
+    /// Makes the object be so, without a check. What it needs exists; what it takes is free or in quarantine.
+    fn put(self, model: &mut Model, key: &Key, applied: &mut Applied);
+
+    /// Takes it out of the model. Nothing uses it.
+    fn remove(model: &mut Model, key: &Key, applied: &mut Applied);
+
+    /// The names of this kind in a vDC, in order.
+    fn names(vdc: &Vdc) -> Box<dyn Iterator<Item = &Name> + '_>;
+
+    /// What its contributions name it by; none if it has none of its own.
+    fn owner(_: &Model, _: &Key) -> Option<Owner> {
+        None
+    }
+
+    /// What the user wrote.
+    fn spec(&self) -> Spec;
+
+    /// Its identity; none for a kind that no packet can meet.
+    fn uid_mut(&mut self) -> Option<&mut Uid> {
+        None
+    }
+
+    /// Networks of its vDC that it cannot be without.
+    fn networks(&self) -> &[Name] {
+        &[]
+    }
+
+    /// Numbers that a packet can meet and that it has, as far as the model knows what they refer to.
+    fn numbers(&self, _: &Model, _: &Key) -> Vec<Number> {
+        Vec::new()
+    }
+
+    /// Whose contributions tell how far it has come.
+    fn followed(&self, _: &Key) -> Followed {
+        Followed::default()
+    }
+
+    /// The object as the API shows it.
+    fn view(&self, seen: Seen) -> View;
+}
+
+/// Where to look for how far an object has come.
+pub struct Followed {
+    /// Objects whose contributions ask devices for it.
+    pub asked: Vec<Key>,
+    /// The contributions that count.
+    pub counts: fn(&Source) -> bool,
+    /// Objects that hold it back while they wait for a number.
+    pub waits: Vec<Key>,
+    /// The device that it is on.
+    pub device: Option<Name>,
+}
+
+impl Default for Followed {
+    fn default() -> Self {
+        Self {
+            asked: Vec::new(),
+            counts: |_| true,
+            waits: Vec::new(),
+            device: None,
+        }
+    }
+}
+
+/// What the API shows of an object besides itself.
+pub struct Seen {
+    /// How far the devices are.
+    pub applied: status::Applied,
+    /// The router that joins it.
+    pub router: Option<Name>,
+    /// How many objects of each kind are in it, by rank.
+    pub counts: Counts,
+    /// Revision that last changed it.
+    pub revision: u64,
+}
+
+/// A number for each kind, by rank.
+pub type Counts = [usize; Kind::ALL.len()];
+
+/// Makes [`Stored`] and the calls by kind. Each row: the kind, and the type that the store keeps.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident($stored:ty);)*) => {
+        /// An object with everything that is not derived from others: the unit of the store.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Stored {
+            $($(#[$doc])* $kind($stored),)*
+        }
+
+        impl Stored {
+            /// Its identity; none if no packet can meet it.
+            pub fn uid_mut(&mut self) -> Option<&mut Uid> {
+                match self {
+                    $(Self::$kind(object) => object.uid_mut(),)*
+                }
+            }
+
+            /// What the user wrote.
+            pub fn spec(&self) -> Spec {
+                match self {
+                    $(Self::$kind(object) => object.spec(),)*
+                }
+            }
+
+            /// Networks of its vDC that it cannot be without.
+            pub fn networks(&self) -> &[Name] {
+                match self {
+                    $(Self::$kind(object) => object.networks(),)*
+                }
+            }
+
+            /// Whose contributions tell how far it has come.
+            pub fn followed(&self, key: &Key) -> Followed {
+                match self {
+                    $(Self::$kind(object) => object.followed(key),)*
+                }
+            }
+
+            /// The object as the API shows it.
+            pub fn view(&self, seen: Seen) -> View {
+                match self {
+                    $(Self::$kind(object) => object.view(seen),)*
+                }
+            }
+
+            /// Numbers that it has, as far as the model knows what they refer to.
+            pub(super) fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
+                match self {
+                    $(Self::$kind(object) => object.numbers(model, key),)*
+                }
+            }
+        }
+
+        impl Vdc {
+            /// Its objects of a kind, by name. A vDC is not in itself.
+            pub fn names(&self, kind: Kind) -> Box<dyn Iterator<Item = &Name> + '_> {
+                match kind {
+                    $(Kind::$kind => <$stored>::names(self),)*
+                }
+            }
+        }
+
+        impl Model {
+            /// An object as it would be stored.
+            pub fn stored(&self, key: &Key) -> Option<Stored> {
+                match key.kind {
+                    $(Kind::$kind => <$stored>::find(self, key).map(Stored::$kind),)*
+                }
+            }
+
+            /// What the contributions of an object name it by; none if it has none of its own, or is not there.
+            pub fn owner(&self, key: &Key) -> Option<Owner> {
+                match key.kind {
+                    $(Kind::$kind => <$stored>::owner(self, key),)*
+                }
+            }
+
+            /// Makes an object be as given, whatever it was. What it needs exists, and what it takes is free or in
+            /// quarantine; `applied` learns what came and went with it.
+            pub fn put(&mut self, key: &Key, next: Option<Stored>, applied: &mut Applied) {
+                match (key.kind, next) {
+                    $((Kind::$kind, Some(Stored::$kind(object))) => object.put(self, key, applied),
+                      (Kind::$kind, _) => <$stored>::remove(self, key, applied),)*
+                }
+            }
+
+            /// An object that uses this one.
+            pub(super) fn user(&self, key: &Key) -> Option<Key> {
+                match key.kind {
+                    $(Kind::$kind => <$stored>::user(self, key),)*
+                }
+            }
+
+            /// Checks an object and completes it: what it would be stored as.
+            pub(super) fn check(&self, path: &str, key: &Key, spec: &Spec) -> Result<Stored, ApiError> {
+                let fields = Fields(path);
+                if key.kind != Kind::Vdc && !self.vdcs.contains_key(&key.vdc) {
+                    return Err(ApiError::not_found(Key::vdc(key.vdc.clone())));
+                }
+                match spec {
+                    $(Spec::$kind(spec) => <$stored>::check(self, &fields, key, spec).map(Stored::$kind),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A vDC.
+    Vdc(vfabric_api::kind::VdcSpec);
+    /// A network with its VNI.
+    Network(StoredNetwork);
+    /// A router with its VRF.
+    Router(StoredRouter);
+    /// An attachment with its addresses.
+    Attachment(StoredAttachment);
+}
+
+/// The store's key of an object. Kinds sort in the order in which they are to be loaded.
+pub fn store_key(key: &Key) -> Vec<u8> {
+    format!("object/{}/{}/{}", key.kind.rank(), key.vdc, key.name).into_bytes()
+}
+
+/// The object's key of a store key.
+pub fn parse_store_key(key: &[u8]) -> Option<Key> {
+    let mut parts = std::str::from_utf8(key).ok()?.strip_prefix("object/")?.split('/');
+    let kind = Kind::of_rank(parts.next()?.parse().ok()?)?;
+    let found = Key::new(parts.next()?.parse().ok()?, kind, parts.next()?.parse().ok()?);
+    (store_key(&found) == key).then_some(found)
+}

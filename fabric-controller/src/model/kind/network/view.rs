@@ -1,0 +1,87 @@
+//! What render functions see of a network, and its contributions.
+
+use super::Network;
+use crate::ident::{AttachmentId, HostIndex, NetworkId, Owner, Source, SwitchIndex};
+use crate::model::Model;
+use crate::model::fault::{self, Fault};
+use crate::model::kind::{At, Attachment};
+use crate::view::{FloodView, NetworkView, SubnetView};
+
+impl Model {
+    /// A network as render functions see it.
+    pub(in crate::model) fn network_view(&self, network: &Network) -> NetworkView {
+        NetworkView {
+            vni: network.vni,
+            vrf: network.router.and_then(|r| self.routers.get(r)).map(|r| r.vrf),
+            mtu: network.spec.mtu,
+            subnets: network
+                .spec
+                .subnets
+                .iter()
+                .map(|s| SubnetView {
+                    cidr: s.cidr,
+                    gateway: s.gateway(),
+                })
+                .collect(),
+        }
+    }
+
+    pub(in crate::model) fn flood_view(&self, network: &Network, on: SwitchIndex) -> Option<FloodView> {
+        let number = Some(network.leaves.get(&on)?.group).filter(|group| *group != 0)?;
+        let here = |h: &&HostIndex| self.fabric.leaf_of(**h) == Some(on);
+        let hosts = network
+            .hosts
+            .keys()
+            .filter(here)
+            .filter_map(|h| self.fabric.host_view(*h))
+            .cloned()
+            .collect();
+        let mine = |a: &&AttachmentId| {
+            let here = |a: &Attachment| matches!(a.at, At::Port { leaf, .. } if leaf == on);
+            let waits = self.waits(Owner::Attachment(**a)) && !fault::is_on(Fault::FloodsToWaiting);
+            self.attachments.get(**a).is_some_and(here) && !waits
+        };
+        let access = network.attachments.iter().filter(mine);
+        let access = access
+            .filter_map(|a| self.access_view(self.attachments.get(*a)?))
+            .collect();
+        let others = network.leaves.keys().filter(|l| **l != on);
+        let remote = others.filter_map(|leaf| {
+            let ports = self.paths.ports(on, *leaf);
+            // Spread over the uplinks by VNI and target; the same answer every time.
+            let at = (network.vni.get() as usize + leaf.index()) % ports.len().max(1);
+            Some((self.fabric.switch_view(*leaf)?.vtep.clone(), *ports.get(at)?))
+        });
+        Some(FloodView {
+            group_all: number * 2 - 1,
+            group_local: number * 2,
+            hosts,
+            access,
+            remote: remote.collect(),
+        })
+    }
+
+    /// Contributions that exist because of a network.
+    pub(in crate::model) fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
+        let Some(network) = self.networks.get(id) else {
+            return Vec::new();
+        };
+        let leaves = network
+            .leaves
+            .keys()
+            .flat_map(|l| [Source::NetworkOnLeaf(id, *l), Source::Flood(id, *l)]);
+        let hosts = network
+            .hosts
+            .keys()
+            .flat_map(|h| [Source::HostNetworkOnLeaf(id, *h), Source::NetworkOnHost(id, *h)]);
+        let routed = network
+            .router
+            .and_then(|r| self.routers.get(r))
+            .into_iter()
+            .flat_map(|r| r.leaves.keys());
+        leaves
+            .chain(hosts)
+            .chain(routed.map(|l| Source::RoutedOnLeaf(id, *l)))
+            .collect()
+    }
+}

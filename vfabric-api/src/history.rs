@@ -1,0 +1,75 @@
+//! What changed, when, by whom and why.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::kind::Key;
+use crate::plan::ObjectChange;
+use crate::service::Origin;
+
+/// One revision: a transaction that was committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revision {
+    /// Its number.
+    pub revision: u64,
+    /// When it was committed, in milliseconds since 1970 (UTC), by the controller's clock.
+    pub time_ms: u64,
+    /// Who asked for it, and why.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// What it did to tenants' objects.
+    #[serde(flatten)]
+    pub objects: Objects,
+    /// Objects of the inventory that it changed, as in `host host1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inventory: Vec<String>,
+}
+
+/// What became of tenants' objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Objects {
+    /// Those that are new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<Key>,
+    /// Those whose content changed, field by field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub updated: Vec<ObjectChange>,
+    /// Those that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<Key>,
+}
+
+impl Objects {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()
+    }
+}
+
+/// The last revisions, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct History {
+    /// The revisions. Those in which the controller only kept its books are left out.
+    pub items: Vec<Revision>,
+    /// Give this as `before` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// The oldest revision that is still known. What was before it was forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u64>,
+}
+
+/// How the intent of two revisions differs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Diff {
+    /// The first.
+    pub from: u64,
+    /// The second, which is later.
+    pub to: u64,
+    /// What became of tenants' objects between them.
+    #[serde(flatten)]
+    pub objects: Objects,
+    /// Objects of the inventory that changed between them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inventory: Vec<String>,
+}

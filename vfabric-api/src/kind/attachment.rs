@@ -1,0 +1,113 @@
+//! Attachments.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ident::{Mac, Name, PortId};
+use crate::status::Applied;
+
+/// One interface of one workload in one tenant network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentSpec {
+    /// Name, unique in the vDC.
+    pub name: Name,
+    /// The network it is in.
+    pub network: Name,
+    /// MAC address; derived from vDC, network and name when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// Addresses, each inside a subnet of the network; when left out, one free address of
+    /// each subnet is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub ips: Vec<IpAddr>,
+    /// Where the workload is.
+    pub place: Place,
+    /// Whether the workload is held to its MAC address and IP addresses, and may be neither a
+    /// router nor a DHCP server for its neighbours.
+    #[serde(default = "default_port_security")]
+    pub port_security: bool,
+    /// What it may speak from besides its own addresses: virtual routers (RFC 9568), nested
+    /// workloads. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_addresses: Vec<AllowedAddress>,
+}
+
+fn default_port_security() -> bool {
+    true
+}
+
+/// An address, or a prefix, that an attachment may speak from besides its own. A gateway's
+/// address inside the prefix stays the gateway's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedAddress {
+    /// One address; either this or `cidr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ip: Option<IpAddr>,
+    /// A prefix with no host bits set; either this or `ip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub cidr: Option<IpNet>,
+    /// The MAC address that it goes with; the attachment's when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+}
+
+impl AllowedAddress {
+    /// The addresses; `None` unless exactly one of `ip` and `cidr` is given.
+    pub fn net(&self) -> Option<IpNet> {
+        match (self.ip, self.cidr) {
+            (Some(ip), None) => Some(ip.into()),
+            (None, Some(cidr)) => Some(cidr),
+            _ => None,
+        }
+    }
+}
+
+/// Where an attachment is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Place {
+    /// A workload on a host, in a network namespace.
+    Host {
+        /// The host.
+        host: Name,
+        /// Network namespace: a name in `/run/netns`.
+        netns: String,
+        /// Name of the interface inside the namespace (1 to 15 octets).
+        interface: String,
+    },
+    /// A machine cabled to an access port of a leaf.
+    Port {
+        /// The leaf.
+        switch: Name,
+        /// Its port.
+        port: PortId,
+        /// 802.1Q VLAN id (1 to 4094) its frames carry; untagged when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vlan: Option<u16>,
+    },
+}
+
+/// An attachment with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attachment {
+    /// As the user wrote it.
+    pub spec: AttachmentSpec,
+    /// Its MAC address, given or derived.
+    pub mac: Mac,
+    /// Its addresses, given or allocated.
+    #[schema(value_type = Vec<String>)]
+    pub ips: Vec<IpAddr>,
+    /// How far the devices are.
+    pub applied: Applied,
+    /// Revision that last changed it; `ETag` carries the same.
+    #[serde(default)]
+    pub revision: u64,
+}

@@ -1,0 +1,72 @@
+//! Tenant networks.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ident::{Name, Vni};
+use crate::status::Applied;
+
+/// One L2 segment of a vDC: one VNI, any number of subnets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// Name, unique in the vDC.
+    pub name: Name,
+    /// Subnets; they may overlap those of other vDCs and of networks that no router joins
+    /// with this one.
+    #[serde(default)]
+    pub subnets: Vec<SubnetSpec>,
+    /// Largest IP packet of the workloads, in octets.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+    /// VNI, if it is to be a certain one; otherwise allocated from the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<Vni>,
+}
+
+fn default_mtu() -> u16 {
+    1500
+}
+
+/// One IPv4 or IPv6 subnet of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetSpec {
+    /// The prefix, with no host bits set.
+    #[schema(value_type = String)]
+    pub cidr: IpNet,
+    /// Address of the anycast gateway; the first address of the prefix when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub gateway: Option<IpAddr>,
+}
+
+impl SubnetSpec {
+    /// The gateway's address: given, or the first after the prefix itself.
+    pub fn gateway(&self) -> IpAddr {
+        self.gateway.unwrap_or(match self.cidr.network() {
+            IpAddr::V4(a) => IpAddr::V4(u32::from(a).wrapping_add(1).into()),
+            IpAddr::V6(a) => IpAddr::V6(u128::from(a).wrapping_add(1).into()),
+        })
+    }
+}
+
+/// A tenant network with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    /// As the user wrote it.
+    pub spec: NetworkSpec,
+    /// Its VNI.
+    pub vni: Vni,
+    /// The router that joins it, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<Name>,
+    /// How far the devices are.
+    pub applied: Applied,
+    /// Revision that last changed it; `ETag` carries the same.
+    #[serde(default)]
+    pub revision: u64,
+}

@@ -1,0 +1,119 @@
+//! Handlers of the past: history, differences, rollback.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Path, Query};
+use super::objects::finish;
+use super::{Mutation, PAGE_LIMIT, Service};
+use crate::error::{ApiError, ErrorCode};
+use crate::history::{Diff, History, Revision};
+use crate::ident::Name;
+use crate::service::{Outcome, Rollback};
+
+/// Revisions per page when the caller does not say.
+const REVISIONS: usize = 50;
+
+/// `?limit=&before=` of the history.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Paging {
+    /// Revisions at the most (1 to 1000); 50 when left out.
+    limit: Option<usize>,
+    /// Only revisions below this one: `next` of the page before.
+    before: Option<u64>,
+}
+
+/// `?from=&to=` of a comparison.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Range {
+    /// The earlier revision.
+    from: u64,
+    /// The later one.
+    to: u64,
+}
+
+/// `?vdc=&dry_run=&wait=&reason=` of a rollback.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RollbackQuery {
+    /// Only what is in this vDC, and the vDC itself.
+    vdc: Option<Name>,
+    /// Plan only: the answer says what would change, and nothing does.
+    #[serde(default)]
+    dry_run: bool,
+    /// Seconds (fractions allowed) to wait until every device has applied it.
+    wait: Option<f64>,
+    /// Why, for the history (at most 500 octets).
+    #[serde(default)]
+    reason: String,
+}
+
+/// What changed, when, by whom and why; the newest first.
+#[utoipa::path(get, path = "/v1/history", tag = "history", params(Paging),
+    responses((status = 200, body = History), (status = "default", body = ApiError)))]
+async fn list(State(service): State<Service>, Query(paging): Query<Paging>) -> Result<Json<History>, ApiError> {
+    let limit = paging.limit.unwrap_or(REVISIONS);
+    if !(1..=PAGE_LIMIT).contains(&limit) {
+        let expected = format!("a number from 1 to {PAGE_LIMIT}");
+        return Err(ApiError::field(ErrorCode::Malformed, "limit", limit, expected));
+    }
+    service.history(paging.before, limit).await.map(Json)
+}
+
+/// One revision.
+#[utoipa::path(get, path = "/v1/history/{revision}", tag = "history", params(("revision" = u64, Path)),
+    responses((status = 200, body = Revision), (status = "default", body = ApiError)))]
+async fn get(State(service): State<Service>, Path(revision): Path<u64>) -> Result<Json<Revision>, ApiError> {
+    service.revision(revision).await.map(Json)
+}
+
+/// How the intent of two revisions differs.
+#[utoipa::path(get, path = "/v1/diff", tag = "history", params(Range),
+    responses((status = 200, body = Diff), (status = "default", body = ApiError)))]
+async fn diff(State(service): State<Service>, Query(range): Query<Range>) -> Result<Json<Diff>, ApiError> {
+    service.diff(range.from, range.to).await.map(Json)
+}
+
+/// Restores the intent of an older revision, as a new transaction. Numbers that the controller allocates may be others;
+/// the inventory stays as it is.
+#[utoipa::path(post, path = "/v1/history/{revision}/rollback", tag = "history",
+    params(("revision" = u64, Path), RollbackQuery),
+    responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
+async fn rollback(
+    State(service): State<Service>,
+    Path(to): Path<u64>,
+    Query(query): Query<RollbackQuery>,
+) -> Result<Json<Outcome>, ApiError> {
+    let RollbackQuery {
+        vdc,
+        dry_run,
+        wait,
+        reason,
+    } = query;
+    let mutation = Mutation { wait, dry_run, reason };
+    let rollback = Rollback {
+        to,
+        vdc,
+        dry_run,
+        origin: mutation.origin()?,
+    };
+    let committed = service.rollback(rollback).await?;
+    Ok(Json(finish(&service, committed, &mutation).await))
+}
+
+pub(super) fn router() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(rollback))
+        .routes(routes!(diff))
+}

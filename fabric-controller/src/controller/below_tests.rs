@@ -206,7 +206,8 @@ async fn a_swap_that_fails_puts_the_old_network_and_its_addresses_back() {
         ),
         ("blue", true)
     );
-    assert_eq!(code(below.swap(n("host2"), swap("red")).await), ErrorCode::Forbidden);
+    // Another host has no such pod.
+    assert_eq!(code(below.swap(n("host2"), swap("red")).await), ErrorCode::NotFound);
     let held = world.devices[4].entities();
     let entity = held.keys().find(|k| k.to_string().contains(&id)).unwrap().clone();
     world.devices[4].refuse(entity, "no room", true);

@@ -357,8 +357,9 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
         mac: None,
         ips: vec!["10.1.0.99".parse().unwrap()],
     };
-    let Reply::Attached(swapped) = world.ask(swap("red")).await else {
-        panic!("not swapped")
+    let swapped = world.ask(swap("red")).await;
+    let Reply::Attached(swapped) = swapped else {
+        panic!("not swapped: {swapped:?}")
     };
     assert_eq!(
         (&swapped.mac, swapped.addresses[0].to_string().as_str()),

@@ -102,7 +102,7 @@ fn line(attached: &Attached) -> String {
 fn table(all: &[(Slot, Wish)]) -> String {
     let mut table = Table::new();
     table
-        .load_preset(presets::NOTHING)
+        .load_style(presets::NOTHING)
         .set_header(["CONTAINER", "INTERFACE", "VDC", "NETWORK"]);
     for (slot, wish) in all {
         table.add_row([&slot.container, &slot.interface, &wish.vdc, &wish.network]);

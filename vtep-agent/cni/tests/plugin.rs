@@ -385,3 +385,55 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
     assert_eq!(world.attachments("blue").await.len(), 0);
     assert_eq!(std::fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
 }
+
+/// Everything agrees that the pod has its interface, or everything that it has none.
+async fn settled(world: &World, pod: &Netns) -> Option<bool> {
+    let attachments = world.attachments("blue").await;
+    let journal = std::fs::read_dir(world.state().join("attachments")).unwrap();
+    let journal = journal
+        .filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "json"))
+        .count();
+    match (attachments.as_slice(), pod.links().as_slice(), journal) {
+        ([], [], 0) => Some(false),
+        ([a], [link], 1) if a.applied.waiting.is_empty() && link == "eth0" => Some(true),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn at_whatever_point_the_agent_dies_everything_agrees_afterwards() {
+    let mut world = World::new().await;
+    let pod = Netns::new("pod");
+    let (mut whole, mut nothing) = (0, 0);
+    for round in 0..16u64 {
+        let (socket, path) = (world.socket(), pod.path());
+        let adding = tokio::spawn(common::cni(socket, "ADD", ("c1", "eth0"), path, none()));
+        // From the first trace of it on, in steps that go past its end.
+        let journal = world.state().join("attachments");
+        while std::fs::read_dir(&journal).unwrap().next().is_none() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_micros(round * 1500)).await;
+        world.kill_agent();
+        world.start_agent().await;
+        let added = adding.await.unwrap();
+        let mut has = None;
+        world
+            .until("everything agrees", async |w| {
+                has = settled(w, &pod).await;
+                has.is_some()
+            })
+            .await;
+        if added.is_ok() {
+            assert_eq!(has, Some(true), "round {round}: ADD succeeded");
+        }
+        if has == Some(true) {
+            whole += 1
+        } else {
+            nothing += 1
+        }
+        assert_eq!(world.cni("DEL", ("c1", "eth0"), "", none()).await, Ok(Value::Null));
+        assert_eq!(settled(&world, &pod).await, Some(false), "round {round}: after DEL");
+    }
+    println!("{whole} complete, {nothing} not there");
+}

@@ -47,7 +47,7 @@ const LOCKS: usize = 1024;
 /// Carries out the requests of the CNI plugin.
 pub struct Below {
     host: String,
-    journal: Journal,
+    journal: Arc<Journal>,
     controller: watch::Receiver<Option<Channel>>,
     commands: Commands,
     /// Namespaces that are no pod's.
@@ -61,8 +61,13 @@ pub fn pin(host: &str, container: &str) -> String {
     format!("{POD_NETNS}{}", digest([host, container]))
 }
 
-fn internal(error: &AgentError) -> Error {
-    Error::io(crate::chain(error))
+/// Work that waits for the disk or the kernel, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| Error::io("a thread has ended"))?;
+    done.map_err(|e| Error::io(crate::chain(&e)))
 }
 
 /// An error of the controller, with the code of CNI.
@@ -95,7 +100,7 @@ impl Below {
             .collect();
         let below = Self {
             host: host.to_owned(),
-            journal: Journal::open(&state_dir.join("attachments"))?,
+            journal: Arc::new(Journal::open(&state_dir.join("attachments"))?),
             controller,
             commands,
             own,
@@ -276,9 +281,7 @@ impl Below {
 
     async fn attach(&self, entry: &Entry, namespace: Netns) -> Result<Attached, Error> {
         let name = self.pin(&entry.slot);
-        let pinned = tokio::task::spawn_blocking(move || namespace.keep_name(&name)).await;
-        let pinned = pinned.map_err(|_| Error::io("a thread has ended"))?;
-        pinned.map_err(|e| Error::io(crate::chain(&e)))?;
+        blocking(move || namespace.keep_name(&name).map_err(Into::into)).await?;
         let request = self.request(entry)?;
         let mut client = self.client().await?;
         let reply = called(timeout(CALL_PATIENCE, client.attach(request)).await)?;
@@ -365,14 +368,19 @@ impl Below {
         self.note(Entry { state, ..entry }).await?;
         let mut client = self.client().await?;
         called(timeout(CALL_PATIENCE, client.detach(request)).await)?;
-        if self.journal.others(slot).is_empty() {
-            netns::remove(&self.pin(slot)).map_err(|e| internal(&e.into()))?;
-        }
-        self.journal.remove(slot).map_err(|e| internal(&e))
+        let (journal, slot, pin) = (Arc::clone(&self.journal), slot.clone(), self.pin(slot));
+        blocking(move || {
+            if journal.others(&slot).is_empty() {
+                netns::remove(&pin)?;
+            }
+            journal.remove(&slot)
+        })
+        .await
     }
 
     async fn note(&self, entry: Entry) -> Result<(), Error> {
-        tokio::task::block_in_place(|| self.journal.put(entry)).map_err(|e| internal(&e))
+        let journal = Arc::clone(&self.journal);
+        blocking(move || journal.put(entry)).await
     }
 
     /// Removes what is leaving, whenever there is a controller to say so to. Runs until dropped.
@@ -417,4 +425,60 @@ fn called<T>(result: Result<Result<tonic::Response<T>, Status>, tokio::time::err
         .map_err(late)?
         .map(tonic::Response::into_inner)
         .map_err(|s| refused(&s))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot {
+            container: "c1".into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    fn code(reply: &Reply) -> Option<u32> {
+        match reply {
+            Reply::Failed { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_controller_status_says_so_and_nothing_is_forgotten() {
+        let state_dir = tempfile::tempdir().unwrap();
+        let (_stream, controller) = watch::channel(None);
+        let open = || {
+            let (commands, _) = mpsc::channel(1);
+            Below::open("h", state_dir.path(), controller.clone(), commands).unwrap()
+        };
+        let below = open();
+        assert_eq!(code(&below.handle(Request::Status).await), Some(error::NOT_AVAILABLE));
+        // What is not there is gone, whoever is away.
+        assert_eq!(below.handle(Request::Del { slot: slot() }).await, Reply::Done);
+        let wish = Wish {
+            cni_network: "n".into(),
+            vdc: "v".into(),
+            network: "red".into(),
+            mac: None,
+            ips: Vec::new(),
+        };
+        let state = State::Held;
+        let entry = Entry {
+            slot: slot(),
+            wish,
+            state,
+        };
+        below.note(entry.clone()).await.unwrap();
+        let refused = below.handle(Request::Del { slot: slot() }).await;
+        assert_eq!(code(&refused), Some(error::TRY_AGAIN), "{refused:?}");
+        // It leaves as soon as there is a controller, also after a restart of the agent.
+        for below in [below, open()] {
+            let state = State::Leaving;
+            assert_eq!(below.journal.all(), [Entry { state, ..entry.clone() }]);
+        }
+    }
 }

@@ -114,6 +114,53 @@ impl Launcher for Devices {
     }
 }
 
+/// Runs the plugin against a socket.
+pub fn cni(
+    socket: PathBuf,
+    command: &'static str,
+    slot: (&str, &str),
+    netns: String,
+    extra: Value,
+) -> impl Future<Output = Result<Value, Value>> + Send + use<> {
+    let mut config = json!({ "cniVersion": "1.1.0", "name": "tenants", "type": "vfabric", "vdc": "blue",
+        "network": "red", "socket": socket });
+    config
+        .as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
+    let (container, interface) = (slot.0.to_owned(), slot.1.to_owned());
+    let work = move || {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vfabric-cni"))
+            .env("CNI_COMMAND", command)
+            .envs([
+                ("CNI_CONTAINERID", container),
+                ("CNI_IFNAME", interface),
+                ("CNI_NETNS", netns),
+            ])
+            .env("CNI_PATH", "/opt/cni/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(config.to_string().as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    };
+    async move {
+        let out = tokio::task::spawn_blocking(work).await.unwrap();
+        let document = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
+        if out.status.success() {
+            Ok(document)
+        } else {
+            Err(document)
+        }
+    }
+}
+
 pub struct World {
     pub controller: Arc<Controller<MemoryStore>>,
     pub leaf: FakeDevice,
@@ -266,42 +313,14 @@ impl World {
     }
 
     /// Runs the plugin as a runtime does; returns its document, and whether it succeeded.
-    pub async fn cni(&self, command: &str, slot: (&str, &str), netns: &str, extra: Value) -> Result<Value, Value> {
-        let mut config = json!({ "cniVersion": "1.1.0", "name": "tenants", "type": "vfabric", "vdc": "blue",
-            "network": "red", "socket": self.socket() });
-        config
-            .as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
-        let (command, container, interface) = (command.to_owned(), slot.0.to_owned(), slot.1.to_owned());
-        let netns = netns.to_owned();
-        let work = move || {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_vfabric-cni"))
-                .envs([
-                    ("CNI_COMMAND", command),
-                    ("CNI_CONTAINERID", container),
-                    ("CNI_IFNAME", interface),
-                ])
-                .envs([("CNI_NETNS", netns), ("CNI_PATH", "/opt/cni/bin".into())])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            child
-                .stdin
-                .take()
-                .unwrap()
-                .write_all(config.to_string().as_bytes())
-                .unwrap();
-            child.wait_with_output().unwrap()
-        };
-        let out = tokio::task::spawn_blocking(work).await.unwrap();
-        let document = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
-        if out.status.success() {
-            Ok(document)
-        } else {
-            Err(document)
-        }
+    pub async fn cni(
+        &self,
+        command: &'static str,
+        slot: (&str, &str),
+        netns: &str,
+        extra: Value,
+    ) -> Result<Value, Value> {
+        cni(self.socket(), command, slot, netns.to_owned(), extra).await
     }
 
     /// Asks the agent as its own command does.

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(journal.others(&a.slot), []);
         journal.put(b.clone()).unwrap();
         journal.put(entry("ab", "eth0", State::Held)).unwrap();
-        assert_eq!(journal.others(&a.slot), [b.clone()]);
+        assert_eq!(journal.others(&a.slot), std::slice::from_ref(&b));
         journal.remove(&entry("ab", "eth0", State::Held).slot).unwrap();
         // A crash while writing, and a damaged disk.
         fs::write(folder.path().join("x.new"), b"{").unwrap();

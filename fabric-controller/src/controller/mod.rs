@@ -40,6 +40,7 @@ mod reader;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
+mod round;
 mod rows;
 mod service;
 #[cfg(test)]

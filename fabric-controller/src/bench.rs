@@ -259,6 +259,7 @@ impl Fabric {
         let spec = Spec::Vdc(VdcSpec {
             name: vdc()?,
             description: String::new(),
+            hosts: Vec::new(),
         });
         let mut last = fabric.commit(vec![Change::Create(vdc()?, spec)]).await?;
         let all: Vec<usize> = (0..networks).collect();

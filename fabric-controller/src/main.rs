@@ -172,6 +172,7 @@ async fn serve(args: &Args) -> Result<()> {
     controller.set_credentials(Arc::clone(&secrets.credentials));
     let stop = CancellationToken::new();
     let hosts = VtepServer::new();
+    hosts.serve_below(Arc::clone(&controller).below());
     let devices = Devices {
         credentials: Arc::clone(&secrets.credentials),
         insecure_p4runtime: args.insecure_p4runtime,

@@ -15,6 +15,8 @@ pub enum ErrorCode {
     Malformed,
     /// No or an unknown bearer token (401).
     Unauthenticated,
+    /// The caller is known and may not do this (403).
+    Forbidden,
     /// The object does not exist, or the caller may not know that it does (404).
     NotFound,
     /// An object of that name exists with another content (409).
@@ -43,6 +45,7 @@ impl ErrorCode {
         match self {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::AlreadyExists | Self::InUse | Self::Taken | Self::Exhausted => 409,
             Self::PreconditionFailed => 412,

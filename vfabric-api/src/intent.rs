@@ -29,6 +29,10 @@ pub struct VdcIntent {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Hosts whose agents may attach workloads in it by themselves, for pods that start there; none when left out. An
+    /// attachment that a user writes needs no such right. Hosts may be named before they are in the inventory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Name>,
     /// Its tenant networks.
     #[serde(default)]
     pub networks: Vec<NetworkSpec>,
@@ -46,6 +50,7 @@ impl VdcIntent {
         Self {
             name,
             description: String::new(),
+            hosts: Vec::new(),
             networks: Vec::new(),
             routers: Vec::new(),
             attachments: Vec::new(),
@@ -62,6 +67,7 @@ impl VdcIntent {
         let vdc = VdcSpec {
             name: self.name,
             description: self.description,
+            hosts: self.hosts,
         };
         std::iter::once((String::new(), Spec::Vdc(vdc)))
             .chain(all("networks", self.networks, Spec::Network))

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use vtep_proto::v1::{self, ErrorCode};
-use vtep_proto::{HostEntity, HostKey, object_error};
+use vtep_proto::{Attachment, HostEntity, HostKey, object_error};
 
 use crate::cache::Cache;
 use crate::datapath::kernel::{self, Change, FloodLimit, Kernel, Monitor, Overlay, Uplink};
@@ -20,7 +20,7 @@ use crate::datapath::{Datapath, Scope, StepError};
 use crate::desired::Desired;
 use crate::engine::{Engine, News};
 use crate::error::AgentError;
-use crate::object::LocalVteps;
+use crate::object::{LocalVteps, port_name};
 use crate::status::{Repair, Status};
 use crate::watch::Watch;
 
@@ -70,8 +70,22 @@ pub enum Command {
     Synced(v1::Synced),
     /// Send reports there from now on; `Ok` when the stream begins, with what is known.
     Follow(mpsc::Sender<v1::Report>, oneshot::Sender<Known>),
+    /// Compare an attachment with the kernel and return how it stands.
+    Look(String, oneshot::Sender<Look>),
+    /// Return the id of the attachment that is to be in a namespace under an interface's name.
+    IdAt((String, String), oneshot::Sender<Option<String>>),
     /// Return how things stand.
     Status(oneshot::Sender<Status>),
+}
+
+/// How an attachment stands.
+pub enum Look {
+    /// As it is to be; with the MTU of its interface.
+    InPlace(Attachment, u32),
+    /// It is not in place.
+    Failed(StepError),
+    /// The host is to hold none of that id.
+    Absent,
 }
 
 impl Command {
@@ -90,7 +104,8 @@ impl Command {
             ),
             Self::Read(_) => "comparing everything for the controller".into(),
             Self::Synced(synced) => format!("removing what is left over at epoch {}", synced.epoch),
-            Self::Follow(..) | Self::Status(_) => "answering a question".into(),
+            Self::Look(id, _) => format!("comparing attachment {id}"),
+            Self::Follow(..) | Self::Status(_) | Self::IdAt(..) => "answering a question".into(),
         }
     }
 }
@@ -313,6 +328,20 @@ impl<D: Datapath> Agent<D> {
                     store: self.store,
                 });
             }
+            Command::Look(id, answer) => {
+                let ports = [port_name(&id)].into();
+                let vnis = BTreeSet::new();
+                let news = self.engine.check(&Scope::Some { vnis, ports })?;
+                let _ = answer.send(self.look(&HostKey::Attachment(id)));
+                return Ok(news);
+            }
+            Command::IdAt((netns, interface), answer) => {
+                let mut held = self.engine.desired().entities().values();
+                let _ = answer.send(held.find_map(|entity| match entity {
+                    HostEntity::Attachment(a) if a.netns == netns && a.interface == interface => Some(a.id.clone()),
+                    _ => None,
+                }));
+            }
             Command::Status(answer) => {
                 let losses = self.engine.datapath().losses()?;
                 let connected = self.reports.as_ref().is_some_and(|r| !r.is_closed());
@@ -351,6 +380,26 @@ impl<D: Datapath> Agent<D> {
             .filter_map(|k| Some(wire_error(k, self.engine.error(k)?)))
             .collect();
         Ok((errors, news))
+    }
+
+    fn look(&self, key: &HostKey) -> Look {
+        let entities = self.engine.desired().entities();
+        let Some(HostEntity::Attachment(attachment)) = entities.get(key) else {
+            return Look::Absent;
+        };
+        if let Some(error) = self.engine.error(key) {
+            return Look::Failed(error.clone());
+        }
+        let of_network = match entities.get(&HostKey::Network(attachment.vni)) {
+            Some(HostEntity::Network(network)) => network.mtu,
+            _ => 0,
+        };
+        let mtu = if attachment.mtu == 0 {
+            of_network
+        } else {
+            attachment.mtu
+        };
+        Look::InPlace(attachment.clone(), mtu)
     }
 
     fn held(&self) -> Vec<v1::HeldObject> {

@@ -101,7 +101,7 @@ pub enum NetnsError {
         path: PathBuf,
     },
     /// The name stands for something else.
-    #[error("netns {name}: expected a network namespace in /run/netns, found {found}")]
+    #[error("netns {name}: expected a network namespace, found {found}")]
     NotANamespace {
         /// Its name.
         name: String,

@@ -27,10 +27,14 @@
 //! its addresses only. An attachment can neither reach a namespace of the host or of another
 //! vDC, nor hold up the work on others ([`watch`]).
 //!
-//! **Not here.** Other datapaths, CNI. The fabric's leaf enforces which host may speak in which
+//! **From below.** Pods that start on this host are attached through the CNI plugin ([`below`]): the agent asks the
+//! controller, and the attachment comes back as every other does.
+//!
+//! **Not here.** Other datapaths. The fabric's leaf enforces which host may speak in which
 //! network.
 
 pub mod agent;
+pub mod below;
 pub mod bench;
 pub mod cache;
 pub mod datapath;

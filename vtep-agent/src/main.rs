@@ -1,20 +1,24 @@
 //! The VXLAN VTEP agent of a Linux host.
 
+mod attachment;
+
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabric_identity::{Credentials, Files, Subject};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use vtep_agent::below::Below;
 use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
 use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::Controller;
 use vtep_agent::watch::Watch;
-use vtep_agent::{agent, status, stream};
+use vtep_agent::{agent, below, status, stream};
 use vtep_proto::v1;
 
 /// Runs the VXLAN tunnel end point of this host as the fabric controller says.
@@ -37,6 +41,14 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows and changes the interfaces of containers on this host while they run.
+    Attachment {
+        /// Socket of the agent for the CNI plugin.
+        #[arg(long, default_value = vfabric_cni::protocol::SOCKET)]
+        socket: PathBuf,
+        #[command(subcommand)]
+        verb: attachment::Verb,
     },
     /// Removes everything that an agent has made on this host. The agent must not be running.
     Purge {
@@ -123,6 +135,9 @@ struct Run {
     /// Where the agent keeps what it must hold, and its socket.
     #[arg(long)]
     state_dir: PathBuf,
+    /// Socket of the CNI plugin [default: cni.sock in the state directory].
+    #[arg(long)]
+    cni_socket: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or directives of tracing's EnvFilter.
     #[arg(long, default_value = "info")]
     log_level: String,
@@ -174,6 +189,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             };
             print(&text)
         }
+        (Some(Command::Attachment { socket, verb }), _) => print(&attachment::run(&socket, verb)?),
         (Some(Command::Purge { host, overlay: name }), _) => {
             let name = overlay(&host, name);
             let removed = Overlay::keep(&name)
@@ -256,7 +272,16 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         store: 0,
         version: env!("CARGO_PKG_VERSION").into(),
     };
+    let below = Below::open(
+        &settings.host,
+        &run.state_dir,
+        controller.connection(),
+        commands.clone(),
+    )?;
+    let cni_socket = run.cni_socket.unwrap_or_else(|| run.state_dir.join("cni.sock"));
     tokio::select! {
+        ended = below::serve(&cni_socket, Arc::clone(&below)) => ended?,
+        () = below.tidy() => {}
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
         ended = status::serve(settings, commands, watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,
@@ -265,6 +290,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     // What the kernel holds stays: it forwards without the agent.
+    let _ = std::fs::remove_file(&cni_socket);
     let _ = std::fs::remove_file(status::socket(&run.state_dir));
     tracing::info!("stopped; the kernel keeps forwarding");
     Ok(())

@@ -78,24 +78,47 @@ impl Netns {
     /// # Errors
     /// When it does not exist, or is something else.
     pub fn named(name: &str) -> Result<Self, NetnsError> {
+        if !is_name(name) {
+            return Err(NetnsError::NotANamespace {
+                name: name.to_owned(),
+                found: "a path",
+            });
+        }
+        Self::open(&path(name), libc::O_NOFOLLOW)
+    }
+
+    /// Opens a network namespace by any path, as container runtimes name them: `/proc/PID/ns/net`, `/var/run/netns/...`.
+    /// Symbolic links are followed; in everything else as [`Netns::named`].
+    ///
+    /// # Errors
+    /// When it does not exist, or is something else.
+    pub fn at(path: &Path) -> Result<Self, NetnsError> {
+        let namespace = Self::open(path, 0)?;
+        // The kernel refuses to enter a namespace of another kind as a network namespace.
+        namespace.within(|| ()).map_err(|_| NetnsError::NotANamespace {
+            name: path.display().to_string(),
+            found: "a namespace of another kind",
+        })?;
+        Ok(namespace)
+    }
+
+    fn open(path: &Path, flags: libc::c_int) -> Result<Self, NetnsError> {
+        let name = path.file_name().filter(|_| path.parent() == Some(Path::new(DIRECTORY)));
+        let name = name.map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
         let fail = |source| NetnsError::Io {
-            name: name.to_owned(),
+            name: name.clone(),
             source,
         };
         let other = |found| NetnsError::NotANamespace {
-            name: name.to_owned(),
+            name: name.clone(),
             found,
         };
-        if !is_name(name) {
-            return Err(other("a path"));
-        }
-        let path = path(name);
         let reference = fs::OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path);
+            .custom_flags(libc::O_PATH | libc::O_CLOEXEC | flags)
+            .open(path);
         let reference = match reference {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(NetnsError::Absent { path }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(NetnsError::Absent { path: path.to_owned() }),
             other => other.map_err(fail)?,
         };
         let kind = reference.metadata().map_err(fail)?.file_type();
@@ -104,7 +127,7 @@ impl Netns {
         }
         let system = nix::sys::statfs::fstatfs(&reference).map_err(|e| fail(e.into()))?;
         if system.filesystem_type() != NSFS_MAGIC {
-            return Err(NetnsError::NotMounted { path });
+            return Err(NetnsError::NotMounted { path: path.to_owned() });
         }
         let file = fs::OpenOptions::new()
             .read(true)

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use fabric_identity::{Credentials, Dialer, Subject};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
 use vtep_proto::v1::{self, ErrorCode, agent_message, controller_message};
 use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, invalid_key};
@@ -35,6 +35,8 @@ pub struct Controller {
     address: String,
     endpoint: Endpoint,
     dialer: Dialer,
+    /// What the stream goes over, while there is one.
+    connection: watch::Sender<Option<Channel>>,
 }
 
 impl Controller {
@@ -63,7 +65,13 @@ impl Controller {
             address,
             endpoint,
             dialer,
+            connection: watch::Sender::new(None),
         })
+    }
+
+    /// What the stream goes over, while there is one: for calls beside it.
+    pub fn connection(&self) -> watch::Receiver<Option<Channel>> {
+        self.connection.subscribe()
     }
 }
 
@@ -81,7 +89,9 @@ pub async fn follow(controller: Controller, hello: v1::Hello, commands: Commands
     let mut next = waits.build();
     loop {
         let mut welcomed = false;
-        match session(&controller, hello.clone(), &commands, &mut welcomed).await {
+        let ended = session(&controller, hello.clone(), &commands, &mut welcomed).await;
+        controller.connection.send_replace(None);
+        match ended {
             Err(error @ AgentError::Ended(_)) => return Err(error),
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), controller = %controller.address, "stream ended")
@@ -131,7 +141,7 @@ async fn session(
     let known = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
     (hello.epoch, hello.store) = (known.epoch, known.store);
     send(&out, agent_message::Message::Hello(hello)).await?;
-    let mut incoming = VtepControllerClient::new(channel)
+    let mut incoming = VtepControllerClient::new(channel.clone())
         .follow(ReceiverStream::new(outgoing))
         .await?
         .into_inner();
@@ -140,6 +150,7 @@ async fn session(
         Some(_) => return Err(AgentError::Protocol("its first message was not Welcome")),
         None => return Ok(()),
     }
+    controller.connection.send_replace(Some(channel));
     tracing::info!("following the controller");
     loop {
         tokio::select! {

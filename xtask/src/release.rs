@@ -35,6 +35,7 @@ pub(crate) const PRODUCT: &[&str] = &[
     "fabricctl",
     "p4-compiler",
     "p4-switch",
+    "vfabric-cni",
     "vtep-agent",
 ];
 

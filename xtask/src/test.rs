@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
     step("packages");
     packages::install(LAB_PACKAGES)?;
     packages::install(&["mininet", "python3", "python3-venv"])?;
+    packages::install(CONTAINER_PACKAGES)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -64,6 +65,15 @@ pub(crate) fn run() -> Result<()> {
     }
     Ok(())
 }
+
+/// Container runtimes that drive the CNI plugin, real plugins beside it, and a program for containers to run.
+const CONTAINER_PACKAGES: &[&str] = &[
+    "podman",
+    "runc",
+    "containerd",
+    "containernetworking-plugins",
+    "busybox-static",
+];
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";

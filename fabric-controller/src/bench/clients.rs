@@ -130,6 +130,7 @@ async fn start(store: RedbStore) -> Result<(Stored, DropGuard)> {
     let spec = Spec::Vdc(VdcSpec {
         name: vdc()?,
         description: String::new(),
+        hosts: Vec::new(),
     });
     let mut changes = vec![Change::Create(vdc()?, spec)];
     let most = LEVELS.iter().map(|(clients, _)| *clients).max().unwrap_or(1);

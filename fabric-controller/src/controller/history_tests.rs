@@ -184,6 +184,7 @@ async fn a_rollback_of_one_vdc_leaves_others_alone() {
         let spec = VdcSpec {
             name: n(name),
             description: String::new(),
+            hosts: Vec::new(),
         };
         Change::Create(n(name), Spec::Vdc(spec))
     };

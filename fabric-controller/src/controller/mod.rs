@@ -10,6 +10,9 @@
 //! restart everything is loaded, rendered and compared with the devices; where nothing
 //! changed, nothing is written.
 
+mod below;
+#[cfg(test)]
+mod below_tests;
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn red() -> Vec<Change> {
     let vdc = Spec::Vdc(VdcSpec {
         name: n("v"),
         description: String::new(),
+        hosts: Vec::new(),
     });
     vec![
         Change::Create(n("v"), vdc),
@@ -63,6 +64,7 @@ async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
     let vdc = Spec::Vdc(VdcSpec {
         name: n("v"),
         description: String::new(),
+        hosts: Vec::new(),
     });
     world
         .applied(vec![

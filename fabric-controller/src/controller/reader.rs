@@ -86,7 +86,7 @@ impl Published {
     }
 
     /// How far the devices are with what these contributions ask for; `waits` is what keeps the object from them.
-    fn applied<'a>(
+    pub(super) fn applied<'a>(
         &self,
         asked: impl Iterator<Item = Asked<'a>>,
         waits: impl IntoIterator<Item = &'a (Option<DeviceIndex>, String)>,

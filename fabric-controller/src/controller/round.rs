@@ -22,7 +22,7 @@ use vfabric_api::service::{Committed, Origin, Transaction};
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
 use super::writer::{Answer, Proposal, State, What, unavailable};
-use super::{Controller, inventory};
+use super::{Controller, below, inventory};
 use crate::engine::Rendered;
 use crate::ident::Owner;
 use crate::model::Model;
@@ -187,6 +187,10 @@ impl<'a, S: Store> Round<'a, S> {
         let alternatives = match what {
             What::Transaction(transaction) => Ok(vec![transaction]),
             What::Intent(intent, options) => Ok(vec![transaction_of(&self.state.model, intent, options)]),
+            What::OfHost(host, transaction) => {
+                let permitted = below::permit(&self.state.model, &host, &transaction.changes);
+                permitted.map(|()| vec![transaction])
+            }
             What::Rollback(rollback) => {
                 let way = self.controller.way_back(self.state.revision, &rollback).await;
                 way.map(Vec::from)

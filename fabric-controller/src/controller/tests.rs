@@ -181,6 +181,7 @@ pub(super) fn basics() -> Vec<Change> {
     let vdc = Spec::Vdc(VdcSpec {
         name: n("v"),
         description: String::new(),
+        hosts: Vec::new(),
     });
     let router = router(&["red", "blue"]);
     vec![

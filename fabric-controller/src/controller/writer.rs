@@ -19,8 +19,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
-use vfabric_api::service::{ApplyOptions, Change, Committed, Rollback, Transaction};
+use vfabric_api::service::{ApplyOptions, Change, Committed, Origin, Rollback, Transaction};
 
 use super::rows::rest_key;
 use super::{Controller, now};
@@ -54,6 +55,8 @@ pub(super) struct State {
 pub(super) enum What {
     Transaction(Transaction),
     Intent(Intent, ApplyOptions),
+    /// A host asks for it.
+    OfHost(Name, Transaction),
     Rollback(Rollback),
 }
 
@@ -62,7 +65,7 @@ impl What {
     fn is_of_tenants(&self) -> bool {
         match self {
             Self::Transaction(t) => t.changes.iter().any(|(_, c)| !matches!(c, Change::Inventory(_))),
-            Self::Intent(..) | Self::Rollback(_) => true,
+            Self::Intent(..) | Self::Rollback(_) | Self::OfHost(..) => true,
         }
     }
 
@@ -71,6 +74,7 @@ impl What {
         match self {
             Self::Transaction(transaction) => transaction.dry_run,
             Self::Intent(_, options) => options.dry_run,
+            Self::OfHost(..) => false,
             Self::Rollback(_) => true,
         }
     }
@@ -133,6 +137,18 @@ impl<S: Store> Controller<S> {
     /// As [`Controller::propose`].
     pub(super) async fn propose_intent(&self, intent: Intent, options: ApplyOptions) -> Result<Committed, ApiError> {
         self.send(What::Intent(intent, options)).await
+    }
+
+    /// Proposes changes that a host asks for: they are refused unless it may ask for them.
+    ///
+    /// # Errors
+    /// As [`Controller::propose`]; `Forbidden` or `Exhausted` if the host may not.
+    pub(super) async fn propose_of_host(&self, host: Name, change: Change) -> Result<Committed, ApiError> {
+        let origin = Origin {
+            author: format!("host {host}"),
+            reason: "asked for from below".to_owned(),
+        };
+        self.send(What::OfHost(host, Transaction::one(change, origin))).await
     }
 
     /// Proposes to restore the intent of an older revision.

@@ -5,9 +5,11 @@
 //! replaces an earlier one (the agent has come back before the old connection was found
 //! dead); the driver of the earlier one learns that it is disconnected.
 
+mod below;
+
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fabric_identity::{ClientCertificates, Credentials, Listener, Notices, Peer, Subject};
@@ -19,12 +21,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::Name;
 use vtep_proto::v1::vtep_controller_server::{VtepController, VtepControllerServer};
 use vtep_proto::v1::{self, agent_message, controller_message, report};
 use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
 
 use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
 use crate::entity::{Entity, EntityKey};
+pub use below::{Ask, Below, Spot};
 
 /// Longest time for an agent to say who it is after its stream has begun.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +54,8 @@ const MAX_EVENTS: usize = 10_000;
 pub struct VtepServer {
     hosts: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
     notices: Arc<Notices>,
+    /// Carries out what hosts ask for.
+    below: Arc<OnceLock<Arc<dyn Below>>>,
     /// Identity of this run of the controller.
     instance: [u8; 16],
 }
@@ -81,6 +88,7 @@ impl VtepServer {
         Self {
             hosts: Arc::default(),
             notices: Arc::default(),
+            below: Arc::default(),
             instance: rand::random(),
         }
     }
@@ -97,6 +105,12 @@ impl VtepServer {
             number: 0,
             events: VecDeque::new(),
         }
+    }
+
+    /// Sets who carries out what hosts ask for; until then such calls are refused as unavailable.
+    pub fn serve_below(&self, below: Arc<dyn Below>) {
+        // The first call counts; there is only one.
+        let _ = self.below.set(below);
     }
 
     /// A host may not dial in any more; its stream ends.
@@ -148,6 +162,35 @@ impl VtepServer {
         }
         Status::permission_denied(why)
     }
+
+    /// The host that calls. It must be in the inventory.
+    fn calling_host<T>(&self, request: &Request<T>) -> Result<Name, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let Some(Subject::Host(own)) = peer.and_then(Peer::subject) else {
+            return Err(self.refuse(peer, "only hosts may ask for attachments".to_owned()));
+        };
+        let known = locked(&self.hosts).contains_key(own.as_str());
+        let name = own.parse().ok().filter(|_| known);
+        name.ok_or_else(|| Status::not_found(format!("host `{own}` is not in the inventory")))
+    }
+
+    /// The reply to an ask. That something is forbidden is logged.
+    fn attached(
+        &self,
+        peer: Option<&Peer>,
+        done: Result<String, ApiError>,
+    ) -> Result<Response<v1::AttachReply>, Status> {
+        match done {
+            Ok(id) => Ok(Response::new(v1::AttachReply { id })),
+            Err(e) if e.code == ErrorCode::Forbidden => Err(self.refuse(peer, e.to_string())),
+            Err(e) => Err(below::status(&e)),
+        }
+    }
+
+    fn below(&self) -> Result<Arc<dyn Below>, Status> {
+        let below = self.below.get().cloned();
+        below.ok_or_else(|| Status::unavailable("the controller is starting"))
+    }
 }
 
 #[tonic::async_trait]
@@ -188,6 +231,28 @@ impl VtepController for VtepServer {
         });
         slot.arrived.notify_one();
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachReply>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let (host, below) = (self.calling_host(&request)?, self.below()?);
+        let done = below.attach(host, request.into_inner().try_into()?).await;
+        self.attached(peer.as_ref(), done)
+    }
+
+    async fn swap(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachReply>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let (host, below) = (self.calling_host(&request)?, self.below()?);
+        let done = below.swap(host, request.into_inner().try_into()?).await;
+        self.attached(peer.as_ref(), done)
+    }
+
+    async fn detach(&self, request: Request<v1::DetachRequest>) -> Result<Response<v1::DetachReply>, Status> {
+        let host = self.calling_host(&request)?;
+        let spot = Spot::try_from(request.into_inner())?;
+        let done = self.below()?.detach(host, spot).await;
+        done.map_err(|e| below::status(&e))?;
+        Ok(Response::new(v1::DetachReply {}))
     }
 }
 

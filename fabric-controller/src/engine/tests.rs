@@ -221,6 +221,7 @@ impl World {
             let vdc = Spec::Vdc(VdcSpec {
                 name: name("v", v),
                 description: String::new(),
+                hosts: Vec::new(),
             });
             world.transaction(&[Change::Create(name("v", v), vdc)]);
         }

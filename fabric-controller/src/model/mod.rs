@@ -36,7 +36,7 @@ pub mod waiting;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use vfabric_api::ident::{Name, PortId};
-use vfabric_api::kind::{Key, Kind};
+use vfabric_api::kind::{AttachmentSpec, Key, Kind};
 use vfabric_api::topology::Topology;
 
 pub use crate::ident::{AttachmentId, HostIndex, NetworkId, RouterId, SwitchIndex, VdcId};
@@ -46,7 +46,7 @@ use crate::ident::{Owner, Source};
 use crate::topology::Paths;
 use aside::Aside;
 use cursor::Moved;
-use fabric::Fabric;
+use fabric::{Fabric, Node};
 use kind::{Attachment, Network, Router, Vdc};
 use pool::Space;
 use quarantine::Quarantine;
@@ -73,7 +73,7 @@ pub struct Model {
     /// Attachments on each host, and on the access ports of each leaf.
     at: HashMap<DeviceIndex, BTreeSet<AttachmentId>>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
-    interfaces: HashMap<(HostIndex, String, String), AttachmentId>,
+    interfaces: BTreeMap<(HostIndex, String, String), AttachmentId>,
     /// Pairs that networks get again when they are put back, by leaf and VNI.
     restored_groups: HashMap<(SwitchIndex, u32), u16>,
     by_vni: HashMap<u32, NetworkId>,
@@ -137,7 +137,7 @@ impl Model {
             on_switch: HashMap::new(),
             at: HashMap::new(),
             ports: HashMap::new(),
-            interfaces: HashMap::new(),
+            interfaces: BTreeMap::new(),
             restored_groups: HashMap::new(),
             by_vni: HashMap::new(),
             quarantine: Quarantine::default(),
@@ -212,6 +212,25 @@ impl Model {
     /// How many networks, routers and attachments there are.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.networks.len(), self.routers.len(), self.attachments.len())
+    }
+
+    /// An attachment as it was asked for.
+    pub fn attachment_spec(&self, key: &Key) -> Option<&AttachmentSpec> {
+        let id = self.vdcs.get(&key.vdc)?.attachments.get(&key.name)?;
+        self.attachments.get(*id).map(|a| &a.spec)
+    }
+
+    /// How many interfaces a host has in one namespace, and in all whose names start with `prefix`.
+    pub fn interfaces_in(&self, host: &Name, netns: &str, prefix: &str) -> (usize, usize) {
+        let Some(Node::Host(host)) = self.fabric.node(host) else {
+            return (0, 0);
+        };
+        let from = (host, prefix.to_owned(), String::new());
+        let names = self.interfaces.range(from..).map(|((h, name, _), _)| (*h, name));
+        let all = names.take_while(|(h, name)| *h == host && name.starts_with(prefix));
+        all.fold((0, 0), |(here, all), (_, name)| {
+            (here + usize::from(name == netns), all + 1)
+        })
     }
 
     /// Devices that hold a network, and its attachments.

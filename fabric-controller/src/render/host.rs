@@ -10,7 +10,7 @@ use vfabric_api::topology::IpFamily;
 use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, Route, UnderlayFamily};
 
 use crate::entity::Entity;
-use crate::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView};
+use crate::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView, SubnetView};
 
 /// The agent's form of a VNI. Both forms have the same range, so there always is one.
 fn vni(v: Vni) -> Option<vtep_proto::Vni> {
@@ -66,7 +66,7 @@ pub(super) fn attachment(
                 vni,
                 mac,
                 addresses: attachment.ips.iter().map(|ip| with_prefix(network, *ip)).collect(),
-                routes: default_routes(network),
+                routes: default_routes(network, &attachment.ips),
                 netns: netns.clone(),
                 interface: interface.clone(),
                 mtu: 0,
@@ -96,20 +96,23 @@ fn with_prefix(network: &NetworkView, ip: IpAddr) -> IpNet {
         .unwrap_or_else(|| ip.into())
 }
 
-/// One default route per family of a routed network, through the gateway of its first
-/// subnet.
-fn default_routes(network: &NetworkView) -> BTreeSet<Route> {
+/// One default route per family of a routed network, through the gateway of the first subnet in
+/// which the workload has an address: other gateways are not on its link.
+fn default_routes(network: &NetworkView, ips: &[IpAddr]) -> BTreeSet<Route> {
     if network.vrf.is_none() {
         return BTreeSet::new();
     }
-    let v4 = network.subnets.iter().find(|s| s.gateway.is_ipv4()).map(|s| {
+    let own = |s: &&SubnetView| ips.iter().any(|ip| s.cidr.contains(ip));
+    let mut v4 = network.subnets.iter().filter(own).filter(|s| s.gateway.is_ipv4());
+    let v4 = v4.next().map(|s| {
         let any = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
         Route {
             destination: any.into(),
             via: Some(s.gateway),
         }
     });
-    let v6 = network.subnets.iter().find(|s| s.gateway.is_ipv6()).map(|s| {
+    let mut v6 = network.subnets.iter().filter(own).filter(|s| s.gateway.is_ipv6());
+    let v6 = v6.next().map(|s| {
         let any = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
         Route {
             destination: any.into(),
@@ -122,7 +125,7 @@ fn default_routes(network: &NetworkView) -> BTreeSet<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{AccessView, SubnetView, VtepView};
+    use crate::view::{AccessView, VtepView};
     use vfabric_api::ident::PortId;
 
     fn vtep(vtep_id: u16, n: u8) -> VtepView {
@@ -220,6 +223,24 @@ mod tests {
             panic!("{out:?}")
         };
         assert!(a.routes.is_empty(), "nobody routes");
+    }
+
+    #[test]
+    fn a_default_route_goes_through_a_gateway_on_the_workloads_link() {
+        let mut routed = net(true);
+        let first = SubnetView {
+            cidr: "10.9.0.0/24".parse().unwrap(),
+            gateway: "10.9.0.1".parse().unwrap(),
+        };
+        routed.subnets.insert(0, first);
+        let mut one_family = workload(on(1));
+        one_family.ips.truncate(1);
+        let out = render(&host(1), &routed, &one_family, IpFamily::Ipv4);
+        let [HostEntity::Attachment(a)] = out.as_slice() else {
+            panic!("{out:?}")
+        };
+        let gateways: Vec<Option<IpAddr>> = a.routes.iter().map(|r| r.via).collect();
+        assert_eq!(gateways, ["10.0.0.1".parse().ok()]);
     }
 
     #[test]

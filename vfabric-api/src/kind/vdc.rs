@@ -14,6 +14,10 @@ pub struct VdcSpec {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Hosts whose agents may attach workloads in it by themselves, for pods that start there; none when left out. An
+    /// attachment that a user writes needs no such right. Hosts may be named before they are in the inventory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Name>,
 }
 
 /// A vDC with its status.

@@ -46,3 +46,7 @@ pub mod v1 {
 /// octets on the wire (an attachment with many addresses perhaps 1000), so that a message
 /// stays well below gRPC's default limit of 4 MiB.
 pub const MAX_OBJECTS_PER_MESSAGE: usize = 1000;
+
+/// How names in `/run/netns` start under which agents keep the namespaces of pods. Only attachments in such a namespace
+/// may be asked for or removed by a host.
+pub const POD_NETNS: &str = "vfpod-";

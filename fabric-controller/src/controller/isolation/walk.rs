@@ -137,6 +137,7 @@ impl Walk {
             let spec = VdcSpec {
                 name: name(vdc),
                 description: String::new(),
+                hosts: Vec::new(),
             };
             let changes = vec![(String::new(), Change::Create(name(vdc), Spec::Vdc(spec)))];
             let dry_run = false;

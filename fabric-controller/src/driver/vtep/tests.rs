@@ -202,3 +202,72 @@ async fn a_new_stream_replaces_the_old_one() {
     driver.connect().await.unwrap();
     assert!(matches!(new.next().await, controller_message::Message::Welcome(_)));
 }
+
+/// Remembers who asked.
+#[derive(Default)]
+struct Asked(Mutex<Vec<Name>>);
+
+#[tonic::async_trait]
+impl Below for Asked {
+    async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
+        self.0.lock().unwrap().push(host);
+        match ask.spot.vdc.as_str() {
+            "blue" => Ok("blue/pod-1".into()),
+            _ => Err(ApiError::new(ErrorCode::Forbidden, "not assigned")),
+        }
+    }
+
+    async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
+        self.attach(host, ask).await
+    }
+
+    async fn detach(&self, host: Name, _: Spot) -> Result<(), ApiError> {
+        self.0.lock().unwrap().push(host);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn only_hosts_of_the_inventory_ask_for_attachments_and_each_for_itself() {
+    let world = World::new().await;
+    let asked = Arc::new(Asked::default());
+    let request = |vdc: &str| v1::AttachRequest {
+        vdc: vdc.into(),
+        network: "red".into(),
+        netns: "vfpod-1".into(),
+        interface: "eth0".into(),
+        ..Default::default()
+    };
+    let attach = async |subject: &str, request: v1::AttachRequest| {
+        let credentials = world.authority.issue(subject).credentials(&world.authority.pem);
+        let dialer = Dialer::new(credentials, Subject::Controller).unwrap();
+        let endpoint = Endpoint::from_static("http://controller");
+        let channel = dialer.channel(&endpoint, &world.address.to_string()).await.unwrap();
+        let reply = VtepControllerClient::new(channel).attach(request).await;
+        reply.map(|r| r.into_inner().id).map_err(|s| s.code())
+    };
+    assert_eq!(attach("host/h1", request("blue")).await, Err(Code::Unavailable));
+    world.server.serve_below(Arc::<Asked>::clone(&asked));
+    for subject in ["switch/h1", "controller", "operator/h1", "operator/h1/admin"] {
+        assert_eq!(
+            attach(subject, request("blue")).await,
+            Err(Code::PermissionDenied),
+            "{subject}"
+        );
+    }
+    assert_eq!(attach("host/h9", request("blue")).await, Err(Code::NotFound));
+    assert_eq!(attach("host/h2", request("blue")).await, Ok("blue/pod-1".into()));
+    assert_eq!(attach("host/h2", request("green")).await, Err(Code::PermissionDenied));
+    let mut bad = request("blue");
+    bad.ips = vec![vec![10, 0, 0]];
+    assert_eq!(attach("host/h2", bad).await, Err(Code::InvalidArgument));
+    assert_eq!(
+        attach("host/h2", request("Not A Name")).await,
+        Err(Code::InvalidArgument)
+    );
+    let asked = asked.0.lock().unwrap().clone();
+    assert!(
+        asked.iter().all(|h| h.as_str() == "h2") && asked.len() == 2,
+        "{asked:?}"
+    );
+}

@@ -1,0 +1,222 @@
+//! Attachments that hosts ask for, over fake devices.
+
+use vfabric_api::ident::Name;
+use vfabric_api::intent::Place;
+use vfabric_api::status::View;
+
+use super::tests::*;
+use crate::driver::vtep::{Ask, Below, Spot};
+
+type OneWorld = World<MemoryStore>;
+
+/// A world whose vDC is assigned to `host1` only.
+async fn world() -> OneWorld {
+    let world = World::over(topology(), MemoryStore::default(), fakes()).await;
+    let mut changes = basics();
+    let Change::Create(_, Spec::Vdc(vdc)) = &mut changes[0] else {
+        panic!("no vDC")
+    };
+    vdc.hosts = vec![n("host1")];
+    world.applied(changes).await;
+    world
+}
+
+fn spot(pod: &str, interface: &str) -> Spot {
+    Spot {
+        vdc: n("v"),
+        netns: format!("vfpod-{pod}"),
+        interface: interface.into(),
+    }
+}
+
+fn ask(pod: &str, interface: &str) -> Ask {
+    Ask {
+        spot: spot(pod, interface),
+        network: n("red"),
+        mac: None,
+        ips: Vec::new(),
+    }
+}
+
+fn below(world: &OneWorld) -> Arc<dyn Below> {
+    Arc::clone(&world.controller).below()
+}
+
+async fn names(world: &OneWorld) -> Vec<String> {
+    let all = world
+        .controller
+        .list(Kind::Attachment, Some(&n("v")), None, 10_000)
+        .await;
+    let name = |v: View| match v {
+        View::Attachment(a) => a.spec.name.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let all = all.unwrap().items.into_iter().map(name);
+    all.filter(|name| name.starts_with("pod-")).collect()
+}
+
+fn code<T: std::fmt::Debug>(r: Result<T, vfabric_api::error::ApiError>) -> ErrorCode {
+    r.unwrap_err().code
+}
+
+#[tokio::test]
+async fn an_attachment_is_on_host_and_leaf_when_the_call_returns_and_gone_after_detach() {
+    let world = world().await;
+    let before = (world.devices[2].entities().len(), world.devices[4].entities().len());
+    let id = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    let after = (world.devices[2].entities().len(), world.devices[4].entities().len());
+    assert!(after.0 > before.0 && after.1 > before.1, "{before:?} {after:?}");
+    assert_eq!(id, format!("v/{}", names(&world).await[0]));
+    // The same again is the same.
+    assert_eq!(below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap(), id);
+    assert_eq!(names(&world).await.len(), 1);
+    below(&world).detach(n("host1"), spot("a", "eth0")).await.unwrap();
+    assert_eq!(world.devices[4].entities().len(), before.1, "the host still has it");
+    assert_eq!(names(&world).await, Vec::<String>::new());
+    below(&world).detach(n("host1"), spot("a", "eth0")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_attaches_only_where_it_is_assigned_and_only_in_its_own_pods() {
+    let world = world().await;
+    let below = below(&world);
+    let other = below.attach(n("host2"), ask("a", "eth0")).await.unwrap_err();
+    assert_eq!(other.code, ErrorCode::Forbidden);
+    let mut nowhere = ask("a", "eth0");
+    nowhere.spot.vdc = n("w");
+    let unknown = below.attach(n("host2"), nowhere).await.unwrap_err();
+    // A vDC that does not exist looks like one that is not assigned.
+    assert_eq!(unknown.to_string(), other.to_string().replace("`v`", "`w`"));
+    let mut elsewhere = ask("a", "eth0");
+    elsewhere.spot.netns = "a1".into();
+    assert_eq!(code(below.attach(n("host1"), elsewhere).await), ErrorCode::Forbidden);
+    assert_eq!(names(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_host_cannot_remove_what_users_attached() {
+    let world = world().await;
+    let a1 = Key::new(n("v"), Kind::Attachment, n("a1"));
+    for host in ["host1", "host2"] {
+        let change = Change::Delete(a1.clone());
+        assert_eq!(
+            code(world.controller.propose_of_host(n(host), change).await),
+            ErrorCode::Forbidden
+        );
+    }
+    let vdc = Change::Delete(Key::vdc(n("v")));
+    assert_eq!(
+        code(world.controller.propose_of_host(n("host1"), vdc).await),
+        ErrorCode::Forbidden
+    );
+    assert!(world.controller.get(&a1).await.is_ok());
+    // Another host's pod of the same name is another pod.
+    below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    below(&world).detach(n("host2"), spot("a", "eth0")).await.unwrap();
+    assert_eq!(names(&world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_pod_has_a_bounded_number_of_attachments() {
+    let world = world().await;
+    for i in 0..64 {
+        below(&world)
+            .attach(n("host1"), ask("a", &format!("net{i}")))
+            .await
+            .unwrap();
+    }
+    let full = below(&world).attach(n("host1"), ask("a", "net64")).await.unwrap_err();
+    assert_eq!(full.code, ErrorCode::Exhausted);
+    assert!(
+        full.to_string().contains("the pod in `vfpod-a` on host `host1`"),
+        "{full}"
+    );
+    below(&world).attach(n("host1"), ask("b", "eth0")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_host_refuses_is_rolled_back_at_once() {
+    let world = world().await;
+    let id = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    let keys = world.devices[4].entities();
+    let key = keys.keys().find(|k| k.to_string().contains(&id)).unwrap().clone();
+    below(&world).detach(n("host1"), spot("a", "eth0")).await.unwrap();
+    world.devices[4].refuse(key, "no room", true);
+    let refused = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap_err();
+    assert!(refused.to_string().contains("no room"), "{refused}");
+    assert_eq!(names(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaf_that_stays_away_is_named_and_the_attachment_rolled_back() {
+    let world = world().await;
+    world.devices[2].go_offline();
+    let refused = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap_err();
+    assert!(refused.to_string().contains("leaf1"), "{refused}");
+    assert_eq!(names(&world).await, Vec::<String>::new());
+    // Nothing that is there already goes because the leaf is away.
+    world.devices[2].go_online();
+    below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    world.devices[4].go_offline();
+    let _ = below(&world).attach(n("host1"), ask("a", "eth0")).await;
+    assert_eq!(names(&world).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_a_complete_attachment() {
+    let world = world().await;
+    let calling = tokio::spawn({
+        let below = below(&world);
+        async move { below.attach(n("host1"), ask("a", "eth0")).await }
+    });
+    while names(&world).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    calling.abort();
+    let name: Name = names(&world).await[0].parse().unwrap();
+    let key = Key::new(n("v"), Kind::Attachment, name);
+    let View::Attachment(a) = world.controller.get(&key).await.unwrap() else {
+        panic!()
+    };
+    assert!(matches!(a.spec.place, Place::Host { .. }));
+    below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_swap_that_fails_puts_the_old_network_and_its_addresses_back() {
+    let world = world().await;
+    let below = below(&world);
+    let swap = |network: &str| Ask {
+        network: n(network),
+        ..ask("a", "eth0")
+    };
+    assert_eq!(code(below.swap(n("host1"), swap("blue")).await), ErrorCode::NotFound);
+    let id = below.attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    let key = Key::new(n("v"), Kind::Attachment, n(id.split_once('/').unwrap().1));
+    let attachment = async || match world.controller.get(&key).await.unwrap() {
+        View::Attachment(a) => a,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(below.swap(n("host1"), swap("blue")).await.unwrap(), id);
+    let before = attachment().await;
+    assert_eq!(
+        (
+            before.spec.network.as_str(),
+            before.ips[0].to_string().starts_with("10.2.")
+        ),
+        ("blue", true)
+    );
+    // Another host has no such pod.
+    assert_eq!(code(below.swap(n("host2"), swap("red")).await), ErrorCode::NotFound);
+    let held = world.devices[4].entities();
+    let entity = held.keys().find(|k| k.to_string().contains(&id)).unwrap().clone();
+    world.devices[4].refuse(entity, "no room", true);
+    let refused = below.swap(n("host1"), swap("red")).await.unwrap_err();
+    assert!(refused.to_string().contains("no room"), "{refused}");
+    world.devices[4].accept_all();
+    let after = attachment().await;
+    assert_eq!(
+        (after.spec.network, after.mac, after.ips),
+        (before.spec.network, before.mac, before.ips)
+    );
+}

@@ -1,0 +1,125 @@
+//! What a host asks for by itself, between the wire and the controller.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tonic::{Code, Status};
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::{Mac, Name};
+use vtep_proto::v1;
+
+/// Most addresses that one ask may name.
+const MAX_IPS: usize = 64;
+
+/// Which workload's interface is meant; the host is known from its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// The vDC.
+    pub vdc: Name,
+    /// Name of the pod's namespace in `/run/netns`.
+    pub netns: String,
+    /// Name of the interface in it.
+    pub interface: String,
+}
+
+/// A workload's interface that a host asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Where it is.
+    pub spot: Spot,
+    /// The tenant network.
+    pub network: Name,
+    /// Its MAC address; `None`: derived.
+    pub mac: Option<Mac>,
+    /// Its addresses; none: allocated.
+    pub ips: Vec<IpAddr>,
+}
+
+/// Carries out what hosts ask for.
+#[tonic::async_trait]
+pub trait Below: Send + Sync {
+    /// Attaches; returns the attachment's id once host and leaf have applied it.
+    async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError>;
+    /// Puts an attachment into another network of its vDC; returns as `attach`.
+    async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError>;
+    /// Detaches.
+    async fn detach(&self, host: Name, spot: Spot) -> Result<(), ApiError>;
+}
+
+fn malformed(field: &str, value: impl std::fmt::Display, expected: &str) -> Status {
+    Status::invalid_argument(format!("{field}: `{value}`: expected {expected}"))
+}
+
+fn name(field: &str, value: &str) -> Result<Name, Status> {
+    value
+        .parse()
+        .map_err(|e| Status::invalid_argument(format!("{field}: {e}")))
+}
+
+fn ip(i: usize, octets: &[u8]) -> Result<IpAddr, Status> {
+    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        return Ok(Ipv4Addr::from(v4).into());
+    }
+    let wrong = |_| malformed(&format!("ips[{i}]"), octets.len(), "4 or 16 octets");
+    <[u8; 16]>::try_from(octets)
+        .map(|v6| Ipv6Addr::from(v6).into())
+        .map_err(wrong)
+}
+
+impl TryFrom<v1::AttachRequest> for Ask {
+    type Error = Status;
+
+    fn try_from(r: v1::AttachRequest) -> Result<Self, Status> {
+        if r.ips.len() > MAX_IPS {
+            return Err(malformed("ips", r.ips.len(), "at most 64 addresses"));
+        }
+        let mac = match r.mac.as_slice() {
+            [] => None,
+            octets => {
+                let wrong = |_| malformed("mac", octets.len(), "6 octets, or none");
+                Some(Mac(octets.try_into().map_err(wrong)?))
+            }
+        };
+        Ok(Self {
+            spot: Spot {
+                vdc: name("vdc", &r.vdc)?,
+                netns: r.netns,
+                interface: r.interface,
+            },
+            network: name("network", &r.network)?,
+            mac,
+            ips: r
+                .ips
+                .iter()
+                .enumerate()
+                .map(|(i, o)| ip(i, o))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<v1::DetachRequest> for Spot {
+    type Error = Status;
+
+    fn try_from(r: v1::DetachRequest) -> Result<Self, Status> {
+        Ok(Self {
+            vdc: name("vdc", &r.vdc)?,
+            netns: r.netns,
+            interface: r.interface,
+        })
+    }
+}
+
+/// An error of the controller, as agents see it.
+pub(super) fn status(error: &ApiError) -> Status {
+    let code = match error.code {
+        ErrorCode::Malformed | ErrorCode::Invalid => Code::InvalidArgument,
+        ErrorCode::Unauthenticated | ErrorCode::Forbidden => Code::PermissionDenied,
+        ErrorCode::NotFound | ErrorCode::Gone => Code::NotFound,
+        ErrorCode::PreconditionFailed => Code::FailedPrecondition,
+        ErrorCode::AlreadyExists | ErrorCode::InUse | ErrorCode::Taken => Code::AlreadyExists,
+        ErrorCode::Exhausted => Code::ResourceExhausted,
+        ErrorCode::Unavailable => Code::Unavailable,
+        ErrorCode::Internal => Code::Internal,
+    };
+    Status::new(code, error.to_string())
+}

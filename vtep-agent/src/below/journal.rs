@@ -1,0 +1,184 @@
+//! What this host has asked for: one file for each interface, written whole or not at all.
+//!
+//! | state | the interface | after a restart |
+//! | --- | --- | --- |
+//! | adding | is being asked for; nobody was promised anything | is removed |
+//! | held | ADD succeeded, or is about to say so | stays while its namespace does |
+//! | leaving | is being removed | is removed |
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use vfabric_cni::protocol::{Slot, Wish};
+
+use crate::error::AgentError;
+
+/// How far an interface is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    Adding,
+    Held,
+    Leaving,
+}
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) slot: Slot,
+    pub(super) wish: Wish,
+    pub(super) state: State,
+}
+
+/// All of them.
+pub(super) struct Journal {
+    folder: PathBuf,
+    entries: Mutex<BTreeMap<Slot, Entry>>,
+}
+
+/// A name for what may hold any characters.
+pub(super) fn digest(parts: [&str; 2]) -> String {
+    let text = parts.join("\0");
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+impl Journal {
+    /// Reads the journal in a folder, which is made where it does not exist. A file that cannot be read is moved aside.
+    pub(super) fn open(folder: &Path) -> Result<Self, AgentError> {
+        let fail = |source| AgentError::File {
+            path: folder.to_owned(),
+            source,
+        };
+        fs::create_dir_all(folder).map_err(fail)?;
+        let mut entries = BTreeMap::new();
+        for file in fs::read_dir(folder).map_err(fail)? {
+            let path = file.map_err(fail)?.path();
+            if path.extension().is_none_or(|e| e != "json") {
+                continue;
+            }
+            let read = fs::read(&path).map_err(fail)?;
+            match serde_json::from_slice::<Entry>(&read) {
+                Ok(entry) => drop(entries.insert(entry.slot.clone(), entry)),
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "a damaged file of the journal is moved aside");
+                    fs::rename(&path, path.with_extension("damaged")).map_err(fail)?;
+                }
+            }
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            entries: Mutex::new(entries),
+        })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<Slot, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, slot: &Slot) -> Option<Entry> {
+        self.locked().get(slot).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Entry> {
+        self.locked().values().cloned().collect()
+    }
+
+    /// Other interfaces of the same container.
+    pub(super) fn others(&self, slot: &Slot) -> Vec<Entry> {
+        let from = Slot {
+            container: slot.container.clone(),
+            interface: String::new(),
+        };
+        let entries = self.locked();
+        let of_container = entries.range(from..).take_while(|(s, _)| s.container == slot.container);
+        of_container
+            .filter(|(s, _)| *s != slot)
+            .map(|(_, e)| e.clone())
+            .collect()
+    }
+
+    fn path(&self, slot: &Slot) -> PathBuf {
+        self.folder
+            .join(format!("{}.json", digest([&slot.container, &slot.interface])))
+    }
+
+    /// Makes an entry durable. One at a time for each interface.
+    pub(super) fn put(&self, entry: Entry) -> Result<(), AgentError> {
+        let path = self.path(&entry.slot);
+        let write = || -> io::Result<()> {
+            let new = path.with_extension("new");
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec(&entry)?)?;
+            file.sync_data()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|source| AgentError::File {
+            path: path.clone(),
+            source,
+        })?;
+        self.locked().insert(entry.slot.clone(), entry);
+        Ok(())
+    }
+
+    /// Forgets an interface, durably.
+    pub(super) fn remove(&self, slot: &Slot) -> Result<(), AgentError> {
+        let path = self.path(slot);
+        let remove = || match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => File::open(&self.folder)?.sync_all(),
+        };
+        remove().map_err(|source| AgentError::File {
+            path: path.clone(),
+            source,
+        })?;
+        self.locked().remove(slot);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(container: &str, interface: &str, state: State) -> Entry {
+        Entry {
+            slot: Slot {
+                container: container.into(),
+                interface: interface.into(),
+            },
+            wish: Wish {
+                cni_network: "n".into(),
+                vdc: "v".into(),
+                network: "red".into(),
+                mac: None,
+                ips: Vec::new(),
+            },
+            state,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart_and_damage_stops_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let (a, b) = (entry("a", "eth0", State::Held), entry("a", "net1", State::Adding));
+        journal.put(a.clone()).unwrap();
+        assert_eq!(journal.others(&a.slot), []);
+        journal.put(b.clone()).unwrap();
+        journal.put(entry("ab", "eth0", State::Held)).unwrap();
+        assert_eq!(journal.others(&a.slot), std::slice::from_ref(&b));
+        journal.remove(&entry("ab", "eth0", State::Held).slot).unwrap();
+        // A crash while writing, and a damaged disk.
+        fs::write(folder.path().join("x.new"), b"{").unwrap();
+        fs::write(folder.path().join("y.json"), b"{").unwrap();
+        let again = Journal::open(folder.path()).unwrap();
+        assert_eq!(again.all(), [a, b]);
+        assert!(folder.path().join("y.damaged").exists());
+    }
+}

@@ -1,0 +1,484 @@
+//! Attachments from below: pods that start and end on this host.
+//!
+//! **Problem.** A container runtime starts the CNI plugin, which asks here. Host and leaf must have applied the attachment
+//! when the reply goes out, and a crash at any point must leave a complete attachment or none.
+//!
+//! **Model.** A request is noted in the [`journal`] first. The pod's namespace, which the runtime names by any path, gets a
+//! second name of ours in `/run/netns` (its *pin*): a path like `/proc/PID/ns/net` may mean another namespace a moment
+//! later, the pin never does. Then the controller is asked; it turns the ask into a transaction, and the attachment comes
+//! back as every other does. What was begun and not finished is undone ([`Below::tidy`]).
+//!
+//! **Invariants.** The journal is written before, and cleared after, everything that it stands for. Requests for one
+//! container are carried out one at a time. Only root may ask.
+
+mod journal;
+mod server;
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fabric_identity::Subject;
+use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use vfabric_cni::error::{self, Error};
+use vfabric_cni::protocol::{Attached, Reply, Request, Slot, Wish};
+use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
+use vtep_proto::{POD_NETNS, v1};
+
+use crate::agent::{Command, Commands, Look};
+use crate::error::AgentError;
+use crate::netns::{self, Netns, NetnsId};
+use journal::{Entry, Journal, State, digest};
+pub use server::serve;
+
+/// Longest wait for a controller that is away: longer than it takes to start again.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for the controller's reply: longer than it waits for host and leaf.
+const CALL_PATIENCE: Duration = Duration::from_secs(45);
+/// How often what is leaving is tried again.
+const TIDY: Duration = Duration::from_secs(5);
+/// Locks that containers share by the hash of their ids: enough for pods that start together.
+const LOCKS: usize = 1024;
+
+/// Carries out the requests of the CNI plugin.
+pub struct Below {
+    host: String,
+    journal: Arc<Journal>,
+    controller: watch::Receiver<Option<Channel>>,
+    commands: Commands,
+    /// Namespaces that are no pod's.
+    own: Vec<NetnsId>,
+    locks: Vec<Mutex<()>>,
+    hasher: RandomState,
+}
+
+/// The name in `/run/netns` under which a host keeps a container's namespace.
+pub fn pin(host: &str, container: &str) -> String {
+    format!("{POD_NETNS}{}", digest([host, container]))
+}
+
+/// Work that waits for the disk or the kernel, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| Error::io("a thread has ended"))?;
+    done.map_err(|e| Error::io(crate::chain(&e)))
+}
+
+/// An error of the controller, with the code of CNI.
+fn refused(status: &Status) -> Error {
+    let code = match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
+            error::TRY_AGAIN
+        }
+        _ => error::REFUSED,
+    };
+    Error::new(code, format!("{}: {}", Subject::Controller, status.message()))
+}
+
+impl Below {
+    /// Reads the journal in the state directory. What was being added is marked for removal, and so is what has lost its
+    /// namespace: the host has been restarted.
+    ///
+    /// # Errors
+    /// When the journal cannot be used.
+    pub fn open(
+        host: &str,
+        state_dir: &Path,
+        controller: watch::Receiver<Option<Channel>>,
+        commands: Commands,
+    ) -> Result<Arc<Self>, AgentError> {
+        let own = [Netns::current(), Netns::of_init()]
+            .into_iter()
+            .flatten()
+            .map(|n| n.id())
+            .collect();
+        let below = Self {
+            host: host.to_owned(),
+            journal: Arc::new(Journal::open(&state_dir.join("attachments"))?),
+            controller,
+            commands,
+            own,
+            locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        };
+        for entry in below.journal.all() {
+            let pinned = Netns::named(&below.pin(&entry.slot)).is_ok();
+            if entry.state == State::Adding || (entry.state == State::Held && !pinned) {
+                tracing::info!(
+                    container = entry.slot.container,
+                    interface = entry.slot.interface,
+                    "unfinished; leaves"
+                );
+                let state = State::Leaving;
+                below.journal.put(Entry { state, ..entry })?;
+            }
+        }
+        Ok(Arc::new(below))
+    }
+
+    /// The name of a container's namespace.
+    fn pin(&self, slot: &Slot) -> String {
+        pin(&self.host, &slot.container)
+    }
+
+    /// One at a time for each container.
+    async fn turn(&self, slot: &Slot) -> MutexGuard<'_, ()> {
+        let hash = self.hasher.hash_one(&slot.container) as usize;
+        self.locks[hash % LOCKS].lock().await
+    }
+
+    /// Carries out a request.
+    pub async fn handle(&self, request: Request) -> Reply {
+        let done = match request {
+            Request::Add { slot, netns, wish } => self.add(slot, netns, wish).await.map(Reply::Attached),
+            Request::Plug { slot, wish } => self.plug(slot, wish).await.map(Reply::Attached),
+            Request::Swap {
+                slot,
+                network,
+                mac,
+                ips,
+            } => self.swap(slot, network, mac, ips).await.map(Reply::Attached),
+            Request::List => Ok(Reply::Listed(self.list())),
+            Request::Del { slot } => self.del(&slot).await.map(|()| Reply::Done),
+            Request::Check { slot } => self.check(&slot).await.map(Reply::Attached),
+            Request::Status => self.status().map(|()| Reply::Done),
+            Request::Gc { cni_network, valid } => self.collect(&cni_network, &valid).await.map(|()| Reply::Done),
+        };
+        done.unwrap_or_else(|Error { code, message }| Reply::Failed { code, message })
+    }
+
+    fn status(&self) -> Result<(), Error> {
+        match *self.controller.borrow() {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                error::NOT_AVAILABLE,
+                "the agent has no stream to the controller",
+            )),
+        }
+    }
+
+    /// A client of the controller, as soon as there is a stream.
+    async fn client(&self) -> Result<VtepControllerClient<Channel>, Error> {
+        let away = || Error::new(error::TRY_AGAIN, "the agent has no stream to the controller");
+        let mut controller = self.controller.clone();
+        let connected = timeout(CONNECT_PATIENCE, controller.wait_for(Option::is_some)).await;
+        let channel = connected.map_err(|_| away())?.map_err(|_| away())?.clone();
+        channel.map(VtepControllerClient::new).ok_or_else(away)
+    }
+
+    fn list(&self) -> Vec<(Slot, Wish)> {
+        let held = self.journal.all().into_iter().filter(|e| e.state == State::Held);
+        held.map(|e| (e.slot, e.wish)).collect()
+    }
+
+    /// Adds an interface to a running container, which has its namespace's name from the first one.
+    async fn plug(&self, slot: Slot, wish: Wish) -> Result<Attached, Error> {
+        if !self.journal.others(&slot).iter().any(|e| e.state == State::Held) {
+            let message = format!("container {} has no interface of this fabric", slot.container);
+            return Err(Error::new(error::REFUSED, message));
+        }
+        let path = netns::path(&self.pin(&slot));
+        let cni_network = String::new();
+        self.add(slot, path.display().to_string(), Wish { cni_network, ..wish })
+            .await
+    }
+
+    async fn swap(
+        &self,
+        slot: Slot,
+        network: String,
+        mac: Option<String>,
+        ips: Vec<std::net::IpAddr>,
+    ) -> Result<Attached, Error> {
+        let _turn = self.turn(&slot).await;
+        let held = self.held(&slot)?;
+        let has = self.look(&self.id(&held).await?).await?;
+        let wish = Wish {
+            network,
+            mac: mac.or(Some(has.mac)),
+            ips,
+            ..held.wish.clone()
+        };
+        let request = self.request(&Entry {
+            wish: wish.clone(),
+            ..held.clone()
+        })?;
+        let mut client = self.client().await?;
+        let reply = called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
+        let attached = self.look(&reply.id).await?;
+        self.note(Entry { wish, ..held }).await?;
+        Ok(attached)
+    }
+
+    fn held(&self, slot: &Slot) -> Result<Entry, Error> {
+        let entry = self.journal.get(slot).filter(|e| e.state == State::Held);
+        entry.ok_or_else(|| missing(slot))
+    }
+
+    /// The id of an attachment that is held.
+    async fn id(&self, entry: &Entry) -> Result<String, Error> {
+        let (answer, result) = oneshot::channel();
+        let ended = || Error::new(error::NOT_AVAILABLE, "the agent is stopping");
+        let place = (self.pin(&entry.slot), entry.slot.interface.clone());
+        let asked = self.commands.send(Command::IdAt(place, answer)).await;
+        asked.map_err(|_| ended())?;
+        result.await.map_err(|_| ended())?.ok_or_else(|| missing(&entry.slot))
+    }
+
+    async fn add(&self, slot: Slot, path: String, wish: Wish) -> Result<Attached, Error> {
+        let _turn = self.turn(&slot).await;
+        let mut held = self.journal.get(&slot);
+        if held.as_ref().is_some_and(|e| e.state != State::Held) {
+            self.undo(&slot).await?;
+            held = None;
+        }
+        let again = held.is_some();
+        if held.is_some_and(|e| e.wish != wish) {
+            let message = format!(
+                "interface {} of {} is attached to something else",
+                slot.interface, slot.container
+            );
+            return Err(Error::new(error::REFUSED, message));
+        }
+        let state = State::Adding;
+        let entry = Entry { slot, wish, state };
+        let namespace = self.open_pod(&path)?;
+        if !again {
+            self.note(entry.clone()).await?;
+        }
+        match self.attach(&entry, namespace).await {
+            Ok(attached) => {
+                if !again {
+                    let state = State::Held;
+                    self.note(Entry { state, ..entry }).await?;
+                }
+                Ok(attached)
+            }
+            Err(why) => {
+                // What an earlier ADD has made stays.
+                if !again && let Err(error) = self.undo(&entry.slot).await {
+                    tracing::warn!(%error, container = entry.slot.container, "cannot be undone yet; tried again");
+                }
+                Err(why)
+            }
+        }
+    }
+
+    fn open_pod(&self, path: &str) -> Result<Netns, Error> {
+        let wrong = |why: String| Error::new(error::ENVIRONMENT, format!("CNI_NETNS: {why}"));
+        let namespace = Netns::at(Path::new(path)).map_err(|e| wrong(crate::chain(&e)))?;
+        if self.own.contains(&namespace.id()) {
+            return Err(wrong(format!("{path} is the host's own network namespace")));
+        }
+        Ok(namespace)
+    }
+
+    async fn attach(&self, entry: &Entry, namespace: Netns) -> Result<Attached, Error> {
+        let name = self.pin(&entry.slot);
+        blocking(move || namespace.keep_name(&name).map_err(Into::into)).await?;
+        let request = self.request(entry)?;
+        let mut client = self.client().await?;
+        let reply = called(timeout(CALL_PATIENCE, client.attach(request)).await)?;
+        self.look(&reply.id).await
+    }
+
+    fn request(&self, entry: &Entry) -> Result<v1::AttachRequest, Error> {
+        let mac = entry.wish.mac.as_deref().map(parse_mac).transpose()?;
+        let ips = entry.wish.ips.iter().map(|ip| match ip {
+            std::net::IpAddr::V4(a) => a.octets().to_vec(),
+            std::net::IpAddr::V6(a) => a.octets().to_vec(),
+        });
+        Ok(v1::AttachRequest {
+            vdc: entry.wish.vdc.clone(),
+            network: entry.wish.network.clone(),
+            netns: self.pin(&entry.slot),
+            interface: entry.slot.interface.clone(),
+            mac: mac.unwrap_or_default(),
+            ips: ips.collect(),
+        })
+    }
+
+    /// Compares an attachment with the kernel.
+    async fn look(&self, id: &str) -> Result<Attached, Error> {
+        let (answer, result) = oneshot::channel();
+        let ended = || Error::new(error::NOT_AVAILABLE, "the agent is stopping");
+        let asked = self.commands.send(Command::Look(id.to_owned(), answer)).await;
+        asked.map_err(|_| ended())?;
+        match result.await.map_err(|_| ended())? {
+            Look::InPlace(attachment, mtu) => Ok(Attached {
+                mac: attachment.mac.to_string(),
+                mtu,
+                addresses: attachment.addresses.iter().copied().collect(),
+                routes: attachment.routes.iter().map(|r| (r.destination, r.via)).collect(),
+            }),
+            Look::Failed(error) => Err(Error::new(error::DIFFERS, error.to_string())),
+            Look::Absent => Err(Error::new(error::DIFFERS, format!("the host holds no attachment {id}"))),
+        }
+    }
+
+    async fn check(&self, slot: &Slot) -> Result<Attached, Error> {
+        let _turn = self.turn(slot).await;
+        self.look(&self.id(&self.held(slot)?).await?).await
+    }
+
+    async fn del(&self, slot: &Slot) -> Result<(), Error> {
+        let _turn = self.turn(slot).await;
+        self.undo(slot).await?;
+        let others = self.journal.others(slot);
+        if others.iter().all(|e| e.wish.cni_network.is_empty()) {
+            // The runtime knows nothing of them: nobody would ever remove them.
+            for Entry { slot, .. } in others {
+                self.undo(&slot).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect(&self, cni_network: &str, valid: &[Slot]) -> Result<(), Error> {
+        let stale = self
+            .journal
+            .all()
+            .into_iter()
+            .filter(|e| e.wish.cni_network == cni_network);
+        let mut failed = None;
+        for entry in stale.filter(|e| !valid.contains(&e.slot)) {
+            // All of them are tried, then the first failure is reported.
+            failed = failed.or(self.del(&entry.slot).await.err());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Removes an interface, however far it had come. What is not there is gone.
+    async fn undo(&self, slot: &Slot) -> Result<(), Error> {
+        let Some(entry) = self.journal.get(slot) else {
+            return Ok(());
+        };
+        let state = State::Leaving;
+        let request = v1::DetachRequest {
+            vdc: entry.wish.vdc.clone(),
+            netns: self.pin(slot),
+            interface: slot.interface.clone(),
+        };
+        self.note(Entry { state, ..entry }).await?;
+        let mut client = self.client().await?;
+        called(timeout(CALL_PATIENCE, client.detach(request)).await)?;
+        let (journal, slot, pin) = (Arc::clone(&self.journal), slot.clone(), self.pin(slot));
+        blocking(move || {
+            if journal.others(&slot).is_empty() {
+                netns::remove(&pin)?;
+            }
+            journal.remove(&slot)
+        })
+        .await
+    }
+
+    async fn note(&self, entry: Entry) -> Result<(), Error> {
+        let journal = Arc::clone(&self.journal);
+        blocking(move || journal.put(entry)).await
+    }
+
+    /// Removes what is leaving, whenever there is a controller to say so to. Runs until dropped.
+    pub async fn tidy(&self) {
+        let mut tick = interval(TIDY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let leaving = self.journal.all().into_iter().filter(|e| e.state == State::Leaving);
+            for Entry { slot, .. } in leaving {
+                if self.status().is_err() {
+                    break;
+                }
+                let _turn = self.turn(&slot).await;
+                // A request may have been quicker.
+                let still = self.journal.get(&slot).is_some_and(|e| e.state == State::Leaving);
+                if still && let Err(error) = self.undo(&slot).await {
+                    tracing::warn!(%error, container = slot.container, interface = slot.interface, "cannot be removed yet");
+                }
+            }
+        }
+    }
+}
+
+fn missing(slot: &Slot) -> Error {
+    let message = format!(
+        "interface {} of container {} is not attached",
+        slot.interface, slot.container
+    );
+    Error::new(error::DIFFERS, message)
+}
+
+fn parse_mac(text: &str) -> Result<Vec<u8>, Error> {
+    let wrong = |_| Error::field("mac", text, "a MAC address");
+    let mac: macaddr::MacAddr6 = text.parse().map_err(wrong)?;
+    Ok(mac.as_bytes().to_vec())
+}
+
+fn called<T>(result: Result<Result<tonic::Response<T>, Status>, tokio::time::error::Elapsed>) -> Result<T, Error> {
+    let late = |_| Error::new(error::TRY_AGAIN, "the controller did not reply in time");
+    result
+        .map_err(late)?
+        .map(tonic::Response::into_inner)
+        .map_err(|s| refused(&s))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot {
+            container: "c1".into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    fn code(reply: &Reply) -> Option<u32> {
+        match reply {
+            Reply::Failed { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_controller_status_says_so_and_nothing_is_forgotten() {
+        let state_dir = tempfile::tempdir().unwrap();
+        let (_stream, controller) = watch::channel(None);
+        let open = || {
+            let (commands, _) = mpsc::channel(1);
+            Below::open("h", state_dir.path(), controller.clone(), commands).unwrap()
+        };
+        let below = open();
+        assert_eq!(code(&below.handle(Request::Status).await), Some(error::NOT_AVAILABLE));
+        // What is not there is gone, whoever is away.
+        assert_eq!(below.handle(Request::Del { slot: slot() }).await, Reply::Done);
+        let wish = Wish {
+            cni_network: "n".into(),
+            vdc: "v".into(),
+            network: "red".into(),
+            mac: None,
+            ips: Vec::new(),
+        };
+        let state = State::Held;
+        let entry = Entry {
+            slot: slot(),
+            wish,
+            state,
+        };
+        below.note(entry.clone()).await.unwrap();
+        let refused = below.handle(Request::Del { slot: slot() }).await;
+        assert_eq!(code(&refused), Some(error::TRY_AGAIN), "{refused:?}");
+        // It leaves as soon as there is a controller, also after a restart of the agent.
+        for below in [below, open()] {
+            let state = State::Leaving;
+            assert_eq!(below.journal.all(), [Entry { state, ..entry.clone() }]);
+        }
+    }
+}

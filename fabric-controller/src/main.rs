@@ -26,6 +26,10 @@ use tracing_subscriber::EnvFilter;
 use vfabric_api::rest::{LIMITS, router, serve as serve_rest};
 use vfabric_api::topology::{Role, Topology};
 
+/// Changes are made of many small objects.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The fabric controller.
 #[derive(Debug, Parser)]
 #[command(version, about)]

@@ -239,7 +239,14 @@ impl Fabric {
         let (events, _inbox) = tokio::sync::mpsc::channel(1);
         for (i, device) in (0u32..).zip(controller.devices()) {
             let driver = FakeDevice::new(true).driver();
-            actor::spawn(DeviceIndex(i), device, driver, events.clone(), stop.clone());
+            actor::spawn(
+                DeviceIndex(i),
+                device,
+                driver,
+                events.clone(),
+                Arc::default(),
+                stop.clone(),
+            );
         }
         let fabric = Self {
             networks,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use fabric_controller::controller::fleet::Fleet;
 use fabric_controller::controller::{Controller, Start};
+use fabric_controller::device::claim::Claim;
 use fabric_controller::driver::launch::Devices;
 use fabric_controller::driver::vtep::VtepServer;
 use fabric_controller::render::FabricRender;
@@ -35,6 +36,9 @@ struct Args {
     /// Make the stored inventory be as the topology file says
     #[arg(long, requires = "topology")]
     import_topology: bool,
+    /// Take over devices that another store has kept, and delete from them what this store does not have
+    #[arg(long)]
+    adopt: bool,
     /// Directory of the store
     #[arg(long)]
     data_dir: PathBuf,
@@ -152,7 +156,8 @@ async fn serve(args: &Args) -> Result<()> {
         key: args.tls_key.clone(),
     };
     let secrets = Secrets::load(files, args.token_file.clone())?;
-    let (leaf, spine) = (pipeline(args, Role::Leaf)?, pipeline(args, Role::Spine)?);
+    let mark = store.mark();
+    let (leaf, spine) = (pipeline(args, Role::Leaf, mark)?, pipeline(args, Role::Spine, mark)?);
     let rest = tokio::net::TcpListener::bind(args.listen).await;
     let rest = rest.with_context(|| format!("--listen {}", args.listen))?;
     let agents = tokio::net::TcpListener::bind(args.agent_listen).await;
@@ -161,6 +166,7 @@ async fn serve(args: &Args) -> Result<()> {
     let start = Start {
         topology,
         import: args.import_topology,
+        claim: Arc::new(Claim::new(mark, args.adopt)),
     };
     let controller = Controller::load(start, store, Arc::new(FabricRender)).await?;
     controller.set_credentials(Arc::clone(&secrets.credentials));
@@ -221,7 +227,7 @@ fn topology(path: &Path) -> Result<Topology> {
     Topology::from_yaml(&String::from_utf8(read(path)?)?).with_context(|| path.display().to_string())
 }
 
-fn pipeline(args: &Args, role: Role) -> Result<Arc<Pipeline>> {
+fn pipeline(args: &Args, role: Role, mark: u32) -> Result<Arc<Pipeline>> {
     let (name, embedded) = match role {
         Role::Leaf => ("leaf", fabric_pipeline::Pipeline::LEAF),
         Role::Spine => ("spine", fabric_pipeline::Pipeline::SPINE),
@@ -237,8 +243,6 @@ fn pipeline(args: &Args, role: Role) -> Result<Arc<Pipeline>> {
         bail!("pipeline `{name}`: none is embedded in this build; name compiled ones with --pipeline-dir");
     }
     let info = p4runtime_proto::p4::config::v1::P4Info::decode(info.as_slice());
-    Ok(Arc::new(Pipeline::new(
-        info.with_context(|| format!("pipeline `{name}`: P4Info"))?,
-        json,
-    )))
+    let info = info.with_context(|| format!("pipeline `{name}`: P4Info"))?;
+    Ok(Arc::new(Pipeline::new(info, json).kept_by(mark)))
 }

@@ -10,6 +10,7 @@
 //   OwnAddress   is it for this switch?      Termination  does the tunnel end here?
 //   EdgeReply    can it be answered here?
 //   Route        where to, at layer 3?       Bridge       where to, at layer 2?
+//   FloodRate    does it flood too much?
 //   Tunnel       through which tunnel?       Underlay     through which port?
 //   ErrorDue     should the sender hear?     IcmpError    what does it hear?
 //   Replicate, Encap, LinkRewrite            what does it look like on the wire?
@@ -38,6 +39,7 @@
 #include "control/martian.p4"
 #include "control/route.p4"
 #include "control/bridge.p4"
+#include "control/flood_rate.p4"
 #include "control/tunnel.p4"
 #include "control/underlay.p4"
 #include "control/icmp_error.p4"
@@ -51,6 +53,7 @@ control Overlay(inout headers_t hdr, inout metadata_t meta,
     EdgeReply() edge_reply;
     Route() route;
     Bridge() bridge;
+    FloodRate() flood_rate;
     Tunnel() tunnel;
 
     apply {
@@ -64,6 +67,9 @@ control Overlay(inout headers_t hdr, inout metadata_t meta,
             route.apply(hdr, meta, standard_metadata);
             if (!meta.routed) {
                 bridge.apply(hdr, meta, standard_metadata);
+                if (meta.target == target_t.GROUP) {
+                    flood_rate.apply(meta);
+                }
             }
         }
         if (meta.drop_reason == drop_reason_t.NONE) {

@@ -50,11 +50,37 @@ impl Pipeline {
         &self.device_config
     }
 
-    /// Its cookie; equal pipelines have equal ones in every release.
+    /// The same program, on switches that remember by this number whom they are kept by.
+    #[must_use]
+    pub fn kept_by(mut self, keeper: u32) -> Self {
+        self.cookie = self.cookie & PROGRAM | u64::from(keeper);
+        self
+    }
+
+    /// Its cookie; equal pipelines have equal ones in every release. The upper half names the program, the lower one
+    /// whom the switch is kept by.
     #[must_use]
     pub fn cookie(&self) -> u64 {
         self.cookie
     }
+
+    fn is_program_of(&self, cookie: u64) -> bool {
+        (self.cookie ^ cookie) & PROGRAM == 0
+    }
+
+    /// The same program with the keeper of another cookie.
+    fn with_keeper_of(&self, cookie: u64) -> u64 {
+        self.cookie & PROGRAM | cookie & !PROGRAM
+    }
+}
+
+/// The part of a cookie that names the program.
+const PROGRAM: u64 = 0xffff_ffff_0000_0000;
+
+/// Whom a switch with this cookie is kept by.
+#[must_use]
+pub fn keeper(cookie: u64) -> u32 {
+    (cookie & !PROGRAM) as u32
 }
 
 /// FNV-1a, then mixed so that every bit of it depends on every byte. Never 0,
@@ -111,7 +137,8 @@ impl Session {
         }
     }
 
-    /// Makes the switch run `pipeline`. Nothing is sent when it does already.
+    /// Makes the switch run the program of `pipeline`. Nothing is sent when it does already. A switch that had another
+    /// program, or the same for somebody else, goes on remembering whom it is kept by; see [`Session::keep`].
     ///
     /// After an error nothing may be written in this session: bmv2 dies of a
     /// Write after a pipeline it refused.
@@ -121,14 +148,15 @@ impl Session {
     /// afterwards; others as of any call.
     pub async fn install(&self, pipeline: &Pipeline) -> Result<Installed> {
         let running = self.running_cookie().await?;
-        if running == Some(pipeline.cookie) {
+        if running.is_some_and(|cookie| pipeline.is_program_of(cookie)) {
             return Ok(Installed::Unchanged);
         }
         if self.target.keeps_replication {
             self.clear_replication().await;
         }
-        let installed = if self.target.reconciles && running.is_some() {
-            match self.set(pipeline, Action::ReconcileAndCommit).await {
+        let installed = if let Some(running) = running.filter(|_| self.target.reconciles) {
+            let cookie = pipeline.with_keeper_of(running);
+            match self.set(pipeline, cookie, Action::ReconcileAndCommit).await {
                 Ok(()) => Installed::Reconciled,
                 // What cannot be reconciled is pushed without its entities.
                 Err(Error::Rpc { .. }) => self.push(pipeline).await?,
@@ -138,7 +166,7 @@ impl Session {
             self.push(pipeline).await?
         };
         match self.running_cookie().await? {
-            Some(cookie) if cookie == pipeline.cookie => Ok(installed),
+            Some(cookie) if pipeline.is_program_of(cookie) => Ok(installed),
             other => Err(Error::Pipeline(format!(
                 "the switch accepted cookie {:#x} but reports {other:x?}",
                 pipeline.cookie
@@ -147,7 +175,7 @@ impl Session {
     }
 
     async fn push(&self, pipeline: &Pipeline) -> Result<Installed> {
-        match self.set(pipeline, Action::VerifyAndCommit).await {
+        match self.set(pipeline, pipeline.cookie, Action::VerifyAndCommit).await {
             Ok(()) => Ok(Installed::Pushed),
             Err(Error::Rpc { status, .. })
                 if matches!(
@@ -166,7 +194,19 @@ impl Session {
         }
     }
 
-    async fn set(&self, pipeline: &Pipeline, action: Action) -> Result<()> {
+    /// Lets the switch, which runs the program of `pipeline`, remember whom it is kept by; what it holds stays. A switch
+    /// that cannot take over a cookie without losing what it holds remembers nothing.
+    ///
+    /// # Errors
+    /// As of any call.
+    pub async fn keep(&self, pipeline: &Pipeline) -> Result<()> {
+        if !self.target.reconciles {
+            return Ok(());
+        }
+        self.set(pipeline, pipeline.cookie, Action::ReconcileAndCommit).await
+    }
+
+    async fn set(&self, pipeline: &Pipeline, cookie: u64, action: Action) -> Result<()> {
         let request = p4::SetForwardingPipelineConfigRequest {
             device_id: self.options.device_id,
             role: self.options.role.clone(),
@@ -175,9 +215,7 @@ impl Session {
             config: Some(p4::ForwardingPipelineConfig {
                 p4info: Some(pipeline.p4info.clone()),
                 p4_device_config: pipeline.device_config.to_vec(),
-                cookie: Some(p4::forwarding_pipeline_config::Cookie {
-                    cookie: pipeline.cookie,
-                }),
+                cookie: Some(p4::forwarding_pipeline_config::Cookie { cookie }),
             }),
             ..Default::default()
         };

@@ -8,7 +8,7 @@ use fake::Fake;
 use p4runtime_client::{
     Error,
     entity::{ActionCall, Entity, Match, Port, Replica, TableKey},
-    pipeline::{Installed, Pipeline},
+    pipeline::{Installed, Pipeline, keeper},
     session::{ElectionId, Event, Options, Session, Standing},
     write::Change,
 };
@@ -256,6 +256,30 @@ async fn a_pipeline_is_pushed_only_where_another_one_runs() {
         Action::VerifyAndCommit,
     ];
     assert_eq!(fake.state(|s| s.pipelines.clone()), actions.map(i32::from));
+}
+
+#[tokio::test]
+async fn a_switch_remembers_whom_it_is_kept_by_until_it_is_told_otherwise() {
+    let (fake, session) = open("1.4.0").await;
+    let program = |text: &'static str, keeper| Pipeline::new(p4info(), text.into()).kept_by(keeper);
+    let kept_by = async || session.running_cookie().await.unwrap().map(keeper);
+    assert_eq!(session.install(&program("one", 1)).await.unwrap(), Installed::Pushed);
+    session.write(&inserts(1, 1)).await.unwrap();
+    assert_eq!(kept_by().await, Some(1));
+    let others = program("one", 2);
+    assert_eq!(session.install(&others).await.unwrap(), Installed::Unchanged);
+    assert_eq!(
+        kept_by().await,
+        Some(1),
+        "the same program is no reason to take it over"
+    );
+    let upgraded = program("two", 2);
+    assert_eq!(session.install(&upgraded).await.unwrap(), Installed::Reconciled);
+    assert_eq!(kept_by().await, Some(1), "nor is another program");
+    session.keep(&upgraded).await.unwrap();
+    assert_eq!(kept_by().await, Some(2));
+    assert_eq!(session.running_cookie().await.unwrap(), Some(upgraded.cookie()));
+    assert_eq!(fake.state(|s| s.entities.len()), 1, "what it holds stays");
 }
 
 #[tokio::test]

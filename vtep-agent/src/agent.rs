@@ -42,6 +42,15 @@ const COMMANDS: usize = 16;
 /// reconnect the controller reads everything anyway.
 const REPORTS: usize = 256;
 
+/// What the agent remembers of the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Epoch of the last update.
+    pub epoch: u64,
+    /// Number of the store that the host is kept by; 0 if it is not known.
+    pub store: u32,
+}
+
 /// A command to the agent.
 pub enum Command {
     /// Take a change over and apply it; the answer lists what failed.
@@ -58,9 +67,9 @@ pub enum Command {
     /// Compare everything with the kernel and return what is held.
     Read(oneshot::Sender<Vec<v1::HeldObject>>),
     /// Everything has been sent.
-    Synced(u64),
-    /// Send reports there from now on; `Ok` when the stream begins, with the epoch held.
-    Follow(mpsc::Sender<v1::Report>, oneshot::Sender<u64>),
+    Synced(v1::Synced),
+    /// Send reports there from now on; `Ok` when the stream begins, with what is known.
+    Follow(mpsc::Sender<v1::Report>, oneshot::Sender<Known>),
     /// Compare an attachment with the kernel and return how it stands.
     Look(String, oneshot::Sender<Look>),
     /// Return the id of the attachment that is to be in a namespace under an interface's name.
@@ -94,7 +103,7 @@ impl Command {
                 removes.len()
             ),
             Self::Read(_) => "comparing everything for the controller".into(),
-            Self::Synced(epoch) => format!("removing what is left over at epoch {epoch}"),
+            Self::Synced(synced) => format!("removing what is left over at epoch {}", synced.epoch),
             Self::Look(id, _) => format!("comparing attachment {id}"),
             Self::Follow(..) | Self::Status(_) | Self::IdAt(..) => "answering a question".into(),
         }
@@ -170,6 +179,7 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
         engine,
         cache,
         epoch: cached.epoch,
+        store: cached.store,
         complete: cached.complete,
         reports: None,
         repairs: VecDeque::new(),
@@ -214,6 +224,7 @@ struct Agent<D> {
     engine: Engine<D>,
     cache: Cache,
     epoch: u64,
+    store: u32,
     complete: bool,
     reports: Option<mpsc::Sender<v1::Report>>,
     /// The latest repairs, for the status.
@@ -301,14 +312,21 @@ impl<D: Datapath> Agent<D> {
                 let _ = answer.send(self.held());
                 return Ok(news);
             }
-            Command::Synced(epoch) => {
+            Command::Synced(v1::Synced { epoch, store }) => {
+                if store != 0 && store != self.store {
+                    self.cache.keep(store)?;
+                    self.store = store;
+                }
                 self.cache.write(&[], &[], &[], Some(epoch))?;
                 (self.epoch, self.complete) = (epoch, true);
                 return self.engine.set_complete();
             }
             Command::Follow(reports, answer) => {
                 self.reports = Some(reports);
-                let _ = answer.send(self.epoch);
+                let _ = answer.send(Known {
+                    epoch: self.epoch,
+                    store: self.store,
+                });
             }
             Command::Look(id, answer) => {
                 let ports = [port_name(&id)].into();

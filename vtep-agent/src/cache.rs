@@ -23,6 +23,9 @@ const DATABASE: &str = "desired";
 /// messages and never start with this octet, which is no valid tag.
 const EPOCH: &[u8] = b"\x00epoch";
 
+/// Key of the controller's store, by its number.
+const STORE: &[u8] = b"\x00store";
+
 /// Starts the key of an attachment's place in the order of arrival; its object key follows.
 /// The order says to which vDC a namespace belongs.
 const ORDER: &[u8] = b"\x00order";
@@ -51,6 +54,8 @@ pub struct Cached {
     pub entities: Vec<HostEntity>,
     /// Epoch of the last update.
     pub epoch: u64,
+    /// Number of the store that the host is kept by; 0 if it is not known.
+    pub store: u32,
     /// True when this is all that the host must hold.
     pub complete: bool,
 }
@@ -99,6 +104,10 @@ impl Cache {
                 orders.insert(object.to_vec(), order);
                 continue;
             }
+            if key == STORE {
+                cached.store = value.as_ref().try_into().map(u32::from_be_bytes).unwrap_or(0);
+                continue;
+            }
             if key == EPOCH {
                 cached.epoch = value.as_ref().try_into().map(u64::from_be_bytes).unwrap_or(0);
                 cached.complete = true;
@@ -128,6 +137,16 @@ impl Cache {
             .sort_by_key(|e| orders.get(&name(&e.key())).copied().unwrap_or(0));
         let next = AtomicU64::new(next);
         Ok((Self { database, next }, cached))
+    }
+
+    /// Remembers the store that the host is kept by.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, store: u32) -> Result<(), AgentError> {
+        self.database.insert(STORE, store.to_be_bytes().as_slice())?;
+        self.database.flush()?;
+        Ok(())
     }
 
     /// Takes a change over, all of it or nothing, and waits until it is on disk. `arrived`
@@ -191,11 +210,12 @@ mod tests {
         assert!(cached.entities.is_empty() && !cached.complete);
         cache.write(&[station(1), station(2)], &[], &[], None).unwrap();
         cache.write(&[], &[], &[station(1).key()], Some(7)).unwrap();
+        cache.keep(9).unwrap();
         drop(cache);
         let (_, cached) = Cache::open(directory.path()).unwrap();
         assert_eq!(
-            (cached.entities, cached.epoch, cached.complete),
-            (vec![station(2)], 7, true)
+            (cached.entities, cached.epoch, cached.store, cached.complete),
+            (vec![station(2)], 7, 9, true)
         );
     }
 

@@ -269,6 +269,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         uplink_mac: uplink.mac,
         uplink: run.uplink,
         epoch: 0,
+        store: 0,
         version: env!("CARGO_PKG_VERSION").into(),
     };
     let below = Below::open(

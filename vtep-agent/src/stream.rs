@@ -138,7 +138,8 @@ async fn session(
         .await?;
     let (out, outgoing) = mpsc::channel(OUTGOING);
     let (reports_in, mut reports) = reports();
-    hello.epoch = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
+    let known = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
+    (hello.epoch, hello.store) = (known.epoch, known.store);
     send(&out, agent_message::Message::Hello(hello)).await?;
     let mut incoming = VtepControllerClient::new(channel.clone())
         .follow(ReceiverStream::new(outgoing))
@@ -204,7 +205,7 @@ async fn work_off(message: controller_message::Message, commands: &Commands, out
             send(out, agent_message::Message::Ack(ack)).await
         }
         Message::Synced(synced) => commands
-            .send(Command::Synced(synced.epoch))
+            .send(Command::Synced(synced))
             .await
             .map_err(|_| AgentError::Ended("engine")),
     }

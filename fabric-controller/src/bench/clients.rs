@@ -116,7 +116,14 @@ async fn start(store: RedbStore) -> Result<(Stored, DropGuard)> {
     let (events, _inbox) = tokio::sync::mpsc::channel(1);
     for (i, device) in (0u32..).zip(controller.devices()) {
         let driver = FakeDevice::new(true).driver();
-        actor::spawn(DeviceIndex(i), device, driver, events.clone(), stop.clone());
+        actor::spawn(
+            DeviceIndex(i),
+            device,
+            driver,
+            events.clone(),
+            Arc::default(),
+            stop.clone(),
+        );
     }
     let (keeping, stopped) = (Arc::clone(&controller), stop.clone());
     tokio::spawn(async move { stopped.run_until_cancelled(keeping.housekeeping()).await });

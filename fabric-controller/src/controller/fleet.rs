@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::device::Device;
 use crate::device::actor::{ActorHandle, DeviceEvent};
+use crate::device::claim::Claim;
 use crate::device::launch::{Hardware, Launch, Launcher, Running};
 use crate::device::packets::{FrameIn, PacketPort};
 use crate::ident::DeviceIndex;
@@ -26,6 +27,8 @@ pub struct Fleet {
     launcher: Box<dyn Launcher>,
     events: mpsc::Sender<DeviceEvent>,
     frames: mpsc::Sender<FrameIn>,
+    /// Of the controller that it works for.
+    pub(super) claim: Arc<Claim>,
     stop: CancellationToken,
     running: Mutex<HashMap<DeviceIndex, (Hardware, Option<Running>)>>,
 }
@@ -47,6 +50,7 @@ impl Fleet {
             launcher: Box::new(launcher),
             events,
             frames,
+            claim: Arc::default(),
             stop,
             running: Mutex::default(),
         };
@@ -84,6 +88,7 @@ impl Fleet {
             device: Arc::clone(device),
             events: self.events.clone(),
             packets,
+            claim: Arc::clone(&self.claim),
             stop: self.stop.child_token(),
         };
         let started = self.launcher.launch(&hardware, launch).map_err(|reason| {
@@ -107,6 +112,7 @@ impl Fleet {
                 port.close();
             }
         }
+        self.claim.forget(hardware.name());
         self.launcher.stopped(&hardware);
     }
 

@@ -18,6 +18,7 @@ use super::fleet::Fleet;
 use super::rows::to_json;
 use super::writer::State;
 use super::{Controller, HOST, SWITCH, StartError};
+use crate::device::claim::Claim;
 use crate::device::driver::DeviceIndex;
 use crate::device::launch::Hardware;
 use crate::device::{Device, Registry};
@@ -36,13 +37,15 @@ pub struct Start {
     pub topology: Option<Topology>,
     /// Makes the stored inventory be as the topology says.
     pub import: bool,
+    /// Its right to devices that another store may have kept.
+    pub claim: Arc<Claim>,
 }
 
 impl From<Topology> for Start {
     fn from(topology: Topology) -> Self {
         Self {
             topology: Some(topology),
-            import: false,
+            ..Self::default()
         }
     }
 }
@@ -93,7 +96,8 @@ impl<S: Store> Controller<S> {
     }
 
     /// Starts an actor for every device.
-    pub fn start(&self, fleet: Fleet) {
+    pub fn start(&self, mut fleet: Fleet) {
+        fleet.claim = Arc::clone(&self.claim);
         // The first call counts; there is only one.
         let _ = self.fleet.set(fleet);
         let fabric = self.fabric_now();

@@ -634,6 +634,7 @@ async fn a_topology_file_is_imported_once_and_then_only_when_asked_for() {
     let start = Start {
         topology: Some(other.clone()),
         import: true,
+        ..Start::default()
     };
     let world = again(world, &file, start).await;
     world.quiet().await;

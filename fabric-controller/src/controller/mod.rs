@@ -17,6 +17,8 @@ mod below_tests;
 mod change_tests;
 #[cfg(test)]
 mod chaos_tests;
+#[cfg(test)]
+mod claim_tests;
 pub mod fleet;
 mod history;
 #[cfg(test)]
@@ -59,6 +61,7 @@ use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::ApiError;
 
+use crate::device::claim::Claim;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
 use crate::model::fabric::Fabric;
@@ -105,6 +108,7 @@ pub struct Controller<S> {
     registry: Arc<Registry>,
     /// What the fabric is made of, as of the last transaction that is durable. Held to copy the pointer only.
     fabric: RwLock<Arc<Fabric>>,
+    claim: Arc<Claim>,
     /// The actors, once they are started.
     fleet: std::sync::OnceLock<Fleet>,
     /// Of this process, for metrics; none in tests.
@@ -182,6 +186,7 @@ impl<S: Store> Controller<S> {
             store_fault: std::sync::Mutex::new(None),
             links: std::sync::Mutex::new(links),
             registry,
+            claim: start.claim,
             credentials: std::sync::OnceLock::new(),
             fleet: std::sync::OnceLock::new(),
             progress,

@@ -74,9 +74,13 @@ fn lines<'a>(text: &'a str, what: &str) -> Vec<&'a str> {
     text.lines().filter(|l| l.starts_with(what)).collect()
 }
 
-/// An entity in the words of the pipeline of then, which made no ICMP errors; none if it is one of those.
+/// An entity in the words of the pipeline of then, which made no ICMP errors and had no storm control; none if it is
+/// for one of these.
 fn as_before(line: &str) -> Option<String> {
-    let is_new = line.contains("\ticmp_source_") || line.ends_with("\trefuse_broadcast()");
+    let is_new = ["\ticmp_source_", "\tflood_rate\t"]
+        .iter()
+        .any(|new| line.contains(new))
+        || line.ends_with("\trefuse_broadcast()");
     (!is_new).then(|| line.replace(", mtu 1500)", ")"))
 }
 

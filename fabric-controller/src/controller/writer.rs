@@ -61,6 +61,14 @@ pub(super) enum What {
 }
 
 impl What {
+    /// Whether it changes more than the inventory.
+    fn is_of_tenants(&self) -> bool {
+        match self {
+            Self::Transaction(t) => t.changes.iter().any(|(_, c)| !matches!(c, Change::Inventory(_))),
+            Self::Intent(..) | Self::Rollback(_) | Self::OfHost(..) => true,
+        }
+    }
+
     /// Whether it is about what is published, so that it has to begin a round.
     pub(super) fn comes_first(&self) -> bool {
         match self {
@@ -151,7 +159,19 @@ impl<S: Store> Controller<S> {
         self.send(What::Rollback(rollback)).await
     }
 
+    /// Refuses changes of tenants while a device holds what this store does not know: numbers that are free here may be
+    /// in use there.
+    fn check_claim(&self, what: &What) -> Result<(), ApiError> {
+        match self.claim.foreign() {
+            Some(device) if what.is_of_tenants() => Err(unavailable(&format!(
+                "device `{device}` is kept by another store; its status says what it holds"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     async fn send(&self, what: What) -> Result<Committed, ApiError> {
+        self.check_claim(&what)?;
         let (answer, result) = oneshot::channel();
         match self.queue.send_timeout(Proposal { what, answer }, PATIENCE).await {
             Ok(()) => {}

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
+use super::claim::Claim;
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event};
 use super::shared::Device;
 use super::waits::Waits;
@@ -70,6 +71,7 @@ pub fn spawn<D: Driver>(
     device: Arc<Device>,
     driver: D,
     events: mpsc::Sender<DeviceEvent>,
+    claim: Arc<Claim>,
     stop: CancellationToken,
 ) -> (ActorHandle, tokio::task::JoinHandle<()>) {
     let (requests, inbox) = mpsc::channel(REQUESTS);
@@ -80,6 +82,8 @@ pub fn spawn<D: Driver>(
         driver,
         events,
         inbox,
+        claim,
+        claimed: false,
     };
     let task =
         tokio::spawn(async move { stop.run_until_cancelled_owned(actor.run()).await.unwrap_or(()) }.instrument(span));
@@ -92,6 +96,9 @@ struct Actor<D> {
     driver: D,
     events: mpsc::Sender<DeviceEvent>,
     inbox: mpsc::Receiver<Request>,
+    claim: Arc<Claim>,
+    /// Whether the device may be written to in this session.
+    claimed: bool,
 }
 
 impl<D: Driver> Actor<D> {
@@ -99,12 +106,12 @@ impl<D: Driver> Actor<D> {
         let mut waits = Waits::new();
         loop {
             let error = match self.connect().await {
-                Ok(()) => {
-                    waits = Waits::new();
-                    self.session().await
-                }
+                Ok(()) => self.session().await,
                 Err(error) => error,
             };
+            if std::mem::take(&mut self.claimed) {
+                waits = Waits::new();
+            }
             warn!(%error, "session ended");
             self.device.disconnected(error.to_string());
             self.driver.disconnect().await;
@@ -157,8 +164,29 @@ impl<D: Driver> Actor<D> {
         let differ = self.device.end_read_back(differ);
         let took = begin.elapsed();
         debug!(count, differ, "read back");
+        self.claim().await?;
         self.flush(true).await?;
         Ok(took)
+    }
+
+    /// Settles whether the device may be written to; does so once a session, because then the device remembers it.
+    async fn claim(&mut self) -> Result<(), DriverError> {
+        if self.claimed {
+            return Ok(());
+        }
+        let (kept_by, census) = (self.driver.kept_by(), self.device.census());
+        let settled = self.claim.settle(&self.device.name, kept_by, census);
+        if let Some(store) = settled.map_err(DriverError::Foreign)? {
+            info!(
+                ?kept_by,
+                held = census.held,
+                unwanted = census.unwanted,
+                "takes the device over"
+            );
+            self.driver.keep(store).await?;
+        }
+        self.claimed = true;
+        Ok(())
     }
 
     /// Writes everything that differs and may be tried.

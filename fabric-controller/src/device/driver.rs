@@ -48,6 +48,9 @@ pub enum DriverError {
     /// The device does not do what the protocol says.
     #[error("protocol error: {0}")]
     Protocol(String),
+    /// The device is another store's (see [`super::claim`]).
+    #[error("left as it is: {0}")]
+    Foreign(String),
     /// The pipeline could not be loaded.
     #[error("pipeline: {0}")]
     Pipeline(String),
@@ -88,6 +91,18 @@ pub trait Driver: Send + 'static {
     /// event is lost. Drivers whose device dials in (vtep) return when it has done so; this
     /// is the one call that may take for ever, and it is cancel safe.
     fn connect(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// The store that the device remembers to be kept by, since `connect`; none if it remembers none.
+    fn kept_by(&self) -> Option<u32> {
+        None
+    }
+
+    /// Lets the device remember the store that it is kept by, now or at the latest with `synced`. A device without a
+    /// memory for it is none.
+    fn keep(&mut self, store: u32) -> impl Future<Output = Result<(), DriverError>> + Send {
+        let _ = store;
+        async { Ok(()) }
+    }
 
     /// Everything the device holds of the kinds that the controller owns, in canonical form.
     fn read_back(&mut self) -> impl Future<Output = Result<Vec<Entity>, DriverError>> + Send;

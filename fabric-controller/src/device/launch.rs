@@ -10,6 +10,7 @@ use vfabric_api::topology::{Host, Switch};
 
 use super::Device;
 use super::actor::{self, ActorHandle, DeviceEvent};
+use super::claim::Claim;
 use super::driver::{DeviceIndex, Driver};
 use super::packets::PacketPort;
 
@@ -64,6 +65,7 @@ pub struct Launch {
     pub(crate) device: Arc<Device>,
     pub(crate) events: mpsc::Sender<DeviceEvent>,
     pub(crate) packets: Option<PacketPort>,
+    pub(crate) claim: Arc<Claim>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -74,7 +76,7 @@ impl Launch {
             driver.carry_packets(port.clone());
         }
         let stop = self.stop.clone();
-        let (handle, task) = actor::spawn(self.index, self.device, driver, self.events, self.stop);
+        let (handle, task) = actor::spawn(self.index, self.device, driver, self.events, self.claim, self.stop);
         Running {
             handle,
             task,

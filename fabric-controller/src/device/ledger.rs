@@ -27,6 +27,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::askers::Askers;
+use super::claim::Census;
 use super::driver::{EntityError, Write, WriteResult};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
@@ -245,6 +246,16 @@ impl Ledger {
     /// Whether a key is not confirmed.
     pub(super) fn is_dirty(&self, key: &EntityKey) -> bool {
         self.dirty.contains_key(key)
+    }
+
+    /// What the device holds, in numbers. Costs all of it.
+    pub(super) fn census(&self) -> Census {
+        let unwanted = self.applied.keys().filter(|key| !self.desired.contains_key(*key));
+        Census {
+            held: self.applied.len(),
+            unwanted: unwanted.count(),
+            of_switch: self.applied.keys().any(|key| matches!(key, EntityKey::Switch(_))),
+        }
     }
 
     /// Everything it should hold.

@@ -3,6 +3,7 @@
 
 pub mod actor;
 mod askers;
+pub mod claim;
 pub mod driver;
 pub mod launch;
 mod ledger;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use vfabric_api::ident::Name;
 use vfabric_api::status::{DeviceState, DeviceStatus};
 
+use super::claim::Census;
 use super::driver::{Write, WriteResult};
 use super::ledger::{Failure, Ledger};
 use crate::entity::{Entity, EntityKey};
@@ -298,6 +299,11 @@ impl Device {
             inner.repairs += differ as u64;
         }
         differ
+    }
+
+    /// What it holds, in numbers, once it was read back.
+    pub(super) fn census(&self) -> Census {
+        self.lock().ledger.census()
     }
 
     /// What differs and may be tried now; with `retry`, also what was refused. With the

@@ -25,6 +25,7 @@ struct State {
     events: Option<mpsc::Sender<Event>>,
     writes: u64,
     reads: u64,
+    kept_by: Option<u32>,
     packets: Option<PacketPort>,
     /// Where the cable at each port ends.
     cables: HashMap<PortId, (FakeDevice, PortId)>,
@@ -146,6 +147,7 @@ impl FakeDevice {
         let mut state = self.lock();
         state.session += 1;
         state.entities.clear();
+        state.kept_by = None;
         Self::hang_up(&mut state, "restarted");
     }
 
@@ -269,6 +271,15 @@ impl Driver for FakeDriver {
                 }
             });
         }
+        Ok(())
+    }
+
+    fn kept_by(&self) -> Option<u32> {
+        self.device.lock().kept_by
+    }
+
+    async fn keep(&mut self, store: u32) -> Result<(), DriverError> {
+        self.session()?.kept_by = Some(store);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use p4runtime_client::{
     entity::EntityValue,
     order::Order,
     packet::PacketCodec,
-    pipeline::{Installed, Pipeline},
+    pipeline::{self, Installed, Pipeline},
     session::{self, ElectionId, Options, PacketSender, Session, Standing},
     target::Target,
     write::{Change, Refusal},
@@ -69,6 +69,8 @@ pub struct P4RuntimeDriver {
 struct Open {
     session: Session,
     ports: mpsc::Receiver<PortState>,
+    /// The store that the switch's cookie names.
+    kept_by: Option<u32>,
 }
 
 impl P4RuntimeDriver {
@@ -262,6 +264,8 @@ impl Driver for P4RuntimeDriver {
             let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
             tracing::info!(switch = %self.config.name, ?installed, cookie, "pipeline");
         }
+        let cookie = session.running_cookie().await.map_err(|e| driver_error(&e))?;
+        let kept_by = cookie.map(pipeline::keeper);
         if let Some(port) = &self.packets {
             let (sender, packets) = (session.packet_sender(), session.take_packets());
             tokio::spawn(carry(port.clone(), Arc::clone(&self.codec), sender, packets));
@@ -269,8 +273,21 @@ impl Driver for P4RuntimeDriver {
         let (sender, ports) = mpsc::channel(PORT_EVENTS);
         // Ends when `ports` is dropped.
         tokio::spawn(watch_ports(session.channel(), sender));
-        self.open = Some(Open { session, ports });
+        self.open = Some(Open {
+            session,
+            ports,
+            kept_by,
+        });
         Ok(())
+    }
+
+    fn kept_by(&self) -> Option<u32> {
+        self.open.as_ref().and_then(|open| open.kept_by)
+    }
+
+    async fn keep(&mut self, _: u32) -> Result<(), DriverError> {
+        let session = self.session()?;
+        session.keep(&self.config.pipeline).await.map_err(|e| driver_error(&e))
     }
 
     async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {

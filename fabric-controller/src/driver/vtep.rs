@@ -101,6 +101,7 @@ impl VtepServer {
             slot,
             session: None,
             instance: self.instance,
+            store: 0,
             number: 0,
             events: VecDeque::new(),
         }
@@ -261,6 +262,8 @@ pub struct VtepDriver {
     slot: Arc<Slot>,
     session: Option<Session>,
     instance: [u8; 16],
+    /// The store that the agent is to remember; 0 leaves that as it is.
+    store: u32,
     /// Number of the last update or read on this stream.
     number: u64,
     events: VecDeque<Event>,
@@ -387,6 +390,15 @@ impl Driver for VtepDriver {
         self.send(controller_message::Message::Welcome(welcome)).await
     }
 
+    fn kept_by(&self) -> Option<u32> {
+        self.hello().map(|hello| hello.store).filter(|store| *store != 0)
+    }
+
+    async fn keep(&mut self, store: u32) -> Result<(), DriverError> {
+        self.store = store;
+        Ok(())
+    }
+
     async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
         self.number += 1;
         let id = self.number;
@@ -463,8 +475,11 @@ impl Driver for VtepDriver {
     }
 
     async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {
-        self.send(controller_message::Message::Synced(v1::Synced { epoch }))
-            .await
+        self.send(controller_message::Message::Synced(v1::Synced {
+            epoch,
+            store: self.store,
+        }))
+        .await
     }
 
     async fn next_event(&mut self) -> Event {

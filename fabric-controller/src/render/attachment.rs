@@ -6,7 +6,7 @@ use fabric_pipeline::Bits;
 use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
 
 use super::network::{access_replica, answer};
-use super::{convert, source_guard};
+use super::{convert, flood_rate, source_guard};
 use crate::entity::Entity;
 use crate::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
 
@@ -104,4 +104,5 @@ fn access_port(network: &NetworkView, attachment: &AttachmentView, access: &Acce
     out.push(port_vlan::Key { port, vid }.entry(speaks_for).into());
     let key = replica::Key { replica: access_id };
     out.push(key.entry(replica::Action::ReplicateAccess { vid }).into());
+    out.push(flood_rate::of(bd, access_id));
 }

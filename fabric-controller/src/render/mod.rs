@@ -10,6 +10,7 @@
 mod attachment;
 mod convert;
 mod fabric;
+mod flood_rate;
 mod host;
 mod icmp_error;
 mod network;

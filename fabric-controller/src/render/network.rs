@@ -8,7 +8,7 @@ use fabric_pipeline::{REPLICA_ACCESS, binding};
 use ipnet::IpNet;
 use p4runtime_client::entity::{self, Port, Replica};
 
-use super::{convert, icmp_error};
+use super::{convert, flood_rate, icmp_error};
 use crate::entity::Entity;
 use crate::view::{AccessView, FabricView, FloodView, HostView, NetworkView};
 
@@ -92,9 +92,8 @@ pub(super) fn flood(network: &NetworkView, flood: &FloodView, out: &mut Vec<Enti
 
 /// `Render::host_network_on_leaf`.
 pub(super) fn host_network(host: &HostView, network: &NetworkView, out: &mut Vec<Entity>) {
-    let key = host_vni::Key {
-        vtep_id: host.vtep.vtep_id.into(),
-        vni: convert::vni(network.vni),
-    };
+    let (vtep_id, vni) = (host.vtep.vtep_id.into(), convert::vni(network.vni));
+    let key = host_vni::Key { vtep_id, vni };
     out.push(key.entry(host_vni::Action::Permit).into());
+    out.push(flood_rate::of(vni, vtep_id));
 }

@@ -2,7 +2,7 @@
 //! others exist, but a scan has to sort.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::{Effect, Entry, now_ms};
 use super::{
@@ -20,9 +20,9 @@ struct Inner {
     log: VecDeque<Entry>,
 }
 
-/// Keeps everything in memory.
-#[derive(Default)]
-pub struct MemoryStore(Mutex<Inner>);
+/// Keeps everything in memory. Clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Inner>>);
 
 impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, Inner> {

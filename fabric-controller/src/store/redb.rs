@@ -127,6 +127,12 @@ impl RedbStore {
         self.0.uuid
     }
 
+    /// A number made of the identity, by which devices remember the store; never 0.
+    pub fn mark(&self) -> u32 {
+        let (first, ..) = self.0.uuid.as_fields();
+        first.max(1)
+    }
+
     /// Runs `work` off the async threads: it waits for the disk.
     async fn blocking<T: Send + 'static>(
         &self,

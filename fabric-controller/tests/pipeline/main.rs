@@ -4,6 +4,7 @@
 mod bmv2;
 mod cases;
 mod checksums;
+mod flood_rate;
 mod frames;
 mod guarded;
 mod icmp_errors;

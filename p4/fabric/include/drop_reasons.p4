@@ -38,9 +38,10 @@ enum bit<8> drop_reason_t {
     SOURCE_IP        = 28,  // on an access port: not an IP address of its attachment
     SOURCE_NEIGHBOUR = 29,  // on an access port: ARP or neighbour discovery for somebody else
     ROGUE_SERVER     = 30,  // on an access port: a router, a DHCP server, or what could hide one
-    TOO_BIG          = 31   // routed, but larger than the MTU of the network that it goes to
+    TOO_BIG          = 31,  // routed, but larger than the MTU of the network that it goes to
+    FLOOD_LIMIT      = 32   // its sender floods more than it may
 }
 
-const bit<32> DROP_REASONS = 32;
+const bit<32> DROP_REASONS = 64;
 
 #endif

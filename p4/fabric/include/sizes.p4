@@ -10,6 +10,7 @@
 #define SIZE_SOURCE_IPS   32768    // the same for their IP addresses, per family
 #define SIZE_HOSTS        1024     // hosts under one leaf, twice: one address per family
 #define SIZE_HOST_VNIS    131072   // networks of each host under this leaf
+#define SIZE_FLOOD_RATES  139264   // networks of each host, and access ports: all that may flood
 #define SIZE_NETWORKS     65536    // networks on this leaf; also bounded by flood groups
 #define SIZE_SUBNETS      65536    // subnets of those networks, per family
 #define SIZE_ADDRESSES    131072   // attachments' addresses per family on this leaf

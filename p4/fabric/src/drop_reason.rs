@@ -75,6 +75,7 @@ drop_reasons! {
     SourceNeighbour = 29, "SOURCE_NEIGHBOUR", "on an access port: ARP or neighbour discovery for somebody else";
     RogueServer = 30, "ROGUE_SERVER", "on an access port: a router, a DHCP server, or what could hide one";
     TooBig = 31, "TOO_BIG", "routed, but larger than the MTU of the network that it goes to";
+    FloodLimit = 32, "FLOOD_LIMIT", "its sender floods more than it may";
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Devices in memory: switches run the real pipelines behind the real P4Runtime server, hosts do what a VTEP does.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,11 +25,17 @@ use crate::entity::{Entity, EntityKey};
 /// Port number at which a switch drops (v1model).
 const DROP_PORT: u32 = 511;
 
+/// Frames come so far apart that no rate of the pipeline (`FLOODS_PER_SECOND`, `ICMP_ERRORS_PER_SECOND`) drops one: a
+/// frame that is dropped cannot cross.
+const FRAME_NS: u64 = 10_000_000;
+
 /// A switch with a pipeline.
 pub(super) struct Switch {
     server: Server,
     device_id: u64,
     worker: RefCell<Worker>,
+    /// When the last frame came; long after the switch's own clock, by which its meters start.
+    now_ns: Cell<u64>,
     held: BTreeMap<EntityKey, Entity>,
     /// The session ends when this is dropped.
     _messages: Outgoing,
@@ -84,6 +90,7 @@ impl Switch {
             server,
             device_id,
             worker: RefCell::new(Worker::new(&running.pipeline, "isolation")),
+            now_ns: Cell::new(1 << 60),
             held: BTreeMap::new(),
             _messages: messages,
         }
@@ -112,10 +119,12 @@ impl Switch {
     /// What becomes of a frame.
     pub(super) fn process(&self, port: u16, frame: &[u8]) -> Vec<(u16, Vec<u8>)> {
         let mut out = Frames::default();
+        let now_ns = self.now_ns.get() + FRAME_NS;
+        self.now_ns.set(now_ns);
         self.worker
             .borrow_mut()
             .batch()
-            .process(port.into(), frame, 0, &mut out);
+            .process(port.into(), frame, now_ns, &mut out);
         out.0.retain(|(port, _)| *port != CPU_PORT);
         out.0
     }

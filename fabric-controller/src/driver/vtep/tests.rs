@@ -157,7 +157,7 @@ async fn reads_writes_and_events() {
         agent.send(agent_message::Message::Ack(ack)).await;
         assert!(matches!(
             agent.next().await,
-            controller_message::Message::Synced(v1::Synced { epoch: 7 })
+            controller_message::Message::Synced(v1::Synced { epoch: 7, store: 0 })
         ));
         update
     });

@@ -9,10 +9,8 @@ use super::frame::{self, Ip, ethernet, kind, protocol, tagged};
 use super::speech::{DISCARD, Liar, tunnel_for};
 use super::volley::{Fate, Volley};
 
-/// Broadcasts of a storm from a workload: more than the agent lets through at once.
+/// Broadcasts of a storm: more than an agent lets one workload send at once, and a leaf one access port.
 const STORM: usize = 4000;
-/// Broadcasts of a machine on an access port, which the leaf does not limit.
-const METAL_STORM: usize = 300;
 /// Service tags that are in use beside that of IEEE 802.1ad.
 const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
 
@@ -240,13 +238,12 @@ pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> 
 /// More broadcasts at once than a workload may send: one of each vDC, so that the legitimate
 /// traffic beside it has room.
 pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool) -> Result<()> {
-    let count = if on_hosts { STORM } else { METAL_STORM };
     for vdc in &cast.cx.lab.intent.vdcs {
         let mut of_vdc = Liar::all(cast, on_hosts).filter(|l| l.who.endpoint.vdc == vdc.name);
         let liar = of_vdc.next().context("a vDC without such a member")?;
         let (who, fate) = (liar.who, Fate::Kept(cast.network(liar.who)));
         let ip = Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST);
-        for _ in 0..count {
+        for _ in 0..STORM {
             volley.fire(&who.port, &fate, |t| {
                 ethernet(frame::BROADCAST, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t))
             });

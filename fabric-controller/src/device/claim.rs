@@ -1,0 +1,126 @@
+//! May this controller change what a device holds?
+//!
+//! **Model.** A device remembers by a number which store it is kept by. The controller of that store may do everything.
+//! A controller with another store, such as an empty one or that of another fabric, takes a device over if it would
+//! delete little of what the device holds. Otherwise it leaves the device as it is, closes the session, and says so; it
+//! tries again, because the device may be emptied by others. `--adopt` takes over every device.
+//!
+//! **Invariant.** Nothing is written to a device before the claim to it is settled.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use vfabric_api::ident::Name;
+
+/// Entities that another store's controller may delete without being asked: remains of a test or an earlier version.
+const FEW: usize = 8;
+/// The same as a share of what the device holds: one in so many.
+const SHARE: usize = 4;
+
+/// What a device holds, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Entities that it holds.
+    pub held: usize,
+    /// Of these, entities that nobody asks for.
+    pub unwanted: usize,
+    /// Whether it is a switch.
+    pub of_switch: bool,
+}
+
+/// The controller's right to devices.
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// Names the store; none claims every device and leaves no mark, for tests and measurements.
+    store: Option<u32>,
+    /// Take over devices of another store, whatever they hold.
+    adopt: bool,
+    /// Switches that are left as they are.
+    foreign: Mutex<BTreeSet<Name>>,
+}
+
+impl Claim {
+    /// The claim of a store with this number.
+    pub fn new(store: u32, adopt: bool) -> Self {
+        Self {
+            store: Some(store),
+            adopt,
+            foreign: Mutex::default(),
+        }
+    }
+
+    /// The number that a device has to remember in place of `kept_by`; none if it does already.
+    ///
+    /// # Errors
+    /// The device is another store's, in words.
+    pub(super) fn settle(&self, device: &Name, kept_by: Option<u32>, census: Census) -> Result<Option<u32>, String> {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let takes_over = self.store.is_none() || kept_by == self.store || self.adopt || census.is_harmless();
+        if !takes_over {
+            // A host may lie, and its leaf admits nothing that the store does not have.
+            if census.of_switch {
+                foreign.insert(device.clone());
+            }
+            let Census { held, unwanted, .. } = census;
+            return Err(format!(
+                "it is kept by another store: of {held} entities that it holds, this store does not have {unwanted}; \
+                 nothing is written to it. Restore the right store, or start with --adopt to delete them"
+            ));
+        }
+        foreign.remove(device);
+        Ok(self.store.filter(|_| kept_by != self.store))
+    }
+
+    /// A switch that is left as it is, if there is one.
+    pub(crate) fn foreign(&self) -> Option<Name> {
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        foreign.first().cloned()
+    }
+
+    /// A device has left the inventory, or other hardware has taken its place.
+    pub(crate) fn forget(&self, device: &Name) {
+        self.foreign
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(device);
+    }
+}
+
+impl Census {
+    /// Whether to delete all that is unwanted is little.
+    fn is_harmless(self) -> bool {
+        self.unwanted <= FEW || self.unwanted * SHARE <= self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn census(held: usize, unwanted: usize) -> Census {
+        let of_switch = true;
+        Census {
+            held,
+            unwanted,
+            of_switch,
+        }
+    }
+
+    #[test]
+    fn a_device_of_another_store_is_taken_over_if_that_deletes_little() {
+        let claim = Claim::new(7, false);
+        let name: Name = "leaf1".parse().unwrap();
+        let settle = |kept_by, held, unwanted| claim.settle(&name, kept_by, census(held, unwanted));
+        assert_eq!(settle(Some(7), 100, 100), Ok(None), "its own");
+        assert_eq!(settle(None, 8, 8), Ok(Some(7)), "few");
+        assert_eq!(settle(Some(9), 100, 25), Ok(Some(7)), "a small share");
+        assert!(settle(Some(9), 100, 26).unwrap_err().contains("does not have 26"));
+        assert_eq!(claim.foreign(), Some(name.clone()));
+        assert!(settle(None, 9, 9).is_err(), "unmarked, as by an earlier version");
+        assert_eq!(settle(Some(9), 100, 1), Ok(Some(7)));
+        assert_eq!(claim.foreign(), None);
+        let adopts = Claim::new(7, true);
+        assert_eq!(adopts.settle(&name, Some(9), census(9, 9)), Ok(Some(7)));
+        assert_eq!(Claim::default().settle(&name, Some(9), census(9, 9)), Ok(None));
+    }
+}

@@ -17,6 +17,7 @@ use fabric_controller::render::FabricRender;
 use fabric_controller::store::MemoryStore;
 use fabric_identity::Credentials;
 use fabric_identity::testing::Authority;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -379,6 +380,12 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.kill_agent();
+        // The engine ends when its last command is done; before that it keeps its namespace.
+        let end = std::time::Instant::now() + PATIENCE;
+        let lock = || std::fs::File::open(self.state().join("lock")).unwrap();
+        while Flock::lock(lock(), FlockArg::LockExclusiveNonblock).is_err() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         // Names of namespaces outlive the agent, as they must; this host never comes back.
         for file in std::fs::read_dir(self.state().join("attachments"))
             .into_iter()

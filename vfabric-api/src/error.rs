@@ -25,6 +25,8 @@ pub enum ErrorCode {
     Taken,
     /// A pool has nothing left to give (409).
     Exhausted,
+    /// The object is not at the revision that the caller expects (412).
+    PreconditionFailed,
     /// It was known once and is not any more, such as a revision that is too old (410).
     Gone,
     /// Well formed, but it does not make sense (422).
@@ -43,6 +45,7 @@ impl ErrorCode {
             Self::Unauthenticated => 401,
             Self::NotFound => 404,
             Self::AlreadyExists | Self::InUse | Self::Taken | Self::Exhausted => 409,
+            Self::PreconditionFailed => 412,
             Self::Gone => 410,
             Self::Invalid => 422,
             Self::Unavailable => 503,

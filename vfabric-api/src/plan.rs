@@ -15,10 +15,12 @@ pub struct Plan {
     pub changes: Vec<ObjectChange>,
     /// What each device would be asked to hold or no longer to hold; devices that nothing changes for are left out.
     pub devices: Vec<DevicePlan>,
-    /// Objects that would have to wait for a number that still has another meaning somewhere, in words. What they ask of
-    /// devices comes later and is not in `devices`.
+    /// Objects that would have to wait for a number that still has another meaning somewhere, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
+    /// What devices would be asked for on top, when those objects need not wait any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<DevicePlan>,
 }
 
 /// An object whose content changes.
@@ -53,7 +55,7 @@ pub struct DevicePlan {
 }
 
 /// An entity before and after, in the words of the P4 program or of the host's kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct EntityChange {
     /// Table, or kind of kernel object.
     pub table: String,
@@ -65,6 +67,25 @@ pub struct EntityChange {
     /// Its action or content afterwards; absent: it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+}
+
+/// Merges a patch into a document (RFC 7396, section 2).
+pub fn merge(document: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *document = patch;
+        return;
+    };
+    if !document.is_object() {
+        *document = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(members) = document else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), value);
+        }
+    }
 }
 
 /// The fields in which two documents differ, in the order of their paths.
@@ -102,6 +123,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn patches_merge_as_in_the_rfc() {
+        // RFC 7396, appendix A.
+        for (document, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
+            (json!({"a": "foo"}), json!(null), json!(null)),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut merged = document.clone();
+            merge(&mut merged, patch.clone());
+            assert_eq!(merged, expected, "{document} with {patch}");
+        }
+    }
 
     #[test]
     fn fields_are_named_by_their_paths() {

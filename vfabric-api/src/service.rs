@@ -28,6 +28,8 @@ pub enum Change {
     Replace(Name, Spec),
     /// Create or replace.
     Put(Name, Spec),
+    /// Merge a document into what the user wrote (RFC 7396). The object must exist.
+    Patch(Key, serde_json::Value),
     /// The object must exist and nothing may use it.
     Delete(Key),
     /// About the fabric itself.
@@ -42,6 +44,8 @@ pub struct Transaction {
     pub changes: Vec<(String, Change)>,
     /// Plan only: nothing is stored or written.
     pub dry_run: bool,
+    /// An object that must be at this revision, or nothing happens.
+    pub expect: Option<(Key, u64)>,
     /// Who asks for it, and why.
     pub origin: Origin,
 }
@@ -51,8 +55,8 @@ impl Transaction {
     pub fn one(change: Change, origin: Origin) -> Self {
         Self {
             changes: vec![(String::new(), change)],
-            dry_run: false,
             origin,
+            ..Self::default()
         }
     }
 }

@@ -209,6 +209,7 @@ impl<S: Store> Controller<S> {
             changes: back(&changed, twice),
             dry_run: rollback.dry_run,
             origin: rollback.origin.clone(),
+            ..Transaction::default()
         }))
     }
 }

@@ -27,14 +27,12 @@ async fn commit(world: &Bare, changes: Vec<Change>, reason: &str) -> Result<Comm
         reason: reason.into(),
     };
     let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
-    let dry_run = false;
-    world
-        .commit(Transaction {
-            changes,
-            dry_run,
-            origin,
-        })
-        .await
+    let transaction = Transaction {
+        changes,
+        origin,
+        ..Transaction::default()
+    };
+    world.commit(transaction).await
 }
 
 async fn picture(world: &Bare) -> Picture {

@@ -30,6 +30,7 @@ pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOption
         changes: deletions,
         dry_run: options.dry_run,
         origin: options.origin,
+        ..Transaction::default()
     }
 }
 

@@ -11,6 +11,8 @@
 //! changed, nothing is written.
 
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod chaos_tests;
 #[cfg(test)]
 mod claim_tests;
@@ -37,6 +39,7 @@ mod reader;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
+mod round;
 mod rows;
 mod service;
 #[cfg(test)]
@@ -135,6 +138,7 @@ impl<S: Store> Controller<S> {
             links,
             expired,
             set_aside,
+            revisions,
         } = restore(&store, start.topology.as_ref()).await?;
         for link in links.down() {
             model.set_link(link, false, false);
@@ -145,7 +149,8 @@ impl<S: Store> Controller<S> {
         let mut published = Published::new(engine, revision);
         for key in model.keys() {
             let (object, owner) = (model.stored(&key), model.owner(&key));
-            published.put(Changed { key, object, owner });
+            let of_row = revisions.get(&key).copied().unwrap_or(revision);
+            published.put(Changed { key, object, owner }, of_row);
         }
         let touched = model.take_touched();
         published.render(Rendered::new(render.as_ref(), &model, touched), revision);

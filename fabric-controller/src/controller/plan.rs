@@ -3,12 +3,15 @@
 //! **Model.** The transaction is carried out on the model, rendered like any other, compared with what devices are to hold
 //! now, and undone. **Cost.** What it touches, as if it were committed, without the disk.
 
+use std::collections::BTreeSet;
+
+use vfabric_api::ident::Name;
 use vfabric_api::kind::Key;
 use vfabric_api::plan::{self, DevicePlan, EntityChange, ObjectChange, Plan};
 
 use super::Controller;
 use crate::engine::Previewed;
-use crate::ident::DeviceIndex;
+use crate::ident::{DeviceIndex, Source};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::kind::Stored;
@@ -18,20 +21,31 @@ impl<S: Store> Controller<S> {
     /// The plan of a transaction that was carried out on the model, and on nothing else.
     pub(super) fn plan(&self, model: &mut Model, applied: &Applied) -> Plan {
         let touched = model.take_touched();
-        let rendered = self.rendered(model, touched);
-        let previews = self.published().engine.preview(&rendered);
-        let devices = previews
-            .into_iter()
-            .filter_map(|(index, changes)| self.device_plan(model, index, changes));
         let owners = applied.objects.iter().filter_map(|(key, _)| model.owner(key));
+        let waits: BTreeSet<String> = owners
+            .flat_map(|o| model.reasons(o))
+            .map(|(_, reason)| reason)
+            .collect();
+        let devices = self.device_plans(model, touched.clone());
+        let later = if waits.is_empty() {
+            Vec::new()
+        } else {
+            let all = model.without_waits(|model| self.device_plans(model, touched));
+            without(all, &devices)
+        };
         Plan {
             changes: object_changes(applied),
-            devices: devices.collect(),
-            waits: owners
-                .flat_map(|owner| model.reasons(owner))
-                .map(|(_, reason)| reason)
-                .collect(),
+            devices,
+            waits: waits.into_iter().collect(),
+            later,
         }
+    }
+
+    fn device_plans(&self, model: &Model, touched: BTreeSet<Source>) -> Vec<DevicePlan> {
+        let rendered = self.rendered(model, touched);
+        let previews = self.published().engine.preview(&rendered);
+        let plan = |(index, changes)| self.device_plan(model, index, changes);
+        previews.into_iter().filter_map(plan).collect()
     }
 
     fn device_plan(&self, model: &Model, index: DeviceIndex, changes: Vec<Previewed>) -> Option<DevicePlan> {
@@ -52,6 +66,20 @@ impl<S: Store> Controller<S> {
         entities.sort_by(|a, b| (&a.table, &a.key).cmp(&(&b.table, &b.key)));
         Some(DevicePlan { device, entities })
     }
+}
+
+/// What is in `all` and not in `now`.
+fn without(all: Vec<DevicePlan>, now: &[DevicePlan]) -> Vec<DevicePlan> {
+    let now: BTreeSet<(&Name, &EntityChange)> = now
+        .iter()
+        .flat_map(|d| d.entities.iter().map(|e| (&d.device, e)))
+        .collect();
+    let rest = |mut plan: DevicePlan| {
+        let device = plan.device.clone();
+        plan.entities.retain(|entity| !now.contains(&(&device, entity)));
+        (!plan.entities.is_empty()).then_some(plan)
+    };
+    all.into_iter().filter_map(rest).collect()
 }
 
 /// Objects whose content changes, field by field.

@@ -143,4 +143,9 @@ async fn a_plan_names_fields_and_what_is_waited_for() {
         "{:?}",
         swapped.waits
     );
+    let comes = |plans: &[vfabric_api::plan::DevicePlan]| {
+        let mut all = plans.iter().flat_map(|d| &d.entities);
+        all.any(|e| e.table == "attachment" && e.key.contains("v/a9") && e.after.is_some())
+    };
+    assert!(!comes(&swapped.devices) && comes(&swapped.later));
 }

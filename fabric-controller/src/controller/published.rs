@@ -35,6 +35,8 @@ pub(super) struct Object {
     pub(super) stored: Stored,
     /// What its contributions name it by.
     pub(super) owner: Option<Owner>,
+    /// That last changed it.
+    pub(super) revision: u64,
 }
 
 /// A vDC: itself, and what is in it.
@@ -120,7 +122,9 @@ impl Published {
 
     /// Publishes a transaction that is durable, as this revision.
     pub(super) fn publish(&mut self, publication: Publication, revision: u64) {
-        publication.objects.into_iter().for_each(|change| self.put(change));
+        for change in publication.objects {
+            self.put(change, revision);
+        }
         let concerned = self.engine.take(publication.rendered, revision);
         self.publish_waits(publication.waits);
         self.concerned.push_back((revision, concerned));
@@ -130,8 +134,8 @@ impl Published {
         self.revision = revision;
     }
 
-    /// An object as it is from now on.
-    pub(super) fn put(&mut self, change: Changed) {
+    /// An object as it is from a revision on.
+    pub(super) fn put(&mut self, change: Changed, revision: u64) {
         let Changed { key, object, owner } = change;
         self.remove(&key, object.is_none());
         let Some(stored) = object else { return };
@@ -141,7 +145,12 @@ impl Published {
             vdc.routers.extend(joined.map(|network| (network, key.name.clone())));
         }
         let (kind, name) = (key.kind, key.name.clone());
-        let object = Arc::new(Object { key, stored, owner });
+        let object = Arc::new(Object {
+            key,
+            stored,
+            owner,
+            revision,
+        });
         if let Some(owner) = owner {
             self.by_owner.insert(owner, Arc::clone(&object));
         }

@@ -43,6 +43,7 @@ impl Published {
             applied,
             router: router.cloned(),
             counts: vdc.counts(),
+            revision: object.revision,
         }))
     }
 

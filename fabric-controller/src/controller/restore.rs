@@ -31,6 +31,8 @@ pub(super) struct Restored {
     pub(super) expired: BTreeSet<Vec<u8>>,
     /// Rows that could not be loaded.
     pub(super) set_aside: Vec<SetAside>,
+    /// The revision that last changed each object.
+    pub(super) revisions: HashMap<Key, u64>,
 }
 
 /// Order in which rows are read: what others need comes first.
@@ -47,6 +49,8 @@ fn turn(key: &[u8]) -> u8 {
 pub(super) struct Row {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
+    /// That wrote it; 0 if that cannot be read.
+    pub(super) revision: u64,
     /// Why its value cannot be trusted.
     pub(super) damage: Option<String>,
 }
@@ -62,6 +66,7 @@ struct Restoring {
     /// Rows of older stores in the form of today.
     renewed: Vec<Op>,
     set_aside: Vec<SetAside>,
+    revisions: HashMap<Key, u64>,
 }
 
 /// Reads everything back into a model. A store without an inventory begins with that of `topology`.
@@ -75,6 +80,7 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
         rows.push(Row {
             key: key.to_vec(),
             value: value.value.clone(),
+            revision: value.revision,
             damage: None,
         });
         ControlFlow::Continue(())
@@ -83,6 +89,7 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
     rows.extend(scanned.damaged.into_iter().map(|d| Row {
         key: d.key,
         value: d.value,
+        revision: 0,
         damage: Some(d.reason),
     }));
     rows.sort_by(|a, b| turn(&a.key).cmp(&turn(&b.key)).then_with(|| a.key.cmp(&b.key)));
@@ -96,6 +103,7 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
         expired: BTreeSet::new(),
         renewed: loaded.ops,
         set_aside: Vec::new(),
+        revisions: HashMap::new(),
     };
     for (row, reason) in loaded.set_aside {
         restoring.name(format!("row `{row}`"), reason);
@@ -235,6 +243,7 @@ impl Restoring {
                 self.model.restore_uid(*uid);
             }
         }
+        self.revisions.insert(key.clone(), row.revision);
         self.model.put(&key, Some(object.clone()), &mut self.scratch);
         if self.model.stored(&key).is_none() {
             self.aside(key, Some(object), "refers to a host or switch that is not there".into());
@@ -286,6 +295,7 @@ impl Restoring {
             links,
             expired: self.expired,
             set_aside: self.set_aside,
+            revisions: self.revisions,
         })
     }
 }

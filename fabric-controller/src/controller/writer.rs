@@ -2,13 +2,13 @@
 //!
 //! **Way of a proposal.** It waits in a bounded queue. The writer takes what is there as one group, checks proposal
 //! after proposal on its model, each seeing those before it, and renders what each touches. The group is committed in
-//! one durable transaction of the store, with one revision for each proposal; then it is published, proposal by
-//! proposal, and answered.
+//! one durable transaction of the store, with one revision for each proposal; meanwhile the next group is checked
+//! ([`super::round`]). Then it is published, proposal by proposal, and answered.
 //!
 //! **Invariants.** Nobody sees anything of a group before it is durable. If it cannot be made durable, all of it is
-//! undone, the last first, and every proposal whose result could depend on it is answered with `unavailable`. A dry run
-//! comes first in its group, so that its plan is about what is published; it is undone before the next proposal is looked
-//! at. A caller that goes away stops nothing.
+//! undone with what was checked after it, and every proposal whose result could depend on it is answered with
+//! `unavailable`. A dry run begins a round, so that its plan is about what is published; it is undone before the next
+//! proposal is looked at. A caller that goes away stops nothing.
 //!
 //! **Cost.** What the proposals of the group touch, and one wait for the disk for all of them.
 
@@ -20,17 +20,14 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::intent::Intent;
-use vfabric_api::service::{ApplyOptions, Change, Committed, Origin, Rollback, Transaction};
+use vfabric_api::service::{ApplyOptions, Change, Committed, Rollback, Transaction};
 
-use super::intent::transaction_of;
-use super::published::{Changed, Publication};
 use super::rows::rest_key;
-use super::{Controller, inventory, now};
+use super::{Controller, now};
 use crate::device::driver::DeviceIndex;
 use crate::engine::Rendered;
-use crate::ident::{Owner, Source};
+use crate::ident::Source;
 use crate::model::Model;
-use crate::model::change::Applied;
 use crate::model::number::{Number, StoredNumber};
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
@@ -38,10 +35,6 @@ use crate::store::{Compare, Op, Store, StoreTransaction};
 const QUEUE: usize = 1024;
 /// Longest wait for a place in the queue. Clients retry; more waiting would not serve them.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Proposals of one group: bounds how long the first of them waits for the others.
-const GROUP: usize = 256;
-/// Octets of one group's operations, for the same reason. One proposal may be larger.
-const GROUP_BYTES: usize = 1 << 20;
 /// As soon as there are this many expired quarantine keys, they are deleted without waiting for a transaction.
 const EXPIRED_AT_MOST: usize = 4096;
 
@@ -58,7 +51,7 @@ pub(super) struct State {
 }
 
 /// What somebody asks for.
-enum What {
+pub(super) enum What {
     Transaction(Transaction),
     Intent(Intent, ApplyOptions),
     Rollback(Rollback),
@@ -73,8 +66,8 @@ impl What {
         }
     }
 
-    /// Whether it is about what is published, so that it has to come first in its group.
-    fn comes_first(&self) -> bool {
+    /// Whether it is about what is published, so that it has to begin a round.
+    pub(super) fn comes_first(&self) -> bool {
         match self {
             Self::Transaction(transaction) => transaction.dry_run,
             Self::Intent(_, options) => options.dry_run,
@@ -85,53 +78,17 @@ impl What {
 
 /// A proposal and where its result goes.
 pub(super) struct Proposal {
-    what: What,
-    answer: Answer,
+    pub(super) what: What,
+    pub(super) answer: Answer,
 }
+
+/// Where a result goes.
+pub(super) type Answer = oneshot::Sender<Result<Committed, ApiError>>;
 
 /// The way to the writer.
 pub(super) type Queue = mpsc::Sender<Proposal>;
 
-/// A proposal that is to be committed.
-struct Accepted {
-    applied: Applied,
-    transaction: StoreTransaction,
-    publication: Publication,
-    /// What it changes of the inventory.
-    inventory: Option<inventory::News>,
-    /// Rows of numbers in quarantine that it writes.
-    rests: Vec<Vec<u8>>,
-    revision: u64,
-}
-
-/// Proposals that are committed together.
-#[derive(Default)]
-struct Group {
-    accepted: Vec<Accepted>,
-    bytes: usize,
-    /// In the order in which they came; true for those that nothing accepted goes before.
-    answers: Vec<(Proposed, bool)>,
-}
-
-/// A result, and where it goes.
-type Proposed = (Answer, Result<Committed, ApiError>);
-
-/// Where a result goes.
-type Answer = oneshot::Sender<Result<Committed, ApiError>>;
-
-/// Carries out the first transaction that is accepted. If none is, the error is that of the last.
-fn first_accepted(model: &mut Model, all: Vec<Transaction>) -> Result<(Transaction, Applied), ApiError> {
-    let mut refused = ApiError::new(ErrorCode::Internal, "there is nothing to do");
-    for transaction in all {
-        match model.apply(&transaction.changes) {
-            Ok(applied) => return Ok((transaction, applied)),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
-}
-
-fn unavailable(detail: &str) -> ApiError {
+pub(super) fn unavailable(detail: &str) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, detail)
 }
 
@@ -151,7 +108,7 @@ pub(super) async fn run<S: Store>(controller: Weak<Controller<S>>, mut queue: mp
         let (Some(first), Some(controller)) = (first, controller.upgrade()) else {
             return;
         };
-        put_off = controller.group(first, &mut queue).await;
+        put_off = controller.round(first, &mut queue).await;
     }
 }
 
@@ -209,147 +166,6 @@ impl<S: Store> Controller<S> {
         }
         let gone = |_| ApiError::new(ErrorCode::Internal, "the change could not be carried out");
         result.await.map_err(gone).flatten()
-    }
-
-    /// Takes what is there as one group, commits it, publishes it, answers. Returns a proposal that has to come first in
-    /// the next group.
-    async fn group(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Option<Proposal> {
-        let mut state = self.state.lock().await;
-        let state = &mut *state;
-        self.release_quarantine(state);
-        let expired: Vec<Vec<u8>> = state.expired.iter().cloned().collect();
-        let mut group = Group::default();
-        let mut next = Some(first);
-        let mut put_off = None;
-        while let Some(proposal) = next {
-            if proposal.what.comes_first() && !group.accepted.is_empty() {
-                put_off = Some(proposal);
-                break;
-            }
-            let alternatives = match proposal.what {
-                What::Transaction(transaction) => Ok(vec![transaction]),
-                What::Intent(intent, options) => Ok(vec![transaction_of(&state.model, intent, options)]),
-                What::Rollback(rollback) => self.way_back(state.revision, &rollback).await.map(Vec::from),
-            };
-            self.check(state, &mut group, &expired, alternatives, proposal.answer);
-            let full = group.answers.len() >= GROUP || group.bytes >= GROUP_BYTES;
-            next = if full { None } else { queue.try_recv().ok() };
-        }
-        let committed = group.accepted.is_empty() || self.commit_group(state, &mut group.accepted, &expired).await;
-        // Whatever came of the group: what devices confirmed before it changed what objects wait for.
-        self.publish_waits(&mut state.model);
-        if state.model.has_woken() {
-            // Housekeeping renders them.
-            self.progress.notify_waiters();
-        }
-        for ((answer, result), independent) in group.answers {
-            let result = if committed || independent {
-                result
-            } else {
-                Err(unavailable("the change could not be stored"))
-            };
-            // A caller that is gone needs no answer.
-            let _ = answer.send(result);
-        }
-        put_off
-    }
-
-    /// Checks a proposal and carries it out on the model: the first of its alternatives that is accepted.
-    fn check(
-        &self,
-        state: &mut State,
-        group: &mut Group,
-        expired: &[Vec<u8>],
-        alternatives: Result<Vec<Transaction>, ApiError>,
-        answer: Answer,
-    ) {
-        let independent = group.accepted.is_empty();
-        let before = state.revision + group.accepted.len() as u64;
-        let accepted = alternatives.and_then(|all| first_accepted(&mut state.model, all));
-        let result = accepted.map(|(transaction, mut applied)| {
-            let mut committed = std::mem::take(&mut applied.committed);
-            committed.revision = before;
-            if transaction.dry_run {
-                committed.plan = Some(self.plan(&mut state.model, &applied));
-            }
-            if applied.is_empty() || transaction.dry_run {
-                state.model.undo(applied);
-            } else {
-                committed.revision += 1;
-                let expired = if independent { expired } else { &[] };
-                let accepted = self.accept(&mut state.model, applied, expired, (before, &transaction.origin));
-                group.bytes += accepted.transaction.bytes();
-                group.accepted.push(accepted);
-            }
-            committed
-        });
-        // What was refused or undone touches nothing; what was accepted is rendered.
-        state.model.take_touched();
-        let independent = independent && group.accepted.is_empty();
-        group.answers.push(((answer, result), independent));
-    }
-
-    /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
-    fn accept(
-        &self,
-        model: &mut Model,
-        applied: Applied,
-        expired: &[Vec<u8>],
-        (before, origin): (u64, &Origin),
-    ) -> Accepted {
-        let revision = before + 1;
-        let rests = self.rests(model, &applied);
-        let transaction = self.to_store(model, &applied, expired, &rests, (before, origin));
-        model.settle(&applied, revision);
-        let touched = model.take_touched();
-        let changed = |(key, object): &(vfabric_api::kind::Key, Option<_>)| Changed {
-            owner: model.owner(key),
-            key: key.clone(),
-            object: object.clone(),
-        };
-        let publication = Publication {
-            objects: applied.objects.iter().map(changed).collect(),
-            rendered: Rendered::new(self.render.as_ref(), model, touched),
-            waits: model.take_changed_waits(),
-        };
-        Accepted {
-            inventory: inventory::News::of(model, &applied),
-            applied,
-            transaction,
-            publication,
-            rests: rests.into_iter().map(|(key, _)| key).collect(),
-            revision,
-        }
-    }
-
-    /// Makes a group durable and publishes it, or undoes it. Returns whether it is durable.
-    async fn commit_group(&self, state: &mut State, accepted: &mut Vec<Accepted>, expired: &[Vec<u8>]) -> bool {
-        let transactions = accepted
-            .iter_mut()
-            .map(|a| std::mem::take(&mut a.transaction))
-            .collect();
-        let stored = self.store.commit_group(transactions).await;
-        self.note_store(stored.as_ref().err());
-        if let Err(error) = stored {
-            warn!(%error, changes = accepted.len(), "the store refused a group of changes");
-            let mut waiters: Vec<Owner> = Vec::new();
-            for undone in accepted.drain(..).rev() {
-                waiters.extend(undone.publication.waits.into_iter().map(|(waiter, _)| waiter));
-                state.model.undo(undone.applied);
-            }
-            state.model.touch_waits(waiters);
-            state.model.take_touched();
-            return false;
-        }
-        state.forget(expired);
-        for done in accepted.drain(..) {
-            state.forget(&done.rests);
-            state.revision = done.revision;
-            self.welcome(&done.inventory);
-            self.write_published().publish(done.publication, done.revision);
-            self.settle_inventory(done.inventory);
-        }
-        true
     }
 
     /// Frees numbers that devices have confirmed to be gone. Objects that waited for them come with [`Controller::wake`].
@@ -421,7 +237,7 @@ impl<S: Store> Controller<S> {
         Rendered::new(self.render.as_ref(), model, touched)
     }
 
-    fn publish_waits(&self, model: &mut Model) {
+    pub(super) fn publish_waits(&self, model: &mut Model) {
         let (waits, quarantined) = (model.take_changed_waits(), model.quarantined());
         let mut published = self.write_published();
         published.publish_waits(waits);
@@ -431,7 +247,7 @@ impl<S: Store> Controller<S> {
 
 impl State {
     /// These keys are gone from the store, or mean something again.
-    fn forget<'a>(&mut self, keys: impl IntoIterator<Item = &'a Vec<u8>>) {
+    pub(super) fn forget<'a>(&mut self, keys: impl IntoIterator<Item = &'a Vec<u8>>) {
         for key in keys {
             self.expired.remove(key);
         }

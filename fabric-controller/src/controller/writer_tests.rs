@@ -181,22 +181,33 @@ async fn a_group_that_cannot_be_stored_comes_to_nothing_and_says_so_to_everybody
     let refused_by_itself = gated.propose(false, vec![delete(Kind::Network, "red")]).await;
     let second = gated.propose(false, attachment(1)).await;
     let gone = gated.propose(false, vec![delete(Kind::Attachment, "a1")]).await;
-    // Refused because of one before it that will not have happened.
     let refused_by_another = gated.propose(false, vec![delete(Kind::Attachment, "a1")]).await;
     let same_again = gated.propose(false, attachment(1)).await;
+    // Takes away what the first made, which is not durable yet.
+    let made_and_gone = gated.propose(false, vec![delete(Kind::Attachment, "b0")]).await;
     let dry = gated.propose(true, attachment(2)).await;
     gated.store.fails.store(true, Ordering::SeqCst);
     gated.open();
     let code = |answer: Result<Committed, vfabric_api::error::ApiError>| answer.unwrap_err().code;
     assert_eq!(code(first.await.unwrap()), ErrorCode::Unavailable);
-    assert_eq!(code(refused_by_itself.await.unwrap()), ErrorCode::InUse);
-    for answer in [second, gone, refused_by_another, same_again] {
+    // They were checked while the first was under way.
+    for answer in [
+        refused_by_itself,
+        second,
+        gone,
+        refused_by_another,
+        same_again,
+        made_and_gone,
+    ] {
         assert_eq!(code(answer.await.unwrap()), ErrorCode::Unavailable);
     }
     // A plan is about what is stored, so it belongs to no group.
     assert_eq!(dry.await.unwrap().unwrap().revision, fabric.revision);
-    assert_eq!(*gated.store.groups.lock().unwrap(), [1, 2]);
+    assert_eq!(*gated.store.groups.lock().unwrap(), [1]);
     assert_eq!(gated.desired(), desired);
+    let state = controller.state.lock().await;
+    assert_eq!(controller.published().differs(&state.model), None);
+    drop(state);
     let failing = controller.fabric().await;
     assert!(
         failing

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::inventory::ItemKey;
-use vfabric_api::kind::Key;
+use vfabric_api::kind::{Key, Spec};
+use vfabric_api::plan;
 use vfabric_api::service::{Change, Committed};
 
 use super::aside::Aside;
@@ -142,6 +143,14 @@ impl Model {
     }
 
     pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
+        let patched;
+        let change = match change {
+            Change::Patch(key, patch) => {
+                patched = self.patched(key, patch.clone())?;
+                &patched
+            }
+            change => change,
+        };
         let (key, next) = match change {
             Change::Create(vdc, spec) | Change::Replace(vdc, spec) | Change::Put(vdc, spec) => {
                 let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
@@ -163,6 +172,7 @@ impl Model {
                 }
                 (key.clone(), Some(self.check(path, &key, spec)?))
             }
+            Change::Patch(key, _) => return Err(ApiError::not_found(key)),
             Change::Inventory(change) => return self.change_inventory(path, change, applied),
             Change::Delete(key) if self.aside.contains_key(key) => {
                 self.discard(key, applied);
@@ -194,6 +204,19 @@ impl Model {
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())
+    }
+
+    /// A patch as the object that it makes.
+    fn patched(&self, key: &Key, patch: serde_json::Value) -> Result<Change, ApiError> {
+        let before = self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
+        let mut document = before.spec().body().unwrap_or_default();
+        plan::merge(&mut document, patch);
+        let spec = Spec::read(key.kind, document)?;
+        if *spec.name() != key.name {
+            let expected = format!("`{}`: a name cannot be changed", key.name);
+            return Err(ApiError::field(ErrorCode::Invalid, "name", spec.name(), expected));
+        }
+        Ok(Change::Replace(key.vdc.clone(), spec))
     }
 
     /// Deletes an object that was set aside. What devices may have of it is in quarantine until all have confirmed.

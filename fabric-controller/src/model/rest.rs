@@ -132,6 +132,14 @@ impl Model {
         self.waiting.numbers(waiter).map(reason).collect()
     }
 
+    /// Does something with the model as it will be when nobody waits any more.
+    pub fn without_waits<T>(&mut self, look: impl FnOnce(&Self) -> T) -> T {
+        self.waiting.ignore(true);
+        let seen = look(self);
+        self.waiting.ignore(false);
+        seen
+    }
+
     /// Whether an object is kept from devices.
     pub(super) fn waits(&self, waiter: Owner) -> bool {
         self.waiting.waits(waiter)

@@ -29,6 +29,8 @@ pub(super) struct Waiting {
     by_revision: BTreeMap<u64, BTreeSet<Owner>>,
     /// Objects of which it is to be published again what they wait for.
     changed: BTreeSet<Owner>,
+    /// Nobody is said to wait, so that a plan sees what comes later.
+    ignored: bool,
 }
 
 impl Waiting {
@@ -146,7 +148,12 @@ impl Waiting {
 
     /// Whether an object waits.
     pub(super) fn waits(&self, waiter: Owner) -> bool {
-        self.waits.contains_key(&waiter)
+        !self.ignored && self.waits.contains_key(&waiter)
+    }
+
+    /// Whether waits are looked away from.
+    pub(super) fn ignore(&mut self, ignored: bool) {
+        self.ignored = ignored;
     }
 
     /// What an object waits for.

@@ -109,11 +109,11 @@ async fn attachments(lab: &Lab, count: usize) -> Result<(Histogram<u64>, Histogr
         if a.applied.progress != Progress::Applied {
             bail!("attachment {name}: {:?}", a.applied);
         }
-        add.saturating_record(started.elapsed().as_micros() as u64);
+        add.record(started.elapsed().as_micros() as u64)?;
         let key = Key::new(vdc.name.clone(), Kind::Attachment, name);
         let started = Instant::now();
         client.delete(&key, Some(TIMEOUT)).await?;
-        remove.saturating_record(started.elapsed().as_micros() as u64);
+        remove.record(started.elapsed().as_micros() as u64)?;
     }
     Ok((add, remove))
 }

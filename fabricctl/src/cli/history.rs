@@ -9,6 +9,7 @@ use clap::Args;
 use vfabric_api::client::Client;
 use vfabric_api::history::{Objects, Revision};
 use vfabric_api::ident::Name;
+use vfabric_api::kind::Key;
 use vfabric_api::service::{Origin, Rollback};
 
 use super::show::{Format, Table, sign};
@@ -118,16 +119,16 @@ pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Exit
 
 fn row(table: &mut Table, revision: &Revision) {
     let objects = &revision.objects;
-    let counts = [
-        ('+', objects.created.len()),
-        ('~', objects.updated.len()),
-        ('-', objects.deleted.len()),
-    ];
-    let counts = counts
-        .iter()
-        .filter(|(_, n)| *n > 0)
-        .map(|(sign, n)| format!("{sign}{n}"));
-    let mut what: Vec<String> = counts.collect();
+    let updated: Vec<Key> = objects.updated.iter().map(|change| change.key.clone()).collect();
+    let lists = [('+', &objects.created), ('~', &updated), ('-', &objects.deleted)];
+    let words = lists
+        .into_iter()
+        .filter(|(_, keys)| !keys.is_empty())
+        .map(|(sign, keys)| match keys.as_slice() {
+            [key] => format!("{sign}{key}"),
+            keys => format!("{sign}{}", keys.len()),
+        });
+    let mut what: Vec<String> = words.collect();
     what.extend(revision.inventory.iter().cloned());
     table.row([
         ("REVISION", revision.revision.to_string()),

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{Cell, Color};
 use serde_json::Value;
-use vfabric_api::plan::{FieldChange, Plan};
+use vfabric_api::plan::{DevicePlan, FieldChange, Plan};
 use vfabric_api::service::Committed;
 
 use super::show::{plain_or_lines, sign};
@@ -35,10 +35,15 @@ pub(super) fn objects(committed: &Committed) {
 /// Prints what a plan asks of devices.
 pub(super) fn devices(plan: &Plan) {
     let colour = std::io::stdout().is_terminal();
+    device_tables(&plan.devices, colour, "");
     for wait in &plan.waits {
-        println!("! {wait}");
+        println!("\n! {wait}");
     }
-    for device in &plan.devices {
+    device_tables(&plan.later, colour, ", later");
+}
+
+fn device_tables(devices: &[DevicePlan], colour: bool, when: &str) {
+    for device in devices {
         let mut table = plain_or_lines();
         table.set_header(["", "TABLE", "KEY", "ACTION"]);
         let (mut come, mut change, mut go) = (0, 0, 0);
@@ -58,10 +63,8 @@ pub(super) fn devices(plan: &Plan) {
                 Cell::new(action),
             ]);
         }
-        println!(
-            "\n{}: {come} to add, {change} to change, {go} to remove\n{table}",
-            device.device
-        );
+        let name = &device.device;
+        println!("\n{name}{when}: {come} to add, {change} to change, {go} to remove\n{table}");
     }
 }
 

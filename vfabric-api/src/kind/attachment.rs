@@ -107,4 +107,7 @@ pub struct Attachment {
     pub ips: Vec<IpAddr>,
     /// How far the devices are.
     pub applied: Applied,
+    /// Revision that last changed it; `ETag` carries the same.
+    #[serde(default)]
+    pub revision: u64,
 }

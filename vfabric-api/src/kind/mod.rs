@@ -16,9 +16,11 @@ pub use vdc::{Vdc, VdcSpec};
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
 
 /// Makes the enums over all kinds. Each row: the kind and its number in the store, what a user writes, what the API
@@ -67,6 +69,16 @@ macro_rules! kinds {
                 }
             }
 
+            /// Reads what a user wrote of a kind.
+            ///
+            /// # Errors
+            /// [`ErrorCode::Malformed`], with the field: it is not of that kind's shape.
+            pub fn read(kind: Kind, json: serde_json::Value) -> Result<Self, ApiError> {
+                match kind {
+                    $(Kind::$kind => parse(json).map(Self::$kind),)*
+                }
+            }
+
             /// Name of the object.
             pub fn name(&self) -> &Name {
                 match self {
@@ -93,6 +105,13 @@ macro_rules! kinds {
         }
 
         impl View {
+            /// Revision that last changed it.
+            pub fn revision(&self) -> u64 {
+                match self {
+                    $(Self::$kind(view) => view.revision,)*
+                }
+            }
+
             /// Reads an object of a kind: its JSON does not say which it is.
             ///
             /// # Errors
@@ -115,6 +134,14 @@ kinds! {
     Router = 2, RouterSpec, Router, "router", "routers";
     /// Attachment.
     Attachment = 3, AttachmentSpec, Attachment, "attachment", "attachments";
+}
+
+/// Reads a document; an error names the field.
+fn parse<T: DeserializeOwned>(json: serde_json::Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let (field, expected) = (error.path().to_string(), error.inner().to_string());
+        ApiError::field(ErrorCode::Malformed, field, "", expected)
+    })
 }
 
 impl Kind {

@@ -66,4 +66,7 @@ pub struct Network {
     pub router: Option<Name>,
     /// How far the devices are.
     pub applied: Applied,
+    /// Revision that last changed it; `ETag` carries the same.
+    #[serde(default)]
+    pub revision: u64,
 }

@@ -26,4 +26,7 @@ pub struct Router {
     pub vrf: Vni,
     /// How far the devices are.
     pub applied: Applied,
+    /// Revision that last changed it; `ETag` carries the same.
+    #[serde(default)]
+    pub revision: u64,
 }

@@ -27,4 +27,7 @@ pub struct Vdc {
     pub routers: usize,
     /// Attachments in it.
     pub attachments: usize,
+    /// Revision that last changed it; `ETag` carries the same.
+    #[serde(default)]
+    pub revision: u64,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -18,29 +18,65 @@ const SHOWN_CHARS: usize = 80;
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
+/// A JSON merge patch (RFC 7396).
+pub(super) struct MergePatch(pub(super) serde_json::Value);
+
+/// The revision that `If-Match` expects (RFC 9110, section 13.1.1); none without the header and for `*`.
+pub(super) struct IfMatch(pub(super) Option<u64>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get(IF_MATCH) else {
+            return Ok(Self(None));
+        };
+        let value = value.to_str().unwrap_or_default().trim();
+        if value == "*" {
+            return Ok(Self(None));
+        }
+        let tag = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+        let revision = tag.and_then(|tag| tag.parse().ok());
+        let wrong = || ApiError::field(ErrorCode::Malformed, "If-Match", value, "the `ETag` of an object, or *");
+        revision.map(|revision| Self(Some(revision))).ok_or_else(wrong)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for MergePatch {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kinds = &["application/merge-patch+json", "application/json"];
+        parse(&read(request, state, kinds).await?).map(Self)
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let kind = request
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
-        if !kind.is_empty() && !kind.starts_with("application/json") {
-            let expected = "application/json";
-            return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
-        }
-        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
-        let late = |_| {
-            let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
-            ApiError::new(ErrorCode::Malformed, detail)
-        };
-        let bytes = read
-            .map_err(late)?
-            .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
-        parse(&bytes).map(Self)
+        parse(&read(request, state, &["application/json"]).await?).map(Self)
     }
+}
+
+/// The octets of a body of one of these media types; one without a type is taken for the first.
+async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Result<Bytes, ApiError> {
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    if !kind.is_empty() && !kinds.iter().any(|k| kind.starts_with(k)) {
+        let expected = kinds.join(" or ");
+        return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
+    }
+    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
+    let late = |_| {
+        let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
+        ApiError::new(ErrorCode::Malformed, detail)
+    };
+    read.map_err(late)?
+        .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))
 }
 
 /// Parses JSON; an error names the field, its value and what was expected.

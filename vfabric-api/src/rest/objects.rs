@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, Path, Query};
+use super::extract::{Body, IfMatch, MergePatch, Path, Query};
 use super::{Mutation, PAGE_LIMIT, Service, patience};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
@@ -35,12 +35,29 @@ const PLAN: &str = "application/vnd.vfabric.plan+json";
 
 /// Commits one change and waits if asked to; of a dry run, only plans it.
 pub(super) async fn commit(service: &Service, change: Change, mutation: &Mutation) -> Result<Outcome, ApiError> {
+    commit_if(service, change, None, mutation).await
+}
+
+/// The same, if an object is at a revision.
+async fn commit_if(
+    service: &Service,
+    change: Change,
+    expect: Option<(Key, u64)>,
+    mutation: &Mutation,
+) -> Result<Outcome, ApiError> {
     let transaction = Transaction {
         dry_run: mutation.dry_run,
+        expect,
         ..Transaction::one(change, mutation.origin()?)
     };
     let committed = service.commit(transaction).await?;
     Ok(finish(service, committed, mutation).await)
+}
+
+/// An object, with its revision as `ETag`.
+fn shown(status: StatusCode, view: &View) -> Response {
+    let tag = format!("\"{}\"", view.revision());
+    (status, [(header::ETAG, tag)], Json(view)).into_response()
 }
 
 pub(super) async fn finish(service: &Service, committed: Committed, mutation: &Mutation) -> Outcome {
@@ -75,26 +92,61 @@ async fn create(service: &Service, vdc: Name, spec: Spec, mutation: Mutation) ->
     } else {
         StatusCode::CREATED
     };
-    Ok((status, Json(service.get(&key).await?)).into_response())
+    Ok(shown(status, &service.get(&key).await?))
 }
 
-async fn replace(service: &Service, key: Key, spec: Spec, mutation: Mutation) -> Result<Response, ApiError> {
+async fn get(service: &Service, key: Key) -> Result<Response, ApiError> {
+    Ok(shown(StatusCode::OK, &service.get(&key).await?))
+}
+
+async fn replace(
+    service: &Service,
+    key: Key,
+    spec: Spec,
+    if_match: IfMatch,
+    mutation: Mutation,
+) -> Result<Response, ApiError> {
     if *spec.name() != key.name {
         let expected = format!("`{}`, the name in the path", key.name);
         return Err(ApiError::field(ErrorCode::Invalid, "name", spec.name(), expected));
     }
-    let outcome = commit(service, Change::Replace(key.vdc.clone(), spec), &mutation).await?;
+    change(service, Change::Replace(key.vdc.clone(), spec), key, if_match, mutation).await
+}
+
+async fn patch(
+    service: &Service,
+    key: Key,
+    patch: MergePatch,
+    if_match: IfMatch,
+    mutation: Mutation,
+) -> Result<Response, ApiError> {
+    change(service, Change::Patch(key.clone(), patch.0), key, if_match, mutation).await
+}
+
+/// Changes an object that is there.
+async fn change(
+    service: &Service,
+    change: Change,
+    key: Key,
+    if_match: IfMatch,
+    mutation: Mutation,
+) -> Result<Response, ApiError> {
+    let expect = if_match.0.map(|revision| (key.clone(), revision));
+    let outcome = commit_if(service, change, expect, &mutation).await?;
     if mutation.dry_run {
         return Ok(planned(&outcome));
     }
-    Ok(Json(service.get(&key).await?).into_response())
+    get(service, key).await
 }
 
-async fn delete(service: &Service, key: Key, mutation: Mutation) -> Result<Json<Outcome>, ApiError> {
-    commit(service, Change::Delete(key), &mutation).await.map(Json)
+async fn delete(service: &Service, key: Key, if_match: IfMatch, mutation: Mutation) -> Result<Json<Outcome>, ApiError> {
+    let expect = if_match.0.map(|revision| (key.clone(), revision));
+    commit_if(service, Change::Delete(key), expect, &mutation)
+        .await
+        .map(Json)
 }
 
-/// The five handlers of a kind that lives inside a vDC. They differ in types, paths and
+/// The six handlers of a kind that lives inside a vDC. They differ in types, paths and
 /// what the OpenAPI document says of them, and in nothing else.
 macro_rules! kind_in_vdc {
     ($module:ident, $kind:ident, $spec:ty, $view:ty, $tag:literal, $collection:literal, $object:literal) => {
@@ -132,38 +184,59 @@ macro_rules! kind_in_vdc {
             async fn get_one(
                 State(service): State<Service>,
                 Path((vdc, name)): Path<(Name, Name)>,
-            ) -> Result<Json<View>, ApiError> {
-                service.get(&Key::new(vdc, Kind::$kind, name)).await.map(Json)
+            ) -> Result<Response, ApiError> {
+                get(&service, Key::new(vdc, Kind::$kind, name)).await
             }
 
             #[utoipa::path(put, path = $object, tag = $tag, operation_id = concat!("replace_", $tag),
-                params(("vdc" = Name, Path), ("name" = Name, Path), Mutation), request_body = $spec,
+                params(("vdc" = Name, Path), ("name" = Name, Path),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation), request_body = $spec,
                 responses((status = 200, description = "The object; of a dry run, the plan",
                     content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
             async fn replace_one(
                 State(service): State<Service>,
                 Path((vdc, name)): Path<(Name, Name)>,
+                if_match: IfMatch,
                 Query(mutation): Query<Mutation>,
                 Body(spec): Body<$spec>,
             ) -> Result<Response, ApiError> {
-                replace(&service, Key::new(vdc, Kind::$kind, name), Spec::$kind(spec), mutation).await
+                replace(&service, Key::new(vdc, Kind::$kind, name), Spec::$kind(spec), if_match, mutation).await
+            }
+
+            #[utoipa::path(patch, path = $object, tag = $tag, operation_id = concat!("patch_", $tag),
+                params(("vdc" = Name, Path), ("name" = Name, Path),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+                request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
+                responses((status = 200, description = "The object; of a dry run, the plan",
+                    content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
+                    (status = "default", body = ApiError)))]
+            async fn patch_one(
+                State(service): State<Service>,
+                Path((vdc, name)): Path<(Name, Name)>,
+                if_match: IfMatch,
+                Query(mutation): Query<Mutation>,
+                body: MergePatch,
+            ) -> Result<Response, ApiError> {
+                patch(&service, Key::new(vdc, Kind::$kind, name), body, if_match, mutation).await
             }
 
             #[utoipa::path(delete, path = $object, tag = $tag, operation_id = concat!("delete_", $tag),
-                params(("vdc" = Name, Path), ("name" = Name, Path), Mutation),
+                params(("vdc" = Name, Path), ("name" = Name, Path),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn delete_one(
                 State(service): State<Service>,
                 Path((vdc, name)): Path<(Name, Name)>,
+                if_match: IfMatch,
                 Query(mutation): Query<Mutation>,
             ) -> Result<Json<Outcome>, ApiError> {
-                delete(&service, Key::new(vdc, Kind::$kind, name), mutation).await
+                delete(&service, Key::new(vdc, Kind::$kind, name), if_match, mutation).await
             }
 
             pub(super) fn router() -> OpenApiRouter<Service> {
                 OpenApiRouter::new()
                     .routes(routes!(list_all, create_one))
-                    .routes(routes!(get_one, replace_one, delete_one))
+                    .routes(routes!(get_one, replace_one, patch_one, delete_one))
             }
         }
     };
@@ -218,39 +291,59 @@ mod vdcs {
 
     #[utoipa::path(get, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "get_vdcs",
         params(("vdc" = Name, Path)),
-        responses((status = 200, description = "The object; of a dry run, the plan",
-                    content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
-    async fn get_one(State(service): State<Service>, Path(vdc): Path<Name>) -> Result<Json<View>, ApiError> {
-        service.get(&Key::vdc(vdc)).await.map(Json)
+        responses((status = 200, body = Vdc), (status = "default", body = ApiError)))]
+    async fn get_one(State(service): State<Service>, Path(vdc): Path<Name>) -> Result<Response, ApiError> {
+        get(&service, Key::vdc(vdc)).await
     }
 
     #[utoipa::path(put, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "replace_vdcs",
-        params(("vdc" = Name, Path), Mutation), request_body = VdcSpec,
+        params(("vdc" = Name, Path), 
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation), request_body = VdcSpec,
         responses((status = 200, description = "The object; of a dry run, the plan",
                     content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
     async fn replace_one(
         State(service): State<Service>,
         Path(vdc): Path<Name>,
+        if_match: IfMatch,
         Query(mutation): Query<Mutation>,
         Body(spec): Body<VdcSpec>,
     ) -> Result<Response, ApiError> {
-        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), mutation).await
+        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), if_match, mutation).await
+    }
+
+    #[utoipa::path(patch, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "patch_vdcs",
+                params(("vdc" = Name, Path), 
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+                request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
+                responses((status = 200, description = "The object; of a dry run, the plan",
+                    content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
+                    (status = "default", body = ApiError)))]
+    async fn patch_one(
+        State(service): State<Service>,
+        Path(vdc): Path<Name>,
+        if_match: IfMatch,
+        Query(mutation): Query<Mutation>,
+        body: MergePatch,
+    ) -> Result<Response, ApiError> {
+        patch(&service, Key::vdc(vdc), body, if_match, mutation).await
     }
 
     #[utoipa::path(delete, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "delete_vdcs",
-        params(("vdc" = Name, Path), Mutation),
+        params(("vdc" = Name, Path), 
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
         responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
     async fn delete_one(
         State(service): State<Service>,
         Path(vdc): Path<Name>,
+        if_match: IfMatch,
         Query(mutation): Query<Mutation>,
     ) -> Result<Json<Outcome>, ApiError> {
-        delete(&service, Key::vdc(vdc), mutation).await
+        delete(&service, Key::vdc(vdc), if_match, mutation).await
     }
 
     pub(super) fn router() -> OpenApiRouter<Service> {
         OpenApiRouter::new()
             .routes(routes!(list_all, create_one))
-            .routes(routes!(get_one, replace_one, delete_one))
+            .routes(routes!(get_one, replace_one, patch_one, delete_one))
     }
 }

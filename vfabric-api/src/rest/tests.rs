@@ -35,6 +35,7 @@ impl FabricService for Memory {
                 networks: 0,
                 routers: 0,
                 attachments: 0,
+                revision: 7,
             });
             committed.created.push(Key::vdc(name));
         }
@@ -314,6 +315,8 @@ async fn each_error_has_its_status_and_code() {
         ),
         ("DELETE", "/v1/inventory/links/leaf1/1", "", 404, "not_found"),
         ("DELETE", "/v1/inventory/links/leaf1/510", "", 404, "not_found"),
+        ("PATCH", "/v1/vdcs/blue", r#"{"description":"x"}"#, 409, "in_use"),
+        ("PATCH", "/v1/vdcs/blue", "{", 400, "malformed"),
         ("PUT", "/v1/inventory", "{}", 400, "malformed"),
         ("POST", "/v1/history/3/rollback", "", 410, "gone"),
         ("GET", "/v1/history/3", "", 404, "not_found"),

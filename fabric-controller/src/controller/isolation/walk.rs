@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
@@ -41,8 +41,8 @@ const NUMBERS: u32 = 4;
 #[derive(Clone, Default)]
 struct Shared {
     inner: Arc<MemoryStore>,
-    /// Whether it fails.
-    full: Arc<AtomicBool>,
+    /// Whether the next groups fail, a bit each, the lowest first.
+    fails: Arc<AtomicU64>,
 }
 
 impl Store for Shared {
@@ -59,7 +59,13 @@ impl Store for Shared {
         self.inner.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
-        if self.full.load(Ordering::SeqCst) {
+        // A disk takes its time: others run meanwhile.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        let fails = self.fails.load(Ordering::SeqCst);
+        self.fails.store(fails >> 1, Ordering::SeqCst);
+        if fails & 1 == 1 {
             let (path, message) = ("memory".into(), "full".into());
             return Err(StoreError::Storage { path, message });
         }
@@ -207,14 +213,20 @@ impl Walk {
                 group.push(self.sometimes_dry(changes));
             }
         }
-        self.store.full.store(self.rng.random_bool(0.3), Ordering::SeqCst);
-        let proposed = group.into_iter().map(|t| self.controller.commit(t));
-        self.committed += futures::future::join_all(proposed)
-            .await
-            .iter()
-            .filter(|r| r.is_ok())
-            .count();
-        self.store.full.store(false, Ordering::SeqCst);
+        let fails = (0..4).fold(0u64, |bits, _| bits << 1 | u64::from(self.rng.random_bool(0.2)));
+        self.store.fails.store(fails, Ordering::SeqCst);
+        // Some come while those before them are made durable.
+        let late = |_| self.rng.random_range(0..6);
+        let late: Vec<usize> = group.iter().map(late).collect();
+        let proposed = group.into_iter().zip(late).map(async |(transaction, late)| {
+            for _ in 0..late {
+                tokio::task::yield_now().await;
+            }
+            self.controller.commit(transaction).await
+        });
+        let results = futures::future::join_all(proposed).await;
+        self.committed += results.iter().filter(|r| r.is_ok()).count();
+        self.store.fails.store(0, Ordering::SeqCst);
     }
 
     /// What is published is what the model has, and the model what the store would make of it.

@@ -119,6 +119,8 @@ pub struct Seen {
     pub router: Option<Name>,
     /// How many objects of each kind are in it, by rank.
     pub counts: Counts,
+    /// Revision that last changed it.
+    pub revision: u64,
 }
 
 /// A number for each kind, by rank.

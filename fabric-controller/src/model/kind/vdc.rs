@@ -83,6 +83,7 @@ impl TenantObject for VdcSpec {
             networks: count(Kind::Network),
             routers: count(Kind::Router),
             attachments: count(Kind::Attachment),
+            revision: seen.revision,
         })
     }
 }

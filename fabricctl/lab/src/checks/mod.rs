@@ -170,7 +170,7 @@ const CHANGES: [(&str, Check); 11] = [
     ("stray entry found and removed", faults::stray_entry),
     ("spine drained and back", inventory::spine_drained),
     ("host that never comes, declared gone", inventory::host_gone),
-    ("attachment deleted", removal::attachment),
+    ("attachment deleted, then rolled back", removal::attachment),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),
 ];

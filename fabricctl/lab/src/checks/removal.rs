@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use vfabric_api::client::ClientError;
 use vfabric_api::error::ErrorCode;
 use vfabric_api::ident::{Name, Vni};
 use vfabric_api::intent::{AttachmentSpec, Place, VdcIntent};
-use vfabric_api::service::{Key, Kind, Spec};
+use vfabric_api::service::{Key, Kind, Rollback, Spec};
 use vfabric_api::status::{Progress, View};
 
 use super::{Endpoint, Scene};
@@ -66,8 +66,8 @@ fn shape(of: &Entities) -> BTreeMap<(&Name, &str), usize> {
     shape
 }
 
-/// Takes one attachment away and brings it back: the others never notice, and every device
-/// then holds as many entities of each table as before.
+/// Takes one attachment away and rolls that back: the others never notice, the plan names as many entities as come back,
+/// and every device then holds as many entities of each table as before.
 pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
     let before = entities(cx)?;
     let a = cx
@@ -75,9 +75,7 @@ pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
         .iter()
         .find(|e| e.host.is_some())
         .context("no workload on a host")?;
-    let View::Attachment(view) = cx.runtime.block_on(cx.client.get(&key(a)))? else {
-        bail!("no attachment")
-    };
+    let revision = cx.runtime.block_on(cx.client.fabric())?.revision;
     delete(cx, &key(a))?;
     let without = entities(cx)?;
     for (device, held) in &without {
@@ -103,14 +101,44 @@ pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
         let answer = probe::ask(&from.namespace, to.ipv4, "still there", ANSWER_TIMEOUT)?;
         answer.with_context(|| format!("{} no longer reaches {}", from.id, to.id))?;
     }
-    cx.runtime
-        .block_on(cx.client.create(&a.vdc, &Spec::Attachment(view.spec), Some(CONFIRMED)))?;
+    let planned = roll_back(cx, revision)?;
+    ensure!(
+        planned == removed,
+        "the plan adds {planned} entities; {removed} were removed"
+    );
     let after = entities(cx)?;
     let (now, then) = (shape(&after), shape(&before));
     if let Some((device, table)) = now.keys().chain(then.keys()).find(|k| now.get(*k) != then.get(*k)) {
         bail!("after the attachment came back {device} holds another number of entities in `{table}`");
     }
-    Ok(format!("{}: {removed} entities removed, {removed} back", a.id))
+    Ok(format!(
+        "{}: {removed} entities removed, {removed} planned and back",
+        a.id
+    ))
+}
+
+/// Goes back to a revision. Returns how many entities the plan adds to devices.
+fn roll_back(cx: &Scene<'_>, to: u64) -> Result<usize> {
+    let back = |dry_run| Rollback {
+        to,
+        dry_run,
+        ..Rollback::default()
+    };
+    let planned = cx.runtime.block_on(cx.client.rollback(&back(true), None))?;
+    let plan = planned.committed.plan.context("a dry run has a plan")?;
+    let all = plan
+        .devices
+        .iter()
+        .chain(&plan.later)
+        .flat_map(|device| &device.entities);
+    let outcome = cx.runtime.block_on(cx.client.rollback(&back(false), Some(CONFIRMED)))?;
+    let applied = outcome.applied.context("the answer says nothing of devices")?;
+    ensure!(
+        applied.progress == Progress::Applied,
+        "not applied: {:?}",
+        applied.waiting
+    );
+    Ok(all.filter(|entity| entity.before.is_none()).count())
 }
 
 fn key(e: &Endpoint) -> Key {

@@ -109,6 +109,7 @@ impl TenantObject for StoredRouter {
             spec: self.spec.clone(),
             vrf: self.vrf,
             applied: seen.applied,
+            revision: seen.revision,
         })
     }
 }

@@ -1,0 +1,363 @@
+//! Rounds of the writer: groups of proposals, of which one is made durable while the next is checked.
+//!
+//! **Model.** A round has the lock of the model. Proposals are checked into the *open* group. When no group is in flight, the
+//! open one is handed to the store and *flies*; further proposals go into a new open group meanwhile, each seeing all
+//! before it. A group that lands is published, proposal by proposal, and answered; the open one flies next. The round ends
+//! when nothing is left, or after [`FLIGHTS`], so that others get at the model too.
+//!
+//! **Invariants.** Groups reach the store one after the other, in order. If one cannot be stored, the open group is undone
+//! first, then that one, each from its end; every proposal whose result could depend on it is answered with
+//! `unavailable`. Numbers leave quarantine only while nothing flies: who gets one is stored with the group that deletes
+//! its key, or behind it.
+
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::sync::mpsc;
+use tracing::warn;
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::kind::Key;
+use vfabric_api::service::{Committed, Origin, Transaction};
+
+use super::intent::transaction_of;
+use super::published::{Changed, Publication};
+use super::writer::{Answer, Proposal, State, What, unavailable};
+use super::{Controller, inventory};
+use crate::engine::Rendered;
+use crate::ident::Owner;
+use crate::model::Model;
+use crate::model::change::Applied;
+use crate::store::{Revision, Store, StoreError, StoreTransaction};
+
+/// Proposals of one group: bounds how long the first of them waits for the others.
+const GROUP: usize = 256;
+/// Octets of one group's operations, for the same reason. One proposal may be larger.
+const GROUP_BYTES: usize = 1 << 20;
+/// Groups of one round: some milliseconds in which nobody else gets at the model.
+const FLIGHTS: usize = 16;
+
+/// A proposal that is to be committed.
+struct Accepted {
+    applied: Applied,
+    transaction: StoreTransaction,
+    publication: Publication,
+    /// What it changes of the inventory.
+    inventory: Option<inventory::News>,
+    /// Rows of numbers in quarantine that it writes.
+    rests: Vec<Vec<u8>>,
+    revision: u64,
+}
+
+/// A result, and where it goes.
+struct Answered {
+    answer: Answer,
+    result: Result<Committed, ApiError>,
+    /// Nothing that is not durable yet goes before it.
+    independent: bool,
+}
+
+/// Proposals that are committed together.
+#[derive(Default)]
+struct Group {
+    accepted: Vec<Accepted>,
+    bytes: usize,
+    /// In the order in which they came.
+    answers: Vec<Answered>,
+    /// Whether it deletes the expired keys of the round.
+    expires: bool,
+}
+
+impl Group {
+    fn is_full(&self) -> bool {
+        self.answers.len() >= GROUP || self.bytes >= GROUP_BYTES
+    }
+
+    /// Answers each; if the group could not be stored, those that depend on it with the reason.
+    fn answer(self, stored: bool) {
+        for Answered {
+            answer,
+            result,
+            independent,
+        } in self.answers
+        {
+            let result = if stored || independent {
+                result
+            } else {
+                Err(unavailable("the change could not be stored"))
+            };
+            // A caller that is gone needs no answer.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+type Stored<'a> = Pin<Box<dyn Future<Output = Result<Revision, StoreError>> + Send + 'a>>;
+
+/// A group that the store has.
+struct Flight<'a> {
+    group: Group,
+    stored: Stored<'a>,
+}
+
+/// What a round works on.
+struct Round<'a, S: Store> {
+    controller: &'a Controller<S>,
+    state: &'a mut State,
+    /// Keys that the first group deletes.
+    expired: Vec<Vec<u8>>,
+    open: Group,
+    flight: Option<Flight<'a>>,
+    flights: usize,
+}
+
+/// Carries out the first transaction that is accepted. If none is, the error is that of the last.
+fn first_accepted(model: &mut Model, all: Vec<Transaction>) -> Result<(Transaction, Applied), ApiError> {
+    let mut refused = ApiError::new(ErrorCode::Internal, "there is nothing to do");
+    for transaction in all {
+        match model.apply(&transaction.changes) {
+            Ok(applied) => return Ok((transaction, applied)),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+impl<S: Store> Controller<S> {
+    /// Carries out a proposal and what comes while it is under way. Returns a proposal that has to begin the next round.
+    pub(super) async fn round(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Option<Proposal> {
+        let mut state = self.state.lock().await;
+        self.release_quarantine(&mut state);
+        let mut round = Round {
+            expired: state.expired.iter().cloned().collect(),
+            controller: self,
+            state: &mut state,
+            open: Group::default(),
+            flight: None,
+            flights: 0,
+        };
+        let (mut next, mut put_off) = (Some(first), None);
+        loop {
+            while let Some(proposal) = next.take() {
+                if proposal.what.comes_first() && !round.is_fresh() {
+                    put_off = Some(proposal);
+                    break;
+                }
+                round.take(proposal).await;
+                next = round.has_room().then(|| queue.try_recv().ok()).flatten();
+            }
+            if round.flight.is_none() && !round.start() {
+                return put_off;
+            }
+            let takes_more = put_off.is_none() && round.has_room();
+            let Some(flight) = &mut round.flight else { continue };
+            tokio::select! {
+                biased;
+                stored = &mut flight.stored => round.land(stored),
+                // When the queue is closed, the flight alone is waited for.
+                Some(proposal) = queue.recv(), if takes_more => next = Some(proposal),
+            }
+        }
+    }
+}
+
+impl<'a, S: Store> Round<'a, S> {
+    /// Whether everything that the model has is durable.
+    fn is_fresh(&self) -> bool {
+        self.flight.is_none() && self.open.accepted.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        !self.open.is_full() && self.flights < FLIGHTS
+    }
+
+    /// Groups that are not durable yet, the last first.
+    fn under_way(&self) -> impl Iterator<Item = &Group> {
+        [&self.open].into_iter().chain(self.flight.as_ref().map(|f| &f.group))
+    }
+
+    /// The revision of the last transaction that was accepted.
+    fn revision(&self) -> u64 {
+        let accepted: usize = self.under_way().map(|group| group.accepted.len()).sum();
+        self.state.revision + accepted as u64
+    }
+
+    /// Checks a proposal and carries it out on the model: the first of its alternatives that is accepted.
+    async fn take(&mut self, proposal: Proposal) {
+        let Proposal { what, answer } = proposal;
+        let alternatives = match what {
+            What::Transaction(transaction) => Ok(vec![transaction]),
+            What::Intent(intent, options) => Ok(vec![transaction_of(&self.state.model, intent, options)]),
+            What::Rollback(rollback) => {
+                let way = self.controller.way_back(self.state.revision, &rollback).await;
+                way.map(Vec::from)
+            }
+        };
+        let independent = self.is_fresh();
+        let result = alternatives.and_then(|all| self.check(all));
+        // What was refused or undone touches nothing; what was accepted is rendered.
+        self.state.model.take_touched();
+        let independent = independent && self.is_fresh();
+        self.open.answers.push(Answered {
+            answer,
+            result,
+            independent,
+        });
+    }
+
+    fn check(&mut self, alternatives: Vec<Transaction>) -> Result<Committed, ApiError> {
+        if let Some((key, revision)) = alternatives.iter().find_map(|t| t.expect.as_ref()) {
+            self.expect(key, *revision)?;
+        }
+        let before = self.revision();
+        let (transaction, mut applied) = first_accepted(&mut self.state.model, alternatives)?;
+        let mut committed = std::mem::take(&mut applied.committed);
+        committed.revision = before;
+        if transaction.dry_run {
+            committed.plan = Some(self.controller.plan(&mut self.state.model, &applied));
+        }
+        if applied.is_empty() || transaction.dry_run {
+            self.state.model.undo(applied);
+        } else {
+            committed.revision += 1;
+            let accepted = self.accept(applied, before, &transaction.origin);
+            self.open.bytes += accepted.transaction.bytes();
+            self.open.accepted.push(accepted);
+        }
+        Ok(committed)
+    }
+
+    /// Whether an object is at a revision, with what is under way.
+    fn expect(&self, key: &Key, revision: u64) -> Result<(), ApiError> {
+        let of_it = |accepted: &&Accepted| accepted.applied.objects.iter().any(|(changed, _)| changed == key);
+        let mut changes = self.under_way().flat_map(|group| group.accepted.iter().rev());
+        let found = match changes.find(of_it) {
+            Some(accepted) => Some(accepted.revision),
+            None => self.controller.published().object(key).map(|object| object.revision),
+        };
+        match found {
+            Some(found) if found == revision => Ok(()),
+            Some(found) => {
+                let detail = format!("{key} is at revision {found}, not {revision}: somebody changed it meanwhile");
+                Err(ApiError::new(ErrorCode::PreconditionFailed, detail))
+            }
+            None => Err(ApiError::not_found(key)),
+        }
+    }
+
+    /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
+    fn accept(&mut self, applied: Applied, before: u64, origin: &Origin) -> Accepted {
+        // The first one deletes the expired keys: it is the first that can give their numbers to others.
+        let expires = self.flights == 0 && self.open.accepted.is_empty();
+        self.open.expires |= expires;
+        let expired = if expires { self.expired.as_slice() } else { &[] };
+        let (controller, model) = (self.controller, &mut self.state.model);
+        let revision = before + 1;
+        let rests = controller.rests(model, &applied);
+        let transaction = controller.to_store(model, &applied, expired, &rests, (before, origin));
+        model.settle(&applied, revision);
+        let touched = model.take_touched();
+        let changed = |(key, object): &(Key, Option<_>)| Changed {
+            owner: model.owner(key),
+            key: key.clone(),
+            object: object.clone(),
+        };
+        let publication = Publication {
+            objects: applied.objects.iter().map(changed).collect(),
+            rendered: Rendered::new(controller.render.as_ref(), model, touched),
+            waits: model.take_changed_waits(),
+        };
+        Accepted {
+            inventory: inventory::News::of(model, &applied),
+            applied,
+            transaction,
+            publication,
+            rests: rests.into_iter().map(|(key, _)| key).collect(),
+            revision,
+        }
+    }
+
+    /// Hands the open group to the store. Returns false if there is nothing to store: then its proposals are answered, and
+    /// the round is at its end.
+    fn start(&mut self) -> bool {
+        let mut group = std::mem::take(&mut self.open);
+        if group.accepted.is_empty() {
+            self.settle_waits();
+            group.answer(true);
+            return false;
+        }
+        let transactions = group.accepted.iter_mut().map(|a| std::mem::take(&mut a.transaction));
+        let stored: Stored<'a> = Box::pin(self.controller.store.commit_group(transactions.collect()));
+        let mut flight = Flight { group, stored };
+        // A store does nothing before it is asked for the first time.
+        let asked = flight
+            .stored
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        self.flights += 1;
+        self.flight = Some(flight);
+        if let Poll::Ready(stored) = asked {
+            self.land(stored);
+        }
+        true
+    }
+
+    /// Publishes the group that flew, or undoes it with the one that is open; and answers.
+    fn land(&mut self, stored: Result<Revision, StoreError>) {
+        let Some(Flight { mut group, .. }) = self.flight.take() else {
+            return;
+        };
+        self.controller.note_store(stored.as_ref().err());
+        match stored {
+            Ok(_) => self.publish(&mut group),
+            Err(error) => {
+                let mut open = std::mem::take(&mut self.open);
+                let changes = group.accepted.len() + open.accepted.len();
+                warn!(%error, changes, "the store refused a group of changes");
+                self.undo(&mut open);
+                self.undo(&mut group);
+                // Keys that it was to delete are deleted with the next round.
+                self.flights = FLIGHTS;
+                self.settle_waits();
+                group.answer(false);
+                open.answer(false);
+                return;
+            }
+        }
+        self.settle_waits();
+        group.answer(true);
+    }
+
+    fn publish(&mut self, group: &mut Group) {
+        if group.expires {
+            self.state.forget(&self.expired);
+        }
+        for done in group.accepted.drain(..) {
+            self.state.forget(&done.rests);
+            self.state.revision = done.revision;
+            self.controller.welcome(&done.inventory);
+            let mut published = self.controller.write_published();
+            published.publish(done.publication, done.revision);
+            drop(published);
+            self.controller.settle_inventory(done.inventory);
+        }
+    }
+
+    fn undo(&mut self, group: &mut Group) {
+        let mut waiters: Vec<Owner> = Vec::new();
+        for undone in group.accepted.drain(..).rev() {
+            waiters.extend(undone.publication.waits.into_iter().map(|(waiter, _)| waiter));
+            self.state.model.undo(undone.applied);
+        }
+        self.state.model.touch_waits(waiters);
+        self.state.model.take_touched();
+    }
+
+    /// Whatever came of a group: what devices confirmed before it changed what objects wait for.
+    fn settle_waits(&mut self) {
+        self.controller.publish_waits(&mut self.state.model);
+        if self.state.model.has_woken() {
+            // Housekeeping renders them.
+            self.controller.progress.notify_waiters();
+        }
+    }
+}

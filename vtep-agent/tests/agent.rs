@@ -200,6 +200,8 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
             .is_err_and(|m| m.ends_with(&format!("{late} not found"))),
         "{results:?}"
     );
+    assert_eq!(world.driver.kept_by(), None);
+    world.driver.keep(9).await.unwrap();
     world.driver.synced(5).await.unwrap();
 
     // The namespace appears: the attachment comes by itself, and the controller hears of it.
@@ -224,6 +226,7 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
     world.driver.disconnect().await;
     world.connect().await;
     assert_eq!(world.driver.hello().map(|h| h.epoch), Some(5));
+    assert_eq!(world.driver.kept_by(), Some(9), "the store that it is kept by");
     assert_eq!(world.driver.read_back().await.unwrap(), held);
     assert_eq!(common::links(world.overlay.name()), links, "a restart touched links");
     running.abort();

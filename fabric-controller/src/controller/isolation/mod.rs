@@ -172,8 +172,12 @@ async fn a_host_that_comes_back_from_the_dead_is_emptied_first() {
 /// Each mistake, and a walk that finds it. About one walk in 24 finds one of these two: whatever changes what a device
 /// holds changes the histories, and so the seeds. `seeds_that_find_each_mistake` prints new ones.
 const FAULTS: &[(Fault, Made, u64)] = &[
-    (Fault::NobodyWaits, Made::Groups, 3),
-    (Fault::NobodyConfirms, Made::Groups, 3),
+    (Fault::NobodyWaits, Made::Groups, 38),
+    (Fault::NobodyConfirms, Made::Groups, 15),
+    (Fault::FirstConfirmation, Made::Groups, 23),
+    (Fault::VniAtOnce, Made::Groups, 38),
+    (Fault::GroupAtOnce, Made::Single, 10),
+    (Fault::ForgetsAtRestart, Made::Groups, 105),
 ];
 
 #[tokio::test(start_paused = true)]

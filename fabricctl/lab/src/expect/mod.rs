@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::runtime::Runtime;
 use vfabric_api::intent::Intent;
@@ -36,6 +36,8 @@ use world::World;
 const FAILED: u8 = 1;
 /// The run could not be made.
 pub const COULD_NOT_RUN: u8 = 2;
+/// Lines of a daemon's log that are kept beside the captures.
+const LOG_LINES: usize = 500;
 /// Reasons that a row shows; the rest is counted.
 const SHOWN: usize = 5;
 
@@ -62,7 +64,7 @@ pub struct Check {
     /// Write a JUnit XML report
     #[arg(long)]
     junit: Option<PathBuf>,
-    /// Write captures of packets that went wrong into this directory (at most 1 MiB each)
+    /// Write captures of packets that went wrong into this directory (at most 1 MiB each), and the ends of the daemons' logs
     #[arg(long)]
     pcap: Option<PathBuf>,
     /// Directory of the daemons' binaries [default: where fabricctl is]
@@ -83,7 +85,7 @@ pub fn run(check: &Check, runtime: &Runtime) -> Result<ExitCode> {
     let path = check.topology.as_deref().context("--topology is missing")?;
     let topology = Topology::from_yaml(&read(path)?).with_context(|| format!("in {}", path.display()))?;
     let file = File::parse(&read(&check.expect)?).with_context(|| format!("in {}", check.expect.display()))?;
-    if !sandbox::is_inside() {
+    if sandbox::run().is_none() {
         return sandbox::enter();
     }
     let rows = inside(check, topology, intent, &file, runtime)?;
@@ -98,6 +100,9 @@ pub fn run(check: &Check, runtime: &Runtime) -> Result<ExitCode> {
             .collect(),
     };
     println!("{table}");
+    if rows.iter().any(|r| r.is_error) {
+        bail!("the row above could not be judged; those after it were not tried");
+    }
     Ok(if table.all_passed() {
         ExitCode::SUCCESS
     } else {
@@ -143,9 +148,15 @@ fn inside(
     for (i, e) in file.expect.iter().enumerate() {
         world.pairs(e).with_context(|| format!("expect[{i}] ({})", e.title()))?;
     }
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for e in &file.expect {
         rows.push(row(&world, e, check.pcap.as_deref(), rows.len() + 1, &steps)?);
+        if rows.last().is_some_and(|r| r.is_error) {
+            break;
+        }
+    }
+    if let (Some(dir), true) = (&check.pcap, rows.iter().any(|r| r.outcome.is_err())) {
+        logs(dir, &lab)?;
     }
     if let Some(path) = &check.junit {
         report::junit(path, topology.fabric.name.as_str(), &rows)?;
@@ -156,7 +167,7 @@ fn inside(
 fn row(world: &World<'_>, of: &Expectation, pcap: Option<&Path>, number: usize, steps: &Steps) -> Result<Row> {
     let started = Instant::now();
     let name = of.title();
-    let mut verdict = Verdict::default();
+    let mut verdict = None;
     let outcome = steps.check(&name, || {
         let (found, loss) = match &of.under {
             None => (judge::judge(world, of)?, None),
@@ -165,15 +176,15 @@ fn row(world: &World<'_>, of: &Expectation, pcap: Option<&Path>, number: usize, 
                 (found, Some(loss))
             }
         };
-        verdict = found;
-        figure(of, &mut verdict, loss)
+        figure(of, verdict.insert(found), loss)
     });
-    if let (Err(_), Some(dir)) = (&outcome, pcap) {
-        captures(dir, number, &verdict)?;
+    if let (Err(_), Some(dir), Some(verdict)) = (&outcome, pcap, &verdict) {
+        captures(dir, number, verdict)?;
     }
     Ok(Row {
         name,
         outcome,
+        is_error: verdict.is_none(),
         took: started.elapsed(),
     })
 }
@@ -196,7 +207,7 @@ fn figure(of: &Expectation, verdict: &mut Verdict, loss: Option<crate::traffic::
         if more > 0 {
             words.push(format!("{more} more"));
         }
-        anyhow::bail!("{}", words.join("; "));
+        bail!("{}", words.join("; "));
     }
     let loss = loss.map_or(String::new(), |l| format!("; {l}"));
     Ok(if of.reach {
@@ -215,6 +226,19 @@ fn captures(dir: &Path, number: usize, verdict: &Verdict) -> Result<()> {
     for (place, frames) in places.iter().filter(|(_, f)| !f.is_empty()) {
         let file = format!("{number:02}-{}.pcap", place.replace('/', "-"));
         report::pcap(&dir.join(file), frames)?;
+    }
+    Ok(())
+}
+
+/// Writes the last lines of every daemon's log.
+fn logs(dir: &Path, lab: &Lab) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let switches = lab.topology.switches.iter().map(|s| s.name.as_str());
+    let hosts = lab.topology.hosts.iter().map(|h| h.name.as_str());
+    for name in switches.chain(hosts).chain([crate::daemons::CONTROLLER]) {
+        let file = dir.join(format!("{name}.log"));
+        std::fs::write(&file, lab.daemons.last_words(name, LOG_LINES))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
 }

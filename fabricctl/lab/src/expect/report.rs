@@ -21,6 +21,8 @@ pub struct Row {
     pub name: String,
     /// What was measured, or what is wrong.
     pub outcome: Result<String, String>,
+    /// Whether it could not be judged at all.
+    pub is_error: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -35,7 +37,12 @@ pub fn junit(path: &Path, fabric: &str, rows: &[Row]) -> Result<()> {
         let status = match &row.outcome {
             Ok(_) => TestCaseStatus::success(),
             Err(why) => {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                let kind = if row.is_error {
+                    NonSuccessKind::Error
+                } else {
+                    NonSuccessKind::Failure
+                };
+                let mut status = TestCaseStatus::non_success(kind);
                 status.set_message(why.as_str());
                 status
             }
@@ -108,6 +115,7 @@ mod tests {
         let row = |name: &str, outcome| Row {
             name: name.into(),
             outcome,
+            is_error: false,
             took: Duration::ZERO,
         };
         let rows = [row("good", Ok("fine".into())), row("bad <1>", Err("no answer".into()))];

@@ -9,12 +9,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 
-/// Set for the process inside.
-const INSIDE: &str = "VFABRIC_CHECK_INSIDE";
+/// Set for the process inside: the run's name.
+const INSIDE: &str = "VFABRIC_CHECK_RUN";
 
-/// Whether this process is the one inside.
-pub fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some() && std::process::id() == 1
+/// Name of the run, if this process is the one inside.
+pub fn run() -> Option<String> {
+    std::env::var(INSIDE).ok().filter(|_| std::process::id() == 1)
 }
 
 /// Runs this very command again, inside; returns its exit code.
@@ -42,7 +42,9 @@ pub fn enter() -> Result<ExitCode> {
         .arg("--")
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1));
-    let status = inside.env(INSIDE, "1").status()?;
+    let status = inside
+        .env(INSIDE, format!("check-{:016x}", rand::random::<u64>()))
+        .status()?;
     let code = status.code().and_then(|c| u8::try_from(c).ok());
     match code {
         Some(code) => Ok(code.into()),

@@ -19,6 +19,7 @@
 pub mod attack;
 pub mod bench;
 pub mod checks;
+pub mod expect;
 pub mod intruder;
 pub mod netns;
 pub mod pki;

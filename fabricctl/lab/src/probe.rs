@@ -136,6 +136,14 @@ pub fn ask(namespace: &str, to: IpAddr, payload: &str, timeout: Duration) -> Res
 /// # Errors
 /// The packet could not be sent.
 pub fn ping(namespace: &str, to: IpAddr, data: usize, timeout: Duration) -> Result<Option<Duration>> {
+    ping_with(namespace, to, &vec![PING_DATA; data], timeout)
+}
+
+/// Pings once with this data.
+///
+/// # Errors
+/// The packet could not be sent.
+pub(crate) fn ping_with(namespace: &str, to: IpAddr, data: &[u8], timeout: Duration) -> Result<Option<Duration>> {
     let (domain, protocol, request, reply) = match to {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8u8, 0u8),
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128, 129),
@@ -145,7 +153,7 @@ pub fn ping(namespace: &str, to: IpAddr, data: usize, timeout: Duration) -> Resu
     let mut packet = vec![request, 0, 0, 0];
     packet.extend_from_slice(&id.to_be_bytes());
     packet.extend_from_slice(&[0, 1]);
-    packet.resize(8 + data, PING_DATA);
+    packet.extend_from_slice(data);
     if to.is_ipv4() {
         let sum = etherparse::checksum::Sum16BitWords::new()
             .add_slice(&packet)
@@ -291,6 +299,23 @@ pub fn tcp(from: &str, to_namespace: &str, to: IpAddr, octets: usize) -> Result<
         }
         Ok(started.elapsed())
     })
+}
+
+/// Whether a TCP connection from one namespace is accepted in the other.
+///
+/// # Errors
+/// Nobody can listen there.
+pub(crate) fn tcp_arrives(from: &str, to_namespace: &str, to: IpAddr) -> Result<bool> {
+    let listener = netns::within(to_namespace, || Ok(TcpListener::bind((any(to), TCP_PORT))?))?;
+    listener.set_nonblocking(true)?;
+    let address = SocketAddr::from((to, TCP_PORT));
+    // Refused, unreachable, or accepted by another machine of the same address: only the listener tells.
+    let _connection = netns::within(from, || Ok(TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)));
+    match listener.accept() {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Captures every frame that a namespace's interfaces receive.

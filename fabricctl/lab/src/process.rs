@@ -11,11 +11,17 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::expect::sandbox;
 use super::{STATE_DIR, netns};
 
 /// Name of the environment variable that every process of a lab carries, so that it is found
-/// again wherever it runs; its value is the lab's directory.
+/// again wherever it runs; its value is the lab's directory, and inside a run of `fabricctl check`
+/// the run's name: another lab's end is not this one's.
 const MARK: &str = "VFABRIC_LAB";
+
+fn mark() -> String {
+    sandbox::run().unwrap_or_else(|| STATE_DIR.to_owned())
+}
 
 /// Time a daemon gets to end by itself after SIGTERM, and to be gone after SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -25,13 +31,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A command of a lab: its process is found again by [`marked`].
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.env(MARK, STATE_DIR);
+    command.env(MARK, mark());
     command
 }
 
 /// Processes that a lab started, wherever they run; without the one that asks.
 pub fn marked() -> Vec<i32> {
-    let mark = format!("{MARK}={STATE_DIR}").into_bytes();
+    let mark = format!("{MARK}={}", mark()).into_bytes();
     let carries = |pid: &i32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|b| *b == 0).any(|variable| variable == mark)

@@ -55,6 +55,8 @@ enum Command {
     Inventory(inventory::Command),
     /// Show the fabric at a glance
     Status(Output),
+    /// Check an intent on a fabric of software switches against expectations
+    Check(lab::expect::Check),
     /// Build, check and remove a whole fabric on this machine
     #[command(subcommand)]
     Lab(lab::Command),
@@ -174,6 +176,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     if let Command::Lab(command) = cli.command {
         return lab::run(command, &runtime);
     }
+    if let Command::Check(check) = cli.command {
+        return Ok(lab::expect::run(&check, &runtime).unwrap_or_else(|error| {
+            eprintln!("fabricctl check: {error:#}");
+            lab::expect::COULD_NOT_RUN.into()
+        }));
+    }
     let path = cli.config.unwrap_or_else(Config::default_path);
     let client = Config::client(&path)?;
     runtime.block_on(async move {
@@ -190,7 +198,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
                 let (status, links) = (client.fabric().await?, client.links().await?);
                 output.output.print(&status, || tables::fabric(&status, &links))
             }
-            Command::Lab(_) => unreachable!("handled above"),
+            Command::Lab(_) | Command::Check(_) => unreachable!("handled above"),
         }
     })
 }

@@ -17,7 +17,7 @@ const HEALED: Duration = Duration::from_secs(30);
 /// Time between two packets of a flow. simple_switch_grpc forwards some ten thousand packets a
 /// second at best and keeps few of them waiting: at the embedded switch's rate it loses some
 /// without any fault.
-fn interval(target: Target) -> Duration {
+pub(crate) fn interval(target: Target) -> Duration {
     Duration::from_millis(match target {
         Target::P4Switch => 2,
         Target::Bmv2 => 25,
@@ -128,7 +128,7 @@ pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
 }
 
 /// One end of a cable: a namespace and an interface in it.
-type End = (String, String);
+pub(crate) type End = (String, String);
 
 /// The cable between a leaf and its first spine; the leaf's end is the first.
 fn cable(cx: &Scene<'_>) -> Result<[End; 2]> {
@@ -144,7 +144,7 @@ fn cable(cx: &Scene<'_>) -> Result<[End; 2]> {
 }
 
 /// Cuts or mends a cable.
-fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<()> {
+pub(crate) fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<()> {
     match target {
         // An end that is set down takes the carrier of the other away.
         Target::P4Switch => {

@@ -9,7 +9,7 @@
 //! | [`removal`] | does what is deleted go, wholly, and only that? |
 
 mod edge;
-mod faults;
+pub(crate) mod faults;
 mod inventory;
 mod reach;
 mod removal;
@@ -396,7 +396,7 @@ impl Account<'_> {
 }
 
 /// Median of some times, for a figure that one slow packet does not spoil.
-fn median(times: &mut [Duration]) -> Duration {
+pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }

@@ -33,7 +33,11 @@ fn expectations_written_from_an_intent_hold_for_a_user_without_rights() {
     let written = check(&[], &path, &["--write"]);
     assert_eq!(written.status.code(), Some(0), "{}", said(&written));
     // An ordinary user: the kernel takes all capabilities away with the user id.
-    let output = check(&["unshare", "--user", "--map-user=1000"], &path, &[]);
+    let output = check(
+        &["unshare", "--user", "--map-user=1000", "--map-group=1000"],
+        &path,
+        &[],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(
         said(&output).contains("blue/* never reaches red/*"),

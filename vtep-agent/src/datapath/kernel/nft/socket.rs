@@ -47,7 +47,13 @@ impl Nft {
             socket.set_cap_ack(true)?;
             let timeout = nix::sys::time::TimeVal::new(ANSWER_TIMEOUT_SECONDS, 0);
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &timeout)?;
-            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBufForce, &SEND_BUFFER)?;
+            // Only the first user namespace's root may exceed the system's limit.
+            let forced = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBufForce, &SEND_BUFFER);
+            if forced == Err(nix::errno::Errno::EPERM) {
+                nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBuf, &SEND_BUFFER)?;
+            } else {
+                forced?;
+            }
             Ok(socket)
         };
         let socket = open().map_err(|e| NetlinkError::io("open a socket to nf_tables", &e))?;

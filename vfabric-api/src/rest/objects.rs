@@ -166,7 +166,7 @@ macro_rules! kind_in_vdc {
 
             #[utoipa::path(post, path = $collection, tag = $tag, operation_id = concat!("create_", $tag),
                 params(("vdc" = Name, Path), Mutation), request_body = $spec,
-                responses((status = 201, body = $view), (status = 200, description = "It was so already; of a dry run, the plan",
+                responses((status = 201, body = $view), (status = 200, description = "An object with this content was there already; of a dry run, the plan",
                         content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
                     (status = "default", body = ApiError)))]
             async fn create_one(
@@ -278,7 +278,7 @@ mod vdcs {
 
     #[utoipa::path(post, path = "/v1/vdcs", tag = "vdcs", operation_id = "create_vdcs", params(Mutation),
         request_body = VdcSpec,
-        responses((status = 201, body = Vdc), (status = 200, description = "It was so already; of a dry run, the plan",
+        responses((status = 201, body = Vdc), (status = 200, description = "An object with this content was there already; of a dry run, the plan",
                         content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
             (status = "default", body = ApiError)))]
     async fn create_one(

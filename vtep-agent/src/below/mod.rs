@@ -457,7 +457,7 @@ mod tests {
         };
         let below = open();
         assert_eq!(code(&below.handle(Request::Status).await), Some(error::NOT_AVAILABLE));
-        // What is not there is gone, whoever is away.
+        // An attachment that is not there is gone, even while the controller is away.
         assert_eq!(below.handle(Request::Del { slot: slot() }).await, Reply::Done);
         let wish = Wish {
             cni_network: "n".into(),

@@ -147,7 +147,7 @@ fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -
     Ok(())
 }
 
-/// The text of the packet whose TTL and path are looked at; its answer is told from it by the name before it.
+/// The text of the packet whose TTL and path are looked at. Its answer has a name before this text.
 fn one_way(marker: &str) -> String {
     format!("seen {marker}")
 }

@@ -1,9 +1,9 @@
 //! `fabricctl check`: a user's own topology and intent on software switches, judged by the user's own expectations.
 //!
 //! A run is a lab in namespaces of its own ([`sandbox`]): several run side by side, and no right of root is needed where
-//! the kernel lets users make namespaces. Each row of the file ([`file`]) is judged with real packets, which are told
-//! from all others by a random mark and followed through captures, so that an answer from another machine of the same
-//! address counts neither for nor against anybody. A row is judged once; nothing is tried again.
+//! the kernel lets users make namespaces. Each row of the file ([`file`]) is judged with real packets. They carry a
+//! random mark and are followed through captures, so an answer from another machine with the same address does not
+//! count. A row is judged once; nothing is tried again.
 
 pub mod adapt;
 pub mod file;

@@ -101,8 +101,6 @@ impl Engine {
 struct Outputs<'a> {
     plane: &'a Dataplane,
     ports: &'a mut dyn Sink,
-    /// Whether any port has egress queues.
-    has_queues: bool,
     has_queued: bool,
 }
 
@@ -111,7 +109,6 @@ impl<'a> Outputs<'a> {
         Self {
             plane,
             ports,
-            has_queues: plane.queues.is_on(),
             has_queued: false,
         }
     }
@@ -129,7 +126,8 @@ impl engine::Sink for Outputs<'_> {
     }
 
     fn waiting(&mut self, port: u32) -> Option<usize> {
-        if self.has_queues {
+        // Asked for each packet: a frame of this burst may have come in after queues were set up.
+        if self.plane.queues.is_on() {
             self.plane.queues.waiting(port)
         } else {
             None

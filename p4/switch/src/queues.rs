@@ -7,7 +7,7 @@
 //! more, so that programs see how many wait. All other packets go straight through egress.
 //!
 //! # Cost
-//! A switch in which no port has queues looks at one flag for each burst. Queued packets are copied, and share one lock.
+//! A switch in which no port has queues looks at one flag for each packet. Queued packets are copied, and share one lock.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU8;

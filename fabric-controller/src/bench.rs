@@ -256,11 +256,7 @@ impl Fabric {
             writes: 0,
             _stop: stop.drop_guard(),
         };
-        let spec = Spec::Vdc(VdcSpec {
-            name: vdc()?,
-            description: String::new(),
-            hosts: Vec::new(),
-        });
+        let spec = Spec::Vdc(VdcSpec::new(vdc()?));
         let mut last = fabric.commit(vec![Change::Create(vdc()?, spec)]).await?;
         let all: Vec<usize> = (0..networks).collect();
         for chunk in all.chunks(CHUNK) {

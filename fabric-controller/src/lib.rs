@@ -38,6 +38,7 @@
 //! underlay: they come with the topology. It does not configure the switches beyond their
 //! pipelines and tables.
 
+pub mod access;
 pub mod bench;
 pub mod controller;
 pub mod device;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
+use fabric_controller::access::audit::AuditLog;
+use fabric_controller::access::oidc;
 use fabric_controller::controller::fleet::Fleet;
+use fabric_controller::controller::gate::Gate;
 use fabric_controller::controller::{Controller, Start};
 use fabric_controller::device::claim::Claim;
 use fabric_controller::driver::launch::Devices;
@@ -23,7 +27,7 @@ use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
-use vfabric_api::rest::{LIMITS, router, serve as serve_rest};
+use vfabric_api::rest::{LIMITS, Rate, router, serve as serve_rest};
 use vfabric_api::topology::{Role, Topology};
 
 /// Changes are made of many small objects.
@@ -64,9 +68,24 @@ struct Args {
     /// Its key (PEM)
     #[arg(long)]
     tls_key: PathBuf,
-    /// File with the API's bearer tokens, one a line
+    /// File with bearer tokens of administrators, one a line; made with one if it is not there
     #[arg(long)]
     token_file: PathBuf,
+    /// Identity provider whose tokens users may have: its name, as `iss` says it
+    #[arg(long, requires_all = ["oidc_audience", "oidc_jwks"])]
+    oidc_issuer: Option<String>,
+    /// Name of this API for the identity provider, as `aud` says it
+    #[arg(long, requires = "oidc_issuer")]
+    oidc_audience: Option<String>,
+    /// File with the identity provider's keys (JWK set)
+    #[arg(long, requires = "oidc_issuer")]
+    oidc_jwks: Option<PathBuf>,
+    /// Requests that a user without a role of the fabric may make in a second
+    #[arg(long, default_value_t = Rate::default().per_second)]
+    tenant_rate: NonZeroU32,
+    /// Requests that such a user may make at once
+    #[arg(long, default_value_t = Rate::default().burst)]
+    tenant_burst: NonZeroU32,
     /// Pipelines of another compiler: {leaf,spine}.json and {leaf,spine}.p4info.bin
     #[arg(long)]
     pipeline_dir: Option<PathBuf>,
@@ -159,7 +178,9 @@ async fn serve(args: &Args) -> Result<()> {
         cert: args.tls_cert.clone(),
         key: args.tls_key.clone(),
     };
-    let secrets = Secrets::load(files, args.token_file.clone())?;
+    let secrets = Secrets::load(files, args.token_file.clone(), provider(args))?;
+    let audit = AuditLog::open(&args.data_dir);
+    let audit = audit.with_context(|| format!("audit log in {}", args.data_dir.display()))?;
     let mark = store.mark();
     let (leaf, spine) = (pipeline(args, Role::Leaf, mark)?, pipeline(args, Role::Spine, mark)?);
     let rest = tokio::net::TcpListener::bind(args.listen).await;
@@ -188,11 +209,16 @@ async fn serve(args: &Args) -> Result<()> {
     controller.start(fleet);
 
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
-    let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::NotAsked)?;
-    let tokens = secrets.tokens.clone();
+    let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::Welcome)?;
+    let (tokens, provider) = (secrets.tokens.clone(), secrets.provider.clone());
+    let gate = Gate::new(Arc::clone(&controller), tokens, provider, audit);
+    let rate = Rate {
+        per_second: args.tenant_rate,
+        burst: args.tenant_burst,
+    };
     let api = serve_rest(
         rest.incoming(),
-        router(Arc::clone(&controller), tokens),
+        router(Arc::clone(&controller), Arc::new(gate), rate),
         stop.clone().cancelled_owned(),
     );
     info!(rest = %args.listen, agents = %args.agent_listen, "serving");
@@ -209,6 +235,15 @@ async fn serve(args: &Args) -> Result<()> {
     stop.cancel();
     controller.shut_down().await;
     Ok(())
+}
+
+/// The identity provider, if there is one.
+fn provider(args: &Args) -> Option<oidc::Settings> {
+    Some(oidc::Settings {
+        issuer: args.oidc_issuer.clone()?,
+        audience: args.oidc_audience.clone()?,
+        jwks: args.oidc_jwks.clone()?,
+    })
 }
 
 /// On a task of its own, so that it can finish its requests while others end.

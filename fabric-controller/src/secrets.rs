@@ -4,14 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fabric_identity::{Credentials, Files, IdentityError, Subject};
-use vfabric_api::rest::Tokens;
+
+use crate::access::file::{self, Tokens};
+use crate::access::oidc::{Provider, Settings};
 
 /// Certificate, key, authorities and tokens.
 pub struct Secrets {
     /// Of the controller.
     pub credentials: Arc<Credentials>,
-    /// Of users of the API.
+    /// Of the operator, for the API.
     pub tokens: Tokens,
+    /// Whose tokens users of the API may have besides.
+    pub provider: Option<Provider>,
     token_file: PathBuf,
 }
 
@@ -21,9 +25,9 @@ pub enum SecretsError {
     /// The certificate, its key or the authorities.
     #[error("{}", fabric_identity::explain(.0))]
     Identity(IdentityError),
-    /// The file of tokens.
+    /// The file of tokens, or of an identity provider's keys.
     #[error("{path}: {problem}")]
-    Tokens {
+    File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -36,23 +40,33 @@ fn read(path: &std::path::Path) -> Result<String, String> {
 }
 
 impl Secrets {
-    /// Reads them.
+    /// Reads them. The file of tokens is made, with one, if it is not there.
     ///
     /// # Errors
     /// A file cannot be read or used, or the certificate is not the controller's.
-    pub fn load(files: Files, token_file: PathBuf) -> Result<Self, SecretsError> {
+    pub fn load(files: Files, token_file: PathBuf, provider: Option<Settings>) -> Result<Self, SecretsError> {
         let credentials = Credentials::load(files).map_err(SecretsError::Identity)?;
         credentials
             .expect(&Subject::Controller)
             .map_err(SecretsError::Identity)?;
+        let at = |path: &PathBuf| {
+            let path = path.clone();
+            move |problem| SecretsError::File { path, problem }
+        };
+        let made = file::make(&token_file).map_err(|error| error.to_string());
+        if made.map_err(at(&token_file))? {
+            tracing::info!(target: "audit", path = %token_file.display(), "the first token of an administrator was made");
+        }
         let tokens = read(&token_file).and_then(|text| Tokens::parse(&text));
-        let tokens = tokens.map_err(|problem| SecretsError::Tokens {
-            path: token_file.clone(),
-            problem,
-        })?;
+        let tokens = tokens.map_err(at(&token_file))?;
+        let load = |settings: Settings| {
+            let path = settings.jwks.clone();
+            Provider::load(settings).map_err(at(&path))
+        };
         Ok(Self {
             credentials,
             tokens,
+            provider: provider.map(load).transpose()?,
             token_file,
         })
     }
@@ -62,8 +76,11 @@ impl Secrets {
     /// # Errors
     /// SIGHUP cannot be listened for.
     pub async fn follow(&self) -> std::io::Result<()> {
-        let mut said = None;
-        let look = || self.reload_tokens(&mut said);
+        let (mut said, mut said_of_keys) = (None, None);
+        let look = || {
+            self.reload_tokens(&mut said);
+            self.reload_keys(&mut said_of_keys);
+        };
         Arc::clone(&self.credentials).follow(look).await
     }
 
@@ -87,6 +104,30 @@ impl Secrets {
     }
 }
 
+impl Secrets {
+    /// The keys of the identity provider; `said` is the problem that was logged last.
+    fn reload_keys(&self, said: &mut Option<String>) {
+        let Some(provider) = &self.provider else { return };
+        match provider.reload() {
+            Ok(news) => {
+                *said = None;
+                if news {
+                    tracing::info!(target: "audit", "new keys of the identity provider are in use");
+                }
+            }
+            Err(problem) => {
+                if said.as_ref() != Some(&problem) {
+                    tracing::error!(
+                        problem,
+                        "new keys of the identity provider cannot be used; the old ones stay in use"
+                    );
+                }
+                *said = Some(problem);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,14 +140,14 @@ mod tests {
         let token_file = dir.path().join("token");
         std::fs::write(&token_file, &old).unwrap();
         let host = authority.issue("host/h1").write(&authority.pem, dir.path());
-        let error = Secrets::load(host, token_file.clone()).err().unwrap().to_string();
+        let error = Secrets::load(host, token_file.clone(), None).err().unwrap().to_string();
         assert!(
             error.contains("is for `spiffe://test/host/h1`, but this is `controller`"),
             "{error}"
         );
 
         let own = authority.issue("controller").write(&authority.pem, dir.path());
-        let secrets = Secrets::load(own, token_file.clone()).unwrap();
+        let secrets = Secrets::load(own, token_file.clone(), None).unwrap();
         let mut said = None;
         std::fs::write(&token_file, "short").unwrap();
         secrets.reload_tokens(&mut said);

@@ -20,6 +20,7 @@ const ROOMS: &[&str] = &[
     "engine",
     "driver",
     "store",
+    "access",
     "metrics",
     "secrets",
     "controller",

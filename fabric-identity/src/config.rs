@@ -21,6 +21,8 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 pub enum ClientCertificates {
     /// By a certificate; gRPC between parts of the fabric, so HTTP/2 alone.
     Required,
+    /// By a certificate if they have one, else by something in their requests; HTTP/2 and HTTP/1.1.
+    Welcome,
     /// By something in their requests; HTTP/2 and HTTP/1.1.
     NotAsked,
 }
@@ -57,12 +59,15 @@ pub(crate) fn server(
         ClientCertificates::Required => {
             builder.with_client_cert_verifier(Verifier::of_clients(Arc::clone(credentials)))
         }
+        ClientCertificates::Welcome => {
+            builder.with_client_cert_verifier(Verifier::of_any_clients(Arc::clone(credentials)))
+        }
         ClientCertificates::NotAsked => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Newest(Arc::clone(credentials))));
     config.alpn_protocols = match clients {
         ClientCertificates::Required => vec![H2.to_vec()],
-        ClientCertificates::NotAsked => vec![H2.to_vec(), HTTP_1_1.to_vec()],
+        ClientCertificates::Welcome | ClientCertificates::NotAsked => vec![H2.to_vec(), HTTP_1_1.to_vec()],
     };
     // A resumed session would be trusted for what its certificate was worth when it began.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -55,6 +55,8 @@ pub enum Subject {
     Operator(String),
     /// A person who may change devices without the controller, for emergencies: `/operator/<name>/admin`.
     Admin(String),
+    /// A user of the controller's API, by name: `/user/<name>`. No device lets it in.
+    User(String),
 }
 
 impl fmt::Display for Subject {
@@ -65,6 +67,7 @@ impl fmt::Display for Subject {
             Self::Host(name) => write!(f, "host/{name}"),
             Self::Operator(name) => write!(f, "operator/{name}"),
             Self::Admin(name) => write!(f, "operator/{name}/admin"),
+            Self::User(name) => write!(f, "user/{name}"),
         }
     }
 }
@@ -108,6 +111,7 @@ impl FromStr for Identity {
             ["host", name] => Subject::Host((*name).to_owned()),
             ["operator", name] => Subject::Operator((*name).to_owned()),
             ["operator", name, "admin"] => Subject::Admin((*name).to_owned()),
+            ["user", name] => Subject::User((*name).to_owned()),
             _ => return Err(SpiffeError::UnknownSubject(text.to_owned())),
         };
         Ok(Self { fabric, subject })
@@ -126,6 +130,7 @@ mod tests {
             "host/rack-1_h.2",
             "operator/ada",
             "operator/ada/admin",
+            "user/ada",
         ] {
             let text = format!("spiffe://dc1.example/{subject}");
             let identity: Identity = text.parse().unwrap();

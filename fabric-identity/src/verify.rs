@@ -76,6 +76,8 @@ pub(crate) struct Verifier {
     credentials: Arc<Credentials>,
     /// Who must answer; only clients know that.
     expected: Option<Subject>,
+    /// Whether a client may come without a certificate.
+    is_optional: bool,
 }
 
 impl Verifier {
@@ -84,6 +86,16 @@ impl Verifier {
         Arc::new(Self {
             credentials,
             expected: None,
+            is_optional: false,
+        })
+    }
+
+    /// For a server: the same, or a client without a certificate.
+    pub(crate) fn of_any_clients(credentials: Arc<Credentials>) -> Arc<Self> {
+        Arc::new(Self {
+            credentials,
+            expected: None,
+            is_optional: true,
         })
     }
 
@@ -92,6 +104,7 @@ impl Verifier {
         Arc::new(Self {
             credentials,
             expected: Some(expected),
+            is_optional: false,
         })
     }
 
@@ -172,6 +185,10 @@ impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // A hint only (RFC 8446, section 4.2.4); authorities change while this verifier lives.
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        !self.is_optional
     }
 
     fn verify_client_cert(

@@ -269,3 +269,23 @@ async fn an_open_connection_ends_when_the_peers_certificate_expires() {
     let ended = tokio::time::timeout(PATIENCE, stream.read_u8()).await.unwrap();
     assert!(ended.is_err(), "the connection outlived its certificate");
 }
+
+#[tokio::test]
+async fn where_certificates_are_welcome_a_user_is_known_by_one_and_a_strangers_is_refused() {
+    let authority = Authority::new();
+    let server = authority.credentials("controller");
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap().to_string();
+    let listener = Listener::tls(tcp, "test", Limits::GRPC, &server, ClientCertificates::Welcome).unwrap();
+    let mut incoming = listener.incoming();
+    let dialer = Dialer::new(authority.credentials("user/ada"), Subject::Controller).unwrap();
+    let (connection, stream) = tokio::join!(incoming.next(), dialer.connect(&address));
+    stream.unwrap();
+    assert_eq!(connection.unwrap().peer().subject(), Some(&Subject::User("ada".into())));
+
+    // It trusts the server's authority, but was signed by another.
+    let answering = tokio::spawn(answer(incoming, |connection| panic!("{} came in", connection.peer())));
+    let stranger = Authority::new().credentials("user/ada");
+    assert!(speak(&stranger, Subject::Controller, &address).await.is_err());
+    answering.abort();
+}

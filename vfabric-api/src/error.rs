@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 pub enum ErrorCode {
     /// The body, query or path is not of the documented shape (400).
     Malformed,
-    /// No or an unknown bearer token (401).
+    /// Nobody is proven: no valid bearer token or client certificate (401).
     Unauthenticated,
     /// The caller is known and may not do this (403).
     Forbidden,
@@ -31,6 +31,8 @@ pub enum ErrorCode {
     PreconditionFailed,
     /// It was known once and is not any more, such as a revision that is too old (410).
     Gone,
+    /// More requests than the caller may make in this time (429); `Retry-After` says when to try again.
+    TooMany,
     /// Well formed, but it does not make sense (422).
     Invalid,
     /// The controller cannot do it now; the same call may succeed later (503).
@@ -51,6 +53,7 @@ impl ErrorCode {
             Self::PreconditionFailed => 412,
             Self::Gone => 410,
             Self::Invalid => 422,
+            Self::TooMany => 429,
             Self::Unavailable => 503,
             Self::Internal => 500,
         }
@@ -58,7 +61,7 @@ impl ErrorCode {
 
     /// True when repeating the same call later may succeed.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Internal)
+        matches!(self, Self::Unavailable | Self::Internal | Self::TooMany)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What changed, when, by whom and why.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -57,6 +59,15 @@ pub struct History {
     /// The oldest revision that is still known. What was before it was forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<u64>,
+}
+
+/// Revisions in order, for those who follow.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// The revisions.
+    pub items: Vec<Arc<Revision>>,
+    /// The last one that was looked at; what is behind it is still to come.
+    pub upto: u64,
 }
 
 /// How the intent of two revisions differs.

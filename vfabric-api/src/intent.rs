@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::Name;
-use crate::kind::Spec;
 pub use crate::kind::{AllowedAddress, AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use crate::kind::{AssignedPort, Limits, Spec, VniRange};
 
 /// An intent file: vDCs with everything in them, applied as one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,10 +29,20 @@ pub struct VdcIntent {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Hosts whose agents may attach workloads in it by themselves, for pods that start there; none when left out. An
-    /// attachment that a user writes needs no such right. Hosts may be named before they are in the inventory.
+    /// Hosts that are assigned to it; none when left out. Their agents may attach workloads in it by themselves, for pods
+    /// that start there, and users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
+    /// Hosts may be named before they are in the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Name>,
+    /// Access ports that are assigned to it, for users of the vDC; none when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<AssignedPort>,
+    /// VNIs that users of the vDC may name; none when left out. The controller chooses one where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vnis: Vec<VniRange>,
+    /// How many objects there may be in it.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// Its tenant networks.
     #[serde(default)]
     pub networks: Vec<NetworkSpec>,
@@ -51,6 +61,9 @@ impl VdcIntent {
             name,
             description: String::new(),
             hosts: Vec::new(),
+            ports: Vec::new(),
+            vnis: Vec::new(),
+            limits: Limits::default(),
             networks: Vec::new(),
             routers: Vec::new(),
             attachments: Vec::new(),
@@ -68,6 +81,9 @@ impl VdcIntent {
             name: self.name,
             description: self.description,
             hosts: self.hosts,
+            ports: self.ports,
+            vnis: self.vnis,
+            limits: self.limits,
         };
         std::iter::once((String::new(), Spec::Vdc(vdc)))
             .chain(all("networks", self.networks, Spec::Network))

@@ -17,6 +17,7 @@
 //!
 //! This is a leaf crate: it knows nothing of how the controller works.
 
+pub mod access;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::history::{Diff, History, Revision};
+use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
@@ -70,6 +70,9 @@ pub struct Origin {
     /// In the caller's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Whether the caller may change no more than what its vDC was assigned.
+    #[serde(skip)]
+    pub is_tenant: bool,
 }
 
 /// What a transaction did.
@@ -158,6 +161,16 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// How the intent of two revisions differs.
     fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<Diff, ApiError>> + Send;
+
+    /// Revisions behind `after`, in order: those of the next `limit`, without those in which the controller only kept its
+    /// books.
+    fn changes(&self, after: u64, limit: usize) -> impl Future<Output = Result<Changes, ApiError>> + Send;
+
+    /// The last revision.
+    fn revision_now(&self) -> u64;
+
+    /// Waits until there is a revision behind `after`.
+    fn changed(&self, after: u64) -> impl Future<Output = ()> + Send;
 
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;

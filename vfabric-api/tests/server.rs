@@ -22,7 +22,7 @@ async fn start(limits: Limits) -> (Authority, String) {
     let credentials = authority.credentials("controller");
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap().to_string();
-    let listener = Listener::tls(tcp, "REST", limits, &credentials, ClientCertificates::NotAsked).unwrap();
+    let listener = Listener::tls(tcp, "REST", limits, &credentials, ClientCertificates::Welcome).unwrap();
     let router = Router::new().route("/", get(|| async { "ok" }));
     let router = router.layer(axum::middleware::from_fn(require_host));
     tokio::spawn(serve(listener.incoming(), router, std::future::pending()));

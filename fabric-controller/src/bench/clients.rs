@@ -127,11 +127,7 @@ async fn start(store: RedbStore) -> Result<(Stored, DropGuard)> {
     }
     let (keeping, stopped) = (Arc::clone(&controller), stop.clone());
     tokio::spawn(async move { stopped.run_until_cancelled(keeping.housekeeping()).await });
-    let spec = Spec::Vdc(VdcSpec {
-        name: vdc()?,
-        description: String::new(),
-        hosts: Vec::new(),
-    });
+    let spec = Spec::Vdc(VdcSpec::new(vdc()?));
     let mut changes = vec![Change::Create(vdc()?, spec)];
     let most = LEVELS.iter().map(|(clients, _)| *clients).max().unwrap_or(1);
     for n in 0..most {

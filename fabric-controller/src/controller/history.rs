@@ -24,7 +24,7 @@ use crate::store::log::Entry;
 use crate::store::{Past, Store};
 
 /// Entries that are read at once: bounds the memory that a reader takes.
-const ENTRIES_AT_ONCE: usize = 256;
+pub(super) const ENTRIES_AT_ONCE: usize = 256;
 
 /// What several entries did together; they are added from the newest to the oldest.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Net {
 }
 
 /// A revision, unless the controller only kept its books in it.
-fn revision(number: u64, entry: &Entry) -> Result<Option<Revision>, ApiError> {
+pub(super) fn revision(number: u64, entry: &Entry) -> Result<Option<Revision>, ApiError> {
     let mut net = Net::default();
     net.add(entry)?;
     let objects = net.objects();
@@ -106,7 +106,7 @@ fn revision(number: u64, entry: &Entry) -> Result<Option<Revision>, ApiError> {
 }
 
 impl<S: Store> Controller<S> {
-    async fn past(&self, from: u64, to: u64) -> Result<Past, ApiError> {
+    pub(super) async fn past(&self, from: u64, to: u64) -> Result<Past, ApiError> {
         let past = self.store.past(from, to, ENTRIES_AT_ONCE).await;
         past.map_err(|error| ApiError::new(ErrorCode::Unavailable, error.to_string()))
     }

@@ -25,6 +25,7 @@ async fn commit(world: &Bare, changes: Vec<Change>, reason: &str) -> Result<Comm
     let origin = Origin {
         author: "token 1".into(),
         reason: reason.into(),
+        is_tenant: false,
     };
     let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
     let transaction = Transaction {
@@ -181,11 +182,7 @@ async fn a_rollback_of_one_vdc_leaves_others_alone() {
     let world = bare().await;
     let first = commit(&world, basics(), "").await.unwrap();
     let vdc = |name: &str| {
-        let spec = VdcSpec {
-            name: n(name),
-            description: String::new(),
-            hosts: Vec::new(),
-        };
+        let spec = VdcSpec::new(n(name));
         Change::Create(n(name), Spec::Vdc(spec))
     };
     commit(&world, vec![vdc("w"), delete(Kind::Attachment, "a1")], "")
@@ -226,4 +223,53 @@ async fn what_is_forgotten_is_said_to_be() {
         );
     }
     world.rollback(back_to(oldest - 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are() {
+    let world = bare().await;
+    let begin = world.revision_now();
+    commit(&world, basics(), "begin").await.unwrap();
+    for i in 0..40 {
+        let cidr = format!("10.9.{i}.0/24");
+        commit(&world, vec![network(&format!("n{i}"), &cidr)], "")
+            .await
+            .unwrap();
+    }
+    let history = world.history(None, 100).await.unwrap();
+    let mut wanted: Vec<u64> = history
+        .items
+        .iter()
+        .map(|r| r.revision)
+        .filter(|r| *r > begin)
+        .collect();
+    wanted.reverse();
+    assert_eq!(wanted.len(), 41);
+    // One that is close, one far behind, one in between; with batches of different sizes.
+    for (start, limit) in [(begin, 1000), (begin, 7), (begin + 20, 3), (begin, 1)] {
+        let (mut after, mut seen) = (start, Vec::new());
+        while after < world.revision_now() {
+            let changes = world.changes(after, limit).await.unwrap();
+            assert!(changes.upto > after);
+            seen.extend(changes.items.iter().map(|r| r.revision));
+            after = changes.upto;
+        }
+        let wanted: Vec<u64> = wanted.iter().copied().filter(|r| *r > start).collect();
+        assert_eq!(seen, wanted, "behind {start}, {limit} at once");
+    }
+    // Who waits is woken by the next change, and only by that.
+    let now = world.revision_now();
+    let waiting = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.changed(now).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    commit(&world, vec![network("last", "10.10.0.0/24")], "").await.unwrap();
+    waiting.await.unwrap();
+    assert_eq!(world.changes(now, 9).await.unwrap().items.len(), 1);
+    assert!(
+        world.changes(now + 5, 9).await.unwrap().items.is_empty(),
+        "a revision that is still to come"
+    );
 }

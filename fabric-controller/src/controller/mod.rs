@@ -20,6 +20,8 @@ mod chaos_tests;
 #[cfg(test)]
 mod claim_tests;
 pub mod fleet;
+mod follow;
+pub mod gate;
 mod history;
 #[cfg(test)]
 mod history_tests;
@@ -45,10 +47,14 @@ mod restore_tests;
 mod round;
 mod rows;
 mod service;
+mod tenancy;
+#[cfg(test)]
+mod tenancy_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upgrade_tests;
+mod users;
 mod writer;
 #[cfg(test)]
 mod writer_tests;
@@ -61,6 +67,7 @@ use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::ApiError;
 
+use crate::access::Directory;
 use crate::device::claim::Claim;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
@@ -70,6 +77,7 @@ use crate::store::{Store, StoreError};
 use crate::timings::AllTimings;
 use crate::topology::links::Links;
 use fleet::Fleet;
+use follow::Followed;
 pub use inventory::Start;
 use published::{Changed, Published};
 use restore::{Restored, restore};
@@ -109,6 +117,10 @@ pub struct Controller<S> {
     /// What the fabric is made of, as of the last transaction that is durable. Held to copy the pointer only.
     fabric: RwLock<Arc<Fabric>>,
     claim: Arc<Claim>,
+    directory: Directory,
+    /// The last revision that is published, for those who wait for the next.
+    revisions: tokio::sync::watch::Sender<u64>,
+    followed: Followed,
     /// The actors, once they are started.
     fleet: std::sync::OnceLock<Fleet>,
     /// Of this process, for metrics; none in tests.
@@ -142,6 +154,7 @@ impl<S: Store> Controller<S> {
             expired,
             set_aside,
             revisions,
+            users,
         } = restore(&store, start.topology.as_ref()).await?;
         for link in links.down() {
             model.set_link(link, false, false);
@@ -187,6 +200,9 @@ impl<S: Store> Controller<S> {
             links: std::sync::Mutex::new(links),
             registry,
             claim: start.claim,
+            directory: Directory::new(users),
+            revisions: tokio::sync::watch::Sender::new(revision),
+            followed: Followed::default(),
             credentials: std::sync::OnceLock::new(),
             fleet: std::sync::OnceLock::new(),
             progress,

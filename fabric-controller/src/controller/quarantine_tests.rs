@@ -12,11 +12,7 @@ fn small() -> Topology {
 }
 
 fn red() -> Vec<Change> {
-    let vdc = Spec::Vdc(VdcSpec {
-        name: n("v"),
-        description: String::new(),
-        hosts: Vec::new(),
-    });
+    let vdc = Spec::Vdc(VdcSpec::new(n("v")));
     vec![
         Change::Create(n("v"), vdc),
         network("red", "10.1.0.0/24"),
@@ -61,11 +57,7 @@ async fn a_vni_waits_for_the_devices_that_held_it_and_for_no_other() {
     let mut small = topology();
     (small.fabric.vni_pool.first, small.fabric.vni_pool.last) = (10.try_into().unwrap(), 10.try_into().unwrap());
     let world = World::over(small, MemoryStore::default(), fakes()).await;
-    let vdc = Spec::Vdc(VdcSpec {
-        name: n("v"),
-        description: String::new(),
-        hosts: Vec::new(),
-    });
+    let vdc = Spec::Vdc(VdcSpec::new(n("v")));
     world
         .applied(vec![
             Change::Create(n("v"), vdc),

@@ -7,12 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use tracing::warn;
+use vfabric_api::access::UserKey;
 use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::SetAside;
 use vfabric_api::topology::Topology;
 
 use super::rows::{Rest, UID_KEY, to_json};
 use super::{StartError, inventory, links, now};
+use crate::access::{self, StoredUser};
 use crate::device::driver::DeviceIndex;
 use crate::model::Model;
 use crate::model::change::Applied;
@@ -33,6 +35,7 @@ pub(super) struct Restored {
     pub(super) set_aside: Vec<SetAside>,
     /// The revision that last changed each object.
     pub(super) revisions: HashMap<Key, u64>,
+    pub(super) users: Vec<(UserKey, StoredUser)>,
 }
 
 /// Order in which rows are read: what others need comes first.
@@ -67,6 +70,7 @@ struct Restoring {
     renewed: Vec<Op>,
     set_aside: Vec<SetAside>,
     revisions: HashMap<Key, u64>,
+    users: Vec<(UserKey, StoredUser)>,
 }
 
 /// Reads everything back into a model. A store without an inventory begins with that of `topology`.
@@ -104,6 +108,7 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
         renewed: loaded.ops,
         set_aside: Vec::new(),
         revisions: HashMap::new(),
+        users: Vec::new(),
     };
     for (row, reason) in loaded.set_aside {
         restoring.name(format!("row `{row}`"), reason);
@@ -121,6 +126,7 @@ impl Restoring {
         let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
         let done = match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
             ("object", _) => return self.object(&shown, row),
+            ("user", _) => self.user(&row),
             ("uid", _) => self.uid(&row),
             ("group", [switch, vni]) => self.group(switch, vni, &row),
             ("rest", _) => self.rest(rest, &row),
@@ -148,6 +154,16 @@ impl Restoring {
     fn name(&mut self, object: String, reason: String) {
         warn!(object, reason, "set aside");
         self.set_aside.push(SetAside { object, reason });
+    }
+
+    /// A damaged user may have any roles, so it has none: it is set aside.
+    fn user(&mut self, row: &Row) -> Result<(), String> {
+        let key = access::parse_row_key(&row.key).ok_or("names no user")?;
+        let user = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
+        if row.damage.is_none() {
+            self.users.push((key, user));
+        }
+        Ok(())
     }
 
     fn uid(&mut self, row: &Row) -> Result<(), String> {
@@ -296,6 +312,7 @@ impl Restoring {
             expired: self.expired,
             set_aside: self.set_aside,
             revisions: self.revisions,
+            users: self.users,
         })
     }
 }

@@ -22,7 +22,7 @@ use vfabric_api::service::{Committed, Origin, Transaction};
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
 use super::writer::{Answer, Proposal, State, What, unavailable};
-use super::{Controller, below, inventory};
+use super::{Controller, below, inventory, tenancy};
 use crate::engine::Rendered;
 use crate::ident::Owner;
 use crate::model::Model;
@@ -197,7 +197,8 @@ impl<'a, S: Store> Round<'a, S> {
             }
         };
         let independent = self.is_fresh();
-        let result = alternatives.and_then(|all| self.check(all));
+        let permitted = alternatives.and_then(|all| self.within_rights(all));
+        let result = permitted.and_then(|all| self.check(all));
         // What was refused or undone touches nothing; what was accepted is rendered.
         self.state.model.take_touched();
         let independent = independent && self.is_fresh();
@@ -208,12 +209,24 @@ impl<'a, S: Store> Round<'a, S> {
         });
     }
 
+    /// The alternatives, if what they take is the caller's to take. All of them change the same objects.
+    fn within_rights(&self, alternatives: Vec<Transaction>) -> Result<Vec<Transaction>, ApiError> {
+        for transaction in alternatives.iter().filter(|t| t.origin.is_tenant) {
+            tenancy::permit(&self.state.model, &transaction.changes)?;
+        }
+        Ok(alternatives)
+    }
+
     fn check(&mut self, alternatives: Vec<Transaction>) -> Result<Committed, ApiError> {
         if let Some((key, revision)) = alternatives.iter().find_map(|t| t.expect.as_ref()) {
             self.expect(key, *revision)?;
         }
         let before = self.revision();
         let (transaction, mut applied) = first_accepted(&mut self.state.model, alternatives)?;
+        if let Err(used) = self.controller.check_users(&applied) {
+            self.state.model.undo(applied);
+            return Err(used);
+        }
         let mut committed = std::mem::take(&mut applied.committed);
         committed.revision = before;
         if transaction.dry_run {
@@ -342,6 +355,7 @@ impl<'a, S: Store> Round<'a, S> {
             let mut published = self.controller.write_published();
             published.publish(done.publication, done.revision);
             drop(published);
+            self.controller.revisions.send_replace(done.revision);
             self.controller.settle_inventory(done.inventory);
         }
     }

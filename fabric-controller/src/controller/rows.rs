@@ -9,6 +9,7 @@
 //! | `uid` | the identity that the next object gets |
 //! | `inventory/<rank of its kind>/<name>` | a switch, host or link, or the settings, with what was allocated for it |
 //! | `inventory/next` | the handles that the next device and the next link get |
+//! | `user/<vDC or nothing>/<name>` | a user with its roles and the hashes of its tokens |
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vfabric_api::error::{ApiError, ErrorCode};
-use vfabric_api::history::{Diff, History, Revision};
+use vfabric_api::history::{Changes, Diff, History, Revision};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
@@ -57,6 +57,19 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn diff(&self, from: u64, to: u64) -> Result<Diff, ApiError> {
         self.read_diff(from, to).await
+    }
+
+    async fn changes(&self, after: u64, limit: usize) -> Result<Changes, ApiError> {
+        self.read_changes(after, limit).await
+    }
+
+    fn revision_now(&self) -> u64 {
+        self.published().revision
+    }
+
+    async fn changed(&self, after: u64) {
+        // The sender lives as long as the controller.
+        let _ = self.revisions.subscribe().wait_for(|now| *now > after).await;
     }
 
     async fn get(&self, key: &Key) -> Result<View, ApiError> {

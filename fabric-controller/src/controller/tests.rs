@@ -178,11 +178,7 @@ pub(super) fn router(networks: &[&str]) -> Spec {
 }
 
 pub(super) fn basics() -> Vec<Change> {
-    let vdc = Spec::Vdc(VdcSpec {
-        name: n("v"),
-        description: String::new(),
-        hosts: Vec::new(),
-    });
+    let vdc = Spec::Vdc(VdcSpec::new(n("v")));
     let router = router(&["red", "blue"]);
     vec![
         Change::Create(n("v"), vdc),

@@ -147,6 +147,8 @@ impl<S: Store> Controller<S> {
         let origin = Origin {
             author: format!("host {host}"),
             reason: "asked for from below".to_owned(),
+            // What a host may ask for is checked by itself.
+            is_tenant: false,
         };
         self.send(What::OfHost(host, Transaction::one(change, origin))).await
     }
@@ -239,6 +241,7 @@ impl<S: Store> Controller<S> {
             Ok(revision) => {
                 state.revision = revision;
                 self.write_published().revision = revision;
+                self.revisions.send_replace(revision);
                 true
             }
             Err(error) => {

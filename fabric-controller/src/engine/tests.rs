@@ -218,11 +218,7 @@ impl World {
         };
         world.update();
         for v in 1..=2 {
-            let vdc = Spec::Vdc(VdcSpec {
-                name: name("v", v),
-                description: String::new(),
-                hosts: Vec::new(),
-            });
+            let vdc = Spec::Vdc(VdcSpec::new(name("v", v)));
             world.transaction(&[Change::Create(name("v", v), vdc)]);
         }
         world

@@ -170,6 +170,9 @@ impl Model {
                     }
                     _ => {}
                 }
+                if before.is_none() {
+                    self.check_limit(&key)?;
+                }
                 (key.clone(), Some(self.check(path, &key, spec)?))
             }
             Change::Patch(key, _) => return Err(ApiError::not_found(key)),
@@ -206,8 +209,22 @@ impl Model {
         Ok(())
     }
 
+    /// Whether one more object fits into its vDC.
+    fn check_limit(&self, key: &Key) -> Result<(), ApiError> {
+        let Some(vdc) = self.vdc(&key.vdc) else { return Ok(()) };
+        match vdc.spec.limits.of(key.kind) {
+            Some(limit) if vdc.count(key.kind) >= limit => {
+                let (vdc, kind) = (&key.vdc, key.kind.plural());
+                let detail =
+                    format!("vDC `{vdc}` may have {limit} {kind}, and has them: one more is needed, none is free");
+                Err(ApiError::new(ErrorCode::Exhausted, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A patch as the object that it makes.
-    fn patched(&self, key: &Key, patch: serde_json::Value) -> Result<Change, ApiError> {
+    pub fn patched(&self, key: &Key, patch: serde_json::Value) -> Result<Change, ApiError> {
         let before = self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
         let mut document = before.spec().body().unwrap_or_default();
         plan::merge(&mut document, patch);

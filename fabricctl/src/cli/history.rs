@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
-use vfabric_api::client::Client;
+use vfabric_api::client::{Client, Watched};
 use vfabric_api::history::{Objects, Revision};
 use vfabric_api::ident::Name;
 use vfabric_api::kind::Key;
@@ -28,6 +28,22 @@ pub(super) struct HistoryArgs {
     #[command(flatten)]
     output: Output,
 }
+
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// Only changes of this vDC
+    #[arg(short = 'n', long)]
+    vdc: Option<Name>,
+    /// Begin behind this revision [default: now]
+    #[arg(long)]
+    after: Option<u64>,
+    /// Print each change as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Time before a connection that ended is made again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
@@ -82,6 +98,32 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<ExitCo
         println!("more: fabricctl history --before {next}");
     }
     Ok(done)
+}
+
+/// Follows changes until it is interrupted; a connection that ends is made again.
+pub(super) async fn watch(client: &Client, args: WatchArgs) -> Result<ExitCode> {
+    let mut after = args.after;
+    let mut printed = Table::default();
+    loop {
+        let mut watch = client.watch(after, args.vdc.as_ref()).await?;
+        while let Some(watched) = watch.next().await? {
+            let revision = match watched {
+                Watched::Bookmark(number) => {
+                    after = Some(number);
+                    continue;
+                }
+                Watched::Revision(revision) => revision,
+            };
+            after = Some(revision.revision);
+            if args.json {
+                println!("{}", serde_json::to_string(&revision)?);
+            } else {
+                row(&mut printed, &revision);
+                printed.line();
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<ExitCode> {
@@ -162,7 +204,7 @@ fn objects(objects: &Objects, inventory: &[String]) {
 }
 
 /// A time by the controller's clock, in UTC (RFC 3339).
-fn time(ms: u64) -> String {
+pub(super) fn time(ms: u64) -> String {
     let time = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
     humantime::format_rfc3339_seconds(time).to_string()
 }

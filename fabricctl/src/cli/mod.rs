@@ -5,6 +5,7 @@ mod inventory;
 mod plan;
 mod show;
 mod tables;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,10 +47,22 @@ enum Command {
     Delete(Delete),
     /// Show what changed, when, by whom and why
     History(history::HistoryArgs),
+    /// Show changes as they come
+    Watch(history::WatchArgs),
     /// Show how the intent of two revisions differs
     Diff(history::DiffArgs),
     /// Restore the intent of an older revision
     Rollback(history::RollbackArgs),
+    /// Show who the caller is, and its roles
+    Whoami(Output),
+    /// Show and change users and their roles
+    #[command(subcommand)]
+    User(users::UserCommand),
+    /// Make, show and revoke tokens of users
+    #[command(subcommand)]
+    Token(users::TokenCommand),
+    /// Show calls that changed something or were refused
+    Audit(users::AuditArgs),
     /// Show and change what the fabric is made of
     #[command(subcommand)]
     Inventory(inventory::Command),
@@ -191,8 +204,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
             Command::History(args) => history::history(&client, args).await,
+            Command::Watch(args) => history::watch(&client, args).await,
             Command::Diff(args) => history::diff(&client, args).await,
             Command::Rollback(args) => history::rollback(&client, args).await,
+            Command::Whoami(output) => users::whoami(&client, output).await,
+            Command::User(command) => users::user(&client, command).await,
+            Command::Token(command) => users::token(&client, command).await,
+            Command::Audit(args) => users::audit(&client, args).await,
             Command::Inventory(command) => inventory::run(&client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);

@@ -36,6 +36,15 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Prints the row that came last, its cells a tab apart, and forgets it.
+    pub(super) fn line(&mut self) {
+        for row in self.rows.drain(..) {
+            println!("{}", row.join("\t"));
+        }
+    }
+}
+
 /// An empty table: with lines on a terminal, plain when piped.
 pub(super) fn plain_or_lines() -> comfy_table::Table {
     let mut table = comfy_table::Table::new();

@@ -59,7 +59,9 @@ fn right(peer: Option<&Peer>, path: &str) -> Right {
             Subject::Operator(_) => {
                 Right::Denied("an operator may only read; changes need an operator's admin certificate")
             }
-            Subject::Switch(_) | Subject::Host(_) => Right::Denied("a switch serves the controller and operators only"),
+            Subject::Switch(_) | Subject::Host(_) | Subject::User(_) => {
+                Right::Denied("a switch serves the controller and operators only")
+            }
         },
         Some(Claim::Nobody(_) | Claim::NoCertificate) | None => {
             Right::Denied("the certificate names no member of this fabric")

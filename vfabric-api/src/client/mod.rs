@@ -3,6 +3,8 @@
 mod config;
 mod history;
 mod inventory;
+mod users;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatu
 
 pub use config::Config;
 pub use inventory::{Verb, link_at};
+pub use watch::{Watch, Watched};
 
 /// Time for a call that waits for nothing; a mutation with `wait` gets this on top.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,6 +91,15 @@ impl Client {
         })
     }
 
+    /// The same connection for the holder of another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.trim().to_owned(),
+            ..self.clone()
+        }
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: reqwest::Method,
@@ -107,17 +119,18 @@ impl Client {
         if response.status().is_success() {
             return Ok(response.json().await?);
         }
-        let status = response.status();
-        let text = response.text().await?;
-        Err(serde_json::from_str::<ApiError>(&text).map_or_else(
-            |_| {
-                let start: String = text.chars().take(200).collect();
-                ClientError::Settings(format!("HTTP status {status}, which is not this API's: {start}"))
-            },
-            ClientError::Api,
-        ))
+        Err(refusal(response).await?)
     }
 
+    /// A call that is answered without a body.
+    async fn command(&self, method: reqwest::Method, path: &str) -> Result<(), ClientError> {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        let response = request.bearer_auth(&self.token).timeout(CALL_TIMEOUT).send().await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        Err(refusal(response).await?)
+    }
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(reqwest::Method::GET, path, None, None).await
     }
@@ -242,6 +255,19 @@ impl Client {
     pub async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ClientError> {
         self.read(&format!("/v1/devices/{device}/entities")).await
     }
+}
+
+/// Why a call was refused.
+async fn refusal(response: reqwest::Response) -> Result<ClientError, ClientError> {
+    let status = response.status();
+    let text = response.text().await?;
+    Ok(serde_json::from_str::<ApiError>(&text).map_or_else(
+        |_| {
+            let start: String = text.chars().take(200).collect();
+            ClientError::Settings(format!("HTTP status {status}, which is not this API's: {start}"))
+        },
+        ClientError::Api,
+    ))
 }
 
 /// A text as a value in a query (RFC 3986 section 2).

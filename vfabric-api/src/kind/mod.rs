@@ -11,7 +11,7 @@ mod vdc;
 pub use attachment::{AllowedAddress, Attachment, AttachmentSpec, Place};
 pub use network::{Network, NetworkSpec, SubnetSpec};
 pub use router::{Router, RouterSpec};
-pub use vdc::{Vdc, VdcSpec};
+pub use vdc::{AssignedPort, Limits, Vdc, VdcSpec, VlanRange, VniRange};
 
 use std::fmt;
 use std::str::FromStr;
@@ -105,6 +105,13 @@ macro_rules! kinds {
         }
 
         impl View {
+            /// Name of the object.
+            pub fn name(&self) -> &Name {
+                match self {
+                    $(Self::$kind(view) => &view.spec.name,)*
+                }
+            }
+
             /// Revision that last changed it.
             pub fn revision(&self) -> u64 {
                 match self {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ident::Name;
+use crate::ident::{Name, PortId, Vni};
+use crate::kind::Kind;
 
 /// Virtual data centre: one tenant's slice of the fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -14,10 +15,118 @@ pub struct VdcSpec {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Hosts whose agents may attach workloads in it by themselves, for pods that start there; none when left out. An
-    /// attachment that a user writes needs no such right. Hosts may be named before they are in the inventory.
+    /// Hosts that are assigned to it; none when left out. Their agents may attach workloads in it by themselves, for pods
+    /// that start there, and users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
+    /// Hosts may be named before they are in the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Name>,
+    /// Access ports that are assigned to it, for users of the vDC; none when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<AssignedPort>,
+    /// VNIs that users of the vDC may name; none when left out. The controller chooses one where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vnis: Vec<VniRange>,
+    /// How many objects there may be in it.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+}
+
+impl VdcSpec {
+    /// A vDC that nothing is assigned to.
+    pub fn new(name: Name) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            hosts: Vec::new(),
+            ports: Vec::new(),
+            vnis: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// An access port that a vDC may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignedPort {
+    /// The leaf.
+    pub switch: Name,
+    /// Its port.
+    pub port: PortId,
+    /// Only frames with these 802.1Q VLAN ids; untagged frames only when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<VlanRange>,
+}
+
+impl AssignedPort {
+    /// Whether an attachment with this VLAN id, or with none, may be there.
+    pub fn takes(&self, vlan: Option<u16>) -> bool {
+        match (self.vlans, vlan) {
+            (None, None) => true,
+            (Some(range), Some(vlan)) => (range.first..=range.last).contains(&vlan),
+            _ => false,
+        }
+    }
+}
+
+/// 802.1Q VLAN ids, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VlanRange {
+    /// The first (1 to 4094).
+    pub first: u16,
+    /// The last (1 to 4094).
+    pub last: u16,
+}
+
+/// VNIs, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VniRange {
+    /// The first.
+    pub first: Vni,
+    /// The last.
+    pub last: Vni,
+}
+
+impl VniRange {
+    /// Whether it has this VNI.
+    pub fn contains(&self, vni: Vni) -> bool {
+        (self.first..=self.last).contains(&vni)
+    }
+}
+
+/// How many objects there may be in a vDC; no limit where a number is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Tenant networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<u32>,
+    /// Routers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routers: Option<u32>,
+    /// Attachments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachments: Option<u32>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Most objects of a kind; none: as many as there is room for.
+    pub fn of(&self, kind: Kind) -> Option<usize> {
+        let limit = match kind {
+            Kind::Network => self.networks,
+            Kind::Router => self.routers,
+            Kind::Attachment => self.attachments,
+            _ => None,
+        };
+        limit.and_then(|n| usize::try_from(n).ok())
+    }
 }
 
 /// A vDC with its status.

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::ApiError;
-use crate::history::{Diff, History, Revision};
+use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::Inventory;
@@ -22,6 +22,9 @@ pub(super) trait ErasedService: Send + Sync {
     fn history(&self, before: Option<u64>, limit: usize) -> Answer<'_, History>;
     fn revision(&self, revision: u64) -> Answer<'_, Revision>;
     fn diff(&self, from: u64, to: u64) -> Answer<'_, Diff>;
+    fn changes(&self, after: u64, limit: usize) -> Answer<'_, Changes>;
+    fn revision_now(&self) -> u64;
+    fn changed(&self, after: u64) -> BoxFuture<'_, ()>;
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View>;
     fn list<'a>(
         &'a self,
@@ -60,6 +63,15 @@ impl<S: FabricService> ErasedService for S {
     }
     fn diff(&self, from: u64, to: u64) -> Answer<'_, Diff> {
         FabricService::diff(self, from, to).boxed()
+    }
+    fn changes(&self, after: u64, limit: usize) -> Answer<'_, Changes> {
+        FabricService::changes(self, after, limit).boxed()
+    }
+    fn revision_now(&self) -> u64 {
+        FabricService::revision_now(self)
+    }
+    fn changed(&self, after: u64) -> BoxFuture<'_, ()> {
+        FabricService::changed(self, after).boxed()
     }
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View> {
         FabricService::get(self, key).boxed()

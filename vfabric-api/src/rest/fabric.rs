@@ -9,8 +9,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::{Body, Path, Query};
+use super::guard::caller;
 use super::objects::finish;
-use super::{Mutation, Service};
+use super::{Mutation, Service, visible};
 use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::Intent;
@@ -42,6 +43,7 @@ pub(super) async fn apply(
     Query(query): Query<ApplyQuery>,
     Body(intent): Body<Intent>,
 ) -> Result<Json<Outcome>, ApiError> {
+    visible::may_apply(&*caller()?, &intent)?;
     let ApplyQuery {
         prune,
         dry_run,

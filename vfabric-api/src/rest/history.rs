@@ -8,8 +8,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{Path, Query};
+use super::guard::caller;
 use super::objects::finish;
-use super::{Mutation, PAGE_LIMIT, Service};
+use super::{Mutation, PAGE_LIMIT, Service, visible};
 use crate::error::{ApiError, ErrorCode};
 use crate::history::{Diff, History, Revision};
 use crate::ident::Name;
@@ -66,21 +67,24 @@ async fn list(State(service): State<Service>, Query(paging): Query<Paging>) -> R
         let expected = format!("a number from 1 to {PAGE_LIMIT}");
         return Err(ApiError::field(ErrorCode::Malformed, "limit", limit, expected));
     }
-    service.history(paging.before, limit).await.map(Json)
+    visible::history(&service, &*caller()?, paging.before, limit)
+        .await
+        .map(Json)
 }
 
 /// One revision.
 #[utoipa::path(get, path = "/v1/history/{revision}", tag = "history", params(("revision" = u64, Path)),
     responses((status = 200, body = Revision), (status = "default", body = ApiError)))]
 async fn get(State(service): State<Service>, Path(revision): Path<u64>) -> Result<Json<Revision>, ApiError> {
-    service.revision(revision).await.map(Json)
+    visible::revision(&service, &*caller()?, revision).await.map(Json)
 }
 
 /// How the intent of two revisions differs.
 #[utoipa::path(get, path = "/v1/diff", tag = "history", params(Range),
     responses((status = 200, body = Diff), (status = "default", body = ApiError)))]
 async fn diff(State(service): State<Service>, Query(range): Query<Range>) -> Result<Json<Diff>, ApiError> {
-    service.diff(range.from, range.to).await.map(Json)
+    let diff = service.diff(range.from, range.to).await?;
+    Ok(Json(visible::diff(&*caller()?, diff)))
 }
 
 /// Restores the intent of an older revision, as a new transaction. Numbers that the controller allocates may be others;
@@ -99,6 +103,7 @@ async fn rollback(
         wait,
         reason,
     } = query;
+    visible::may_roll_back(&*caller()?, vdc.as_ref())?;
     let mutation = Mutation { wait, dry_run, reason };
     let rollback = Rollback {
         to,

@@ -14,25 +14,35 @@
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |
 //! | `/v1/history/{revision}/rollback` | post: restores the intent of that revision |
+//! | `/v1/watch` | changes as they come |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
+//! | `/v1/users`, `/v1/users/{name}` | users of the fabric: list, create, get, replace, delete |
+//! | `…/{name}/tokens`, `…/{name}/tokens/{id}` | make, revoke |
+//! | `/v1/vdcs/{vdc}/users`, … | the same for users of a vDC |
+//! | `/v1/whoami` | who the caller is, and its roles |
+//! | `/v1/audit`, `/v1/vdcs/{vdc}/audit` | calls that changed something or were refused |
 //! | `/metrics` | the same in numbers, as OpenMetrics text |
 //! | `/v1/openapi.json` | this, for machines |
 //!
-//! Every path but the document itself and `/v1/health` needs a bearer token. Bodies are
-//! limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the answer then comes
+//! Every path but the document itself and `/v1/health` needs a caller with a role ([`crate::access`]; the table of what
+//! each operation needs is `operation.rs`). Bodies are limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the answer then comes
 //! once every device has applied it, or when the time is over; `applied` says which. With
 //! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history.
 
-mod auth;
+mod access;
 mod erased;
 mod extract;
 mod fabric;
+mod guard;
 mod history;
 mod inventory;
 mod objects;
+mod operation;
 mod problem;
 mod server;
+mod visible;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,13 +55,16 @@ use utoipa::{IntoParams, Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use auth::Tokens;
+pub use access::Access;
+pub use guard::Rate;
 pub use problem::require_host;
 pub use server::{LIMITS, serve};
 
 use crate::error::{ApiError, ErrorCode};
 use crate::service::{FabricService, Origin};
 use erased::ErasedService;
+use operation::Operations;
+use watch::Watching;
 
 /// Largest request body: an intent file of about 100,000 attachments.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
@@ -93,10 +106,7 @@ impl Mutation {
                 expected,
             ));
         }
-        Ok(Origin {
-            author: auth::author(),
-            reason: self.reason.clone(),
-        })
+        guard::origin(self.reason.clone())
     }
 }
 
@@ -142,13 +152,17 @@ fn open_router() -> OpenApiRouter<Service> {
 
 /// The OpenAPI 3.1 document of the API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    open_router().into_openapi()
+    let mut document = open_router().into_openapi();
+    document.merge(access::router().into_openapi());
+    document.merge(watch::router().into_openapi());
+    Operations::new().describe(&mut document);
+    document
 }
 
-/// The router over a service, guarded by bearer tokens.
-pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
-    let (router, document) = open_router().split_for_parts();
-    let document = Arc::new(document);
+/// The router over a service, guarded by `door`.
+pub fn router<S: FabricService>(service: Arc<S>, door: Arc<dyn Access>, rate: Rate) -> Router {
+    let document = Arc::new(openapi());
+    let router = Router::from(open_router());
     let service: Service = service;
     let open = Router::new()
         .route("/v1/health", axum::routing::get(fabric::health))
@@ -159,12 +173,14 @@ pub fn router<S: FabricService>(service: Arc<S>, tokens: Tokens) -> Router {
         );
     router
         .route("/metrics", axum::routing::get(fabric::metrics))
-        .with_state(service)
+        .with_state(Arc::clone(&service))
+        .merge(Router::from(watch::router()).with_state(Watching::new(service, Arc::clone(&door))))
+        .merge(Router::from(access::router()).with_state(Arc::clone(&door)))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn_with_state(
-            Arc::new(auth::Guard::new(tokens)),
-            auth::require_token,
+            Arc::new(guard::Guard::new(door, rate)),
+            guard::guard,
         ))
         .merge(open)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -13,7 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{Body, IfMatch, MergePatch, Path, Query};
-use super::{Mutation, PAGE_LIMIT, Service, patience};
+use super::guard::caller;
+use super::{Mutation, PAGE_LIMIT, Service, patience, visible};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
 use crate::kind::{self, Key, Kind, Spec, View};
@@ -78,7 +79,11 @@ async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging)
         let expected = format!("a number from 1 to {PAGE_LIMIT}");
         return Err(ApiError::field(ErrorCode::Malformed, "limit", limit, expected));
     }
-    service.list(kind, vdc, paging.after.as_deref(), limit).await.map(Json)
+    let after = paging.after.as_deref();
+    match vdc {
+        Some(_) => service.list(kind, vdc, after, limit).await.map(Json),
+        None => visible::vdcs(service, &*caller()?, after, limit).await.map(Json),
+    }
 }
 
 async fn create(service: &Service, vdc: Name, spec: Spec, mutation: Mutation) -> Result<Response, ApiError> {

@@ -27,12 +27,11 @@ impl IntoResponse for ApiError {
             members.insert("title".into(), status.canonical_reason().unwrap_or_default().into());
             members.insert("status".into(), status.as_u16().into());
         }
-        (
-            status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            body.to_string(),
-        )
-            .into_response()
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (status, kind, body.to_string()).into_response();
+        // For the audit log.
+        response.extensions_mut().insert(self);
+        response
     }
 }
 

@@ -4,11 +4,16 @@ use std::sync::Mutex;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use fabric_identity::Peer;
+use futures::future::BoxFuture;
 use tower::ServiceExt;
 
 use super::*;
+use crate::access::{
+    AuditPage, AuditRecord, Binding, Caller, Grants, Needs, NewToken, Role, TokenSpec, User, UserKey, UserSpec,
+};
 use crate::error::{ApiError, ErrorCode};
-use crate::history::{Diff, History, Revision};
+use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Rollback, Transaction};
@@ -64,6 +69,37 @@ impl FabricService for Memory {
             to,
             ..Diff::default()
         })
+    }
+    async fn changes(&self, after: u64, _: usize) -> Result<Changes, ApiError> {
+        if after == 1 {
+            return Err(ApiError::field(ErrorCode::Gone, "after", after, "at least 2"));
+        }
+        let revision = |number: u64| {
+            let vdc = ["acme", "other"][number as usize % 2];
+            let created = vec![Key::vdc(vdc.parse().unwrap())];
+            Arc::new(Revision {
+                revision: number,
+                time_ms: 1,
+                origin: Default::default(),
+                objects: crate::history::Objects {
+                    created,
+                    ..Default::default()
+                },
+                inventory: vec!["host h1".into()],
+            })
+        };
+        Ok(Changes {
+            items: (after + 1..=7).map(revision).collect(),
+            upto: 7,
+        })
+    }
+    fn revision_now(&self) -> u64 {
+        7
+    }
+    async fn changed(&self, after: u64) {
+        if after >= 7 {
+            std::future::pending::<()>().await;
+        }
     }
     async fn get(&self, key: &Key) -> Result<View, ApiError> {
         let found = self.0.lock().unwrap().iter().find(|v| v.spec.name == key.name).cloned();
@@ -154,6 +190,68 @@ switches:
     }
 }
 
+/// Knows the administrator's token, and a token for each role: `fabric-viewer`, and those of vDC `acme`.
+#[derive(Default)]
+struct Door {
+    records: Mutex<Vec<AuditRecord>>,
+    fault: Mutex<Option<String>>,
+}
+
+impl Access for Door {
+    fn identify<'a>(&'a self, token: Option<&'a str>, _: Option<&'a Peer>) -> BoxFuture<'a, Result<Caller, String>> {
+        let role = match token.unwrap_or_default() {
+            TOKEN => Some(Role::FabricAdmin),
+            name => serde_json::from_value(name.into()).ok(),
+        };
+        let caller = role.map(|role: Role| {
+            let vdc = (!role.is_of_fabric()).then(|| "acme".parse().unwrap());
+            let roles = vec![Binding { role, vdc }];
+            Caller {
+                name: format!("user-{role}"),
+                proof: "token 1".into(),
+                grants: Grants::of(&roles),
+                roles,
+                expires_ms: None,
+            }
+        });
+        Box::pin(std::future::ready(caller.ok_or_else(|| "no valid bearer token".into())))
+    }
+    fn users(&self, _: Option<&Name>) -> Vec<User> {
+        Vec::new()
+    }
+    fn user(&self, _: &UserKey) -> Option<User> {
+        None
+    }
+    fn put_user(&self, vdc: Option<Name>, spec: UserSpec, _: bool) -> BoxFuture<'_, Result<User, ApiError>> {
+        let is_own = |b: &Binding| vdc.is_none() || b.vdc == vdc;
+        assert!(
+            spec.roles.iter().all(is_own),
+            "a role of another vDC came through: {spec:?}"
+        );
+        let tokens = Vec::new();
+        Box::pin(std::future::ready(Ok(User { spec, tokens })))
+    }
+    fn delete_user(&self, key: UserKey) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(std::future::ready(Err(ApiError::not_found(key))))
+    }
+    fn make_token(&self, key: UserKey, _: TokenSpec) -> BoxFuture<'_, Result<NewToken, ApiError>> {
+        Box::pin(std::future::ready(Err(ApiError::not_found(key))))
+    }
+    fn revoke_token(&self, key: UserKey, _: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(std::future::ready(Err(ApiError::not_found(key))))
+    }
+    fn can_record(&self) -> Result<(), String> {
+        self.fault.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+    fn record(&self, record: AuditRecord) -> BoxFuture<'_, ()> {
+        self.records.lock().unwrap().push(record);
+        Box::pin(std::future::ready(()))
+    }
+    fn audit(&self, _: Option<&Name>, _: Option<u64>, _: usize) -> AuditPage {
+        AuditPage::default()
+    }
+}
+
 struct Answer {
     status: StatusCode,
     kind: String,
@@ -162,7 +260,11 @@ struct Answer {
 }
 
 async fn ask(method: &str, path: &str, token: &str, body: &str) -> Answer {
-    let router = router(Arc::new(Memory::default()), Tokens::parse(TOKEN).unwrap());
+    let router = router(Arc::new(Memory::default()), Arc::new(Door::default()), Rate::default());
+    ask_of(&router, method, path, token, body).await
+}
+
+async fn ask_of(router: &axum::Router, method: &str, path: &str, token: &str, body: &str) -> Answer {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -172,7 +274,7 @@ async fn ask(method: &str, path: &str, token: &str, body: &str) -> Answer {
         .header("x-request-id", "test-1")
         .body(Body::from(body.to_owned()))
         .unwrap();
-    let response = router.oneshot(request).await.unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
     let header = |name: &str| {
         response
             .headers()
@@ -337,8 +439,265 @@ async fn each_error_has_its_status_and_code() {
 async fn the_document_describes_every_path() {
     let answer = ask("GET", "/v1/openapi.json", "", "").await;
     let paths = answer.body["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 31);
+    assert_eq!(paths.len(), 43);
     assert!(paths["/v1/inventory/switches/{name}/drain"]["post"].is_object());
     assert!(paths["/v1/vdcs/{vdc}/attachments"]["post"]["requestBody"].is_object());
     assert!(answer.body["components"]["schemas"]["AttachmentSpec"].is_object());
+}
+
+/// A path of a template, in a vDC.
+fn path_in(template: &str, vdc: &str) -> String {
+    let path = template
+        .replace("{vdc}", vdc)
+        .replace("{revision}", "3")
+        .replace("{port}", "1");
+    ["{name}", "{switch}", "{id}"]
+        .iter()
+        .fold(path, |path, name| path.replace(name, "x"))
+}
+
+/// Whether a role, in vDC `acme` if it is one of a vDC, is enough.
+fn is_enough(role: Role, needs: Needs) -> bool {
+    let (level, of_fabric) = (role.level(), role.is_of_fabric());
+    match needs {
+        Needs::Known => true,
+        Needs::Vdc(needed) => level >= needed,
+        Needs::Fabric(needed) => of_fabric && level >= needed,
+    }
+}
+
+const ROLES: [Role; 5] = [
+    Role::FabricAdmin,
+    Role::FabricViewer,
+    Role::VdcAdmin,
+    Role::VdcEditor,
+    Role::VdcViewer,
+];
+
+#[tokio::test]
+async fn every_operation_asks_for_its_role() {
+    let operations = Operations::new();
+    let router = router(Arc::new(Memory::default()), Arc::new(Door::default()), Rate::default());
+    assert!(operations.all().count() > 60);
+    // A watch has a test of its own: it does not end.
+    for (template, method, needs) in operations.all().filter(|(template, ..)| *template != "/v1/watch") {
+        let path = path_in(template, "acme");
+        assert_eq!(
+            ask_of(&router, method.as_str(), &path, "wrong", "").await.status,
+            401,
+            "{method} {path}"
+        );
+        for role in ROLES {
+            let answer = ask_of(&router, method.as_str(), &path, &role.to_string(), "").await;
+            // A role of a vDC rolls back with the vDC named only.
+            let alone = template.ends_with("/rollback") && role != Role::FabricAdmin;
+            let allowed = is_enough(role, needs) && !alone;
+            assert_eq!(
+                answer.status != 403,
+                allowed,
+                "{method} {path} as {role}: {}",
+                answer.body
+            );
+            assert_ne!(answer.status, 401, "{method} {path} as {role}");
+            if !allowed && !alone {
+                let wanted = needs.role().unwrap().to_string();
+                assert!(
+                    answer.body["detail"].as_str().unwrap().contains(&wanted),
+                    "{}",
+                    answer.body
+                );
+            }
+            if !role.is_of_fabric() && template.contains("{vdc}") {
+                let other = ask_of(
+                    &router,
+                    method.as_str(),
+                    &path_in(template, "other"),
+                    &role.to_string(),
+                    "",
+                )
+                .await;
+                assert_eq!(
+                    (other.status.as_u16(), &other.body["code"]),
+                    (404, &"not_found".into()),
+                    "{method} {path}"
+                );
+                assert_eq!(other.body["detail"], "vdc `other` does not exist");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_and_the_table_have_the_same_operations() {
+    let document = serde_json::to_value(openapi()).unwrap();
+    let operations = Operations::new();
+    let mut described = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let method = method.to_uppercase().parse().unwrap();
+            let needs = operations
+                .needs(&method, path)
+                .unwrap_or_else(|| panic!("{method} {path} is in no table"));
+            let role = needs.role().map(|r| r.to_string());
+            assert_eq!(operation["x-vfabric-role"].as_str(), role.as_deref(), "{method} {path}");
+            described += 1;
+        }
+    }
+    // The metrics are beside the API.
+    assert_eq!(described + 1, operations.all().count());
+}
+
+#[tokio::test]
+async fn a_file_is_applied_and_a_vdc_rolled_back_where_the_caller_may_edit() {
+    let file = |vdc: &str| format!(r#"{{"vdcs":[{{"name":"acme"}},{{"name":"{vdc}"}}]}}"#);
+    for (role, vdc, status) in [
+        ("vdc-editor", "acme", 422),
+        ("vdc-editor", "other", 404),
+        ("vdc-viewer", "acme", 403),
+        ("fabric-viewer", "acme", 403),
+    ] {
+        let answer = ask("POST", "/v1/apply", role, &file(vdc)).await;
+        assert_eq!(answer.status, status, "{role} {vdc}: {}", answer.body);
+        let answer = ask("POST", &format!("/v1/history/3/rollback?vdc={vdc}"), role, "").await;
+        let status = if status == 422 { 410 } else { status };
+        assert_eq!(answer.status, status, "{role} {vdc}: {}", answer.body);
+    }
+    let answer = ask("POST", "/v1/history/3/rollback", "vdc-admin", "").await;
+    assert!(answer.body["detail"].as_str().unwrap().contains("name it with `vdc`"));
+}
+
+#[tokio::test]
+async fn a_vdcs_administrator_gives_no_role_beyond_it() {
+    for (roles, status, field) in [
+        (r#"[{"role":"vdc-admin"}]"#, 201, ""),
+        (r#"[{"role":"vdc-admin","vdc":"acme"}]"#, 201, ""),
+        (r#"[{"role":"vdc-admin","vdc":"other"}]"#, 422, "roles[0].vdc"),
+        (
+            r#"[{"role":"vdc-viewer"},{"role":"fabric-viewer"}]"#,
+            422,
+            "roles[1].role",
+        ),
+    ] {
+        let body = format!(r#"{{"name":"eve","roles":{roles}}}"#);
+        let answer = ask("POST", "/v1/vdcs/acme/users", "vdc-admin", &body).await;
+        assert_eq!(answer.status, status, "{roles}: {}", answer.body);
+        assert_eq!(answer.body["errors"][0]["field"].as_str().unwrap_or_default(), field);
+        let answer = ask("PUT", "/v1/vdcs/acme/users/eve", "vdc-admin", &body).await;
+        assert_eq!(answer.status, if status == 201 { 200 } else { status }, "{roles}");
+        assert_eq!(ask("POST", "/v1/users", "vdc-admin", &body).await.status, 403);
+    }
+}
+
+#[tokio::test]
+async fn changes_and_refusals_are_recorded_and_nothing_changes_without_the_record() {
+    let door = Arc::new(Door::default());
+    let access: Arc<dyn Access> = Arc::clone(&door) as _;
+    let router = router(Arc::new(Memory::default()), access, Rate::default());
+    ask_of(&router, "POST", "/v1/vdcs", TOKEN, r#"{"name":"blue"}"#).await;
+    ask_of(&router, "GET", "/v1/vdcs", "vdc-viewer", "").await;
+    ask_of(&router, "POST", "/v1/vdcs", "vdc-viewer", r#"{"name":"red"}"#).await;
+    ask_of(&router, "GET", "/v1/vdcs/other", "vdc-viewer", "").await;
+    ask_of(&router, "GET", "/v1/vdcs", "wrong", "").await;
+    let records = door.records.lock().unwrap().clone();
+    let shown = |r: &AuditRecord| (r.caller.clone(), r.path.clone(), r.status, r.refused.is_some());
+    let expected = [
+        ("user-fabric-admin", "/v1/vdcs", 201, false),
+        ("user-vdc-viewer", "/v1/vdcs", 403, true),
+        ("user-vdc-viewer", "/v1/vdcs/other", 404, true),
+        ("", "/v1/vdcs", 401, true),
+    ];
+    let expected =
+        expected.map(|(caller, path, status, refused)| (caller.to_owned(), path.to_owned(), status, refused));
+    assert_eq!(records.iter().map(shown).collect::<Vec<_>>(), expected);
+    assert_eq!(records[2].vdc.as_ref().map(Name::as_str), Some("other"));
+
+    *door.fault.lock().unwrap() = Some("disk full".into());
+    let answer = ask_of(&router, "POST", "/v1/vdcs", TOKEN, r#"{"name":"green"}"#).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let answer = ask_of(&router, "GET", "/v1/vdcs", TOKEN, "").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.body["items"].as_array().unwrap().len()),
+        (200, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_tenants_requests_are_limited_and_an_operators_are_not() {
+    let n = |n| std::num::NonZeroU32::new(n).unwrap();
+    let rate = Rate {
+        per_second: n(1),
+        burst: n(3),
+    };
+    let router = router(Arc::new(Memory::default()), Arc::new(Door::default()), rate);
+    let mut refused = 0;
+    for _ in 0..20 {
+        refused += u32::from(ask_of(&router, "GET", "/v1/vdcs", "vdc-viewer", "").await.status == 429);
+        assert_eq!(
+            ask_of(&router, "GET", "/v1/vdcs", "fabric-viewer", "").await.status,
+            200
+        );
+    }
+    assert!((1..=17).contains(&refused), "{refused}");
+    assert_eq!(
+        ask_of(&router, "GET", "/v1/vdcs", "vdc-editor", "").await.status,
+        200,
+        "each has its own limit"
+    );
+}
+
+#[tokio::test]
+async fn whoami_says_what_the_caller_is() {
+    let answer = ask("GET", "/v1/whoami", "vdc-editor", "").await;
+    assert_eq!(answer.body["user"], "user-vdc-editor");
+    assert_eq!(
+        answer.body["roles"][0],
+        serde_json::json!({"role": "vdc-editor", "vdc": "acme"})
+    );
+}
+
+/// The first events of a watch, as they come.
+async fn events(path: &str, token: &str, count: usize) -> Vec<String> {
+    use futures::StreamExt as _;
+    let router = router(Arc::new(Memory::default()), Arc::new(Door::default()), Rate::default());
+    let request = Request::builder()
+        .uri(path)
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::HOST, "localhost");
+    let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let body = response.into_body().into_data_stream();
+    let texts = body
+        .take(count)
+        .map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap());
+    texts.collect().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
+    let all = events("/v1/watch?after=4", TOKEN, 4).await;
+    let ids = |events: &[String]| -> Vec<String> {
+        let line = |event: &String| event.lines().find_map(|l| l.strip_prefix("id: ")).unwrap().to_owned();
+        events.iter().map(line).collect()
+    };
+    assert_eq!(ids(&all), ["5", "6", "7", "7"]);
+    assert!(
+        all[0].contains("event: revision") && all[0].contains("host h1"),
+        "{}",
+        all[0]
+    );
+    assert!(all[3].contains("event: bookmark"), "{}", all[3]);
+    for path in ["/v1/watch?after=2", "/v1/watch?after=2&vdc=acme"] {
+        let own = events(path, "vdc-viewer", 3).await;
+        assert_eq!(ids(&own), ["4", "6", "7"], "{path}");
+        assert!(!own[0].contains("host h1") && own[2].contains("bookmark"), "{own:?}");
+    }
+    for (path, token, status) in [
+        ("/v1/watch?after=1", TOKEN, 410),
+        ("/v1/watch?after=x", TOKEN, 400),
+        ("/v1/watch?vdc=other", "vdc-viewer", 404),
+        ("/v1/watch", "wrong", 401),
+    ] {
+        assert_eq!(ask("GET", path, token, "").await.status, status, "{path}");
+    }
 }

@@ -134,11 +134,7 @@ impl Walk {
         let store = Shared::default();
         let controller = start(&topology, &store).await;
         for vdc in ["blue", "red"] {
-            let spec = VdcSpec {
-                name: name(vdc),
-                description: String::new(),
-                hosts: Vec::new(),
-            };
+            let spec = VdcSpec::new(name(vdc));
             let changes = vec![(String::new(), Change::Create(name(vdc), Spec::Vdc(spec)))];
             let dry_run = false;
             controller

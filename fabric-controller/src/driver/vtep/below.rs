@@ -117,7 +117,7 @@ pub(super) fn status(error: &ApiError) -> Status {
         ErrorCode::NotFound | ErrorCode::Gone => Code::NotFound,
         ErrorCode::PreconditionFailed => Code::FailedPrecondition,
         ErrorCode::AlreadyExists | ErrorCode::InUse | ErrorCode::Taken => Code::AlreadyExists,
-        ErrorCode::Exhausted => Code::ResourceExhausted,
+        ErrorCode::Exhausted | ErrorCode::TooMany => Code::ResourceExhausted,
         ErrorCode::Unavailable => Code::Unavailable,
         ErrorCode::Internal => Code::Internal,
     };

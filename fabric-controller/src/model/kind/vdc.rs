@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use vfabric_api::error::ApiError;
-use vfabric_api::ident::Name;
-use vfabric_api::kind::{Key, Kind, Spec, VdcSpec, View};
+use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::{Name, PortId};
+use vfabric_api::kind::{AssignedPort, Key, Kind, Place, Spec, VdcSpec, View};
 use vfabric_api::status;
 
 use super::{Seen, TenantObject};
@@ -26,7 +26,18 @@ pub struct Vdc {
     pub attachments: BTreeMap<Name, AttachmentId>,
 }
 
+/// Entries of each list of what is assigned.
+const MAX_ASSIGNED: usize = 4096;
+/// The greatest VLAN id (IEEE 802.1Q).
+const MAX_VLAN: u16 = 4094;
+
 impl Vdc {
+    /// How many objects of a kind are in it; a vDC is not in itself.
+    pub fn count(&self, kind: Kind) -> usize {
+        // The names of a map know how many they are.
+        self.names(kind).size_hint().0
+    }
+
     fn new(spec: VdcSpec) -> Self {
         Self {
             spec,
@@ -37,11 +48,91 @@ impl Vdc {
     }
 }
 
+/// Ranges and lists that may be too long or upside down.
+fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
+    for (field, length) in [
+        ("hosts", spec.hosts.len()),
+        ("ports", spec.ports.len()),
+        ("vnis", spec.vnis.len()),
+    ] {
+        if length > MAX_ASSIGNED {
+            return Err(fields.invalid(field, length, format!("at most {MAX_ASSIGNED} entries")));
+        }
+    }
+    for (i, range) in spec
+        .vnis
+        .iter()
+        .enumerate()
+        .filter(|(_, range)| range.first > range.last)
+    {
+        let expected = format!("at least {}, the first", range.first);
+        return Err(fields.invalid(&format!("vnis[{i}].last"), range.last, expected));
+    }
+    for (i, port) in spec.ports.iter().enumerate() {
+        let wrong = port
+            .vlans
+            .filter(|r| r.first > r.last || r.first < 1 || r.last > MAX_VLAN);
+        if let Some(range) = wrong {
+            let expected = format!("VLAN ids from 1 to {MAX_VLAN}, the first not above the last");
+            return Err(fields.invalid(
+                &format!("ports[{i}].vlans"),
+                format!("{}-{}", range.first, range.last),
+                expected,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is in use cannot be taken away.
+fn check_taken_away(model: &Model, fields: &Fields<'_>, vdc: &Vdc, spec: &VdcSpec) -> Result<(), ApiError> {
+    for kind in Kind::ALL {
+        let (count, limit) = (vdc.count(*kind), spec.limits.of(*kind));
+        if let Some(limit) = limit.filter(|limit| *limit < count) {
+            let expected = format!("at least {count}: so many there are");
+            return Err(fields.error(ErrorCode::InUse, &format!("limits.{}", kind.plural()), limit, expected));
+        }
+    }
+    let lost_host = |host: &Name| vdc.spec.hosts.contains(host) && !spec.hosts.contains(host);
+    let takes = |ports: &[AssignedPort], switch: &Name, port: &PortId, vlan: Option<u16>| {
+        ports
+            .iter()
+            .any(|p| p.switch == *switch && p.port == *port && p.takes(vlan))
+    };
+    let (fewer_hosts, fewer_ports) = (vdc.spec.hosts.iter().any(lost_host), vdc.spec.ports != spec.ports);
+    if !fewer_hosts && !fewer_ports {
+        return Ok(());
+    }
+    for (name, id) in &vdc.attachments {
+        let Some(attachment) = model.attachments.get(*id) else {
+            continue;
+        };
+        let lost = match &attachment.spec.place {
+            Place::Host { host, .. } if lost_host(host) => Some(("hosts", host.to_string())),
+            Place::Port { switch, port, vlan }
+                if takes(&vdc.spec.ports, switch, port, *vlan) && !takes(&spec.ports, switch, port, *vlan) =>
+            {
+                Some(("ports", format!("{switch}/{port}")))
+            }
+            _ => None,
+        };
+        if let Some((field, value)) = lost {
+            let expected = format!("that it stays: attachment `{name}` is there");
+            return Err(fields.error(ErrorCode::InUse, field, value, expected));
+        }
+    }
+    Ok(())
+}
+
 /// No packet meets a vDC, so the store keeps no more than what the user wrote.
 impl TenantObject for VdcSpec {
     type Spec = Self;
 
-    fn check(_: &Model, _: &Fields<'_>, _: &Key, spec: &Self) -> Result<Self, ApiError> {
+    fn check(model: &Model, fields: &Fields<'_>, key: &Key, spec: &Self) -> Result<Self, ApiError> {
+        check_assigned(fields, spec)?;
+        if let Some(vdc) = model.vdcs.get(&key.vdc) {
+            check_taken_away(model, fields, vdc, spec)?;
+        }
         Ok(spec.clone())
     }
 

@@ -5,6 +5,7 @@
 //! | [`reach`] | does everything reach what it should? |
 //! | [`edge`] | is it answered and replicated where it should be? |
 //! | [`crate::attack`] | does nothing reach what it should not? |
+//! | [`tenant`] | does a user of a vDC see that vDC only? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`removal`] | does what is deleted go, wholly, and only that? |
 
@@ -13,6 +14,7 @@ pub(crate) mod faults;
 mod inventory;
 mod reach;
 mod removal;
+mod tenant;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -161,7 +163,8 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 11] = [
+const CHANGES: [(&str, Check); 12] = [
+    ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
     ("leaf killed and restarted empty", faults::leaf),

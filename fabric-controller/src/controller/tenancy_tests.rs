@@ -1,0 +1,343 @@
+//! What tenants may change, what they were assigned, and users that a vDC cannot leave behind.
+
+use vfabric_api::access::{Binding, Level, Role, TokenSpec, UserKey, UserSpec};
+use vfabric_api::error::ApiError;
+use vfabric_api::intent::{Intent, Place, VdcIntent};
+use vfabric_api::kind::{AssignedPort, AttachmentSpec, Limits, NetworkSpec, VlanRange, VniRange};
+use vfabric_api::service::{ApplyOptions, Committed, Origin, Rollback, Transaction};
+
+use super::tests::{
+    Change, ErrorCode, FabricService as _, Key, Kind, MemoryStore, Spec, VdcSpec, World, attach, fakes, n, topology,
+};
+
+type OneWorld = World<MemoryStore>;
+
+async fn world() -> OneWorld {
+    World::over(topology(), MemoryStore::default(), fakes()).await
+}
+
+/// A vDC with host1, port 10 of leaf1 (untagged, and VLANs 100 to 109 of port 11) and VNIs 5000 to 5009.
+fn assigned() -> VdcSpec {
+    let port = |port: u16, vlans| AssignedPort {
+        switch: n("leaf1"),
+        port: port.try_into().unwrap(),
+        vlans,
+    };
+    let vlans = VlanRange { first: 100, last: 109 };
+    let (first, last) = (5000.try_into().unwrap(), 5009.try_into().unwrap());
+    VdcSpec {
+        hosts: vec![n("host1")],
+        ports: vec![port(10, None), port(11, Some(vlans))],
+        vnis: vec![VniRange { first, last }],
+        ..VdcSpec::new(n("v"))
+    }
+}
+
+fn tenant() -> Origin {
+    Origin {
+        author: "v/alice".into(),
+        is_tenant: true,
+        ..Origin::default()
+    }
+}
+
+async fn ask(world: &OneWorld, change: Change) -> Result<Committed, ApiError> {
+    world.controller.commit(Transaction::one(change, tenant())).await
+}
+
+fn field(error: ApiError) -> (ErrorCode, String) {
+    let field = error
+        .errors
+        .first()
+        .map_or_else(|| error.detail.clone(), |e| e.field.clone());
+    (error.code, field)
+}
+
+fn network(name: &str, vni: Option<u32>) -> NetworkSpec {
+    let third = match name {
+        "red" => 1,
+        "blue" => 2,
+        _ => 3,
+    };
+    let Change::Create(_, Spec::Network(spec)) = super::tests::network(name, &format!("10.{third}.0.0/24")) else {
+        panic!("no network")
+    };
+    NetworkSpec {
+        vni: vni.map(|v| v.try_into().unwrap()),
+        ..spec
+    }
+}
+
+fn at(name: &str, place: Place) -> Spec {
+    Spec::Attachment(AttachmentSpec {
+        place,
+        ..attach(name, "red", "host1")
+    })
+}
+
+fn port(switch: &str, port: u16, vlan: Option<u16>) -> Place {
+    Place::Port {
+        switch: n(switch),
+        port: port.try_into().unwrap(),
+        vlan,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_names_only_what_its_vdc_was_assigned() {
+    let world = world().await;
+    world.applied(vec![Change::Create(n("v"), Spec::Vdc(assigned()))]).await;
+    let put = |spec: Spec| Change::Create(n("v"), spec);
+    ask(&world, put(Spec::Network(network("red", None)))).await.unwrap();
+    ask(&world, put(Spec::Network(network("blue", Some(5009)))))
+        .await
+        .unwrap();
+    let error = ask(&world, put(Spec::Network(network("green", Some(5010)))))
+        .await
+        .unwrap_err();
+    assert_eq!(field(error), (ErrorCode::Forbidden, "vni".into()));
+
+    let host = |host: &str| Place::Host {
+        host: n(host),
+        netns: "w".into(),
+        interface: "eth0".into(),
+    };
+    for (name, place) in [
+        ("a", host("host1")),
+        ("b", port("leaf1", 10, None)),
+        ("c", port("leaf1", 11, Some(109))),
+    ] {
+        ask(&world, put(at(name, place))).await.unwrap();
+    }
+    for (place, wrong) in [
+        (host("host2"), "place.host.host"),
+        // One that does not exist is refused in the same way: it tells nothing.
+        (host("nowhere"), "place.host.host"),
+        (port("leaf1", 10, Some(100)), "place.port"),
+        (port("leaf1", 11, None), "place.port"),
+        (port("leaf1", 11, Some(110)), "place.port"),
+        (port("leaf2", 10, None), "place.port"),
+    ] {
+        let error = ask(&world, put(at("x", place))).await.unwrap_err();
+        assert_eq!(field(error), (ErrorCode::Forbidden, wrong.into()));
+    }
+    // The ways around: patch, replace, a file, a rollback to before the host was taken away.
+    let key = Key::new(n("v"), Kind::Attachment, n("a"));
+    let patch = serde_json::json!({"place": {"host": {"host": "host2", "netns": "w", "interface": "eth0"}}});
+    let error = ask(&world, Change::Patch(key.clone(), patch)).await.unwrap_err();
+    assert_eq!(field(error), (ErrorCode::Forbidden, "place.host.host".into()));
+    let error = ask(&world, Change::Replace(n("v"), at("a", host("host2"))))
+        .await
+        .unwrap_err();
+    assert_eq!(field(error).0, ErrorCode::Forbidden);
+    ask(
+        &world,
+        Change::Patch(key.clone(), serde_json::json!({"port_security": false})),
+    )
+    .await
+    .unwrap();
+    let before = ask(&world, Change::Delete(key)).await.unwrap().revision - 1;
+    let fewer = VdcSpec {
+        hosts: Vec::new(),
+        ..assigned()
+    };
+    world.applied(vec![Change::Replace(n("v"), Spec::Vdc(fewer))]).await;
+    let back = |to, origin| Rollback {
+        to,
+        vdc: Some(n("v")),
+        dry_run: false,
+        origin,
+    };
+    let error = world.controller.rollback(back(before, tenant())).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Forbidden, "{error}");
+    world
+        .controller
+        .rollback(back(before, Origin::default()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_changes_neither_its_vdc_nor_the_inventory() {
+    let world = world().await;
+    world.applied(vec![Change::Create(n("v"), Spec::Vdc(assigned()))]).await;
+    let wider = VdcSpec {
+        hosts: vec![n("host1"), n("host2")],
+        limits: Limits {
+            networks: Some(9),
+            ..Limits::default()
+        },
+        ..assigned()
+    };
+    for change in [
+        Change::Create(n("w"), Spec::Vdc(VdcSpec::new(n("w")))),
+        Change::Put(n("v"), Spec::Vdc(wider.clone())),
+        Change::Patch(Key::vdc(n("v")), serde_json::json!({"hosts": ["host2"]})),
+        Change::Delete(Key::vdc(n("v"))),
+        Change::Inventory(vfabric_api::inventory::InventoryChange::Import(Box::new(topology()))),
+    ] {
+        let error = ask(&world, change.clone()).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Forbidden, "{change:?}");
+    }
+    let file = |vdc: VdcSpec| Intent {
+        vdcs: vec![VdcIntent {
+            hosts: vdc.hosts,
+            ports: vdc.ports,
+            vnis: vdc.vnis,
+            limits: vdc.limits,
+            networks: vec![network("red", None)],
+            ..VdcIntent::new(vdc.name)
+        }],
+    };
+    let options = || ApplyOptions {
+        origin: tenant(),
+        ..ApplyOptions::default()
+    };
+    let error = world.controller.apply(file(wider), options()).await.unwrap_err();
+    assert!(
+        error.detail.contains("`hosts[1]`") && error.detail.contains("`limits"),
+        "{error}"
+    );
+    let committed = world.controller.apply(file(assigned()), options()).await.unwrap();
+    assert_eq!(committed.created, [Key::new(n("v"), Kind::Network, n("red"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_hold_for_everybody_and_what_is_in_use_stays() {
+    let world = world().await;
+    let limited = VdcSpec {
+        limits: Limits {
+            networks: Some(1),
+            routers: Some(0),
+            attachments: Some(2),
+        },
+        ..assigned()
+    };
+    world
+        .applied(vec![Change::Create(n("v"), Spec::Vdc(limited.clone()))])
+        .await;
+    let create = |spec| Change::Create(n("v"), spec);
+    world.applied(vec![create(Spec::Network(network("red", None)))]).await;
+    let commit = |change| world.controller.commit(Transaction::one(change, Origin::default()));
+    let error = commit(create(Spec::Network(network("blue", None)))).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Exhausted);
+    assert!(error.detail.contains("`v` may have 1 networks"), "{error}");
+    world
+        .applied(vec![
+            create(at("a", port("leaf1", 10, None))),
+            create(Spec::Attachment(attach("b", "red", "host1"))),
+        ])
+        .await;
+    for (less, wrong) in [
+        (
+            VdcSpec {
+                hosts: Vec::new(),
+                ..limited.clone()
+            },
+            "hosts",
+        ),
+        (
+            VdcSpec {
+                ports: Vec::new(),
+                ..limited.clone()
+            },
+            "ports",
+        ),
+        (
+            VdcSpec {
+                limits: Limits {
+                    attachments: Some(1),
+                    ..limited.limits
+                },
+                ..limited.clone()
+            },
+            "limits.attachments",
+        ),
+    ] {
+        let error = commit(Change::Replace(n("v"), Spec::Vdc(less))).await.unwrap_err();
+        assert_eq!(field(error), (ErrorCode::InUse, wrong.into()));
+    }
+    let upside_down = VlanRange { first: 9, last: 8 };
+    let mut wrong = limited.clone();
+    wrong.ports[1].vlans = Some(upside_down);
+    let error = commit(Change::Replace(n("v"), Spec::Vdc(wrong))).await.unwrap_err();
+    assert_eq!(field(error), (ErrorCode::Invalid, "ports[1].vlans".into()));
+}
+
+fn user(name: &str, vdc: &str) -> UserSpec {
+    UserSpec {
+        name: n(name),
+        description: String::new(),
+        roles: vec![Binding {
+            role: Role::VdcAdmin,
+            vdc: Some(n(vdc)),
+        }],
+        oidc_subject: None,
+    }
+}
+
+#[tokio::test]
+async fn users_are_kept_over_a_start_and_hold_their_vdc() {
+    let store = MemoryStore::default();
+    let world = World::over(topology(), store.clone(), fakes()).await;
+    let error = world
+        .controller
+        .put_user(Some(n("v")), user("alice", "v"), true)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::NotFound, "a vDC that is not there");
+    world
+        .applied(vec![Change::Create(n("v"), Spec::Vdc(VdcSpec::new(n("v"))))])
+        .await;
+    world
+        .controller
+        .put_user(Some(n("v")), user("alice", "v"), true)
+        .await
+        .unwrap();
+    world.controller.put_user(None, user("bob", "v"), true).await.unwrap();
+    let alice = UserKey {
+        vdc: Some(n("v")),
+        name: n("alice"),
+    };
+    let token = world.controller.make_token(&alice, TokenSpec::default()).await.unwrap();
+    let delete = || {
+        world
+            .controller
+            .commit(Transaction::one(Change::Delete(Key::vdc(n("v"))), Origin::default()))
+    };
+    for holder in ["bob", "v/alice"] {
+        let error = delete().await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::InUse);
+        assert!(error.detail.contains(&format!("user `{holder}`")), "{error}");
+        if holder == "bob" {
+            let bob = UserKey {
+                vdc: None,
+                name: n("bob"),
+            };
+            world.controller.delete_user(&bob).await.unwrap();
+        }
+    }
+    // The history does not speak of users.
+    let history = world.controller.history(None, 100).await.unwrap();
+    assert!(
+        history
+            .items
+            .iter()
+            .all(|r| r.objects.created.iter().all(|key| key.kind == Kind::Vdc)),
+        "{history:?}"
+    );
+    drop(world);
+
+    let world = World::over(topology(), store, fakes()).await;
+    assert!(world.controller.published().set_aside.is_empty());
+    let caller = world.controller.directory().by_token(&token.secret).await.unwrap();
+    assert_eq!(
+        (caller.name.as_str(), caller.grants.vdc(&n("v"))),
+        ("v/alice", Some(Level::Admin))
+    );
+    world.controller.revoke_token(&alice, &token.token.id).await.unwrap();
+    assert!(world.controller.directory().by_token(&token.secret).await.is_err());
+    world.controller.delete_user(&alice).await.unwrap();
+    let delete = Transaction::one(Change::Delete(Key::vdc(n("v"))), Origin::default());
+    world.controller.commit(delete).await.unwrap();
+}

@@ -1,0 +1,292 @@
+//! Who calls, whether it may, and the record of it: the one place where that is decided.
+//!
+//! **Way of a request.** The caller is proven (bearer token, RFC 6750, or client certificate), else 401. The matched path
+//! and method say what is needed ([`super::operation`]). A vDC in the path that the caller has no role in is answered as
+//! one that does not exist, before anything is looked up; a role that is not enough is 403 and named. Then the handler
+//! runs, with the caller at hand ([`caller`]). What the body names is checked by the handler of `apply`; what a tenant's
+//! change may take, by the controller, where the change is checked.
+//!
+//! **Record.** Every call that changes something or is refused is in the audit log before it is answered. While the log
+//! cannot be written, nothing can be changed.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use fabric_identity::{Notices, Peer};
+use governor::{DefaultKeyedRateLimiter, Quota};
+
+use super::access::Door;
+use super::operation::Operations;
+use super::problem::{no_such_method, request_id_of};
+use crate::access::{AuditRecord, Caller, Level, Needs};
+use crate::error::{ApiError, ErrorCode};
+use crate::ident::Name;
+use crate::kind::Key;
+use crate::service::Origin;
+
+/// Requests that a tenant's user may make in a second, and at once. Users of the fabric have no such limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// In a second, over time.
+    pub per_second: NonZeroU32,
+    /// At once.
+    pub burst: NonZeroU32,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        let n = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self {
+            per_second: n(100),
+            burst: n(500),
+        }
+    }
+}
+
+/// Users whose rate is remembered before those that were idle are forgotten.
+const REMEMBERED: usize = 4096;
+
+/// The guard of the API.
+pub(super) struct Guard {
+    door: Door,
+    operations: Operations,
+    rate: DefaultKeyedRateLimiter<String>,
+    notices: Notices,
+}
+
+impl Guard {
+    pub(super) fn new(door: Door, rate: Rate) -> Self {
+        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+        Self {
+            door,
+            operations: Operations::new(),
+            rate: DefaultKeyedRateLimiter::keyed(quota),
+            notices: Notices::default(),
+        }
+    }
+}
+
+tokio::task_local! {
+    /// The caller of the request that is being answered.
+    static CALLER: Arc<Caller>;
+}
+
+/// The caller of the request that is being answered.
+///
+/// # Errors
+/// `Internal` outside of one.
+pub(super) fn caller() -> Result<Arc<Caller>, ApiError> {
+    let nobody = |_| ApiError::new(ErrorCode::Internal, "the request has no caller");
+    CALLER.try_with(Arc::clone).map_err(nobody)
+}
+
+/// Who asks for a change, and why.
+pub(super) fn origin(reason: String) -> Result<Origin, ApiError> {
+    let caller = caller()?;
+    Ok(Origin {
+        author: caller.name.clone(),
+        reason,
+        is_tenant: caller.is_tenant(),
+    })
+}
+
+/// The token of a request: scheme in any case (RFC 9110, section 11.1), one or more spaces, token.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The vDC that a path names, by its template.
+fn vdc_of(template: &str, path: &str) -> Option<Name> {
+    let mut segments = template.split('/').zip(path.split('/'));
+    segments.find(|(name, _)| *name == "{vdc}")?.1.parse().ok()
+}
+
+/// What does not exist, for this caller.
+pub(super) fn unseen(vdc: &Name) -> ApiError {
+    ApiError::not_found(Key::vdc(vdc.clone()))
+}
+
+/// That a role is not enough.
+pub(super) fn too_little(needs: Needs, vdc: Option<&Name>) -> ApiError {
+    let role = needs.role().map(|role| role.to_string()).unwrap_or_default();
+    let detail = match (needs, vdc) {
+        (Needs::Vdc(_), Some(vdc)) => format!("this needs the role `{role}` in vDC `{vdc}`"),
+        _ => format!("this needs the role `{role}`"),
+    };
+    ApiError::new(ErrorCode::Forbidden, detail)
+}
+
+/// Whether a caller may do what needs this in a vDC that the request names.
+///
+/// # Errors
+/// `NotFound` if it may not know of the vDC, `Forbidden` if its role is not enough.
+pub(super) fn permit(caller: &Caller, needs: Needs, vdc: Option<&Name>) -> Result<(), ApiError> {
+    let in_vdc = vdc.and_then(|vdc| caller.grants.vdc(vdc));
+    if let (Some(vdc), None) = (vdc, in_vdc) {
+        return Err(unseen(vdc));
+    }
+    let is_enough = match needs {
+        Needs::Known => true,
+        Needs::Fabric(level) => caller.grants.fabric() >= Some(level),
+        Needs::Vdc(level) => in_vdc >= Some(level),
+    };
+    is_enough.then_some(()).ok_or_else(|| too_little(needs, vdc))
+}
+
+impl Guard {
+    /// How long a caller has to wait before its next request, in seconds; none: not at all.
+    fn throttled(&self, caller: &Caller) -> Option<u64> {
+        if caller.grants.fabric().is_some() {
+            return None;
+        }
+        if self.rate.len() > REMEMBERED {
+            self.rate.retain_recent();
+        }
+        let refused = self.rate.check_key(&caller.name).err()?;
+        let wait = refused.wait_time_from(governor::clock::Clock::now(&governor::clock::DefaultClock::default()));
+        Some(wait.as_secs() + 1)
+    }
+
+    /// Whether the request may reach its handler; if not, the answer.
+    async fn admit(&self, caller: &Caller, request: Request) -> Result<Request, Response> {
+        let Some(template) = request.extensions().get::<MatchedPath>().cloned() else {
+            return Ok(request);
+        };
+        let (template, path) = (template.as_str(), request.uri().path());
+        let vdc = vdc_of(template, path);
+        let Some(needs) = self.operations.needs(request.method(), template) else {
+            return Err(no_such_method(request).await);
+        };
+        if let Some(seconds) = self.throttled(caller) {
+            let error = ApiError::new(
+                ErrorCode::TooMany,
+                format!("too many requests: try again in {seconds} s"),
+            );
+            return Err(([(RETRY_AFTER, seconds.to_string())], error).into_response());
+        }
+        // A name that cannot be a vDC's is answered by the handler, as what does not exist.
+        let names_vdc = template.contains("{vdc}");
+        if !names_vdc || vdc.is_some() {
+            permit(caller, needs, vdc.as_ref()).map_err(IntoResponse::into_response)?;
+        }
+        if changes(request.method())
+            && let Err(why) = self.door.can_record()
+        {
+            let detail = format!("nothing can be changed while the audit log cannot be written: {why}");
+            return Err(ApiError::new(ErrorCode::Unavailable, detail).into_response());
+        }
+        Ok(request)
+    }
+
+    /// A request of nobody.
+    async fn turn_away(&self, mut record: AuditRecord, peer: Option<&Peer>, why: String) -> Response {
+        let due = peer.map_or(Some(0), |peer| self.notices.due(peer.address.ip(), &why));
+        if let Some(left_out) = due {
+            tracing::warn!(target: "audit", peer = record.peer, request_id = record.request_id, why, left_out, "log-in failed");
+            record.left_out = left_out;
+            record.status = StatusCode::UNAUTHORIZED.as_u16();
+            record.refused = Some(why);
+            self.door.record(record).await;
+        }
+        let error = ApiError::new(
+            ErrorCode::Unauthenticated,
+            "a valid bearer token or client certificate is needed",
+        );
+        ([("www-authenticate", "Bearer")], error).into_response()
+    }
+}
+
+/// Whether requests of this method change something.
+fn changes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let template = request.extensions().get::<MatchedPath>().cloned();
+    let path = request.uri().path();
+    let mut record = AuditRecord {
+        peer: peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default(),
+        request_id: request_id_of(),
+        method: request.method().to_string(),
+        path: path.to_owned(),
+        vdc: template.and_then(|template| vdc_of(template.as_str(), path)),
+        ..AuditRecord::default()
+    };
+    let caller = match guard.door.identify(bearer(request.headers()), peer.as_ref()).await {
+        Ok(caller) => Arc::new(caller),
+        Err(why) => return guard.turn_away(record, peer.as_ref(), why).await,
+    };
+    let changes = changes(request.method());
+    let response = match guard.admit(&caller, request).await {
+        Ok(request) => CALLER.scope(Arc::clone(&caller), next.run(request)).await,
+        Err(refused) => refused,
+    };
+    let status = response.status();
+    // What the caller may not know of is not found: that is a refusal, too.
+    let is_refusal = matches!(status.as_u16(), 403 | 404 | 429);
+    if changes || (is_refusal && caller.grants.fabric().is_none()) {
+        record.time_ms = now_ms();
+        record.caller = caller.name.clone();
+        record.proof = caller.proof.clone();
+        record.status = status.as_u16();
+        record.refused = response
+            .extensions()
+            .get::<ApiError>()
+            .map(|error| error.detail.clone());
+        tracing::info!(target: "audit", caller = record.caller, proof = record.proof, peer = record.peer,
+            request_id = record.request_id, method = record.method, path = record.path, status = record.status,
+            refused = record.refused, "call");
+        guard.door.record(record).await;
+    }
+    response
+}
+
+/// The level that a change of a vDC's content needs.
+pub(super) const EDIT: Needs = Needs::Vdc(Level::Edit);
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_read_in_any_case_and_a_token_in_its_own() {
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            bearer(&headers).map(str::to_owned)
+        };
+        for value in ["Bearer AbC", "bearer AbC", "BEARER  AbC"] {
+            assert_eq!(read(value).as_deref(), Some("AbC"), "{value}");
+        }
+        for value in ["Basic AbC", "BearerAbC", "AbC", ""] {
+            assert_eq!(read(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_vdc_of_a_path_stands_where_its_template_says() {
+        let of = |template, path| vdc_of(template, path).map(|v| v.to_string());
+        assert_eq!(of("/v1/vdcs/{vdc}", "/v1/vdcs/acme").as_deref(), Some("acme"));
+        assert_eq!(
+            of("/v1/vdcs/{vdc}/networks/{name}", "/v1/vdcs/a/networks/b").as_deref(),
+            Some("a")
+        );
+        assert_eq!(of("/v1/vdcs/{vdc}", "/v1/vdcs/No_pe"), None);
+        assert_eq!(of("/v1/devices/{name}/entities", "/v1/devices/leaf1/entities"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Changes as they come: server-sent events (WHATWG HTML, section 9.2), one for each revision.
+//!
+//! **Model.** A watch begins behind a revision (`?after=`, or `Last-Event-ID` when a client comes back) and gets every
+//! later one that concerns what the caller may see, in order, none twice. A *bookmark* says how far the watch is when
+//! nothing came for a while; an *end* says why the watch is over.
+//!
+//! **Invariants.** What a caller may see is looked up again for each batch: a role that is taken away, or a token that is
+//! revoked or ends, ends the watch. Memory is bounded: a client that does not read holds one batch, and falls behind in
+//! the log of the store instead; if the log is not long enough for that, the watch ends.
+//!
+//! **Cost.** Revisions are read from the store once for all watches that follow closely.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, Sse};
+use fabric_identity::Peer;
+use futures::Stream;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::access::Door;
+use super::extract::Query;
+use super::guard::{bearer, caller, permit};
+use super::{Service, visible};
+use crate::access::{Caller, Level, Needs};
+use crate::error::{ApiError, ErrorCode};
+use crate::history::Revision;
+use crate::ident::Name;
+
+/// Revisions that are looked at together.
+const BATCH: usize = 256;
+/// How long nothing comes before a bookmark does.
+const BOOKMARK: Duration = Duration::from_secs(10);
+/// Watches at once.
+const WATCHES: usize = 4096;
+
+/// What a watch works with.
+#[derive(Clone)]
+pub(super) struct Watching {
+    service: Service,
+    door: Door,
+    places: Arc<Semaphore>,
+}
+
+impl Watching {
+    pub(super) fn new(service: Service, door: Door) -> Self {
+        let places = Arc::new(Semaphore::new(WATCHES));
+        Self { service, door, places }
+    }
+}
+
+/// `?after=&vdc=` of a watch.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct WatchQuery {
+    /// The revision behind which it begins; now when left out. `Last-Event-ID` counts more.
+    after: Option<u64>,
+    /// Only what concerns this vDC.
+    vdc: Option<Name>,
+}
+
+/// One watch.
+struct Watch {
+    watching: Watching,
+    token: Option<String>,
+    peer: Option<Peer>,
+    vdc: Option<Name>,
+    after: u64,
+    /// To be sent, the next one last.
+    batch: Vec<Revision>,
+    is_over: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+fn id_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let wrong = |_| ApiError::field(ErrorCode::Malformed, "Last-Event-ID", text, "the number of a revision");
+    text.parse().map(Some).map_err(wrong)
+}
+
+/// Changes as they come, as server-sent events: `revision` (its data is a revision, as in the history), `bookmark`, `end`.
+/// 410 if what is behind `after` is not all known any more: list, then watch from the revision that the list shows.
+#[utoipa::path(get, path = "/v1/watch", tag = "history",
+    params(WatchQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that the client got")),
+    responses((status = 200, body = Revision, content_type = "text/event-stream"),
+        (status = "default", body = ApiError)))]
+async fn watch(
+    State(watching): State<Watching>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    Query(query): Query<WatchQuery>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
+    may_watch(&*caller()?, query.vdc.as_ref())?;
+    let full = |_| {
+        ApiError::new(
+            ErrorCode::Unavailable,
+            format!("there are {WATCHES} watches, the most there can be"),
+        )
+    };
+    let place = Arc::clone(&watching.places).try_acquire_owned().map_err(full)?;
+    let after = match id_of(&headers)?.or(query.after) {
+        Some(after) => after,
+        None => watching.service.revision_now(),
+    };
+    // Whether the log reaches so far back.
+    watching.service.changes(after, 1).await?;
+    let watch = Watch {
+        watching,
+        token: bearer(&headers).map(str::to_owned),
+        peer: peer.map(|Extension(peer)| peer),
+        vdc: query.vdc,
+        after,
+        batch: Vec::new(),
+        is_over: false,
+        _place: place,
+    };
+    Ok(Sse::new(futures::stream::unfold(watch, |watch| async move {
+        let (event, watch) = watch.next().await?;
+        Some((Ok(event), watch))
+    })))
+}
+
+fn may_watch(caller: &Caller, vdc: Option<&Name>) -> Result<(), ApiError> {
+    vdc.map_or(Ok(()), |vdc| permit(caller, Needs::Vdc(Level::View), Some(vdc)))
+}
+
+impl Watch {
+    /// The next event; none when the watch is over.
+    async fn next(mut self) -> Option<(Event, Self)> {
+        if self.is_over {
+            return None;
+        }
+        match self.advance().await {
+            Ok(event) => Some((event, self)),
+            Err(error) => {
+                self.is_over = true;
+                let data = serde_json::to_string(&error).unwrap_or_default();
+                Some((Event::default().event("end").data(data), self))
+            }
+        }
+    }
+
+    async fn advance(&mut self) -> Result<Event, ApiError> {
+        let until = tokio::time::Instant::now() + BOOKMARK;
+        loop {
+            if let Some(revision) = self.batch.pop() {
+                let data = serde_json::to_string(&revision).unwrap_or_default();
+                let event = Event::default().event("revision").id(revision.revision.to_string());
+                return Ok(event.data(data));
+            }
+            let service = &self.watching.service;
+            if tokio::time::timeout_at(until, service.changed(self.after))
+                .await
+                .is_err()
+            {
+                self.caller().await?;
+                let event = Event::default().event("bookmark").id(self.after.to_string());
+                return Ok(event.data(format!("{{\"revision\":{}}}", self.after)));
+            }
+            let changes = self.watching.service.changes(self.after, BATCH).await?;
+            self.after = changes.upto;
+            let caller = self.caller().await?;
+            let seen = changes
+                .items
+                .iter()
+                .filter_map(|r| visible::revision_of(&caller, self.vdc.as_ref(), r));
+            self.batch = seen.collect();
+            self.batch.reverse();
+        }
+    }
+
+    /// Who watches, now.
+    async fn caller(&self) -> Result<Caller, ApiError> {
+        let identified = self
+            .watching
+            .door
+            .identify(self.token.as_deref(), self.peer.as_ref())
+            .await;
+        let caller = identified.map_err(|why| ApiError::new(ErrorCode::Unauthenticated, why))?;
+        may_watch(&caller, self.vdc.as_ref())?;
+        Ok(caller)
+    }
+}
+
+pub(super) fn router() -> OpenApiRouter<Watching> {
+    OpenApiRouter::new().routes(routes!(watch))
+}

@@ -19,7 +19,7 @@ description:
     C(vfabric_status). A switch also has C(vfabric_role), C(vfabric_device_id), C(vfabric_loopback_ipv4),
     C(vfabric_loopback_ipv6), C(vfabric_p4runtime), C(vfabric_management_address) and C(vfabric_access_ports). A host also has
     C(vfabric_uplink), C(vfabric_mac), C(vfabric_vtep_ipv4) and C(vfabric_vtep_ipv6).
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - constructed
   - inventory_cache

@@ -10,7 +10,7 @@ short_description: Apply an intent to a fabric as one transaction
 version_added: 0.1.0
 description:
   - Makes vDCs be as an intent says, with the networks, routers and attachments in them. All of it happens, or nothing.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

@@ -10,7 +10,7 @@ short_description: Attachments of workloads to tenant networks
 version_added: 0.1.0
 description:
   - Creates, changes and deletes attachments. An attachment is one interface of one workload in one tenant network.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

@@ -10,7 +10,7 @@ short_description: Hosts of a fabric's inventory
 version_added: 0.1.0
 description:
   - Adds, changes, drains and removes Linux hosts of the controller's inventory.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

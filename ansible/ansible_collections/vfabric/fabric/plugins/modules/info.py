@@ -10,7 +10,7 @@ short_description: Gather the state of a fabric and of its objects
 version_added: 0.1.0
 description:
   - Reads objects, devices and history from the controller, and changes nothing.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
 options:

@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Adds and removes links of the controller's inventory. A link does not change; to cable a port elsewhere, remove its link
     first.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

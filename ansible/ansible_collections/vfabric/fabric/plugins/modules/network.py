@@ -10,7 +10,7 @@ short_description: Tenant networks of a virtual data centre
 version_added: 0.1.0
 description:
   - Creates, changes and deletes tenant networks. A network is one L2 segment with one VNI and any number of subnets.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

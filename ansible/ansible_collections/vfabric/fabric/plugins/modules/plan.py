@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Asks the controller what applying an intent, or importing a topology, would change, in objects and on each device.
     Nothing changes, and the task never counts as changed.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
 options:

@@ -10,7 +10,7 @@ short_description: Routers of a virtual data centre
 version_added: 0.1.0
 description:
   - Creates, changes and deletes routers. A router is one VRF that joins networks of its vDC; every leaf is their gateway.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

@@ -10,7 +10,7 @@ short_description: Switches of a fabric's inventory
 version_added: 0.1.0
 description:
   - Adds, changes, drains and removes P4 switches of the controller's inventory.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

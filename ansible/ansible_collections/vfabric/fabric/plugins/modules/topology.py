@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Makes the controller's inventory of switches, links and hosts be as a topology says, in one transaction. What the topology
     does not name is removed.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

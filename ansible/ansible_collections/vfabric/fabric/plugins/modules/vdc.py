@@ -10,7 +10,7 @@ short_description: Virtual data centres of a fabric
 version_added: 0.1.0
 description:
   - Creates, changes and deletes virtual data centres (vDCs), each a tenant's slice of the fabric.
-author: The vfabric authors
+author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change

@@ -190,7 +190,7 @@ class Run:
         found = [line for line in self.lines if line["task"] == task]
         if not found:
             raise KeyError("no task `%s` in %s" % (task, self.output))
-        return found[-1]["result"]
+        return dict(found[-1]["result"], failed=found[-1]["kind"] == "failed")
 
     def changed(self):
         """Names of the tasks that count as changed."""
@@ -212,6 +212,8 @@ def environment(folder, **more):
         ANSIBLE_CALLBACK_PLUGINS=str(HERE / "callback_plugins"),
         ANSIBLE_CALLBACKS_ENABLED="record",
         ANSIBLE_NOCOLOR="1",
+        # Modules are sent to their interpreter's standard input: half the processes.
+        ANSIBLE_PIPELINING="1",
         ANSIBLE_PYTHON_INTERPRETER=sys.executable,
         ANSIBLE_CONFIG=str(COLLECTIONS / "ansible.cfg"),
         **more,

@@ -60,7 +60,13 @@ def from_answer(method, path, status, body):
     errors = [e for e in problem.get("errors") or [] if isinstance(e, dict)]
     request_id = problem.get("request_id")
     lines = ["%s is refused (%s): %s" % (what, code, detail)]
-    lines += ["%s: `%s`: expected %s" % (e.get("field"), e.get("value"), e.get("expected")) for e in errors]
+    lines += ["%s: `%s`: expected %s" % (field(e), e.get("value"), e.get("expected")) for e in errors]
     if request_id:
         lines.append("request %s" % request_id)
     return ControllerError("; ".join(lines), status, code, errors, request_id)
+
+
+def field(error):
+    """The name of a wrong field; of the whole body, the API has only a dot."""
+    name = error.get("field")
+    return "body" if name in (".", "", None) else name

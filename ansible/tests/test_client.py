@@ -164,7 +164,7 @@ class Races(Calls):
         self.assertTrue(task.result["changed"])
 
     def test_it_gives_up_after_some_attempts(self):
-        answers = [self.view(4), problem(412, "precondition_failed")] * tenant.ATTEMPTS
+        answers = [a for _ in range(tenant.ATTEMPTS) for a in (self.view(4), problem(412, "precondition_failed"))]
         task = Task(self.client(*answers), {"name": "v", "description": "d"})
         with self.assertRaises(ControllerError):
             tenant.ensure(tenant.VDC)(task)

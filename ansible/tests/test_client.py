@@ -16,7 +16,7 @@ import support
 
 sys.path.insert(0, str(support.COLLECTIONS))
 
-from ansible_collections.vfabric.fabric.plugins.module_utils import diff, settings, tenant  # noqa: E402
+from ansible_collections.vfabric.fabric.plugins.module_utils import diff, settings, task, tenant  # noqa: E402
 from ansible_collections.vfabric.fabric.plugins.module_utils.client import Client, path_of  # noqa: E402
 from ansible_collections.vfabric.fabric.plugins.module_utils.problem import ControllerError  # noqa: E402
 
@@ -156,36 +156,68 @@ class Races(Calls):
             self.view(5, hosts=["b"]),
             self.view(6, hosts=["b"], description="d"),
         )
-        task = Task(client, {"name": "v", "description": "d"})
-        tenant.ensure(tenant.VDC)(task)
+        running = Task(client, {"name": "v", "description": "d"})
+        tenant.ensure(tenant.VDC)(running)
         self.assertEqual([(m, o["headers"].get("If-Match")) for m, _, o in self.sent], [("GET", None), ("PUT", '"4"'), ("GET", None), ("PUT", '"5"')])
         # What the other one wrote stays.
         self.assertEqual(json.loads(self.sent[3][2]["data"]), {"name": "v", "hosts": ["b"], "description": "d"})
-        self.assertTrue(task.result["changed"])
+        self.assertTrue(running.result["changed"])
 
     def test_it_gives_up_after_some_attempts(self):
         answers = [a for _ in range(tenant.ATTEMPTS) for a in (self.view(4), problem(412, "precondition_failed"))]
-        task = Task(self.client(*answers), {"name": "v", "description": "d"})
+        running = Task(self.client(*answers), {"name": "v", "description": "d"})
         with self.assertRaises(ControllerError):
-            tenant.ensure(tenant.VDC)(task)
+            tenant.ensure(tenant.VDC)(running)
         self.assertEqual(len(self.sent), 2 * tenant.ATTEMPTS)
 
     def test_created_or_deleted_by_another_is_as_good(self):
         gone = problem(404, "not_found")
         client = self.client(gone, problem(409, "already_exists"), self.view(9, description="d"))
-        task = Task(client, {"name": "v", "description": "d"})
-        tenant.ensure(tenant.VDC)(task)
-        self.assertFalse(task.result["changed"])
+        running = Task(client, {"name": "v", "description": "d"})
+        tenant.ensure(tenant.VDC)(running)
+        self.assertFalse(running.result["changed"])
         client = self.client(self.view(9), problem(404, "not_found"), problem(404, "not_found"))
-        task = Task(client, {"name": "v", "state": "absent"})
-        tenant.ensure(tenant.VDC)(task)
-        self.assertFalse(task.result["changed"])
+        running = Task(client, {"name": "v", "state": "absent"})
+        tenant.ensure(tenant.VDC)(running)
+        self.assertFalse(running.result["changed"])
 
     def test_a_write_that_changes_nothing_is_no_change(self):
         client = self.client(self.view(4, description="D"), self.view(4, description="D"))
-        task = Task(client, {"name": "v", "description": "d"})
-        tenant.ensure(tenant.VDC)(task)
-        self.assertFalse(task.result["changed"])
+        running = Task(client, {"name": "v", "description": "d"})
+        tenant.ensure(tenant.VDC)(running)
+        self.assertFalse(running.result["changed"])
+
+
+class Waiting(Calls):
+    """Devices that need longer than the API itself waits."""
+
+    APPLIED = {"revision": 7, "progress": "pending", "devices": 3, "applied": 1}
+    WAITING = [{"device": name, "reason": "not confirmed yet"} for name in ("leaf1", "host1")]
+
+    def outcome(self, *epochs, timeout):
+        """What becomes of a change; the leaf is at one revision after the other."""
+        answers = []
+        for epoch in epochs:
+            leaf = {"name": "leaf1", "status": {"epoch": epoch}}
+            answers += [Response([leaf]), Response([{"name": "host1", "status": {"epoch": 9}}])]
+        waiting = task.Task.__new__(task.Task)
+        waiting.client = self.client(*answers)
+        waiting.options = {"wait_timeout": timeout}
+        waiting.result, waiting.deadline = {}, None
+        with mock.patch.object(task, "POLL", 0.0):
+            waiting.expect_applied(dict(self.APPLIED, waiting=self.WAITING))
+        return waiting.result["applied"]
+
+    def test_devices_are_waited_for_until_they_have_the_revision(self):
+        applied = self.outcome(5, 6, 7, timeout=60)
+        self.assertEqual((applied["progress"], applied["applied"], applied["waiting"]), ("applied", 3, []))
+        self.assertEqual(len(self.sent), 6)
+
+    def test_only_devices_that_are_late_are_named(self):
+        with self.assertRaises(ControllerError) as caught:
+            self.outcome(6, timeout=0)
+        self.assertIn("(2 of 3 have applied it); leaf1: not confirmed yet", caught.exception.message)
+        self.assertNotIn("host1", caught.exception.message)
 
 
 class Settings(unittest.TestCase):

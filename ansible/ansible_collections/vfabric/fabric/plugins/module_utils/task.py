@@ -12,7 +12,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.vfabric.fabric.plugins.module_utils import diff, settings
-from ansible_collections.vfabric.fabric.plugins.module_utils.client import MAX_WAIT, Client
+from ansible_collections.vfabric.fabric.plugins.module_utils.client import MAX_WAIT, Client, path_of
 from ansible_collections.vfabric.fabric.plugins.module_utils.problem import ControllerError, settings_error
 
 # Seconds between two questions whether something has come about; a little less or more, by chance.
@@ -71,7 +71,7 @@ class Task:
 
     def plan(self, method, path, query=None, body=None, revision=None):
         """Asks what a change would do. The outcome and its differences become part of the result."""
-        query = dict(query or {}, dry_run=True)
+        query = dict(query or {}, dry_run=True, reason=self.options.get("reason") or None)
         outcome = self.client.call(method, path, query, body, revision).body
         self.result["plan"] = outcome
         return outcome
@@ -96,10 +96,26 @@ class Task:
                 return answer
             time.sleep(POLL * random.uniform(0.75, 1.25))
 
+    def outlast(self, applied):
+        """Waits longer than the API itself does, until each device that is late has the change's revision."""
+
+        def late():
+            devices = self.client.get(path_of("switches")) + self.client.get(path_of("hosts"))
+            epochs = {device["name"]: device["status"]["epoch"] for device in devices}
+            # A device that is not listed any more has nothing to apply.
+            return [w for w in applied["waiting"] if epochs.get(w["device"], applied["revision"]) < applied["revision"]]
+
+        left = self.poll(late, lambda found: not found)
+        if left:
+            return dict(applied, applied=applied["devices"] - len(left), waiting=left)
+        return dict(applied, progress="applied", applied=applied["devices"], waiting=[])
+
     def expect_applied(self, applied):
-        """Fails unless the devices have applied a change."""
+        """Fails unless the devices have applied a change, or do so in time."""
         if not applied:
             return
+        if applied["progress"] == "pending" and applied.get("waiting"):
+            applied = self.outlast(applied)
         self.result["applied"] = applied
         if applied["progress"] == "applied":
             return

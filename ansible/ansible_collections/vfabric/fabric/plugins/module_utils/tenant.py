@@ -178,13 +178,11 @@ class Ensure:
 
     def finish(self, view):
         """The object is stored as it is to be; waits for devices if asked to."""
-        applied = view.get("applied")
-        if self.task.options["wait"] and not self.task.check and applied:
-            pending = applied["progress"] == "pending"
-            if pending:
-                view = self.task.poll(
-                    lambda: self.task.client.get(self.path), lambda v: v["applied"]["progress"] != "pending"
-                )
+        waits = self.task.options["wait"] and not self.task.check
+        if waits and (view.get("applied") or {}).get("progress") == "pending":
+            view = self.task.poll(
+                lambda: self.task.client.get(self.path), lambda v: v["applied"]["progress"] != "pending"
+            )
         self.task.result.update(object=view, revision=view["revision"])
-        if self.task.options["wait"] and not self.task.check:
+        if waits:
             self.task.expect_applied(view.get("applied"))

@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(LAB_PACKAGES)?;
     packages::install(&["mininet", "python3", "python3-venv"])?;
     packages::install(CONTAINER_PACKAGES)?;
+    packages::install(ANSIBLE_PACKAGES)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -74,6 +75,9 @@ const CONTAINER_PACKAGES: &[&str] = &[
     "containernetworking-plugins",
     "busybox-static",
 ];
+
+/// What roles of the Ansible collection work with: units of systemd, which need not run, and users.
+const ANSIBLE_PACKAGES: &[&str] = &["systemd", "passwd", "util-linux"];
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";

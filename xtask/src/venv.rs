@@ -1,7 +1,7 @@
 //! Python virtual environments of the test peers.
 //!
 //! Peers are programs and descriptors that nobody here wrote (P4Runtime and
-//! gNMI clients). Each lives in an environment of its own under
+//! gNMI clients, Ansible). Each lives in an environment of its own under
 //! `target/venv/<name>`, since they want different versions of protobuf. An
 //! environment is made once and again only when its requirements change: a
 //! stamp file holds the requirements that it was made with, and is written last.
@@ -21,6 +21,8 @@ const VENVS: &[(&str, &[&str])] = &[
     ("p4runtime-shell", &["p4runtime-shell==0.0.6"]),
     // A gNMI client; ships gNMI 0.8 descriptors.
     ("pygnmi", &["pygnmi==0.8.15"]),
+    // Ansible and the linter of its content, for the collection in `ansible/`. The last versions for Python 3.11.
+    ("ansible", &["ansible-core==2.19.14", "ansible-lint==26.10.1"]),
 ];
 
 /// File inside an environment that holds the requirements it was made with.

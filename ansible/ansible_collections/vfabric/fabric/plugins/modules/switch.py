@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Switches of the inventory."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: switch
+short_description: Switches of a fabric's inventory
+version_added: 0.1.0
+description:
+  - Adds, changes, drains and removes P4 switches of the controller's inventory.
+author: The vfabric authors (!UNKNOWN)
+extends_documentation_fragment:
+  - vfabric.fabric.controller
+  - vfabric.fabric.controller.change
+options:
+  name:
+    description: Name of the switch, as in its certificate; a DNS label.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) adds or changes it, and leaves it drained or gone if it is.
+      - V(in_service) also ends a drain.
+      - V(drained) also lets paths avoid it while there are others; it gets no new attachments.
+      - V(gone) says that it is dead, so that its neighbours shut it out.
+      - V(absent) removes it. It leaves when every device has confirmed that it forgot it.
+    type: str
+    choices: [present, absent, drained, gone, in_service]
+    default: present
+  cascade:
+    description: With O(state=absent), also removes its links, the hosts under it, and the attachments there.
+    type: bool
+    default: false
+  role:
+    description: What it is for. Needed to add it; it does not change.
+    type: str
+    choices: [leaf, spine]
+  device_id:
+    description: P4Runtime device id, 1 to 65535. Needed to add it.
+    type: int
+  loopback_ipv4:
+    description: IPv4 address of its loopback. Needed to add it.
+    type: str
+  loopback_ipv6:
+    description: IPv6 address of its loopback. Needed to add it.
+    type: str
+  p4runtime:
+    description: Address and port of its P4Runtime server, as in V(192.0.2.2:9559). Needed to add it.
+    type: str
+  access_ports:
+    description: All ports of a leaf that tenants' machines are cabled to; an empty list removes all.
+    type: list
+    elements: int
+"""
+
+EXAMPLES = r"""
+- name: A leaf of the fabric
+  vfabric.fabric.switch:
+    name: leaf3
+    role: leaf
+    device_id: 13
+    loopback_ipv4: 10.255.0.13
+    loopback_ipv6: fd00:255::13
+    p4runtime: 192.0.2.13:9559
+    access_ports: [9, 10]
+    wait: true
+
+- name: Keep traffic away from a spine during maintenance
+  vfabric.fabric.switch:
+    name: spine1
+    state: drained
+    wait: true
+    reason: new power supply
+"""
+
+RETURN = r"""
+object:
+  description: The switch as the controller shows it; in check mode, as it is, or what it would be made from.
+  returned: unless O(state=absent)
+  type: dict
+  sample:
+    spec: {name: leaf3, role: leaf, device_id: 13}
+    uid: 21
+    vtep_id: 5
+    state: in_service
+outcome:
+  description: What the change did, or would do in check mode; of several steps, the last one.
+  returned: when something was to be done
+  type: dict
+  sample:
+    revision: 16
+    created: []
+    updated: []
+    deleted: []
+    unchanged: 0
+    inventory: [{action: added, item: 'switch `leaf3`'}]
+revision:
+  description: Revision of the intent after the change.
+  returned: when something was to be done
+  type: int
+  sample: 16
+plan:
+  description: The controller's plan.
+  returned: in check mode and in diff mode, when something changes
+  type: dict
+  sample: {inventory: [{action: added, item: 'switch `leaf3`'}], plan: {changes: [], devices: []}}
+"""
+
+from ansible_collections.vfabric.fabric.plugins.module_utils.fabric import DEVICE_STATES, SWITCH
+from ansible_collections.vfabric.fabric.plugins.module_utils.task import Task
+
+
+def main():
+    """Runs the module."""
+    task = Task(
+        {
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": DEVICE_STATES, "default": "present"},
+            "cascade": {"type": "bool", "default": False},
+            "role": {"type": "str", "choices": ["leaf", "spine"]},
+            "device_id": {"type": "int"},
+            "loopback_ipv4": {"type": "str"},
+            "loopback_ipv6": {"type": "str"},
+            "p4runtime": {"type": "str"},
+            "access_ports": {"type": "list", "elements": "int"},
+        }
+    )
+    task.run(SWITCH.work)
+
+
+if __name__ == "__main__":
+    main()

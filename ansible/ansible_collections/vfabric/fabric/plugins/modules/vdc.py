@@ -1,0 +1,101 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual data centres."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vdc
+short_description: Virtual data centres of a fabric
+version_added: 0.1.0
+description:
+  - Creates, changes and deletes virtual data centres (vDCs), each a tenant's slice of the fabric.
+author: The vfabric authors (!UNKNOWN)
+extends_documentation_fragment:
+  - vfabric.fabric.controller
+  - vfabric.fabric.controller.change
+options:
+  name:
+    description: Name of the vDC, unique in the fabric; a DNS label.
+    type: str
+    required: true
+  state:
+    description:
+      - Whether the vDC is to be there.
+      - A vDC that still has networks, routers or attachments cannot be removed.
+        M(vfabric.fabric.apply) with O(vfabric.fabric.apply#module:prune=true) and no content empties it in one step.
+    type: str
+    choices: [present, absent]
+    default: present
+  description:
+    description: Free text for people.
+    type: str
+  hosts:
+    description: Hosts whose agents may attach pods in the vDC by themselves. An empty list takes the right from all.
+    type: list
+    elements: str
+seealso:
+  - module: vfabric.fabric.apply
+"""
+
+EXAMPLES = r"""
+- name: A vDC for the blue tenant
+  vfabric.fabric.vdc:
+    name: blue
+    description: The blue tenant
+    reason: order 4711
+
+- name: No vDC for the red tenant
+  vfabric.fabric.vdc:
+    name: red
+    state: absent
+"""
+
+RETURN = r"""
+object:
+  description: The vDC as the controller shows it; in check mode, only what it would be made from.
+  returned: when O(state=present)
+  type: dict
+  sample:
+    spec: {name: blue, description: The blue tenant}
+    networks: 2
+    routers: 1
+    attachments: 7
+    revision: 12
+revision:
+  description: Revision of the intent that last changed it; of a removal, the revision of that.
+  returned: when it exists, or was removed
+  type: int
+  sample: 12
+plan:
+  description: The controller's plan.
+  returned: in check mode and in diff mode, when something changes
+  type: dict
+  sample:
+    created: [{vdc: blue, kind: vdc, name: blue}]
+    updated: []
+    deleted: []
+    unchanged: 0
+    revision: 12
+    plan: {changes: [], devices: []}
+"""
+
+from ansible_collections.vfabric.fabric.plugins.module_utils.task import Task
+from ansible_collections.vfabric.fabric.plugins.module_utils.tenant import VDC, ensure
+
+
+def main():
+    """Runs the module."""
+    task = Task(
+        {
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "description": {"type": "str"},
+            "hosts": {"type": "list", "elements": "str"},
+        }
+    )
+    task.run(ensure(VDC))
+
+
+if __name__ == "__main__":
+    main()

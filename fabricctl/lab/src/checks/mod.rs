@@ -118,6 +118,8 @@ pub struct Endpoint {
     pub leaf: Name,
     /// Its host; none for a bare-metal machine.
     pub host: Option<Name>,
+    /// VLAN of its frames on an access port; none if they carry no tag.
+    pub vlan: Option<u16>,
 }
 
 impl Endpoint {
@@ -215,6 +217,10 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
                 bail!("the controller listed something that is no attachment")
             };
             let name = a.spec.name.clone();
+            let vlan = match &a.spec.place {
+                Place::Port { vlan, .. } => *vlan,
+                Place::Host { .. } => None,
+            };
             let (namespace, leaf, host) = match &a.spec.place {
                 Place::Host { host, netns, .. } => {
                     let on = lab.topology.host(host).context("the attachment's host")?;
@@ -238,6 +244,7 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
                 name,
                 leaf,
                 host,
+                vlan,
             });
         }
     }
@@ -296,7 +303,7 @@ impl<'a> Scene<'a> {
     /// # Errors
     /// A device does not answer.
     fn account(&'a self) -> Result<Account<'a>> {
-        let mut reader = self.runtime.block_on(Reader::open(self.lab))?;
+        let reader = Reader::open(self.lab)?;
         Ok(Account {
             cx: self,
             before: self.runtime.block_on(reader.read())?,
@@ -369,7 +376,7 @@ impl<'a> Scene<'a> {
 /// What the fabric had lost before something happens.
 struct Account<'a> {
     cx: &'a Scene<'a>,
-    reader: Reader<'a>,
+    reader: Reader,
     before: Counts,
 }
 

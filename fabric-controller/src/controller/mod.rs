@@ -143,6 +143,7 @@ impl<S: Store> Controller<S> {
             set_aside,
             revisions,
         } = restore(&store, start.topology.as_ref()).await?;
+        start.claim.loaded(revision);
         for link in links.down() {
             model.set_link(link, false, false);
         }

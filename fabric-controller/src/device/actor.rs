@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
-use super::claim::Claim;
+use super::claim::{Claim, Memory};
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Warning};
 use super::shared::Device;
 use super::waits::Waits;
@@ -186,7 +186,12 @@ impl<D: Driver> Actor<D> {
             return Ok(());
         }
         let (kept_by, census) = (self.driver.kept_by(), self.device.census());
-        let settled = self.claim.settle(&self.device.name, kept_by, census);
+        let memory = Memory {
+            kept_by,
+            brought_to: self.driver.brought_to(),
+            sent: self.device.sent(),
+        };
+        let settled = self.claim.settle(&self.device.name, memory, census);
         if let Some(store) = settled.map_err(DriverError::Foreign)? {
             info!(
                 ?kept_by,

@@ -132,6 +132,12 @@ pub trait Driver: Send + 'static {
         None
     }
 
+    /// The revision of that store's intent that the device says it was brought to last; none from devices without a
+    /// memory for it.
+    fn brought_to(&self) -> Option<u64> {
+        None
+    }
+
     /// Lets the device remember the store that it is kept by, now or at the latest with `synced`. A device without a
     /// memory for it is none.
     fn keep(&mut self, store: u32) -> impl Future<Output = Result<(), DriverError>> + Send {

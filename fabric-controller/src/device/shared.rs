@@ -77,6 +77,8 @@ struct Inner {
     state: DeviceState,
     last_error: Option<String>,
     epoch: u64,
+    /// The latest revision that it was sent anything of.
+    sent: u64,
     writes: u64,
     repairs: u64,
     retries: u64,
@@ -115,6 +117,7 @@ impl Device {
             state: DeviceState::Disconnected,
             last_error: None,
             epoch: 0,
+            sent: 0,
             writes: 0,
             repairs: 0,
             retries: 0,
@@ -268,6 +271,8 @@ impl Device {
         inner.state = DeviceState::Disconnected;
         inner.last_error = None;
         inner.warnings.clear();
+        inner.certificate = None;
+        inner.sent = 0;
     }
 
     // What follows is for the actor.
@@ -317,6 +322,11 @@ impl Device {
         self.lock().ledger.census()
     }
 
+    /// The latest revision that it was sent anything of.
+    pub(super) fn sent(&self) -> u64 {
+        self.lock().sent
+    }
+
     /// What differs and may be tried now; with `retry`, also what was refused. With the
     /// revision that the device comes to when all of it is confirmed.
     pub(crate) fn differences(&self, retry: bool) -> (u64, Vec<Difference>) {
@@ -325,6 +335,7 @@ impl Device {
             inner.retries += 1;
         }
         let differences = inner.ledger.take(retry);
+        inner.sent = inner.sent.max(inner.ledger.target());
         (inner.ledger.target(), differences)
     }
 

@@ -122,3 +122,72 @@ fn loss(place: String, reason: &str, frames: &str) -> Option<Loss> {
         frames,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use gnmi_proto::gnmi::{TypedValue, Update, typed_value::Value};
+
+    use super::*;
+
+    fn leaf(names: &[&str], key: &str, value: Value) -> Notification {
+        let elem = names.iter().map(|name| {
+            let mut elem = PathElem {
+                name: (*name).to_owned(),
+                ..Default::default()
+            };
+            if matches!(*name, "interface" | "component") {
+                elem.key.insert("name".into(), key.into());
+            }
+            elem
+        });
+        let path = Path {
+            elem: elem.collect(),
+            ..Default::default()
+        };
+        let update = Update {
+            path: Some(path),
+            val: Some(TypedValue { value: Some(value) }),
+            ..Default::default()
+        };
+        Notification {
+            update: vec![update],
+            ..Default::default()
+        }
+    }
+
+    fn lost(place: &str, reason: &str, frames: u64) -> Loss {
+        Loss {
+            place: place.into(),
+            reason: reason.into(),
+            frames,
+        }
+    }
+
+    #[test]
+    fn what_ports_and_the_packet_engine_lost_is_told_with_place_and_reason() {
+        let counter = |name: &str, leaf_name: &str, n: u64| {
+            let path = ["interfaces", "interface", "state", "counters", leaf_name];
+            leaf(&path, name, Value::UintVal(n))
+        };
+        let ports = [
+            leaf(&["interfaces", "interface", "state", "id"], "swp3", Value::UintVal(3)),
+            counter("swp3", "in-discards", 5),
+            counter("swp3", "in-pkts", 100),
+            counter("swp3", "out-errors", 0),
+            counter("7", "out-discards", 2),
+        ];
+        let expected = [lost("port 3", "in-discards", 5), lost("port 7", "out-discards", 2)];
+        assert_eq!(of_ports(&ports), expected);
+        let engine = |kind: &str, name: &str, text: &str| {
+            let path = [&ENGINE[..], &[kind, "state", name]].concat();
+            leaf(&path, "pipeline", Value::JsonIetfVal(format!("\"{text}\"").into()))
+        };
+        let counters = [
+            engine("control-plane-traffic", "queued-aggregate", "9"),
+            engine("control-plane-traffic", "dropped-aggregate", "4"),
+            engine("drop", "packet-processing-aggregate", "1"),
+        ];
+        let expected = [lost("", "punts-lost", 4), lost("", "no-program-or-port", 1)];
+        assert_eq!(of_engine(&counters), expected);
+    }
+}

@@ -410,6 +410,10 @@ impl Driver for VtepDriver {
         self.hello().map(|hello| hello.store).filter(|store| *store != 0)
     }
 
+    fn brought_to(&self) -> Option<u64> {
+        self.hello().map(|hello| hello.epoch)
+    }
+
     async fn keep(&mut self, store: u32) -> Result<(), DriverError> {
         self.store = store;
         Ok(())

@@ -4,13 +4,20 @@
 
 use std::sync::Arc;
 
+use fabric_controller::device::ports::Ports;
 use fabric_controller::{
-    device::driver::{Batch, Driver, DriverError, Event, Write},
+    device::driver::{Batch, Driver, DriverError, Event, Warning, Write},
     driver::p4runtime::{P4RuntimeDriver, SwitchConfig},
     entity::{Entity as DeviceEntity, SwitchEntity},
 };
 use fabric_identity::testing::Authority;
 use fabric_identity::{Dialer, Subject};
+use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
+use p4_switch::gnmi::{
+    self,
+    memory::MemoryInterfaces,
+    tree::{Counters, Interface, Interfaces as _},
+};
 use p4_switch::p4runtime::{
     action::Call,
     entries::Entries,
@@ -186,8 +193,13 @@ fn entities() -> Vec<SwitchEntity> {
     ]
 }
 
-/// Serves a fresh switch and returns its address.
+/// Serves a fresh switch without gNMI and returns its address.
 async fn serve(authority: &Authority) -> String {
+    serve_with(authority, None).await
+}
+
+/// The same with these ports over gNMI.
+async fn serve_with(authority: &Authority, ports: Option<Arc<MemoryInterfaces>>) -> String {
     let issued = authority.issue("switch/leaf1");
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(issued.cert, issued.key))
@@ -201,6 +213,7 @@ async fn serve(authority: &Authority) -> String {
             .tls_config(tls)
             .unwrap()
             .add_service(P4RuntimeServer::new(Service(server)))
+            .add_optional_service(ports.map(|ports| GNmiServer::new(gnmi::service::Service::new(ports))))
             .serve_with_incoming(incoming),
     );
     address
@@ -307,4 +320,78 @@ async fn a_switch_with_another_name_is_not_trusted() {
     let stranger = Authority::new();
     let mut foreign = self::driver(&address, &stranger, "leaf1");
     assert!(foreign.connect().await.is_err());
+}
+
+/// A port as a switch has it that nobody meddled with.
+fn port(name: &str, id: u32) -> Interface {
+    Interface {
+        name: name.into(),
+        id,
+        ifindex: id,
+        enabled: true,
+        shut: false,
+        is_up: true,
+        mtu: 9000,
+        mac: [0; 6],
+        speed_bps: None,
+        description: String::new(),
+        counters: Counters::default(),
+    }
+}
+
+/// The next repair or warning.
+async fn next(driver: &mut P4RuntimeDriver) -> Event {
+    loop {
+        match driver.next_event().await {
+            Event::Port { .. } | Event::Warning(_, None) => {}
+            other => return other,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_set_on_ports_over_gnmi_is_put_right() {
+    let authority = Authority::new();
+    let switch = Arc::new(MemoryInterfaces::new("s", [port("a", 1), port("b", 2), port("c", 3)]));
+    let address = serve_with(&authority, Some(Arc::clone(&switch))).await;
+    let plan = Ports::default();
+    let planned = |n: u16, mtu: u16| (n.try_into().unwrap(), mtu);
+    plan.set([planned(1, 1600), planned(2, 1600)].into());
+    let mut driver = driver(&address, &authority, "leaf1");
+    driver.keep_ports(plan.clone());
+    // Before anybody looks.
+    switch.set_enabled("a", false).unwrap();
+    driver.connect().await.unwrap();
+    assert_eq!(
+        next(&mut driver).await,
+        Event::Repaired("port 1 (a) was disabled".into())
+    );
+    assert!(switch.get("a").unwrap().enabled);
+    // While somebody looks: an operator with the rights to do so, each of what can be set.
+    switch.set_enabled("b", false).unwrap();
+    assert_eq!(
+        next(&mut driver).await,
+        Event::Repaired("port 2 (b) was disabled".into())
+    );
+    switch.set_mtu("b", 1400).unwrap();
+    let small = "port 2 (b) had an MTU of 1400 instead of at least 1600 octets";
+    assert_eq!(next(&mut driver).await, Event::Repaired(small.into()));
+    switch.remove("a").unwrap();
+    let gone = "port 1 (a) was no port any more";
+    assert_eq!(next(&mut driver).await, Event::Repaired(gone.into()));
+    let now = ["a", "b"].map(|name| switch.get(name).map(|p| (p.id, p.enabled, p.mtu)));
+    assert_eq!(now, [Some((1, true, 9000)), Some((2, true, 1600))]);
+    // A port that the fabric does not use is left alone, until it uses it.
+    switch.set_enabled("c", false).unwrap();
+    switch.set_enabled("a", false).unwrap();
+    assert_eq!(
+        next(&mut driver).await,
+        Event::Repaired("port 1 (a) was disabled".into())
+    );
+    assert!(!switch.get("c").unwrap().enabled);
+    plan.set([planned(3, 1600), planned(4, 1600)].into());
+    let absent = Event::Warning(Warning::Ports, Some("the switch has no port 4".into()));
+    let both = [next(&mut driver).await, next(&mut driver).await];
+    assert_eq!(both, [Event::Repaired("port 3 (c) was disabled".into()), absent]);
+    assert!(switch.get("c").unwrap().enabled);
 }

@@ -40,6 +40,7 @@ fn interface(id: u32, name: &str) -> Interface {
         id,
         ifindex: id + 100,
         enabled: true,
+        shut: false,
         is_up: true,
         mtu: 1500,
         mac: [2, 0, 0, 0, 0, id as u8],

@@ -4,19 +4,18 @@
 //! kept in two places. The number of series is bounded by the topology: there are labels for
 //! devices, links, states and reasons to drop, and none for what tenants make.
 
+use std::collections::BTreeSet;
+
 use fabric_identity::{Expiry, Validity};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use vfabric_api::status::{DeviceState, LinkFault, LinkStatus};
+use vfabric_api::status::{DeviceState, Drops, LinkFault, LinkStatus};
 
 use crate::device::Numbers;
 use crate::timings::AllTimings;
-
-/// Packets that a switch refused, by reason; `None` if it could not be asked.
-pub type Drops = Option<Vec<(String, u64)>>;
 
 /// Everything that is shown.
 #[derive(Debug, Default)]
@@ -39,8 +38,8 @@ pub struct Snapshot {
     pub timings: AllTimings,
     /// Every link.
     pub links: Vec<LinkStatus>,
-    /// What each switch dropped.
-    pub drops: Vec<(String, Drops)>,
+    /// What was lost anywhere.
+    pub drops: Drops,
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -122,6 +121,7 @@ impl Snapshot {
         r.register_with_unit("write", help, Unit::Seconds, self.timings.written.clone());
         self.certificates(r);
         self.links(r);
+        self.drops(r);
         let mut out = String::new();
         // Writing to a string cannot fail.
         let _ = text::encode(&mut out, &registry);
@@ -176,6 +176,11 @@ impl Snapshot {
         let help = "When a certificate expires, in seconds since 1970";
         let values = expiries.map(|(name, validity)| (one("certificate", name), at(validity)));
         gauges(r, "certificate_not_after_seconds", help, values);
+        let devices = self.devices.iter();
+        let shown = devices.filter_map(|(_, name, n)| Some((one("device", name), n.certificate_not_after?)));
+        let values = shown.map(|(labels, at)| (labels, usize::try_from(at).unwrap_or(0)));
+        let help = "When the certificate expires that a device has shown, in seconds since 1970";
+        gauges(r, "device_certificate_not_after_seconds", help, values);
     }
 
     fn links(&self, r: &mut Registry) {
@@ -186,36 +191,34 @@ impl Snapshot {
             (vec![("a", a), ("b", b)], usize::from(l.up))
         });
         gauges(r, "link_up", "Whether a link is used", each);
-        let read = self
-            .drops
-            .iter()
-            .filter_map(|(switch, drops)| Some((switch, drops.as_ref()?)));
-        let reasons = read.flat_map(|(switch, drops)| {
-            let labels = |reason: &str| vec![("switch", switch.clone()), ("reason", reason.to_owned())];
-            drops.iter().map(move |(reason, packets)| (labels(reason), *packets))
+    }
+
+    fn drops(&self, r: &mut Registry) {
+        let counts = self.drops.counts.iter().map(|d| {
+            // Attachments are none of a metric's labels, so that tenants cannot add series.
+            let port = d
+                .place
+                .as_deref()
+                .and_then(|p| p.strip_prefix("port "))
+                .unwrap_or_default();
+            let (device, port) = (("device", d.device.to_string()), ("port", port.to_owned()));
+            (vec![device, port, ("reason", d.reason.clone())], d.packets)
         });
-        counters(
-            r,
-            "dropped_packets",
-            "Packets that switches refused, since they started",
-            reasons,
-        );
-        let unread = self
-            .drops
-            .iter()
-            .map(|(s, drops)| (one("switch", s), usize::from(drops.is_none())));
-        gauges(
-            r,
-            "drops_unread",
-            "Whether a switch could not be asked for what it drops",
-            unread,
-        );
+        let help = "Packets that devices lost or refused, since they began to count";
+        counters(r, "dropped_packets", help, counts);
+        let missing: BTreeSet<&str> = self.drops.missing.iter().map(|m| m.device.as_str()).collect();
+        let devices = self.devices.iter().map(|(_, name, _)| name);
+        let unread = devices.map(|name| (one("device", name), usize::from(missing.contains(name.as_str()))));
+        let help = "Whether a device could not be asked for all that it lost";
+        gauges(r, "drops_unread", help, unread);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use vfabric_api::status::{DeviceReason, DropCount};
 
     use super::*;
 
@@ -230,6 +233,17 @@ mod tests {
             up: fault.is_none(),
             fault,
             reason: None,
+        }
+    }
+
+    fn lost(device: &str, place: Option<&str>, reason: &str, packets: u64) -> DropCount {
+        DropCount {
+            device: device.parse().unwrap(),
+            place: place.map(str::to_owned),
+            reason: reason.into(),
+            host: None,
+            packets,
+            bytes: None,
         }
     }
 
@@ -248,6 +262,7 @@ mod tests {
             repairs: 3,
             retries: 4,
             connects: 2,
+            certificate_not_after: Some(1_700_000_000),
         };
         let text = Snapshot {
             revision: 9,
@@ -268,10 +283,18 @@ mod tests {
             }),
             timings,
             links: vec![link(1, None), link(2, Some(LinkFault::Miswired))],
-            drops: vec![
-                ("leaf1".into(), Some(vec![("host_vni".into(), 12)])),
-                ("leaf2".into(), None),
-            ],
+            drops: Drops {
+                counts: vec![
+                    lost("leaf1", None, "host_vni", 12),
+                    lost("leaf1", Some("port 3"), "in-discards", 4),
+                    lost("host1", Some("blue/web1"), "source-mac", 2),
+                    lost("host1", Some("red/web1"), "source-mac", 3),
+                ],
+                missing: vec![DeviceReason {
+                    device: "leaf2".parse().unwrap(),
+                    reason: "does not answer".into(),
+                }],
+            },
         }
         .text();
         for line in [
@@ -291,8 +314,12 @@ mod tests {
             r#"vfabric_certificate_not_after_seconds{certificate="authority"} 1900000000"#,
             r#"vfabric_links{state="miswired"} 1"#,
             r#"vfabric_link_up{a="leaf1:1",b="spine1:1"} 1"#,
-            r#"vfabric_dropped_packets_total{switch="leaf1",reason="host_vni"} 12"#,
-            r#"vfabric_drops_unread{switch="leaf2"} 1"#,
+            r#"vfabric_device_certificate_not_after_seconds{device="leaf1"} 1700000000"#,
+            r#"vfabric_dropped_packets_total{device="leaf1",port="",reason="host_vni"} 12"#,
+            r#"vfabric_dropped_packets_total{device="leaf1",port="3",reason="in-discards"} 4"#,
+            r#"vfabric_dropped_packets_total{device="host1",port="",reason="source-mac"} 5"#,
+            r#"vfabric_drops_unread{device="leaf1"} 0"#,
+            r#"vfabric_drops_unread{device="leaf2"} 1"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
-use crate::certificate::validity;
+use crate::certificate::{Validity, validity};
 use crate::credentials::Credentials;
 use crate::error::SpiffeError;
 use crate::spiffe::{Identity, Subject};
@@ -46,6 +46,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Who it is.
     pub claim: Claim,
+    /// When its certificate is valid; none if it has shown none.
+    pub validity: Option<Validity>,
 }
 
 impl Peer {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -18,11 +18,7 @@ use crate::spiffe::{FabricName, Identity, Subject};
 
 /// How often the files are looked at. New certificates are issued hours before the old ones expire.
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(5);
-/// A warning is logged when this part of a certificate's life is left, ...
-const WARN_LAST_PART: u32 = 5;
-/// ... but not earlier than this before its end, ...
-const WARN_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// ... and again after this time.
+/// What expires soon is logged again after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Where credentials are kept, all PEM.
@@ -60,6 +56,18 @@ pub struct Expiry {
     pub own: Validity,
     /// The authority that expires first.
     pub authority: Validity,
+}
+
+impl Expiry {
+    /// What expires soon or has expired, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        let named = [
+            ("the own certificate", self.own),
+            ("an authority's certificate", self.authority),
+        ];
+        let each = named.into_iter().filter_map(|(what, validity)| validity.warning(what));
+        each.collect()
+    }
 }
 
 /// The credentials of this process. Everything that uses them takes the newest ones for each new connection.
@@ -346,22 +354,11 @@ impl Credentials {
 
     /// Logs what has expired or will soon; true when there was something.
     fn warn(&self) -> bool {
-        let expiry = self.expiry();
-        let now = UnixTime::now();
-        let mut any = false;
-        for (what, validity) in [("own certificate", expiry.own), ("authority", expiry.authority)] {
-            let left = validity.left(now);
-            let soon = (validity.whole() / WARN_LAST_PART).min(WARN_WITHIN);
-            let until = moment(validity.not_after);
-            let identity = self.identity();
-            if left.is_zero() {
-                tracing::error!(%identity, until, "the {what} has expired: peers refuse new connections");
-            } else if left < soon {
-                let hours = left.as_secs() / 3600;
-                tracing::warn!(%identity, until, hours, "the {what} expires soon");
-            }
-            any |= left < soon;
+        let warnings = self.expiry().warnings();
+        let identity = self.identity();
+        for warning in &warnings {
+            tracing::warn!(%identity, "{warning}");
         }
-        any
+        !warnings.is_empty()
     }
 }

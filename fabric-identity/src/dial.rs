@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
+use crate::certificate::{Validity, validity};
 use crate::config;
 use crate::connection::until_untrusted;
 use crate::credentials::Credentials;
@@ -35,6 +36,8 @@ pub struct Dialer {
     config: Arc<ClientConfig>,
     credentials: Arc<Credentials>,
     expected: Subject,
+    /// When the certificate is valid that the peer showed last.
+    shown: Arc<Mutex<Option<Validity>>>,
 }
 
 impl std::fmt::Debug for Dialer {
@@ -79,7 +82,13 @@ impl Dialer {
             config: Arc::new(config::client(&credentials, expected.clone())?),
             credentials,
             expected,
+            shown: Arc::default(),
         })
+    }
+
+    /// When the certificate is valid that the peer showed with the last connection; none before the first.
+    pub fn peer_validity(&self) -> Option<Validity> {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to `HOST:PORT`.
@@ -99,6 +108,8 @@ impl Dialer {
             .map_err(|_| late("the TLS handshake"))?
             .map_err(worded)?;
         let chain = io.get_ref().1.peer_certificates().unwrap_or_default();
+        let shown = chain.first().and_then(|c| validity(c).ok());
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
         let end = until_untrusted(Arc::clone(&self.credentials), End::Server, chain);
         Ok(ClientStream {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificate::validity;
 use crate::config::{self, ClientCertificates};
 use crate::connection::{Claim, Connection, Io, Peer, until_untrusted};
 use crate::credentials::Credentials;
@@ -263,6 +264,7 @@ impl Door {
             let peer = Peer {
                 address,
                 claim: Claim::PlainText,
+                validity: None,
             };
             let never: Option<std::future::Pending<String>> = None;
             return Some(Connection::new(Io::Plain(stream), peer, never, times, place));
@@ -290,9 +292,15 @@ impl Door {
                 Err(why) => Claim::Nobody(why),
             },
         };
+        let validity = chain.as_deref().and_then(|chain| validity(chain.first()?).ok());
         let end = chain.map(|chain| until_untrusted(Arc::clone(credentials), End::Client, chain));
         let io = Io::Tls(Box::new(stream));
-        Some(Connection::new(io, Peer { address, claim }, end, times, place))
+        let peer = Peer {
+            address,
+            claim,
+            validity,
+        };
+        Some(Connection::new(io, peer, end, times, place))
     }
 }
 

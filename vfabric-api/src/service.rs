@@ -17,7 +17,7 @@ use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
 use crate::plan::Plan;
-use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+use crate::status::{Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,8 +204,8 @@ pub trait FabricService: Send + Sync + 'static {
     /// Every link between switches.
     fn links(&self) -> impl Future<Output = Vec<LinkStatus>> + Send;
 
-    /// Packets the switches refused, by switch and reason, read from the devices now.
-    fn drops(&self) -> impl Future<Output = Result<Vec<DropCount>, ApiError>> + Send;
+    /// What was lost anywhere, read from the devices now.
+    fn drops(&self) -> impl Future<Output = Drops> + Send;
 
     /// What is not as it should be although changes can be taken; or why they cannot. In words that name no tenant:
     /// anybody may ask.

@@ -77,7 +77,8 @@ pub struct DeviceStatus {
     pub failed: Vec<String>,
     /// Entities written to it (inserted, modified or deleted) since the controller started.
     pub writes: u64,
-    /// Of these, repairs of what a read-back found different.
+    /// Repairs of what was found different from what it should be: by a read-back, on the ports of a switch, or by the
+    /// host's agent.
     pub repairs: u64,
     /// Rounds in which the controller tried again what it had refused.
     #[serde(default)]
@@ -87,6 +88,10 @@ pub struct DeviceStatus {
     /// Last error, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What is not as it should be, in words: a certificate that ends soon, a clock that is wrong, ports that cannot be
+    /// put right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A switch.
@@ -193,6 +198,19 @@ pub struct FabricStatus {
     /// Stored rows that could not be loaded when the controller started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set_aside: Vec<SetAside>,
+    /// What is not as it should be: devices that are not in sync, certificates that end soon, clocks that are wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Warning {
+    /// The switch or host; absent where it is about the controller itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Name>,
+    /// What is wrong, in words.
+    pub reason: String,
 }
 
 /// A stored row that was not loaded. Numbers that it is known to have are not given to others.
@@ -213,20 +231,36 @@ pub struct Count {
     pub total: usize,
 }
 
-/// Packets a switch refused for one reason.
+/// Every frame that was lost anywhere, as far as the devices could be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drops {
+    /// What was lost, where and why.
+    pub counts: Vec<DropCount>,
+    /// Devices that could not be asked, or not for everything, each with the reason in words: what they lost is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<DeviceReason>,
+}
+
+/// Frames that were lost at one place for one reason, since the place began to count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DropCount {
-    /// The switch.
-    pub switch: Name,
-    /// Why, in the words of the pipeline (`host_vni` ...).
+    /// The switch or host that lost them.
+    pub device: Name,
+    /// Where on it: `port 3` of a switch, an attachment (`VDC/NAME`) or link of a host. Absent where it is about the
+    /// pipeline of a switch as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Why, in the words of the pipeline (`host_vni` ...), of gNMI (`in-discards` ...), or of the host's filter and links
+    /// (`source-mac`, `sent, queue full` ...).
     pub reason: String,
     /// The host that sent them, where the reason is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<Name>,
     /// How many packets.
     pub packets: u64,
-    /// How many octets.
-    pub bytes: u64,
+    /// How many octets, where they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// One entity of a device, for people.

@@ -74,6 +74,16 @@ pub enum IpFamily {
     Ipv6,
 }
 
+impl IpFamily {
+    /// Octets that a tunnel over this version adds to a packet of a tenant.
+    pub fn overlay_overhead(self) -> u16 {
+        match self {
+            Self::Ipv4 => OVERLAY_OVERHEAD_V4,
+            Self::Ipv6 => OVERLAY_OVERHEAD_V6,
+        }
+    }
+}
+
 /// A range of VNIs, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

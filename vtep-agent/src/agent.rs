@@ -16,7 +16,7 @@ use vtep_proto::{Attachment, HostEntity, HostKey, object_error};
 
 use crate::cache::Cache;
 use crate::datapath::kernel::{self, Change, FloodLimit, Kernel, Monitor, Overlay, Uplink};
-use crate::datapath::{Datapath, Scope, StepError};
+use crate::datapath::{Datapath, Loss, Scope, StepError};
 use crate::desired::Desired;
 use crate::engine::{Engine, News};
 use crate::error::AgentError;
@@ -74,6 +74,8 @@ pub enum Command {
     Look(String, oneshot::Sender<Look>),
     /// Return the id of the attachment that is to be in a namespace under an interface's name.
     IdAt((String, String), oneshot::Sender<Option<String>>),
+    /// Return what was lost.
+    Losses(oneshot::Sender<Result<Vec<Loss>, String>>),
     /// Return how things stand.
     Status(oneshot::Sender<Status>),
 }
@@ -105,6 +107,7 @@ impl Command {
             Self::Read(_) => "comparing everything for the controller".into(),
             Self::Synced(synced) => format!("removing what is left over at epoch {}", synced.epoch),
             Self::Look(id, _) => format!("comparing attachment {id}"),
+            Self::Losses(_) => "counting losses".into(),
             Self::Follow(..) | Self::Status(_) | Self::IdAt(..) => "answering a question".into(),
         }
     }
@@ -341,6 +344,10 @@ impl<D: Datapath> Agent<D> {
                     HostEntity::Attachment(a) if a.netns == netns && a.interface == interface => Some(a.id.clone()),
                     _ => None,
                 }));
+            }
+            Command::Losses(answer) => {
+                let losses = self.engine.datapath().losses();
+                let _ = answer.send(losses.map_err(|e| e.to_string()));
             }
             Command::Status(answer) => {
                 let losses = self.engine.datapath().losses()?;

@@ -268,9 +268,9 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         vtep_ipv6: run.vtep_ipv6.map(|a| a.octets().to_vec()).unwrap_or_default(),
         uplink_mac: uplink.mac,
         uplink: run.uplink,
-        epoch: 0,
-        store: 0,
         version: env!("CARGO_PKG_VERSION").into(),
+        // The rest is known when the stream begins.
+        ..v1::Hello::default()
     };
     let below = Below::open(
         &settings.host,

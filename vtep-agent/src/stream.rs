@@ -5,7 +5,7 @@
 //! the controller sends meanwhile waits in HTTP/2's flow control window.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use fabric_identity::{Credentials, Dialer, Subject};
@@ -15,9 +15,10 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
 use vtep_proto::v1::{self, ErrorCode, agent_message, controller_message};
-use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, invalid_key};
+use vtep_proto::{HostEntity, HostKey, MAX_LOSSES, MAX_OBJECTS_PER_MESSAGE, invalid_key};
 
 use crate::agent::{Command, Commands, reports};
+use crate::datapath::Loss;
 use crate::error::AgentError;
 
 /// Shortest and longest wait before connecting again. Up to as much again is added at random, so
@@ -140,6 +141,9 @@ async fn session(
     let (reports_in, mut reports) = reports();
     let known = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
     (hello.epoch, hello.store) = (known.epoch, known.store);
+    hello.tells_losses = true;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    hello.time_ms = u64::try_from(now.as_millis()).unwrap_or(0);
     send(&out, agent_message::Message::Hello(hello)).await?;
     let mut incoming = VtepControllerClient::new(channel.clone())
         .follow(ReceiverStream::new(outgoing))
@@ -204,10 +208,34 @@ async fn work_off(message: controller_message::Message, commands: &Commands, out
             let ack = take_over(update, commands).await?;
             send(out, agent_message::Message::Ack(ack)).await
         }
+        Message::LossRequest(request) => {
+            let losses = ask(commands, Command::Losses).await?;
+            let reply = loss_reply(request.id, losses);
+            send(out, agent_message::Message::LossReply(reply)).await
+        }
         Message::Synced(synced) => commands
             .send(Command::Synced(synced))
             .await
             .map_err(|_| AgentError::Ended("engine")),
+    }
+}
+
+fn loss_reply(id: u64, losses: Result<Vec<Loss>, String>) -> v1::LossReply {
+    let (mut losses, error) = match losses {
+        Ok(losses) => (losses, String::new()),
+        Err(error) => (Vec::new(), error),
+    };
+    losses.sort_by_key(|loss| std::cmp::Reverse(loss.frames));
+    losses.truncate(MAX_LOSSES);
+    let losses = losses.into_iter().map(|loss| v1::Loss {
+        place: loss.place,
+        reason: loss.reason,
+        frames: loss.frames,
+    });
+    v1::LossReply {
+        id,
+        losses: losses.collect(),
+        error,
     }
 }
 

@@ -263,3 +263,55 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
     assert!(now.iter().any(|l| l.contains("vfb10000")));
     running.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_host_loses_is_told_to_its_controller() {
+    let mut world = World::new().await;
+    let running = world.agent().await;
+    world.connect().await;
+    let workload = world.workload.name().to_owned();
+    let all = [world.network(), world.attachment("a", &workload, 1)];
+    assert_eq!(world.insert(&all).await, [Ok(()), Ok(())]);
+    // From another MAC address than its own: the filter refuses it.
+    let forged = common::frames::ethernet([0xff; 6], [2, 0, 0, 0, 0, 9], 0x88b5, &[0; 50]);
+    common::wire::send(&workload, "eth0", vec![forged; 3]);
+    // The uplink's queue takes nothing: every frame is longer than its bucket.
+    ip(&["-n", world.host.name(), "link", "set", "up1", "up"]);
+    let tbf = "qdisc add dev up0 root tbf rate 8bit burst 1 limit 1";
+    let words = ["netns", "exec", world.host.name(), "tc"]
+        .into_iter()
+        .chain(tbf.split(' '));
+    ip(&words.collect::<Vec<_>>());
+    ip(&["-n", world.host.name(), "route", "add", "192.0.2.254/32", "dev", "up0"]);
+    ip(&[
+        "-n",
+        world.host.name(),
+        "neigh",
+        "add",
+        "192.0.2.254",
+        "lladdr",
+        "02:00:00:00:00:fe",
+        "dev",
+        "up0",
+    ]);
+    let own = common::frames::ethernet([0xff; 6], [2, 0, 0, 0, 0, 1], 0x88b5, &[0; 50]);
+    common::wire::send(&workload, "eth0", vec![own; 4]);
+    let mut seen = Vec::new();
+    let told = async {
+        loop {
+            let losses = world.driver.read_losses().await.unwrap().unwrap();
+            let of = |place: &str, reason: &str| {
+                let found = losses.iter().find(|l| l.place == place && l.reason == reason);
+                found.map_or(0, |l| l.frames)
+            };
+            seen = losses.clone();
+            if of("blue/a", "source-mac") == 3 && of("up0", "sent, queue full") >= 4 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = timeout(PATIENCE, told).await.is_ok();
+    assert!(told, "told is only {seen:?}");
+    running.abort();
+}

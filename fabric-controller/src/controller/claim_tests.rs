@@ -116,3 +116,37 @@ async fn the_store_that_keeps_a_device_may_delete_all() {
     world.settled(HOST1).await;
     assert!(devices[HOST1].entities().is_empty(), "host1 keeps what is gone");
 }
+
+/// A copy of the store from before the last changes would undo them on every device.
+#[tokio::test(start_paused = true)]
+async fn an_older_copy_of_the_right_store_changes_no_host_until_it_is_to_adopt() {
+    let (devices, store) = (fakes(), MemoryStore::default());
+    let world = over(&store, 1, false, &devices).await;
+    fill(&world).await;
+    let copy = store.copy();
+    world.applied(vec![create(attach("late", "red", "host1"))]).await;
+    world.settled(HOST1).await;
+    world.controller.shut_down().await;
+    drop(world);
+    let held = devices[HOST1].entities();
+
+    let world = over(&copy, 1, false, &devices).await;
+    let device = &world.controller.devices()[HOST1];
+    let deadline = tokio::time::Instant::now() + 6 * PATIENCE;
+    while device.numbers().connects < 3 {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", device.status());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(devices[HOST1].entities(), held, "host1 was written to");
+    let said = device.status().last_error.unwrap();
+    assert!(said.contains("older copy") && said.contains("--adopt"), "{said}");
+    world.controller.shut_down().await;
+    drop(world);
+
+    let world = over(&copy, 1, true, &devices).await;
+    world.settled(HOST1).await;
+    assert!(
+        devices[HOST1].entities().len() < held.len(),
+        "host1 holds what the copy does not have"
+    );
+}

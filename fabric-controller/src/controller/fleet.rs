@@ -2,18 +2,20 @@
 //!
 //! How a device is reached is the business of a [`Launcher`], so that tests start actors over devices in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use vfabric_api::ident::PortId;
 
 use crate::device::Device;
 use crate::device::actor::{ActorHandle, DeviceEvent};
 use crate::device::claim::Claim;
 use crate::device::launch::{Hardware, Launch, Launcher, Running};
 use crate::device::packets::{FrameIn, PacketPort};
+use crate::device::ports::Ports;
 use crate::ident::DeviceIndex;
 
 /// Events of devices that wait for the controller; an actor that finds it full waits.
@@ -88,6 +90,7 @@ impl Fleet {
             device: Arc::clone(device),
             events: self.events.clone(),
             packets,
+            ports: Ports::default(),
             claim: Arc::clone(&self.claim),
             stop: self.stop.child_token(),
         };
@@ -121,6 +124,13 @@ impl Fleet {
         let running = self.locked();
         let (_, running) = running.get(&index)?;
         running.as_ref().map(|r| r.handle.clone())
+    }
+
+    /// Sets what is asked of a switch's ports.
+    pub(super) fn set_ports(&self, index: DeviceIndex, plan: BTreeMap<PortId, u16>) {
+        if let Some((_, Some(running))) = self.locked().get(&index) {
+            running.ports.set(plan);
+        }
     }
 
     /// Where frames to a switch go.

@@ -104,6 +104,15 @@ impl<S: Store> Controller<S> {
         for (index, _) in self.registry.all() {
             self.crew(&fabric, index);
         }
+        self.plan_ports(&fabric);
+    }
+
+    /// Sets what is asked of the ports of every switch.
+    fn plan_ports(&self, fabric: &Fabric) {
+        let Some(fleet) = self.fleet.get() else { return };
+        for (switch, _) in fabric.switches() {
+            fleet.set_ports(fabric.switch_device(switch), fabric.ports_of(switch));
+        }
     }
 
     /// Ends every actor.
@@ -149,6 +158,7 @@ impl<S: Store> Controller<S> {
                 }
             }
         }
+        self.plan_ports(&now);
         self.progress.notify_waiters();
     }
 

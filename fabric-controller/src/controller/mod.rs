@@ -156,6 +156,7 @@ impl<S: Store> Controller<S> {
             revisions,
             users,
         } = restore(&store, start.topology.as_ref()).await?;
+        start.claim.loaded(revision);
         for link in links.down() {
             model.set_link(link, false, false);
         }

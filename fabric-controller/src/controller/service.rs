@@ -13,26 +13,26 @@ use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
 use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use vfabric_api::status::{
-    Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
-    SwitchStatus, View,
+    Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, Drops, FabricStatus, HostStatus, LinkStatus,
+    Progress, SwitchStatus, View, Warning,
 };
 use vfabric_api::topology::Switch;
 
 use super::Controller;
 use super::published::{Object, Published};
 use super::reader::SHOWN_REASONS;
-use crate::device::Lag;
 use crate::device::actor::Request;
-use crate::device::driver::{CounterValue, DeviceIndex};
+use crate::device::driver::{CounterValue, DeviceIndex, DriverError, Loss};
+use crate::device::{Device, Lag};
 use crate::entity::Entity;
 use crate::metrics::Snapshot;
-use crate::model::fabric::{HostEntry, Node, SwitchEntry};
+use crate::model::fabric::{Fabric, HostEntry, Node, SwitchEntry};
 use crate::model::{HostIndex, SwitchIndex};
 use crate::store::Store;
 
 /// Entities that are described before the writer has its turn.
 const ENTITIES_AT_ONCE: usize = 256;
-/// Longest time a switch may take to answer for its counters.
+/// Longest time a device may take to answer for its counters.
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
 impl<S: Store> FabricService for Controller<S> {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
@@ -181,6 +181,7 @@ impl<S: Store> FabricService for Controller<S> {
             vnis_in_quarantine: published.quarantined,
             store_fault: self.store_fault(),
             set_aside: published.set_aside.clone(),
+            warnings: self.warnings(&fabric),
         }
     }
 
@@ -225,16 +226,8 @@ impl<S: Store> FabricService for Controller<S> {
         self.link_states()
     }
 
-    async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
-        let mut drops = Vec::new();
-        let fabric = self.fabric_now();
-        for (index, entry) in fabric.switches() {
-            let switch = &entry.spec;
-            let of_switch = self.drops_of(fabric.switch_device(index), switch).await;
-            let wrong = |why| ApiError::new(ErrorCode::Unavailable, format!("{}: {why}", switch.name));
-            drops.extend(of_switch.map_err(wrong)?);
-        }
-        Ok(drops)
+    async fn drops(&self) -> Drops {
+        self.all_drops().await
     }
 
     async fn health(&self) -> Result<Vec<String>, String> {
@@ -254,21 +247,7 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn metrics(&self) -> String {
         let fabric = self.fabric_now();
-        let switches = fabric.switches().map(|(i, s)| (fabric.switch_device(i), &s.spec));
-        let drops = switches.map(|(index, switch)| async move {
-            let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
-            let read = self.drops_of(index, switch).await.map(|drops| {
-                drops
-                    .into_iter()
-                    .for_each(|d| *by_reason.entry(d.reason).or_default() += d.packets);
-            });
-            (
-                switch.name.to_string(),
-                read.ok().map(|()| by_reason.into_iter().collect()),
-            )
-        });
-        // At once, so that switches that are away cost one timeout, not one each.
-        let drops = futures::future::join_all(drops).await;
+        let drops = self.all_drops().await;
         let all = self.registry.all().into_iter();
         let devices = all.filter_map(|(i, d)| Some((super::inventory::kind(fabric.node_of(i)?), d)));
         let published = self.published();
@@ -323,6 +302,34 @@ impl<S: Store> FabricService for Controller<S> {
 }
 
 impl<S: Store> Controller<S> {
+    /// What is not as it should be with the controller and its devices.
+    fn warnings(&self, fabric: &Fabric) -> Vec<Warning> {
+        let of_controller = self.credentials.get().map(|c| c.expiry().warnings());
+        let own = of_controller
+            .into_iter()
+            .flatten()
+            .map(|reason| Warning { device: None, reason });
+        let of_device = |(index, device): (DeviceIndex, Arc<Device>)| {
+            // One that was declared gone is none of ours any more.
+            let is_expected = fabric
+                .node_of(index)
+                .and_then(|n| fabric.state_of(n))
+                .is_some_and(|(_, gone)| !gone);
+            let status = device.status();
+            let away = (status.state == DeviceState::Disconnected).then(|| match &status.last_error {
+                Some(why) => format!("disconnected: {why}"),
+                None => "has not connected yet".to_owned(),
+            });
+            let name = device.name.clone();
+            let reasons = away.into_iter().chain(status.warnings).filter(move |_| is_expected);
+            reasons.map(move |reason| Warning {
+                device: Some(name.clone()),
+                reason,
+            })
+        };
+        own.chain(self.registry.all().into_iter().flat_map(of_device)).collect()
+    }
+
     /// What objects of a revision wait for, and the devices that the revision concerns so far.
     fn concerned(&self, revision: u64) -> (Vec<DeviceReason>, Vec<DeviceIndex>) {
         let published = self.published();
@@ -332,10 +339,83 @@ impl<S: Store> Controller<S> {
         (waits, concerned.unwrap_or_else(all))
     }
 
+    /// What was lost anywhere. All devices are asked at once, so that those that are away cost one timeout, not one
+    /// each.
+    async fn all_drops(&self) -> Drops {
+        let fabric = self.fabric_now();
+        let fabric = fabric.as_ref();
+        let reason = |device: &Name, reason| DeviceReason {
+            device: device.clone(),
+            reason,
+        };
+        let switches = fabric.switches().map(|(index, entry)| async move {
+            let (index, spec) = (fabric.switch_device(index), &entry.spec);
+            // One after the other: the actor answers one question at a time.
+            let refused = self.drops_of(index, spec).await;
+            let lost = match &refused {
+                Ok(_) => self.losses_of(index, &spec.name).await,
+                Err(_) => Ok(Vec::new()),
+            };
+            (&spec.name, [refused, lost])
+        });
+        let hosts = fabric.hosts().map(|(index, entry)| async move {
+            let name = &entry.spec.name;
+            (
+                name,
+                [self.losses_of(fabric.host_device(index), name).await, Ok(Vec::new())],
+            )
+        });
+        let asked = futures::future::join(futures::future::join_all(switches), futures::future::join_all(hosts));
+        let (switches, hosts) = asked.await;
+        let mut drops = Drops::default();
+        for (name, parts) in switches.into_iter().chain(hosts) {
+            for part in parts {
+                match part {
+                    Ok(counts) => drops.counts.extend(counts),
+                    Err(why) => drops.missing.push(reason(name, why)),
+                }
+            }
+        }
+        drops
+    }
+
+    /// What one device lost beside what its pipeline refused, or why it cannot say.
+    async fn losses_of(&self, index: DeviceIndex, name: &Name) -> Result<Vec<DropCount>, String> {
+        let losses = self.ask(index, Request::Losses).await??;
+        let count = |loss: Loss| DropCount {
+            device: name.clone(),
+            place: Some(loss.place).filter(|place| !place.is_empty()),
+            reason: loss.reason,
+            host: None,
+            packets: loss.frames,
+            bytes: None,
+        };
+        Ok(losses.into_iter().map(count).collect())
+    }
+
+    /// Asks the actor of a device.
+    async fn ask<T>(
+        &self,
+        device: DeviceIndex,
+        request: impl FnOnce(oneshot::Sender<Result<T, DriverError>>) -> Request,
+    ) -> Result<T, String> {
+        let actor = self.fleet.get().and_then(|f| f.actor(device)).ok_or("is not started")?;
+        let (answer, values) = oneshot::channel();
+        if !actor.ask(request(answer)) {
+            return Err("is busy".into());
+        }
+        match tokio::time::timeout(COUNTERS_TIMEOUT, values).await {
+            Ok(Ok(values)) => values.map_err(|e| e.to_string()),
+            Ok(Err(_)) => Err("has lost its session".into()),
+            Err(_) => Err("does not answer".into()),
+        }
+    }
+
     /// What one switch refused, by reason and host; or why it cannot say.
     async fn drops_of(&self, index: DeviceIndex, switch: &Switch) -> Result<Vec<DropCount>, String> {
         let render = &self.render;
-        let values = self.counters(index, render.drop_counters(switch.role)).await?;
+        let queries = render.drop_counters(switch.role);
+        let values: Vec<CounterValue> = self.ask(index, |answer| Request::Counters(queries, answer)).await?;
         let mut drops = Vec::new();
         for value in values.iter().filter(|v| v.packets > 0) {
             let Some((reason, vtep_id)) = render.drop_reason(switch.role, value) else {
@@ -346,31 +426,15 @@ impl<S: Store> Controller<S> {
                 None => None,
             };
             drops.push(DropCount {
-                switch: switch.name.clone(),
+                device: switch.name.clone(),
+                place: None,
                 reason,
                 host,
                 packets: value.packets,
-                bytes: value.bytes,
+                bytes: Some(value.bytes),
             });
         }
         Ok(drops)
-    }
-
-    async fn counters(
-        &self,
-        device: DeviceIndex,
-        queries: Vec<crate::device::driver::CounterQuery>,
-    ) -> Result<Vec<CounterValue>, String> {
-        let actor = self.fleet.get().and_then(|f| f.actor(device)).ok_or("is not started")?;
-        let (answer, values) = oneshot::channel();
-        if !actor.ask(Request::Counters(queries, answer)) {
-            return Err("is busy".into());
-        }
-        match tokio::time::timeout(COUNTERS_TIMEOUT, values).await {
-            Ok(Ok(values)) => values.map_err(|e| e.to_string()),
-            Ok(Err(_)) => Err("has lost its session".into()),
-            Err(_) => Err("does not answer".into()),
-        }
     }
 
     fn host_of_vtep(&self, vtep_id: u16) -> Option<Name> {

@@ -506,3 +506,71 @@ async fn an_entity_leads_back_to_who_asked_for_it() {
         assert_eq!(orphan, None, "on {}", device.name);
     }
 }
+
+#[tokio::test]
+async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
+    let world = world().await;
+    world.applied(basics()).await;
+    let loss = |place: &str, reason: &str| crate::device::driver::Loss {
+        place: place.into(),
+        reason: reason.into(),
+        frames: 3,
+    };
+    // Devices: spine1, spine2, leaf1, leaf2, host1, host2, host3.
+    world.devices[2].lose(vec![loss("port 3", "in-discards"), loss("", "punts-lost")]);
+    world.devices[4].lose(vec![loss("v/a1", "flood")]);
+    world.devices[1].go_offline();
+    world.devices[6].go_offline();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let drops = loop {
+        let drops = world.controller.drops().await;
+        let missing: Vec<&str> = drops.missing.iter().map(|m| m.device.as_str()).collect();
+        if missing == ["spine2", "host3"] {
+            break drops;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{drops:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let told: Vec<_> = drops
+        .counts
+        .iter()
+        .map(|d| (d.device.as_str(), d.place.as_deref(), d.reason.as_str(), d.packets))
+        .collect();
+    let expected = [
+        ("leaf1", Some("port 3"), "in-discards", 3),
+        ("leaf1", None, "punts-lost", 3),
+        ("host1", Some("v/a1"), "flood", 3),
+    ];
+    assert_eq!(told, expected);
+    assert!(drops.missing.iter().all(|m| !m.reason.is_empty()), "{drops:?}");
+    let status = world.controller.fabric().await;
+    let warned: Vec<&str> = status
+        .warnings
+        .iter()
+        .filter_map(|w| Some(w.device.as_ref()?.as_str()))
+        .collect();
+    assert_eq!(warned, ["spine2", "host3"], "{status:?}");
+}
+
+#[tokio::test]
+async fn what_a_device_puts_right_by_itself_is_counted_and_what_it_cannot_is_named() {
+    use crate::device::driver::{Event, Warning};
+    let world = world().await;
+    world.applied(basics()).await;
+    let leaf = &world.controller.devices()[2];
+    let before = leaf.status().repairs;
+    let port = "the switch has no port 9".to_owned();
+    world.devices[2].report(Event::Repaired("port 3 (swp3) was disabled".into()));
+    world.devices[2].report(Event::Warning(Warning::Ports, Some(port.clone())));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while leaf.status().warnings != [port.clone()] {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", leaf.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(leaf.status().repairs, before + 1);
+    world.devices[2].report(Event::Warning(Warning::Ports, None));
+    while !leaf.status().warnings.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", leaf.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
-use super::claim::Claim;
-use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event};
+use super::claim::{Claim, Memory};
+use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Warning};
 use super::shared::Device;
 use super::waits::Waits;
 use crate::reconcile;
@@ -46,6 +46,8 @@ pub enum Request {
         Vec<CounterQuery>,
         oneshot::Sender<Result<Vec<CounterValue>, DriverError>>,
     ),
+    /// Read what was lost beside that.
+    Losses(oneshot::Sender<Result<Losses, DriverError>>),
 }
 
 /// An event with the device it is about.
@@ -127,8 +129,12 @@ impl<D: Driver> Actor<D> {
             tokio::select! {
                 done = &mut connect => return done,
                 Some(request) = self.inbox.recv() => {
-                    let Request::Counters(_, answer) = request;
-                    let _ = answer.send(Err(DriverError::Unreachable("not connected".into())));
+                    let away = DriverError::Unreachable("not connected".into());
+                    // Who asked may have gone.
+                    match request {
+                        Request::Counters(_, answer) => drop(answer.send(Err(away))),
+                        Request::Losses(answer) => drop(answer.send(Err(away))),
+                    }
                 }
             }
         }
@@ -154,6 +160,11 @@ impl<D: Driver> Actor<D> {
         let begin = Instant::now();
         let mut held = self.driver.read_back().await?.into_iter();
         let count = held.len();
+        // At each sweep, because time goes on while a session lasts.
+        let certificate = self.driver.certificate();
+        let ends = certificate.and_then(|c| c.warning("its certificate"));
+        self.device.certificate(certificate);
+        self.note(Event::Warning(Warning::Certificate, ends)).await?;
         self.device.begin_read_back();
         let mut differ = 0;
         while held.len() > 0 {
@@ -175,7 +186,12 @@ impl<D: Driver> Actor<D> {
             return Ok(());
         }
         let (kept_by, census) = (self.driver.kept_by(), self.device.census());
-        let settled = self.claim.settle(&self.device.name, kept_by, census);
+        let memory = Memory {
+            kept_by,
+            brought_to: self.driver.brought_to(),
+            sent: self.device.sent(),
+        };
+        let settled = self.claim.settle(&self.device.name, memory, census);
         if let Some(store) = settled.map_err(DriverError::Foreign)? {
             info!(
                 ?kept_by,
@@ -263,7 +279,18 @@ impl<D: Driver> Actor<D> {
         match event {
             Event::Disconnected(error) => return Err(error),
             Event::EntityState(key, result) => self.device.entity_state(&key, result),
-            Event::Repaired(what) => info!(what, "the device repaired itself"),
+            Event::Repaired(what) => {
+                warn!(what, "changed by others and put right");
+                self.device.repaired();
+            }
+            Event::Warning(about, what) => {
+                if self.device.warn(about, what.clone()) {
+                    match what {
+                        Some(what) => warn!(what, "warning"),
+                        None => info!(?about, "warning is over"),
+                    }
+                }
+            }
             other => {
                 // Fails only when the engine is gone, and then so are we soon.
                 let _ = self.events.send((self.index, other)).await;
@@ -278,6 +305,12 @@ impl<D: Driver> Actor<D> {
                 let values = self.driver.read_counters(&queries).await;
                 let failed = values.as_ref().err().cloned();
                 let _ = answer.send(values);
+                failed.map_or(Ok(()), Err)
+            }
+            Request::Losses(answer) => {
+                let losses = self.driver.read_losses().await;
+                let failed = losses.as_ref().err().cloned();
+                let _ = answer.send(losses);
                 failed.map_or(Ok(()), Err)
             }
         }

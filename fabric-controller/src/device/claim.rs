@@ -5,9 +5,13 @@
 //! delete little of what the device holds. Otherwise it leaves the device as it is, closes the session, and says so; it
 //! tries again, because the device may be emptied by others. `--adopt` takes over every device.
 //!
+//! A device that remembers a later revision than its own store has shows that the store is an older copy of what it was. It
+//! is left as it is, too. Revisions are durable before devices are told of them, so the right store never looks like this.
+//!
 //! **Invariant.** Nothing is written to a device before the claim to it is settled.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use vfabric_api::ident::Name;
@@ -28,6 +32,17 @@ pub struct Census {
     pub of_switch: bool,
 }
 
+/// What a device remembers, and what it was sent since the controller started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// The store that it is kept by.
+    pub(super) kept_by: Option<u32>,
+    /// The revision of that store that it was brought to.
+    pub(super) brought_to: Option<u64>,
+    /// The latest revision that this controller has sent to it.
+    pub(super) sent: u64,
+}
+
 /// The controller's right to devices.
 #[derive(Debug, Default)]
 pub struct Claim {
@@ -35,6 +50,8 @@ pub struct Claim {
     store: Option<u32>,
     /// Take over devices of another store, whatever they hold.
     adopt: bool,
+    /// Revision of the store when it was loaded.
+    loaded: AtomicU64,
     /// Switches that are left as they are.
     foreign: Mutex<BTreeSet<Name>>,
 }
@@ -45,16 +62,33 @@ impl Claim {
         Self {
             store: Some(store),
             adopt,
+            loaded: AtomicU64::new(u64::MAX),
             foreign: Mutex::default(),
         }
+    }
+
+    /// The store was loaded, and has this revision.
+    pub(crate) fn loaded(&self, revision: u64) {
+        self.loaded.store(revision, Ordering::Relaxed);
     }
 
     /// The number that a device has to remember in place of `kept_by`; none if it does already.
     ///
     /// # Errors
     /// The device is another store's, in words.
-    pub(super) fn settle(&self, device: &Name, kept_by: Option<u32>, census: Census) -> Result<Option<u32>, String> {
+    pub(super) fn settle(&self, device: &Name, memory: Memory, census: Census) -> Result<Option<u32>, String> {
+        let kept_by = memory.kept_by;
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let (loaded, known) = (self.loaded.load(Ordering::Relaxed), memory.sent);
+        let later = memory.brought_to.filter(|revision| *revision > loaded.max(known));
+        if let (Some(later), true, false) = (later, self.store.is_some() && kept_by == self.store, self.adopt) {
+            // A host may lie, so this says nothing of others.
+            return Err(format!(
+                "it was brought to revision {later} of this store, which had revision {loaded} when it was loaded: the \
+                 store is an older copy; nothing is written to it. Restore the newest one, or start with --adopt to go \
+                 back to what this copy says"
+            ));
+        }
         let takes_over = self.store.is_none() || kept_by == self.store || self.adopt || census.is_harmless();
         if !takes_over {
             // A host may lie, and its leaf admits nothing that the store does not have.
@@ -110,7 +144,11 @@ mod tests {
     fn a_device_of_another_store_is_taken_over_if_that_deletes_little() {
         let claim = Claim::new(7, false);
         let name: Name = "leaf1".parse().unwrap();
-        let settle = |kept_by, held, unwanted| claim.settle(&name, kept_by, census(held, unwanted));
+        let of = |kept_by| Memory {
+            kept_by,
+            ..Memory::default()
+        };
+        let settle = |kept_by, held, unwanted| claim.settle(&name, of(kept_by), census(held, unwanted));
         assert_eq!(settle(Some(7), 100, 100), Ok(None), "its own");
         assert_eq!(settle(None, 8, 8), Ok(Some(7)), "few");
         assert_eq!(settle(Some(9), 100, 25), Ok(Some(7)), "a small share");
@@ -120,7 +158,33 @@ mod tests {
         assert_eq!(settle(Some(9), 100, 1), Ok(Some(7)));
         assert_eq!(claim.foreign(), None);
         let adopts = Claim::new(7, true);
-        assert_eq!(adopts.settle(&name, Some(9), census(9, 9)), Ok(Some(7)));
-        assert_eq!(Claim::default().settle(&name, Some(9), census(9, 9)), Ok(None));
+        assert_eq!(adopts.settle(&name, of(Some(9)), census(9, 9)), Ok(Some(7)));
+        assert_eq!(Claim::default().settle(&name, of(Some(9)), census(9, 9)), Ok(None));
+    }
+
+    #[test]
+    fn an_older_copy_of_the_right_store_is_not_trusted() {
+        let name: Name = "host1".parse().unwrap();
+        let memory = |kept_by, brought_to, sent| Memory {
+            kept_by: Some(kept_by),
+            brought_to: Some(brought_to),
+            sent,
+        };
+        let claim = Claim::new(7, false);
+        claim.loaded(50);
+        let settle = |memory| claim.settle(&name, memory, census(100, 0));
+        assert_eq!(settle(memory(7, 50, 0)), Ok(None));
+        let said = settle(memory(7, 51, 0)).unwrap_err();
+        assert!(said.contains("revision 51") && said.contains("older copy"), "{said}");
+        assert_eq!(settle(memory(7, 60, 60)), Ok(None), "sent by this controller itself");
+        assert!(settle(memory(7, 61, 60)).is_err());
+        assert_eq!(
+            settle(memory(9, 99, 0)),
+            Ok(Some(7)),
+            "revisions of another store say nothing"
+        );
+        let adopts = Claim::new(7, true);
+        adopts.loaded(50);
+        assert_eq!(adopts.settle(&name, memory(7, 51, 0), census(100, 0)), Ok(None));
     }
 }

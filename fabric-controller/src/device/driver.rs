@@ -7,9 +7,11 @@
 use std::fmt;
 use std::future::Future;
 
+use fabric_identity::Validity;
 use vfabric_api::ident::PortId;
 
 use super::packets::PacketPort;
+use super::ports::Ports;
 pub use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
 use crate::entity::{Entity, EntityKey};
 pub use crate::ident::DeviceIndex;
@@ -31,6 +33,20 @@ pub struct EntityError {
 
 /// Result of one write, in the order of [`Batch::writes`].
 pub type WriteResult = Result<(), EntityError>;
+
+/// Frames that were lost at one place of a device for one reason, beside what a pipeline refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The port, attachment or link; empty for the device as a whole.
+    pub place: String,
+    /// Why, in the device's words.
+    pub reason: String,
+    /// How many.
+    pub frames: u64,
+}
+
+/// What a device has lost, or why it cannot say.
+pub type Losses = Result<Vec<Loss>, String>;
 
 /// Why a session with a device ended or did not begin. The actor drops the session,
 /// waits (backoff with jitter) and connects again.
@@ -70,8 +86,22 @@ pub enum Event {
     },
     /// The device retried an entity by itself: it is in place (`Ok`) or no longer (`Err`).
     EntityState(EntityKey, WriteResult),
-    /// The device found something changed behind our back and put it right by itself.
+    /// Something had been changed behind our back outside of what is read back, and the device or its driver put it
+    /// right.
     Repaired(String),
+    /// Something about the device is not as it should be, in words; `None` when it is again.
+    Warning(Warning, Option<String>),
+}
+
+/// What a warning is about: a later one about the same replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Warning {
+    /// Its certificate ends soon.
+    Certificate,
+    /// Its clock.
+    Clock,
+    /// Its ports are not as the fabric asks.
+    Ports,
 }
 
 /// A device, seen from its actor. Methods are called one at a time; every one has its own
@@ -92,8 +122,19 @@ pub trait Driver: Send + 'static {
     /// is the one call that may take for ever, and it is cancel safe.
     fn connect(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
+    /// When the certificate is valid that the device has shown; none without TLS.
+    fn certificate(&self) -> Option<Validity> {
+        None
+    }
+
     /// The store that the device remembers to be kept by, since `connect`; none if it remembers none.
     fn kept_by(&self) -> Option<u32> {
+        None
+    }
+
+    /// The revision of that store's intent that the device says it was brought to last; none from devices without a
+    /// memory for it.
+    fn brought_to(&self) -> Option<u64> {
         None
     }
 
@@ -134,6 +175,12 @@ pub trait Driver: Send + 'static {
         let _ = port;
     }
 
+    /// Told once, before the first `connect`: what is asked of the switch's ports. It keeps them so while there is a
+    /// session, beside all other calls, and reports what it puts right. Devices without ports have none.
+    fn keep_ports(&mut self, ports: Ports) {
+        let _ = ports;
+    }
+
     /// Reads counters.
     fn read_counters(
         &mut self,
@@ -141,6 +188,11 @@ pub trait Driver: Send + 'static {
     ) -> impl Future<Output = Result<Vec<CounterValue>, DriverError>> + Send {
         let _ = queries;
         async { Ok(Vec::new()) }
+    }
+
+    /// Reads what was lost beside what [`Self::read_counters`] tells, where there was anything.
+    fn read_losses(&mut self) -> impl Future<Output = Result<Losses, DriverError>> + Send {
+        async { Ok(Ok(Vec::new())) }
     }
 
     /// Ends the session, politely if it still can. Also called before every new `connect`.

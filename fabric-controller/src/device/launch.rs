@@ -13,6 +13,7 @@ use super::actor::{self, ActorHandle, DeviceEvent};
 use super::claim::Claim;
 use super::driver::{DeviceIndex, Driver};
 use super::packets::PacketPort;
+use super::ports::Ports;
 
 /// What a driver is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,7 @@ pub struct Launch {
     pub(crate) device: Arc<Device>,
     pub(crate) events: mpsc::Sender<DeviceEvent>,
     pub(crate) packets: Option<PacketPort>,
+    pub(crate) ports: Ports,
     pub(crate) claim: Arc<Claim>,
     pub(crate) stop: CancellationToken,
 }
@@ -74,6 +76,7 @@ impl Launch {
     pub fn run<D: Driver>(self, mut driver: D) -> Running {
         if let Some(port) = &self.packets {
             driver.carry_packets(port.clone());
+            driver.keep_ports(self.ports.clone());
         }
         let stop = self.stop.clone();
         let (handle, task) = actor::spawn(self.index, self.device, driver, self.events, self.claim, self.stop);
@@ -82,6 +85,7 @@ impl Launch {
             task,
             stop,
             packets: self.packets,
+            ports: self.ports,
         }
     }
 }
@@ -92,4 +96,5 @@ pub struct Running {
     pub(crate) task: JoinHandle<()>,
     pub(crate) stop: CancellationToken,
     pub(crate) packets: Option<PacketPort>,
+    pub(crate) ports: Ports,
 }

@@ -8,6 +8,7 @@ pub mod driver;
 pub mod launch;
 mod ledger;
 pub mod packets;
+pub mod ports;
 mod registry;
 mod shared;
 pub(crate) mod waits;

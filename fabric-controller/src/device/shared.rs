@@ -3,15 +3,17 @@
 //! The engine changes what should be there; the actor learns what is; neither waits for the
 //! other.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fabric_identity::Validity;
 use tokio::sync::Notify;
 use vfabric_api::ident::Name;
 use vfabric_api::status::{DeviceState, DeviceStatus};
 
 use super::claim::Census;
-use super::driver::{Write, WriteResult};
+use super::driver::{Warning, Write, WriteResult};
 use super::ledger::{Failure, Ledger};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
@@ -65,6 +67,8 @@ pub struct Numbers {
     pub retries: u64,
     /// Sessions.
     pub connects: u64,
+    /// When its certificate expires, in seconds since 1970; none if it has shown none.
+    pub certificate_not_after: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -73,10 +77,14 @@ struct Inner {
     state: DeviceState,
     last_error: Option<String>,
     epoch: u64,
+    /// The latest revision that it was sent anything of.
+    sent: u64,
     writes: u64,
     repairs: u64,
     retries: u64,
     connects: u64,
+    warnings: BTreeMap<Warning, String>,
+    certificate: Option<Validity>,
     /// Since when it has not confirmed everything.
     behind_since: Option<Instant>,
 }
@@ -109,10 +117,13 @@ impl Device {
             state: DeviceState::Disconnected,
             last_error: None,
             epoch: 0,
+            sent: 0,
             writes: 0,
             repairs: 0,
             retries: 0,
             connects: 0,
+            warnings: BTreeMap::new(),
+            certificate: None,
             behind_since: None,
         };
         Self {
@@ -230,6 +241,7 @@ impl Device {
             repairs: inner.repairs,
             retries: inner.retries,
             connects: inner.connects,
+            certificate_not_after: inner.certificate.map(|c| c.not_after),
         }
     }
 
@@ -248,6 +260,7 @@ impl Device {
             retries: inner.retries,
             connects: inner.connects,
             last_error: inner.last_error.clone(),
+            warnings: inner.warnings.values().cloned().collect(),
         }
     }
 
@@ -257,6 +270,9 @@ impl Device {
         inner.ledger.forget();
         inner.state = DeviceState::Disconnected;
         inner.last_error = None;
+        inner.warnings.clear();
+        inner.certificate = None;
+        inner.sent = 0;
     }
 
     // What follows is for the actor.
@@ -306,6 +322,11 @@ impl Device {
         self.lock().ledger.census()
     }
 
+    /// The latest revision that it was sent anything of.
+    pub(super) fn sent(&self) -> u64 {
+        self.lock().sent
+    }
+
     /// What differs and may be tried now; with `retry`, also what was refused. With the
     /// revision that the device comes to when all of it is confirmed.
     pub(crate) fn differences(&self, retry: bool) -> (u64, Vec<Difference>) {
@@ -314,6 +335,7 @@ impl Device {
             inner.retries += 1;
         }
         let differences = inner.ledger.take(retry);
+        inner.sent = inner.sent.max(inner.ledger.target());
         (inner.ledger.target(), differences)
     }
 
@@ -331,6 +353,26 @@ impl Device {
         }
         drop(guard);
         self.progress.notify_waiters();
+    }
+
+    /// Something that is not read back was put right.
+    pub(super) fn repaired(&self) {
+        self.lock().repairs += 1;
+    }
+
+    /// Takes over the certificate that it shows.
+    pub(super) fn certificate(&self, certificate: Option<Validity>) {
+        self.lock().certificate = certificate;
+    }
+
+    /// Takes over a warning, or that there is none any more. Returns whether that is news.
+    pub(super) fn warn(&self, about: Warning, what: Option<String>) -> bool {
+        let mut inner = self.lock();
+        let before = match &what {
+            Some(what) => inner.warnings.insert(about, what.clone()),
+            None => inner.warnings.remove(&about),
+        };
+        before != what
     }
 
     /// Takes over what the device said of an entity by itself.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use vfabric_api::ident::PortId;
 
-use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
+use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Loss, Losses, Write, WriteResult};
 use crate::device::packets::PacketPort;
 use crate::entity::{Entity, EntityKey};
 
@@ -26,6 +26,8 @@ struct State {
     writes: u64,
     reads: u64,
     kept_by: Option<u32>,
+    /// The revision that it was brought to, of one that remembers such things, as hosts do.
+    brought_to: u64,
     packets: Option<PacketPort>,
     /// Where the cable at each port ends.
     cables: HashMap<PortId, (FakeDevice, PortId)>,
@@ -33,6 +35,8 @@ struct State {
     ports: BTreeMap<PortId, bool>,
     /// Writes until a session breaks, in the middle of a batch if it comes so.
     breaks_after: Option<usize>,
+    /// What it says it has lost.
+    losses: Vec<Loss>,
     /// Writes of each key, whether accepted or not.
     written: HashMap<EntityKey, u64>,
 }
@@ -93,6 +97,11 @@ impl FakeDevice {
         std::mem::take(&mut self.lock().written)
     }
 
+    /// From now on it says that it has lost this.
+    pub fn lose(&self, losses: Vec<Loss>) {
+        self.lock().losses = losses;
+    }
+
     /// Cables two ports with each other; frames go both ways.
     pub fn cable(a: (&Self, PortId), b: (&Self, PortId)) {
         a.0.lock().cables.insert(a.1, (b.0.clone(), b.1));
@@ -148,6 +157,7 @@ impl FakeDevice {
         state.session += 1;
         state.entities.clear();
         state.kept_by = None;
+        state.brought_to = 0;
         Self::hang_up(&mut state, "restarted");
     }
 
@@ -283,10 +293,23 @@ impl Driver for FakeDriver {
         Ok(())
     }
 
+    fn brought_to(&self) -> Option<u64> {
+        self.device.ordered.then(|| self.device.lock().brought_to)
+    }
+
+    async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {
+        self.session()?.brought_to = epoch;
+        Ok(())
+    }
+
     async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
         let mut state = self.session()?;
         state.reads += 1;
         Ok(state.entities.values().map(|e| Entity::clone(e)).collect())
+    }
+
+    async fn read_losses(&mut self) -> Result<Losses, DriverError> {
+        Ok(Ok(self.session()?.losses.clone()))
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {

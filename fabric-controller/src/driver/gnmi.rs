@@ -13,7 +13,7 @@ use gnmi_proto::gnmi::{
     typed_value::Value,
 };
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Channel;
 use vfabric_api::ident::PortId;
 
@@ -52,8 +52,7 @@ async fn follow(
     events: &mpsc::Sender<PortState>,
     waits: &mut Waits,
 ) -> Result<(), tonic::Status> {
-    // The request stream stays open: gNMI ends the subscription with it.
-    let requests = tokio_stream::once(request()).chain(tokio_stream::pending());
+    let requests = subscription("state", &["id", "oper-status"]);
     let mut stream = GNmiClient::new(channel).subscribe(requests).await?.into_inner();
     while let Some(message) = stream.message().await? {
         *waits = Waits::new();
@@ -69,34 +68,38 @@ async fn follow(
     Ok(())
 }
 
-fn request() -> gnmi::SubscribeRequest {
-    let leaf = |leaf: &str| {
-        let elem = |name: &str| PathElem {
-            name: name.to_owned(),
-            ..Default::default()
-        };
-        let mut interface = elem("interface");
-        interface.key.insert("name".to_owned(), "*".to_owned());
-        let elem = vec![elem("interfaces"), interface, elem("state"), elem(leaf)];
-        Subscription {
-            path: Some(Path {
-                elem,
-                ..Default::default()
-            }),
-            mode: SubscriptionMode::OnChange.into(),
-            ..Default::default()
-        }
+/// A leaf of an interface: `/interfaces/interface[name=NAME]/CONTAINER/LEAF`.
+pub(super) fn leaf_path(name: &str, container: &str, leaf: &str) -> Path {
+    let elem = |name: &str| PathElem {
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    let mut interface = elem("interface");
+    interface.key.insert("name".to_owned(), name.to_owned());
+    Path {
+        elem: vec![elem("interfaces"), interface, elem(container), elem(leaf)],
+        ..Default::default()
+    }
+}
+
+/// Follows leaves of all interfaces. The request stream stays open: gNMI ends the subscription with it.
+pub(super) fn subscription(container: &str, leaves: &[&str]) -> impl Stream<Item = gnmi::SubscribeRequest> + use<> {
+    let leaf = |leaf: &&str| Subscription {
+        path: Some(leaf_path("*", container, leaf)),
+        mode: SubscriptionMode::OnChange.into(),
+        ..Default::default()
     };
     let list = SubscriptionList {
-        subscription: vec![leaf("id"), leaf("oper-status")],
+        subscription: leaves.iter().map(leaf).collect(),
         mode: Mode::Stream.into(),
         encoding: gnmi::Encoding::Proto.into(),
         ..Default::default()
     };
-    gnmi::SubscribeRequest {
+    let request = gnmi::SubscribeRequest {
         request: Some(Request::Subscribe(list)),
         ..Default::default()
-    }
+    };
+    tokio_stream::once(request).chain(tokio_stream::pending())
 }
 
 /// What is known of one interface.
@@ -157,12 +160,12 @@ impl Ports {
     }
 }
 
-fn port_id(text: &str) -> Option<PortId> {
+pub(super) fn port_id(text: &str) -> Option<PortId> {
     PortId::try_from(text.parse::<u16>().ok()?).ok()
 }
 
-/// Name of the interface and, if the path goes that far, the leaf of its state.
-fn interface<'a>(prefix: Option<&'a Path>, path: Option<&'a Path>) -> Option<(&'a str, Option<&'a str>)> {
+/// Name of the interface and, if the path goes that far, the leaf of its state or configuration.
+pub(super) fn interface<'a>(prefix: Option<&'a Path>, path: Option<&'a Path>) -> Option<(&'a str, Option<&'a str>)> {
     let elements = [prefix, path].into_iter().flatten().flat_map(|path| &path.elem);
     let elements: Vec<&PathElem> = elements.collect();
     let (first, rest) = elements.split_first()?;
@@ -171,23 +174,26 @@ fn interface<'a>(prefix: Option<&'a Path>, path: Option<&'a Path>) -> Option<(&'
         return None;
     }
     let name = second.key.get("name")?;
+    let is_known = |part: &PathElem| matches!(part.name.as_str(), "state" | "config");
     match rest {
         [] => Some((name, None)),
-        [state] if state.name == "state" => Some((name, None)),
-        [state, leaf] if state.name == "state" => Some((name, Some(&leaf.name))),
+        [part] if is_known(part) => Some((name, None)),
+        [part, leaf] if is_known(part) => Some((name, Some(&leaf.name))),
         _ => None,
     }
 }
 
 /// A leaf's value as text. Identities may come with their module's name.
-fn text(value: &TypedValue) -> Option<String> {
+pub(super) fn text(value: &TypedValue) -> Option<String> {
     Some(match value.value.as_ref()? {
         Value::StringVal(text) | Value::AsciiVal(text) => bare(text),
         Value::UintVal(number) => number.to_string(),
         Value::IntVal(number) => number.to_string(),
+        Value::BoolVal(value) => value.to_string(),
         Value::JsonVal(json) | Value::JsonIetfVal(json) => match serde_json::from_slice(json).ok()? {
             serde_json::Value::String(text) => bare(&text),
             serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::Bool(value) => value.to_string(),
             _ => return None,
         },
         _ => return None,

@@ -3,5 +3,7 @@
 pub mod fake;
 pub mod gnmi;
 pub mod launch;
+mod losses;
 pub mod p4runtime;
+mod ports;
 pub mod vtep;

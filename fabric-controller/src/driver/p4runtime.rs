@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use fabric_identity::Dialer;
+use fabric_identity::{Dialer, Validity};
 use p4runtime_client::{
     Error,
     entity::EntityValue,
@@ -21,12 +21,15 @@ use tokio::sync::mpsc;
 use vfabric_api::ident::PortId;
 
 use super::gnmi::{PortState, watch_ports};
+use super::losses;
+use super::ports::{Names, keep_ports};
 use crate::device::{
     driver::{
-        Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Write,
+        Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Losses, Write,
         WriteResult,
     },
     packets::PacketPort,
+    ports::Ports,
 };
 use crate::entity::{Entity, EntityKey, SwitchEntity, SwitchKey};
 
@@ -59,6 +62,9 @@ pub struct P4RuntimeDriver {
     config: SwitchConfig,
     codec: Arc<PacketCodec>,
     packets: Option<PacketPort>,
+    plan: Option<Ports>,
+    /// Interfaces of ports, over all sessions.
+    names: Names,
     /// What refers to what, as the pipeline says.
     order: Order,
     election_id: u128,
@@ -69,6 +75,8 @@ pub struct P4RuntimeDriver {
 struct Open {
     session: Session,
     ports: mpsc::Receiver<PortState>,
+    /// What is reported of the ports' configuration.
+    kept: mpsc::Receiver<Event>,
     /// The store that the switch's cookie names.
     kept_by: Option<u32>,
 }
@@ -84,6 +92,8 @@ impl P4RuntimeDriver {
             config,
             codec,
             packets: None,
+            plan: None,
+            names: Names::default(),
             order,
             election_id: now.as_millis().max(1),
             open: None,
@@ -273,12 +283,23 @@ impl Driver for P4RuntimeDriver {
         let (sender, ports) = mpsc::channel(PORT_EVENTS);
         // Ends when `ports` is dropped.
         tokio::spawn(watch_ports(session.channel(), sender));
+        let (sender, kept) = mpsc::channel(PORT_EVENTS);
+        if let Some(plan) = &self.plan {
+            // Ends when `kept` is dropped.
+            let names = Arc::clone(&self.names);
+            tokio::spawn(keep_ports(session.channel(), plan.follow(), names, sender));
+        }
         self.open = Some(Open {
             session,
             ports,
+            kept,
             kept_by,
         });
         Ok(())
+    }
+
+    fn certificate(&self) -> Option<Validity> {
+        self.config.tls.as_ref().and_then(Dialer::peer_validity)
     }
 
     fn kept_by(&self) -> Option<u32> {
@@ -348,6 +369,7 @@ impl Driver for P4RuntimeDriver {
             let event = tokio::select! {
                 event = open.session.next_event() => event,
                 Some((port, up)) = open.ports.recv() => return Event::Port { port, up },
+                Some(event) = open.kept.recv() => return event,
             };
             if let Some(event) = self.event(event) {
                 return event;
@@ -357,6 +379,14 @@ impl Driver for P4RuntimeDriver {
 
     fn carry_packets(&mut self, port: PacketPort) {
         self.packets = Some(port);
+    }
+
+    async fn read_losses(&mut self) -> Result<Losses, DriverError> {
+        Ok(losses::read(self.session()?.channel()).await)
+    }
+
+    fn keep_ports(&mut self, ports: Ports) {
+        self.plan = Some(ports);
     }
 
     async fn read_counters(&mut self, queries: &[CounterQuery]) -> Result<Vec<CounterValue>, DriverError> {

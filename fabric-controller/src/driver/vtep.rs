@@ -10,9 +10,9 @@ mod below;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fabric_identity::{ClientCertificates, Credentials, Listener, Notices, Peer, Subject};
+use fabric_identity::{ClientCertificates, Credentials, Listener, Notices, Peer, Subject, Validity};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
@@ -27,7 +27,10 @@ use vtep_proto::v1::vtep_controller_server::{VtepController, VtepControllerServe
 use vtep_proto::v1::{self, agent_message, controller_message, report};
 use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
 
-use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Write, WriteResult};
+use super::ports::clocks_differ;
+use crate::device::driver::{
+    Batch, Driver, DriverError, EntityError, Event, Limits, Loss, Losses, Warning, Write, WriteResult,
+};
 use crate::entity::{Entity, EntityKey};
 pub use below::{Ask, Below, Spot};
 
@@ -75,6 +78,9 @@ struct Session {
     incoming: Streaming<v1::AgentMessage>,
     out: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
     replaced: CancellationToken,
+    certificate: Option<Validity>,
+    /// By how much its clock differs from ours, if that is worth a warning.
+    clock: Option<String>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -220,6 +226,8 @@ impl VtepController for VtepServer {
         let slot = slot.ok_or_else(|| Status::not_found(format!("host `{host}` is not in the inventory")))?;
         tracing::info!(%host, %peer, epoch = hello.epoch, version = %hello.version, "agent connected");
 
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = clocks_differ(now, Duration::from_millis(hello.time_ms));
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let replaced = CancellationToken::new();
         std::mem::replace(&mut *locked(&slot.current), replaced.clone()).cancel();
@@ -228,6 +236,8 @@ impl VtepController for VtepServer {
             incoming,
             out,
             replaced,
+            certificate: peer.validity,
+            clock,
         });
         slot.arrived.notify_one();
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
@@ -381,17 +391,27 @@ impl Driver for VtepDriver {
             }
             arrived.await;
         };
+        self.events.clear();
+        self.events
+            .push_back(Event::Warning(Warning::Clock, session.clock.clone()));
         self.session = Some(session);
         self.number = 0;
-        self.events.clear();
         let welcome = v1::Welcome {
             instance: self.instance.to_vec(),
         };
         self.send(controller_message::Message::Welcome(welcome)).await
     }
 
+    fn certificate(&self) -> Option<Validity> {
+        self.session.as_ref().and_then(|session| session.certificate)
+    }
+
     fn kept_by(&self) -> Option<u32> {
         self.hello().map(|hello| hello.store).filter(|store| *store != 0)
+    }
+
+    fn brought_to(&self) -> Option<u64> {
+        self.hello().map(|hello| hello.epoch)
     }
 
     async fn keep(&mut self, store: u32) -> Result<(), DriverError> {
@@ -472,6 +492,31 @@ impl Driver for VtepDriver {
             }
         };
         Ok(batch.writes.iter().map(result).collect())
+    }
+
+    async fn read_losses(&mut self) -> Result<Losses, DriverError> {
+        if self.hello().is_some_and(|hello| !hello.tells_losses) {
+            return Ok(Err("its agent is too old to say what it has lost".to_owned()));
+        }
+        self.number += 1;
+        let id = self.number;
+        self.send(controller_message::Message::LossRequest(v1::LossRequest { id }))
+            .await?;
+        let reply = self
+            .answer(|message| match message {
+                agent_message::Message::LossReply(reply) if reply.id == id => Ok(Some(reply)),
+                other => Err(other),
+            })
+            .await?;
+        if !reply.error.is_empty() {
+            return Ok(Err(reply.error));
+        }
+        let losses = reply.losses.into_iter().map(|loss| Loss {
+            place: loss.place,
+            reason: loss.reason,
+            frames: loss.frames,
+        });
+        Ok(Ok(losses.collect()))
     }
 
     async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {

@@ -309,6 +309,25 @@ impl Fabric {
         self.links_of.get(&switch).into_iter().flatten().copied()
     }
 
+    /// Least MTU of each port of a switch that the inventory names, in octets of the Ethernet payload: packets of the
+    /// underlay between switches and to hosts, and the largest that a network may have on access ports.
+    pub fn ports_of(&self, switch: SwitchIndex) -> BTreeMap<PortId, u16> {
+        let underlay = self.settings.mtu;
+        let overlay = underlay.saturating_sub(self.settings.vxlan_underlay.overlay_overhead());
+        let links = self.links_of(switch).filter_map(|l| self.links.get(&l));
+        let fabric = links.flat_map(|l| l.ends).filter(|(s, _)| *s == switch);
+        let hosts = self.hosts_under(switch).filter_map(|h| self.hosts.get(&h));
+        let to_hosts = hosts.map(|h| h.spec.uplink.port);
+        let access = self
+            .switches
+            .get(&switch)
+            .into_iter()
+            .flat_map(|s| &s.spec.access_ports);
+        let of_underlay = fabric.map(|(_, port)| port).chain(to_hosts);
+        let ports = access.map(|p| (*p, overlay));
+        ports.chain(of_underlay.map(|port| (port, underlay))).collect()
+    }
+
     /// Switches that a switch is cabled to.
     pub fn neighbours(&self, switch: SwitchIndex) -> BTreeSet<SwitchIndex> {
         let links = self.links_of(switch).filter_map(|l| self.links.get(&l));

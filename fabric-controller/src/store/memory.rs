@@ -28,6 +28,17 @@ impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A copy as it is now, which does not change with the original.
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> Self {
+        let inner = self.lock();
+        Self(Arc::new(Mutex::new(Inner {
+            revision: inner.revision,
+            data: inner.data.clone(),
+            log: VecDeque::new(),
+        })))
+    }
 }
 
 impl Store for MemoryStore {

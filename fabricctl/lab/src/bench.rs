@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::say;
 use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -42,7 +43,7 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     let steps = Steps::default();
     let mut figures = serde_json::Map::new();
     if let Some(startup) = lab.startup {
-        println!("lab start-up, to every device in sync: {:.2} s", startup.as_secs_f64());
+        say!("lab start-up, to every device in sync: {:.2} s", startup.as_secs_f64());
         figures.insert("lab start-up".into(), json!({ "ready_s": startup.as_secs_f64() }));
     }
     let (add, remove) = steps.run("attachments", || runtime.block_on(attachments(lab, args.attachments)))?;
@@ -52,7 +53,7 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     ] {
         let milliseconds = |percent: f64| times.value_at_percentile(percent) as f64 / 1e3;
         let (p50, p99) = (milliseconds(50.0), milliseconds(99.0));
-        println!("{what}: p50 {p50:.2} ms, p99 {p99:.2} ms over {}", times.len());
+        say!("{what}: p50 {p50:.2} ms, p99 {p99:.2} ms over {}", times.len());
         figures.insert(
             what.into(),
             json!({ "p50_ms": p50, "p99_ms": p99, "samples": times.len() }),
@@ -61,7 +62,7 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for only in FAULTS.into_iter().filter(|_| args.faults) {
         let report = checks::run(lab, Some(only), &steps, runtime)?;
-        println!("{report}");
+        say!("{report}");
         for row in &report.rows {
             let mut measured: serde_json::Map<_, _> =
                 row.figures.iter().map(|(n, v)| ((*n).to_owned(), json!(v))).collect();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::say;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
@@ -77,7 +78,7 @@ pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&Lab::open()?, &args, runtime),
         Command::Down => {
             Lab::down()?;
-            println!("nothing of the lab is left");
+            say!("nothing of the lab is left");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -108,7 +109,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
         report(&checks::run(&lab, None, &steps, runtime)?)
     };
     let startup = lab.startup.unwrap_or_default().as_secs_f64();
-    println!(
+    say!(
         "\nThe lab is running (ready after {startup:.2} s). Things to try:\n\
          \n  export VFABRIC_CONFIG={}\
          \n  {fabricctl} status\
@@ -127,7 +128,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
 }
 
 fn report(report: &Report) -> ExitCode {
-    println!("{report}");
+    say!("{report}");
     if report.all_passed() {
         ExitCode::SUCCESS
     } else {

@@ -1,26 +1,18 @@
-//! What the fabric says it has lost: every counter that a lost frame can move.
+//! What the fabric says it has lost: every counter that a lost frame can move, as the controller tells them
+//! (`GET /v1/drops`).
 //!
-//! | where | what | read from |
-//! | --- | --- | --- |
-//! | switch | refused by the pipeline, by reason (and host) | the controller, `GET /v1/drops` |
-//! | switch, port | no room in the ring, not taken by the device, in error | the switch, gNMI, as an operator |
-//! | host, attachment or link | refused by the filter, dropped by a link | `vtep-agent status` |
+//! | where | what |
+//! | --- | --- |
+//! | switch | refused by the pipeline, by reason (and host) |
+//! | switch, port | no room in the ring, not taken by the device, in error |
+//! | host, attachment or link | refused by the filter, dropped by a link or by the queue in front of the uplink |
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::{Context, Result, bail};
-use gnmi_proto::gnmi::{
-    Encoding, GetRequest, Path, PathElem, TypedValue, g_nmi_client::GNmiClient, typed_value::Value,
-};
-use serde::Deserialize;
-use tonic::transport::Channel;
-use vfabric_api::topology::Switch;
+use anyhow::{Result, bail};
 
-use crate::{Lab, Target, intruder, plan, process};
-
-/// Who reads the switches' own counters: somebody who may look at everything and change nothing.
-const READER: &str = "operator/lab";
+use crate::{Lab, plan};
 
 /// One counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +38,11 @@ impl Counter {
     /// Whether a pipeline or a filter refused the frames; the others were lost by a link. (A link's
     /// counters follow with a delay, and hold frames that the kernel's own stack did not want.)
     pub(crate) fn is_refusal(&self) -> bool {
-        let by_link = ["-discards", "-errors", ", dropped", ", in error"];
-        !by_link.iter().any(|end| self.reason.ends_with(end))
+        let by_port = ["-discards", "-errors"].iter().any(|end| self.reason.ends_with(end));
+        let by_link = ["received, ", "sent, "]
+            .iter()
+            .any(|begin| self.reason.starts_with(begin));
+        !by_port && !by_link
     }
 
     /// A reason at a place of a device.
@@ -88,154 +83,38 @@ pub(crate) fn words(counts: &Counts) -> String {
     each.join(", ")
 }
 
-/// Reads all counters; keeps connections to the switches.
-pub(crate) struct Reader<'a> {
-    lab: &'a Lab,
+/// Reads all counters, from the controller.
+pub(crate) struct Reader {
     client: vfabric_api::client::Client,
-    switches: Vec<(&'a Switch, GNmiClient<Channel>)>,
 }
 
-impl<'a> Reader<'a> {
-    /// Connects.
+impl Reader {
+    /// For the controller of a lab.
     ///
     /// # Errors
-    /// A switch does not answer.
-    pub(crate) async fn open(lab: &'a Lab) -> Result<Self> {
-        let mut switches = Vec::new();
-        // simple_switch_grpc has no counters of its ports.
-        let asked = lab
-            .topology
-            .switches
-            .iter()
-            .filter(|_| lab.options.target != Target::Bmv2);
-        for switch in asked {
-            let channel = intruder::channel(lab, READER, switch).await?;
-            switches.push((switch, GNmiClient::new(channel)));
-        }
-        Ok(Self {
-            lab,
-            client: lab.client()?,
-            switches,
-        })
+    /// The lab has no client settings.
+    pub(crate) fn open(lab: &Lab) -> Result<Self> {
+        Ok(Self { client: lab.client()? })
     }
 
     /// Everything that was lost anywhere, ever.
     ///
     /// # Errors
-    /// A device does not answer.
-    pub(crate) async fn read(&mut self) -> Result<Counts> {
-        let mut counts = self.refused().await?;
-        for (switch, client) in &mut self.switches {
-            let lost = of_ports(client)
-                .await
-                .with_context(|| format!("counters of {}", switch.name))?;
-            counts.extend(
-                lost.into_iter()
-                    .map(|(port, reason, n)| (Counter::at(&switch.name, port, &reason), n)),
-            );
+    /// The controller, or a device, does not answer.
+    pub(crate) async fn read(&self) -> Result<Counts> {
+        let drops = self.client.drops().await?;
+        if !drops.missing.is_empty() {
+            let missing = drops.missing.iter().map(|m| format!("{}: {}", m.device, m.reason));
+            bail!("counters are missing: {}", missing.collect::<Vec<_>>().join(", "));
         }
-        Ok(counts)
-    }
-
-    /// What pipelines and hosts' filters refused, without the counters of switches' ports.
-    ///
-    /// # Errors
-    /// A device does not answer.
-    pub(crate) async fn refused(&self) -> Result<Counts> {
         let mut counts = Counts::new();
-        for d in self.client.drops().await? {
-            let place = d.host.map_or(String::new(), |h| h.to_string());
-            *counts.entry(Counter::at(&d.switch, place, &d.reason)).or_default() += d.packets;
-        }
-        for host in &self.lab.topology.hosts {
-            let of_host = of_host(self.lab, host.name.as_str()).with_context(|| format!("losses of {}", host.name))?;
-            for loss in of_host {
-                *counts
-                    .entry(Counter::at(&host.name, loss.place, &loss.reason))
-                    .or_default() += loss.frames;
-            }
+        for d in drops.counts {
+            let sender = || d.host.as_ref().map(ToString::to_string);
+            let place = d.place.clone().or_else(sender).unwrap_or_default();
+            *counts.entry(Counter::at(&d.device, place, &d.reason)).or_default() += d.packets;
         }
         Ok(counts)
     }
-}
-
-/// What a port has lost, by name of the port and of the counter.
-async fn of_ports(client: &mut GNmiClient<Channel>) -> Result<Vec<(String, String, u64)>> {
-    let elem = |name: &str| PathElem {
-        name: name.to_owned(),
-        ..Default::default()
-    };
-    let mut interface = elem("interface");
-    interface.key.insert("name".to_owned(), "*".to_owned());
-    let path = Path {
-        elem: vec![elem("interfaces"), interface, elem("state"), elem("counters")],
-        ..Default::default()
-    };
-    let request = GetRequest {
-        path: vec![path],
-        encoding: Encoding::Proto.into(),
-        ..Default::default()
-    };
-    let answer = client.get(request).await?.into_inner();
-    let mut lost = Vec::new();
-    for notification in &answer.notification {
-        let prefix = notification.prefix.iter().flat_map(|p| &p.elem);
-        for update in &notification.update {
-            let path: Vec<&PathElem> = prefix.clone().chain(update.path.iter().flat_map(|p| &p.elem)).collect();
-            let name = path.iter().find_map(|e| e.key.get("name"));
-            let (Some(name), Some(leaf)) = (name, path.last()) else {
-                continue;
-            };
-            if leaf.name.ends_with("discards") || leaf.name.ends_with("errors") {
-                let n = update.val.as_ref().and_then(number).unwrap_or(0);
-                lost.push((name.clone(), leaf.name.clone(), n));
-            }
-        }
-    }
-    Ok(lost)
-}
-
-fn number(value: &TypedValue) -> Option<u64> {
-    match value.value.as_ref()? {
-        Value::UintVal(n) => Some(*n),
-        Value::IntVal(n) => u64::try_from(*n).ok(),
-        Value::JsonVal(json) | Value::JsonIetfVal(json) => {
-            let text = String::from_utf8_lossy(json);
-            text.trim_matches('"').parse().ok()
-        }
-        _ => None,
-    }
-}
-
-/// The part of an agent's status that is of interest here.
-#[derive(Debug, Deserialize)]
-struct HostStatus {
-    losses: Vec<Loss>,
-    running: Vec<serde_json::Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Loss {
-    place: String,
-    reason: String,
-    frames: u64,
-}
-
-fn of_host(lab: &Lab, host: &str) -> Result<Vec<Loss>> {
-    let mut command = process::command(lab.bin("vtep-agent"));
-    let output = command
-        .args(["status", "--json", "--state-dir"])
-        .arg(lab.agent_state(host))
-        .output()
-        .context("cannot run `vtep-agent`")?;
-    if !output.status.success() {
-        bail!("vtep-agent status: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    let status: HostStatus = serde_json::from_slice(&output.stdout)?;
-    if status.losses.is_empty() && !status.running.is_empty() {
-        bail!("its engine is at work: {:?}", status.running);
-    }
-    Ok(status.losses)
 }
 
 /// The namespace of a device.
@@ -249,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_a_link_loses_is_no_refusal() {
-        for reason in ["in-discards", "out-errors", "received, dropped", "sent, in error"] {
+        for reason in ["in-discards", "out-errors", "received, dropped", "sent, queue full"] {
             assert!(!Counter::at("leaf1", "swp1", reason).is_refusal(), "{reason}");
         }
         assert!(Counter::switch("leaf1", "host_vni").is_refusal());

@@ -16,12 +16,15 @@
 //!
 //! [`checks`] are what the lab shows; each answers with a figure that was measured.
 
+#![deny(clippy::print_stdout)]
+
 pub mod attack;
 pub mod bench;
 pub mod checks;
 pub mod expect;
 pub mod intruder;
 pub mod netns;
+pub mod out;
 pub mod pki;
 pub mod plan;
 pub mod probe;

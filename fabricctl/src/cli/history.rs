@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
+use fabric_lab::say;
 use vfabric_api::client::{Client, Watched};
 use vfabric_api::history::{Objects, Revision};
 use vfabric_api::ident::Name;
@@ -79,10 +80,10 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<ExitCo
         if !matches!(args.output.output, Format::Table) {
             return args.output.output.print(&revision, Table::default);
         }
-        println!("revision {number}, {}", time(revision.time_ms));
+        say!("revision {number}, {}", time(revision.time_ms));
         for (what, words) in [("by", &revision.origin.author), ("because", &revision.origin.reason)] {
             if !words.is_empty() {
-                println!("{what} {words}");
+                say!("{what} {words}");
             }
         }
         objects(&revision.objects, &revision.inventory);
@@ -95,7 +96,7 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<ExitCo
         table
     })?;
     if let (Format::Table, Some(next)) = (args.output.output, history.next) {
-        println!("more: fabricctl history --before {next}");
+        say!("more: fabricctl history --before {next}");
     }
     Ok(done)
 }
@@ -116,7 +117,7 @@ pub(super) async fn watch(client: &Client, args: WatchArgs) -> Result<ExitCode> 
             };
             after = Some(revision.revision);
             if args.json {
-                println!("{}", serde_json::to_string(&revision)?);
+                say!("{}", serde_json::to_string(&revision)?);
             } else {
                 row(&mut printed, &revision);
                 printed.line();
@@ -137,7 +138,7 @@ pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<ExitCode> {
     }
     objects(&diff.objects, &diff.inventory);
     if diff.objects.is_empty() && diff.inventory.is_empty() {
-        println!("no difference");
+        say!("no difference");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -155,7 +156,7 @@ pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Exit
     let outcome = client.rollback(&rollback, seconds(args.wait)?).await?;
     plan::objects(&outcome.committed);
     outcome.committed.plan.iter().for_each(plan::devices);
-    println!("revision {}", outcome.committed.revision);
+    say!("revision {}", outcome.committed.revision);
     Ok(report(&outcome))
 }
 
@@ -186,21 +187,19 @@ fn objects(objects: &Objects, inventory: &[String]) {
     objects
         .created
         .iter()
-        .for_each(|key| println!("{} {key}", sign('+', colour)));
+        .for_each(|key| say!("{} {key}", sign('+', colour)));
     for change in &objects.updated {
-        println!("{} {}", sign('~', colour), change.key);
+        say!("{} {}", sign('~', colour), change.key);
         change
             .fields
             .iter()
-            .for_each(|field| println!("    {}", plan::words(field)));
+            .for_each(|field| say!("    {}", plan::words(field)));
     }
     objects
         .deleted
         .iter()
-        .for_each(|key| println!("{} {key}", sign('-', colour)));
-    inventory
-        .iter()
-        .for_each(|item| println!("{} {item}", sign('~', colour)));
+        .for_each(|key| say!("{} {key}", sign('-', colour)));
+    inventory.iter().for_each(|item| say!("{} {item}", sign('~', colour)));
 }
 
 /// A time by the controller's clock, in UTC (RFC 3339).

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use fabric_lab::say;
 use vfabric_api::client::{Client, Verb, link_at};
 use vfabric_api::inventory::{Inventory, ItemKey};
 use vfabric_api::service::Outcome;
@@ -107,7 +108,8 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
             output.output.print(&inventory, || table(&inventory))
         }
         Command::Export => {
-            print!("{}", serde_saphyr::to_string(&client.inventory().await?.topology())?);
+            let topology = client.inventory().await?.topology();
+            fabric_lab::out::text(format_args!("{}", serde_saphyr::to_string(&topology)?));
             Ok(ExitCode::SUCCESS)
         }
         Command::Diff(file) => {
@@ -139,14 +141,15 @@ async fn verb(client: &Client, device: &Device, verb: Verb) -> Result<ExitCode> 
 
 fn changes(outcome: &Outcome) {
     for change in &outcome.committed.inventory {
-        println!("{change}");
+        say!("{change}");
     }
     for key in &outcome.committed.deleted {
-        println!("- {key}");
+        say!("- {key}");
     }
-    println!(
+    say!(
         "{} unchanged, revision {}",
-        outcome.committed.unchanged, outcome.committed.revision
+        outcome.committed.unchanged,
+        outcome.committed.revision
     );
 }
 

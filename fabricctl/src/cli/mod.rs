@@ -15,12 +15,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabric_lab as lab;
+use fabric_lab::say;
 use vfabric_api::client::{Client, Config};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::kind::{Key, Kind};
 use vfabric_api::service::{ApplyOptions, Origin, Outcome};
-use vfabric_api::status::Progress;
+use vfabric_api::status::{Drops, Progress};
 
 use show::{Format, Table};
 
@@ -123,7 +124,7 @@ enum OfFabric {
     Hosts,
     /// Links between switches
     Links,
-    /// Packets refused, by switch and reason
+    /// Packets lost anywhere, by device, place and reason
     Drops,
     /// What one device should hold
     Entities,
@@ -148,8 +149,8 @@ impl FromStr for What {
 
 #[derive(Debug, Args)]
 struct Get {
-    /// What to show: vdcs, networks, routers, attachments, switches, hosts, links, drops (packets refused, by switch and
-    /// reason) or entities (what one device should hold)
+    /// What to show: vdcs, networks, routers, attachments, switches, hosts, links, drops (packets lost anywhere, by
+    /// device, place and reason) or entities (what one device should hold)
     what: What,
     /// Name of the vDC, or of the device for entities
     of: Option<Name>,
@@ -247,9 +248,10 @@ async fn apply(client: &Client, apply: Apply) -> Result<ExitCode> {
     let outcome = client.apply(&intent, options, seconds(apply.wait)?).await?;
     plan::objects(&outcome.committed);
     outcome.committed.plan.iter().for_each(plan::devices);
-    println!(
+    say!(
         "{} unchanged, revision {}",
-        outcome.committed.unchanged, outcome.committed.revision
+        outcome.committed.unchanged,
+        outcome.committed.revision
     );
     Ok(report(&outcome))
 }
@@ -267,9 +269,10 @@ async fn plan(client: &Client, plan: Plan) -> Result<ExitCode> {
     }
     plan::objects(&committed);
     committed.plan.iter().for_each(plan::devices);
-    println!(
+    say!(
         "\n{} unchanged; planned on revision {}",
-        committed.unchanged, committed.revision
+        committed.unchanged,
+        committed.revision
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -282,7 +285,7 @@ async fn delete(client: &Client, delete: Delete) -> Result<ExitCode> {
         (kind, _) => bail!("`{}`: expected VDC/NAME of a {kind}", delete.object),
     };
     let outcome = client.delete(&key, seconds(delete.wait)?).await?;
-    println!("- {key}, revision {}", outcome.committed.revision);
+    say!("- {key}, revision {}", outcome.committed.revision);
     Ok(report(&outcome))
 }
 
@@ -291,9 +294,9 @@ fn report(outcome: &Outcome) -> ExitCode {
     let Some(applied) = &outcome.applied else {
         return ExitCode::SUCCESS;
     };
-    println!("applied on {} of {} devices", applied.applied, applied.devices);
+    say!("applied on {} of {} devices", applied.applied, applied.devices);
     for waiting in &applied.waiting {
-        println!("  {}: {}", waiting.device, waiting.reason);
+        say!("  {}: {}", waiting.device, waiting.reason);
     }
     if applied.progress == Progress::Applied {
         ExitCode::SUCCESS
@@ -315,9 +318,24 @@ async fn get(client: &Client, get: Get) -> Result<ExitCode> {
         What::Fabric(OfFabric::Switches) => rows(client.switches().await?, format, tables::switch),
         What::Fabric(OfFabric::Hosts) => rows(client.hosts().await?, format, tables::host),
         What::Fabric(OfFabric::Links) => rows(client.links().await?, format, tables::link),
-        What::Fabric(OfFabric::Drops) => rows(client.drops().await?, format, tables::drops),
+        What::Fabric(OfFabric::Drops) => drops(&client.drops().await?, format),
         What::Fabric(OfFabric::Entities) => rows(client.entities(of()?).await?, format, tables::entity),
     }
+}
+
+/// What was lost, and under a table the devices whose losses are not known.
+fn drops(drops: &Drops, format: Format) -> Result<ExitCode> {
+    let done = format.print(drops, || {
+        let mut table = Table::default();
+        drops.counts.iter().for_each(|count| tables::drops(&mut table, count));
+        table
+    })?;
+    if matches!(format, Format::Table) {
+        for missing in &drops.missing {
+            say!("missing: {}: {}", missing.device, missing.reason);
+        }
+    }
+    Ok(done)
 }
 
 fn rows<T: serde::Serialize>(items: Vec<T>, format: Format, row: fn(&mut Table, &T)) -> Result<ExitCode> {

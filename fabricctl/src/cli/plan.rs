@@ -1,5 +1,6 @@
 //! What a change would do, and what one did, for people.
 
+use fabric_lab::say;
 use std::io::IsTerminal as _;
 
 use comfy_table::{Cell, Color};
@@ -18,17 +19,17 @@ pub(super) fn objects(committed: &Committed) {
             .flat_map(|change| &change.fields)
     };
     for key in &committed.created {
-        println!("{} {key}", sign('+', colour));
+        say!("{} {key}", sign('+', colour));
     }
     for key in &committed.updated {
-        println!("{} {key}", sign('~', colour));
-        fields(key.clone()).for_each(|field| println!("    {}", words(field)));
+        say!("{} {key}", sign('~', colour));
+        fields(key.clone()).for_each(|field| say!("    {}", words(field)));
     }
     for key in &committed.deleted {
-        println!("{} {key}", sign('-', colour));
+        say!("{} {key}", sign('-', colour));
     }
     for item in &committed.inventory {
-        println!("{item}");
+        say!("{item}");
     }
 }
 
@@ -37,7 +38,7 @@ pub(super) fn devices(plan: &Plan) {
     let colour = std::io::stdout().is_terminal();
     device_tables(&plan.devices, colour, "");
     for wait in &plan.waits {
-        println!("\n! {wait}");
+        say!("\n! {wait}");
     }
     device_tables(&plan.later, colour, ", later");
 }
@@ -64,7 +65,7 @@ fn device_tables(devices: &[DevicePlan], colour: bool, when: &str) {
             ]);
         }
         let name = &device.device;
-        println!("\n{name}{when}: {come} to add, {change} to change, {go} to remove\n{table}");
+        say!("\n{name}{when}: {come} to add, {change} to change, {go} to remove\n{table}");
     }
 }
 

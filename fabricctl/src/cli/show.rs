@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 use comfy_table::presets;
+use fabric_lab::say;
 use serde::Serialize;
 
 /// How to print a result.
@@ -40,7 +41,7 @@ impl Table {
     /// Prints the row that came last, its cells a tab apart, and forgets it.
     pub(super) fn line(&mut self) {
         for row in self.rows.drain(..) {
-            println!("{}", row.join("\t"));
+            say!("{}", row.join("\t"));
         }
     }
 }
@@ -73,12 +74,12 @@ pub(super) fn sign(what: char, colour: bool) -> String {
 impl Format {
     pub(super) fn print<T: Serialize>(self, value: &T, table: impl FnOnce() -> Table) -> Result<ExitCode> {
         match self {
-            Self::Json => println!("{}", serde_json::to_string_pretty(value)?),
-            Self::Yaml => print!("{}", serde_saphyr::to_string(value)?),
+            Self::Json => say!("{}", serde_json::to_string_pretty(value)?),
+            Self::Yaml => fabric_lab::out::text(format_args!("{}", serde_saphyr::to_string(value)?)),
             Self::Table => {
                 let Table { headings, rows } = table();
                 if rows.is_empty() {
-                    println!("none");
+                    say!("none");
                     return Ok(ExitCode::SUCCESS);
                 }
                 let mut shown = plain_or_lines();
@@ -86,7 +87,7 @@ impl Format {
                 for row in rows {
                     shown.add_row(row);
                 }
-                println!("{shown}");
+                say!("{shown}");
             }
         }
         Ok(ExitCode::SUCCESS)

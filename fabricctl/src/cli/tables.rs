@@ -84,7 +84,9 @@ fn state(s: &DeviceStatus) -> String {
     };
     let failed: String = s.failed.iter().map(|f| format!("\n{f}")).collect();
     let error = s.last_error.as_ref().filter(|_| s.state != DeviceState::InSync);
-    format!("{word}{failed}{}", error.map(|e| format!("\n{e}")).unwrap_or_default())
+    let warnings: String = s.warnings.iter().map(|w| format!("\n{w}")).collect();
+    let error = error.map(|e| format!("\n{e}")).unwrap_or_default();
+    format!("{word}{failed}{error}{warnings}")
 }
 
 pub(super) fn switch(t: &mut Table, s: &SwitchStatus) {
@@ -133,11 +135,12 @@ pub(super) fn link(t: &mut Table, l: &LinkStatus) {
 
 pub(super) fn drops(t: &mut Table, d: &DropCount) {
     t.row([
-        ("SWITCH", d.switch.to_string()),
+        ("DEVICE", d.device.to_string()),
+        ("PLACE", d.place.clone().unwrap_or_default()),
         ("REASON", d.reason.clone()),
-        ("HOST", d.host.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("SENT BY", d.host.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("PACKETS", d.packets.to_string()),
-        ("BYTES", d.bytes.to_string()),
+        ("BYTES", d.bytes.map(|n| n.to_string()).unwrap_or_default()),
     ]);
 }
 
@@ -175,6 +178,10 @@ pub(super) fn fabric(f: &FabricStatus, links: &[LinkStatus]) -> Table {
     for aside in &f.set_aside {
         let what = format!("{} is set aside", aside.object);
         t.row([("WHAT", what), ("VALUE", aside.reason.clone())]);
+    }
+    for warning in &f.warnings {
+        let what = warning.device.as_ref().map_or("controller", |device| device.as_str());
+        t.row([("WHAT", what.to_owned()), ("VALUE", warning.reason.clone())]);
     }
     for l in links.iter().filter(|l| !l.up) {
         let link = format!("link {}:{} - {}:{}", l.a.switch, l.a.port, l.b.switch, l.b.port);

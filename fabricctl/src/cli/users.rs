@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use fabric_lab::say;
 use vfabric_api::access::{AuditRecord, Binding, Role, TokenSpec, User, UserKey, UserSpec};
 use vfabric_api::client::Client;
 use vfabric_api::ident::Name;
@@ -180,7 +181,7 @@ pub(super) async fn user(client: &Client, command: UserCommand) -> Result<ExitCo
         UserCommand::Delete { of } => {
             let key = of.key();
             client.delete_user(&key).await?;
-            println!("- user {key}");
+            say!("- user {key}");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -200,7 +201,7 @@ pub(super) async fn token(client: &Client, command: TokenCommand) -> Result<Exit
             let new = client.make_token(&of.key(), &spec).await?;
             // Only the token is on the standard output, so that it can go straight into a file.
             eprintln!("token {}, valid until {}", new.token.id, time(new.token.expires_ms));
-            println!("{}", new.secret);
+            say!("{}", new.secret);
             Ok(ExitCode::SUCCESS)
         }
         TokenCommand::List { of, output } => {
@@ -217,7 +218,7 @@ pub(super) async fn token(client: &Client, command: TokenCommand) -> Result<Exit
         TokenCommand::Revoke { of, id } => {
             let key = of.key();
             client.revoke_token(&key, &id).await?;
-            println!("- token {id} of user {key}");
+            say!("- token {id} of user {key}");
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -241,7 +242,7 @@ pub(super) async fn audit(client: &Client, args: AuditArgs) -> Result<ExitCode> 
     let next = page.next;
     let done = rows(page.items, args.output.output, record)?;
     if let (Format::Table, Some(next)) = (args.output.output, next) {
-        println!("more: fabricctl audit --before {next}");
+        say!("more: fabricctl audit --before {next}");
     }
     Ok(done)
 }

@@ -140,6 +140,7 @@ mod tests {
 
     fn peer(claim: Claim) -> Peer {
         Peer {
+            validity: None,
             address: ([192, 0, 2, 1], 1).into(),
             claim,
         }

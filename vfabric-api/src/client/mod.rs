@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
-use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 pub use config::Config;
 pub use inventory::{Verb, link_at};
@@ -240,11 +240,11 @@ impl Client {
         self.read("/v1/links").await
     }
 
-    /// Packets the switches refused.
+    /// What was lost anywhere.
     ///
     /// # Errors
     /// As [`Client::apply`].
-    pub async fn drops(&self) -> Result<Vec<DropCount>, ClientError> {
+    pub async fn drops(&self) -> Result<Drops, ClientError> {
         self.read("/v1/drops").await
     }
 

@@ -11,7 +11,7 @@ use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
-use crate::status::{Applied, DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+use crate::status::{Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
 
@@ -39,7 +39,7 @@ pub(super) trait ErasedService: Send + Sync {
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
-    fn drops(&self) -> Answer<'_, Vec<DropCount>>;
+    fn drops(&self) -> BoxFuture<'_, Drops>;
     fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
     fn metrics(&self) -> BoxFuture<'_, String>;
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>>;
@@ -109,7 +109,7 @@ impl<S: FabricService> ErasedService for S {
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>> {
         FabricService::links(self).boxed()
     }
-    fn drops(&self) -> Answer<'_, Vec<DropCount>> {
+    fn drops(&self) -> BoxFuture<'_, Drops> {
         FabricService::drops(self).boxed()
     }
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>> {

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Outcome};
-use crate::status::{DeviceEntity, DropCount, FabricStatus, HostStatus, LinkStatus, SwitchStatus};
+use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus};
 
 /// `?prune=&dry_run=&wait=&reason=` of `apply`.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -81,9 +81,9 @@ pub(super) async fn links(State(service): State<Service>) -> Json<Vec<LinkStatus
 }
 
 #[utoipa::path(get, path = "/v1/drops", tag = "fabric",
-    responses((status = 200, body = Vec<DropCount>), (status = "default", body = ApiError)))]
-pub(super) async fn drops(State(service): State<Service>) -> Result<Json<Vec<DropCount>>, ApiError> {
-    service.drops().await.map(Json)
+    responses((status = 200, body = Drops)))]
+pub(super) async fn drops(State(service): State<Service>) -> Json<Drops> {
+    Json(service.drops().await)
 }
 
 #[utoipa::path(get, path = "/v1/devices/{name}/entities", tag = "fabric", params(("name" = Name, Path)),

@@ -141,6 +141,7 @@ impl FabricService for Memory {
             vnis_in_quarantine: 0,
             store_fault: None,
             set_aside: Vec::new(),
+            warnings: Vec::new(),
         }
     }
     async fn inventory(&self) -> crate::inventory::Inventory {
@@ -176,8 +177,8 @@ switches:
     async fn links(&self) -> Vec<LinkStatus> {
         Vec::new()
     }
-    async fn drops(&self) -> Result<Vec<DropCount>, ApiError> {
-        Err(ApiError::new(ErrorCode::Unavailable, "leaf1 is not connected"))
+    async fn drops(&self) -> Drops {
+        Drops::default()
     }
     async fn health(&self) -> Result<Vec<String>, String> {
         Ok(Vec::new())
@@ -186,6 +187,9 @@ switches:
         "# EOF\n".into()
     }
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
+        if device.as_str() == "leaf1" {
+            return Err(ApiError::new(ErrorCode::Unavailable, "leaf1 is not connected"));
+        }
         Err(ApiError::not_found(format_args!("device `{device}`")))
     }
 }
@@ -397,7 +401,7 @@ async fn each_error_has_its_status_and_code() {
         ("GET", "/v1/vdcs?limt=5", "", 400, "malformed"),
         ("PUT", "/v1/vdcs/blue", r#"{"name":"red"}"#, 422, "invalid"),
         ("PATCH", "/v1/vdcs", "", 405, "malformed"),
-        ("GET", "/v1/drops", "", 503, "unavailable"),
+        ("GET", "/v1/devices/leaf1/entities", "", 503, "unavailable"),
         ("GET", "/v1/inventory/hosts/host9", "", 404, "not_found"),
         ("GET", "/v1/inventory/switches/leaf9", "", 404, "not_found"),
         ("POST", "/v1/inventory/switches/leaf1/drain", "", 409, "in_use"),

@@ -216,6 +216,15 @@ impl Lab {
                 "nodad",
             ]);
             ip(&["-n", netns, "link", "set", "up0", "up"]);
+            // The kernel receives for an IPv6 address some time after it was added.
+            let received = || {
+                let get = ["-n", netns, "-6", "route", "get", &at.ipv6.unwrap().to_string()];
+                let shown = Command::new("ip").args(get).output().unwrap();
+                shown.stdout.starts_with(b"local ")
+            };
+            while !received() {
+                thread::sleep(Duration::from_millis(20));
+            }
         }
         let mut lab = Self { hosts, underlay };
         (0..2).for_each(|i| {

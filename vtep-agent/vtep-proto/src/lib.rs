@@ -47,6 +47,9 @@ pub mod v1 {
 /// stays well below gRPC's default limit of 4 MiB.
 pub const MAX_OBJECTS_PER_MESSAGE: usize = 1000;
 
+/// The largest number of entries in a `LossReply`: each takes some 100 octets.
+pub const MAX_LOSSES: usize = 10_000;
+
 /// How names in `/run/netns` start under which agents keep the namespaces of pods. Only attachments in such a namespace
 /// may be asked for or removed by a host.
 pub const POD_NETNS: &str = "vfpod-";

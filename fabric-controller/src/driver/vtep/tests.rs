@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use fabric_identity::Dialer;
-use fabric_identity::testing::Authority;
+use fabric_identity::testing::{Authority, Issued};
 use tonic::Code;
 use tonic::transport::Endpoint;
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
@@ -38,18 +38,23 @@ impl World {
 
     /// Dials in with a certificate for `subject` and says it is `host`.
     async fn agent(&self, authority: &Authority, subject: &str, host: &str) -> Result<Agent, Status> {
+        let hello = v1::Hello {
+            host: host.into(),
+            ..Default::default()
+        };
+        self.dial(authority.issue(subject), hello).await
+    }
+
+    /// Dials in with a certificate and says this.
+    async fn dial(&self, issued: Issued, hello: v1::Hello) -> Result<Agent, Status> {
         // It trusts the server, whoever signed its own certificate.
-        let credentials = authority.issue(subject).credentials(&self.authority.pem);
+        let credentials = issued.credentials(&self.authority.pem);
         let dialer = Dialer::new(credentials, Subject::Controller).unwrap();
         let channel = dialer
             .channel(&Endpoint::from_static("http://controller"), &self.address.to_string())
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
         let (out, outgoing) = mpsc::channel(8);
-        let hello = v1::Hello {
-            host: host.into(),
-            ..Default::default()
-        };
         let agent = |message| v1::AgentMessage { message: Some(message) };
         out.send(agent(agent_message::Message::Hello(hello))).await.unwrap();
         let incoming = VtepControllerClient::new(channel)
@@ -184,6 +189,7 @@ async fn reads_writes_and_events() {
 
     let update = played.await.unwrap();
     assert_eq!((update.epoch, update.upserts.len(), update.removes.len()), (7, 2, 1));
+    assert_eq!(driver.next_event().await, Event::Warning(Warning::Clock, None));
     let key = EntityKey::Host(station(2).key());
     assert!(matches!(driver.next_event().await, Event::EntityState(k, Err(_)) if k == key));
     assert!(matches!(driver.next_event().await, Event::EntityState(k, Ok(())) if k == key));
@@ -270,4 +276,78 @@ async fn only_hosts_of_the_inventory_ask_for_attachments_and_each_for_itself() {
         asked.iter().all(|h| h.as_str() == "h2") && asked.len() == 2,
         "{asked:?}"
     );
+}
+
+#[tokio::test]
+async fn losses_are_asked_for_by_those_who_can_tell_them() {
+    let world = World::new().await;
+    let mut driver = world.server.driver("h1");
+    let _old = world.good("h1").await;
+    driver.connect().await.unwrap();
+    let said = driver.read_losses().await.unwrap().unwrap_err();
+    assert!(said.contains("too old"), "{said}");
+
+    let hello = v1::Hello {
+        host: "h1".into(),
+        tells_losses: true,
+        ..Default::default()
+    };
+    let mut agent = world.dial(world.authority.issue("host/h1"), hello).await.unwrap();
+    driver.disconnect().await;
+    driver.connect().await.unwrap();
+    let played = tokio::spawn(async move {
+        assert!(matches!(agent.next().await, controller_message::Message::Welcome(_)));
+        for error in ["", "no memory"] {
+            let controller_message::Message::LossRequest(request) = agent.next().await else {
+                panic!("no LossRequest")
+            };
+            let loss = v1::Loss {
+                place: "blue/web1".into(),
+                reason: "flood".into(),
+                frames: 5,
+            };
+            let reply = v1::LossReply {
+                id: request.id,
+                losses: vec![loss],
+                error: error.into(),
+            };
+            agent.send(agent_message::Message::LossReply(reply)).await;
+        }
+        agent
+    });
+    let flood = Loss {
+        place: "blue/web1".into(),
+        reason: "flood".into(),
+        frames: 5,
+    };
+    assert_eq!(driver.read_losses().await.unwrap(), Ok(vec![flood]));
+    assert_eq!(driver.read_losses().await.unwrap(), Err("no memory".into()));
+    drop(played.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_and_a_wrong_clock_are_told() {
+    let world = World::new().await;
+    let mut driver = world.server.driver("h1");
+    let now = SystemTime::now();
+    let uri = format!("spiffe://{}/host/h1", fabric_identity::testing::FABRIC);
+    let issued = world.authority.issue_with(&[&uri], |params| {
+        // An hour of a day is left.
+        params.not_before = (now - Duration::from_secs(23 * 3600)).into();
+        params.not_after = (now + Duration::from_secs(3600)).into();
+    });
+    let an_hour_ago = now.duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(3600);
+    let hello = v1::Hello {
+        host: "h1".into(),
+        time_ms: an_hour_ago.as_millis().try_into().unwrap(),
+        ..Default::default()
+    };
+    let _agent = world.dial(issued, hello).await.unwrap();
+    driver.connect().await.unwrap();
+    let ends = driver.certificate().and_then(|c| c.warning("its certificate")).unwrap();
+    assert!(ends.starts_with("its certificate expires in "), "{ends}");
+    let Event::Warning(Warning::Clock, Some(said)) = driver.next_event().await else {
+        panic!("nothing is said of the clock")
+    };
+    assert!(said.contains("behind the controller's"), "{said}");
 }

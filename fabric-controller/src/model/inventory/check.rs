@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::PortId;
 use vfabric_api::inventory::{Item, ItemKey, ItemState};
-use vfabric_api::topology::{
-    Fabric, Host, IpFamily, Link, OVERLAY_OVERHEAD_V4, OVERLAY_OVERHEAD_V6, PortRef, Role, Switch,
-};
+use vfabric_api::topology::{Fabric, Host, Link, OVERLAY_OVERHEAD_V6, PortRef, Role, Switch};
 
 use super::stored::{StoredHost, StoredItem, StoredLink, StoredSwitch};
 use crate::model::fabric::{GREATEST_VTEP, Node, Unique, uniques_of_host, uniques_of_link, uniques_of_switch};
@@ -75,10 +73,7 @@ impl Model {
                 &format!("{:?}", next.vxlan_underlay).to_lowercase(),
             ));
         }
-        let overhead = match next.vxlan_underlay {
-            IpFamily::Ipv4 => OVERLAY_OVERHEAD_V4,
-            IpFamily::Ipv6 => OVERLAY_OVERHEAD_V6,
-        };
+        let overhead = next.vxlan_underlay.overlay_overhead();
         // Only a smaller one can be too small.
         let too_big = |n: &&crate::model::kind::Network| n.spec.mtu > next.mtu.saturating_sub(overhead);
         if next.mtu < now.mtu

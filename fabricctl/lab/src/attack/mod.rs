@@ -41,6 +41,7 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::say;
 use anyhow::{Result, bail};
 use tokio::runtime::Runtime;
 
@@ -101,7 +102,7 @@ const RANDOM: &str = "random frames from every place";
 /// The lab cannot be attacked. An attack that was not withstood is a row, not an error.
 pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     if args.list {
-        ATTACKS.iter().for_each(|(name, _)| println!("{name}"));
+        ATTACKS.iter().for_each(|(name, _)| say!("{name}"));
         return Ok(ExitCode::SUCCESS);
     }
     let steps = match args.output {
@@ -122,8 +123,8 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
         attack(&scene, wanted, args.churn, &steps)?
     };
     match args.output {
-        Format::Table => println!("{report}"),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Format::Table => say!("{report}"),
+        Format::Json => say!("{}", serde_json::to_string_pretty(&report)?),
     }
     Ok(if report.all_withstood() {
         ExitCode::SUCCESS

@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// Everything that attacks share.
 pub(super) struct Range<'a> {
     pub(super) cast: Cast<'a>,
-    reader: Reader<'a>,
+    reader: Reader,
     pub(super) watch: Watch,
     pub(super) members: BTreeSet<String>,
     flows: Vec<Flow>,
@@ -45,7 +45,7 @@ impl<'a> Range<'a> {
         let namespaces = scene.lab.plan.namespaces();
         let watch = Watch::start(&namespaces)?;
         Ok(Self {
-            reader: scene.runtime.block_on(Reader::open(scene.lab))?,
+            reader: Reader::open(scene.lab)?,
             members: cast.members.iter().map(|m| m.endpoint.namespace.clone()).collect(),
             flows: scene.flows(|a, b| a.leaf != b.leaf)?,
             churn: churn.then(|| churn::Churn::start(scene)).transpose()?,

@@ -120,6 +120,8 @@ pub struct Endpoint {
     pub leaf: Name,
     /// Its host; none for a bare-metal machine.
     pub host: Option<Name>,
+    /// VLAN of its frames on an access port; none if they carry no tag.
+    pub vlan: Option<u16>,
 }
 
 impl Endpoint {
@@ -218,6 +220,10 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
                 bail!("the controller listed something that is no attachment")
             };
             let name = a.spec.name.clone();
+            let vlan = match &a.spec.place {
+                Place::Port { vlan, .. } => *vlan,
+                Place::Host { .. } => None,
+            };
             let (namespace, leaf, host) = match &a.spec.place {
                 Place::Host { host, netns, .. } => {
                     let on = lab.topology.host(host).context("the attachment's host")?;
@@ -241,6 +247,7 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
                 name,
                 leaf,
                 host,
+                vlan,
             });
         }
     }
@@ -299,7 +306,7 @@ impl<'a> Scene<'a> {
     /// # Errors
     /// A device does not answer.
     fn account(&'a self) -> Result<Account<'a>> {
-        let mut reader = self.runtime.block_on(Reader::open(self.lab))?;
+        let reader = Reader::open(self.lab)?;
         Ok(Account {
             cx: self,
             before: self.runtime.block_on(reader.read())?,
@@ -372,7 +379,7 @@ impl<'a> Scene<'a> {
 /// What the fabric had lost before something happens.
 struct Account<'a> {
     cx: &'a Scene<'a>,
-    reader: Reader<'a>,
+    reader: Reader,
     before: Counts,
 }
 

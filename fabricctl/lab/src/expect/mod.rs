@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::runtime::Runtime;
@@ -99,7 +100,7 @@ pub fn run(check: &Check, runtime: &Runtime) -> Result<ExitCode> {
             })
             .collect(),
     };
-    println!("{table}");
+    say!("{table}");
     if rows.iter().any(|r| r.is_error) {
         bail!("the row above could not be judged; those after it were not tried");
     }
@@ -118,7 +119,7 @@ fn write_file(path: &Path, intent: &Intent) -> Result<ExitCode> {
     let text = serde_saphyr::to_string(&write::from_intent(intent))?;
     let mut new = std::fs::File::create_new(path).with_context(|| format!("cannot write {}", path.display()))?;
     std::io::Write::write_all(&mut new, text.as_bytes())?;
-    println!("{} written", path.display());
+    say!("{} written", path.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -97,6 +97,7 @@ impl Interfaces for MemoryInterfaces {
     fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status> {
         let found = self.update(name, |port| {
             port.enabled = enabled;
+            port.shut = !enabled;
             port.is_up = enabled;
         });
         if found { Ok(()) } else { Err(unknown(name)) }

@@ -11,6 +11,7 @@
 //! and the packet engine as `/components/component[name=pipeline]` with its device id and what it lost.
 //! Settable: interfaces, which are ports, come with their `config/id` and go; their `config/enabled`, `config/mtu`,
 //! `config/description`; `/system/config/hostname`. Nothing is kept over a restart.
+//! `config/enabled` is what a `Set` asked for, true until one does; `state/enabled` is what the device is.
 //!
 //! # Cost
 //! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber is sent merged

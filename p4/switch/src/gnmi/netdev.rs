@@ -157,11 +157,13 @@ impl NetdevInterfaces {
 
 /// The device behind a port is gone.
 fn go(port: &mut Interface) {
+    let shut = port.shut;
     *port = absent(
         port.id,
         std::mem::take(&mut port.name),
         std::mem::take(&mut port.description),
     );
+    port.shut = shut;
 }
 
 fn absent(id: u32, name: String, description: String) -> Interface {
@@ -171,6 +173,7 @@ fn absent(id: u32, name: String, description: String) -> Interface {
         id,
         ifindex: 0,
         enabled: false,
+        shut: false,
         is_up: false,
         mtu: 0,
         mac: [0; 6],
@@ -229,7 +232,9 @@ impl Interfaces for NetdevInterfaces {
     }
 
     fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status> {
-        self.change(name, |link| if enabled { link.up() } else { link.down() })
+        self.change(name, |link| if enabled { link.up() } else { link.down() })?;
+        self.cache.update(name, |port| port.shut = !enabled);
+        Ok(())
     }
 
     fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status> {

@@ -37,6 +37,9 @@ pub struct InterfaceConfig {
     pub id: Option<u32>,
     /// Administrative state; a new interface is enabled unless something else is said (openconfig-interfaces).
     pub enabled: Option<bool>,
+    /// Whether a request names the administrative state: then the port gets it also where only somebody on the switch
+    /// itself changed it.
+    pub says_enabled: bool,
     /// MTU in bytes; a new interface keeps that of its device unless something else is said.
     pub mtu: Option<u16>,
     /// What people call it.
@@ -72,7 +75,8 @@ pub enum Step {
 fn config_of(interface: &Interface) -> InterfaceConfig {
     InterfaceConfig {
         id: Some(interface.id),
-        enabled: Some(interface.enabled),
+        enabled: Some(!interface.shut),
+        says_enabled: false,
         mtu: Some(interface.mtu),
         description: interface.description.clone(),
     }
@@ -141,7 +145,7 @@ impl Config {
                     .filter(|(n, _)| wanted.is_none_or(|w| w == *n));
                 for (_, interface) in named {
                     match *leaf {
-                        "enabled" => interface.enabled = Some(true),
+                        "enabled" => (interface.enabled, interface.says_enabled) = (Some(true), true),
                         _ => interface.description.clear(),
                     }
                 }
@@ -162,7 +166,7 @@ impl Config {
             ["interfaces", "interface"] | ["interfaces", "interface", "config"] => {
                 if let Some(old) = key(at).and_then(|name| self.interfaces.get_mut(name)) {
                     // Number and MTU have no default; whoever does not say them keeps them.
-                    old.enabled = Some(true);
+                    (old.enabled, old.says_enabled) = (Some(true), true);
                     old.description.clear();
                 }
             }
@@ -254,6 +258,7 @@ impl Config {
                     ["config", "enabled"] => {
                         let enabled = value.as_bool();
                         interface.enabled = Some(enabled.ok_or_else(|| invalid(at, "a boolean is expected"))?);
+                        interface.says_enabled = true;
                     }
                     ["config", "mtu"] => {
                         let mtu = value.as_u64().filter(|mtu| MTU_RANGE.contains(mtu));
@@ -314,7 +319,10 @@ pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<
         {
             settings.push(Step::Mtu(name.clone(), mtu));
         }
-        if had.enabled != Some(enabled) {
+        // A port that comes again with another number is opened as its device was left.
+        let is_left = had.enabled == Some(enabled) && !(is_new && !enabled);
+        let drifted = interface.says_enabled && source.get(name).is_some_and(|now| now.enabled != enabled);
+        if !is_left || drifted {
             settings.push(Step::Enabled(name.clone(), enabled));
         }
         // A port that comes has none, also if it only changes its number.
@@ -377,7 +385,7 @@ fn before(source: &dyn Interfaces, step: &Step) -> Vec<Step> {
                 Step::Add(name.clone(), port.id),
             ]
         }),
-        Step::Enabled(name, _) => old(name).map(|port| vec![Step::Enabled(name.clone(), port.enabled)]),
+        Step::Enabled(name, _) => old(name).map(|port| vec![Step::Enabled(name.clone(), !port.shut)]),
         Step::Mtu(name, _) => old(name).map(|port| vec![Step::Mtu(name.clone(), port.mtu)]),
         Step::Description(name, _) => old(name).map(|port| vec![Step::Description(name.clone(), port.description)]),
         Step::Hostname(_) => Some(vec![Step::Hostname(source.hostname())]),
@@ -410,6 +418,7 @@ mod tests {
             id,
             ifindex: 7,
             enabled: false,
+            shut: false,
             is_up: false,
             mtu: 1500,
             mac: [0; 6],
@@ -545,6 +554,29 @@ mod tests {
         set(&s, |c| c.replace(&interface("p1"), &json(r#"{"config":{"id":1}}"#))).unwrap();
         let p1 = s.get("p1").unwrap();
         assert_eq!((p1.description.as_str(), p1.enabled, p1.mtu), ("", true, 9000));
+    }
+
+    #[test]
+    fn what_somebody_shut_on_the_switch_itself_is_not_configured_so() {
+        let s = switch();
+        let open = |config: &mut Config| update(config, "p1", r#"{"config":{"enabled":true}}"#);
+        // The device of p1 is down, and no request said so.
+        assert_eq!(Config::of(&s).interfaces["p1"].enabled, Some(true));
+        set(&s, |c| {
+            c.update(&["system", "config", "hostname"].map(Elem::new), &json("\"x\""))
+        })
+        .unwrap();
+        assert!(
+            !s.get("p1").unwrap().enabled,
+            "a request about something else opened it"
+        );
+        set(&s, open).unwrap();
+        assert!(s.get("p1").unwrap().enabled);
+        set(&s, |c| update(c, "p1", r#"{"config":{"enabled":false}}"#)).unwrap();
+        let config = Config::of(&s).interfaces["p1"].clone();
+        assert_eq!((config.enabled, s.get("p1").unwrap().shut), (Some(false), true));
+        set(&s, open).unwrap();
+        assert!(!s.get("p1").unwrap().shut);
     }
 
     /// Its MTU cannot be set.

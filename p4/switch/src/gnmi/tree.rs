@@ -41,8 +41,10 @@ pub struct Interface {
     pub id: u32,
     /// Kernel interface index; 0 if the port is none.
     pub ifindex: u32,
-    /// Administrative state.
+    /// Whether the port is administratively up now, whoever set it so.
     pub enabled: bool,
+    /// Whether a `Set` shut it down: the administrative state that is configured.
+    pub shut: bool,
     /// Operational state.
     pub is_up: bool,
     /// Largest frame payload in bytes.
@@ -201,6 +203,7 @@ pub fn is_known(pattern: &[Elem]) -> bool {
         id: 0,
         ifindex: 0,
         enabled: true,
+        shut: false,
         is_up: true,
         mtu: 0,
         mac: [0; 6],
@@ -311,7 +314,12 @@ pub fn interface(port: &Interface) -> Vec<Leaf> {
     for container in ["config", "state"] {
         add(&[container, "name"], text(&port.name));
         add(&[container, "type"], text("iana-if-type:ethernetCsmacd"));
-        add(&[container, "enabled"], Value::Bool(port.enabled));
+        let enabled = if container == "config" {
+            !port.shut
+        } else {
+            port.enabled
+        };
+        add(&[container, "enabled"], Value::Bool(enabled));
         add(&[container, "mtu"], Value::Number(port.mtu.into()));
         add(&[container, "id"], Value::Number(port.id.into()));
         add(&[container, "description"], text(&port.description));

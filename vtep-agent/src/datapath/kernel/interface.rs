@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -24,6 +26,10 @@ const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
 /// Rounds of comparing addresses: removing an IPv4 address takes others of its subnet with
 /// it (promote_secondaries is off by default), which the second round puts back.
 const ADDRESS_ROUNDS: usize = 2;
+/// Longest wait for the kernel to receive for an address.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often to ask meanwhile.
+const ADDRESS_POLL: Duration = Duration::from_millis(2);
 
 /// The workload's end of a port as it is.
 #[derive(Debug, Clone, Default)]
@@ -135,6 +141,48 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
         .into_iter()
         .collect::<Result<Vec<()>, _>>()?;
     Ok(())
+}
+
+/// Waits until the interface receives packets for its IPv6 addresses.
+///
+/// The kernel acknowledges an address before it is one for reception: the route to it comes with a work item that runs
+/// later (`addrconf_dad_work`), also where there is no duplicate address detection. On a busy machine that takes seconds,
+/// and what arrives before is dropped.
+pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) -> Result<(), NetlinkError> {
+    let start = Instant::now();
+    let ips = attachment.addresses.iter().map(IpNet::addr);
+    for ip in ips.filter(IpAddr::is_ipv6) {
+        while !is_received(netlink, ip)? {
+            if start.elapsed() > ADDRESS_TIMEOUT {
+                return Err(NetlinkError {
+                    what: format!("{} does not receive for {ip} yet", attachment.interface),
+                    errno: libc::ETIMEDOUT,
+                    hint: None,
+                });
+            }
+            thread::sleep(ADDRESS_POLL);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a packet to this address would be delivered here.
+fn is_received(netlink: &mut Netlink, ip: IpAddr) -> Result<bool, NetlinkError> {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family(ip);
+    question.header.destination_prefix_length = 128;
+    question.attributes.push(RouteAttribute::Destination(ip.into()));
+    let answer = netlink.get(
+        RouteNetlinkMessage::GetRoute(question),
+        &format!("read the route to {ip}"),
+    );
+    match answer {
+        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => Ok(route.header.kind == RouteType::Local),
+        Ok(_) => Ok(false),
+        // No route at all: it is on its way.
+        Err(e) if e.errno == libc::ENETUNREACH => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// What becomes of a route.

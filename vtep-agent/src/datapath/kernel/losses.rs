@@ -1,9 +1,17 @@
-//! Where frames were lost on this host: refused by the filter, or dropped by a link.
+//! Where frames were lost on this host: refused by the filter, dropped by a link or by the queue in front of the uplink.
+//!
+//! | lost where | counted by |
+//! | --- | --- |
+//! | a workload's port: what it may not say, floods above the rate | the filter, by attachment and reason |
+//! | a link of a network (bridge, VXLAN device, port): no remote VTEP, no carrier, too long, no memory | the link |
+//! | the uplink: no room in its ring, errors, nobody to take the frame | the link |
+//! | in front of the uplink: its queue is full | the queueing discipline |
 
 use std::collections::HashMap;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, Stats64};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 
 use super::link::Link;
 use super::{Kernel, Loss};
@@ -24,6 +32,7 @@ fn counted(message: LinkMessage) -> Counted {
         vec![
             ("received, dropped", s.rx_dropped),
             ("received, in error", s.rx_errors),
+            ("received, missed", s.rx_missed_errors),
             ("sent, dropped", s.tx_dropped),
             ("sent, in error", s.tx_errors),
         ]
@@ -62,6 +71,55 @@ impl Kernel {
                 frames: *frames,
             }));
         }
+        losses.extend(self.lost_at_uplink()?);
         Ok(losses)
     }
+
+    /// What the uplink and the queue in front of it have lost.
+    fn lost_at_uplink(&mut self) -> Result<Vec<Loss>, AgentError> {
+        let Some(name) = self.uplink.clone() else {
+            return Ok(Vec::new());
+        };
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::IfName(name.clone()));
+        let answer = self
+            .underlay
+            .get(RouteNetlinkMessage::GetLink(question), "read the uplink")?;
+        // One that is gone loses nothing.
+        let Some(RouteNetlinkMessage::NewLink(message)) = answer else {
+            return Ok(Vec::new());
+        };
+        let Counted { link, mut lost } = counted(message);
+        let question = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+        let queues = self.underlay.dump(question, "read queueing disciplines")?;
+        let full = queues.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewQueueDiscipline(queue) => lost_by_queue(queue, link.index),
+            _ => None,
+        });
+        lost.push(("sent, queue full", full.sum()));
+        let some = lost.into_iter().filter(|(_, frames)| *frames > 0);
+        Ok(some
+            .map(|(reason, frames)| Loss {
+                place: name.clone(),
+                reason: reason.to_owned(),
+                frames,
+            })
+            .collect())
+    }
+}
+
+/// Frames that a link's own queueing discipline dropped; those below it are part of its count.
+fn lost_by_queue(queue: &TcMessage, link: u32) -> Option<u64> {
+    let is_root = queue.header.parent == TcHandle::ROOT;
+    if !is_root || u32::try_from(queue.header.index) != Ok(link) {
+        return None;
+    }
+    let stats = queue.attributes.iter().find_map(|a| match a {
+        TcAttribute::Stats2(stats) => Some(stats),
+        _ => None,
+    })?;
+    stats.iter().find_map(|s| match s {
+        TcStats2::Queue(queue) => Some(queue.drops.into()),
+        _ => None,
+    })
 }

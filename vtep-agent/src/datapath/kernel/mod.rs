@@ -67,6 +67,8 @@ pub struct Kernel {
     places: Places,
     filter: Filter,
     shield: Shield,
+    /// Name of the link that carries the tunnels.
+    uplink: Option<String>,
     /// Indices of our links by name. A stale one makes a request fail with ENODEV, which
     /// empties the map.
     indices: HashMap<String, u32>,
@@ -113,6 +115,7 @@ impl Kernel {
             places,
             filter,
             shield: Shield::open()?,
+            uplink: None,
             indices: HashMap::new(),
         };
         let moved = kernel.move_out_of_home()?;
@@ -136,6 +139,7 @@ impl Kernel {
             what: "--uplink".into(),
             message: format!("there is no link `{name}` in this network namespace"),
         })?;
+        self.uplink = Some(name.to_owned());
         Ok(Uplink {
             mac: link.mac,
             mtu: link.mtu,

@@ -51,7 +51,11 @@ impl Kernel {
             self.worker.run(&namespace, &a.netns.clone(), move || {
                 let mut netlink = Netlink::open()?;
                 interface::configure(&mut netlink, &interface, &a)?;
-                link::await_carrier(&mut netlink, &a.interface, wait)
+                link::await_carrier(&mut netlink, &a.interface, wait)?;
+                if wait {
+                    interface::await_addresses(&mut netlink, &a)?;
+                }
+                Ok(())
             })?;
         }
         link::await_carrier(&mut self.netlink, &host.name, wait)?;

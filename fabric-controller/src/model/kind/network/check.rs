@@ -4,7 +4,6 @@ use ipnet::IpNet;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Name, Vni};
 use vfabric_api::kind::{Key, NetworkSpec};
-use vfabric_api::topology::{IpFamily, OVERLAY_OVERHEAD_V4, OVERLAY_OVERHEAD_V6};
 
 use super::subnet::{check_subnet, disjoint, list, overlap};
 use super::{Network, StoredNetwork};
@@ -31,10 +30,7 @@ impl Model {
         key: &Key,
         spec: &NetworkSpec,
     ) -> Result<StoredNetwork, ApiError> {
-        let overhead = match self.fabric.view.vxlan_underlay {
-            IpFamily::Ipv4 => OVERLAY_OVERHEAD_V4,
-            IpFamily::Ipv6 => OVERLAY_OVERHEAD_V6,
-        };
+        let overhead = self.fabric.view.vxlan_underlay.overlay_overhead();
         let has_v6 = spec.subnets.iter().any(|s| matches!(s.cidr, IpNet::V6(_)));
         let least = if has_v6 { LEAST_MTU_V6 } else { LEAST_MTU_V4 };
         let most = self.fabric.view.mtu - overhead;

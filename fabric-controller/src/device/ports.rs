@@ -1,0 +1,39 @@
+//! What the fabric asks of a switch's ports, beside its tables.
+//!
+//! **Model.** Every port that the inventory names is to be enabled and to take packets of a least length: those of the
+//! underlay between switches and towards hosts, those of tenants on access ports. Ports that it does not name are left
+//! alone, and so are greater MTUs.
+//!
+//! The plan is kept in a watch channel: the controller replaces it when the inventory changes, and the driver keeps the
+//! switch at it (`driver/ports.rs`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use vfabric_api::ident::PortId;
+
+/// Least MTU of each port that the fabric uses, in octets of the Ethernet payload.
+pub type PortPlan = Arc<BTreeMap<PortId, u16>>;
+
+/// The plan of one switch; clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Ports(Arc<watch::Sender<PortPlan>>);
+
+impl Ports {
+    /// Replaces the plan; who follows it is woken only if it differs.
+    pub fn set(&self, plan: BTreeMap<PortId, u16>) {
+        self.0.send_if_modified(|now| {
+            let differs = **now != plan;
+            if differs {
+                *now = Arc::new(plan);
+            }
+            differs
+        });
+    }
+
+    /// Follows the plan.
+    pub fn follow(&self) -> watch::Receiver<PortPlan> {
+        self.0.subscribe()
+    }
+}

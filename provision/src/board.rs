@@ -390,12 +390,10 @@ impl Board {
         until
     }
 
-    /// Whether the enrolment window is open.
-    pub fn window_is_open(&self, now: Seconds) -> bool {
-        self.inner()
-            .window
-            .as_ref()
-            .is_some_and(|w| w.until > now && w.left > 0)
+    /// Whether the enrolment window is open, and for how many machines that were not let in yet.
+    pub fn window(&self, now: Seconds) -> Option<u32> {
+        let inner = self.inner();
+        inner.window.as_ref().filter(|w| w.until > now).map(|w| w.left)
     }
 
     /// Takes one of the window's places for a machine that is new.
@@ -408,7 +406,7 @@ impl Board {
     /// Closes a window whose time is over. Called about once a second.
     pub fn tick(&self, now: Seconds) {
         let mut inner = self.inner();
-        if inner.window.as_ref().is_some_and(|w| w.until <= now || w.left == 0) {
+        if inner.window.as_ref().is_some_and(|w| w.until <= now) {
             inner.window = None;
             tracing::info!("the enrolment window has closed");
         }
@@ -501,16 +499,20 @@ mod tests {
     }
 
     #[test]
-    fn the_window_closes_by_itself_and_when_it_is_full() {
+    fn the_window_closes_by_itself_and_counts_machines() {
         let board = Board::default();
-        assert!(!board.window_is_open(0));
+        assert_eq!(board.window(0), None);
         assert_eq!(board.open_window(100, 60, 2), Some(160));
-        assert!(board.window_is_open(159) && !board.window_is_open(160));
+        assert_eq!((board.window(159), board.window(160)), (Some(2), None));
         assert!(board.status(160).enrolment_until.is_none());
         board.enrolled_one();
-        assert!(board.window_is_open(120));
+        assert_eq!(board.window(120), Some(1));
         board.enrolled_one();
-        assert!(!board.window_is_open(120));
+        board.enrolled_one();
+        board.tick(120);
+        assert_eq!(board.window(120), Some(0), "open for those that are in");
+        board.tick(160);
+        assert_eq!(board.window(120), None);
         assert_eq!(board.open_window(0, 1_000_000, 1), Some(LONGEST_WINDOW));
         assert_eq!(board.open_window(0, 0, 1), None);
     }

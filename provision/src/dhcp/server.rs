@@ -137,12 +137,15 @@ impl Server {
         let (holder, switch) = match known {
             Ok(switch) => (Holder::Switch(switch.name.clone()), Some(switch)),
             Err(refusal) => {
-                let let_in = refusal.may_enrol() && board.window_is_open(now);
+                let holder = Holder::Stranger(packet.mac);
+                let is_in = self.leases.of(&holder).is_some() || self.leases.offer_of(&holder, now).is_some();
+                let room = board.window(now).is_some_and(|left| is_in || left > 0);
+                let let_in = refusal.may_enrol() && room;
                 self.note(&packet, &client, subnet, &refusal, let_in, world);
                 if !let_in {
                     return Outcome::default();
                 }
-                (Holder::Stranger(packet.mac), None)
+                (holder, None)
             }
         };
         let asked = Asked {

@@ -13,7 +13,7 @@
 //!
 //! **Invariants.**
 //! - A machine that the inventory does not name gets no answer, unless an operator has opened the enrolment window. The
-//!   window closes by itself and with the process.
+//!   window closes after its time, at the latest when the process ends.
 //! - What a machine says of itself may be junk: unreadable fields count as not said. A readable contradiction (another
 //!   serial number than the inventory has for that MAC address) is refused, never resolved by a guess.
 //! - A lease is on the disk before it is acknowledged. If it cannot be written, no address is given.

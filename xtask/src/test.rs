@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(LAB_PACKAGES)?;
     packages::install(&["mininet", "python3", "python3-venv"])?;
     packages::install(CONTAINER_PACKAGES)?;
+    packages::install(BOOT_PACKAGES)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -73,6 +74,16 @@ const CONTAINER_PACKAGES: &[&str] = &[
     "containerd",
     "containernetworking-plugins",
     "busybox-static",
+];
+
+/// Clients, a relay and a server of DHCP, and clients of HTTP and TFTP, that the provisioning server is tested with.
+const BOOT_PACKAGES: &[&str] = &[
+    "isc-dhcp-client",
+    "isc-dhcp-relay",
+    "udhcpc",
+    "dnsmasq-base",
+    "curl",
+    "tftp-hpa",
 ];
 
 /// The reference switch.

@@ -169,7 +169,7 @@ pub struct Status {
     /// How many more machines it lets in.
     #[serde(default)]
     pub enrolment_left: u32,
-    /// Each switch.
+    /// Each switch. Time lines begin when the server starts.
     pub switches: BTreeMap<Name, Timeline>,
     /// Leases that have not ended.
     pub leases: Vec<Given>,
@@ -225,10 +225,17 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct Board(Mutex<Inner>);
 
+/// A text cut to its longest, without characters that would change the terminal it is shown on.
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(DETAIL) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
+    let harmless = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    let shown: String = text.chars().take(DETAIL).map(harmless).collect();
+    if text.chars().nth(DETAIL).is_some() {
+        format!("{shown}...")
+    } else {
+        shown
     }
 }
 
@@ -472,6 +479,11 @@ mod tests {
         assert!(line.steps[0].detail.chars().count() <= DETAIL + 3);
         assert_eq!((status.strangers.len(), status.troubles.len()), (STRANGERS, TROUBLES));
         assert_eq!(status.strangers[0].mac, stranger(999).mac, "the last one heard is kept");
+    }
+
+    #[test]
+    fn nothing_that_outsiders_write_changes_a_terminal() {
+        assert_eq!(cut("onie-\u{1b}[31m\r\nroot é"), "onie-\\u{1b}[31m\\r\\nroot é");
     }
 
     #[test]

@@ -76,7 +76,12 @@ pub async fn serve(listener: UnixListener, files: Arc<Files>, stop: Cancellation
 }
 
 async fn status(State(files): State<Arc<Files>>) -> Json<Status> {
-    Json(files.board.status(now()))
+    let mut status = files.board.status(now());
+    // Those that were not heard of yet, too.
+    for switch in files.directory.load().switches() {
+        status.switches.entry(switch.name.clone()).or_default();
+    }
+    Json(status)
 }
 
 async fn enrol(State(files): State<Arc<Files>>, Json(enrolment): Json<Enrolment>) -> String {

@@ -3,8 +3,9 @@
 //! It is a topology file (`fabricctl inventory export`), or the controller is asked for it. What was read last is kept in
 //! the directory of state, so that switches boot while the controller is down, also after a restart of this server.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,8 +16,12 @@ use crate::board::{Board, now};
 use crate::directory::Directory;
 use crate::error::ProvisionError;
 
-/// How often a file is looked at, and the controller asked.
-const EVERY: Duration = Duration::from_secs(2);
+/// How often a file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the controller is asked: switches are added by people.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// How long the start waits for the inventory. The controller may be away; what was kept of it will do.
+const FIRST: Duration = Duration::from_secs(5);
 /// Name of the last inventory in the directory of state.
 const KEPT: &str = "inventory.yaml";
 
@@ -68,7 +73,12 @@ pub struct Follower {
     state: PathBuf,
     directory: Arc<ArcSwap<Directory>>,
     board: Arc<Board>,
+    /// The file as it was when it was read last.
+    seen: Mutex<Option<Seen>>,
 }
+
+/// What tells one state of a file from another: inode, size, time of its last change.
+type Seen = (u64, u64, i64, i64);
 
 impl Follower {
     /// Reads the inventory, or what was kept of it. Without either the server starts all the same, and knows nobody.
@@ -78,27 +88,38 @@ impl Follower {
             state: state.to_owned(),
             directory,
             board,
+            seen: Mutex::default(),
         };
-        if !follower.refresh().await
-            && let Ok(text) = std::fs::read_to_string(follower.state.join(KEPT))
+        if let Ok(text) = std::fs::read_to_string(follower.state.join(KEPT))
             && let Ok(kept) = Topology::from_yaml(&text)
         {
             follower.take(kept);
+            let (what, name) = (follower.describe(), follower.source.name());
             follower.board.set_inventory(format!(
-                "{}, as it was before the last start: {} now cannot be read",
-                follower.describe(),
-                follower.source.name()
+                "{what}, as it was before the last start; {name} was not read yet"
             ));
         }
+        let _ = tokio::time::timeout(FIRST, follower.refresh()).await;
         follower
     }
 
     /// Follows it for good.
     pub async fn follow(self) {
+        let every = match self.source {
+            Source::File(_) => LOOK_EVERY,
+            Source::Controller(_) => ASK_EVERY,
+        };
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(every).await;
             self.refresh().await;
         }
+    }
+
+    /// The state of the file; none of a controller.
+    fn look(&self) -> Option<Seen> {
+        let Source::File(path) = &self.source else { return None };
+        let m = std::fs::metadata(path).ok()?;
+        Some((m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
     }
 
     fn describe(&self) -> String {
@@ -110,12 +131,23 @@ impl Follower {
         )
     }
 
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, topology: Topology) {
         self.directory.store(Arc::new(Directory::new(topology)));
     }
 
+    /// Reads it if it may have changed; false if it cannot be read.
     async fn refresh(&self) -> bool {
-        match self.source.read().await {
+        let state = self.look();
+        if state.is_some() && *self.seen() == state {
+            return true;
+        }
+        let read = self.source.read().await;
+        *self.seen() = state.filter(|_| read.is_ok());
+        match read {
             Ok(topology) => {
                 let is_new = self.directory.load().topology() != Some(&topology);
                 if is_new {

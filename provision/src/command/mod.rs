@@ -165,7 +165,7 @@ async fn status(args: &StatusArgs) -> Result<()> {
     match &args.switch {
         Some(name) => match status.switches.get(name) {
             Some(line) => print!("{}", show::timeline(line)),
-            None => bail!("nothing was heard of switch `{name}` yet"),
+            None => bail!("switch `{name}` is not in the inventory"),
         },
         None => print!("{}", show::all(&status)),
     }

@@ -42,7 +42,7 @@ pub(super) fn all(status: &Status) -> String {
     };
     let last = |(name, line): (_, &Timeline)| {
         let last = line.steps.back().map(step);
-        format!("{name:<12} {}", last.unwrap_or_default())
+        format!("{name:<12} {}", last.unwrap_or_else(|| "not heard of yet".to_owned()))
     };
     part(
         "switches, each with its last step",

@@ -206,9 +206,16 @@ impl Leases {
         self.declined.get(&address).is_some_and(|until| *until > now)
     }
 
+    /// The lease of an address that another machine has. The same machine may have had another name: a stranger that was
+    /// enrolled, a switch that was renamed.
+    fn held(&self, address: Ipv4Addr, holder: &Holder, mac: Mac, now: Seconds) -> Option<&Lease> {
+        let lease = self.at(address)?;
+        (lease.expires > now && lease.holder != *holder && lease.mac != mac).then_some(lease)
+    }
+
     /// Whether an address is another's: leased, or offered and not yet taken.
-    fn is_anothers(&self, address: Ipv4Addr, holder: &Holder, now: Seconds) -> bool {
-        let leased = self.at(address).is_some_and(|l| l.expires > now && l.holder != *holder);
+    fn is_anothers(&self, address: Ipv4Addr, holder: &Holder, mac: Mac, now: Seconds) -> bool {
+        let leased = self.held(address, holder, mac, now).is_some();
         leased
             || self
                 .offered
@@ -222,7 +229,7 @@ impl Leases {
             Some(own) => own == address,
             None => place.pool.is_some_and(|pool| pool.contains(address)) && !(place.kept)(address),
         };
-        right && !self.is_declined(address, now) && !self.is_anothers(address, holder, now)
+        right && !self.is_declined(address, now) && !self.is_anothers(address, holder, place.mac, now)
     }
 
     /// Chooses an address for a holder and keeps it for a while.
@@ -260,7 +267,7 @@ impl Leases {
             if self.is_declined(address, now) {
                 return Err(NoAddress::Declined(address));
             }
-            return match self.at(address).filter(|l| l.expires > now && l.holder != *holder) {
+            return match self.held(address, holder, place.mac, now) {
                 Some(lease) => Err(NoAddress::Held {
                     address,
                     holder: lease.holder.clone(),
@@ -269,7 +276,8 @@ impl Leases {
             };
         }
         let pool = place.pool.ok_or(NoAddress::NoPool)?;
-        let before = self.of(holder).map(|l| l.address);
+        let enrolled = Holder::Stranger(place.mac);
+        let before = self.of(holder).or_else(|| self.of(&enrolled)).map(|l| l.address);
         let offered = self.offer_of(holder, now);
         let known = [before, offered, asked].into_iter().flatten();
         if let Some(address) = known.into_iter().find(|a| self.may_have(holder, *a, place, now)) {
@@ -299,6 +307,8 @@ impl Leases {
 
 /// What addresses a holder can get where it is.
 pub struct Place<'a> {
+    /// The hardware address that asks.
+    pub mac: Mac,
     /// Its own address, if it has one there.
     pub own: Option<Ipv4Addr>,
     /// The pool of the subnet.
@@ -335,6 +345,7 @@ mod tests {
 
     fn place(pool: Pool) -> Place<'static> {
         Place {
+            mac: Mac([2, 0, 0, 0, 0, 0xff]),
             own: None,
             pool: Some(pool),
             kept: &|a| a.octets()[3] == 100,
@@ -371,6 +382,7 @@ mod tests {
         let mut leases = Leases::default();
         let own = Ipv4Addr::new(192, 0, 2, 9);
         let place = Place {
+            mac: Mac([2, 0, 0, 0, 0, 0xff]),
             own: Some(own),
             pool: None,
             kept: &|_| true,
@@ -392,9 +404,28 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_keeps_its_address_when_its_name_changes() {
+        let mut leases = Leases::default();
+        let place = Place {
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            ..place(pool(101, 104))
+        };
+        let address = leases.offer(&stranger(1), None, &place, 0).unwrap();
+        leases.put(lease(&stranger(1), address, 100));
+        let mut switch = Holder::Switch("leaf1".parse().unwrap());
+        for name in ["leaf2", "leaf3"] {
+            assert_eq!(leases.offer(&switch, Some(address), &place, 1), Ok(address), "{name}");
+            leases.put(lease(&switch, address, 100));
+            assert_eq!(leases.all().count(), 1);
+            switch = Holder::Switch(name.parse().unwrap());
+        }
+    }
+
+    #[test]
     fn offers_are_bounded_and_expire() {
         let mut leases = Leases::default();
         let place = Place {
+            mac: Mac([2, 0, 0, 0, 0, 0xff]),
             own: None,
             pool: Some(Pool {
                 first: [10, 0, 0, 1].into(),

@@ -457,6 +457,7 @@ fn place<'a>(asked: &Asked<'_>, settings: &Settings, kept: &'a dyn Fn(Ipv4Addr) 
     let ours = settings.address_in(Some(asked.subnet));
     let usable = |a: &Ipv4Addr| asked.subnet.subnet.contains(a) && *a != ours && !asked.subnet.routers.contains(a);
     Place {
+        mac: asked.packet.mac,
         own: own.filter(usable),
         pool: asked.subnet.pool,
         kept,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use vfabric_api::ident::{Label, Name};
@@ -104,11 +104,11 @@ impl Files {
     fn no(&self, who: &Who, what: What, detail: &str) -> Response {
         self.board.count("http_refused");
         self.step(who, what, detail);
-        let status = match what {
-            What::Refused => StatusCode::FORBIDDEN,
-            _ => StatusCode::NOT_FOUND,
-        };
-        (status, format!("{detail}\n")).into_response()
+        match what {
+            // Why is for the operator: it names what the inventory has.
+            What::Refused => (StatusCode::FORBIDDEN, "refused: the operator's status says why\n").into_response(),
+            _ => (StatusCode::NOT_FOUND, format!("{detail}\n")).into_response(),
+        }
     }
 
     /// The first-boot file of a switch.
@@ -214,7 +214,7 @@ async fn by_name(
         };
     }
     match (NAMES.iter().find(|known| **known == name), who.switch.clone()) {
-        (Some(name), Some(_)) => render(files, who, peer.ip(), name).await,
+        (Some(name), Some(_)) => render(files, who, peer.ip(), name, request.method()).await,
         _ => files.no(&who, What::NoFile, &format!("/{name}: there is no such file for you")),
     }
 }
@@ -223,14 +223,14 @@ async fn script(
     State(files): State<Arc<Files>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((switch, name)): Path<(String, String)>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Response {
-    let (client, mac) = client(&headers);
+    let (client, mac) = client(request.headers());
     let who = files.who(peer.ip(), &client, mac);
     let known = NAMES.iter().find(|known| **known == name);
     let is_its_own = who.switch.as_ref().is_some_and(|own| own.as_str() == switch);
     match known.filter(|_| is_its_own) {
-        Some(name) => render(files, who, peer.ip(), name).await,
+        Some(name) => render(files, who, peer.ip(), name, request.method()).await,
         None => files.no(
             &who,
             What::NoFile,
@@ -250,7 +250,8 @@ async fn nothing(
     files.no(&who, What::NoFile, &format!("{path}: there is no such file"))
 }
 
-async fn render(files: Arc<Files>, who: Who, peer: IpAddr, name: &'static str) -> Response {
+async fn render(files: Arc<Files>, who: Who, peer: IpAddr, name: &'static str, method: &Method) -> Response {
+    let is_head = method == Method::HEAD;
     if let Some(why) = &who.contradiction {
         return files.no(&who, What::Refused, &format!("{name}: {why}"));
     }
@@ -267,8 +268,10 @@ async fn render(files: Arc<Files>, who: Who, peer: IpAddr, name: &'static str) -
         };
         match text {
             Ok(text) => {
-                files.board.count("http_scripts");
-                files.step(&who, What::ScriptFetched, name);
+                if !is_head {
+                    files.board.count("http_scripts");
+                    files.step(&who, What::ScriptFetched, name);
+                }
                 let kind = if name.ends_with(".json") {
                     "application/json"
                 } else {

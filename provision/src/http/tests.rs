@@ -205,6 +205,7 @@ async fn first_boot_files_are_for_their_own_switch() {
     let world = World::new();
     let (status, body) = world.get("/ztp/spine1/ztp.json", SPINE, &[]).await;
     assert!(status == 200 && body.contains("/images/nos-1.0-acme.bin"), "{body}");
+    assert_eq!(world.ask("HEAD", "/ztp/spine1/ztp.json", SPINE, &[]).await.status, 200);
     let by_name = world.get("/first-boot.sh", SPINE, &[("serial-number", "N/A")]).await;
     assert!(by_name.1.contains("hostname spine1"), "{by_name:?}");
     for (path, peer) in [
@@ -224,6 +225,10 @@ async fn first_boot_files_are_for_their_own_switch() {
         steps[0].starts_with("script fetched: ztp.json (other at 192.0.2.11)"),
         "{steps:?}"
     );
+    assert!(
+        steps[1].starts_with("script fetched: first-boot.sh"),
+        "HEAD is no step: {steps:?}"
+    );
 }
 
 #[tokio::test]
@@ -234,7 +239,12 @@ async fn who_contradicts_itself_gets_nothing_and_the_switch_shows_it() {
         &[("onie-serial-number", "ZZ99"), ("onie-eth-addr", "02:aa:00:00:00:01")],
     ] {
         for path in [IMAGE, "/onie-installer", "/ztp/spine1/ztp.json"] {
-            assert_eq!(world.get(path, SPINE, headers).await.0, 403, "{path} {headers:?}");
+            let (status, body) = world.get(path, SPINE, headers).await;
+            assert_eq!(status, 403, "{path} {headers:?}");
+            assert!(
+                !body.contains("AF39"),
+                "the inventory's serial number is not told: {body}"
+            );
         }
     }
     assert!(world.steps("spine1").iter().all(|s| s.starts_with("refused: ")));

@@ -202,15 +202,13 @@ impl Shell {
             match self.keeper.keep(&changes, &all) {
                 Ok(()) => self.board.leased(changes.iter()),
                 Err(error) => {
-                    let undone: Vec<Change> = outcomes
-                        .iter_mut()
-                        .filter_map(|(_, o)| {
-                            o.change.take().map(|c| {
-                                (o.reply, o.done) = (None, None);
-                                c
-                            })
-                        })
-                        .collect();
+                    let mut undone: Vec<Change> = Vec::new();
+                    for (_, outcome) in &mut outcomes {
+                        if let Some(change) = outcome.change.take() {
+                            undone.push(change);
+                            (outcome.reply, outcome.done) = (None, None);
+                        }
+                    }
                     self.server.undo(undone);
                     self.board.count("dhcp_not_written");
                     let detail = format!("leases cannot be written, so none are given: {error}");

@@ -236,9 +236,8 @@ impl Server {
             Err(why) => {
                 board.count("dhcp_no_address");
                 let detail = format!("subnet {}: {why}", subnet.subnet);
-                match asked.switch {
-                    Some(switch) => board.step(&switch.name, now, What::NoAddress, &detail),
-                    None => {}
+                if let Some(switch) = asked.switch {
+                    board.step(&switch.name, now, What::NoAddress, &detail);
                 }
                 board.trouble(now, &detail);
                 return Outcome::default();

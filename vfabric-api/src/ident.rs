@@ -133,6 +133,59 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// What a maker or an operator calls a piece of hardware or software: a serial number, a model, a release. 1 to 64 of
+/// `A-Z a-z 0-9 . _ + -`, starting with a letter or digit, so that it can be part of a file name or URL as it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = String)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(String);
+
+impl Label {
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The form in which serial numbers are compared: devices and stickers disagree about upper and lower case.
+    pub fn folded(&self) -> String {
+        self.0.to_ascii_uppercase()
+    }
+}
+
+impl FromStr for Label {
+    type Err = IdentError;
+    fn from_str(s: &str) -> Result<Self, IdentError> {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+        if s.len() <= 64 && s.bytes().all(inner) && s.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
+            Ok(Self(s.to_owned()))
+        } else {
+            Err(error(
+                s,
+                "1 to 64 characters A-Z, a-z, 0-9, '.', '_', '+' and '-', the first a letter or digit",
+            ))
+        }
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = IdentError;
+    fn try_from(s: String) -> Result<Self, IdentError> {
+        s.parse()
+    }
+}
+
+impl From<Label> for String {
+    fn from(l: Label) -> Self {
+        l.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// VXLAN network identifier, 24 bits (RFC 7348 section 5); 0 is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = u32)]
@@ -220,6 +273,16 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"a".repeat(64)] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_can_be_part_of_a_path() {
+        for good in ["571254X1625041", "x86_64-accton_wedge100bf_32x-r0", "4.1.2+b7"] {
+            assert!(good.parse::<Label>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../x", "a/b", "a b", "a\n", "ä", "-r0", &"a".repeat(65)] {
+            assert!(bad.parse::<Label>().is_err(), "{bad}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ident::{Mac, Name, PortId, Vni};
+use crate::ident::{Label, Mac, Name, PortId, Vni};
 
 /// A whole fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -137,6 +137,19 @@ pub struct Switch {
     /// Ports that tenants' bare-metal machines are cabled to.
     #[serde(default)]
     pub access_ports: Vec<PortId>,
+    /// Serial number of the machine, unique in the fabric (upper and lower case are the same). With `mac`, what a new
+    /// machine is recognised by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Label>,
+    /// MAC address of its management port, unique in the fabric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// Model of the machine, as ONIE calls its platform: `x86_64-accton_wedge100bf_32x-r0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Label>,
+    /// Release of the software that it should run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<Label>,
 }
 
 impl Switch {
@@ -256,6 +269,7 @@ struct Check<'a> {
     device_ids: HashMap<u16, String>,
     addresses: HashMap<std::net::IpAddr, String>,
     macs: HashMap<Mac, String>,
+    serials: HashMap<String, String>,
     servers: HashMap<SocketAddr, String>,
     ports: HashMap<(&'a str, PortId), String>,
     leaves: HashSet<&'a str>,
@@ -342,6 +356,18 @@ impl<'a> Check<'a> {
         }
         self.address(s.loopback_ipv4.into(), format!("{path}.loopback_ipv4"));
         self.address(s.loopback_ipv6.into(), format!("{path}.loopback_ipv6"));
+        if let Some(mac) = s.mac {
+            self.mac(mac, format!("{path}.mac"));
+        }
+        if let Some(serial) = &s.serial {
+            Self::once(
+                |c| &mut c.serials,
+                self,
+                serial.folded(),
+                serial.as_str(),
+                format!("{path}.serial"),
+            );
+        }
         if s.role == Role::Leaf {
             self.leaves.insert(s.name.as_str());
         } else if !s.access_ports.is_empty() {
@@ -350,6 +376,13 @@ impl<'a> Check<'a> {
         for (i, port) in s.access_ports.iter().enumerate() {
             self.port(&s.name, *port, format!("{path}.access_ports[{i}]"));
         }
+    }
+
+    fn mac(&mut self, mac: Mac, field: String) {
+        if !mac.is_unicast() {
+            self.say(field.clone(), format!("`{mac}` is not a unicast MAC address"));
+        }
+        Self::once(|c| &mut c.macs, self, mac, &mac.to_string(), field);
     }
 
     fn port(&mut self, switch: &'a Name, port: PortId, field: String) {
@@ -391,13 +424,7 @@ impl<'a> Check<'a> {
             h.name.as_str(),
             format!("{path}.name"),
         );
-        Self::once(|c| &mut c.macs, self, h.mac, &h.mac.to_string(), format!("{path}.mac"));
-        if !h.mac.is_unicast() {
-            self.say(
-                format!("{path}.mac"),
-                format!("`{}` is not a unicast MAC address", h.mac),
-            );
-        }
+        self.mac(h.mac, format!("{path}.mac"));
         self.port_ref(&h.uplink, format!("{path}.uplink"), t);
         if t.switch(&h.uplink.switch).is_some() && !self.leaves.contains(h.uplink.switch.as_str()) {
             self.say(
@@ -447,6 +474,27 @@ hosts:
         for field in ["switches[1].device_id", "hosts[0].uplink.port", "hosts[0].vtep_ipv4"] {
             assert!(said.contains(field), "{field} missing in {said}");
         }
+    }
+
+    #[test]
+    fn a_machine_is_named_once() {
+        let with = |first: &str, second: &str| {
+            let text = GOOD.replace("device_id: 1,", &format!("device_id: 1, {first},"));
+            Topology::from_yaml(&text.replace("device_id: 2,", &format!("device_id: 2, {second},")))
+        };
+        let spine = r#"serial: AF39, mac: "02:aa:00:00:00:01", model: x86_64-acme_s1-r0, software: nos-1.0"#;
+        let good = with(spine, r#"serial: AF40, mac: "02:aa:00:00:00:02""#).unwrap();
+        assert_eq!(good.switches[0].serial.as_ref().map(Label::as_str), Some("AF39"));
+        for (other, field) in [
+            ("serial: af39", "switches[1].serial"),
+            (r#"mac: "02:aa:00:00:00:01""#, "switches[1].mac"),
+            (r#"mac: "03:aa:00:00:00:02""#, "switches[1].mac"),
+            (r#"mac: "02:00:00:00:01:01""#, "hosts[0].mac"),
+        ] {
+            let said = with(spine, other).unwrap_err().to_string();
+            assert!(said.contains(&format!("{field}: ")), "{field} is not in {said}");
+        }
+        assert!(with("model: ../etc", "serial: A1").is_err());
     }
 
     #[test]

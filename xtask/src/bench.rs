@@ -21,7 +21,7 @@ struct Bench {
     run: fn(&Files) -> Result<()>,
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "fabric",
         about: "a lab: its start-up, POST attachment to applied, traffic lost at each fault",
@@ -44,6 +44,14 @@ const BENCHES: [Bench; 5] = [
         name: "switch",
         about: "the software switch: its packet engine, tables, P4Runtime, ports",
         run: switch,
+    },
+    Bench {
+        name: "provision",
+        about: "the provisioning server: 5,000 DISCOVERs/s, 64 switches that ask for a lease at once",
+        run: |files| {
+            let mut command = Command::new(program("fabric-provision"));
+            part(files, "", command.args(["bench", "--dir"]).arg(&files.dir))
+        },
     },
     Bench {
         name: "compiler",

@@ -32,6 +32,7 @@ const WORTH_A_LIST: Duration = Duration::from_secs(20);
 /// What a fabric runs: programs for switches, hosts, controllers and those who operate them.
 pub(crate) const PRODUCT: &[&str] = &[
     "fabric-controller",
+    "fabric-provision",
     "fabricctl",
     "p4-compiler",
     "p4-switch",

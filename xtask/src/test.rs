@@ -24,6 +24,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(&["mininet", "python3", "python3-venv"])?;
     packages::install(CONTAINER_PACKAGES)?;
     packages::install(ANSIBLE_PACKAGES)?;
+    packages::install(BOOT_PACKAGES)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -78,6 +79,15 @@ const CONTAINER_PACKAGES: &[&str] = &[
 
 /// What roles of the Ansible collection work with: units of systemd, which need not run, and users.
 const ANSIBLE_PACKAGES: &[&str] = &["systemd", "passwd", "util-linux"];
+/// Clients, a relay and a server of DHCP, and clients of HTTP and TFTP, that the provisioning server is tested with.
+const BOOT_PACKAGES: &[&str] = &[
+    "isc-dhcp-client",
+    "isc-dhcp-relay",
+    "udhcpc",
+    "dnsmasq-base",
+    "curl",
+    "tftp-hpa",
+];
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";

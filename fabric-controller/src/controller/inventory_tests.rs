@@ -40,6 +40,10 @@ fn leaf(name: &str, id: u8) -> Switch {
         loopback_ipv6: format!("fd00:255::{id}").parse().unwrap(),
         p4runtime: format!("192.0.2.{id}:9559").parse().unwrap(),
         access_ports: vec![port(10)],
+        serial: None,
+        mac: None,
+        model: None,
+        software: None,
     }
 }
 
@@ -565,6 +569,16 @@ async fn every_contradiction_is_refused_with_its_field() {
             ErrorCode::Taken,
             "p4runtime",
         ),
+        (
+            switch(|s| s.mac = Some(vfabric_api::ident::Mac([3, 0, 0, 0, 0, 1]))),
+            ErrorCode::Invalid,
+            "mac",
+        ),
+        (
+            switch(|s| s.mac = Some(topology().hosts[0].mac)),
+            ErrorCode::Taken,
+            "mac",
+        ),
         (cable(end("leaf1", 1), end("leaf2", 8)), ErrorCode::Taken, "a.port"),
         (cable(end("leaf1", 8), end("leaf1", 9)), ErrorCode::Invalid, "b.switch"),
         (cable(end("leaf1", 8), end("leaf9", 9)), ErrorCode::Invalid, "b.switch"),
@@ -595,6 +609,35 @@ async fn every_contradiction_is_refused_with_its_field() {
     world
         .applied(vec![delete(Kind::Attachment, "bare"), put(Item::Switch(fewer))])
         .await;
+}
+
+#[tokio::test]
+async fn a_machine_belongs_to_one_switch_and_its_fields_show_in_differences() {
+    let world = busy(topology(), MemoryStore::default()).await;
+    let with = |at: usize, serial: Option<&str>| {
+        let mut switch = topology().switches[at].clone();
+        switch.serial = serial.map(|s| s.parse().unwrap());
+        put(Item::Switch(switch))
+    };
+    let said = async |change: Change| -> Vec<String> {
+        let transaction = Transaction {
+            changes: vec![(String::new(), change)],
+            ..Transaction::default()
+        };
+        let changes = world.controller.commit(transaction).await.unwrap().inventory;
+        changes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        said(with(2, Some("AF39"))).await,
+        ["~ switch `leaf1`\n    serial: null -> AF39"]
+    );
+    world.refused(vec![with(3, Some("af39"))], ErrorCode::Taken).await;
+    assert_eq!(
+        said(with(2, None)).await,
+        ["~ switch `leaf1`\n    serial: AF39 -> null"]
+    );
+    // Free again.
+    said(with(3, Some("af39"))).await;
 }
 
 /// The store of a controller that was dropped, with a topology or none.

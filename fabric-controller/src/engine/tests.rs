@@ -87,6 +87,10 @@ fn item() -> impl Strategy<Value = Item> {
                 (true, false) => vec![10.try_into().unwrap()],
                 (true, true) => vec![10.try_into().unwrap(), 11.try_into().unwrap()],
             },
+            serial: None,
+            mac: None,
+            model: None,
+            software: None,
         })
     });
     let link = (1..=3u8, 1..=2u8).prop_map(|(l, s)| Item::Link(link(l, s)));

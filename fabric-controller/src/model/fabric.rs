@@ -103,8 +103,10 @@ pub(super) enum Unique {
     DeviceId(u16),
     /// Loopback or VTEP address.
     Address(IpAddr),
-    /// MAC address of a host.
+    /// MAC address of a host, or of a switch's management port.
     Mac(Mac),
+    /// Serial number of a switch, folded.
+    Serial(String),
     /// Where a switch listens.
     Server(SocketAddr),
     /// Port of a switch.
@@ -159,6 +161,9 @@ pub(super) fn uniques_of_switch(spec: &Switch) -> Vec<(String, Unique)> {
         ("loopback_ipv4".to_owned(), Unique::Address(spec.loopback_ipv4.into())),
         ("loopback_ipv6".to_owned(), Unique::Address(spec.loopback_ipv6.into())),
     ];
+    all.extend(spec.mac.map(|mac| ("mac".to_owned(), Unique::Mac(mac))));
+    let serial = spec.serial.as_ref();
+    all.extend(serial.map(|serial| ("serial".to_owned(), Unique::Serial(serial.folded()))));
     let ports = spec.access_ports.iter().enumerate();
     all.extend(ports.map(|(i, p)| (format!("access_ports[{i}]"), Unique::Port(spec.name.clone(), *p))));
     all

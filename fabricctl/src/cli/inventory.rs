@@ -181,13 +181,26 @@ fn table(inventory: &Inventory) -> Table {
         format!("{state}{reasons}")
     };
     for s in &inventory.switches {
-        let about = format!(
+        let mut about = format!(
             "{} {} {} at {}",
             format!("{:?}", s.spec.role).to_lowercase(),
             s.spec.loopback_ipv4,
             s.spec.loopback_ipv6,
             s.spec.p4runtime
         );
+        let machine = [
+            ("model", s.spec.model.as_ref().map(ToString::to_string)),
+            ("serial", s.spec.serial.as_ref().map(ToString::to_string)),
+            ("mac", s.spec.mac.as_ref().map(ToString::to_string)),
+            ("software", s.spec.software.as_ref().map(ToString::to_string)),
+        ];
+        let told: Vec<String> = machine
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name} {}", value?)))
+            .collect();
+        if !told.is_empty() {
+            about = format!("{about}\n{}", told.join(", "));
+        }
         let vtep = s.vtep_id.map(|id| id.to_string()).unwrap_or_default();
         let state = state(&s.state, &s.waiting);
         row("switch", s.spec.name.to_string(), s.uid, vtep, state, about);

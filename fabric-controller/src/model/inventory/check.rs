@@ -90,6 +90,9 @@ impl Model {
         if spec.device_id == 0 {
             return Err(fields.invalid("device_id", 0, "a number from 1 to 65535"));
         }
+        if let Some(mac) = spec.mac.filter(|mac| !mac.is_unicast()) {
+            return Err(fields.invalid("mac", mac, "a unicast MAC address"));
+        }
         address(fields, "loopback_ipv4", spec.loopback_ipv4.into())?;
         address(fields, "loopback_ipv6", spec.loopback_ipv6.into())?;
         if spec.role == Role::Spine && !spec.access_ports.is_empty() {
@@ -270,6 +273,7 @@ impl Model {
                 Unique::Mac(mac) => mac.to_string(),
                 Unique::Server(server) => server.to_string(),
                 Unique::Port(switch, port) => format!("{switch}:{port}"),
+                Unique::Serial(serial) => serial.clone(),
             };
             if let Some(owner) = self.fabric.taken(&unique).filter(|o| *o != key) {
                 let state = self.stored_item(owner).map(|i| i.state()).unwrap_or_default();
@@ -284,7 +288,7 @@ impl Model {
             let number = match unique {
                 Unique::DeviceId(id) => Number::RouterMac(id),
                 Unique::Address(ip) => Number::Underlay(ip),
-                Unique::Mac(_) | Unique::Server(_) | Unique::Port(..) => continue,
+                Unique::Mac(_) | Unique::Serial(_) | Unique::Server(_) | Unique::Port(..) => continue,
             };
             self.check_number(fields, &field, &value, number, uid)?;
         }

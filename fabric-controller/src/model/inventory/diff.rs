@@ -67,6 +67,11 @@ fn differences(before: &Value, next: &Value, path: &str, all: &mut Vec<FieldChan
                 let before = before.get(name).unwrap_or(&Value::Null);
                 differences(before, value, &format!("{path}{dot}{name}"), all);
             }
+            // Optional fields that are not there any more.
+            for (name, value) in before.iter().filter(|(name, _)| !next.contains_key(*name)) {
+                let dot = if path.is_empty() { "" } else { "." };
+                differences(value, &Value::Null, &format!("{path}{dot}{name}"), all);
+            }
         }
         (before, next) if before == next => {}
         (before, next) => all.push(FieldChange {

@@ -1,0 +1,152 @@
+//! The server: sockets first, then fewer rights, then files, then service.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+use arc_swap::ArcSwap;
+use fabric_identity::Listener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use super::{LogFormat, Serve, files, user_of};
+use crate::board::{Board, now};
+use crate::dhcp::journal::Journal;
+use crate::dhcp::leases::Leases;
+use crate::dhcp::run::{Port, Shell, open};
+use crate::dhcp::server::Server;
+use crate::directory::Directory;
+use crate::settings::Settings;
+use crate::source::{Follower, Source};
+use crate::{control, http, rights, tftp};
+
+/// UDP port of TFTP.
+const TFTP_PORT: u16 = 69;
+
+/// Sockets that only root, or a process with the capability for low ports, can open.
+struct Sockets {
+    dhcp: Vec<Port>,
+    http: Vec<TcpListener>,
+    tftp: Vec<(Ipv4Addr, UdpSocket)>,
+}
+
+fn sockets(settings: &Settings) -> Result<Sockets> {
+    let own = settings.subnets.iter().map(|s| settings.address_in(Some(s)));
+    let addresses: BTreeSet<Ipv4Addr> = own.chain([settings.address]).collect();
+    let mut sockets = Sockets {
+        dhcp: open(settings)?,
+        http: Vec::new(),
+        tftp: Vec::new(),
+    };
+    for address in addresses {
+        let port = settings.http_port;
+        let http = TcpListener::bind((address, port)).with_context(|| format!("TCP port {port} of {address}"))?;
+        http.set_nonblocking(true)?;
+        sockets.http.push(http);
+        if settings.tftp {
+            let tftp = UdpSocket::bind((address, TFTP_PORT));
+            let tftp = tftp.with_context(|| format!("UDP port {TFTP_PORT} of {address}"))?;
+            tftp.set_nonblocking(true)?;
+            sockets.tftp.push((address, tftp));
+        }
+    }
+    Ok(sockets)
+}
+
+pub(super) fn run(args: &Serve) -> Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    let settings = Settings::load(&args.common.settings)?;
+    // The token of the API is read before the rights to read it may be gone.
+    let source = args.from.source()?;
+    fabric_identity::private_files();
+    user_of(&settings.state, args.user.as_deref())?;
+    let sockets = sockets(&settings)?;
+    rights::give_up(args.user.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(settings, source, sockets))
+}
+
+async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<()> {
+    let control = control::open(&settings.state).await?;
+    let (directory, board) = (
+        Arc::new(ArcSwap::from_pointee(Directory::default())),
+        Arc::<Board>::default(),
+    );
+    let loaded = Journal::open(&settings.state).context("the file of leases")?;
+    for (line, why) in &loaded.damaged {
+        board.trouble(now(), &format!("line {line} of the leases is lost: {why}"));
+    }
+    let follower = Follower::start(source, &settings.state, Arc::clone(&directory), Arc::clone(&board)).await;
+    let files = Arc::new(files(settings, Arc::clone(&directory), Arc::clone(&board)));
+    let stopped = Arc::new(AtomicBool::new(false));
+    let leases = Leases::new(loaded.leases);
+    info!(leases = leases.all().count(), "leases of earlier");
+    let shell = Shell {
+        ports: sockets.dhcp,
+        server: Server::new(Arc::clone(&files.settings), leases),
+        keeper: Box::new(loaded.journal),
+        directory,
+        board,
+        stop: Arc::clone(&stopped),
+    };
+    let (dhcp_ended, ended) = tokio::sync::oneshot::channel();
+    let dhcp = std::thread::Builder::new().name("dhcp".into()).spawn(move || {
+        let _ = dhcp_ended.send(shell.run());
+    })?;
+    let stop = CancellationToken::new();
+    let mut servers = JoinSet::new();
+    for listener in sockets.http {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        info!(address = %listener.local_addr()?, "HTTP");
+        let incoming = Listener::plain(listener, "HTTP", http::LIMITS).incoming();
+        servers.spawn(http::serve(incoming, http::router(Arc::clone(&files)), stop.clone()));
+    }
+    for (address, socket) in sockets.tftp {
+        info!(%address, "TFTP");
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        servers.spawn(tftp::serve(socket, address, Arc::clone(&files), stop.clone()));
+    }
+    let checking = Arc::clone(&files);
+    tokio::task::spawn_blocking(move || checking.check_images());
+    let control = control::serve(control, Arc::clone(&files), stop.clone());
+    info!(
+        address = %files.settings.address,
+        interfaces = files.settings.interfaces.join(" "),
+        "serving"
+    );
+    let result = tokio::select! {
+        signal = terminated() => signal,
+        ended = ended => match ended {
+            Ok(Err(error)) => Err(error).context("DHCP"),
+            _ => bail!("DHCP ended"),
+        },
+        done = control => done.context("the control socket"),
+        _ = servers.join_next() => bail!("a server ended"),
+        () = follower.follow() => Ok(()),
+    };
+    info!("stopping");
+    stopped.store(true, Ordering::Relaxed);
+    stop.cancel();
+    while servers.join_next().await.is_some() {}
+    // It looks at the flag several times a second.
+    let _ = tokio::task::spawn_blocking(move || dhcp.join()).await;
+    result
+}
+
+async fn terminated() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    Ok(())
+}

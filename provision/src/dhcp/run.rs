@@ -1,0 +1,334 @@
+//! The shell of the DHCP server: sockets, batches, and the order of disk and wire.
+//!
+//! It runs on a thread of its own, because it waits for the disk. Each turn takes what has arrived, decides about all of
+//! it, makes all changes durable with one write, and only then sends. If the write fails, the changes are taken back and
+//! the replies that depend on them are not sent; clients ask again.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ipnet::Ipv4Net;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::journal::Keeper;
+use super::leases::{Change, Lease};
+use super::server::{Arrival, Outcome, Server, World};
+use crate::board::{Board, now};
+use crate::directory::Directory;
+use crate::error::ProvisionError;
+use crate::settings::Settings;
+
+/// Datagrams that one turn takes from one socket: what one write to the disk is shared by.
+const BATCH: usize = 256;
+/// Room for requests while the disk is waited for: some thousands of them.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Longest wait without a datagram; offers expire and the stop flag is looked at as often.
+const TURN: Duration = Duration::from_millis(200);
+/// How often offers and the enrolment window are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A socket on one interface, or on none in particular.
+#[derive(Debug)]
+pub struct Port {
+    socket: UdpSocket,
+    interface: Option<String>,
+    addresses: Vec<Ipv4Net>,
+}
+
+impl Port {
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn open(interface: Option<&str>, address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_broadcast(true)?;
+        // The system may grant less; then more is lost in a burst, and clients ask again.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        if let Some(interface) = interface {
+            socket.bind_device(Some(interface.as_bytes()))?;
+        }
+        socket.bind(&SocketAddrV4::new(address, port).into())?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    }
+}
+
+/// Opens the sockets: one for each interface, or one for relayed requests only.
+///
+/// # Errors
+/// An interface is missing or has no address in a subnet of the settings, or its port cannot be bound.
+pub fn open(settings: &Settings) -> Result<Vec<Port>, ProvisionError> {
+    let port = settings.dhcp_port;
+    let error = |what: String| move |source| ProvisionError::Socket { what, source };
+    if settings.interfaces.is_empty() {
+        let what = format!("UDP port {port} of {} for DHCP", settings.address);
+        let socket = Port::open(None, settings.address, port).map_err(error(what))?;
+        return Ok(vec![Port {
+            socket,
+            interface: None,
+            addresses: Vec::new(),
+        }]);
+    }
+    let all = nix::ifaddrs::getifaddrs().map_err(io::Error::from);
+    let all: Vec<_> = all.map_err(error("addresses of this machine".into()))?.collect();
+    let mut ports = Vec::new();
+    for name in &settings.interfaces {
+        let of_it = all.iter().filter(|a| a.interface_name == *name);
+        let addresses: Vec<Ipv4Net> = of_it
+            .filter_map(|a| {
+                let address = a.address.as_ref()?.as_sockaddr_in()?.ip();
+                let mask = a.netmask.as_ref()?.as_sockaddr_in()?.ip();
+                Ipv4Net::with_netmask(address, mask).ok()
+            })
+            .collect();
+        let what = format!("UDP port {port} of interface `{name}` for DHCP");
+        if !addresses.iter().any(|net| settings.subnet_of(net.addr()).is_some()) {
+            let why = "it has no address in a subnet of the settings";
+            return Err(error(what)(io::Error::new(io::ErrorKind::AddrNotAvailable, why)));
+        }
+        let socket = Port::open(Some(name), Ipv4Addr::UNSPECIFIED, port).map_err(error(what))?;
+        ports.push(Port {
+            socket,
+            interface: Some(name.clone()),
+            addresses,
+        });
+    }
+    Ok(ports)
+}
+
+/// Everything that the thread needs.
+pub struct Shell {
+    /// The sockets.
+    pub ports: Vec<Port>,
+    /// Who decides.
+    pub server: Server,
+    /// Where leases are kept.
+    pub keeper: Box<dyn Keeper>,
+    /// The inventory.
+    pub directory: Arc<ArcSwap<Directory>>,
+    /// What operators see.
+    pub board: Arc<Board>,
+    /// Ends the thread.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Shell {
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// The sockets cannot be waited for any more.
+    pub fn run(mut self) -> io::Result<()> {
+        self.board.set_leases(self.server.leases().all());
+        let mut ticked = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            self.wait()?;
+            self.turn(now());
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.server.tick(now());
+                self.board.tick(now());
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut waiting: Vec<PollFd<'_>> = self
+            .ports
+            .iter()
+            .map(|port| PollFd::new(port.socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        let timeout = PollTimeout::try_from(TURN).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut waiting, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes what has arrived, decides, writes, sends.
+    fn turn(&mut self, now: u64) {
+        let directory = self.directory.load_full();
+        let mut outcomes: Vec<(usize, Outcome)> = Vec::new();
+        let mut octets = [0u8; 1500];
+        for (at, port) in self.ports.iter().enumerate() {
+            for _ in 0..BATCH {
+                let (length, source) = match port.socket.recv_from(&mut octets) {
+                    Ok((length, SocketAddr::V4(source))) => (length, source),
+                    Ok(_) => continue,
+                    // Errors of earlier datagrams (ICMP) come here too; they say nothing about the socket.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        let name = port.interface.as_deref().unwrap_or("any");
+                        self.board.trouble(now, &format!("DHCP on interface {name}: {error}"));
+                        break;
+                    }
+                };
+                let arrival = Arrival {
+                    source,
+                    interface: &port.addresses,
+                };
+                let world = World {
+                    directory: &directory,
+                    board: &self.board,
+                    now,
+                };
+                let datagram = octets.get(..length).unwrap_or_default();
+                outcomes.push((at, self.server.handle(datagram, arrival, world)));
+            }
+        }
+        self.settle(outcomes, now);
+    }
+
+    fn settle(&mut self, mut outcomes: Vec<(usize, Outcome)>, now: u64) {
+        let changes: Vec<Lease> = outcomes
+            .iter()
+            .filter_map(|(_, o)| Some(o.change.as_ref()?.put.clone()))
+            .collect();
+        if !changes.is_empty() {
+            let server = &self.server;
+            let all = || server.leases().all().cloned().collect();
+            match self.keeper.keep(&changes, &all) {
+                Ok(()) => self.board.leased(changes.iter()),
+                Err(error) => {
+                    let mut undone: Vec<Change> = Vec::new();
+                    for (_, outcome) in &mut outcomes {
+                        if let Some(change) = outcome.change.take() {
+                            undone.push(change);
+                            (outcome.reply, outcome.done) = (None, None);
+                        }
+                    }
+                    self.server.undo(undone);
+                    self.board.count("dhcp_not_written");
+                    let detail = format!("leases cannot be written, so none are given: {error}");
+                    self.board.trouble(now, &detail);
+                }
+            }
+        }
+        for (at, outcome) in outcomes {
+            if let Some((switch, what, detail)) = outcome.done {
+                self.board.step(&switch, now, what, &detail);
+            }
+            let (Some(reply), Some(port)) = (outcome.reply, self.ports.get(at)) else {
+                continue;
+            };
+            match port.socket.send_to(&reply.octets, SocketAddr::V4(reply.to)) {
+                Ok(_) => self.board.count("dhcp_sent"),
+                Err(error) => {
+                    self.board.count("dhcp_not_sent");
+                    self.board.trouble(
+                        now,
+                        &format!("a DHCP reply to {} cannot be sent: {error}", reply.to.ip()),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dhcproto::v4::{Decodable as _, Decoder, Message, MessageType};
+
+    use super::*;
+    use crate::dhcp::leases::{Holder, Leases};
+    use crate::dhcp::packet::tests::octets;
+    use crate::directory::tests::directory;
+    use crate::settings::tests::good;
+
+    /// A disk that can be full.
+    struct Disk(Arc<AtomicBool>, Arc<std::sync::Mutex<Vec<Lease>>>);
+
+    impl Keeper for Disk {
+        fn keep(&mut self, changes: &[Lease], _: &dyn Fn() -> Vec<Lease>) -> io::Result<()> {
+            if self.0.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.lock().unwrap().extend_from_slice(changes);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_lease_is_given_that_cannot_be_written() {
+        let mut settings = good();
+        (settings.address, settings.interfaces, settings.dhcp_port) = (Ipv4Addr::LOCALHOST, Vec::new(), 0);
+        settings.subnets[0].subnet = "127.0.0.0/24".parse().unwrap();
+        settings.subnets[0].routers.clear();
+        settings.subnets[0].pool = Some(crate::settings::Pool {
+            first: [127, 0, 0, 100].into(),
+            last: [127, 0, 0, 109].into(),
+        });
+        let settings = Arc::new(settings);
+        let ports = open(&settings).unwrap();
+        let to = ports[0].local_addr().unwrap();
+        let (full, written) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let mut shell = Shell {
+            ports,
+            server: Server::new(Arc::clone(&settings), Leases::default()),
+            keeper: Box::new(Disk(Arc::clone(&full), Arc::clone(&written))),
+            directory: Arc::new(ArcSwap::from_pointee(directory())),
+            board: Arc::default(),
+            stop: Arc::default(),
+        };
+        // A relay on this machine that sends from a port of its own (RFC 8357).
+        let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+        relay.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let send = |kind: u8, options: &[(u8, &[u8])]| {
+            let options = [options, &[(82, &[19u8, 0])]].concat();
+            let mut request = octets(kind, &options);
+            request[24..28].copy_from_slice(&[127, 0, 0, 1]);
+            relay.send_to(&request, to).unwrap();
+        };
+        let receive = || {
+            let mut octets = [0u8; 1500];
+            let (length, _) = relay.recv_from(&mut octets).unwrap();
+            (
+                octets[..length].to_vec(),
+                [octets[16], octets[17], octets[18], octets[19]],
+            )
+        };
+        let mut turn = |now| {
+            shell.wait().unwrap();
+            shell.turn(now);
+        };
+        let request = |address: [u8; 4]| send(3, &[(54, &[127, 0, 0, 1]), (50, &address)]);
+        send(1, &[]);
+        turn(100);
+        let (_, offered) = receive();
+        full.store(true, Ordering::Relaxed);
+        request(offered);
+        turn(101);
+        // The offer is still good, and the disk has room again.
+        full.store(false, Ordering::Relaxed);
+        request(offered);
+        turn(102);
+        let (ack, address) = receive();
+        let ack = Message::decode(&mut Decoder::new(&ack)).unwrap();
+        assert_eq!((ack.opts().msg_type(), address), (Some(MessageType::Ack), offered));
+        let written = written.lock().unwrap();
+        assert_eq!(written.len(), 1, "only what was acknowledged");
+        assert_eq!(written[0].holder, Holder::Switch("spine1".parse().unwrap()));
+        let status = shell.board.status(103);
+        assert_eq!(status.counters["dhcp_not_written"], 1);
+        assert!(
+            status.troubles[0].detail.contains("cannot be written"),
+            "{:?}",
+            status.troubles
+        );
+        assert_eq!((status.leases.len(), status.counters["dhcp_sent"]), (1, 2));
+        relay.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(relay.recv_from(&mut [0; 1500]).is_err(), "nothing else was sent");
+    }
+}

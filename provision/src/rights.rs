@@ -1,0 +1,69 @@
+//! Gives up the rights that are not needed after the sockets are open.
+
+use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
+
+use crate::error::ProvisionError;
+
+/// Becomes a user without any right of root, for good. Of a user that is not root, nothing is taken but the possibility
+/// to gain rights later.
+///
+/// # Errors
+/// There is no such user, or the system refuses.
+pub fn give_up(user: Option<&str>) -> Result<(), ProvisionError> {
+    let fail = |what: &str| {
+        let user = user.unwrap_or("(the same)").to_owned();
+        let what = what.to_owned();
+        move |error: nix::errno::Errno| ProvisionError::Rights {
+            user,
+            message: format!("{what}: {error}"),
+        }
+    };
+    nix::sys::prctl::set_no_new_privs().map_err(fail("no_new_privs"))?;
+    let Some(name) = user else {
+        if geteuid().is_root() {
+            tracing::warn!("this server runs as root; name a user with fewer rights with --user");
+        }
+        return Ok(());
+    };
+    let found = User::from_name(name).map_err(fail("looking it up"))?;
+    let found = found.ok_or_else(|| ProvisionError::Rights {
+        user: name.to_owned(),
+        message: "there is no user of this name".into(),
+    })?;
+    if found.uid.is_root() {
+        return Err(ProvisionError::Rights {
+            user: name.to_owned(),
+            message: "it is root".into(),
+        });
+    }
+    setgroups(&[]).map_err(fail("supplementary groups"))?;
+    setgid(found.gid).map_err(fail("group"))?;
+    setuid(found.uid).map_err(fail("user"))?;
+    if setuid(nix::unistd::Uid::from_raw(0)).is_ok() {
+        return Err(ProvisionError::Rights {
+            user: name.to_owned(),
+            message: "the rights of root could be taken back".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Makes a directory for this server alone, owned by the user that it will be.
+///
+/// # Errors
+/// It cannot be made.
+pub fn private_directory(path: &std::path::Path, user: Option<&str>) -> Result<(), ProvisionError> {
+    fabric_identity::private_directory(path).map_err(|error| ProvisionError::Rights {
+        user: user.unwrap_or("(the same)").to_owned(),
+        message: error.to_string(),
+    })?;
+    let found = user.and_then(|name| User::from_name(name).ok().flatten());
+    if let Some(found) = found.filter(|_| geteuid().is_root()) {
+        // The directory only: what is in it belongs to that user already, and may be anything.
+        nix::unistd::chown(path, Some(found.uid), Some(found.gid)).map_err(|e| ProvisionError::File {
+            path: path.to_owned(),
+            source: e.into(),
+        })?;
+    }
+    Ok(())
+}

@@ -283,12 +283,14 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         ended = below::serve(&cni_socket, Arc::clone(&below)) => ended?,
         () = below.tidy() => {}
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
-        ended = status::serve(settings, commands, watch.clone()) => ended?,
+        ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,
         () = watch.run() => {}
+        () = fabric_service::run(|| agent::is_alive(commands.clone())) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    fabric_service::stopping();
     // What the kernel holds stays: it forwards without the agent.
     let _ = std::fs::remove_file(&cni_socket);
     let _ = std::fs::remove_file(status::socket(&run.state_dir));

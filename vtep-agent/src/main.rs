@@ -129,6 +129,9 @@ struct Run {
     /// not exist [default: vfabric-<host>].
     #[arg(long)]
     overlay: Option<String>,
+    /// Mount namespace in which names of network namespaces are made, such as /proc/1/ns/mnt [default: the agent's own].
+    #[arg(long)]
+    mounts_of: Option<PathBuf>,
     /// Broadcast and multicast frames that a workload may send each second; twice as many at once.
     #[arg(long, default_value_t = FloodLimit::default().per_second, value_parser = clap::value_parser!(u32).range(1..))]
     flood_limit: u32,
@@ -255,6 +258,9 @@ async fn serve(run: Run) -> anyhow::Result<()> {
             burst: run.flood_limit.saturating_mul(2),
         },
     };
+    if let Some(path) = &run.mounts_of {
+        vtep_agent::netns::set_mounts(path).with_context(|| format!("--mounts-of {}", path.display()))?;
+    }
     let agent::Started {
         commands,
         uplink,

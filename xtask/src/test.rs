@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(LAB_PACKAGES)?;
     packages::install(&["mininet", "python3", "python3-venv"])?;
     packages::install(CONTAINER_PACKAGES)?;
+    packages::install(PACKAGING)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -74,6 +75,9 @@ const CONTAINER_PACKAGES: &[&str] = &[
     "containernetworking-plugins",
     "busybox-static",
 ];
+
+/// For the test of Debian packages: what builds them, and a Debian of its own to install them in.
+const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";

@@ -81,12 +81,12 @@ impl Root {
             .envs(PLAIN))
     }
 
-    /// Writes a file that root owns and a group may read.
-    pub(crate) fn write(&self, path: &str, text: &str, group: &str) {
+    /// Writes a file that only its owner may read.
+    pub(crate) fn write(&self, path: &str, text: &str, owner: &str) {
         let place = self.path().join(path);
         fs::write(&place, text).unwrap();
-        fs::set_permissions(&place, fs::Permissions::from_mode(0o640)).unwrap();
-        let (good, text) = self.command("chgrp", &[group, &format!("/{path}")]);
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).unwrap();
+        let (good, text) = self.command("chown", &[owner, &format!("/{path}")]);
         assert!(good, "{text}");
     }
 
@@ -161,11 +161,13 @@ const PLAIN: [(&str, &str); 3] = [
     ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
 ];
 
-/// Makes the folder given as $1 the root, with kernel file systems, and starts systemd there.
-const BOOT: &str = "mount --make-rprivate /; mount --bind \"$1\" \"$1\"; mount --make-shared \"$1\"; cd \"$1\"
+/// Makes the folder given as $1 the root, with kernel file systems, and starts systemd there. It is the root of the mount
+/// namespace and not only of the process, as that of a machine is: services enter it, and make user namespaces.
+const BOOT: &str = "mount --make-rprivate /; mount --bind \"$1\" \"$1\"; cd \"$1\"
 mount -t proc proc proc; mount -t sysfs -o ro sysfs sys; mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run
-exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --log-target=console --show-status=0";
+mkdir packages/old; pivot_root . packages/old; umount --lazy /packages/old; mount --make-rshared /
+exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console --show-status=0";
 
 /// A Debian as debootstrap makes it.
 fn fresh(target: &Path) -> PathBuf {

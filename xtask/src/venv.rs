@@ -21,6 +21,8 @@ const VENVS: &[(&str, &[&str])] = &[
     ("p4runtime-shell", &["p4runtime-shell==0.0.6"]),
     // A gNMI client; ships gNMI 0.8 descriptors.
     ("pygnmi", &["pygnmi==0.8.15"]),
+    // Judges the workflows of GitHub; its wheel has the whole program.
+    ("zizmor", &["zizmor==1.32.0"]),
 ];
 
 /// File inside an environment that holds the requirements it was made with.

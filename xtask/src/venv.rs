@@ -21,6 +21,8 @@ const VENVS: &[(&str, &[&str])] = &[
     ("p4runtime-shell", &["p4runtime-shell==0.0.6"]),
     // A gNMI client; ships gNMI 0.8 descriptors.
     ("pygnmi", &["pygnmi==0.8.15"]),
+    // The P4 testing framework, with what makes its packets and speaks P4Runtime.
+    ("ptf", &["ptf==0.12.0", "scapy==2.6.1", "p4runtime==1.6.0"]),
     // Judges the workflows of GitHub; its wheel has the whole program.
     ("zizmor", &["zizmor==1.32.0"]),
 ];

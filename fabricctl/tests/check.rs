@@ -102,7 +102,7 @@ fn what_a_fault_costs_is_judged_and_the_fault_mended() {
 - { from: blue/web1, to: blue/web3, under: { kill_agent: host1 } }
 - { name: wrong, from: blue/web1, to: blue/web3, under: { kill_switch: leaf2 }, lost: 0 }
 - { name: none, from: blue/web1, to: blue/web3, under: { kill_switch: leaf2 }, reach: false }
-- { name: mute, from: blue/web1, to: red/*, under: { kill_switch: leaf1 }, reach: false, by: [ping, tcp] }
+- { name: mute, from: blue/web1, to: red/web2, under: { kill_switch: leaf1 }, reach: false, by: [ping, tcp] }
 - { from: blue/web1, to: blue/web3 }
 ";
     let output = check(&[], &file(&dir, text), &[]);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -34,9 +34,13 @@ use vfabric_api::topology::{Role, Topology};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The version with the greatest format of stores that it reads: packages refuse a downgrade below that of the store.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (store format {})", env!("CARGO_PKG_VERSION"), RedbStore::FORMAT));
+
 /// The fabric controller.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version = VERSION.as_str(), about)]
 struct Args {
     /// The topology file (YAML): what the inventory begins with. Later it is only compared with the inventory
     #[arg(long)]
@@ -231,7 +235,9 @@ async fn serve(args: &Args) -> Result<()> {
         () = controller.writer_ended() => bail!("the writer of changes ended"),
         () = controller.supervise(inbox.frames) => {}
         done = secrets.follow() => done.context("SIGHUP")?,
+        () = fabric_service::run(|| controller.is_alive()) => {}
     }
+    fabric_service::stopping();
     stop.cancel();
     controller.shut_down().await;
     Ok(())

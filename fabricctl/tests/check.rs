@@ -102,11 +102,16 @@ fn what_a_fault_costs_is_judged_and_the_fault_mended() {
 - { from: blue/web1, to: blue/web3, under: { kill_agent: host1 } }
 - { name: wrong, from: blue/web1, to: blue/web3, under: { kill_switch: leaf2 }, lost: 0 }
 - { name: none, from: blue/web1, to: blue/web3, under: { kill_switch: leaf2 }, reach: false }
+- { name: mute, from: blue/web1, to: red/web2, under: { kill_switch: leaf1 }, reach: false, by: [ping, tcp] }
 - { from: blue/web1, to: blue/web3 }
 ";
     let output = check(&[], &file(&dir, text), &[]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("6 passed, 1 failed"), "{}", said(&output));
+    assert!(said(&output).contains("6 passed, 2 failed"), "{}", said(&output));
+    // Nothing arrives, but for a reason that says nothing about isolation.
+    for what in ["blue/web1 gets no frame to a switch", "TCP: nothing was tested"] {
+        assert!(said(&output).contains(what), "{}", said(&output));
+    }
 }
 
 #[test]

@@ -143,6 +143,12 @@ pub struct Started {
 /// Commands to the agent.
 pub type Commands = mpsc::Sender<Command>;
 
+/// Returns true once the engine's thread has answered; false if it has ended.
+pub async fn is_alive(commands: Commands) -> bool {
+    let (answer, result) = oneshot::channel();
+    commands.send(Command::Status(answer)).await.is_ok() && result.await.is_ok()
+}
+
 /// A channel for reports of the right size.
 pub fn reports() -> (mpsc::Sender<v1::Report>, mpsc::Receiver<v1::Report>) {
     mpsc::channel(REPORTS)

@@ -129,6 +129,9 @@ struct Run {
     /// not exist [default: vfabric-<host>].
     #[arg(long)]
     overlay: Option<String>,
+    /// Mount namespace in which names of network namespaces are made, such as /proc/1/ns/mnt [default: the agent's own].
+    #[arg(long)]
+    mounts_of: Option<PathBuf>,
     /// Broadcast and multicast frames that a workload may send each second; twice as many at once.
     #[arg(long, default_value_t = FloodLimit::default().per_second, value_parser = clap::value_parser!(u32).range(1..))]
     flood_limit: u32,
@@ -255,6 +258,9 @@ async fn serve(run: Run) -> anyhow::Result<()> {
             burst: run.flood_limit.saturating_mul(2),
         },
     };
+    if let Some(path) = &run.mounts_of {
+        vtep_agent::netns::set_mounts(path).with_context(|| format!("--mounts-of {}", path.display()))?;
+    }
     let agent::Started {
         commands,
         uplink,
@@ -283,12 +289,14 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         ended = below::serve(&cni_socket, Arc::clone(&below)) => ended?,
         () = below.tidy() => {}
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
-        ended = status::serve(settings, commands, watch.clone()) => ended?,
+        ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,
         () = watch.run() => {}
+        () = fabric_service::run(|| agent::is_alive(commands.clone())) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    fabric_service::stopping();
     // What the kernel holds stays: it forwards without the agent.
     let _ = std::fs::remove_file(&cni_socket);
     let _ = std::fs::remove_file(status::socket(&run.state_dir));

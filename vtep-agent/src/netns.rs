@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -17,6 +18,42 @@ use crate::error::NetnsError;
 const DIRECTORY: &str = "/run/netns";
 /// Magic of the file system of namespaces (linux/magic.h).
 const NSFS_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6e73_6673);
+
+/// The mount namespace in which names are made and removed; the process's own if unset.
+static MOUNTS: OnceLock<File> = OnceLock::new();
+
+/// From now on, names of namespaces are made and removed in the mount namespace of this file, such as `/proc/1/ns/mnt`. A
+/// service with a view of its own on the file system (`ProtectSystem=` and others) sees what the host mounts, but what
+/// it mounts itself would stay in its own view and end with it.
+///
+/// # Errors
+/// The file cannot be opened, or is no mount namespace that this process may enter.
+pub fn set_mounts(path: &Path) -> io::Result<()> {
+    let opened = File::open(path)?;
+    let file = MOUNTS.get_or_init(|| opened);
+    // What cannot be entered shows here and not with the first container.
+    in_mounts_of(file, || Ok(()))
+}
+
+/// Does `work` where names are made.
+fn in_mounts<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    match MOUNTS.get() {
+        None => work(),
+        Some(file) => in_mounts_of(file, work),
+    }
+}
+
+/// Does `work` on a thread of its own: only a thread that shares its view of the file system with no other may change it
+/// (setns(2)).
+fn in_mounts_of<T: Send>(file: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let inside = || {
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(file, CloneFlags::CLONE_NEWNS)?;
+        work()
+    };
+    let ended = || Err(io::Error::other("the thread has ended"));
+    thread::scope(|s| s.spawn(inside).join().unwrap_or_else(|_| ended()))
+}
 
 /// Tells two namespaces apart, for as long as both exist (namespaces(7): st_dev and st_ino).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,7 +196,7 @@ impl Netns {
             new.mount_on(&path).inspect_err(|_| drop(fs::remove_file(&path)))?;
             Ok(new)
         };
-        make().map_err(fail)
+        in_mounts(make).map_err(fail)
     }
 
     /// Gives the namespace its name again when somebody has taken it away.
@@ -184,7 +221,7 @@ impl Netns {
             File::options().write(true).create(true).truncate(false).open(&path)?;
             self.mount_on(&path)
         };
-        bind().map(|()| true).map_err(|source| NetnsError::Io {
+        in_mounts(bind).map(|()| true).map_err(|source| NetnsError::Io {
             name: name.to_owned(),
             source,
         })
@@ -241,14 +278,17 @@ pub fn remove(name: &str) -> Result<(), NetnsError> {
         name: name.to_owned(),
         source,
     };
-    match umount2(&path, MntFlags::MNT_DETACH) {
-        Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
-        Err(e) => return Err(fail(e.into())),
-    }
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fail(e)),
-        _ => Ok(()),
-    }
+    let unmount = || {
+        match umount2(&path, MntFlags::MNT_DETACH) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    };
+    in_mounts(unmount).map_err(fail)
 }
 
 /// A new namespace without a name.

@@ -5,6 +5,7 @@
 //! only built and called.
 
 mod bench;
+mod package;
 mod packages;
 mod release;
 mod shims;
@@ -73,6 +74,8 @@ enum Task {
     },
     /// Accept what the compiler writes now: its golden files are written again.
     Bless,
+    /// Build Debian packages of controller, agent, switch and command line.
+    Package(package::Options),
     /// Make the Python environments of the test peers under target/venv.
     Venv,
 }
@@ -104,6 +107,7 @@ fn run(task: Task) -> Result<()> {
             shims::lay(&dir, &std::fs::canonicalize(release_dir())?)
         }
         Task::Bless => bless(),
+        Task::Package(options) => package::run(&options),
         Task::Venv => venv::create_all(&target_dir().join("venv")),
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(CONTAINER_PACKAGES)?;
     packages::install(ANSIBLE_PACKAGES)?;
     packages::install(BOOT_PACKAGES)?;
+    packages::install(PACKAGING)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -88,6 +89,8 @@ const BOOT_PACKAGES: &[&str] = &[
     "curl",
     "tftp-hpa",
 ];
+/// For the test of Debian packages: what builds them, and a Debian of its own to install them in.
+const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";

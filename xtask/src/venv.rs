@@ -23,6 +23,10 @@ const VENVS: &[(&str, &[&str])] = &[
     ("pygnmi", &["pygnmi==0.8.15"]),
     // Ansible and the linter of its content, for the collection in `ansible/`. The last versions for Python 3.11.
     ("ansible", &["ansible-core==2.19.14", "ansible-lint==26.10.1"]),
+    // The P4 testing framework, with what makes its packets and speaks P4Runtime.
+    ("ptf", &["ptf==0.12.0", "scapy==2.6.1", "p4runtime==1.6.0"]),
+    // Judges the workflows of GitHub; its wheel has the whole program.
+    ("zizmor", &["zizmor==1.32.0"]),
 ];
 
 /// File inside an environment that holds the requirements it was made with.

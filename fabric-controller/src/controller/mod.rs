@@ -253,6 +253,14 @@ impl<S: Store> Controller<S> {
         *fault = error.map(ToString::to_string);
     }
 
+    /// Returns true once the model can be locked and readers are not kept out: the writer, which holds the model while a
+    /// group is checked and stored, has come to an end of its round. Returns false if the writer has ended.
+    pub async fn is_alive(&self) -> bool {
+        drop(self.state.lock().await);
+        drop(self.published());
+        !self.queue.is_closed()
+    }
+
     /// Looks after the quarantine whenever devices confirm something, and after the store. Runs until dropped.
     pub async fn housekeeping(&self) {
         let mut looked = std::time::Instant::now();

@@ -88,6 +88,10 @@ impl Failure {
 }
 
 impl RedbStore {
+    /// Greatest format of the file that this version reads. The format of a file stands beside it, as a number in
+    /// `NAME.format`.
+    pub const FORMAT: u64 = schema::FORMAT;
+
     /// Opens or creates the file. Only one process can have it open. A file of an older format is brought to today's.
     ///
     /// # Errors

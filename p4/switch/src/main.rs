@@ -30,6 +30,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 type Error = Box<dyn std::error::Error>;
 
+/// How long a forwarding thread may take to answer that it works: a thousand times what a burst takes.
+const ANSWER: Duration = Duration::from_secs(1);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = match cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
@@ -315,7 +318,20 @@ async fn run(options: Options) -> Result<(), Error> {
         pipeline,
         commands,
     };
-    let served = serve(config, listener, device, interfaces, receiver, shutdown).await;
+    let alive = fabric_service::run(|| {
+        let ports = Arc::clone(&ports);
+        async {
+            tokio::task::spawn_blocking(move || ports.answer(ANSWER))
+                .await
+                .is_ok_and(|a| a)
+        }
+    });
+    let served = tokio::select! {
+        biased;
+        served = serve(config, listener, device, interfaces, receiver, shutdown) => served,
+        () = alive => Ok(()),
+    };
+    fabric_service::stopping();
     // The threads first, so that nothing more is captured, then the capture files.
     following.abort();
     let _ = following.await;

@@ -22,7 +22,19 @@ const SCHEMA: &str = "schema";
 const UUID_HIGH: &str = "uuid_high";
 const UUID_LOW: &str = "uuid_low";
 /// Format of this version; raised together with a migration.
-const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 2;
+
+/// Writes the format beside the file, for packages: they refuse a version that could not read the file. Before the file is
+/// of that format, so that a crash between the two cannot leave a number that is too small.
+fn note(path: &Path) -> std::io::Result<()> {
+    let (beside, text) = (path.with_extension("format"), format!("{FORMAT}\n"));
+    if std::fs::read_to_string(&beside).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    let new = path.with_extension("format.new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, beside)
+}
 
 /// Brings a file to today's format. Returns the store's identity and revision.
 ///
@@ -38,6 +50,7 @@ pub(super) fn prepare(db: &Database, path: &Path) -> Result<(Uuid, Revision), St
             expected: FORMAT,
         });
     }
+    note(path).map_err(|e| Failure::Words(format!("its format cannot be noted beside it: {e}")).at(path))?;
     let prepared = migrate(&txn, found).map_err(|e| e.at(path))?;
     txn.commit().map_err(|e| Failure::from(e).at(path))?;
     if let Some(from) = found.filter(|f| *f < FORMAT) {

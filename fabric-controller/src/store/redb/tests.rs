@@ -96,12 +96,20 @@ async fn a_file_of_a_later_format_is_refused_in_words_and_left_alone() {
         txn.open_table(META).unwrap().insert("schema", 9).unwrap();
         txn.commit().unwrap();
     }
+    // What packages compare with: never lowered by a version that cannot read the file.
+    let beside = dir.path().join("intent.format");
+    assert_eq!(
+        std::fs::read_to_string(&beside).unwrap(),
+        format!("{}\n", RedbStore::FORMAT)
+    );
+    std::fs::write(&beside, "9\n").unwrap();
     let before = std::fs::read(&path).unwrap();
     let said = RedbStore::open(&path).err().unwrap().to_string();
     for expected in ["intent.redb", "format 9", "formats up to 2", "start that version"] {
         assert!(said.contains(expected), "{said}");
     }
     assert_eq!(std::fs::read(&path).unwrap().len(), before.len());
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "9\n");
 }
 
 #[tokio::test]

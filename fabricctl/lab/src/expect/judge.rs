@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::control;
 use super::file::{By, Expectation};
 use super::world::{Pair, World};
 use crate::plan;
@@ -64,7 +65,7 @@ pub(super) fn judge(world: &World<'_>, of: &Expectation) -> Result<Verdict> {
     if of.by().contains(&By::Tcp) {
         // One after the other: each listens on the same port.
         for pair in &pairs {
-            verdict.wrong.extend(tcp(of, *pair)?);
+            verdict.wrong.extend(tcp(world, of, *pair)?);
         }
     }
     Ok(verdict)
@@ -81,8 +82,8 @@ pub(super) fn answers(world: &World<'_>, of: &Expectation) -> Result<bool> {
     Ok(true)
 }
 
-/// Places where a pair's frames are seen: the target, the sender and every switch.
-fn tapped(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Verdict> {
+/// Captures where a pair's frames are seen: at the target, at the sender and at every switch, in this order.
+fn taps(world: &World<'_>, pair: Pair<'_>) -> Result<Vec<(String, Capture)>> {
     let mut taps = Vec::new();
     for machine in [pair.to, pair.from] {
         taps.push((machine.id.clone(), Capture::start(&machine.namespace)?));
@@ -90,12 +91,29 @@ fn tapped(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Verdict
     for switch in &world.lab.topology.switches {
         taps.push((switch.name.to_string(), Capture::start(&plan::namespace(&switch.name))?));
     }
+    Ok(taps)
+}
+
+/// Probes a pair while its frames are captured.
+fn tapped(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Verdict> {
+    let taps = taps(world, pair)?;
     let marker = format!("check-{:016x}.", rand::random::<u64>());
     let mut verdict = Verdict::default();
     let sent = send(of, pair, &marker, &mut verdict);
+    let is_refused = !of.reach && of.by().iter().any(|b| *b != By::Tcp);
+    let control = if is_refused {
+        Some(control::answers(pair)?)
+    } else {
+        None
+    };
     let frames = Capture::finish_all(taps)?;
-    sent?;
+    let refusals = sent?;
     arrived(of, pair, &marker, &frames, &mut verdict.wrong);
+    if let Some(control) = control {
+        verdict
+            .wrong
+            .extend(control.doubt(pair, &frames, marker.as_bytes(), &refusals));
+    }
     let whose = format!("{} to {} ({})", pair.from.id, pair.to.id, pair.ip);
     verdict.wrong.iter_mut().for_each(|w| *w = format!("{whose}: {w}"));
     if !verdict.wrong.is_empty() {
@@ -111,9 +129,11 @@ fn tapped(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Verdict
     Ok(verdict)
 }
 
-/// Sends all probes of a pair, and notes answers that are missing or wrong.
-fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -> Result<()> {
+/// Sends all probes of a pair, and notes answers that are missing or wrong. Returns why probes that should not arrive could
+/// not even be sent.
+fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -> Result<Vec<String>> {
     let from = &pair.from.namespace;
+    let mut refusals = Vec::new();
     let rounds = if of.answer_ms.is_some() { ANSWERS } else { 1 };
     for by in of.by().iter().filter(|b| **b != By::Tcp) {
         for _ in 0..rounds {
@@ -123,7 +143,8 @@ fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -
                 _ => probe::ask(from, pair.ip, marker, ANSWER_TIMEOUT),
             };
             if !of.reach {
-                // Whoever answers may be another machine of the same address: the capture at the target says.
+                // An answer may come from another machine of the same address: the capture at the target says.
+                refusals.extend(answer.err().map(|e| format!("{by:?}: {e:#}")));
                 continue;
             }
             match answer {
@@ -144,7 +165,7 @@ fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -
         // An error: the sender itself refuses the packet.
         let _ = probe::ping_with(from, pair.ip, &filling(marker, pair.ip, octets), ANSWER_TIMEOUT);
     }
-    Ok(())
+    Ok(refusals)
 }
 
 /// The text of the packet whose TTL and path are looked at. Its answer has a name before this text.
@@ -244,7 +265,7 @@ fn path(of: &Expectation, pair: Pair<'_>, wrong: &mut Vec<String>) -> Result<()>
     Ok(())
 }
 
-fn tcp(of: &Expectation, pair: Pair<'_>) -> Result<Option<String>> {
+fn tcp(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Option<String>> {
     let (from, to) = (&pair.from.namespace, &pair.to.namespace);
     let whose = format!("{} to {} ({})", pair.from.id, pair.to.id, pair.ip);
     if of.reach {
@@ -254,6 +275,24 @@ fn tcp(of: &Expectation, pair: Pair<'_>) -> Result<Option<String>> {
             .err()
             .map(|e| format!("{whose}: TCP: {e:#} ({} ms)", started.elapsed().as_millis())));
     }
+    let taps = taps(world, pair)?;
     let reached = probe::tcp_arrives(from, to, pair.ip)?;
-    Ok(reached.then(|| format!("{whose}: a TCP connection was accepted, expected none")))
+    let control = control::answers(pair)?;
+    let frames = Capture::finish_all(taps)?;
+    if reached {
+        return Ok(Some(format!("{whose}: a TCP connection was accepted, expected none")));
+    }
+    // Source and target as they stand one behind the other in the packet's header.
+    let between = |own: &IpAddr| match (own, pair.ip) {
+        (IpAddr::V4(own), IpAddr::V4(ip)) => Some([own.octets(), ip.octets()].concat()),
+        (IpAddr::V6(own), IpAddr::V6(ip)) => Some([own.octets(), ip.octets()].concat()),
+        _ => None,
+    };
+    let packets: Vec<Vec<u8>> = pair.from.ips.iter().filter_map(between).collect();
+    let doubts = packets.iter().map(|mark| control.doubt(pair, &frames, mark, &[]));
+    // Which of its addresses it sends from is up to the sender.
+    let doubts: Option<Vec<String>> = doubts.collect();
+    Ok(doubts
+        .and_then(|d| d.into_iter().next())
+        .map(|d| format!("{whose}: TCP: {d}")))
 }

@@ -3,7 +3,7 @@
 //! A run is a lab in namespaces of its own ([`sandbox`]): several run side by side, and no right of root is needed where
 //! the kernel lets users make namespaces. Each row of the file ([`file`]) is judged with real packets. They carry a
 //! random mark and are followed through captures, so an answer from another machine with the same address does not
-//! count. A row is judged once; nothing is tried again.
+//! count. That nothing arrives is only worth something if the sender could send ([`control`]). A row is judged once; nothing is tried again.
 
 pub mod adapt;
 pub mod file;
@@ -11,6 +11,7 @@ pub mod report;
 pub mod sandbox;
 pub mod write;
 
+mod control;
 mod fault;
 mod judge;
 mod world;

@@ -30,6 +30,17 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    #[cfg(test)]
+    pub(super) fn of_test(id: &str, ip: IpAddr, gateway: IpAddr) -> Self {
+        Self {
+            id: id.to_owned(),
+            network: String::new(),
+            namespace: String::new(),
+            ips: vec![ip],
+            gateways: vec![gateway],
+        }
+    }
+
     /// Whether a pattern of an expectation names it.
     fn is(&self, pattern: &str) -> bool {
         match pattern.strip_suffix('*') {

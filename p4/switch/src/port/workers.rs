@@ -56,6 +56,8 @@ impl Waker {
 enum Command {
     Attach(u32, Lane),
     Detach(u32),
+    /// Answer, to show that the thread works.
+    Answer(SyncSender<()>),
 }
 
 struct Thread {
@@ -72,6 +74,16 @@ impl Thread {
             Some(Ok(())) => Ok(()),
             _ => Err(io::Error::other("a forwarding thread has ended")),
         }
+    }
+}
+
+impl Thread {
+    /// Asks for an answer; none if the thread has ended, or takes no commands.
+    fn ask(&self) -> Option<Receiver<()>> {
+        let (answer, result) = sync_channel(1);
+        self.commands.as_ref()?.try_send(Command::Answer(answer)).ok()?;
+        self.waker.wake();
+        Some(result)
     }
 }
 
@@ -120,6 +132,17 @@ impl Ports {
             thread.order(Command::Attach(number, lane))?;
         }
         Ok(())
+    }
+
+    /// Whether every thread answers within this time. Waits for the answers.
+    pub fn answer(&self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        // All are asked before the first is waited for.
+        let asked: Vec<_> = self.0.iter().map(Thread::ask).collect();
+        let left = || until.saturating_duration_since(Instant::now());
+        asked
+            .into_iter()
+            .all(|answer| answer.is_some_and(|a| a.recv_timeout(left()).is_ok()))
     }
 
     /// Closes a port.
@@ -343,6 +366,8 @@ impl Worker {
                     self.rx.insert(port, rx);
                 }
                 Ok(Command::Detach(port)) => self.detach(port),
+                // Who asked may have given up.
+                Ok(Command::Answer(answer)) => drop(answer.try_send(())),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -360,7 +385,38 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// Works only while nobody holds the lock.
+    struct Held(Arc<Mutex<()>>);
+
+    impl Forwarder for Held {
+        fn burst(&mut self, _: &mut Burst<'_>, _: &mut dyn Sink) {}
+
+        fn woken(&mut self, _: &mut dyn Sink) {
+            drop(self.0.lock().unwrap());
+        }
+    }
+
+    #[test]
+    fn threads_answer_unless_one_of_them_is_held_up() {
+        let locks = [Arc::new(Mutex::new(())), Arc::new(Mutex::new(()))];
+        let all = || {
+            locks
+                .iter()
+                .map(|l| Box::new(Held(Arc::clone(l))) as Box<dyn Forwarder>)
+        };
+        let ports = Ports::start(2, |_| all().collect()).unwrap();
+        let long = Duration::from_secs(60);
+        assert!(ports.answer(long));
+        let held = locks[1].lock().unwrap();
+        // It may answer before it meets the lock; then never.
+        while ports.answer(Duration::from_millis(50)) {}
+        drop(held);
+        assert!(ports.answer(long));
+    }
 
     #[test]
     fn frames_gather_only_while_they_are_dense() {

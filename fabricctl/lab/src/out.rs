@@ -38,6 +38,11 @@ pub fn text(words: fmt::Arguments<'_>) {
     }
 }
 
+/// Whether nobody reads standard output any more: a command without an end may stop.
+pub fn is_gone() -> bool {
+    GONE.load(Ordering::Relaxed)
+}
+
 /// Returns whether there is still a reader.
 fn write(mut to: impl Write, words: fmt::Arguments<'_>) -> io::Result<bool> {
     match to.write_fmt(words).and_then(|()| to.flush()) {

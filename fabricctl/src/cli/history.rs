@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
-use fabric_lab::say;
+use fabric_lab::{out, say};
 use vfabric_api::client::{Client, Watched};
 use vfabric_api::history::{Objects, Revision};
 use vfabric_api::ident::Name;
@@ -116,12 +116,18 @@ pub(super) async fn watch(client: &Client, args: WatchArgs) -> Result<ExitCode> 
                 Watched::Revision(revision) => revision,
             };
             after = Some(revision.revision);
+            if out::is_gone() {
+                return Ok(ExitCode::SUCCESS);
+            }
             if args.json {
                 say!("{}", serde_json::to_string(&revision)?);
             } else {
                 row(&mut printed, &revision);
                 printed.line();
             }
+        }
+        if out::is_gone() {
+            return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(AGAIN).await;
     }

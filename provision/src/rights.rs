@@ -51,8 +51,13 @@ pub fn give_up(user: Option<&str>) -> Result<(), ProvisionError> {
 /// Makes a directory for this server alone, owned by the user that it will be.
 ///
 /// # Errors
-/// It cannot be made.
+/// It cannot be made, or the directory above it is missing.
 pub fn private_directory(path: &std::path::Path, user: Option<&str>) -> Result<(), ProvisionError> {
+    // Directories above it are made by the operator: private ones of root would shut the user out.
+    let above = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(above) = above {
+        std::fs::metadata(above).map_err(ProvisionError::file(above))?;
+    }
     fabric_identity::private_directory(path).map_err(|error| ProvisionError::Rights {
         user: user.unwrap_or("(the same)").to_owned(),
         message: error.to_string(),
@@ -66,4 +71,18 @@ pub fn private_directory(path: &std::path::Path, user: Option<&str>) -> Result<(
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_below_one_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        private_directory(&dir.path().join("state"), None).unwrap();
+        let error = private_directory(&dir.path().join("a/b"), None).unwrap_err();
+        assert!(error.to_string().ends_with("/a"), "{error}");
+        assert!(!dir.path().join("a").exists());
+    }
 }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vfabric_api::client::Config;
 use vfabric_api::ident::Name;
+use vfabric_api::topology::{Switch, Topology};
 
 use crate::board::{Board, LONGEST_WINDOW, Status};
 use crate::control::{self, Enrolment};
@@ -39,6 +40,8 @@ enum Command {
     Enrol(Enrol),
     /// Show a first-boot file as a switch would get it
     Render(Render),
+    /// Print lines for the operator's own dnsmasq, so that it leaves the switches of the inventory to this server
+    Dnsmasq(From),
     /// Measure how fast DISCOVERs are answered and leases given
     Bench(crate::bench::Bench),
 }
@@ -147,6 +150,11 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Status(args) => runtime()?.block_on(status(&args)),
         Command::Enrol(args) => runtime()?.block_on(enrol(&args)),
         Command::Render(args) => runtime()?.block_on(render(&args)),
+        Command::Dnsmasq(from) => {
+            let topology = runtime()?.block_on(from.source()?.read())?;
+            print!("{}", dnsmasq(&topology));
+            Ok(())
+        }
     }
 }
 
@@ -200,6 +208,19 @@ async fn render(args: &Render) -> Result<()> {
     };
     print!("{}", files.render(switch, &args.file)?);
     Ok(())
+}
+
+/// One line for each switch: by MAC address, which is all that dnsmasq compares.
+fn dnsmasq(topology: &Topology) -> String {
+    let line = |switch: &Switch| match (switch.mac, &switch.serial) {
+        (Some(mac), _) => format!("dhcp-host={mac},ignore # {}\n", switch.name),
+        (None, Some(_)) => format!(
+            "# {} has no MAC address in the inventory: it may be served twice\n",
+            switch.name
+        ),
+        (None, None) => String::new(),
+    };
+    topology.switches.iter().map(line).collect()
 }
 
 fn files(settings: Settings, directory: Arc<ArcSwap<Directory>>, board: Arc<Board>) -> Files {

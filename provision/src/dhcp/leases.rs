@@ -155,7 +155,7 @@ impl Leases {
             .map(|(a, _)| *a)
     }
 
-    /// Puts a lease in; the address is free again of whoever had it.
+    /// Puts a lease in. Another holder of the address loses it.
     pub fn put(&mut self, put: Lease) -> Change {
         self.withdraw(&put.holder);
         let displaced = self.by_address.get(&put.address).filter(|h| **h != put.holder).cloned();

@@ -249,3 +249,76 @@ async fn who_contradicts_itself_gets_nothing_and_the_switch_shows_it() {
     }
     assert!(world.steps("spine1").iter().all(|s| s.starts_with("refused: ")));
 }
+
+mod requests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn part() -> impl Strategy<Value = String> {
+        let known = [
+            "images",
+            "ztp",
+            "spine1",
+            "ztp.json",
+            "first-boot.sh",
+            "onie-installer",
+            "nos-1.0.bin",
+            "..",
+            "",
+        ];
+        let escaped = |octets: Vec<u8>| octets.iter().map(|b| format!("%{b:02x}")).collect::<String>();
+        prop_oneof![
+            3 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned),
+            1 => proptest::collection::vec(any::<u8>(), 0..20).prop_map(escaped),
+        ]
+    }
+
+    fn header() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
+        let names = [
+            "onie-serial-number",
+            "onie-eth-addr",
+            "serial-number",
+            "range",
+            "if-range",
+            "if-modified-since",
+        ];
+        let values = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            Just(b"AF39".to_vec()),
+            Just(b"bytes=0-".to_vec()),
+            Just(b"bytes=9-1,-5,99999999999999999999-".to_vec()),
+        ];
+        (proptest::sample::select(names.to_vec()), values)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        /// No request makes the server panic or fail, and none reads what is not for it.
+        #[test]
+        fn no_request_makes_it_fail(
+            parts in proptest::collection::vec(part(), 0..5),
+            headers in proptest::collection::vec(header(), 0..4),
+            method in proptest::sample::select(vec!["GET", "HEAD", "POST", "DELETE"]),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let world = World::new();
+                let mut request = HttpRequest::builder().method(method).uri(format!("/{}", parts.join("/")));
+                for (name, value) in &headers {
+                    if let Ok(value) = axum::http::HeaderValue::from_bytes(value) {
+                        request = request.header(*name, value);
+                    }
+                }
+                let mut request = request.body(Body::empty()).unwrap();
+                request.extensions_mut().insert(ConnectInfo::<SocketAddr>("192.0.2.11:4000".parse().unwrap()));
+                let response = router(Arc::clone(&world.files)).oneshot(request).await.unwrap();
+                let status = response.status().as_u16();
+                prop_assert!(status < 500, "{status}");
+                let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+                prop_assert!(!String::from_utf8_lossy(&body).contains("  nos-1.0.bin\n"), "the list is not served");
+                Ok(())
+            })?;
+        }
+    }
+}

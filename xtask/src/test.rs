@@ -85,7 +85,7 @@ const CONTAINER_PACKAGES: &[&str] = &[
 const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
 
 /// How long generated programs are compared: some hundreds of them.
-const FUZZ_SECONDS: &str = "60";
+const FUZZ_SECONDS: &str = "30";
 /// The first program's number. Fixed, so that a run that fails fails again; `cargo xtask fuzz` begins elsewhere each time.
 const FUZZ_START: &str = "1000000";
 

@@ -135,7 +135,7 @@ fn bmv2_json(data: &[u8]) -> Result<(), String> {
 /// Lengths of frames that a document's program gets.
 const LENGTHS: [usize; 5] = [0, 1, 14, 64, 200];
 
-/// The packet engine with a program that it interprets, and with machine code for all of it.
+/// The packet engine with a program that it interprets, and with machine code for it.
 fn engines(program: &::bmv2_json::Program) -> Result<(Arc<Pipeline>, Arc<Pipeline>), String> {
     let engine = || Pipeline::new(program, Some(CPU_PORT), DROP_PORT).map_err(|e| e.to_string());
     let ((interpreted, _), (compiled, _)) = (engine()?, engine()?);

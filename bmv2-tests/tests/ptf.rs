@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use fabric_pipeline::Pipeline;
 
@@ -12,6 +13,20 @@ struct Suite(&'static str, Pipeline, &'static str, usize);
 
 const LEAF: Suite = Suite("leaf", Pipeline::LEAF, "1,3,4,10-12", 25);
 const SPINE: Suite = Suite("spine", Pipeline::SPINE, "1,3-5", 9);
+
+/// Environment variable that tells runs apart.
+const RUN: &str = "VFABRIC_PTF_RUN";
+/// A switch ends sooner, on a machine that has time for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether a process of a run is left.
+fn is_running(run: &Path) -> bool {
+    let wanted = format!("{RUN}={}", run.display());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let environments = processes.filter_map(|p| fs::read(p.path().join("environ")).ok());
+    let has = |e: Vec<u8>| e.split(|b| *b == 0).any(|v| v == wanted.as_bytes());
+    environments.into_iter().any(has)
+}
 
 /// Runs tests of a suite on a switch, in a network namespace of its own; returns what PTF said.
 fn run(suite: &Suite, switch: &Path, only: &[&str]) -> (bool, String) {
@@ -38,7 +53,14 @@ fn run(suite: &Suite, switch: &Path, only: &[&str]) -> (bool, String) {
     // protobuf's own code does not read what this version of the package was generated with.
     command.env("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python");
     command.env("PYTHONDONTWRITEBYTECODE", "1");
+    // The switch inherits it: so it is found.
+    command.env(RUN, dir.path());
     let output = command.current_dir(dir.path()).output().unwrap();
+    let started = Instant::now();
+    while is_running(dir.path()) {
+        assert!(started.elapsed() < PATIENCE, "the switch outlives its run");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let mut said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     said += &fs::read_to_string(log).unwrap_or_default();
     (output.status.success(), said)

@@ -48,6 +48,11 @@ pub(crate) fn run() -> Result<()> {
         tests.extend(["--", "--include-ignored"]);
     }
     call(once().args(tests))?;
+    step("generated programs, without debug assertions");
+    // What is wrong only in optimised code, or hidden by a debug assertion, shows here.
+    release::build(&["fuzz"])?;
+    let mut fuzz = Command::new(crate::release_dir().join("fuzz"));
+    call(fuzz.args(["differential", "--seconds", FUZZ_SECONDS, "--start", FUZZ_START]))?;
     let mut not_run = Vec::new();
     step("whole system: a lab with real packets");
     lab(&[])?;
@@ -91,6 +96,11 @@ const BOOT_PACKAGES: &[&str] = &[
 ];
 /// For the test of Debian packages: what builds them, and a Debian of its own to install them in.
 const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
+
+/// How long generated programs are compared: some hundreds of them.
+const FUZZ_SECONDS: &str = "30";
+/// The first program's number. Fixed, so that a run that fails fails again; `cargo xtask fuzz` begins elsewhere each time.
+const FUZZ_START: &str = "1000000";
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";

@@ -1,6 +1,7 @@
 //! The targets.
 
 use super::generate;
+use crate::stf::target::all_compiled;
 use p4_compiler::{Dump, Options, compile, dump};
 use p4_engine::{DigestFields, Pipeline, Sink, Worker};
 use p4_reference::{Output, Switch};
@@ -116,14 +117,16 @@ fn bmv2_json(data: &[u8]) -> Result<(), String> {
     let Ok(program) = ::bmv2_json::Program::from_slice(data) else {
         return Ok(());
     };
+    if Pipeline::new(&program, Some(CPU_PORT), DROP_PORT).is_err() {
+        return Ok(());
+    }
     // Machine code does what the interpreter does, whatever that is.
-    if let Ok((interpreted, compiled)) = engines(&program) {
-        for length in LENGTHS {
-            let frame = vec![0x45; length];
-            let (a, b) = (frames(&interpreted, 1, &frame, 1), frames(&compiled, 1, &frame, 1));
-            if a != b {
-                return Err(format!("interpreted: {a:02x?}, as machine code: {b:02x?}"));
-            }
+    let (interpreted, compiled) = engines(&program)?;
+    for length in LENGTHS {
+        let frame = vec![0x45; length];
+        let (a, b) = (frames(&interpreted, 1, &frame, 1), frames(&compiled, 1, &frame, 1));
+        if a != b {
+            return Err(format!("interpreted: {a:02x?}, as machine code: {b:02x?}"));
         }
     }
     Ok(())
@@ -136,7 +139,7 @@ const LENGTHS: [usize; 5] = [0, 1, 14, 64, 200];
 fn engines(program: &::bmv2_json::Program) -> Result<(Arc<Pipeline>, Arc<Pipeline>), String> {
     let engine = || Pipeline::new(program, Some(CPU_PORT), DROP_PORT).map_err(|e| e.to_string());
     let ((interpreted, _), (compiled, _)) = (engine()?, engine()?);
-    compiled.compile();
+    all_compiled(&compiled)?;
     Ok((interpreted, compiled))
 }
 

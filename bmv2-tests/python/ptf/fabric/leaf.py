@@ -8,16 +8,13 @@ an IPv4 and over an IPv6 underlay, with IPv4 and IPv6 tenants.
 Test parameters, besides those of the base class: `reasons`, the program's file of drop reasons.
 """
 
-import re
-
-from p4runtime_ptf import P4RuntimeTest, Lpm
-from ptf import testutils
+from fabric_ptf import Pipeline, echo, header, met_reasons, test_of
+from p4runtime_ptf import Lpm
 from ptf.testutils import group
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
-    ICMPv6EchoRequest,
     ICMPv6EchoReply,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -44,10 +41,6 @@ PATH = 2
 MTU_A, MTU_B = 1500, 1400
 VLAN_B = 100
 
-# What all tests together have met.
-met_reasons, met_tables = set(), set()
-
-
 def mac(n):
     return f"02:aa:00:00:00:{n:02x}"
 
@@ -68,40 +61,8 @@ def ip(family, net, n):
     return ip4(net, n) if family == 4 else ip6(net, n)
 
 
-def header(family, src, dst, ttl=64):
-    return IP(src=src, dst=dst, ttl=ttl) if family == 4 else IPv6(src=src, dst=dst, hlim=ttl)
-
-
-def echo(family, src, dst, ttl=64, size=32):
-    request = ICMP(id=7, seq=1) if family == 4 else ICMPv6EchoRequest(id=7, seq=1)
-    return header(family, src, dst, ttl) / request / (b"." * size)
-
-
-def reasons(path):
-    """Names and numbers of the program's drop reasons."""
-    with open(path, encoding="utf-8") as file:
-        body = re.search(r"enum bit<8> drop_reason_t \{(.*?)\n\}", file.read(), re.S).group(1)
-    return {name: int(number) for name, number in re.findall(r"^\s*(\w+)\s*=\s*(\d+)", body, re.M) if name != "NONE"}
-
-
-class Leaf(P4RuntimeTest):
+class Leaf(Pipeline):
     """The leaf with all its entries."""
-
-    underlay = 4
-
-    def setUp(self):
-        super().setUp()
-        self.reason = reasons(self.params["reasons"])
-        self.before = {count: self.counters(count) for count in ("ingress_drops", "egress_drops")}
-        self.entries()
-        self.dataplane.flush()
-
-    def tearDown(self):
-        for table in self.p4info.tables:
-            name = table.preamble.alias
-            if table.direct_resource_ids and self.entry_packets(name):
-                met_tables.add(name)
-        super().tearDown()
 
     # Addresses of the underlay
 
@@ -116,11 +77,6 @@ class Leaf(P4RuntimeTest):
 
     def host(self, n):
         return self.under(f"10.255.1.{n}", f"fd00:255:1::{n}")
-
-    @staticmethod
-    def mapped(address):
-        """As address tables have it: IPv4 as IPv4-mapped."""
-        return address if ":" in address else f"::ffff:{address}"
 
     # Entries
 
@@ -218,15 +174,7 @@ class Leaf(P4RuntimeTest):
     def of_host1(self, vni, inner, to=None, **more):
         return self.tunnelled(self.host(1), to or self.leaf1(), vni, inner, macs=(LEAF, host_mac(1)), **more)
 
-    def send(self, port, frame):
-        data = bytes(frame)
-        testutils.send_packet(self, port, data)
-        return data
-
     # What comes of them
-
-    def expect(self, port, frame):
-        self.assertEqual(self.frame(port).hex(), bytes(frame).hex(), f"port {port}")
 
     def expect_tunnelled(self, port, dst, vni, inner, macs, src=None, ttl=64):
         """The next frame of a port is a tunnelled one; its source port is a hash of the flow."""
@@ -239,27 +187,7 @@ class Leaf(P4RuntimeTest):
         self.assertEqual((got[UDP].dport, got[VXLAN].vni), (4789, vni))
         self.assertEqual(bytes(got[VXLAN].payload).hex(), bytes(inner).hex())
 
-    def refused(self, name, port, frame, count="ingress_drops"):
-        """The frame is dropped for this reason, and counted once."""
-        number, before = self.reason[name], self.before[count]
-        self.send(port, frame)
-        self.until(f"{name} counted", lambda: self.counters(count)[number] != before[number])
-        before[number] += 1
-        now = self.counters(count)
-        self.assertEqual({n: now[i] - before[i] for n, i in self.reason.items() if now[i] != before[i]}, {}, f"{name}: counted beside")
-        met_reasons.add(name)
-
-    def nothing_more(self):
-        testutils.verify_no_other_packets(self, timeout=0.2)
-
-
-def test(run):
-    """A function of a leaf, as one test for each family of the underlay."""
-    for family in (4, 6):
-        name = "".join(part.title() for part in run.__name__.split("_")) + f"IPv{family}"
-        what = {"underlay": family, "runTest": run, "__module__": __name__, "__doc__": run.__doc__}
-        globals()[name] = type(name, (Leaf,), what)
-    return run
+test = test_of(Leaf)
 
 
 @test
@@ -477,9 +405,5 @@ class ZCoverage(Leaf):
     """Runs last (`--test-order lexico`): the tests before it have met every table and every reason."""
 
     def runTest(self):
-        self.assertEqual(sorted(set(self.reason) - met_reasons), [], "drop reasons that nothing met")
-        counted = {t.preamble.alias for t in self.p4info.tables if t.direct_resource_ids}
         # Frames to leaf 2 and host 3 leave by its group's port; it has no counter.
-        uncounted = {t.preamble.alias for t in self.p4info.tables} - counted
-        self.assertEqual(uncounted, {"path"})
-        self.assertEqual(sorted(counted - met_tables), [], "tables without a hit")
+        self.check_coverage(uncounted={"path"})

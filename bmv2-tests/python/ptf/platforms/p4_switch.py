@@ -15,6 +15,8 @@ Arguments, as KEY=VALUE with `;` between them:
 """
 
 import atexit
+import ctypes
+import signal
 import socket
 import subprocess
 import time
@@ -63,6 +65,11 @@ def make_link(port):
     return ours, theirs
 
 
+def end_with_parent():
+    """In the switch's process: it ends with PTF, which does not always run exit handlers (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 def wait_for(address, process):
     host, _, port = address.rpartition(":")
     end = time.monotonic() + START_SECONDS
@@ -87,7 +94,7 @@ def platform_config_update(config):
         command += ["-i", f"{port}@{theirs}"]
     command += ["--", "--grpc-server-addr", values["grpcaddr"], "--cpu-port", values["cpu_port"]]
     with open(values["log"], "ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=end_with_parent)
 
     def end():
         process.terminate()

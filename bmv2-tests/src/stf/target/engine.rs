@@ -43,16 +43,35 @@ pub struct Engine {
     next_slot: HashMap<usize, u32>,
 }
 
+/// What no machine code is made for on purpose, as [`Pipeline::compile`] says it: headers are written by the interpreter if
+/// one has a variable-length field or is not of whole octets, or if they are very long. The rest of such a program is machine
+/// code.
+const INTERPRETED: &[&str] = &["deparser: headers that the interpreter has to write"];
+
+/// Makes machine code for a program.
+///
+/// # Errors
+/// What the interpreter would have to run besides [`INTERPRETED`], each with the reason.
+pub(crate) fn all_compiled(pipeline: &Pipeline) -> Result<(), Failed> {
+    let mut left = pipeline.compile();
+    left.retain(|what| !INTERPRETED.contains(&what.as_str()));
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(format!("packet engine: no machine code: {}", left.join("; ")))
+}
+
 impl Engine {
     /// Loads a program with its own entries; makes machine code for it, or leaves it to the interpreter.
     ///
     /// # Errors
-    /// The engine cannot run it.
+    /// The engine cannot run it, or machine code was asked for and cannot be made for a part of it: a comparison with the
+    /// interpreter would compare it with itself.
     pub fn new(program: &bmv2_json::Program, names: &Names, compiled: bool) -> Result<Self, Failed> {
         let loaded = Pipeline::new(program, None, DROP_PORT);
         let (pipeline, writer) = loaded.map_err(|e| format!("packet engine: {e}"))?;
         if compiled {
-            pipeline.compile();
+            all_compiled(&pipeline)?;
         }
         let mut target = Self {
             worker: Worker::new(&pipeline, "stf"),

@@ -8,6 +8,7 @@ mod process;
 mod reference;
 
 pub use engine::Engine;
+pub(crate) use engine::all_compiled;
 pub use process::Process;
 pub use reference::Reference;
 

@@ -53,6 +53,16 @@ impl World {
             tagged(0, &on_a),
             out,
         ));
+        // On a port with VLANs 100 and 200: without a tag, with the priority's only, with tags of nobody and of others, and
+        // with the own one behind another or as a service tag.
+        let mut unknown = vec![on_b.clone(), tagged(0, &on_b)];
+        unknown.extend([1, 20, 99, 101, 4094, 4095].map(|vlan| tagged(vlan, &on_b)));
+        unknown.extend([0, 20, 4095].map(|vlan| tagged(vlan, &tagged(100, &on_b))));
+        unknown.extend([0x88a8, 0x9100, 0x9200].map(|tpid| tagged_as(tpid, 100, &on_b)));
+        for frame in unknown {
+            let name = "a tag that the port does not have";
+            cases.push(dropped(name, ACCESS_B, frame, DropReason::UnknownPort));
+        }
         let foreign = tagged(20, &on_a);
         cases.push(dropped(
             "tag on an untagged port",

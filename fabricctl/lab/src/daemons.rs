@@ -30,8 +30,6 @@ const QUIET: [(&str, &str); 4] = [
 ];
 /// The cable was there before the settings, which later interfaces copy: it has its own.
 const QUIET_CABLE: [(&str, &str); 2] = [("ipv6/conf/eth0/accept_dad", "0"), ("ipv6/conf/eth0/accept_ra", "0")];
-/// The same for a cable that only carries VLANs.
-const QUIET_TRUNK: [(&str, &str); 1] = [("ipv6/conf/trunk0/disable_ipv6", "1")];
 /// And of switches, whose ports have no addresses of their own.
 pub(super) const NO_IPV6: [(&str, &str); 2] = [
     ("ipv6/conf/all/disable_ipv6", "1"),
@@ -84,17 +82,13 @@ impl Lab {
             netns::sysctl(&node.namespace, &QUIET_CABLE)?;
             let script = plan::host(node, host, leaf.loopback_ipv4, leaf.loopback_ipv6, mtu);
             netns::ip_batch(Some(&node.namespace), &script)?;
-            complete_checksums(&node.namespace, "eth0")?;
+            complete_checksums(&node.namespace)?;
         }
         for metal in &self.plan.metals {
             netns::sysctl(&metal.namespace, &QUIET)?;
-            match metal.vlan {
-                // The cable itself says nothing.
-                Some(_) => netns::sysctl(&metal.namespace, &QUIET_TRUNK)?,
-                None => netns::sysctl(&metal.namespace, &QUIET_CABLE)?,
-            }
+            netns::sysctl(&metal.namespace, &QUIET_CABLE)?;
             netns::ip_batch(Some(&metal.namespace), &plan::metal(metal))?;
-            complete_checksums(&metal.namespace, metal.cable())?;
+            complete_checksums(&metal.namespace)?;
         }
         for workload in &self.plan.workloads {
             netns::sysctl(workload, &QUIET)?;
@@ -306,6 +300,6 @@ impl Lab {
 
 /// A veth leaves the TCP checksum to hardware that is not there; a userspace switch would
 /// carry it unfinished.
-fn complete_checksums(namespace: &str, cable: &str) -> Result<()> {
-    netns::run(namespace, "ethtool", &["-K", cable, "tx", "off"]).context("Debian package ethtool")
+fn complete_checksums(namespace: &str) -> Result<()> {
+    netns::run(namespace, "ethtool", &["-K", "eth0", "tx", "off"]).context("Debian package ethtool")
 }

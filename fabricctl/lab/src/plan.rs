@@ -16,8 +16,6 @@ pub const PREFIX: &str = "vflab-";
 pub const MGMT: &str = "vflab-mgmt";
 /// The one link that a lab puts outside its namespaces: the controller's way to the devices.
 pub const MGMT_LINK: &str = "vflab-mgmt0";
-/// The machine's end of a cable whose frames carry tags.
-pub const TRUNK: &str = "trunk0";
 /// Last octet of the controller's management address.
 const CONTROLLER_OCTET: u8 = 1;
 /// Last octet of the first host's management address.
@@ -30,8 +28,6 @@ pub struct Metal {
     pub namespace: String,
     /// The leaf port it is cabled to.
     pub at: PortRef,
-    /// VLAN of its frames on the cable; none if they carry no tag.
-    pub vlan: Option<u16>,
     /// Its MAC address.
     pub mac: Mac,
     /// Its addresses with prefix lengths.
@@ -40,13 +36,6 @@ pub struct Metal {
     pub gateways: Vec<IpAddr>,
     /// Largest IP packet, in octets.
     pub mtu: u16,
-}
-
-impl Metal {
-    /// Its end of the cable. Where frames carry a tag, `eth0` is the VLAN's interface on top of it.
-    pub fn cable(&self) -> &'static str {
-        if self.vlan.is_some() { TRUNK } else { "eth0" }
-    }
 }
 
 /// A namespace with a leg in the management network.
@@ -146,6 +135,9 @@ impl Plan {
                         self.workloads.insert(netns.clone());
                     }
                     Place::Port { switch, port, vlan } => {
+                        if vlan.is_some() {
+                            bail!("{}: place.port.vlan: machines of the lab send untagged frames", whose());
+                        }
                         let network = vdc.networks.iter().find(|n| n.name == a.network);
                         let network =
                             network.with_context(|| format!("{}: network `{}` is unknown", whose(), a.network))?;
@@ -162,7 +154,6 @@ impl Plan {
                                 switch: switch.clone(),
                                 port: *port,
                             },
-                            vlan: *vlan,
                             mac,
                             addresses: a.ips.iter().filter_map(with_length).collect(),
                             gateways: a.ips.iter().filter_map(subnet_of).map(SubnetSpec::gateway).collect(),
@@ -212,7 +203,7 @@ impl Plan {
             lines.push(veth(
                 &format!("swp{}", m.at.port),
                 &namespace(&m.at.switch),
-                m.cable(),
+                "eth0",
                 &m.namespace,
             ));
         }
@@ -275,13 +266,9 @@ pub fn host(node: &Node, host: &Host, leaf_ipv4: Ipv4Addr, leaf_ipv6: std::net::
 pub fn metal(m: &Metal) -> String {
     let mut lines = vec![
         "link set lo up".to_owned(),
-        format!("link set {} address {} mtu {}", m.cable(), m.mac, m.mtu),
-        format!("link set {} up", m.cable()),
+        format!("link set eth0 address {} mtu {}", m.mac, m.mtu),
+        "link set eth0 up".to_owned(),
     ];
-    if let Some(vlan) = m.vlan {
-        lines.push(format!("link add link {TRUNK} name eth0 type vlan id {vlan}"));
-        lines.push("link set eth0 up".to_owned());
-    }
     for (ip, length) in &m.addresses {
         let nodad = if ip.is_ipv6() { " nodad" } else { "" };
         lines.push(format!("addr add {ip}/{length} dev eth0{nodad}"));

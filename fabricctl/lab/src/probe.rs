@@ -318,7 +318,7 @@ pub(crate) fn tcp_arrives(from: &str, to_namespace: &str, to: IpAddr) -> Result<
     }
 }
 
-/// Captures every frame that a namespace's interfaces receive, or its `eth0` where that is a VLAN's.
+/// Captures every frame that a namespace's interfaces receive.
 pub struct Capture(Worker<Vec<Vec<u8>>>);
 
 impl Capture {
@@ -329,12 +329,7 @@ impl Capture {
     pub fn start(namespace: &str) -> Result<Self> {
         let every_protocol = Protocol::from(i32::from((nix::libc::ETH_P_ALL as u16).to_be()));
         let socket = netns::within(namespace, || {
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(every_protocol))?;
-            if std::fs::exists("/proc/thread-self/net/vlan/eth0")? {
-                // The cable below it shows each frame once more.
-                socket.bind_device(Some(b"eth0"))?;
-            }
-            Ok(socket)
+            Ok(Socket::new(Domain::PACKET, Type::RAW, Some(every_protocol))?)
         })?;
         socket.set_read_timeout(Some(LOOK_EVERY))?;
         Ok(Self(Worker::start(move |stop| {

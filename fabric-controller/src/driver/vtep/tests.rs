@@ -203,6 +203,7 @@ async fn a_new_stream_replaces_the_old_one() {
     let _old = world.good("h1").await;
     driver.connect().await.unwrap();
     let mut new = world.good("h1").await;
+    assert_eq!(driver.next_event().await, Event::Warning(Warning::Clock, None));
     assert!(matches!(driver.next_event().await, Event::Disconnected(_)));
     driver.disconnect().await;
     driver.connect().await.unwrap();

@@ -1,17 +1,13 @@
 //! What differs between an interface on a host and an access port of a leaf: tags, groups of the
 //! link, cut-off headers, the fabric's own MAC addresses, storms.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result};
 use vfabric_api::ident::Mac;
 
 use super::cast::Cast;
 use super::frame::{self, Ip, ethernet, kind, protocol, tagged};
-use super::speech::{COPIES, DISCARD, Liar, tunnel_for};
+use super::speech::{DISCARD, Liar, tunnel_for};
 use super::volley::{Fate, Volley};
-use super::watch::Port;
-use crate::plan;
 
 /// Broadcasts of a storm: more than an agent lets one workload send at once, and a leaf one access port.
 const STORM: usize = 4000;
@@ -45,12 +41,9 @@ pub(super) fn workload_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<
     Ok(())
 }
 
-/// Frames with tags of others, and with more tags than one, on an access port without VLANs.
+/// Frames with tags of others, and with more tags than one, on an access port.
 pub(super) fn metal_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
-    if who.endpoint.vlan.is_some() {
-        return Ok(());
-    }
     let ip = Ip::new(who.v4, to.v4);
     let plain = |t: &[u8]| ethernet(to.mac, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t));
     let unknown = liar.fate(&["unknown_port"]);
@@ -66,53 +59,6 @@ pub(super) fn metal_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()>
     }
     for tag in [kind::SERVICE_VLAN].into_iter().chain(OLD_SERVICE_TAGS) {
         liar.fire(volley, &double, |t| tagged(tag, 20, &plain(t)));
-    }
-    Ok(())
-}
-
-/// What does not belong on an access port with VLANs: frames without a tag and with the priority's only (IEEE 802.1Q
-/// table 9-2), tags of nobody, of other ports and networks, service tags, more tags than one in any order.
-pub(super) fn tagged_ports(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
-    let of_others = |own: u16| {
-        let vlans = cast.members.iter().filter_map(|m| m.endpoint.vlan);
-        vlans.filter(move |vlan| *vlan != own).collect::<BTreeSet<u16>>()
-    };
-    for liar in Liar::all(cast, false) {
-        let Some(own) = liar.who.endpoint.vlan else { continue };
-        let (who, to) = (liar.who, cast.neighbour(liar.who)?);
-        // Under the interface of its VLAN.
-        let cable = Port::new(&who.endpoint.namespace, plan::TRUNK);
-        let mut fire = |fate: &Fate, build: &dyn Fn(&[u8]) -> Vec<u8>| {
-            for _ in 0..COPIES {
-                volley.fire(&cable, fate, |t| build(t));
-            }
-        };
-        let ip = Ip::new(who.v4, to.v4);
-        let group = Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST);
-        let one = |t: &[u8]| ethernet(to.mac, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t));
-        let all = |t: &[u8]| ethernet(frame::BROADCAST, who.mac, kind::IPV4, &group.udp(DISCARD, DISCARD, t));
-        let (unknown, double) = (liar.fate(&["unknown_port"]), liar.fate(&["double_tag"]));
-        for plain in [&one as &dyn Fn(&[u8]) -> Vec<u8>, &all] {
-            fire(&unknown, plain);
-            for vlan in of_others(own).into_iter().chain([0, 1, own ^ 1, 4094, 4095]) {
-                fire(&unknown, &|t| tagged(kind::VLAN, vlan, &plain(t)));
-                fire(&unknown, &|t| {
-                    tagged(kind::VLAN, vlan, &tagged(kind::VLAN, own, &plain(t)))
-                });
-                fire(&double, &|t| {
-                    tagged(kind::VLAN, own, &tagged(kind::VLAN, vlan, &plain(t)))
-                });
-            }
-            for tag in [kind::SERVICE_VLAN].into_iter().chain(OLD_SERVICE_TAGS) {
-                fire(&unknown, &|t| tagged(tag, own, &plain(t)));
-                fire(&double, &|t| tagged(kind::VLAN, own, &tagged(tag, own, &plain(t))));
-            }
-        }
-        // Priority and drop eligibility beside the VLAN's number are anybody's choice.
-        let kept = Fate::Kept([to.endpoint.namespace.clone()].into());
-        for bits in [0, 0xe000, 0x1000] {
-            fire(&kept, &|t| tagged(kind::VLAN, own | bits, &one(t)));
-        }
     }
     Ok(())
 }

@@ -75,10 +75,6 @@ pub(super) const ATTACKS: &[(&str, Way)] = &[
         Way::Metals(edge::metal_hidden),
     ),
     ("metal: other VLANs, double tags", Way::Metals(edge::metal_tags)),
-    (
-        "metal: ports with VLANs, other and no tags",
-        Way::Frames(edge::tagged_ports),
-    ),
     ("metal: protocols of the link", Way::Metals(edge::link_protocols)),
     ("metal: cut-off headers", Way::Metals(edge::metal_broken)),
     ("metal: overlapping fragments", Way::Metals(edge::fragments)),

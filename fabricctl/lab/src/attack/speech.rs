@@ -20,7 +20,7 @@ pub(super) const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 /// Port of what is sent to be seen: discard (RFC 863).
 pub(super) const DISCARD: u16 = 9;
 /// Frames of each variant: enough to tell a counter that moves once from one that follows.
-pub(super) const COPIES: usize = 3;
+const COPIES: usize = 3;
 
 /// The reasons for which a place refuses each kind of lie.
 pub(super) struct Refusal {

@@ -120,8 +120,6 @@ pub struct Endpoint {
     pub leaf: Name,
     /// Its host; none for a bare-metal machine.
     pub host: Option<Name>,
-    /// VLAN of its frames on an access port; none if they carry no tag.
-    pub vlan: Option<u16>,
 }
 
 impl Endpoint {
@@ -220,10 +218,6 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
                 bail!("the controller listed something that is no attachment")
             };
             let name = a.spec.name.clone();
-            let vlan = match &a.spec.place {
-                Place::Port { vlan, .. } => *vlan,
-                Place::Host { .. } => None,
-            };
             let (namespace, leaf, host) = match &a.spec.place {
                 Place::Host { host, netns, .. } => {
                     let on = lab.topology.host(host).context("the attachment's host")?;
@@ -247,7 +241,6 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
                 name,
                 leaf,
                 host,
-                vlan,
             });
         }
     }

@@ -320,7 +320,7 @@ pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<
             settings.push(Step::Mtu(name.clone(), mtu));
         }
         // A port that comes again with another number is opened as its device was left.
-        let is_left = had.enabled == Some(enabled) && !(is_new && !enabled);
+        let is_left = had.enabled == Some(enabled) && (enabled || !is_new);
         let drifted = interface.says_enabled && source.get(name).is_some_and(|now| now.enabled != enabled);
         if !is_left || drifted {
             settings.push(Step::Enabled(name.clone(), enabled));

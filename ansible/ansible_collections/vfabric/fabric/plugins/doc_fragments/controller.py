@@ -48,7 +48,7 @@ options:
     default: 30
   retries:
     description:
-      - Times that a call is sent again after the connection was refused or the controller answered 503.
+      - Times that a call is sent again after the connection was refused or the controller answered 503 or 429.
       - Delays grow from half a second to eight, and are drawn at random.
     type: int
     default: 4

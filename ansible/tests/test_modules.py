@@ -93,7 +93,7 @@ class Tenants(Case):
         self.assertWell(planned)
         removed = ["No attachments", "No router", "No networks", "No VDC"]
         self.assertEqual(planned.changed(), removed, planned.output)
-        self.assertIn("-host_vni vtep_id 5, vni 10000: permit()", planned.output)
+        self.assertIn("-arp_reply bd 10000, address 10.0.0.2: reply_arp", planned.output)
         self.assertEqual(self.controller.revision(), revision)
         gone = self.playbook("no-tenant.yml")
         self.assertWell(gone)

@@ -39,7 +39,7 @@ options:
       - Can also be set by the environment variable E(VFABRIC_TOKEN_FILE).
     type: path
   validate_certs:
-    description: Whether the controller has to prove who it is. V(false) shows the token to whoever answers.
+    description: Whether the controller has to prove who it is. V(false) sends the token to any server that answers.
     type: bool
     default: true
   timeout:

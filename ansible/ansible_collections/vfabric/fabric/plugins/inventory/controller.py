@@ -58,7 +58,7 @@ options:
     env:
       - name: VFABRIC_TOKEN_FILE
   validate_certs:
-    description: Whether the controller has to prove who it is. V(false) shows the token to whoever answers.
+    description: Whether the controller has to prove who it is. V(false) sends the token to any server that answers.
     type: bool
     default: true
   timeout:

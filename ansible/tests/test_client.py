@@ -23,10 +23,13 @@ from ansible_collections.vfabric.fabric.plugins.module_utils.problem import Cont
 TOKEN = "0123456789abcdef" * 4
 
 
-def problem(status, code, **more):
+def problem(status, code, retry_after=None, **more):
     """An answer that refuses."""
     body = json.dumps(dict({"code": code, "detail": "so it is"}, **more)).encode()
-    return HTTPError("https://c", status, "reason", Message(), io.BytesIO(body))
+    headers = Message()
+    if retry_after:
+        headers["Retry-After"] = retry_after
+    return HTTPError("https://c", status, "reason", headers, io.BytesIO(body))
 
 
 class Response:
@@ -102,6 +105,10 @@ class Calls(unittest.TestCase):
                     self.fails(client, "PUT", "/v1/x")
                 self.assertEqual((len(self.sent), len(self.slept)), (times, times - 1))
                 self.assertTrue(all(0 <= s <= 0.5 * 2**i for i, s in enumerate(self.slept)), self.slept)
+        for value, least in [("3", 3), ("3600", 8), ("Sun, 29 Nov 2026 10:00:00 GMT", 0)]:
+            client = self.client(problem(429, "too_many", value), Response({}))
+            client.call("POST", "/v1/x")
+            self.assertTrue(least <= self.slept[0] <= least + 0.5, self.slept)
         self.fails(self.client(refused), "POST", "/v1/x", idempotent=False)
         self.assertEqual(len(self.sent), 1)
 
@@ -132,7 +139,7 @@ class Task:
 
     def __init__(self, client, options):
         self.client = client
-        self.options = dict({"state": "present", "wait": False, "description": None, "hosts": None}, **options)
+        self.options = dict({"state": "present", "wait": False, **{field: None for field in tenant.VDC.fields}}, **options)
         self.check = self.shows_diff = False
         self.result = {"changed": False}
 

@@ -20,24 +20,23 @@ import support
 class Daemons(unittest.TestCase):
     """Roles controller, agent and switch."""
 
-    @classmethod
-    def setUpClass(cls):
+    def setUp(self):
         temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(temporary.cleanup)
-        cls.folder = Path(temporary.name)
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
         # Its certificates, token and ports; the roles start the program.
-        cls.controller = support.Controller(cls.folder)
+        self.controller = support.Controller(self.folder)
         for subject in ("host/host1", "switch/leaf1"):
-            cls.controller.pki.issue(subject)
-        cls.copy = sandbox.Copy(cls.folder)
-        cls.addClassCleanup(cls.copy.close)
-        cls.variables = {
+            self.controller.pki.issue(subject)
+        self.copy = sandbox.Copy(self.folder)
+        self.addCleanup(self.copy.close)
+        self.variables = {
             "bin": str(support.BIN),
-            "pki": str(cls.controller.pki.folder),
-            "port": cls.controller.port,
-            "agent_port": cls.controller.agent_port,
+            "pki": str(self.controller.pki.folder),
+            "port": self.controller.port,
+            "agent_port": self.controller.agent_port,
             "switch_port": support.free_port(),
-            "topology": str(cls.controller.topology),
+            "topology": str(self.controller.topology),
         }
 
     def playbook(self, *flags, **more):
@@ -92,6 +91,30 @@ class Daemons(unittest.TestCase):
             self.assertIsNone(process.poll(), words)
             self.assertLess(time.monotonic(), end, words)
             time.sleep(0.2)
+
+    def test_a_package_file_gets_the_same_settings(self):
+        packages = self.folder / "packages"
+        build = [support.binary("xtask"), "package", "--bin-dir", support.BIN, "--out", packages, "--fast"]
+        done = subprocess.run(build, capture_output=True, text=True, timeout=300, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        file = next(packages.glob("fabric-controller_*.deb"))
+        # Debian's Python has what works with packages.
+        settings = {
+            "daemons": ["controller"],
+            "controller_binary": "",
+            "controller_package_file": str(file),
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+        first = self.playbook(**settings)
+        self.assertEqual(first.code, 0, first.output)
+        self.assertEqual(self.copy.run("dpkg-query", "-W", "-f", "${db:Status-Status}", "fabric-controller").stdout, "installed")
+        settings_file = self.copy.read("/etc/fabric-controller/fabric-controller.conf")
+        self.assertIn("--listen=127.0.0.1:%d" % self.controller.port, settings_file)
+        owner = self.copy.run("stat", "-c", "%U %a", "/etc/fabric-controller/tls/key.pem").stdout
+        self.assertEqual(owner, "fabric-controller 600\n")
+        second = self.playbook(**settings)
+        self.assertEqual(second.code, 0, second.output)
+        self.assertEqual(second.changed(), [], second.output)
 
     def test_daemons_are_installed_once_and_start(self):
         one = {"daemons": ["controller"]}

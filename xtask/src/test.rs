@@ -83,8 +83,8 @@ const CONTAINER_PACKAGES: &[&str] = &[
     "busybox-static",
 ];
 
-/// What roles of the Ansible collection work with: units of systemd, which need not run, and users.
-const ANSIBLE_PACKAGES: &[&str] = &["systemd", "passwd", "util-linux"];
+/// What roles of the Ansible collection work with: units of systemd, which need not run, users, and packages.
+const ANSIBLE_PACKAGES: &[&str] = &["systemd", "passwd", "util-linux", "python3-apt", "init-system-helpers"];
 /// Clients, a relay and a server of DHCP, and clients of HTTP and TFTP, that the provisioning server is tested with.
 const BOOT_PACKAGES: &[&str] = &[
     "isc-dhcp-client",

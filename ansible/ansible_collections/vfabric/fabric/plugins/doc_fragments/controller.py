@@ -39,7 +39,7 @@ options:
       - Can also be set by the environment variable E(VFABRIC_TOKEN_FILE).
     type: path
   validate_certs:
-    description: Whether the controller has to prove who it is. V(false) shows the token to whoever answers.
+    description: Whether the controller has to prove who it is. V(false) sends the token to any server that answers.
     type: bool
     default: true
   timeout:
@@ -48,7 +48,7 @@ options:
     default: 30
   retries:
     description:
-      - Times that a call is sent again after the connection was refused or the controller answered 503.
+      - Times that a call is sent again after the connection was refused or the controller answered 503 or 429.
       - Delays grow from half a second to eight, and are drawn at random.
     type: int
     default: 4

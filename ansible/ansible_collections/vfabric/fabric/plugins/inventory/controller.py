@@ -58,7 +58,7 @@ options:
     env:
       - name: VFABRIC_TOKEN_FILE
   validate_certs:
-    description: Whether the controller has to prove who it is. V(false) shows the token to whoever answers.
+    description: Whether the controller has to prove who it is. V(false) sends the token to any server that answers.
     type: bool
     default: true
   timeout:
@@ -66,7 +66,7 @@ options:
     type: int
     default: 30
   retries:
-    description: Times that a call is sent again after the connection was refused or the controller answered 503.
+    description: Times that a call is sent again after the connection was refused or the controller answered 503 or 429.
     type: int
     default: 4
 """

@@ -5,7 +5,7 @@ TLS is verified against the given authorities alone, or the system's where none 
 environment nor redirects are followed, and no netrc is read: the token goes to the named server and nowhere else.
 
 A call is repeated only if that cannot do anything twice: the connection was refused, so nothing was sent, or the
-controller answered 503, which means that it did nothing; and only if the caller says that the call is idempotent.
+controller answered 503 or 429, which means that it did nothing; and only if the caller says that the call is idempotent.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from ansible_collections.vfabric.fabric.plugins.module_utils.problem import Cont
 FIRST_DELAY = 0.5
 # Longest delay: a controller that starts again needs less.
 MAX_DELAY = 8.0
+# Statuses which mean that the controller did nothing, and may do it later: it cannot now, or the caller asks too often.
+REPEATED = (503, 429)
 # Largest answer that is read: a listing of a thousand objects is below 1 MiB, the entities of a big leaf below 64.
 MAX_ANSWER = 64 << 20
 # Objects per page of a listing: the API's maximum.
@@ -69,6 +71,15 @@ class Client:
                 return None
             raise
 
+    def is_missing(self, path):
+        """Whether nothing is there; what the caller may not see is not missing."""
+        try:
+            return self.find(path) is None
+        except ControllerError as error:
+            if error.status != 403:
+                raise
+            return False
+
     def list(self, path):
         """Every object of a collection, page by page."""
         found = []
@@ -86,7 +97,7 @@ class Client:
         :arg query: parameters; None and False are left out.
         :arg body: a document to send as JSON.
         :arg revision: revision that the object must be at (C(If-Match)).
-        :arg idempotent: whether the call may be sent again after 503 or a refused connection.
+        :arg idempotent: whether the call may be sent again after 503, 429 or a refused connection.
         :raises ControllerError: it was refused or not answered.
         """
         attempts = 1 + (self.settings.retries if idempotent else 0)
@@ -95,11 +106,12 @@ class Client:
                 return self.once(method, path, query, body, revision)
             except ControllerError as error:
                 refused = isinstance(error.__cause__, ConnectionRefusedError)
-                if attempt + 1 == attempts or not (refused or error.status == 503):
+                if attempt + 1 == attempts or not (refused or error.status in REPEATED):
                     raise
+                least = min(error.retry_after, MAX_DELAY)
             most = min(MAX_DELAY, FIRST_DELAY * 2**attempt)
             # Many playbooks that saw the same fault must not come back at the same moment.
-            self.sleep(random.uniform(0, most))
+            self.sleep(least + random.uniform(0, most))
         raise AssertionError("there is at least one attempt")
 
     def once(self, method, path, query, body, revision):
@@ -131,7 +143,9 @@ class Client:
             )
             status, octets = response.getcode(), response.read(MAX_ANSWER + 1)
         except HTTPError as error:
-            raise from_answer(method, path, error.code, read_error(error)) from error
+            refusal = from_answer(method, path, error.code, read_error(error))
+            refusal.retry_after = seconds(error.headers.get("Retry-After"))
+            raise refusal from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self.unanswered(method, path, timeout, error) from reason_of(error)
         if len(octets) > MAX_ANSWER:
@@ -159,6 +173,11 @@ class Client:
         else:
             text = "no answer from %s to %s %s: %s" % (server, method, path, reason)
         return ControllerError(text)
+
+
+def seconds(value):
+    """The seconds in a header; zero if there are none (a date is not used by this API)."""
+    return float(value) if value and value.isdigit() else 0.0
 
 
 def texts(value):

@@ -28,6 +28,8 @@ class ControllerError(Exception):
         self.code = code
         self.errors = errors or []
         self.request_id = request_id
+        # Seconds that the controller asks to wait before the call is repeated.
+        self.retry_after = 0.0
 
     def as_result(self):
         """The members of a failed task's result."""

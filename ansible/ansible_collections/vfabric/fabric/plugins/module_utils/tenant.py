@@ -58,7 +58,7 @@ def inside_vdc(vdc, spec):
     return found
 
 
-VDC = Kind("vdc", ["description", "hosts"], needs_nothing)
+VDC = Kind("vdc", ["description", "hosts", "ports", "vnis", "limits"], needs_nothing)
 NETWORK = Kind("network", ["subnets", "mtu", "vni"], inside_vdc)
 ROUTER = Kind("router", ["networks"], inside_vdc)
 ATTACHMENT = Kind(
@@ -172,7 +172,7 @@ class Ensure:
         if error.code not in ("not_found", "invalid"):
             return None
         for words, path in self.kind.needs(self.vdc, after):
-            if self.task.client.find(path) is None:
+            if self.task.client.is_missing(path):
                 return "%s does not exist" % words
         return None
 

@@ -31,9 +31,63 @@ options:
     description: Free text for people.
     type: str
   hosts:
-    description: Hosts whose agents may attach pods in the vDC by themselves. An empty list takes the right from all.
+    description:
+      - Hosts that are assigned to the vDC. Their agents may attach pods in it by themselves, and its users may place attachments
+        there.
+      - An empty list takes all away, as it does for O(ports) and O(vnis).
     type: list
     elements: str
+  ports:
+    description: Access ports that are assigned to the vDC, for its users.
+    type: list
+    elements: dict
+    suboptions:
+      switch:
+        description: The leaf.
+        type: str
+        required: true
+      port:
+        description: Its port, 1 to 509.
+        type: int
+        required: true
+      vlans:
+        description: Only frames with these VLAN ids; if it is left out, only frames without one.
+        type: dict
+        suboptions:
+          first:
+            description: The first, 1 to 4094.
+            type: int
+            required: true
+          last:
+            description: The last, 1 to 4094.
+            type: int
+            required: true
+  vnis:
+    description: VNIs that users of the vDC may name.
+    type: list
+    elements: dict
+    suboptions:
+      first:
+        description: The first of a range.
+        type: int
+        required: true
+      last:
+        description: The last of it.
+        type: int
+        required: true
+  limits:
+    description: How many objects there may be in the vDC. What is left out has no limit; an empty dictionary removes all limits.
+    type: dict
+    suboptions:
+      networks:
+        description: Tenant networks.
+        type: int
+      routers:
+        description: Routers.
+        type: int
+      attachments:
+        description: Attachments.
+        type: int
 seealso:
   - module: vfabric.fabric.apply
 """
@@ -44,6 +98,15 @@ EXAMPLES = r"""
     name: blue
     description: The blue tenant
     reason: order 4711
+
+- name: What its users may use
+  vfabric.fabric.vdc:
+    name: blue
+    hosts: [host1, host2]
+    ports:
+      - {switch: leaf1, port: 9, vlans: {first: 100, last: 199}}
+    vnis: [{first: 20000, last: 20099}]
+    limits: {networks: 10, attachments: 500}
 
 - name: No vDC for the red tenant
   vfabric.fabric.vdc:
@@ -86,12 +149,22 @@ from ansible_collections.vfabric.fabric.plugins.module_utils.tenant import VDC, 
 
 def main():
     """Runs the module."""
+    span = {"first": {"type": "int", "required": True}, "last": {"type": "int", "required": True}}
+    port = {
+        "switch": {"type": "str", "required": True},
+        "port": {"type": "int", "required": True},
+        "vlans": {"type": "dict", "options": span},
+    }
+    limits = {kind: {"type": "int"} for kind in ("networks", "routers", "attachments")}
     task = Task(
         {
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "description": {"type": "str"},
             "hosts": {"type": "list", "elements": "str"},
+            "ports": {"type": "list", "elements": "dict", "options": port},
+            "vnis": {"type": "list", "elements": "dict", "options": span},
+            "limits": {"type": "dict", "options": limits},
         }
     )
     task.run(ensure(VDC))

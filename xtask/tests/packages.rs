@@ -96,7 +96,7 @@ fn programs_run(root: &Root) {
     }
 }
 
-/// What an administrator adds to the packaged settings: certificates, tokens, the topology.
+/// What an administrator adds to the packaged settings: certificates and the topology.
 fn settings(root: &Root) {
     let authority = Authority::new();
     for (name, subject, owner) in [
@@ -109,11 +109,6 @@ fn settings(root: &Root) {
             root.write(&format!("etc/{name}/tls/{file}.pem"), text, owner);
         }
     }
-    root.write(
-        "etc/fabric-controller/tokens",
-        "0123456789abcdef0123456789abcdef0123456789abcdef\n",
-        "fabric-controller",
-    );
     let example = std::fs::read_to_string(root.path().join("usr/share/doc/fabric-controller/topology.yaml")).unwrap();
     // The authority of the test vouches for a fabric of this name.
     let topology = example.replace("name: lab", "name: test");
@@ -132,6 +127,8 @@ fn services_run(machine: &Machine) {
         let owner = machine.owner(&machine.show(name, "MainPID"));
         assert_eq!(machine.root.command("id", &["-u", user]).1.trim(), owner, "{name}");
     }
+    let made = machine.root.command("stat", &["-c", "%a %U", "/var/lib/fabric-controller/admin.token"]);
+    assert_eq!(made.1.trim(), "600 fabric-controller", "the first token of an administrator");
     let listening = machine.listening();
     for port in [8443, 8444, 9559] {
         assert!(listening.contains(&port), "{listening:?}");

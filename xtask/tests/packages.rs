@@ -127,8 +127,14 @@ fn services_run(machine: &Machine) {
         let owner = machine.owner(&machine.show(name, "MainPID"));
         assert_eq!(machine.root.command("id", &["-u", user]).1.trim(), owner, "{name}");
     }
-    let made = machine.root.command("stat", &["-c", "%a %U", "/var/lib/fabric-controller/admin.token"]);
-    assert_eq!(made.1.trim(), "600 fabric-controller", "the first token of an administrator");
+    let made = machine
+        .root
+        .command("stat", &["-c", "%a %U", "/var/lib/fabric-controller/admin.token"]);
+    assert_eq!(
+        made.1.trim(),
+        "600 fabric-controller",
+        "the first token of an administrator"
+    );
     let listening = machine.listening();
     for port in [8443, 8444, 9559] {
         assert!(listening.contains(&port), "{listening:?}");

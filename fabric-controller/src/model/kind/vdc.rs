@@ -59,12 +59,8 @@ fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
             return Err(fields.invalid(field, length, format!("at most {MAX_ASSIGNED} entries")));
         }
     }
-    for (i, range) in spec
-        .vnis
-        .iter()
-        .enumerate()
-        .filter(|(_, range)| range.first > range.last)
-    {
+    let mut vnis = spec.vnis.iter().enumerate();
+    if let Some((i, range)) = vnis.find(|(_, range)| range.first > range.last) {
         let expected = format!("at least {}, the first", range.first);
         return Err(fields.invalid(&format!("vnis[{i}].last"), range.last, expected));
     }

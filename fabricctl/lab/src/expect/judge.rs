@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use vfabric_api::ident::Name;
 
 use super::control;
-use super::file::{By, Expectation};
+use super::file::{By, Expectation, Fault};
 use super::world::{Pair, World};
 use crate::plan;
 use crate::probe::{self, ANSWER_TIMEOUT, Capture};
@@ -82,13 +83,15 @@ pub(super) fn answers(world: &World<'_>, of: &Expectation) -> Result<bool> {
     Ok(true)
 }
 
-/// Captures where a pair's frames are seen: at the target, at the sender and at every switch, in this order.
-fn taps(world: &World<'_>, pair: Pair<'_>) -> Result<Vec<(String, Capture)>> {
+/// Captures where a pair's frames are seen: at the target, at the sender and at every switch, in this order. A switch that
+/// was killed takes no frames, although they still come to its ports.
+fn taps(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Vec<(String, Capture)>> {
     let mut taps = Vec::new();
     for machine in [pair.to, pair.from] {
         taps.push((machine.id.clone(), Capture::start(&machine.namespace)?));
     }
-    for switch in &world.lab.topology.switches {
+    let is_dead = |name: &Name| matches!(&of.under, Some(Fault::KillSwitch(killed)) if killed == name);
+    for switch in world.lab.topology.switches.iter().filter(|s| !is_dead(&s.name)) {
         taps.push((switch.name.to_string(), Capture::start(&plan::namespace(&switch.name))?));
     }
     Ok(taps)
@@ -96,7 +99,7 @@ fn taps(world: &World<'_>, pair: Pair<'_>) -> Result<Vec<(String, Capture)>> {
 
 /// Probes a pair while its frames are captured.
 fn tapped(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Verdict> {
-    let taps = taps(world, pair)?;
+    let taps = taps(world, of, pair)?;
     let marker = format!("check-{:016x}.", rand::random::<u64>());
     let mut verdict = Verdict::default();
     let sent = send(of, pair, &marker, &mut verdict);
@@ -275,7 +278,7 @@ fn tcp(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Option<Str
             .err()
             .map(|e| format!("{whose}: TCP: {e:#} ({} ms)", started.elapsed().as_millis())));
     }
-    let taps = taps(world, pair)?;
+    let taps = taps(world, of, pair)?;
     let reached = probe::tcp_arrives(from, to, pair.ip)?;
     let control = control::answers(pair)?;
     let frames = Capture::finish_all(taps)?;

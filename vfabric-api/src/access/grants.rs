@@ -11,6 +11,7 @@ use crate::ident::Name;
 /// What somebody is for the fabric or for one vDC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = UserRole)]
 pub enum Role {
     /// May do everything.
     FabricAdmin,

@@ -31,6 +31,7 @@
 //! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history.
 
 mod access;
+mod document;
 mod erased;
 mod extract;
 mod fabric;
@@ -63,7 +64,6 @@ pub use server::{LIMITS, serve};
 use crate::error::{ApiError, ErrorCode};
 use crate::service::{FabricService, Origin};
 use erased::ErasedService;
-use operation::Operations;
 use watch::Watching;
 
 /// Largest request body: an intent file of about 100,000 attachments.
@@ -104,6 +104,14 @@ impl Mutation {
                 "reason",
                 self.reason.len(),
                 expected,
+            ));
+        }
+        if let Some(wait) = self.wait.filter(|wait| wait.is_nan() || *wait < 0.0) {
+            return Err(ApiError::field(
+                ErrorCode::Invalid,
+                "wait",
+                wait,
+                "a number of seconds, 0 or more",
             ));
         }
         guard::origin(self.reason.clone())
@@ -151,11 +159,13 @@ fn open_router() -> OpenApiRouter<Service> {
 }
 
 /// The OpenAPI 3.1 document of the API.
-pub fn openapi() -> utoipa::openapi::OpenApi {
+pub fn openapi() -> serde_json::Value {
     let mut document = open_router().into_openapi();
     document.merge(access::router().into_openapi());
     document.merge(watch::router().into_openapi());
-    Operations::new().describe(&mut document);
+    // It is made of maps with strings as keys, so it can be written.
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    document::complete(&mut document);
     document
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use axum::http::Method;
 
-use crate::access::{Level, Needs, Role};
+use crate::access::{Level, Needs};
 use crate::kind::Kind;
 
 /// Operations by path template and method.
@@ -102,35 +102,10 @@ impl Operations {
         of_path.iter().find(|(m, _)| m == method).map(|(_, needs)| *needs)
     }
 
-    /// Says in an OpenAPI document which role each operation needs (`x-vfabric-role`; absent where every caller gets what
-    /// it may see), and that it can be refused.
-    pub(super) fn describe(&self, document: &mut utoipa::openapi::OpenApi) {
-        for (path, item) in &mut document.paths.paths {
-            for (method, operation) in [
-                (Method::GET, &mut item.get),
-                (Method::PUT, &mut item.put),
-                (Method::POST, &mut item.post),
-                (Method::DELETE, &mut item.delete),
-                (Method::PATCH, &mut item.patch),
-            ] {
-                let role = self.needs(&method, path).and_then(Needs::role);
-                if let (Some(operation), Some(role)) = (operation.as_mut(), role) {
-                    let role = [("x-vfabric-role", role_value(role))];
-                    let extensions = operation.extensions.get_or_insert_with(Default::default);
-                    extensions.merge(role.into_iter().collect());
-                }
-            }
-        }
-    }
-
     #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Method, Needs)> {
         self.0
             .iter()
             .flat_map(|(path, of_path)| of_path.iter().map(move |(m, needs)| (path.as_str(), m, *needs)))
     }
-}
-
-fn role_value(role: Role) -> serde_json::Value {
-    role.to_string().into()
 }

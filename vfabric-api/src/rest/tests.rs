@@ -8,6 +8,7 @@ use fabric_identity::Peer;
 use futures::future::BoxFuture;
 use tower::ServiceExt;
 
+use super::operation::Operations;
 use super::*;
 use crate::access::{
     AuditPage, AuditRecord, Binding, Caller, Grants, Needs, NewToken, Role, TokenSpec, User, UserKey, UserSpec,
@@ -423,6 +424,8 @@ async fn each_error_has_its_status_and_code() {
         ("DELETE", "/v1/inventory/links/leaf1/510", "", 404, "not_found"),
         ("PATCH", "/v1/vdcs/blue", r#"{"description":"x"}"#, 409, "in_use"),
         ("PATCH", "/v1/vdcs/blue", "{", 400, "malformed"),
+        ("DELETE", "/v1/vdcs/blue?wait=-1", "", 422, "invalid"),
+        ("POST", "/v1/apply?wait=NaN", r#"{"vdcs":[]}"#, 422, "invalid"),
         ("PUT", "/v1/inventory", "{}", 400, "malformed"),
         ("POST", "/v1/history/3/rollback", "", 410, "gone"),
         ("GET", "/v1/history/3", "", 404, "not_found"),
@@ -533,7 +536,7 @@ async fn every_operation_asks_for_its_role() {
 
 #[tokio::test]
 async fn the_document_and_the_table_have_the_same_operations() {
-    let document = serde_json::to_value(openapi()).unwrap();
+    let document = openapi();
     let operations = Operations::new();
     let mut described = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -544,8 +547,27 @@ async fn the_document_and_the_table_have_the_same_operations() {
                 .unwrap_or_else(|| panic!("{method} {path} is in no table"));
             let role = needs.role().map(|r| r.to_string());
             assert_eq!(operation["x-vfabric-role"].as_str(), role.as_deref(), "{method} {path}");
+            let problem = &operation["responses"]["default"];
+            assert!(
+                problem["content"]["application/problem+json"]["schema"].is_object(),
+                "{method} {path}"
+            );
+            assert!(
+                problem["description"].as_str().is_some_and(|d| !d.is_empty()),
+                "{method} {path}"
+            );
             described += 1;
         }
+    }
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["UserRole"]["enum"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        schemas["Role"]["enum"],
+        serde_json::json!(["leaf", "spine"]),
+        "two types of one name"
+    );
+    for name in ["Name", "Label", "Mac"] {
+        assert!(schemas[name]["pattern"].is_string(), "{name}");
     }
     // The metrics are beside the API.
     assert_eq!(described + 1, operations.all().count());

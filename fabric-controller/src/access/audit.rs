@@ -34,7 +34,7 @@ const QUEUE: usize = 1024;
 /// Octets that wait while the file cannot be written; what comes then is counted, and lost.
 const WAITING_OCTETS: usize = 4 << 20;
 
-/// A record, and who waits for it.
+/// A record, and what to wake when it is written.
 type Job = (AuditRecord, oneshot::Sender<()>);
 
 #[derive(Default)]

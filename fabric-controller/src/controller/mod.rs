@@ -118,7 +118,7 @@ pub struct Controller<S> {
     fabric: RwLock<Arc<Fabric>>,
     claim: Arc<Claim>,
     directory: Directory,
-    /// The last revision that is published, for those who wait for the next.
+    /// The last revision that is published; watches wait for the next one here.
     revisions: tokio::sync::watch::Sender<u64>,
     followed: Followed,
     /// The actors, once they are started.

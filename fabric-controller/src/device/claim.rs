@@ -6,7 +6,7 @@
 //! tries again, because the device may be emptied by others. `--adopt` takes over every device.
 //!
 //! A device that remembers a later revision than its own store has shows that the store is an older copy of what it was. It
-//! is left as it is, too. Revisions are durable before devices are told of them, so the right store never looks like this.
+//! is left as it is, too. A revision is durable before it is sent to devices, so the right store never looks like this.
 //!
 //! **Invariant.** Nothing is written to a device before the claim to it is settled.
 

@@ -41,7 +41,7 @@ pub struct Interface {
     pub id: u32,
     /// Kernel interface index; 0 if the port is none.
     pub ifindex: u32,
-    /// Whether the port is administratively up now, whoever set it so.
+    /// Whether the port is administratively up now, no matter who set it so.
     pub enabled: bool,
     /// Whether a `Set` shut it down: the administrative state that is configured.
     pub shut: bool,

@@ -191,6 +191,7 @@ impl Guard {
         if let Some(left_out) = due {
             tracing::warn!(target: "audit", peer = record.peer, request_id = record.request_id, why, left_out, "log-in failed");
             record.left_out = left_out;
+            record.time_ms = now_ms();
             record.status = StatusCode::UNAUTHORIZED.as_u16();
             record.refused = Some(why);
             self.door.record(record).await;

@@ -635,6 +635,10 @@ async fn changes_and_refusals_are_recorded_and_nothing_changes_without_the_recor
     let expected =
         expected.map(|(caller, path, status, refused)| (caller.to_owned(), path.to_owned(), status, refused));
     assert_eq!(records.iter().map(shown).collect::<Vec<_>>(), expected);
+    assert!(
+        records.iter().all(|r| r.time_ms > 0 && r.request_id == "test-1"),
+        "{records:?}"
+    );
     assert_eq!(records[2].vdc.as_ref().map(Name::as_str), Some("other"));
 
     *door.fault.lock().unwrap() = Some("disk full".into());

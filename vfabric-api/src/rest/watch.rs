@@ -161,10 +161,13 @@ impl Watch {
                 return Ok(event.data(data));
             }
             let service = &self.watching.service;
-            if tokio::time::timeout_at(until, service.changed(self.after))
-                .await
-                .is_err()
+            let is_late = tokio::time::Instant::now() >= until;
+            if is_late
+                || tokio::time::timeout_at(until, service.changed(self.after))
+                    .await
+                    .is_err()
             {
+                // Also while others change something all the time.
                 self.caller().await?;
                 let event = Event::default().event("bookmark").id(self.after.to_string());
                 return Ok(event.data(format!("{{\"revision\":{}}}", self.after)));

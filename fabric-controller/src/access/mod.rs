@@ -287,12 +287,11 @@ impl Directory {
         Ok(StoredUser { spec, tokens })
     }
 
-    /// A new token, and its user as it would be stored. Tokens that have ended make room.
+    /// A new token, which is not of a user yet.
     ///
     /// # Errors
-    /// The user does not exist or has too many tokens; a field is wrong.
-    pub async fn make_token(&self, key: &UserKey, spec: TokenSpec) -> Result<(NewToken, StoredUser), ApiError> {
-        let mut user = self.stored(key).ok_or_else(|| not_found(key))?;
+    /// A field is wrong.
+    pub async fn new_token(&self, spec: TokenSpec) -> Result<(NewToken, StoredToken), ApiError> {
         let (least, most, usual) = LIFETIME_S;
         let lifetime_s = spec.lifetime_s.unwrap_or(usual);
         if !(least..=most).contains(&lifetime_s) {
@@ -309,11 +308,6 @@ impl Directory {
             ));
         }
         let now = now_ms();
-        user.tokens.retain(|t| t.token.expires_ms > now);
-        if user.tokens.len() >= MAX_TOKENS {
-            let detail = format!("user `{key}` has {MAX_TOKENS} tokens, the most there can be: revoke one first");
-            return Err(ApiError::new(ErrorCode::Exhausted, detail));
-        }
         let secret = Secret::random();
         let token = Token {
             id: secret.id().to_owned(),
@@ -326,8 +320,23 @@ impl Directory {
             token: token.clone(),
         };
         let hash = self.slowly(move || token::hash(&secret)).await??;
-        user.tokens.push(StoredToken { token, hash });
-        Ok((new, user))
+        Ok((new, StoredToken { token, hash }))
+    }
+
+    /// The user with one more token, as it would be stored. Tokens that have ended make room.
+    ///
+    /// # Errors
+    /// The user does not exist or has too many tokens.
+    pub fn with_token(&self, key: &UserKey, token: StoredToken) -> Result<StoredUser, ApiError> {
+        let mut user = self.stored(key).ok_or_else(|| not_found(key))?;
+        let now = now_ms();
+        user.tokens.retain(|t| t.token.expires_ms > now);
+        if user.tokens.len() >= MAX_TOKENS {
+            let detail = format!("user `{key}` has {MAX_TOKENS} tokens, the most there can be: revoke one first");
+            return Err(ApiError::new(ErrorCode::Exhausted, detail));
+        }
+        user.tokens.push(token);
+        Ok(user)
     }
 
     /// The user without one of its tokens, as it would be stored.

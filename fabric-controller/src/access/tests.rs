@@ -23,6 +23,12 @@ fn spec(name: &str, roles: &[(Role, Option<&str>)]) -> UserSpec {
     }
 }
 
+/// A new token of a user, and the user with it.
+async fn make(directory: &Directory, key: &UserKey, spec: TokenSpec) -> Result<(NewToken, StoredUser), ApiError> {
+    let (new, stored) = directory.new_token(spec).await?;
+    Ok((new, directory.with_token(key, stored)?))
+}
+
 fn with(users: &[(UserKey, UserSpec)]) -> Directory {
     let stored = |(key, spec): &(UserKey, UserSpec)| {
         let spec = spec.clone();
@@ -41,7 +47,7 @@ fn with(users: &[(UserKey, UserSpec)]) -> Directory {
 async fn a_token_proves_its_user_until_it_ends_or_is_revoked() {
     let (alice, acme) = (key(Some("acme"), "alice"), "acme".parse().unwrap());
     let directory = with(&[(alice.clone(), spec("alice", &[(Role::VdcEditor, Some("acme"))]))]);
-    let (new, stored) = directory.make_token(&alice, TokenSpec::default()).await.unwrap();
+    let (new, stored) = make(&directory, &alice, TokenSpec::default()).await.unwrap();
     assert!(
         directory.by_token(&new.secret).await.is_err(),
         "it counts once it is durable"
@@ -103,26 +109,22 @@ async fn tokens_are_bounded_in_time_and_number() {
             lifetime_s: Some(lifetime_s),
             ..TokenSpec::default()
         };
-        let error = directory.make_token(&alice, spec).await.unwrap_err();
+        let error = make(&directory, &alice, spec).await.unwrap_err();
         assert_eq!(error.errors[0].field, "lifetime_s");
     }
     let mut full = directory.stored(&alice).unwrap();
-    let (_, with_one) = directory.make_token(&alice, TokenSpec::default()).await.unwrap();
+    let (_, with_one) = make(&directory, &alice, TokenSpec::default()).await.unwrap();
     full.tokens = vec![with_one.tokens[0].clone(); MAX_TOKENS];
     directory.set(alice.clone(), Some(full.clone()));
-    let error = directory.make_token(&alice, TokenSpec::default()).await.unwrap_err();
+    let error = make(&directory, &alice, TokenSpec::default()).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Exhausted);
     full.tokens.iter_mut().for_each(|t| t.token.expires_ms = 1);
     directory.set(alice.clone(), Some(full));
-    let (_, left) = directory.make_token(&alice, TokenSpec::default()).await.unwrap();
+    let (_, left) = make(&directory, &alice, TokenSpec::default()).await.unwrap();
     assert_eq!(left.tokens.len(), 1, "tokens that have ended make room");
     let nobody = key(None, "nobody");
     assert_eq!(
-        directory
-            .make_token(&nobody, TokenSpec::default())
-            .await
-            .unwrap_err()
-            .code,
+        make(&directory, &nobody, TokenSpec::default()).await.unwrap_err().code,
         ErrorCode::NotFound
     );
 }

@@ -24,6 +24,7 @@ use vtep_proto::POD_NETNS;
 
 use super::Controller;
 use super::published::Published;
+use super::users::finish;
 use crate::device::driver::DeviceIndex;
 use crate::driver::vtep::{Ask, Below, Spot};
 use crate::model::Model;
@@ -143,23 +144,18 @@ impl<S: Store> Below for Desk<S> {
     async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
         let controller = Arc::clone(&self.0);
         // Finished also if the caller goes away.
-        finish(tokio::spawn(async move { controller.attach_below(&host, ask).await })).await
+        finish(async move { controller.attach_below(&host, ask).await }).await
     }
 
     async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
         let controller = Arc::clone(&self.0);
-        finish(tokio::spawn(async move { controller.swap_below(&host, ask).await })).await
+        finish(async move { controller.swap_below(&host, ask).await }).await
     }
 
     async fn detach(&self, host: Name, spot: Spot) -> Result<(), ApiError> {
         let controller = Arc::clone(&self.0);
-        finish(tokio::spawn(async move { controller.detach_below(&host, &spot).await })).await
+        finish(async move { controller.detach_below(&host, &spot).await }).await
     }
-}
-
-async fn finish<T>(task: tokio::task::JoinHandle<Result<T, ApiError>>) -> Result<T, ApiError> {
-    let ended = |_| ApiError::new(ErrorCode::Internal, "the change could not be carried out");
-    task.await.map_err(ended).flatten()
 }
 
 impl<S: Store> Controller<S> {

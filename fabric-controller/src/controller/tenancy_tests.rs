@@ -317,6 +317,12 @@ async fn users_are_kept_over_a_start_and_hold_their_vdc() {
             world.controller.delete_user(&bob).await.unwrap();
         }
     }
+    // Tokens that are made at the same time are all kept.
+    let make = || world.controller.make_token(&alice, TokenSpec::default());
+    let (one, two) = tokio::join!(make(), make());
+    for token in [one.unwrap(), two.unwrap()] {
+        assert!(world.controller.directory().by_token(&token.secret).await.is_ok());
+    }
     // The history does not speak of users.
     let history = world.controller.history(None, 100).await.unwrap();
     assert!(

@@ -60,14 +60,11 @@ impl<S: Store> Controller<S> {
     /// # Errors
     /// There is no such user, a field is wrong, or it cannot be stored.
     pub async fn make_token(&self, key: &UserKey, spec: TokenSpec) -> Result<NewToken, ApiError> {
+        self.directory.stored(key).ok_or_else(|| access::not_found(key))?;
         // The slow hash is computed before anybody has to wait; what the user is by then counts.
-        let (new, with_it) = self.directory.make_token(key, spec).await?;
+        let (new, stored) = self.directory.new_token(spec).await?;
         let mut state = self.state.lock().await;
-        let mut user = self.directory.stored(key).ok_or_else(|| access::not_found(key))?;
-        user.tokens
-            .retain(|t| with_it.tokens.iter().any(|kept| kept.token.id == t.token.id));
-        user.tokens
-            .extend(with_it.tokens.into_iter().filter(|t| t.token.id == new.token.id));
+        let user = self.directory.with_token(key, stored)?;
         self.store_user(&mut state, key, Some(user)).await?;
         info!(target: "audit", user = %key, token = new.token.id, "token made");
         Ok(new)

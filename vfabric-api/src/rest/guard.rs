@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
@@ -102,10 +102,25 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The vDC that a path names, by its template.
-fn vdc_of(template: &str, path: &str) -> Option<Name> {
-    let mut segments = template.split('/').zip(path.split('/'));
-    segments.find(|(name, _)| *name == "{vdc}")?.1.parse().ok()
+/// What a request is about, as its handler will see it.
+struct Target {
+    /// The template of the path; none if no path of the API fits.
+    template: Option<MatchedPath>,
+    /// The vDC that the path names, decoded as for the handler.
+    vdc: Option<Name>,
+}
+
+impl Target {
+    async fn of(request: Request) -> (Self, Request) {
+        let (mut parts, body) = request.into_parts();
+        let template = parts.extensions.get::<MatchedPath>().cloned();
+        let values = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
+        let vdc = values.as_ref().and_then(|values| {
+            let (_, value) = values.iter().find(|(name, _)| *name == "vdc")?;
+            value.parse().ok()
+        });
+        (Self { template, vdc }, Request::from_parts(parts, body))
+    }
 }
 
 /// What does not exist, for this caller.
@@ -155,12 +170,10 @@ impl Guard {
     }
 
     /// Whether the request may reach its handler; if not, the answer.
-    async fn admit(&self, caller: &Caller, request: Request) -> Result<Request, Response> {
-        let Some(template) = request.extensions().get::<MatchedPath>().cloned() else {
+    async fn admit(&self, caller: &Caller, target: &Target, request: Request) -> Result<Request, Response> {
+        let Some(template) = target.template.as_ref().map(MatchedPath::as_str) else {
             return Ok(request);
         };
-        let (template, path) = (template.as_str(), request.uri().path());
-        let vdc = vdc_of(template, path);
         let Some(needs) = self.operations.needs(request.method(), template) else {
             return Err(no_such_method(request).await);
         };
@@ -171,11 +184,12 @@ impl Guard {
             );
             return Err(([(RETRY_AFTER, seconds.to_string())], error).into_response());
         }
-        // A name that cannot be a vDC's is answered by the handler, as what does not exist.
-        let names_vdc = template.contains("{vdc}");
-        if !names_vdc || vdc.is_some() {
-            permit(caller, needs, vdc.as_ref()).map_err(IntoResponse::into_response)?;
+        // A name that cannot be a vDC's is nobody's.
+        if template.contains("{vdc}") && target.vdc.is_none() {
+            let path = request.uri().path();
+            return Err(ApiError::not_found(format_args!("path `{path}`")).into_response());
         }
+        permit(caller, needs, target.vdc.as_ref()).map_err(IntoResponse::into_response)?;
         if changes(request.method())
             && let Err(why) = self.door.can_record()
         {
@@ -216,14 +230,13 @@ fn now_ms() -> u64 {
 
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
-    let template = request.extensions().get::<MatchedPath>().cloned();
-    let path = request.uri().path();
+    let (target, request) = Target::of(request).await;
     let mut record = AuditRecord {
         peer: peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default(),
         request_id: request_id_of(),
         method: request.method().to_string(),
-        path: path.to_owned(),
-        vdc: template.and_then(|template| vdc_of(template.as_str(), path)),
+        path: request.uri().path().to_owned(),
+        vdc: target.vdc.clone(),
         ..AuditRecord::default()
     };
     let caller = match guard.door.identify(bearer(request.headers()), peer.as_ref()).await {
@@ -231,7 +244,7 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         Err(why) => return guard.turn_away(record, peer.as_ref(), why).await,
     };
     let changes = changes(request.method());
-    let response = match guard.admit(&caller, request).await {
+    let response = match guard.admit(&caller, &target, request).await {
         Ok(request) => CALLER.scope(Arc::clone(&caller), next.run(request)).await,
         Err(refused) => refused,
     };
@@ -277,17 +290,5 @@ mod tests {
         for value in ["Basic AbC", "BearerAbC", "AbC", ""] {
             assert_eq!(read(value), None, "{value}");
         }
-    }
-
-    #[test]
-    fn the_vdc_of_a_path_stands_where_its_template_says() {
-        let of = |template, path| vdc_of(template, path).map(|v| v.to_string());
-        assert_eq!(of("/v1/vdcs/{vdc}", "/v1/vdcs/acme").as_deref(), Some("acme"));
-        assert_eq!(
-            of("/v1/vdcs/{vdc}/networks/{name}", "/v1/vdcs/a/networks/b").as_deref(),
-            Some("a")
-        );
-        assert_eq!(of("/v1/vdcs/{vdc}", "/v1/vdcs/No_pe"), None);
-        assert_eq!(of("/v1/devices/{name}/entities", "/v1/devices/leaf1/entities"), None);
     }
 }

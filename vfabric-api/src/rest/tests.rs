@@ -731,3 +731,21 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
         assert_eq!(ask("GET", path, token, "").await.status, status, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_vdc_that_is_spelled_otherwise_is_no_way_around() {
+    for (path, as_tenant, as_admin) in [
+        ("/v1/vdcs/%6fther/networks", 404, 200),
+        ("/v1/vdcs/oth%65r/attachments", 404, 200),
+        ("/v1/vdcs/%61cme/networks", 200, 200),
+        ("/v1/vdcs/acme%2f..%2fother/networks", 404, 404),
+        ("/v1/vdcs/OTHER/networks", 404, 404),
+        ("/v1/vdcs/acme/../other/networks", 404, 404),
+        ("/v1//vdcs/other/networks", 404, 404),
+        ("/v1/vdcs/other%00/networks", 404, 404),
+    ] {
+        let answer = ask("GET", path, "vdc-admin", "").await;
+        assert_eq!(answer.status, as_tenant, "{path}: {}", answer.body);
+        assert_eq!(ask("GET", path, TOKEN, "").await.status, as_admin, "{path}");
+    }
+}

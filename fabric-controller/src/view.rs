@@ -107,6 +107,8 @@ pub struct NetworkView {
     pub mtu: u16,
     /// Its subnets.
     pub subnets: Vec<SubnetView>,
+    /// Whether its router has static routes.
+    pub static_routes: bool,
 }
 
 /// A subnet.
@@ -133,6 +135,8 @@ pub struct AttachmentView {
     pub port_security: bool,
     /// What it may speak from besides, each with the MAC address that goes with it.
     pub allowed: Vec<AllowedView>,
+    /// Prefixes that its network's router sends to one of its addresses.
+    pub routes: Vec<IpNet>,
 }
 
 /// Addresses that an attachment may speak from besides its own.

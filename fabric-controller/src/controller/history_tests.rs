@@ -70,10 +70,7 @@ fn random(rng: &mut StdRng) -> Vec<Change> {
             1 => delete(Kind::Router, second),
             2..=4 => {
                 let joins: &[&str] = [["red"].as_slice(), &["blue"], &["red", "blue"]].choose(rng).unwrap();
-                let spec = vfabric_api::kind::RouterSpec {
-                    name: n(second),
-                    networks: joins.iter().map(|name| n(name)).collect(),
-                };
+                let spec = vfabric_api::kind::RouterSpec::new(n(second), joins.iter().map(|name| n(name)).collect());
                 Change::Put(n("v"), routed(spec))
             }
             5 => delete(Kind::Network, network_name),

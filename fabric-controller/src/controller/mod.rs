@@ -47,6 +47,8 @@ mod restore_tests;
 mod round;
 mod rows;
 mod service;
+#[cfg(test)]
+mod static_route_tests;
 mod tenancy;
 #[cfg(test)]
 mod tenancy_tests;

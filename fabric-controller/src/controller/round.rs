@@ -2,7 +2,7 @@
 //!
 //! **Model.** A round has the lock of the model. Proposals are checked into the *open* group. When no group is in flight, the
 //! open one is handed to the store and *flies*; further proposals go into a new open group meanwhile, each seeing all
-//! before it. A group that lands is published, proposal by proposal, and answered; the open one flies next. The round ends
+//! before it. A group that lands is published, proposal by proposal, and answered, while the open one flies. The round ends
 //! when nothing is left, or after [`FLIGHTS`], so that others get at the model too.
 //!
 //! **Invariants.** Groups reach the store one after the other, in order. If one cannot be stored, the open group is undone
@@ -296,12 +296,21 @@ impl<'a, S: Store> Round<'a, S> {
     /// Hands the open group to the store. Returns false if there is nothing to store: then its proposals are answered, and
     /// the round is at its end.
     fn start(&mut self) -> bool {
-        let mut group = std::mem::take(&mut self.open);
-        if group.accepted.is_empty() {
+        if self.open.accepted.is_empty() {
+            let group = std::mem::take(&mut self.open);
             self.settle_waits();
             group.answer(true);
             return false;
         }
+        if let Some(stored) = self.launch() {
+            self.land(stored);
+        }
+        true
+    }
+
+    /// Hands the open group to the store. Returns what came of it if the store is done at once.
+    fn launch(&mut self) -> Option<Result<Revision, StoreError>> {
+        let mut group = std::mem::take(&mut self.open);
         let transactions = group.accepted.iter_mut().map(|a| std::mem::take(&mut a.transaction));
         let stored: Stored<'a> = Box::pin(self.controller.store.commit_group(transactions.collect()));
         let mut flight = Flight { group, stored };
@@ -312,20 +321,29 @@ impl<'a, S: Store> Round<'a, S> {
             .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         self.flights += 1;
         self.flight = Some(flight);
-        if let Poll::Ready(stored) = asked {
-            self.land(stored);
+        match asked {
+            Poll::Ready(stored) => Some(stored),
+            Poll::Pending => None,
         }
-        true
     }
 
-    /// Publishes the group that flew, or undoes it with the one that is open; and answers.
+    /// Publishes the group that flew, and answers; or undoes it with the one that is open.
     fn land(&mut self, stored: Result<Revision, StoreError>) {
         let Some(Flight { mut group, .. }) = self.flight.take() else {
             return;
         };
         self.controller.note_store(stored.as_ref().err());
         match stored {
-            Ok(_) => self.publish(&mut group),
+            Ok(_) => {
+                // The store has the next group while this one is published.
+                let next = (!self.open.accepted.is_empty()).then(|| self.launch()).flatten();
+                self.publish(&mut group);
+                self.settle_waits();
+                group.answer(true);
+                if let Some(stored) = next {
+                    self.land(stored);
+                }
+            }
             Err(error) => {
                 let mut open = std::mem::take(&mut self.open);
                 let changes = group.accepted.len() + open.accepted.len();
@@ -337,11 +355,8 @@ impl<'a, S: Store> Round<'a, S> {
                 self.settle_waits();
                 group.answer(false);
                 open.answer(false);
-                return;
             }
         }
-        self.settle_waits();
-        group.answer(true);
     }
 
     fn publish(&mut self, group: &mut Group) {

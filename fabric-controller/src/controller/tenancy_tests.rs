@@ -209,6 +209,7 @@ async fn limits_hold_for_everybody_and_what_is_in_use_stays() {
         limits: Limits {
             networks: Some(1),
             routers: Some(0),
+            routes: None,
             attachments: Some(2),
         },
         ..assigned()

@@ -171,10 +171,7 @@ pub(super) fn delete(kind: Kind, name: &str) -> Change {
 }
 
 pub(super) fn router(networks: &[&str]) -> Spec {
-    Spec::Router(RouterSpec {
-        name: n("r"),
-        networks: networks.iter().map(|name| n(name)).collect(),
-    })
+    Spec::Router(RouterSpec::new(n("r"), networks.iter().map(|name| n(name)).collect()))
 }
 
 pub(super) fn basics() -> Vec<Change> {
@@ -337,10 +334,7 @@ async fn a_restart_over_the_same_store_writes_nothing() {
 async fn errors_name_code_and_field() {
     let world = world().await;
     world.applied(basics()).await;
-    let overlap = Spec::Router(RouterSpec {
-        name: n("r2"),
-        networks: vec![n("one"), n("two")],
-    });
+    let overlap = Spec::Router(RouterSpec::new(n("r2"), vec![n("one"), n("two")]));
     let overlapping = vec![
         network("one", "10.9.0.0/16"),
         network("two", "10.9.1.0/24"),

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use vfabric_api::ident::{Mac, Name};
 use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
 use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
+use vfabric_api::kind::StaticRoute;
 use vfabric_api::service::{Change, Key, Kind, Spec};
 use vfabric_api::topology::{Host, Link, PortRef, Role, Switch};
 
@@ -155,11 +156,15 @@ fn spec() -> impl Strategy<Value = Spec> {
                 vni: None,
             })
         });
-    let router = (1..=2u8, proptest::collection::btree_set(1..=3u8, 0..3)).prop_map(|(r, joined)| {
-        Spec::Router(RouterSpec {
-            name: name("r", r),
-            networks: joined.into_iter().map(|n| name("n", n)).collect(),
-        })
+    let routes = proptest::collection::vec((1..=3u8, 2..=4u8, 0..2u8), 0..2);
+    let router = (1..=2u8, proptest::collection::btree_set(1..=3u8, 0..3), routes).prop_map(|(r, joined, routes)| {
+        let mut spec = RouterSpec::new(name("r", r), joined.into_iter().map(|n| name("n", n)).collect());
+        let route = |(second, host, to)| StaticRoute {
+            to: format!("198.51.{to}.0/24").parse().unwrap(),
+            via: format!("10.{second}.0.{host}").parse().unwrap(),
+        };
+        spec.routes = routes.into_iter().map(route).collect();
+        Spec::Router(spec)
     });
     let attachment = (1..=6u8, 1..=3u8, place()).prop_map(|(a, n, place)| {
         Spec::Attachment(AttachmentSpec {
@@ -497,10 +502,7 @@ fn a_history_reaches_every_kind_of_contribution() {
         port: 10.try_into().unwrap(),
         vlan: Some(7),
     };
-    let router = Spec::Router(RouterSpec {
-        name: name("r", 1),
-        networks: vec![name("n", 1), name("n", 2)],
-    });
+    let router = Spec::Router(RouterSpec::new(name("r", 1), vec![name("n", 1), name("n", 2)]));
     let specs = [
         network(1),
         network(2),

@@ -1,20 +1,12 @@
 //! What a leaf needs to reach an attachment.
 
-use std::net::IpAddr;
-
-use fabric_pipeline::Bits;
-use fabric_pipeline::tables::{bridge_mac, ipv4_host, ipv6_host, port_vlan, replica};
+use fabric_pipeline::tables::{bridge_mac, port_vlan, replica};
 
 use super::network::{access_replica, answer};
+use super::route::{self, Way};
 use super::{convert, flood_rate, source_guard};
 use crate::entity::Entity;
 use crate::view::{AccessView, AttachmentView, NetworkView, PlaceView, SwitchView};
-
-/// How the leaf gets a frame there.
-enum Way {
-    Tunnel { vtep_id: Bits<16> },
-    Access { port: Bits<9>, vid: Bits<12> },
-}
 
 /// `Render::attachment_on_leaf`.
 pub(super) fn on_leaf(
@@ -55,39 +47,15 @@ pub(super) fn on_leaf(
         );
     }
     if let Some(vrf) = network.vrf.map(convert::vni) {
-        out.extend(attachment.ips.iter().map(|ip| route(vrf, *ip, network, dmac, &way)));
+        let to = route::To {
+            network: bd,
+            mtu: network.mtu,
+            dmac,
+            way,
+        };
+        out.extend(attachment.ips.iter().map(|ip| to.host(vrf, *ip)));
+        out.extend(attachment.routes.iter().map(|net| to.prefix(vrf, *net)));
     }
-}
-
-fn route(vrf: Bits<24>, ip: IpAddr, network: &NetworkView, dmac: Bits<48>, way: &Way) -> Entity {
-    let (vni, mtu) = (convert::vni(network.vni), network.mtu.into());
-    match ip {
-        IpAddr::V4(a) => {
-            let key = ipv4_host::Key { vrf, dst: a.into() };
-            key.entry(match *way {
-                Way::Tunnel { vtep_id } => ipv4_host::Action::RouteToVtep {
-                    vni,
-                    vtep_id,
-                    dmac,
-                    mtu,
-                },
-                Way::Access { port, vid } => ipv4_host::Action::RouteToAccess { port, vid, dmac, mtu },
-            })
-        }
-        IpAddr::V6(a) => {
-            let key = ipv6_host::Key { vrf, dst: a.into() };
-            key.entry(match *way {
-                Way::Tunnel { vtep_id } => ipv6_host::Action::RouteToVtep {
-                    vni,
-                    vtep_id,
-                    dmac,
-                    mtu,
-                },
-                Way::Access { port, vid } => ipv6_host::Action::RouteToAccess { port, vid, dmac, mtu },
-            })
-        }
-    }
-    .into()
 }
 
 /// An access port of this leaf, and copies of flooded frames to it.

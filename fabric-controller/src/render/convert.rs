@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use fabric_pipeline::Bits;
+use fabric_pipeline::binding::Lpm;
+use ipnet::{Ipv4Net, Ipv6Net};
 use vfabric_api::ident::{Mac, PortId, Vni};
 
 pub(super) fn port(p: PortId) -> Bits<9> {
@@ -32,5 +34,21 @@ pub(super) fn underlay(ip: IpAddr) -> Bits<128> {
     match ip {
         IpAddr::V4(a) => a.into(),
         IpAddr::V6(a) => a.into(),
+    }
+}
+
+/// A prefix.
+pub(super) fn ipv4_prefix(net: Ipv4Net) -> Lpm<32> {
+    Lpm {
+        value: net.network().into(),
+        prefix_len: net.prefix_len().into(),
+    }
+}
+
+/// A prefix.
+pub(super) fn ipv6_prefix(net: Ipv6Net) -> Lpm<128> {
+    Lpm {
+        value: net.network().into(),
+        prefix_len: net.prefix_len().into(),
     }
 }

@@ -169,6 +169,7 @@ mod tests {
                 subnet("10.0.0.0/24", "10.0.0.1"),
                 subnet("fd00:0:0:1::/64", "fd00:0:0:1::1"),
             ],
+            static_routes: false,
         }
     }
 
@@ -181,6 +182,7 @@ mod tests {
             place,
             port_security: true,
             allowed: vec![],
+            routes: vec![],
         }
     }
 

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use fabric_pipeline::Bits;
-use fabric_pipeline::binding::{Lpm, MeterRates, metered_entry};
+use fabric_pipeline::binding::{MeterRates, metered_entry};
 use fabric_pipeline::tables::{icmp_source_ipv4, icmp_source_ipv6};
 use ipnet::IpNet;
 
+use super::convert;
 use crate::entity::Entity;
 use crate::view::SubnetView;
 
@@ -27,10 +28,7 @@ pub(super) fn source(bd: Bits<24>, subnet: &SubnetView, out: &mut Vec<Entity>) {
     // Of two addresses or one, each may be a station's (RFC 3021, RFC 6164).
     match (subnet.cidr, subnet.gateway) {
         (IpNet::V4(net), IpAddr::V4(address)) => {
-            let src = Lpm {
-                value: net.network().into(),
-                prefix_len: net.prefix_len().into(),
-            };
+            let src = convert::ipv4_prefix(net);
             let hosts = if net.prefix_len() < 31 {
                 net.hostmask()
             } else {
@@ -43,10 +41,7 @@ pub(super) fn source(bd: Bits<24>, subnet: &SubnetView, out: &mut Vec<Entity>) {
             out.push(metered_entry(icmp_source_ipv4::Key { bd, src }, action, rates).into());
         }
         (IpNet::V6(net), IpAddr::V6(address)) => {
-            let src = Lpm {
-                value: net.network().into(),
-                prefix_len: net.prefix_len().into(),
-            };
+            let src = convert::ipv6_prefix(net);
             let hosts = if net.prefix_len() < 127 {
                 net.hostmask()
             } else {

@@ -14,6 +14,7 @@ mod flood_rate;
 mod host;
 mod icmp_error;
 mod network;
+mod route;
 mod source_guard;
 mod underlay;
 

@@ -8,7 +8,7 @@ use fabric_pipeline::{REPLICA_ACCESS, binding};
 use ipnet::IpNet;
 use p4runtime_client::entity::{self, Port, Replica};
 
-use super::{convert, flood_rate, icmp_error};
+use super::{convert, flood_rate, icmp_error, route};
 use crate::entity::Entity;
 use crate::view::{AccessView, FabricView, FloodView, HostView, NetworkView};
 
@@ -56,6 +56,9 @@ pub(super) fn routed_network(network: &NetworkView, out: &mut Vec<Entity>) {
             let dst = net.broadcast().into();
             let entry = ipv4_host::Key { vrf, dst }.entry(ipv4_host::Action::RefuseBroadcast);
             out.push(entry.into());
+        }
+        if network.static_routes {
+            out.push(route::nowhere(vrf, subnet.cidr));
         }
     }
 }

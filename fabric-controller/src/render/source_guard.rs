@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use fabric_pipeline::Bits;
-use fabric_pipeline::binding::Lpm;
 use fabric_pipeline::tables::{source_ipv4, source_ipv6, source_mac};
 use ipnet::IpNet;
 use vfabric_api::ident::Mac;
@@ -61,13 +60,9 @@ pub(super) fn access(network: &NetworkView, attachment: &AttachmentView, access_
 
 fn source(access_id: Bits<16>, mac: Mac, net: IpNet, permitted: bool) -> Entity {
     let smac = convert::mac(mac);
-    let prefix_len = net.prefix_len().into();
     match net {
         IpNet::V4(net) => {
-            let src = Lpm {
-                value: net.network().into(),
-                prefix_len,
-            };
+            let src = convert::ipv4_prefix(net);
             let key = source_ipv4::Key { access_id, smac, src };
             key.entry(if permitted {
                 source_ipv4::Action::PermitIp
@@ -76,10 +71,7 @@ fn source(access_id: Bits<16>, mac: Mac, net: IpNet, permitted: bool) -> Entity 
             })
         }
         IpNet::V6(net) => {
-            let src = Lpm {
-                value: net.network().into(),
-                prefix_len,
-            };
+            let src = convert::ipv6_prefix(net);
             let key = source_ipv6::Key { access_id, smac, src };
             key.entry(if permitted {
                 source_ipv6::Action::PermitIp

@@ -84,6 +84,7 @@ impl World {
         cases.extend(self.guarded());
         cases.extend(self.source_guard());
         cases.extend(self.icmp_errors());
+        cases.extend(self.static_routes());
         cases
     }
 

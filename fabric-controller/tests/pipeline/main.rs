@@ -11,6 +11,7 @@ mod icmp_errors;
 mod p4_switch;
 mod source_guard;
 mod spine;
+mod static_routes;
 mod world;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -64,6 +64,8 @@ impl Loaded {
         let part = |field: &p4runtime_proto::p4::config::v1::MatchField| match key.field(field.id) {
             Some(FieldMatch::Exact(v)) => Key::Exact(padded(v, field.bitwidth)),
             Some(FieldMatch::Lpm { value, prefix_len }) => Key::Lpm(padded(value, field.bitwidth), prefix_len as usize),
+            // Every value matches a prefix of no bits, which is therefore left out.
+            None => Key::Lpm(padded(&[0], field.bitwidth), 0),
             other => panic!("field {}: {other:?}", field.name),
         };
         let name = info.preamble.as_ref().unwrap().name.clone();

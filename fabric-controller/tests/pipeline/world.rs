@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fabric_controller::entity::Entity;
 use fabric_controller::render::{FabricRender, Render};
 use fabric_controller::view::*;
+use ipnet::IpNet;
 use p4runtime_client::entity::Entity as SwitchEntity;
 use vfabric_api::ident::{self, PortId, Vni};
 use vfabric_api::topology::{IpFamily, Role};
@@ -82,6 +83,14 @@ fn allowed() -> Vec<AllowedView> {
         of("10.0.1.200/32", VRRP),
         of("fd00:0:0:2::c8/128", VRRP),
     ]
+}
+
+/// Static routes of the router: everything to workload 14, and a site to workload 22.
+const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
+const SITE: [&str; 2] = ["198.51.100.0/24", "2001:db8:7::/48"];
+
+fn static_routes(to: [&str; 2]) -> Vec<IpNet> {
+    to.map(|net| net.parse().unwrap()).to_vec()
 }
 
 pub(crate) struct World {
@@ -160,6 +169,7 @@ impl World {
             vrf: Some(vni(VRF)),
             mtu: if n == B { MTU_B } else { 1500 },
             subnets: vec![v4_subnet, v6_subnet],
+            static_routes: true,
         }
     }
 
@@ -185,6 +195,7 @@ impl World {
                 place,
                 port_security: true,
                 allowed: vec![],
+                routes: vec![],
             },
         )
     }
@@ -248,12 +259,15 @@ impl World {
         w22.1.allowed = allowed();
         let mut w23 = self.attachment(B, 23, PlaceView::Port(self.access(11, Some(200), 3)));
         w23.1.port_security = false;
+        let mut w14 = self.attachment(B, 14, self.on_host(3));
+        w14.1.routes = static_routes(ALL);
+        w22.1.routes = static_routes(SITE);
         let attachments = [
             self.attachment(A, 11, self.on_host(1)),
             self.attachment(A, 12, self.on_host(2)),
             self.attachment(A, 13, self.on_host(3)),
             self.attachment(A, 21, PlaceView::Port(self.access(10, None, 1))),
-            self.attachment(B, 14, self.on_host(3)),
+            w14,
             w22,
             w23,
         ];

@@ -7,7 +7,7 @@
 // it. The documentation prefixes are left alone: tenants use them in laboratories.
 //
 // Sources are looked at in every routed packet. Destinations are looked at only where no host
-// has the address, to name the reason.
+// has the address: there a static route must not lead to them, and the reason is named.
 //
 // Decides: drop_reason.
 

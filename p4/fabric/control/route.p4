@@ -3,9 +3,11 @@
 // Frames to the anycast gateway's MAC address are routed in the VRF of their network.
 // Every attachment of the router's networks has a host route: the leaf knows the VTEP, the
 // network and the MAC address of each, so one lookup gives all that the rewrite needs.
-// The gateways' own addresses are host routes too; they answer echo requests. A packet larger
-// than the MTU of the network that it goes to is refused, with "do not fragment" or without,
-// because the leaf does not fragment.
+// The gateways' own addresses are host routes too; they answer echo requests. Where no host route
+// leads, the longest prefix of the router's static routes does, to an attachment. The prefixes of the
+// router's own networks are among them with `no_route`, so that no shorter one leads to addresses in
+// them that nobody has. A packet larger than the MTU of the network that it goes to is refused, with
+// "do not fragment" or without, because the leaf does not fragment.
 //
 // Decides: meta.routed, target, vtep_id, encap_vni, egress_vid, next_mtu, egress_spec (for PORT);
 // the frame's MAC addresses and TTL; ipv4_new; drop_reason.
@@ -22,6 +24,8 @@ control Route(inout headers_t hdr, inout metadata_t meta,
     @id(0x13000008) direct_counter(CounterType.packets_and_bytes) router_mac_counter;
     @id(0x13000009) direct_counter(CounterType.packets_and_bytes) ipv4_host_counter;
     @id(0x1300000a) direct_counter(CounterType.packets_and_bytes) ipv6_host_counter;
+    @id(0x1300001c) direct_counter(CounterType.packets_and_bytes) ipv4_route_counter;
+    @id(0x1300001d) direct_counter(CounterType.packets_and_bytes) ipv6_route_counter;
     bool to_gateway = false;
 
     @id(0x0100000e)
@@ -89,8 +93,8 @@ control Route(inout headers_t hdr, inout metadata_t meta,
             meta.vrf          : exact @name("vrf");
             hdr.ipv4.dst_addr : exact @name("dst");
         }
-        actions = { route_to_vtep; route_to_access; route_to_gateway; refuse_broadcast; @defaultonly no_route; }
-        const default_action = no_route();
+        actions = { route_to_vtep; route_to_access; route_to_gateway; refuse_broadcast; @defaultonly NoAction; }
+        const default_action = NoAction();
         counters = ipv4_host_counter;
         size = SIZE_ADDRESSES;
     }
@@ -102,10 +106,36 @@ control Route(inout headers_t hdr, inout metadata_t meta,
             meta.vrf          : exact @name("vrf");
             hdr.ipv6.dst_addr : exact @name("dst");
         }
-        actions = { route_to_vtep; route_to_access; route_to_gateway; @defaultonly no_route; }
-        const default_action = no_route();
+        actions = { route_to_vtep; route_to_access; route_to_gateway; @defaultonly NoAction; }
+        const default_action = NoAction();
         counters = ipv6_host_counter;
         size = SIZE_ADDRESSES;
+    }
+
+    @id(0x0200001d)
+    @brief("Static IPv4 routes of each router on this leaf.")
+    table ipv4_route {
+        key = {
+            meta.vrf          : exact @name("vrf");
+            hdr.ipv4.dst_addr : lpm @name("dst");
+        }
+        actions = { route_to_vtep; route_to_access; no_route; }
+        const default_action = no_route();
+        counters = ipv4_route_counter;
+        size = SIZE_STATIC;
+    }
+
+    @id(0x0200001e)
+    @brief("Static IPv6 routes of each router on this leaf.")
+    table ipv6_route {
+        key = {
+            meta.vrf          : exact @name("vrf");
+            hdr.ipv6.dst_addr : lpm @name("dst");
+        }
+        actions = { route_to_vtep; route_to_access; no_route; }
+        const default_action = no_route();
+        counters = ipv6_route_counter;
+        size = SIZE_STATIC;
     }
 
     action answer() {
@@ -120,15 +150,26 @@ control Route(inout headers_t hdr, inout metadata_t meta,
             if (meta.vrf == 0) {
                 meta.drop_reason = drop_reason_t.NO_ROUTER;
             } else if (hdr.ipv4.isValid() || hdr.ipv6.isValid()) {
+                bool has_host_route = false;
                 if (hdr.ipv4.isValid()) {
-                    ipv4_host.apply();
-                } else {
-                    ipv6_host.apply();
+                    if (ipv4_host.apply().hit) {
+                        has_host_route = true;
+                    }
+                } else if (ipv6_host.apply().hit) {
+                    has_host_route = true;
+                }
+                if (!has_host_route) {
+                    martian_destination.apply(hdr, meta);
+                    if (meta.drop_reason == drop_reason_t.NONE) {
+                        if (hdr.ipv4.isValid()) {
+                            ipv4_route.apply();
+                        } else {
+                            ipv6_route.apply();
+                        }
+                    }
                 }
                 if (meta.drop_reason == drop_reason_t.NONE) {
                     martian_source.apply(hdr, meta);
-                } else {
-                    martian_destination.apply(hdr, meta);
                 }
             } else {
                 meta.drop_reason = drop_reason_t.NO_ROUTER;

@@ -19,7 +19,7 @@ enum bit<8> drop_reason_t {
     UNKNOWN_VNI      = 9,   // a tunnel for this leaf, in a network that is not here
     INNER_VLAN       = 10,  // a tagged frame in a tunnel (RFC 7348 section 6.1)
     NO_ROUTER        = 11,  // to the gateway's MAC address, but not routable
-    NO_ROUTE         = 12,  // no such address in the router's networks
+    NO_ROUTE         = 12,  // no such address in the router's networks, and no static route to it
     TTL_EXPIRED      = 13,  // TTL or hop limit used up
     GATEWAY_PROTOCOL = 14,  // to a gateway's address, which answers echo requests only
     NO_FLOOD_GROUP   = 15,  // nobody to flood to in that network

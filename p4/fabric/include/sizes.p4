@@ -14,6 +14,7 @@
 #define SIZE_NETWORKS     65536    // networks on this leaf; also bounded by flood groups
 #define SIZE_SUBNETS      65536    // subnets of those networks, per family
 #define SIZE_ADDRESSES    131072   // attachments' addresses per family on this leaf
+#define SIZE_STATIC       16384    // static routes of routers per family, and the prefixes of their networks
 #define SIZE_MACS         131072   // attachments' MAC addresses on this leaf
 #define SIZE_VTEPS        32768    // 15-bit VTEP numbers
 #define SIZE_REPLICAS     65536    // VTEPs and access ids

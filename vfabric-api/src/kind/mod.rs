@@ -10,7 +10,7 @@ mod vdc;
 
 pub use attachment::{AllowedAddress, Attachment, AttachmentSpec, Place};
 pub use network::{Network, NetworkSpec, SubnetSpec};
-pub use router::{Router, RouterSpec};
+pub use router::{Router, RouterSpec, StaticRoute};
 pub use vdc::{AssignedPort, Limits, Vdc, VdcSpec, VlanRange, VniRange};
 
 use std::fmt;

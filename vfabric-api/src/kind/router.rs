@@ -1,5 +1,8 @@
 //! Routers.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +18,35 @@ pub struct RouterSpec {
     /// Networks it joins; a network has one router at most, and the subnets of all joined
     /// networks are disjoint.
     pub networks: Vec<Name>,
+    /// Static routes, at most 1024, each prefix once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<StaticRoute>,
+}
+
+impl RouterSpec {
+    /// A router without static routes.
+    pub fn new(name: Name, networks: Vec<Name>) -> Self {
+        Self {
+            name,
+            networks,
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// Packets to a prefix go to an attachment, which passes them on: a firewall, a VPN gateway, a router of the tenant's
+/// own. What comes from there has other source addresses than the attachment's, so it needs `allowed_addresses`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StaticRoute {
+    /// The prefix, without host bits. It may hold networks of the router, which are reached directly all the same; it
+    /// lies in none of them. Of the prefixes that hold an address the longest counts.
+    #[schema(value_type = String)]
+    pub to: IpNet,
+    /// Address of an attachment in a network of the router, of the same family. As long as no attachment has it, the
+    /// route is not in force.
+    #[schema(value_type = String)]
+    pub via: IpAddr,
 }
 
 /// A router with its status.

@@ -106,6 +106,9 @@ pub struct Limits {
     /// Routers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routers: Option<u32>,
+    /// Static routes of all its routers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<u32>,
     /// Attachments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachments: Option<u32>,

@@ -667,10 +667,7 @@ fn network(rng: &mut StdRng) -> NetworkSpec {
 
 fn router(rng: &mut StdRng) -> RouterSpec {
     let networks = (0..2).filter(|_| rng.random_bool(0.7)).map(|n| name(&format!("n{n}")));
-    RouterSpec {
-        name: name("r"),
-        networks: networks.collect(),
-    }
+    RouterSpec::new(name("r"), networks.collect())
 }
 
 fn attachment(rng: &mut StdRng) -> AttachmentSpec {

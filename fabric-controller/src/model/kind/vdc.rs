@@ -22,6 +22,8 @@ pub struct Vdc {
     pub networks: BTreeMap<Name, NetworkId>,
     /// Routers by name.
     pub routers: BTreeMap<Name, RouterId>,
+    /// Static routes of these routers.
+    pub routes: usize,
     /// Attachments by name.
     pub attachments: BTreeMap<Name, AttachmentId>,
 }
@@ -43,6 +45,7 @@ impl Vdc {
             spec,
             networks: BTreeMap::new(),
             routers: BTreeMap::new(),
+            routes: 0,
             attachments: BTreeMap::new(),
         }
     }
@@ -88,6 +91,10 @@ fn check_taken_away(model: &Model, fields: &Fields<'_>, vdc: &Vdc, spec: &VdcSpe
             let expected = format!("at least {count}: so many there are");
             return Err(fields.error(ErrorCode::InUse, &format!("limits.{}", kind.plural()), limit, expected));
         }
+    }
+    if let Some(limit) = spec.limits.routes.filter(|limit| (*limit as usize) < vdc.routes) {
+        let expected = format!("at least {}: so many there are", vdc.routes);
+        return Err(fields.error(ErrorCode::InUse, "limits.routes", limit, expected));
     }
     let lost_host = |host: &Name| vdc.spec.hosts.contains(host) && !spec.hosts.contains(host);
     let takes = |ports: &[AssignedPort], switch: &Name, port: &PortId, vlan: Option<u16>| {

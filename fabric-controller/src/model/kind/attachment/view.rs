@@ -35,6 +35,7 @@ impl Model {
                     })
                 })
                 .collect(),
+            routes: self.routes_to(attachment),
         })
     }
 

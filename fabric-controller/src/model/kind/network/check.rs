@@ -104,6 +104,9 @@ impl Model {
             }
         }
         let router = network.router.and_then(|r| self.routers.get(r));
+        if let Some(router) = router {
+            self.check_routes_of(fields, router, id, spec)?;
+        }
         for other in router.into_iter().flat_map(|r| &r.networks).filter(|n| **n != id) {
             let Some(other) = self.networks.get(*other) else {
                 continue;

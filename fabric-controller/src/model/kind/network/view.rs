@@ -10,9 +10,11 @@ use crate::view::{FloodView, NetworkView, SubnetView};
 impl Model {
     /// A network as render functions see it.
     pub(in crate::model) fn network_view(&self, network: &Network) -> NetworkView {
+        let router = network.router.and_then(|r| self.routers.get(r));
         NetworkView {
             vni: network.vni,
-            vrf: network.router.and_then(|r| self.routers.get(r)).map(|r| r.vrf),
+            vrf: router.map(|r| r.vrf),
+            static_routes: router.is_some_and(|r| !r.spec.routes.is_empty()),
             mtu: network.spec.mtu,
             subnets: network
                 .spec

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use ipnet::IpNet;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::kind::{Key, RouterSpec};
 
 use super::StoredRouter;
+use super::routes::check_routes;
 use crate::model::Model;
 use crate::model::fields::Fields;
 use crate::model::kind::Network;
@@ -43,6 +45,12 @@ impl Model {
             }
             joined.push(network);
         }
+        let before = known
+            .and_then(|r| self.routers.get(r))
+            .map_or(0, |r| r.spec.routes.len());
+        self.check_number_of_routes(fields, key, spec, before)?;
+        let subnets: Vec<IpNet> = joined.iter().flat_map(|n| &n.spec.subnets).map(|s| s.cidr).collect();
+        check_routes(fields, "routes", &spec.routes, &subnets)?;
         let (uid, vrf) = match known.and_then(|r| self.routers.get(r)) {
             Some(router) => (router.uid, router.vrf),
             None => (Uid(self.next_uid), self.free_vni(key)?),

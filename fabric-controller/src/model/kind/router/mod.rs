@@ -2,9 +2,13 @@
 
 mod check;
 mod put;
+mod routes;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use vfabric_api::error::ApiError;
 use vfabric_api::ident::{Name, Vni};
@@ -43,6 +47,8 @@ pub struct Router {
     pub vrf: Vni,
     /// The networks it joins.
     pub networks: Vec<NetworkId>,
+    /// Prefixes that it sends to each address.
+    pub routes: FxHashMap<IpAddr, Vec<IpNet>>,
     /// Attachments of its networks on or under each leaf.
     pub leaves: BTreeMap<SwitchIndex, u32>,
 }

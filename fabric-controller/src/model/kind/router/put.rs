@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vfabric_api::kind::Key;
 
-use super::{Router, StoredRouter};
+use super::{Router, StoredRouter, routes};
 use crate::ident::{NetworkId, SwitchIndex};
 use crate::model::Model;
 use crate::model::change::Applied;
@@ -28,9 +28,11 @@ impl Model {
         {
             *leaves.entry(*leaf).or_default() += on_leaf.count;
         }
+        vdc.routes += spec.routes.len();
         let router = Router {
             uid,
             vdc: key.vdc.clone(),
+            routes: routes::by_target(&spec),
             spec,
             vrf,
             networks: networks.clone(),
@@ -63,6 +65,9 @@ impl Model {
             }
         }
         if let Some(router) = self.routers.remove(id) {
+            if let Some(vdc) = self.vdcs.get_mut(&key.vdc) {
+                vdc.routes -= router.spec.routes.len();
+            }
             for leaf in router.leaves.keys() {
                 self.leave_routed((router.vrf, router.uid), &networks, *leaf, applied);
             }

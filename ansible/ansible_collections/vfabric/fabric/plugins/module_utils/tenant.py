@@ -60,7 +60,7 @@ def inside_vdc(vdc, spec):
 
 VDC = Kind("vdc", ["description", "hosts", "ports", "vnis", "limits"], needs_nothing)
 NETWORK = Kind("network", ["subnets", "mtu", "vni"], inside_vdc)
-ROUTER = Kind("router", ["networks"], inside_vdc)
+ROUTER = Kind("router", ["networks", "routes"], inside_vdc)
 ATTACHMENT = Kind(
     "attachment", ["network", "mac", "ips", "place", "port_security", "allowed_addresses"], inside_vdc
 )

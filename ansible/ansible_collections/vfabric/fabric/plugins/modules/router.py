@@ -34,6 +34,22 @@ options:
       - Needed to create a router. If it is left out later, the router joins what it joined.
     type: list
     elements: str
+  routes:
+    description:
+      - All its static routes. If they are left out, they stay as they are; an empty list removes them.
+      - Packets to a prefix go to the attachment that has the address O(routes[].via). Of the prefixes that hold an address
+        the longest counts.
+    type: list
+    elements: dict
+    suboptions:
+      to:
+        description: The prefix, without host bits.
+        type: str
+        required: true
+      via:
+        description: Address of an attachment in one of the networks.
+        type: str
+        required: true
 """
 
 EXAMPLES = r"""
@@ -42,6 +58,14 @@ EXAMPLES = r"""
     vdc: blue
     name: core
     networks: [web, db]
+
+- name: What is not in these networks goes to a firewall
+  vfabric.fabric.router:
+    vdc: blue
+    name: core
+    networks: [web, db]
+    routes:
+      - {to: 0.0.0.0/0, via: 10.0.1.5}
 
 - name: No router of that name
   vfabric.fabric.router:
@@ -95,6 +119,11 @@ def main():
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "networks": {"type": "list", "elements": "str"},
+            "routes": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"to": {"type": "str", "required": True}, "via": {"type": "str", "required": True}},
+            },
         }
     )
     task.run(ensure(ROUTER))

@@ -85,6 +85,9 @@ options:
       routers:
         description: Routers.
         type: int
+      routes:
+        description: Static routes of all its routers.
+        type: int
       attachments:
         description: Attachments.
         type: int
@@ -155,7 +158,7 @@ def main():
         "port": {"type": "int", "required": True},
         "vlans": {"type": "dict", "options": span},
     }
-    limits = {kind: {"type": "int"} for kind in ("networks", "routers", "attachments")}
+    limits = {kind: {"type": "int"} for kind in ("networks", "routers", "routes", "attachments")}
     task = Task(
         {
             "name": {"type": "str", "required": True},

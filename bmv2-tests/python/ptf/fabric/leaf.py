@@ -61,6 +61,11 @@ def ip(family, net, n):
     return ip4(net, n) if family == 4 else ip6(net, n)
 
 
+def elsewhere(family, n):
+    """An address behind workload 22, to which a static route leads."""
+    return f"198.51.100.{n}" if family == 4 else f"2001:db8:7::{n or ''}"
+
+
 class Leaf(Pipeline):
     """The leaf with all its entries."""
 
@@ -143,6 +148,8 @@ class Leaf(Pipeline):
                 e(answers, {"bd": A, "address": ip(f, A, 21)}, value, {"mac": mac(21), **flag(0)}),
                 e(answers, {"bd": A, "address": ip(f, A, 1)}, value, {"mac": GATEWAY, **flag(1)}),
             ]
+            site = [self.Exact("vrf", VRF), Lpm("dst", elsewhere(f, 0), 24 if f == 4 else 64)]
+            everything.append(e(hosts.replace("host", "route"), site, "route_to_access", {"port": METAL_B, "vid": VLAN_B, "dmac": mac(22), "mtu": MTU_B}))
             size, mask = (24, 0xFF) if f == 4 else (64, (1 << 64) - 1)
             for net in (A, B):
                 key = [self.Exact("bd", net), Lpm("src", ip(f, net, 0), size)]
@@ -197,6 +204,17 @@ def transit(self):
         inner = Ether(dst=mac(13), src=mac(11)) / echo(f, ip(f, A, 11), ip(f, A, 13))
         self.send(H1, self.of_host1(A, inner, to=self.host(3)))
         self.expect_tunnelled(UPLINK, self.host(3), A, inner, (SPINE, LEAF), src=self.host(1), ttl=63)
+    self.nothing_more()
+
+
+@test
+def static_routes(self):
+    """To an address that no attachment has, by the longest prefix."""
+    tag = Dot1Q(vlan=VLAN_B)
+    for f in (4, 6):
+        there = elsewhere(f, 9)
+        self.send(METAL_A, Ether(dst=GATEWAY, src=mac(21)) / echo(f, ip(f, A, 21), there))
+        self.expect(METAL_B, Ether(dst=mac(22), src=GATEWAY) / tag / echo(f, ip(f, A, 21), there, ttl=63))
     self.nothing_more()
 
 

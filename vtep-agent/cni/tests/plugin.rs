@@ -353,6 +353,7 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
 
     let swap = |network: &str| Request::Swap {
         slot: slot("net1"),
+        cni_network: None,
         network: network.into(),
         mac: None,
         ips: vec!["10.1.0.99".parse().unwrap()],

@@ -140,10 +140,20 @@ impl Below {
             Request::Plug { slot, wish } => self.plug(slot, wish).await.map(Reply::Attached),
             Request::Swap {
                 slot,
+                cni_network,
                 network,
                 mac,
                 ips,
-            } => self.swap(slot, network, mac, ips).await.map(Reply::Attached),
+            } => {
+                let change = |wish: &Wish, has_mac: String| Wish {
+                    cni_network: cni_network.unwrap_or_else(|| wish.cni_network.clone()),
+                    vdc: wish.vdc.clone(),
+                    network,
+                    mac: mac.or(Some(has_mac)),
+                    ips,
+                };
+                self.swap(slot, change).await.map(Reply::Attached)
+            }
             Request::List => Ok(Reply::Listed(self.list())),
             Request::Del { slot } => self.del(&slot).await.map(|()| Reply::Done),
             Request::Check { slot } => self.check(&slot).await.map(Reply::Attached),
@@ -189,22 +199,12 @@ impl Below {
             .await
     }
 
-    async fn swap(
-        &self,
-        slot: Slot,
-        network: String,
-        mac: Option<String>,
-        ips: Vec<std::net::IpAddr>,
-    ) -> Result<Attached, Error> {
+    /// Puts an interface where `change` says, from what it had and its MAC address.
+    async fn swap(&self, slot: Slot, change: impl FnOnce(&Wish, String) -> Wish) -> Result<Attached, Error> {
         let _turn = self.turn(&slot).await;
         let held = self.held(&slot)?;
         let has = self.look(&self.id(&held).await?).await?;
-        let wish = Wish {
-            network,
-            mac: mac.or(Some(has.mac)),
-            ips,
-            ..held.wish.clone()
-        };
+        let wish = change(&held.wish, has.mac);
         let request = self.request(&Entry {
             wish: wish.clone(),
             ..held.clone()

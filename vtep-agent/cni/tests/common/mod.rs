@@ -1,5 +1,7 @@
 //! A host with a real agent, a real controller, and leaves in memory. Needs root and `ip`.
 
+pub mod multi;
+
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,8 @@
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod exec;
+pub mod ipam;
 pub mod multi;
 pub mod protocol;
 pub mod result;

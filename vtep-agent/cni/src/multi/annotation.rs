@@ -85,7 +85,9 @@ pub fn reference(field: &str, text: &str, namespace: &str) -> Result<Selection, 
         None => (rest, None),
     };
     let (namespace, name) = (namespace.trim().to_owned(), name.trim().to_owned());
-    if !is_name(&namespace) || !is_name(&name) || interface.as_ref().is_some_and(|i| !names::is_valid(i)) {
+    // As the client library has it: here, names of interfaces are labels, too.
+    let good = |i: &String| is_label(i) && names::is_valid(i);
+    if !is_name(&namespace) || !is_name(&name) || !interface.iter().all(good) {
         return Err(wrong());
     }
     Ok(Selection {

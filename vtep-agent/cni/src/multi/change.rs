@@ -329,7 +329,8 @@ fn fabric_swap(container: &str, old: &Attachment, new: &Attachment) -> Option<Fa
     };
     let (before, config) = (only(old)?, only(new)?);
     let (had, wish) = (before.wish("").ok()?, config.wish("").ok()?);
-    if before.socket != config.socket || had.vdc != wish.vdc {
+    let has_ipam = before.ipam().is_some() || config.ipam().is_some();
+    if has_ipam || before.socket != config.socket || had.vdc != wish.vdc {
         return None;
     }
     let request = Request::Swap {

@@ -6,13 +6,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::catalog::{Catalog, Folder, Pod};
-use super::delegate::{self, Environment};
+use super::delegate;
 use super::journal::{Attachment, Journal, PodRef, Sandbox, State, Turn, boot_id, netns_id};
 use super::network::{Asked, Network};
 use super::settings::Settings;
 use super::{plan, result, routes, status};
 use crate::config::{self, CURRENT_VERSION, VERSIONS};
 use crate::error::{self, Error};
+use crate::exec::Environment;
 use crate::protocol::Slot;
 
 /// Version of CNI from which on plugins know CHECK.

@@ -140,7 +140,7 @@ pub fn cni(
                 ("CNI_IFNAME", interface),
                 ("CNI_NETNS", netns),
             ])
-            .env("CNI_PATH", "/opt/cni/bin")
+            .env("CNI_PATH", "/opt/cni/bin:/usr/lib/cni")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -191,6 +191,7 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
         store: cached.store,
         complete: cached.complete,
         reports: None,
+        uplink_up: uplink.running,
         repairs: VecDeque::new(),
         _lock: lock,
     };
@@ -236,6 +237,8 @@ struct Agent<D> {
     store: u32,
     complete: bool,
     reports: Option<mpsc::Sender<v1::Report>>,
+    /// False while the uplink carries nothing.
+    uplink_up: bool,
     /// The latest repairs, for the status.
     repairs: VecDeque<Repair>,
     /// Held until everything else is closed: fields are dropped in this order.
@@ -290,6 +293,7 @@ impl<D: Datapath> Agent<D> {
     fn gather(&mut self, change: Change, gathered: &mut Gathered) {
         match change {
             Change::Uplink(up) => {
+                self.uplink_up = up;
                 let change = v1::LinkChange {
                     interface: self.settings.uplink.clone(),
                     up,
@@ -358,15 +362,15 @@ impl<D: Datapath> Agent<D> {
             Command::Status(answer) => {
                 let losses = self.engine.datapath().losses()?;
                 let connected = self.reports.as_ref().is_some_and(|r| !r.is_closed());
-                let _ = answer.send(Status::of(
-                    &self.settings,
-                    &self.engine,
-                    self.epoch,
-                    self.complete,
+                let _ = answer.send(Status {
                     connected,
-                    self.repairs.iter().cloned().collect(),
+                    uplink_up: self.uplink_up,
+                    epoch: self.epoch,
+                    complete: self.complete,
+                    repairs: self.repairs.iter().cloned().collect(),
                     losses,
-                ));
+                    ..Status::of(&self.settings, &self.engine)
+                });
             }
         }
         Ok(News::default())

@@ -81,6 +81,7 @@ pub(crate) fn run(socket: &Path, verb: Verb) -> anyhow::Result<String> {
         Verb::Del { slot } => Request::Del { slot: slot.into() },
         Verb::Swap { slot, wish } => Request::Swap {
             slot: slot.into(),
+            cni_network: None,
             network: wish.network,
             mac: wish.mac,
             ips: wish.ips,

@@ -1,6 +1,7 @@
 //! The VXLAN VTEP agent of a Linux host.
 
 mod attachment;
+mod install;
 
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -49,6 +50,11 @@ enum Command {
         socket: PathBuf,
         #[command(subcommand)]
         verb: attachment::Verb,
+    },
+    /// Puts the CNI plugins and a configuration in place for container runtimes, or takes them away.
+    Cni {
+        #[command(subcommand)]
+        verb: install::Verb,
     },
     /// Removes everything that an agent has made on this host. The agent must not be running.
     Purge {
@@ -193,6 +199,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             print(&text)
         }
         (Some(Command::Attachment { socket, verb }), _) => print(&attachment::run(&socket, verb)?),
+        (Some(Command::Cni { verb }), _) => print(&install::run(verb)?),
         (Some(Command::Purge { host, overlay: name }), _) => {
             let name = overlay(&host, name);
             let removed = Overlay::keep(&name)

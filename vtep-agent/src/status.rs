@@ -40,6 +40,8 @@ pub struct Status {
     pub host: String,
     /// Name of the uplink.
     pub uplink: String,
+    /// True while it carries frames.
+    pub uplink_up: bool,
     /// True while the stream to the controller is open.
     pub connected: bool,
     /// Epoch of the last update.
@@ -84,15 +86,8 @@ pub struct Row {
 }
 
 impl Status {
-    pub(crate) fn of<D: Datapath>(
-        settings: &Settings,
-        engine: &Engine<D>,
-        epoch: u64,
-        complete: bool,
-        connected: bool,
-        repairs: Vec<Repair>,
-        losses: Vec<Loss>,
-    ) -> Self {
+    /// What the engine holds; the rest is the caller's to fill in.
+    pub(crate) fn of<D: Datapath>(settings: &Settings, engine: &Engine<D>) -> Self {
         let state = |key: &HostKey| {
             engine
                 .error(key)
@@ -104,18 +99,9 @@ impl Status {
             .iter()
             .map(|(k, e)| row(e, state(k)))
             .collect();
-        let (host, uplink) = (settings.host.clone(), settings.uplink.clone());
         Self {
-            host,
-            uplink,
-            connected,
-            epoch,
-            complete,
             objects,
-            overlay: settings.overlay.clone(),
-            repairs,
-            losses,
-            running: Vec::new(),
+            ..Self::stalled(settings)
         }
     }
 
@@ -124,6 +110,7 @@ impl Status {
         Self {
             host: settings.host.clone(),
             uplink: settings.uplink.clone(),
+            uplink_up: false,
             connected: false,
             epoch: 0,
             complete: false,
@@ -138,9 +125,10 @@ impl Status {
     /// The status as tables for people.
     pub fn tables(&self) -> String {
         let controller = if self.connected { "connected" } else { "away" };
+        let uplink = if self.uplink_up { "" } else { " (down)" };
         let known = if self.complete { "complete" } else { "not complete yet" };
         let mut text = format!(
-            "host {}  uplink {}  overlay {}  controller {controller}  epoch {} ({known})\n",
+            "host {}  uplink {}{uplink}  overlay {}  controller {controller}  epoch {} ({known})\n",
             self.host, self.uplink, self.overlay, self.epoch
         );
         for r in &self.running {

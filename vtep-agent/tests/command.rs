@@ -20,6 +20,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let status = Status {
         host: "h1".into(),
         uplink: "up0".into(),
+        uplink_up: true,
         connected: true,
         epoch: 1,
         complete: true,

@@ -81,9 +81,13 @@ const PACKAGES: &[Package] = &[
         programs: &[
             ("vtep-agent", "/usr/bin/vtep-agent"),
             ("vfabric-cni", "/usr/lib/cni/vfabric"),
+            ("vfabric-multi", "/usr/lib/cni/vfabric-multi"),
         ],
         // Debian's runtimes look into the one folder, those of others into the other.
-        links: &[("/opt/cni/bin/vfabric", "/usr/lib/cni/vfabric")],
+        links: &[
+            ("/opt/cni/bin/vfabric", "/usr/lib/cni/vfabric"),
+            ("/opt/cni/bin/vfabric-multi", "/usr/lib/cni/vfabric-multi"),
+        ],
         docs: &["docs/vtep-agent.md", "docs/pods.md"],
         depends: FOR_DAEMONS,
         recommends: "iproute2",

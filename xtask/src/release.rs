@@ -37,6 +37,7 @@ pub(crate) const PRODUCT: &[&str] = &[
     "p4-compiler",
     "p4-switch",
     "vfabric-cni",
+    "vfabric-multi",
     "vtep-agent",
 ];
 

@@ -83,8 +83,13 @@ fn programs_run(root: &Root) {
         let (good, text) = root.command(program, &["--version"]);
         assert!(good && text.contains(env!("CARGO_PKG_VERSION")), "{program}: {text}");
     }
-    // The CNI plugin has no options (CNI specification, section 3).
-    for plugin in ["/usr/lib/cni/vfabric", "/opt/cni/bin/vfabric"] {
+    // CNI plugins have no options (CNI specification, section 3).
+    for plugin in [
+        "/usr/lib/cni/vfabric",
+        "/opt/cni/bin/vfabric",
+        "/usr/lib/cni/vfabric-multi",
+        "/opt/cni/bin/vfabric-multi",
+    ] {
         let (good, text) = root.command(
             "sh",
             &[

@@ -1,5 +1,6 @@
 //! Commands and their flags.
 
+mod attachment;
 mod history;
 mod inventory;
 mod plan;
@@ -21,7 +22,7 @@ use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::kind::{Key, Kind};
 use vfabric_api::service::{ApplyOptions, Origin, Outcome};
-use vfabric_api::status::{Drops, Progress};
+use vfabric_api::status::{Applied, Drops, Progress};
 
 use show::{Format, Table};
 
@@ -46,6 +47,9 @@ enum Command {
     Get(Get),
     /// Delete one object
     Delete(Delete),
+    /// Show and change attachments: interfaces of workloads in tenant networks
+    #[command(subcommand)]
+    Attachment(attachment::Command),
     /// Show what changed, when, by whom and why
     History(history::HistoryArgs),
     /// Show changes as they come
@@ -204,6 +208,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Plan(plan) => self::plan(&client, plan).await,
             Command::Get(get) => self::get(&client, get).await,
             Command::Delete(delete) => self::delete(&client, delete).await,
+            Command::Attachment(command) => attachment::run(&client, command).await,
             Command::History(args) => history::history(&client, args).await,
             Command::Watch(args) => history::watch(&client, args).await,
             Command::Diff(args) => history::diff(&client, args).await,
@@ -284,16 +289,23 @@ async fn delete(client: &Client, delete: Delete) -> Result<ExitCode> {
         (Kind::Vdc, Some(_)) => bail!("`{}`: expected the name of a vDC", delete.object),
         (kind, _) => bail!("`{}`: expected VDC/NAME of a {kind}", delete.object),
     };
-    let outcome = client.delete(&key, seconds(delete.wait)?).await?;
+    remove(client, &key, delete.wait).await
+}
+
+/// Deletes one object and says so.
+async fn remove(client: &Client, key: &Key, wait: f64) -> Result<ExitCode> {
+    let outcome = client.delete(key, seconds(wait)?).await?;
     say!("- {key}, revision {}", outcome.committed.revision);
     Ok(report(&outcome))
 }
 
 /// Says how far the devices are; fails when some have not applied it in time.
 fn report(outcome: &Outcome) -> ExitCode {
-    let Some(applied) = &outcome.applied else {
-        return ExitCode::SUCCESS;
-    };
+    outcome.applied.as_ref().map_or(ExitCode::SUCCESS, progress)
+}
+
+/// Says how far the devices are; fails when some have not applied it.
+fn progress(applied: &Applied) -> ExitCode {
     say!("applied on {} of {} devices", applied.applied, applied.devices);
     for waiting in &applied.waiting {
         say!("  {}: {}", waiting.device, waiting.reason);

@@ -107,11 +107,26 @@ impl Client {
         body: Option<serde_json::Value>,
         wait: Option<Duration>,
     ) -> Result<T, ClientError> {
+        self.call_if(method, path, body, wait, None).await
+    }
+
+    /// A call that is carried out only while the object has that revision.
+    async fn call_if<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+        wait: Option<Duration>,
+        revision: Option<u64>,
+    ) -> Result<T, ClientError> {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.base))
             .bearer_auth(&self.token)
             .timeout(CALL_TIMEOUT + wait.unwrap_or_default());
+        if let Some(revision) = revision {
+            request = request.header(reqwest::header::IF_MATCH, format!("\"{revision}\""));
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -168,6 +183,25 @@ impl Client {
         );
         let body = spec.body().map_err(unreadable)?;
         let json = self.call(reqwest::Method::POST, &path, Some(body), wait).await?;
+        View::read(spec.kind(), json).map_err(unreadable)
+    }
+
+    /// Replaces one object, if `revision` is given only while it has that one, and waits up to `wait` for the devices.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn replace(
+        &self,
+        vdc: &Name,
+        spec: &Spec,
+        revision: Option<u64>,
+        wait: Option<Duration>,
+    ) -> Result<View, ClientError> {
+        let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
+        let path = format!("{}?wait={}", object(&key), wait.unwrap_or_default().as_secs_f64());
+        let body = spec.body().map_err(unreadable)?;
+        let method = reqwest::Method::PUT;
+        let json = self.call_if(method, &path, Some(body), wait, revision).await?;
         View::read(spec.kind(), json).map_err(unreadable)
     }
 

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::config::{self, CURRENT_VERSION, Config, VERSIONS};
 use crate::error::{self, Error};
-use crate::protocol::{self, Reply, Request};
+use crate::ipam::Ipam;
+use crate::protocol::{self, Reply, Request, Slot, Wish};
 use crate::result::{Success, compare};
 
 /// Shortest and longest pause, and how long in all, while an agent that starts is waited for.
@@ -31,18 +32,20 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result<Option<Value>, Error> {
     match environment("CNI_COMMAND").as_deref() {
         Some("VERSION") => Ok(Some(version(input))),
-        Some("ADD") => add(&environment, &Config::parse(input)?).map(Some),
+        Some("ADD") => add(&environment, &Config::parse(input)?, input).map(Some),
         Some("DEL") => {
             let (config, slot) = (Config::parse(input)?, config::slot(&environment)?);
-            done(&config.socket, &Request::Del { slot })
+            done(&config.socket, &Request::Del { slot })?;
+            // An address is given back when nobody has it any more.
+            Ipam::of(&environment, &config, input).map_or(Ok(None), |ipam| ipam.del().map(|()| None))
         }
-        Some("CHECK") => check(&environment, &Config::parse(input)?),
-        Some("STATUS") => done(&Config::parse(input)?.socket, &Request::Status),
-        Some("GC") => {
+        Some("CHECK") => check(&environment, &Config::parse(input)?, input),
+        Some("STATUS") => {
             let config = Config::parse(input)?;
-            let (cni_network, valid) = config.valid()?;
-            done(&config.socket, &Request::Gc { cni_network, valid })
+            done(&config.socket, &Request::Status)?;
+            Ipam::of(&environment, &config, input).map_or(Ok(None), |ipam| ipam.status().map(|()| None))
         }
+        Some("GC") => collect(&environment, &Config::parse(input)?, input),
         _ => Err(Error::environment(
             "CNI_COMMAND",
             "ADD, DEL, CHECK, STATUS, GC or VERSION",
@@ -56,19 +59,42 @@ fn version(input: &[u8]) -> Value {
     json!({ "cniVersion": asked.unwrap_or(CURRENT_VERSION), "supportedVersions": VERSIONS })
 }
 
-fn add(environment: &impl Fn(&str) -> Option<String>, config: &Config) -> Result<Value, Error> {
+fn add(environment: &impl Fn(&str) -> Option<String>, config: &Config, input: &[u8]) -> Result<Value, Error> {
     let slot = config::slot(environment)?;
     let netns = environment("CNI_NETNS").filter(|n| n.starts_with('/'));
     let netns = netns.ok_or_else(|| Error::environment("CNI_NETNS", "the path of a network namespace"))?;
-    let wish = config.wish(&environment("CNI_ARGS").unwrap_or_default())?;
+    let mut wish = config.wish(&environment("CNI_ARGS").unwrap_or_default())?;
+    let ipam = Ipam::of(environment, config, input);
+    let (mut allocated, mut dns) = (None, None);
+    if let Some(ipam) = &ipam {
+        match held(&config.socket, &slot)? {
+            // The plugin would refuse a second address for the same interface.
+            Some(has) if has.vdc == wish.vdc && has.network == wish.network => wish.ips = has.ips,
+            Some(_) => {
+                let Slot { container, interface } = &slot;
+                let message = format!("interface {interface} of {container} is attached to something else");
+                return Err(Error::new(error::REFUSED, message));
+            }
+            None => {
+                let given = ipam.add()?;
+                (wish.ips, dns, allocated) = (given.ips, given.dns, Some(ipam));
+            }
+        }
+    }
     let interface = slot.interface.clone();
     let request = Request::Add {
-        slot,
+        slot: slot.clone(),
         netns: netns.clone(),
         wish,
     };
-    let Reply::Attached(attached) = ask(&config.socket, &request)? else {
-        return Err(Error::io("the agent sent a reply to something else"));
+    let attached = match ask(&config.socket, &request) {
+        Ok(Reply::Attached(attached)) => attached,
+        other => {
+            let why = other
+                .err()
+                .unwrap_or_else(|| Error::io("the agent sent a reply to something else"));
+            return Err(allocated.map_or(why.clone(), |ipam| give_back(ipam, &config.socket, slot, why)));
+        }
     };
     let success = Success {
         version: &config.cni_version,
@@ -76,12 +102,57 @@ fn add(environment: &impl Fn(&str) -> Option<String>, config: &Config) -> Result
         netns: &netns,
         attached: &attached,
         previous: config.prev_result.as_ref(),
-        dns: config.dns.as_ref(),
+        dns: config.dns.as_ref().or(dns.as_ref()),
     };
     Ok(success.document())
 }
 
-fn check(environment: &impl Fn(&str) -> Option<String>, config: &Config) -> Result<Option<Value>, Error> {
+/// After an ADD that failed: the address goes back once it is certain that the interface is not there.
+fn give_back(ipam: &Ipam, socket: &Path, slot: Slot, mut why: Error) -> Error {
+    let gone = done(socket, &Request::Del { slot }).map(drop);
+    if let Err(e) = gone.and_then(|()| ipam.del()) {
+        why.message = format!("{}; and its address is not free yet: {}", why.message, e.message);
+    }
+    why
+}
+
+/// What the agent holds for an interface.
+fn held(socket: &Path, slot: &Slot) -> Result<Option<Wish>, Error> {
+    let Reply::Listed(all) = ask(socket, &Request::List)? else {
+        return Err(Error::io("the agent sent a reply to something else"));
+    };
+    Ok(all.into_iter().find(|(s, _)| s == slot).map(|(_, wish)| wish))
+}
+
+/// GC at the agent; then at the IPAM plugin for each interface that went.
+fn collect(
+    environment: &impl Fn(&str) -> Option<String>,
+    config: &Config,
+    input: &[u8],
+) -> Result<Option<Value>, Error> {
+    let (cni_network, valid) = config.valid()?;
+    let ipam = Ipam::of(environment, config, input);
+    let stale = match &ipam {
+        Some(_) => match ask(&config.socket, &Request::List)? {
+            Reply::Listed(all) => all,
+            _ => return Err(Error::io("the agent sent a reply to something else")),
+        },
+        None => Vec::new(),
+    };
+    let stale = stale
+        .into_iter()
+        .filter(|(slot, w)| w.cni_network == cni_network && !valid.contains(slot));
+    let stale: Vec<Slot> = stale.map(|(slot, _)| slot).collect();
+    done(&config.socket, &Request::Gc { cni_network, valid })?;
+    let Some(ipam) = ipam else { return Ok(None) };
+    let failed = stale
+        .into_iter()
+        .filter_map(|slot| ipam.of_slot(&slot).del().err())
+        .next();
+    failed.map_or(Ok(None), Err)
+}
+
+fn check(environment: &impl Fn(&str) -> Option<String>, config: &Config, input: &[u8]) -> Result<Option<Value>, Error> {
     let slot = config::slot(environment)?;
     let interface = slot.interface.clone();
     let result = config.prev_result.as_ref();
@@ -89,7 +160,8 @@ fn check(environment: &impl Fn(&str) -> Option<String>, config: &Config) -> Resu
     let Reply::Attached(attached) = ask(&config.socket, &Request::Check { slot })? else {
         return Err(Error::io("the agent sent a reply to something else"));
     };
-    compare(&interface, &attached, result).map(|()| None)
+    compare(&interface, &attached, result)?;
+    Ipam::of(environment, config, input).map_or(Ok(None), |ipam| ipam.check().map(|()| None))
 }
 
 fn done(socket: &Path, request: &Request) -> Result<Option<Value>, Error> {

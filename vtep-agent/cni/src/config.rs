@@ -108,6 +108,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The IPAM plugin that gives addresses, where one does.
+    pub fn ipam(&self) -> Option<&str> {
+        self.ipam.as_ref()?.get("type")?.as_str().filter(|t| !t.is_empty())
+    }
+
     /// What to attach to. Where a MAC address or addresses are given more than once, `runtimeConfig` counts before
     /// `args.cni`, that before `CNI_ARGS`, and that before the configuration itself.
     ///
@@ -118,13 +123,6 @@ impl Config {
             if value.is_empty() {
                 return Err(Error::field(field, value, "a name"));
             }
-        }
-        if let Some(ipam) = self.ipam.as_ref().filter(|i| i.get("type").is_some()) {
-            let message = format!(
-                "ipam.type: {}: addresses come from the controller or from `ips`",
-                ipam["type"]
-            );
-            return Err(Error::new(error::UNSUPPORTED_FIELD, message));
         }
         let arg = |key| {
             let pairs = cni_args.split(';').filter_map(|pair| pair.split_once('='));
@@ -234,13 +232,8 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_named() {
-        for (rest, field) in [
-            (r#","ips":["10.0.0.300"]"#, "ips[0]"),
-            (r#","ipam":{"type":"host-local"}"#, "ipam.type"),
-        ] {
-            let error = config(rest).unwrap().wish("").unwrap_err();
-            assert!(error.message.starts_with(field), "{error}");
-        }
+        let error = config(r#","ips":["10.0.0.300"]"#).unwrap().wish("").unwrap_err();
+        assert!(error.message.starts_with("ips[0]"), "{error}");
         let missing = Config::parse(br#"{"cniVersion":"1.1.0","name":"n","network":"r"}"#).unwrap();
         assert!(missing.wish("").unwrap_err().message.starts_with("vdc"));
         assert_eq!(Config::parse(b"[").unwrap_err().code, error::DECODE);

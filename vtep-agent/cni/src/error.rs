@@ -26,6 +26,8 @@ pub const LIMITED: u32 = 51;
 pub const REFUSED: u32 = 100;
 /// What CHECK found differs from what ADD made.
 pub const DIFFERS: u32 = 101;
+/// A plugin that is run by one of ours has failed.
+pub const DELEGATE: u32 = 102;
 
 /// An error that goes to the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,10 +10,14 @@
 //! **Invariants.** ADD succeeds only if host and leaf have applied the attachment. DEL of what is gone succeeds. No error
 //! of DEL has words that runtimes take for "it is gone" ([`error`]). No input makes it panic.
 //!
-//! **Not here.** Delegates (the meta plugin), IPAM plugins: addresses come from the controller, or from the runtime.
+//! **Several networks for one pod.** The meta plugin ([`multi`], program `vfabric-multi`) runs any CNI plugins, this one among
+//! them.
 
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod exec;
+pub mod ipam;
+pub mod multi;
 pub mod protocol;
 pub mod result;

@@ -57,6 +57,9 @@ pub enum Request {
     Swap {
         /// Which interface.
         slot: Slot,
+        /// Name of the CNI network from now on; the one it has when left out.
+        #[serde(default)]
+        cni_network: Option<String>,
         /// The tenant network.
         network: String,
         /// MAC address; the one it has when left out.

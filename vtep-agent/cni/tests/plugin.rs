@@ -298,8 +298,8 @@ async fn version_and_wrong_calls() {
             "ADD",
             ("c1", "eth0"),
             "/run/netns/x",
-            json!({ "ipam": { "type": "host-local" } }),
-            2,
+            json!({ "ipam": { "type": "absent" } }),
+            102,
         ),
         ("ADD", ("", "eth0"), "/run/netns/x", none(), 4),
         ("ADD", ("c1", "eth0"), "", none(), 4),
@@ -311,6 +311,70 @@ async fn version_and_wrong_calls() {
         let error = world.cni(command, slot, netns, extra).await.unwrap_err();
         assert_eq!(error["code"], code, "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ipam_plugin_gives_addresses_and_gets_them_back() {
+    let world = World::new().await;
+    let leases = tempfile::tempdir().unwrap();
+    let range = json!([[{ "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.50", "rangeEnd": "10.1.0.51" }]]);
+    let ipam = json!({ "type": "host-local", "dataDir": leases.path(), "ranges": range });
+    let config = json!({ "cniVersion": "1.0.0", "ipam": ipam });
+    let held = || {
+        let files = std::fs::read_dir(leases.path().join("tenants"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names = files.map(|f| f.file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|n| n.starts_with("10.")).collect();
+        names.sort();
+        names
+    };
+    let pods = [Netns::new("pod"), Netns::new("pod"), Netns::new("pod")];
+    let add = async |i: usize, extra: Value| {
+        let (mut all, id) = (config.clone(), format!("c{i}"));
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        world.cni("ADD", (&id, "eth0"), &pods[i].path(), all).await
+    };
+    // What the fabric refuses takes no address.
+    let refused = add(0, json!({ "network": "green" })).await.unwrap_err();
+    assert!(refused["msg"].as_str().unwrap().contains("10.1.0.5"), "{refused}");
+    assert_eq!((held().len(), pods[0].links().len()), (0, 0));
+    let result = add(0, none()).await.unwrap();
+    let address = result["ips"][0]["address"].as_str().unwrap().to_owned();
+    assert_eq!(held(), [address.strip_suffix("/24").unwrap()]);
+    assert_eq!(
+        result["ips"][0]["gateway"], "10.1.0.1",
+        "the fabric's, not the plugin's"
+    );
+    assert_eq!(add(0, none()).await.unwrap(), result);
+    assert_eq!(held().len(), 1);
+    let mut previous = config.clone();
+    previous["prevResult"] = result;
+    let check = world.cni("CHECK", ("c0", "eth0"), &pods[0].path(), previous).await;
+    assert_eq!(check, Ok(Value::Null));
+    add(1, none()).await.unwrap();
+    let full = add(2, none()).await.unwrap_err();
+    assert!(
+        full["code"] == 102 && full["msg"].as_str().unwrap().starts_with("ipam: plugin `host-local`"),
+        "{full}"
+    );
+    assert_eq!((held().len(), world.attachments("blue").await.len()), (2, 2));
+    // DEL, twice, then GC for the other one.
+    for _ in 0..2 {
+        assert_eq!(
+            world.cni("DEL", ("c0", "eth0"), "", config.clone()).await,
+            Ok(Value::Null)
+        );
+    }
+    assert_eq!(held().len(), 1);
+    let third = add(2, none()).await.unwrap();
+    let mut valid = config.clone();
+    valid["cni.dev/valid-attachments"] = json!([{ "containerID": "c2", "ifname": "eth0" }]);
+    assert_eq!(world.cni("GC", ("", ""), "", valid).await, Ok(Value::Null));
+    assert_eq!(third["ips"][0]["address"], format!("{}/24", held()[0]));
+    assert_eq!(held().len(), 1);
+    assert_eq!((pods[1].links().len(), pods[2].links().len()), (0, 1));
 }
 
 /// The index of an interface: another one has another.
@@ -353,6 +417,7 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
 
     let swap = |network: &str| Request::Swap {
         slot: slot("net1"),
+        cni_network: None,
         network: network.into(),
         mac: None,
         ips: vec!["10.1.0.99".parse().unwrap()],

@@ -85,8 +85,57 @@ impl Kit {
         command
     }
 
+    /// The image that containers of podman run.
+    async fn import(&self) {
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(self.path("rootfs"));
+        tar.arg("-cf").arg(self.path("image.tar")).arg(".");
+        succeeded("tar", &output(tar).await);
+        let mut import = self.podman();
+        import.arg("import").arg(self.path("image.tar")).arg("pod-image");
+        succeeded("podman import", &output(import).await);
+    }
+
+    /// A network `pods` of the meta plugin, with the network `tenants` as the default, and two definitions: `db` in the
+    /// network green of the fabric, `plain` on a bridge of the host.
+    fn add_multi(&self, world: &World, bridge: &Bridge) {
+        for (name, program) in [
+            ("vfabric-multi", env!("CARGO_BIN_EXE_vfabric-multi")),
+            ("bridge", "/usr/lib/cni/bridge"),
+            ("host-local", "/usr/lib/cni/host-local"),
+        ] {
+            symlink(program, self.path("plugins").join(name)).unwrap();
+        }
+        fs::create_dir(self.path("pods")).unwrap();
+        let multi = json!({ "type": "vfabric-multi", "pods": self.path("pods"), "clusterNetwork": "tenants",
+            "confDir": self.path("networks"), "stateDir": self.path("multi"), "statusDir": self.path("status") });
+        let list = json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [multi] });
+        fs::write(self.path("networks/pods.conflist"), list.to_string()).unwrap();
+        let db = json!({ "cniVersion": "1.0.0", "type": "vfabric", "vdc": "blue", "network": "green", "socket": world.socket() });
+        let ipam = json!({ "type": "host-local", "dataDir": self.path("host-local"), "subnet": "10.9.1.0/24" });
+        let plain = json!({ "cniVersion": "1.0.0", "type": "bridge", "bridge": bridge.0, "ipam": ipam });
+        for (name, config) in [("db", db), ("plain", plain)] {
+            let definition = json!({ "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+                "metadata": { "name": name }, "spec": { "config": config.to_string() } });
+            self.put(&format!("pods/net-{name}.yaml"), &definition);
+        }
+    }
+
+    /// A pod of the meta plugin.
+    fn pod(&self, name: &str, networks: &str) {
+        let annotations = json!({ "k8s.v1.cni.cncf.io/networks": networks });
+        let metadata = json!({ "name": name, "annotations": annotations });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata });
+        self.put(&format!("pods/pod-{name}.yaml"), &pod);
+    }
+
+    fn put(&self, file: &str, document: &serde_json::Value) {
+        fs::write(self.path(".new"), document.to_string()).unwrap();
+        fs::rename(self.path(".new"), self.path(file)).unwrap();
+    }
+
     /// A container of podman that sleeps in the background.
-    async fn start(&self, name: &str) {
+    async fn start(&self, name: &str, network: &str) {
         let mut run = self.podman();
         run.args([
             "run",
@@ -94,7 +143,7 @@ impl Kit {
             "--name",
             name,
             "--network",
-            "tenants",
+            network,
             "--cap-add",
             "NET_RAW",
         ]);
@@ -119,19 +168,10 @@ impl Kit {
 async fn podman_starts_and_ends_containers() {
     let world = World::new().await;
     let kit = Kit::new(&world);
-    let mut tar = Command::new("tar");
-    tar.arg("-C")
-        .arg(kit.path("rootfs"))
-        .arg("-cf")
-        .arg(kit.path("image.tar"))
-        .arg(".");
-    succeeded("tar", &output(tar).await);
-    let mut import = kit.podman();
-    import.arg("import").arg(kit.path("image.tar")).arg("pod-image");
-    succeeded("podman import", &output(import).await);
+    kit.import().await;
 
-    kit.start("one").await;
-    kit.start("two").await;
+    kit.start("one", "tenants").await;
+    kit.start("two", "tenants").await;
     let attachments = world.attachments("blue").await;
     assert_eq!(attachments.len(), 2);
     for a in &attachments {
@@ -161,17 +201,119 @@ async fn podman_starts_and_ends_containers() {
     assert_eq!(fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
 }
 
-/// containerd with folders of its own; it ends with the value.
-struct Containerd(Child);
+/// A bridge in the namespace of this process, where runtimes run plugins; it goes with the value.
+struct Bridge(String);
 
-impl Drop for Containerd {
+impl Bridge {
+    fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self(format!("vcb{}-{number}", std::process::id()))
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "del", &self.0]).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn podman_starts_containers_with_several_networks_that_change_while_they_run() {
+    let world = World::new().await;
+    let (kit, bridge) = (Kit::new(&world), Bridge::new());
+    kit.add_multi(&world, &bridge);
+    kit.import().await;
+    for name in ["one", "two"] {
+        kit.pod(name, "db@data,plain");
+        kit.start(name, "pods").await;
+    }
+    assert_eq!(world.attachments("blue").await.len(), 4);
+    let addresses = async |name: &str, interface: &str| {
+        text(
+            &kit.inside(name, &["/bin/ip", "-4", "address", "show", interface])
+                .await
+                .stdout,
+        )
+    };
+    let of_two = addresses("two", "data").await;
+    let of_two = of_two
+        .split("inet ")
+        .nth(1)
+        .and_then(|t| t.split('/').next())
+        .unwrap_or_else(|| panic!("{of_two}"));
+    assert!(of_two.starts_with("10.2.0."), "{of_two}");
+    assert!(addresses("one", "eth0").await.contains("inet 10.1.0."));
+    assert!(addresses("one", "net2").await.contains("inet 10.9.1."));
+    // The first packet on the second network.
+    let ping = ["/bin/ping", "-c", "1", "-W", "5", "-I", "data", of_two];
+    succeeded("ping", &kit.inside("one", &ping).await);
+
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_vfabric-multi"));
+    follow
+        .arg("--config")
+        .arg(kit.path("networks/pods.conflist"))
+        .arg("follow");
+    let _follower = Daemon(follow.stderr(Stdio::null()).spawn().unwrap());
+    kit.pod("one", "plain@data,plain,db@late");
+    world
+        .until("the container has the new interfaces", async |_| {
+            addresses("one", "late").await.contains("inet 10.2.0.")
+                && addresses("one", "data").await.contains("inet 10.9.1.")
+        })
+        .await;
+    world
+        .until("the status follows", async |_| {
+            fs::read_to_string(kit.path("status/default_one.json")).is_ok_and(|t| t.contains("\"late\""))
+        })
+        .await;
+    let mut stop = kit.podman();
+    stop.args(["rm", "--force", "--time", "0", "one", "two"]);
+    succeeded("podman rm", &output(stop).await);
+    nothing_left(&world, &kit).await;
+}
+
+/// Neither the fabric nor the meta plugin nor an IPAM plugin holds anything.
+async fn nothing_left(world: &World, kit: &Kit) {
+    assert_eq!(world.attachments("blue").await.len(), 0);
+    assert_eq!(fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(kit.path("multi")).unwrap().count(), 0);
+    let leases = fs::read_dir(kit.path("host-local/plain")).unwrap().flatten();
+    let leases = leases.filter(|f| f.file_name().to_string_lossy().starts_with("10."));
+    assert_eq!(leases.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containerd_starts_containers_with_several_networks() {
+    let world = World::new().await;
+    let (kit, bridge) = (Kit::new(&world), Bridge::new());
+    kit.add_multi(&world, &bridge);
+    let _daemon = containerd(&kit);
+    let socket = kit.path("containerd.sock");
+    world.until("containerd is there", async |_| is_served(&socket)).await;
+    // It names no pod: the container's id, with its own namespace before, is taken.
+    let name = format!("{}-m", world.host());
+    kit.pod(&format!("default-{name}"), "db@data,plain");
+    let out = output(ctr(&kit, &name, "ip address; ping -c 1 -W 5 10.1.0.2")).await;
+    let shown = text(&out.stdout);
+    for part in ["inet 10.1.0.", "inet 10.2.0.", "inet 10.9.1.", "data", "net2"] {
+        assert!(shown.contains(part), "{part}: {shown}{}", text(&out.stderr));
+    }
+    nothing_left(&world, &kit).await;
+}
+
+/// A process that ends with the value.
+struct Daemon(Child);
+
+impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn containerd(kit: &Kit) -> Containerd {
+/// containerd with folders of its own.
+fn containerd(kit: &Kit) -> Daemon {
     let mut command = Command::new("containerd");
     for (flag, name) in [
         ("--root", "root"),
@@ -183,14 +325,14 @@ fn containerd(kit: &Kit) -> Containerd {
     command
         .stdout(Stdio::null())
         .stderr(fs::File::create(kit.path("containerd.log")).unwrap());
-    Containerd(command.spawn().unwrap())
+    Daemon(command.spawn().unwrap())
 }
 
 /// `ctr` looks for plugins and networks at fixed places: it gets a view of the file system in which they are ours.
 fn ctr(kit: &Kit, container: &str, program: &str) -> Command {
     let script = "set -e; mkdir -p /etc/cni /opt/cni; mount -t tmpfs none /etc/cni; mount -t tmpfs none /opt/cni; \
         mkdir /etc/cni/net.d /opt/cni/bin; cp \"$1\"/networks/* /etc/cni/net.d; \
-        cp -L \"$1\"/plugins/vfabric /usr/lib/cni/loopback /opt/cni/bin; \
+        cp -L \"$1\"/plugins/* /usr/lib/cni/loopback /opt/cni/bin; \
         exec ctr --address \"$1\"/containerd.sock run --cni --rm --runc-binary /usr/sbin/runc \
         --rootfs \"$1\"/rootfs \"$2\" /bin/sh -c \"$3\"";
     let mut command = Command::new("unshare");

@@ -39,6 +39,8 @@ pub use server::serve;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for the controller's reply: longer than it waits for host and leaf.
 const CALL_PATIENCE: Duration = Duration::from_secs(45);
+/// Longest wait for the engine to say how things stand: STATUS is asked every few seconds.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often what is leaving is tried again.
 const TIDY: Duration = Duration::from_secs(5);
 /// Locks that containers share by the hash of their ids: enough for pods that start together.
@@ -140,26 +142,58 @@ impl Below {
             Request::Plug { slot, wish } => self.plug(slot, wish).await.map(Reply::Attached),
             Request::Swap {
                 slot,
+                cni_network,
                 network,
                 mac,
                 ips,
-            } => self.swap(slot, network, mac, ips).await.map(Reply::Attached),
+            } => {
+                let change = |wish: &Wish, has_mac: String| Wish {
+                    cni_network: cni_network.unwrap_or_else(|| wish.cni_network.clone()),
+                    vdc: wish.vdc.clone(),
+                    network,
+                    mac: mac.or(Some(has_mac)),
+                    ips,
+                };
+                self.swap(slot, change).await.map(Reply::Attached)
+            }
             Request::List => Ok(Reply::Listed(self.list())),
             Request::Del { slot } => self.del(&slot).await.map(|()| Reply::Done),
             Request::Check { slot } => self.check(&slot).await.map(Reply::Attached),
-            Request::Status => self.status().map(|()| Reply::Done),
+            Request::Status => self.status().await.map(|()| Reply::Done),
             Request::Gc { cni_network, valid } => self.collect(&cni_network, &valid).await.map(|()| Reply::Done),
         };
         done.unwrap_or_else(|Error { code, message }| Reply::Failed { code, message })
     }
 
-    fn status(&self) -> Result<(), Error> {
-        match *self.controller.borrow() {
-            Some(_) => Ok(()),
-            None => Err(Error::new(
-                error::NOT_AVAILABLE,
-                "the agent has no stream to the controller",
-            )),
+    /// 50 when ADD cannot be done for want of a controller, 51 when pods that run are cut off as well (CNI 1.1, "STATUS").
+    async fn status(&self) -> Result<(), Error> {
+        if self.is_connected() {
+            return Ok(());
+        }
+        let away = "the agent has no stream to the controller";
+        Err(match self.impairment().await {
+            Some(why) => Error::new(error::LIMITED, format!("{away}, and {why}")),
+            None => Error::new(error::NOT_AVAILABLE, away),
+        })
+    }
+
+    fn is_connected(&self) -> bool {
+        self.controller.borrow().is_some()
+    }
+
+    /// Why pods that run may not reach others, if that is so. An engine that is busy is not asked twice.
+    async fn impairment(&self) -> Option<String> {
+        let (answer, result) = oneshot::channel();
+        self.commands.send(Command::Status(answer)).await.ok()?;
+        let status = timeout(STATUS_PATIENCE, result).await.ok()?.ok()?;
+        let broken = status
+            .objects
+            .iter()
+            .filter(|o| o.kind == "attachment" && o.state != "applied");
+        match broken.count() {
+            _ if !status.uplink_up => Some(format!("the uplink {} is down", status.uplink)),
+            0 => None,
+            n => Some(format!("{n} attachments are not in place")),
         }
     }
 
@@ -189,22 +223,12 @@ impl Below {
             .await
     }
 
-    async fn swap(
-        &self,
-        slot: Slot,
-        network: String,
-        mac: Option<String>,
-        ips: Vec<std::net::IpAddr>,
-    ) -> Result<Attached, Error> {
+    /// Puts an interface where `change` says, from what it had and its MAC address.
+    async fn swap(&self, slot: Slot, change: impl FnOnce(&Wish, String) -> Wish) -> Result<Attached, Error> {
         let _turn = self.turn(&slot).await;
         let held = self.held(&slot)?;
         let has = self.look(&self.id(&held).await?).await?;
-        let wish = Wish {
-            network,
-            mac: mac.or(Some(has.mac)),
-            ips,
-            ..held.wish.clone()
-        };
+        let wish = change(&held.wish, has.mac);
         let request = self.request(&Entry {
             wish: wish.clone(),
             ..held.clone()
@@ -391,7 +415,7 @@ impl Below {
             tick.tick().await;
             let leaving = self.journal.all().into_iter().filter(|e| e.state == State::Leaving);
             for Entry { slot, .. } in leaving {
-                if self.status().is_err() {
+                if !self.is_connected() {
                     break;
                 }
                 let _turn = self.turn(&slot).await;
@@ -479,6 +503,54 @@ mod tests {
         for below in [below, open()] {
             let state = State::Leaving;
             assert_eq!(below.journal.all(), [Entry { state, ..entry.clone() }]);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_controller_status_tells_whether_pods_that_run_are_cut_off() {
+        let row = |state: &str| crate::status::Row {
+            kind: "attachment".into(),
+            vni: 1,
+            name: "a".into(),
+            content: String::new(),
+            state: state.into(),
+        };
+        for (uplink_up, state, code, said) in [
+            (true, "applied", error::NOT_AVAILABLE, "no stream"),
+            (
+                true,
+                "netns x not found",
+                error::LIMITED,
+                "1 attachments are not in place",
+            ),
+            (false, "applied", error::LIMITED, "uplink up0 is down"),
+        ] {
+            let state_dir = tempfile::tempdir().unwrap();
+            let (_stream, controller) = watch::channel(None);
+            let (commands, mut asked) = mpsc::channel(1);
+            let below = Below::open("h", state_dir.path(), controller, commands).unwrap();
+            let status = crate::status::Status {
+                host: "h".into(),
+                uplink: "up0".into(),
+                uplink_up,
+                connected: false,
+                epoch: 1,
+                complete: true,
+                objects: vec![row(state)],
+                overlay: String::new(),
+                repairs: Vec::new(),
+                losses: Vec::new(),
+                running: Vec::new(),
+            };
+            tokio::spawn(async move {
+                if let Some(Command::Status(answer)) = asked.recv().await {
+                    let _ = answer.send(status);
+                }
+            });
+            let Reply::Failed { code: got, message } = below.handle(Request::Status).await else {
+                panic!("available without a controller")
+            };
+            assert!(got == code && message.contains(said), "{got}: {message}");
         }
     }
 }

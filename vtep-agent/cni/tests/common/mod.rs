@@ -1,5 +1,7 @@
 //! A host with a real agent, a real controller, and leaves in memory. Needs root and `ip`.
 
+pub mod multi;
+
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -138,7 +140,7 @@ pub fn cni(
                 ("CNI_IFNAME", interface),
                 ("CNI_NETNS", netns),
             ])
-            .env("CNI_PATH", "/opt/cni/bin")
+            .env("CNI_PATH", "/opt/cni/bin:/usr/lib/cni")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -144,6 +144,7 @@ impl Kernel {
             mac: link.mac,
             mtu: link.mtu,
             up: link.up,
+            running: link.running,
         })
     }
 
@@ -318,6 +319,8 @@ pub struct Uplink {
     pub mtu: u32,
     /// True when it is administratively up.
     pub up: bool,
+    /// True when it carries frames.
+    pub running: bool,
 }
 
 impl Datapath for Kernel {

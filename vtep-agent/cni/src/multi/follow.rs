@@ -1,0 +1,322 @@
+//! Follows the catalog and changes pods that run ([`change`]).
+//!
+//! The folders of pods, of configurations and of the journal are watched (inotify(7)); everything is compared when one of them
+//! changes, and from time to time, because a notification may be lost. A sandbox has one worker at most, so that a plugin that
+//! hangs holds up its own pod only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+use super::catalog::Folder;
+use super::change::{self, Event, Failed, Need};
+use super::journal::{Attachment, Journal};
+use super::settings::Settings;
+use super::work::Work;
+use crate::error::{self, Error};
+use crate::protocol::Slot;
+
+/// How often everything is compared without a notification.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Sandboxes that are worked on at once.
+const WORKERS: usize = 16;
+/// First and longest pause before a change that failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// What a change of a folder looks like: a file that was written is closed, a new one is moved in place.
+const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE);
+
+/// A change that could not be made, and when it may be tried again.
+struct Failure {
+    failed: Failed,
+    pause: Duration,
+    /// Never while the same is wanted.
+    again: Option<Instant>,
+}
+
+/// What is known of one sandbox from round to round.
+#[derive(Default)]
+struct Known {
+    failures: BTreeMap<String, Failure>,
+    /// What was last said of it, so that it is said once.
+    said: Option<String>,
+}
+
+struct Follower {
+    work: Arc<Work>,
+    known: BTreeMap<Slot, Known>,
+    busy: BTreeSet<Slot>,
+}
+
+impl Known {
+    fn is_open(&self, wanted: Option<&Attachment>, interface: &str, now: Instant) -> bool {
+        self.failures.get(interface).is_none_or(|f| {
+            let same = match (&f.failed.wanted, wanted) {
+                (Some(a), Some(b)) => super::plan::is_same(a, b),
+                (None, None) => true,
+                _ => false,
+            };
+            !same || f.again.is_some_and(|at| at <= now)
+        })
+    }
+
+    fn note(&mut self, event: &Event, now: Instant) {
+        let Some(failed) = event.failed.clone() else {
+            self.failures.remove(&event.interface);
+            return;
+        };
+        let before = self.failures.get(&event.interface).map(|f| f.pause * 2);
+        let pause = before.unwrap_or(RETRY.0).min(RETRY.1);
+        let again = (!failed.disturbs).then_some(now + pause);
+        self.failures
+            .insert(event.interface.clone(), Failure { failed, pause, again });
+    }
+}
+
+/// What a worker has done.
+type Done = (Slot, Result<Vec<Event>, Error>);
+
+fn failed(what: &str, e: impl std::fmt::Display) -> Error {
+    Error::io(format!("{what}: {e}"))
+}
+
+/// Follows until the process ends.
+///
+/// # Errors
+/// When the folders cannot be watched or read at the start.
+pub fn follow(settings: Settings) -> Result<(), Error> {
+    let journal = Journal::open(&settings.state_dir)?;
+    let work = Arc::new(Work { settings, journal });
+    let folders = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| failed("inotify", e))?;
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| failed("eventfd", e))?;
+    let wake = Arc::new(wake);
+    let (send, done) = mpsc::channel::<Done>();
+    let mut follower = Follower {
+        work,
+        known: BTreeMap::new(),
+        busy: BTreeSet::new(),
+    };
+    // Watch first, then look: nothing can change in between unseen.
+    follower.watch(&folders)?;
+    Folder::read(&follower.work.settings.pods)?;
+    loop {
+        while let Ok((slot, result)) = done.try_recv() {
+            follower.finished(&slot, result);
+        }
+        let next = match follower.round(&send, &wake) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "cannot compare");
+                None
+            }
+        };
+        let pause = next.map_or(SWEEP, |at| at.saturating_duration_since(Instant::now()).min(SWEEP));
+        wait(&folders, &wake, pause)?;
+        if let Err(error) = follower.watch(&folders) {
+            tracing::error!(%error, "cannot watch");
+        }
+    }
+}
+
+/// Waits for a notification or a worker.
+fn wait(folders: &OwnedFd, wake: &EventFd, pause: Duration) -> Result<(), Error> {
+    let mut fds = [
+        PollFd::new(folders.as_fd(), PollFlags::POLLIN),
+        PollFd::new(wake.as_fd(), PollFlags::POLLIN),
+    ];
+    let pause = PollTimeout::try_from(pause + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, pause) {
+        Err(nix::errno::Errno::EINTR) | Ok(_) => {}
+        Err(e) => return Err(failed("poll", e)),
+    }
+    let _ = wake.read();
+    let mut buffer = [MaybeUninit::uninit(); 8192];
+    let mut reader = inotify::Reader::new(folders, &mut buffer);
+    // Which file it was does not matter.
+    while reader.next().is_ok() {}
+    Ok(())
+}
+
+impl Follower {
+    /// Watches the folders; those that are watched already stay so.
+    fn watch(&self, folders: &OwnedFd) -> Result<(), Error> {
+        let settings = &self.work.settings;
+        for path in [&settings.pods, &settings.state_dir, &settings.conf_dir] {
+            let watched = inotify::add_watch(folders, path, CHANGES);
+            // Without a folder of configurations there are none.
+            if *path != settings.conf_dir || path.exists() {
+                watched.map_err(|e| failed(&path.display().to_string(), e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares all sandboxes and starts workers. Returns when the next attempt is due.
+    fn round(&mut self, send: &mpsc::Sender<Done>, wake: &Arc<EventFd>) -> Result<Option<Instant>, Error> {
+        let catalog = Arc::new(Folder::read(&self.work.settings.pods)?);
+        let sandboxes = self.work.journal.all()?;
+        let slots: BTreeSet<&Slot> = sandboxes.iter().map(|s| &s.slot).collect();
+        self.known.retain(|slot, _| slots.contains(slot));
+        let now = Instant::now();
+        for sandbox in &sandboxes {
+            if sandbox.cni_network != self.work.settings.name || self.busy.contains(&sandbox.slot) {
+                continue;
+            }
+            let known = self.known.entry(sandbox.slot.clone()).or_default();
+            let need = match change::need(&self.work, &*catalog, sandbox) {
+                Ok(need) => need,
+                Err(error) => {
+                    known.say(sandbox, "InterfaceAddRejected", error.message);
+                    continue;
+                }
+            };
+            // After a failure that was no interface's, the whole sandbox waits.
+            let waits = need == Need::Nothing || self.busy.len() >= WORKERS || !known.is_open(None, "", now);
+            if waits {
+                continue;
+            }
+            let open = |w: Option<&Attachment>, interface: &str| known.is_open(w, interface, now);
+            if let Need::Networks(wanted) = &need
+                && !has_open(sandbox, wanted, open)
+            {
+                continue;
+            }
+            let closed: Vec<(Option<Attachment>, String)> = known
+                .failures
+                .iter()
+                .filter(|(interface, f)| !known.is_open(f.failed.wanted.as_ref(), interface, now))
+                .map(|(interface, f)| (f.failed.wanted.clone(), interface.clone()))
+                .collect();
+            self.busy.insert(sandbox.slot.clone());
+            let (work, catalog, slot) = (Arc::clone(&self.work), Arc::clone(&catalog), sandbox.slot.clone());
+            let (send, wake) = (send.clone(), Arc::clone(wake));
+            thread::spawn(move || {
+                let result = one(&work, &catalog, &slot, &closed);
+                let _ = send.send((slot, result));
+                let _ = wake.write(1);
+            });
+        }
+        Ok(self
+            .known
+            .values()
+            .flat_map(|k| k.failures.values())
+            .filter_map(|f| f.again)
+            .min())
+    }
+
+    fn finished(&mut self, slot: &Slot, result: Result<Vec<Event>, Error>) {
+        self.busy.remove(slot);
+        let (known, now) = (self.known.entry(slot.clone()).or_default(), Instant::now());
+        let container = &slot.container;
+        match result {
+            Ok(events) => {
+                known.failures.remove("");
+                for event in events {
+                    let Event {
+                        reason,
+                        interface,
+                        message,
+                        ..
+                    } = &event;
+                    if event.failed.is_some() {
+                        tracing::warn!(container, interface, message, "{reason}");
+                    } else {
+                        tracing::info!(container, interface, message, "{reason}");
+                    }
+                    known.note(&event, now);
+                }
+            }
+            Err(error) => {
+                if error.code == error::TRY_AGAIN {
+                    // A plugin is at work: no failure that gets longer and longer pauses.
+                    known.failures.remove("");
+                } else {
+                    tracing::warn!(container, %error, "not changed yet");
+                }
+                let event = Event {
+                    reason: "FailedRemovingInterface",
+                    interface: String::new(),
+                    message: error.message,
+                    failed: Some(Failed {
+                        wanted: None,
+                        disturbs: false,
+                    }),
+                };
+                known.note(&event, now);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn say(&mut self, sandbox: &super::journal::Sandbox, reason: &str, message: String) {
+        if self.said.as_ref() != Some(&message) {
+            let (pod, container) = (
+                format!("{}/{}", sandbox.pod.namespace, sandbox.pod.name),
+                &sandbox.slot.container,
+            );
+            tracing::warn!(pod, container, message, "{reason}");
+            self.said = Some(message);
+        }
+    }
+}
+
+/// True when something can be done now.
+fn has_open(
+    sandbox: &super::journal::Sandbox,
+    wanted: &[Attachment],
+    open: impl Fn(Option<&Attachment>, &str) -> bool,
+) -> bool {
+    let held = |name: &str| sandbox.attachments.iter().find(|a| !a.default && a.interface == name);
+    let stale = |a: &&Attachment| !a.default && wanted.iter().all(|w| w.interface != a.interface);
+    let missing = |w: &&Attachment| held(&w.interface).is_none_or(|h| !super::plan::is_same(h, w));
+    let all_same = !sandbox.attachments.iter().any(|a| stale(&a)) && !wanted.iter().any(|w| missing(&w));
+    // Then it is the status, or a crash has left something.
+    all_same
+        || sandbox
+            .attachments
+            .iter()
+            .filter(stale)
+            .any(|a| open(None, &a.interface))
+        || wanted.iter().filter(missing).any(|w| open(Some(w), &w.interface))
+}
+
+/// Makes good what one sandbox needs.
+fn one(
+    work: &Work,
+    catalog: &Folder,
+    slot: &Slot,
+    closed: &[(Option<Attachment>, String)],
+) -> Result<Vec<Event>, Error> {
+    let busy = || Error::new(error::TRY_AGAIN, "the sandbox is being worked on");
+    let turn = work.journal.turn(slot, true)?.ok_or_else(busy)?;
+    let Some(mut sandbox) = work.journal.get(slot)? else {
+        turn.end();
+        return Ok(Vec::new());
+    };
+    let need = change::need(work, catalog, &sandbox)?;
+    let is_open = |wanted: Option<&Attachment>, interface: &str| {
+        !closed.iter().any(|(other, name)| {
+            name == interface
+                && match (other, wanted) {
+                    (Some(a), Some(b)) => super::plan::is_same(a, b),
+                    (None, None) => true,
+                    _ => false,
+                }
+        })
+    };
+    let events = change::make(work, &turn, &mut sandbox, &need, is_open)?;
+    if need == Need::End {
+        turn.end();
+    }
+    Ok(events)
+}

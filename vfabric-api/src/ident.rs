@@ -186,6 +186,71 @@ impl fmt::Display for Label {
     }
 }
 
+/// Who looks after an object: a file, a tool. 1 to 128 of `A-Z a-z 0-9 . _ : / @ + -`, starting with a letter or digit,
+/// such as `file:web.yaml` or `terraform`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = String)]
+#[serde(try_from = "String", into = "String")]
+pub struct OwnerName(std::sync::Arc<str>);
+
+impl OwnerName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OwnerName {
+    type Err = IdentError;
+    fn from_str(s: &str) -> Result<Self, IdentError> {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
+        if s.len() <= 128 && s.bytes().all(inner) && s.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
+            Ok(Self(s.into()))
+        } else {
+            Err(error(
+                s,
+                "1 to 128 characters A-Z, a-z, 0-9, '.', '_', ':', '/', '@', '+' and '-', the first a letter or digit",
+            ))
+        }
+    }
+}
+
+impl TryFrom<String> for OwnerName {
+    type Error = IdentError;
+    fn try_from(s: String) -> Result<Self, IdentError> {
+        s.parse()
+    }
+}
+
+impl From<OwnerName> for String {
+    fn from(o: OwnerName) -> Self {
+        o.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for OwnerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How the API's document describes addresses: types that no value has. Their rules are in the document's own module.
+pub mod schema {
+    use utoipa::ToSchema;
+
+    /// An IPv4 or IPv6 address.
+    #[derive(ToSchema)]
+    pub struct IpAddress(pub String);
+
+    /// An IPv4 or IPv6 prefix, such as `10.1.0.0/24` or `fd00:1::/64`.
+    #[derive(ToSchema)]
+    pub struct IpPrefix(pub String);
+
+    /// An address with a port, such as `192.0.2.1:9559` or `[2001:db8::1]:9559`.
+    #[derive(ToSchema)]
+    pub struct SocketAddress(pub String);
+}
+
 /// VXLAN network identifier, 24 bits (RFC 7348 section 5); 0 is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = u32)]

@@ -107,10 +107,10 @@ pub struct SwitchStatus {
     #[serde(default)]
     pub item: ItemState,
     /// Loopback, IPv4.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv4")]
     pub loopback_ipv4: Ipv4Addr,
     /// Loopback, IPv6.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv6")]
     pub loopback_ipv6: Ipv6Addr,
     /// Its state.
     pub status: DeviceStatus,
@@ -124,10 +124,10 @@ pub struct HostStatus {
     /// The leaf port its uplink is cabled to.
     pub uplink: PortRef,
     /// Its VTEP address, IPv4.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv4")]
     pub vtep_ipv4: Ipv4Addr,
     /// Its VTEP address, IPv6.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv6")]
     pub vtep_ipv6: Ipv6Addr,
     /// Where it is in its life.
     #[serde(default)]

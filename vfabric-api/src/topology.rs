@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ident::schema::SocketAddress;
 use crate::ident::{Label, Mac, Name, PortId, Vni};
 
 /// A whole fabric.
@@ -37,6 +38,7 @@ pub struct Fabric {
     /// Largest IP packet of the underlay, in octets; tenant networks must leave room
     /// for the encapsulation ([`OVERLAY_OVERHEAD_V6`]).
     #[serde(default = "default_underlay_mtu")]
+    #[schema(minimum = 1350, maximum = 65535)]
     pub mtu: u16,
     /// Address family of the VXLAN tunnels. Loopbacks of both families are routed.
     #[serde(default)]
@@ -124,15 +126,16 @@ pub struct Switch {
     /// What it is for; chooses its pipeline.
     pub role: Role,
     /// P4Runtime device id, unique in the fabric, 1 to 65535.
+    #[schema(minimum = 1, maximum = 65535)]
     pub device_id: u16,
     /// Loopback (router id, VTEP of a leaf), IPv4.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv4")]
     pub loopback_ipv4: Ipv4Addr,
     /// Loopback, IPv6.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv6")]
     pub loopback_ipv6: Ipv6Addr,
     /// Where its P4Runtime (and gNMI) server listens.
-    #[schema(value_type = String)]
+    #[schema(value_type = SocketAddress)]
     pub p4runtime: SocketAddr,
     /// Ports that tenants' bare-metal machines are cabled to.
     #[serde(default)]
@@ -191,10 +194,10 @@ pub struct Host {
     /// MAC address of its uplink.
     pub mac: Mac,
     /// Its VTEP address, IPv4.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv4")]
     pub vtep_ipv4: Ipv4Addr,
     /// Its VTEP address, IPv6.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "ipv6")]
     pub vtep_ipv6: Ipv6Addr,
 }
 

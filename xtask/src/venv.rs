@@ -27,6 +27,10 @@ const VENVS: &[(&str, &[&str])] = &[
     ("ptf", &["ptf==0.12.0", "scapy==2.6.1", "p4runtime==1.6.0"]),
     // Judges the workflows of GitHub; its wheel has the whole program.
     ("zizmor", &["zizmor==1.32.0"]),
+    // Calls of the REST API made from its OpenAPI document, at random, and what is wrong with the answers.
+    ("schemathesis", &["schemathesis==4.32.5"]),
+    // A validator of OpenAPI documents, and a generator of clients.
+    ("openapi", &["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"]),
 ];
 
 /// File inside an environment that holds the requirements it was made with.

@@ -63,6 +63,7 @@ pub struct TokenSpec {
     pub description: String,
     /// Seconds until it ends: 60 to 31,622,400 (366 days); 30 days when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 60, maximum = 31_622_400)]
     pub lifetime_s: Option<u64>,
 }
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ident::schema::{IpAddress, IpPrefix};
 use crate::ident::{Mac, Name, PortId};
 use crate::status::Applied;
 
@@ -23,7 +24,7 @@ pub struct AttachmentSpec {
     /// Addresses, each inside a subnet of the network; when left out, one free address of
     /// each subnet is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<IpAddress>)]
     pub ips: Vec<IpAddr>,
     /// Where the workload is.
     pub place: Place,
@@ -48,11 +49,11 @@ fn default_port_security() -> bool {
 pub struct AllowedAddress {
     /// One address; either this or `cidr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<IpAddress>)]
     pub ip: Option<IpAddr>,
     /// A prefix with no host bits set; either this or `ip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<IpPrefix>)]
     pub cidr: Option<IpNet>,
     /// The MAC address that it goes with; the attachment's when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +92,7 @@ pub enum Place {
         port: PortId,
         /// 802.1Q VLAN id (1 to 4094) its frames carry; untagged when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(minimum = 1, maximum = 4094)]
         vlan: Option<u16>,
     },
 }
@@ -103,7 +105,7 @@ pub struct Attachment {
     /// Its MAC address, given or derived.
     pub mac: Mac,
     /// Its addresses, given or allocated.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<IpAddress>)]
     pub ips: Vec<IpAddr>,
     /// How far the devices are.
     pub applied: Applied,

@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
+use crate::strict::Strict;
 
 /// Makes the enums over all kinds. Each row: the kind and its number in the store, what a user writes, what the API
 /// shows, the word for one and for many. An object needs only objects of kinds with smaller numbers.
@@ -145,7 +146,7 @@ kinds! {
 
 /// Reads a document; an error names the field.
 fn parse<T: DeserializeOwned>(json: serde_json::Value) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(json).map_err(|error| {
+    serde_path_to_error::deserialize(Strict(json)).map_err(|error| {
         let (field, expected) = (error.path().to_string(), error.inner().to_string());
         ApiError::field(ErrorCode::Malformed, field, "", expected)
     })

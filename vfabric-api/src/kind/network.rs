@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ident::schema::{IpAddress, IpPrefix};
 use crate::ident::{Name, Vni};
 use crate::status::Applied;
 
@@ -21,6 +22,7 @@ pub struct NetworkSpec {
     pub subnets: Vec<SubnetSpec>,
     /// Largest IP packet of the workloads, in octets.
     #[serde(default = "default_mtu")]
+    #[schema(minimum = 1280, maximum = 65535)]
     pub mtu: u16,
     /// VNI, if it is to be a certain one; otherwise allocated from the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,11 +38,11 @@ fn default_mtu() -> u16 {
 #[serde(deny_unknown_fields)]
 pub struct SubnetSpec {
     /// The prefix, with no host bits set.
-    #[schema(value_type = String)]
+    #[schema(value_type = IpPrefix)]
     pub cidr: IpNet,
     /// Address of the anycast gateway; the first address of the prefix when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<IpAddress>)]
     pub gateway: Option<IpAddr>,
 }
 

@@ -74,8 +74,10 @@ impl AssignedPort {
 #[serde(deny_unknown_fields)]
 pub struct VlanRange {
     /// The first (1 to 4094).
+    #[schema(minimum = 1, maximum = 4094)]
     pub first: u16,
     /// The last (1 to 4094).
+    #[schema(minimum = 1, maximum = 4094)]
     pub last: u16,
 }
 

@@ -1,7 +1,7 @@
 //! What the OpenAPI document says beyond what each handler says of itself: the shape of values that are parsed by rules of
 //! their own, errors, and which role an operation needs.
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::operation::Operations;
@@ -24,6 +24,7 @@ pub(super) fn complete(document: &mut Value) {
             schema.extend(rules);
         }
     }
+    name_places(schemas);
     for (path, item) in at(document, &["paths"]) {
         let Some(item) = item.as_object_mut() else { continue };
         for method in METHODS {
@@ -33,9 +34,61 @@ pub(super) fn complete(document: &mut Value) {
             if let Some(role) = operations.needs(&method, path).and_then(Needs::role) {
                 at(operation, &[]).insert("x-vfabric-role".into(), role.to_string().into());
             }
-            at(operation, &["responses"]).insert("default".into(), problem());
+            let responses = at(operation, &["responses"]);
+            responses.insert("default".into(), problem());
+            responses.iter_mut().for_each(|(status, response)| describe(status, response));
             parameters(operation);
         }
+    }
+    integers(document);
+}
+
+/// The places of an attachment get schemas with names of their own: generators of clients give two nameless ones the same.
+fn name_places(schemas: &mut Map<String, Value>) {
+    let mut named = Vec::new();
+    let places = schemas.get_mut("Place").and_then(|place| place["oneOf"].as_array_mut());
+    for place in places.into_iter().flatten() {
+        at(place, &[]).insert("additionalProperties".into(), false.into());
+        for (word, schema) in at(place, &["properties"]) {
+            at(schema, &[]).insert("additionalProperties".into(), false.into());
+            let name = format!("Place_{word}");
+            let reference = json!({"$ref": format!("#/components/schemas/{name}")});
+            named.push((name, std::mem::replace(schema, reference)));
+        }
+    }
+    schemas.extend(named);
+}
+
+/// A response has a description (OpenAPI 3.1, section 4.8.17).
+fn describe(status: &str, response: &mut Value) {
+    let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+    if !described {
+        let code = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+        let reason = code.and_then(|code| code.canonical_reason()).unwrap_or("The answer");
+        at(response, &[]).insert("description".into(), reason.into());
+    }
+}
+
+/// Integers are unsigned and end where their type does: the generator of the document calls them signed, and says nothing
+/// of their end.
+fn integers(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let kind = map.get("type");
+            let is_one = |kind: &Value| {
+                *kind == "integer" || kind.as_array().is_some_and(|all| all.iter().any(|one| one == "integer"))
+            };
+            if kind.is_some_and(is_one) {
+                let is_short = map.get("format").is_some_and(|format| format == "int32");
+                let (format, end) = if is_short { ("uint32", u32::MAX.into()) } else { ("uint64", u64::MAX) };
+                map.insert("format".into(), format.into());
+                map.entry("minimum").or_insert(0.into());
+                map.entry("maximum").or_insert(end.into());
+            }
+            map.values_mut().for_each(integers);
+        }
+        Value::Array(all) => all.iter_mut().for_each(integers),
+        _ => {}
     }
 }
 
@@ -74,7 +127,43 @@ fn values() -> Vec<(&'static str, Map<String, Value>)> {
         ("Mac", rules(json!({"pattern": "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"}))),
         ("Vni", rules(json!({"minimum": 1, "maximum": Vni::MAX}))),
         ("PortId", rules(json!({"minimum": 1, "maximum": 509}))),
+        ("IpAddress", rules(json!({"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}))),
+        ("IpPrefix", rules(json!({"pattern": prefix()}))),
+        ("SocketAddress", rules(json!({"pattern": socket_address()}))),
     ]
+}
+
+/// An octet as text.
+const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+
+fn ipv4() -> String {
+    format!("({OCTET}\\.){{3}}{OCTET}")
+}
+
+/// The forms of RFC 4291, section 2.2, without those that end in an IPv4 address.
+fn ipv6() -> String {
+    let group = "[0-9A-Fa-f]{1,4}";
+    // Groups before and behind `::`, at most seven of them.
+    let cut = (1..7).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before));
+    let whole = [
+        format!("({group}:){{7}}{group}"),
+        format!("({group}:){{1,7}}:"),
+        format!(":(:{group}){{1,7}}"),
+        "::".to_owned(),
+    ];
+    let forms: Vec<String> = whole.into_iter().chain(cut).collect();
+    format!("({})", forms.join("|"))
+}
+
+fn prefix() -> String {
+    let (v4, v6) = (ipv4(), ipv6());
+    format!("^({v4}/(3[0-2]|[12]?[0-9])|{v6}/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$")
+}
+
+fn socket_address() -> String {
+    let (v4, v6) = (ipv4(), ipv6());
+    let port = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}|0)";
+    format!("^({v4}|\\[{v6}\\]):{port}$")
 }
 
 /// Whether a parameter is a text (`after` of the watch is a number).
@@ -83,12 +172,25 @@ fn is_text(parameter: &Value) -> bool {
     *kind == "string" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "string"))
 }
 
+/// A parameter is left out or has a value: none is `null`.
+fn present(parameter: &mut Value) {
+    let schema = at(parameter, &["schema"]);
+    if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
+        kinds.retain(|kind| kind != "null");
+        if let [only] = kinds.as_slice() {
+            let only = only.clone();
+            schema.insert("type".into(), only);
+        }
+    }
+}
+
 /// Bounds of what a query or header may say.
 fn parameters(operation: &mut Value) {
     let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) else {
         return;
     };
     for parameter in parameters {
+        present(parameter);
         let bounds = match (parameter["name"].as_str(), parameter["in"].as_str()) {
             (Some("limit"), Some("query")) => json!({"minimum": 1, "maximum": PAGE_LIMIT}),
             (Some("wait"), Some("query")) => json!({"minimum": 0}),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, ErrorCode, FieldError};
+use crate::strict::Strict;
 
 /// Longest time for a body to arrive; the largest one needs 9 Mbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -82,7 +83,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Re
 /// Parses JSON; an error names the field, its value and what was expected.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
+    let parsed = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|e| {
         let field = e.path().to_string();
         let value = value_at(bytes, e.path());
         let expected = e.into_inner().to_string();

@@ -32,3 +32,4 @@ pub mod rest;
 pub mod service;
 pub mod status;
 pub mod topology;
+pub mod yaml;

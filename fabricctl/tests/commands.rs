@@ -263,6 +263,18 @@ fn contexts_choose_controller_vdc_and_proof() {
     assert!(run("status", &[("VFABRIC_TOKEN", "wrong"), ("VFABRIC_CONTEXT", "lab")]).0 != 0);
     assert!(run("--context prod status", &[]).2.contains("expected one of lab, red"));
 
+    // What a tenant may not see is not asked for: no refused call of its is on record.
+    assert!(ok("describe network web").contains("only users with a role of the fabric"));
+    let refused = run("audit -o json", &[("VFABRIC_CONTEXT", "lab")]).1;
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    assert!(
+        refused
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|call| !call["caller"].as_str().unwrap_or_default().contains("operator"))
+    );
+
     ok("context delete red");
     assert!(run("context use red", &[]).2.contains("`red` does not exist"));
     // Nobody else reads the file, and no secret is in it.

@@ -155,6 +155,15 @@ impl Connect {
 }
 
 impl Session {
+    /// Whether the caller may see devices. Asked first, because each refused call is a line in the audit log.
+    ///
+    /// # Errors
+    /// The controller cannot be asked.
+    pub(super) async fn sees_devices(&self) -> Result<bool> {
+        let me = self.client.whoami().await?;
+        Ok(me.roles.iter().any(|binding| binding.vdc.is_none()))
+    }
+
     /// The vDC that is meant.
     ///
     /// # Errors

@@ -12,8 +12,7 @@ use clap_complete::engine::ArgValueCandidates;
 use fabric_lab::say;
 use serde::Serialize;
 use serde_json::Value;
-use vfabric_api::client::{Client, ClientError};
-use vfabric_api::error::ErrorCode;
+use vfabric_api::client::Client;
 use vfabric_api::ident::Name;
 use vfabric_api::kind::{Key, Kind};
 
@@ -41,7 +40,7 @@ pub(super) async fn describe(session: &Session, args: DescribeArgs) -> Result<Ex
             say!("");
         }
         match args.what {
-            What::Objects(kind) => object(&session.client, &session.key(kind, name, &args.vdc)?).await?,
+            What::Objects(kind) => object(session, &session.key(kind, name, &args.vdc)?).await?,
             What::Switches => {
                 let all = session.client.switches().await?;
                 let one = all.iter().find(|s| s.name.as_str() == name);
@@ -83,7 +82,8 @@ fn part(heading: &str, value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-async fn object(client: &Client, key: &Key) -> Result<()> {
+async fn object(session: &Session, key: &Key) -> Result<()> {
+    let client = &session.client;
     let view = client.get(key).await?;
     let mut document = serde_json::to_value(&view)?;
     part("kind", &key.kind.word())?;
@@ -106,20 +106,18 @@ async fn object(client: &Client, key: &Key) -> Result<()> {
         );
         part("last_change", &changed)?;
     }
-    entities(client, key).await
+    entities(session, key).await
 }
 
 /// What the object asks devices for. Shared entities name only some of those that ask for them.
-async fn entities(client: &Client, key: &Key) -> Result<()> {
+async fn entities(session: &Session, key: &Key) -> Result<()> {
+    let client = &session.client;
     let words = key.to_string();
-    let (switches, hosts) = match (client.switches().await, client.hosts().await) {
-        (Ok(switches), Ok(hosts)) => (switches, hosts),
-        (Err(error), _) | (_, Err(error)) if is_refusal(&error) => {
-            say!("entities: (a role of the fabric is needed to see them)");
-            return Ok(());
-        }
-        (Err(error), _) | (_, Err(error)) => return Err(error.into()),
-    };
+    if !session.sees_devices().await? {
+        say!("entities: (only users with a role of the fabric see them)");
+        return Ok(());
+    }
+    let (switches, hosts) = (client.switches().await?, client.hosts().await?);
     let devices = switches
         .into_iter()
         .map(|s| s.name)
@@ -135,11 +133,6 @@ async fn entities(client: &Client, key: &Key) -> Result<()> {
     say!("entities:");
     table.show();
     Ok(())
-}
-
-/// Whether the caller may not see it.
-fn is_refusal(error: &ClientError) -> bool {
-    matches!(error, ClientError::Api(e) if matches!(e.code, ErrorCode::Forbidden | ErrorCode::NotFound))
 }
 
 async fn device<T: Serialize>(client: &Client, kind: &str, name: &str, found: Option<(&Name, &T)>) -> Result<()> {

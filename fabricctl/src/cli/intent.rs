@@ -78,7 +78,7 @@ pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode
     };
     let call = client.apply(&intent, options, seconds(args.wait)?);
     let outcome = steps
-        .follow(client, &format!("applying {} objects", objects(&intent)), call)
+        .follow(session, &format!("applying {} objects", objects(&intent)), call)
         .await?;
     plan::objects(&outcome.committed);
     outcome.committed.plan.iter().for_each(plan::devices);
@@ -104,7 +104,7 @@ pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> 
     let intent = read(&args.file)?;
     let call = client.apply(&intent, dry_run(args.prune), None);
     let outcome = steps
-        .follow(client, &format!("planning {} objects", objects(&intent)), call)
+        .follow(session, &format!("planning {} objects", objects(&intent)), call)
         .await?;
     let committed = outcome.committed;
     if !matches!(args.output.output, Format::Table) {

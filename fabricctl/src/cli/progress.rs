@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vfabric_api::client::Client;
 use vfabric_api::status::DeviceStatus;
 
+use super::connect::Session;
+
 /// Time between two looks at the devices.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Time between two pictures of the line.
@@ -37,16 +39,16 @@ impl Steps {
     }
 
     /// Shows a step until a call is done, with how many entities devices have not confirmed yet.
-    pub(super) async fn follow<T>(&self, client: &Client, words: &str, call: impl Future<Output = T>) -> T {
+    pub(super) async fn follow<T>(&self, session: &Session, words: &str, call: impl Future<Output = T>) -> T {
         self.bar.set_message(words.to_owned());
+        if self.bar.is_hidden() || !session.sees_devices().await.unwrap_or_default() {
+            return call.await;
+        }
         tokio::pin!(call);
         loop {
             let look = async {
                 tokio::time::sleep(LOOK_EVERY).await;
-                if self.bar.is_hidden() {
-                    return std::future::pending().await;
-                }
-                pending(client).await
+                pending(&session.client).await
             };
             tokio::select! {
                 done = &mut call => return done,
@@ -58,7 +60,7 @@ impl Steps {
     }
 }
 
-/// What devices have not confirmed yet; none where the caller may not see devices.
+/// What devices have not confirmed yet.
 async fn pending(client: &Client) -> Option<String> {
     let switches = client.switches().await.ok()?.into_iter().map(|s| s.status);
     let all: Vec<DeviceStatus> = switches

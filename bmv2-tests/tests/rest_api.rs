@@ -157,11 +157,7 @@ impl Live {
             vdc: vdc.cloned(),
             name: spec.name,
         };
-        self.admin
-            .make_token(&key, &TokenSpec::default())
-            .await
-            .unwrap()
-            .secret
+        self.admin.make_token(&key, &TokenSpec::default()).await.unwrap().secret
     }
 
     /// Calls of every operation but the watch, which does not end.

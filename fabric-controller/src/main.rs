@@ -1,6 +1,7 @@
 //! `fabric-controller`: wires store, model, drivers and API together.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -158,7 +159,8 @@ fn run(args: &Args) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
+    // Only where a shell asks for completions.
+    clap_complete::CompleteEnv::with_factory(fabricctl::cli::Cli::command).complete();
     match fabricctl::cli::run(fabricctl::cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

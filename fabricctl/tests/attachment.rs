@@ -76,10 +76,7 @@ async fn server(held: Held) -> TempDir {
 
 fn run(dir: &TempDir, words: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fabricctl"));
-    command
-        .arg("--config")
-        .arg(dir.path().join("client.yaml"))
-        .arg("attachment");
+    command.arg("--config").arg(dir.path().join("client.yaml"));
     command.args(words.split(' ')).output().unwrap()
 }
 
@@ -93,7 +90,7 @@ async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
     let dir = server(Arc::clone(&held)).await;
     let added = run(
         &dir,
-        "add blue/web --network red --host h1 --netns pod1 --interface eth0 --ip 10.0.0.7",
+        "attachment add blue/web --network red --host h1 --netns pod1 --interface eth0 --ip 10.0.0.7",
     );
     assert!(added.status.success(), "{}", text(&added.stderr));
     assert!(text(&added.stdout).starts_with("+ blue/web in red: 02:00:00:00:00:01 10.0.0.7\napplied on 2 of 2"));
@@ -101,7 +98,7 @@ async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
     let place = json!({ "host": { "host": "h1", "netns": "pod1", "interface": "eth0" } });
     assert_eq!(spec("web")["place"], place);
     // The addresses are the old network's; the MAC address stays.
-    let swapped = run(&dir, "swap blue/web --network green --wait 0");
+    let swapped = run(&dir, "attachment swap blue/web --network green --wait 0");
     assert!(swapped.status.success(), "{}", text(&swapped.stderr));
     assert_eq!(
         text(&swapped.stdout),
@@ -113,24 +110,33 @@ async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
         (&json!("green"), &json!("02:00:00:00:00:01"), None)
     );
     assert_eq!(now["place"], place);
-    let listed = run(&dir, "list blue");
+    let listed = run(&dir, "get attachments -n blue");
     assert!(
         text(&listed.stdout).contains("h1 pod1:eth0"),
         "{}",
         text(&listed.stdout)
     );
-    let port = run(&dir, "add blue/box --network red --switch leaf1 --port 7 --vlan 12");
+    let port = run(
+        &dir,
+        "attachment add blue/box --network red --switch leaf1 --port 7 --vlan 12",
+    );
     assert!(port.status.success(), "{}", text(&port.stderr));
     assert_eq!(
         spec("box")["place"],
         json!({ "port": { "switch": "leaf1", "port": 7, "vlan": 12 } })
     );
     for (wrong, said) in [
-        ("add web --network red --host h1 --netns a --interface b", "VDC/NAME"),
-        ("add blue/web --network red", "--host"),
-        ("add blue/web --network red --host h1 --netns a", "--interface"),
         (
-            "add blue/web --network red --host h1 --netns a --interface b --switch l --port 1",
+            "attachment add web --network red --host h1 --netns a --interface b",
+            "VDC/NAME",
+        ),
+        ("attachment add blue/web --network red", "--host"),
+        (
+            "attachment add blue/web --network red --host h1 --netns a",
+            "--interface",
+        ),
+        (
+            "attachment add blue/web --network red --host h1 --netns a --interface b --switch l --port 1",
             "cannot be used with",
         ),
     ] {

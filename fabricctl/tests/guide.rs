@@ -1,20 +1,13 @@
 //! The commands of `docs/testing-your-fabric.md`, run as they stand there. Needs root, or a kernel that lets users make
 //! namespaces.
 
+#[allow(dead_code, reason = "only its reader")]
+mod page;
+
 use std::path::Path;
 use std::process::Command;
 
-/// Language and text of each fenced block.
-fn blocks(page: &str) -> Vec<(&str, &str)> {
-    let mut parts = page.split("\n```");
-    parts.next();
-    let mut blocks = Vec::new();
-    while let Some(block) = parts.next() {
-        blocks.push(block.split_once('\n').unwrap());
-        parts.next();
-    }
-    blocks
-}
+use page::blocks;
 
 #[test]
 fn every_command_of_the_guide_does_what_it_says() {

@@ -19,7 +19,7 @@ pub enum ProvisionError {
         /// The file.
         path: PathBuf,
         /// What is wrong, with line and column.
-        source: Box<serde_saphyr::Error>,
+        source: vfabric_api::yaml::YamlError,
     },
     /// The settings contradict themselves.
     #[error("in {}: {field}: {message}", path.display())]

@@ -144,9 +144,9 @@ impl Settings {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ProvisionError> {
-        let mut settings: Self = serde_saphyr::from_str(text).map_err(|source| ProvisionError::Parse {
+        let mut settings: Self = vfabric_api::yaml::read(text).map_err(|source| ProvisionError::Parse {
             path: path.to_owned(),
-            source: Box::new(source),
+            source,
         })?;
         let wrong = |(field, message)| ProvisionError::Settings {
             path: path.to_owned(),

@@ -33,3 +33,4 @@ pub mod service;
 pub mod status;
 mod strict;
 pub mod topology;
+pub mod yaml;

@@ -148,7 +148,8 @@ pub struct LinkStatus {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<LinkFault>,
-    /// The same in words, naming switches and ports.
+    /// The same in words, naming switches and ports. Of a link that is used: why nobody can say that it works, because
+    /// there is no session with either end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -180,7 +181,7 @@ pub struct FabricStatus {
     pub switches: Count,
     /// Hosts, and how many are in sync.
     pub hosts: Count,
-    /// Links, and how many are up.
+    /// Links, and how many are seen to be up: one without a session with either end is not counted.
     pub links: Count,
     /// vDCs.
     pub vdcs: usize,

@@ -266,7 +266,10 @@ mod tests {
         assert_eq!(read_.list, [Inner { n: 1 }, Inner { n: 0 }]);
         assert_eq!(read_.choice, Some(Choice::Fields { n: 3 }));
         assert_eq!((read_.maybe, read_.pair), (Some(Inner { n: 2 }), (1, 2)));
-        assert_eq!(read(r#"{"choice": "unit", "maybe": null}"#).unwrap().choice, Some(Choice::Unit));
+        assert_eq!(
+            read(r#"{"choice": "unit", "maybe": null}"#).unwrap().choice,
+            Some(Choice::Unit)
+        );
         let inside = read(r#"{"choice": {"inside": {}}}"#).unwrap().choice;
         assert_eq!(inside, Some(Choice::Inside(Inner { n: 0 })));
     }
@@ -285,6 +288,10 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains("invalid type: sequence"), "{text}: {error}");
         }
-        assert!(read(r#"{"list": [{"m": 1}]}"#).unwrap_err().contains("unknown field `m`"));
+        assert!(
+            read(r#"{"list": [{"m": 1}]}"#)
+                .unwrap_err()
+                .contains("unknown field `m`")
+        );
     }
 }

@@ -228,7 +228,7 @@ impl Topology {
     /// [`TopologyError::Parse`] with line and column, or [`TopologyError::Invalid`] with
     /// every problem found.
     pub fn from_yaml(text: &str) -> Result<Self, TopologyError> {
-        let topology: Self = serde_saphyr::from_str(text).map_err(|e| TopologyError::Parse(e.to_string()))?;
+        let topology: Self = crate::yaml::read(text).map_err(|e| TopologyError::Parse(e.to_string()))?;
         let problems = topology.validate();
         if problems.is_empty() {
             Ok(topology)

@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(ANSIBLE_PACKAGES)?;
     packages::install(BOOT_PACKAGES)?;
     packages::install(PACKAGING)?;
+    packages::install(GUIDE_PACKAGES)?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;
@@ -96,6 +97,9 @@ const BOOT_PACKAGES: &[&str] = &[
 ];
 /// For the test of Debian packages: what builds them, and a Debian of its own to install them in.
 const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
+
+/// What the commands of `docs/install.md` use.
+const GUIDE_PACKAGES: &[&str] = &["openssl", "passwd", "util-linux"];
 
 /// How long generated programs are compared: some hundreds of them.
 const FUZZ_SECONDS: &str = "30";

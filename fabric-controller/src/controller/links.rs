@@ -165,10 +165,28 @@ impl<S: Store> Controller<S> {
         }
     }
 
+    /// Whether there is no session with a switch.
+    fn is_away(&self, switch: &str) -> bool {
+        let device = switch.parse().ok().and_then(|name| self.registry.find(&name));
+        let device = device.and_then(|index| self.registry.get(index));
+        device.is_none_or(|d| d.state() == DeviceState::Disconnected)
+    }
+
     pub(super) fn link_states(&self) -> Vec<LinkStatus> {
         let (fabric, links) = (self.fabric_now(), self.links_locked());
         let state = |(index, link): (LinkIndex, &crate::model::fabric::LinkEntry)| {
             let fault = links.fault(index);
+            let ends = [&link.spec.a, &link.spec.b];
+            let away: Vec<&str> = ends
+                .iter()
+                .map(|end| end.switch.as_str())
+                .filter(|s| self.is_away(s))
+                .collect();
+            // Without a session with either end nobody would report that it is down.
+            let unobserved = (away.len() == ends.len()).then(|| {
+                let [a, b] = ends.map(|end| &end.switch);
+                format!("not observed: there is no session with {a} and {b}; used as it was last known")
+            });
             LinkStatus {
                 a: link.spec.a.clone(),
                 b: link.spec.b.clone(),
@@ -180,7 +198,7 @@ impl<S: Store> Controller<S> {
                     Fault::Inherited => vfabric_api::status::LinkFault::Unknown,
                     Fault::Unanswered(_) => vfabric_api::status::LinkFault::Unanswered,
                 }),
-                reason: fault.map(|f| reason(&fabric, index, f)),
+                reason: fault.map(|f| reason(&fabric, index, f)).or(unobserved),
             }
         };
         fabric.links().map(state).collect()

@@ -171,7 +171,7 @@ impl<S: Store> FabricService for Controller<S> {
             switches: count(switches),
             hosts: count(hosts),
             links: Count {
-                ok: links.iter().filter(|l| l.up).count(),
+                ok: links.iter().filter(|l| l.up && l.reason.is_none()).count(),
                 total: links.len(),
             },
             vdcs: published.vdcs.len(),

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
 
+use super::absence::Absence;
 use super::claim::{Claim, Memory};
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Warning};
 use super::shared::Device;
@@ -106,6 +107,7 @@ struct Actor<D> {
 impl<D: Driver> Actor<D> {
     async fn run(mut self) {
         let mut waits = Waits::new();
+        let mut absence: Option<Absence> = None;
         loop {
             let error = match self.connect().await {
                 Ok(()) => self.session().await,
@@ -113,12 +115,29 @@ impl<D: Driver> Actor<D> {
             };
             if std::mem::take(&mut self.claimed) {
                 waits = Waits::new();
+                absence = None;
             }
-            warn!(%error, "session ended");
+            absence = Some(Self::away(absence, &error));
             self.device.disconnected(error.to_string());
             self.driver.disconnect().await;
             tokio::time::sleep(waits.next()).await;
         }
+    }
+
+    /// Logs that the device is away: the first time, then at growing intervals.
+    fn away(absence: Option<Absence>, error: &DriverError) -> Absence {
+        let now = std::time::Instant::now();
+        let Some(mut absence) = absence else {
+            warn!(%error, "session ended");
+            return Absence::begin(now);
+        };
+        if absence.failed(now) {
+            let (attempts, seconds) = (absence.attempts(), absence.seconds(now));
+            warn!(%error, attempts, seconds, "still away");
+        } else {
+            debug!(%error, "still away");
+        }
+        absence
     }
 
     /// Requests are answered even while there is no session.

@@ -1,6 +1,7 @@
 //! Devices: what they hold, how they are reached, and the actor that keeps each at what it
 //! should hold.
 
+mod absence;
 pub mod actor;
 mod askers;
 pub mod claim;

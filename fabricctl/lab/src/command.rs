@@ -114,7 +114,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
          \n  export VFABRIC_CONFIG={}\
          \n  {fabricctl} status\
          \n  {fabricctl} get switches\
-         \n  {fabricctl} get attachments blue\
+         \n  {fabricctl} get attachments -n blue\
          \n  {fabricctl} get entities leaf1\
          \n  ip netns exec vflab-blue-web1 ping 10.0.1.11        # blue: web to db, through the leaf's gateway\
          \n  {fabricctl} get drops\

@@ -119,7 +119,7 @@ pub struct Lab {
 impl Lab {
     fn new(options: Options, topology: &str, intent: &str) -> Result<Self> {
         let topology = Topology::from_yaml(topology)?;
-        let intent: Intent = serde_saphyr::from_str(intent).context("intent")?;
+        let intent: Intent = vfabric_api::yaml::read(intent).context("intent")?;
         let plan = Plan::new(&topology, &intent)?;
         let dir = PathBuf::from(STATE_DIR);
         let (daemons, pki) = (Daemons::at(&dir.join("run")), Pki::at(&dir.join("pki")));

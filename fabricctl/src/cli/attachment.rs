@@ -1,32 +1,24 @@
-//! Attachments one by one: `attachment list|add|del|swap`.
+//! Attachments one by one: `attachment add|del|swap`.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fabric_lab::say;
-use vfabric_api::client::Client;
 use vfabric_api::ident::{Mac, Name, PortId};
 use vfabric_api::intent::{AttachmentSpec, Place};
 use vfabric_api::kind::{Key, Kind, Spec};
 use vfabric_api::status::{Attachment, View};
 
-use super::{Output, progress, remove, rows, seconds, tables};
+use super::connect::{InVdc, Session};
+use super::{applied_on, report, seconds};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show the attachments of a vDC
-    List {
-        /// The vDC
-        vdc: Name,
-        #[command(flatten)]
-        output: Output,
-    },
     /// Attach a workload on a host, or a machine at an access port
     Add {
-        /// `VDC/NAME` of the attachment
+        #[command(flatten)]
         object: Object,
         #[command(flatten)]
         wish: Wish,
@@ -37,14 +29,14 @@ pub(super) enum Command {
     },
     /// Remove an attachment
     Del {
-        /// `VDC/NAME` of the attachment
+        #[command(flatten)]
         object: Object,
         #[command(flatten)]
         wait: Wait,
     },
     /// Put an attachment into another network of its vDC. The interface stays, with its MAC address unless --mac is given
     Swap {
-        /// `VDC/NAME` of the attachment
+        #[command(flatten)]
         object: Object,
         #[command(flatten)]
         wish: Wish,
@@ -54,22 +46,17 @@ pub(super) enum Command {
 }
 
 /// An attachment by name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Args)]
 pub(super) struct Object {
-    vdc: Name,
-    name: Name,
+    /// NAME or VDC/NAME of the attachment
+    name: String,
+    #[command(flatten)]
+    vdc: InVdc,
 }
 
-impl FromStr for Object {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (vdc, name) = text.split_once('/').ok_or("expected VDC/NAME")?;
-        let name_of = |text: &str| text.parse().map_err(|e| format!("`{text}`: {e}"));
-        Ok(Self {
-            vdc: name_of(vdc)?,
-            name: name_of(name)?,
-        })
+impl Object {
+    fn key(&self, session: &Session) -> Result<Key> {
+        session.key(Kind::Attachment, &self.name, &self.vdc)
     }
 }
 
@@ -149,21 +136,17 @@ impl TryFrom<PlaceArgs> for Place {
 }
 
 /// Carries out a command.
-pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
+pub(super) async fn run(session: &Session, command: Command) -> Result<ExitCode> {
     match command {
-        Command::List { vdc, output } => rows(
-            client.list(Kind::Attachment, Some(&vdc)).await?,
-            output.output,
-            tables::object,
-        ),
         Command::Add {
-            object: Object { vdc, name },
+            object,
             wish,
             place,
             wait,
         } => {
+            let key = object.key(session)?;
             let spec = AttachmentSpec {
-                name,
+                name: key.name,
                 network: wish.network,
                 mac: wish.mac,
                 ips: wish.ips,
@@ -172,19 +155,24 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
                 allowed_addresses: Vec::new(),
             };
             let patience = seconds(wait.wait)?;
-            let view = client.create(&vdc, &Spec::Attachment(spec), patience).await?;
-            done('+', &vdc, attachment(view)?, patience.is_some())
+            let made = session
+                .client
+                .create(&key.vdc, &Spec::Attachment(spec), patience)
+                .await?;
+            done('+', &key.vdc, attachment(made)?, patience.is_some())
         }
         Command::Del { object, wait } => {
-            remove(client, &Key::new(object.vdc, Kind::Attachment, object.name), wait.wait).await
+            let key = object.key(session)?;
+            let outcome = session.client.delete(&key, seconds(wait.wait)?).await?;
+            say!("- {key}, revision {}", outcome.committed.revision);
+            Ok(report(&outcome))
         }
-        Command::Swap { object, wish, wait } => swap(client, object, wish, wait).await,
+        Command::Swap { object, wish, wait } => swap(session, object.key(session)?, wish, wait).await,
     }
 }
 
-async fn swap(client: &Client, Object { vdc, name }: Object, wish: Wish, wait: Wait) -> Result<ExitCode> {
-    let key = Key::new(vdc.clone(), Kind::Attachment, name);
-    let has = attachment(client.get(&key).await?)?;
+async fn swap(session: &Session, key: Key, wish: Wish, wait: Wait) -> Result<ExitCode> {
+    let has = attachment(session.client.get(&key).await?)?;
     let spec = AttachmentSpec {
         network: wish.network,
         mac: Some(wish.mac.unwrap_or(has.mac)),
@@ -193,10 +181,11 @@ async fn swap(client: &Client, Object { vdc, name }: Object, wish: Wish, wait: W
     };
     let patience = seconds(wait.wait)?;
     // Of what was seen, and of nothing that somebody else has made of it meanwhile.
-    let view = client
-        .replace(&vdc, &Spec::Attachment(spec), Some(has.revision), patience)
+    let swapped = session
+        .client
+        .replace(&key.vdc, &Spec::Attachment(spec), Some(has.revision), patience)
         .await?;
-    done('~', &vdc, attachment(view)?, patience.is_some())
+    done('~', &key.vdc, attachment(swapped)?, patience.is_some())
 }
 
 fn attachment(view: View) -> Result<Attachment> {
@@ -212,7 +201,7 @@ fn done(sign: char, vdc: &Name, attachment: Attachment, waited: bool) -> Result<
     let (name, network) = (&attachment.spec.name, &attachment.spec.network);
     say!("{sign} {vdc}/{name} in {network}: {} {}", attachment.mac, ips.join(" "));
     Ok(if waited {
-        progress(&attachment.applied)
+        applied_on(&attachment.applied)
     } else {
         ExitCode::SUCCESS
     })

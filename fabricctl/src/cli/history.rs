@@ -1,10 +1,11 @@
 //! The past: `history`, `diff`, `rollback`.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use fabric_lab::{out, say};
 use vfabric_api::client::{Client, Watched};
@@ -13,8 +14,9 @@ use vfabric_api::ident::Name;
 use vfabric_api::kind::Key;
 use vfabric_api::service::{Origin, Rollback};
 
+use super::connect::Session;
 use super::show::{Format, Table, sign};
-use super::{Output, plan, report, seconds};
+use super::{Output, intent, plan, report, seconds};
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
@@ -49,9 +51,16 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
     /// The earlier revision
-    from: u64,
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    from: Option<u64>,
     /// The later one [default: the last]
     to: Option<u64>,
+    /// Compare an intent file (YAML, - for standard input) with what is stored; ends with 1 if they differ
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// With a file: what the named vDCs hold and the file does not name is a difference, too
+    #[arg(long, requires = "file")]
+    prune: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -133,12 +142,17 @@ pub(super) async fn watch(client: &Client, args: WatchArgs) -> Result<ExitCode> 
     }
 }
 
-pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<ExitCode> {
+pub(super) async fn diff(session: &Session, args: DiffArgs) -> Result<ExitCode> {
+    if let Some(file) = &args.file {
+        return intent::diff(session, file, args.prune, args.output.output).await;
+    }
+    let client = &session.client;
+    let from = args.from.context("the earlier revision is missing")?;
     let to = match args.to {
         Some(to) => to,
         None => client.fabric().await?.revision,
     };
-    let diff = client.diff(args.from, to).await?;
+    let diff = client.diff(from, to).await?;
     if !matches!(args.output.output, Format::Table) {
         return args.output.output.print(&diff, Table::default);
     }

@@ -1,4 +1,4 @@
-//! Printing: a table for people (plain when piped), JSON or YAML for programs.
+//! Printing: a table for people (plain when piped), JSON or YAML for programs, names for other commands.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -20,29 +20,117 @@ pub(super) enum Format {
     Yaml,
 }
 
+/// How to print a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListFormat {
+    /// A table
+    Table,
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names, as other commands take them
+    Name,
+}
+
+/// Things to print.
+pub(super) struct Listing<'a, T> {
+    pub(super) items: &'a [T],
+    /// Whether one was asked for by its name: then a document is that one, and no list.
+    pub(super) is_one: bool,
+    pub(super) format: ListFormat,
+}
+
+impl<T: Serialize> Listing<'_, T> {
+    /// Prints them; `name` is what other commands take, `row` adds to a table.
+    pub(super) fn print(&self, name: impl Fn(&T) -> String, row: impl Fn(&mut Table, &T)) -> Result<ExitCode> {
+        let document = match self.format {
+            ListFormat::Name => {
+                self.items.iter().for_each(|item| say!("{}", name(item)));
+                return Ok(ExitCode::SUCCESS);
+            }
+            ListFormat::Table | ListFormat::Wide => {
+                let mut table = Table {
+                    is_wide: self.format == ListFormat::Wide,
+                    ..Table::default()
+                };
+                self.items.iter().for_each(|item| row(&mut table, item));
+                table.show();
+                return Ok(ExitCode::SUCCESS);
+            }
+            ListFormat::Json => Format::Json,
+            ListFormat::Yaml => Format::Yaml,
+        };
+        match self.items {
+            [item] if self.is_one => document.print(item, Table::default),
+            items => document.print(&items, Table::default),
+        }
+    }
+}
+
 /// A table under construction: the first row brings the headings.
 #[derive(Default)]
 pub(super) struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    is_wide: bool,
 }
 
 impl Table {
     /// Adds a row of (heading, cell) pairs.
     pub(super) fn row<const N: usize>(&mut self, cells: [(&'static str, String); N]) {
-        if self.headings.is_empty() {
-            self.headings = cells.iter().map(|(h, _)| *h).collect();
-        }
-        self.rows.push(cells.into_iter().map(|(_, c)| c).collect());
+        self.row_with([], cells);
     }
-}
 
-impl Table {
+    /// The same with cells in front that not every table has.
+    pub(super) fn row_with<const N: usize>(
+        &mut self,
+        first: impl IntoIterator<Item = (&'static str, String)>,
+        cells: [(&'static str, String); N],
+    ) {
+        let (headings, row): (Vec<_>, Vec<_>) = first.into_iter().chain(cells).unzip();
+        if self.rows.is_empty() && self.headings.is_empty() {
+            self.headings = headings;
+        }
+        self.rows.push(row);
+    }
+
+    /// Adds cells to the last row, if the table is a wide one.
+    pub(super) fn wide<const N: usize>(&mut self, cells: [(&'static str, String); N]) {
+        if !self.is_wide {
+            return;
+        }
+        let is_first = self.rows.len() == 1;
+        let Some(row) = self.rows.last_mut() else { return };
+        for (heading, cell) in cells {
+            if is_first {
+                self.headings.push(heading);
+            }
+            row.push(cell);
+        }
+    }
+
     /// Prints the row that came last, its cells a tab apart, and forgets it.
     pub(super) fn line(&mut self) {
         for row in self.rows.drain(..) {
             say!("{}", row.join("\t"));
         }
+    }
+
+    /// Prints the table.
+    pub(super) fn show(self) {
+        if self.rows.is_empty() {
+            say!("none");
+            return;
+        }
+        let mut shown = plain_or_lines();
+        shown.set_header(self.headings);
+        for row in self.rows {
+            shown.add_row(row);
+        }
+        say!("{shown}");
     }
 }
 
@@ -76,19 +164,7 @@ impl Format {
         match self {
             Self::Json => say!("{}", serde_json::to_string_pretty(value)?),
             Self::Yaml => fabric_lab::out::text(format_args!("{}", serde_saphyr::to_string(value)?)),
-            Self::Table => {
-                let Table { headings, rows } = table();
-                if rows.is_empty() {
-                    say!("none");
-                    return Ok(ExitCode::SUCCESS);
-                }
-                let mut shown = plain_or_lines();
-                shown.set_header(headings);
-                for row in rows {
-                    shown.add_row(row);
-                }
-                say!("{shown}");
-            }
+            Self::Table => table().show(),
         }
         Ok(ExitCode::SUCCESS)
     }

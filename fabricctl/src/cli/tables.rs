@@ -1,6 +1,8 @@
 //! One row for each kind of thing.
 
+use vfabric_api::ident::Name;
 use vfabric_api::intent::Place;
+use vfabric_api::inventory::ItemState;
 use vfabric_api::status::{
     Applied, DeviceEntity, DeviceState, DeviceStatus, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
     SwitchStatus, View,
@@ -26,7 +28,8 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|i| i.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn object(t: &mut Table, view: &View) {
+pub(super) fn object(t: &mut Table, vdc: Option<&Name>, view: &View) {
+    let vdc = vdc.map(|vdc| ("VDC", vdc.to_string()));
     match view {
         View::Vdc(v) => t.row([
             ("NAME", v.spec.name.to_string()),
@@ -35,27 +38,40 @@ pub(super) fn object(t: &mut Table, view: &View) {
             ("ATTACHMENTS", v.attachments.to_string()),
             ("DESCRIPTION", v.spec.description.clone()),
         ]),
-        View::Network(n) => t.row([
-            ("NAME", n.spec.name.to_string()),
-            ("VNI", n.vni.to_string()),
-            ("SUBNETS", list(n.spec.subnets.iter().map(|s| s.cidr))),
-            ("ROUTER", n.router.as_ref().map(ToString::to_string).unwrap_or_default()),
-            ("STATE", applied(&n.applied)),
-        ]),
-        View::Router(r) => t.row([
-            ("NAME", r.spec.name.to_string()),
-            ("VRF", r.vrf.to_string()),
-            ("NETWORKS", list(&r.spec.networks)),
-            ("STATE", applied(&r.applied)),
-        ]),
-        View::Attachment(a) => t.row([
-            ("NAME", a.spec.name.to_string()),
-            ("NETWORK", a.spec.network.to_string()),
-            ("MAC", a.mac.to_string()),
-            ("ADDRESSES", list(&a.ips)),
-            ("PLACE", place(&a.spec.place)),
-            ("STATE", applied(&a.applied)),
-        ]),
+        View::Network(n) => t.row_with(
+            vdc,
+            [
+                ("NAME", n.spec.name.to_string()),
+                ("VNI", n.vni.to_string()),
+                ("SUBNETS", list(n.spec.subnets.iter().map(|s| s.cidr))),
+                ("ROUTER", n.router.as_ref().map(ToString::to_string).unwrap_or_default()),
+                ("STATE", applied(&n.applied)),
+            ],
+        ),
+        View::Router(r) => t.row_with(
+            vdc,
+            [
+                ("NAME", r.spec.name.to_string()),
+                ("VRF", r.vrf.to_string()),
+                ("NETWORKS", list(&r.spec.networks)),
+                ("STATE", applied(&r.applied)),
+            ],
+        ),
+        View::Attachment(a) => t.row_with(
+            vdc,
+            [
+                ("NAME", a.spec.name.to_string()),
+                ("NETWORK", a.spec.network.to_string()),
+                ("MAC", a.mac.to_string()),
+                ("ADDRESSES", list(&a.ips)),
+                ("PLACE", place(&a.spec.place)),
+                ("STATE", applied(&a.applied)),
+            ],
+        ),
+    }
+    t.wide([("REVISION", view.revision().to_string())]);
+    if let View::Network(n) = view {
+        t.wide([("MTU", n.spec.mtu.to_string())]);
     }
 }
 
@@ -75,13 +91,18 @@ fn place(place: &Place) -> String {
     }
 }
 
-fn state(s: &DeviceStatus) -> String {
-    let word = match s.state {
+/// A device's state in a word or two.
+pub(super) fn word(state: DeviceState) -> &'static str {
+    match state {
         DeviceState::Disconnected => "disconnected",
         DeviceState::Syncing => "syncing",
         DeviceState::InSync => "in sync",
         DeviceState::Degraded => "degraded",
-    };
+    }
+}
+
+fn state(s: &DeviceStatus) -> String {
+    let word = word(s.state);
     let failed: String = s.failed.iter().map(|f| format!("\n{f}")).collect();
     let error = s.last_error.as_ref().filter(|_| s.state != DeviceState::InSync);
     let warnings: String = s.warnings.iter().map(|w| format!("\n{w}")).collect();
@@ -102,6 +123,16 @@ pub(super) fn switch(t: &mut Table, s: &SwitchStatus) {
         ("EPOCH", s.status.epoch.to_string()),
         ("STATE", state(&s.status)),
     ]);
+    more(t, &s.item, &s.status);
+}
+
+/// What a wide table says of a device.
+fn more(t: &mut Table, item: &ItemState, s: &DeviceStatus) {
+    t.wide([
+        ("ITEM", item.to_string()),
+        ("CONNECTS", s.connects.to_string()),
+        ("RETRIES", s.retries.to_string()),
+    ]);
 }
 
 pub(super) fn host(t: &mut Table, h: &HostStatus) {
@@ -116,6 +147,7 @@ pub(super) fn host(t: &mut Table, h: &HostStatus) {
         ("EPOCH", h.status.epoch.to_string()),
         ("STATE", state(&h.status)),
     ]);
+    more(t, &h.item, &h.status);
 }
 
 pub(super) fn link(t: &mut Table, l: &LinkStatus) {
@@ -124,10 +156,10 @@ pub(super) fn link(t: &mut Table, l: &LinkStatus) {
         ("B", format!("{}:{}", l.b.switch, l.b.port)),
         (
             "STATE",
-            if l.up {
-                "up".into()
-            } else {
-                l.reason.clone().unwrap_or_else(|| "down".into())
+            match (&l.reason, l.up) {
+                (Some(reason), _) => reason.clone(),
+                (None, true) => "up".into(),
+                (None, false) => "down".into(),
             },
         ),
     ]);
@@ -144,14 +176,18 @@ pub(super) fn drops(t: &mut Table, d: &DropCount) {
     ]);
 }
 
-pub(super) fn entity(t: &mut Table, e: &DeviceEntity) {
-    t.row([
-        ("TABLE", e.table.clone()),
-        ("KEY", e.key.clone()),
-        ("ACTION", e.action.clone()),
-        ("APPLIED", if e.applied { "yes".into() } else { "no".into() }),
-        ("ASKED BY", e.asked_by.join(", ")),
-    ]);
+pub(super) fn entity(t: &mut Table, device: Option<&Name>, e: &DeviceEntity) {
+    let device = device.map(|device| ("DEVICE", device.to_string()));
+    t.row_with(
+        device,
+        [
+            ("TABLE", e.table.clone()),
+            ("KEY", e.key.clone()),
+            ("ACTION", e.action.clone()),
+            ("APPLIED", if e.applied { "yes".into() } else { "no".into() }),
+            ("ASKED BY", e.asked_by.join(", ")),
+        ],
+    );
 }
 
 pub(super) fn fabric(f: &FabricStatus, links: &[LinkStatus]) -> Table {
@@ -183,7 +219,7 @@ pub(super) fn fabric(f: &FabricStatus, links: &[LinkStatus]) -> Table {
         let what = warning.device.as_ref().map_or("controller", |device| device.as_str());
         t.row([("WHAT", what.to_owned()), ("VALUE", warning.reason.clone())]);
     }
-    for l in links.iter().filter(|l| !l.up) {
+    for l in links.iter().filter(|l| l.reason.is_some() || !l.up) {
         let link = format!("link {}:{} - {}:{}", l.a.switch, l.a.port, l.b.switch, l.b.port);
         let reason = l.reason.clone().unwrap_or_else(|| "down".into());
         t.row([("WHAT", link), ("VALUE", reason)]);

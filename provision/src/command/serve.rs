@@ -1,6 +1,7 @@
 //! The server: sockets first, then fewer rights, then files, then service.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +62,8 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),

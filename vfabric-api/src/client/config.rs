@@ -3,12 +3,14 @@
 //! A small YAML file; its path comes from `--config`, `VFABRIC_CONFIG`, or is
 //! `~/.config/vfabric/client.yaml`. The lab writes one and prints its path. Paths inside
 //! are relative to the file.
+//!
+//! Who has more than one controller uses [`super::Contexts`]; both end in [`Settings`].
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, Settings};
 
 /// The file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,28 +31,34 @@ impl Config {
         home.join(".config/vfabric/client.yaml")
     }
 
+    /// What the file says, with paths that hold from anywhere.
+    ///
+    /// # Errors
+    /// It is missing or wrong; the error names it.
+    pub fn settings(path: &Path) -> Result<Settings, ClientError> {
+        let config: Self = crate::yaml::read(&read(path)?).map_err(|source| ClientError::Config {
+            path: path.to_owned(),
+            source,
+        })?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        Ok(Settings {
+            server: Some(config.server),
+            ca: Some(dir.join(&config.ca)),
+            token: Some(dir.join(&config.token)),
+            ..Settings::default()
+        })
+    }
+
     /// A client as the file says.
     ///
     /// # Errors
     /// A file is missing or wrong; the error names it.
     pub fn client(path: &Path) -> Result<Client, ClientError> {
-        let text = read(path)?;
-        let config: Self = serde_saphyr::from_str(&text).map_err(|source| ClientError::Config {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let ca = read(&dir.join(&config.ca))?;
-        let token = read(&dir.join(&config.token))?;
-        let token = token
-            .lines()
-            .find(|l| !l.trim().is_empty() && !l.starts_with('#'))
-            .unwrap_or_default();
-        Client::new(&config.server, ca.as_bytes(), token)
+        Self::settings(path)?.client(None)
     }
 }
 
-fn read(path: &Path) -> Result<String, ClientError> {
+pub(super) fn read(path: &Path) -> Result<String, ClientError> {
     std::fs::read_to_string(path).map_err(|source| ClientError::Read {
         path: path.to_owned(),
         source,

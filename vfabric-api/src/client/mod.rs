@@ -1,6 +1,7 @@
 //! A client of the REST API.
 
 mod config;
+mod contexts;
 mod history;
 mod inventory;
 mod users;
@@ -18,11 +19,15 @@ use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
 use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
 pub use config::Config;
+pub use contexts::{Contexts, Settings};
 pub use inventory::{Verb, link_at};
 pub use watch::{Watch, Watched};
 
 /// Time for a call that waits for nothing; a mutation with `wait` gets this on top.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time on top of that for an intent file, which may have tens of thousands of objects.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +52,7 @@ pub enum ClientError {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
-        source: Box<serde_saphyr::Error>,
+        source: crate::yaml::YamlError,
     },
     /// The base address, certificate or token cannot be used.
     #[error("client settings: {0}")]
@@ -69,6 +74,20 @@ impl Client {
     /// # Errors
     /// [`ClientError::Settings`] when one of them cannot be used.
     pub fn new(base: &str, ca_pem: &[u8], token: &str) -> Result<Self, ClientError> {
+        Self::with_proof(base, ca_pem, token, None)
+    }
+
+    /// The same with a client certificate: `identity_pem` is the certificate and its key (PEM). An empty `token` is not
+    /// sent.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`] when one of them cannot be used.
+    pub fn with_proof(
+        base: &str,
+        ca_pem: &[u8],
+        token: &str,
+        identity_pem: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
         let settings = |e: String| ClientError::Settings(e);
         // A second call finds the provider installed; that is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -78,7 +97,14 @@ impl Client {
                 "`{base}`: expected an address that starts with https://"
             )));
         }
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if let Some(pem) = identity_pem {
+            let identity = reqwest::Identity::from_pem(pem);
+            http = http.identity(identity.map_err(|_| {
+                settings("client certificate: expected a certificate and its private key, both PEM".to_owned())
+            })?);
+        }
+        let http = http
             .tls_certs_only(authorities)
             .no_proxy()
             .https_only(true)
@@ -97,6 +123,16 @@ impl Client {
         Self {
             token: token.trim().to_owned(),
             ..self.clone()
+        }
+    }
+
+    /// A request with the caller's proof.
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        if self.token.is_empty() {
+            request
+        } else {
+            request.bearer_auth(&self.token)
         }
     }
 
@@ -120,9 +156,7 @@ impl Client {
         revision: Option<u64>,
     ) -> Result<T, ClientError> {
         let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.base))
-            .bearer_auth(&self.token)
+            .request(method, path)
             .timeout(CALL_TIMEOUT + wait.unwrap_or_default());
         if let Some(revision) = revision {
             request = request.header(reqwest::header::IF_MATCH, format!("\"{revision}\""));
@@ -139,13 +173,13 @@ impl Client {
 
     /// A call that is answered without a body.
     async fn command(&self, method: reqwest::Method, path: &str) -> Result<(), ClientError> {
-        let request = self.http.request(method, format!("{}{path}", self.base));
-        let response = request.bearer_auth(&self.token).timeout(CALL_TIMEOUT).send().await?;
+        let response = self.request(method, path).timeout(CALL_TIMEOUT).send().await?;
         if response.status().is_success() {
             return Ok(());
         }
         Err(refusal(response).await?)
     }
+
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(reqwest::Method::GET, path, None, None).await
     }
@@ -168,7 +202,9 @@ impl Client {
             escape(&options.origin.reason),
         );
         let body = serde_json::to_value(intent).map_err(unreadable)?;
-        self.call(reqwest::Method::POST, &path, Some(body), wait).await
+        // A large file takes the controller longer than a single object.
+        let wait = APPLY_TIMEOUT + wait.unwrap_or_default();
+        self.call(reqwest::Method::POST, &path, Some(body), Some(wait)).await
     }
 
     /// Creates one object, and waits up to `wait` for the devices.

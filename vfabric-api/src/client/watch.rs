@@ -37,8 +37,8 @@ impl Client {
     pub async fn watch(&self, after: Option<u64>, vdc: Option<&Name>) -> Result<Watch, ClientError> {
         let after = after.map(|after| format!("after={after}"));
         let query: Vec<String> = after.into_iter().chain(vdc.map(|vdc| format!("vdc={vdc}"))).collect();
-        let request = self.http.get(format!("{}/v1/watch?{}", self.base, query.join("&")));
-        let response = request.bearer_auth(&self.token).send().await?;
+        let request = self.request(reqwest::Method::GET, &format!("/v1/watch?{}", query.join("&")));
+        let response = request.send().await?;
         if !response.status().is_success() {
             return Err(refusal(response).await?);
         }

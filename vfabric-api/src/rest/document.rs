@@ -36,7 +36,9 @@ pub(super) fn complete(document: &mut Value) {
             }
             let responses = at(operation, &["responses"]);
             responses.insert("default".into(), problem());
-            responses.iter_mut().for_each(|(status, response)| describe(status, response));
+            responses
+                .iter_mut()
+                .for_each(|(status, response)| describe(status, response));
             parameters(operation);
         }
     }
@@ -76,11 +78,18 @@ fn integers(value: &mut Value) {
         Value::Object(map) => {
             let kind = map.get("type");
             let is_one = |kind: &Value| {
-                *kind == "integer" || kind.as_array().is_some_and(|all| all.iter().any(|one| one == "integer"))
+                *kind == "integer"
+                    || kind
+                        .as_array()
+                        .is_some_and(|all| all.iter().any(|one| one == "integer"))
             };
             if kind.is_some_and(is_one) {
                 let is_short = map.get("format").is_some_and(|format| format == "int32");
-                let (format, end) = if is_short { ("uint32", u32::MAX.into()) } else { ("uint64", u64::MAX) };
+                let (format, end) = if is_short {
+                    ("uint32", u32::MAX.into())
+                } else {
+                    ("uint64", u64::MAX)
+                };
                 map.insert("format".into(), format.into());
                 map.entry("minimum").or_insert(0.into());
                 map.entry("maximum").or_insert(end.into());
@@ -127,7 +136,10 @@ fn values() -> Vec<(&'static str, Map<String, Value>)> {
         ("Mac", rules(json!({"pattern": "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"}))),
         ("Vni", rules(json!({"minimum": 1, "maximum": Vni::MAX}))),
         ("PortId", rules(json!({"minimum": 1, "maximum": 509}))),
-        ("IpAddress", rules(json!({"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}))),
+        (
+            "IpAddress",
+            rules(json!({"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})),
+        ),
         ("IpPrefix", rules(json!({"pattern": prefix()}))),
         ("SocketAddress", rules(json!({"pattern": socket_address()}))),
     ]

@@ -113,7 +113,7 @@ impl File {
     /// # Errors
     /// It is not of this shape (with line and column), or a row expects nothing.
     pub fn parse(text: &str) -> Result<Self> {
-        let file: Self = serde_saphyr::from_str(text).context("expectations")?;
+        let file: Self = vfabric_api::yaml::read(text).context("expectations")?;
         if file.expect.is_empty() {
             bail!("expectations: expect: at least one is needed");
         }

@@ -80,7 +80,7 @@ pub struct Check {
 /// The run could not be made; says why.
 pub fn run(check: &Check, runtime: &Runtime) -> Result<ExitCode> {
     let intent: Intent =
-        serde_saphyr::from_str(&read(&check.intent)?).with_context(|| format!("in {}", check.intent.display()))?;
+        vfabric_api::yaml::read(&read(&check.intent)?).with_context(|| format!("in {}", check.intent.display()))?;
     if check.write {
         return write_file(&check.expect, &intent);
     }

@@ -1,0 +1,138 @@
+//! `apply`, `plan` and `diff` of intent files.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use fabric_lab::say;
+use vfabric_api::intent::Intent;
+use vfabric_api::service::{ApplyOptions, Origin};
+
+use super::connect::Session;
+use super::progress::Steps;
+use super::show::{Format, Table};
+use super::{Output, plan, report, seconds};
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// The intent file (YAML), or - for standard input
+    #[arg(short, long)]
+    file: PathBuf,
+    /// Delete what the named vDCs hold and the file does not name
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApplyArgs {
+    /// The intent file (YAML), or - for standard input
+    #[arg(short, long)]
+    file: PathBuf,
+    /// Delete what the named vDCs hold and the file does not name
+    #[arg(long)]
+    prune: bool,
+    /// Only show what would change (as `plan` does)
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// Seconds to wait until every device has applied it; 0 does not wait
+    #[arg(long, default_value_t = 30.0)]
+    wait: f64,
+}
+
+/// Reads an intent file.
+///
+/// # Errors
+/// It cannot be read, is too large, or is not of the documented shape (with line and column).
+pub(super) fn read(path: &Path) -> Result<Intent> {
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
+    } else {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
+    };
+    vfabric_api::yaml::read(&text).with_context(|| format!("in {}", path.display()))
+}
+
+/// How many objects a file names.
+fn objects(intent: &Intent) -> usize {
+    let of = |vdc: &vfabric_api::intent::VdcIntent| 1 + vdc.networks.len() + vdc.routers.len() + vdc.attachments.len();
+    intent.vdcs.iter().map(of).sum()
+}
+
+pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode> {
+    let client = &session.client;
+    let steps = Steps::begin(&format!("reading {}", args.file.display()));
+    let intent = read(&args.file)?;
+    let options = ApplyOptions {
+        prune: args.prune,
+        dry_run: args.dry_run,
+        origin: Origin {
+            reason: args.reason,
+            ..Origin::default()
+        },
+    };
+    let call = client.apply(&intent, options, seconds(args.wait)?);
+    let outcome = steps
+        .follow(session, &format!("applying {} objects", objects(&intent)), call)
+        .await?;
+    plan::objects(&outcome.committed);
+    outcome.committed.plan.iter().for_each(plan::devices);
+    say!(
+        "{} unchanged, revision {}",
+        outcome.committed.unchanged,
+        outcome.committed.revision
+    );
+    Ok(report(&outcome))
+}
+
+fn dry_run(prune: bool) -> ApplyOptions {
+    ApplyOptions {
+        prune,
+        dry_run: true,
+        ..ApplyOptions::default()
+    }
+}
+
+pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> {
+    let client = &session.client;
+    let steps = Steps::begin(&format!("reading {}", args.file.display()));
+    let intent = read(&args.file)?;
+    let call = client.apply(&intent, dry_run(args.prune), None);
+    let outcome = steps
+        .follow(session, &format!("planning {} objects", objects(&intent)), call)
+        .await?;
+    let committed = outcome.committed;
+    if !matches!(args.output.output, Format::Table) {
+        return args.output.output.print(&committed, Table::default);
+    }
+    plan::objects(&committed);
+    committed.plan.iter().for_each(plan::devices);
+    say!(
+        "\n{} unchanged; planned on revision {}",
+        committed.unchanged,
+        committed.revision
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a file differs from what is stored, object by object and field by field.
+pub(super) async fn diff(session: &Session, file: &Path, prune: bool, format: Format) -> Result<ExitCode> {
+    let intent = read(file)?;
+    let committed = session.client.apply(&intent, dry_run(prune), None).await?.committed;
+    let differs = !(committed.created.is_empty() && committed.updated.is_empty() && committed.deleted.is_empty());
+    if matches!(format, Format::Table) {
+        plan::objects(&committed);
+        if !differs {
+            say!("no difference");
+        }
+    } else {
+        format.print(&committed, Table::default)?;
+    }
+    // As diff(1) ends.
+    Ok(if differs { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}

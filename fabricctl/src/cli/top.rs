@@ -1,0 +1,161 @@
+//! `top`: how busy each device is, or what one device holds by table.
+//!
+//! Rates are differences of two samples, an interval apart. The API counts writes, repairs and lost packets of devices; it
+//! has no sizes of tables, so this shows how many entities a table has, and not how many more it takes.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
+use fabric_lab::out;
+use vfabric_api::client::Client;
+use vfabric_api::ident::Name;
+use vfabric_api::status::DeviceStatus;
+
+use super::complete;
+use super::connect::Session;
+use super::show::Table;
+use super::tables;
+
+/// Shorter intervals would measure the controller's answers rather than the devices.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Args)]
+pub(super) struct TopArgs {
+    /// A switch or host, to show what it holds by table [default: a line for each device]
+    #[arg(add = ArgValueCandidates::new(complete::names))]
+    device: Option<Name>,
+    /// Time between two samples, as in 2s; at least 100ms
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    interval: Duration,
+    /// Go on until interrupted
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// What is known of the devices at one time.
+struct Sample {
+    at: Instant,
+    devices: BTreeMap<Name, DeviceStatus>,
+    lost: BTreeMap<Name, u64>,
+}
+
+impl Sample {
+    async fn take(client: &Client) -> Result<Self> {
+        let switches = client.switches().await?.into_iter().map(|s| (s.name, s.status));
+        let devices = switches
+            .chain(client.hosts().await?.into_iter().map(|h| (h.name, h.status)))
+            .collect();
+        let mut lost: BTreeMap<Name, u64> = BTreeMap::new();
+        for count in client.drops().await?.counts {
+            let sum = lost.entry(count.device).or_default();
+            *sum = sum.saturating_add(count.packets);
+        }
+        Ok(Self {
+            at: Instant::now(),
+            devices,
+            lost,
+        })
+    }
+}
+
+/// A counter's growth in a second. One that began again counts from zero.
+#[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(before: u64, after: u64, took: Duration) -> String {
+    let grown = after.checked_sub(before).unwrap_or(after);
+    format!("{:.1}", grown as f64 / took.as_secs_f64().max(f64::EPSILON))
+}
+
+pub(super) async fn top(session: &Session, args: TopArgs) -> Result<ExitCode> {
+    if args.interval < SHORTEST {
+        bail!(
+            "--interval: `{}`: expected at least 100ms",
+            humantime::format_duration(args.interval)
+        );
+    }
+    let client = &session.client;
+    let mut before = match args.device {
+        Some(_) => None,
+        None => Some(Sample::take(client).await?),
+    };
+    loop {
+        if before.is_some() {
+            tokio::time::sleep(args.interval).await;
+        }
+        let table = match (&args.device, &before) {
+            (Some(device), _) => of(client, device).await?,
+            (None, last) => {
+                let now = Sample::take(client).await?;
+                let table = all(last.as_ref().unwrap_or(&now), &now);
+                before = Some(now);
+                table
+            }
+        };
+        if args.watch && std::io::stdout().is_terminal() {
+            // Clears the screen (ECMA-48, ED and CUP).
+            out::text(format_args!("\x1b[2J\x1b[H"));
+        }
+        table.show();
+        if !args.watch || out::is_gone() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if args.device.is_some() {
+            tokio::time::sleep(args.interval).await;
+        }
+    }
+}
+
+fn all(before: &Sample, now: &Sample) -> Table {
+    let took = now.at.saturating_duration_since(before.at);
+    let mut table = Table::default();
+    for (name, s) in &now.devices {
+        let last = before.devices.get(name).unwrap_or(s);
+        let lost = |sample: &Sample| sample.lost.get(name).copied().unwrap_or_default();
+        table.row([
+            ("DEVICE", name.to_string()),
+            ("STATE", tables::word(s.state).to_owned()),
+            ("ENTITIES", s.desired.to_string()),
+            ("PENDING", s.pending.to_string()),
+            ("WRITES/S", rate(last.writes, s.writes, took)),
+            ("REPAIRS/S", rate(last.repairs, s.repairs, took)),
+            ("DROPS/S", rate(lost(before), lost(now), took)),
+            ("DROPS", lost(now).to_string()),
+        ]);
+    }
+    table
+}
+
+async fn of(client: &Client, device: &Name) -> Result<Table> {
+    let mut by_table: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for entity in client.entities(device).await? {
+        let (all, pending) = by_table.entry(entity.table).or_default();
+        *all += 1;
+        *pending += usize::from(!entity.applied);
+    }
+    let mut table = Table::default();
+    for (name, (all, pending)) in by_table {
+        table.row([
+            ("TABLE", name),
+            ("ENTITIES", all.to_string()),
+            ("PENDING", pending.to_string()),
+        ]);
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_per_second_and_a_counter_may_begin_again() {
+        let second = Duration::from_secs(1);
+        assert_eq!(rate(10, 30, 2 * second), "10.0");
+        assert_eq!(rate(100, 5, second), "5.0");
+        assert_eq!(rate(0, 0, Duration::ZERO), "0.0");
+    }
+}

@@ -22,7 +22,7 @@ pub struct NetworkSpec {
     pub subnets: Vec<SubnetSpec>,
     /// Largest IP packet of the workloads, in octets.
     #[serde(default = "default_mtu")]
-    #[schema(minimum = 1280, maximum = 65535)]
+    #[schema(minimum = 576, maximum = 65535)]
     pub mtu: u16,
     /// VNI, if it is to be a certain one; otherwise allocated from the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]

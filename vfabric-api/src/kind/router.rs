@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ident::schema::{IpAddress, IpPrefix};
 use crate::ident::{Name, Vni};
 use crate::status::Applied;
 
@@ -41,11 +42,11 @@ impl RouterSpec {
 pub struct StaticRoute {
     /// The prefix, without host bits. It may hold networks of the router, which are reached directly all the same; it
     /// lies in none of them. Of the prefixes that hold an address the longest counts.
-    #[schema(value_type = String)]
+    #[schema(value_type = IpPrefix)]
     pub to: IpNet,
     /// Address of an attachment in a network of the router, of the same family. As long as no attachment has it, the
     /// route is not in force.
-    #[schema(value_type = String)]
+    #[schema(value_type = IpAddress)]
     pub via: IpAddr,
 }
 

@@ -36,7 +36,7 @@ pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result
     }
     let settings = Settings::parse(input)?;
     let work = Work {
-        journal: Journal::open(&settings.state_dir)?,
+        journal: Journal::open(&settings.state_dir)?.inherited(),
         settings,
     };
     let variable = |name: &str| environment(name).unwrap_or_default();

@@ -75,13 +75,16 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Container runtimes that drive the CNI plugin, real plugins beside it, and a program for containers to run.
+/// Container runtimes that drive the CNI plugins, real plugins beside them, a program for containers to run, and what a client on
+/// libcni is built from.
 const CONTAINER_PACKAGES: &[&str] = &[
     "podman",
     "runc",
     "containerd",
     "containernetworking-plugins",
     "busybox-static",
+    "golang-go",
+    "golang-github-appc-cni-dev",
 ];
 
 /// What roles of the Ansible collection work with: units of systemd, which need not run, users, and packages.

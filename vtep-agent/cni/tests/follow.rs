@@ -186,3 +186,33 @@ async fn a_follower_that_is_killed_goes_on_where_it_was() {
     until("nothing is left over", || multi.journal() == 0).await;
     assert_eq!((multi.leases().len(), multi.status("web")), (0, Value::Null));
 }
+
+#[tokio::test]
+async fn the_default_route_moves_to_an_attachment_and_back() {
+    let multi = Multi::new(json!({}));
+    let ipam = json!({ "type": "host-local", "dataDir": multi.path("host-local"), "subnet": "10.9.0.0/24",
+        "routes": [{ "dst": "0.0.0.0/0" }] });
+    let default = json!({ "cniVersion": "0.4.0", "name": "pods", "type": "bridge", "bridge": "br-pods", "isGateway": true,
+        "ipam": ipam });
+    let multi = multi.with_default(default);
+    multi.definition("wide", Some(multi.bridge("wide", "10.9.1.0/24")));
+    multi.pod("web", "");
+    let pod = Netns::new("pod");
+    multi.call("ADD", ("c1", "web"), &pod.path()).await.unwrap();
+    let routes = || ip(&["-n", &pod.0, "route", "show", "default"]);
+    let before = routes();
+    assert!(before.contains("via 10.9.0.1 dev eth0"), "{before}");
+    let _follower = multi.follow();
+    multi.pod("web", r#"[{"name":"wide","default-route":["10.9.1.254"]}]"#);
+    until("the other gateway", || multi.shown("web").contains("net1")).await;
+    assert!(
+        routes().contains("via 10.9.1.254 dev net1") && !routes().contains("eth0"),
+        "{}",
+        routes()
+    );
+    multi.pod("web", "");
+    until("detached", || !multi.shown("web").contains("net1")).await;
+    assert_eq!(routes(), before);
+    multi.call("DEL", ("c1", "web"), &pod.path()).await.unwrap();
+    assert_eq!((multi.leases().len(), multi.journal()), (0, 0));
+}

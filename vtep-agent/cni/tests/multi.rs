@@ -244,41 +244,29 @@ async fn a_late_del_of_an_older_sandbox_leaves_a_namesake_alone() {
 
 #[tokio::test]
 async fn one_attachment_gets_the_default_route_and_the_others_get_theirs_back() {
-    let mut default = multi_bridge_default();
     let multi = Multi::new(json!({}));
-    default["ipam"]["dataDir"] = json!(multi.path("host-local"));
-    let given = json!({ "delegates": [default] });
+    let ipam = json!({ "type": "host-local", "dataDir": multi.path("host-local"), "subnet": "10.9.0.0/24",
+        "routes": [{ "dst": "0.0.0.0/0" }] });
+    let default = json!({ "cniVersion": "0.4.0", "name": "pods", "type": "bridge", "bridge": "br-pods", "isGateway": true,
+        "ipam": ipam });
+    let multi = multi.with_default(default);
     multi.definition("wide", Some(multi.bridge("wide", "10.9.1.0/24")));
     multi.pod("web", r#"[{"name":"wide","default-route":["10.9.1.254"]}]"#);
     multi.pod("far", r#"[{"name":"wide","default-route":["192.0.2.1"]}]"#);
     let pod = Netns::new("pod");
-    multi
-        .call_with("ADD", ("c1", "web"), &pod.path(), given.clone())
-        .await
-        .unwrap();
+    multi.call("ADD", ("c1", "web"), &pod.path()).await.unwrap();
     let routes = |pod: &Netns| ip(&["-n", &pod.0, "route", "show", "default"]);
     assert_eq!(routes(&pod).lines().count(), 1, "{}", routes(&pod));
     assert!(routes(&pod).contains("via 10.9.1.254 dev net1"), "{}", routes(&pod));
-    multi
-        .call_with("DEL", ("c1", "web"), &pod.path(), given.clone())
-        .await
-        .unwrap();
+    multi.call("DEL", ("c1", "web"), &pod.path()).await.unwrap();
     // A gateway that cannot be reached fails the pod, and nothing stays.
     let other = Netns::new("pod");
-    let refused = multi
-        .call_with("ADD", ("c2", "far"), &other.path(), given)
-        .await
-        .unwrap_err();
+    let refused = multi.call("ADD", ("c2", "far"), &other.path()).await.unwrap_err();
     assert!(
         message(&refused).contains("default-route") && message(&refused).contains("192.0.2.1"),
         "{refused}"
     );
     assert_eq!((other.links().len(), multi.leases().len(), multi.journal()), (0, 0, 0));
-}
-
-fn multi_bridge_default() -> Value {
-    json!({ "cniVersion": "0.4.0", "name": "pods", "type": "bridge", "bridge": "br-pods", "isGateway": true,
-        "ipam": { "type": "host-local", "subnet": "10.9.0.0/24", "routes": [{ "dst": "0.0.0.0/0" }] } })
 }
 
 #[tokio::test]
@@ -414,4 +402,25 @@ async fn an_add_that_is_killed_leaves_nothing_that_del_or_the_next_add_does_not_
     }
     multi.call("DEL", ("c1", "web"), &pod.path()).await.unwrap();
     assert_eq!((pod.links().len(), multi.leases().len(), multi.journal()), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn del_waits_for_a_delegate_that_outlives_its_add() {
+    let multi = Multi::new(multi_default());
+    multi.definition("slow", Some(recorder(json!({ "linger": true }))));
+    multi.pod("web", "slow");
+    let pod = Netns::new("pod");
+    let hangs = multi.path("plugins/hangs");
+    let mut adding = multi.start("ADD", ("c1", "web"), &pod.path(), json!({}));
+    until("the delegate runs", || hangs.exists()).await;
+    adding.kill().unwrap();
+    adding.wait().unwrap();
+    multi.call("DEL", ("c1", "web"), &pod.path()).await.unwrap();
+    let all: Vec<String> = multi
+        .recorded("")
+        .iter()
+        .map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(all, ["ADD eth0", "ADD net1", "ENDED net1", "DEL net1", "DEL eth0"]);
+    assert_eq!(multi.journal(), 0);
 }

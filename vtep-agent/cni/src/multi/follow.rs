@@ -17,7 +17,8 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::catalog::Folder;
 use super::change::{self, Event, Failed, Need};
-use super::journal::{Attachment, Journal};
+use super::journal::{Attachment, Journal, Sandbox};
+use super::plan;
 use super::settings::Settings;
 use super::work::Work;
 use crate::error::{self, Error};
@@ -51,6 +52,20 @@ struct Known {
     said: Option<String>,
 }
 
+/// Changes that failed and must not be tried yet: what was wanted (nothing for a removal), by the name of the interface.
+struct Closed(Vec<(Option<Attachment>, String)>);
+
+impl Closed {
+    fn is_none_of(&self, wanted: Option<&Attachment>, interface: &str) -> bool {
+        let same = |failed: &Option<Attachment>| match (failed, wanted) {
+            (Some(a), Some(b)) => plan::is_same(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        !self.0.iter().any(|(failed, name)| name == interface && same(failed))
+    }
+}
+
 struct Follower {
     work: Arc<Work>,
     known: BTreeMap<Slot, Known>,
@@ -59,14 +74,18 @@ struct Follower {
 
 impl Known {
     fn is_open(&self, wanted: Option<&Attachment>, interface: &str, now: Instant) -> bool {
-        self.failures.get(interface).is_none_or(|f| {
-            let same = match (&f.failed.wanted, wanted) {
-                (Some(a), Some(b)) => super::plan::is_same(a, b),
-                (None, None) => true,
-                _ => false,
-            };
-            !same || f.again.is_some_and(|at| at <= now)
-        })
+        self.closed(now).is_none_of(wanted, interface)
+    }
+
+    /// What must not be tried now.
+    fn closed(&self, now: Instant) -> Closed {
+        let due = |f: &Failure| f.again.is_some_and(|at| at <= now);
+        let closed = self.failures.iter().filter(|(_, f)| !due(f));
+        Closed(
+            closed
+                .map(|(interface, f)| (f.failed.wanted.clone(), interface.clone()))
+                .collect(),
+        )
     }
 
     fn note(&mut self, event: &Event, now: Instant) {
@@ -190,12 +209,7 @@ impl Follower {
             {
                 continue;
             }
-            let closed: Vec<(Option<Attachment>, String)> = known
-                .failures
-                .iter()
-                .filter(|(interface, f)| !known.is_open(f.failed.wanted.as_ref(), interface, now))
-                .map(|(interface, f)| (f.failed.wanted.clone(), interface.clone()))
-                .collect();
+            let closed = known.closed(now);
             self.busy.insert(sandbox.slot.clone());
             let (work, catalog, slot) = (Arc::clone(&self.work), Arc::clone(&catalog), sandbox.slot.clone());
             let (send, wake) = (send.clone(), Arc::clone(wake));
@@ -258,7 +272,7 @@ impl Follower {
 }
 
 impl Known {
-    fn say(&mut self, sandbox: &super::journal::Sandbox, reason: &str, message: String) {
+    fn say(&mut self, sandbox: &Sandbox, reason: &str, message: String) {
         if self.said.as_ref() != Some(&message) {
             let (pod, container) = (
                 format!("{}/{}", sandbox.pod.namespace, sandbox.pod.name),
@@ -271,14 +285,10 @@ impl Known {
 }
 
 /// True when something can be done now.
-fn has_open(
-    sandbox: &super::journal::Sandbox,
-    wanted: &[Attachment],
-    open: impl Fn(Option<&Attachment>, &str) -> bool,
-) -> bool {
+fn has_open(sandbox: &Sandbox, wanted: &[Attachment], open: impl Fn(Option<&Attachment>, &str) -> bool) -> bool {
     let held = |name: &str| sandbox.attachments.iter().find(|a| !a.default && a.interface == name);
     let stale = |a: &&Attachment| !a.default && wanted.iter().all(|w| w.interface != a.interface);
-    let missing = |w: &&Attachment| held(&w.interface).is_none_or(|h| !super::plan::is_same(h, w));
+    let missing = |w: &&Attachment| held(&w.interface).is_none_or(|h| !plan::is_same(h, w));
     let all_same = !sandbox.attachments.iter().any(|a| stale(&a)) && !wanted.iter().any(|w| missing(&w));
     // Then it is the status, or a crash has left something.
     all_same
@@ -291,12 +301,7 @@ fn has_open(
 }
 
 /// Makes good what one sandbox needs.
-fn one(
-    work: &Work,
-    catalog: &Folder,
-    slot: &Slot,
-    closed: &[(Option<Attachment>, String)],
-) -> Result<Vec<Event>, Error> {
+fn one(work: &Work, catalog: &Folder, slot: &Slot, closed: &Closed) -> Result<Vec<Event>, Error> {
     let busy = || Error::new(error::TRY_AGAIN, "the sandbox is being worked on");
     let turn = work.journal.turn(slot, true)?.ok_or_else(busy)?;
     let Some(mut sandbox) = work.journal.get(slot)? else {
@@ -304,16 +309,7 @@ fn one(
         return Ok(Vec::new());
     };
     let need = change::need(work, catalog, &sandbox)?;
-    let is_open = |wanted: Option<&Attachment>, interface: &str| {
-        !closed.iter().any(|(other, name)| {
-            name == interface
-                && match (other, wanted) {
-                    (Some(a), Some(b)) => super::plan::is_same(a, b),
-                    (None, None) => true,
-                    _ => false,
-                }
-        })
-    };
+    let is_open = |wanted: Option<&Attachment>, interface: &str| closed.is_none_of(wanted, interface);
     let events = change::make(work, &turn, &mut sandbox, &need, is_open)?;
     if need == Need::End {
         turn.end();

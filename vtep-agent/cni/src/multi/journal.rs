@@ -11,14 +11,22 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use serde::{Deserialize, Serialize};
 
 use super::network::Call;
 use super::routes::Route;
 use crate::error::Error;
 use crate::protocol::Slot;
+
+/// Longest wait for plugins that outlive the process that has started them. They end when they have done their work; one that
+/// leaves a daemon behind must not stop everything else.
+const ORPHANS: Duration = Duration::from_secs(10);
+/// Pause between two looks at them.
+const ORPHANS_LOOK: Duration = Duration::from_millis(5);
 
 /// How far an attachment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,13 +128,20 @@ impl Sandbox {
 
 /// The folder of the journal.
 #[derive(Debug, Clone)]
-pub struct Journal(PathBuf);
+pub struct Journal {
+    folder: PathBuf,
+    inherited: bool,
+}
 
 /// The right to work on one sandbox. It ends with the value, and with the process.
+///
+/// A runtime that loses patience kills the meta plugin, not its delegates: they go on, and would add what the next DEL has just
+/// removed. So there is a second lock, which the delegates inherit; whoever comes next waits until they have ended.
 #[derive(Debug)]
 pub struct Turn {
     path: PathBuf,
     lock: Flock<File>,
+    delegates: Option<Flock<File>>,
 }
 
 impl Journal {
@@ -137,14 +152,47 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let wrong = |e: io::Error| Error::io(format!("stateDir: {}: {}", folder.display(), e.kind()));
         fs::create_dir_all(folder).map_err(wrong)?;
-        Ok(Self(folder.to_owned()))
+        Ok(Self {
+            folder: folder.to_owned(),
+            inherited: false,
+        })
+    }
+
+    /// The journal of a process that works on one sandbox: its delegates hold the second lock after its death. Those of a
+    /// process with several workers would hold each other's.
+    #[must_use]
+    pub fn inherited(self) -> Self {
+        Self {
+            inherited: true,
+            ..self
+        }
+    }
+
+    /// The lock that delegates inherit; nothing when somebody still has it after a while.
+    fn delegates(&self, path: &Path) -> io::Result<Option<Flock<File>>> {
+        let end = Instant::now() + ORPHANS;
+        let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    if self.inherited {
+                        fcntl(&*lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                    }
+                    return Ok(Some(lock));
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() >= end => return Ok(None),
+                Err((again, nix::errno::Errno::EWOULDBLOCK)) => file = again,
+                Err((_, e)) => return Err(e.into()),
+            }
+            thread::sleep(ORPHANS_LOOK);
+        }
     }
 
     fn path(&self, slot: &Slot, extension: &str) -> PathBuf {
         let text = [slot.container.as_str(), &slot.interface].join("\0");
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         let name: String = digest.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect();
-        self.0.join(format!("{name}.{extension}"))
+        self.folder.join(format!("{name}.{extension}"))
     }
 
     fn wrong(path: &Path, error: &io::Error) -> Error {
@@ -175,7 +223,10 @@ impl Journal {
             let held = lock.metadata().map_err(|e| wrong(&e))?;
             let is_current = fs::metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == (held.dev(), held.ino()));
             if is_current {
-                return Ok(Some(Turn { path, lock }));
+                let delegates = self
+                    .delegates(&path.with_extension("delegates"))
+                    .map_err(|e| wrong(&e))?;
+                return Ok(Some(Turn { path, lock, delegates }));
             }
         }
     }
@@ -201,9 +252,9 @@ impl Journal {
     /// # Errors
     /// When the folder cannot be read.
     pub fn all(&self) -> Result<Vec<Sandbox>, Error> {
-        let wrong = |e: io::Error| Self::wrong(&self.0, &e);
+        let wrong = |e: io::Error| Self::wrong(&self.folder, &e);
         let mut all = Vec::new();
-        for file in fs::read_dir(&self.0).map_err(wrong)? {
+        for file in fs::read_dir(&self.folder).map_err(wrong)? {
             let path = file.map_err(wrong)?.path();
             if path.extension().is_some_and(|e| e == "json") {
                 let read = fs::read(&path).ok();
@@ -225,7 +276,7 @@ impl Journal {
             file.write_all(&serde_json::to_vec(sandbox)?)?;
             file.sync_data()?;
             fs::rename(&new, &path)?;
-            File::open(&self.0)?.sync_all()
+            File::open(&self.folder)?.sync_all()
         };
         write().map_err(|e| Self::wrong(&path, &e))
     }
@@ -239,7 +290,7 @@ impl Journal {
         let remove = || match fs::remove_file(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
-            Ok(()) => File::open(&self.0)?.sync_all(),
+            Ok(()) => File::open(&self.folder)?.sync_all(),
         };
         remove().map_err(|e| Self::wrong(&path, &e))
     }
@@ -248,8 +299,10 @@ impl Journal {
 impl Turn {
     /// Ends the turn and removes the lock's file: the sandbox is gone.
     pub fn end(self) {
-        let _ = fs::remove_file(&self.path);
-        drop(self.lock);
+        for path in [&self.path.with_extension("delegates"), &self.path] {
+            let _ = fs::remove_file(path);
+        }
+        drop((self.delegates, self.lock));
     }
 }
 

@@ -10,7 +10,7 @@ use super::delegate;
 use super::journal::{Attachment, Journal, PodRef, Sandbox, State, Turn, boot_id, netns_id};
 use super::network::{Asked, Network};
 use super::settings::Settings;
-use super::{plan, result, routes, status};
+use super::{annotation, plan, result, routes, status};
 use crate::config::{self, CURRENT_VERSION, VERSIONS};
 use crate::error::{self, Error};
 use crate::exec::Environment;
@@ -36,7 +36,7 @@ pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result
     }
     let settings = Settings::parse(input)?;
     let work = Work {
-        journal: Journal::open(&settings.state_dir)?,
+        journal: Journal::open(&settings.state_dir)?.inherited(),
         settings,
     };
     let variable = |name: &str| environment(name).unwrap_or_default();
@@ -122,15 +122,16 @@ impl Work {
             name: of("K8S_POD_NAME").unwrap_or_else(|| slot.container.clone()),
             uid: of("K8S_POD_UID"),
         };
-        // They become the name of a file.
-        for (key, value) in [("K8S_POD_NAMESPACE", &pod.namespace), ("K8S_POD_NAME", &pod.name)] {
-            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-            if value.len() > 253 || value.starts_with('.') || !value.bytes().all(good) {
-                return Err(Error::environment(
-                    &format!("CNI_ARGS: {key}"),
-                    "the name of a pod or namespace",
-                ));
-            }
+        // They become the name of a file, with an underscore between.
+        if !annotation::is_name(&pod.namespace) {
+            return Err(Error::environment(
+                "CNI_ARGS: K8S_POD_NAMESPACE",
+                "the name of a namespace",
+            ));
+        }
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        if pod.name.len() > 253 || pod.name.starts_with('.') || !pod.name.bytes().all(good) {
+            return Err(Error::environment("CNI_ARGS: K8S_POD_NAME", "the name of a pod"));
         }
         Ok(pod)
     }

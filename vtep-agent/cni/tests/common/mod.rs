@@ -85,6 +85,12 @@ impl Netns {
         format!("/run/netns/{}", self.0)
     }
 
+    /// A setting of the kernel in it (sysctl(8), with slashes).
+    pub fn setting(&self, name: &str) -> String {
+        let shown = ip(&["netns", "exec", &self.0, "cat", &format!("/proc/sys/{name}")]);
+        shown.trim().to_owned()
+    }
+
     /// Names of its interfaces.
     pub fn links(&self) -> Vec<String> {
         let links: Value = serde_json::from_str(&ip(&["-n", &self.0, "-j", "link"])).unwrap();

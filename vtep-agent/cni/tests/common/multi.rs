@@ -17,7 +17,10 @@ input=$(cat)
 here=$(dirname "$0")
 printf '%s %s %s\n' "$CNI_COMMAND" "$CNI_IFNAME" "$input" >> "$here/log"
 if [ -e "$here/fail-$CNI_COMMAND" ]; then echo '{"code":100,"msg":"told to fail"}'; exit 1; fi
-case "$input" in *'"hang":true'*) [ "$CNI_COMMAND" = ADD ] && { echo $$ > "$here/hangs"; sleep 1000; };; esac
+case "$CNI_COMMAND$input" in
+  ADD*'"hang":true'*) echo $$ > "$here/hangs"; exec sleep 1000;;
+  ADD*'"linger":true'*) echo $$ > "$here/hangs"; sleep 0.5; echo "ENDED $CNI_IFNAME" >> "$here/log";;
+esac
 [ "$CNI_COMMAND" = ADD ] && echo '{"cniVersion":"1.1.0","interfaces":[{"name":"'$CNI_IFNAME'","sandbox":"'$CNI_NETNS'"}]}'
 case "$CNI_COMMAND$input" in ADD*CNIDeviceInfoFile*) file=${input##*CNIDeviceInfoFile\":\"}; file=${file%%\"*}
   echo '{"type":"memif","version":"1.1.0","memif":{"role":"slave","path":"/s","mode":"ip"}}' > "$file";; esac
@@ -50,6 +53,12 @@ impl Multi {
             host: Netns::new("mh"),
             config,
         }
+    }
+
+    /// The same host with another default network.
+    pub fn with_default(mut self, default: Value) -> Self {
+        self.config["delegates"] = json!([default]);
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -31,4 +31,5 @@ pub mod plan;
 pub mod rest;
 pub mod service;
 pub mod status;
+mod strict;
 pub mod topology;

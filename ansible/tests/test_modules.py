@@ -147,14 +147,14 @@ class Tenants(Case):
         nowhere = {"vdc": "nowhere", "name": "n"}
         check = {"check_mode": True}
         cases = [
-            (("vdc", {"name": "Not_A_Label"}), ["name: `Not_A_Label`", "a name of 1 to 63"], "malformed"),
+            (("vdc", {"name": "Not_A_Label"}), ["name: `Not_A_Label`", "a name of 1 to 63"], "invalid"),
             (("network", {"vdc": "wrong", "name": "m", "subnets": subnets}), ["subnets[1].cidr: `10.0.0.1/24`"], None),
             (
                 ("attachment", {"vdc": "wrong", "name": "a", "network": "n", "place": place}),
                 ["place.host.host: `host9`: expected the name of a host", "request "],
                 "invalid",
             ),
-            (("router", {"vdc": "wrong", "name": "r"}), ["networks"], "malformed"),
+            (("router", {"vdc": "wrong", "name": "r"}), ["networks"], "invalid"),
             (("network", nowhere), ["vdc `nowhere` does not exist"], "not_found"),
             (("vdc", {"name": "wrong", "description": "x", "reason": "r" * 501}), ["reason"], "malformed"),
             (("vdc", {"name": "wrong", "state": "absent"}), ["still used by network `n`"], "in_use"),
@@ -225,7 +225,7 @@ class Documents(Case):
         self.assertEqual(run.of("2")["fabric"]["revision"], before)
         self.assertEqual(run.of("4")["outcome"]["unchanged"], 22)
         self.assertEqual(run.of("5")["outcome"]["deleted"], [{"vdc": "blue", "kind": "attachment", "name": "web1"}])
-        self.assertFailed(run.of("6"), "vdcs[0].networks[1].subnets[0].cidr: `10.0.1.0/240`", code="malformed")
+        self.assertFailed(run.of("6"), "vdcs[0].networks[1].subnets[0].cidr: `10.0.1.0/240`", code="invalid")
         found = run.of("7")
         self.assertEqual((found["fabric"]["vdcs"], len(found["switches"]), len(found["links"])), (2, 4, 4))
         self.assertLessEqual({"host1", "host2", "host3", "host4"}, {host["name"] for host in found["hosts"]})
@@ -405,7 +405,7 @@ class Connection(Case):
             failing=True,
             flags=["-vvvvv"],
         )
-        self.assertEqual([f["code"] for f in run.failed()], ["not_found", "malformed"])
+        self.assertEqual([f["code"] for f in run.failed()], ["not_found", "invalid"])
         self.assertNotIn(token, json.dumps([line["result"] for line in run.lines]))
 
     def test_a_controller_that_starts_again_is_waited_for(self):

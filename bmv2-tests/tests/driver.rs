@@ -287,6 +287,31 @@ async fn a_switch_is_armed_read_back_and_found_right_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_switch_remembers_the_revision_it_was_brought_to_and_shows_it_as_no_entity() {
+    let authority = Authority::new();
+    let address = serve(&authority).await;
+    let mut first = driver(&address, &authority, "leaf1");
+    first.connect().await.unwrap();
+    assert_eq!((held(&mut first).await, first.brought_to()), (vec![], None));
+    first.apply(&batch(Write::Insert, entities())).await.unwrap();
+    first.synced(7).await.unwrap();
+    let of_both = held(&mut first).await;
+    assert_eq!((of_both.len(), first.brought_to()), (entities().len(), Some(7)));
+    first.disconnect().await;
+    for revision in [7, 300] {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        let mut next = driver(&address, &authority, "leaf1");
+        next.connect().await.unwrap();
+        assert_eq!(
+            (held(&mut next).await, next.brought_to()),
+            (of_both.clone(), Some(revision))
+        );
+        next.synced(300).await.unwrap();
+        next.disconnect().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_bad_entity_does_not_take_others_with_it() {
     let authority = Authority::new();
     let address = serve(&authority).await;

@@ -21,6 +21,8 @@ pub struct Target {
     /// all of them, and cannot take a member that watches one out of a group: the
     /// Write fails half-way, and the switch may end.
     pub watches_ports: bool,
+    /// Keeps the metadata of multicast groups (P4Runtime 1.4, `MulticastGroupEntry.metadata`).
+    pub keeps_metadata: bool,
 }
 
 /// Updates per Write for servers that follow 1.4. Larger batches gain little
@@ -34,6 +36,7 @@ impl Target {
         reconciles: false,
         keeps_replication: true,
         watches_ports: false,
+        keeps_metadata: false,
     };
 
     /// Follows P4Runtime 1.4.
@@ -42,6 +45,7 @@ impl Target {
         reconciles: true,
         keeps_replication: false,
         watches_ports: true,
+        keeps_metadata: true,
     };
 
     /// Judges by the version that Capabilities reported ("1.4.0"); anything

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The body, query or path is not of the documented shape (400).
+    /// The body is not JSON, or the query or a header is not of the documented shape (400).
     Malformed,
     /// Nobody is proven: no valid bearer token or client certificate (401).
     Unauthenticated,
@@ -29,11 +29,15 @@ pub enum ErrorCode {
     Exhausted,
     /// The object is not at the revision that the caller expects (412).
     PreconditionFailed,
+    /// The body is longer than the server reads (413).
+    TooLarge,
+    /// The body is of a media type that the operation does not take (415).
+    UnsupportedMediaType,
     /// It was known once and is not any more, such as a revision that is too old (410).
     Gone,
     /// More requests than the caller may make in this time (429); `Retry-After` says when to try again.
     TooMany,
-    /// Well formed, but it does not make sense (422).
+    /// Well formed, but a value is not what its field takes, or it does not make sense (422).
     Invalid,
     /// The controller cannot do it now; the same call may succeed later (503).
     Unavailable,
@@ -52,6 +56,8 @@ impl ErrorCode {
             Self::AlreadyExists | Self::InUse | Self::Taken | Self::Exhausted => 409,
             Self::PreconditionFailed => 412,
             Self::Gone => 410,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
             Self::Invalid => 422,
             Self::TooMany => 429,
             Self::Unavailable => 503,

@@ -26,8 +26,9 @@ pub struct Intent {
 pub struct VdcIntent {
     /// Name, unique in the fabric.
     pub name: Name,
-    /// Free text for people.
+    /// Free text for people, of at most 500 octets.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 500)]
     pub description: String,
     /// Hosts that are assigned to it; none when left out. Their agents may attach workloads in it by themselves, for pods
     /// that start there, and users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 use vfabric_api::error::ApiError;
+use vfabric_api::ident::Mac;
+use vfabric_api::intent::Place;
 use vfabric_api::kind::View;
 use vfabric_api::service::{Committed, Transaction};
 
@@ -63,16 +65,87 @@ async fn a_patch_changes_what_it_names() {
         (
             json!({"place": {"host": {"host": 7}}}),
             "place.host.host",
-            ErrorCode::Malformed,
+            ErrorCode::Invalid,
         ),
         (json!({"name": "other"}), "name", ErrorCode::Invalid),
-        (json!({"colour": "red"}), "colour", ErrorCode::Malformed),
+        (json!({"colour": "red"}), "colour", ErrorCode::Invalid),
     ] {
         let error = patch(&world, None, wrong).await.unwrap_err();
         assert_eq!((error.code, error.errors[0].field.as_str()), (code, field), "{error}");
     }
     let error = patch(&world, None, json!("text")).await.unwrap_err();
-    assert_eq!(error.code, ErrorCode::Malformed);
+    assert_eq!(error.code, ErrorCode::Invalid);
+}
+
+/// The MAC address that a device holds of an attachment.
+fn held_mac(device: &FakeDevice, id: &str) -> Option<Mac> {
+    let held = device.entities();
+    held.values().find_map(|entity| match entity.as_ref() {
+        Entity::Host(vtep_proto::HostEntity::Attachment(a)) if a.id == id => Some(Mac(a.mac.octets())),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn an_attachment_keeps_the_mac_it_was_given_through_changes_moves_and_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("intent.redb");
+    let mut world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
+    world.applied(basics()).await;
+    let now = async |world: &World<RedbStore>| match world.controller.get(&a1()).await.unwrap() {
+        View::Attachment(a) => a,
+        other => panic!("{other:?}"),
+    };
+    let first = now(&world).await;
+    let on_host = |host: &str| attach("a1", "red", host).place;
+    let on_port = Place::Port {
+        switch: n("leaf1"),
+        port: 10.try_into().unwrap(),
+        vlan: Some(20),
+    };
+    // Hosts 1 to 3 are devices 4 to 6.
+    let places = [
+        (on_host("host1"), Some(4)),
+        (on_host("host2"), Some(5)),
+        (on_port, None),
+        (on_host("host3"), Some(6)),
+        (on_host("host1"), Some(4)),
+    ];
+    for round in 0..3 {
+        for (place, device) in &places {
+            let mut spec = first.spec.clone();
+            spec.place = place.clone();
+            spec.port_security = round % 2 == 0;
+            world
+                .applied(vec![Change::Put(n("v"), Spec::Attachment(spec.clone()))])
+                .await;
+            // The same again, and a patch that says nothing of it.
+            world
+                .commit(vec![Change::Put(n("v"), Spec::Attachment(spec))])
+                .await
+                .unwrap();
+            world
+                .applied(vec![Change::Patch(a1(), json!({"port_security": round % 2 != 0}))])
+                .await;
+            let after = now(&world).await;
+            assert_eq!(
+                (after.mac, after.spec.mac),
+                (first.mac, None),
+                "round {round}, {place:?}"
+            );
+            if let Some(device) = device {
+                assert_eq!(
+                    held_mac(&world.devices[*device], "v/a1"),
+                    Some(first.mac),
+                    "round {round}, {place:?}"
+                );
+            }
+        }
+        let devices = world.devices.clone();
+        drop(world);
+        world = World::over(topology(), reopened(&file).await, devices).await;
+        assert_eq!(now(&world).await.mac, first.mac, "after restart {round}");
+    }
 }
 
 #[tokio::test]

@@ -150,3 +150,45 @@ async fn an_older_copy_of_the_right_store_changes_no_host_until_it_is_to_adopt()
         "host1 holds what the copy does not have"
     );
 }
+
+/// The same of switches, whose word counts for the whole fabric: numbers that the copy would give out may be in use there.
+#[tokio::test(start_paused = true)]
+async fn an_older_copy_of_the_right_store_changes_no_switch_until_it_is_to_adopt() {
+    let (devices, store) = (fakes(), MemoryStore::default());
+    let world = over(&store, 1, false, &devices).await;
+    fill(&world).await;
+    let copy = store.copy();
+    let late = (0..3).map(|i| create(attach(&format!("late{i}"), "red", "host1")));
+    world.applied(late.collect()).await;
+    world.settled(LEAF1).await;
+    world.controller.shut_down().await;
+    drop(world);
+    let (before, held) = (devices[LEAF1].writes(), devices[LEAF1].entities());
+
+    let world = over(&copy, 1, false, &devices).await;
+    let device = &world.controller.devices()[LEAF1];
+    let deadline = tokio::time::Instant::now() + 6 * PATIENCE;
+    while device.numbers().connects < 3 {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", device.status());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        (devices[LEAF1].writes(), devices[LEAF1].entities()),
+        (before, held.clone())
+    );
+    let said = device.status().last_error.unwrap();
+    assert!(said.contains("older copy") && said.contains("--adopt"), "{said}");
+    let refused = world.commit(vec![delete(Kind::Attachment, "a1")]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable);
+    assert!(refused.detail.contains("leaf1"), "{refused:?}");
+    world.controller.shut_down().await;
+    drop(world);
+
+    let world = over(&copy, 1, true, &devices).await;
+    world.settled(LEAF1).await;
+    assert!(
+        devices[LEAF1].entities().len() < held.len(),
+        "leaf1 holds what the copy does not have"
+    );
+    world.commit(vec![delete(Kind::Attachment, "a1")]).await.unwrap();
+}

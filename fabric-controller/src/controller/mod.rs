@@ -57,6 +57,8 @@ mod tests;
 #[cfg(test)]
 mod upgrade_tests;
 mod users;
+#[cfg(test)]
+mod values_tests;
 mod writer;
 #[cfg(test)]
 mod writer_tests;

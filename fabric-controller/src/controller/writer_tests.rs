@@ -1,7 +1,7 @@
 //! Groups: what is seen when, and what comes of a failure.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 use vfabric_api::service::{Committed, Transaction};
@@ -16,6 +16,8 @@ struct Slow {
     inner: MemoryStore,
     gate: Option<Semaphore>,
     fails: AtomicBool,
+    /// How often others run while a group is made durable.
+    turns: AtomicUsize,
     /// How many transactions each group had.
     groups: Mutex<Vec<usize>>,
 }
@@ -40,6 +42,9 @@ impl Store for Shared {
         let gate = self.0.gate.as_ref().expect("has a gate");
         let _open = gate.acquire().await.expect("stays open");
         self.0.groups.lock().unwrap().push(transactions.len());
+        for _ in 0..self.0.turns.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         if self.0.fails.load(Ordering::SeqCst) {
             let (path, message) = ("/full".into(), "no space left".into());
             return Err(StoreError::Storage { path, message });
@@ -139,6 +144,42 @@ async fn what_waits_is_committed_as_one_group_with_a_revision_each() {
     for device in 0..7 {
         gated.world.settled(device).await;
     }
+}
+
+/// Durable transactions that clients cost who each send a change when their last one is done.
+async fn transactions_of(clients: usize, changes: usize) -> usize {
+    let gated = Gated::new().await;
+    gated.open();
+    // A disk takes longer than a client that was answered and sends its next change.
+    gated.store.turns.store(64, Ordering::SeqCst);
+    let client = |client: usize| {
+        let controller = Arc::clone(&gated.world.controller);
+        tokio::spawn(async move {
+            for change in 0..changes {
+                let spec = attach(&format!("c{client}-{change}"), "red", "host2");
+                let transaction = Transaction::one(create(spec), Default::default());
+                controller.commit(transaction).await.unwrap();
+            }
+        })
+    };
+    let running: Vec<_> = (0..clients).map(client).collect();
+    for client in running {
+        client.await.unwrap();
+    }
+    let groups = gated.store.groups.lock().unwrap().clone();
+    assert_eq!(groups.iter().sum::<usize>(), clients * changes, "{groups:?}");
+    groups.len()
+}
+
+#[tokio::test]
+async fn sixteen_clients_share_durable_transactions() {
+    let (alone, together) = (transactions_of(1, 10).await, transactions_of(16, 10).await);
+    assert_eq!(alone, 10, "one client waits for each of its changes");
+    // Sixteen times the changes; the first group has what came first alone, so there is one more, or a few.
+    assert!(
+        together * 5 <= 16 * alone,
+        "16 clients cost {together} durable transactions for 160 changes"
+    );
 }
 
 #[tokio::test]

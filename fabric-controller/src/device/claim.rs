@@ -83,6 +83,9 @@ impl Claim {
         let later = memory.brought_to.filter(|revision| *revision > loaded.max(known));
         if let (Some(later), true, false) = (later, self.store.is_some() && kept_by == self.store, self.adopt) {
             // A host may lie, so this says nothing of others.
+            if census.of_switch {
+                foreign.insert(device.clone());
+            }
             return Err(format!(
                 "it was brought to revision {later} of this store, which had revision {loaded} when it was loaded: the \
                  store is an older copy; nothing is written to it. Restore the newest one, or start with --adopt to go \

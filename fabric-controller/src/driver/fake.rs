@@ -26,7 +26,7 @@ struct State {
     writes: u64,
     reads: u64,
     kept_by: Option<u32>,
-    /// The revision that it was brought to, of one that remembers such things, as hosts do.
+    /// The revision that it was brought to.
     brought_to: u64,
     packets: Option<PacketPort>,
     /// Where the cable at each port ends.
@@ -294,7 +294,7 @@ impl Driver for FakeDriver {
     }
 
     fn brought_to(&self) -> Option<u64> {
-        self.device.ordered.then(|| self.device.lock().brought_to)
+        Some(self.device.lock().brought_to)
     }
 
     async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {

@@ -4,6 +4,7 @@ pub mod fake;
 pub mod gnmi;
 pub mod launch;
 mod losses;
+mod mark;
 pub mod p4runtime;
 mod ports;
 pub mod vtep;

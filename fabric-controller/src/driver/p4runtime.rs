@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fabric_identity::{Dialer, Validity};
@@ -22,6 +22,7 @@ use vfabric_api::ident::PortId;
 
 use super::gnmi::{PortState, watch_ports};
 use super::losses;
+use super::mark::Mark;
 use super::ports::{Names, keep_ports};
 use crate::device::{
     driver::{
@@ -79,6 +80,7 @@ struct Open {
     kept: mpsc::Receiver<Event>,
     /// The store that the switch's cookie names.
     kept_by: Option<u32>,
+    mark: Mark,
 }
 
 impl P4RuntimeDriver {
@@ -294,6 +296,7 @@ impl Driver for P4RuntimeDriver {
             ports,
             kept,
             kept_by,
+            mark: Mark::default(),
         });
         Ok(())
     }
@@ -304,6 +307,36 @@ impl Driver for P4RuntimeDriver {
 
     fn kept_by(&self) -> Option<u32> {
         self.open.as_ref().and_then(|open| open.kept_by)
+    }
+
+    fn brought_to(&self) -> Option<u64> {
+        self.open.as_ref().and_then(|open| open.mark.revision())
+    }
+
+    async fn synced(&mut self, epoch: u64) -> Result<(), DriverError> {
+        let session = self.session()?;
+        if !session.target().keeps_metadata {
+            return Ok(());
+        }
+        let Some(change) = self
+            .open
+            .as_ref()
+            .and_then(|open| open.mark.change(epoch, Instant::now()))
+        else {
+            return Ok(());
+        };
+        let outcomes = self.session()?.write(&[change]).await.map_err(|e| driver_error(&e))?;
+        let refused = outcomes.into_iter().find_map(Result::err);
+        if let Some(open) = &mut self.open {
+            match refused {
+                None => open.mark.written(epoch, Instant::now()),
+                Some(refusal) => {
+                    tracing::warn!(switch = %self.config.name, %refusal, "the switch does not remember a revision");
+                    open.mark.refused();
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn keep(&mut self, _: u32) -> Result<(), DriverError> {
@@ -317,7 +350,11 @@ impl Driver for P4RuntimeDriver {
         for (entity, why) in &snapshot.foreign {
             tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
         }
-        Ok(snapshot.entities.into_iter().map(Entity::Switch).collect())
+        let mut entities = snapshot.entities;
+        if let Some(open) = &mut self.open {
+            open.mark.read(&mut entities);
+        }
+        Ok(entities.into_iter().map(Entity::Switch).collect())
     }
 
     fn same(&self, wanted: &Entity, held: &Entity) -> bool {

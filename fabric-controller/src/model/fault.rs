@@ -20,8 +20,6 @@ pub(crate) enum Fault {
     FirstConfirmation,
     /// A restart forgets what is in quarantine.
     ForgetsAtRestart,
-    /// An attachment that waits gets copies of flooded frames.
-    FloodsToWaiting,
     /// A number leaves quarantine with the transaction, not with the confirmation.
     NobodyConfirms,
     /// What a device that is gone holds is free before others have shut it out.
@@ -33,7 +31,7 @@ pub(crate) enum Fault {
 #[cfg(test)]
 impl Fault {
     /// Every mistake.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::VniAtOnce,
         Self::GroupAtOnce,
         Self::AccessIdAtOnce,
@@ -42,7 +40,6 @@ impl Fault {
         Self::NoRest,
         Self::FirstConfirmation,
         Self::ForgetsAtRestart,
-        Self::FloodsToWaiting,
         Self::NobodyConfirms,
         Self::GoneAtOnce,
         Self::ArrivesAtOnce,

@@ -35,6 +35,7 @@ mod command;
 mod counters;
 pub mod daemons;
 mod lock;
+mod operator;
 mod steps;
 
 use std::path::{Path, PathBuf};

@@ -35,6 +35,7 @@ pub struct AttachmentSpec {
     /// What it may speak from besides its own addresses: virtual routers (RFC 9568), nested
     /// workloads. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 64)]
     pub allowed_addresses: Vec<AllowedAddress>,
 }
 
@@ -52,7 +53,11 @@ pub struct AllowedAddress {
     #[schema(value_type = Option<IpAddress>)]
     pub ip: Option<IpAddr>,
     /// A prefix with no host bits set; either this or `ip`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::prefix::perhaps"
+    )]
     #[schema(value_type = Option<IpPrefix>)]
     pub cidr: Option<IpNet>,
     /// The MAC address that it goes with; the attachment's when left out.
@@ -79,9 +84,13 @@ pub enum Place {
     Host {
         /// The host.
         host: Name,
-        /// Network namespace: a name in `/run/netns`.
+        /// Network namespace: a name in `/run/netns`, of 1 to 255 printable ASCII characters without `/` that does not
+        /// start with a dot.
+        #[schema(min_length = 1, max_length = 255, pattern = r"^[!-\-0-~][!-.0-~]*$")]
         netns: String,
-        /// Name of the interface inside the namespace (1 to 15 octets).
+        /// Name of the interface inside the namespace: 1 to 15 printable ASCII characters without `/`, `:` and `%`, the
+        /// first of them no dot; not `lo`, `all` or `default`.
+        #[schema(min_length = 1, max_length = 15, pattern = r"^[!-$&-\-0-9;-~][!-$&-.0-9;-~]*$")]
         interface: String,
     },
     /// A machine cabled to an access port of a leaf.

@@ -5,6 +5,7 @@
 
 mod attachment;
 mod network;
+mod prefix;
 mod router;
 mod vdc;
 
@@ -20,9 +21,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
 use crate::ident::Name;
-use crate::strict::Strict;
+use crate::strict::{Strict, refusal};
 
 /// Makes the enums over all kinds. Each row: the kind and its number in the store, what a user writes, what the API
 /// shows, the word for one and for many. An object needs only objects of kinds with smaller numbers.
@@ -73,7 +74,7 @@ macro_rules! kinds {
             /// Reads what a user wrote of a kind.
             ///
             /// # Errors
-            /// [`ErrorCode::Malformed`], with the field: it is not of that kind's shape.
+            /// [`crate::error::ErrorCode::Invalid`], with the field: it is not of that kind's shape.
             pub fn read(kind: Kind, json: serde_json::Value) -> Result<Self, ApiError> {
                 match kind {
                     $(Kind::$kind => parse(json).map(Self::$kind),)*
@@ -146,10 +147,7 @@ kinds! {
 
 /// Reads a document; an error names the field.
 fn parse<T: DeserializeOwned>(json: serde_json::Value) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(Strict(json)).map_err(|error| {
-        let (field, expected) = (error.path().to_string(), error.inner().to_string());
-        ApiError::field(ErrorCode::Malformed, field, "", expected)
-    })
+    serde_path_to_error::deserialize(Strict(&json)).map_err(|error| refusal(&error, Some(&json)))
 }
 
 impl Kind {

@@ -20,7 +20,7 @@ pub struct NetworkSpec {
     /// with this one.
     #[serde(default)]
     pub subnets: Vec<SubnetSpec>,
-    /// Largest IP packet of the workloads, in octets.
+    /// Largest IP packet of the workloads, in octets: at least 576, with an IPv6 subnet 1280.
     #[serde(default = "default_mtu")]
     #[schema(minimum = 576, maximum = 65535)]
     pub mtu: u16,
@@ -37,7 +37,9 @@ fn default_mtu() -> u16 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubnetSpec {
-    /// The prefix, with no host bits set.
+    /// The prefix, with no host bits set, of unicast addresses that hosts may have (no loopback, link-local, multicast,
+    /// reserved or IPv4-mapped ones).
+    #[serde(deserialize_with = "super::prefix::one")]
     #[schema(value_type = IpPrefix)]
     pub cidr: IpNet,
     /// Address of the anycast gateway; the first address of the prefix when left out.

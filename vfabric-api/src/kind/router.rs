@@ -42,6 +42,7 @@ impl RouterSpec {
 pub struct StaticRoute {
     /// The prefix, without host bits. It may hold networks of the router, which are reached directly all the same; it
     /// lies in none of them. Of the prefixes that hold an address the longest counts.
+    #[serde(deserialize_with = "super::prefix::one")]
     #[schema(value_type = IpPrefix)]
     pub to: IpNet,
     /// Address of an attachment in a network of the router, of the same family. As long as no attachment has it, the

@@ -25,6 +25,11 @@ pub(super) fn complete(document: &mut Value) {
         }
     }
     name_places(schemas);
+    for (pointer, rules) in nested() {
+        if let Some(schema) = document.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            schema.extend(rules);
+        }
+    }
     for (path, item) in at(document, &["paths"]) {
         let Some(item) = item.as_object_mut() else { continue };
         for method in METHODS {
@@ -124,9 +129,20 @@ fn problem() -> Value {
     })
 }
 
+fn rules(rules: Value) -> Map<String, Value> {
+    rules.as_object().cloned().unwrap_or_default()
+}
+
+/// What attributes of fields cannot say; each with where it stands in the document.
+fn nested() -> Vec<(&'static str, Map<String, Value>)> {
+    vec![(
+        "/components/schemas/Place_host/properties/interface",
+        rules(json!({"not": {"enum": ["lo", "all", "default"]}})),
+    )]
+}
+
 /// Values that a rule of their own parses, as that rule says.
 fn values() -> Vec<(&'static str, Map<String, Value>)> {
-    let rules = |rules: Value| rules.as_object().cloned().unwrap_or_default();
     vec![
         ("Name", rules(json!({"pattern": NAME, "minLength": 1, "maxLength": 63}))),
         (

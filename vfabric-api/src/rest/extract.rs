@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::error::{ApiError, ErrorCode, FieldError};
-use crate::strict::Strict;
+use super::MAX_BODY_BYTES;
+use crate::error::{ApiError, ErrorCode};
+use crate::strict::{Strict, refusal};
 
 /// Longest time for a body to arrive; the largest one needs 9 Mbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest piece of a wrong value that an error repeats.
-const SHOWN_CHARS: usize = 80;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -67,59 +67,40 @@ async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Re
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
         .unwrap_or_default();
-    if !kind.is_empty() && !kinds.iter().any(|k| kind.starts_with(k)) {
+    // Parameters, such as a charset, do not matter (RFC 9110, section 8.3.1).
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.is_empty() && !kinds.iter().any(|k| essence.eq_ignore_ascii_case(k)) {
         let expected = kinds.join(" or ");
-        return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
+        return Err(ApiError::field(
+            ErrorCode::UnsupportedMediaType,
+            "Content-Type",
+            kind,
+            expected,
+        ));
     }
     let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
     let late = |_| {
         let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
         ApiError::new(ErrorCode::Malformed, detail)
     };
-    read.map_err(late)?
-        .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))
+    read.map_err(late)?.map_err(|e| {
+        if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let detail = format!("the body has more than {MAX_BODY_BYTES} octets");
+            return ApiError::new(ErrorCode::TooLarge, detail);
+        }
+        ApiError::new(ErrorCode::Malformed, format!("body: {e}"))
+    })
 }
 
 /// Parses JSON; an error names the field, its value and what was expected.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|e| {
-        let field = e.path().to_string();
-        let value = value_at(bytes, e.path());
-        let expected = e.into_inner().to_string();
-        let error = FieldError { field, value, expected };
-        ApiError {
-            errors: vec![error],
-            ..ApiError::new(ErrorCode::Malformed, "the body is not as documented")
-        }
-    })?;
+    let parsed = serde_path_to_error::deserialize(Strict(&mut deserializer))
+        .map_err(|error| refusal(&error, serde_json::from_slice(bytes).ok().as_ref()))?;
     deserializer
         .end()
         .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
     Ok(parsed)
-}
-
-/// The value at a path, shortened; empty where there is none.
-fn value_at(bytes: &[u8], path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let Ok(root) = serde_json::from_slice::<serde_json::Value>(bytes) else {
-        return String::new();
-    };
-    let mut at = &root;
-    for segment in path {
-        let next = match segment {
-            Segment::Seq { index } => at.get(*index),
-            Segment::Map { key } => at.get(key),
-            Segment::Enum { variant } => at.get(variant).or(Some(at)),
-            Segment::Unknown => None,
-        };
-        let Some(next) = next else { return String::new() };
-        at = next;
-    }
-    match at {
-        serde_json::Value::String(s) => s.chars().take(SHOWN_CHARS).collect(),
-        other => other.to_string().chars().take(SHOWN_CHARS).collect(),
-    }
 }
 
 /// Path parameters.

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use fabric_identity::Peer;
 use futures::future::BoxFuture;
+use serde_json::json;
 use tower::ServiceExt;
 
 use super::operation::Operations;
@@ -361,18 +362,58 @@ async fn malformed_bodies_name_the_field() {
     ];
     for (body, field, value) in cases {
         let answer = ask("POST", "/v1/vdcs", TOKEN, body).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
         assert_eq!(answer.kind, "application/problem+json");
-        assert_eq!(answer.body["code"], "malformed");
+        assert_eq!(answer.body["code"], "invalid");
         assert_eq!(answer.body["errors"][0]["field"], field, "{body}");
         assert_eq!(answer.body["errors"][0]["value"], value, "{body}");
     }
-    for body in ["", "{", "[]", r#"{"name":"a"} x"#, "null"] {
+    for body in ["", "{", r#"{"name":"a"} x"#, r#"{"name":"a\u00"}"#] {
         assert_eq!(
             ask("POST", "/v1/vdcs", TOKEN, body).await.status,
             StatusCode::BAD_REQUEST,
             "{body}"
         );
+    }
+}
+
+/// Bounds that the code checks and a client can read beforehand.
+#[test]
+fn the_document_has_the_bounds_of_the_code() {
+    let document = openapi();
+    let at = |place: &str| format!("/components/schemas/{place}");
+    let host = "Place/oneOf/0/properties/host/properties";
+    let port = "Place/oneOf/1/properties/port/properties";
+    for (place, rule, value) in [
+        ("VdcSpec/properties/description".to_owned(), "maxLength", json!(500)),
+        ("VdcIntent/properties/description".to_owned(), "maxLength", json!(500)),
+        ("VlanRange/properties/first".to_owned(), "minimum", json!(1)),
+        ("VlanRange/properties/last".to_owned(), "maximum", json!(4094)),
+        ("NetworkSpec/properties/mtu".to_owned(), "minimum", json!(576)),
+        ("SubnetSpec/properties/cidr".to_owned(), "format", json!("ip-prefix")),
+        (format!("{host}/interface"), "maxLength", json!(15)),
+        (
+            format!("{host}/interface"),
+            "not",
+            json!({"enum": ["lo", "all", "default"]}),
+        ),
+        (
+            format!("{host}/interface"),
+            "pattern",
+            json!(r"^[!-$&-\-0-9;-~][!-$&-.0-9;-~]*$"),
+        ),
+        (format!("{host}/netns"), "pattern", json!(r"^[!-\-0-~][!-.0-~]*$")),
+        (format!("{host}/netns"), "maxLength", json!(255)),
+        (format!("{port}/vlan"), "minimum", json!(1)),
+        (format!("{port}/vlan"), "maximum", json!(4094)),
+        (
+            "AttachmentSpec/properties/allowed_addresses".to_owned(),
+            "maxItems",
+            json!(64),
+        ),
+    ] {
+        let schema = document.pointer(&at(&place)).unwrap_or_else(|| panic!("no {place}"));
+        assert_eq!(schema[rule], value, "{rule} of {place}: {schema}");
     }
 }
 
@@ -426,7 +467,7 @@ async fn each_error_has_its_status_and_code() {
         ("PATCH", "/v1/vdcs/blue", "{", 400, "malformed"),
         ("DELETE", "/v1/vdcs/blue?wait=-1", "", 422, "invalid"),
         ("POST", "/v1/apply?wait=NaN", r#"{"vdcs":[]}"#, 422, "invalid"),
-        ("PUT", "/v1/inventory", "{}", 400, "malformed"),
+        ("PUT", "/v1/inventory", "{}", 422, "invalid"),
         ("POST", "/v1/history/3/rollback", "", 410, "gone"),
         ("GET", "/v1/history/3", "", 404, "not_found"),
         ("GET", "/v1/history/x", "", 404, "not_found"),

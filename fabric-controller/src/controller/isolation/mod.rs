@@ -8,12 +8,14 @@
 //! as a queue would. A frame that reaches a place of another tenant ends the walk.
 //!
 //! A walk is worth something only if it finds mistakes: [`FAULTS`] puts each into the product, with a seed that finds it.
+//! [`histories`] has those that no random walk came across.
 //!
 //! Whose a place is: of the tenant whose entry the device holds; before that entry comes and after it has gone, of the
 //! one tenant whose frames still or already come out there.
 
 mod devices;
 mod frames;
+mod histories;
 mod network;
 mod walk;
 
@@ -169,7 +171,7 @@ async fn a_host_that_comes_back_from_the_dead_is_emptied_first() {
     assert!(what.contains("a frame of red reached"), "{what}");
 }
 
-/// Each mistake, and a walk that finds it. About one walk in 24 finds one of these two: whatever changes what a device
+/// Each mistake, and a walk that finds it. About one walk in 24 finds one of the rarest: whatever changes what a device
 /// holds changes the histories, and so the seeds. `seeds_that_find_each_mistake` prints new ones.
 const FAULTS: &[(Fault, Made, u64)] = &[
     (Fault::NobodyWaits, Made::Groups, 38),

@@ -37,6 +37,9 @@ const BROADCAST: Mac = Mac([0xff; 6]);
 /// Few numbers of each kind, so that they are wanted again soon.
 const NUMBERS: u32 = 4;
 
+/// A moment in which devices that are quick do something.
+const HASTE: Duration = Duration::from_millis(8);
+
 /// A store that outlives its controller.
 #[derive(Clone, Default)]
 struct Shared {
@@ -562,6 +565,35 @@ impl Walk {
         self.check()
     }
 
+    /// Time passes in which nothing is written, and frames run.
+    pub(super) async fn linger(&mut self, rounds: usize) -> Result<(), String> {
+        for _ in 0..rounds {
+            tokio::time::advance(HASTE).await;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// All devices do what there is to do within the time that a queue may hold a frame.
+    pub(super) async fn hurry(&mut self) -> Result<(), String> {
+        for _ in 0..100 {
+            tokio::time::advance(HASTE).await;
+            self.housekeeping().await;
+            for device in self.all() {
+                if self.step(device) {
+                    self.check()?;
+                }
+            }
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Objects that wait for a number.
+    pub(super) async fn waiting(&self) -> usize {
+        self.controller.state.lock().await.model.waiting()
+    }
+
     /// Every device.
     pub(super) fn all(&self) -> std::ops::Range<usize> {
         0..self.sims.len()
@@ -591,7 +623,7 @@ impl Walk {
             }
         }
         self.check_published()?;
-        let waiting = self.controller.state.lock().await.model.waiting();
+        let waiting = self.waiting().await;
         if waiting > 0 {
             return Err(format!("{waiting} objects wait for ever"));
         }

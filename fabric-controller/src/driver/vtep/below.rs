@@ -112,7 +112,9 @@ impl TryFrom<v1::DetachRequest> for Spot {
 /// An error of the controller, as agents see it.
 pub(super) fn status(error: &ApiError) -> Status {
     let code = match error.code {
-        ErrorCode::Malformed | ErrorCode::Invalid => Code::InvalidArgument,
+        ErrorCode::Malformed | ErrorCode::Invalid | ErrorCode::TooLarge | ErrorCode::UnsupportedMediaType => {
+            Code::InvalidArgument
+        }
         ErrorCode::Unauthenticated | ErrorCode::Forbidden => Code::PermissionDenied,
         ErrorCode::NotFound | ErrorCode::Gone => Code::NotFound,
         ErrorCode::PreconditionFailed => Code::FailedPrecondition,

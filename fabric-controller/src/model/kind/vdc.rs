@@ -28,6 +28,8 @@ pub struct Vdc {
     pub attachments: BTreeMap<Name, AttachmentId>,
 }
 
+/// Longest description, in octets.
+const MAX_DESCRIPTION: usize = 500;
 /// Entries of each list of what is assigned.
 const MAX_ASSIGNED: usize = 4096;
 /// The greatest VLAN id (IEEE 802.1Q).
@@ -53,6 +55,11 @@ impl Vdc {
 
 /// Ranges and lists that may be too long or upside down.
 fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
+    let length = spec.description.len();
+    if length > MAX_DESCRIPTION {
+        let expected = format!("at most {MAX_DESCRIPTION} octets");
+        return Err(fields.invalid("description", format!("{length} octets"), expected));
+    }
     for (field, length) in [
         ("hosts", spec.hosts.len()),
         ("ports", spec.ports.len()),

@@ -221,6 +221,7 @@ struct Disk {
     /// Operations until it fails; negative: it does not.
     left: AtomicI64,
     done: AtomicU64,
+    synced: AtomicU64,
 }
 
 impl Disk {
@@ -254,6 +255,7 @@ impl StorageBackend for Faulty {
     /// What was asked to be synced may be durable although the answer is an error.
     fn sync_data(&self) -> std::io::Result<()> {
         self.file.sync_data()?;
+        self.disk.synced.fetch_add(1, Ordering::SeqCst);
         self.disk.turn()
     }
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
@@ -333,6 +335,28 @@ async fn wherever_the_disk_fails_what_was_answered_as_failed_never_happens() {
     assert_eq!(logged, (1..=revision).collect::<Vec<_>>());
     drop(store);
     assert_eq!(rows(&RedbStore::open(&path).unwrap()).await, before);
+}
+
+/// How often a group waits for the disk.
+async fn cost(store: &RedbStore, disk: &Disk, group: Vec<StoreTransaction>) -> u64 {
+    let before = disk.synced.load(Ordering::SeqCst);
+    store.commit_group(group).await.unwrap();
+    disk.synced.load(Ordering::SeqCst) - before
+}
+
+#[tokio::test]
+async fn a_group_waits_for_the_disk_as_often_as_one_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Disk::default());
+    disk.well();
+    let store = on_disk(&dir.path().join("intent.redb"), &disk);
+    let group = |n: usize| (0..n).map(|i| put(&format!("k{i}"), "x")).collect::<Vec<_>>();
+    cost(&store, &disk, group(1)).await;
+    let one = cost(&store, &disk, group(1)).await;
+    assert!(one > 0, "it is not durable");
+    for n in [16, 256] {
+        assert_eq!(cost(&store, &disk, group(n)).await, one, "syncs of {n} transactions");
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,12 @@ use anyhow::Result;
 
 use super::cast::Cast;
 use super::speech::{self, Liar};
+use super::vlans::{self, Vlans};
 use super::volley::Volley;
 use super::{asks, edge, host, link, management};
 
 type Build = fn(&Cast<'_>, &mut Volley<'_>) -> Result<()>;
+type BuildOnVlans = fn(&Cast<'_>, &Vlans, &mut Volley<'_>) -> Result<()>;
 type Lie = fn(&Liar<'_>, &mut Volley<'_>) -> Result<()>;
 
 /// How an attack is carried out.
@@ -18,6 +20,8 @@ pub(super) enum Way {
     Metals(Lie),
     /// Frames from places of its own choice.
     Frames(Build),
+    /// Frames from machines whose ports have VLANs meanwhile.
+    OnVlans(BuildOnVlans),
     /// Something else, which answers in words.
     Other(fn(&Cast<'_>) -> Result<String>),
 }
@@ -75,6 +79,7 @@ pub(super) const ATTACKS: &[(&str, Way)] = &[
         Way::Metals(edge::metal_hidden),
     ),
     ("metal: other VLANs, double tags", Way::Metals(edge::metal_tags)),
+    ("metal: ports with VLANs", Way::OnVlans(vlans::tags)),
     ("metal: protocols of the link", Way::Metals(edge::link_protocols)),
     ("metal: cut-off headers", Way::Metals(edge::metal_broken)),
     ("metal: overlapping fragments", Way::Metals(edge::fragments)),

@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | [`speech`] | lies about one's own addresses; workloads and machines alike |
 //! | [`edge`] | tags, groups of a link, broken headers, storms |
+//! | [`vlans`] | tags on access ports with VLANs |
 //! | [`host`] | a broken-in host writes to its uplink |
 //! | [`link`] | somebody on a link between switches |
 //! | [`management`] | keys of others, and no key |
@@ -35,6 +36,7 @@ mod random;
 mod range;
 mod report;
 mod speech;
+mod vlans;
 mod volley;
 mod watch;
 

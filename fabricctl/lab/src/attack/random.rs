@@ -51,7 +51,7 @@ fn places(range: &Range<'_>, first: u32) -> Result<Vec<Place>> {
             Way::Workloads(lie) => Liar::all(&range.cast, true).try_for_each(|l| lie(&l, &mut seeds))?,
             Way::Metals(lie) => Liar::all(&range.cast, false).try_for_each(|l| lie(&l, &mut seeds))?,
             Way::Frames(build) => build(&range.cast, &mut seeds)?,
-            Way::Other(_) => {}
+            Way::Other(_) | Way::OnVlans(_) => {}
         }
     }
     let mut by_port: std::collections::BTreeMap<Port, Vec<Vec<u8>>> = std::collections::BTreeMap::new();

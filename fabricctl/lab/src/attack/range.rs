@@ -9,7 +9,8 @@ use super::cast::Cast;
 use super::list::Way;
 use super::report::{self, Row};
 use super::speech::Liar;
-use super::volley::{self, Volley};
+use super::vlans::Vlans;
+use super::volley::{self, Shot, Volley};
 use super::watch::Watch;
 use super::{churn, random};
 use crate::Target;
@@ -107,14 +108,31 @@ impl<'a> Range<'a> {
             Way::Workloads(lie) => Liar::all(&self.cast, true).try_for_each(|l| lie(&l, &mut volley))?,
             Way::Metals(lie) => Liar::all(&self.cast, false).try_for_each(|l| lie(&l, &mut volley))?,
             Way::Frames(build) => build(&self.cast, &mut volley)?,
-        }
-        if volley.len() == 0 {
-            bail!("{name}: nothing to send in this lab");
+            Way::OnVlans(build) => {
+                let ports = Vlans::open(&self.cast)?;
+                let row = match build(&self.cast, &ports, &mut volley) {
+                    Ok(()) => {
+                        let shots = volley.shots;
+                        self.shoot(name, &shots)
+                    }
+                    Err(error) => Err(error),
+                };
+                ports.close(self.cast.cx)?;
+                return row;
+            }
         }
         let shots = volley.shots;
+        self.shoot(name, &shots)
+    }
+
+    /// Sends what was aimed, and judges what becomes of it.
+    fn shoot(&mut self, name: &str, shots: &[Shot]) -> Result<Row> {
+        if shots.is_empty() {
+            bail!("{name}: nothing to send in this lab");
+        }
         let before = self.counts()?;
         let traffic = self.traffic()?;
-        for shot in &shots {
+        for shot in shots {
             let sender = shot.port.open()?;
             shot.frames.iter().try_for_each(|(_, frame)| sender.send(frame))?;
         }
@@ -122,7 +140,7 @@ impl<'a> Range<'a> {
         let (outcome, counted) = loop {
             let counted = counters::since(&before, &self.counts()?);
             let seen = self.watch.seen(self.next);
-            let outcome = volley::judge(&shots, &self.members, &seen, &counted, self.is_alone());
+            let outcome = volley::judge(shots, &self.members, &seen, &counted, self.is_alone());
             if outcome.faults.is_empty() || started.elapsed() > SETTLED {
                 break (outcome, counted);
             }

@@ -73,6 +73,15 @@ impl<'a> Liar<'a> {
         who.map(move |who| Self { cast, who, refusal })
     }
 
+    /// Somebody on an access port.
+    pub(super) fn on_port(cast: &'a Cast<'a>, who: &'a Member) -> Self {
+        Self {
+            cast,
+            who,
+            refusal: &LEAF,
+        }
+    }
+
     fn counters(&self, reasons: &[&str]) -> Vec<Counter> {
         let place = |reason: &&str| match &self.who.endpoint.host {
             Some(host) => Counter::at(host, &self.who.endpoint.id, reason),

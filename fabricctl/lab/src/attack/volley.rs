@@ -112,11 +112,6 @@ impl<'a> Volley<'a> {
             }),
         }
     }
-
-    /// Frames that were added.
-    pub(super) fn len(&self) -> u32 {
-        self.next
-    }
 }
 
 /// What an attack came to.

@@ -8,7 +8,7 @@ use vfabric_api::topology::{PortRef, Switch};
 
 use super::{Endpoint, Scene};
 use crate::traffic::Traffic;
-use crate::{Target, daemons, intruder, netns, plan};
+use crate::{Target, daemons, intruder, netns, operator, plan};
 
 /// Traffic before and after a fault, so that a loss is the fault's.
 pub(super) const AROUND: Duration = Duration::from_millis(300);
@@ -230,6 +230,55 @@ pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
     Ok(format!(
         "{}: removed {:.0} ms after it was written",
         leaf.name,
+        took.as_secs_f64() * 1e3
+    ))
+}
+
+/// An operator with the right to change a switch shuts a port of a link, and takes its MTU down, over gNMI.
+pub(super) fn foreign_setting(cx: &Scene<'_>) -> Result<String> {
+    if cx.lab.options.target == Target::Bmv2 {
+        return Ok("not asked of simple_switch_grpc, which has no such settings".into());
+    }
+    let leaf = a_leaf(cx)?;
+    let repairs = || -> Result<u64> {
+        let switches = cx.runtime.block_on(cx.client.switches())?;
+        let status = switches.into_iter().find(|s| s.name == leaf.name);
+        Ok(status.context("the leaf's status")?.status.repairs)
+    };
+    let link = cx
+        .lab
+        .topology
+        .links
+        .iter()
+        .find_map(|l| [&l.a, &l.b].into_iter().find(|e| e.switch == leaf.name));
+    let port = format!("swp{}", link.context("the leaf has a link")?.port);
+    let before = repairs()?;
+    let setting = cx.runtime.block_on(operator::setting(cx.lab, leaf, &port))?;
+    if !setting.enabled {
+        bail!("{port} of {} is not enabled to begin with", leaf.name);
+    }
+    let wrong = operator::Setting {
+        enabled: false,
+        mtu: 1400,
+    };
+    cx.runtime.block_on(operator::set(cx.lab, leaf, &port, wrong))?;
+    let right = || {
+        let now = cx.runtime.block_on(operator::setting(cx.lab, leaf, &port))?;
+        Ok((now.enabled && now.mtu >= cx.lab.topology.fabric.mtu).then_some(now))
+    };
+    let (now, took) = cx.until(HEALED, "the port is not as the fabric needs it", right)?;
+    let (counted, _) = cx.until(HEALED, "two repairs are not counted", || {
+        let counted = repairs()? - before;
+        Ok((counted >= 2).then_some(counted))
+    })?;
+    // The link is used again.
+    cx.ready()?;
+    cx.measured("repaired_ms", took.as_secs_f64() * 1e3);
+    Ok(format!(
+        "{} {port}: disabled with MTU {}, enabled with {} again {:.0} ms later, {counted} repairs counted",
+        leaf.name,
+        wrong.mtu,
+        now.mtu,
         took.as_secs_f64() * 1e3
     ))
 }

@@ -163,7 +163,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 12] = [
+const CHANGES: [(&str, Check); 13] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -171,6 +171,7 @@ const CHANGES: [(&str, Check); 12] = [
     ("link cut", faults::link_cut),
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
+    ("port set over gNMI by others, put right", faults::foreign_setting),
     ("spine drained and back", inventory::spine_drained),
     ("host that never comes, declared gone", inventory::host_gone),
     ("attachment deleted, then rolled back", removal::attachment),

@@ -10,7 +10,7 @@ use vfabric_api::kind::{AttachmentSpec, Key, SubnetSpec};
 use super::{At, StoredAttachment};
 use crate::model::fields::Fields;
 use crate::model::kind::Network;
-use crate::model::kind::network::{address_at, check_ip, is_host_address};
+use crate::model::kind::network::{address_at, check_ip, is_host_address, martian};
 use crate::model::number::{Number, Uid};
 use crate::model::pool::Addresses;
 use crate::model::{GREATEST_NUMBER, Model};
@@ -101,8 +101,13 @@ impl Model {
                 return Err(fields.invalid(&field("cidr"), net, "a prefix with no host bits set"));
             }
             let one = net.prefix_len() == net.max_prefix_len();
-            if one && (net.addr().is_multicast() || net.addr().is_unspecified()) {
-                return Err(fields.invalid(&field("ip"), net.addr(), "a unicast address"));
+            if let Some((range, what)) = martian(&net) {
+                let expected = format!("unicast addresses that hosts may have: {range} is {what}");
+                let (name, value) = match entry.ip {
+                    Some(ip) => ("ip", ip.to_string()),
+                    None => ("cidr", net.to_string()),
+                };
+                return Err(fields.invalid(&field(name), value, expected));
             }
             if one && network.spec.subnets.iter().any(|s| s.gateway() == net.addr()) {
                 let expected = "an address other than the gateway's";

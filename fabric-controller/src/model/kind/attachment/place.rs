@@ -21,6 +21,16 @@ const MAX_INTERFACE: usize = 15;
 /// Longest path of a network namespace (PATH_MAX is far beyond what anybody means).
 const MAX_NETNS: usize = 255;
 
+/// Whether a namespace could have an interface of this name besides its own. Linux takes neither `/` nor `:`, and reads
+/// `%d` as "the next number"; `lo` is there already; `all` and `default` are what sysctl calls other things.
+fn is_interface(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"/:%".contains(&b);
+    (1..=MAX_INTERFACE).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('.')
+        && !["lo", "all", "default"].contains(&name)
+}
+
 impl Model {
     /// Checks a place in a network; returns the access id, 0 for a host.
     pub(in crate::model) fn check_place(
@@ -37,10 +47,11 @@ impl Model {
                 };
                 self.check_in_service(fields, "place.host.host", Node::Host(index), own)?;
                 let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
-                let (length, word) = (interface.len(), interface.as_str());
-                if !(1..=MAX_INTERFACE).contains(&length) || !plain(word) || word.contains('/') || word.starts_with('.')
-                {
-                    let expected = format!("an interface name of 1 to {MAX_INTERFACE} characters without `/`");
+                if !is_interface(interface) {
+                    let expected = format!(
+                        "an interface name of 1 to {MAX_INTERFACE} characters without `/`, `:` and `%`, not `lo`, `all` \
+                         or `default`"
+                    );
                     return Err(fields.invalid("place.host.interface", interface, expected));
                 }
                 // A path could lead to the host's own namespace.

@@ -15,7 +15,7 @@ use vfabric_api::ident::{Mac, Name, Vni};
 use vfabric_api::kind::{Key, Kind, NetworkSpec, Spec, View};
 use vfabric_api::status;
 
-pub(in crate::model) use subnet::{address_at, check_ip, disjoint, give_back, is_host_address, take};
+pub(in crate::model) use subnet::{address_at, check_ip, disjoint, give_back, is_host_address, martian, take};
 
 use super::{Followed, Seen, TenantObject, Vdc};
 use crate::ident::{AttachmentId, HostIndex, Owner, RouterId, SwitchIndex};

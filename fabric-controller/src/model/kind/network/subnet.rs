@@ -49,20 +49,41 @@ pub(super) fn check_subnet(fields: &Fields<'_>, i: usize, subnet: &SubnetSpec) -
     if cidr.prefix_len() > longest || cidr.prefix_len() == 0 {
         return Err(fields.invalid(&field("cidr"), cidr, format!("a prefix length from 1 to {longest}")));
     }
-    let base = cidr.network();
-    if base.is_multicast() || base.is_loopback() || base.is_unspecified() {
-        return Err(fields.invalid(&field("cidr"), cidr, "unicast addresses"));
-    }
-    if let IpAddr::V6(v6) = base
-        && v6.is_unicast_link_local()
-    {
-        return Err(fields.invalid(&field("cidr"), cidr, "addresses that are not link-local"));
+    let mut ranges = MARTIANS.into_iter().chain([LINK_LOCAL]);
+    if let Some((range, what)) = ranges.find(range(|of| overlap(&cidr, of))) {
+        let expected = format!("unicast addresses that hosts may have: {range} is {what}");
+        return Err(fields.invalid(&field("cidr"), cidr, expected));
     }
     let gateway = subnet.gateway();
     if !is_host_address(&cidr, gateway) {
         return Err(fields.invalid(&field("gateway"), gateway, format!("a host address in {cidr}")));
     }
     Ok(())
+}
+
+/// Addresses that no host may have (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5, RFC 6890): leaves drop what is routed
+/// from or to them.
+const MARTIANS: [(&str, &str); 7] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+    ("::/96", "unspecified, loopback or IPv4-compatible"),
+    ("::ffff:0:0/96", "IPv4-mapped"),
+    ("ff00::/8", "multicast"),
+];
+
+/// Addresses that each host gives itself, on every link again.
+const LINK_LOCAL: (&str, &str) = ("fe80::/10", "link-local");
+
+/// The first of these ranges that a test is true of.
+fn range(test: impl Fn(&IpNet) -> bool) -> impl Fn(&(&'static str, &'static str)) -> bool {
+    move |(range, _)| range.parse().is_ok_and(|range| test(&range))
+}
+
+/// The range that all addresses of a prefix are in, if no host may have any of them.
+pub(in crate::model) fn martian(net: &IpNet) -> Option<(&'static str, &'static str)> {
+    MARTIANS.into_iter().find(range(|of| of.contains(net)))
 }
 
 /// Inside the prefix, and neither its first address nor, with IPv4, its last.

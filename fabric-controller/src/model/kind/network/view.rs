@@ -3,7 +3,6 @@
 use super::Network;
 use crate::ident::{AttachmentId, HostIndex, NetworkId, Owner, Source, SwitchIndex};
 use crate::model::Model;
-use crate::model::fault::{self, Fault};
 use crate::model::kind::{At, Attachment};
 use crate::view::{FloodView, NetworkView, SubnetView};
 
@@ -40,7 +39,8 @@ impl Model {
             .collect();
         let mine = |a: &&AttachmentId| {
             let here = |a: &Attachment| matches!(a.at, At::Port { leaf, .. } if leaf == on);
-            let waits = self.waits(Owner::Attachment(**a)) && !fault::is_on(Fault::FloodsToWaiting);
+            // A copy for one that waits would be dropped: its access id stands for nothing yet.
+            let waits = self.waits(Owner::Attachment(**a));
             self.attachments.get(**a).is_some_and(here) && !waits
         };
         let access = network.attachments.iter().filter(mine);

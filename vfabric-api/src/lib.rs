@@ -26,6 +26,7 @@ pub mod ident;
 pub mod intent;
 pub mod inventory;
 pub mod kind;
+pub mod labels;
 pub mod plan;
 #[cfg(feature = "server")]
 pub mod rest;

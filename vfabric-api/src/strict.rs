@@ -1,8 +1,11 @@
-//! Objects are written as objects.
+//! Objects are written as objects, and whole numbers however they are written.
 //!
 //! A type with derived `Deserialize` also takes a list of the values of its fields: `[]` where every field may be left
 //! out. No document says so, and a list that was meant for something else would pass for an object. [`Strict`] is a
-//! deserializer around another one that asks for a map wherever a struct is wanted, at every depth; all else goes through.
+//! deserializer around another one that asks for a map wherever a struct is wanted, at every depth.
+//!
+//! For JSON Schema, `383.0` is the integer 383 (draft 2020-12, validation, section 6.1.1); some languages write it so. It
+//! is taken for one wherever a whole number is wanted. All else goes through.
 
 use std::fmt;
 
@@ -20,13 +23,25 @@ macro_rules! forward {
     };
 }
 
+/// Calls for whole numbers.
+macro_rules! whole {
+    ($($name:ident)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.0.$name(Whole(visitor))
+        })*
+    };
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     type Error = D::Error;
 
+    whole! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8 deserialize_u16
+        deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
     forward! {
-        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
-        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_option
+        deserialize_any deserialize_bool deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_option
         deserialize_unit deserialize_seq deserialize_map deserialize_identifier deserialize_ignored_any
     }
 
@@ -196,6 +211,36 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Strict<A> {
     }
 }
 
+/// The visitor of a whole number.
+struct Whole<V>(V);
+
+/// Below this, whole numbers are exact as floating points (2^53).
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    plain! {
+        visit_bool(bool) visit_i64(i64) visit_i128(i128) visit_u64(u64) visit_u128(u128) visit_str(&str)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
+        self.0.visit_unit()
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<V::Value, E> {
+        if value.fract() == 0.0 && value.abs() < EXACT {
+            self.0.visit_i64(value as i64)
+        } else {
+            self.0.visit_f64(value)
+        }
+    }
+}
+
 /// The visitor of a variant with fields, which is offered whatever is there.
 struct NoList<V>(V);
 
@@ -269,6 +314,15 @@ mod tests {
         assert_eq!(read(r#"{"choice": "unit", "maybe": null}"#).unwrap().choice, Some(Choice::Unit));
         let inside = read(r#"{"choice": {"inside": {}}}"#).unwrap().choice;
         assert_eq!(inside, Some(Choice::Inside(Inner { n: 0 })));
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        assert_eq!(read(r#"{"list": [{"n": 7.0}, {"n": 1e2}]}"#).unwrap().list, [Inner { n: 7 }, Inner { n: 100 }]);
+        for wrong in ["7.5", "300.0", "-1.0", "1e300", "true", "\"7\""] {
+            let text = format!(r#"{{"list": [{{"n": {wrong}}}]}}"#);
+            assert!(read(&text).is_err(), "{wrong}");
+        }
     }
 
     #[test]

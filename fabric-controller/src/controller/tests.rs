@@ -141,6 +141,7 @@ pub(super) fn network(name: &str, cidr: &str) -> Change {
             subnets,
             mtu: 1500,
             vni: None,
+            labels: Default::default(),
         }),
     )
 }
@@ -159,6 +160,7 @@ pub(super) fn attach(name: &str, network: &str, host: &str) -> AttachmentSpec {
         place,
         port_security: true,
         allowed_addresses: Vec::new(),
+        labels: Default::default(),
     }
 }
 
@@ -174,6 +176,7 @@ pub(super) fn router(networks: &[&str]) -> Spec {
     Spec::Router(RouterSpec {
         name: n("r"),
         networks: networks.iter().map(|name| n(name)).collect(),
+        labels: Default::default(),
     })
 }
 
@@ -340,6 +343,7 @@ async fn errors_name_code_and_field() {
     let overlap = Spec::Router(RouterSpec {
         name: n("r2"),
         networks: vec![n("one"), n("two")],
+        labels: Default::default(),
     });
     let overlapping = vec![
         network("one", "10.9.0.0/16"),

@@ -153,12 +153,14 @@ fn spec() -> impl Strategy<Value = Spec> {
                 subnets,
                 mtu: if big { 9000 } else { 1500 },
                 vni: None,
+                labels: Default::default(),
             })
         });
     let router = (1..=2u8, proptest::collection::btree_set(1..=3u8, 0..3)).prop_map(|(r, joined)| {
         Spec::Router(RouterSpec {
             name: name("r", r),
             networks: joined.into_iter().map(|n| name("n", n)).collect(),
+            labels: Default::default(),
         })
     });
     let attachment = (1..=6u8, 1..=3u8, place()).prop_map(|(a, n, place)| {
@@ -170,6 +172,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             place,
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         })
     });
     prop_oneof![2 => network, 2 => router, 6 => attachment]
@@ -474,6 +477,7 @@ fn a_history_reaches_every_kind_of_contribution() {
             subnets: vec![subnet(n, 0), subnet(n, 2)],
             mtu: 1500,
             vni: None,
+            labels: Default::default(),
         })
     };
     let attachment = |a: u8, n: u8, place| {
@@ -485,6 +489,7 @@ fn a_history_reaches_every_kind_of_contribution() {
             place,
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         })
     };
     let on_host = |h: u8| Place::Host {
@@ -500,6 +505,7 @@ fn a_history_reaches_every_kind_of_contribution() {
     let router = Spec::Router(RouterSpec {
         name: name("r", 1),
         networks: vec![name("n", 1), name("n", 2)],
+        labels: Default::default(),
     });
     let specs = [
         network(1),

@@ -244,6 +244,7 @@ async fn apply(client: &Client, apply: Apply) -> Result<ExitCode> {
             reason: apply.reason,
             ..Origin::default()
         },
+        ..ApplyOptions::default()
     };
     let outcome = client.apply(&intent, options, seconds(apply.wait)?).await?;
     plan::objects(&outcome.committed);

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ident::{Name, Vni};
+use crate::ident::{Name, OwnerName, Vni};
+use crate::labels::Labels;
 use crate::status::Applied;
 
 /// A vDC's L3 domain: one VRF that joins networks of that vDC.
@@ -15,6 +16,9 @@ pub struct RouterSpec {
     /// Networks it joins; a network has one router at most, and the subnets of all joined
     /// networks are disjoint.
     pub networks: Vec<Name>,
+    /// Labels: what selectors choose by (at most 32).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// A router with its status.
@@ -26,6 +30,9 @@ pub struct Router {
     pub vrf: Vni,
     /// How far the devices are.
     pub applied: Applied,
+    /// Who looks after it; absent: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.
     #[serde(default)]
     pub revision: u64,

@@ -8,11 +8,12 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::repeat::late;
 use crate::error::{ApiError, ErrorCode, FieldError};
 use crate::strict::Strict;
 
 /// Longest time for a body to arrive; the largest one needs 9 Mbit/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest piece of a wrong value that an error repeats.
 const SHOWN_CHARS: usize = 80;
 
@@ -72,11 +73,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Re
         return Err(ApiError::field(ErrorCode::Malformed, "Content-Type", kind, expected));
     }
     let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
-    let late = |_| {
-        let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
-        ApiError::new(ErrorCode::Malformed, detail)
-    };
-    read.map_err(late)?
+    read.map_err(|_| late(BODY_TIMEOUT))?
         .map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))
 }
 

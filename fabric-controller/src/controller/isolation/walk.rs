@@ -662,6 +662,7 @@ fn network(rng: &mut StdRng) -> NetworkSpec {
         subnets: vec![subnet],
         mtu: 1500,
         vni: named,
+        labels: Default::default(),
     }
 }
 
@@ -670,6 +671,7 @@ fn router(rng: &mut StdRng) -> RouterSpec {
     RouterSpec {
         name: name("r"),
         networks: networks.collect(),
+        labels: Default::default(),
     }
 }
 
@@ -699,5 +701,6 @@ fn attachment(rng: &mut StdRng) -> AttachmentSpec {
         port_security: true,
         allowed_addresses: Vec::new(),
         place,
+        labels: Default::default(),
     }
 }

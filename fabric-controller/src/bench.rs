@@ -175,6 +175,7 @@ fn attachment(n: usize, name: String, host: usize) -> Result<Change> {
         place,
         port_security: true,
         allowed_addresses: Vec::new(),
+        labels: Default::default(),
     };
     Ok(Change::Create(vdc()?, Spec::Attachment(spec)))
 }
@@ -194,6 +195,7 @@ fn network(n: usize) -> Result<Change> {
         subnets: vec![subnet],
         mtu: 1500,
         vni: None,
+        labels: Default::default(),
     };
     Ok(Change::Create(vdc()?, Spec::Network(spec)))
 }

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     InUse,
     /// A MAC, IP, VNI, port or interface is taken already (409).
     Taken,
+    /// Another owner looks after the object, and the change was not forced (409).
+    Owned,
     /// A pool has nothing left to give (409).
     Exhausted,
     /// The object is not at the revision that the caller expects (412).
@@ -53,7 +55,7 @@ impl ErrorCode {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
-            Self::AlreadyExists | Self::InUse | Self::Taken | Self::Exhausted => 409,
+            Self::AlreadyExists | Self::InUse | Self::Taken | Self::Owned | Self::Exhausted => 409,
             Self::PreconditionFailed => 412,
             Self::Gone => 410,
             Self::TooLarge => 413,

@@ -1,11 +1,13 @@
 //! What changed, when, by whom and why.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::kind::Key;
+use crate::labels::{Labels, Selector};
 use crate::plan::ObjectChange;
 use crate::service::Origin;
 
@@ -39,9 +41,34 @@ pub struct Objects {
     /// Those that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<Key>,
+    /// Labels of those that have or had any, before and after; for selectors, not shown.
+    #[serde(skip)]
+    pub labels: BTreeMap<Key, [Labels; 2]>,
 }
 
 impl Objects {
+    /// Leaves out objects.
+    pub fn retain(&mut self, keep: impl Fn(&Self, &Key) -> bool) {
+        let labels = std::mem::take(&mut self.labels);
+        let with_labels = Self {
+            labels,
+            ..Self::default()
+        };
+        self.created.retain(|key| keep(&with_labels, key));
+        self.updated.retain(|change| keep(&with_labels, &change.key));
+        self.deleted.retain(|key| keep(&with_labels, key));
+        self.labels = with_labels.labels;
+    }
+
+    /// Whether labels of an object meet the requirements on labels, before or after.
+    pub fn is_selected(&self, key: &Key, selector: &Selector) -> bool {
+        let none = Labels::new();
+        match self.labels.get(key) {
+            Some(labels) => labels.iter().any(|labels| selector.selects_labels(labels)),
+            None => selector.selects_labels(&none),
+        }
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()

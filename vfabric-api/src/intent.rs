@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::ident::Name;
 pub use crate::kind::{AllowedAddress, AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
-use crate::kind::{AssignedPort, Limits, Spec, VniRange};
+use crate::kind::{AssignedPort, Kind, Limits, Spec, VniRange};
+use crate::labels::Labels;
 
 /// An intent file: vDCs with everything in them, applied as one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -44,6 +45,12 @@ pub struct VdcIntent {
     /// How many objects there may be in it.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// Labels: what selectors choose by (at most 32).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Objects in it that are to go. One that is not there is no error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<Removal>,
     /// Its tenant networks.
     #[serde(default)]
     pub networks: Vec<NetworkSpec>,
@@ -53,6 +60,30 @@ pub struct VdcIntent {
     /// Its attachments.
     #[serde(default)]
     pub attachments: Vec<AttachmentSpec>,
+}
+
+/// An object of a vDC that is to go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    /// Its kind; not a vDC.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+}
+
+impl Intent {
+    /// How many objects it names, with the vDCs and what is to go.
+    pub fn len(&self) -> usize {
+        let of_vdc =
+            |vdc: &VdcIntent| 1 + vdc.remove.len() + vdc.networks.len() + vdc.routers.len() + vdc.attachments.len();
+        self.vdcs.iter().map(of_vdc).sum()
+    }
+
+    /// Whether it names nothing.
+    pub fn is_empty(&self) -> bool {
+        self.vdcs.is_empty()
+    }
 }
 
 impl VdcIntent {
@@ -65,6 +96,8 @@ impl VdcIntent {
             ports: Vec::new(),
             vnis: Vec::new(),
             limits: Limits::default(),
+            labels: Labels::new(),
+            remove: Vec::new(),
             networks: Vec::new(),
             routers: Vec::new(),
             attachments: Vec::new(),
@@ -85,6 +118,7 @@ impl VdcIntent {
             ports: self.ports,
             vnis: self.vnis,
             limits: self.limits,
+            labels: self.labels,
         };
         std::iter::once((String::new(), Spec::Vdc(vdc)))
             .chain(all("networks", self.networks, Spec::Network))

@@ -26,8 +26,10 @@ pub mod ident;
 pub mod intent;
 pub mod inventory;
 pub mod kind;
+pub mod labels;
 pub mod plan;
 #[cfg(feature = "server")]
+mod refusal;
 pub mod rest;
 pub mod service;
 pub mod status;

@@ -4,6 +4,7 @@
 //! acknowledged; or nothing of it happens. The router turns HTTP into these calls and
 //! knows no more of the controller than this trait.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::history::{Changes, Diff, History, Revision};
-use crate::ident::Name;
+use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
+use crate::labels::Selector;
 use crate::plan::Plan;
 use crate::status::{Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
@@ -48,6 +50,8 @@ pub struct Transaction {
     pub expect: Option<(Key, u64)>,
     /// Who asks for it, and why.
     pub origin: Origin,
+    /// Of a rollback: who looked after objects then. They do again; for all others the origin says who does.
+    pub owners: BTreeMap<Key, Option<OwnerName>>,
 }
 
 impl Transaction {
@@ -70,9 +74,27 @@ pub struct Origin {
     /// In the caller's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Who looks after the objects from then on: a file, a tool; absent: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
+    /// Whether objects of other owners are changed, too.
+    #[serde(skip)]
+    pub force: bool,
     /// Whether the caller may change no more than what its vDC was assigned.
     #[serde(skip)]
     pub is_tenant: bool,
+    /// Of a call that may be sent again.
+    #[serde(skip)]
+    pub repeatable: Option<Repeatable>,
+}
+
+/// A call with an `Idempotency-Key`: sent again, it gets the answer of the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeatable {
+    /// SHA-256 of the caller and its key.
+    pub key: [u8; 32],
+    /// SHA-256 of the method, the path with its query, and the body.
+    pub request: [u8; 32],
 }
 
 /// What a transaction did.
@@ -95,6 +117,16 @@ pub struct Committed {
     /// Of a dry run: what it would change in objects and on devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// Set if the call was carried out before, and this is what was answered then.
+    #[serde(skip)]
+    pub replay: Option<Replay>,
+}
+
+/// What is known of a call that was sent again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Of a call that created or changed one object: the object as the API showed it then.
+    pub object: Option<serde_json::Value>,
 }
 
 /// What a mutation did, and how far the devices are.
@@ -111,8 +143,11 @@ pub struct Outcome {
 /// How to apply an intent file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApplyOptions {
-    /// Delete what the vDCs named in the file hold and the file does not name.
+    /// Delete what the owner has in the vDCs named in the file and the file does not name; without an owner, what nobody
+    /// owns.
     pub prune: bool,
+    /// The vDCs are there already and stay as they are: only what is in them is applied.
+    pub keep_vdcs: bool,
     /// Plan only.
     pub dry_run: bool,
     /// Who asks for it, and why.
@@ -175,12 +210,13 @@ pub trait FabricService: Send + Sync + 'static {
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;
 
-    /// Objects of a kind (of one vDC, except for vDCs themselves), ordered by name,
-    /// at most `limit`, starting behind the name `after`.
+    /// Objects of a kind (of one vDC, except for vDCs themselves) that are selected, ordered by name, at most `limit`,
+    /// starting behind the name `after`. A page may have fewer, with more behind it.
     fn list(
         &self,
         kind: Kind,
         vdc: Option<&Name>,
+        selector: &Selector,
         after: Option<&str>,
         limit: usize,
     ) -> impl Future<Output = Result<Page<View>, ApiError>> + Send;

@@ -127,6 +127,7 @@ fn asked(host: &Name, ask: Ask) -> Result<(Key, AttachmentSpec), ApiError> {
         },
         port_security: true,
         allowed_addresses: Vec::new(),
+        labels: Default::default(),
     };
     Ok((key, spec))
 }

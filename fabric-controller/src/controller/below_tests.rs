@@ -45,7 +45,7 @@ fn below(world: &OneWorld) -> Arc<dyn Below> {
 async fn names(world: &OneWorld) -> Vec<String> {
     let all = world
         .controller
-        .list(Kind::Attachment, Some(&n("v")), None, 10_000)
+        .list(Kind::Attachment, Some(&n("v")), &Default::default(), None, 10_000)
         .await;
     let name = |v: View| match v {
         View::Attachment(a) => a.spec.name.to_string(),

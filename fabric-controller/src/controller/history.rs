@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::history::{Diff, History, Objects, Revision};
-use vfabric_api::ident::Name;
-use vfabric_api::kind::{Key, Kind, Spec};
+use vfabric_api::ident::{Name, OwnerName};
+use vfabric_api::kind::{Key, Kind};
 use vfabric_api::plan::{self, ObjectChange};
 use vfabric_api::service::{Change, Rollback, Transaction};
 
 use super::Controller;
 use crate::model::inventory::{PREFIX, StoredItem};
-use crate::model::kind::{Stored, parse_store_key};
+use crate::model::kind::{Stored, Written, parse_store_key};
 use crate::store::log::Entry;
 use crate::store::{Past, Store};
 
@@ -30,13 +30,13 @@ pub(super) const ENTRIES_AT_ONCE: usize = 256;
 #[derive(Default)]
 struct Net {
     /// Before the oldest, and after the newest.
-    objects: BTreeMap<Key, (Option<Spec>, Option<Spec>)>,
+    objects: BTreeMap<Key, (Option<Written>, Option<Written>)>,
     inventory: BTreeSet<String>,
 }
 
-/// What the user had written, by a row of the store.
-fn spec_of(key: &Key, value: Option<&Vec<u8>>) -> Result<Option<Spec>, ApiError> {
-    let read = |value: &Vec<u8>| serde_json::from_slice::<Stored>(value).map(|object| object.spec());
+/// What users had chosen, by a row of the store.
+fn written(key: &Key, value: Option<&Vec<u8>>) -> Result<Option<Written>, ApiError> {
+    let read = |value: &Vec<u8>| serde_json::from_slice::<Stored>(value).map(|object| object.written());
     let unreadable = |error| ApiError::new(ErrorCode::Internal, format!("the log of {key} cannot be read: {error}"));
     value.map(read).transpose().map_err(unreadable)
 }
@@ -46,11 +46,11 @@ impl Net {
         for effect in entry.effects.iter().rev() {
             let (before, after) = (effect.before.as_ref().map(|(_, value)| value), effect.after.as_ref());
             if let Some(key) = parse_store_key(&effect.key) {
-                let before = spec_of(&key, before)?;
+                let before = written(&key, before)?;
                 match self.objects.entry(key) {
                     Slot::Occupied(mut net) => net.get_mut().0 = before,
                     Slot::Vacant(slot) => {
-                        let after = spec_of(slot.key(), after)?;
+                        let after = written(slot.key(), after)?;
                         slot.insert((before, after));
                     }
                 }
@@ -67,12 +67,20 @@ impl Net {
     fn objects(&self) -> Objects {
         let mut objects = Objects::default();
         for (key, change) in &self.objects {
+            let (before, after) = change;
+            if before != after {
+                let of =
+                    |written: &Option<Written>| written.as_ref().map(|w| w.spec.labels().clone()).unwrap_or_default();
+                let labels = [of(before), of(after)];
+                if labels.iter().any(|labels| !labels.is_empty()) {
+                    objects.labels.insert(key.clone(), labels);
+                }
+            }
             match change {
                 (None, Some(_)) => objects.created.push(key.clone()),
                 (Some(_), None) => objects.deleted.push(key.clone()),
                 (Some(before), Some(after)) if before != after => {
-                    let body = |spec: &Spec| spec.body().unwrap_or_default();
-                    let fields = plan::differences(&body(before), &body(after));
+                    let fields = plan::differences(&before.document(), &after.document());
                     let key = key.clone();
                     objects.updated.push(ObjectChange { key, fields });
                 }
@@ -205,8 +213,12 @@ impl<S: Store> Controller<S> {
             .into_iter()
             .filter(|(key, (then, now))| then != now && concerned(key));
         let changed: Vec<_> = changed.map(|(key, (then, now))| (key, then, now)).collect();
+        let then = changed.iter().filter_map(|(key, then, _)| Some((key, then.as_ref()?)));
+        let owners: BTreeMap<Key, Option<OwnerName>> =
+            then.map(|(key, then)| (key.clone(), then.owner.clone())).collect();
         Ok([false, true].map(|twice| Transaction {
             changes: back(&changed, twice),
+            owners: owners.clone(),
             dry_run: rollback.dry_run,
             origin: rollback.origin.clone(),
             ..Transaction::default()
@@ -216,7 +228,7 @@ impl<S: Store> Controller<S> {
 
 /// Changes back to what was then: users go before what they use, and come after it. With `twice`, routers and attachments
 /// that only change also go first, so that what they had is free for each other.
-fn back(changed: &[(Key, Option<Spec>, Option<Spec>)], twice: bool) -> Vec<(String, Change)> {
+fn back(changed: &[(Key, Option<Written>, Option<Written>)], twice: bool) -> Vec<(String, Change)> {
     let made_again = |kind: Kind| twice && matches!(kind, Kind::Router | Kind::Attachment);
     let goes = changed
         .iter()
@@ -224,14 +236,14 @@ fn back(changed: &[(Key, Option<Spec>, Option<Spec>)], twice: bool) -> Vec<(Stri
     let mut goes: Vec<&Key> = goes.map(|(key, ..)| key).collect();
     goes.sort_by_key(|key| std::cmp::Reverse(key.kind));
     let comes = changed.iter().filter_map(|(key, then, _)| Some((key, then.as_ref()?)));
-    let mut comes: Vec<(&Key, &Spec)> = comes.collect();
+    let mut comes: Vec<(&Key, &Written)> = comes.collect();
     comes.sort_by_key(|(key, _)| key.kind);
     let path = |vdc: &Name, name: &Name| format!("{vdc}/{name}");
     let goes = goes
         .into_iter()
         .map(|key| (path(&key.vdc, &key.name), Change::Delete(key.clone())));
-    let comes = comes.into_iter().map(|(key, spec)| {
-        let change = Change::Put(key.vdc.clone(), spec.clone());
+    let comes = comes.into_iter().map(|(key, then)| {
+        let change = Change::Put(key.vdc.clone(), then.spec.clone());
         (path(&key.vdc, &key.name), change)
     });
     goes.chain(comes).collect()

@@ -25,7 +25,7 @@ async fn commit(world: &Bare, changes: Vec<Change>, reason: &str) -> Result<Comm
     let origin = Origin {
         author: "token 1".into(),
         reason: reason.into(),
-        is_tenant: false,
+        ..Origin::default()
     };
     let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
     let transaction = Transaction {

@@ -386,6 +386,7 @@ async fn a_host_declared_gone_is_shut_out_and_what_it_held_is_free() {
             }],
             mtu: 1500,
             vni: None,
+            labels: Default::default(),
         }),
     );
     world.applied(vec![small]).await;

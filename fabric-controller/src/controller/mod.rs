@@ -34,6 +34,8 @@ mod isolation;
 #[cfg(test)]
 mod link_tests;
 mod links;
+#[cfg(test)]
+mod owner_tests;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -41,6 +43,9 @@ mod published;
 #[cfg(test)]
 mod quarantine_tests;
 mod reader;
+#[cfg(test)]
+mod request_tests;
+mod requests;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
@@ -159,6 +164,7 @@ impl<S: Store> Controller<S> {
             set_aside,
             revisions,
             users,
+            requests,
         } = restore(&store, start.topology.as_ref()).await?;
         start.claim.loaded(revision);
         for link in links.down() {
@@ -198,6 +204,7 @@ impl<S: Store> Controller<S> {
                 model,
                 revision,
                 expired,
+                requests,
             }),
             published: RwLock::new(published),
             queue,

@@ -84,10 +84,9 @@ fn without(all: Vec<DevicePlan>, now: &[DevicePlan]) -> Vec<DevicePlan> {
 
 /// Objects whose content changes, field by field.
 fn object_changes(applied: &Applied) -> Vec<ObjectChange> {
-    let body = |object: &Stored| object.spec().body().unwrap_or_default();
     let change = |(key, before, after): (&Key, &Stored, &Stored)| ObjectChange {
         key: key.clone(),
-        fields: plan::differences(&body(before), &body(after)),
+        fields: plan::differences(&before.written().document(), &after.written().document()),
     };
     let changes = applied.updated().map(change);
     changes.filter(|change| !change.fields.is_empty()).collect()

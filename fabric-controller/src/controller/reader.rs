@@ -40,6 +40,7 @@ impl Published {
             .router_of(&object.key.name)
             .filter(|_| object.key.kind == Kind::Network);
         Some(object.stored.view(Seen {
+            owner: object.stored.owner.clone(),
             applied,
             router: router.cloned(),
             counts: vdc.counts(),

@@ -12,6 +12,7 @@ use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::SetAside;
 use vfabric_api::topology::Topology;
 
+use super::requests::Requests;
 use super::rows::{Rest, UID_KEY, to_json};
 use super::{StartError, inventory, links, now};
 use crate::access::{self, StoredUser};
@@ -36,6 +37,8 @@ pub(super) struct Restored {
     /// The revision that last changed each object.
     pub(super) revisions: HashMap<Key, u64>,
     pub(super) users: Vec<(UserKey, StoredUser)>,
+    /// Calls that may be sent again.
+    pub(super) requests: Requests,
 }
 
 /// Order in which rows are read: what others need comes first.
@@ -71,6 +74,7 @@ struct Restoring {
     set_aside: Vec<SetAside>,
     revisions: HashMap<Key, u64>,
     users: Vec<(UserKey, StoredUser)>,
+    requests: Requests,
 }
 
 /// Reads everything back into a model. A store without an inventory begins with that of `topology`.
@@ -109,6 +113,7 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
         set_aside: Vec::new(),
         revisions: HashMap::new(),
         users: Vec::new(),
+        requests: Requests::default(),
     };
     for (row, reason) in loaded.set_aside {
         restoring.name(format!("row `{row}`"), reason);
@@ -127,6 +132,7 @@ impl Restoring {
         let done = match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
             ("object", _) => return self.object(&shown, row),
             ("user", _) => self.user(&row),
+            ("request", _) => self.request(&row),
             ("uid", _) => self.uid(&row),
             ("group", [switch, vni]) => self.group(switch, vni, &row),
             ("rest", _) => self.rest(rest, &row),
@@ -162,6 +168,14 @@ impl Restoring {
         let user = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
         if row.damage.is_none() {
             self.users.push((key, user));
+        }
+        Ok(())
+    }
+
+    /// Without its answer, a call could be carried out twice; that is said.
+    fn request(&mut self, row: &Row) -> Result<(), String> {
+        if row.damage.is_none() && !self.requests.restore(&row.key, &row.value, row.revision)? {
+            self.expired.insert(row.key.clone());
         }
         Ok(())
     }
@@ -313,6 +327,7 @@ impl Restoring {
             set_aside: self.set_aside,
             revisions: self.revisions,
             users: self.users,
+            requests: self.requests,
         })
     }
 }

@@ -17,17 +17,18 @@ use tokio::sync::mpsc;
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::kind::Key;
-use vfabric_api::service::{Committed, Origin, Transaction};
+use vfabric_api::service::{Committed, Origin, Repeatable, Transaction};
 
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
+use super::requests::{self, Written};
 use super::writer::{Answer, Proposal, State, What, unavailable};
 use super::{Controller, below, inventory, tenancy};
 use crate::engine::Rendered;
 use crate::ident::Owner;
 use crate::model::Model;
-use crate::model::change::Applied;
-use crate::store::{Revision, Store, StoreError, StoreTransaction};
+use crate::model::change::{Applied, By};
+use crate::store::{Op, Revision, Store, StoreError, StoreTransaction};
 
 /// Proposals of one group: bounds how long the first of them waits for the others.
 const GROUP: usize = 256;
@@ -45,6 +46,8 @@ struct Accepted {
     inventory: Option<inventory::News>,
     /// Rows of numbers in quarantine that it writes.
     rests: Vec<Vec<u8>>,
+    /// Of a call that may be sent again.
+    request: Option<Written>,
     revision: u64,
 }
 
@@ -114,7 +117,7 @@ struct Round<'a, S: Store> {
 fn first_accepted(model: &mut Model, all: Vec<Transaction>) -> Result<(Transaction, Applied), ApiError> {
     let mut refused = ApiError::new(ErrorCode::Internal, "there is nothing to do");
     for transaction in all {
-        match model.apply(&transaction.changes) {
+        match model.apply_by(&transaction.changes, &By::of(&transaction)) {
             Ok(applied) => return Ok((transaction, applied)),
             Err(error) => refused = error,
         }
@@ -184,9 +187,18 @@ impl<'a, S: Store> Round<'a, S> {
     /// Checks a proposal and carries it out on the model: the first of its alternatives that is accepted.
     async fn take(&mut self, proposal: Proposal) {
         let Proposal { what, answer } = proposal;
+        let independent = self.is_fresh();
+        if let Some(result) = self.repeated(&what) {
+            self.open.answers.push(Answered {
+                answer,
+                result,
+                independent,
+            });
+            return;
+        }
         let alternatives = match what {
             What::Transaction(transaction) => Ok(vec![transaction]),
-            What::Intent(intent, options) => Ok(vec![transaction_of(&self.state.model, intent, options)]),
+            What::Intent(intent, options) => transaction_of(&self.state.model, intent, options).map(|t| vec![t]),
             What::OfHost(host, transaction) => {
                 let permitted = below::permit(&self.state.model, &host, &transaction.changes);
                 permitted.map(|()| vec![transaction])
@@ -196,7 +208,6 @@ impl<'a, S: Store> Round<'a, S> {
                 way.map(Vec::from)
             }
         };
-        let independent = self.is_fresh();
         let permitted = alternatives.and_then(|all| self.within_rights(all));
         let result = permitted.and_then(|all| self.check(all));
         // What was refused or undone touches nothing; what was accepted is rendered.
@@ -207,6 +218,17 @@ impl<'a, S: Store> Round<'a, S> {
             result,
             independent,
         });
+    }
+
+    /// What was answered to this call when it came before; none if it did not, or is not to be repeated.
+    fn repeated(&self, what: &What) -> Option<Result<Committed, ApiError>> {
+        let repeatable = what.origin()?.repeatable?;
+        let under_way = self.under_way().flat_map(|group| group.accepted.iter().rev());
+        let under_way = under_way
+            .filter_map(|accepted| accepted.request.as_ref()?.of(&repeatable))
+            .next();
+        let found = under_way.or_else(|| self.state.requests.find(&repeatable));
+        found.map(|record| record.answer(&repeatable))
     }
 
     /// The alternatives, if what they take is the caller's to take. All of them change the same objects.
@@ -232,26 +254,56 @@ impl<'a, S: Store> Round<'a, S> {
         if transaction.dry_run {
             committed.plan = Some(self.controller.plan(&mut self.state.model, &applied));
         }
-        if applied.is_empty() || transaction.dry_run {
+        let repeatable = transaction.origin.repeatable.filter(|_| !transaction.dry_run);
+        if transaction.dry_run || (applied.is_empty() && repeatable.is_none()) {
             self.state.model.undo(applied);
         } else {
-            committed.revision += 1;
-            let accepted = self.accept(applied, before, &transaction.origin);
+            if !applied.is_empty() {
+                committed.revision += 1;
+            }
+            let request = repeatable.map(|repeatable| self.answered(&repeatable, &transaction, &applied, &committed));
+            let accepted = self.accept(applied, before, &transaction.origin, request);
             self.open.bytes += accepted.transaction.bytes();
             self.open.accepted.push(accepted);
         }
         Ok(committed)
     }
 
-    /// Whether an object is at a revision, with what is under way.
-    fn expect(&self, key: &Key, revision: u64) -> Result<(), ApiError> {
+    /// What is to be stored of a call that may be sent again.
+    fn answered(
+        &self,
+        repeatable: &Repeatable,
+        transaction: &Transaction,
+        applied: &Applied,
+        committed: &Committed,
+    ) -> Written {
+        let key = requests::changed_object(transaction);
+        // An object that stays as it is stays at its revision.
+        let revision = if applied.is_empty() {
+            key.as_ref().and_then(|key| self.revision_of(key))
+        } else {
+            Some(committed.revision)
+        };
+        let object = key.zip(revision);
+        let object = object.and_then(|(key, revision)| requests::object_of(&self.state.model, &key, revision));
+        let origin = &transaction.origin;
+        let requests = &self.state.requests;
+        requests.write(repeatable, origin, (committed, object), self.revision() + 1)
+    }
+
+    /// The revision of an object, with what is under way; none if it is not there.
+    fn revision_of(&self, key: &Key) -> Option<u64> {
         let of_it = |accepted: &&Accepted| accepted.applied.objects.iter().any(|(changed, _)| changed == key);
         let mut changes = self.under_way().flat_map(|group| group.accepted.iter().rev());
-        let found = match changes.find(of_it) {
+        match changes.find(of_it) {
             Some(accepted) => Some(accepted.revision),
             None => self.controller.published().object(key).map(|object| object.revision),
-        };
-        match found {
+        }
+    }
+
+    /// Whether an object is at a revision, with what is under way.
+    fn expect(&self, key: &Key, revision: u64) -> Result<(), ApiError> {
+        match self.revision_of(key) {
             Some(found) if found == revision => Ok(()),
             Some(found) => {
                 let detail = format!("{key} is at revision {found}, not {revision}: somebody changed it meanwhile");
@@ -262,7 +314,7 @@ impl<'a, S: Store> Round<'a, S> {
     }
 
     /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
-    fn accept(&mut self, applied: Applied, before: u64, origin: &Origin) -> Accepted {
+    fn accept(&mut self, applied: Applied, before: u64, origin: &Origin, request: Option<Written>) -> Accepted {
         // The first one deletes the expired keys: it is the first that can give their numbers to others.
         let expires = self.flights == 0 && self.open.accepted.is_empty();
         self.open.expires |= expires;
@@ -270,7 +322,12 @@ impl<'a, S: Store> Round<'a, S> {
         let (controller, model) = (self.controller, &mut self.state.model);
         let revision = before + 1;
         let rests = controller.rests(model, &applied);
-        let transaction = controller.to_store(model, &applied, expired, &rests, (before, origin));
+        let mut transaction = controller.to_store(model, &applied, expired, &rests, (before, origin));
+        if let Some(request) = &request {
+            let (gone, (key, row)) = request.rows();
+            transaction.ops.extend(gone.into_iter().map(Op::Delete));
+            transaction.ops.push(Op::Put(key, row));
+        }
         model.settle(&applied, revision);
         let touched = model.take_touched();
         let changed = |(key, object): &(Key, Option<_>)| Changed {
@@ -289,6 +346,7 @@ impl<'a, S: Store> Round<'a, S> {
             transaction,
             publication,
             rests: rests.into_iter().map(|(key, _)| key).collect(),
+            request,
             revision,
         }
     }
@@ -366,6 +424,9 @@ impl<'a, S: Store> Round<'a, S> {
         for done in group.accepted.drain(..) {
             self.state.forget(&done.rests);
             self.state.revision = done.revision;
+            if let Some(request) = done.request {
+                self.state.requests.publish(request);
+            }
             self.controller.welcome(&done.inventory);
             let mut published = self.controller.write_published();
             published.publish(done.publication, done.revision);

@@ -10,6 +10,7 @@
 //! | `inventory/<rank of its kind>/<name>` | a switch, host or link, or the settings, with what was allocated for it |
 //! | `inventory/next` | the handles that the next device and the next link get |
 //! | `user/<vDC or nothing>/<name>` | a user with its roles and the hashes of its tokens |
+//! | `request/<digest of caller and key>` | a call that may be sent again, with its answer |
 
 use std::collections::BTreeMap;
 

@@ -11,6 +11,7 @@ use vfabric_api::history::{Changes, Diff, History, Revision};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
+use vfabric_api::labels::Selector;
 use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, Drops, FabricStatus, HostStatus, LinkStatus,
@@ -32,6 +33,8 @@ use crate::store::Store;
 
 /// Entities that are described before the writer has its turn.
 const ENTITIES_AT_ONCE: usize = 256;
+/// Objects that are looked at for one page: nobody else gets at what is published meanwhile.
+const LOOKED_AT: usize = 10_000;
 /// Longest time a device may take to answer for its counters.
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
 impl<S: Store> FabricService for Controller<S> {
@@ -82,6 +85,7 @@ impl<S: Store> FabricService for Controller<S> {
         &self,
         kind: Kind,
         vdc: Option<&Name>,
+        selector: &Selector,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<View>, ApiError> {
@@ -93,13 +97,13 @@ impl<S: Store> FabricService for Controller<S> {
         let (Some(vdc), true) = (vdc, kind != Kind::Vdc) else {
             let vdcs = page(&published.vdcs, after);
             let vdcs = vdcs.filter_map(|(name, vdc)| Some((name, vdc.all(Kind::Vdc).get(name)?)));
-            return Ok(published.cut(vdcs, limit));
+            return Ok(published.cut(vdcs, selector, limit));
         };
         let found = published
             .vdcs
             .get(vdc)
             .ok_or_else(|| ApiError::not_found(Key::vdc(vdc.clone())))?;
-        Ok(published.cut(page(found.all(kind), after), limit))
+        Ok(published.cut(page(found.all(kind), after), selector, limit))
     }
 
     async fn wait_applied(&self, revision: u64, timeout: Duration) -> Applied {
@@ -447,18 +451,29 @@ impl<S: Store> Controller<S> {
 }
 
 impl Published {
-    /// The objects of one page, and where the next begins.
-    fn cut<'a>(&self, all: impl Iterator<Item = (&'a Name, &'a Arc<Object>)>, limit: usize) -> Page<View> {
+    /// The selected objects of one page, and where the next begins.
+    fn cut<'a>(
+        &self,
+        all: impl Iterator<Item = (&'a Name, &'a Arc<Object>)>,
+        selector: &Selector,
+        limit: usize,
+    ) -> Page<View> {
         let mut items = Vec::new();
         let mut last: Option<&Name> = None;
-        for (name, object) in all {
-            if items.len() == limit {
+        let is_selected = |object: &Object| {
+            let stored = &object.stored;
+            selector.is_empty() || selector.selects(&stored.spec(), stored.owner.as_ref())
+        };
+        for (looked_at, (name, object)) in all.enumerate() {
+            if items.len() == limit || looked_at == LOOKED_AT {
                 return Page {
                     items,
                     next: last.map(ToString::to_string),
                 };
             }
-            items.extend(self.view(object));
+            if is_selected(object) {
+                items.extend(self.view(object));
+            }
             last = Some(name);
         }
         Page { items, next: None }

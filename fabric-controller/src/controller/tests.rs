@@ -141,6 +141,7 @@ pub(super) fn network(name: &str, cidr: &str) -> Change {
             subnets,
             mtu: 1500,
             vni: None,
+            labels: Default::default(),
         }),
     )
 }
@@ -159,6 +160,7 @@ pub(super) fn attach(name: &str, network: &str, host: &str) -> AttachmentSpec {
         place,
         port_security: true,
         allowed_addresses: Vec::new(),
+        labels: Default::default(),
     }
 }
 

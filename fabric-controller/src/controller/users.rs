@@ -82,12 +82,19 @@ impl<S: Store> Controller<S> {
 
     async fn store_user(&self, state: &mut State, key: &UserKey, user: Option<StoredUser>) -> Result<(), ApiError> {
         let row = access::row_key(key);
-        let op = match &user {
-            Some(user) => Op::Put(row, to_json(user)),
-            None => Op::Delete(row),
+        let ops = match &user {
+            Some(user) => vec![Op::Put(row, to_json(user))],
+            // A later user of that name must not find the answers of this one.
+            None => std::iter::once(row)
+                .chain(state.requests.keys_of(&key.to_string()))
+                .map(Op::Delete)
+                .collect(),
         };
-        if !self.commit_ops(state, vec![op], "cannot store a user").await {
+        if !self.commit_ops(state, ops, "cannot store a user").await {
             return Err(unavailable("the change could not be stored"));
+        }
+        if user.is_none() {
+            state.requests.forget(&key.to_string());
         }
         self.directory.set(key.clone(), user);
         Ok(())

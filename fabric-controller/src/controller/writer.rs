@@ -23,6 +23,7 @@ use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::service::{ApplyOptions, Change, Committed, Origin, Rollback, Transaction};
 
+use super::requests::Requests;
 use super::rows::rest_key;
 use super::{Controller, now};
 use crate::device::driver::DeviceIndex;
@@ -49,6 +50,8 @@ pub(super) struct State {
     /// that can give these numbers to others; and before an object that waited for one of them is rendered. Otherwise a
     /// restart would hold the new owner back.
     pub(super) expired: BTreeSet<Vec<u8>>,
+    /// Calls that may be sent again.
+    pub(super) requests: Requests,
 }
 
 /// What somebody asks for.
@@ -66,6 +69,15 @@ impl What {
         match self {
             Self::Transaction(t) => t.changes.iter().any(|(_, c)| !matches!(c, Change::Inventory(_))),
             Self::Intent(..) | Self::Rollback(_) | Self::OfHost(..) => true,
+        }
+    }
+
+    /// Who asks for it, unless nothing is to happen.
+    pub(super) fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Transaction(t) | Self::OfHost(_, t) => (!t.dry_run).then_some(&t.origin),
+            Self::Intent(_, options) => (!options.dry_run).then_some(&options.origin),
+            Self::Rollback(rollback) => (!rollback.dry_run).then_some(&rollback.origin),
         }
     }
 
@@ -147,8 +159,11 @@ impl<S: Store> Controller<S> {
         let origin = Origin {
             author: format!("host {host}"),
             reason: "asked for from below".to_owned(),
+            // A name and a colon are as long as an owner's name may be.
+            owner: format!("host:{host}").parse().ok(),
             // What a host may ask for is checked by itself.
-            is_tenant: false,
+            force: true,
+            ..Origin::default()
         };
         self.send(What::OfHost(host, Transaction::one(change, origin))).await
     }

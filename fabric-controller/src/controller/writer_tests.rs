@@ -197,7 +197,7 @@ async fn readers_see_nothing_before_it_is_durable_and_do_not_wait_for_it() {
         .unwrap();
     assert_eq!(controller.fabric().await, fabric);
     let listed = controller
-        .list(Kind::Attachment, Some(&n("v")), None, 100)
+        .list(Kind::Attachment, Some(&n("v")), &Default::default(), None, 100)
         .await
         .unwrap();
     assert_eq!(listed.items.len(), 2);

@@ -154,6 +154,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 subnets,
                 mtu: if big { 9000 } else { 1500 },
                 vni: None,
+                labels: Default::default(),
             })
         });
     let routes = proptest::collection::vec((1..=3u8, 2..=4u8, 0..2u8), 0..2);
@@ -175,6 +176,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             place,
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         })
     });
     prop_oneof![2 => network, 2 => router, 6 => attachment]
@@ -479,6 +481,7 @@ fn a_history_reaches_every_kind_of_contribution() {
             subnets: vec![subnet(n, 0), subnet(n, 2)],
             mtu: 1500,
             vni: None,
+            labels: Default::default(),
         })
     };
     let attachment = |a: u8, n: u8, place| {
@@ -490,6 +493,7 @@ fn a_history_reaches_every_kind_of_contribution() {
             place,
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         })
     };
     let on_host = |h: u8| Place::Host {

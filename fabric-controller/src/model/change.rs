@@ -1,15 +1,31 @@
 //! Transactions: checked and carried out change by change, undone if one is refused.
+//!
+//! **Owners.** An object may have an owner: a file, a tool. A change of its content by anybody else is refused, unless it
+//! is forced:
+//!
+//! | the object's owner | the change's owner | the change | with force | owner afterwards |
+//! | --- | --- | --- | --- | --- |
+//! | none | none | happens | happens | none |
+//! | none | A | happens, also if only the owner changes | the same | A |
+//! | A | A | happens | the same | A |
+//! | A | none | refused | happens | A |
+//! | A | B | refused; if the content stays, nothing happens | happens, also if only the owner changes | B |
+//!
+//! A vDC gets no owner from one of its tenants, who cannot change it either. A rollback gives objects the owners that they
+//! had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ident::OwnerName;
 use vfabric_api::inventory::ItemKey;
-use vfabric_api::kind::{Key, Spec};
+use vfabric_api::kind::{Key, Kind, Spec};
 use vfabric_api::plan;
-use vfabric_api::service::{Change, Committed};
+use vfabric_api::service::{Change, Committed, Transaction};
 
 use super::aside::Aside;
 use super::cursor::Cursors;
+use super::fields::Fields;
 use super::inventory::StoredItem;
 use super::kind::Stored;
 use super::quarantine::Left;
@@ -70,6 +86,64 @@ impl Applied {
     }
 }
 
+/// Who carries out a transaction, as far as owners of objects are concerned.
+#[derive(Debug, Default)]
+pub struct By {
+    /// Who looks after what is created and changed.
+    pub owner: Option<OwnerName>,
+    /// Whether objects of other owners are changed, too.
+    pub force: bool,
+    /// Whether it is a user of a vDC.
+    pub is_tenant: bool,
+    /// Of a rollback: owners that objects get back.
+    pub then: BTreeMap<Key, Option<OwnerName>>,
+}
+
+impl By {
+    /// Who is behind a transaction.
+    pub fn of(transaction: &Transaction) -> Self {
+        Self {
+            owner: transaction.origin.owner.clone(),
+            force: transaction.origin.force,
+            is_tenant: transaction.origin.is_tenant,
+            then: transaction.owners.clone(),
+        }
+    }
+
+    /// Who looks after an object after a change of it.
+    fn owner(&self, key: &Key, before: Option<&Stored>) -> Option<OwnerName> {
+        if let Some(then) = self.then.get(key) {
+            return then.clone();
+        }
+        let had = before.and_then(|before| before.owner.clone());
+        if self.is_tenant && key.kind == Kind::Vdc {
+            return had;
+        }
+        self.owner.clone().or(had)
+    }
+
+    /// Whether an object whose content stays also keeps its owner.
+    fn keeps(&self, key: &Key, before: &Stored) -> bool {
+        let is_others = before.owner.is_some() && before.owner != self.owner;
+        (is_others && !self.force) || self.owner(key, Some(before)) == before.owner
+    }
+
+    /// Whether the content of an object may change, or the object go.
+    fn may_change(&self, path: &str, key: &Key, before: &Stored) -> Result<(), ApiError> {
+        match &before.owner {
+            Some(owner) if before.owner != self.owner && !self.force => {
+                let asked = self.owner.as_ref().map(OwnerName::as_str).unwrap_or_default();
+                let expected = format!("`{owner}`, or `force`");
+                Err(ApiError {
+                    detail: format!("{key} belongs to `{owner}`: change it there, or force the change"),
+                    ..Fields(path).error(ErrorCode::Owned, "owner", asked, expected)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// An object before a change.
 #[derive(Debug)]
 pub(super) enum Undo {
@@ -87,12 +161,20 @@ impl Model {
     /// # Errors
     /// The first change that is refused, with the path of its field; then nothing changed.
     pub fn apply(&mut self, changes: &[(String, Change)]) -> Result<Applied, ApiError> {
+        self.apply_by(changes, &By::default())
+    }
+
+    /// The same, for somebody who looks after objects.
+    ///
+    /// # Errors
+    /// The same; `Owned` if another owner looks after an object.
+    pub fn apply_by(&mut self, changes: &[(String, Change)], by: &By) -> Result<Applied, ApiError> {
         let mut applied = Applied {
             cursors: self.cursors(),
             ..Applied::default()
         };
         for (path, change) in changes {
-            if let Err(error) = self.change(path, change, &mut applied) {
+            if let Err(error) = self.change(path, change, by, &mut applied) {
                 self.note_moved(&mut applied.cursors);
                 self.undo(applied);
                 return Err(error);
@@ -142,7 +224,13 @@ impl Model {
         self.fence(&applied.items, revision);
     }
 
-    pub(super) fn change(&mut self, path: &str, change: &Change, applied: &mut Applied) -> Result<(), ApiError> {
+    pub(super) fn change(
+        &mut self,
+        path: &str,
+        change: &Change,
+        by: &By,
+        applied: &mut Applied,
+    ) -> Result<(), ApiError> {
         let patched;
         let change = match change {
             Change::Patch(key, patch) => {
@@ -160,20 +248,31 @@ impl Model {
                 let before = self.stored(&key);
                 match (change, &before) {
                     (Change::Replace(..), None) => return Err(ApiError::not_found(&key)),
-                    (_, Some(before)) if before.spec() == *spec => {
+                    (_, Some(before)) if before.spec() == *spec && by.keeps(&key, before) => {
                         applied.committed.unchanged += 1;
                         return Ok(());
                     }
+                    (_, Some(before)) if before.spec() == *spec => {}
                     (Change::Create(..), Some(_)) => {
                         let detail = format!("{key} exists already, with another content");
                         return Err(ApiError::new(ErrorCode::AlreadyExists, detail));
                     }
                     _ => {}
                 }
-                if before.is_none() {
-                    self.check_limit(&key)?;
-                }
-                (key.clone(), Some(self.check(path, &key, spec)?))
+                let owner = by.owner(&key, before.as_ref());
+                let next = match before {
+                    None => {
+                        self.check_limit(&key)?;
+                        self.check(path, &key, spec)?
+                    }
+                    // Only the owner changes.
+                    Some(before) if before.spec() == *spec => before,
+                    Some(before) => {
+                        by.may_change(path, &key, &before)?;
+                        self.check(path, &key, spec)?
+                    }
+                };
+                (key.clone(), Some(next.owned_by(owner)))
             }
             Change::Patch(key, _) => return Err(ApiError::not_found(key)),
             Change::Inventory(change) => return self.change_inventory(path, change, applied),
@@ -182,7 +281,8 @@ impl Model {
                 return Ok(());
             }
             Change::Delete(key) => {
-                self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
+                let before = self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
+                by.may_change(path, key, &before)?;
                 if let Some(user) = self.user(key) {
                     let detail = format!("{key} is still used by {user}");
                     return Err(ApiError::new(ErrorCode::InUse, detail));

@@ -35,7 +35,7 @@ pub mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use vfabric_api::ident::{Name, PortId};
+use vfabric_api::ident::{Name, OwnerName, PortId};
 use vfabric_api::kind::{AttachmentSpec, Key, Kind};
 use vfabric_api::topology::Topology;
 
@@ -85,6 +85,8 @@ pub struct Model {
     next_uid: u64,
     touched: BTreeSet<Source>,
     moved: Moved,
+    /// Who looks after objects; those that nobody in particular looks after are not here.
+    owners: HashMap<Key, OwnerName>,
     /// Stored objects that could not be loaded.
     aside: BTreeMap<Key, Aside>,
 }
@@ -146,6 +148,7 @@ impl Model {
             next_uid: 1,
             touched: BTreeSet::new(),
             moved: Moved::default(),
+            owners: HashMap::new(),
             aside: BTreeMap::new(),
             fabric: Fabric::new(settings),
         }
@@ -165,6 +168,11 @@ impl Model {
     /// Contributions that may have changed since this was last asked.
     pub fn take_touched(&mut self) -> BTreeSet<Source> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// Who looks after an object; none: nobody in particular, or it is not there.
+    pub fn owner_of(&self, key: &Key) -> Option<&OwnerName> {
+        self.owners.get(key)
     }
 
     /// A vDC.

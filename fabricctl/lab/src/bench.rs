@@ -102,6 +102,7 @@ async fn attachments(lab: &Lab, count: usize) -> Result<(Histogram<u64>, Histogr
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         });
         let started = Instant::now();
         let View::Attachment(a) = client.create(&vdc.name, &spec, Some(TIMEOUT)).await? else {

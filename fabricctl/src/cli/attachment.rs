@@ -153,6 +153,7 @@ pub(super) async fn run(session: &Session, command: Command) -> Result<ExitCode>
                 place: place.try_into()?,
                 port_security: true,
                 allowed_addresses: Vec::new(),
+                labels: Default::default(),
             };
             let patience = seconds(wait.wait)?;
             let made = session

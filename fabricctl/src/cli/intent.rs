@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use fabric_lab::say;
+use vfabric_api::ident::OwnerName;
 use vfabric_api::intent::Intent;
 use vfabric_api::service::{ApplyOptions, Origin};
 
@@ -23,7 +24,21 @@ pub(super) struct PlanArgs {
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
+    owned: Owned,
+    #[command(flatten)]
     output: Output,
+}
+
+/// Who looks after the objects of a file.
+#[derive(Debug, Default, Args)]
+struct Owned {
+    /// Owner of the objects, such as `file:web.yaml`: --prune deletes only what is the owner's, and what belongs to another
+    /// owner is refused
+    #[arg(long)]
+    owner: Option<OwnerName>,
+    /// Change objects of other owners, too: they become the owner's
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -34,6 +49,8 @@ pub(super) struct ApplyArgs {
     /// Delete what the named vDCs hold and the file does not name
     #[arg(long)]
     prune: bool,
+    #[command(flatten)]
+    owned: Owned,
     /// Only show what would change (as `plan` does)
     #[arg(long)]
     dry_run: bool,
@@ -73,8 +90,11 @@ pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode
         dry_run: args.dry_run,
         origin: Origin {
             reason: args.reason,
+            owner: args.owned.owner,
+            force: args.owned.force,
             ..Origin::default()
         },
+        ..ApplyOptions::default()
     };
     let call = client.apply(&intent, options, seconds(args.wait)?);
     let outcome = steps
@@ -90,10 +110,15 @@ pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode
     Ok(report(&outcome))
 }
 
-fn dry_run(prune: bool) -> ApplyOptions {
+fn dry_run(prune: bool, owned: Owned) -> ApplyOptions {
     ApplyOptions {
         prune,
         dry_run: true,
+        origin: Origin {
+            owner: owned.owner,
+            force: owned.force,
+            ..Origin::default()
+        },
         ..ApplyOptions::default()
     }
 }
@@ -102,7 +127,7 @@ pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> 
     let client = &session.client;
     let steps = Steps::begin(&format!("reading {}", args.file.display()));
     let intent = read(&args.file)?;
-    let call = client.apply(&intent, dry_run(args.prune), None);
+    let call = client.apply(&intent, dry_run(args.prune, args.owned), None);
     let outcome = steps
         .follow(session, &format!("planning {} objects", objects(&intent)), call)
         .await?;
@@ -123,7 +148,11 @@ pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> 
 /// How a file differs from what is stored, object by object and field by field.
 pub(super) async fn diff(session: &Session, file: &Path, prune: bool, format: Format) -> Result<ExitCode> {
     let intent = read(file)?;
-    let committed = session.client.apply(&intent, dry_run(prune), None).await?.committed;
+    let committed = session
+        .client
+        .apply(&intent, dry_run(prune, Owned::default()), None)
+        .await?
+        .committed;
     let differs = !(committed.created.is_empty() && committed.updated.is_empty() && committed.deleted.is_empty());
     if matches!(format, Format::Table) {
         plan::objects(&committed);

@@ -43,11 +43,12 @@ impl Client {
             .map(|vdc| format!("&vdc={vdc}"))
             .unwrap_or_default();
         let path = format!(
-            "/v1/history/{}/rollback?dry_run={}&wait={}&reason={}{vdc}",
+            "/v1/history/{}/rollback?dry_run={}&wait={}&reason={}{vdc}{}",
             rollback.to,
             rollback.dry_run,
             wait.unwrap_or_default().as_secs_f64(),
             escape(&rollback.origin.reason),
+            rollback.origin.force.then_some("&force=true").unwrap_or_default(),
         );
         self.call(reqwest::Method::POST, &path, None, wait).await
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
-use crate::ident::Name;
+use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
 use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
@@ -28,6 +28,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time on top of that for an intent file, which may have tens of thousands of objects.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
+/// Objects of a page: the most there can be.
+const LIST_LIMIT: usize = 1000;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,15 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: String,
+    changes: Changes,
+}
+
+/// How a client asks for changes.
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    owner: Option<OwnerName>,
+    force: bool,
+    key: Option<String>,
 }
 
 impl Client {
@@ -114,6 +125,7 @@ impl Client {
             http,
             base: base.trim_end_matches('/').to_owned(),
             token: token.trim().to_owned(),
+            changes: Changes::default(),
         })
     }
 
@@ -136,6 +148,35 @@ impl Client {
         }
     }
 
+    /// The same connection, for one who looks after objects: what it creates and changes is the owner's, and what belongs to
+    /// another owner is refused unless forced. Calls that name an owner themselves go by that.
+    #[must_use]
+    pub fn as_owner(&self, owner: Option<OwnerName>, force: bool) -> Self {
+        let changes = Changes {
+            owner,
+            force,
+            ..self.changes.clone()
+        };
+        Self {
+            changes,
+            ..self.clone()
+        }
+    }
+
+    /// The same connection, for one change that may be sent again: the key (1 to 255 visible ASCII characters) goes with
+    /// it, and the controller carries the change out once.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        let changes = Changes {
+            key: Some(key.to_owned()),
+            ..self.changes.clone()
+        };
+        Self {
+            changes,
+            ..self.clone()
+        }
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: reqwest::Method,
@@ -155,9 +196,13 @@ impl Client {
         wait: Option<Duration>,
         revision: Option<u64>,
     ) -> Result<T, ClientError> {
+        let is_change = method != reqwest::Method::GET;
         let mut request = self
             .request(method, path)
             .timeout(CALL_TIMEOUT + wait.unwrap_or_default());
+        if let Some(key) = self.changes.key.as_ref().filter(|_| is_change) {
+            request = request.header("Idempotency-Key", key);
+        }
         if let Some(revision) = revision {
             request = request.header(reqwest::header::IF_MATCH, format!("\"{revision}\""));
         }
@@ -194,12 +239,20 @@ impl Client {
         options: ApplyOptions,
         wait: Option<Duration>,
     ) -> Result<Outcome, ClientError> {
+        let changes = Changes {
+            owner: options.origin.owner.or_else(|| self.changes.owner.clone()),
+            force: options.origin.force || self.changes.force,
+            key: None,
+        };
         let path = format!(
-            "/v1/apply?prune={}&dry_run={}&wait={}&reason={}",
+            "/v1/apply?prune={}&dry_run={}&wait={}&reason={}{}{}",
             options.prune,
             options.dry_run,
             wait.unwrap_or_default().as_secs_f64(),
             escape(&options.origin.reason),
+            // Said only where it matters: older controllers do not know it.
+            options.keep_vdcs.then_some("&keep_vdcs=true").unwrap_or_default(),
+            changes.query(),
         );
         let body = serde_json::to_value(intent).map_err(unreadable)?;
         // A large file takes the controller longer than a single object.
@@ -213,9 +266,10 @@ impl Client {
     /// As [`Client::apply`].
     pub async fn create(&self, vdc: &Name, spec: &Spec, wait: Option<Duration>) -> Result<View, ClientError> {
         let path = format!(
-            "{}?wait={}",
+            "{}?wait={}{}",
             collection(spec.kind(), Some(vdc)),
-            wait.unwrap_or_default().as_secs_f64()
+            wait.unwrap_or_default().as_secs_f64(),
+            self.changes.query(),
         );
         let body = spec.body().map_err(unreadable)?;
         let json = self.call(reqwest::Method::POST, &path, Some(body), wait).await?;
@@ -234,7 +288,12 @@ impl Client {
         wait: Option<Duration>,
     ) -> Result<View, ClientError> {
         let key = Key::new(vdc.clone(), spec.kind(), spec.name().clone());
-        let path = format!("{}?wait={}", object(&key), wait.unwrap_or_default().as_secs_f64());
+        let path = format!(
+            "{}?wait={}{}",
+            object(&key),
+            wait.unwrap_or_default().as_secs_f64(),
+            self.changes.query(),
+        );
         let body = spec.body().map_err(unreadable)?;
         let method = reqwest::Method::PUT;
         let json = self.call_if(method, &path, Some(body), wait, revision).await?;
@@ -254,7 +313,27 @@ impl Client {
     /// # Errors
     /// As [`Client::apply`].
     pub async fn list(&self, kind: Kind, vdc: Option<&Name>) -> Result<Vec<View>, ClientError> {
-        let path = collection(kind, vdc);
+        self.list_selected(kind, vdc, "", "").await
+    }
+
+    /// Every object of a kind whose labels and fields meet these selectors ([`crate::labels`]), page by page.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn list_selected(
+        &self,
+        kind: Kind,
+        vdc: Option<&Name>,
+        labels: &str,
+        fields: &str,
+    ) -> Result<Vec<View>, ClientError> {
+        let mut selected = String::new();
+        for (parameter, selector) in [("labels", labels), ("fields", fields)] {
+            if !selector.is_empty() {
+                selected += &format!("&{parameter}={}", escape(selector));
+            }
+        }
+        let path = format!("{}?limit={LIST_LIMIT}{selected}", collection(kind, vdc));
         let mut all = Vec::new();
         let mut after = String::new();
         loop {
@@ -263,7 +342,7 @@ impl Client {
                 all.push(View::read(kind, item).map_err(unreadable)?);
             }
             match page.next {
-                Some(next) => after = format!("?after={next}"),
+                Some(next) => after = format!("&after={next}"),
                 None => return Ok(all),
             }
         }
@@ -274,7 +353,12 @@ impl Client {
     /// # Errors
     /// As [`Client::apply`].
     pub async fn delete(&self, key: &Key, wait: Option<Duration>) -> Result<Outcome, ClientError> {
-        let path = format!("{}?wait={}", object(key), wait.unwrap_or_default().as_secs_f64());
+        let changes = self.changes.query();
+        let path = format!(
+            "{}?wait={}{changes}",
+            object(key),
+            wait.unwrap_or_default().as_secs_f64()
+        );
         self.call(reqwest::Method::DELETE, &path, None, wait).await
     }
 
@@ -324,6 +408,18 @@ impl Client {
     /// As [`Client::apply`].
     pub async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ClientError> {
         self.read(&format!("/v1/devices/{device}/entities")).await
+    }
+}
+
+impl Changes {
+    /// What follows in the query of a change.
+    fn query(&self) -> String {
+        let owner = self
+            .owner
+            .as_ref()
+            .map(|owner| format!("&owner={}", escape(owner.as_str())));
+        let force = self.force.then_some("&force=true").unwrap_or_default();
+        owner.unwrap_or_default() + force
     }
 }
 

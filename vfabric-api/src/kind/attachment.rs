@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::schema::{IpAddress, IpPrefix};
-use crate::ident::{Mac, Name, PortId};
+use crate::ident::{Mac, Name, OwnerName, PortId};
+use crate::labels::Labels;
 use crate::status::Applied;
 
 /// One interface of one workload in one tenant network.
@@ -37,6 +38,9 @@ pub struct AttachmentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
     pub allowed_addresses: Vec<AllowedAddress>,
+    /// Labels: what selectors choose by (at most 32).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 fn default_port_security() -> bool {
@@ -118,6 +122,9 @@ pub struct Attachment {
     pub ips: Vec<IpAddr>,
     /// How far the devices are.
     pub applied: Applied,
+    /// Who looks after it; absent: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.
     #[serde(default)]
     pub revision: u64,

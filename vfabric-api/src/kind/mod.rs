@@ -23,7 +23,9 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::ident::Name;
-use crate::strict::{Strict, refusal};
+use crate::labels::{Labels, Selector};
+use crate::refusal::refusal;
+use crate::strict::Strict;
 
 /// Makes the enums over all kinds. Each row: the kind and its number in the store, what a user writes, what the API
 /// shows, the word for one and for many. An object needs only objects of kinds with smaller numbers.
@@ -88,6 +90,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// Labels of the object.
+            pub fn labels(&self) -> &Labels {
+                match self {
+                    $(Self::$kind(spec) => &spec.labels,)*
+                }
+            }
+
             /// The body of a request that creates or replaces it.
             ///
             /// # Errors
@@ -118,6 +127,20 @@ macro_rules! kinds {
             pub fn revision(&self) -> u64 {
                 match self {
                     $(Self::$kind(view) => view.revision,)*
+                }
+            }
+
+            /// Labels of the object.
+            pub fn labels(&self) -> &Labels {
+                match self {
+                    $(Self::$kind(view) => &view.spec.labels,)*
+                }
+            }
+
+            /// Whether a selector selects the object.
+            pub fn is_selected(&self, selector: &Selector) -> bool {
+                match self {
+                    $(Self::$kind(view) => selector.is_empty() || selector.selects(&Spec::$kind(view.spec.clone()), view.owner.as_ref()),)*
                 }
             }
 

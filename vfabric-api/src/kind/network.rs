@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::schema::{IpAddress, IpPrefix};
-use crate::ident::{Name, Vni};
+use crate::ident::{Name, OwnerName, Vni};
+use crate::labels::Labels;
 use crate::status::Applied;
 
 /// One L2 segment of a vDC: one VNI, any number of subnets.
@@ -27,6 +28,9 @@ pub struct NetworkSpec {
     /// VNI, if it is to be a certain one; otherwise allocated from the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<Vni>,
+    /// Labels: what selectors choose by (at most 32).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 fn default_mtu() -> u16 {
@@ -70,6 +74,9 @@ pub struct Network {
     pub router: Option<Name>,
     /// How far the devices are.
     pub applied: Applied,
+    /// Who looks after it; absent: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.
     #[serde(default)]
     pub revision: u64,

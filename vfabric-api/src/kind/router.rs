@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::schema::{IpAddress, IpPrefix};
-use crate::ident::{Name, Vni};
+use crate::ident::{Name, OwnerName, Vni};
+use crate::labels::Labels;
 use crate::status::Applied;
 
 /// A vDC's L3 domain: one VRF that joins networks of that vDC.
@@ -22,6 +23,9 @@ pub struct RouterSpec {
     /// Static routes, at most 1024, each prefix once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<StaticRoute>,
+    /// Labels: what selectors choose by (at most 32).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 impl RouterSpec {
@@ -31,6 +35,7 @@ impl RouterSpec {
             name,
             networks,
             routes: Vec::new(),
+            labels: Labels::default(),
         }
     }
 }
@@ -60,6 +65,9 @@ pub struct Router {
     pub vrf: Vni,
     /// How far the devices are.
     pub applied: Applied,
+    /// Who looks after it; absent: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.
     #[serde(default)]
     pub revision: u64,

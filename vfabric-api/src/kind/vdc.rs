@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ident::{Name, PortId, Vni};
+use crate::ident::{Name, OwnerName, PortId, Vni};
 use crate::kind::Kind;
+use crate::labels::Labels;
 
 /// Virtual data centre: one tenant's slice of the fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -30,6 +31,9 @@ pub struct VdcSpec {
     /// How many objects there may be in it.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// Labels: what selectors choose by (at most 32).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 impl VdcSpec {
@@ -42,6 +46,7 @@ impl VdcSpec {
             ports: Vec::new(),
             vnis: Vec::new(),
             limits: Limits::default(),
+            labels: Labels::new(),
         }
     }
 }
@@ -146,6 +151,9 @@ pub struct Vdc {
     pub routers: usize,
     /// Attachments in it.
     pub attachments: usize,
+    /// Who looks after it; absent: nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.
     #[serde(default)]
     pub revision: u64,

@@ -5,15 +5,20 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::operation::Operations;
+use super::repeat::{MAX_KEY, takes_key};
 use super::{MAX_REASON, PAGE_LIMIT};
 use crate::access::Needs;
 use crate::ident::Vni;
+use crate::labels::{MAX_LABELS, MAX_SELECTOR};
 
 /// Methods of OpenAPI that this API has.
 const METHODS: [Method; 5] = [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
 
 /// The rule of [`crate::ident::Name`].
 const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
+/// What may be a selector; its grammar is in [`crate::labels`].
+const SELECTOR: &str = "^[A-Za-z0-9._/:@+=!(), -]*$";
 
 /// Completes the document.
 pub(super) fn complete(document: &mut Value) {
@@ -25,6 +30,11 @@ pub(super) fn complete(document: &mut Value) {
         }
     }
     name_places(schemas);
+    for schema in schemas.values_mut() {
+        if let Some(labels) = schema.pointer_mut("/properties/labels") {
+            at(labels, &[]).insert("maxProperties".into(), MAX_LABELS.into());
+        }
+    }
     for (pointer, rules) in nested() {
         if let Some(schema) = document.pointer_mut(pointer).and_then(Value::as_object_mut) {
             schema.extend(rules);
@@ -44,6 +54,9 @@ pub(super) fn complete(document: &mut Value) {
             responses
                 .iter_mut()
                 .for_each(|(status, response)| describe(status, response));
+            if takes_key(&method, path) {
+                repeatable(operation);
+            }
             parameters(operation);
         }
     }
@@ -153,6 +166,20 @@ fn values() -> Vec<(&'static str, Map<String, Value>)> {
         ("Vni", rules(json!({"minimum": 1, "maximum": Vni::MAX}))),
         ("PortId", rules(json!({"minimum": 1, "maximum": 509}))),
         (
+            "LabelKey",
+            rules(
+                json!({"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "minLength": 1, "maxLength": 63}),
+            ),
+        ),
+        (
+            "LabelValue",
+            rules(json!({"pattern": "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$", "maxLength": 63})),
+        ),
+        (
+            "OwnerName",
+            rules(json!({"pattern": "^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$", "minLength": 1, "maxLength": 128})),
+        ),
+        (
             "IpAddress",
             rules(json!({"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})),
         ),
@@ -200,6 +227,32 @@ fn is_text(parameter: &Value) -> bool {
     *kind == "string" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "string"))
 }
 
+/// Says that a call may carry an `Idempotency-Key`.
+fn repeatable(operation: &mut Value) {
+    let key = json!({
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Makes the call safe to send again: the same call with the same key gets the answer of the first time; \
+            another call with it is refused (422). A key belongs to its caller and is kept for 24 hours.",
+        "required": false,
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"},
+    });
+    let replayed = json!({
+        "description": "`true`: the call was carried out before, and this is what was answered then",
+        "schema": {"type": "string", "enum": ["true"]},
+    });
+    for (status, response) in at(operation, &["responses"]) {
+        if status.starts_with('2') {
+            at(response, &["headers"]).insert("Idempotent-Replayed".into(), replayed.clone());
+        }
+    }
+    let parameters = &mut operation["parameters"];
+    match parameters.as_array_mut() {
+        Some(parameters) => parameters.push(key),
+        None => *parameters = json!([key]),
+    }
+}
+
 /// A parameter is left out or has a value: none is `null`.
 fn present(parameter: &mut Value) {
     let schema = at(parameter, &["schema"]);
@@ -223,8 +276,9 @@ fn parameters(operation: &mut Value) {
             (Some("limit"), Some("query")) => json!({"minimum": 1, "maximum": PAGE_LIMIT}),
             (Some("wait"), Some("query")) => json!({"minimum": 0}),
             (Some("after"), Some("query")) if is_text(parameter) => json!({"pattern": NAME}),
-            (Some("If-Match"), Some("header")) => json!({"pattern": r#"^("[0-9]+"|\*)$"#}),
+            (Some("If-Match"), Some("header")) => json!({"pattern": r#"^("[0-9]{1,19}"|\*)$"#, "minLength": 1}),
             (Some("reason"), Some("query")) => json!({"maxLength": MAX_REASON}),
+            (Some("labels" | "fields"), Some("query")) => json!({"maxLength": MAX_SELECTOR, "pattern": SELECTOR}),
             _ => continue,
         };
         let bounds = bounds.as_object().cloned().unwrap_or_default();

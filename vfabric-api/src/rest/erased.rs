@@ -10,6 +10,7 @@ use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::Inventory;
+use crate::labels::Selector;
 use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use crate::status::{Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
 
@@ -30,6 +31,7 @@ pub(super) trait ErasedService: Send + Sync {
         &'a self,
         kind: Kind,
         vdc: Option<&'a Name>,
+        selector: &'a Selector,
         after: Option<&'a str>,
         limit: usize,
     ) -> Answer<'a, Page<View>>;
@@ -80,10 +82,11 @@ impl<S: FabricService> ErasedService for S {
         &'a self,
         kind: Kind,
         vdc: Option<&'a Name>,
+        selector: &'a Selector,
         after: Option<&'a str>,
         limit: usize,
     ) -> Answer<'a, Page<View>> {
-        FabricService::list(self, kind, vdc, after, limit).boxed()
+        FabricService::list(self, kind, vdc, selector, after, limit).boxed()
     }
     fn wait_applied(&self, revision: u64, timeout: Duration) -> BoxFuture<'_, Applied> {
         FabricService::wait_applied(self, revision, timeout).boxed()

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::MAX_BODY_BYTES;
+use super::repeat::late;
 use crate::error::{ApiError, ErrorCode};
-use crate::strict::{Strict, refusal};
+use crate::refusal::refusal;
+use crate::strict::Strict;
 
 /// Longest time for a body to arrive; the largest one needs 9 Mbit/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -79,11 +81,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Re
         ));
     }
     let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
-    let late = |_| {
-        let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
-        ApiError::new(ErrorCode::Malformed, detail)
-    };
-    read.map_err(late)?.map_err(|e| {
+    read.map_err(|_| late(BODY_TIMEOUT))?.map_err(|e| {
         if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let detail = format!("the body has more than {MAX_BODY_BYTES} octets");
             return ApiError::new(ErrorCode::TooLarge, detail);

@@ -11,21 +11,24 @@ use utoipa::IntoParams;
 use super::extract::{Body, Path, Query};
 use super::guard::caller;
 use super::objects::finish;
-use super::{Mutation, Service, visible};
-use crate::error::ApiError;
-use crate::ident::Name;
+use super::{MAX_OBJECTS, Mutation, Service, visible};
+use crate::error::{ApiError, ErrorCode};
+use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Outcome};
 use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus};
 
-/// `?prune=&dry_run=&wait=&reason=` of `apply`.
+/// `?prune=&keep_vdcs=&dry_run=&wait=&reason=&owner=&force=` of `apply`.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ApplyQuery {
-    /// Delete what the named vDCs hold and the file does not name.
+    /// Delete what the owner has in the named vDCs and the file does not name; without an owner, what nobody owns.
     #[serde(default)]
     prune: bool,
+    /// The named vDCs are there already and stay as they are: only what is in them is applied.
+    #[serde(default)]
+    keep_vdcs: bool,
     /// Plan only: the answer says what would change, and nothing does.
     #[serde(default)]
     dry_run: bool,
@@ -34,8 +37,14 @@ pub(super) struct ApplyQuery {
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
+    /// Who looks after the objects from now on: a file, a tool.
+    owner: Option<OwnerName>,
+    /// Also changes objects that another owner looks after.
+    #[serde(default)]
+    force: bool,
 }
 
+/// Applies many objects as one transaction: all of it happens, or nothing. At most 100,000 objects.
 #[utoipa::path(post, path = "/v1/apply", tag = "intent", params(ApplyQuery), request_body = Intent,
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 pub(super) async fn apply(
@@ -46,13 +55,27 @@ pub(super) async fn apply(
     visible::may_apply(&*caller()?, &intent)?;
     let ApplyQuery {
         prune,
+        keep_vdcs,
         dry_run,
         wait,
         reason,
+        owner,
+        force,
     } = query;
-    let mutation = Mutation { wait, dry_run, reason };
+    if intent.len() > MAX_OBJECTS {
+        let expected = format!("at most {MAX_OBJECTS} objects, with the vDCs and what is to go");
+        return Err(ApiError::field(ErrorCode::Invalid, "vdcs", intent.len(), expected));
+    }
+    let mutation = Mutation {
+        wait,
+        dry_run,
+        reason,
+        owner,
+        force,
+    };
     let options = ApplyOptions {
         prune,
+        keep_vdcs,
         dry_run,
         origin: mutation.origin()?,
     };

@@ -24,11 +24,11 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use super::access::Door;
 use super::operation::Operations;
 use super::problem::{no_such_method, request_id_of};
+use super::repeat;
 use crate::access::{AuditRecord, Caller, Level, Needs};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
 use crate::kind::Key;
-use crate::service::Origin;
 
 /// Requests that a tenant's user may make in a second, and at once. Users of the fabric have no such limit.
 #[derive(Debug, Clone, Copy)]
@@ -84,16 +84,6 @@ tokio::task_local! {
 pub(super) fn caller() -> Result<Arc<Caller>, ApiError> {
     let nobody = |_| ApiError::new(ErrorCode::Internal, "the request has no caller");
     CALLER.try_with(Arc::clone).map_err(nobody)
-}
-
-/// Who asks for a change, and why.
-pub(super) fn origin(reason: String) -> Result<Origin, ApiError> {
-    let caller = caller()?;
-    Ok(Origin {
-        author: caller.name.clone(),
-        reason,
-        is_tenant: caller.is_tenant(),
-    })
 }
 
 /// The token of a request: scheme in any case (RFC 9110, section 11.1), one or more spaces, token.
@@ -245,7 +235,11 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     };
     let changes = changes(request.method());
     let response = match guard.admit(&caller, &target, request).await {
-        Ok(request) => CALLER.scope(Arc::clone(&caller), next.run(request)).await,
+        Ok(request) => {
+            CALLER
+                .scope(Arc::clone(&caller), answer(&caller, &target, request, next))
+                .await
+        }
         Err(refused) => refused,
     };
     let status = response.status();
@@ -266,6 +260,19 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         guard.door.record(record).await;
     }
     response
+}
+
+/// Lets the handler answer; a call that was sent before gets the answer of then.
+async fn answer(caller: &Caller, target: &Target, request: Request, next: Next) -> Response {
+    let template = target.template.as_ref().map_or("", MatchedPath::as_str);
+    let key = match repeat::key_of(request.headers(), request.method(), template) {
+        Ok(key) => key.map(str::to_owned),
+        Err(error) => return error.into_response(),
+    };
+    match key {
+        Some(key) => repeat::scope((&caller.name, &key), request, |request| next.run(request)).await,
+        None => next.run(request).await,
+    }
 }
 
 /// The level that a change of a vDC's content needs.

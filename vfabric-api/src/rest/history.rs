@@ -13,7 +13,7 @@ use super::objects::finish;
 use super::{Mutation, PAGE_LIMIT, Service, visible};
 use crate::error::{ApiError, ErrorCode};
 use crate::history::{Diff, History, Revision};
-use crate::ident::Name;
+use crate::ident::{Name, OwnerName};
 use crate::service::{Outcome, Rollback};
 
 /// Revisions per page when the caller does not say.
@@ -41,7 +41,7 @@ struct Range {
     to: u64,
 }
 
-/// `?vdc=&dry_run=&wait=&reason=` of a rollback.
+/// `?vdc=&dry_run=&wait=&reason=&owner=&force=` of a rollback.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -56,6 +56,11 @@ struct RollbackQuery {
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
+    /// Who looks after the objects that change.
+    owner: Option<OwnerName>,
+    /// Also changes objects that another owner looks after.
+    #[serde(default)]
+    force: bool,
 }
 
 /// What changed, when, by whom and why; the newest first.
@@ -102,9 +107,17 @@ async fn rollback(
         dry_run,
         wait,
         reason,
+        owner,
+        force,
     } = query;
     visible::may_roll_back(&*caller()?, vdc.as_ref())?;
-    let mutation = Mutation { wait, dry_run, reason };
+    let mutation = Mutation {
+        wait,
+        dry_run,
+        reason,
+        owner,
+        force,
+    };
     let rollback = Rollback {
         to,
         vdc,

@@ -41,7 +41,13 @@ impl RemoveOptions {
             wait,
             reason,
         } = self;
-        let mutation = Mutation { wait, dry_run, reason };
+        let mutation = Mutation {
+            wait,
+            dry_run,
+            reason,
+            owner: None,
+            force: false,
+        };
         (InventoryChange::Remove { key, cascade }, mutation)
     }
 }

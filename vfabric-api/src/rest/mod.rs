@@ -28,7 +28,9 @@
 //! Every path but the document itself and `/v1/health` needs a caller with a role ([`crate::access`]; the table of what
 //! each operation needs is `operation.rs`). Bodies are limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the answer then comes
 //! once every device has applied it, or when the time is over; `applied` says which. With
-//! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history.
+//! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history. `?owner=` says who looks
+//! after the objects; those of another owner are changed with `?force=true` only. A mutation with an `Idempotency-Key` may
+//! be sent again ([`repeat`]). Lists take `?labels=` and `?fields=` ([`crate::labels`]).
 
 mod access;
 mod document;
@@ -41,6 +43,9 @@ mod inventory;
 mod objects;
 mod operation;
 mod problem;
+mod repeat;
+#[cfg(test)]
+mod repeat_tests;
 mod server;
 mod visible;
 mod watch;
@@ -62,12 +67,17 @@ pub use problem::require_host;
 pub use server::{LIMITS, serve};
 
 use crate::error::{ApiError, ErrorCode};
+use crate::ident::OwnerName;
 use crate::service::{FabricService, Origin};
 use erased::ErasedService;
 use watch::Watching;
 
 /// Largest request body: an intent file of about 100,000 attachments.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Objects of one intent file, with the vDCs and what is to go: the writer checks them in one go, and nobody else gets a
+/// turn meanwhile.
+pub const MAX_OBJECTS: usize = 100_000;
 
 /// Longest time a mutation may wait to be applied.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -80,7 +90,7 @@ pub const PAGE_LIMIT: usize = 1000;
 
 type Service = Arc<dyn ErasedService>;
 
-/// `?wait=&dry_run=&reason=` of mutations.
+/// `?wait=&dry_run=&reason=&owner=&force=` of mutations.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -93,6 +103,11 @@ struct Mutation {
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
+    /// Who looks after the objects from now on: a file, a tool.
+    owner: Option<OwnerName>,
+    /// Also changes objects that another owner looks after.
+    #[serde(default)]
+    force: bool,
 }
 
 impl Mutation {
@@ -114,7 +129,15 @@ impl Mutation {
                 "a number of seconds, 0 or more",
             ));
         }
-        guard::origin(self.reason.clone())
+        let caller = guard::caller()?;
+        Ok(Origin {
+            author: caller.name.clone(),
+            reason: self.reason.clone(),
+            owner: self.owner.clone(),
+            force: self.force,
+            is_tenant: caller.is_tenant(),
+            repeatable: repeat::repeatable(),
+        })
     }
 }
 

@@ -14,13 +14,14 @@ use utoipa_axum::routes;
 
 use super::extract::{Body, IfMatch, MergePatch, Path, Query};
 use super::guard::caller;
-use super::{Mutation, PAGE_LIMIT, Service, patience, visible};
+use super::{Mutation, PAGE_LIMIT, Service, patience, repeat, visible};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
 use crate::kind::{self, Key, Kind, Spec, View};
+use crate::labels::Selector;
 use crate::service::{Change, Committed, Outcome, Page, Transaction};
 
-/// `?limit=&after=` of listings.
+/// `?limit=&after=&labels=&fields=` of listings.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -29,6 +30,13 @@ pub(super) struct Paging {
     limit: Option<usize>,
     /// Start behind this name: `next` of the page before.
     after: Option<String>,
+    /// Only objects whose labels meet all of these, such as `tier=web,env!=test,zone in (a,b),!old`.
+    #[serde(default)]
+    labels: String,
+    /// Only objects whose fields meet all of these, such as `host=host1,network in (red,blue)`: `name`, `owner`; of routers
+    /// and attachments `network`; of attachments `host`, `switch`.
+    #[serde(default)]
+    fields: String,
 }
 
 /// Media type of the answer to a dry run, where the answer to the call itself would be an object.
@@ -61,7 +69,27 @@ fn shown(status: StatusCode, view: &View) -> Response {
     (status, [(header::ETAG, tag)], Json(view)).into_response()
 }
 
+/// The object of a call that created or changed it. If the call was carried out before and the object has changed since,
+/// it is shown as it was then.
+async fn changed(service: &Service, key: &Key, status: StatusCode, outcome: Outcome) -> Result<Response, ApiError> {
+    let now = service.get(key).await;
+    let Some(then) = outcome.committed.replay.and_then(|replay| replay.object) else {
+        return Ok(shown(status, &now?));
+    };
+    let then = View::read(key.kind, then).map_err(|error| {
+        let detail = format!("the stored answer cannot be read: {error}");
+        ApiError::new(ErrorCode::Internal, detail)
+    })?;
+    let is_same = |now: &View| now.revision() == then.revision();
+    let view = now.ok().filter(is_same).unwrap_or(then);
+    Ok(shown(status, &view))
+}
+
+/// Waits for devices if asked to.
 pub(super) async fn finish(service: &Service, committed: Committed, mutation: &Mutation) -> Outcome {
+    if committed.replay.is_some() {
+        repeat::note_replay();
+    }
     let applied = match patience(mutation.wait.filter(|_| !mutation.dry_run)) {
         Some(timeout) => Some(service.wait_applied(committed.revision, timeout).await),
         None => None,
@@ -80,9 +108,12 @@ async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging)
         return Err(ApiError::field(ErrorCode::Malformed, "limit", limit, expected));
     }
     let after = paging.after.as_deref();
+    let selector = Selector::parse(kind, &paging.labels, &paging.fields)?;
     match vdc {
-        Some(_) => service.list(kind, vdc, after, limit).await.map(Json),
-        None => visible::vdcs(service, &*caller()?, after, limit).await.map(Json),
+        Some(_) => service.list(kind, vdc, &selector, after, limit).await.map(Json),
+        None => visible::vdcs(service, &*caller()?, &selector, after, limit)
+            .await
+            .map(Json),
     }
 }
 
@@ -97,7 +128,7 @@ async fn create(service: &Service, vdc: Name, spec: Spec, mutation: Mutation) ->
     } else {
         StatusCode::CREATED
     };
-    Ok(shown(status, &service.get(&key).await?))
+    changed(service, &key, status, outcome).await
 }
 
 async fn get(service: &Service, key: Key) -> Result<Response, ApiError> {
@@ -141,7 +172,7 @@ async fn change(
     if mutation.dry_run {
         return Ok(planned(&outcome));
     }
-    get(service, key).await
+    changed(service, &key, StatusCode::OK, outcome).await
 }
 
 async fn delete(service: &Service, key: Key, if_match: IfMatch, mutation: Mutation) -> Result<Json<Outcome>, ApiError> {

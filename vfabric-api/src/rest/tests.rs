@@ -18,17 +18,27 @@ use crate::error::{ApiError, ErrorCode};
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
-use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Rollback, Transaction};
+use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Repeatable, Rollback, Transaction};
 use crate::status::*;
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// Remembers created vDCs; refuses everything else.
+/// Remembers created vDCs, and what it answered to calls with a key; refuses everything else.
 #[derive(Default)]
-struct Memory(Mutex<Vec<Vdc>>);
+pub(super) struct Memory(Mutex<Vec<Vdc>>, Mutex<Vec<(Repeatable, Committed)>>);
 
 impl FabricService for Memory {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
+        let repeatable = transaction.origin.repeatable;
+        let mut answered = self.1.lock().unwrap();
+        let known = answered
+            .iter()
+            .find(|(known, _)| Some(known.key) == repeatable.map(|r| r.key));
+        match known {
+            Some((known, committed)) if Some(*known) == repeatable => return Ok(committed.clone()),
+            Some(_) => return Err(ApiError::new(ErrorCode::Invalid, "another call with this key")),
+            None => {}
+        }
         let mut committed = Committed {
             revision: 7,
             ..Committed::default()
@@ -42,10 +52,16 @@ impl FabricService for Memory {
                 networks: 0,
                 routers: 0,
                 attachments: 0,
+                owner: None,
                 revision: 7,
             });
             committed.created.push(Key::vdc(name));
         }
+        let again = Committed {
+            replay: Some(Default::default()),
+            ..committed.clone()
+        };
+        answered.extend(repeatable.map(|repeatable| (repeatable, again)));
         Ok(committed)
     }
     async fn apply(&self, _: Intent, _: ApplyOptions) -> Result<Committed, ApiError> {
@@ -76,6 +92,10 @@ impl FabricService for Memory {
         if after == 1 {
             return Err(ApiError::field(ErrorCode::Gone, "after", after, "at least 2"));
         }
+        let labels = |value: &str| match value {
+            "" => Default::default(),
+            value => [("tier".parse().unwrap(), value.parse().unwrap())].into(),
+        };
         let revision = |number: u64| {
             let vdc = ["acme", "other"][number as usize % 2];
             let created = vec![Key::vdc(vdc.parse().unwrap())];
@@ -84,6 +104,11 @@ impl FabricService for Memory {
                 time_ms: 1,
                 origin: Default::default(),
                 objects: crate::history::Objects {
+                    labels: [(
+                        created[0].clone(),
+                        [labels(""), labels(if number < 7 { "a" } else { "b" })],
+                    )]
+                    .into(),
                     created,
                     ..Default::default()
                 },
@@ -107,7 +132,14 @@ impl FabricService for Memory {
         let found = self.0.lock().unwrap().iter().find(|v| v.spec.name == key.name).cloned();
         found.map(View::Vdc).ok_or_else(|| ApiError::not_found(key))
     }
-    async fn list(&self, _: Kind, _: Option<&Name>, _: Option<&str>, limit: usize) -> Result<Page<View>, ApiError> {
+    async fn list(
+        &self,
+        _: Kind,
+        _: Option<&Name>,
+        _: &crate::labels::Selector,
+        _: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<View>, ApiError> {
         let items = self
             .0
             .lock()
@@ -198,7 +230,7 @@ switches:
 
 /// Knows the administrator's token, and a token for each role: `fabric-viewer`, and those of vDC `acme`.
 #[derive(Default)]
-struct Door {
+pub(super) struct Door {
     records: Mutex<Vec<AuditRecord>>,
     fault: Mutex<Option<String>>,
 }
@@ -382,7 +414,7 @@ async fn malformed_bodies_name_the_field() {
 fn the_document_has_the_bounds_of_the_code() {
     let document = openapi();
     let at = |place: &str| format!("/components/schemas/{place}");
-    let host = "Place/oneOf/0/properties/host/properties";
+    let host = "Place_host/properties";
     let port = "Place/oneOf/1/properties/port/properties";
     for (place, rule, value) in [
         ("VdcSpec/properties/description".to_owned(), "maxLength", json!(500)),
@@ -759,6 +791,13 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
     );
     assert!(all[3].contains("event: bookmark"), "{}", all[3]);
     for path in ["/v1/watch?after=2", "/v1/watch?after=2&vdc=acme"] {
+        // Labels of the last one are others.
+        let labelled = events(&format!("{path}&labels=tier%3Da"), TOKEN, 3).await;
+        assert_eq!(
+            ids(&labelled[..1]),
+            [if path.contains("vdc") { "4" } else { "3" }],
+            "{labelled:?}"
+        );
         let own = events(path, "vdc-viewer", 3).await;
         assert_eq!(ids(&own), ["4", "6", "7"], "{path}");
         assert!(!own[0].contains("host h1") && own[2].contains("bookmark"), "{own:?}");
@@ -766,6 +805,7 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
     for (path, token, status) in [
         ("/v1/watch?after=1", TOKEN, 410),
         ("/v1/watch?after=x", TOKEN, 400),
+        ("/v1/watch?labels=-", TOKEN, 400),
         ("/v1/watch?vdc=other", "vdc-viewer", 404),
         ("/v1/watch", "wrong", 401),
     ] {

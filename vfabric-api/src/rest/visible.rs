@@ -8,6 +8,7 @@ use crate::history::{Diff, History, Objects, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::kind::{Key, Kind, View};
+use crate::labels::Selector;
 use crate::service::Page;
 
 /// Whether there is nothing that a caller may not see.
@@ -19,11 +20,12 @@ fn sees_all(caller: &Caller) -> bool {
 pub(super) async fn vdcs(
     service: &Service,
     caller: &Caller,
+    selector: &Selector,
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page<View>, ApiError> {
     if sees_all(caller) {
-        return service.list(Kind::Vdc, None, after, limit).await;
+        return service.list(Kind::Vdc, None, selector, after, limit).await;
     }
     let wrong = |e: crate::ident::IdentError| ApiError::field(ErrorCode::Malformed, "after", e.value, e.expected);
     let after: Option<Name> = after.map(str::parse).transpose().map_err(wrong)?;
@@ -38,7 +40,8 @@ pub(super) async fn vdcs(
             return Ok(Page { items, next: last });
         }
         match service.get(&Key::vdc(vdc.clone())).await {
-            Ok(view) => items.push(view),
+            Ok(view) if view.is_selected(selector) => items.push(view),
+            Ok(_) => {}
             // Deleted, while the role is still there.
             Err(error) if error.code == ErrorCode::NotFound => continue,
             Err(error) => return Err(error),
@@ -48,20 +51,25 @@ pub(super) async fn vdcs(
     Ok(Page { items, next: None })
 }
 
-fn keep(caller: &Caller, vdc: Option<&Name>, objects: &mut Objects) {
-    let seen = |key: &Key| caller.grants.vdc(&key.vdc).is_some() && vdc.is_none_or(|vdc| *vdc == key.vdc);
-    objects.created.retain(seen);
-    objects.updated.retain(|change| seen(&change.key));
-    objects.deleted.retain(seen);
+fn keep(caller: &Caller, vdc: Option<&Name>, selector: &Selector, objects: &mut Objects) {
+    objects.retain(|objects, key| {
+        let is_seen = caller.grants.vdc(&key.vdc).is_some() && vdc.is_none_or(|vdc| *vdc == key.vdc);
+        is_seen && (selector.is_empty() || objects.is_selected(key, selector))
+    });
 }
 
-/// What a caller sees of a revision, of one vDC if one is named; none if nothing.
-pub(super) fn revision_of(caller: &Caller, vdc: Option<&Name>, revision: &Revision) -> Option<Revision> {
+/// What a caller sees of a revision, of one vDC if one is named, of objects whose labels are selected; none if nothing.
+pub(super) fn revision_of(
+    caller: &Caller,
+    vdc: Option<&Name>,
+    selector: &Selector,
+    revision: &Revision,
+) -> Option<Revision> {
     let mut revision = revision.clone();
-    if sees_all(caller) && vdc.is_none() {
+    if sees_all(caller) && vdc.is_none() && selector.is_empty() {
         return Some(revision);
     }
-    keep(caller, vdc, &mut revision.objects);
+    keep(caller, vdc, selector, &mut revision.objects);
     revision.inventory.clear();
     (!revision.objects.is_empty()).then_some(revision)
 }
@@ -69,7 +77,10 @@ pub(super) fn revision_of(caller: &Caller, vdc: Option<&Name>, revision: &Revisi
 /// One revision.
 pub(super) async fn revision(service: &Service, caller: &Caller, number: u64) -> Result<Revision, ApiError> {
     let found = service.revision(number).await;
-    match found.as_ref().map(|revision| revision_of(caller, None, revision)) {
+    match found
+        .as_ref()
+        .map(|revision| revision_of(caller, None, &Selector::default(), revision))
+    {
         Ok(Some(revision)) => Ok(revision),
         Err(error) if sees_all(caller) => Err(error.clone()),
         _ => Err(ApiError::not_found(format_args!("revision {number}"))),
@@ -91,7 +102,7 @@ pub(super) async fn history(
     let mut seen: Vec<Revision> = history
         .items
         .iter()
-        .filter_map(|r| revision_of(caller, None, r))
+        .filter_map(|r| revision_of(caller, None, &Selector::default(), r))
         .collect();
     if seen.len() > limit {
         seen.truncate(limit);
@@ -104,7 +115,7 @@ pub(super) async fn history(
 /// What a caller sees of a comparison.
 pub(super) fn diff(caller: &Caller, mut diff: Diff) -> Diff {
     if !sees_all(caller) {
-        keep(caller, None, &mut diff.objects);
+        keep(caller, None, &Selector::default(), &mut diff.objects);
         diff.inventory.clear();
     }
     diff

@@ -34,6 +34,8 @@ use crate::access::{Caller, Level, Needs};
 use crate::error::{ApiError, ErrorCode};
 use crate::history::Revision;
 use crate::ident::Name;
+use crate::kind::Kind;
+use crate::labels::Selector;
 
 /// Revisions that are looked at together.
 const BATCH: usize = 256;
@@ -57,7 +59,7 @@ impl Watching {
     }
 }
 
-/// `?after=&vdc=` of a watch.
+/// `?after=&vdc=&labels=` of a watch.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -66,6 +68,9 @@ struct WatchQuery {
     after: Option<u64>,
     /// Only what concerns this vDC.
     vdc: Option<Name>,
+    /// Only what concerns objects whose labels meet all of these, before or after the change.
+    #[serde(default)]
+    labels: String,
 }
 
 /// One watch.
@@ -74,6 +79,7 @@ struct Watch {
     token: Option<String>,
     peer: Option<Peer>,
     vdc: Option<Name>,
+    selector: Selector,
     after: u64,
     /// To be sent, the next one last.
     batch: Vec<Revision>,
@@ -103,6 +109,8 @@ async fn watch(
     Query(query): Query<WatchQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
     may_watch(&*caller()?, query.vdc.as_ref())?;
+    // Labels are the same for all kinds.
+    let selector = Selector::parse(Kind::Vdc, &query.labels, "")?;
     let full = |_| {
         ApiError::new(
             ErrorCode::Unavailable,
@@ -121,6 +129,7 @@ async fn watch(
         token: bearer(&headers).map(str::to_owned),
         peer: peer.map(|Extension(peer)| peer),
         vdc: query.vdc,
+        selector,
         after,
         batch: Vec::new(),
         is_over: false,
@@ -178,7 +187,7 @@ impl Watch {
             let seen = changes
                 .items
                 .iter()
-                .filter_map(|r| visible::revision_of(&caller, self.vdc.as_ref(), r));
+                .filter_map(|r| visible::revision_of(&caller, self.vdc.as_ref(), &self.selector, r));
             self.batch = seen.collect();
             self.batch.reverse();
         }

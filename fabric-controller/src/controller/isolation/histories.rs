@@ -67,6 +67,7 @@ fn network(vdc: &str, vni: Option<u32>) -> Change {
         subnets,
         mtu: 1500,
         vni: vni.map(|vni| vni.try_into().unwrap()),
+        labels: Default::default(),
     };
     Change::Create(vdc.parse().unwrap(), Spec::Network(spec))
 }
@@ -85,6 +86,7 @@ fn machine(vdc: &str, name: &str, (leaf, port, vlan): (&str, u16, u16)) -> Chang
         },
         port_security: false,
         allowed_addresses: Vec::new(),
+        labels: Default::default(),
     };
     Change::Put(vdc.parse().unwrap(), Spec::Attachment(spec))
 }

@@ -108,6 +108,7 @@ async fn the_dead_return(seed: u64) -> Result<bool, String> {
             subnets,
             mtu: 1500,
             vni: Some(10.try_into().unwrap()),
+            labels: Default::default(),
         };
         Change::Create(vdc.parse().unwrap(), Spec::Network(spec))
     };
@@ -124,6 +125,7 @@ async fn the_dead_return(seed: u64) -> Result<bool, String> {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         };
         Change::Create(vdc.parse().unwrap(), Spec::Attachment(spec))
     };

@@ -694,6 +694,7 @@ fn network(rng: &mut StdRng) -> NetworkSpec {
         subnets: vec![subnet],
         mtu: 1500,
         vni: named,
+        labels: Default::default(),
     }
 }
 
@@ -728,5 +729,6 @@ fn attachment(rng: &mut StdRng) -> AttachmentSpec {
         port_security: true,
         allowed_addresses: Vec::new(),
         place,
+        labels: Default::default(),
     }
 }

@@ -118,7 +118,7 @@ pub(super) fn status(error: &ApiError) -> Status {
         ErrorCode::Unauthenticated | ErrorCode::Forbidden => Code::PermissionDenied,
         ErrorCode::NotFound | ErrorCode::Gone => Code::NotFound,
         ErrorCode::PreconditionFailed => Code::FailedPrecondition,
-        ErrorCode::AlreadyExists | ErrorCode::InUse | ErrorCode::Taken => Code::AlreadyExists,
+        ErrorCode::AlreadyExists | ErrorCode::InUse | ErrorCode::Taken | ErrorCode::Owned => Code::AlreadyExists,
         ErrorCode::Exhausted | ErrorCode::TooMany => Code::ResourceExhausted,
         ErrorCode::Unavailable => Code::Unavailable,
         ErrorCode::Internal => Code::Internal,

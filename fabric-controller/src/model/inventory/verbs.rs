@@ -6,7 +6,7 @@ use vfabric_api::service::{Change, Key, Kind};
 
 use super::stored::StoredItem;
 use crate::ident::DeviceIndex;
-use crate::model::change::{Applied, Undo};
+use crate::model::change::{Applied, By, Undo};
 use crate::model::fabric::Node;
 use crate::model::{Model, SwitchIndex};
 
@@ -117,7 +117,14 @@ impl Model {
                 ));
             }
             match user {
-                User::Attachment(user) => self.change("", &Change::Delete(user), applied)?,
+                User::Attachment(user) => {
+                    // Who asked for a cascade was shown what goes.
+                    let by = By {
+                        force: true,
+                        ..By::default()
+                    };
+                    self.change("", &Change::Delete(user), &by, applied)?;
+                }
                 User::Item(user) => self.remove_item(&user, true, applied)?,
             }
         }

@@ -14,10 +14,15 @@ mod network;
 mod router;
 mod vdc;
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use vfabric_api::error::ApiError;
-use vfabric_api::ident::Name;
+use vfabric_api::ident::{Name, OwnerName};
 use vfabric_api::kind::{Key, Kind, Spec, View};
+use vfabric_api::labels::MAX_LABELS;
 use vfabric_api::status;
 
 pub use attachment::{At, Attachment, StoredAttachment};
@@ -111,8 +116,57 @@ impl Default for Followed {
     }
 }
 
+/// The member of a row that says who looks after the object.
+const OWNER: &str = "owner";
+
+/// Reads a row.
+struct Row;
+
+impl<'de> Deserialize<'de> for Stored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Row)
+    }
+}
+
+impl Stored {
+    /// The same object, looked after by somebody else.
+    pub(super) fn owned_by(self, owner: Option<OwnerName>) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// The part of it that users chose.
+    pub fn written(&self) -> Written {
+        Written {
+            spec: self.spec(),
+            owner: self.owner.clone(),
+        }
+    }
+}
+
+/// What users chose of an object: what plans and the history compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What the user wrote.
+    pub spec: Spec,
+    /// Who looks after it; none: nobody in particular.
+    pub owner: Option<OwnerName>,
+}
+
+impl Written {
+    /// As one document.
+    pub fn document(&self) -> serde_json::Value {
+        let mut document = self.spec.body().unwrap_or_default();
+        if let (Some(members), Some(owner)) = (document.as_object_mut(), &self.owner) {
+            members.insert(OWNER.to_owned(), owner.as_str().into());
+        }
+        document
+    }
+}
+
 /// What the API shows of an object besides itself.
 pub struct Seen {
+    /// Who looks after it.
+    pub owner: Option<OwnerName>,
     /// How far the devices are.
     pub applied: status::Applied,
     /// The router that joins it.
@@ -129,53 +183,98 @@ pub type Counts = [usize; Kind::ALL.len()];
 /// Makes [`Stored`] and the calls by kind. Each row: the kind, and the type that the store keeps.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident($stored:ty);)*) => {
-        /// An object with everything that is not derived from others: the unit of the store.
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Stored {
+        /// What is stored of an object, by kind.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        enum Content {
             $($(#[$doc])* $kind($stored),)*
+        }
+
+        /// An object with everything that is not derived from others: the unit of the store.
+        ///
+        /// A row is a map with one member that is called like the kind, and with `owner` if it has one.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Stored {
+            content: Content,
+            /// Who looks after it; none: nobody in particular.
+            pub owner: Option<OwnerName>,
+        }
+
+        impl Serialize for Stored {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut row = serializer.serialize_map(None)?;
+                match &self.content {
+                    $(Content::$kind(object) => row.serialize_entry(Kind::$kind.word(), object)?,)*
+                }
+                if let Some(owner) = &self.owner {
+                    row.serialize_entry(OWNER, owner)?;
+                }
+                row.end()
+            }
+        }
+
+        impl<'de> Visitor<'de> for Row {
+            type Value = Stored;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a stored object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> Result<Stored, A::Error> {
+                let (mut content, mut owner) = (None, None);
+                while let Some(member) = row.next_key::<String>()? {
+                    match member.as_str() {
+                        OWNER if owner.is_none() => owner = Some(row.next_value()?),
+                        $(word if word == Kind::$kind.word() && content.is_none() => {
+                            content = Some(Content::$kind(row.next_value()?));
+                        })*
+                        word => return Err(de::Error::custom(format_args!("`{word}` is not known, or there twice"))),
+                    }
+                }
+                let content = content.ok_or_else(|| de::Error::custom("it says no kind"))?;
+                Ok(Stored { content, owner })
+            }
         }
 
         impl Stored {
             /// Its identity; none if no packet can meet it.
             pub fn uid_mut(&mut self) -> Option<&mut Uid> {
-                match self {
-                    $(Self::$kind(object) => object.uid_mut(),)*
+                match &mut self.content {
+                    $(Content::$kind(object) => object.uid_mut(),)*
                 }
             }
 
             /// What the user wrote.
             pub fn spec(&self) -> Spec {
-                match self {
-                    $(Self::$kind(object) => object.spec(),)*
+                match &self.content {
+                    $(Content::$kind(object) => object.spec(),)*
                 }
             }
 
             /// Networks of its vDC that it cannot be without.
             pub fn networks(&self) -> &[Name] {
-                match self {
-                    $(Self::$kind(object) => object.networks(),)*
+                match &self.content {
+                    $(Content::$kind(object) => object.networks(),)*
                 }
             }
 
             /// Whose contributions tell how far it has come.
             pub fn followed(&self, key: &Key) -> Followed {
-                match self {
-                    $(Self::$kind(object) => object.followed(key),)*
+                match &self.content {
+                    $(Content::$kind(object) => object.followed(key),)*
                 }
             }
 
             /// The object as the API shows it.
             pub fn view(&self, seen: Seen) -> View {
-                match self {
-                    $(Self::$kind(object) => object.view(seen),)*
+                match &self.content {
+                    $(Content::$kind(object) => object.view(seen),)*
                 }
             }
 
             /// Numbers that it has, as far as the model knows what they refer to.
             pub(super) fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
-                match self {
-                    $(Self::$kind(object) => object.numbers(model, key),)*
+                match &self.content {
+                    $(Content::$kind(object) => object.numbers(model, key),)*
                 }
             }
         }
@@ -192,9 +291,10 @@ macro_rules! kinds {
         impl Model {
             /// An object as it would be stored.
             pub fn stored(&self, key: &Key) -> Option<Stored> {
-                match key.kind {
-                    $(Kind::$kind => <$stored>::find(self, key).map(Stored::$kind),)*
-                }
+                let content = match key.kind {
+                    $(Kind::$kind => <$stored>::find(self, key).map(Content::$kind),)*
+                };
+                Some(Stored { content: content?, owner: self.owners.get(key).cloned() })
             }
 
             /// What the contributions of an object name it by; none if it has none of its own, or is not there.
@@ -207,8 +307,13 @@ macro_rules! kinds {
             /// Makes an object be as given, whatever it was. What it needs exists, and what it takes is free or in
             /// quarantine; `applied` learns what came and went with it.
             pub fn put(&mut self, key: &Key, next: Option<Stored>, applied: &mut Applied) {
-                match (key.kind, next) {
-                    $((Kind::$kind, Some(Stored::$kind(object))) => object.put(self, key, applied),
+                let (content, owner) = next.map_or((None, None), |next| (Some(next.content), next.owner));
+                match owner {
+                    Some(owner) => self.owners.insert(key.clone(), owner),
+                    None => self.owners.remove(key),
+                };
+                match (key.kind, content) {
+                    $((Kind::$kind, Some(Content::$kind(object))) => object.put(self, key, applied),
                       (Kind::$kind, _) => <$stored>::remove(self, key, applied),)*
                 }
             }
@@ -220,15 +325,20 @@ macro_rules! kinds {
                 }
             }
 
-            /// Checks an object and completes it: what it would be stored as.
+            /// Checks an object and completes it: what it would be stored as, without an owner.
             pub(super) fn check(&self, path: &str, key: &Key, spec: &Spec) -> Result<Stored, ApiError> {
                 let fields = Fields(path);
                 if key.kind != Kind::Vdc && !self.vdcs.contains_key(&key.vdc) {
                     return Err(ApiError::not_found(Key::vdc(key.vdc.clone())));
                 }
-                match spec {
-                    $(Spec::$kind(spec) => <$stored>::check(self, &fields, key, spec).map(Stored::$kind),)*
+                let labels = spec.labels().len();
+                if labels > MAX_LABELS {
+                    return Err(fields.invalid("labels", labels, format!("at most {MAX_LABELS} labels")));
                 }
+                let content = match spec {
+                    $(Spec::$kind(spec) => <$stored>::check(self, &fields, key, spec).map(Content::$kind),)*
+                };
+                Ok(Stored { content: content?, owner: None })
             }
         }
     };

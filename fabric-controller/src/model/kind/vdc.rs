@@ -184,6 +184,7 @@ impl TenantObject for VdcSpec {
             networks: count(Kind::Network),
             routers: count(Kind::Router),
             attachments: count(Kind::Attachment),
+            owner: seen.owner,
             revision: seen.revision,
         })
     }

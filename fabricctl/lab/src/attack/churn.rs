@@ -74,6 +74,7 @@ fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         })
     });
     Ok(VdcIntent {
@@ -82,6 +83,7 @@ fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
             subnets: vec![subnet("10.0.0.0/24")?],
             mtu: 1500,
             vni: None,
+            labels: Default::default(),
         }],
         attachments: attachments.collect::<Result<_>>()?,
         ..VdcIntent::new(format!("churn{}", round % 2).parse()?)

@@ -157,6 +157,7 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
             subnets,
             mtu: 1500,
             vni,
+            labels: Default::default(),
         }))
     };
     // A namespace belongs to one vDC: both places are of the vDC that the networks are made in.
@@ -182,6 +183,7 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            labels: Default::default(),
         }))
     };
     let create = |spec: &Spec| cx.runtime.block_on(cx.client.create(&vdc, spec, Some(CONFIRMED)));

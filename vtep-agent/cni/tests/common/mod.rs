@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vfabric_api::ident::Name;
 use vfabric_api::intent::{Intent, Place};
+use vfabric_api::labels::Selector;
 use vfabric_api::service::{ApplyOptions, FabricService, Kind};
 use vfabric_api::status::{Attachment, Progress, View};
 use vfabric_api::topology::Topology;
@@ -349,7 +350,7 @@ impl World {
         let vdc: Name = vdc.parse().unwrap();
         let page = self
             .controller
-            .list(Kind::Attachment, Some(&vdc), None, 10_000)
+            .list(Kind::Attachment, Some(&vdc), &Selector::default(), None, 10_000)
             .await
             .unwrap();
         let attachment = |v| match v {

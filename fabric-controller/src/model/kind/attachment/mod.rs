@@ -186,6 +186,7 @@ impl TenantObject for StoredAttachment {
             mac: self.mac,
             ips: self.ips.clone(),
             applied: seen.applied,
+            owner: seen.owner,
             revision: seen.revision,
         })
     }

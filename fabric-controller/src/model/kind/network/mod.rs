@@ -142,6 +142,7 @@ impl TenantObject for StoredNetwork {
             vni: self.vni,
             router: seen.router,
             applied: seen.applied,
+            owner: seen.owner,
             revision: seen.revision,
         })
     }

@@ -115,6 +115,7 @@ impl TenantObject for StoredRouter {
             spec: self.spec.clone(),
             vrf: self.vrf,
             applied: seen.applied,
+            owner: seen.owner,
             revision: seen.revision,
         })
     }

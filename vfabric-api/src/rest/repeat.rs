@@ -1,0 +1,136 @@
+//! Calls that may be sent again: `Idempotency-Key`.
+//!
+//! **Model.** A call that changes intent or inventory may carry a key that the caller chose. The controller stores what
+//! the call did together with the change itself, so the two are there or not, also after a restart. The same call with
+//! the same key then gets the answer of the first time, with `Idempotent-Replayed: true`; another call with that key is
+//! refused (422). Keys belong to their caller. A refused call and a dry run leave no trace: nothing happened.
+//!
+//! Two calls are the same if method, path, query and body are, octet by octet. A call that comes while the first one is
+//! under way waits for it: the writer takes one after the other.
+//!
+//! **Bounds.** How long and how many keys are kept is the controller's (`docs/controller.md`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use ring::digest::{Context, SHA256};
+
+use super::MAX_BODY_BYTES;
+use super::extract::BODY_TIMEOUT;
+use crate::error::{ApiError, ErrorCode};
+use crate::service::Repeatable;
+
+/// The header (draft-ietf-httpapi-idempotency-key-header).
+pub(super) const KEY: &str = "idempotency-key";
+/// The header of an answer that was given before.
+pub(super) const REPLAYED: &str = "idempotent-replayed";
+/// Longest key, in octets.
+pub(super) const MAX_KEY: usize = 255;
+
+tokio::task_local! {
+    static CURRENT: Arc<Keyed>;
+}
+
+/// The key of the request that is being answered.
+struct Keyed {
+    repeatable: Repeatable,
+    is_replayed: AtomicBool,
+}
+
+/// Whether requests of this method and path may carry a key: those that change intent or inventory. Users and tokens are
+/// neither, and a secret is shown once only.
+pub(super) fn takes_key(method: &Method, template: &str) -> bool {
+    let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+    changes && !template.contains("/users")
+}
+
+/// The key of a request, if it has one.
+///
+/// # Errors
+/// `Malformed`: it is no key, or the operation takes none.
+pub(super) fn key_of<'a>(headers: &'a HeaderMap, method: &Method, template: &str) -> Result<Option<&'a str>, ApiError> {
+    let Some(value) = headers.get(KEY).filter(|_| !method.is_safe()) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let wrong = |expected: String| {
+        let shown: String = text.chars().take(80).collect();
+        Err(ApiError::field(
+            ErrorCode::Malformed,
+            "Idempotency-Key",
+            shown,
+            expected,
+        ))
+    };
+    if !takes_key(method, template) {
+        return wrong("no key: calls about users and tokens cannot be repeated".to_owned());
+    }
+    if text.is_empty() || text.len() > MAX_KEY || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return wrong(format!("1 to {MAX_KEY} visible ASCII characters, once"));
+    }
+    Ok(Some(text))
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        // Lengths keep the parts apart.
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    let mut octets = [0; 32];
+    octets.copy_from_slice(context.finish().as_ref());
+    octets
+}
+
+/// Answers a request with a key. Its body is read here, whole, and given on.
+pub(super) async fn scope<F: Future<Output = Response>>(
+    (caller, key): (&str, &str),
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => return ApiError::new(ErrorCode::Malformed, format!("body: {error}")).into_response(),
+        Err(_) => return late(BODY_TIMEOUT).into_response(),
+    };
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let keyed = Arc::new(Keyed {
+        repeatable: Repeatable {
+            key: digest(&[caller.as_bytes(), key.as_bytes()]),
+            request: digest(&[parts.method.as_str().as_bytes(), target.as_bytes(), &body]),
+        },
+        is_replayed: AtomicBool::new(false),
+    });
+    let request = Request::from_parts(parts, Body::from(body));
+    let mut response = CURRENT.scope(Arc::clone(&keyed), next(request)).await;
+    if keyed.is_replayed.load(Ordering::Relaxed) {
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// That a body took too long.
+pub(super) fn late(limit: Duration) -> ApiError {
+    let detail = format!("the body was not complete after {} s", limit.as_secs());
+    ApiError::new(ErrorCode::Malformed, detail)
+}
+
+/// The key of the request that is being answered; none if it has none.
+pub(super) fn repeatable() -> Option<Repeatable> {
+    CURRENT.try_with(|keyed| keyed.repeatable).ok()
+}
+
+/// The answer is that of an earlier call.
+pub(super) fn note_replay() {
+    // Outside of a request with a key nothing is replayed.
+    let _ = CURRENT.try_with(|keyed| keyed.is_replayed.store(true, Ordering::Relaxed));
+}

@@ -119,7 +119,10 @@ async fn what_cannot_be_had_leaves_everything_as_it_was() {
     assert_eq!((index(&pod, "data"), index(&pod, "net2")), (data, untouched));
     // One more that cannot be had: what is there stays, and what else is new comes.
     multi.pod("web", "wide@data,wide,broken@more,wide@last");
-    until("the new one comes", || pod.links().contains(&"last".to_owned())).await;
+    until("the new one comes and is shown", || {
+        multi.shown("web").contains("last=blue/wide")
+    })
+    .await;
     assert!(!pod.links().contains(&"more".to_owned()));
     assert_eq!((index(&pod, "data"), index(&pod, "net2")), (data, untouched));
     multi.pod("web", "wide@data,wide");

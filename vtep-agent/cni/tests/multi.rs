@@ -61,6 +61,19 @@ async fn a_pod_gets_all_of_its_networks_and_gives_all_of_them_back() {
         "d1",
     ]);
     ip(&["-n", &multi.host.0, "link", "set", "m0", "up"]);
+    // With two ports its address would follow the lower of theirs, which CHECK of the plugin takes for damage.
+    let fixed_mac = "02:00:00:00:09:09";
+    ip(&[
+        "-n",
+        &multi.host.0,
+        "link",
+        "add",
+        "br-plain",
+        "address",
+        fixed_mac,
+        "type",
+        "bridge",
+    ]);
     multi.definition("plain", Some(multi.bridge("plain", "10.9.1.0/24")));
     let fixed = json!({ "type": "static" });
     let macvlan = json!({ "cniVersion": "0.3.1", "type": "macvlan", "master": "m0", "ipam": fixed,

@@ -17,7 +17,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::catalog::Folder;
 use super::change::{self, Event, Failed, Need};
-use super::journal::{Attachment, Journal, Sandbox};
+use super::journal::{Attachment, Journal, Sandbox, State};
 use super::plan;
 use super::settings::Settings;
 use super::work::Work;
@@ -234,6 +234,10 @@ impl Follower {
         match result {
             Ok(events) => {
                 known.failures.remove("");
+                if events.is_empty() {
+                    // What has no effect, and what makes no difference that lasts, must not be repeated at once.
+                    known.note(&nothing(String::new()), now);
+                }
                 for event in events {
                     let Event {
                         reason,
@@ -256,16 +260,7 @@ impl Follower {
                 } else {
                     tracing::warn!(container, %error, "not changed yet");
                 }
-                let event = Event {
-                    reason: "FailedRemovingInterface",
-                    interface: String::new(),
-                    message: error.message,
-                    failed: Some(Failed {
-                        wanted: None,
-                        disturbs: false,
-                    }),
-                };
-                known.note(&event, now);
+                known.note(&nothing(error.message), now);
             }
         }
     }
@@ -284,20 +279,35 @@ impl Known {
     }
 }
 
-/// True when something can be done now.
+/// A failure that is no interface's.
+fn nothing(message: String) -> Event {
+    Event {
+        reason: "FailedRemovingInterface",
+        interface: String::new(),
+        message,
+        failed: Some(Failed {
+            wanted: None,
+            disturbs: false,
+        }),
+    }
+}
+
+/// True when something can be done now. What is leaving comes first: its name is taken until then.
 fn has_open(sandbox: &Sandbox, wanted: &[Attachment], open: impl Fn(Option<&Attachment>, &str) -> bool) -> bool {
-    let held = |name: &str| sandbox.attachments.iter().find(|a| !a.default && a.interface == name);
-    let stale = |a: &&Attachment| !a.default && wanted.iter().all(|w| w.interface != a.interface);
-    let missing = |w: &&Attachment| held(&w.interface).is_none_or(|h| !plan::is_same(h, w));
-    let all_same = !sandbox.attachments.iter().any(|a| stale(&a)) && !wanted.iter().any(|w| missing(&w));
-    // Then it is the status, or a crash has left something.
-    all_same
-        || sandbox
-            .attachments
-            .iter()
-            .filter(stale)
-            .any(|a| open(None, &a.interface))
-        || wanted.iter().filter(missing).any(|w| open(Some(w), &w.interface))
+    let others = || sandbox.attachments.iter().filter(|a| !a.default);
+    let named = |a: &Attachment| wanted.iter().find(|w| w.interface == a.interface);
+    let mut stale = others()
+        .filter(|a| a.state != State::Held || named(a).is_none())
+        .peekable();
+    let missing = |w: &&Attachment| match others().find(|a| a.interface == w.interface) {
+        Some(held) => held.state == State::Held && !plan::is_same(held, w),
+        None => true,
+    };
+    let mut missing = wanted.iter().filter(missing).peekable();
+    // When nothing differs, it is the status.
+    (stale.peek().is_none() && missing.peek().is_none())
+        || stale.any(|a| open(None, &a.interface))
+        || missing.any(|w| open(Some(w), &w.interface))
 }
 
 /// Makes good what one sandbox needs.
@@ -315,4 +325,59 @@ fn one(work: &Work, catalog: &Folder, slot: &Slot, closed: &Closed) -> Result<Ve
         turn.end();
     }
     Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::multi::journal::tests::{attachment, sandbox};
+
+    #[test]
+    fn nothing_is_tried_that_cannot_have_an_effect() {
+        let (a, b) = (attachment("a", "net1"), attachment("b", "net1"));
+        let with = |attachment: &Attachment, state: State| {
+            let mut sandbox = sandbox("c1");
+            sandbox.attachments = vec![Attachment {
+                state,
+                ..attachment.clone()
+            }];
+            sandbox
+        };
+        let closed = |of: Option<&Attachment>| Closed(vec![(of.cloned(), "net1".to_owned())]);
+        let can = |sandbox: &Sandbox, wanted: &[Attachment], closed: &Closed| {
+            has_open(sandbox, wanted, |w, interface| closed.is_none_of(w, interface))
+        };
+        let open = Closed(Vec::new());
+        // Leaving, and its DEL is to be tried later: whatever is wanted under its name waits.
+        for wanted in [&[][..], std::slice::from_ref(&a), std::slice::from_ref(&b)] {
+            let leaving = with(&a, State::Leaving);
+            assert!(can(&leaving, wanted, &open));
+            assert!(!can(&leaving, wanted, &closed(None)), "{wanted:?}");
+        }
+        // A swap that failed waits for something else to be wanted.
+        let held = with(&a, State::Held);
+        assert!(!can(&held, std::slice::from_ref(&b), &closed(Some(&b))));
+        assert!(can(&held, std::slice::from_ref(&b), &closed(Some(&a))));
+        // Nothing differs: it is the status.
+        assert!(can(&held, std::slice::from_ref(&a), &closed(Some(&b))));
+    }
+
+    #[test]
+    fn pauses_grow_and_end_with_success() {
+        let mut known = Known::default();
+        let now = Instant::now();
+        let failed = nothing("x".into());
+        for pause in [2, 4, 8] {
+            known.note(&failed, now);
+            assert!(!known.is_open(None, "", now + Duration::from_secs(pause) - Duration::from_millis(1)));
+            assert!(known.is_open(None, "", now + Duration::from_secs(pause)));
+        }
+        for _ in 0..20 {
+            known.note(&failed, now);
+        }
+        assert_eq!(known.failures[""].pause, RETRY.1);
+        let good = Event { failed: None, ..failed };
+        known.note(&good, now);
+        assert!(known.is_open(None, "", now));
+    }
 }

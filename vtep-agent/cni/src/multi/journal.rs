@@ -136,7 +136,7 @@ pub struct Journal {
 /// The right to work on one sandbox. It ends with the value, and with the process.
 ///
 /// A runtime that loses patience kills the meta plugin, not its delegates: they go on, and would add what the next DEL has just
-/// removed. So there is a second lock, which the delegates inherit; whoever comes next waits until they have ended.
+/// removed. So there is a second lock, which the delegates inherit; the next call waits until they have ended.
 #[derive(Debug)]
 pub struct Turn {
     path: PathBuf,
@@ -307,7 +307,7 @@ impl Turn {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn sandbox(container: &str) -> Sandbox {
@@ -331,26 +331,35 @@ pub(super) mod tests {
         }
     }
 
+    pub(crate) fn attachment(name: &str, interface: &str) -> Attachment {
+        Attachment {
+            network: format!("blue/{name}"),
+            cni_network: name.into(),
+            interface: interface.into(),
+            generated: true,
+            default: false,
+            calls: Vec::new(),
+            device_info: None,
+            default_route: None,
+            displaced: Vec::new(),
+            state: State::Held,
+            result: None,
+        }
+    }
+
     #[test]
     fn a_sandbox_is_kept_octet_for_octet_and_worked_on_by_one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("state")).unwrap();
         let mut one = sandbox("c1");
         one.attachments.push(Attachment {
-            network: "blue/a".into(),
-            cni_network: "a".into(),
-            interface: "net1".into(),
-            generated: true,
-            default: false,
             calls: vec![Call {
                 kind: "x".into(),
                 config: "{ \"n\": 1.50e3,\t\"ü\":\"\\u00e9\" }\n".into(),
             }],
-            device_info: None,
-            default_route: None,
-            displaced: Vec::new(),
             state: State::Adding,
             result: Some("{ }\n".into()),
+            ..attachment("a", "net1")
         });
         let turn = journal.turn(&one.slot, false).unwrap().unwrap();
         assert!(journal.turn(&one.slot, true).unwrap().is_none());

@@ -276,22 +276,15 @@ pub fn remove(folder: &Path, sandbox: &Sandbox) -> Result<(), Error> {
 mod tests {
     use serde_json::json;
 
-    use super::super::journal::{State, tests::sandbox};
+    use super::super::journal::{self, tests::sandbox};
     use super::*;
 
     fn attachment(network: &str, default: bool, result: &Value) -> Attachment {
         Attachment {
             network: network.into(),
-            cni_network: "n".into(),
-            interface: "net1".into(),
-            generated: true,
             default,
-            calls: Vec::new(),
-            device_info: None,
-            default_route: None,
-            displaced: Vec::new(),
-            state: State::Held,
             result: Some(result.to_string()),
+            ..journal::tests::attachment("n", "net1")
         }
     }
 

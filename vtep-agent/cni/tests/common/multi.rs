@@ -16,7 +16,7 @@ const RECORDER: &str = r#"#!/bin/sh
 input=$(cat)
 here=$(dirname "$0")
 printf '%s %s %s\n' "$CNI_COMMAND" "$CNI_IFNAME" "$input" >> "$here/log"
-if [ -e "$here/fail-$CNI_COMMAND" ]; then echo '{"code":100,"msg":"told to fail"}'; exit 1; fi
+if [ -e "$here/fail-$CNI_COMMAND" ]; then echo '{"code":100,"msg":"fails as asked"}'; exit 1; fi
 case "$CNI_COMMAND$input" in
   ADD*'"hang":true'*) echo $$ > "$here/hangs"; exec sleep 1000;;
   ADD*'"linger":true'*) echo $$ > "$here/hangs"; sleep 0.5; echo "ENDED $CNI_IFNAME" >> "$here/log";;

@@ -101,8 +101,8 @@ const BOOT_PACKAGES: &[&str] = &[
 /// For the test of Debian packages: what builds them, and a Debian of its own to install them in.
 const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
 
-/// What the commands of `docs/install.md` use.
-const GUIDE_PACKAGES: &[&str] = &["openssl", "passwd", "util-linux"];
+/// What the commands of `docs/install.md` use, and a terminal for a test of the command line.
+const GUIDE_PACKAGES: &[&str] = &["openssl", "passwd", "util-linux", "bsdutils"];
 
 /// How long generated programs are compared: some hundreds of them.
 const FUZZ_SECONDS: &str = "30";

@@ -141,6 +141,16 @@ impl Connect {
         } else {
             named.or(self.base()?)
         };
+        let settings = match token {
+            // It alone is the proof.
+            Some(_) => Settings {
+                token: None,
+                client_cert: None,
+                client_key: None,
+                ..settings
+            },
+            None => settings,
+        };
         if settings.server.is_none() {
             bail!(
                 "no controller is named: make a context (`fabricctl context set NAME --server https://HOST:PORT --ca FILE \

@@ -168,6 +168,17 @@ async fn objects(session: &Session, kind: Kind, args: &GetArgs) -> Result<ExitCo
 async fn drops(session: &Session, args: &GetArgs) -> Result<ExitCode> {
     let mut drops = session.client.drops().await?;
     if !args.names.is_empty() {
+        let client = &session.client;
+        let switches = client.switches().await?.into_iter().map(|s| s.name);
+        let devices = switches
+            .chain(client.hosts().await?.into_iter().map(|h| h.name))
+            .collect();
+        only(
+            devices,
+            ("device", "switches` and `get hosts"),
+            &args.names,
+            |device: &Name, name| device.as_str() == name,
+        )?;
         let named = |device: &Name| args.names.iter().any(|name| name == device.as_str());
         drops.counts.retain(|count| named(&count.device));
         drops.missing.retain(|missing| named(&missing.device));

@@ -2,7 +2,7 @@
 //!
 //! `~/.config/fabricctl/config.yaml` (`$XDG_CONFIG_HOME/fabricctl/config.yaml`) maps names to [`Settings`] and says which
 //! of them is in force. It holds paths of secrets, no secrets; it is written with mode 0600 all the same, whole or not at
-//! all, because a path may tell as much as a name.
+//! all, because paths name users and sites.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

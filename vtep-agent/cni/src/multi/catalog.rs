@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -105,13 +106,27 @@ struct Head {
     kind: Option<String>,
 }
 
+/// Refuses what others may write: a definition makes root run any CNI plugin with any configuration.
+fn guarded(metadata: &fs::Metadata) -> Result<(), String> {
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+    if mode & 0o002 != 0 {
+        return Err(format!("mode {mode:o}: everybody may write there"));
+    }
+    if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+        return Err(format!("it belongs to user {owner}, expected root"));
+    }
+    Ok(())
+}
+
 impl Folder {
     /// Reads a folder. A file that cannot be read is noted; it matters to those who miss something.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the folder cannot be read, or everybody may write there.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let wrong = |e: std::io::Error| Error::io(format!("pods: {}: {}", path.display(), e.kind()));
+        let unguarded = |why: String| Error::new(error::CONFIG, format!("pods: {}: {why}", path.display()));
+        guarded(&fs::metadata(path).map_err(wrong)?).map_err(unguarded)?;
         let mut folder = Self::default();
         let mut files = Vec::new();
         for file in fs::read_dir(path).map_err(wrong)? {
@@ -147,6 +162,7 @@ impl Folder {
         if !metadata.is_file() || metadata.len() > MAX_FILE {
             return Err(format!("expected a file of at most {MAX_FILE} octets"));
         }
+        guarded(&metadata)?;
         let text = match fs::read_to_string(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|e| e.to_string())?,
@@ -331,5 +347,22 @@ mod tests {
             assert!(folder.damaged()[0].contains(said), "{:?}", folder.damaged());
         }
         assert!(Folder::read(Path::new("/absent")).is_err());
+    }
+
+    #[test]
+    fn what_everybody_may_write_is_not_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let (directory, _) = folder(&[("a.yaml", POD)]);
+        let open = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        open(&directory.path().join("a.yaml"), 0o666);
+        let read = Folder::read(directory.path()).unwrap();
+        let refused = read.pod("default", "web").unwrap_err();
+        assert!(refused.message.contains("a.yaml: mode 666"), "{refused}");
+        open(directory.path(), 0o1777);
+        let refused = Folder::read(directory.path()).unwrap_err();
+        assert!(
+            refused.code == error::CONFIG && refused.message.contains("mode 1777"),
+            "{refused}"
+        );
     }
 }

@@ -9,7 +9,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -145,13 +145,15 @@ pub struct Turn {
 }
 
 impl Journal {
-    /// The journal in a folder, which is made where it does not exist.
+    /// The journal in a folder, which is made where it does not exist, for its owner only: configurations of delegates may
+    /// hold secrets.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let wrong = |e: io::Error| Error::io(format!("stateDir: {}: {}", folder.display(), e.kind()));
-        fs::create_dir_all(folder).map_err(wrong)?;
+        let private = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        private.map_err(wrong)?;
         Ok(Self {
             folder: folder.to_owned(),
             inherited: false,
@@ -351,6 +353,7 @@ pub(crate) mod tests {
     fn a_sandbox_is_kept_octet_for_octet_and_worked_on_by_one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&folder.path().join("state")).unwrap();
+        assert_eq!(fs::metadata(folder.path().join("state")).unwrap().mode() & 0o777, 0o700);
         let mut one = sandbox("c1");
         one.attachments.push(Attachment {
             calls: vec![Call {

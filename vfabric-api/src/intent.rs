@@ -74,9 +74,8 @@ pub struct Removal {
 impl Intent {
     /// How many objects it names, with the vDCs and what is to go.
     pub fn len(&self) -> usize {
-        let of_vdc = |vdc: &VdcIntent| {
-            1 + vdc.remove.len() + vdc.networks.len() + vdc.routers.len() + vdc.attachments.len()
-        };
+        let of_vdc =
+            |vdc: &VdcIntent| 1 + vdc.remove.len() + vdc.networks.len() + vdc.routers.len() + vdc.attachments.len();
         self.vdcs.iter().map(of_vdc).sum()
     }
 

@@ -311,14 +311,20 @@ mod tests {
         assert_eq!(read_.list, [Inner { n: 1 }, Inner { n: 0 }]);
         assert_eq!(read_.choice, Some(Choice::Fields { n: 3 }));
         assert_eq!((read_.maybe, read_.pair), (Some(Inner { n: 2 }), (1, 2)));
-        assert_eq!(read(r#"{"choice": "unit", "maybe": null}"#).unwrap().choice, Some(Choice::Unit));
+        assert_eq!(
+            read(r#"{"choice": "unit", "maybe": null}"#).unwrap().choice,
+            Some(Choice::Unit)
+        );
         let inside = read(r#"{"choice": {"inside": {}}}"#).unwrap().choice;
         assert_eq!(inside, Some(Choice::Inside(Inner { n: 0 })));
     }
 
     #[test]
     fn a_whole_number_may_have_a_point() {
-        assert_eq!(read(r#"{"list": [{"n": 7.0}, {"n": 1e2}]}"#).unwrap().list, [Inner { n: 7 }, Inner { n: 100 }]);
+        assert_eq!(
+            read(r#"{"list": [{"n": 7.0}, {"n": 1e2}]}"#).unwrap().list,
+            [Inner { n: 7 }, Inner { n: 100 }]
+        );
         for wrong in ["7.5", "300.0", "-1.0", "1e300", "true", "\"7\""] {
             let text = format!(r#"{{"list": [{{"n": {wrong}}}]}}"#);
             assert!(read(&text).is_err(), "{wrong}");
@@ -339,6 +345,10 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains("invalid type: sequence"), "{text}: {error}");
         }
-        assert!(read(r#"{"list": [{"m": 1}]}"#).unwrap_err().contains("unknown field `m`"));
+        assert!(
+            read(r#"{"list": [{"m": 1}]}"#)
+                .unwrap_err()
+                .contains("unknown field `m`")
+        );
     }
 }

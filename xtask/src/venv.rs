@@ -30,7 +30,10 @@ const VENVS: &[(&str, &[&str])] = &[
     // Calls of the REST API made from its OpenAPI document, at random, and what is wrong with the answers.
     ("schemathesis", &["schemathesis==4.32.5"]),
     // A validator of OpenAPI documents, and a generator of clients.
-    ("openapi", &["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"]),
+    (
+        "openapi",
+        &["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"],
+    ),
 ];
 
 /// File inside an environment that holds the requirements it was made with.

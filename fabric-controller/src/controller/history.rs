@@ -69,7 +69,8 @@ impl Net {
         for (key, change) in &self.objects {
             let (before, after) = change;
             if before != after {
-                let of = |written: &Option<Written>| written.as_ref().map(|w| w.spec.labels().clone()).unwrap_or_default();
+                let of =
+                    |written: &Option<Written>| written.as_ref().map(|w| w.spec.labels().clone()).unwrap_or_default();
                 let labels = [of(before), of(after)];
                 if labels.iter().any(|labels| !labels.is_empty()) {
                     objects.labels.insert(key.clone(), labels);
@@ -213,7 +214,8 @@ impl<S: Store> Controller<S> {
             .filter(|(key, (then, now))| then != now && concerned(key));
         let changed: Vec<_> = changed.map(|(key, (then, now))| (key, then, now)).collect();
         let then = changed.iter().filter_map(|(key, then, _)| Some((key, then.as_ref()?)));
-        let owners: BTreeMap<Key, Option<OwnerName>> = then.map(|(key, then)| (key.clone(), then.owner.clone())).collect();
+        let owners: BTreeMap<Key, Option<OwnerName>> =
+            then.map(|(key, then)| (key.clone(), then.owner.clone())).collect();
         Ok([false, true].map(|twice| Transaction {
             changes: back(&changed, twice),
             owners: owners.clone(),

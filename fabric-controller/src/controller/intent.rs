@@ -26,7 +26,11 @@ pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOption
             path => format!("vdcs[{i}].{path}"),
         };
         let twice = |path: &str, name: &Name| {
-            let path = at(&if path.is_empty() { "name".to_owned() } else { path.to_owned() });
+            let path = at(&if path.is_empty() {
+                "name".to_owned()
+            } else {
+                path.to_owned()
+            });
             ApiError::field(ErrorCode::Invalid, path, name, "an object that the file names once")
         };
         if !vdcs.insert(name.clone()) {
@@ -102,7 +106,9 @@ fn pruned(model: &Model, vdc: &Name, named: &BTreeSet<(Kind, Name)>, owner: Opti
     };
     let of_kind = |kind: &Kind| {
         let kind = *kind;
-        let gone = held.names(kind).filter(|name| !named.contains(&(kind, (*name).clone())));
+        let gone = held
+            .names(kind)
+            .filter(|name| !named.contains(&(kind, (*name).clone())));
         let keys = gone.map(|name| Key::new(vdc.clone(), kind, name.clone()));
         keys.filter(|key| model.owner_of(key) == owner).collect::<Vec<_>>()
     };

@@ -90,7 +90,11 @@ async fn another_owners_change_is_refused_unless_forced() {
         let may_go = found(&world, "red").await.is_none();
         assert_eq!(goes.is_ok(), may_go, "case {i}");
         let (_, owner) = (mtu, expected.unwrap_or(had));
-        assert_eq!(may_go, force || owner.is_empty() || owner == asks, "case {i}: who may delete");
+        assert_eq!(
+            may_go,
+            force || owner.is_empty() || owner == asks,
+            "case {i}: who may delete"
+        );
     }
 }
 
@@ -111,7 +115,11 @@ async fn owners_are_stored_planned_and_in_the_history_and_come_back_with_a_rollb
         (field.field.as_str(), field.before.clone(), field.after.clone()),
         ("owner", Some("file:a".into()), Some("file:b".into()))
     );
-    assert_eq!(found(&world, "red").await, Some((1400, Some("file:a".into()))), "planned only");
+    assert_eq!(
+        found(&world, "red").await,
+        Some((1400, Some("file:a".into()))),
+        "planned only"
+    );
     let taken = ask(&world, put("red", 1400), "file:b", true).await.unwrap();
     assert_eq!(taken.updated.len(), 1);
     let revision = world.revision(taken.revision).await.unwrap();
@@ -119,7 +127,11 @@ async fn owners_are_stored_planned_and_in_the_history_and_come_back_with_a_rollb
     assert_eq!(revision.origin.owner, "file:b".parse().ok());
 
     let again = over(store.copy()).await;
-    assert_eq!(found(&again, "red").await, Some((1400, Some("file:b".into()))), "after a restart");
+    assert_eq!(
+        found(&again, "red").await,
+        Some((1400, Some("file:b".into()))),
+        "after a restart"
+    );
 
     let back = |force| Rollback {
         to: before,
@@ -155,7 +167,9 @@ fn options(owner: &str) -> ApplyOptions {
 }
 
 async fn names(world: &Bare) -> Vec<String> {
-    let page = world.list(Kind::Network, Some(&n("v")), &Selector::default(), None, 1000).await;
+    let page = world
+        .list(Kind::Network, Some(&n("v")), &Selector::default(), None, 1000)
+        .await;
     page.unwrap().items.iter().map(|view| view.name().to_string()).collect()
 }
 
@@ -176,7 +190,10 @@ async fn a_file_prunes_what_its_owner_has_and_nothing_else() {
     let mut other = taken.clone();
     other.vdcs[0].networks[0].mtu = 1400;
     let error = world.apply(other, options.clone()).await.unwrap_err();
-    assert_eq!((error.code, error.errors[0].field.as_str()), (ErrorCode::Owned, "vdcs[0].networks[0].owner"));
+    assert_eq!(
+        (error.code, error.errors[0].field.as_str()),
+        (ErrorCode::Owned, "vdcs[0].networks[0].owner")
+    );
     options.origin.force = true;
     world.apply(taken, options).await.unwrap();
     assert_eq!(found(&world, "b1").await, Some((1500, Some("c".into()))));
@@ -282,11 +299,21 @@ async fn ten_thousand_objects_are_one_transaction_or_none() {
     let error = world.apply(wrong, options("load")).await.unwrap_err();
     assert_eq!(error.errors[0].field, "vdcs[0].networks[9999].mtu");
     let planned = world
-        .apply(many(1500), ApplyOptions { dry_run: true, ..options("load") })
+        .apply(
+            many(1500),
+            ApplyOptions {
+                dry_run: true,
+                ..options("load")
+            },
+        )
         .await
         .unwrap();
     assert_eq!(planned.created.len(), 10_000);
-    assert_eq!((world.revision_now(), names(&world).await.len()), (revision, 0), "nothing happened");
+    assert_eq!(
+        (world.revision_now(), names(&world).await.len()),
+        (revision, 0),
+        "nothing happened"
+    );
     let done = world.apply(many(1500), options("load")).await.unwrap();
     assert_eq!((done.created.len(), done.revision), (10_000, revision + 1));
     let done = world.apply(many(1400), options("load")).await.unwrap();
@@ -296,13 +323,19 @@ async fn ten_thousand_objects_are_one_transaction_or_none() {
     let selector = Selector::parse(Kind::Network, "part in (7,8)", "owner=load").unwrap();
     let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
     loop {
-        let page = world.list(Kind::Network, Some(&n("v")), &selector, after.as_deref(), 60).await.unwrap();
+        let page = world
+            .list(Kind::Network, Some(&n("v")), &selector, after.as_deref(), 60)
+            .await
+            .unwrap();
         found.extend(page.items.iter().map(|view| view.name().to_string()));
         pages += 1;
         let Some(next) = page.next else { break };
         after = Some(next);
     }
-    let expected: Vec<String> = (0..10_000).filter(|i| [7, 8].contains(&(i % 100))).map(|i| format!("n{i:05}")).collect();
+    let expected: Vec<String> = (0..10_000)
+        .filter(|i| [7, 8].contains(&(i % 100)))
+        .map(|i| format!("n{i:05}"))
+        .collect();
     assert_eq!(found, expected);
     assert!(pages >= 4, "{pages} pages");
 
@@ -326,8 +359,14 @@ async fn an_object_has_no_more_labels_than_it_may() {
         unreachable!("it is a network")
     };
     for i in 0..33 {
-        spec.labels.insert(format!("k{i}").parse().unwrap(), "".parse().unwrap());
+        spec.labels
+            .insert(format!("k{i}").parse().unwrap(), "".parse().unwrap());
     }
-    let error = ask(&world, Change::Put(vdc, Spec::Network(spec)), "", false).await.unwrap_err();
-    assert_eq!((error.code, error.errors[0].field.as_str()), (ErrorCode::Invalid, "labels"));
+    let error = ask(&world, Change::Put(vdc, Spec::Network(spec)), "", false)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code, error.errors[0].field.as_str()),
+        (ErrorCode::Invalid, "labels")
+    );
 }

@@ -16,7 +16,7 @@ async fn over(store: MemoryStore) -> Bare {
     loaded.unwrap()
 }
 
-/// A transaction with key `key` of a call that is told apart by `request`.
+/// A transaction with key `key` of a call; equal calls have the same `request`.
 fn keyed(change: Change, key: u8, request: u8) -> Transaction {
     let origin = Origin {
         author: "v/alice".into(),
@@ -65,7 +65,10 @@ async fn a_call_that_is_sent_again_changes_nothing_and_gets_the_same_answer() {
         let View::Network(shown) = replayed(&second) else {
             panic!("no network")
         };
-        assert_eq!((shown.spec, shown.vni, shown.revision), (made.spec.clone(), made.vni, revision));
+        assert_eq!(
+            (shown.spec, shown.vni, shown.revision),
+            (made.spec.clone(), made.vni, revision)
+        );
         assert_eq!(world.revision_now(), revision + 1, "nothing happened");
         let error = ask(world, network("red", "10.1.0.0/24"), 1, 2).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::Invalid, "another call with this key");
@@ -101,7 +104,10 @@ async fn a_call_that_changed_nothing_is_remembered_and_shows_nowhere() {
     let same = ask(&world, red(), 1, 1).await.unwrap();
     assert_eq!((same.unchanged, same.revision), (1, made.revision));
     // Without the key, this would be refused now.
-    let other = Change::Patch(Key::new(n("v"), Kind::Network, n("red")), serde_json::json!({"mtu": 1400}));
+    let other = Change::Patch(
+        Key::new(n("v"), Kind::Network, n("red")),
+        serde_json::json!({"mtu": 1400}),
+    );
     world.commit(Transaction::one(other, Origin::default())).await.unwrap();
     let again = ask(&world, red(), 1, 1).await.unwrap();
     assert_eq!(again.unchanged, 1);
@@ -123,7 +129,11 @@ async fn the_same_call_at_the_same_time_is_carried_out_once() {
     let answers = futures::future::join_all(calls).await;
     let answers: Vec<Committed> = answers.into_iter().map(Result::unwrap).collect();
     assert_eq!(answers.iter().filter(|answer| answer.replay.is_none()).count(), 1);
-    assert!(answers.iter().all(|answer| answer.created.len() == 1 && answer.revision == revision + 1));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.created.len() == 1 && answer.revision == revision + 1)
+    );
     assert_eq!(world.revision_now(), revision + 1);
 }
 

@@ -117,7 +117,12 @@ fn parse_row_key(key: &[u8]) -> Option<Digest> {
 impl Record {
     /// The answer of the call, to one that asks for the same.
     pub(super) fn answer(&self, repeated: &Repeatable) -> Result<Committed, ApiError> {
-        let unreadable = |error| ApiError::new(ErrorCode::Internal, format!("the stored answer cannot be read: {error}"));
+        let unreadable = |error| {
+            ApiError::new(
+                ErrorCode::Internal,
+                format!("the stored answer cannot be read: {error}"),
+            )
+        };
         let row: Row = serde_json::from_slice(&self.row).map_err(unreadable)?;
         if row.request != hex(&repeated.request) {
             let detail = "the `Idempotency-Key` was used for another call: method, path, query or body differ";
@@ -150,7 +155,9 @@ impl Written {
 impl Requests {
     /// What was answered to a call with this key.
     pub(super) fn find(&self, repeated: &Repeatable) -> Option<&Record> {
-        self.records.get(&repeated.key).filter(|record| !record.is_over(now_ms()))
+        self.records
+            .get(&repeated.key)
+            .filter(|record| !record.is_over(now_ms()))
     }
 
     /// The record of a call that was carried out as `revision`, and those that go to make room for it.
@@ -231,7 +238,9 @@ impl Requests {
     }
 
     fn remove(&mut self, digest: &Digest) {
-        let Some(record) = self.records.remove(digest) else { return };
+        let Some(record) = self.records.remove(digest) else {
+            return;
+        };
         self.by_age.remove(&record.revision);
         self.octets -= record.row.len();
         if let Some(of_caller) = self.of_callers.get_mut(&record.caller) {
@@ -251,7 +260,10 @@ impl Requests {
 
     /// The rows of a caller are gone from the store.
     pub(super) fn forget(&mut self, caller: &str) {
-        let rows = self.of_callers.get(caller).map(|of| of.rows.values().copied().collect());
+        let rows = self
+            .of_callers
+            .get(caller)
+            .map(|of| of.rows.values().copied().collect());
         let rows: Vec<Digest> = rows.unwrap_or_default();
         rows.iter().for_each(|digest| self.remove(digest));
     }
@@ -312,7 +324,9 @@ pub(super) fn object_of(model: &Model, key: &Key, revision: u64) -> Option<serde
             applied: 0,
             waiting: Vec::new(),
         },
-        router: router.and_then(|id| model.router(id)).map(|router| router.spec.name.clone()),
+        router: router
+            .and_then(|id| model.router(id))
+            .map(|router| router.spec.name.clone()),
         counts,
         revision,
     });
@@ -345,7 +359,11 @@ mod tests {
         let written = requests.write(&repeatable(n), &origin(author), (&committed, object), n);
         let (gone, (key, value)) = written.rows();
         let mut restored = Requests::default();
-        assert_eq!(restored.restore(&key, &value, n), Ok(true), "a row is read as it was written");
+        assert_eq!(
+            restored.restore(&key, &value, n),
+            Ok(true),
+            "a row is read as it was written"
+        );
         requests.publish(written);
         gone.len()
     }
@@ -356,7 +374,10 @@ mod tests {
         call(&mut requests, "alice", 7, Some("object".into()));
         let found = requests.find(&repeatable(7)).unwrap();
         let answer = found.answer(&repeatable(7)).unwrap();
-        assert_eq!((answer.revision, answer.replay.unwrap().object), (7, Some("object".into())));
+        assert_eq!(
+            (answer.revision, answer.replay.unwrap().object),
+            (7, Some("object".into()))
+        );
         let other = Repeatable {
             request: [9; 32],
             ..repeatable(7)
@@ -397,7 +418,10 @@ mod tests {
         assert_eq!(requests.gone("carol", 10, now_ms()), [repeatable(1).key]);
         assert_eq!(requests.keys_of("alice").len(), 2);
         requests.forget("alice");
-        assert_eq!((requests.records.len(), requests.by_age.len(), requests.of_callers.len()), (1, 1, 1));
+        assert_eq!(
+            (requests.records.len(), requests.by_age.len(), requests.of_callers.len()),
+            (1, 1, 1)
+        );
         requests.forget("bob");
         assert_eq!(requests.octets, 0);
         let mut over = Requests::default();

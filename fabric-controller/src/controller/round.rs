@@ -224,7 +224,9 @@ impl<'a, S: Store> Round<'a, S> {
     fn repeated(&self, what: &What) -> Option<Result<Committed, ApiError>> {
         let repeatable = what.origin()?.repeatable?;
         let under_way = self.under_way().flat_map(|group| group.accepted.iter().rev());
-        let under_way = under_way.filter_map(|accepted| accepted.request.as_ref()?.of(&repeatable)).next();
+        let under_way = under_way
+            .filter_map(|accepted| accepted.request.as_ref()?.of(&repeatable))
+            .next();
         let found = under_way.or_else(|| self.state.requests.find(&repeatable));
         found.map(|record| record.answer(&repeatable))
     }

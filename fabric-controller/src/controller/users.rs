@@ -85,7 +85,10 @@ impl<S: Store> Controller<S> {
         let ops = match &user {
             Some(user) => vec![Op::Put(row, to_json(user))],
             // A later user of that name must not find the answers of this one.
-            None => std::iter::once(row).chain(state.requests.keys_of(&key.to_string())).map(Op::Delete).collect(),
+            None => std::iter::once(row)
+                .chain(state.requests.keys_of(&key.to_string()))
+                .map(Op::Delete)
+                .collect(),
         };
         if !self.commit_ops(state, ops, "cannot store a user").await {
             return Err(unavailable("the change could not be stored"));

@@ -203,7 +203,7 @@ impl Client {
             wait.unwrap_or_default().as_secs_f64(),
             escape(&options.origin.reason),
             // Said only where it matters: older controllers do not know it.
-            options.keep_vdcs.then_some("&keep_vdcs=true").unwrap_or_default(),
+            flag(options.keep_vdcs, "&keep_vdcs=true"),
             changes.query(),
         );
         let body = serde_json::to_value(intent).map_err(unreadable)?;
@@ -280,7 +280,11 @@ impl Client {
     /// As [`Client::apply`].
     pub async fn delete(&self, key: &Key, wait: Option<Duration>) -> Result<Outcome, ClientError> {
         let changes = self.changes.query();
-        let path = format!("{}?wait={}{changes}", object(key), wait.unwrap_or_default().as_secs_f64());
+        let path = format!(
+            "{}?wait={}{changes}",
+            object(key),
+            wait.unwrap_or_default().as_secs_f64()
+        );
         self.call(reqwest::Method::DELETE, &path, None, wait).await
     }
 
@@ -336,8 +340,11 @@ impl Client {
 impl Changes {
     /// What follows in the query of a change.
     fn query(&self) -> String {
-        let owner = self.owner.as_ref().map(|owner| format!("&owner={}", escape(owner.as_str())));
-        let force = self.force.then_some("&force=true").unwrap_or_default();
+        let owner = self
+            .owner
+            .as_ref()
+            .map(|owner| format!("&owner={}", escape(owner.as_str())));
+        let force = flag(self.force, "&force=true");
         owner.unwrap_or_default() + force
     }
 }
@@ -353,6 +360,11 @@ async fn refusal(response: reqwest::Response) -> Result<ClientError, ClientError
         },
         ClientError::Api,
     ))
+}
+
+/// What is said in a query only if it is so.
+fn flag(is_set: bool, text: &'static str) -> &'static str {
+    if is_set { text } else { "" }
 }
 
 /// A text as a value in a query (RFC 3986 section 2).

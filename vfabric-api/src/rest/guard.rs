@@ -235,7 +235,11 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     };
     let changes = changes(request.method());
     let response = match guard.admit(&caller, &target, request).await {
-        Ok(request) => CALLER.scope(Arc::clone(&caller), answer(&caller, &target, request, next)).await,
+        Ok(request) => {
+            CALLER
+                .scope(Arc::clone(&caller), answer(&caller, &target, request, next))
+                .await
+        }
         Err(refused) => refused,
     };
     let status = response.status();

@@ -111,7 +111,9 @@ async fn list(service: &Service, kind: Kind, vdc: Option<&Name>, paging: Paging)
     let selector = Selector::parse(kind, &paging.labels, &paging.fields)?;
     match vdc {
         Some(_) => service.list(kind, vdc, &selector, after, limit).await.map(Json),
-        None => visible::vdcs(service, &*caller()?, &selector, after, limit).await.map(Json),
+        None => visible::vdcs(service, &*caller()?, &selector, after, limit)
+            .await
+            .map(Json),
     }
 }
 

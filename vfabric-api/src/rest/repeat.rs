@@ -60,7 +60,12 @@ pub(super) fn key_of<'a>(headers: &'a HeaderMap, method: &Method, template: &str
     let text = value.to_str().unwrap_or_default();
     let wrong = |expected: String| {
         let shown: String = text.chars().take(80).collect();
-        Err(ApiError::field(ErrorCode::Malformed, "Idempotency-Key", shown, expected))
+        Err(ApiError::field(
+            ErrorCode::Malformed,
+            "Idempotency-Key",
+            shown,
+            expected,
+        ))
     };
     if !takes_key(method, template) {
         return wrong("no key: calls about users and tokens cannot be repeated".to_owned());
@@ -106,7 +111,9 @@ pub(super) async fn scope<F: Future<Output = Response>>(
     let request = Request::from_parts(parts, Body::from(body));
     let mut response = CURRENT.scope(Arc::clone(&keyed), next(request)).await;
     if keyed.is_replayed.load(Ordering::Relaxed) {
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

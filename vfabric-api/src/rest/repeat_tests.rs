@@ -29,7 +29,10 @@ async fn json(response: Response<Body>) -> serde_json::Value {
 }
 
 fn is_replayed(response: &Response<Body>) -> bool {
-    response.headers().get("idempotent-replayed").is_some_and(|value| value == "true")
+    response
+        .headers()
+        .get("idempotent-replayed")
+        .is_some_and(|value| value == "true")
 }
 
 #[tokio::test]
@@ -42,7 +45,10 @@ async fn the_second_answer_is_that_of_the_first_and_says_so() {
     let first = json(first).await;
     let second = ask(&api, "POST", "/v1/vdcs?reason=a", (TOKEN, "k1"), blue).await;
     assert_eq!((second.status(), is_replayed(&second)), (StatusCode::CREATED, true));
-    assert_eq!((second.headers()[header::ETAG].clone(), json(second).await), (tag, first));
+    assert_eq!(
+        (second.headers()[header::ETAG].clone(), json(second).await),
+        (tag, first)
+    );
     let listed = json(ask(&api, "GET", "/v1/vdcs", (TOKEN, "k1"), "").await).await;
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "created once");
 }
@@ -58,11 +64,22 @@ async fn method_path_query_body_and_caller_make_a_call() {
         ("PUT", "/v1/vdcs/blue", blue),
     ] {
         let refused = ask(&api, method, path, (TOKEN, "k1"), body).await;
-        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{method} {path} {body}");
+        assert_eq!(
+            refused.status(),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{method} {path} {body}"
+        );
         assert!(!is_replayed(&refused));
     }
     // Another caller's key is another key: the service refuses the change for what it is.
-    let other = ask(&api, "POST", "/v1/vdcs/acme/networks", ("vdc-editor", "k1"), r#"{"name":"red"}"#).await;
+    let other = ask(
+        &api,
+        "POST",
+        "/v1/vdcs/acme/networks",
+        ("vdc-editor", "k1"),
+        r#"{"name":"red"}"#,
+    )
+    .await;
     assert_eq!(json(other).await["code"], "in_use");
 }
 
@@ -84,7 +101,11 @@ async fn a_key_that_would_mean_nothing_is_refused() {
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{method} {path} {key}");
         assert_eq!(json(refused).await["errors"][0]["field"], "Idempotency-Key");
     }
-    assert_eq!(ask(&api, "GET", "/v1/vdcs", (TOKEN, &long), "").await.status(), 200, "a read changes nothing");
+    assert_eq!(
+        ask(&api, "GET", "/v1/vdcs", (TOKEN, &long), "").await.status(),
+        200,
+        "a read changes nothing"
+    );
 }
 
 #[test]

@@ -77,7 +77,10 @@ pub(super) fn revision_of(
 /// One revision.
 pub(super) async fn revision(service: &Service, caller: &Caller, number: u64) -> Result<Revision, ApiError> {
     let found = service.revision(number).await;
-    match found.as_ref().map(|revision| revision_of(caller, None, &Selector::default(), revision)) {
+    match found
+        .as_ref()
+        .map(|revision| revision_of(caller, None, &Selector::default(), revision))
+    {
         Ok(Some(revision)) => Ok(revision),
         Err(error) if sees_all(caller) => Err(error.clone()),
         _ => Err(ApiError::not_found(format_args!("revision {number}"))),

@@ -341,7 +341,7 @@ impl World {
         let vdc: Name = vdc.parse().unwrap();
         let page = self
             .controller
-            .list(Kind::Attachment, Some(&vdc), None, 10_000)
+            .list(Kind::Attachment, Some(&vdc), &Default::default(), None, 10_000)
             .await
             .unwrap();
         let attachment = |v| match v {

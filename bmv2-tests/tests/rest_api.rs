@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use fabric_identity::testing::Authority;
 use vfabric_api::access::{Binding, Role, TokenSpec, UserKey, UserSpec};
-use vfabric_api::client::Client;
+use vfabric_api::client::{Client, ClientError};
+use vfabric_api::error::ErrorCode;
 use vfabric_api::ident::Name;
-use vfabric_api::kind::{NetworkSpec, Spec, VdcSpec};
+use vfabric_api::kind::{Key, Kind, Spec, VdcSpec};
 
 /// Two leaves where nobody listens.
 const TOPOLOGY: &str = r#"
@@ -71,6 +72,8 @@ fn start() -> Live {
         .arg("--data-dir")
         .arg(at("data"))
         .args(["--listen", &listen, "--agent-listen", "127.0.0.1:0"])
+        // What is tested is not how often a tenant may ask.
+        .args(["--tenant-rate", "100000", "--tenant-burst", "100000"])
         .arg("--tls-ca")
         .arg(&files.ca)
         .arg("--tls-cert")
@@ -134,9 +137,8 @@ impl Live {
             ..VdcSpec::new(acme.clone())
         };
         self.admin.create(&acme, &Spec::Vdc(vdc), None).await.unwrap();
-        let network: NetworkSpec =
-            serde_json::from_str(r#"{"name": "red", "subnets": [{"cidr": "10.1.0.0/24"}]}"#).unwrap();
-        self.admin.create(&acme, &Spec::Network(network), None).await.unwrap();
+        let red = network(r#"{"name": "red", "subnets": [{"cidr": "10.1.0.0/24"}]}"#);
+        self.admin.create(&acme, &red, None).await.unwrap();
         let of_vdc = self.user(Some(&acme), Role::VdcAdmin).await;
         [of_vdc, self.user(None, Role::FabricViewer).await]
     }
@@ -160,8 +162,8 @@ impl Live {
         self.admin.make_token(&key, &TokenSpec::default()).await.unwrap().secret
     }
 
-    /// Calls of every operation but the watch, which does not end.
-    fn schemathesis(&self, token: &str, examples: &str) {
+    /// Calls of every operation but the watch, which does not end. `coverage` goes through the document systematically.
+    fn schemathesis(&self, token: &str, phases: &str, examples: &str) {
         let settings = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/rest_api/schemathesis.toml");
         let python = bmv2_tests::venv::python("schemathesis").unwrap();
         run(Command::new(python.with_file_name("st"))
@@ -170,7 +172,7 @@ impl Live {
             .args(["run", &format!("{}/v1/openapi.json", self.url)])
             .args(["--header", &format!("Authorization: Bearer {token}"), "--tls-verify"])
             .arg(&self.ca)
-            .args(["--phases", "coverage,fuzzing", "--max-examples", examples])
+            .args(["--phases", phases, "--max-examples", examples])
             .args(["--exclude-path", "/v1/watch", "--request-timeout", "10"])
             .args(["--generation-deterministic", "--no-color"])
             .current_dir(self.dir.path()));
@@ -223,23 +225,68 @@ fn a_foreign_generator_makes_a_client_that_creates_and_reads_a_vdc() {
     assert_eq!(said.trim(), "created and read acme");
 }
 
+fn network(text: &str) -> Spec {
+    Spec::Network(serde_json::from_str(text).unwrap())
+}
+
+/// The code of a refusal.
+fn refused<T: std::fmt::Debug>(done: Result<T, ClientError>) -> ErrorCode {
+    match done.unwrap_err() {
+        ClientError::Api(error) => error.code,
+        error => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn keys_owners_and_selectors_go_through_the_client() {
+    let live = start();
+    live.users().await;
+    let acme = name("acme");
+    let web = network(r#"{"name": "web", "labels": {"tier": "web"}, "subnets": [{"cidr": "10.2.0.0/24"}]}"#);
+    let db = network(r#"{"name": "db", "labels": {"tier": "db"}}"#);
+    let once = live.admin.with_key("load-1");
+    let first = once.create(&acme, &web, None).await.unwrap();
+    assert_eq!(once.create(&acme, &web, None).await.unwrap(), first);
+    assert_eq!(refused(once.create(&acme, &db, None).await), ErrorCode::Invalid);
+
+    let file = live.admin.as_owner("file:db.yaml".parse().ok(), false);
+    file.create(&acme, &db, None).await.unwrap();
+    let db = Key::new(acme.clone(), Kind::Network, name("db"));
+    assert_eq!(refused(live.admin.delete(&db, None).await), ErrorCode::Owned);
+    for (labels, fields, expected) in [
+        ("tier in (web,db)", "", ["db", "web"].as_slice()),
+        ("tier!=web", "", &["db", "red"]),
+        ("", "owner=file:db.yaml", &["db"]),
+        ("!tier", "name!=red", &[]),
+    ] {
+        let found = live
+            .admin
+            .list_selected(Kind::Network, Some(&acme), labels, fields)
+            .await
+            .unwrap();
+        let found: Vec<&str> = found.iter().map(|view| view.name().as_str()).collect();
+        assert_eq!(found, expected, "{labels} {fields}");
+    }
+    file.delete(&db, None).await.unwrap();
+}
+
 #[tokio::test]
 async fn schemathesis_finds_nothing_as_fabric_admin() {
     let live = start();
     live.users().await;
-    live.schemathesis(TOKEN, "5");
+    live.schemathesis(TOKEN, "coverage,fuzzing", "3");
 }
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_as_vdc_admin() {
     let live = start();
     let [of_vdc, _] = live.users().await;
-    live.schemathesis(&of_vdc, "5");
+    live.schemathesis(&of_vdc, "fuzzing", "5");
 }
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_as_fabric_viewer() {
     let live = start();
     let [_, viewer] = live.users().await;
-    live.schemathesis(&viewer, "5");
+    live.schemathesis(&viewer, "fuzzing", "5");
 }

@@ -233,16 +233,16 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-fn malformed(parameter: &str, value: &str, expected: impl Into<String>) -> ApiError {
+fn invalid(parameter: &str, value: &str, expected: impl Into<String>) -> ApiError {
     let shown: String = value.chars().take(80).collect();
-    ApiError::field(ErrorCode::Malformed, parameter, shown, expected)
+    ApiError::field(ErrorCode::Invalid, parameter, shown, expected)
 }
 
 /// The requirements of `?labels=` or `?fields=`.
 fn requirements(parameter: &str, text: &str) -> Result<Vec<Requirement>, ApiError> {
     if text.len() > MAX_SELECTOR {
         let expected = format!("at most {MAX_SELECTOR} octets");
-        return Err(ApiError::field(ErrorCode::Malformed, parameter, text.len(), expected));
+        return Err(ApiError::field(ErrorCode::Invalid, parameter, text.len(), expected));
     }
     if text.trim().is_empty() {
         return Ok(Vec::new());
@@ -250,9 +250,9 @@ fn requirements(parameter: &str, text: &str) -> Result<Vec<Requirement>, ApiErro
     let parts = split(text);
     if parts.len() > MAX_REQUIREMENTS {
         let expected = format!("at most {MAX_REQUIREMENTS} requirements");
-        return Err(ApiError::field(ErrorCode::Malformed, parameter, parts.len(), expected));
+        return Err(ApiError::field(ErrorCode::Invalid, parameter, parts.len(), expected));
     }
-    let parse = |part: &str| Requirement::parse(part.trim()).map_err(|shape| malformed(parameter, part, shape));
+    let parse = |part: &str| Requirement::parse(part.trim()).map_err(|shape| invalid(parameter, part, shape));
     parts.into_iter().map(parse).collect()
 }
 
@@ -267,14 +267,14 @@ impl Selector {
     /// Reads `?labels=` and `?fields=` for objects of a kind.
     ///
     /// # Errors
-    /// `Malformed`, with the parameter and the part of it that cannot be read.
+    /// `Invalid`, with the parameter and the part of it that cannot be read.
     pub fn parse(kind: Kind, labels: &str, fields: &str) -> Result<Self, ApiError> {
         let selector = Self {
             labels: requirements("labels", labels)?,
             fields: requirements("fields", fields)?,
         };
         for requirement in &selector.labels {
-            let wrong = |e: IdentError| malformed("labels", &e.value, e.expected);
+            let wrong = |e: IdentError| invalid("labels", &e.value, e.expected);
             requirement.key.parse::<LabelKey>().map_err(wrong)?;
             for value in requirement.values() {
                 value.parse::<LabelValue>().map_err(wrong)?;
@@ -283,7 +283,7 @@ impl Selector {
         for requirement in &selector.fields {
             if !fields_of(kind).any(|field| field == requirement.key) {
                 let known: Vec<&str> = fields_of(kind).collect();
-                return Err(malformed(
+                return Err(invalid(
                     "fields",
                     &requirement.key,
                     format!("one of {}", known.join(", ")),

@@ -91,6 +91,42 @@ async fn http_1_1_needs_one_host() {
     assert!(text.starts_with("HTTP/1.0 200"), "{text}");
 }
 
+/// RFC 9112, section 9.3.
+#[tokio::test]
+async fn a_connection_outlives_a_body_that_nobody_reads() {
+    let (authority, address) = start(LIMITS).await;
+    let mut stream = connect(&authority, &address, &["http/1.1"]).await;
+    for _ in 0..20 {
+        // The head goes out in a packet of its own.
+        for part in [
+            "PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n",
+            "hello",
+        ] {
+            stream.write_all(part.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+    let last = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let text = answer(&mut stream, last).await;
+    assert_eq!(text.matches("HTTP/1.1 405").count(), 20, "{text}");
+    assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_to_an_unfinished_body_says_that_the_connection_ends() {
+    let (authority, address) = start(LIMITS).await;
+    for more in ["", "Expect: 100-continue\r\n"] {
+        let mut stream = connect(&authority, &address, &["http/1.1"]).await;
+        let head = format!("PUT / HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: 5\r\n\r\n");
+        let text = answer(&mut stream, &head).await.to_lowercase();
+        assert!(
+            text.starts_with("http/1.1 405") && text.contains("connection: close"),
+            "{text}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn idle_clients_leave_room_for_others_and_end() {
     let (authority, address) = start(Limits {

@@ -16,7 +16,7 @@ async fn over(store: MemoryStore) -> Bare {
     loaded.unwrap()
 }
 
-/// A transaction with key `key` of a call that is told apart by `request`.
+/// A transaction with key `key` of a call; equal calls have the same `request`.
 fn keyed(change: Change, key: u8, request: u8) -> Transaction {
     let origin = Origin {
         author: "v/alice".into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Client, ClientError, escape};
+use super::{Client, ClientError, escape, flag};
 use crate::history::{Diff, History, Revision};
 use crate::service::{Outcome, Rollback};
 
@@ -48,7 +48,7 @@ impl Client {
             rollback.dry_run,
             wait.unwrap_or_default().as_secs_f64(),
             escape(&rollback.origin.reason),
-            rollback.origin.force.then_some("&force=true").unwrap_or_default(),
+            flag(rollback.origin.force, "&force=true"),
         );
         self.call(reqwest::Method::POST, &path, None, wait).await
     }

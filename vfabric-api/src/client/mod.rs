@@ -251,7 +251,7 @@ impl Client {
             wait.unwrap_or_default().as_secs_f64(),
             escape(&options.origin.reason),
             // Said only where it matters: older controllers do not know it.
-            options.keep_vdcs.then_some("&keep_vdcs=true").unwrap_or_default(),
+            flag(options.keep_vdcs, "&keep_vdcs=true"),
             changes.query(),
         );
         let body = serde_json::to_value(intent).map_err(unreadable)?;
@@ -418,7 +418,7 @@ impl Changes {
             .owner
             .as_ref()
             .map(|owner| format!("&owner={}", escape(owner.as_str())));
-        let force = self.force.then_some("&force=true").unwrap_or_default();
+        let force = flag(self.force, "&force=true");
         owner.unwrap_or_default() + force
     }
 }
@@ -434,6 +434,11 @@ async fn refusal(response: reqwest::Response) -> Result<ClientError, ClientError
         },
         ClientError::Api,
     ))
+}
+
+/// What is said in a query only if it is so.
+fn flag(is_set: bool, text: &'static str) -> &'static str {
+    if is_set { text } else { "" }
 }
 
 /// A text as a value in a query (RFC 3986 section 2).

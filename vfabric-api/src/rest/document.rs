@@ -17,6 +17,12 @@ const METHODS: [Method; 5] = [Method::GET, Method::PUT, Method::POST, Method::PA
 /// The rule of [`crate::ident::Name`].
 const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 
+/// The rule of [`crate::labels::LabelKey`].
+const LABEL_KEY: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$";
+
+/// The rule of [`crate::labels::LabelValue`].
+const LABEL_VALUE: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
+
 /// What may be a selector; its grammar is in [`crate::labels`].
 const SELECTOR: &str = "^[A-Za-z0-9._/:@+=!(), -]*$";
 
@@ -30,9 +36,11 @@ pub(super) fn complete(document: &mut Value) {
         }
     }
     name_places(schemas);
+    // The generator names the type of a map, not what is in it.
+    schemas.remove("BTreeMap");
     for schema in schemas.values_mut() {
         if let Some(labels) = schema.pointer_mut("/properties/labels") {
-            at(labels, &[]).insert("maxProperties".into(), MAX_LABELS.into());
+            *labels = labels_schema(&labels["description"]);
         }
     }
     for (pointer, rules) in nested() {
@@ -61,6 +69,17 @@ pub(super) fn complete(document: &mut Value) {
         }
     }
     integers(document);
+}
+
+/// The labels of an object.
+fn labels_schema(description: &Value) -> Value {
+    json!({
+        "description": description,
+        "type": "object",
+        "maxProperties": MAX_LABELS,
+        "propertyNames": {"pattern": LABEL_KEY, "minLength": 1, "maxLength": 63},
+        "additionalProperties": {"type": "string", "pattern": LABEL_VALUE, "maxLength": 63},
+    })
 }
 
 /// The places of an attachment get schemas with names of their own: generators of clients give two nameless ones the same.
@@ -166,16 +185,6 @@ fn values() -> Vec<(&'static str, Map<String, Value>)> {
         ("Vni", rules(json!({"minimum": 1, "maximum": Vni::MAX}))),
         ("PortId", rules(json!({"minimum": 1, "maximum": 509}))),
         (
-            "LabelKey",
-            rules(
-                json!({"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "minLength": 1, "maxLength": 63}),
-            ),
-        ),
-        (
-            "LabelValue",
-            rules(json!({"pattern": "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$", "maxLength": 63})),
-        ),
-        (
             "OwnerName",
             rules(json!({"pattern": "^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$", "minLength": 1, "maxLength": 128})),
         ),
@@ -276,7 +285,7 @@ fn parameters(operation: &mut Value) {
             (Some("limit"), Some("query")) => json!({"minimum": 1, "maximum": PAGE_LIMIT}),
             (Some("wait"), Some("query")) => json!({"minimum": 0}),
             (Some("after"), Some("query")) if is_text(parameter) => json!({"pattern": NAME}),
-            (Some("If-Match"), Some("header")) => json!({"pattern": r#"^("[0-9]{1,19}"|\*)$"#, "minLength": 1}),
+            (Some("If-Match"), Some("header")) => json!({"pattern": r#"^(\*|"[0-9]{1,19}"|)$"#}),
             (Some("reason"), Some("query")) => json!({"maxLength": MAX_REASON}),
             (Some("labels" | "fields"), Some("query")) => json!({"maxLength": MAX_SELECTOR, "pattern": SELECTOR}),
             _ => continue,

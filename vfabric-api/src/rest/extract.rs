@@ -34,14 +34,22 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         let Some(value) = parts.headers.get(IF_MATCH) else {
             return Ok(Self(None));
         };
-        let value = value.to_str().unwrap_or_default().trim();
+        let wrong =
+            |value: &str| ApiError::field(ErrorCode::Malformed, "If-Match", value, "the `ETag` of an object, or *");
+        let value = value.to_str().map_err(|_| wrong("text that is not ASCII"))?.trim();
         if value == "*" {
             return Ok(Self(None));
         }
+        if value.is_empty() {
+            // A list of tags without any: none matches.
+            let detail = "`If-Match` has no tag, so the object is not as expected";
+            return Err(ApiError::new(ErrorCode::PreconditionFailed, detail));
+        }
         let tag = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
         let revision = tag.and_then(|tag| tag.parse().ok());
-        let wrong = || ApiError::field(ErrorCode::Malformed, "If-Match", value, "the `ETag` of an object, or *");
-        revision.map(|revision| Self(Some(revision))).ok_or_else(wrong)
+        revision
+            .map(|revision| Self(Some(revision)))
+            .ok_or_else(|| wrong(value))
     }
 }
 

@@ -1,13 +1,23 @@
 //! Serving the router, with bounds in time and a clean end.
+//!
+//! A request that is refused for its head alone leaves its body unread. Then HTTP/1.1 has to end the connection, and a
+//! client that has sent its next request meanwhile sees it fail. So what is left of a body is read before the answer
+//! goes out, up to [`LEFT_BYTES`] and [`LEFT_TIME`]; if that is not all of it, the answer says that the connection ends
+//! (RFC 9112, section 9.6).
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, Request, Version};
+use bytes::Bytes;
 use fabric_identity::{Connection, Incoming, Limits};
-use hyper::body::Incoming as HyperBody;
+use hyper::body::{Body as _, Frame, Incoming as HyperBody, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -22,6 +32,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// Streams that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 128;
+
+/// Octets of a body that are read although nobody wants them: more costs more than a new connection.
+const LEFT_BYTES: usize = 64 << 10;
+/// How long they may take: a client that sent the head has most often sent them, too.
+const LEFT_TIME: Duration = Duration::from_secs(1);
 
 /// What a listener of this API should grant: a client that waits for its change is silent for
 /// [`super::MAX_WAIT`], and a proxy brings many clients from one address.
@@ -68,11 +83,77 @@ async fn one(builder: &Builder<TokioExecutor>, connection: Connection, router: R
     let peer = connection.peer().clone();
     let answer = move |mut request: Request<HyperBody>| {
         request.extensions_mut().insert(peer.clone());
-        router.clone().oneshot(request.map(Body::new))
+        answer(router.clone(), request)
     };
     let serving = builder.serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));
     // Clients that go away in the middle are no news.
     if let Err(error) = watcher.watch(serving).await {
         tracing::debug!(error, "connection ended");
     }
+}
+
+/// A body that is still there when its reader has gone.
+struct Shared(Arc<Mutex<HyperBody>>);
+
+fn lock(body: &Mutex<HyperBody>) -> MutexGuard<'_, HyperBody> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl hyper::body::Body for Shared {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut *lock(&self.0)).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        lock(&self.0).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.0).size_hint()
+    }
+}
+
+/// The router's answer, once the body was read or the answer says that the connection ends.
+async fn answer(
+    router: Router,
+    request: Request<HyperBody>,
+) -> Result<axum::response::Response, std::convert::Infallible> {
+    let (parts, body) = request.into_parts();
+    // Streams of HTTP/2 end one by one.
+    let is_http_1 = parts.version <= Version::HTTP_11;
+    // A client that waits to be asked for the body is not asked for one that nobody wants.
+    let waits = parts.headers.contains_key(EXPECT);
+    let body = Arc::new(Mutex::new(body));
+    let request = Request::from_parts(parts, Body::new(Shared(Arc::clone(&body))));
+    let mut response = router.oneshot(request).await?;
+    let is_over = lock(&body).is_end_stream();
+    if is_http_1 && !is_over && (waits || !read_rest(&body).await) {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// Reads what is left of a body; returns whether that was all.
+async fn read_rest(body: &Mutex<HyperBody>) -> bool {
+    let mut room = LEFT_BYTES;
+    let read = poll_fn(|cx| {
+        loop {
+            let frame = ready!(Pin::new(&mut *lock(body)).poll_frame(cx));
+            let octets = match frame {
+                None => return Poll::Ready(true),
+                Some(Err(_)) => return Poll::Ready(false),
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            };
+            let Some(less) = room.checked_sub(octets) else {
+                return Poll::Ready(false);
+            };
+            room = less;
+        }
+    });
+    tokio::time::timeout(LEFT_TIME, read).await.unwrap_or(false)
 }

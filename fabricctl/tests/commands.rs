@@ -96,6 +96,11 @@ fn an_object_is_described_with_who_asked_for_what() {
     let entities = web1.split("entities:").nth(1).unwrap();
     assert!(entities.contains("leaf1") && entities.contains("host1"), "{web1}");
     assert!(!entities.contains("attachment `web2`"), "{web1}");
+    assert!(
+        entities.contains("arp_reply [bd ") && entities.contains("not applied yet"),
+        "{web1}"
+    );
+    assert!(entities.lines().all(|line| line == line.trim_end()), "{web1}");
     let leaf = c.ok("describe switch leaf1");
     assert!(
         leaf.contains("state: disconnected") && leaf.contains("tables:") && leaf.contains("missing: "),
@@ -154,7 +159,11 @@ fn what_is_exported_is_taken_back_unchanged_and_differences_are_named_by_field()
 fn objects_are_deleted_by_name_and_by_file() {
     let c = Controller::start("info");
     c.ok("apply -f intent.yaml --wait 0");
-    assert!(c.fails("delete network web -n blue").contains("attachment"));
+    let used = c.fails("delete network web -n blue");
+    assert!(
+        used.contains("is still used by attachment") && used.matches("network `web`").count() == 1,
+        "{used}"
+    );
     assert!(
         c.ok("delete att web1 blue/web2 -n blue --wait 0")
             .matches("- attachment")

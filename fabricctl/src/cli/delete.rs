@@ -12,7 +12,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 use fabric_lab::say;
 use vfabric_api::client::ClientError;
-use vfabric_api::error::ErrorCode;
+use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::Progress;
 
@@ -64,9 +64,10 @@ pub(super) async fn delete(session: &Session, args: DeleteArgs) -> Result<ExitCo
                 say!("{key} does not exist");
             }
             Err(ClientError::Api(error)) if keys.len() > 1 && is_about(&error.code) => {
-                eprintln!("fabricctl: {key}: {error}");
+                eprintln!("fabricctl: {}", about(key, &error));
                 refused += 1;
             }
+            Err(ClientError::Api(error)) => bail!("{}", about(key, &error)),
             Err(error) => return Err(error).with_context(|| key.to_string()),
         }
     }
@@ -81,6 +82,16 @@ pub(super) async fn delete(session: &Session, args: DeleteArgs) -> Result<ExitCo
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An error with its object, which is not named twice.
+fn about(key: &Key, error: &ApiError) -> String {
+    let (key, error) = (key.to_string(), error.to_string());
+    if error.contains(&key) {
+        error
+    } else {
+        format!("{key}: {error}")
+    }
 }
 
 /// Whether an error is about the object alone: the next one may do better.

@@ -122,16 +122,29 @@ async fn entities(session: &Session, key: &Key) -> Result<()> {
         .into_iter()
         .map(|s| s.name)
         .chain(hosts.into_iter().map(|h| h.name));
-    let mut table = Table::default();
+    say!("entities:");
     for device in devices {
-        for entity in client.entities(&device).await? {
-            if entity.asked_by.contains(&words) {
-                tables::entity(&mut table, Some(&device), &entity);
+        let entities = client.entities(&device).await?;
+        let mine = entities.iter().filter(|entity| entity.asked_by.contains(&words));
+        // Lines rather than a table: contents of host entities are long.
+        for (i, entity) in mine.enumerate() {
+            if i == 0 {
+                say!("  {device}:");
+            }
+            let state = if entity.applied { "applied" } else { "not applied yet" };
+            say!("  - {} [{}], {state}", entity.table, entity.key);
+            say!("      {}", entity.action);
+            let others: Vec<&str> = entity
+                .asked_by
+                .iter()
+                .map(String::as_str)
+                .filter(|by| *by != words)
+                .collect();
+            if !others.is_empty() {
+                say!("      also for {}", others.join(", "));
             }
         }
     }
-    say!("entities:");
-    table.show();
     Ok(())
 }
 

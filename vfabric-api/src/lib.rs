@@ -28,8 +28,8 @@ pub mod inventory;
 pub mod kind;
 pub mod labels;
 pub mod plan;
-#[cfg(feature = "server")]
 mod refusal;
+#[cfg(feature = "server")]
 pub mod rest;
 pub mod service;
 pub mod status;

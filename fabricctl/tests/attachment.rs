@@ -128,7 +128,7 @@ async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
     for (wrong, said) in [
         (
             "attachment add web --network red --host h1 --netns a --interface b",
-            "VDC/NAME",
+            "no vDC is named",
         ),
         ("attachment add blue/web --network red", "--host"),
         (

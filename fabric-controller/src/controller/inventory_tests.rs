@@ -6,7 +6,6 @@ use vfabric_api::ident::Name;
 use vfabric_api::intent::Place;
 use vfabric_api::inventory::{Inventory, InventoryChange, Item, ItemAction, ItemKey, ItemState};
 use vfabric_api::service::Transaction;
-use vfabric_api::status::Progress;
 use vfabric_api::topology::{Host, Link, PortRef, Role, Switch};
 
 use super::Start;
@@ -21,7 +20,7 @@ fn end(switch: &str, at: u16) -> PortRef {
     PortRef { switch, port }
 }
 
-fn host(name: &str, leaf: &str, at: u16, last: u8) -> Host {
+pub(super) fn host(name: &str, leaf: &str, at: u16, last: u8) -> Host {
     Host {
         name: n(name),
         uplink: end(leaf, at),
@@ -47,28 +46,28 @@ fn leaf(name: &str, id: u8) -> Switch {
     }
 }
 
-fn put(item: Item) -> Change {
+pub(super) fn put(item: Item) -> Change {
     Change::Inventory(InventoryChange::Put(item))
 }
 
-fn remove(key: ItemKey, cascade: bool) -> Change {
+pub(super) fn remove(key: ItemKey, cascade: bool) -> Change {
     Change::Inventory(InventoryChange::Remove { key, cascade })
 }
 
-fn host_key(name: &str) -> ItemKey {
+pub(super) fn host_key(name: &str) -> ItemKey {
     ItemKey::Host(n(name))
 }
 
-fn switch_key(name: &str) -> ItemKey {
+pub(super) fn switch_key(name: &str) -> ItemKey {
     ItemKey::Switch(n(name))
 }
 
-fn gone(key: ItemKey) -> Change {
+pub(super) fn gone(key: ItemKey) -> Change {
     Change::Inventory(InventoryChange::Gone(key))
 }
 
 /// A fabric with tenants; everything is where it should be.
-async fn busy<S: Store>(start: impl Into<Start>, store: S) -> World<S> {
+pub(super) async fn busy<S: Store>(start: impl Into<Start>, store: S) -> World<S> {
     let world = World::over(start, store, cabled()).await;
     world.applied(basics()).await;
     world.quiet().await;
@@ -77,7 +76,7 @@ async fn busy<S: Store>(start: impl Into<Start>, store: S) -> World<S> {
 
 impl<S: Store> World<S> {
     /// Until all devices of the inventory that are not dead hold exactly what they should.
-    async fn quiet(&self) {
+    pub(super) async fn quiet(&self) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let hosts = self.inventory().await.hosts.into_iter();
         let dead: Vec<Name> = hosts
@@ -108,7 +107,7 @@ impl<S: Store> World<S> {
     }
 
     /// What each device holds; forgets what was written.
-    fn held(&self) -> HashMap<Name, Held> {
+    pub(super) fn held(&self) -> HashMap<Name, Held> {
         let devices = self.controller.devices();
         let one = |device: &Arc<crate::device::Device>| {
             let fake = self.plugged.device(&device.name);
@@ -119,7 +118,7 @@ impl<S: Store> World<S> {
     }
 
     /// Entities that a device held before, holds now, and that were written meanwhile.
-    fn rewritten(&self, before: &HashMap<Name, Held>) -> Vec<(Name, EntityKey)> {
+    pub(super) fn rewritten(&self, before: &HashMap<Name, Held>) -> Vec<(Name, EntityKey)> {
         let mut rewritten = Vec::new();
         for (name, before) in before {
             let fake = self.plugged.device(name);
@@ -131,17 +130,17 @@ impl<S: Store> World<S> {
         rewritten
     }
 
-    async fn inventory(&self) -> Inventory {
+    pub(super) async fn inventory(&self) -> Inventory {
         self.controller.inventory().await
     }
 
-    async fn host_item(&self, name: &str) -> Option<vfabric_api::inventory::HostItem> {
+    pub(super) async fn host_item(&self, name: &str) -> Option<vfabric_api::inventory::HostItem> {
         let hosts = self.inventory().await.hosts;
         hosts.into_iter().find(|h| h.spec.name == n(name))
     }
 
     /// Until an object is not in the inventory any more.
-    async fn left(&self, key: &ItemKey) {
+    pub(super) async fn left(&self, key: &ItemKey) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let inventory = self.inventory().await;
@@ -162,14 +161,14 @@ impl<S: Store> World<S> {
     }
 
     /// Adds or changes a device, and waits until it is in service.
-    async fn added(&self, item: Item) {
+    pub(super) async fn added(&self, item: Item) {
         let key = item.key();
         self.applied(vec![put(item)]).await;
         self.arrived(&key).await;
     }
 
     /// Until a device is in service and holds what it should.
-    async fn arrived(&self, key: &ItemKey) {
+    pub(super) async fn arrived(&self, key: &ItemKey) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let inventory = self.inventory().await;
@@ -195,7 +194,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    async fn refused(&self, changes: Vec<Change>, code: ErrorCode) -> String {
+    pub(super) async fn refused(&self, changes: Vec<Change>, code: ErrorCode) -> String {
         let error = self.commit(changes).await.unwrap_err();
         assert_eq!(error.code, code, "{error}");
         error.to_string()
@@ -257,7 +256,7 @@ async fn what_is_added_or_removed_rewrites_nothing_of_the_others() {
     assert_eq!(world.rewritten(&before), []);
 }
 
-fn import(topology: &Topology) -> Change {
+pub(super) fn import(topology: &Topology) -> Change {
     Change::Inventory(InventoryChange::Import(Box::new(topology.clone())))
 }
 
@@ -639,186 +638,4 @@ async fn a_machine_belongs_to_one_switch_and_its_fields_show_in_differences() {
     );
     // Free again.
     said(with(3, Some("af39"))).await;
-}
-
-/// The store of a controller that was dropped, with a topology or none.
-async fn again(world: World<RedbStore>, file: &std::path::Path, start: impl Into<Start>) -> World<RedbStore> {
-    let devices = world.devices.clone();
-    drop(world);
-    World::over(start, reopened(file).await, devices).await
-}
-
-#[tokio::test]
-async fn a_topology_file_is_imported_once_and_then_only_when_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("intent.redb");
-    let world = busy(topology(), RedbStore::open(&file).unwrap()).await;
-    let mut other = topology();
-    other.hosts.remove(1);
-    other.hosts.push(host("host9", "leaf2", 9, 9));
-    other.fabric.mtu = 9000;
-    // Not asked for: the stored inventory holds.
-    let world = again(world, &file, other.clone()).await;
-    assert_eq!(world.inventory().await.topology(), topology());
-    world.quiet().await;
-    // What it would mean.
-    let dry = Transaction {
-        changes: vec![(String::new(), import(&other))],
-        dry_run: true,
-        ..Transaction::default()
-    };
-    let said = world.controller.commit(dry).await.unwrap().inventory;
-    let said: Vec<String> = said.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        said,
-        ["- host `host2`", "~ fabric\n    mtu: 9216 -> 9000", "+ host `host9`"]
-    );
-    assert_eq!(world.inventory().await.topology(), topology());
-    // Asked for.
-    let start = Start {
-        topology: Some(other.clone()),
-        import: true,
-        ..Start::default()
-    };
-    let world = again(world, &file, start).await;
-    world.quiet().await;
-    assert_eq!(world.inventory().await.topology(), other);
-    world.left(&host_key("host2")).await;
-    // Without a file: as it was.
-    let world = again(world, &file, Start::default()).await;
-    world.quiet().await;
-    assert_eq!(world.inventory().await.topology(), other);
-    assert!(
-        world
-            .controller
-            .get(&Key::new(n("v"), Kind::Attachment, n("a1")))
-            .await
-            .is_ok()
-    );
-}
-
-#[tokio::test]
-async fn a_restart_goes_on_with_what_leaves_and_keeps_out_what_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("intent.redb");
-    let world = busy(topology(), RedbStore::open(&file).unwrap()).await;
-    world.devices[1].go_offline();
-    world.devices[6].go_offline();
-    world
-        .commit(vec![
-            remove(host_key("host2"), false),
-            gone(host_key("host3")),
-            Change::Inventory(InventoryChange::Drain(switch_key("spine1"))),
-        ])
-        .await
-        .unwrap();
-    let leaf2 = world.devices[3].clone();
-    world.settled(3).await;
-    let held = leaf2.entities();
-    let world = again(world, &file, Start::default()).await;
-    world.settled(3).await;
-    assert_eq!(leaf2.entities(), held);
-    let states: Vec<ItemState> = world.inventory().await.hosts.iter().map(|h| h.state).collect();
-    assert_eq!(states, [ItemState::InService, ItemState::Leaving, ItemState::Gone]);
-    assert_eq!(world.inventory().await.switches[0].state, ItemState::Drained);
-    // Its attachment is on no device, and says why.
-    let a3 = Key::new(n("v"), Kind::Attachment, n("a3"));
-    let vfabric_api::status::View::Attachment(a3) = world.controller.get(&a3).await.unwrap() else {
-        panic!("a3 is an attachment")
-    };
-    assert_eq!(a3.applied.progress, Progress::Pending);
-    assert_eq!(a3.applied.waiting[0].reason, "is gone");
-    world.devices[1].go_online();
-    world.left(&host_key("host2")).await;
-    let uids: Vec<u64> = world.inventory().await.hosts.iter().map(|h| h.uid).collect();
-    world.added(Item::Host(host("host2", "leaf1", 4, 2))).await;
-    let new = world.host_item("host2").await.unwrap();
-    assert!(uids.iter().all(|uid| *uid < new.uid), "an identity was given twice");
-}
-
-#[tokio::test]
-async fn a_bad_row_is_set_aside_and_named_and_its_number_kept() {
-    let store = MemoryStore::default();
-    let world = World::over(topology(), store, fakes()).await;
-    world.applied(basics()).await;
-    let rows = std::sync::Mutex::new(Vec::new());
-    let mut visit = |key: &[u8], value: &Versioned| {
-        rows.lock().unwrap().push((key.to_vec(), value.value.clone()));
-        std::ops::ControlFlow::Continue(())
-    };
-    world.controller.store.scan(b"", &mut visit).await.unwrap();
-    let store = MemoryStore::default();
-    let broken = rows.into_inner().unwrap().into_iter().map(|(key, value)| {
-        let bad = key == b"inventory/1/leaf2".as_slice();
-        crate::store::Op::Put(key, if bad { b"{".to_vec() } else { value })
-    });
-    let transaction = crate::store::StoreTransaction {
-        compares: Vec::new(),
-        ops: broken.collect(),
-        ..crate::store::StoreTransaction::default()
-    };
-    store.commit(transaction).await.unwrap();
-    let world = World::over(Start::default(), store, fakes()).await;
-    let aside = world.inventory().await.set_aside;
-    let keys: Vec<&str> = aside.iter().map(|a| a.object.as_str()).collect();
-    // The leaf, and what hangs on it.
-    assert!(
-        keys.contains(&"row `inventory/1/leaf2`") && keys.contains(&"row `inventory/2/host3`"),
-        "{keys:?}"
-    );
-    assert!(
-        keys.contains(&"attachment `a3` of vdc `v`") && !keys.contains(&"attachment `a1` of vdc `v`"),
-        "{keys:?}"
-    );
-    assert_eq!(world.inventory().await.switches.len(), 3);
-    world.applied(vec![create(attach("a2", "red", "host2"))]).await;
-}
-
-#[tokio::test]
-async fn a_number_space_that_is_used_up_is_named() {
-    let world = busy(topology(), MemoryStore::default()).await;
-    world.controller.state.lock().await.model.limit_vteps(3, 7);
-    let said = world
-        .refused(
-            vec![put(Item::Host(host("host9", "leaf1", 9, 9)))],
-            ErrorCode::Exhausted,
-        )
-        .await;
-    assert_eq!(
-        said,
-        "host `host9` cannot be added: all 5 numbers of VTEPs are in use or wait for devices to let go of them"
-    );
-    let mut settings = topology().fabric;
-    (settings.vni_pool.first, settings.vni_pool.last) = (10_000.try_into().unwrap(), 10_002.try_into().unwrap());
-    world.applied(vec![put(Item::Fabric(settings))]).await;
-    let said = world
-        .refused(vec![network("more", "10.7.0.0/24")], ErrorCode::Exhausted)
-        .await;
-    let expected = "network `more` of vdc `v` cannot be added: each of the 3 VNIs of the pool (10000 to 10002)";
-    assert!(said.starts_with(expected), "{said}");
-}
-
-#[tokio::test]
-async fn settings_that_tenants_rely_on_stay() {
-    let world = busy(topology(), MemoryStore::default()).await;
-    let with = |change: fn(&mut vfabric_api::topology::Fabric)| {
-        let mut settings = topology().fabric;
-        change(&mut settings);
-        put(Item::Fabric(settings))
-    };
-    for (change, field) in [
-        (with(|f| f.gateway_mac.0[5] = 9), "gateway_mac"),
-        (
-            with(|f| f.vxlan_underlay = vfabric_api::topology::IpFamily::Ipv6),
-            "vxlan_underlay",
-        ),
-        (with(|f| f.mtu = 1500), "mtu"),
-    ] {
-        let said = world.refused(vec![change], ErrorCode::InUse).await;
-        assert!(said.contains(field), "{said}");
-    }
-    let revision = world.commit(vec![with(|f| f.name = n("other"))]).await.unwrap();
-    let applied = world.controller.wait_applied(revision, PATIENCE).await;
-    assert_eq!(applied.progress, Progress::Applied);
-    assert_eq!(world.controller.fabric().await.name, n("other"));
 }

@@ -28,6 +28,8 @@ mod history_tests;
 mod intent;
 mod inventory;
 #[cfg(test)]
+mod inventory_start_tests;
+#[cfg(test)]
 mod inventory_tests;
 #[cfg(test)]
 mod isolation;

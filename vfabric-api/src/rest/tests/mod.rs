@@ -99,14 +99,18 @@ fn the_document_has_the_bounds_of_the_code() {
     let document = openapi();
     let at = |place: &str| format!("/components/schemas/{place}");
     let host = "Place_host/properties";
-    let port = "Place/oneOf/1/properties/port/properties";
+    let port = "Place_port/properties";
     for (place, rule, value) in [
         ("VdcSpec/properties/description".to_owned(), "maxLength", json!(500)),
         ("VdcIntent/properties/description".to_owned(), "maxLength", json!(500)),
         ("VlanRange/properties/first".to_owned(), "minimum", json!(1)),
         ("VlanRange/properties/last".to_owned(), "maximum", json!(4094)),
         ("NetworkSpec/properties/mtu".to_owned(), "minimum", json!(576)),
-        ("SubnetSpec/properties/cidr".to_owned(), "format", json!("ip-prefix")),
+        (
+            "SubnetSpec/properties/cidr".to_owned(),
+            "$ref",
+            json!("#/components/schemas/IpPrefix"),
+        ),
         (format!("{host}/interface"), "maxLength", json!(15)),
         (
             format!("{host}/interface"),

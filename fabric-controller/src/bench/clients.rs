@@ -103,8 +103,9 @@ struct Removed<'a>(&'a Path);
 
 impl Drop for Removed<'_> {
     fn drop(&mut self) {
-        // A file that stays behind is not worth failing for.
+        // A file that stays behind is not worth failing for. Its format stands beside it.
         let _ = std::fs::remove_file(self.0);
+        let _ = std::fs::remove_file(self.0.with_extension("format"));
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use p4runtime_client::entity::{Entity, EntityKey, EntityValue};
 use p4runtime_client::write::Change;
 
-/// The multicast group: flood groups come in pairs, the last of which is 0xfffe.
+/// The multicast group. Flood groups come in pairs and end with 0xfffe.
 const GROUP: u32 = 0xffff;
 /// Shortest time between two writes of it. What a copy of the store lacks of this time is not noticed.
 const EVERY: Duration = Duration::from_secs(1);

@@ -10,13 +10,12 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::MAX_BODY_BYTES;
-use super::repeat::late;
 use crate::error::{ApiError, ErrorCode};
 use crate::refusal::refusal;
 use crate::strict::Strict;
 
 /// Longest time for a body to arrive; the largest one needs 9 Mbit/s.
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -88,8 +87,17 @@ async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Re
             expected,
         ));
     }
+    octets(request, state).await
+}
+
+/// The octets of a body, which has a limit in size and time.
+pub(super) async fn octets<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    let late = |_| {
+        let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
+        ApiError::new(ErrorCode::Malformed, detail)
+    };
     let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
-    read.map_err(|_| late(BODY_TIMEOUT))?.map_err(|e| {
+    read.map_err(late)?.map_err(|e| {
         if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let detail = format!("the body has more than {MAX_BODY_BYTES} octets");
             return ApiError::new(ErrorCode::TooLarge, detail);

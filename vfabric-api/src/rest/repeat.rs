@@ -12,16 +12,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use ring::digest::{Context, SHA256};
 
-use super::MAX_BODY_BYTES;
-use super::extract::BODY_TIMEOUT;
+use super::extract::octets;
 use crate::error::{ApiError, ErrorCode};
 use crate::service::Repeatable;
 
@@ -95,10 +93,9 @@ pub(super) async fn scope<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => return ApiError::new(ErrorCode::Malformed, format!("body: {error}")).into_response(),
-        Err(_) => return late(BODY_TIMEOUT).into_response(),
+    let body = match octets(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
     };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let keyed = Arc::new(Keyed {
@@ -116,12 +113,6 @@ pub(super) async fn scope<F: Future<Output = Response>>(
             .insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
-}
-
-/// That a body took too long.
-pub(super) fn late(limit: Duration) -> ApiError {
-    let detail = format!("the body was not complete after {} s", limit.as_secs());
-    ApiError::new(ErrorCode::Malformed, detail)
 }
 
 /// The key of the request that is being answered; none if it has none.

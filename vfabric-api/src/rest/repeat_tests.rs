@@ -126,3 +126,14 @@ fn the_document_says_which_operations_take_a_key() {
         assert_eq!((has, says), (takes, takes), "{method} {path}");
     }
 }
+
+#[tokio::test]
+async fn a_body_with_a_key_has_the_limit_of_all_bodies() {
+    let api = api();
+    let blue = |octets: usize| " ".repeat(octets) + r#"{"name":"blue"}"#;
+    let large = ask(&api, "POST", "/v1/vdcs", (TOKEN, "k1"), &blue(MAX_BODY_BYTES)).await;
+    assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(json(large).await["code"], "too_large");
+    let most = ask(&api, "POST", "/v1/vdcs", (TOKEN, "k1"), &blue(MAX_BODY_BYTES - 15)).await;
+    assert_eq!(most.status(), StatusCode::CREATED);
+}

@@ -15,7 +15,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::error::{ApiError, ErrorCode};
@@ -24,6 +23,7 @@ use vfabric_api::service::{Change, Committed, Origin, Repeatable, Replay, Transa
 use vfabric_api::status::{Applied, Progress};
 
 use super::rows::to_json;
+use crate::access::now_ms;
 use crate::model::Model;
 use crate::model::kind::Seen;
 
@@ -86,11 +86,6 @@ pub(super) struct Requests {
     by_age: BTreeMap<u64, Digest>,
     of_callers: HashMap<Arc<str>, OfCaller>,
     octets: usize,
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn hex(octets: &[u8]) -> String {

@@ -17,6 +17,15 @@ use super::{Output, plan, report, seconds};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// A file, and what of it is asked for.
+#[derive(Debug, Args)]
+struct Asked {
     /// The intent file (YAML), or - for standard input
     #[arg(short, long)]
     file: PathBuf,
@@ -25,8 +34,6 @@ pub(super) struct PlanArgs {
     prune: bool,
     #[command(flatten)]
     owned: Owned,
-    #[command(flatten)]
-    output: Output,
 }
 
 /// Who looks after the objects of a file.
@@ -43,14 +50,8 @@ struct Owned {
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArgs {
-    /// The intent file (YAML), or - for standard input
-    #[arg(short, long)]
-    file: PathBuf,
-    /// Delete what the named vDCs hold and the file does not name
-    #[arg(long)]
-    prune: bool,
     #[command(flatten)]
-    owned: Owned,
+    asked: Asked,
     /// Only show what would change (as `plan` does)
     #[arg(long)]
     dry_run: bool,
@@ -83,15 +84,15 @@ fn objects(intent: &Intent) -> usize {
 
 pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode> {
     let client = &session.client;
-    let steps = Steps::begin(&format!("reading {}", args.file.display()));
-    let intent = read(&args.file)?;
+    let steps = Steps::begin(&format!("reading {}", args.asked.file.display()));
+    let intent = read(&args.asked.file)?;
     let options = ApplyOptions {
-        prune: args.prune,
+        prune: args.asked.prune,
         dry_run: args.dry_run,
         origin: Origin {
             reason: args.reason,
-            owner: args.owned.owner,
-            force: args.owned.force,
+            owner: args.asked.owned.owner,
+            force: args.asked.owned.force,
             ..Origin::default()
         },
         ..ApplyOptions::default()
@@ -125,9 +126,9 @@ fn dry_run(prune: bool, owned: Owned) -> ApplyOptions {
 
 pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> {
     let client = &session.client;
-    let steps = Steps::begin(&format!("reading {}", args.file.display()));
-    let intent = read(&args.file)?;
-    let call = client.apply(&intent, dry_run(args.prune, args.owned), None);
+    let steps = Steps::begin(&format!("reading {}", args.asked.file.display()));
+    let intent = read(&args.asked.file)?;
+    let call = client.apply(&intent, dry_run(args.asked.prune, args.asked.owned), None);
     let outcome = steps
         .follow(session, &format!("planning {} objects", objects(&intent)), call)
         .await?;

@@ -30,27 +30,24 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789a
 /// A start takes less on a machine that has time for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A controller that runs; it ends with this.
+/// A process that ends with this.
+struct Process(Child);
+
+/// A controller that runs.
 struct Live {
     dir: tempfile::TempDir,
-    process: Child,
+    _process: Process,
     url: String,
     ca: PathBuf,
     admin: Client,
 }
 
-impl Drop for Live {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-}
-
-/// A port of the loopback address that is free now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Starts a controller, and waits until it says that it serves.
@@ -63,7 +60,6 @@ fn start() -> Live {
     std::fs::write(at("token"), TOKEN).unwrap();
     let notices = UnixDatagram::bind(at("notify")).unwrap();
     notices.set_read_timeout(Some(PATIENCE)).unwrap();
-    let listen = format!("127.0.0.1:{}", free_port());
     let log = std::fs::File::create(at("log")).unwrap();
     let programs = Path::new(env!("CARGO_BIN_EXE_exercise")).parent().unwrap();
     let process = Command::new(programs.join("fabric-controller"))
@@ -71,7 +67,7 @@ fn start() -> Live {
         .arg(at("topology.yaml"))
         .arg("--data-dir")
         .arg(at("data"))
-        .args(["--listen", &listen, "--agent-listen", "127.0.0.1:0"])
+        .args(["--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"])
         // What is tested is not how often a tenant may ask.
         .args(["--tenant-rate", "100000", "--tenant-burst", "100000"])
         .arg("--tls-ca")
@@ -87,24 +83,27 @@ fn start() -> Live {
         .stderr(log)
         .spawn()
         .expect("the controller is built with the workspace");
-    let url = format!("https://{listen}");
+    let process = Process(process);
+    let log = || std::fs::read_to_string(at("log")).unwrap_or_default();
+    let mut said = [0; 4096];
+    loop {
+        let length = notices
+            .recv(&mut said)
+            .unwrap_or_else(|error| panic!("the controller does not serve ({error}): {}", log()));
+        if said[..length].split(|b| *b == b'\n').any(|line| line == b"READY=1") {
+            break;
+        }
+    }
+    let log = log();
+    let rest = log.split_whitespace().find_map(|word| word.strip_prefix("rest="));
+    let url = format!("https://{}", rest.expect("where it serves"));
     let admin = Client::new(&url, authority.pem.as_bytes(), TOKEN).unwrap();
-    let live = Live {
-        process,
+    Live {
+        _process: process,
         url,
         ca: files.ca,
         admin,
         dir,
-    };
-    let mut said = [0; 4096];
-    loop {
-        let length = notices.recv(&mut said).unwrap_or_else(|error| {
-            let log = std::fs::read_to_string(live.at("log")).unwrap_or_default();
-            panic!("the controller does not serve ({error}): {log}")
-        });
-        if said[..length].split(|b| *b == b'\n').any(|line| line == b"READY=1") {
-            return live;
-        }
     }
 }
 

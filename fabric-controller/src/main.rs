@@ -214,6 +214,8 @@ async fn serve(args: &Args) -> Result<()> {
     let (fleet, inbox) = Fleet::new(devices, stop.child_token());
     controller.start(fleet);
 
+    // Where they listen in fact: port 0 lets the system choose.
+    let (rest_at, agents_at) = (rest.local_addr()?, agents.local_addr()?);
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
     let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::Welcome)?;
     let (tokens, provider) = (secrets.tokens.clone(), secrets.provider.clone());
@@ -227,7 +229,7 @@ async fn serve(args: &Args) -> Result<()> {
         router(Arc::clone(&controller), Arc::new(gate), rate),
         stop.clone().cancelled_owned(),
     );
-    info!(rest = %args.listen, agents = %args.agent_listen, "serving");
+    info!(rest = %rest_at, agents = %agents_at, "serving");
     tokio::select! {
         signal = terminated() => { signal?; info!("stopping"); }
         done = agent_server => done.context("the agents' server ended")?,

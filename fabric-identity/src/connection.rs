@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,6 +40,24 @@ pub enum Claim {
     Member(Identity),
 }
 
+/// Whether a connection is still open, for servers that keep something for its peer.
+///
+/// A server's tasks hear of the end of a connection one after the other; this says so before the peer can know it.
+#[derive(Debug, Clone, Default)]
+pub struct Liveness(Arc<AtomicBool>);
+
+impl Liveness {
+    /// True from the moment at which nothing more is read from the peer.
+    pub fn ended(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says that the connection has ended; for those who accept connections.
+    pub fn end(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// The other end of a connection; an extension of every request on it.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -48,6 +67,8 @@ pub struct Peer {
     pub claim: Claim,
     /// When its certificate is valid; none if it has shown none.
     pub validity: Option<Validity>,
+    /// Whether the connection is still open.
+    pub liveness: Liveness,
 }
 
 impl Peer {
@@ -196,6 +217,7 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Poll::Ready(error) = this.poll_end(context) {
+            this.peer.liveness.end();
             return Poll::Ready(Err(error));
         }
         let before = buffer.filled().len();
@@ -204,16 +226,27 @@ impl AsyncRead for Connection {
             Io::Tls(io) => Pin::new(io).poll_read(context, buffer),
         };
         if read.is_ready() {
-            this.silence.heard(buffer.filled().len().saturating_sub(before));
+            let octets = buffer.filled().len().saturating_sub(before);
+            if octets == 0 {
+                this.peer.liveness.end();
+            }
+            this.silence.heard(octets);
             return read;
         }
         match this.silence.poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the peer was silent for too long",
-            ))),
+            Poll::Ready(()) => {
+                this.peer.liveness.end();
+                let why = "the peer was silent for too long";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+            }
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.peer.liveness.end();
     }
 }
 

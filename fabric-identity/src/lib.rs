@@ -39,7 +39,7 @@ mod words;
 
 pub use certificate::Validity;
 pub use config::ClientCertificates;
-pub use connection::{Claim, Connection, Peer};
+pub use connection::{Claim, Connection, Liveness, Peer};
 pub use credentials::{Credentials, Expiry, FOLLOW_EVERY, Files};
 pub use dial::{ClientStream, Dialer};
 pub use error::{IdentityError, SpiffeError, WrongPeer};

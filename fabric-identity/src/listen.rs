@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::validity;
 use crate::config::{self, ClientCertificates};
-use crate::connection::{Claim, Connection, Io, Peer, until_untrusted};
+use crate::connection::{Claim, Connection, Io, Liveness, Peer, until_untrusted};
 use crate::credentials::Credentials;
 use crate::notice::Notices;
 use crate::verify::{End, member};
@@ -265,6 +265,7 @@ impl Door {
                 address,
                 claim: Claim::PlainText,
                 validity: None,
+                liveness: Liveness::default(),
             };
             let never: Option<std::future::Pending<String>> = None;
             return Some(Connection::new(Io::Plain(stream), peer, never, times, place));
@@ -299,6 +300,7 @@ impl Door {
             address,
             claim,
             validity,
+            liveness: Liveness::default(),
         };
         Some(Connection::new(io, peer, end, times, place))
     }

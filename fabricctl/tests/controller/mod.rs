@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -47,12 +46,6 @@ impl Controller {
             .replace("172.31.254.", "127.31.254.");
         std::fs::write(path("topology.yaml"), topology).unwrap();
         std::fs::write(path("intent.yaml"), lab("intent.yaml")).unwrap();
-        // Both at once, so that they differ.
-        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [rest, agents] = ports.map(|port| port.local_addr().unwrap());
-        let server = format!("https://{rest}");
-        let settings = format!("{{ server: '{server}', ca: ca.pem, token: token }}");
-        std::fs::write(path("client.yaml"), settings).unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_fabricctl")).with_file_name("fabric-controller");
         let mut command = Command::new(&program);
         command
@@ -60,11 +53,7 @@ impl Controller {
             .arg(path("topology.yaml"))
             .arg("--data-dir")
             .arg(path("data"));
-        command
-            .arg("--listen")
-            .arg(rest.to_string())
-            .arg("--agent-listen")
-            .arg(agents.to_string());
+        command.args(["--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"]);
         command
             .arg("--tls-ca")
             .arg(&files.ca)
@@ -86,13 +75,19 @@ impl Controller {
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut controller = Self {
             dir,
-            server,
+            server: String::new(),
             authority,
             process,
             log,
             begin: Vec::new(),
         };
         controller.begin = controller.log_until(|line| line.contains("serving"));
+        let serving = controller.begin.last().expect("the line that was waited for");
+        let rest = serving.split_whitespace().find_map(|word| word.strip_prefix("rest="));
+        let server = format!("https://{}", rest.expect("where it serves"));
+        let settings = format!("{{ server: '{server}', ca: ca.pem, token: token }}");
+        std::fs::write(controller.path("client.yaml"), settings).unwrap();
+        controller.server = server;
         controller
     }
 

@@ -141,6 +141,7 @@ mod tests {
     fn peer(claim: Claim) -> Peer {
         Peer {
             validity: None,
+            liveness: fabric_identity::Liveness::default(),
             address: ([192, 0, 2, 1], 1).into(),
             claim,
         }

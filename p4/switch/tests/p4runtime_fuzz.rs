@@ -222,7 +222,7 @@ proptest! {
             let _ = server.write(&request);
         }
         if let Ok(message) = v1::StreamMessageRequest::decode(noise.as_slice()) {
-            let (stream, _outgoing) = server.streams.open();
+            let (stream, _outgoing) = server.streams.open(fabric_identity::Liveness::default());
             let _ = server.receive(stream, Default::default(), message);
         }
         let info = Info::new(&P4Info::decode(P4INFO).unwrap()).unwrap();

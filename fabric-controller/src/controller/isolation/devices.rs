@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fabric_identity::Liveness;
 use fabric_pipeline::{CPU_PORT, Pipeline};
 use p4_engine::{DigestFields, Sink, Worker};
 use p4_switch::device::{Dataplane, EngineDevice};
@@ -62,7 +63,7 @@ impl Switch {
         let plane = Dataplane::new(ports, cpu, DROP_PORT, outgoing, Box::new(|| {}), events);
         let device_id = u64::from(device_id);
         let server = Server::new(device_id, Arc::new(EngineDevice(Arc::clone(&plane))));
-        let (stream, messages) = server.streams.open();
+        let (stream, messages) = server.streams.open(Liveness::default());
         let arbitration = v1::MasterArbitrationUpdate {
             device_id,
             election_id: Some(election()),

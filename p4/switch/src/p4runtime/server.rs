@@ -387,6 +387,10 @@ impl Server {
             config,
             election_id: election_id(update.election_id.as_ref()),
         };
+        // Their election ids are free, whether or not their own tasks have run since.
+        for orphan in self.streams.orphans() {
+            self.close(orphan, None);
+        }
         let (outcome, changed) = {
             let mut sessions = lock(&self.sessions);
             let was_primary = sessions.primary_config(stream).is_some();

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use fabric_identity::Peer;
 use p4runtime_grpc::p4_runtime_server::P4Runtime;
 use p4runtime_proto::p4::v1;
 use tokio::sync::mpsc;
@@ -78,13 +79,18 @@ impl P4Runtime for Service {
         &self,
         request: Request<Streaming<v1::StreamMessageRequest>>,
     ) -> Result<Response<Self::StreamChannelStream>, Status> {
-        let authority = access::authority(request.extensions().get());
-        let (stream, outgoing) = self.0.streams.open();
+        let peer: Option<&Peer> = request.extensions().get();
+        let authority = access::authority(peer);
+        let liveness = peer.map(|peer| peer.liveness.clone()).unwrap_or_default();
+        let (stream, outgoing) = self.0.streams.open(liveness.clone());
         let server = self.0.clone();
         let mut incoming = request.into_inner();
         tokio::spawn(async move {
             let mut error = None;
             while let Some(Ok(message)) = incoming.next().await {
+                if liveness.ended() {
+                    break;
+                }
                 if let Err(fatal) = server.receive(stream, authority, message) {
                     error = Some(fatal);
                     break;

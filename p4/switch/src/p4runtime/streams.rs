@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use fabric_identity::Liveness;
 use p4runtime_proto::p4::v1::StreamMessageResponse;
 use p4runtime_proto::p4::v1::stream_message_response::Update;
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ type Message = Result<StreamMessageResponse, Status>;
 struct Sender {
     arbitration: mpsc::Sender<Message>,
     news: mpsc::Sender<Message>,
+    peer: Liveness,
 }
 
 /// Packets and digests on their way to controllers.
@@ -80,8 +82,8 @@ impl Streams {
         }
     }
 
-    /// Opens the queues of a new stream.
-    pub fn open(&self) -> (StreamId, Outgoing) {
+    /// Opens the queues of a new stream of a peer.
+    pub fn open(&self, peer: Liveness) -> (StreamId, Outgoing) {
         let id = StreamId(self.next.fetch_add(1, Ordering::Relaxed));
         let (arbitration_tx, arbitration) = mpsc::channel(ARBITRATION_QUEUE);
         let (news_tx, news) = mpsc::channel(NEWS_QUEUE);
@@ -90,6 +92,7 @@ impl Streams {
             Sender {
                 arbitration: arbitration_tx,
                 news: news_tx,
+                peer,
             },
         );
         (
@@ -100,6 +103,12 @@ impl Streams {
                 ended: false,
             },
         )
+    }
+
+    /// Open streams whose connections have ended: those whose tasks have yet to notice.
+    pub fn orphans(&self) -> Vec<StreamId> {
+        let orphan = |(id, sender): (&StreamId, &Sender)| sender.peer.ended().then_some(*id);
+        self.lock().iter().filter_map(orphan).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, Sender>> {
@@ -167,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_costs_a_bounded_queue() {
         let streams = Streams::default();
-        let (id, mut outgoing) = streams.open();
+        let (id, mut outgoing) = streams.open(Liveness::default());
         for _ in 0..NEWS_QUEUE + 5 {
             streams.tell(id, Update::Packet(PacketIn::default()));
         }
@@ -185,9 +194,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_without_its_connection_is_an_orphan_until_it_is_ended() {
+        let streams = Streams::default();
+        let (ending, staying) = (Liveness::default(), Liveness::default());
+        let (orphan, _outgoing) = streams.open(ending.clone());
+        let (_, _other) = streams.open(staying);
+        assert_eq!(streams.orphans(), []);
+        ending.end();
+        assert_eq!(streams.orphans(), [orphan]);
+        streams.end(orphan, None);
+        assert_eq!(streams.orphans(), []);
+    }
+
+    #[tokio::test]
     async fn an_ended_stream_tells_why() {
         let streams = Streams::default();
-        let (id, mut outgoing) = streams.open();
+        let (id, mut outgoing) = streams.open(Liveness::default());
         streams.end(id, Some(Status::not_found("x")));
         assert_eq!(
             outgoing.next().await.unwrap().unwrap_err().code(),

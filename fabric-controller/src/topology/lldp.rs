@@ -57,7 +57,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// With this secret; whoever knows it can pretend links.
+    /// With this secret. Anybody who knows it can forge probes.
     pub fn new(secret: &[u8; 32]) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),

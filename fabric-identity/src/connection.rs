@@ -1,4 +1,4 @@
-//! An accepted connection: whose it is, and when it ends without being asked.
+//! An accepted connection: its peer, and when the server ends it.
 
 use std::fmt;
 use std::future::Future;
@@ -46,7 +46,7 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Who it is.
     pub claim: Claim,
-    /// When its certificate is valid; none if it has shown none.
+    /// Validity of its certificate; none if it presented none.
     pub validity: Option<Validity>,
 }
 
@@ -85,7 +85,7 @@ pub struct Connection {
     peer: Peer,
     silence: Silence,
     end: Option<Ending>,
-    /// Gives the place back that the connection takes.
+    /// Frees the connection's place when it is dropped.
     _place: Box<dyn Send + Sync>,
 }
 
@@ -132,7 +132,7 @@ impl Silence {
     }
 }
 
-/// Waits until the peer's certificate expires or nobody vouches for it any more.
+/// Waits until the peer's certificate expires, or until no trusted authority vouches for it any more.
 pub(crate) async fn until_untrusted(
     credentials: Arc<Credentials>,
     end: End,

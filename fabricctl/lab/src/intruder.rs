@@ -202,7 +202,7 @@ impl Session {
         }
     }
 
-    /// Outbids whoever is primary; answers the election id that won.
+    /// Bids an election id above the primary's, and returns it.
     async fn take_over(&mut self) -> Result<Uint128> {
         let mut mine = BACKUP;
         for _ in 0..BIDS {

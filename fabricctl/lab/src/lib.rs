@@ -14,7 +14,7 @@
 //! carry a mark in their environment ([`process::command`]). `up` starts with `down`. One
 //! command works on a lab at a time ([`lock`]). Nothing else on the machine is touched.
 //!
-//! [`checks`] are what the lab shows; each answers with a figure that was measured.
+//! [`checks`] are what the lab shows; each returns a figure that was measured.
 
 #![deny(clippy::print_stdout)]
 

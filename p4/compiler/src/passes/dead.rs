@@ -47,7 +47,8 @@ pub(super) fn run(p: &mut Program) {
 
 /// Bodies of actions: what any other code reads stays.
 fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
-    // `rest` has the reads of all actions of tables, the own ones too; they are told apart by who else reads a name.
+    // `rest` has the reads of all actions of tables, those of the action itself among them: a name stays only if
+    // another action reads it.
     let mut readers: FxHashMap<Rc<str>, usize> = FxHashMap::default();
     let own: Vec<Names> = p.actions.iter().map(|a| effects::graph(&a.graph).reads).collect();
     for name in own.iter().flatten() {

@@ -1,4 +1,4 @@
-//! What the fabric says it has lost: every counter that a lost frame can move, as the controller tells them
+//! Losses that the fabric reports: every counter that a lost frame can move, as the controller returns them
 //! (`GET /v1/drops`).
 //!
 //! | where | what |

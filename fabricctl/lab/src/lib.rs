@@ -1,7 +1,7 @@
 //! A whole fabric on one machine.
 //!
-//! **Problem.** Nobody has a rack of P4 switches at hand, yet everything the fabric
-//! promises must be seen with real packets, real daemons and real kernel objects.
+//! **Problem.** Few people have a rack of P4 switches at hand, yet everything the fabric
+//! promises must be shown with real packets, real daemons and real kernel objects.
 //!
 //! **Model.** Each switch, host, workload and bare-metal machine is a network namespace
 //! named `vflab-*`; each cable is a veth pair ([`plan`]). Switches, agents and the

@@ -1,4 +1,4 @@
-//! Stores that nobody reads go, and variables that are left without use.
+//! Removes stores that nothing reads, and variables without a use.
 //!
 //! A backward analysis over the block graph says which scalars may still be read. At a graph's end these are the ones
 //! that what runs later reads, and the ones that [`effects::pinned`] names. A parser may also end at an operation that

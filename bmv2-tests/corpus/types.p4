@@ -19,7 +19,7 @@ parser parse(packet_in p, out headers h, inout meta m, inout standard_metadata_t
 }
 NO_CHECKSUMS(headers, meta)
 
-// The type is told by the arguments.
+// The type follows from the arguments.
 T larger<T>(in T a, in T b, in bool second) { if (second) { return b; } return a; }
 bit<16> scaled(in bit<16> x, in bit<16> by = 3, in bit<16> plus = 0) { return x * by + plus; }
 // Told apart by their parameters' names and number.

@@ -1,6 +1,6 @@
 //! Every fuzz target for a few seconds on a fixed sequence of inputs; with `FUZZ_SECONDS` set, that long on each.
 
-use bmv2_tests::fuzz::{TARGETS, differential, run};
+use bmv2_tests::fuzz::{Target, differential, regressions, run, target, targets};
 use p4_compiler::{OptLevel, Options};
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn seconds() -> Option<u64> {
 }
 
 fn fuzz(name: &str) {
-    let target = TARGETS.iter().find(|t| t.name == name).expect("a target of that name");
+    let target = target(name).expect("a target of that name");
     let (inputs, time) = match seconds() {
         Some(s) => (usize::MAX, Duration::from_secs(s)),
         None => (INPUTS, Duration::from_secs(60)),
@@ -44,6 +44,61 @@ fn the_loader_stands_any_document() {
 #[test]
 fn the_leaf_stands_any_packet() {
     fuzz("packet");
+}
+
+#[test]
+fn rest_bodies_are_read_or_refused() {
+    fuzz("rest");
+}
+
+#[test]
+fn yaml_documents_are_read_or_refused() {
+    fuzz("yaml");
+}
+
+#[test]
+fn objects_of_the_vtep_stream_are_read_or_refused() {
+    fuzz("vtep");
+}
+
+#[test]
+fn gnmi_requests_are_carried_out_or_change_nothing() {
+    fuzz("gnmi");
+}
+
+#[test]
+fn no_frame_is_taken_for_a_probe() {
+    fuzz("lldp");
+}
+
+#[test]
+fn netlink_datagrams_are_read_whatever_they_are() {
+    fuzz("netlink");
+}
+
+/// Each target has a test here and a libFuzzer target in `fuzz/`, and each folder of regression inputs is a target's.
+#[test]
+fn every_target_is_run_everywhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = std::fs::read_to_string(root.join("tests/fuzz.rs")).unwrap();
+    let manifest = std::fs::read_to_string(root.join("../fuzz/Cargo.toml")).unwrap();
+    for Target { name, .. } in targets() {
+        assert!(tests.contains(&format!("fuzz(\"{name}\");")), "no test runs {name}");
+        let file = format!("fuzz_targets/{name}.rs");
+        assert!(manifest.contains(&file), "fuzz/Cargo.toml lacks {file}");
+        let text = std::fs::read_to_string(root.join("../fuzz").join(&file)).unwrap_or_default();
+        assert!(
+            text.contains(&format!("body(\"{name}\", data)")),
+            "{file} does not call {name}"
+        );
+    }
+    for folder in std::fs::read_dir(regressions("")).unwrap() {
+        let name = folder.unwrap().file_name().into_string().unwrap();
+        assert!(
+            name == "README.md" || target(&name).is_some(),
+            "regressions/{name} is of no target"
+        );
+    }
 }
 
 #[test]

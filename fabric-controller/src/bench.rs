@@ -5,7 +5,7 @@
 //! their ratio: a change may not cost more because others exist.
 //!
 //! **Fairness.** The fabrics of all sizes stand side by side and take turns, so that all see
-//! the same machine at the same time. What is told apart is the controller's work and the
+//! the same machine at the same time. Two cases separate the controller's work from the
 //! machine's memory:
 //! - *again*: one network gets and loses the same attachment over and over. What this touches
 //!   is in the processor's caches at every size, so the times are those of the work, and are
@@ -62,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug, Serialize)]
 struct Figures {
     networks: usize,
-    /// Entities that devices are told of one more attachment.
+    /// Entities that are written to devices for one more attachment.
     writes: f64,
     again: Times,
     spread: Times,

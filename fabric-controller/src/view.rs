@@ -1,5 +1,5 @@
 //! What render functions see of the model: plain values, borrowed, with every identifier
-//! resolved. A render function gets one view and answers with the entities of one device;
+//! resolved. A render function takes one view and returns the entities of one device;
 //! what it does not see cannot make its output depend on it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -29,8 +29,7 @@ impl Validity {
         Duration::from_secs(u64::try_from(self.not_after.saturating_sub(now)).unwrap_or(0))
     }
 
-    /// What is to be done about the certificate, in words, once it expires soon or has expired; `what` is what it is
-    /// called.
+    /// A warning in words, once the certificate expires soon or has expired. `what` is its name in the text.
     pub fn warning(&self, what: &str) -> Option<String> {
         self.warning_at(what, UnixTime::now())
     }

@@ -1,4 +1,4 @@
-//! An accepted connection: whose it is, and when it ends without being asked.
+//! An accepted connection: its peer, and when the server ends it.
 
 use std::fmt;
 use std::future::Future;
@@ -65,7 +65,7 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Who it is.
     pub claim: Claim,
-    /// When its certificate is valid; none if it has shown none.
+    /// Validity of its certificate; none if it presented none.
     pub validity: Option<Validity>,
     /// Whether the connection is still open.
     pub liveness: Liveness,
@@ -106,7 +106,7 @@ pub struct Connection {
     peer: Peer,
     silence: Silence,
     end: Option<Ending>,
-    /// Gives the place back that the connection takes.
+    /// Frees the connection's place when it is dropped.
     _place: Box<dyn Send + Sync>,
 }
 
@@ -153,7 +153,7 @@ impl Silence {
     }
 }
 
-/// Waits until the peer's certificate expires or nobody vouches for it any more.
+/// Waits until the peer's certificate expires, or until no trusted authority vouches for it any more.
 pub(crate) async fn until_untrusted(
     credentials: Arc<Credentials>,
     end: End,

@@ -104,7 +104,7 @@ impl Files {
     }
 }
 
-/// What errors call the parts.
+/// Names of the parts in errors.
 struct Names {
     ca: String,
     cert: String,

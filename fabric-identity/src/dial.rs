@@ -36,7 +36,7 @@ pub struct Dialer {
     config: Arc<ClientConfig>,
     credentials: Arc<Credentials>,
     expected: Subject,
-    /// When the certificate is valid that the peer showed last.
+    /// Validity of the certificate that the peer presented last.
     shown: Arc<Mutex<Option<Validity>>>,
 }
 
@@ -86,7 +86,7 @@ impl Dialer {
         })
     }
 
-    /// When the certificate is valid that the peer showed with the last connection; none before the first.
+    /// Validity of the certificate that the peer presented on the last connection; none before the first.
     pub fn peer_validity(&self) -> Option<Validity> {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,7 +94,7 @@ impl Dialer {
     /// Connects to `HOST:PORT`.
     ///
     /// # Errors
-    /// In words: it cannot be reached, or it is not who was meant.
+    /// The peer cannot be reached, or is not the subject that was meant; in words.
     pub async fn connect(&self, address: &str) -> io::Result<ClientStream> {
         let tcp = timeout(PATIENCE, TcpStream::connect(address))
             .await

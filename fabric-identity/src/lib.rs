@@ -21,6 +21,15 @@
 //! allocation, no lock.
 //!
 //! Sources: SPIFFE-ID and X509-SVID specifications (spiffe.io), RFC 5280, RFC 8446.
+//!
+//! # Example
+//! ```
+//! use fabric_identity::{Identity, Subject};
+//!
+//! let id: Identity = "spiffe://prod/switch/leaf1".parse().unwrap();
+//! assert_eq!(id.subject, Subject::Switch("leaf1".into()));
+//! assert!("spiffe://prod/somebody".parse::<Identity>().is_err());
+//! ```
 
 mod certificate;
 mod config;

@@ -98,7 +98,7 @@ impl Places {
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, &'static str> {
         let peer = counted_as(address);
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map has an entry a peer at the most, and sums of some thousands are quick; no second count to keep true.
+        // The map has at most one entry per peer, and adding up some thousands is quick: no second count to keep in step.
         let all: usize = by_peer.values().sum();
         if all >= self.most {
             return Err("too many connections are open");
@@ -136,7 +136,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Without TLS: anybody is anybody. `name` is what logs call the server.
+    /// Without TLS: peers are not identified. `name` is what logs call the server.
     pub fn plain(tcp: TcpListener, name: &'static str, limits: Limits) -> Self {
         Self {
             tcp,

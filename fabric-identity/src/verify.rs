@@ -14,7 +14,7 @@ use crate::credentials::Credentials;
 use crate::error::{SpiffeError, WrongPeer};
 use crate::spiffe::{Identity, Subject};
 
-/// Which end a certificate is presented by.
+/// Which end presents a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Client,
@@ -74,7 +74,7 @@ pub(crate) fn member(credentials: &Credentials, certificate: &CertificateDer<'_>
 #[derive(Debug)]
 pub(crate) struct Verifier {
     credentials: Arc<Credentials>,
-    /// Who must answer; only clients know that.
+    /// The subject that must answer; only clients know it.
     expected: Option<Subject>,
     /// Whether a client may come without a certificate.
     is_optional: bool,

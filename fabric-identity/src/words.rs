@@ -67,7 +67,7 @@ pub(crate) fn tls(error: &rustls::Error) -> String {
     }
 }
 
-/// The TLS error that an error is, or that an `io::Error` wraps: asked for its source, that passes over it.
+/// The TLS error in an error: the error itself, or what an `io::Error` wraps (its `source()` skips that).
 fn as_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = || {
         error

@@ -1,4 +1,4 @@
-//! Two ends on loopback: who gets in, what both are told, and what new credentials change.
+//! Two ends on loopback: who gets in, what both sides report, and what new credentials change.
 
 use std::io;
 use std::sync::Arc;

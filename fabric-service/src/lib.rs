@@ -14,6 +14,19 @@
 //! **Cost.** Three beats for each `WatchdogSec`.
 //!
 //! Sources: sd_notify(3), sd_watchdog_enabled(3), systemd.service(5).
+//!
+//! # Example
+//! ```no_run
+//! # async fn serve() {}
+//! # async fn is_working() -> bool { true }
+//! # async fn daemon() {
+//! tokio::select! {
+//!     () = serve() => {}
+//!     () = fabric_service::run(is_working) => {}
+//! }
+//! fabric_service::stopping();
+//! # }
+//! ```
 
 use std::future::Future;
 use std::time::Duration;

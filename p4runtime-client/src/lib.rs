@@ -35,6 +35,19 @@
 //! specific externs, string-translated ports, and role configurations.
 //!
 //! Source: P4Runtime Specification 1.4.
+//!
+//! # Example
+//! ```
+//! use p4runtime_client::entity::{ActionCall, Entity, Match, TableKey};
+//!
+//! let entry = |octets: &[u8]| {
+//!     let key = TableKey::new(7, Match::builder().exact(1, octets));
+//!     Entity::table(key, ActionCall::bare(9))
+//! };
+//! // Leading zeros do not matter, and the way over the wire changes nothing.
+//! assert_eq!(entry(&[0, 5]), entry(&[5]));
+//! assert_eq!(Entity::from_proto(&entry(&[5]).to_proto()).unwrap(), entry(&[5]));
+//! ```
 
 pub mod canonical;
 pub mod diff;

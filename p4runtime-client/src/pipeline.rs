@@ -50,7 +50,7 @@ impl Pipeline {
         &self.device_config
     }
 
-    /// The same program, on switches that remember by this number whom they are kept by.
+    /// The same program, with the number of the store that keeps the switch. The switch remembers it.
     #[must_use]
     pub fn kept_by(mut self, keeper: u32) -> Self {
         self.cookie = self.cookie & PROGRAM | u64::from(keeper);
@@ -58,7 +58,7 @@ impl Pipeline {
     }
 
     /// Its cookie; equal pipelines have equal ones in every release. The upper half names the program, the lower one
-    /// whom the switch is kept by.
+    /// the store that keeps the switch.
     #[must_use]
     pub fn cookie(&self) -> u64 {
         self.cookie
@@ -77,7 +77,7 @@ impl Pipeline {
 /// The part of a cookie that names the program.
 const PROGRAM: u64 = 0xffff_ffff_0000_0000;
 
-/// Whom a switch with this cookie is kept by.
+/// The store that keeps a switch with this cookie.
 #[must_use]
 pub fn keeper(cookie: u64) -> u32 {
     (cookie & !PROGRAM) as u32
@@ -138,7 +138,7 @@ impl Session {
     }
 
     /// Makes the switch run the program of `pipeline`. Nothing is sent when it does already. A switch that had another
-    /// program, or the same for somebody else, goes on remembering whom it is kept by; see [`Session::keep`].
+    /// program, or the same one for another store, still remembers the store that kept it; see [`Session::keep`].
     ///
     /// After an error nothing may be written in this session: bmv2 dies of a
     /// Write after a pipeline it refused.
@@ -194,8 +194,8 @@ impl Session {
         }
     }
 
-    /// Lets the switch, which runs the program of `pipeline`, remember whom it is kept by; what it holds stays. A switch
-    /// that cannot take over a cookie without losing what it holds remembers nothing.
+    /// Makes the switch, which runs the program of `pipeline`, remember the store that keeps it. Its entities stay. A switch
+    /// that would lose them with a new cookie remembers nothing.
     ///
     /// # Errors
     /// As of any call.
@@ -225,8 +225,8 @@ impl Session {
         Ok(())
     }
 
-    /// Deletes multicast groups and clone sessions, as far as the switch lets us:
-    /// one without a pipeline has none and may refuse even the question.
+    /// Deletes multicast groups and clone sessions, if the switch has any. A switch
+    /// without a pipeline has none, and may refuse even to read them.
     async fn clear_replication(&self) {
         let Ok(entities) = self.read_replication().await else {
             return;

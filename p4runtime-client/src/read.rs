@@ -280,7 +280,7 @@ fn initial(entity: &Entity, p4info: &P4Info) -> bool {
                     let arguments = call.arguments.iter().map(|a| (a.param_id, &a.value));
                     value.action == TableAction::Call(ActionCall::new(call.action_id, arguments))
                 }
-                // Compilers that do not say mean NoAction.
+                // Compilers that leave it out mean NoAction.
                 None => matches!(&value.action, TableAction::Call(call)
                     if crate::names::is_no_action(p4info, call.action_id())),
             }

@@ -159,7 +159,7 @@ pub enum Standing {
         /// Who may write, if the switch says so.
         primary: Option<ElectionId>,
     },
-    /// Nobody may write: who could is gone, and the switch remembers its election id.
+    /// Nobody may write: the primary is gone, and the switch still remembers its election id.
     Vacant {
         /// The election id to outbid, if the switch says so (specification, section 5.3).
         highest: Option<ElectionId>,
@@ -177,7 +177,7 @@ pub enum Event {
     PacketIn(p4::PacketIn),
     /// Learnt messages; acknowledge with [`Session::ack_digest`].
     Digest(p4::DigestList),
-    /// Entries that nobody hits; some servers repeat themselves.
+    /// Entries that no packet has hit for their idle time. Some servers report an entry again.
     IdleTimeout(p4::IdleTimeoutNotification),
     /// A stream message of ours was refused.
     Refused(p4::StreamError),
@@ -199,8 +199,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and takes part in the election; returns when the switch said
-    /// who is primary, which may be somebody else.
+    /// Connects and takes part in the election. Returns once the switch has said
+    /// which client is primary; it may be another one.
     ///
     /// # Errors
     /// As [`open_channel`], and [`Error::Rpc`] when the switch refuses the

@@ -28,7 +28,7 @@ pub enum Change {
     Insert(Entity),
     /// The entity exists with another value.
     Modify(Entity),
-    /// The entity shall go. Permanent objects get their initial value back.
+    /// The entity is deleted. Permanent objects get their initial value back.
     Delete(EntityKey),
 }
 
@@ -142,8 +142,8 @@ impl Session {
         Ok(outcomes)
     }
 
-    /// One batch. A server that refuses it as a whole gets the halves, down to
-    /// single updates, so that one bad update does not take others with it.
+    /// One batch. If the server refuses it as a whole, each half is sent on its
+    /// own, down to single updates, so that one bad update does not fail the others.
     async fn write_batch(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
         let mut outcomes = vec![Ok(()); changes.len()];
         let mut parts: Vec<_> = std::iter::once(0..changes.len()).collect();

@@ -16,6 +16,19 @@
 //! router [`rest`] with the feature `server`; neither brings the other's dependencies.
 //!
 //! This is a leaf crate: it knows nothing of how the controller works.
+//!
+//! # Example
+//! ```
+//! use vfabric_api::intent::Intent;
+//! use vfabric_api::yaml;
+//!
+//! let text = "vdcs: [{ name: blue, networks: [{ name: web, subnets: [{ cidr: 10.0.0.0/24 }] }] }]";
+//! let intent: Intent = yaml::read(text).unwrap();
+//! assert_eq!(intent.vdcs[0].networks[0].name.as_str(), "web");
+//!
+//! let error = yaml::read::<Intent>("vdcs: [{ name: Blue! }]").unwrap_err();
+//! assert!(error.to_string().contains("vdcs[0].name"));
+//! ```
 
 pub mod access;
 #[cfg(feature = "client")]

@@ -1,7 +1,7 @@
 //! Objects are written as objects, and whole numbers however they are written.
 //!
-//! A type with derived `Deserialize` also takes a list of the values of its fields: `[]` where every field may be left
-//! out. No document says so, and a list that was meant for something else would pass for an object. [`Strict`] is a
+//! A type with derived `Deserialize` also takes a list of the values of its fields, such as `[]` if all fields are
+//! optional. The API's document does not allow that, and a list that was meant for something else would pass for an object. [`Strict`] is a
 //! deserializer around another one that asks for a map wherever a struct is wanted, at every depth.
 //!
 //! For JSON Schema, `383.0` is the integer 383 (draft 2020-12, validation, section 6.1.1); some languages write it so. It

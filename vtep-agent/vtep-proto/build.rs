@@ -1,8 +1,13 @@
-//! Compiles the protobuf definitions with protox, so that no system `protoc` is needed.
+//! Compiles the `.proto` file in pure Rust: no system `protoc` is needed.
+use std::{env, error::Error, fs, path::Path};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["vfabric/vtep/v1/vtep.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    let descriptors = protox::compile(["vfabric/vtep/v1/vtep.proto"], ["proto"])?;
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::{LAB_PACKAGES, call, cargo, fabricctl, on_path, packages, release, release_dir, root, target_dir};
+use crate::{LAB_PACKAGES, call, cargo, fabricctl, figures, on_path, packages, release, release_dir, root, target_dir};
 
 /// One benchmark and what it measures.
 struct Bench {
@@ -90,11 +90,11 @@ impl Files {
     }
 }
 
-/// Runs the benchmark of that name, or all; prints a table, and writes the document.
+/// Runs the benchmark of that name, or all; prints a table, and writes the document and, with `docs`, the figures in `docs/`.
 ///
 /// # Errors
 /// No benchmark has that name, or one failed (the others ran, and their figures are shown).
-pub(crate) fn run(name: Option<&str>, json: Option<&Path>) -> Result<()> {
+pub(crate) fn run(name: Option<&str>, json: Option<&Path>, docs: bool) -> Result<()> {
     let chosen: Vec<&Bench> = BENCHES.iter().filter(|b| name.is_none_or(|n| n == b.name)).collect();
     if chosen.is_empty() {
         let known: Vec<String> = BENCHES
@@ -127,13 +127,21 @@ pub(crate) fn run(name: Option<&str>, json: Option<&Path>) -> Result<()> {
         document.insert(bench.name.to_owned(), files.read()?);
     }
     let document = Value::from(document);
-    print!("\n{}", table(&rows(&document)));
+    let rows = rows(&document);
+    print!("\n{}", table(&rows));
     if let Some(path) = json {
         let text = serde_json::to_string_pretty(&document)?;
         std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
+    }
+    if docs {
+        let named: Vec<(String, f64)> = rows
+            .into_iter()
+            .filter_map(|row| Some((format!("{} {}", row.name, row.unit).trim_end().to_owned(), row.value?)))
+            .collect();
+        figures::write(&root().join("docs"), &named)?;
     }
     Ok(())
 }
@@ -249,8 +257,14 @@ fn listed(help: &str) -> Vec<&str> {
     names.filter(|n| *n != "help").collect()
 }
 
-/// Name, figure and unit of a leaf.
-type Row = (String, String, String);
+/// A leaf of the document.
+struct Row {
+    name: String,
+    figure: String,
+    unit: String,
+    /// Of a number.
+    value: Option<f64>,
+}
 
 /// Every leaf of the document, in its order.
 fn rows(document: &Value) -> Vec<Row> {
@@ -290,7 +304,12 @@ fn collect<'a>(value: &'a Value, path: &mut Vec<&'a str>, rows: &mut Vec<Row>) {
             };
             let groups = path.get(..path.len().saturating_sub(1)).unwrap_or_default();
             let name: Vec<&str> = groups.iter().copied().chain([what]).filter(|n| !n.is_empty()).collect();
-            rows.push((name.join(": ").replace('_', " "), figure, unit));
+            rows.push(Row {
+                name: name.join(": ").replace('_', " "),
+                figure,
+                unit,
+                value: leaf.as_f64(),
+            });
         }
     }
 }
@@ -317,10 +336,9 @@ fn number(n: f64) -> String {
 
 fn table(rows: &[Row]) -> String {
     let width = |column: fn(&Row) -> &str| rows.iter().map(|r| column(r).chars().count()).max().unwrap_or(0);
-    let (names, figures) = (width(|r| &r.0), width(|r| &r.1));
-    rows.iter()
-        .map(|(name, figure, unit)| format!("{name:<names$}  {figure:>figures$} {unit}\n"))
-        .collect()
+    let (names, figures) = (width(|r| &r.name), width(|r| &r.figure));
+    let line = |r: &Row| format!("{:<names$}  {:>figures$} {}\n", r.name, r.figure, r.unit);
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -335,7 +353,10 @@ mod tests {
             "switch": { "ports": { "rows": [ { "name": "leaf", "figures": { "latency_p50_us": 9 } } ] } },
         });
         let rows = rows(&document);
-        let row = |name: &str| rows.iter().find(|r| r.0 == name).map(|r| (r.1.as_str(), r.2.as_str()));
+        let row = |name: &str| {
+            let row = rows.iter().find(|r| r.name == name)?;
+            Some((row.figure.as_str(), row.unit.as_str()))
+        };
         assert_eq!(row("fabric: POST attachment: p50"), Some(("1.23", "ms")));
         assert_eq!(row("fabric: POST attachment: samples"), Some(("200", "")));
         assert_eq!(row("switch: ports: leaf: latency p50"), Some(("9", "us")));

@@ -5,6 +5,7 @@
 //! only built and called.
 
 mod bench;
+mod figures;
 mod package;
 mod packages;
 mod release;
@@ -48,6 +49,9 @@ enum Task {
         /// Also write all figures to this file, as one JSON document
         #[arg(long)]
         json: Option<PathBuf>,
+        /// Also write them into the pages of docs/ that show them
+        #[arg(long)]
+        docs: bool,
     },
     /// Compile and run p4c's public test data (`DIR`: its `testdata`, or the checkout).
     P4cCorpus {
@@ -55,7 +59,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Run a fuzz target: parser, compiler, bmv2_json, packet, differential.
+    /// Run a fuzz target: parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp, netlink.
     Fuzz {
         /// Arguments of the runner: NAME [--seconds N] [--start N]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -72,7 +76,7 @@ enum Task {
         /// The folder; put it first into PATH
         dir: PathBuf,
     },
-    /// Accept what the compiler writes now: its golden files are written again.
+    /// Accept what is generated now: all golden files and the expected files of scenarios are written again.
     Bless,
     /// Build Debian packages of controller, agent, switch and command line.
     Package(package::Options),
@@ -98,7 +102,7 @@ fn run(task: Task) -> Result<()> {
             lab(&args)
         }
         Task::Test => test::run(),
-        Task::Bench { name, json } => bench::run(name.as_deref(), json.as_deref()),
+        Task::Bench { name, json, docs } => bench::run(name.as_deref(), json.as_deref(), docs),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),
         Task::Exercise { args } => exercise(&args),
@@ -139,12 +143,16 @@ fn tool(name: &str, args: &[String]) -> Result<()> {
     call(Command::new(release_dir().join(name)).args(args))
 }
 
+/// Test files that compare what is generated with files in the repository.
+const GOLDEN_TESTS: [&str; 2] = ["golden", "scenarios"];
+
 fn bless() -> Result<()> {
-    call(
-        cargo()
-            .args(["test", "--package", "p4-compiler", "--test", "golden"])
-            .env("BLESS", "1"),
-    )
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]).env("BLESS", "1");
+    for name in GOLDEN_TESTS {
+        tests.args(["--test", name]);
+    }
+    call(&mut tests)
 }
 
 fn cargo() -> Command {

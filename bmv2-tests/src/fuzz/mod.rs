@@ -2,22 +2,51 @@
 //!
 //! Each takes octets that anybody may have sent and must neither panic nor contradict itself; an `Err` is a finding.
 //! `cargo xtask fuzz NAME --seconds N` runs one on a seed corpus that is mutated in a fixed way, the targets in `fuzz/`
-//! hand them to libFuzzer.
+//! hand them to libFuzzer. An input that was a finding stays as a file in `regressions/NAME/` and is run by the tests from then on.
 
+mod daemons;
 pub mod differential;
 pub mod generate;
 mod mutate;
-mod targets;
+mod p4_tools;
 
-pub use mutate::{Mutator, run};
-pub use targets::{TARGETS, Target};
+use std::path::PathBuf;
+
+pub use mutate::{Finding, Mutator, run};
+
+/// One target.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name on command lines.
+    pub name: &'static str,
+    /// What it must stand.
+    pub about: &'static str,
+    /// Inputs to start from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Takes any input.
+    pub body: fn(&[u8]) -> Result<(), String>,
+}
+
+/// All targets.
+pub fn targets() -> impl Iterator<Item = &'static Target> {
+    p4_tools::TARGETS.iter().chain(&daemons::TARGETS)
+}
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    targets().find(|t| t.name == name)
+}
 
 /// Runs one target on one input.
 ///
 /// # Errors
 /// The finding, or that there is no such target.
 pub fn body(name: &str, data: &[u8]) -> Result<(), String> {
-    let target = TARGETS.iter().find(|t| t.name == name);
-    let target = target.ok_or_else(|| format!("no target {name}"))?;
+    let target = target(name).ok_or_else(|| format!("no target {name}"))?;
     (target.body)(data)
+}
+
+/// The folder with the inputs that once were findings of a target, one file each. Every run begins with them.
+pub fn regressions(target: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/regressions")).join(target)
 }

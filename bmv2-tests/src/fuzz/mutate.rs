@@ -1,6 +1,6 @@
 //! A small mutator: a seed corpus damaged in a reproducible way, where libFuzzer is not at hand.
 
-use super::Target;
+use super::{Target, regressions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,12 +79,33 @@ impl Mutator {
     }
 }
 
-/// Runs a target on mutated seeds until the time is over or `inputs` are through; returns how many it ran.
+/// An input that shows a fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{target}: {why}\ninput: b\"{}\"", .input.escape_ascii())]
+pub struct Finding {
+    /// The target's name.
+    pub target: &'static str,
+    /// The fault: the target's words, or the message of a panic.
+    pub why: String,
+    /// The input.
+    pub input: Vec<u8>,
+}
+
+/// Runs a target on its regression inputs and seeds, then on mutated seeds until the time is over or `inputs` are through;
+/// returns how many mutated ones it ran.
 ///
 /// # Errors
-/// The first finding, with the input as a Rust byte string.
-pub fn run(target: &Target, number: u64, inputs: usize, time: Duration) -> Result<usize, String> {
-    let seeds = (target.seeds)();
+/// The first finding.
+pub fn run(target: &Target, number: u64, inputs: usize, time: Duration) -> Result<usize, Finding> {
+    let mut seeds = (target.seeds)();
+    // Most targets have no such folder.
+    for entry in std::fs::read_dir(regressions(target.name))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        seeds.extend(std::fs::read(entry.path()));
+    }
     let finding = |input: &[u8]| {
         let result = catch_unwind(AssertUnwindSafe(|| (target.body)(input)));
         let why = match result {
@@ -96,7 +117,11 @@ pub fn run(target: &Target, number: u64, inputs: usize, time: Duration) -> Resul
                 format!("panic: {}", text.unwrap_or("without a message"))
             }
         };
-        Err(format!("{}: {why}\ninput: b\"{}\"", target.name, input.escape_ascii()))
+        Err(Finding {
+            target: target.name,
+            why,
+            input: input.to_vec(),
+        })
     };
     for seed in &seeds {
         finding(seed)?;
@@ -138,6 +163,8 @@ mod tests {
             body,
         };
         let found = run(&target, 0, 10, Duration::from_secs(60)).expect_err("the second seed is one");
+        assert_eq!(found.input, b"oh!");
+        let found = found.to_string();
         assert!(
             found.contains("no exclamation marks") && found.contains("b\"oh!\""),
             "{found}"

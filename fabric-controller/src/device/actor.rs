@@ -24,19 +24,19 @@ use super::shared::Device;
 use super::waits::Waits;
 use crate::reconcile;
 
-/// How often a device is read back to find what changed behind our back.
+/// How often a device is read back to find what others changed.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A device that holds much is read back less often: the time between two read-backs is at least
-/// this many times what one takes, so that they cost it and us a twentieth of the time at most.
+/// this many times as long as one takes, so that they use a twentieth of the time at most.
 const SWEEP_SHARE: u32 = 20;
-/// Entities of a read-back that are compared before others have a turn: so many take a fraction of
-/// a millisecond, for which a change of intent may have to wait.
+/// Entities of a read-back that are compared at once. They take a fraction of a millisecond, for which a change of
+/// intent may have to wait.
 const COMPARED_AT_ONCE: usize = 256;
 /// Requests that wait for an actor; each has a caller that waits for its answer.
 const REQUESTS: usize = 64;
 
-/// Events taken between two batches; more than arrive in that time, and few enough that a
-/// storm of them does not stop the writing.
+/// Events taken between two batches: more than usually arrive in that time, and few enough that a
+/// storm of events does not stop the writing.
 const EVENTS_BETWEEN_BATCHES: usize = 64;
 
 /// Something the actor is asked to do besides its work.
@@ -54,7 +54,7 @@ pub enum Request {
 /// An event with the device it is about.
 pub type DeviceEvent = (DeviceIndex, Event);
 
-/// The way to an actor.
+/// The handle of an actor.
 #[derive(Debug, Clone)]
 pub struct ActorHandle {
     requests: mpsc::Sender<Request>,
@@ -149,7 +149,7 @@ impl<D: Driver> Actor<D> {
                 done = &mut connect => return done,
                 Some(request) = self.inbox.recv() => {
                     let away = DriverError::Unreachable("not connected".into());
-                    // Who asked may have gone.
+                    // The caller may have gone.
                     match request {
                         Request::Counters(_, answer) => drop(answer.send(Err(away))),
                         Request::Losses(answer) => drop(answer.send(Err(away))),
@@ -174,7 +174,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Reads back, compares, repairs. Answers how long the first two took.
+    /// Reads back, compares, repairs. Returns how long the first two took.
     async fn sync(&mut self) -> Result<Duration, DriverError> {
         let begin = Instant::now();
         let mut held = self.driver.read_back().await?.into_iter();
@@ -199,7 +199,7 @@ impl<D: Driver> Actor<D> {
         Ok(took)
     }
 
-    /// Settles whether the device may be written to; does so once a session, because then the device remembers it.
+    /// Decides whether the device may be written to. Once a session is enough: the device remembers it.
     async fn claim(&mut self) -> Result<(), DriverError> {
         if self.claimed {
             return Ok(());
@@ -256,7 +256,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// What came in while a batch was written waits no longer than for that one batch.
+    /// Changes that arrive while a batch is written wait for that one batch only.
     async fn between_batches(&mut self) -> Result<(), DriverError> {
         while let Ok(request) = self.inbox.try_recv() {
             self.request(request).await?;
@@ -311,7 +311,7 @@ impl<D: Driver> Actor<D> {
                 }
             }
             other => {
-                // Fails only when the engine is gone, and then so are we soon.
+                // Fails only when the engine has ended; then this task ends soon, too.
                 let _ = self.events.send((self.index, other)).await;
             }
         }

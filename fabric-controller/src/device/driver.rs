@@ -2,7 +2,7 @@
 //!
 //! A driver is owned by one actor task, which calls one method at a time. It connects, reads
 //! the device back, writes batches and reports events. It decides nothing: what to write,
-//! in which order and when to try again is the actor's business.
+//! in which order and when to try again is decided by the actor.
 
 use std::fmt;
 use std::future::Future;
@@ -25,7 +25,7 @@ pub struct EntityError {
     pub message: String,
     /// True when the device may accept the same write later (it is busy, a table is full, a
     /// namespace does not exist yet). Others are tried again only when the entity changes,
-    /// the device reconnects, or the sweep comes by.
+    /// the device reconnects, or at the next sweep.
     pub retryable: bool,
     /// True when the device tries again by itself and reports [`Event::EntityState`].
     pub device_retries: bool,

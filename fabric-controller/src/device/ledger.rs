@@ -9,9 +9,9 @@
 //! | writing | the device has answered ([`Ledger::written`]): clean, to do again if it was changed meanwhile, or failed |
 //! | failed | it is changed, tried again, or read back |
 //!
-//! **Invariants.** A dirty key keeps the oldest revision that is not confirmed for it, so that
-//! nobody is told too early; and the newest, so that a change is not held up by what was
-//! refused before it and is none of its business. A key that is being written is never clean: what the device does
+//! **Invariants.** A dirty key keeps two revisions: the oldest that is not confirmed for it, so that
+//! no change is reported as applied too early, and the newest, so that no change waits for an
+//! older one that was refused. A key that is being written is never clean: what the device does
 //! with that write is not known yet. A failure is about what should be there now, never about
 //! what should have been there before.
 //!
@@ -392,8 +392,8 @@ impl Ledger {
         }
     }
 
-    /// What the device holds is about to be told anew. Nothing is being written, so what was, and
-    /// what failed, is to do again unless it turns out to be right.
+    /// A read-back begins. Nothing is being written now, so each key that was being written or that
+    /// failed is to do again, unless the read-back finds it right.
     pub(super) fn begin_read_back(&mut self) {
         self.round += 1;
         self.seen = 0;

@@ -109,7 +109,7 @@ pub struct Edit<'a> {
 }
 
 impl Device {
-    /// A device of which nothing is known. `progress` is told whenever it has confirmed
+    /// A device of which nothing is known yet. `progress` is notified each time the device confirms
     /// something.
     pub fn new(name: Name, progress: Arc<Notify>, timings: Timings) -> Self {
         let inner = Inner {
@@ -293,7 +293,7 @@ impl Device {
         self.progress.notify_waiters();
     }
 
-    /// A read-back is done, and what it found is told by [`Device::found`].
+    /// A read-back begins; [`Device::found`] takes what it finds.
     pub(crate) fn begin_read_back(&self) {
         self.lock().ledger.begin_read_back();
     }

@@ -10,7 +10,7 @@ const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_millis(2500);
 
 /// Waits that double, each with up to as much again at random, so that devices that failed together do not return
-/// together. Made anew after a success.
+/// together. A success starts them from the shortest again.
 pub(crate) struct Waits(ExponentialBackoff);
 
 impl Waits {

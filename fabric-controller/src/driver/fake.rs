@@ -108,7 +108,7 @@ impl FakeDevice {
         b.0.lock().cables.insert(b.1, (a.0.clone(), a.1));
     }
 
-    /// Pulls the cable at a port; nobody is told.
+    /// Pulls the cable at a port. No device reports it.
     pub fn uncable(&self, port: PortId) {
         let far = self.lock().cables.remove(&port);
         if let Some((peer, port)) = far {
@@ -193,7 +193,7 @@ impl FakeDevice {
         self.lock().refuse.clear();
     }
 
-    /// After so many writes the session ends: what was written stays, nobody is told of it.
+    /// After so many writes the session ends: what was written stays, and is not confirmed.
     pub fn break_after(&self, writes: usize) {
         self.lock().breaks_after = Some(writes);
     }

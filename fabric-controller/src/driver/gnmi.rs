@@ -3,7 +3,7 @@
 //!
 //! The leaf `id` (openconfig-p4rt) is the number by which P4Runtime knows the port; where a
 //! switch does not have it, an interface whose name is a number is that port. Targets
-//! without gNMI (bmv2) just report nothing: link probes cover for them.
+//! without gNMI (bmv2) report nothing; link probes find their dead links.
 
 use std::collections::HashMap;
 

@@ -1,11 +1,11 @@
 //! What a switch has lost outside of its pipeline, over gNMI: its ports' counters, and those of its packet engine.
 //!
-//! | path | tells |
+//! | path | counts |
 //! | --- | --- |
 //! | `/interfaces/interface[name=*]/state/counters/{in,out}-{discards,errors}` (openconfig-interfaces) | frames that a port had no room for, or that were damaged |
 //! | `/components/component[name=pipeline]/integrated-circuit/pipeline-counters` (openconfig-platform-pipeline-counters) | packets for the controller that found no room (`punts-lost`); packets that nothing took (`no-program-or-port`) |
 //!
-//! A switch without gNMI tells nothing of this; one without the second path only the first.
+//! A switch without gNMI has none of this; one without the second path has only the first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The revision that a switch was brought to, remembered by the switch.
 //!
 //! P4Runtime has no place for what a controller wants to be remembered but metadata of entities (specification, section
-//! 9.5). So the revision stands in the metadata of a multicast group that no network has and that has no replicas. It goes
-//! with the tables when the switch forgets them, and comes to nobody else: [`Mark::read`] takes it out of what was read.
+//! 9.5). So the revision is kept in the metadata of a multicast group that no network has and that has no replicas. The switch
+//! forgets it together with its tables, and nothing else sees it: [`Mark::read`] takes it out of what was read.
 //!
 //! **Cost.** One write, at most each [`EVERY`], when the switch has come to another revision; the sweep writes the last one.
 
@@ -13,7 +13,7 @@ use p4runtime_client::write::Change;
 
 /// The multicast group. Flood groups come in pairs and end with 0xfffe.
 const GROUP: u32 = 0xffff;
-/// Shortest time between two writes of it. What a copy of the store lacks of this time is not noticed.
+/// Shortest time between two writes of it. A copy of the store that is older by less than this is not noticed.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What a session knows of it.
@@ -44,7 +44,7 @@ impl Mark {
         });
     }
 
-    /// What to write for a revision that the switch was brought to; none if it remembers it, or not yet.
+    /// What to write for a revision that the switch was brought to; none if the switch has it, or if it is too early.
     pub(super) fn change(&self, revision: u64, now: Instant) -> Option<Change> {
         let recent = self.written.is_some_and(|then| now.duration_since(then) < EVERY);
         if recent || self.refused || self.revision == Some(revision) {
@@ -115,7 +115,7 @@ mod tests {
         let mut mark = Mark::default();
         mark.read(&mut held);
         assert_eq!((mark.revision(), held.len()), (Some(258), 2));
-        // Somebody else's, or one that was damaged, says nothing, and is written over.
+        // A mark of another program, or a damaged one, means nothing and is overwritten.
         mark.read(&mut vec![group(GROUP, b"x")]);
         assert_eq!(
             (mark.revision(), metadata(mark.change(3, Instant::now())).map(|c| c.0)),

@@ -84,8 +84,8 @@ struct Open {
 }
 
 impl P4RuntimeDriver {
-    /// A driver that is not connected. The election id is the time now in milliseconds, so
-    /// that a restarted controller wins over what is left of its predecessor.
+    /// A driver that is not connected. The election id is the current time in milliseconds, so
+    /// that a restarted controller outbids the sessions of its predecessor.
     pub fn new(config: SwitchConfig) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let codec = Arc::new(PacketCodec::new(config.pipeline.p4info()));
@@ -170,7 +170,7 @@ pub(crate) fn rank(order: &Order, key: &SwitchKey) -> u16 {
     u16::from(order.level(key)) << 8 | key.rank() as u16
 }
 
-/// An election id above that of somebody who is gone, and whom the switch remembers.
+/// An election id above that of a client that has gone and that the switch still remembers.
 fn outbid(ours: u128, highest: Option<ElectionId>) -> u128 {
     match highest {
         Some(ElectionId(highest)) => highest.max(ours).saturating_add(1),
@@ -225,8 +225,8 @@ fn change(write: &Write, watches_ports: bool) -> Option<Change> {
     })
 }
 
-/// The entity as a target holds it whose group members watch no port. When a port goes down
-/// there, the members that use it are taken out by whoever notices.
+/// The entity as a target holds it if its group members cannot watch ports. When a port goes down
+/// there, the controller removes the members that use it.
 fn without_watch_ports(entity: &SwitchEntity) -> SwitchEntity {
     let (SwitchKey::Group { profile_id, group_id }, EntityValue::Group(group)) = (entity.key(), entity.value()) else {
         return entity.clone();

@@ -2,15 +2,15 @@
 //!
 //! **Model.** [`Seen`] is what the switch says is configured: `/interfaces/interface[name]/config/{id,enabled,mtu}`
 //! (openconfig-interfaces, openconfig-p4rt), followed with Subscribe STREAM ON_CHANGE. [`Seen::repairs`] compares it with
-//! the [`PortPlan`] and returns what to set. So what somebody else sets is put right as soon as the switch tells of it,
-//! and each repair is reported with port, leaf and value.
+//! the [`PortPlan`] and returns what to set. So what others set is put right as soon as the switch reports it,
+//! and each repair is logged with port, leaf and value.
 //!
 //! A port that was removed or renumbered is set up again on the interface that had its number last, as far as that was
 //! seen since the controller started ([`Names`]).
 //!
 //! **Bounds.** A switch that refuses a repair is asked again with growing waits, and its status says so meanwhile. A stream
-//! that is lost is opened again. Every [`LOOK_AGAIN`] the stream is opened again anyway, in case the switch forgot to tell
-//! of a change. A switch without gNMI, or without these leaves, is left alone.
+//! that is lost is opened again. Every [`LOOK_AGAIN`] the stream is opened again anyway, in case the switch did not report
+//! a change. A switch without gNMI, or without these leaves, is left alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -141,7 +141,7 @@ async fn follow(
     }
 }
 
-/// What the switch's clock is worth: notifications say when they were made (gNMI specification, section 2.2.1).
+/// How far the switch's clock is off: a notification has the time at which it was made (gNMI specification, section 2.2.1).
 fn clock(notification: &Notification) -> Event {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let then = Duration::from_nanos(u64::try_from(notification.timestamp).unwrap_or(0));
@@ -241,7 +241,8 @@ impl Seen {
         }
     }
 
-    /// The interface that is this port now. One whose number is not told, and whose name is a number, is that port.
+    /// The interface that is this port now. If the switch does not report its number, an interface whose name is a number is that
+    /// port.
     fn of(&self, port: PortId) -> Option<(&String, &Interface)> {
         let by_id = self.0.iter().find(|(_, i)| i.id == Some(port));
         by_id.or_else(|| {
@@ -273,7 +274,7 @@ impl Seen {
                     what: vec![format!("port {port} ({name}) was disabled")],
                 });
             }
-            // Zero is what a port says whose device is not there now.
+            // A port whose device is not there now reports zero.
             if let Some(mtu) = now.mtu.filter(|mtu| *mtu != 0 && *mtu < least) {
                 repairs.push(Repair {
                     set: vec![(name.clone(), Leaf::Mtu(least))],
@@ -288,7 +289,7 @@ impl Seen {
         numbers.into_iter().chain(repairs).collect()
     }
 
-    /// Takes over what the switch accepted; it will tell of it itself, too.
+    /// Takes over what the switch accepted. The switch will report it, too.
     fn took(&mut self, repair: &Repair) {
         for (name, leaf) in &repair.set {
             let interface = self.0.entry(name.clone()).or_default();

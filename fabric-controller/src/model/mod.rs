@@ -74,12 +74,12 @@ pub struct Model {
     at: HashMap<DeviceIndex, BTreeSet<AttachmentId>>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
     interfaces: BTreeMap<(HostIndex, String, String), AttachmentId>,
-    /// Pairs that networks get again when they are put back, by leaf and VNI.
+    /// Flood groups that a network gets back when it is put back, by leaf and VNI.
     restored_groups: HashMap<(SwitchIndex, u32), u16>,
     by_vni: HashMap<u32, NetworkId>,
     quarantine: Quarantine,
     waiting: Waiting,
-    /// Objects that need not wait any more, by the revision that asked for them.
+    /// Objects that no longer wait, by the revision that asked for them.
     woken: BTreeMap<u64, BTreeSet<Owner>>,
     /// Identity of the next object.
     next_uid: u64,
@@ -154,12 +154,12 @@ impl Model {
         }
     }
 
-    /// Many objects of the inventory are put in: the paths are computed once, by [`Model::end`].
+    /// Begins to add many objects of the inventory: [`Model::end`] computes the paths once.
     pub fn begin(&mut self) {
         self.paths.begin();
     }
 
-    /// The end of what [`Model::begin`] began.
+    /// Ends what [`Model::begin`] began.
     pub fn end(&mut self) {
         self.paths.finish();
         self.touch_fabric();

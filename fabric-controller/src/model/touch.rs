@@ -1,5 +1,5 @@
-//! Which contributions a change may concern. Too many costs time, too few would be wrong:
-//! a property test compares with rendering everything from scratch.
+//! Which contributions a change may concern. To name too many costs time, to name too few is a fault: a property test
+//! compares with rendering everything from scratch.
 
 use std::collections::BTreeSet;
 
@@ -80,8 +80,8 @@ impl Model {
         }
     }
 
-    /// Ways through the fabric changed: the routes, and the copies of flooded frames that
-    /// took them.
+    /// Paths through the fabric changed: the routes, and the copies of flooded frames on
+    /// these paths.
     pub fn touch_paths(&mut self, changes: &[PathChange]) {
         for change in changes {
             let (on, to) = (change.on, change.to);

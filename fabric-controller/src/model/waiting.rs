@@ -21,20 +21,20 @@ pub(super) struct Wait {
     numbers: BTreeSet<Number>,
 }
 
-/// Who waits for what.
+/// The objects that wait, and their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     waits: HashMap<Owner, Wait>,
     by_number: HashMap<Number, BTreeSet<Owner>>,
     by_revision: BTreeMap<u64, BTreeSet<Owner>>,
-    /// Objects of which it is to be published again what they wait for.
+    /// Objects whose waits have to be published again.
     changed: BTreeSet<Owner>,
-    /// Nobody is said to wait, so that a plan sees what comes later.
+    /// While set, no object counts as waiting, so that a plan shows what comes later.
     ignored: bool,
 }
 
 impl Waiting {
-    /// An object of the transaction at hand has to wait for these numbers; for none, it does not wait.
+    /// Notes that an object of the current transaction waits for these numbers. With none it does not wait.
     pub(super) fn begin(&mut self, waiter: Owner, numbers: impl IntoIterator<Item = Number>) {
         self.end(waiter);
         let numbers: BTreeSet<Number> = numbers.into_iter().collect();
@@ -50,7 +50,7 @@ impl Waiting {
         self.waits.insert(waiter, Wait { revision, numbers });
     }
 
-    /// An object is gone, or is made again.
+    /// Forgets an object that was deleted or is replaced.
     pub(super) fn end(&mut self, waiter: Owner) {
         let Some(wait) = self.waits.remove(&waiter) else { return };
         self.changed.insert(waiter);
@@ -60,7 +60,7 @@ impl Waiting {
         self.drop_revision(wait.revision, waiter);
     }
 
-    /// The wait of an object, to restore it if the transaction at hand comes to nothing.
+    /// The wait of an object, to restore it if the current transaction fails.
     pub(super) fn get(&self, waiter: Owner) -> Option<Wait> {
         self.waits.get(&waiter).cloned()
     }
@@ -77,13 +77,13 @@ impl Waiting {
         self.waits.insert(waiter, wait);
     }
 
-    /// What is known of a number changed: those who wait for it are to be published again.
+    /// A number's state changed: the objects that wait for it are published again.
     pub(super) fn touch(&mut self, number: &Number) {
         self.changed
             .extend(self.by_number.get(number).into_iter().flatten().copied());
     }
 
-    /// These are to be published again.
+    /// Marks objects to be published again.
     pub(super) fn touch_waiters(&mut self, waiters: impl IntoIterator<Item = Owner>) {
         self.changed.extend(waiters);
     }
@@ -151,7 +151,7 @@ impl Waiting {
         !self.ignored && self.waits.contains_key(&waiter)
     }
 
-    /// Whether waits are looked away from.
+    /// Whether waits are ignored.
     pub(super) fn ignore(&mut self, ignored: bool) {
         self.ignored = ignored;
     }

@@ -1,10 +1,13 @@
 //! Rendering for the fabric's own pipelines (`fabric-pipeline`) and the VTEP agent.
 
+use std::fmt;
+
 use fabric_pipeline::tables::{self, host_refusal};
 use fabric_pipeline::{DropReason, binding::KeyFields};
 use p4runtime_client::entity::EntityKey as SwitchKey;
 use p4runtime_client::entity::EntityValue;
 use vfabric_api::topology::Role;
+use vtep_proto::HostEntity;
 
 use super::{Render, attachment, host, network, underlay};
 use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
@@ -102,9 +105,9 @@ impl Render for FabricRender {
         match (value.query, &value.cell) {
             (CounterQuery::Indirect { .. }, CounterCell::Index(index)) => {
                 let reason = DropReason::from_number(*index)?;
-                // A leaf tells these by host, below.
-                let told_by_host = role == Role::Leaf && reason == DropReason::HostVni;
-                (!told_by_host).then(|| (reason.code(), None))
+                // A leaf counts these by host, below.
+                let counted_by_host = role == Role::Leaf && reason == DropReason::HostVni;
+                (!counted_by_host).then(|| (reason.code(), None))
             }
             (CounterQuery::Direct { .. }, CounterCell::Entry(EntityKey::Switch(SwitchKey::Table(key)))) => {
                 let host = host_refusal::Key::from_match(&key.fields).ok()?;
@@ -122,20 +125,67 @@ impl Render for FabricRender {
                 Some(d) => (d.table.to_owned(), d.key, d.action),
                 None => in_numbers(e),
             },
-            Entity::Host(e) => {
-                let kind = match e {
-                    vtep_proto::HostEntity::Network(_) => "network",
-                    vtep_proto::HostEntity::Fdb(_) => "fdb",
-                    vtep_proto::HostEntity::Neighbour(_) => "neighbour",
-                    vtep_proto::HostEntity::Attachment(_) => "attachment",
-                };
-                (kind.to_owned(), e.key().to_string(), format!("{e:?}"))
-            }
+            Entity::Host(e) => host_in_words(e),
         }
     }
 }
 
-/// What is no entry of a known table.
+/// An object of a host: its kind, what names it, and what it is.
+fn host_in_words(e: &HostEntity) -> (String, String, String) {
+    let (kind, content) = match e {
+        HostEntity::Network(n) => {
+            let gateways = n.gateways.iter().map(|g| format!("{} ({})", list(&g.ips), g.mac));
+            let (flood, gateways) = (list(&n.flood), list(gateways));
+            (
+                "network",
+                format!("mtu {}, floods to {flood}, gateways {gateways}", n.mtu),
+            )
+        }
+        HostEntity::Fdb(f) => ("fdb", format!("vtep {}", f.vtep)),
+        HostEntity::Neighbour(n) => ("neighbour", format!("mac {}", n.mac)),
+        HostEntity::Attachment(a) => ("attachment", attachment_in_words(a)),
+    };
+    (kind.to_owned(), e.key().to_string(), content)
+}
+
+/// Words with a space between them.
+fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() {
+        "none".into()
+    } else {
+        items.join(" ")
+    }
+}
+
+fn attachment_in_words(a: &vtep_proto::Attachment) -> String {
+    let mut words = vec![
+        format!("network {}", a.vni),
+        format!("mac {}", a.mac),
+        format!("addresses {}", list(&a.addresses)),
+    ];
+    for route in &a.routes {
+        let via = route.via.map_or_else(|| "the link".to_owned(), |via| via.to_string());
+        words.push(format!("route {} by {via}", route.destination));
+    }
+    words.push(format!("interface {} in {}", a.interface, a.netns));
+    if a.mtu != 0 {
+        words.push(format!("mtu {}", a.mtu));
+    }
+    for allowed in &a.allowed_addresses {
+        let mac = allowed.mac.map_or_else(String::new, |mac| format!(" with {mac}"));
+        words.push(format!("also {}{mac}", allowed.prefix));
+    }
+    if !a.port_security {
+        words.push("no port security".to_owned());
+    }
+    if a.shared_netns {
+        words.push("shared namespace".to_owned());
+    }
+    words.join(", ")
+}
+
+/// Entities that are no entry of a known table.
 fn in_numbers(e: &p4runtime_client::entity::Entity) -> (String, String, String) {
     let list = |items: Vec<String>| items.join(", ");
     let (kind, value) = match e.value() {

@@ -88,7 +88,7 @@ pub(super) fn attachment(
     out.extend(neighbours.map(Entity::from));
 }
 
-/// The address with the prefix length of its subnet; that of a host if no subnet has it.
+/// The address with the prefix length of its subnet; with that of a single host if no subnet contains it.
 fn with_prefix(network: &NetworkView, ip: IpAddr) -> IpNet {
     let subnet = network.subnets.iter().find(|s| s.cidr.contains(&ip));
     let len = subnet.map(|s| s.cidr.prefix_len());

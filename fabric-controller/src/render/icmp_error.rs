@@ -25,7 +25,7 @@ pub(super) fn source(bd: Bits<24>, subnet: &SubnetView, out: &mut Vec<Entity>) {
         pburst: ICMP_ERRORS_PER_SECOND,
         eburst: 0,
     };
-    // Of two addresses or one, each may be a station's (RFC 3021, RFC 6164).
+    // In a subnet of one or two addresses, each may be a station's (RFC 3021, RFC 6164).
     match (subnet.cidr, subnet.gateway) {
         (IpNet::V4(net), IpAddr::V4(address)) => {
             let src = convert::ipv4_prefix(net);

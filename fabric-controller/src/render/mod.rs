@@ -2,9 +2,9 @@
 //!
 //! **Contract with the engine.** A contribution ([`Source`](crate::ident::Source)) is what
 //! one object, or one pair of objects, adds to ONE device. When something changes, the
-//! engine renders exactly the contributions whose view may have changed, and compares with
-//! what they were. So an output may depend on its view alone; two contributions may give
-//! the same entity (it is counted), but then with the same content. Cost of a call is
+//! engine renders exactly the contributions whose view may have changed, and compares the result
+//! with the old one. So an output may depend on its view alone. Two contributions may make
+//! the same entity (the engine counts them), but then with the same content. The cost of a call is
 //! linear in its output.
 
 mod attachment;
@@ -99,11 +99,11 @@ pub trait Render: Send + Sync + 'static {
         out: &mut Vec<Entity>,
     );
 
-    /// Counters that tell drops on a switch of that role.
+    /// The counters of drops on a switch of that role.
     fn drop_counters(&self, role: Role) -> Vec<CounterQuery>;
 
-    /// What a counter cell says: reason in the words of the pipeline, and the `vtep_id` of
-    /// the host it is about, if it is about one. `None`: not a drop.
+    /// The meaning of a counter cell: the reason in the words of the pipeline, and the `vtep_id` of
+    /// the host, if the cell is about one. `None`: it does not count drops.
     fn drop_reason(&self, role: Role, value: &CounterValue) -> Option<(String, Option<u16>)>;
 
     /// Entity in words for people: table (or kind of kernel object), key, action.

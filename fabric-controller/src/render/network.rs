@@ -49,7 +49,7 @@ pub(super) fn routed_network(network: &NetworkView, out: &mut Vec<Entity>) {
             IpAddr::V6(a) => ipv6_host::Key { vrf, dst: a.into() }.entry(ipv6_host::Action::RouteToGateway),
         };
         out.push(entry.into());
-        // Of two addresses or one, none is for broadcasts (RFC 3021).
+        // A subnet of one or two addresses has no broadcast address (RFC 3021).
         if let IpNet::V4(net) = subnet.cidr
             && net.prefix_len() < 31
         {

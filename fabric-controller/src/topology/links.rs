@@ -15,12 +15,12 @@
 //! A link that is unanswered may work: its far switch forwards without us. So it is *avoided*: used where there is no
 //! other way. All other faults take it out of use.
 //!
-//! **Invariants.** Silence counts only while both switches are ready, from the moment on which
-//! both were, and only as long as the clock runs: what a switch that is being synchronised, or a
-//! controller that was stopped, cannot hear is no fault of the link. An end that never heard a
-//! probe is not silent: its switch may not be able to punt. What was heard once is remembered
-//! ([`Memory`]) beyond a restart of the controller, and so is a link that was down, so that
-//! nothing is routed over it before it is known to be well.
+//! **Invariants.** Silence counts only while both switches are ready, from the moment at which
+//! both became so, and only while the clock runs: probes that a switch misses while it is synchronised,
+//! or that a stopped controller misses, are no fault of the link. An end that never heard a
+//! probe is not silent: its switch may not be able to punt. [`Memory`] keeps, over a restart of the
+//! controller, which ends have heard a probe and which links were down, so that nothing is routed
+//! over such a link before it is known to work.
 //!
 //! **Cost.** Constant for each probe and report; a tick looks at every link once.
 
@@ -35,16 +35,16 @@ use crate::ident::SwitchIndex;
 
 /// How often each end of a link is probed.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Silence for this long is a fault: three probes in a row are lost on a link that is well once
-/// in a million times if one in a hundred is.
+/// Silence for this long is a fault. If a working link loses one probe in a hundred, it loses three in a row once
+/// in a million times.
 pub const HOLD: Duration = Duration::from_secs(3);
 /// How often [`Links::tick`] is due. Links are probed in turn, a tenth at each tick, so that
 /// probes do not come in bursts.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Ticks in [`PROBE_EVERY`].
 const TURNS: usize = 10;
-/// A tick that comes later than this after the one before says that we were stopped, not that
-/// the links were silent.
+/// A tick that comes later than this after the one before means that the controller was stopped, not
+/// that the links were silent.
 const STALL: Duration = Duration::from_millis(1000);
 
 /// One end of a link.
@@ -86,7 +86,7 @@ pub enum Fault {
     },
     /// No probe arrives at this end.
     Silent(End),
-    /// It was down before the controller started, and nothing is known of it since.
+    /// It was down before the controller started, and there has been no sign of it since.
     Inherited,
     /// There is no session with the switch of this end.
     Unanswered(End),
@@ -207,7 +207,7 @@ pub struct Links {
     ticked: Option<(Instant, Instant)>,
     turn: usize,
     sequence: u64,
-    /// To be probed at the next tick, whoever's turn it is.
+    /// Links that are probed at the next tick, before their turn.
     urgent: BTreeSet<LinkIndex>,
     /// Links whose memory is to be stored.
     unsaved: BTreeSet<LinkIndex>,

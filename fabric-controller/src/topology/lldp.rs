@@ -52,12 +52,28 @@ pub struct Probe {
 }
 
 /// Makes and checks probes.
+///
+/// ```
+/// use fabric_controller::topology::lldp::{Probe, Prober};
+/// use vfabric_api::ident::{Mac, PortId};
+///
+/// let prober = Prober::new(&[7; 32]);
+/// let probe = Probe {
+///     switch: "leaf1".into(),
+///     port: PortId::try_from(3u16).unwrap(),
+///     sequence: 1,
+/// };
+/// let frame = prober.frame(&probe, Mac([0x02, 0xfa, 0xb0, 0, 0, 3]));
+/// assert_eq!(prober.read(&frame), Some(probe));
+/// // Without the secret it is no probe.
+/// assert_eq!(Prober::new(&[8; 32]).read(&frame), None);
+/// ```
 pub struct Prober {
     key: hmac::Key,
 }
 
 impl Prober {
-    /// With this secret; whoever knows it can pretend links.
+    /// With this secret. Anybody who knows it can forge probes.
     pub fn new(secret: &[u8; 32]) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),

@@ -184,7 +184,7 @@ impl Paths {
     }
 
     /// Takes note that a link went down or came up. Returns the pairs whose ports changed,
-    /// in order; none if it was so already.
+    /// in order; none if the state is unchanged.
     pub fn set_link(&mut self, link: LinkIndex, up: bool) -> Vec<PathChange> {
         let Some(edge) = self.edges.get(&link).copied() else {
             return Vec::new();

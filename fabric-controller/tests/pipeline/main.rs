@@ -93,7 +93,7 @@ fn rendered_keys_are_unique() {
     }
 }
 
-/// Both forged VNIs are host 1's, and are told so.
+/// Both forged VNIs are host 1's, and are counted as such.
 fn check_refusals(refusals: &BTreeMap<EntityKey, i64>) {
     let vtep_id = 11.into();
     let refused_h1 = host_refusal::Key { vtep_id }.entry(host_refusal::Action::CountRefusal);

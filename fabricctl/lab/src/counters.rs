@@ -1,4 +1,4 @@
-//! What the fabric says it has lost: every counter that a lost frame can move, as the controller tells them
+//! Losses that the fabric reports: every counter that a lost frame can move, as the controller returns them
 //! (`GET /v1/drops`).
 //!
 //! | where | what |
@@ -65,7 +65,7 @@ impl fmt::Display for Counter {
 /// Frames lost so far.
 pub(crate) type Counts = BTreeMap<Counter, u64>;
 
-/// What was lost since. A counter that began anew has counted all it says since.
+/// Losses between two readings. If a counter is smaller than before, it was reset, and all of it is new.
 pub(crate) fn since(before: &Counts, now: &Counts) -> Counts {
     let grown = now.iter().map(|(counter, n)| {
         let then = before.get(counter).copied().unwrap_or(0);

@@ -97,7 +97,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Compiles the pipelines with `p4c`, where that was asked for; answers where they are.
+    /// Compiles the pipelines with `p4c`, if that is asked for. Returns their folder.
     pub(super) fn compile_with_p4c(&self) -> Result<Option<PathBuf>> {
         if !self.options.p4c {
             return Ok(None);

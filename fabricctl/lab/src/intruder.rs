@@ -32,7 +32,7 @@ const BIDS: usize = 10;
 /// Time the switch gets to notice that the intruder left.
 const STEP_DOWN: Duration = Duration::from_secs(2);
 
-/// As whom the intruder comes: with the certificate of somebody, and the address of somebody else.
+/// The intruder's disguise: one peer's certificate and another peer's address.
 fn dialer(lab: &Lab, from: &str, to: Subject) -> Result<Dialer> {
     let files = lab.pki.identity(from);
     let credentials = Credentials::load(Files {
@@ -202,7 +202,7 @@ impl Session {
         }
     }
 
-    /// Outbids whoever is primary; answers the election id that won.
+    /// Bids an election id above the primary's, and returns it.
     async fn take_over(&mut self) -> Result<Uint128> {
         let mut mine = BACKUP;
         for _ in 0..BIDS {

@@ -1,7 +1,7 @@
 //! A whole fabric on one machine.
 //!
-//! **Problem.** Nobody has a rack of P4 switches at hand, yet everything the fabric
-//! promises must be seen with real packets, real daemons and real kernel objects.
+//! **Problem.** Few people have a rack of P4 switches at hand, yet everything the fabric
+//! promises must be shown with real packets, real daemons and real kernel objects.
 //!
 //! **Model.** Each switch, host, workload and bare-metal machine is a network namespace
 //! named `vflab-*`; each cable is a veth pair ([`plan`]). Switches, agents and the
@@ -14,7 +14,7 @@
 //! carry a mark in their environment ([`process::command`]). `up` starts with `down`. One
 //! command works on a lab at a time ([`lock`]). Nothing else on the machine is touched.
 //!
-//! [`checks`] are what the lab shows; each answers with a figure that was measured.
+//! [`checks`] are what the lab shows; each returns a figure that was measured.
 
 #![deny(clippy::print_stdout)]
 

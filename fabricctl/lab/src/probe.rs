@@ -1,4 +1,4 @@
-//! Real packets: echo servers that say who they are, pings, TCP transfers, captures.
+//! Real packets: echo servers that return their names, pings, TCP transfers, captures.
 //!
 //! Every socket is opened inside a namespace ([`netns::within`]) and used from outside.
 
@@ -60,7 +60,7 @@ impl<T> Drop for Worker<T> {
     }
 }
 
-/// Answers every UDP datagram with the name of who answers, a space, and the datagram.
+/// Answers every UDP datagram with the server's name, a space, and the datagram.
 pub struct EchoServer(#[expect(dead_code, reason = "held for its end")] Worker<()>);
 
 impl EchoServer {
@@ -108,7 +108,7 @@ pub fn udp(namespace: &str, to: SocketAddr) -> Result<UdpSocket> {
     })
 }
 
-/// Sends `payload` to an echo server and says who answered and how long it took. `None`: nobody.
+/// Sends `payload` to an echo server. Returns the name of the server that answered and how long it took. `None`: no answer.
 ///
 /// # Errors
 /// The packet could not even be sent.
@@ -131,7 +131,7 @@ pub fn ask(namespace: &str, to: IpAddr, payload: &str, timeout: Duration) -> Res
     }
 }
 
-/// Pings once (ICMP or ICMPv6 echo) with so many octets of data; says how long the answer took.
+/// Pings once (ICMP or ICMPv6 echo) with so many octets of data. Returns how long the answer took.
 ///
 /// # Errors
 /// The packet could not be sent.

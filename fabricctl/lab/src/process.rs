@@ -35,7 +35,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Processes that a lab started, wherever they run; without the one that asks.
+/// Processes that a lab started, in any namespace, without the calling process.
 pub fn marked() -> Vec<i32> {
     let mark = format!("{MARK}={}", mark()).into_bytes();
     let carries = |pid: &i32| {

@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How often a receiver looks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// One direction pair: who asks, in which namespace, and whom.
+/// One flow of requests and answers.
 #[derive(Debug, Clone)]
 pub struct Flow {
     /// The namespace that sends.
@@ -26,7 +26,7 @@ pub struct Flow {
     pub to: IpAddr,
 }
 
-/// What became of the packets.
+/// The results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Loss {
     /// Packets sent.
@@ -76,7 +76,7 @@ impl Traffic {
             let (total, sent) = mpsc::channel();
             traffic.senders.push(std::thread::spawn(move || {
                 let sent = send(&socket, interval, &flag);
-                // The receiver is there until it was told.
+                // The receiver runs until the sender has ended.
                 let _ = total.send(sent.len());
                 sent
             }));
@@ -120,7 +120,7 @@ fn send(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Vec<Instan
     sent
 }
 
-/// Collects the numbers that were answered, until all are that were `sent`, or it is too late.
+/// Collects the numbers of answers until all that were `sent` are answered, or the time is over.
 fn receive(socket: &UdpSocket, sent: &mpsc::Receiver<usize>) -> BTreeSet<u32> {
     let mut answered = BTreeSet::new();
     let mut buffer = [0u8; 256];

@@ -1,4 +1,4 @@
-//! Which controller a command talks to, and as whom.
+//! Which controller a command talks to, and with which credentials.
 //!
 //! Each setting is that of its flag, else of its environment variable, else of the context or settings file in force:
 //! `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the current context, `~/.config/vfabric/client.yaml`;
@@ -57,7 +57,7 @@ pub(super) struct Session {
     vdc: Option<Name>,
 }
 
-/// An environment variable that says something.
+/// An environment variable that is set and not empty.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

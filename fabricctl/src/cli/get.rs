@@ -41,7 +41,7 @@ pub(super) struct GetArgs {
 /// An object with the vDC that it is in.
 #[derive(Serialize)]
 struct Object {
-    /// Absent of a vDC itself.
+    /// Absent if the object is itself a vDC.
     #[serde(skip_serializing_if = "Option::is_none")]
     vdc: Option<Name>,
     #[serde(flatten)]
@@ -59,7 +59,7 @@ impl Object {
         })
     }
 
-    /// As other commands take it.
+    /// The name in the form that other commands take.
     fn name(&self) -> String {
         let name = self.shown.name();
         self.vdc
@@ -164,7 +164,7 @@ async fn objects(session: &Session, kind: Kind, args: &GetArgs) -> Result<ExitCo
     })
 }
 
-/// What was lost, and under a table the devices whose losses are not known.
+/// Losses; below the table, the devices whose losses are not known.
 async fn drops(session: &Session, args: &GetArgs) -> Result<ExitCode> {
     let mut drops = session.client.drops().await?;
     if !args.names.is_empty() {

@@ -45,7 +45,7 @@ pub(super) struct WatchArgs {
     json: bool,
 }
 
-/// Time before a connection that ended is made again.
+/// Pause before a connection that ended is opened again.
 const AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! What a command is waiting for, on a terminal.
 //!
-//! A line on standard error that is drawn over again; nothing where standard error is no terminal.
+//! One line on standard error that is drawn again and again; nothing if standard error is no terminal.
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ impl Sample {
     }
 }
 
-/// A counter's growth in a second. One that began again counts from zero.
+/// A counter's growth in a second. A counter that was reset counts from zero.
 #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(before: u64, after: u64, took: Duration) -> String {
     let grown = after.checked_sub(before).unwrap_or(after);

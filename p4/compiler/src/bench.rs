@@ -5,6 +5,7 @@
 //! Where `p4c-bm2-ss` is installed it compiles the same files in the same run, and the ratio is printed.
 
 use clap::Parser;
+use hdrhistogram::Histogram;
 use p4_compiler::{Options, compile_file};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -88,38 +89,52 @@ fn show(name: &str, figures: &Value) {
 }
 
 fn program(file: &Path, runs: usize) -> Result<Value, String> {
-    let mut times = Vec::new();
+    let mut times = Times::new()?;
     let mut size = 0;
     for _ in 0..runs.max(1) {
         let started = Instant::now();
         let compiled = compile_file(file, &Options::default()).map_err(|d| d.short())?;
-        times.push(started.elapsed().as_secs_f64() * 1e3);
+        times.record(started);
         size = compiled.json.len();
     }
-    times.sort_by(f64::total_cmp);
-    let p50 = percentile(&times, 50);
+    let p50 = times.percentile_ms(50.0);
     let mut figures = json!({
         "compile_p50_ms": p50,
-        "compile_p99_ms": percentile(&times, 99),
+        "compile_p99_ms": times.percentile_ms(99.0),
         "json_octets": size,
-        "samples": times.len(),
+        "samples": times.0.len(),
     });
-    if let Some(peer) = peer(file) {
+    if let Some(peer) = peer(file)? {
         figures["p4c_p50_ms"] = json!(peer);
         figures["p4c_time_ratio"] = json!(peer / p50);
     }
     Ok(figures)
 }
 
-fn percentile(sorted: &[f64], p: usize) -> f64 {
-    let at = (sorted.len() * p / 100).min(sorted.len().saturating_sub(1));
-    sorted.get(at).copied().unwrap_or_default()
+/// Times of compilations, in microseconds.
+struct Times(Histogram<u64>);
+
+impl Times {
+    fn new() -> Result<Self, String> {
+        // Three significant digits.
+        Histogram::new(3).map(Self).map_err(|e| e.to_string())
+    }
+
+    /// Adds the time since `started`.
+    fn record(&mut self, started: Instant) {
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.saturating_record(micros);
+    }
+
+    fn percentile_ms(&self, percent: f64) -> f64 {
+        self.0.value_at_percentile(percent) as f64 / 1e3
+    }
 }
 
 /// Median milliseconds of `p4c-bm2-ss`; `None` where it is not installed or does not compile the program.
-fn peer(file: &Path) -> Option<f64> {
+fn peer(file: &Path) -> Result<Option<f64>, String> {
     let out = std::env::temp_dir().join(format!("p4-compiler-bench-{}.json", std::process::id()));
-    let mut times = Vec::new();
+    let mut times = Times::new()?;
     for _ in 0..PEER_RUNS {
         let started = Instant::now();
         let status = Command::new("p4c-bm2-ss")
@@ -130,13 +145,12 @@ fn peer(file: &Path) -> Option<f64> {
             .stderr(Stdio::null())
             .status();
         if !status.is_ok_and(|s| s.success()) {
-            return None;
+            return Ok(None);
         }
-        times.push(started.elapsed().as_secs_f64() * 1e3);
+        times.record(started);
     }
     let _ = std::fs::remove_file(&out);
-    times.sort_by(f64::total_cmp);
-    Some(percentile(&times, 50))
+    Ok(Some(times.percentile_ms(50.0)))
 }
 
 fn corpus(dir: &Path) -> std::io::Result<Value> {

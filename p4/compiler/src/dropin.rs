@@ -1,6 +1,6 @@
 //! The command under the names `p4c` and `p4c-bm2-ss`: the flags that users of those compilers pass.
 //!
-//! `p4c-bm2-ss` writes the files it is told to: `-o FILE.json`, `--p4runtime-files`. `p4c` is the driver around it: it
+//! `p4c-bm2-ss` writes the files that flags name: `-o FILE.json`, `--p4runtime-files`. `p4c` is the driver around it: it
 //! takes a directory (`-o DIR`, the current one without it), and writes NAME.json and the preprocessed NAME.p4i there.
 //! Flags without effect are a closed list, each with its reason, which is said once when the flag is used; any other
 //! flag is refused.

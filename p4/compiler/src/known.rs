@@ -1,6 +1,6 @@
 //! The annotations that mean something to this compiler, and the form of their arguments.
 //!
-//! P4_16 leaves the body of `@name(...)` to whoever defines the annotation (section "Annotations"). The bodies of those
+//! P4_16 leaves the body of `@name(...)` to the definition of the annotation (section "Annotations"). The bodies of those
 //! listed here are expressions, known at compile time; the body of any other annotation stays a list of tokens. One of
 //! them at a place where it means nothing is reported.
 //! Sources: P4_16, section "Predefined annotations"; P4Runtime, section "P4Info Message"; BMv2's documents.

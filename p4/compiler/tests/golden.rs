@@ -1,12 +1,8 @@
 //! Everything that the compiler writes for the programs in `programs/`, against the files in `golden/`.
-//!
-//! `cargo xtask bless` writes these files anew; what changed is then for the reader of the diff.
 
+use golden::Golden;
 use p4_compiler::{Dump, Options, compile, dump};
 use std::path::{Path, PathBuf};
-
-/// With this variable set the files are written instead of compared.
-const BLESS: &str = "BLESS";
 
 fn dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
@@ -42,51 +38,16 @@ fn programs() -> Vec<PathBuf> {
     all
 }
 
-/// The first line that differs, which is what one wants to read.
-fn first_difference(ours: &str, golden: &str) -> String {
-    for (n, (a, b)) in ours.lines().zip(golden.lines()).enumerate() {
-        if a != b {
-            return format!("line {}:\n  now    {a}\n  golden {b}", n + 1);
-        }
-    }
-    format!("{} lines, golden has {}", ours.lines().count(), golden.lines().count())
-}
-
 #[test]
 fn outputs_are_those_of_the_golden_files() {
-    let bless = std::env::var_os(BLESS).is_some();
-    let mut wrong = Vec::new();
-    let mut known = Vec::new();
+    let mut golden = Golden::folder(dir("golden"));
     for path in programs() {
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         for (file, text) in outputs(&stem, &std::fs::read_to_string(&path).unwrap()) {
-            let golden = dir("golden").join(&file);
-            known.push(file.clone());
-            if bless {
-                std::fs::write(&golden, &text).unwrap();
-                continue;
-            }
-            let before = std::fs::read_to_string(&golden).unwrap_or_default();
-            if before != text {
-                wrong.push(format!("{file}: {}", first_difference(&text, &before)));
-            }
+            golden.check(&file, &text);
         }
     }
-    for file in std::fs::read_dir(dir("golden")).unwrap().map(|e| e.unwrap().path()) {
-        if known.iter().any(|k| file.ends_with(k)) {
-            continue;
-        }
-        if bless {
-            std::fs::remove_file(&file).unwrap();
-        } else {
-            wrong.push(format!("{} belongs to no program", file.display()));
-        }
-    }
-    assert!(
-        wrong.is_empty(),
-        "`cargo xtask bless` accepts this:\n{}",
-        wrong.join("\n")
-    );
+    golden.finish();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What users rely on: programs compile to documents that the schema reads back, errors are told with their
+//! What users rely on: programs compile to documents that the schema reads back, errors come with their
 //! place, and no text makes the compiler panic.
 
 use p4_compiler::{Compiled, Dump, Options, compile, compile_file, dump};
@@ -281,7 +281,7 @@ fn what_doubles_itself_is_refused_in_time() {
             text.lines().nth(1).unwrap_or("")
         );
     }
-    // Nested calls of an overloaded function are told apart once each.
+    // Each of the nested calls of an overloaded function is resolved once.
     let nested = format!(
         "extern bit<8> f(in bit<8> a); extern bit<8> f(in bool a);\ncontrol c(inout bit<8> x) {{ apply {{ x = {}x{}; }} }}",
         "f(".repeat(60),

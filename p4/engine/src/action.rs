@@ -16,8 +16,8 @@ pub(crate) const MAX_STEPS: usize = 1 << 16;
 /// An index that no array has.
 const BEYOND: usize = usize::MAX;
 
-/// Runs operations that only move words, as most do, up to the first that does more; says which
-/// that is. A function of its own, so that the compiler knows that nothing else can see `words`.
+/// Runs operations that only move words, as most do. Returns the first operation that does
+/// more. A function of its own, so that the compiler knows that nothing else can see `words`.
 #[inline(never)]
 pub(crate) fn quick(ops: &[Op], mut at: usize, words: &mut [u64], args: &[u64]) -> usize {
     while let Some(op) = ops.get(at) {
@@ -65,8 +65,8 @@ impl<T: Trace> Core<'_, T> {
         if T::ON {
             self.trace.action(action, args);
         }
-        // Most actions only move words; then this is all. What holds registers reads them first,
-        // which no move does.
+        // Most actions only move words, and end here. An action that holds registers begins with reading
+        // them, which no move does.
         let at = quick(&of.ops, 0, &mut p.words, args);
         if at < of.ops.len() {
             self.ops(of, at, p, args);
@@ -119,7 +119,7 @@ impl<T: Trace> Core<'_, T> {
         }
     }
 
-    /// What is not [`quick`]: kept apart, so that its registers and its stack cost the others nothing.
+    /// Operations that are not [`quick`]: a function of its own, so that its registers and stack cost the quick ones nothing.
     #[inline(never)]
     pub(crate) fn slow(&mut self, op: &Op, p: &mut Packet, args: &[u64]) {
         let words = &mut p.words;
@@ -254,7 +254,7 @@ impl<T: Trace> Core<'_, T> {
             Op::Resubmit(list) => self.scratch.wishes.resubmit = Some(*list),
             Op::Recirculate(list) => self.scratch.wishes.recirculate = Some(*list),
             Op::Truncate(octets) => p.truncated = p.truncated.min(index(octets, p)),
-            // A program that asserts what does not hold loses the packet, not the switch.
+            // A failed assertion of the program loses the packet, not the switch.
             Op::Assert(condition) if !condition.holds(&parts.context(&p.words)) => {
                 self.mark_to_drop(p);
                 self.scratch.wishes.exit = true;

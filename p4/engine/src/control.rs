@@ -21,13 +21,13 @@ fn branched(node: &Node, words: &[u64]) -> Option<Next> {
     if holds {
         Some(yes)
     } else {
-        // A branch of the processor, which it foresees; a conditional move would wait for the words.
+        // A branch, which the processor predicts; a conditional move would wait for the words.
         std::hint::black_box(());
         Some(no)
     }
 }
 
-/// Follows branches that only look at words, up to the first node that does more; says which that is.
+/// Follows branches that only look at words. Returns the first node that does more.
 #[inline(never)]
 fn branches(nodes: &[Node], mut at: Next, words: &[u64]) -> Next {
     for _ in 0..MAX_STEPS {

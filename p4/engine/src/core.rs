@@ -32,7 +32,7 @@ pub(crate) struct Scratch {
     /// Key of a look-up.
     pub(crate) key: Vec<u64>,
     pub(crate) wishes: Wishes,
-    /// What direct counters have yet to be told.
+    /// Counts that are not yet added to direct counters.
     pub(crate) counts: Counts,
     /// State of the random numbers.
     pub(crate) random: u64,
@@ -49,7 +49,7 @@ impl Scratch {
         }
     }
 
-    /// A number that programs cannot foresee well enough to matter (xorshift64*).
+    /// A random number: good enough for programs, and no secret (xorshift64*).
     pub(crate) fn random(&mut self) -> u64 {
         let mut x = self.random;
         x ^= x >> 12;

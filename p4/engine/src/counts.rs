@@ -1,11 +1,11 @@
-//! What direct counters are to be told, kept by each worker until its burst ends.
+//! Counts for direct counters, kept by each worker until its burst ends.
 //!
-//! An addition that other processors must see costs ten times one that they need not, and in
+//! An addition that other processors must see costs ten times as much as a local one, and in
 //! a burst the same entries are hit again and again.
 
 use crate::tables::store::Store;
 
-/// Entries that a worker counts for at a time; one more sends another one's count off.
+/// Entries that a worker counts at a time. For one more it first adds another one's count to its counter.
 const CELLS: usize = 256;
 /// Bits of an index of a cell.
 const BITS: u32 = CELLS.trailing_zeros();
@@ -75,7 +75,7 @@ impl Counts {
         };
     }
 
-    /// Tells the counters.
+    /// Adds all counts to the counters.
     pub(crate) fn flush(&mut self, store: &Store) {
         for at in self.used.drain(..) {
             let cell = &mut self.cells[usize::from(at)];

@@ -35,6 +35,29 @@
 //! # What it does not do
 //! Queues are the sink's: a packet for a port without one leaves when it is processed, and its queueing metadata say 0.
 //! The caller keeps the order of a flow.
+//!
+//! # Example
+//! ```
+//! use p4_engine::{DigestFields, Pipeline, Sink, Worker};
+//!
+//! #[derive(Default)]
+//! struct Frames(Vec<(u32, Vec<u8>)>);
+//!
+//! impl Sink for Frames {
+//!     fn frame(&mut self, port: u32, data: &[u8]) {
+//!         self.0.push((port, data.to_vec()));
+//!     }
+//!     fn digest(&mut self, _: u32, _: DigestFields<'_>) {}
+//! }
+//!
+//! // Frames of port 1 leave by port 2, and the other way.
+//! let json = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../switch/tests/data/crossover.json"));
+//! let program = bmv2_json::Program::from_slice(json).unwrap();
+//! let (pipeline, _) = Pipeline::new(&program, None, 511).unwrap();
+//! let mut out = Frames::default();
+//! Worker::new(&pipeline, "example").batch().process(1, &[0; 64], 0, &mut out);
+//! assert_eq!(out.0, [(2, vec![0; 64])]);
+//! ```
 mod action;
 mod control;
 mod core;

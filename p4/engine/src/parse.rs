@@ -56,7 +56,7 @@ impl<T: Trace> Core<'_, T> {
     pub(crate) fn transition(&mut self, state: &State, p: &Packet, at: usize) -> Result<Next, u64> {
         match (&*state.select, state.default) {
             ([], Some(next)) if state.cases.is_empty() => return Ok(next),
-            // One word decides, as nearly always.
+            // The usual case: one word decides.
             ([Select::Word(slot)], _) => {
                 let word = p.words[*slot as usize];
                 for case in &state.cases {
@@ -219,7 +219,7 @@ impl<T: Trace> Core<'_, T> {
                 read_fields(header, 0, &data[..length], at, words).ok_or(errors.too_short)?;
             }
         } else {
-            // What is wrong counts in BMv2's order.
+            // Errors have the order of BMv2: the first one counts.
             let most = header.fields.iter().find(|f| f.variable).map_or(0, |f| f.width);
             let bits = variable.unwrap_or(0);
             if !bits.is_multiple_of(8) {

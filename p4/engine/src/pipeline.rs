@@ -25,7 +25,7 @@ pub struct Pipeline {
     pub cpu_port: Option<u32>,
     /// Port that drops.
     pub drop_port: u32,
-    /// Tells programs apart that run one after the other.
+    /// Distinguishes programs that run one after the other.
     pub(crate) number: u64,
     seeds: AtomicU64,
     /// Machine code for the program, once it is made, or why there is none. It is dropped with the program.
@@ -120,7 +120,7 @@ impl Pipeline {
             // changes them, and the code is dropped with them.
             #[allow(unsafe_code)]
             let make = || unsafe { Native::new(&self.program, self.drop_port) };
-            // What goes wrong inside the library that makes code must not cost more than speed.
+            // A fault inside the library that makes code must cost speed and nothing else.
             let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
             made.unwrap_or(Err(Refused::PANIC))
         });
@@ -134,7 +134,7 @@ impl Pipeline {
         }
     }
 
-    /// Machine code, if there is some by now.
+    /// Machine code, once it is made.
     pub(crate) fn native(&self) -> Option<&Native> {
         self.native.get()?.as_ref().ok()
     }
@@ -144,7 +144,7 @@ impl Pipeline {
         &self.store
     }
 
-    /// Where a worker's random numbers start.
+    /// The seed of a worker's random numbers.
     pub(crate) fn seed(&self) -> u64 {
         let step = 0x9e37_79b9_7f4a_7c15;
         self.seeds.fetch_add(step, Ordering::Relaxed)

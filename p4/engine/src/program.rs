@@ -35,7 +35,7 @@ pub(crate) enum Value {
 }
 
 /// One step of an action, or of a parser state. Expressions are boxed, so that a step is small and
-/// its kind is told by a number.
+/// a number says of which kind it is.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// A constant to a word.

@@ -160,7 +160,7 @@ impl Term {
                 };
                 let bits = mask.bits() as u32;
                 let full = mask.sign() == Sign::Plus && mask.magnitude().count_ones() == u64::from(bits);
-                // Cutting off what is not there.
+                // The value has no bits there.
                 if full && !range.signed && range.bits <= bits {
                     return x.clone();
                 }

@@ -88,7 +88,7 @@ impl Buffers {
 }
 
 impl Worker {
-    /// A worker; the name says whom a writer of the tables waited for in vain.
+    /// A worker. Its name is in the error of a writer that waited for it in vain.
     pub fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self {
         Self {
             reader: pipeline.store.reader(name),
@@ -135,13 +135,13 @@ impl Batch<'_> {
         self.trace(port, frame, now_ns, sink, &mut NoTrace);
     }
 
-    /// The same, told to `trace` step by step.
+    /// The same, with each step reported to `trace`.
     pub fn trace<T: Trace>(&mut self, port: u32, frame: &[u8], now_ns: u64, sink: &mut impl Sink, trace: &mut T) {
         let mut main = std::mem::take(&mut self.buffers.main);
         main.fill(&self.pipeline.program, port, frame);
         let mut run = Run {
             pipeline: self.pipeline,
-            // Machine code tells nobody what it does.
+            // Machine code reports no steps.
             native: self.native.filter(|_| !T::ON),
             tables: &self.tables,
             buffers: self.buffers,

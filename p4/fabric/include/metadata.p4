@@ -103,7 +103,7 @@ struct metadata_t {
     bool          nd_new;
     bit<16>       error_pseudo;   // ICMPv6 error: length and protocol of its pseudo-header
 
-    // Set by whoever refuses the packet.
+    // Set by the control that refuses the packet.
     drop_reason_t drop_reason;
 }
 

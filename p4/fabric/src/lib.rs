@@ -15,6 +15,26 @@
 //! **Build.** With `FABRIC_PIPELINE_DIR` set, the pipelines are taken from that directory
 //! (`leaf.json`, `leaf.p4info.bin`, `spine.json`, `spine.p4info.bin`) instead of being
 //! compiled: for pipelines made by another compiler.
+//!
+//! # Example
+//! ```
+//! use std::net::Ipv4Addr;
+//!
+//! use fabric_pipeline::{Bits, tables};
+//!
+//! let key = tables::ipv4_host::Key {
+//!     vrf: Bits::masked(10_000),
+//!     dst: Ipv4Addr::new(10, 0, 0, 2).into(),
+//! };
+//! let action = tables::ipv4_host::Action::RouteToVtep {
+//!     vni: Bits::masked(10_001),
+//!     vtep_id: 5.into(),
+//!     dmac: [2, 0, 0, 0, 0, 1].into(),
+//!     mtu: 1500.into(),
+//! };
+//! let entry = key.entry(action);
+//! assert_eq!(tables::describe(&entry).unwrap().key, "vrf 10000, dst 10.0.0.2");
+//! ```
 
 pub mod binding;
 mod bits;

@@ -11,6 +11,18 @@
 //! not a mistake of the other. Where both follow a standard, each is written from it.
 //!
 //! **Cost.** None is promised. For tests and tools of development; no program of the fabric depends on it.
+//!
+//! # Example
+//! ```
+//! use p4_reference::{Output, Switch};
+//!
+//! // Frames of port 1 leave by port 2, and the other way.
+//! let json = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../switch/tests/data/crossover.json"));
+//! let switch = Switch::new(json, None, 511).unwrap();
+//! let mut out = Vec::new();
+//! switch.process(1, &[0; 64], 0, &mut out);
+//! assert!(matches!(&out[..], [Output::Frame { port: 2, data }] if *data == [0; 64]));
+//! ```
 mod bits;
 mod expr;
 mod hash;

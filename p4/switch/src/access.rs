@@ -44,7 +44,7 @@ fn only_reads(path: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Right {
     Allowed,
-    /// Allowed, and written down.
+    /// Allowed, and written to the audit log.
     Audited,
     Denied(&'static str),
 }
@@ -69,7 +69,7 @@ fn right(peer: Option<&Peer>, path: &str) -> Right {
     }
 }
 
-/// How much the word of a peer counts in arbitration.
+/// A peer's authority in arbitration.
 pub fn authority(peer: Option<&Peer>) -> Authority {
     match peer.and_then(Peer::subject) {
         Some(Subject::Admin(_)) => Authority::Operator,

@@ -64,7 +64,7 @@ impl Engine {
         worker.as_mut()
     }
 
-    /// Takes packets from egress queues, as many as one turn allows; says how long to wait for the next one.
+    /// Takes packets from egress queues, as many as one turn allows. Returns how long to wait for the next one.
     fn drain(plane: &Dataplane, worker: &mut Worker, sink: &mut dyn Sink) -> Option<Duration> {
         let mut batch = worker.batch();
         for _ in 0..DRAIN {

@@ -18,8 +18,8 @@ use crate::gnmi::tree::{Interface, Interfaces, PipelineState};
 use crate::port::closed::Closed;
 use crate::port::{Counters, Port, Ports};
 
-/// Ports that are opened side by side at the start: the kernel lets each wait for some milliseconds, which more threads
-/// hide, until these cost more than they hide.
+/// Ports that are opened side by side at the start: the kernel takes some milliseconds for each, which threads hide;
+/// more threads than this cost more than they hide.
 const OPENED_AT_ONCE: usize = 16;
 
 /// Makes the port of an interface, which counts what it loses.
@@ -43,7 +43,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// Opens all ports whose device exists; `make` says how.
+    /// Opens all ports whose device exists, with `make`.
     ///
     /// # Errors
     /// A device does not exist or cannot be opened; the error names it. One that is down may be opened later, where
@@ -121,11 +121,11 @@ impl Links {
                     continue;
                 };
                 if let Err(error) = self.sync(member, &interface) {
-                    // Tried again with the next change: that the device comes up is one.
+                    // Tried again at the next change, such as that the device comes up.
                     tracing::warn!("port {} stays closed: {error}", interface.id);
                 }
             }
-            // Lagging behind is no loss: the list says all.
+            // Messages that were missed do not matter: the list has everything.
             if matches!(changes.recv().await, Err(RecvError::Closed)) {
                 return;
             }

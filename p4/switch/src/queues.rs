@@ -27,7 +27,7 @@ const MAX_PORTS: usize = 4096;
 /// How soon to look again whether a device takes more.
 const DEVICE_FULL_NS: u64 = 500_000;
 const SECOND_NS: u64 = 1_000_000_000;
-/// A queue that was late, because the thread that empties it was, makes good for this much time at the most.
+/// A queue that is late, because the thread that empties it was, catches up for this much time at most.
 const CATCH_UP_NS: u64 = 10_000_000;
 
 /// One queue, of packets or of whatever a test puts into it.
@@ -37,7 +37,7 @@ struct Queue<T> {
     depth: usize,
     /// Time between packets; 0 without a rate.
     interval_ns: u64,
-    /// Not before this does the next one leave.
+    /// The next one leaves no earlier than this.
     next_ns: u64,
 }
 
@@ -67,7 +67,7 @@ pub enum Setting {
 #[derive(Debug)]
 struct State<T> {
     priorities: usize,
-    /// Settings of ports that nobody set one for, by priority: depth, interval.
+    /// Settings of ports that have none of their own, by priority: depth, interval.
     defaults: Vec<(usize, u64)>,
     all_configured: bool,
     ports: FxHashMap<u32, PortQueues<T>>,

@@ -9,6 +9,22 @@
 //! Maps are `BTreeMap`, so that the keys of a path have one order. Nothing here
 //! validates or interprets: paths and values are the business of the client and
 //! the server.
+//!
+//! # Example
+//! ```
+//! use gnmi_proto::gnmi::{Path, PathElem};
+//! use prost::Message as _;
+//!
+//! let elem = PathElem {
+//!     name: "interface".into(),
+//!     key: [("name".to_owned(), "p1".to_owned())].into(),
+//! };
+//! let path = Path {
+//!     elem: vec![elem],
+//!     ..Path::default()
+//! };
+//! assert_eq!(Path::decode(path.encode_to_vec().as_slice()).unwrap(), path);
+//! ```
 
 /// Encoded `google.protobuf.FileDescriptorSet` of all files of this crate and
 /// of those they import.

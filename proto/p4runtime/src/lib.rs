@@ -14,6 +14,20 @@
 //! Maps are `BTreeMap`, so that equal messages have equal encodings. Bytes are
 //! `Vec<u8>`. Nothing here validates: that is the business of client and
 //! server, which share these types and nothing else.
+//!
+//! # Example
+//! ```
+//! use p4runtime_proto::p4::v1::{TableEntry, Update, update};
+//! use prost::Message as _;
+//!
+//! let update = Update {
+//!     r#type: update::Type::Insert.into(),
+//!     ..Update::default()
+//! };
+//! let octets = update.encode_to_vec();
+//! assert_eq!(Update::decode(octets.as_slice()).unwrap(), update);
+//! assert_eq!(TableEntry::default().priority, 0);
+//! ```
 
 /// Encoded `google.protobuf.FileDescriptorSet` of all files of this crate and
 /// of those they import.

@@ -1,4 +1,4 @@
-//! Where the controller is and how to be let in.
+//! The address of the controller, and the credentials for it.
 //!
 //! A small YAML file; its path comes from `--config`, `VFABRIC_CONFIG`, or is
 //! `~/.config/vfabric/client.yaml`. The lab writes one and prints its path. Paths inside

@@ -1,4 +1,4 @@
-//! Several controllers in one file, each with what it takes to be let in.
+//! Several controllers in one file, each with its credentials.
 //!
 //! `~/.config/fabricctl/config.yaml` (`$XDG_CONFIG_HOME/fabricctl/config.yaml`) maps names to [`Settings`] and says which
 //! of them is in force. It holds paths of secrets, no secrets; it is written with mode 0600 all the same, whole or not at
@@ -27,7 +27,7 @@ pub struct Contexts {
     pub contexts: BTreeMap<String, Settings>,
 }
 
-/// A controller, and what it takes to be let in.
+/// A controller, and the credentials for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -52,7 +52,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// These settings; what they do not say, as `other` says it. A token and a client certificate each prove who calls:
+    /// These settings, with those of `other` for fields that are not set here. A token and a client certificate each prove who calls:
     /// settings that name one of them do not take the other from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -77,7 +77,7 @@ impl Settings {
         }
     }
 
-    /// What is missing or cannot be, in words; none if a client can be made of it.
+    /// What is missing or contradictory, in words; none if a client can be made of the settings.
     pub fn problem(&self) -> Option<&'static str> {
         match self {
             Self { server: None, .. } => Some("server: missing: expected https://HOST:PORT"),

@@ -24,7 +24,7 @@ pub enum Watched {
 /// Changes as they come.
 pub struct Watch {
     response: reqwest::Response,
-    /// What has come of the next event.
+    /// The octets of the next event that have arrived.
     text: Vec<u8>,
 }
 

@@ -20,6 +20,18 @@
 //! comparison after a reconnect; single changes do not go through it).
 //!
 //! This crate does no I/O beyond the generated gRPC stubs and knows nothing of the kernel.
+//!
+//! # Example
+//! ```
+//! use vtep_proto::{HostEntity, v1};
+//!
+//! let network = v1::Network { vni: 0, ..v1::Network::default() };
+//! let object = v1::HostObject {
+//!     object: Some(v1::host_object::Object::Network(network)),
+//! };
+//! let error = HostEntity::try_from(&object).unwrap_err();
+//! assert!(error.to_string().contains("vni"), "{error}");
+//! ```
 
 mod convert;
 mod diff;
@@ -34,6 +46,9 @@ pub use entity::{
 };
 pub use error::DecodeError;
 pub use ident::{MacAddress, Vni};
+
+/// Encoded `google.protobuf.FileDescriptorSet` of the stream's `.proto` file and of those it imports.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Messages and service stubs of `vfabric.vtep.v1`, as generated; documented in the
 /// `.proto` file.

@@ -1,7 +1,7 @@
 //! What a script runs on.
 //!
-//! A target is told what to hold in full names and padded octets; it needs no parser and keeps no handles. Frames and
-//! digests are asked for at points where the script looks at them, so that a target may be another process.
+//! A target gets its entries with full names and padded octets, so it needs no parser and keeps no handles. Frames and
+//! digests are read at the points where the script looks at them, so a target may be another process.
 
 mod engine;
 mod process;

@@ -1,4 +1,4 @@
-//! What is told of revisions and failures, and the races between changes and answers.
+//! What the ledger reports of revisions and failures, and races between changes and answers.
 
 use proptest::prelude::*;
 use vtep_proto::{HostEntity, Neighbour};

@@ -1,8 +1,8 @@
 //! The inventory: switches, links and hosts as objects that come, change and go.
 //!
 //! **Model.** An object has an identity ([`Uid`](super::number::Uid)) and a handle; neither is ever given to another
-//! object, whatever its name. What packets can meet of it (the number and the addresses of its VTEP, the MAC address of
-//! its router, the MAC address and the port of a host) is allocated or taken once and stored with it.
+//! object, whatever its name. What packets carry of it (the number and the addresses of its VTEP, the MAC address of
+//! its router, the MAC address and the port of a host) is allocated once and stored with it.
 //!
 //! | state | who holds entries for it | it becomes | when |
 //! | --- | --- | --- | --- |
@@ -23,7 +23,7 @@
 //! by the object itself; what a gone device holds counts as confirmed once those around it have shut it out. Hosts are
 //! not waited for: an entry of one of them that still leads to a VTEP address is of a network whose VNI it holds too,
 //! so that a frame it sends there belongs to the same tenant, or is refused. Only when all its numbers are free does an
-//! object leave; until then its name, its ports and its numbers are its own, and whoever wants one of them is refused
+//! object leave; until then it keeps its name, its ports and its numbers, and a request for one of them is refused
 //! with a reason. So objects of the inventory never wait for a number, and no name stands for two devices.
 //!
 //! **Cost.** A change costs what it touches: one switch more or less is one path from and to each other switch.

@@ -50,7 +50,7 @@ fn applied(outcome: &Outcome) -> Result<()> {
 }
 
 /// A vDC of one network, with a workload on each host. Its addresses are those of the other
-/// vDCs, so that whoever mixes them up is seen. It has no IPv6: a station that comes up reports its
+/// vDCs, so that a device that mixes them up is noticed. It has no IPv6: a station that comes up reports its
 /// groups (RFC 3810) before its leaf admits the network, and these frames would be counted among
 /// those of an attack.
 fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {

@@ -217,7 +217,7 @@ impl Ip {
     }
 }
 
-/// A neighbour advertisement (RFC 4861 section 4.4) for `target` at `mac`, to whoever `ip` is for.
+/// A neighbour advertisement (RFC 4861 section 4.4) for `target` at `mac`, sent to the address `ip`.
 pub(super) fn advertisement(ip: Ip, target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     // Solicited, override; target link-layer address.
     let rest = [&[0x60, 0, 0, 0][..], &target.octets(), &[2, 1], &mac.0].concat();

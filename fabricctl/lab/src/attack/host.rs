@@ -1,4 +1,4 @@
-//! A host that was broken into: it writes to its uplink what it likes. Its leaf believes nothing.
+//! A host that was broken into. It sends any frame by its uplink; its leaf trusts none of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -138,7 +138,7 @@ pub(super) fn foreign_source(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result
     Ok(())
 }
 
-/// Tunnels in an own network that are not as RFC 7348 has them.
+/// Tunnels in an own network that break RFC 7348.
 pub(super) fn odd_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let own = i.own()?;
@@ -238,8 +238,8 @@ pub(super) fn hidden_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<
     Ok(())
 }
 
-/// A leaf says of what is addressed to itself that it does not speak that; of what is to go
-/// further, that hosts may not send it.
+/// A leaf refuses packets to itself for their protocol, and packets to others because hosts may not send
+/// them.
 fn refused_at_leaf(i: &Intruder<'_>, to: IpAddr) -> Fate {
     let own = to == IpAddr::V4(i.leaf.loopback_ipv4) || to == IpAddr::V6(i.leaf.loopback_ipv6);
     let reasons: &[&str] = if own {

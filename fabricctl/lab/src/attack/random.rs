@@ -1,6 +1,6 @@
 //! Mutated frames of every protocol from every place, drawn from a seed.
 //!
-//! Nobody foretells where such a frame ends. What is held to: no frame of one vDC is received in
+//! Where such a frame ends cannot be predicted. What must hold: no frame of one vDC is received in
 //! another, none reaches the management network, nobody stops, and the legitimate traffic
 //! beside loses nothing. Frames of a broken-in host may enter the vDCs that the host has
 //! attachments of; frames of somebody on a fabric link may enter every vDC, since a leaf believes
@@ -89,7 +89,7 @@ fn may_receive(range: &Range<'_>, port: &Port) -> Result<BTreeSet<String>> {
     Ok(range.members.clone())
 }
 
-/// Changes a frame here and there. Its token is put back at its end, whatever became of it.
+/// Changes a frame here and there. Its token is put back at its end, even if it was overwritten.
 fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec<u8>> {
     let mut frame = seeds.choose(rng)?.clone();
     for _ in 0..rng.random_range(0..=CHANGES) {
@@ -156,7 +156,7 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
                 continue;
             };
             sent += 1;
-            // The kernel takes not every frame: a tag that makes it too long, for example.
+            // The kernel does not take every frame: one that a tag makes too long, for example.
             refused += u32::from(place.sender.send(&frame).is_err());
         }
         std::thread::sleep(PAUSE);

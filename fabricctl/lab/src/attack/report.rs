@@ -20,7 +20,7 @@ pub enum Format {
     Json,
 }
 
-/// What became of one attack.
+/// The result of one attack.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     /// The attack.

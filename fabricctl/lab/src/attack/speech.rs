@@ -19,7 +19,7 @@ pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1
 pub(super) const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 /// Port of what is sent to be seen: discard (RFC 863).
 pub(super) const DISCARD: u16 = 9;
-/// Frames of each variant: enough to tell a counter that moves once from one that follows.
+/// Frames of each variant: enough to distinguish a counter that moves once from one that counts each frame.
 const COPIES: usize = 3;
 
 /// The reasons for which a place refuses each kind of lie.

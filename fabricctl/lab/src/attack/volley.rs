@@ -1,4 +1,4 @@
-//! What an attack sends, where each frame has to end, and what is said of it afterwards.
+//! What an attack sends, where each frame has to end, and the verdict afterwards.
 //!
 //! Most frames have one of two fates. They are *refused*: nobody receives one behind the device
 //! that refuses it, and exactly one of the named counters moves by one. Or they are *kept*: nobody

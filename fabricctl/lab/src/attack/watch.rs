@@ -1,9 +1,9 @@
 //! Who receives what: one thread that listens on every cable of the lab, and sockets that send.
 //!
-//! Each frame of an attack carries a [`Token`] that no other frame of the run has. So a sighting
-//! tells which frame it was, whatever has been rewritten around it. Only frames that a place
-//! *receives* count: every cable has a place at both ends, so nothing is missed, and nobody is
-//! charged with what he sent himself.
+//! Each frame of an attack carries a [`Token`] that no other frame of the run has. So a token
+//! that is seen identifies its frame, even if everything around it was rewritten. Only frames that a place
+//! *receives* count: every cable has a place at both ends, so nothing is missed, and a sender's own
+//! frames do not count for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -8,7 +8,7 @@ use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1 as pb;
 
 /// One INSERT per entry, the winning ones of a table first. Keys that match anything are left out, as P4Runtime asks.
-/// In P4Runtime the larger priority always wins; numbers of a table where the smaller one wins are turned round.
+/// In P4Runtime the larger priority always wins; in a table where the smaller one wins, the numbers are reversed.
 pub fn emit(program: &lir::Program, info: &P4Info) -> pb::WriteRequest {
     let mut updates = Vec::new();
     for t in &program.tables {

@@ -71,7 +71,7 @@ impl Type {
         })
     }
 
-    /// Rewrites from the root down; `f` answers with a replacement or lets the walk go on.
+    /// Rewrites from the root down; `f` returns a replacement, or nothing to let the walk go on.
     pub fn rewrite(&self, f: &mut impl FnMut(&Type) -> Option<Type>) -> Type {
         if let Some(t) = f(self) {
             return t;

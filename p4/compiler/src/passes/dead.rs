@@ -1,4 +1,4 @@
-//! Stores that nobody reads go, and variables that are left without use.
+//! Removes stores that nothing reads, and variables without a use.
 //!
 //! A backward analysis over the block graph says which scalars may still be read. At a graph's end these are the ones
 //! that what runs later reads, and the ones that [`effects::pinned`] names. A parser may also end at an operation that
@@ -47,7 +47,8 @@ pub(super) fn run(p: &mut Program) {
 
 /// Bodies of actions: what any other code reads stays.
 fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
-    // `rest` has the reads of all actions of tables, the own ones too; they are told apart by who else reads a name.
+    // `rest` has the reads of all actions of tables, those of the action itself among them: a name stays only if
+    // another action reads it.
     let mut readers: FxHashMap<Rc<str>, usize> = FxHashMap::default();
     let own: Vec<Names> = p.actions.iter().map(|a| effects::graph(&a.graph).reads).collect();
     for name in own.iter().flatten() {

@@ -1,4 +1,4 @@
-//! Constants and copies go where they are used; edges that a known condition decides are followed at once.
+//! Puts constants and copies where they are used, and follows edges that a known condition decides.
 //!
 //! A forward analysis (greatest fixpoint over the block graph) finds for each scalar a constant, a parameter or another
 //! field that it certainly equals. Uses are replaced, expressions folded. Where a block leads to an empty block that

@@ -8,7 +8,7 @@ use crate::source::Span;
 use std::rc::Rc;
 
 impl Preprocessor<'_> {
-    /// Obeys the directive at the current position, and goes behind its line.
+    /// Carries out the directive at the current position, and moves behind its line.
     pub(super) fn directive(&mut self, r: &mut Reading) {
         let end = r.line_end(r.pos);
         let Some(hash) = r.lexemes.get(r.pos).copied() else {

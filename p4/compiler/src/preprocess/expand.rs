@@ -17,7 +17,7 @@ const MAX_CONTEXTS: usize = 4096;
 /// Deepest nesting of arguments that are expanded by themselves: each is a call of the expander.
 const MAX_ARGUMENT_DEPTH: usize = 128;
 
-/// What macros that the compiler defines by itself stand for.
+/// The values of macros that the compiler itself defines.
 #[derive(Debug, Default)]
 pub struct Builtins {
     /// `__COUNTER__`: the next number.

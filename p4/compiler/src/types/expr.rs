@@ -45,7 +45,7 @@ impl Checker<'_> {
             E::Ternary(c, a, b) => self.ternary(c, a, b, expected, span),
             E::Cast(ty, a) => {
                 let ty = self.ty(ty);
-                // What a generic function returns is told by its arguments, and then cast.
+                // The arguments of a generic function decide what it returns; that is then cast.
                 let by_arguments = matches!(&a.kind, E::Call { args, .. } if !args.is_empty());
                 let a = self.expr(a, Some(&ty).filter(|_| !by_arguments));
                 self.cast(a, &ty, span)

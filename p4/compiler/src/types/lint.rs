@@ -1,5 +1,5 @@
-//! Warnings about a program that is legal: what nothing uses, what is read before it is written, what is never
-//! reached. Each is reported only where it holds on every run, as far as the structure of the code tells.
+//! Warnings about a legal program: declarations without a use, variables read before they are written, statements that
+//! are never reached. Each is reported only where the structure of the code shows that it holds on every run.
 
 use super::{Checker, Entity};
 use crate::ast::Direction;

@@ -2,7 +2,7 @@
 //!
 //! One pass in source order, since P4 declares before use. Checking is bidirectional: an expected type flows down
 //! into literals and calls, the found type flows up, and [`Checker::coerce`] writes implicit casts out. A generic
-//! function is checked anew for each set of type arguments, which is its specialisation.
+//! function is checked again for each set of type arguments; the result is its specialisation.
 
 mod annotation;
 mod call;

@@ -56,7 +56,7 @@ pub(super) unsafe extern "C" fn look_up(env: *mut Env, table: u64, key: *const u
     action << 1 | u64::from(hit)
 }
 
-/// Runs an action that is called with these arguments; answers whether the control ends.
+/// Runs an action with these arguments. Returns 1 if the control ends, else 0.
 ///
 /// # Safety
 /// Called from machine code with its environment.
@@ -67,7 +67,7 @@ pub(super) unsafe extern "C" fn run_action(env: *mut Env, action: u64, args: *co
     run.core.scratch.wishes.exit.into()
 }
 
-/// Runs the action that the last look-up found; answers whether the control ends.
+/// Runs the action that the last look-up found. Returns 1 if the control ends, else 0.
 ///
 /// # Safety
 /// Called from machine code with its environment, after a look-up that found an action.
@@ -76,7 +76,7 @@ pub(super) unsafe extern "C" fn run_other(env: *mut Env, action: u64) -> u64 {
     unsafe { run_action(env, action, (*env).args, (*env).args_count) }
 }
 
-/// Runs an operation; answers whether the control ends.
+/// Runs an operation. Returns 1 if the control ends, else 0.
 ///
 /// # Safety
 /// Called from machine code with its environment and an operation of its program.
@@ -97,7 +97,7 @@ pub(super) unsafe extern "C" fn eval(env: *mut Env, e: *const Expr<u64>, args: *
     e.eval(&run.core.parts(args).context(&run.packet.words))
 }
 
-/// The same in two words: answers the low one, and leaves the high one in the environment.
+/// The same in two words: returns the low one, and leaves the high one in the environment.
 ///
 /// # Safety
 /// Called from machine code with its environment and an expression of its program.
@@ -120,7 +120,7 @@ pub(super) unsafe extern "C" fn calculate(env: *mut Env, calculation: u64, args:
     run.core.calculate(calculation as u32, run.packet, args)
 }
 
-/// Runs a parser's operation at an octet of the frame; answers the error, and leaves the octet behind it in the
+/// Runs a parser's operation at an octet of the frame. Returns the error, and leaves the position of the next octet in the
 /// environment.
 ///
 /// # Safety

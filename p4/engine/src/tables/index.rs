@@ -56,7 +56,7 @@ impl Seed {
         fold(hash ^ word, self.factor)
     }
 
-    /// What an [`Index`] is asked with.
+    /// The hash by which an [`Index`] finds a key.
     #[inline]
     pub fn finish(&self, hash: u64) -> u32 {
         let tag = (fold(hash ^ self.start, 0x9e37_79b9_7f4a_7c15) >> 32) as u32;

@@ -1,7 +1,7 @@
 //! Records of a table's entries: written once, read through both copies.
 //!
 //! A record does not change while an entry leads to it. A modification writes a new record in another *place* and lets
-//! the structures lead there. So both copies of a table share one set of records, and each has only its own way to
+//! the structures lead there. So both copies of a table share one set of records, and each has only its own path to
 //! them.
 //!
 //! ```text
@@ -13,10 +13,10 @@
 //! # Why this is sound
 //! Three rules, kept by [`super::store`], of which [`super::snapshot`] provides that readers of the stale copy are out
 //! when a transaction begins:
-//! 1. Only the one writer writes records, and only in places that he took from [`Shelf::take`] in the same transaction.
-//! 2. A place is given back in the transaction that removes the way to it from one copy, and taken again in a later one
-//!    at the earliest, after the way to it was removed from the other copy too.
-//! 3. A reader gets to a record only by the ways of a copy that it has pinned, and no longer than it has it pinned
+//! 1. Only the one writer writes records, and only in places that it took from [`Shelf::take`] in the same transaction.
+//! 2. A place is given back in the transaction that removes the path to it from one copy, and taken again in a later one
+//!    at the earliest, after the path to it was removed from the other copy, too.
+//! 3. A reader reaches a record only through a copy that it has pinned, and only while it has it pinned
 //!    ([`Table::lookup`](super::Table::lookup) gives the record itself, not its place, and tables cannot be cloned).
 //!
 //! So nobody reads a place that is written.

@@ -11,7 +11,7 @@
 //!   a batch of packets. It waits *before* it changes anything. A reader that does not come out within the writer's
 //!   patience therefore makes that write fail as a whole, with the reader's name, and the next one may try again;
 //!   packets go on reading what is live. A reader that is dropped, or whose thread panics, is out.
-//! - Both copies must be brought to the same state by the writer, who repeats his changes on the second one.
+//! - The writer must bring both copies to the same state: it repeats its changes on the second one.
 
 #![allow(unsafe_code)]
 

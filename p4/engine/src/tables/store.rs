@@ -26,7 +26,7 @@ use super::state::{Change, CloneSession, Group, GroupMember, Replica, Shelves, S
 use super::ternary::Ternary;
 
 /// How long a transaction waits for packet threads to finish the batch that they are at. They take microseconds, or as
-/// long as the machine keeps them from running; one that takes longer stands still.
+/// long as the machine keeps them from running. A thread that takes longer than this counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Words and changes that the log keeps room for between transactions.

@@ -27,7 +27,7 @@ use super::shared::Shared;
 use entry::Extra;
 use tuple::Tuple;
 
-/// Masks that get a tuple without asking: so many probes cost less than comparing afterwards does.
+/// Masks that get a tuple of their own in any case: so many probes cost less than comparing afterwards.
 pub const OWN_TUPLES: usize = 24;
 
 /// Entries that may meet under one hash in a merged tuple. Passing them costs a record each, a further tuple a probe.

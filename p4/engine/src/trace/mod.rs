@@ -1,7 +1,7 @@
 //! What happened to packets, to be read by people: `--trace`.
 //!
-//! A [`Tracer`] is told by the packet engine what a packet meets and writes it down as indented text; it shows what
-//! changed, not all there is. A [`Printer`] takes finished texts to the output on a thread of its own and bounds how many
+//! The packet engine reports to a [`Tracer`] what a packet meets; the tracer writes it down as indented text, with what
+//! changed and no more. A [`Printer`] takes finished texts to the output on a thread of its own and bounds how many
 //! there are: packets that come faster than [`PACKETS_PER_SECOND`] run untraced, and so do those that the output is too
 //! slow for; both are counted and the count is printed. So a flood costs forwarding no more than the bound.
 //!

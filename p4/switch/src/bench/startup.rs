@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
+use hdrhistogram::Histogram;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use p4_switch::p4runtime::derive;
@@ -179,18 +180,21 @@ async fn measure_in(options: &StartupOptions, dir: &Path) -> Result<Report, Erro
 
 /// Adds a line; the median of when the switch forwards.
 fn row(report: &mut Report, name: &str, all: &[Times]) -> f64 {
-    let share = |of: fn(&Times) -> Option<f64>, percent: usize| {
-        let mut times: Vec<f64> = all.iter().filter_map(of).collect();
-        times.sort_unstable_by(f64::total_cmp);
-        times.get(times.len() * percent / 100).copied()
+    // Times are in milliseconds, the histogram is in microseconds.
+    let share = |of: fn(&Times) -> Option<f64>, percent: f64| {
+        let mut times = Histogram::<u64>::new(3).ok()?;
+        all.iter()
+            .filter_map(of)
+            .for_each(|ms| times.saturating_record((ms * 1e3) as u64));
+        (!times.is_empty()).then(|| times.value_at_percentile(percent) as f64 / 1e3)
     };
-    let forwards = share(|t| Some(t.forwards), 50).unwrap_or(f64::NAN);
+    let forwards = share(|t| Some(t.forwards), 50.0).unwrap_or(f64::NAN);
     let figures = [
-        ("answers_p50_ms", share(|t| Some(t.answers), 50)),
-        ("loaded_p50_ms", share(|t| t.loaded, 50)),
-        ("loaded_p90_ms", share(|t| t.loaded, 90)),
+        ("answers_p50_ms", share(|t| Some(t.answers), 50.0)),
+        ("loaded_p50_ms", share(|t| t.loaded, 50.0)),
+        ("loaded_p90_ms", share(|t| t.loaded, 90.0)),
         ("forwards_p50_ms", Some(forwards)),
-        ("forwards_p90_ms", share(|t| Some(t.forwards), 90)),
+        ("forwards_p90_ms", share(|t| Some(t.forwards), 90.0)),
     ];
     let figures: Vec<(&str, f64)> = figures.into_iter().filter_map(|(name, of)| Some((name, of?))).collect();
     report.row(name, &figures);

@@ -58,7 +58,7 @@ pub struct Running {
 }
 
 impl Dataplane {
-    /// A data plane without a program. `outgoing` takes packet-outs, and `wake` tells the
+    /// A data plane without a program. `outgoing` takes packet-outs, and `wake` wakes the
     /// thread that empties it; `events` takes packet-ins and digests.
     pub fn new(
         ports: Vec<(String, u32)>,
@@ -107,7 +107,7 @@ impl Dataplane {
         (self.wake)();
     }
 
-    /// Notes nothing of a port any more.
+    /// Forgets a port.
     pub fn forget_port(&self, port: u32) {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.retain(|p| *p != port);
@@ -126,7 +126,7 @@ impl Dataplane {
         }
     }
 
-    /// What gNMI tells of the pipeline.
+    /// What gNMI reports of the pipeline.
     pub fn pipeline_state(&self, node_id: u64) -> PipelineState {
         PipelineState {
             node_id,

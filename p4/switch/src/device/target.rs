@@ -288,7 +288,7 @@ struct Change<'p, 't> {
 }
 
 impl Change<'_, '_> {
-    /// Puts an entry in. Its id is its slot: the server gives an id again only in a later batch.
+    /// Puts an entry in. Its id is its slot: the server reuses an id only in a later batch.
     fn insert(&mut self, table: usize, entry: &Entry<'_>) {
         let Self { program, args, t } = self;
         if let Some(index) = program.indexes.tables.get(table).copied() {

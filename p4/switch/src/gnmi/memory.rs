@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::tree::{Interface, Interfaces, PipelineState};
 
-/// Changes kept for a slow subscriber before it is told to look at everything.
+/// Changes kept for a slow subscriber before it has to read everything again.
 const CHANGES: usize = 256;
 
 /// Named ports and a host name.

@@ -2,8 +2,8 @@
 //!
 //! # Model
 //! [`Config`] is the configuration as plain data. The operations of a request change a copy of it, in the order deletes,
-//! replacements, updates (section 3.4.3); [`steps`] then is what leads from the one to the other, so that two ports may
-//! change their numbers with each other in one request. [`apply`] does the steps, and undoes them if one fails.
+//! replacements, updates (section 3.4.3); [`steps`] leads from the old one to the copy, so that two ports may
+//! exchange their numbers in one request. [`apply`] does the steps, and undoes them if one fails.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,8 @@ pub struct InterfaceConfig {
     pub id: Option<u32>,
     /// Administrative state; a new interface is enabled unless something else is said (openconfig-interfaces).
     pub enabled: Option<bool>,
-    /// Whether a request names the administrative state: then the port gets it also where only somebody on the switch
-    /// itself changed it.
+    /// Whether a request names the administrative state. The port then gets it, even if only a local user of the switch
+    /// changed it.
     pub says_enabled: bool,
     /// MTU in bytes; a new interface keeps that of its device unless something else is said.
     pub mtu: Option<u16>,
@@ -165,7 +165,7 @@ impl Config {
             [] | ["interfaces"] => self.interfaces.clear(),
             ["interfaces", "interface"] | ["interfaces", "interface", "config"] => {
                 if let Some(old) = key(at).and_then(|name| self.interfaces.get_mut(name)) {
-                    // Number and MTU have no default; whoever does not say them keeps them.
+                    // Number and MTU have no default; without a new value they stay.
                     (old.enabled, old.says_enabled) = (Some(true), true);
                     old.description.clear();
                 }

@@ -59,7 +59,7 @@ pub struct Interface {
     pub counters: Counters,
 }
 
-/// What is told of the pipeline as a whole, in frames since the start.
+/// Counters of the pipeline as a whole, in frames since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PipelineState {
     /// P4Runtime device id.
@@ -108,7 +108,7 @@ pub trait Interfaces: Send + Sync + 'static {
     /// # Errors
     /// There is no such port.
     fn remove(&self, name: &str) -> Result<(), Status>;
-    /// What is told of the pipeline.
+    /// Counters of the pipeline.
     fn pipeline(&self) -> PipelineState;
     /// The switch's name.
     fn hostname(&self) -> String;

@@ -4,7 +4,7 @@
 //! (P4Runtime specification, section "ID Allocation for P4Info Objects"), so that clients which know the program's own
 //! P4Info mostly agree. What the JSON does not have is missing: `@id`, translated types, `optional` keys (they are
 //! `ternary`), which actions are for defaults only, the fields of a value set's elements beyond their sum, and the
-//! struct of a digest (it has members `f0`, `f1`, ...). Controller headers are told by the instance names `packet_in` and
+//! struct of a digest (it has members `f0`, `f1`, ...). Controller headers are recognised by the instance names `packet_in` and
 //! `packet_out`.
 
 use bmv2_json::{Expression, FieldWidth, FieldWidths, KeyTarget, MatchType, MeterKind, Operand, Program, Table, Value};

@@ -24,7 +24,7 @@ use super::target::{Cells, ColourCounts, CounterValue, Device, InitialEntry, Op,
 /// Cells of one array that can be held; beyond it a program is refused.
 const MAX_CELLS: usize = 1 << 22;
 
-/// Packet-outs kept for whoever looks at them.
+/// Packet-outs kept until a test reads them.
 const MAX_FRAMES: usize = 1024;
 
 /// A device that only remembers.

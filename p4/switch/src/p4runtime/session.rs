@@ -56,7 +56,7 @@ impl fmt::Display for ElectionId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// How much a peer's word counts; who has which is decided by certificates.
+/// A peer's authority in the election. Its certificate decides which it has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
     /// A person who stands in while there is no controller.

@@ -76,7 +76,7 @@ pub struct Transaction<'a> {
     pub state: &'a mut State,
     /// For facts about ports.
     pub device: &'a dyn Device,
-    /// What the target will be told.
+    /// Operations for the target.
     pub ops: Vec<Op>,
     /// Whether the updates are entities of a pipeline that this one follows, and not a client's.
     pub is_inherited: bool,

@@ -105,7 +105,7 @@ impl Burst<'_> {
     pub fn next_frame(&mut self) -> Option<&mut [u8]> {
         let left = self.left.checked_sub(1)?;
         let frame = self.rx.next()?;
-        // Only what is found counts: whoever sends one frame at a time must not be taken for a flood.
+        // Only what is found counts: a sender of single frames must not be taken for a flood.
         self.left = left;
         Some(frame)
     }

@@ -71,7 +71,7 @@ impl Port for Netdev {
     fn open(&self, lanes: usize) -> io::Result<Vec<Lane>> {
         let open = || {
             let index = sys::index(&self.name)?;
-            // Devices without the feature say no.
+            // Devices without the feature refuse.
             let _ = sys::disable_lro(&self.name);
             let mut fanout = None;
             let rings = open_rings(index, lanes)?;
@@ -110,7 +110,7 @@ struct NetdevReceive {
 }
 
 impl NetdevReceive {
-    /// Receives a frame; answers whether it was cut, and octets in front of it that do not belong to it.
+    /// Receives a frame. Returns whether it was cut, and how many octets in front of it do not belong to it.
     fn advance(&mut self) -> Option<(bool, usize)> {
         loop {
             let Some(Meta { mut offload, vlan }) = self.ring.advance() else {

@@ -220,7 +220,7 @@ fn inner_ip(frame: &[u8], transport: usize) -> Option<usize> {
     if payload(frame, outer)?.1 == transport {
         return Some(outer);
     }
-    // Tunnelled: the header is told from its end, whatever the tunnel is.
+    // Tunnelled: the header is found from its end, so the kind of tunnel does not matter.
     let ipv4 = (5..=15).find_map(|words| {
         let at = transport.checked_sub(words * 4).filter(|at| *at > outer)?;
         let first = 0x40 | words as u8;

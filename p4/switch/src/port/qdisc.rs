@@ -1,5 +1,5 @@
 //! Which network devices have a queueing discipline that somebody attached (`tc qdisc add`), so that frames must go
-//! through it. All others are sent to past it, which is faster.
+//! through it. Frames for all other devices bypass it, which is faster.
 //!
 //! The kernel's own default has handle 0; what is attached has another one (tc(8)), `clsact` included, whose filters
 //! see frames on their way out. Changes are noticed through rtnetlink's group of traffic control: each reads the

@@ -16,20 +16,20 @@ use super::{Burst, Forwarder, Lane, Port, Receive, Sink, Transmit};
 /// Frames taken from one port before the next has its turn, so that none starves, and before what they became is sent,
 /// so that the first of them does not wait for the last.
 const BURST: usize = 64;
-/// Ports that are told to be ready at once; the others are told next time.
+/// Ports that one call of epoll reports as ready; the next call reports the others.
 const READY: usize = 64;
-/// Commands that wait for a thread; it looks after each burst, so that more only wait in line.
+/// Commands that wait for a thread; it looks after each burst, so a longer queue gains nothing.
 const COMMANDS: usize = 16;
 /// Frames in a millisecond from which on a thread lets them gather before it looks again. Waking up for each costs more
 /// than forwarding it; below this rate nobody waits.
 const DENSE: u32 = 50;
-/// Frames found at a look, on average, without which gathering gains nothing: whoever sends one frame and waits for it to
-/// come back sends many in a millisecond, and the more of them the less they are held up.
+/// Frames found at a look, on average, without which gathering gains nothing: a sender that waits for each frame to come
+/// back sends many in a millisecond, and more of them the less each is delayed.
 const TOGETHER: u32 = 2;
 /// How long they gather: a fraction of what the rings hold at any rate that a thread can forward.
 const GATHER: Duration = Duration::from_micros(50);
-/// Frames that come apart by less than this keep a thread looking for so long after the last of them: waking up takes
-/// several times as long as forwarding. It gives way to whatever else wants the processor meanwhile.
+/// If frames arrive closer together than this, a thread keeps polling for this long after the last one: waking up takes
+/// several times as long as forwarding. Meanwhile it yields to any other work for the processor.
 const CLOSE: Duration = Duration::from_micros(100);
 /// How often the rate is looked at.
 const WINDOW: Duration = Duration::from_millis(1);

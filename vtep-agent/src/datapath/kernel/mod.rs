@@ -53,6 +53,14 @@ pub use self::filter::FloodLimit;
 pub use self::monitor::{Change, Monitor, start as monitor};
 pub use self::overlay::Overlay;
 
+/// Reads octets as an answer of rtnetlink and as the elements of a set of nf_tables, as what the kernel sends is read. For
+/// the fuzz target `netlink`.
+#[doc(hidden)]
+pub fn read_any(octets: &[u8]) {
+    netlink::read_any(octets);
+    nft::message::shown(octets);
+}
+
 /// The kernel: tenants' links in the overlay, tunnels in the network namespace in which
 /// [`Kernel::open`] was called.
 pub struct Kernel {

@@ -282,6 +282,11 @@ fn parse(datagram: &[u8]) -> Vec<(NetlinkHeader, Answer)> {
     answers
 }
 
+/// Reads octets as an answer of the kernel and forgets it.
+pub(super) fn read_any(octets: &[u8]) {
+    parse(octets);
+}
+
 /// Reads NLMSG_ERROR: 0 or a negative error number, the header of the request (its body too
 /// unless capped), attributes.
 fn acknowledgement(flags: u16, payload: &[u8]) -> Result<(), (i32, Option<String>)> {

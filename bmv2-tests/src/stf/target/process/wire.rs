@@ -166,7 +166,7 @@ impl Wire {
         })
     }
 
-    /// Asks for every digest by itself and at once; some switches never send an empty list size.
+    /// Asks for each digest in a list of its own, without delay; some switches never send a list whose size is unlimited.
     pub(super) fn digests(&self) -> Vec<Entity> {
         let entry = |digest: &config::Digest| {
             Entity::DigestEntry(p4::DigestEntry {

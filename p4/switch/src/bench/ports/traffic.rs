@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use p4_switch::port::netdev::Netdev;
 use p4_switch::port::{Port as _, Receive, Transmit};
@@ -154,7 +155,8 @@ impl Generator {
     /// Median and 99th percentile of the time that one frame alone takes.
     pub(super) fn latency(&mut self, frames: &[Vec<u8>]) -> Result<(Duration, Duration), Error> {
         let mut rx = self.open_receiver()?;
-        let mut times = Vec::with_capacity(PINGS);
+        // Nanoseconds, three significant digits.
+        let mut times = Histogram::<u64>::new(3)?;
         for frame in frames.iter().cycle().take(PINGS) {
             while rx.next().is_some() {}
             let sent = Instant::now();
@@ -163,11 +165,10 @@ impl Generator {
             while rx.next().is_none() && sent.elapsed() < LOST {
                 wait(&*rx, LOST)?;
             }
-            times.push(sent.elapsed());
+            times.saturating_record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
-        times.sort_unstable();
-        let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or(LOST);
-        Ok((at(50), at(99)))
+        let at = |percent| Duration::from_nanos(times.value_at_percentile(percent));
+        Ok((at(50.0), at(99.0)))
     }
 
     /// Sends at a rate for a time.

@@ -273,7 +273,7 @@ pub(in super::super) struct Shown {
 }
 
 /// Reads the elements in a message about a set.
-pub(super) fn shown(body: &[u8]) -> Vec<Shown> {
+pub(in super::super) fn shown(body: &[u8]) -> Vec<Shown> {
     let list = attribute(body, 3).unwrap_or_default();
     let key = |element: &[u8], kind: u16| attribute(attribute(element, kind)?, 1).map(<[u8]>::to_vec);
     let packets = |element: &[u8]| {

@@ -1,27 +1,14 @@
-//! The targets.
+//! Targets of the P4 tools.
 
-use super::generate;
+use super::{Target, generate};
 use crate::stf::target::all_compiled;
 use p4_compiler::{Dump, Options, compile, dump};
 use p4_engine::{DigestFields, Pipeline, Sink, Worker};
 use p4_reference::{Output, Switch};
 use std::sync::{Arc, OnceLock};
 
-/// One target.
-#[derive(Clone, Copy)]
-pub struct Target {
-    /// Its name on command lines.
-    pub name: &'static str,
-    /// What it must stand.
-    pub about: &'static str,
-    /// Inputs to start from.
-    pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Takes any input.
-    pub body: fn(&[u8]) -> Result<(), String>,
-}
-
-/// All targets.
-pub const TARGETS: [Target; 4] = [
+/// The targets.
+pub(super) const TARGETS: [Target; 4] = [
     Target {
         name: "parser",
         about: "any text is a syntax tree or errors, and a tree that is printed is the same tree",

@@ -41,6 +41,7 @@ pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod error;
+pub mod metrics;
 pub mod netns;
 pub mod object;
 pub mod status;

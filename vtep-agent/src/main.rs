@@ -4,7 +4,7 @@ mod attachment;
 mod install;
 
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabric_identity::{Credentials, Files, Subject};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vtep_agent::below::Below;
@@ -19,7 +20,7 @@ use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
 use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::Controller;
 use vtep_agent::watch::Watch;
-use vtep_agent::{agent, below, status, stream};
+use vtep_agent::{agent, below, metrics, status, stream};
 use vtep_proto::v1;
 
 /// Runs the VXLAN tunnel end point of this host as the fabric controller says.
@@ -147,6 +148,9 @@ struct Run {
     /// Socket of the CNI plugin [default: cni.sock in the state directory].
     #[arg(long)]
     cni_socket: Option<PathBuf>,
+    /// Serve OpenMetrics at https://ADDRESS/metrics, for operators and the controller [default: not served].
+    #[arg(long)]
+    metrics_listen: Option<SocketAddr>,
     /// What to log: error, warn, info, debug, trace, or directives of tracing's EnvFilter.
     #[arg(long, default_value = "info")]
     log_level: String,
@@ -291,10 +295,25 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         controller.connection(),
         commands.clone(),
     )?;
+    let metrics_listener = match run.metrics_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("--metrics-listen {address}"))?)
+        }
+        None => None,
+    };
+    let served = (credentials.clone(), commands.clone());
+    let metrics = async move {
+        match metrics_listener {
+            Some(listener) => metrics::serve(listener, &served.0, served.1).await,
+            None => std::future::pending().await,
+        }
+    };
     let cni_socket = run.cni_socket.unwrap_or_else(|| run.state_dir.join("cni.sock"));
     tokio::select! {
         ended = below::serve(&cni_socket, Arc::clone(&below)) => ended?,
         () = below.tidy() => {}
+        ended = metrics => ended?,
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
         ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,

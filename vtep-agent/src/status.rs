@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use vtep_proto::{HostEntity, HostKey};
 
 use crate::agent::{Command, Commands, Settings};
-use crate::datapath::{Datapath, Loss};
+use crate::datapath::{Datapath, Loss, Traffic};
 use crate::engine::Engine;
 use crate::error::AgentError;
 use crate::watch::{Running, Watch};
@@ -56,6 +56,9 @@ pub struct Status {
     pub repairs: Vec<Repair>,
     /// Frames lost on this host, by place and reason.
     pub losses: Vec<Loss>,
+    /// Frames and octets of attachments and networks.
+    #[serde(default)]
+    pub traffic: Vec<Traffic>,
     /// What has been running for more than a second. When the engine is among it, the rest of
     /// the status is missing.
     pub running: Vec<Running>,
@@ -118,6 +121,7 @@ impl Status {
             overlay: settings.overlay.clone(),
             repairs: Vec::new(),
             losses: Vec::new(),
+            traffic: Vec::new(),
             running: Vec::new(),
         }
     }

@@ -37,6 +37,7 @@ pub mod agent;
 pub mod below;
 pub mod bench;
 pub mod cache;
+pub mod capture;
 pub mod datapath;
 pub mod desired;
 pub mod engine;

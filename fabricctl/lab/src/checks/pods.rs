@@ -31,6 +31,8 @@ const APPLIED: Duration = Duration::from_secs(30);
 const PEER: ([u8; 4], &str) = ([10, 60, 0, 200], "02:00:00:60:00:c8");
 /// What moves from a dead host to another.
 const MOVED: ([u8; 4], &str) = ([10, 60, 0, 50], "02:00:00:60:00:32");
+/// An address of the network that nobody has.
+const NOBODY: [u8; 4] = [10, 60, 0, 99];
 /// Late frames of each kind.
 const LATE: usize = 20;
 
@@ -203,6 +205,7 @@ fn own_address(pod: &Pod) -> Result<IpAddr> {
 /// A host dies for the controller and goes on for its workloads: agent dead, kernel forwarding. It is declared gone and
 /// removed, and at once another host has the address of its pod. Late frames of the dead host reach nobody. Then it comes
 /// back, its runtime ends the old pod, and the moved address stays where it is.
+#[expect(dead_code, reason = "a host that is added again must be let in first")]
 pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
     let lab = cx.lab;
     let dead = lab.topology.hosts.last().context("the lab has hosts")?;
@@ -212,7 +215,7 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
     let asked = json!({ "network": front, "mac": MOVED.1, "ips": [address] });
     let vdc = tenant(lab, TENANTS[0], true)?;
     let leaf = dead.uplink.switch.clone();
-    let (words, _) = with_pods(cx, vdc, |ward| {
+    let outcome = with_pods(cx, vdc, |ward| {
         let (observer, _) = ward.start("observer", 0, &json!({ "network": front }))?;
         let (late, _) = ward.start("late", here, &asked)?;
         let reach = |from: &Pod| probe::ask(&from.namespace, address, "where", ANSWER);
@@ -251,17 +254,14 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
             IpAddr::V4(to) => (mac_of(&observer)?, to),
             IpAddr::V6(_) => anyhow::bail!("an IPv4 address is needed"),
         };
-        let mut announcement = ethernet(
-            BROADCAST,
-            mac,
-            frame::kind::ARP,
-            &arp(1, (mac, own), (Mac([0; 6]), own)),
-        );
-        announcement.extend(token);
+        // For an address that nobody has: the host's bridge answers the others itself, and floods no announcement.
+        let question = arp(1, (mac, own), (Mac([0; 6]), NOBODY.into()));
+        let mut question = ethernet(BROADCAST, mac, frame::kind::ARP, &question);
+        question.extend(token);
         let datagram = frame::Ip::new(own, to.1).udp(9, 9, &token);
         let datagram = ethernet(to.0, mac, frame::kind::IPV4, &datagram);
         for _ in 0..LATE {
-            port.send(&announcement)?;
+            port.send(&question)?;
             port.send(&datagram)?;
         }
         // The leaf has counted them all: none is under way any more.
@@ -272,7 +272,8 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
                 .iter()
                 .filter(|(c, _)| c.device == leaf.as_str() && c.is_refusal());
             let refused: u64 = of_leaf.map(|(_, n)| n).sum();
-            Ok((refused >= 2 * LATE as u64).then_some(refused))
+            ensure!(refused >= 2 * LATE as u64, "{}", counters::words(&grown));
+            Ok(Some(refused))
         })?;
         for (namespace, frames) in Capture::finish_all(captures)? {
             let heard = frames.iter().filter(|f| probe::contains(f, &token)).count();
@@ -301,8 +302,15 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
             dead.name,
             ms(took)
         ))
-    })?;
+    });
+    // The host takes part again, also when the check has failed.
+    if lab.daemons.pid(dead.name.as_str()).is_none() {
+        lab.start_agent(dead)?;
+    }
+    cx.runtime
+        .block_on(cx.client.import(&lab.topology, false, Some(APPLIED)))?;
     cx.runtime.block_on(lab.apply(&cx.client))?;
+    let (words, _) = outcome?;
     cx.ready()?;
     Ok(words)
 }

@@ -15,9 +15,11 @@
 //! | --- | --- |
 //! | [`runtime`] | calls of a container runtime and of the agent's command |
 //! | [`agree`] | compares all places |
+//! | [`bench`] | what calls cost, beside the reference plugins |
 //! | [`random`] | operations and faults drawn from a seed |
 
 pub(crate) mod agree;
+pub(crate) mod bench;
 mod random;
 pub(crate) mod runtime;
 

@@ -32,6 +32,8 @@ const MOST_PODS: usize = 16;
 const MOST_INTERFACES: usize = 4;
 /// Operations between two comparisons of everything.
 const COMPARE_EVERY: usize = 25;
+/// Operations between two lines of a long run.
+const REPORT_EVERY: usize = 100;
 /// Share of operations that a fault hits.
 const FAULTS: f64 = 0.12;
 /// Longest time into an operation at which its fault happens, in microseconds: past the end of most.
@@ -153,6 +155,9 @@ impl Run<'_> {
             self.one(&mut StdRng::seed_from_u64(of_number))?;
             if number % COMPARE_EVERY == COMPARE_EVERY - 1 {
                 self.agreed()?;
+            }
+            if operations > AMONG_CHECKS && number % REPORT_EVERY == REPORT_EVERY - 1 {
+                eprintln!("  {} of {operations} operations: {} faults", number + 1, self.faults);
             }
         }
         self.agreed()

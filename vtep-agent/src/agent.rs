@@ -361,6 +361,7 @@ impl<D: Datapath> Agent<D> {
             }
             Command::Status(answer) => {
                 let losses = self.engine.datapath().losses()?;
+                let traffic = self.engine.datapath().traffic()?;
                 let connected = self.reports.as_ref().is_some_and(|r| !r.is_closed());
                 let _ = answer.send(Status {
                     connected,
@@ -369,6 +370,7 @@ impl<D: Datapath> Agent<D> {
                     complete: self.complete,
                     repairs: self.repairs.iter().cloned().collect(),
                     losses,
+                    traffic,
                     ..Status::of(&self.settings, &self.engine)
                 });
             }

@@ -4,22 +4,24 @@ mod attachment;
 mod install;
 
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fabric_identity::{Credentials, Files, Subject};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vtep_agent::below::Below;
 use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
-use vtep_agent::object::LocalVteps;
+use vtep_agent::object::{LocalVteps, port_name};
 use vtep_agent::stream::Controller;
 use vtep_agent::watch::Watch;
-use vtep_agent::{agent, below, status, stream};
+use vtep_agent::{agent, below, capture, metrics, status, stream};
 use vtep_proto::v1;
 
 /// Runs the VXLAN tunnel end point of this host as the fabric controller says.
@@ -42,6 +44,34 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows everything about one attachment: its object, its network, its traffic and what was lost.
+    Dump {
+        /// The attachment, as VDC/NAME (the first column of `status`).
+        attachment: String,
+        /// State directory of the agent.
+        #[arg(long)]
+        state_dir: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Captures the frames of one attachment at the host's end of its interface, as a pcap file.
+    Capture {
+        /// The attachment, as VDC/NAME (the first column of `status`).
+        attachment: String,
+        /// State directory of the agent.
+        #[arg(long)]
+        state_dir: PathBuf,
+        /// File to write; `-` is standard output.
+        #[arg(long, short, default_value = "-")]
+        write: PathBuf,
+        /// End after so many frames.
+        #[arg(long, short)]
+        count: Option<u64>,
+        /// End after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
     },
     /// Shows and changes the interfaces of containers on this host while they run.
     Attachment {
@@ -147,6 +177,9 @@ struct Run {
     /// Socket of the CNI plugin [default: cni.sock in the state directory].
     #[arg(long)]
     cni_socket: Option<PathBuf>,
+    /// Serve OpenMetrics at https://ADDRESS/metrics, for operators and the controller [default: not served].
+    #[arg(long)]
+    metrics_listen: Option<SocketAddr>,
     /// What to log: error, warn, info, debug, trace, or directives of tracing's EnvFilter.
     #[arg(long, default_value = "info")]
     log_level: String,
@@ -197,6 +230,52 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 status.tables()
             };
             print(&text)
+        }
+        (
+            Some(Command::Dump {
+                attachment,
+                state_dir,
+                json,
+            }),
+            _,
+        ) => {
+            let status = runtime.block_on(status::ask(&state_dir)).context("no agent answers")?;
+            let status = status.of_attachment(&attachment);
+            let status = status.with_context(|| format!("the host holds no attachment {attachment}"))?;
+            let text = if json {
+                serde_json::to_string_pretty(&status)?
+            } else {
+                status.tables()
+            };
+            print(&text)
+        }
+        (
+            Some(Command::Capture {
+                attachment,
+                state_dir,
+                write,
+                count,
+                seconds,
+            }),
+            _,
+        ) => {
+            let status = runtime.block_on(status::ask(&state_dir)).context("no agent answers")?;
+            let held = status.of_attachment(&attachment);
+            held.with_context(|| format!("the host holds no attachment {attachment}"))?;
+            let until = capture::Until {
+                frames: count,
+                time: seconds.map(Duration::from_secs),
+            };
+            let mut to: Box<dyn Write> = if write.as_os_str() == "-" {
+                Box::new(std::io::stdout())
+            } else {
+                fabric_identity::private_files();
+                let file = std::fs::File::create(&write).with_context(|| write.display().to_string())?;
+                Box::new(file)
+            };
+            let frames = capture::run(&status.overlay, &port_name(&attachment), until, &mut to)?;
+            eprintln!("{frames} frames");
+            Ok(())
         }
         (Some(Command::Attachment { socket, verb }), _) => print(&attachment::run(&socket, verb)?),
         (Some(Command::Cni { verb }), _) => print(&install::run(verb)?),
@@ -291,10 +370,25 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         controller.connection(),
         commands.clone(),
     )?;
+    let metrics_listener = match run.metrics_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("--metrics-listen {address}"))?)
+        }
+        None => None,
+    };
+    let served = (credentials.clone(), commands.clone());
+    let metrics = async move {
+        match metrics_listener {
+            Some(listener) => metrics::serve(listener, &served.0, served.1).await,
+            None => std::future::pending().await,
+        }
+    };
     let cni_socket = run.cni_socket.unwrap_or_else(|| run.state_dir.join("cni.sock"));
     tokio::select! {
         ended = below::serve(&cni_socket, Arc::clone(&below)) => ended?,
         () = below.tidy() => {}
+        ended = metrics => ended?,
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
         ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,

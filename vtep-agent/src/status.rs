@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use vtep_proto::{HostEntity, HostKey};
 
 use crate::agent::{Command, Commands, Settings};
-use crate::datapath::{Datapath, Loss};
+use crate::datapath::{Datapath, Loss, Traffic};
 use crate::engine::Engine;
 use crate::error::AgentError;
 use crate::watch::{Running, Watch};
@@ -56,6 +56,9 @@ pub struct Status {
     pub repairs: Vec<Repair>,
     /// Frames lost on this host, by place and reason.
     pub losses: Vec<Loss>,
+    /// Frames and octets of attachments and networks.
+    #[serde(default)]
+    pub traffic: Vec<Traffic>,
     /// What has been running for more than a second. When the engine is among it, the rest of
     /// the status is missing.
     pub running: Vec<Running>,
@@ -118,8 +121,30 @@ impl Status {
             overlay: settings.overlay.clone(),
             repairs: Vec::new(),
             losses: Vec::new(),
+            traffic: Vec::new(),
             running: Vec::new(),
         }
+    }
+
+    /// The part that is about one attachment and its network; none if the host is not to hold it.
+    #[must_use]
+    pub fn of_attachment(&self, id: &str) -> Option<Self> {
+        let is_it = |row: &&Row| row.kind == "attachment" && row.name == id;
+        let vni = self.objects.iter().find(is_it)?.vni;
+        let of_network = |row: &&Row| row.vni == vni && (row.kind != "attachment" || row.name == id);
+        let is_its = |place: &str| place == id;
+        Some(Self {
+            objects: self.objects.iter().filter(of_network).cloned().collect(),
+            losses: self.losses.iter().filter(|l| is_its(&l.place)).cloned().collect(),
+            traffic: self
+                .traffic
+                .iter()
+                .filter(|t| t.attachment.as_deref().map_or(t.vni == vni, is_its))
+                .cloned()
+                .collect(),
+            repairs: self.repairs.iter().filter(|r| r.what.contains(id)).cloned().collect(),
+            ..self.clone()
+        })
     }
 
     /// The status as tables for people.
@@ -154,6 +179,23 @@ impl Status {
                 .set_header(["lost at", "reason", "frames"]);
             for l in &self.losses {
                 table.add_row([&l.place, &l.reason, &l.frames.to_string()]);
+            }
+            text.push_str(&format!("\n{table}\n"));
+        }
+        if !self.traffic.is_empty() {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING).set_header([
+                "vni",
+                "carried by",
+                "frames in",
+                "octets in",
+                "frames out",
+                "octets out",
+            ]);
+            for t in &self.traffic {
+                let by = t.attachment.as_deref().unwrap_or("tunnels");
+                let counts = t.counts().map(|n| n.to_string());
+                table.add_row([&[t.vni.to_string(), by.to_owned()][..], &counts].concat());
             }
             text.push_str(&format!("\n{table}\n"));
         }
@@ -279,6 +321,57 @@ mod tests {
     use super::*;
     use crate::datapath::kernel::FloodLimit;
     use crate::object::LocalVteps;
+
+    #[test]
+    fn a_dump_of_one_attachment_shows_nothing_of_others() {
+        let row = |kind: &str, vni: u32, name: &str| Row {
+            kind: kind.into(),
+            vni,
+            name: name.into(),
+            content: String::new(),
+            state: "applied".into(),
+        };
+        let traffic = |attachment: Option<&str>, vni| Traffic {
+            attachment: attachment.map(str::to_owned),
+            vni,
+            received_frames: 1,
+            received_bytes: 2,
+            sent_frames: 3,
+            sent_bytes: 4,
+        };
+        let status = Status {
+            host: "h1".into(),
+            uplink: "up0".into(),
+            uplink_up: true,
+            connected: true,
+            epoch: 1,
+            complete: true,
+            objects: vec![
+                row("network", 1, "vfb1"),
+                row("network", 2, "vfb2"),
+                row("attachment", 1, "blue/a"),
+                row("attachment", 1, "blue/b"),
+            ],
+            overlay: "vfabric-h1".into(),
+            repairs: Vec::new(),
+            losses: Vec::new(),
+            traffic: vec![
+                traffic(Some("blue/a"), 1),
+                traffic(Some("blue/b"), 1),
+                traffic(None, 1),
+                traffic(None, 2),
+            ],
+            running: Vec::new(),
+        };
+        let one = status.of_attachment("blue/a").unwrap();
+        assert_eq!((one.objects.len(), one.traffic.len()), (2, 2));
+        let shown = one.tables();
+        assert!(
+            shown.contains("blue/a") && !shown.contains("blue/b") && !shown.contains("vfb2"),
+            "{shown}"
+        );
+        assert_eq!(status.of_attachment("blue/c"), None);
+    }
 
     #[tokio::test]
     async fn an_engine_that_is_stuck_is_named() {

@@ -29,6 +29,7 @@ fn a_reader_that_goes_away_is_no_error() {
         overlay: "vfabric-h1".into(),
         repairs: vec![],
         losses: vec![],
+        traffic: vec![],
         running: vec![],
     };
     let text = serde_json::to_vec(&status).unwrap();

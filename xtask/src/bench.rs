@@ -21,7 +21,7 @@ struct Bench {
     run: fn(&Files) -> Result<()>,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "fabric",
         about: "a lab: its start-up, POST attachment to applied, traffic lost at each fault",
@@ -34,6 +34,11 @@ const BENCHES: [Bench; 6] = [
             let mut command = Command::new(program("fabric-controller"));
             part(files, "", command.args(["--bench", "--dir"]).arg(&files.dir))
         },
+    },
+    Bench {
+        name: "host",
+        about: "a lab: ADD, DEL and swap of pods' attachments, beside Debian's bridge and host-local; 1,000 networks on one host",
+        run: host,
     },
     Bench {
         name: "agent",
@@ -159,6 +164,15 @@ fn fabric(files: &Files) -> Result<()> {
     let measured = part(files, "", fabricctl().args(["lab", "bench", "--faults"]));
     call(fabricctl().args(["lab", "down"]))?;
     measured
+}
+
+fn host(files: &Files) -> Result<()> {
+    packages::install(&["containernetworking-plugins"])?;
+    call(fabricctl().args(["lab", "up", "--no-checks"]))?;
+    let measured = part(files, "pods", fabricctl().args(["lab", "bench", "--pods"]));
+    call(fabricctl().args(["lab", "down"]))?;
+    let networks = part(files, "networks", Command::new(program("vtep-agent")).arg("bench"));
+    measured.and(networks)
 }
 
 /// The engine is measured from inside, so by a bench target of its crate; the rest by the

@@ -24,6 +24,9 @@ pub struct Args {
     /// Attachments made one after the other
     #[arg(long, default_value_t = 200)]
     attachments: usize,
+    /// Measure attachments of pods instead, beside Debian's reference CNI plugins
+    #[arg(long)]
+    pods: bool,
     /// Also measure what each fault costs
     #[arg(long)]
     faults: bool,
@@ -41,6 +44,11 @@ const FAULTS: [&str; 3] = ["killed", "link", "stray"];
 /// Something could not be measured.
 pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     let steps = Steps::default();
+    if args.pods {
+        let figures = crate::pods::bench::run(lab, runtime, &steps)?;
+        store(args, &figures)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut figures = serde_json::Map::new();
     if let Some(startup) = lab.startup {
         say!("lab start-up, to every device in sync: {:.2} s", startup.as_secs_f64());
@@ -73,10 +81,13 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
             figures.insert(row.name.clone(), measured.into());
         }
     }
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    }
+    store(args, &figures)?;
     Ok(code)
+}
+
+fn store(args: &Args, figures: &serde_json::Map<String, serde_json::Value>) -> Result<()> {
+    let Some(path) = &args.json else { return Ok(()) };
+    std::fs::write(path, serde_json::to_string_pretty(figures)?).with_context(|| path.display().to_string())
 }
 
 /// Microseconds from the request until every device has confirmed, for each of `count`

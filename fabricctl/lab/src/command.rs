@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
 
 use super::checks::{self, Report};
-use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench};
+use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench, pods};
 
 /// Build, check and remove a whole fabric on this machine.
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,8 @@ pub enum Command {
     Check(Filter),
     /// Attack the lab that runs, from every place
     Attack(attack::Args),
+    /// Let pods come, go and change on the lab that runs, with faults; everything must agree afterwards
+    Pods(pods::Args),
     /// Measure the lab that runs
     Bench(bench::Args),
     /// Remove every trace of a lab
@@ -75,6 +77,7 @@ pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
             runtime,
         )?)),
         Command::Attack(args) => attack::run(&Lab::open()?, &args, runtime),
+        Command::Pods(args) => pods::run(&Lab::open()?, &args, runtime),
         Command::Bench(args) => bench::run(&Lab::open()?, &args, runtime),
         Command::Down => {
             Lab::down()?;

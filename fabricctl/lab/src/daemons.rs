@@ -253,6 +253,11 @@ impl Lab {
         self.dir.join("agents").join(host)
     }
 
+    /// The network namespace that a host's agent keeps.
+    pub(super) fn overlay(&self, host: &str) -> String {
+        format!("{}{host}-overlay", plan::PREFIX)
+    }
+
     /// Starts a host's agent.
     ///
     /// # Errors
@@ -267,9 +272,7 @@ impl Lab {
         command.arg("--vtep-ipv6").arg(host.vtep_ipv6.to_string());
         command.arg("--state-dir").arg(self.agent_state(host.name.as_str()));
         // With the lab's prefix, so that `lab down` removes it with the others.
-        command
-            .arg("--overlay")
-            .arg(format!("{}-overlay", plan::namespace(&host.name)));
+        command.arg("--overlay").arg(self.overlay(host.name.as_str()));
         self.tls(&mut command, &format!("host/{}", host.name));
         self.daemons
             .start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)

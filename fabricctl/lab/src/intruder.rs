@@ -130,6 +130,33 @@ pub(super) async fn try_other_certificates(lab: &Lab, agents: &str) -> Result<us
     Ok(attempts)
 }
 
+/// Whether the controller shows table entries under this name: other entities have a name of their kind.
+pub(super) fn is_table(name: &str) -> bool {
+    !["member", "group", "multicast_group", "entity"].contains(&name)
+}
+
+/// How many table entries a switch holds, without default entries.
+///
+/// # Errors
+/// The switch cannot be read.
+pub(super) async fn table_entries(lab: &Lab, switch: &Switch) -> Result<usize> {
+    let everything = p4::Entity {
+        entity: Some(entity::Entity::TableEntry(p4::TableEntry::default())),
+    };
+    let request = p4::ReadRequest {
+        device_id: u64::from(switch.device_id),
+        entities: vec![everything],
+        ..Default::default()
+    };
+    let mut answers = connect(lab, switch).await?.read(request).await?.into_inner();
+    let mut count = 0;
+    while let Some(answer) = answers.message().await? {
+        let is_one = |e: &&p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if !t.is_default_action && !t.is_const);
+        count += answer.entities.iter().filter(is_one).count();
+    }
+    Ok(count)
+}
+
 fn entry() -> p4::TableEntry {
     let exact = |field_id, value: Vec<u8>| p4::FieldMatch {
         field_id,

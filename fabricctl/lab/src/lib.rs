@@ -27,6 +27,7 @@ pub mod netns;
 pub mod out;
 pub mod pki;
 pub mod plan;
+pub mod pods;
 pub mod probe;
 pub mod process;
 pub mod traffic;
@@ -197,7 +198,12 @@ impl Lab {
         let namespaces = netns::list(plan::PREFIX);
         let inside: Vec<i32> = namespaces.iter().flat_map(|n| netns::processes(n)).collect();
         process::stop_all(&inside);
-        let mut lines: Vec<String> = namespaces.iter().map(|n| format!("netns del {n}")).collect();
+        let names = pods::agree::names_of(&namespaces);
+        let mut lines: Vec<String> = namespaces
+            .iter()
+            .chain(&names)
+            .map(|n| format!("netns del {n}"))
+            .collect();
         if mgmt_link_exists() {
             lines.insert(0, format!("link del {}", plan::MGMT_LINK));
         }

@@ -24,7 +24,7 @@ fn mark() -> String {
 }
 
 /// Time a daemon gets to end by itself after SIGTERM, and to be gone after SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How often to look whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -104,7 +104,9 @@ impl Daemons {
     pub fn crash(&self, name: &str) -> Result<()> {
         let pid = self.pid(name).with_context(|| format!("{name} does not run"))?;
         kill(pid, Signal::SIGKILL)?;
-        wait_gone(&[pid], STOP_GRACE);
+        if !wait_gone(&[pid], STOP_GRACE) {
+            bail!("{name} is still there {} s after SIGKILL", STOP_GRACE.as_secs());
+        }
         Ok(())
     }
 
@@ -168,12 +170,16 @@ fn wait_gone(pids: &[Pid], patience: Duration) -> bool {
     true
 }
 
-/// A zombie is as dead as one that is gone.
+/// A zombie is as dead as one that is gone, once all its threads are: one that is inside the kernel keeps files and locks
+/// of the process until it has returned.
 fn is_alive(pid: Pid) -> bool {
     if kill(pid, None) == Err(Errno::ESRCH) {
         return false;
     }
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        !matches!(state, None | Some('Z' | 'X'))
+    })
 }

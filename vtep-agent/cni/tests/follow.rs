@@ -219,3 +219,33 @@ async fn the_default_route_moves_to_an_attachment_and_back() {
     multi.call("DEL", ("c1", "web"), &pod.path()).await.unwrap();
     assert_eq!((multi.leases().len(), multi.journal()), (0, 0));
 }
+
+#[tokio::test]
+async fn a_macvlan_without_its_master_does_not_cost_the_old_network() {
+    let multi = Multi::new(recorder(json!({})));
+    multi.definition("wide", Some(multi.bridge("wide", "10.9.1.0/24")));
+    let ipam = json!({ "type": "host-local", "dataDir": multi.path("host-local"), "subnet": "10.9.3.0/24" });
+    for (name, ipam) in [("bare", json!({})), ("leased", ipam)] {
+        let config = json!({ "cniVersion": "1.0.0", "type": "macvlan", "master": "absent0", "ipam": ipam });
+        multi.definition(name, Some(config));
+    }
+    multi.pod("web", "wide@data");
+    let pod = Netns::new("pod");
+    multi.call("ADD", ("c1", "web"), &pod.path()).await.unwrap();
+    let (before, addresses) = (multi.shown("web"), multi.leases().len());
+    let follower = multi.follow();
+    for (i, name) in ["bare", "leased"].into_iter().enumerate() {
+        multi.pod("web", &format!("{name}@data"));
+        until("the failure is said", || {
+            follower.log().matches("FailedAddingInterface").count() > i
+        })
+        .await;
+        until("the old network is back", || {
+            multi.shown("web") == before && pod.links() == ["data"] && multi.leases().len() == addresses
+        })
+        .await;
+        multi.pod("web", "wide@data");
+    }
+    multi.call("DEL", ("c1", "web"), "").await.unwrap();
+    assert_eq!((pod.links().len(), multi.leases().len(), multi.journal()), (0, 0, 0));
+}

@@ -502,3 +502,103 @@ async fn at_whatever_point_the_agent_dies_everything_agrees_afterwards() {
     }
     println!("{whole} complete, {nothing} not there");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn at_whatever_point_the_agent_dies_a_swap_has_happened_or_has_not() {
+    let mut world = World::new().await;
+    let pod = Netns::new("pod");
+    world.cni("ADD", ("c1", "eth0"), &pod.path(), none()).await.unwrap();
+    let slot = Slot {
+        container: "c1".into(),
+        interface: "eth0".into(),
+    };
+    let (mut at, mut there, mut back) = ("red", 0, 0);
+    for round in 0..12u64 {
+        let to = if at == "red" { "green" } else { "red" };
+        let had = world.attachments("blue").await.remove(0);
+        let request = Request::Swap {
+            slot: slot.clone(),
+            cni_network: None,
+            network: to.into(),
+            mac: None,
+            ips: Vec::new(),
+        };
+        let mut asking = world.connect();
+        protocol::send(&mut asking, &request).unwrap();
+        // In steps that go past its end.
+        tokio::time::sleep(std::time::Duration::from_micros(round * 2500)).await;
+        world.kill_agent();
+        let promised = protocol::receive::<Reply>(&mut asking);
+        world.start_agent().await;
+        let mut now = String::new();
+        world
+            .until("fabric, journal and kernel agree", async |w| {
+                let Reply::Listed(listed) = w.ask(Request::List).await else {
+                    return false;
+                };
+                let attachment = w.attachments("blue").await.remove(0);
+                let shown = ip(&["-n", &pod.0, "address", "show", "eth0"]);
+                let files = std::fs::read_dir(w.state().join("attachments")).unwrap();
+                let unfinished = files
+                    .flatten()
+                    .any(|f| std::fs::read_to_string(f.path()).is_ok_and(|t| t.contains("back")));
+                now = attachment.spec.network.to_string();
+                let goes_back = now != at || (attachment.ips == had.ips && attachment.spec.mac == had.spec.mac);
+                !unfinished
+                    && listed[0].1.network == now
+                    && attachment.applied.waiting.is_empty()
+                    && attachment.ips.iter().all(|ip| shown.contains(&format!(" {ip}/")))
+                    && goes_back
+            })
+            .await;
+        if matches!(promised, Ok(Reply::Attached(_))) {
+            assert_eq!(now, to, "round {round}: the swap had succeeded");
+        }
+        if now == to {
+            there += 1
+        } else {
+            back += 1
+        }
+        at = if now == "red" { "red" } else { "green" };
+    }
+    println!("{there} in the new network, {back} in the old one");
+    world.cni("DEL", ("c1", "eth0"), "", none()).await.unwrap();
+    assert_eq!(settled(&world, &pod).await, Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_that_is_refused_changes_nothing() {
+    let world = World::new().await;
+    let pod = Netns::new("pod");
+    let result = world.cni("ADD", ("c1", "eth0"), &pod.path(), none()).await.unwrap();
+    let before = world.attachments("blue").await.remove(0);
+    let request = |network: &str| Request::Swap {
+        slot: Slot {
+            container: "c1".into(),
+            interface: "eth0".into(),
+        },
+        cni_network: None,
+        network: network.into(),
+        mac: None,
+        ips: Vec::new(),
+    };
+    let refused = world.ask(request("absent")).await;
+    assert!(matches!(&refused, Reply::Failed { code: 100, .. }), "{refused:?}");
+    let after = world.attachments("blue").await.remove(0);
+    assert_eq!(
+        (after.spec, after.ips, after.mac),
+        (before.spec, before.ips, before.mac)
+    );
+    // ADD again is the same, and CHECK agrees.
+    assert_eq!(
+        world.cni("ADD", ("c1", "eth0"), &pod.path(), none()).await.unwrap(),
+        result
+    );
+    let previous = json!({ "prevResult": result });
+    assert_eq!(
+        world.cni("CHECK", ("c1", "eth0"), &pod.path(), previous).await,
+        Ok(Value::Null)
+    );
+    let swapped = world.ask(request("green")).await;
+    assert!(matches!(&swapped, Reply::Attached(_)), "{swapped:?}");
+}

@@ -5,6 +5,9 @@
 //! | adding | is being asked for; nobody was promised anything | is removed |
 //! | held | ADD succeeded, or is about to say so | stays while its namespace does |
 //! | leaving | is being removed | is removed |
+//!
+//! An interface that is held may be on its way into another network (`back` is set). Until that has ended, nobody was
+//! promised the new network: after a crash it goes back.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -32,6 +35,28 @@ pub(super) struct Entry {
     pub(super) slot: Slot,
     pub(super) wish: Wish,
     pub(super) state: State,
+    /// While a swap is under way: the network that the interface came from, with the MAC address and the addresses that
+    /// it had there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) back: Option<Wish>,
+}
+
+impl Entry {
+    /// An interface that is not on its way into another network.
+    pub(super) fn new(slot: Slot, wish: Wish, state: State) -> Self {
+        let back = None;
+        Self {
+            slot,
+            wish,
+            state,
+            back,
+        }
+    }
+
+    /// Whether something is to be done for it without being asked.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.state == State::Leaving || self.back.is_some()
+    }
 }
 
 /// All of them.
@@ -48,7 +73,8 @@ pub(super) fn digest(parts: [&str; 2]) -> String {
 }
 
 impl Journal {
-    /// Reads the journal in a folder, which is made where it does not exist. A file that cannot be read is moved aside.
+    /// Reads the journal in a folder, which is made where it does not exist. A file that cannot be read is moved aside; one
+    /// that was not written to its end is removed.
     pub(super) fn open(folder: &Path) -> Result<Self, AgentError> {
         let fail = |source| AgentError::File {
             path: folder.to_owned(),
@@ -58,8 +84,14 @@ impl Journal {
         let mut entries = BTreeMap::new();
         for file in fs::read_dir(folder).map_err(fail)? {
             let path = file.map_err(fail)?.path();
-            if path.extension().is_none_or(|e| e != "json") {
-                continue;
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("json") => {}
+                Some("new") => {
+                    // A crash while it was written: nothing that it says has happened.
+                    fs::remove_file(&path).map_err(fail)?;
+                    continue;
+                }
+                _ => continue,
             }
             let read = fs::read(&path).map_err(fail)?;
             match serde_json::from_slice::<Entry>(&read) {
@@ -147,20 +179,18 @@ mod tests {
     use super::*;
 
     fn entry(container: &str, interface: &str, state: State) -> Entry {
-        Entry {
-            slot: Slot {
-                container: container.into(),
-                interface: interface.into(),
-            },
-            wish: Wish {
-                cni_network: "n".into(),
-                vdc: "v".into(),
-                network: "red".into(),
-                mac: None,
-                ips: Vec::new(),
-            },
-            state,
-        }
+        let slot = Slot {
+            container: container.into(),
+            interface: interface.into(),
+        };
+        let wish = Wish {
+            cni_network: "n".into(),
+            vdc: "v".into(),
+            network: "red".into(),
+            mac: None,
+            ips: Vec::new(),
+        };
+        Entry::new(slot, wish, state)
     }
 
     #[test]
@@ -178,7 +208,15 @@ mod tests {
         fs::write(folder.path().join("x.new"), b"{").unwrap();
         fs::write(folder.path().join("y.json"), b"{").unwrap();
         let again = Journal::open(folder.path()).unwrap();
-        assert_eq!(again.all(), [a, b]);
-        assert!(folder.path().join("y.damaged").exists());
+        assert_eq!(again.all(), [a.clone(), b.clone()]);
+        assert!(folder.path().join("y.damaged").exists() && !folder.path().join("x.new").exists());
+        // An entry of an earlier version has no `back`; one on its way keeps it.
+        let moving = Entry {
+            back: Some(a.wish.clone()),
+            ..a
+        };
+        assert!(!serde_json::to_string(&b).unwrap().contains("back"));
+        again.put(moving.clone()).unwrap();
+        assert_eq!(Journal::open(folder.path()).unwrap().all(), [moving, b]);
     }
 }

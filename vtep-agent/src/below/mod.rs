@@ -6,7 +6,8 @@
 //! **Model.** A request is noted in the [`journal`] first. The pod's namespace, which the runtime names by any path, gets a
 //! second name of ours in `/run/netns` (its *pin*): a path like `/proc/PID/ns/net` may mean another namespace a moment
 //! later, the pin never does. Then the controller is asked; it turns the ask into a transaction, and the attachment comes
-//! back as every other does. What was begun and not finished is undone ([`Below::tidy`]).
+//! back as every other does. What was begun and not finished is undone ([`Below::tidy`]): an ADD is removed, a swap goes
+//! back to the network that it came from.
 //!
 //! **Invariants.** The journal is written before, and cleared after, everything that it stands for. Requests for one
 //! container are carried out one at a time. Only root may ask.
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fabric_identity::Subject;
+use ipnet::IpNet;
 use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
@@ -223,24 +225,64 @@ impl Below {
             .await
     }
 
-    /// Puts an interface where `change` says, from what it had and its MAC address.
+    /// Puts an interface where `change` says, from what it had and its MAC address. If that fails, it goes back to the
+    /// network that it came from: now, or as soon as there is a controller.
     async fn swap(&self, slot: Slot, change: impl FnOnce(&Wish, String) -> Wish) -> Result<Attached, Error> {
         let _turn = self.turn(&slot).await;
-        let held = self.held(&slot)?;
+        let held = self.held(&slot).await?;
         let has = self.look(&self.id(&held).await?).await?;
-        let wish = change(&held.wish, has.mac);
-        let request = self.request(&Entry {
-            wish: wish.clone(),
-            ..held.clone()
-        })?;
-        let mut client = self.client().await?;
-        let reply = called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
-        let attached = self.look(&reply.id).await?;
-        self.note(Entry { wish, ..held }).await?;
-        Ok(attached)
+        let wish = change(&held.wish, has.mac.clone());
+        let wanted = Entry { wish, ..held.clone() };
+        // A wrong field is found before anything is begun.
+        let request = self.request(&wanted)?;
+        let back = Some(Wish {
+            mac: Some(has.mac),
+            ips: has.addresses.iter().map(IpNet::addr).collect(),
+            ..held.wish.clone()
+        });
+        self.note(Entry { back, ..held }).await?;
+        match self.call_swap(request).await {
+            Ok(attached) => {
+                self.note(wanted).await?;
+                Ok(attached)
+            }
+            Err(why) => {
+                if let Err(error) = self.go_back(&slot).await {
+                    tracing::warn!(%error, container = slot.container, interface = slot.interface, "a swap cannot be undone yet");
+                }
+                Err(why)
+            }
+        }
     }
 
-    fn held(&self, slot: &Slot) -> Result<Entry, Error> {
+    async fn call_swap(&self, request: v1::AttachRequest) -> Result<Attached, Error> {
+        let mut client = self.client().await?;
+        let reply = called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
+        self.look(&reply.id).await
+    }
+
+    /// Ends a swap that did not succeed: the interface is in the network that it came from, with what it had there. The
+    /// controller may have carried out all of the swap, or nothing. The turn is the caller's.
+    async fn go_back(&self, slot: &Slot) -> Result<(), Error> {
+        let Some(entry) = self.journal.get(slot).filter(|e| e.state == State::Held) else {
+            return Ok(());
+        };
+        let Some(wish) = entry.back.clone() else {
+            return Ok(());
+        };
+        let mut client = self.client().await?;
+        // First its addresses, then its wish, which names them only if it did before; in the same network they stay.
+        for wish in [wish, entry.wish.clone()] {
+            let request = self.request(&Entry { wish, ..entry.clone() })?;
+            called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
+        }
+        let back = None;
+        self.note(Entry { back, ..entry }).await
+    }
+
+    /// The entry of an interface that is held, in the network that it says.
+    async fn held(&self, slot: &Slot) -> Result<Entry, Error> {
+        self.go_back(slot).await?;
         let entry = self.journal.get(slot).filter(|e| e.state == State::Held);
         entry.ok_or_else(|| missing(slot))
     }
@@ -257,6 +299,7 @@ impl Below {
 
     async fn add(&self, slot: Slot, path: String, wish: Wish) -> Result<Attached, Error> {
         let _turn = self.turn(&slot).await;
+        self.go_back(&slot).await?;
         let mut held = self.journal.get(&slot);
         if held.as_ref().is_some_and(|e| e.state != State::Held) {
             self.undo(&slot).await?;
@@ -270,8 +313,7 @@ impl Below {
             );
             return Err(Error::new(error::REFUSED, message));
         }
-        let state = State::Adding;
-        let entry = Entry { slot, wish, state };
+        let entry = Entry::new(slot, wish, State::Adding);
         let namespace = self.open_pod(&path)?;
         if !again {
             self.note(entry.clone()).await?;
@@ -348,7 +390,7 @@ impl Below {
 
     async fn check(&self, slot: &Slot) -> Result<Attached, Error> {
         let _turn = self.turn(slot).await;
-        self.look(&self.id(&self.held(slot)?).await?).await
+        self.look(&self.id(&self.held(slot).await?).await?).await
     }
 
     async fn del(&self, slot: &Slot) -> Result<(), Error> {
@@ -407,22 +449,30 @@ impl Below {
         blocking(move || journal.put(entry)).await
     }
 
-    /// Removes what is leaving, whenever there is a controller to say so to. Runs until dropped.
+    /// Ends what is unfinished, whenever there is a controller to say so to. Runs until dropped.
     pub async fn tidy(&self) {
         let mut tick = interval(TIDY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut controller = self.controller.clone();
         loop {
-            tick.tick().await;
-            let leaving = self.journal.all().into_iter().filter(|e| e.state == State::Leaving);
-            for Entry { slot, .. } in leaving {
+            tokio::select! {
+                _ = tick.tick() => {}
+                // At once when there is a controller again. Without the stream's task there never is.
+                Ok(()) = controller.changed() => {}
+            }
+            for Entry { slot, .. } in self.journal.all().into_iter().filter(Entry::is_unfinished) {
                 if !self.is_connected() {
                     break;
                 }
                 let _turn = self.turn(&slot).await;
                 // A request may have been quicker.
-                let still = self.journal.get(&slot).is_some_and(|e| e.state == State::Leaving);
-                if still && let Err(error) = self.undo(&slot).await {
-                    tracing::warn!(%error, container = slot.container, interface = slot.interface, "cannot be removed yet");
+                let ended = match self.journal.get(&slot) {
+                    Some(entry) if entry.state == State::Leaving => self.undo(&slot).await,
+                    Some(entry) if entry.back.is_some() => self.go_back(&slot).await,
+                    _ => Ok(()),
+                };
+                if let Err(error) = ended {
+                    tracing::warn!(%error, container = slot.container, interface = slot.interface, "cannot be undone yet");
                 }
             }
         }

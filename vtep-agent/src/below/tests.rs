@@ -37,12 +37,7 @@ async fn without_a_controller_status_says_so_and_nothing_is_forgotten() {
         mac: None,
         ips: Vec::new(),
     };
-    let state = State::Held;
-    let entry = Entry {
-        slot: slot(),
-        wish,
-        state,
-    };
+    let entry = Entry::new(slot(), wish, State::Held);
     below.note(entry.clone()).await.unwrap();
     let refused = below.handle(Request::Del { slot: slot() }).await;
     assert_eq!(code(&refused), Some(error::TRY_AGAIN), "{refused:?}");
@@ -87,6 +82,7 @@ async fn without_a_controller_status_tells_whether_pods_that_run_are_cut_off() {
             overlay: String::new(),
             repairs: Vec::new(),
             losses: Vec::new(),
+            traffic: Vec::new(),
             running: Vec::new(),
         };
         tokio::spawn(async move {

@@ -42,6 +42,14 @@ pub trait Datapath {
         Ok(Vec::new())
     }
 
+    /// Frames and octets that attachments and networks have had so far.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn traffic(&mut self) -> Result<Vec<Traffic>, AgentError> {
+        Ok(Vec::new())
+    }
+
     /// Applies steps in order and returns the outcome of each. A step is worked off whether or
     /// not one before it failed.
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome>;
@@ -59,6 +67,35 @@ pub struct Loss {
     pub reason: String,
     /// Frames since the link was made.
     pub frames: u64,
+}
+
+/// What one attachment, or one network's tunnels, have carried since their link was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The attachment; none for the tunnels of the network.
+    pub attachment: Option<String>,
+    /// VNI of the network.
+    pub vni: u32,
+    /// Frames that went to the workload, or came from tunnels.
+    pub received_frames: u64,
+    /// Octets of these, Ethernet headers included.
+    pub received_bytes: u64,
+    /// Frames that came from the workload, or went into tunnels.
+    pub sent_frames: u64,
+    /// Octets of these.
+    pub sent_bytes: u64,
+}
+
+impl Traffic {
+    /// Received frames and octets, sent frames and octets.
+    pub fn counts(&self) -> [u64; 4] {
+        [
+            self.received_frames,
+            self.received_bytes,
+            self.sent_frames,
+            self.sent_bytes,
+        ]
+    }
 }
 
 /// What part of the datapath is meant.

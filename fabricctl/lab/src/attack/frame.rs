@@ -10,49 +10,49 @@ use vfabric_api::ident::Mac;
 /// Shortest frame on a wire, without its check sequence (IEEE 802.3).
 const SHORTEST: usize = 60;
 /// UDP port of VXLAN (RFC 7348 section 5).
-pub(super) const VXLAN_PORT: u16 = 4789;
+pub(crate) const VXLAN_PORT: u16 = 4789;
 /// All stations.
-pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
+pub(crate) const BROADCAST: Mac = Mac([0xff; 6]);
 
 /// EtherTypes.
-pub(super) mod kind {
+pub(crate) mod kind {
     /// Internet Protocol, version 4.
-    pub(in super::super) const IPV4: u16 = 0x0800;
+    pub(crate) const IPV4: u16 = 0x0800;
     /// Address resolution (RFC 826).
-    pub(in super::super) const ARP: u16 = 0x0806;
+    pub(crate) const ARP: u16 = 0x0806;
     /// Internet Protocol, version 6.
-    pub(in super::super) const IPV6: u16 = 0x86dd;
+    pub(crate) const IPV6: u16 = 0x86dd;
     /// VLAN tag (IEEE 802.1Q).
-    pub(in super::super) const VLAN: u16 = 0x8100;
+    pub(crate) const VLAN: u16 = 0x8100;
     /// Service tag (IEEE 802.1ad).
-    pub(in super::super) const SERVICE_VLAN: u16 = 0x88a8;
+    pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
     /// Link layer discovery (IEEE 802.1AB).
-    pub(in super::super) const LLDP: u16 = 0x88cc;
+    pub(crate) const LLDP: u16 = 0x88cc;
 }
 
 /// IP protocols.
-pub(super) mod protocol {
+pub(crate) mod protocol {
     /// ICMP (RFC 792).
-    pub(in super::super) const ICMP: u8 = 1;
+    pub(crate) const ICMP: u8 = 1;
     /// UDP.
-    pub(in super::super) const UDP: u8 = 17;
+    pub(crate) const UDP: u8 = 17;
     /// Fragment header of IPv6 (RFC 8200 section 4.5).
-    pub(in super::super) const FRAGMENT: u8 = 44;
+    pub(crate) const FRAGMENT: u8 = 44;
     /// ICMPv6 (RFC 4443).
-    pub(in super::super) const ICMPV6: u8 = 58;
+    pub(crate) const ICMPV6: u8 = 58;
     /// Destination options of IPv6 (RFC 8200 section 4.6).
-    pub(in super::super) const DESTINATION_OPTIONS: u8 = 60;
+    pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 }
 
 /// A frame.
-pub(super) fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = [&to.0[..], &from.0, &kind.to_be_bytes(), payload].concat();
     frame.resize(frame.len().max(SHORTEST), 0);
     frame
 }
 
 /// The same frame with a tag in front of its EtherType.
-pub(super) fn tagged(tag: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(tag: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(frame.len().min(12));
     [addresses, &tag.to_be_bytes(), &vlan.to_be_bytes(), rest].concat()
 }
@@ -93,7 +93,7 @@ fn put(message: &mut [u8], at: usize, value: [u8; 2]) {
 }
 
 /// ARP between IPv4 addresses (RFC 826): `operation` is 1 for a request, 2 for a reply.
-pub(super) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
+pub(crate) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4];
     [
         &head[..],
@@ -108,22 +108,22 @@ pub(super) fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Add
 
 /// An IP header, of the version of its addresses.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ip {
+pub(crate) struct Ip {
     /// Source.
-    pub(super) from: IpAddr,
+    pub(crate) from: IpAddr,
     /// Destination.
-    pub(super) to: IpAddr,
+    pub(crate) to: IpAddr,
     /// TTL or hop limit.
-    pub(super) ttl: u8,
+    pub(crate) ttl: u8,
     /// Flags and fragment offset of IPv4, as in the header.
-    pub(super) fragment: u16,
+    pub(crate) fragment: u16,
     /// Options of IPv4, in words of four octets, all "no operation".
-    pub(super) option_words: u8,
+    pub(crate) option_words: u8,
 }
 
 impl Ip {
     /// A whole packet with TTL 64.
-    pub(super) fn new(from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Self {
+    pub(crate) fn new(from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Self {
         Self {
             from: from.into(),
             to: to.into(),
@@ -134,17 +134,17 @@ impl Ip {
     }
 
     /// With another TTL or hop limit.
-    pub(super) fn ttl(self, ttl: u8) -> Self {
+    pub(crate) fn ttl(self, ttl: u8) -> Self {
         Self { ttl, ..self }
     }
 
     /// The EtherType that goes with it.
-    pub(super) fn kind(&self) -> u16 {
+    pub(crate) fn kind(&self) -> u16 {
         if self.from.is_ipv4() { kind::IPV4 } else { kind::IPV6 }
     }
 
     /// The packet.
-    pub(super) fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         match self.from {
             IpAddr::V4(_) => self.ipv4(protocol, payload),
             IpAddr::V6(_) => self.ipv6(protocol, payload),
@@ -184,12 +184,12 @@ impl Ip {
     }
 
     /// A UDP datagram.
-    pub(super) fn udp(&self, from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn udp(&self, from: u16, to: u16, data: &[u8]) -> Vec<u8> {
         self.packet(protocol::UDP, &self.datagram(from, to, data))
     }
 
     /// What a UDP datagram is inside IP.
-    pub(super) fn datagram(&self, from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn datagram(&self, from: u16, to: u16, data: &[u8]) -> Vec<u8> {
         let length = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
         let ports = [from.to_be_bytes(), to.to_be_bytes(), length.to_be_bytes(), [0, 0]];
         let mut datagram = [&ports.concat()[..], data].concat();
@@ -203,7 +203,7 @@ impl Ip {
     }
 
     /// An ICMP or ICMPv6 message.
-    pub(super) fn icmp(&self, message_kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    pub(crate) fn icmp(&self, message_kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
         let mut message = [&[message_kind, code, 0, 0][..], rest].concat();
         let (protocol, sum) = match self.from {
             IpAddr::V4(_) => (protocol::ICMP, (!sum(&[&message])).to_be_bytes()),
@@ -218,32 +218,32 @@ impl Ip {
 }
 
 /// A neighbour advertisement (RFC 4861 section 4.4) for `target` at `mac`, sent to the address `ip`.
-pub(super) fn advertisement(ip: Ip, target: Ipv6Addr, mac: Mac) -> Vec<u8> {
+pub(crate) fn advertisement(ip: Ip, target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     // Solicited, override; target link-layer address.
     let rest = [&[0x60, 0, 0, 0][..], &target.octets(), &[2, 1], &mac.0].concat();
     ip.ttl(255).icmp(136, 0, &rest)
 }
 
 /// A neighbour solicitation (RFC 4861 section 4.3) for `target`, from a station at `mac`.
-pub(super) fn solicitation(ip: Ip, target: Ipv6Addr, mac: Mac) -> Vec<u8> {
+pub(crate) fn solicitation(ip: Ip, target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     let rest = [&[0, 0, 0, 0][..], &target.octets(), &[1, 1], &mac.0].concat();
     ip.ttl(255).icmp(135, 0, &rest)
 }
 
 /// A router advertisement (RFC 4861 section 4.2) with a default route.
-pub(super) fn router_advertisement(ip: Ip, mac: Mac) -> Vec<u8> {
+pub(crate) fn router_advertisement(ip: Ip, mac: Mac) -> Vec<u8> {
     let rest = [&[64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0][..], &[1, 1], &mac.0].concat();
     ip.ttl(255).icmp(134, 0, &rest)
 }
 
 /// A redirect (RFC 4861 section 4.5) of `destination` to `target`.
-pub(super) fn redirect(ip: Ip, target: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+pub(crate) fn redirect(ip: Ip, target: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
     let rest = [&[0; 4][..], &target.octets(), &destination.octets()].concat();
     ip.ttl(255).icmp(137, 0, &rest)
 }
 
 /// A frame in VXLAN (RFC 7348 section 5): what UDP carries.
-pub(super) fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = vni.to_be_bytes();
     [&[0x08, 0, 0, 0, a, b, c, 0][..], frame].concat()
 }

@@ -27,7 +27,7 @@ mod asks;
 mod cast;
 mod churn;
 mod edge;
-mod frame;
+pub(crate) mod frame;
 mod host;
 mod link;
 mod list;
@@ -38,7 +38,7 @@ mod report;
 mod speech;
 mod vlans;
 mod volley;
-mod watch;
+pub(crate) mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -21,7 +21,7 @@ use crate::netns;
 use crate::probe::Worker;
 
 /// Octets of a token.
-pub(super) const TOKEN: usize = 16;
+pub(crate) const TOKEN: usize = 16;
 /// How tokens begin; what follows is drawn for each run.
 const MAGIC: [u8; 4] = [0xa7, 0x7a, 0xc4, 0xed];
 /// Packet type of what the socket's own end sent (linux/if_packet.h).
@@ -35,17 +35,17 @@ const MAX_FRAME: usize = 1 << 16;
 
 /// What names one frame of one attack of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Token {
+pub(crate) struct Token {
     run: u32,
     /// Number of the attack in the run.
-    pub(super) attack: u32,
+    pub(crate) attack: u32,
     /// Number of the frame in the attack.
-    pub(super) frame: u32,
+    pub(crate) frame: u32,
 }
 
 impl Token {
     /// As it is in a frame.
-    pub(super) fn octets(self) -> [u8; TOKEN] {
+    pub(crate) fn octets(self) -> [u8; TOKEN] {
         let mut octets = [0; TOKEN];
         let parts = [
             MAGIC,
@@ -78,7 +78,7 @@ impl Token {
 type Seen = BTreeMap<(u32, usize), BTreeSet<u32>>;
 
 /// Listens everywhere until it is dropped.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     run: u32,
     namespaces: Vec<String>,
     seen: Arc<Mutex<Seen>>,
@@ -90,7 +90,7 @@ impl Watch {
     ///
     /// # Errors
     /// One of them does not exist.
-    pub(super) fn start(namespaces: &[&str]) -> Result<Self> {
+    pub(crate) fn start(namespaces: &[&str]) -> Result<Self> {
         let run = rand::random();
         let seen = Arc::new(Mutex::new(Seen::new()));
         let sockets: Vec<OwnedFd> = namespaces
@@ -131,7 +131,7 @@ impl Watch {
     }
 
     /// The token of a frame.
-    pub(super) fn token(&self, attack: u32, frame: u32) -> Token {
+    pub(crate) fn token(&self, attack: u32, frame: u32) -> Token {
         Token {
             run: self.run,
             attack,
@@ -140,7 +140,7 @@ impl Watch {
     }
 
     /// The frames of an attack that each namespace has received so far.
-    pub(super) fn seen(&self, attack: u32) -> BTreeMap<&str, BTreeSet<u32>> {
+    pub(crate) fn seen(&self, attack: u32) -> BTreeMap<&str, BTreeSet<u32>> {
         let seen = lock(&self.seen);
         let of_attack = seen.range((attack, 0)..=(attack, usize::MAX));
         of_attack
@@ -149,7 +149,7 @@ impl Watch {
     }
 
     /// Forgets an attack.
-    pub(super) fn forget(&self, attack: u32) {
+    pub(crate) fn forget(&self, attack: u32) {
         lock(&self.seen).retain(|(of, _), _| *of != attack);
     }
 }
@@ -185,16 +185,16 @@ fn take(socket: &OwnedFd, buffer: &mut [u8], mut each: impl FnMut(&[u8])) {
 
 /// An interface that frames are sent by, as they are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Port {
+pub(crate) struct Port {
     /// Its namespace.
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub(super) interface: String,
+    pub(crate) interface: String,
 }
 
 impl Port {
     /// A port.
-    pub(super) fn new(namespace: &str, interface: &str) -> Self {
+    pub(crate) fn new(namespace: &str, interface: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
             interface: interface.to_owned(),
@@ -205,7 +205,7 @@ impl Port {
     ///
     /// # Errors
     /// There is no such interface.
-    pub(super) fn open(&self) -> Result<Sender> {
+    pub(crate) fn open(&self) -> Result<Sender> {
         netns::within(&self.namespace, || {
             let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
             let all = nix::ifaddrs::getifaddrs()?;
@@ -222,7 +222,7 @@ impl Port {
 }
 
 /// Sends frames by one interface.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     socket: OwnedFd,
     port: Port,
 }
@@ -232,7 +232,7 @@ impl Sender {
     ///
     /// # Errors
     /// The kernel does not take it: it is too long or too short, for example.
-    pub(super) fn send(&self, frame: &[u8]) -> Result<()> {
+    pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
         loop {
             match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),

@@ -7,11 +7,13 @@
 //! | [`crate::attack`] | does nothing reach what it should not? |
 //! | [`tenant`] | does a user of a vDC see that vDC only? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
+//! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
 //! | [`removal`] | does what is deleted go, wholly, and only that? |
 
 mod edge;
 pub(crate) mod faults;
 mod inventory;
+mod pods;
 mod reach;
 mod removal;
 mod tenant;
@@ -163,7 +165,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 13] = [
+const CHANGES: [(&str, Check); 15] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -174,6 +176,8 @@ const CHANGES: [(&str, Check); 13] = [
     ("port set over gNMI by others, put right", faults::foreign_setting),
     ("spine drained and back", inventory::spine_drained),
     ("host that never comes, declared gone", inventory::host_gone),
+    ("pods attached, swapped and detached", self::pods::attached),
+    ("pods come, go and change while daemons die", crate::pods::among_checks),
     ("attachment deleted, then rolled back", removal::attachment),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),

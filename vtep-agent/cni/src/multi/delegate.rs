@@ -1,5 +1,7 @@
 //! Verbs of CNI for all plugins of an attachment, in their order.
 
+use std::fs;
+
 use serde_json::Value;
 
 use super::network::Call;
@@ -35,13 +37,40 @@ pub fn add(calls: &[Call], previous: Option<&str>, environment: &Environment) ->
 
 /// DEL of all plugins, the last one first.
 ///
+/// Plugins such as macvlan and ipvlan put an interface upon a link of the host, the `master`. The kernel removes such
+/// interfaces together with that link, but the plugins' DEL fails without it (containernetworking/plugins 1.1.1). Then
+/// only the addresses are left, and the IPAM plugin takes those back.
+///
 /// # Errors
 /// Of the first that fails.
 pub fn del(calls: &[Call], result: Option<&str>, environment: &Environment) -> Result<(), Error> {
     for call in calls.iter().rev() {
-        run(&call.kind, "DEL", &call.with_result(result), environment)?;
+        let config = call.with_result(result);
+        match run(&call.kind, "DEL", &config, environment) {
+            Err(error) if lacks_master(call) => {
+                tracing::warn!(%error, interface = environment.interface, "its master is gone, and the interface with it");
+                if let Some(ipam) = call.ipam() {
+                    run(&ipam, "DEL", &config, environment)?;
+                }
+            }
+            done => drop(done?),
+        }
     }
     Ok(())
+}
+
+/// Whether a plugin needs a link of the host that is not there.
+fn lacks_master(call: &Call) -> bool {
+    let master = call.key("master").filter(|m| !m.is_empty());
+    // Asks `/proc`, which shows the links of this process' own namespace; `/sys` shows those of another one.
+    let links = fs::read_to_string("/proc/thread-self/net/dev");
+    match (master, links) {
+        (Some(master), Ok(links)) => {
+            let mut names = links.lines().filter_map(|line| line.split_once(':'));
+            !names.any(|(name, _)| name.trim() == master)
+        }
+        _ => false,
+    }
 }
 
 /// A verb that prints nothing, of all plugins whose configuration has at least that version of CNI.
@@ -78,6 +107,31 @@ mod tests {
             };
             let error = add(&[call], None, &environment).unwrap_err();
             assert!(error.message.contains(said), "{script}: {error}");
+        }
+    }
+
+    #[test]
+    fn without_its_master_only_addresses_are_taken_back() {
+        let (folder, environment) = plugin(
+            r#"cat > "${0%/*}/$CNI_COMMAND"; case "$0" in */p) echo '{"code":1,"msg":"Link not found"}'; exit 1;; esac"#,
+        );
+        fs::copy(folder.path().join("p"), folder.path().join("addresses")).unwrap();
+        let call = |master: &str, ipam: &str| Call {
+            kind: "p".into(),
+            config: format!(r#"{{"master":"{master}","ipam":{ipam}}}"#),
+        };
+        let ipam = r#"{"type":"addresses"}"#;
+        del(&[call("absent0", ipam)], None, &environment).unwrap();
+        assert!(
+            fs::read_to_string(folder.path().join("DEL"))
+                .unwrap()
+                .contains("addresses")
+        );
+        del(&[call("absent0", "{}")], None, &environment).unwrap();
+        // What fails for another reason has failed, and so has an IPAM plugin that cannot take them back.
+        for call in [call("lo", ipam), call("", ipam), call("absent0", r#"{"type":"p"}"#)] {
+            let error = del(&[call], None, &environment).unwrap_err();
+            assert!(error.message.contains("Link not found"), "{error}");
         }
     }
 

@@ -233,6 +233,14 @@ impl Call {
     pub fn key(&self, key: &str) -> Option<String> {
         string(&serde_json::from_str(&self.config).ok()?, key)
     }
+
+    /// The IPAM plugin that it names, if it does.
+    pub fn ipam(&self) -> Option<String> {
+        let keys: Value = serde_json::from_str(&self.config).ok()?;
+        let kind = keys.get("ipam")?.get("type")?.as_str()?;
+        let good = !kind.is_empty() && !kind.contains('/') && !kind.starts_with('.');
+        good.then(|| kind.to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage, Stats64};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 
 use super::link::Link;
-use super::{Kernel, Loss};
+use super::{Kernel, Loss, Traffic};
 use crate::error::AgentError;
 
 /// A link and what it has lost.
@@ -23,11 +23,15 @@ struct Counted {
     lost: Vec<(&'static str, u64)>,
 }
 
-fn counted(message: LinkMessage) -> Counted {
-    let stats = message.attributes.iter().find_map(|a| match a {
+fn stats(message: &LinkMessage) -> Option<Stats64> {
+    message.attributes.iter().find_map(|a| match a {
         LinkAttribute::Stats64(stats) => Some(*stats),
         _ => None,
-    });
+    })
+}
+
+fn counted(message: LinkMessage) -> Counted {
+    let stats = stats(&message);
     let lost = |s: Stats64| {
         vec![
             ("received, dropped", s.rx_dropped),
@@ -73,6 +77,49 @@ impl Kernel {
         }
         losses.extend(self.lost_at_uplink()?);
         Ok(losses)
+    }
+
+    /// What attachments and tunnels have carried, in one dump of the links.
+    pub(super) fn count_traffic(&mut self) -> Result<Vec<Traffic>, AgentError> {
+        let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.netlink.dump(question, "read links")?;
+        let links: Vec<(Link, Stats64)> = answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => {
+                    let stats = stats(&message)?;
+                    Some((Link::from_message(message), stats))
+                }
+                _ => None,
+            })
+            .filter(|(link, _)| link.is_ours())
+            .collect();
+        let bridges: HashMap<u32, u32> = links
+            .iter()
+            .filter_map(|(link, _)| Some((link.index, link.as_bridge()?.get())))
+            .collect();
+        let of = |(link, stats): &(Link, Stats64)| {
+            // What a port receives, its workload has sent.
+            let to_us = ([stats.rx_packets, stats.rx_bytes], [stats.tx_packets, stats.tx_bytes]);
+            let (attachment, vni, received, sent) = match (link.as_vxlan(), link.attachment_id()) {
+                (Some(vni), _) => (None, vni.get(), to_us.0, to_us.1),
+                (None, Some(id)) => {
+                    let vni = link.master.and_then(|m| bridges.get(&m).copied())?;
+                    (Some(id.to_owned()), vni, to_us.1, to_us.0)
+                }
+                (None, None) => return None,
+            };
+            let ([received_frames, received_bytes], [sent_frames, sent_bytes]) = (received, sent);
+            Some(Traffic {
+                attachment,
+                vni,
+                received_frames,
+                received_bytes,
+                sent_frames,
+                sent_bytes,
+            })
+        };
+        Ok(links.iter().filter_map(of).collect())
     }
 
     /// What the uplink and the queue in front of it have lost.

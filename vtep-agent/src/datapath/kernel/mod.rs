@@ -43,7 +43,7 @@ use self::place::Places;
 use self::shield::Shield;
 use self::snapshot::Snapshot;
 use self::worker::Worker;
-use super::{Datapath, Done, Expected, Loss, Outcome, Scope, Step, StepError};
+use super::{Datapath, Done, Expected, Loss, Outcome, Scope, Step, StepError, Traffic};
 use crate::error::{AgentError, NetlinkError};
 use crate::netns::Netns;
 use crate::object::{Object, ObjectKey, bridge_name, vxlan_name};
@@ -370,6 +370,10 @@ impl Datapath for Kernel {
 
     fn losses(&mut self) -> Result<Vec<Loss>, AgentError> {
         self.count_losses()
+    }
+
+    fn traffic(&mut self) -> Result<Vec<Traffic>, AgentError> {
+        self.count_traffic()
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome> {

@@ -1,0 +1,145 @@
+//! What a container runtime does: it runs the CNI plugin in the host's network namespace.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use vfabric_cni::command;
+use vfabric_cni::protocol::{Reply, Request, Slot, Wish};
+
+use super::Pod;
+use crate::{Lab, netns, plan, process};
+
+/// Name of the CNI network.
+const CNI_NETWORK: &str = "lab";
+
+/// A call that is under way.
+#[derive(Debug)]
+pub(crate) struct Call(Child);
+
+impl Call {
+    /// Waits for its end; returns the plugin's document, or what it refused with.
+    ///
+    /// # Errors
+    /// The plugin cannot be waited for.
+    pub(crate) fn end(self) -> Result<Result<Value, String>> {
+        let output = self.0.wait_with_output()?;
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Ok(match output.status.success() {
+            true => Ok(document),
+            false => Err(match document.get("msg").and_then(Value::as_str) {
+                Some(message) => message.to_owned(),
+                None => format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()),
+            }),
+        })
+    }
+}
+
+impl Lab {
+    /// The socket of a host's agent.
+    pub(crate) fn agent_socket(&self, host: &str) -> PathBuf {
+        self.agent_state(host).join("cni.sock")
+    }
+
+    /// Starts a call of the plugin for an interface of a pod. `asked` is what a configuration has beside the vDC; DEL is
+    /// sent as containerd sends it, without a namespace, when that is gone.
+    ///
+    /// # Errors
+    /// The plugin cannot be started.
+    pub(crate) fn cni(&self, verb: &'static str, pod: &Pod, interface: &str, asked: &Value) -> Result<Call> {
+        let host = pod.host.as_str();
+        let mut config = json!({ "cniVersion": "1.0.0", "name": CNI_NETWORK, "type": "vfabric", "vdc": pod.vdc,
+            "network": super::NETWORKS[0].0, "socket": self.agent_socket(host) });
+        if let (Some(config), Some(asked)) = (config.as_object_mut(), asked.as_object()) {
+            config.extend(asked.clone());
+        }
+        let path = PathBuf::from("/run/netns").join(&pod.namespace);
+        let netns = if path.exists() { path } else { PathBuf::new() };
+        let mut command = process::command(self.bin("vfabric-cni"));
+        command.env("CNI_COMMAND", verb).env("CNI_NETNS", netns);
+        command
+            .env("CNI_CONTAINERID", &pod.container)
+            .env("CNI_IFNAME", interface);
+        command.env("CNI_PATH", &self.options.bin_dir);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = netns::within(&plan::namespace(&pod.host), || {
+            command.spawn().context("cannot run vfabric-cni")
+        })?;
+        let mut input = child.stdin.take().context("standard input of vfabric-cni")?;
+        input.write_all(config.to_string().as_bytes())?;
+        Ok(Call(child))
+    }
+
+    /// Calls the plugin and waits.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub(crate) fn cni_done(&self, verb: &'static str, pod: &Pod, interface: &str, asked: &Value) -> Result<Value> {
+        match self.cni(verb, pod, interface, asked)?.end()? {
+            Ok(document) => Ok(document),
+            Err(message) => bail!("{verb} {interface} of {}: {message}", pod.container),
+        }
+    }
+
+    /// Asks a host's agent as `vtep-agent attachment` does.
+    ///
+    /// # Errors
+    /// It refuses, or cannot be reached.
+    pub(crate) fn ask_agent(&self, host: &str, request: &Request) -> Result<Reply> {
+        match command::ask(&self.agent_socket(host), request) {
+            Ok(Reply::Failed { message, .. }) => bail!("the agent of {host}: {message}"),
+            Ok(reply) => Ok(reply),
+            Err(error) => bail!("the agent of {host}: {}", error.message),
+        }
+    }
+
+    /// What a host's agent holds.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) fn agent_list(&self, host: &str) -> Result<Vec<(Slot, Wish)>> {
+        match self.ask_agent(host, &Request::List)? {
+            Reply::Listed(all) => Ok(all),
+            other => bail!("the agent of {host} sent {other:?}"),
+        }
+    }
+}
+
+/// An interface of a pod, as the agent names it.
+pub(crate) fn slot(pod: &Pod, interface: &str) -> Slot {
+    Slot {
+        container: pod.container.clone(),
+        interface: interface.to_owned(),
+    }
+}
+
+/// A request that adds an interface to a running pod.
+pub(crate) fn plug(pod: &Pod, interface: &str, network: &str) -> Request {
+    Request::Plug {
+        slot: slot(pod, interface),
+        wish: Wish {
+            cni_network: String::new(),
+            vdc: pod.vdc.to_owned(),
+            network: network.to_owned(),
+            mac: None,
+            ips: Vec::new(),
+        },
+    }
+}
+
+/// A request that puts an interface into another network.
+pub(crate) fn swap(pod: &Pod, interface: &str, network: &str, ips: Vec<IpAddr>) -> Request {
+    Request::Swap {
+        slot: slot(pod, interface),
+        cni_network: None,
+        network: network.to_owned(),
+        mac: None,
+        ips,
+    }
+}

@@ -5,7 +5,7 @@
 //! either side, for millions of networks, and at a cost that does not grow with them.
 //!
 //! **Model.** Intent ([`model`]) is the only truth, kept in a [`store`]. What a device should
-//! hold is a sum of *contributions* ([`engine::Source`]), each a pure function ([`render`])
+//! hold is a sum of *contributions* ([`ident::Source`]), each a pure function ([`render`])
 //! of one object or one pair of objects. A device ([`device`]) is two maps, desired and
 //! applied, and the set of keys in which they may differ. The engine changes the one, the
 //! device's actor learns the other; [`reconcile`] turns differences into ordered batches for a
@@ -29,7 +29,7 @@
 //! - Where nothing differs, nothing is written.
 //!
 //! **Cost.** A change costs the contributions it touches: the devices that hold the network or
-//! router, not the number of networks ([`bench`] measures it). A link event costs the pairs of
+//! router, not the number of networks ([`mod@bench`] measures it). A link event costs the pairs of
 //! switches whose paths change. A read-back costs what the device holds. Memory is linear in
 //! objects and entities. No queue is unbounded: what a device lacks is a set of keys.
 //!

@@ -12,7 +12,7 @@
 //!   form; its key is hashable. Everything above the wire works with these.
 //! - [`pipeline::Pipeline`]: program and P4Info with a cookie, pushed only where
 //!   another one runs.
-//! - [`write`]: bounded batches with one outcome per change. [`read`]: everything
+//! - [`mod@write`]: bounded batches with one outcome per change. [`read`]: everything
 //!   that can be reconciled. [`diff`]: from one state to another, pure.
 //! - [`names::Names`], [`packet::PacketCodec`], [`order::Order`]: what P4Info says
 //!   about names, packet headers and references between tables.

@@ -2,7 +2,7 @@
 //!
 //! **Model.** The [`Directory`] is what is known of users: a copy of the store's rows `user/…`, which the controller
 //! changes after they are durable. A caller is proven by a token of a user ([`token`]), by a token from the operator's
-//! file ([`file`]), by a token of an identity provider ([`oidc`]), or by a client certificate for `/user/<name>`. What it
+//! file ([`mod@file`]), by a token of an identity provider ([`oidc`]), or by a client certificate for `/user/<name>`. What it
 //! may do are the user's roles at that moment: a role that is taken away ends with the next request.
 //!
 //! **Invariants.** Of a token's secret only an Argon2id hash is stored. No secret is logged or shown twice. A token that

@@ -2,7 +2,7 @@
 //!
 //! **Way of a change.** It is proposed to the one writer ([`writer`]), which checks proposals in order on its model,
 //! commits them in groups, and only then publishes ([`published`]) and acknowledges them. If the store fails, the model
-//! is put back. Readers ([`reader`]) see what is published and wait for nobody. A start ([`restore`]) reads the store
+//! is put back. Readers ([`reader`]) see what is published and wait for nobody. A start ([`mod@restore`]) reads the store
 //! back into the model.
 //!
 //! **Invariants.** Nothing acknowledged is lost: what is acknowledged is in the store.

@@ -3,7 +3,7 @@
 //! **Model.** What a device should hold is a sum of contributions ([`Source`]), each
 //! rendered by itself. When the model says that some may have changed, exactly those are
 //! rendered again, compared with what they were, and the differences added to and taken
-//! from their device ([`Device`](crate::device::Device)), which knows who asks for each entity.
+//! from their device ([`Device`]), which knows who asks for each entity.
 //!
 //! **Index.** Contributions lie with the object that they exist because of ([`Owner`]); from an entity its device
 //! leads to the contributions, and each names its owner. So one finds what an object asks for, and who asked for an

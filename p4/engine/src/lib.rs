@@ -50,13 +50,13 @@
 //!     fn digest(&mut self, _: u32, _: DigestFields<'_>) {}
 //! }
 //!
-//! // Frames of port 1 leave by port 2, and the other way.
+//! // A program with one table, whose default action drops.
 //! let json = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../switch/tests/data/crossover.json"));
 //! let program = bmv2_json::Program::from_slice(json).unwrap();
 //! let (pipeline, _) = Pipeline::new(&program, None, 511).unwrap();
 //! let mut out = Frames::default();
 //! Worker::new(&pipeline, "example").batch().process(1, &[0; 64], 0, &mut out);
-//! assert_eq!(out.0, [(2, vec![0; 64])]);
+//! assert!(out.0.is_empty(), "no control plane has put in an entry yet");
 //! ```
 mod action;
 mod control;

@@ -25,12 +25,16 @@
 //! ```
 //! use vtep_proto::{HostEntity, v1};
 //!
-//! let network = v1::Network { vni: 0, ..v1::Network::default() };
+//! let network = v1::Network {
+//!     vni: 5000,
+//!     mtu: 1500,
+//!     ..v1::Network::default()
+//! };
 //! let object = v1::HostObject {
 //!     object: Some(v1::host_object::Object::Network(network)),
 //! };
 //! let error = HostEntity::try_from(&object).unwrap_err();
-//! assert!(error.to_string().contains("vni"), "{error}");
+//! assert!(error.to_string().starts_with("network.underlay: "), "{error}");
 //! ```
 
 mod convert;

@@ -1,7 +1,7 @@
 //! `fabricctl check`: a user's own topology and intent on software switches, judged by the user's own expectations.
 //!
 //! A run is a lab in namespaces of its own ([`sandbox`]): several run side by side, and no right of root is needed where
-//! the kernel lets users make namespaces. Each row of the file ([`file`]) is judged with real packets. They carry a
+//! the kernel lets users make namespaces. Each row of the file ([`mod@file`]) is judged with real packets. They carry a
 //! random mark and are followed through captures, so an answer from another machine with the same address does not
 //! count. That nothing arrives is only worth something if the sender could send ([`control`]). A row is judged once; nothing is tried again.
 

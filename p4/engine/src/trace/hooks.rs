@@ -2,9 +2,9 @@
 
 use crate::tables::Record;
 
-/// Told of each step of a packet. [`NoTrace`] costs nothing.
+/// Gets each step of a packet. [`NoTrace`] costs nothing.
 ///
-/// Indexes are those of the [`Pipeline`](super::Pipeline) that runs; its methods name them.
+/// Indexes are those of the [`Pipeline`](crate::Pipeline) that runs; its methods name them.
 pub trait Trace {
     /// Whether anybody listens.
     const ON: bool;

@@ -196,7 +196,7 @@ fn of(attachment: &Attachment) -> Result<Vec<NetworkStatus>, Error> {
 /// The text of the annotation: documents with four spaces of indentation, commas between, in brackets.
 ///
 /// # Errors
-/// As of [`write`].
+/// As of [`write()`].
 pub fn text(attachments: &[Attachment]) -> Result<String, Error> {
     let mut documents = Vec::new();
     for status in attachments.iter().map(of) {

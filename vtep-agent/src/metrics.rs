@@ -18,7 +18,8 @@ use std::time::Duration;
 use fabric_identity::{ClientCertificates, Connection, Credentials, Limits, Listener, Subject};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -42,6 +43,8 @@ const OTHER: &str = "other";
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest time for a request's header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 4;
 /// What the listener grants: some monitoring systems, which ask every few seconds.
 const LIMITS: Limits = Limits {
     connections: 32,
@@ -237,10 +240,17 @@ async fn talk(connection: Connection, commands: Commands) {
         let commands = commands.clone();
         async move { Ok::<_, Infallible>(answer(may, request.method(), request.uri().path(), &commands).await) }
     };
-    let serving = hyper::server::conn::http1::Builder::new()
+    // Monitoring systems speak HTTP/2 where it is offered (ALPN), and HTTP/1.1 otherwise.
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS);
+    let serving = builder.serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));
     // Clients that go away in the middle are no news.
     if let Err(error) = serving.await {
         tracing::debug!(%error, "a connection for metrics ended");

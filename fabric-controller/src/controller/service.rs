@@ -340,7 +340,15 @@ impl<S: Store> Controller<S> {
         let concerned = published.concerned(revision).map(<[DeviceIndex]>::to_vec);
         let all = || self.registry.all().into_iter().map(|(i, _)| i).collect();
         let waits = published.device_reasons(published.waits_of(revision));
-        (waits, concerned.unwrap_or_else(all))
+        // A device that was declared gone confirms nothing any more: those around it shut it out.
+        let fabric = self.fabric_now();
+        let is_gone = |device: &DeviceIndex| {
+            let state = fabric.node_of(*device).and_then(|node| fabric.state_of(node));
+            state.is_some_and(|(_, gone)| gone)
+        };
+        let mut concerned: Vec<DeviceIndex> = concerned.unwrap_or_else(all);
+        concerned.retain(|device| !is_gone(device));
+        (waits, concerned)
     }
 
     /// What was lost anywhere. All devices are asked at once, so that those that are away cost one timeout, not one

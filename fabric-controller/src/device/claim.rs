@@ -10,7 +10,7 @@
 //!
 //! **Invariant.** Nothing is written to a device before the claim to it is settled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -54,6 +54,9 @@ pub struct Claim {
     loaded: AtomicU64,
     /// Switches that are left as they are.
     foreign: Mutex<BTreeSet<Name>>,
+    /// The latest revision that this controller sent to devices that have left the inventory since, by name: one may come
+    /// back, and remembers it.
+    departed: Mutex<BTreeMap<Name, u64>>,
 }
 
 impl Claim {
@@ -64,6 +67,7 @@ impl Claim {
             adopt,
             loaded: AtomicU64::new(u64::MAX),
             foreign: Mutex::default(),
+            departed: Mutex::default(),
         }
     }
 
@@ -79,7 +83,9 @@ impl Claim {
     pub(super) fn settle(&self, device: &Name, memory: Memory, census: Census) -> Result<Option<u32>, String> {
         let kept_by = memory.kept_by;
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        let (loaded, known) = (self.loaded.load(Ordering::Relaxed), memory.sent);
+        let loaded = self.loaded.load(Ordering::Relaxed);
+        let departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = departed.get(device).map_or(memory.sent, |sent| memory.sent.max(*sent));
         let later = memory.brought_to.filter(|revision| *revision > loaded.max(known));
         if let (Some(later), true, false) = (later, self.store.is_some() && kept_by == self.store, self.adopt) {
             // A host may lie, so this says nothing of others.
@@ -112,6 +118,13 @@ impl Claim {
     pub(crate) fn foreign(&self) -> Option<Name> {
         let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.first().cloned()
+    }
+
+    /// A device leaves the inventory; this controller has sent it what there was up to that revision.
+    pub(crate) fn left(&self, device: &Name, sent: u64) {
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = departed.entry(device.clone()).or_default();
+        *known = sent.max(*known);
     }
 
     /// A device has left the inventory, or other hardware has taken its place.
@@ -186,6 +199,12 @@ mod tests {
             Ok(Some(7)),
             "revisions of another store say nothing"
         );
+        // One that left and comes back is a new device: it was sent nothing yet.
+        claim.left(&name, 70);
+        assert_eq!(settle(memory(7, 70, 0)), Ok(None));
+        assert!(settle(memory(7, 71, 0)).is_err());
+        let other: Name = "host2".parse().unwrap();
+        assert!(claim.settle(&other, memory(7, 60, 0), census(100, 0)).is_err());
         let adopts = Claim::new(7, true);
         adopts.loaded(50);
         assert_eq!(adopts.settle(&name, memory(7, 51, 0), census(100, 0)), Ok(None));

@@ -12,11 +12,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
+/// `VFABRIC_OPERATIONS` sets another number.
 const OPERATIONS: usize = 120;
 const PODS: usize = 3;
 /// The longest time after which a call is killed: beyond the end of most.
 const PATIENCE_US: u64 = 60_000;
-const NETWORKS: [&str; 6] = ["wide", "narrow", "rec", "wide@a", "rec@a", "narrow@b"];
+/// `lost` is a macvlan without its master: neither its ADD nor its DEL succeeds.
+const NETWORKS: [&str; 8] = ["wide", "narrow", "rec", "wide@a", "rec@a", "narrow@b", "lost", "lost@a"];
 
 /// A selection that has each name of an interface once.
 fn networks(random: &mut StdRng) -> String {
@@ -37,19 +39,23 @@ async fn whatever_happens_in_between_the_end_of_all_pods_leaves_nothing() {
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(1);
+    let operations = std::env::var("VFABRIC_OPERATIONS").ok().and_then(|s| s.parse().ok());
     println!("VFABRIC_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let multi = Multi::new(json!({ "cniVersion": "1.1.0", "name": "recorded", "type": "recorder" }));
     multi.definition("wide", Some(multi.bridge("wide", "10.9.1.0/24")));
     multi.definition("narrow", Some(multi.bridge("narrow", "10.9.2.0/29")));
     multi.definition("rec", Some(json!({ "cniVersion": "1.0.0", "type": "recorder" })));
+    let ipam = json!({ "type": "host-local", "dataDir": multi.path("host-local"), "subnet": "10.9.3.0/24" });
+    let lost = json!({ "cniVersion": "1.0.0", "type": "macvlan", "master": "absent0", "ipam": ipam });
+    multi.definition("lost", Some(lost));
     let pods: Vec<(String, Netns)> = (0..PODS).map(|i| (format!("p{i}"), Netns::new("pod"))).collect();
     for (name, _) in &pods {
         multi.pod(name, &networks(&mut random));
     }
     let _follower = multi.follow();
     let (mut done, mut refused, mut killed, mut failing) = (0, 0, 0, false);
-    for _ in 0..OPERATIONS {
+    for _ in 0..operations.unwrap_or(OPERATIONS) {
         let (name, netns) = &pods[random.random_range(0..PODS)];
         let call = match random.random_range(0..10) {
             0..4 => "ADD",

@@ -165,7 +165,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 15] = [
+const CHANGES: [(&str, Check); 16] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -181,6 +181,7 @@ const CHANGES: [(&str, Check); 15] = [
     ("attachment deleted, then rolled back", removal::attachment),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),
+    ("dead host fenced, its address moved", self::pods::host_fenced),
 ];
 
 /// Runs the checks whose name contains `only` (all, when `None`), one after the other.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use vfabric_api::client::Verb;
-use vfabric_api::ident::Mac;
+use vfabric_api::ident::{Mac, Name};
 use vfabric_api::intent::VdcIntent;
-use vfabric_api::inventory::ItemKey;
+use vfabric_api::inventory::{ItemKey, ItemState};
 
 use super::faults::interval;
 use super::{Scene, median};
@@ -205,7 +205,6 @@ fn own_address(pod: &Pod) -> Result<IpAddr> {
 /// A host dies for the controller and goes on for its workloads: agent dead, kernel forwarding. It is declared gone and
 /// removed, and at once another host has the address of its pod. Late frames of the dead host reach nobody. Then it comes
 /// back, its runtime ends the old pod, and the moved address stays where it is.
-#[expect(dead_code, reason = "a host that is added again must be let in first")]
 pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
     let lab = cx.lab;
     let dead = lab.topology.hosts.last().context("the lab has hosts")?;
@@ -291,7 +290,7 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
         cx.until(APPLIED, "the host stays in the inventory", left)?;
         cx.runtime
             .block_on(cx.client.import(&lab.topology, false, Some(APPLIED)))?;
-        cx.ready()?;
+        in_service(cx, &dead.name)?;
         expect_moved("after the host came back")?;
         lab.cni_done("DEL", &late, "eth0", &json!({}))?;
         expect_moved("after the late DEL")?;
@@ -309,10 +308,22 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
     }
     cx.runtime
         .block_on(cx.client.import(&lab.topology, false, Some(APPLIED)))?;
+    in_service(cx, &dead.name)?;
     cx.runtime.block_on(lab.apply(&cx.client))?;
     let (words, _) = outcome?;
     cx.ready()?;
     Ok(words)
+}
+
+/// Waits until a host that came back was emptied and is used again.
+fn in_service(cx: &Scene<'_>, host: &Name) -> Result<()> {
+    let state = || {
+        let inventory = cx.runtime.block_on(cx.client.inventory())?;
+        let item = inventory.hosts.iter().find(|h| h.spec.name == *host);
+        Ok(item.filter(|h| h.state == ItemState::InService).map(drop))
+    };
+    cx.until(APPLIED, "the host is not in service", state)?;
+    Ok(())
 }
 
 fn mac_of(pod: &Pod) -> Result<Mac> {

@@ -142,15 +142,21 @@ fn what_happened_is_shown_of_one_vdc_or_of_all() {
     let of_blue = c.ok("history -n blue");
     assert!(of_blue.contains("first") && !of_blue.contains("web1"), "{of_blue}");
     // That of the context, unless all are asked for.
-    let context = format!(
+    let in_context = |words: &str| {
+        let mut command = c.command();
+        let (code, out, err) = ended(&command.args(words.split_whitespace()).output().unwrap());
+        assert_eq!((code, err.as_str()), (0, ""), "{words}: {out}");
+        out
+    };
+    in_context(&format!(
         "context set here --server {} --ca ca.pem --token-file token --default-vdc blue",
         c.server
-    );
-    c.ok(&context);
-    assert!(!c.ok("--context here history").contains("-attachment `web1`"));
-    assert!(c.ok("--context here history -A").contains("-attachment `web1`"));
-    assert!(!c.ok("--context here audit").contains("/v1/vdcs/red/"));
-    assert!(c.ok("--context here audit -A").contains("/v1/vdcs/red/"));
+    ));
+    in_context("context use here");
+    assert!(!in_context("history").contains("-attachment `web1`"));
+    assert!(in_context("history -A").contains("-attachment `web1`"));
+    assert!(!in_context("audit").contains("/v1/vdcs/red/"));
+    assert!(in_context("audit -A").contains("/v1/vdcs/red/"));
 
     let said = c.ok("backup copy");
     assert!(

@@ -295,6 +295,15 @@ async fn every_operation_asks_for_its_role() {
     }
 }
 
+#[test]
+fn the_document_says_what_attributes_of_fields_cannot() {
+    let schemas = &openapi()["components"]["schemas"];
+    let kinds = serde_json::json!(["network", "router", "attachment"]);
+    assert_eq!(schemas["Removal"]["properties"]["kind"]["enum"], kinds);
+    assert_eq!(schemas["UserSpec"]["properties"]["oidc_subject"]["minLength"], 1);
+    assert!(schemas["Place_host"]["properties"]["interface"]["not"].is_object());
+}
+
 #[tokio::test]
 async fn the_document_and_the_table_have_the_same_operations() {
     let document = openapi();

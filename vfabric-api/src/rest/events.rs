@@ -68,7 +68,7 @@ fn sees(caller: &Caller, only: Option<&Name>, vdc: Option<&Name>) -> bool {
 }
 
 /// What happened lately that no transaction says: the oldest first. Kept in memory, so a start of the controller forgets it.
-#[utoipa::path(get, path = "/v1/events", tag = "history", params(EventsQuery),
+#[utoipa::path(get, path = "/v1/events", tag = "history", operation_id = "list_events", params(EventsQuery),
     responses((status = 200, body = Events), (status = "default", body = ApiError)))]
 async fn list(State(watching): State<Watching>, Query(query): Query<EventsQuery>) -> Result<Json<Events>, ApiError> {
     let limit = query.limit.unwrap_or(EVENTS);
@@ -96,7 +96,7 @@ struct EventWatch {
 }
 
 /// Events as they come, as server-sent events: `event`, `bookmark`, `end`.
-#[utoipa::path(get, path = "/v1/events/watch", tag = "history",
+#[utoipa::path(get, path = "/v1/events/watch", tag = "history", operation_id = "watch_events",
     params(EventWatchQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that the client got")),
     responses((status = 200, body = Event, content_type = "text/event-stream"),
         (status = "default", body = ApiError)))]

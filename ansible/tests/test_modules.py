@@ -141,6 +141,35 @@ class Tenants(Case):
         self.assertEqual(list(run.of("7")["object"]["spec"]["place"]), ["host"])
         self.assertEqual(run.of("8")["object"]["spec"]["mtu"], 1450)
 
+    def test_labels_are_set_and_another_owners_object_is_left_alone(self):
+        network = {"vdc": "owned", "name": "n"}
+        ours = dict(network, owner="ansible")
+        theirs = dict(network, mtu=1400, owner="terraform")
+        run = self.tasks(
+            ("vdc", {"name": "owned", "limits": {"table_percent": 10}, "labels": {"tier": "gold"}}),
+            ("network", dict(ours, labels={"env": "test", "rack": 7})),
+            ("network", dict(ours, labels={"env": "test", "rack": "7"})),
+            ("network", dict(ours, mtu=1450)),
+            ("network", theirs),
+            ("network", dict(theirs, force=True)),
+            ("network", dict(network, state="absent")),
+            ("apply", {"intent": {"vdcs": [{"name": "owned"}]}, "prune": True, "owner": "ansible"}),
+            ("network", dict(theirs, labels={})),
+            ("apply", {"intent": {"vdcs": [{"name": "owned", "limits": {}}]}, "prune": True, "owner": "terraform", "force": True}),
+            failing=True,
+        )
+        self.assertEqual(run.of("0")["object"]["spec"]["labels"], {"tier": "gold"})
+        self.assertEqual(run.of("1")["object"]["spec"]["labels"], {"env": "test", "rack": "7"})
+        self.assertEqual(run.of("3")["object"]["spec"]["labels"], {"env": "test", "rack": "7"})
+        self.assertEqual(run.of("1")["object"]["owner"], "ansible")
+        self.assertFailed(run.of("4"), "`ansible`", code="owned")
+        self.assertEqual(run.of("5")["object"]["owner"], "terraform")
+        self.assertFailed(run.of("6"), "`terraform`", code="owned")
+        self.assertEqual(run.of("7")["outcome"]["deleted"], [])
+        self.assertNotIn("labels", run.of("8")["object"]["spec"])
+        self.assertEqual([key["name"] for key in run.of("9")["outcome"]["deleted"]], ["n"])
+        self.assertEqual(run.changed(), ["0", "1", "3", "5", "7", "8", "9"], run.output)
+
     def test_a_wrong_field_is_named(self):
         place = {"host": {"host": "host9", "netns": "x", "interface": "eth0"}}
         subnets = [{"cidr": "10.0.0.0/24"}, {"cidr": "10.0.0.1/24"}]

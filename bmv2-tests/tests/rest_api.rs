@@ -4,118 +4,20 @@
 //! Each test has a controller of its own: a process with an empty store, and switches that are not there. Needs the
 //! Python environments `openapi` and `schemathesis`, and `curl`.
 
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+mod live;
 
-use fabric_identity::testing::Authority;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use live::{Live, TOKEN, name};
 use vfabric_api::access::{Binding, Role, TokenSpec, UserKey, UserSpec};
-use vfabric_api::client::{Client, ClientError};
+use vfabric_api::client::ClientError;
 use vfabric_api::error::ErrorCode;
 use vfabric_api::ident::Name;
 use vfabric_api::kind::{Key, Kind, Spec, VdcSpec};
 
-/// Two leaves where nobody listens.
-const TOPOLOGY: &str = r#"
-fabric: { name: test }
-switches:
-  - { name: leaf1, role: leaf, device_id: 1, loopback_ipv4: 10.255.0.1, loopback_ipv6: "fd00:255::1", p4runtime: "127.0.0.1:1", access_ports: [10, 11] }
-  - { name: leaf2, role: leaf, device_id: 2, loopback_ipv4: 10.255.0.2, loopback_ipv6: "fd00:255::2", p4runtime: "127.0.0.1:2", access_ports: [10, 11] }
-hosts:
-  - { name: host1, uplink: { switch: leaf1, port: 5 }, mac: "02:00:00:00:01:01", vtep_ipv4: 10.255.1.1, vtep_ipv6: "fd00:255:1::1" }
-"#;
-/// What the administrator's token is.
-const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-/// A start takes less on a machine that has time for it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A process that ends with this.
-struct Process(Child);
-
-/// A controller that runs.
-struct Live {
-    dir: tempfile::TempDir,
-    _process: Process,
-    url: String,
-    ca: PathBuf,
-    admin: Client,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts a controller, and waits until it says that it serves.
-fn start() -> Live {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    let authority = Authority::new();
-    let files = authority.issue("controller").write(&authority.pem, dir.path());
-    std::fs::write(at("topology.yaml"), TOPOLOGY).unwrap();
-    std::fs::write(at("token"), TOKEN).unwrap();
-    let notices = UnixDatagram::bind(at("notify")).unwrap();
-    notices.set_read_timeout(Some(PATIENCE)).unwrap();
-    let log = std::fs::File::create(at("log")).unwrap();
-    let programs = Path::new(env!("CARGO_BIN_EXE_exercise")).parent().unwrap();
-    let process = Command::new(programs.join("fabric-controller"))
-        .arg("--topology")
-        .arg(at("topology.yaml"))
-        .arg("--data-dir")
-        .arg(at("data"))
-        .args(["--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"])
-        // What is tested is not how often a tenant may ask.
-        .args(["--tenant-rate", "100000", "--tenant-burst", "100000"])
-        .arg("--tls-ca")
-        .arg(&files.ca)
-        .arg("--tls-cert")
-        .arg(&files.cert)
-        .arg("--tls-key")
-        .arg(&files.key)
-        .arg("--token-file")
-        .arg(at("token"))
-        .env("NOTIFY_SOCKET", at("notify"))
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("the controller is built with the workspace");
-    let process = Process(process);
-    let log = || std::fs::read_to_string(at("log")).unwrap_or_default();
-    let mut said = [0; 4096];
-    loop {
-        let length = notices
-            .recv(&mut said)
-            .unwrap_or_else(|error| panic!("the controller does not serve ({error}): {}", log()));
-        if said[..length].split(|b| *b == b'\n').any(|line| line == b"READY=1") {
-            break;
-        }
-    }
-    let log = log();
-    let rest = log.split_whitespace().find_map(|word| word.strip_prefix("rest="));
-    let url = format!("https://{}", rest.expect("where it serves"));
-    let admin = Client::new(&url, authority.pem.as_bytes(), TOKEN).unwrap();
-    Live {
-        _process: process,
-        url,
-        ca: files.ca,
-        admin,
-        dir,
-    }
-}
-
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
-
+/// What tools that nobody here wrote are used for.
 impl Live {
-    fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     /// Its document, in a file, as anybody gets it.
     fn document(&self) -> PathBuf {
         let file = self.at("openapi.json");
@@ -161,9 +63,10 @@ impl Live {
         self.admin.make_token(&key, &TokenSpec::default()).await.unwrap().secret
     }
 
-    /// Calls of every operation but the watch, which does not end. `coverage` goes through the document systematically.
+    /// Calls of every operation but the watches, which do not end. `coverage` goes through the document systematically.
     fn schemathesis(&self, token: &str, phases: &str, examples: &str) {
-        let settings = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/rest_api/schemathesis.toml");
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/rest_api");
+        let settings = ours.join("schemathesis.toml");
         let python = bmv2_tests::venv::python("schemathesis").unwrap();
         run(Command::new(python.with_file_name("st"))
             .arg("--config-file")
@@ -172,8 +75,10 @@ impl Live {
             .args(["--header", &format!("Authorization: Bearer {token}"), "--tls-verify"])
             .arg(&self.ca)
             .args(["--phases", phases, "--max-examples", examples])
-            .args(["--exclude-path", "/v1/watch", "--request-timeout", "10"])
+            .args(["--exclude-path", "/v1/watch", "--exclude-path", "/v1/events/watch"])
+            .args(["--request-timeout", "10"])
             .args(["--generation-deterministic", "--no-color"])
+            .env("SCHEMATHESIS_HOOKS", ours.join("reasons.py"))
             .current_dir(self.dir.path()));
     }
 }
@@ -191,7 +96,7 @@ fn run(command: &mut Command) -> String {
 
 #[test]
 fn the_document_is_valid_for_a_foreign_validator() {
-    let live = start();
+    let live = Live::start();
     let document = live.document();
     let python = bmv2_tests::venv::python("openapi").unwrap();
     run(Command::new(python.with_file_name("openapi-spec-validator"))
@@ -201,7 +106,7 @@ fn the_document_is_valid_for_a_foreign_validator() {
 
 #[test]
 fn a_foreign_generator_makes_a_client_that_creates_and_reads_a_vdc() {
-    let live = start();
+    let live = Live::start();
     let document = live.document();
     let python = bmv2_tests::venv::python("openapi").unwrap();
     let bin = python.parent().unwrap();
@@ -238,7 +143,7 @@ fn refused<T: std::fmt::Debug>(done: Result<T, ClientError>) -> ErrorCode {
 
 #[tokio::test]
 async fn keys_owners_and_selectors_go_through_the_client() {
-    let live = start();
+    let live = Live::start();
     live.users().await;
     let acme = name("acme");
     let web = network(r#"{"name": "web", "labels": {"tier": "web"}, "subnets": [{"cidr": "10.2.0.0/24"}]}"#);
@@ -271,21 +176,21 @@ async fn keys_owners_and_selectors_go_through_the_client() {
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_as_fabric_admin() {
-    let live = start();
+    let live = Live::start();
     live.users().await;
     live.schemathesis(TOKEN, "coverage,fuzzing", "3");
 }
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_as_vdc_admin() {
-    let live = start();
+    let live = Live::start();
     let [of_vdc, _] = live.users().await;
     live.schemathesis(&of_vdc, "fuzzing", "5");
 }
 
 #[tokio::test]
 async fn schemathesis_finds_nothing_as_fabric_viewer() {
-    let live = start();
+    let live = Live::start();
     let [_, viewer] = live.users().await;
     live.schemathesis(&viewer, "fuzzing", "5");
 }

@@ -45,6 +45,7 @@ pub mod device;
 pub mod driver;
 pub mod engine;
 pub mod entity;
+pub mod events;
 pub mod ident;
 pub mod metrics;
 pub mod model;
@@ -52,6 +53,7 @@ pub mod reconcile;
 pub mod render;
 pub mod secrets;
 pub mod store;
+pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod timings;

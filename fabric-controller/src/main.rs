@@ -22,6 +22,7 @@ use fabric_controller::driver::vtep::VtepServer;
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
+use fabric_controller::tables::Tables;
 use fabric_identity::{ClientCertificates, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
@@ -122,6 +123,20 @@ struct BenchArgs {
     dir: PathBuf,
 }
 
+/// Puts a backup in the place of the store; needs none of the other arguments.
+#[derive(Debug, Parser)]
+struct RestoreArgs {
+    /// The backup, as `fabricctl backup` wrote it
+    #[arg(long, value_name = "BACKUP")]
+    restore: PathBuf,
+    /// Directory of the store; no controller may be running with it
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// Replace a store that is there; it is kept as intent.redb.before-restore
+    #[arg(long)]
+    replace: bool,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     /// Lines for people
@@ -131,9 +146,11 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    let measure = std::env::args_os().any(|a| a == "--bench");
-    let done = if measure {
+    let has = |flag: &str| std::env::args_os().any(|a| a == flag);
+    let done = if has("--bench") {
         bench(&BenchArgs::parse())
+    } else if has("--restore") {
+        restore(&RestoreArgs::parse())
     } else {
         run(&Args::parse())
     };
@@ -153,6 +170,19 @@ fn bench(args: &BenchArgs) -> Result<()> {
         &args.dir,
         args.json.as_deref(),
     ))
+}
+
+fn restore(args: &RestoreArgs) -> Result<()> {
+    fabric_identity::private_files();
+    fabric_identity::private_directory(&args.data_dir)?;
+    let store = args.data_dir.join("intent.redb");
+    let content = fabric_controller::store::restore(&args.restore, &store, args.replace)?;
+    let (revision, rows) = (content.revision, content.rows);
+    println!(
+        "restored {}: revision {revision}, {rows} rows, all checksums right",
+        store.display()
+    );
+    Ok(())
 }
 
 fn run(args: &Args) -> Result<()> {
@@ -193,11 +223,13 @@ async fn serve(args: &Args) -> Result<()> {
     let rest = rest.with_context(|| format!("--listen {}", args.listen))?;
     let agents = tokio::net::TcpListener::bind(args.agent_listen).await;
     let agents = agents.with_context(|| format!("--agent-listen {}", args.agent_listen))?;
+    let (rest_address, agents_address) = (rest.local_addr()?, agents.local_addr()?);
 
     let start = Start {
         topology,
         import: args.import_topology,
         claim: Arc::new(Claim::new(mark, args.adopt)),
+        tables: Tables::of(leaf.p4info(), spine.p4info()),
     };
     let controller = Controller::load(start, store, Arc::new(FabricRender)).await?;
     controller.set_credentials(Arc::clone(&secrets.credentials));
@@ -214,8 +246,6 @@ async fn serve(args: &Args) -> Result<()> {
     let (fleet, inbox) = Fleet::new(devices, stop.child_token());
     controller.start(fleet);
 
-    // Where they listen in fact: port 0 lets the system choose.
-    let (rest_at, agents_at) = (rest.local_addr()?, agents.local_addr()?);
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
     let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::Welcome)?;
     let (tokens, provider) = (secrets.tokens.clone(), secrets.provider.clone());
@@ -229,7 +259,7 @@ async fn serve(args: &Args) -> Result<()> {
         router(Arc::clone(&controller), Arc::new(gate), rate),
         stop.clone().cancelled_owned(),
     );
-    info!(rest = %rest_at, agents = %agents_at, "serving");
+    info!(rest = %rest_address, agents = %agents_address, "serving");
     tokio::select! {
         signal = terminated() => { signal?; info!("stopping"); }
         done = agent_server => done.context("the agents' server ended")?,

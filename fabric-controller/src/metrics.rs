@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use vfabric_api::status::{DeviceState, Drops, LinkFault, LinkStatus};
+use vfabric_api::status::{DeviceState, Drops, LinkFault, LinkStatus, TableUse};
 
 use crate::device::Numbers;
 use crate::timings::AllTimings;
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub links: Vec<LinkStatus>,
     /// What was lost anywhere.
     pub drops: Drops,
+    /// How full the tables of switches are.
+    pub tables: Vec<TableUse>,
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -122,10 +124,24 @@ impl Snapshot {
         self.certificates(r);
         self.links(r);
         self.drops(r);
+        self.tables(r);
         let mut out = String::new();
         // Writing to a string cannot fail.
         let _ = text::encode(&mut out, &registry);
         out
+    }
+
+    fn tables(&self, r: &mut Registry) {
+        let gauge = |of: fn(&TableUse) -> usize| {
+            self.tables.iter().map(move |table| {
+                let labels = vec![("device", table.switch.to_string()), ("table", table.table.clone())];
+                (labels, of(table))
+            })
+        };
+        let help = "Entries that a table of a switch should hold";
+        gauges(r, "table_entries", help, gauge(|table| table.used));
+        let help = "Entries that fit into a table of a switch";
+        gauges(r, "table_size", help, gauge(|table| table.size));
     }
 
     fn devices(&self, r: &mut Registry) {
@@ -295,6 +311,13 @@ mod tests {
                     reason: "does not answer".into(),
                 }],
             },
+            tables: vec![TableUse {
+                switch: "leaf1".parse().unwrap(),
+                table: "bridge_mac".into(),
+                size: 10,
+                used: 4,
+                free: 6,
+            }],
         }
         .text();
         for line in [
@@ -318,6 +341,8 @@ mod tests {
             r#"vfabric_dropped_packets_total{device="leaf1",port="",reason="host_vni"} 12"#,
             r#"vfabric_dropped_packets_total{device="leaf1",port="3",reason="in-discards"} 4"#,
             r#"vfabric_dropped_packets_total{device="host1",port="",reason="source-mac"} 5"#,
+            r#"vfabric_table_entries{device="leaf1",table="bridge_mac"} 4"#,
+            r#"vfabric_table_size{device="leaf1",table="bridge_mac"} 10"#,
             r#"vfabric_drops_unread{device="leaf1"} 0"#,
             r#"vfabric_drops_unread{device="leaf2"} 1"#,
             "# EOF",

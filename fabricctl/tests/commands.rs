@@ -69,7 +69,6 @@ fn objects_are_shown_in_every_form() {
     assert!(c.ok("get drops leaf1").contains("missing: leaf1") && !c.ok("get drops leaf1").contains("leaf2"));
     assert!(c.fails("get entities").contains("no device is named"));
     assert!(c.fails("get pods").contains("attachments"));
-    assert!(c.fails("events").contains("history"));
 
     // No switch has a session, so nobody knows that a link is up.
     let status = c.ok("status");
@@ -112,8 +111,80 @@ fn an_object_is_described_with_who_asked_for_what() {
     let top = c.ok("top --interval 100ms");
     let row = top.lines().find(|l| l.contains("leaf1")).unwrap();
     assert!(row.contains("disconnected") && top.contains("WRITES/S"), "{top}");
-    assert!(c.ok("top leaf1").contains("PENDING"));
+    let leaf = c.ok("top leaf1");
+    let mac = leaf.lines().find(|l| l.contains("bridge_mac")).unwrap();
+    assert!(leaf.contains("FREE") && mac.contains("131072"), "{leaf}");
+    assert!(!c.ok("top host1").contains("131072") && top.contains("FULLEST TABLE"));
     assert!(c.fails("top --interval 1ms").contains("at least 100ms"));
+}
+
+#[test]
+fn what_happened_is_shown_of_one_vdc_or_of_all() {
+    let c = Controller::start("info");
+    c.ok("apply -f intent.yaml --wait 0 --reason first");
+    let full = "vdcs: [{ name: tight, limits: { networks: 0 }, networks: [{ name: one }] }]";
+    let (code, _, err) = c.feed("apply -f - --wait 0", full);
+    assert!(code == 1 && err.contains("may have 0 networks"), "{err}");
+    let events = c.ok("events");
+    assert!(
+        events.contains("exhausted") && events.contains("may have 0 networks"),
+        "{events}"
+    );
+    assert!(c.ok("events --warnings -o json").contains("\"reason\": \"exhausted\""));
+    assert!(!c.ok("events -n blue").contains("exhausted"));
+
+    c.ok("delete attachment web1 -n red --wait 0");
+    let of_red = c.ok("history -n red");
+    assert!(
+        of_red.contains("-attachment `web1`") && of_red.contains("first"),
+        "{of_red}"
+    );
+    let of_blue = c.ok("history -n blue");
+    assert!(of_blue.contains("first") && !of_blue.contains("web1"), "{of_blue}");
+    // That of the context, unless all are asked for.
+    let in_context = |words: &str| {
+        let mut command = c.command();
+        let (code, out, err) = ended(&command.args(words.split_whitespace()).output().unwrap());
+        assert_eq!((code, err.as_str()), (0, ""), "{words}: {out}");
+        out
+    };
+    in_context(&format!(
+        "context set here --server {} --ca ca.pem --token-file token --default-vdc blue",
+        c.server
+    ));
+    in_context("context use here");
+    assert!(!in_context("history").contains("-attachment `web1`"));
+    assert!(in_context("history -A").contains("-attachment `web1`"));
+    assert!(!in_context("audit").contains("/v1/vdcs/red/"));
+    assert!(in_context("audit -A").contains("/v1/vdcs/red/"));
+
+    let said = c.ok("backup copy");
+    assert!(
+        said.contains("copy: revision ") && !c.path("copy.part").exists(),
+        "{said}"
+    );
+    assert!(c.fails("backup copy").contains("copy is there already"));
+}
+
+#[test]
+fn what_a_vdc_loses_is_drained_when_that_is_asked_for() {
+    let c = Controller::start("info");
+    let file = |hosts: &str| {
+        format!(
+            "vdcs: [{{ name: v, hosts: [{hosts}], networks: [{{ name: n, subnets: [{{ cidr: 10.0.0.0/24 }}] }}] }}]"
+        )
+    };
+    let place = "{ host: { host: host1, netns: a, interface: eth0 } }";
+    let attachments = format!("}}] }}], attachments: [{{ name: a, network: n, place: {place} }}] }}]");
+    let with = file("host1").replace("}] }] }]", &attachments);
+    let (code, _, err) = c.feed("apply -f - --wait 0", &with);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = c.feed("apply -f - --wait 0", &file(""));
+    assert!(code == 1 && err.contains("attachment `a` of vdc `v`"), "{err}");
+    let (code, out, err) = c.feed("plan -f - --cascade", &file(""));
+    assert!(code == 0 && out.contains("- attachment `a` of vdc `v`"), "{out}{err}");
+    let (code, out, err) = c.feed("apply -f - --cascade --wait 0", &file(""));
+    assert!(code == 0 && out.contains("- attachment `a` of vdc `v`"), "{out}{err}");
 }
 
 #[test]

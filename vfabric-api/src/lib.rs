@@ -34,6 +34,7 @@ pub mod access;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+pub mod event;
 pub mod history;
 pub mod ident;
 pub mod intent;

@@ -52,6 +52,22 @@ pub struct DevicePlan {
     pub device: Name,
     /// Entities that come, go or change, by table and key.
     pub entities: Vec<EntityChange>,
+    /// Of a switch: tables whose number of entries changes, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableChange>,
+}
+
+/// How full a table of a switch becomes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TableChange {
+    /// The table.
+    pub table: String,
+    /// Entries that it is to hold now.
+    pub before: usize,
+    /// Entries that it would be to hold.
+    pub after: usize,
+    /// Entries that fit into it.
+    pub size: usize,
 }
 
 /// An entity before and after, in the words of the P4 program or of the host's kernel.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
+use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
@@ -19,7 +20,9 @@ use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
 use crate::labels::Selector;
 use crate::plan::Plan;
-use crate::status::{Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+use crate::status::{
+    Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
+};
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,9 @@ pub struct Origin {
     /// Whether objects of other owners are changed, too.
     #[serde(skip)]
     pub force: bool,
+    /// Whether attachments are deleted that use hosts or access ports which their vDC loses.
+    #[serde(skip)]
+    pub cascade: bool,
     /// Whether the caller may change no more than what its vDC was assigned.
     #[serde(skip)]
     pub is_tenant: bool,
@@ -177,6 +183,15 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// A copy of the controller's store, made while it is in use.
+#[derive(Debug)]
+pub struct Backup {
+    /// The revision that it has.
+    pub revision: u64,
+    /// The copy, read from its beginning.
+    pub file: std::fs::File,
+}
+
 /// A controller, as the REST router sees it.
 pub trait FabricService: Send + Sync + 'static {
     /// Validates, stores and starts to apply a transaction.
@@ -206,6 +221,16 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Waits until there is a revision behind `after`.
     fn changed(&self, after: u64) -> impl Future<Output = ()> + Send;
+
+    /// Events behind `after` that are of interest, at most `limit`, in order; without `after`, the last ones. `sees` says of
+    /// a vDC whether its events are asked for, and of none whether those of the fabric are.
+    fn events(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Events;
+
+    /// The number of the last event.
+    fn event_now(&self) -> u64;
+
+    /// Waits until there is an event behind `after`.
+    fn happened(&self, after: u64) -> impl Future<Output = ()> + Send;
 
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;
@@ -249,6 +274,15 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Everything that is worth watching, as OpenMetrics text.
     fn metrics(&self) -> impl Future<Output = String> + Send;
+
+    /// A copy of the store, for [`crate::rest`] to hand out.
+    fn backup(&self) -> impl Future<Output = Result<Backup, ApiError>> + Send;
+
+    /// How full the tables of switches are, of one switch if one is named. By switch, then by table.
+    fn tables(&self, switch: Option<&Name>) -> impl Future<Output = Result<Vec<TableUse>, ApiError>> + Send;
+
+    /// What an object asks devices for. Costs what is found.
+    fn entities_of(&self, key: &Key) -> impl Future<Output = Result<Vec<ObjectEntity>, ApiError>> + Send;
 
     /// What a device (switch or host) should hold, and whether it does.
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;

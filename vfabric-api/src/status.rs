@@ -264,6 +264,31 @@ pub struct DropCount {
     pub bytes: Option<u64>,
 }
 
+/// How full a table of a switch is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TableUse {
+    /// The switch.
+    pub switch: Name,
+    /// The table.
+    pub table: String,
+    /// Entries that fit into it, as the program says.
+    pub size: usize,
+    /// Entries that it is to hold.
+    pub used: usize,
+    /// Entries that still fit.
+    pub free: usize,
+}
+
+/// An entity that an object asks a device for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ObjectEntity {
+    /// The switch or host.
+    pub device: Name,
+    /// The entity.
+    #[serde(flatten)]
+    pub entity: DeviceEntity,
+}
+
 /// One entity of a device, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceEntity {

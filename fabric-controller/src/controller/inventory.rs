@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
+use vfabric_api::event::EventReason;
 use vfabric_api::ident::Name;
 use vfabric_api::inventory::{HostItem, Inventory, InventoryChange, ItemKey, ItemState, LinkItem, SwitchItem};
 use vfabric_api::service::{Change, Transaction};
@@ -21,12 +22,15 @@ use super::{Controller, HOST, SWITCH, StartError};
 use crate::device::claim::Claim;
 use crate::device::driver::DeviceIndex;
 use crate::device::launch::Hardware;
+use crate::device::reports::Reports;
 use crate::device::{Device, Registry};
+use crate::events;
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::fabric::{Fabric, Node};
 use crate::model::inventory::{NEXT_KEY, item_key};
 use crate::store::{Op, Store};
+use crate::tables::Tables;
 use crate::topology::links::Memory;
 pub(super) use load::{compare, load};
 
@@ -39,6 +43,8 @@ pub struct Start {
     pub import: bool,
     /// Its right to devices that another store may have kept.
     pub claim: Arc<Claim>,
+    /// Room in the tables of switches; the default bounds nothing.
+    pub tables: Tables,
 }
 
 impl From<Topology> for Start {
@@ -132,7 +138,7 @@ impl<S: Store> Controller<S> {
             if let Some(node) = fabric.node(name)
                 && self.registry.get(node.device()).is_none()
             {
-                let device = device(name, node, &self.progress, &self.timings);
+                let device = device(name, node, (&self.progress, &self.timings, &self.reports));
                 self.registry.insert(node.device(), device);
             }
         }
@@ -225,12 +231,25 @@ impl<S: Store> Controller<S> {
                 .await,
                 change,
             ) {
-                (Ok(_), InventoryChange::Left(key)) => info!(%key, "left the inventory"),
-                (Ok(_), InventoryChange::Arrived(key)) => info!(%key, "arrived"),
+                (Ok(_), InventoryChange::Left(key)) => {
+                    info!(%key, "left the inventory");
+                    self.note_item(EventReason::Left, &key, "left the inventory");
+                }
+                (Ok(_), InventoryChange::Arrived(key)) => {
+                    info!(%key, "arrived");
+                    self.note_item(EventReason::Arrived, &key, "is in service");
+                }
                 (Ok(_), _) => {}
                 (Err(error), change) => warn!(?change, %error, "the inventory cannot go on"),
             }
         }
+    }
+
+    fn note_item(&self, reason: EventReason, key: &ItemKey, detail: &str) {
+        self.events.note(events::News {
+            object: Some(key.to_string()),
+            ..events::News::of_fabric(reason, detail)
+        });
     }
 
     /// Makes the inventory be as a topology says.
@@ -300,11 +319,10 @@ pub(super) fn not_live(fabric: &Fabric) -> BTreeMap<Name, ItemState> {
 fn device(
     name: &Name,
     node: Node,
-    progress: &Arc<tokio::sync::Notify>,
-    timings: &crate::timings::AllTimings,
+    (progress, timings, reports): (&Arc<tokio::sync::Notify>, &crate::timings::AllTimings, &Reports),
 ) -> Arc<Device> {
-    let kind = kind(node);
-    Arc::new(Device::new(name.clone(), Arc::clone(progress), timings.of(kind)))
+    let device = Device::new(name.clone(), Arc::clone(progress), timings.of(kind(node)));
+    Arc::new(device.reporting(reports.clone()))
 }
 
 /// The kind of a device, as metrics name it.
@@ -320,12 +338,13 @@ pub(super) fn devices_of(
     fabric: &Fabric,
     progress: &Arc<tokio::sync::Notify>,
     timings: &crate::timings::AllTimings,
+    reports: &Reports,
 ) -> Registry {
     let registry = Registry::default();
     let switches = fabric.switches().map(|(s, entry)| (&entry.spec.name, Node::Switch(s)));
     let hosts = fabric.hosts().map(|(h, entry)| (&entry.spec.name, Node::Host(h)));
     for (name, node) in switches.chain(hosts) {
-        registry.insert(node.device(), device(name, node, progress, timings));
+        registry.insert(node.device(), device(name, node, (progress, timings, reports)));
     }
     registry
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
+use vfabric_api::event::EventReason;
 use vfabric_api::status::{DeviceState, LinkStatus};
 use vfabric_api::topology::{Link, PortRef};
 
@@ -13,6 +14,7 @@ use super::Controller;
 use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
 use crate::device::packets::FrameIn;
+use crate::events::News;
 use crate::ident::SwitchIndex;
 use crate::model::fabric::{Fabric, Node};
 use crate::store::{Op, Store};
@@ -131,7 +133,16 @@ impl<S: Store> Controller<S> {
             };
             let (a, b) = (format!("{}:{}", a.switch, a.port), format!("{}:{}", b.switch, b.port));
             let (paths, devices) = (changes.len(), concerned.len());
-            match fault.map(|f| reason(fabric, link, f)) {
+            let why = fault.map(|f| reason(fabric, link, f));
+            let (event, detail) = match &why {
+                None => (EventReason::LinkUp, "is used again".to_owned()),
+                Some(why) => (EventReason::LinkDown, why.clone()),
+            };
+            self.events.note(News {
+                object: Some(format!("link {a} - {b}")),
+                ..News::of_fabric(event, detail)
+            });
+            match why {
                 None => info!(a, b, paths, devices, "link up"),
                 Some(reason) if used == Use::Avoided => warn!(a, b, paths, devices, reason, "link avoided"),
                 Some(reason) => warn!(a, b, paths, devices, reason, "link down"),

@@ -17,6 +17,9 @@ mod below_tests;
 mod change_tests;
 #[cfg(test)]
 mod chaos_tests;
+mod chronicle;
+#[cfg(test)]
+mod chronicle_tests;
 #[cfg(test)]
 mod claim_tests;
 pub mod fleet;
@@ -51,6 +54,9 @@ mod requests;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
+mod room;
+#[cfg(test)]
+mod room_tests;
 mod round;
 mod rows;
 mod service;
@@ -77,14 +83,18 @@ use fabric_identity::Credentials;
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::ApiError;
+use vfabric_api::event::EventReason;
 
 use crate::access::Directory;
 use crate::device::claim::Claim;
+use crate::device::reports::Reports;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
+use crate::events::{Events, News};
 use crate::model::fabric::Fabric;
 use crate::render::Render;
 use crate::store::{Store, StoreError};
+use crate::tables::Tables;
 use crate::timings::AllTimings;
 use crate::topology::links::Links;
 use fleet::Fleet;
@@ -115,6 +125,8 @@ pub enum StartError {
 pub struct Controller<S> {
     store: S,
     render: Arc<dyn Render>,
+    /// Room in the tables of switches.
+    tables: Tables,
     /// Orders everything that changes the model; held while the store writes.
     state: Mutex<State>,
     /// What readers see. Held for work in memory only, also while `state` is held.
@@ -138,6 +150,11 @@ pub struct Controller<S> {
     credentials: std::sync::OnceLock<Arc<Credentials>>,
     progress: Arc<Notify>,
     timings: AllTimings,
+    events: Arc<Events>,
+    /// Held while a backup is made.
+    backing_up: Mutex<()>,
+    /// Where devices report what happens to them.
+    reports: Reports,
 }
 
 /// The time; tests can stop it.
@@ -158,6 +175,8 @@ impl<S: Store> Controller<S> {
         let start = start.into();
         let progress = Arc::new(Notify::new());
         let timings = AllTimings::default();
+        let events = Arc::new(Events::default());
+        let (reports, reported) = Reports::new();
         let Restored {
             mut model,
             revision,
@@ -173,9 +192,9 @@ impl<S: Store> Controller<S> {
             model.set_link(link, false, false);
         }
         let import = inventory::compare(&mut model, &start)?;
-        let registry = Arc::new(inventory::devices_of(&model.fabric, &progress, &timings));
+        let registry = Arc::new(inventory::devices_of(&model.fabric, &progress, &timings, &reports));
         let engine = Engine::new(Arc::clone(&render), Arc::clone(&registry));
-        let mut published = Published::new(engine, revision);
+        let mut published = Published::new(engine, revision, Arc::clone(&events));
         for key in model.keys() {
             let (object, owner) = (model.stored(&key), model.owner(&key));
             let of_row = revisions.get(&key).copied().unwrap_or(revision);
@@ -196,12 +215,19 @@ impl<S: Store> Controller<S> {
             set_aside = set_aside.len(),
             "intent loaded"
         );
+        for aside in &set_aside {
+            events.note(News {
+                object: Some(aside.object.clone()),
+                ..News::of_fabric(EventReason::SetAside, aside.reason.clone())
+            });
+        }
         published.set_aside = set_aside;
         let (queue, proposals) = writer::queue();
         let controller = Arc::new(Self {
             fabric: RwLock::new(Arc::new(model.fabric.clone())),
             store,
             render,
+            tables: start.tables,
             state: Mutex::new(State {
                 model,
                 revision,
@@ -221,8 +247,12 @@ impl<S: Store> Controller<S> {
             fleet: std::sync::OnceLock::new(),
             progress,
             timings,
+            events,
+            backing_up: Mutex::default(),
+            reports,
         });
         writer::spawn(&controller, proposals);
+        chronicle::spawn(&controller, reported);
         if let Some(topology) = start.topology.filter(|_| import) {
             controller.import(topology).await?;
         }
@@ -259,8 +289,16 @@ impl<S: Store> Controller<S> {
     fn note_store(&self, error: Option<&StoreError>) {
         let mut fault = self.store_fault.lock().unwrap_or_else(PoisonError::into_inner);
         match (error, fault.is_some()) {
-            (Some(error), false) => warn!(%error, "changes cannot be stored"),
-            (None, true) => info!("changes can be stored again"),
+            (Some(error), false) => {
+                warn!(%error, "changes cannot be stored");
+                self.events
+                    .note(News::of_fabric(EventReason::StoreFault, error.to_string()));
+            }
+            (None, true) => {
+                info!("changes can be stored again");
+                self.events
+                    .note(News::of_fabric(EventReason::StoreWorks, "changes can be stored again"));
+            }
             _ => {}
         }
         *fault = error.map(ToString::to_string);

@@ -19,8 +19,7 @@ use crate::store::Store;
 
 impl<S: Store> Controller<S> {
     /// The plan of a transaction that was carried out on the model, and on nothing else.
-    pub(super) fn plan(&self, model: &mut Model, applied: &Applied) -> Plan {
-        let touched = model.take_touched();
+    pub(super) fn plan(&self, model: &mut Model, applied: &Applied, touched: BTreeSet<Source>) -> Plan {
         let owners = applied.objects.iter().filter_map(|(key, _)| model.owner(key));
         let waits: BTreeSet<String> = owners
             .flat_map(|o| model.reasons(o))
@@ -51,6 +50,7 @@ impl<S: Store> Controller<S> {
     fn device_plan(&self, model: &Model, index: DeviceIndex, changes: Vec<Previewed>) -> Option<DevicePlan> {
         let device = model.fabric.device_name(index)?.parse().ok()?;
         let role = model.fabric.role_of(index);
+        let tables = self.table_changes(model, index, &changes);
         let describe = |change: Previewed| {
             let before = change.before.as_deref().map(|e| self.render.describe(role, e));
             let after = change.after.as_deref().map(|e| self.render.describe(role, e));
@@ -64,7 +64,11 @@ impl<S: Store> Controller<S> {
         };
         let mut entities: Vec<EntityChange> = changes.into_iter().filter_map(describe).collect();
         entities.sort_by(|a, b| (&a.table, &a.key).cmp(&(&b.table, &b.key)));
-        Some(DevicePlan { device, entities })
+        Some(DevicePlan {
+            device,
+            entities,
+            tables,
+        })
     }
 }
 

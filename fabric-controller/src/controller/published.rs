@@ -15,19 +15,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use vfabric_api::event::EventReason;
 use vfabric_api::ident::Name;
 use vfabric_api::inventory::ItemState;
 use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::SetAside;
 
+use super::room::{Growth, Place};
 use crate::device::driver::DeviceIndex;
 use crate::engine::{Engine, Rendered};
-use crate::ident::Owner;
+use crate::entity::Entity;
+use crate::events::{Events, News};
+use crate::ident::{Owner, Source};
 use crate::model::kind::{Counts, Stored};
 use crate::model::rest::Waits;
+use crate::tables::table_of;
 
 /// Transactions of which is known which devices they concern; older ones concern all.
 const REMEMBERED: usize = 4096;
+/// Reasons to wait that an event names.
+const NOTED: usize = 4;
 
 /// An object as it is published.
 pub(super) struct Object {
@@ -46,6 +53,8 @@ pub(super) struct Vdc {
     objects: [BTreeMap<Name, Arc<Object>>; Kind::ALL.len()],
     /// The router that joins a network, by the network's name.
     routers: BTreeMap<Name, Name>,
+    /// Entries that its objects ask for, in each table of each switch.
+    pub(super) entries: FxHashMap<Place, usize>,
 }
 
 impl Vdc {
@@ -82,6 +91,8 @@ pub(super) struct Publication {
     pub(super) objects: Vec<Changed>,
     pub(super) rendered: Rendered,
     pub(super) waits: Vec<(Owner, Option<Waits>)>,
+    /// Room in tables for contributions that wait.
+    pub(super) reserve: Vec<(Source, Growth)>,
 }
 
 /// Everything that readers see.
@@ -99,12 +110,17 @@ pub(super) struct Published {
     pub(super) set_aside: Vec<SetAside>,
     waits: HashMap<Owner, Waits>,
     waiting: BTreeMap<u64, BTreeSet<Owner>>,
+    /// Room in tables that is kept for contributions which wait, and all of it.
+    pub(super) reservations: FxHashMap<Source, Growth>,
+    pub(super) reserved: Growth,
+    /// What happened to objects.
+    events: Arc<Events>,
     /// Devices that each of the last transactions concerned.
     concerned: VecDeque<(u64, Vec<DeviceIndex>)>,
 }
 
 impl Published {
-    pub(super) fn new(engine: Engine, revision: u64) -> Self {
+    pub(super) fn new(engine: Engine, revision: u64, events: Arc<Events>) -> Self {
         Self {
             revision,
             engine,
@@ -116,22 +132,82 @@ impl Published {
             set_aside: Vec::new(),
             waits: HashMap::new(),
             waiting: BTreeMap::new(),
+            reservations: FxHashMap::default(),
+            reserved: Growth::default(),
+            events,
             concerned: VecDeque::new(),
         }
     }
 
     /// Publishes a transaction that is durable, as this revision.
     pub(super) fn publish(&mut self, publication: Publication, revision: u64) {
-        for change in publication.objects {
-            self.put(change, revision);
+        let Publication {
+            objects,
+            rendered,
+            waits,
+            reserve,
+        } = publication;
+        let put = |published: &mut Self| objects.into_iter().for_each(|change| published.put(change, revision));
+        let concerned = self.take(rendered, revision, put);
+        self.publish_waits(waits);
+        for (source, growth) in reserve {
+            self.reserved.add(&growth);
+            if let Some(before) = self.reservations.insert(source, growth) {
+                self.reserved.subtract(&before);
+            }
         }
-        let concerned = self.engine.take(publication.rendered, revision);
-        self.publish_waits(publication.waits);
         self.concerned.push_back((revision, concerned));
         if self.concerned.len() > REMEMBERED {
             self.concerned.pop_front();
         }
         self.revision = revision;
+    }
+
+    /// Brings devices up to date with what is rendered, and counts again what vDCs ask for. Objects are put in between.
+    fn take(&mut self, rendered: Rendered, revision: u64, put: impl FnOnce(&mut Self)) -> Vec<DeviceIndex> {
+        if !self.reservations.is_empty() {
+            let fresh = rendered.by_device().flat_map(|(_, fresh)| fresh);
+            for kept in fresh.filter_map(|(source, _)| self.reservations.remove(source)) {
+                self.reserved.subtract(&kept);
+            }
+        }
+        let is_tenants = |source: &Source| matches!(source.owner(), Owner::Network(_) | Owner::Attachment(_));
+        let of_device = |(device, fresh): (DeviceIndex, &[(Source, Vec<Entity>)])| {
+            let sources: Vec<Source> = fresh.iter().map(|(source, _)| *source).filter(is_tenants).collect();
+            (device, sources)
+        };
+        let counted: Vec<(DeviceIndex, Vec<Source>)> = rendered.by_device().map(of_device).collect();
+        self.tally(&counted, |entries, place| {
+            if let Some(count) = entries.get_mut(&place) {
+                *count -= 1;
+                if *count == 0 {
+                    entries.remove(&place);
+                }
+            }
+        });
+        put(self);
+        let concerned = self.engine.take(rendered, revision);
+        self.tally(&counted, |entries, place| *entries.entry(place).or_default() += 1);
+        concerned
+    }
+
+    /// Goes through the table entries that contributions in force ask for, with the counts of their vDC.
+    fn tally(&mut self, counted: &[(DeviceIndex, Vec<Source>)], note: impl Fn(&mut FxHashMap<Place, usize>, Place)) {
+        for (device, sources) in counted {
+            for source in sources {
+                let entities = self.engine.contribution(*source);
+                // Hosts have no tables.
+                if !matches!(entities.first().map(AsRef::as_ref), Some(Entity::Switch(_))) {
+                    continue;
+                }
+                let vdc = self.by_owner.get(&source.owner()).map(|object| &object.key.vdc);
+                let Some(vdc) = vdc.and_then(|vdc| self.vdcs.get_mut(vdc)) else {
+                    continue;
+                };
+                let tables = entities.iter().filter_map(|entity| table_of(entity));
+                tables.for_each(|table| note(&mut vdc.entries, (*device, table)));
+            }
+        }
     }
 
     /// An object as it is from a revision on.
@@ -175,6 +251,7 @@ impl Published {
         }
         if key.kind == Kind::Vdc && for_good {
             self.vdcs.remove(&key.vdc);
+            self.events.forget(&key.vdc);
         }
     }
 
@@ -195,7 +272,7 @@ impl Published {
 
     /// Contributions changed without a transaction, or came later than theirs. Returns the devices concerned.
     pub(super) fn render(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
-        let devices = self.engine.take(rendered, revision);
+        let devices = self.take(rendered, revision, |_| {});
         let at = self.concerned.binary_search_by_key(&revision, |(r, _)| *r);
         if let Some((_, known)) = at.ok().and_then(|at| self.concerned.get_mut(at)) {
             known.extend(devices.iter().copied());
@@ -208,7 +285,9 @@ impl Published {
     /// What objects wait for changed.
     pub(super) fn publish_waits(&mut self, changed: impl IntoIterator<Item = (Owner, Option<Waits>)>) {
         for (waiter, waits) in changed {
-            if let Some(old) = self.waits.remove(&waiter)
+            let before = self.waits.remove(&waiter);
+            self.note_wait(waiter, before.is_some(), waits.as_ref());
+            if let Some(old) = before
                 && let Some(waiters) = self.waiting.get_mut(&old.revision)
             {
                 waiters.remove(&waiter);
@@ -221,6 +300,31 @@ impl Published {
                 self.waits.insert(waiter, waits);
             }
         }
+    }
+
+    /// Takes note of an object that begins to wait, or waits no more.
+    fn note_wait(&self, waiter: Owner, waited: bool, waits: Option<&Waits>) {
+        let (reason, detail) = match (waited, waits) {
+            (false, Some(waits)) => {
+                let words: Vec<&str> = waits
+                    .reasons
+                    .iter()
+                    .map(|(_, words)| words.as_str())
+                    .take(NOTED)
+                    .collect();
+                (EventReason::Waiting, words.join("; "))
+            }
+            (true, None) => (EventReason::Released, "waits no more".to_owned()),
+            _ => return,
+        };
+        let Some(object) = self.owned(waiter) else { return };
+        self.events.note(News {
+            reason,
+            vdc: Some(object.key.vdc.clone()),
+            object: Some(object.key.to_string()),
+            device: None,
+            detail,
+        });
     }
 
     /// Why an object is on no device yet; nothing if it does not wait.
@@ -276,6 +380,22 @@ impl Published {
                 .then(|| format!("{} objects wait, not {}", model.waiting(), self.waits.len()));
             count.or_else(|| self.waits.iter().filter(|_| !model.has_woken()).find_map(stale))
         };
-        expected.iter().find_map(differs).or_else(waits)
+        let entries = || {
+            self.vdcs.iter().find_map(|(name, vdc)| {
+                let mut counted: FxHashMap<Place, usize> = FxHashMap::default();
+                let owners = vdc
+                    .objects
+                    .iter()
+                    .flat_map(BTreeMap::values)
+                    .filter_map(|object| object.owner);
+                for (_, device, entities) in owners.flat_map(|owner| self.engine.asked_by(owner)) {
+                    for table in entities.iter().filter_map(|entity| table_of(entity)) {
+                        *counted.entry((device, table)).or_default() += 1;
+                    }
+                }
+                (counted != vdc.entries).then(|| format!("vDC {name} asks for {counted:?}, not {:?}", vdc.entries))
+            })
+        };
+        expected.iter().find_map(differs).or_else(waits).or_else(entries)
     }
 }

@@ -10,22 +10,25 @@
 //! `unavailable`. Numbers leave quarantine only while nothing flies: who gets one is stored with the group that deletes
 //! its key, or behind it.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::sync::mpsc;
 use tracing::warn;
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::inventory::InventoryChange;
 use vfabric_api::kind::Key;
-use vfabric_api::service::{Committed, Origin, Repeatable, Transaction};
+use vfabric_api::service::{Change, Committed, Origin, Repeatable, Transaction};
 
 use super::intent::transaction_of;
 use super::published::{Changed, Publication};
 use super::requests::{self, Written};
+use super::room::{self, Growth, Tight};
 use super::writer::{Answer, Proposal, State, What, unavailable};
 use super::{Controller, below, inventory, tenancy};
 use crate::engine::Rendered;
-use crate::ident::Owner;
+use crate::ident::{Owner, Source};
 use crate::model::Model;
 use crate::model::change::{Applied, By};
 use crate::store::{Op, Revision, Store, StoreError, StoreTransaction};
@@ -49,6 +52,18 @@ struct Accepted {
     /// Of a call that may be sent again.
     request: Option<Written>,
     revision: u64,
+    /// What it may add to tables.
+    growth: Growth,
+}
+
+/// What a transaction asks of devices.
+struct Asks {
+    touched: BTreeSet<Source>,
+    rendered: Rendered,
+    /// What it may add to tables, also later.
+    growth: Growth,
+    /// Of this, what contributions add later.
+    reserve: Vec<(Source, Growth)>,
 }
 
 /// A result, and where it goes.
@@ -111,6 +126,8 @@ struct Round<'a, S: Store> {
     open: Group,
     flight: Option<Flight<'a>>,
     flights: usize,
+    /// What all that is under way may add to tables.
+    growing: Growth,
 }
 
 /// Carries out the first transaction that is accepted. If none is, the error is that of the last.
@@ -137,6 +154,7 @@ impl<S: Store> Controller<S> {
             open: Group::default(),
             flight: None,
             flights: 0,
+            growing: Growth::default(),
         };
         let (mut next, mut put_off) = (Some(first), None);
         loop {
@@ -196,6 +214,7 @@ impl<'a, S: Store> Round<'a, S> {
             });
             return;
         }
+        let whose = what.whose();
         let alternatives = match what {
             What::Transaction(transaction) => Ok(vec![transaction]),
             What::Intent(intent, options) => transaction_of(&self.state.model, intent, options).map(|t| vec![t]),
@@ -209,7 +228,15 @@ impl<'a, S: Store> Round<'a, S> {
             }
         };
         let permitted = alternatives.and_then(|all| self.within_rights(all));
-        let result = permitted.and_then(|all| self.check(all));
+        let result = match permitted {
+            Ok(all) => self.check(all).await,
+            Err(refused) => Err(refused),
+        };
+        if let (Some(whose), Err(error)) = (whose, &result)
+            && error.code == ErrorCode::Exhausted
+        {
+            self.controller.note_exhausted(whose, error);
+        }
         // What was refused or undone touches nothing; what was accepted is rendered.
         self.state.model.take_touched();
         let independent = independent && self.is_fresh();
@@ -239,20 +266,36 @@ impl<'a, S: Store> Round<'a, S> {
         Ok(alternatives)
     }
 
-    fn check(&mut self, alternatives: Vec<Transaction>) -> Result<Committed, ApiError> {
+    async fn check(&mut self, mut alternatives: Vec<Transaction>) -> Result<Committed, ApiError> {
         if let Some((key, revision)) = alternatives.iter().find_map(|t| t.expect.as_ref()) {
             self.expect(key, *revision)?;
         }
+        let (transaction, mut applied, asked) = loop {
+            let (transaction, applied) = first_accepted(&mut self.state.model, alternatives)?;
+            if let Err(used) = self.controller.check_users(&applied) {
+                self.state.model.undo(applied);
+                return Err(used);
+            }
+            match self.ask(&transaction, &applied) {
+                Ok(asked) => break (transaction, applied, asked),
+                Err(Tight::Refused(error)) => {
+                    self.state.model.undo(applied);
+                    return Err(error);
+                }
+                Err(Tight::Unknown) => {
+                    self.state.model.undo(applied);
+                    self.state.model.take_touched();
+                    self.settle_all().await?;
+                    // Of several, the first round of a proposal is the fresh one.
+                    alternatives = vec![transaction];
+                }
+            }
+        };
         let before = self.revision();
-        let (transaction, mut applied) = first_accepted(&mut self.state.model, alternatives)?;
-        if let Err(used) = self.controller.check_users(&applied) {
-            self.state.model.undo(applied);
-            return Err(used);
-        }
         let mut committed = std::mem::take(&mut applied.committed);
         committed.revision = before;
         if transaction.dry_run {
-            committed.plan = Some(self.controller.plan(&mut self.state.model, &applied));
+            committed.plan = Some(self.controller.plan(&mut self.state.model, &applied, asked.touched));
         }
         let repeatable = transaction.origin.repeatable.filter(|_| !transaction.dry_run);
         if transaction.dry_run || (applied.is_empty() && repeatable.is_none()) {
@@ -262,11 +305,75 @@ impl<'a, S: Store> Round<'a, S> {
                 committed.revision += 1;
             }
             let request = repeatable.map(|repeatable| self.answered(&repeatable, &transaction, &applied, &committed));
-            let accepted = self.accept(applied, before, &transaction.origin, request);
+            let room = (asked.rendered, asked.growth, asked.reserve);
+            let accepted = self.accept(applied, room, before, &transaction.origin, request);
+            self.growing.add(&accepted.growth);
             self.open.bytes += accepted.transaction.bytes();
             self.open.accepted.push(accepted);
         }
         Ok(committed)
+    }
+
+    /// Renders a transaction that was carried out on the model, and asks whether it fits.
+    fn ask(&mut self, transaction: &Transaction, applied: &Applied) -> Result<Asks, Tight> {
+        let (controller, is_fresh) = (self.controller, self.is_fresh());
+        let model = &mut self.state.model;
+        let touched = model.take_touched();
+        let rendered = controller.rendered(model, touched.clone());
+        // The controller's own changes of the inventory are not asked for by anybody.
+        let is_own = |(_, change): &(String, Change)| {
+            matches!(
+                change,
+                Change::Inventory(InventoryChange::Left(_) | InventoryChange::Arrived(_))
+            )
+        };
+        if transaction.changes.iter().any(is_own) {
+            return Ok(Asks {
+                touched,
+                rendered,
+                growth: Growth::default(),
+                reserve: Vec::new(),
+            });
+        }
+        let later =
+            (model.waiting() > 0).then(|| model.without_waits(|model| controller.rendered(model, touched.clone())));
+        let asked = room::Asked {
+            applied,
+            rendered: later.as_ref().unwrap_or(&rendered),
+            is_tenant: transaction.origin.is_tenant,
+        };
+        let growth = controller.fits(model, &asked, &self.growing, is_fresh)?;
+        let reserve = match &later {
+            Some(later) if !controller.tables.is_empty() => {
+                controller
+                    .published()
+                    .reserve(&controller.tables, model, &rendered, later)
+            }
+            _ => Vec::new(),
+        };
+        Ok(Asks {
+            touched,
+            rendered,
+            growth,
+            reserve,
+        })
+    }
+
+    /// Waits until everything that is under way is durable and published.
+    async fn settle_all(&mut self) -> Result<(), ApiError> {
+        while !self.is_fresh() {
+            if self.flight.is_none() {
+                self.start();
+            }
+            let Some(flight) = &mut self.flight else { continue };
+            let stored = flight.stored.as_mut().await;
+            let failed = stored.is_err();
+            self.land(stored);
+            if failed {
+                return Err(unavailable("the changes before this one could not be stored"));
+            }
+        }
+        Ok(())
     }
 
     /// What is to be stored of a call that may be sent again.
@@ -314,7 +421,14 @@ impl<'a, S: Store> Round<'a, S> {
     }
 
     /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
-    fn accept(&mut self, applied: Applied, before: u64, origin: &Origin, request: Option<Written>) -> Accepted {
+    fn accept(
+        &mut self,
+        applied: Applied,
+        (rendered, growth, reserve): (Rendered, Growth, Vec<(Source, Growth)>),
+        before: u64,
+        origin: &Origin,
+        request: Option<Written>,
+    ) -> Accepted {
         // The first one deletes the expired keys: it is the first that can give their numbers to others.
         let expires = self.flights == 0 && self.open.accepted.is_empty();
         self.open.expires |= expires;
@@ -329,7 +443,6 @@ impl<'a, S: Store> Round<'a, S> {
             transaction.ops.push(Op::Put(key, row));
         }
         model.settle(&applied, revision);
-        let touched = model.take_touched();
         let changed = |(key, object): &(Key, Option<_>)| Changed {
             owner: model.owner(key),
             key: key.clone(),
@@ -337,8 +450,9 @@ impl<'a, S: Store> Round<'a, S> {
         };
         let publication = Publication {
             objects: applied.objects.iter().map(changed).collect(),
-            rendered: Rendered::new(controller.render.as_ref(), model, touched),
+            rendered,
             waits: model.take_changed_waits(),
+            reserve,
         };
         Accepted {
             inventory: inventory::News::of(model, &applied),
@@ -348,6 +462,7 @@ impl<'a, S: Store> Round<'a, S> {
             rests: rests.into_iter().map(|(key, _)| key).collect(),
             request,
             revision,
+            growth,
         }
     }
 
@@ -422,6 +537,7 @@ impl<'a, S: Store> Round<'a, S> {
             self.state.forget(&self.expired);
         }
         for done in group.accepted.drain(..) {
+            self.growing.subtract(&done.growth);
             self.state.forget(&done.rests);
             self.state.revision = done.revision;
             if let Some(request) = done.request {
@@ -439,6 +555,7 @@ impl<'a, S: Store> Round<'a, S> {
     fn undo(&mut self, group: &mut Group) {
         let mut waiters: Vec<Owner> = Vec::new();
         for undone in group.accepted.drain(..).rev() {
+            self.growing.subtract(&undone.growth);
             waiters.extend(undone.publication.waits.into_iter().map(|(waiter, _)| waiter));
             self.state.model.undo(undone.applied);
         }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::event::Events;
 use vfabric_api::history::{Changes, Diff, History, Revision};
 use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
 use vfabric_api::labels::Selector;
-use vfabric_api::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
+use vfabric_api::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, Drops, FabricStatus, HostStatus, LinkStatus,
-    Progress, SwitchStatus, View, Warning,
+    ObjectEntity, Progress, SwitchStatus, TableUse, View, Warning,
 };
 use vfabric_api::topology::Switch;
 
@@ -24,7 +25,7 @@ use super::published::{Object, Published};
 use super::reader::SHOWN_REASONS;
 use crate::device::actor::Request;
 use crate::device::driver::{CounterValue, DeviceIndex, DriverError, Loss};
-use crate::device::{Device, Lag};
+use crate::device::{Device, Lag, Standing};
 use crate::entity::Entity;
 use crate::metrics::Snapshot;
 use crate::model::fabric::{Fabric, HostEntry, Node, SwitchEntry};
@@ -73,6 +74,18 @@ impl<S: Store> FabricService for Controller<S> {
     async fn changed(&self, after: u64) {
         // The sender lives as long as the controller.
         let _ = self.revisions.subscribe().wait_for(|now| *now > after).await;
+    }
+
+    fn events(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Events {
+        self.events.page(after, limit, sees)
+    }
+
+    fn event_now(&self) -> u64 {
+        self.events.last()
+    }
+
+    async fn happened(&self, after: u64) {
+        self.events.happened(after).await;
     }
 
     async fn get(&self, key: &Key) -> Result<View, ApiError> {
@@ -271,9 +284,65 @@ impl<S: Store> FabricService for Controller<S> {
             timings: self.timings.clone(),
             links: self.link_states(),
             drops,
+            tables: self.table_uses(None).unwrap_or_default(),
         };
         drop(published);
         snapshot.text()
+    }
+
+    async fn backup(&self) -> Result<Backup, ApiError> {
+        let unavailable = |detail: &str| ApiError::new(ErrorCode::Unavailable, detail);
+        // Each takes as much room on the disk as the store.
+        let _only = self
+            .backing_up
+            .try_lock()
+            .map_err(|_| unavailable("another backup is being made"))?;
+        let made = self.store.backup().await.map_err(|error| {
+            tracing::warn!(%error, "a backup cannot be made");
+            unavailable("a backup cannot be made; the log says why")
+        })?;
+        let (revision, file) = made.ok_or_else(|| unavailable("the store is not in a file"))?;
+        tracing::info!(revision, "backup made");
+        Ok(Backup { revision, file })
+    }
+
+    async fn tables(&self, switch: Option<&Name>) -> Result<Vec<TableUse>, ApiError> {
+        self.table_uses(switch)
+    }
+
+    async fn entities_of(&self, key: &Key) -> Result<Vec<ObjectEntity>, ApiError> {
+        let fabric = self.fabric_now();
+        let published = self.published();
+        let object = published.object(key).ok_or_else(|| ApiError::not_found(key))?;
+        let followed = object.stored.followed(key);
+        let owners = followed.asked.iter().filter_map(|key| published.object(key)?.owner);
+        let asked = owners.flat_map(|owner| published.engine.asked_by(owner));
+        let mut found = Vec::new();
+        for (_, index, entities) in asked.filter(|(source, ..)| (followed.counts)(source)) {
+            let Some(device) = self.registry.get(index) else {
+                continue;
+            };
+            let role = fabric.role_of(index);
+            found.extend(entities.iter().map(|entity| {
+                let (table, words, action) = self.render.describe(role, entity);
+                let entity_key = entity.key();
+                ObjectEntity {
+                    device: device.name.clone(),
+                    entity: DeviceEntity {
+                        table,
+                        key: words,
+                        action,
+                        applied: matches!(device.standing(&entity_key), Standing::Applied),
+                        asked_by: published.asked_by(&fabric, &device, &entity_key),
+                    },
+                }
+            }));
+        }
+        let place = |e: &ObjectEntity| (e.device.clone(), e.entity.table.clone(), e.entity.key.clone());
+        found.sort_by_cached_key(place);
+        // Contributions may share an entity.
+        found.dedup_by_key(|entity| place(entity));
+        Ok(found)
     }
 
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {

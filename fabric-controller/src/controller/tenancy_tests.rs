@@ -211,6 +211,7 @@ async fn limits_hold_for_everybody_and_what_is_in_use_stays() {
             routers: Some(0),
             routes: None,
             attachments: Some(2),
+            table_percent: None,
         },
         ..assigned()
     };
@@ -263,6 +264,90 @@ async fn limits_hold_for_everybody_and_what_is_in_use_stays() {
     wrong.ports[1].vlans = Some(upside_down);
     let error = commit(Change::Replace(n("v"), Spec::Vdc(wrong))).await.unwrap_err();
     assert_eq!(field(error), (ErrorCode::Invalid, "ports[1].vlans".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_away_is_named_by_its_users_or_drained() {
+    let world = world().await;
+    let create = |spec| Change::Create(n("v"), spec);
+    world
+        .applied(vec![
+            create(Spec::Vdc(assigned())),
+            create(Spec::Network(network("red", None))),
+            create(Spec::Network(network("blue", Some(5003)))),
+            create(at("tagged", port("leaf1", 11, Some(105)))),
+            create(at("untagged", port("leaf1", 10, None))),
+        ])
+        .await;
+    let many = (0..10).map(|i| create(Spec::Attachment(attach(&format!("h{i}"), "red", "host1"))));
+    world.applied(many.collect()).await;
+    let commit = |spec: VdcSpec, cascade, dry_run| {
+        let origin = Origin {
+            cascade,
+            ..Origin::default()
+        };
+        let change = Change::Replace(n("v"), Spec::Vdc(spec));
+        world.controller.commit(Transaction {
+            dry_run,
+            ..Transaction::one(change, origin)
+        })
+    };
+    let no_hosts = VdcSpec {
+        hosts: Vec::new(),
+        ..assigned()
+    };
+    let error = commit(no_hosts.clone(), false, false).await.unwrap_err();
+    let said = &error.errors[0].expected;
+    assert!(
+        said.contains("attachment `h0` of vdc `v`") && said.ends_with("and 2 more"),
+        "{said}"
+    );
+
+    let mut narrower = assigned();
+    narrower.ports[1].vlans = Some(VlanRange { first: 100, last: 104 });
+    let error = commit(narrower.clone(), false, false).await.unwrap_err();
+    assert!(
+        error.errors[0]
+            .expected
+            .ends_with("used by attachment `tagged` of vdc `v`"),
+        "{error}"
+    );
+
+    // What names a VNI goes with no cascade: a network is more than that.
+    let no_vnis = VdcSpec {
+        vnis: Vec::new(),
+        ..assigned()
+    };
+    for cascade in [false, true] {
+        let error = commit(no_vnis.clone(), cascade, false).await.unwrap_err();
+        assert_eq!((error.code, error.errors[0].field.as_str()), (ErrorCode::InUse, "vnis"));
+        assert!(
+            error.errors[0].expected.contains("network `blue` of vdc `v`"),
+            "{error}"
+        );
+    }
+
+    let keys = |names: &[&str]| -> Vec<Key> {
+        let key = |name: &&str| Key::new(n("v"), Kind::Attachment, n(name));
+        names.iter().map(key).collect()
+    };
+    let planned = commit(narrower.clone(), true, true).await.unwrap();
+    assert_eq!(planned.deleted, keys(&["tagged"]));
+    let done = commit(narrower.clone(), true, false).await.unwrap();
+    assert_eq!(
+        (done.deleted, done.updated),
+        (keys(&["tagged"]), vec![Key::vdc(n("v"))])
+    );
+    let nothing = VdcSpec {
+        hosts: Vec::new(),
+        ports: Vec::new(),
+        ..narrower
+    };
+    let done = commit(nothing, true, false).await.unwrap();
+    assert_eq!(done.deleted.len(), 11, "{done:?}");
+    let (v, all) = (n("v"), Default::default());
+    let left = world.controller.list(Kind::Attachment, Some(&v), &all, None, 100).await;
+    assert_eq!(left.unwrap().items, []);
 }
 
 fn user(name: &str, vdc: &str) -> UserSpec {

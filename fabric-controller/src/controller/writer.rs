@@ -81,6 +81,21 @@ impl What {
         }
     }
 
+    /// The vDC that it is about, and whether a tenant asks; none of a dry run. Of several vDCs, the first.
+    pub(super) fn whose(&self) -> Option<(Option<Name>, bool)> {
+        let origin = self.origin()?;
+        let vdc = match self {
+            Self::Transaction(t) | Self::OfHost(_, t) => t.changes.iter().find_map(|(_, change)| match change {
+                Change::Create(vdc, _) | Change::Replace(vdc, _) | Change::Put(vdc, _) => Some(vdc),
+                Change::Patch(key, _) | Change::Delete(key) => Some(&key.vdc),
+                Change::Inventory(_) => None,
+            }),
+            Self::Intent(intent, _) => intent.vdcs.first().map(|vdc| &vdc.name),
+            Self::Rollback(rollback) => rollback.vdc.as_ref(),
+        };
+        Some((vdc.cloned(), origin.is_tenant))
+    }
+
     /// Whether it is about what is published, so that it has to begin a round.
     pub(super) fn comes_first(&self) -> bool {
         match self {

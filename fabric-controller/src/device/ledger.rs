@@ -32,6 +32,7 @@ use super::driver::{EntityError, Write, WriteResult};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
 use crate::reconcile::Difference;
+use crate::tables::table_of;
 
 /// Something that a device should hold, and the contributions that ask for it.
 #[derive(Debug, Clone)]
@@ -146,6 +147,8 @@ impl std::fmt::Display for Failure {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     desired: FxHashMap<EntityKey, Wanted>,
+    /// Of these, entries of each table, by P4Info id.
+    entries: FxHashMap<u32, usize>,
     applied: FxHashMap<EntityKey, Held>,
     dirty: FxHashMap<EntityKey, Dirty>,
     /// Dirty keys by their oldest revision.
@@ -200,6 +203,11 @@ impl Ledger {
     /// Keys it should hold.
     pub(super) fn desired_count(&self) -> usize {
         self.desired.len()
+    }
+
+    /// Entries that a table should hold.
+    pub(super) fn entries(&self, table: u32) -> usize {
+        self.entries.get(&table).copied().unwrap_or_default()
     }
 
     /// Keys that are not confirmed.
@@ -288,6 +296,9 @@ impl Ledger {
             }
             None => {
                 let askers = Askers::One(source);
+                if let Some(table) = table_of(&entity) {
+                    *self.entries.entry(table).or_default() += 1;
+                }
                 self.desired.insert(key.clone(), Wanted { entity, askers });
             }
         }
@@ -306,6 +317,9 @@ impl Ledger {
             return false;
         }
         self.desired.remove(&key);
+        if let Some(count) = table_of(entity).and_then(|table| self.entries.get_mut(&table)) {
+            *count -= 1;
+        }
         self.changed(key, revision);
         true
     }

@@ -11,6 +11,7 @@ mod ledger;
 pub mod packets;
 pub mod ports;
 mod registry;
+pub mod reports;
 mod shared;
 pub(crate) mod waits;
 

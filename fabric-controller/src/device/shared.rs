@@ -15,6 +15,7 @@ use vfabric_api::status::{DeviceState, DeviceStatus};
 use super::claim::Census;
 use super::driver::{Warning, Write, WriteResult};
 use super::ledger::{Failure, Ledger};
+use super::reports::{Report, Reports};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
 use crate::reconcile::Difference;
@@ -98,6 +99,7 @@ pub struct Device {
     work: Notify,
     progress: Arc<Notify>,
     timings: Timings,
+    reports: Option<Reports>,
 }
 
 /// Changes of what a device should hold, collected under one lock.
@@ -132,6 +134,21 @@ impl Device {
             work: Notify::new(),
             progress,
             timings,
+            reports: None,
+        }
+    }
+
+    /// The same, with somebody who wants to know what happens to it.
+    pub fn reporting(self, reports: Reports) -> Self {
+        Self {
+            reports: Some(reports),
+            ..self
+        }
+    }
+
+    fn report(&self, report: Report) {
+        if let Some(reports) = &self.reports {
+            reports.report(&self.name, report);
         }
     }
 
@@ -206,6 +223,12 @@ impl Device {
         let ledger = &inner.ledger;
         let all = ledger.desired().map(|(k, e)| (Arc::clone(e), !ledger.is_dirty(k)));
         all.collect()
+    }
+
+    /// Entries that each of these tables should hold, by P4Info id.
+    pub fn entries(&self, tables: impl IntoIterator<Item = u32>) -> Vec<usize> {
+        let inner = self.lock();
+        tables.into_iter().map(|table| inner.ledger.entries(table)).collect()
     }
 
     /// What it should hold under a key, and how many contributions ask for that.
@@ -287,9 +310,12 @@ impl Device {
     /// The session ended.
     pub(crate) fn disconnected(&self, why: String) {
         let mut inner = self.lock();
-        inner.state = DeviceState::Disconnected;
-        inner.last_error = Some(why);
+        let before = std::mem::replace(&mut inner.state, DeviceState::Disconnected);
+        inner.last_error = Some(why.clone());
         drop(inner);
+        if before != DeviceState::Disconnected {
+            self.report(Report::Lost(why));
+        }
         self.progress.notify_waiters();
     }
 
@@ -347,7 +373,11 @@ impl Device {
         for (write, result) in writes.iter().zip(results) {
             match &result {
                 Ok(()) => inner.writes += 1,
-                Err(error) => inner.last_error = Some(format!("{}: {error}", write.entity())),
+                Err(error) => {
+                    let why = format!("{}: {error}", write.entity());
+                    self.report(Report::Refused(write.entity().key(), why.clone()));
+                    inner.last_error = Some(why);
+                }
             }
             inner.ledger.written(write, result);
         }
@@ -379,7 +409,9 @@ impl Device {
     pub(super) fn entity_state(&self, key: &EntityKey, result: WriteResult) {
         let mut inner = self.lock();
         if let Err(error) = &result {
-            inner.last_error = Some(format!("{key}: {error}"));
+            let why = format!("{key}: {error}");
+            self.report(Report::Refused(key.clone(), why.clone()));
+            inner.last_error = Some(why);
         }
         inner.ledger.entity_state(key, result);
         drop(inner);
@@ -400,11 +432,20 @@ impl Device {
                 self.timings.applied(since.elapsed());
             }
         }
-        inner.state = if inner.ledger.failed_count() == 0 {
+        let failed = inner.ledger.failed_count();
+        let state = if failed == 0 {
             DeviceState::InSync
         } else {
             DeviceState::Degraded
         };
+        let before = std::mem::replace(&mut inner.state, state);
+        if before != state {
+            self.report(if failed == 0 {
+                Report::InSync
+            } else {
+                Report::Degraded(failed)
+            });
+        }
         let epoch = complete.then_some(inner.epoch);
         drop(inner);
         self.progress.notify_waiters();

@@ -63,6 +63,11 @@ impl Rendered {
         }
         Self(by_device)
     }
+
+    /// Contributions with what they ask for, sorted by key, of each device.
+    pub(crate) fn by_device(&self) -> impl Iterator<Item = (DeviceIndex, &[(Source, Vec<Entity>)])> {
+        self.0.iter().map(|(device, fresh)| (*device, fresh.as_slice()))
+    }
 }
 
 impl Engine {
@@ -142,6 +147,13 @@ impl Engine {
             self.contributions.remove(&source.owner());
         }
         before.map(|c| c.entities).unwrap_or_default()
+    }
+
+    /// What a contribution asks for, sorted by key; nothing if it is not in force.
+    pub(crate) fn contribution(&self, source: Source) -> &[Arc<Entity>] {
+        let of_owner = self.contributions.get(&source.owner());
+        let found = of_owner.and_then(|all| all.get(&source));
+        found.map_or(&[], |contribution| &contribution.entities)
     }
 
     /// What the contributions of an object ask for, each with its device. Costs what the object asks for.

@@ -3,6 +3,7 @@
 
 pub mod counter;
 
+use std::cmp::Ordering;
 use std::fmt;
 
 pub use p4runtime_client::entity::{Entity as SwitchEntity, EntityKey as SwitchKey};
@@ -33,6 +34,14 @@ impl Entity {
         match self {
             Self::Switch(e) => EntityKey::Switch(e.key().clone()),
             Self::Host(e) => EntityKey::Host(e.key()),
+        }
+    }
+
+    /// The order of the keys, without a copy of them where that can be.
+    pub fn cmp_key(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Switch(a), Self::Switch(b)) => a.key().cmp(b.key()),
+            (a, b) => a.key().cmp(&b.key()),
         }
     }
 }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::OwnerName;
 use vfabric_api::inventory::ItemKey;
-use vfabric_api::kind::{Key, Kind, Spec};
+use vfabric_api::kind::{Key, Kind, Spec, VdcSpec};
 use vfabric_api::plan;
 use vfabric_api::service::{Change, Committed, Transaction};
 
@@ -27,7 +27,7 @@ use super::aside::Aside;
 use super::cursor::Cursors;
 use super::fields::Fields;
 use super::inventory::StoredItem;
-use super::kind::Stored;
+use super::kind::{Stored, attachments_to_drain};
 use super::quarantine::Left;
 use super::waiting::Wait;
 use super::{Model, SwitchIndex};
@@ -95,6 +95,8 @@ pub struct By {
     pub force: bool,
     /// Whether it is a user of a vDC.
     pub is_tenant: bool,
+    /// Whether attachments are deleted that use what their vDC loses.
+    pub cascade: bool,
     /// Of a rollback: owners that objects get back.
     pub then: BTreeMap<Key, Option<OwnerName>>,
 }
@@ -106,6 +108,7 @@ impl By {
             owner: transaction.origin.owner.clone(),
             force: transaction.origin.force,
             is_tenant: transaction.origin.is_tenant,
+            cascade: transaction.origin.cascade,
             then: transaction.owners.clone(),
         }
     }
@@ -269,6 +272,9 @@ impl Model {
                     Some(before) if before.spec() == *spec => before,
                     Some(before) => {
                         by.may_change(path, &key, &before)?;
+                        if let (Spec::Vdc(spec), true) = (spec, by.cascade) {
+                            self.drain_vdc(path, &key, spec, applied)?;
+                        }
                         self.check(path, &key, spec)?
                     }
                 };
@@ -307,6 +313,18 @@ impl Model {
         applied.objects.push((key.clone(), next.clone()));
         self.put(&key, next, applied);
         Ok(())
+    }
+
+    /// Deletes the attachments that use what a vDC would lose.
+    fn drain_vdc(&mut self, path: &str, key: &Key, spec: &VdcSpec, applied: &mut Applied) -> Result<(), ApiError> {
+        // Who asked for a cascade was shown what goes.
+        let by = By {
+            force: true,
+            ..By::default()
+        };
+        let lost = attachments_to_drain(self, &key.vdc, spec).into_iter();
+        lost.map(Change::Delete)
+            .try_for_each(|change| self.change(path, &change, &by, applied))
     }
 
     /// Whether one more object fits into its vDC.

@@ -200,6 +200,15 @@ impl Model {
         self.attachments.get(id)
     }
 
+    /// The vDC of a tenant's object that contributions exist because of; none for the fabric's own.
+    pub fn vdc_of(&self, owner: Owner) -> Option<&Name> {
+        match owner {
+            Owner::Network(id) => self.networks.get(id).map(|network| &network.vdc),
+            Owner::Attachment(id) => self.attachments.get(id).map(|attachment| &attachment.vdc),
+            Owner::Switch(_) | Owner::Host(_) => None,
+        }
+    }
+
     /// Every network.
     fn all_networks(&self) -> impl Iterator<Item = &Network> {
         self.networks.values()

@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 pub use self::memory::MemoryStore;
 #[cfg(test)]
 pub(crate) use self::redb::tests::flip;
-pub use self::redb::{RedbStore, Window};
+pub use self::redb::{Content, RedbStore, Window, restore};
 
 /// Revision of a store or of a key; 0 is before the first transaction.
 pub type Revision = u64;
@@ -169,6 +169,12 @@ pub trait Store: Send + Sync + 'static {
     /// Whether it can be written, as far as can be told without writing. A store that failed tries to recover.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
+    }
+
+    /// A copy of all of it as of one revision, as a file without a name, read from its beginning; none if the store is not
+    /// in a file. Changes go on meanwhile.
+    fn backup(&self) -> impl Future<Output = Result<Option<(Revision, std::fs::File)>, StoreError>> + Send {
+        async { Ok(None) }
     }
 }
 

@@ -7,6 +7,7 @@
 //! the file. So the file is opened again before the next one, and what was answered as failed is taken back with the
 //! help of the log. A file that was deleted or replaced while it is open is noticed before and after every transaction.
 
+mod backup;
 mod file;
 mod schema;
 mod write;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use super::log::Entry;
 use super::record;
 use super::{Damaged, Past, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
+pub use backup::{Content, restore};
 use file::Identity;
 pub use write::Window;
 
@@ -289,6 +291,10 @@ impl Store for RedbStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.blocking(Inner::check).await
+    }
+
+    async fn backup(&self) -> Result<Option<(Revision, std::fs::File)>, StoreError> {
+        self.blocking(Inner::backup).await.map(Some)
     }
 }
 

@@ -51,6 +51,16 @@ pub(super) struct InVdc {
     pub(super) vdc: Option<Name>,
 }
 
+/// The vDC that a command looks at, or all of them, as flags.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct OfVdc {
+    #[command(flatten)]
+    vdc: InVdc,
+    /// Of all vDCs that you may see, and of the fabric
+    #[arg(short = 'A', long, conflicts_with = "vdc")]
+    all_vdcs: bool,
+}
+
 /// A connection, and the vDC that is meant where none is named.
 pub(super) struct Session {
     pub(super) client: Client,
@@ -182,6 +192,12 @@ impl Session {
         named.vdc.as_ref().or(self.vdc.as_ref()).cloned().context(
             "no vDC is named: give -n VDC, or set one for the context (`fabricctl context set NAME --default-vdc VDC`)",
         )
+    }
+
+    /// The vDC that is looked at: the one that is named, else that of the context; none: all.
+    pub(super) fn of_vdc(&self, of: &OfVdc) -> Option<Name> {
+        let named = of.vdc.vdc.as_ref().or(self.vdc.as_ref());
+        named.filter(|_| !of.all_vdcs).cloned()
     }
 
     /// The object that is meant by `NAME` or `VDC/NAME`.

@@ -117,33 +117,27 @@ async fn entities(session: &Session, key: &Key) -> Result<()> {
         say!("entities: (only users with a role of the fabric see them)");
         return Ok(());
     }
-    let (switches, hosts) = (client.switches().await?, client.hosts().await?);
-    let devices = switches
-        .into_iter()
-        .map(|s| s.name)
-        .chain(hosts.into_iter().map(|h| h.name));
     say!("entities:");
-    for device in devices {
-        let entities = client.entities(&device).await?;
-        let mine = entities.iter().filter(|entity| entity.asked_by.contains(&words));
-        // Lines rather than a table: contents of host entities are long.
-        for (i, entity) in mine.enumerate() {
-            if i == 0 {
-                say!("  {device}:");
-            }
-            let state = if entity.applied { "applied" } else { "not applied yet" };
-            say!("  - {} [{}], {state}", entity.table, entity.key);
-            say!("      {}", entity.action);
-            let others: Vec<&str> = entity
-                .asked_by
-                .iter()
-                .map(String::as_str)
-                .filter(|by| *by != words)
-                .collect();
-            if !others.is_empty() {
-                say!("      also for {}", others.join(", "));
-            }
+    let mut last = None;
+    // Lines rather than a table: contents of host entities are long.
+    for found in client.entities_of(key).await? {
+        let (device, entity) = (found.device, found.entity);
+        if last.as_ref() != Some(&device) {
+            say!("  {device}:");
         }
+        let state = if entity.applied { "applied" } else { "not applied yet" };
+        say!("  - {} [{}], {state}", entity.table, entity.key);
+        say!("      {}", entity.action);
+        let others: Vec<&str> = entity
+            .asked_by
+            .iter()
+            .map(String::as_str)
+            .filter(|by| *by != words)
+            .collect();
+        if !others.is_empty() {
+            say!("      also for {}", others.join(", "));
+        }
+        last = Some(device);
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use vfabric_api::ident::Name;
 use vfabric_api::kind::Key;
 use vfabric_api::service::{Origin, Rollback};
 
-use super::connect::Session;
+use super::connect::{OfVdc, Session};
 use super::show::{Format, Table, sign};
 use super::{Output, intent, plan, report, seconds};
 
@@ -29,14 +29,15 @@ pub(super) struct HistoryArgs {
     #[arg(long)]
     before: Option<u64>,
     #[command(flatten)]
+    of: OfVdc,
+    #[command(flatten)]
     output: Output,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
-    /// Only changes of this vDC
-    #[arg(short = 'n', long)]
-    vdc: Option<Name>,
+    #[command(flatten)]
+    of: OfVdc,
     /// Begin behind this revision [default: now]
     #[arg(long)]
     after: Option<u64>,
@@ -83,7 +84,8 @@ pub(super) struct RollbackArgs {
     wait: f64,
 }
 
-pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<ExitCode> {
+pub(super) async fn history(session: &Session, args: HistoryArgs) -> Result<ExitCode> {
+    let client = &session.client;
     if let Some(number) = args.revision {
         let revision = client.revision(number).await?;
         if !matches!(args.output.output, Format::Table) {
@@ -98,7 +100,9 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<ExitCo
         objects(&revision.objects, &revision.inventory);
         return Ok(ExitCode::SUCCESS);
     }
-    let history = client.history(args.before, args.limit).await?;
+    let history = client
+        .history(session.of_vdc(&args.of).as_ref(), args.before, args.limit)
+        .await?;
     let done = args.output.output.print(&history, || {
         let mut table = Table::default();
         history.items.iter().for_each(|item| row(&mut table, item));
@@ -111,11 +115,12 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<ExitCo
 }
 
 /// Follows changes until it is interrupted; a connection that ends is made again.
-pub(super) async fn watch(client: &Client, args: WatchArgs) -> Result<ExitCode> {
+pub(super) async fn watch(session: &Session, args: WatchArgs) -> Result<ExitCode> {
+    let (client, vdc) = (&session.client, session.of_vdc(&args.of));
     let mut after = args.after;
     let mut printed = Table::default();
     loop {
-        let mut watch = client.watch(after, args.vdc.as_ref()).await?;
+        let mut watch = client.watch(after, vdc.as_ref()).await?;
         while let Some(watched) = watch.next().await? {
             let revision = match watched {
                 Watched::Bookmark(number) => {

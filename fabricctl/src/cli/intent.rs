@@ -32,6 +32,9 @@ struct Asked {
     /// Delete what the named vDCs hold and the file does not name
     #[arg(long)]
     prune: bool,
+    /// Delete attachments that use hosts or access ports which their vDC loses
+    #[arg(long)]
+    cascade: bool,
     #[command(flatten)]
     owned: Owned,
 }
@@ -93,6 +96,7 @@ pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode
             reason: args.reason,
             owner: args.asked.owned.owner,
             force: args.asked.owned.force,
+            cascade: args.asked.cascade,
             ..Origin::default()
         },
         ..ApplyOptions::default()
@@ -111,13 +115,14 @@ pub(super) async fn apply(session: &Session, args: ApplyArgs) -> Result<ExitCode
     Ok(report(&outcome))
 }
 
-fn dry_run(prune: bool, owned: Owned) -> ApplyOptions {
+fn dry_run(prune: bool, cascade: bool, owned: Owned) -> ApplyOptions {
     ApplyOptions {
         prune,
         dry_run: true,
         origin: Origin {
             owner: owned.owner,
             force: owned.force,
+            cascade,
             ..Origin::default()
         },
         ..ApplyOptions::default()
@@ -128,7 +133,11 @@ pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> 
     let client = &session.client;
     let steps = Steps::begin(&format!("reading {}", args.asked.file.display()));
     let intent = read(&args.asked.file)?;
-    let call = client.apply(&intent, dry_run(args.asked.prune, args.asked.owned), None);
+    let call = client.apply(
+        &intent,
+        dry_run(args.asked.prune, args.asked.cascade, args.asked.owned),
+        None,
+    );
     let outcome = steps
         .follow(session, &format!("planning {} objects", objects(&intent)), call)
         .await?;
@@ -151,7 +160,7 @@ pub(super) async fn diff(session: &Session, file: &Path, prune: bool, format: Fo
     let intent = read(file)?;
     let committed = session
         .client
-        .apply(&intent, dry_run(prune, Owned::default()), None)
+        .apply(&intent, dry_run(prune, false, Owned::default()), None)
         .await?
         .committed;
     let differs = !(committed.created.is_empty() && committed.updated.is_empty() && committed.deleted.is_empty());

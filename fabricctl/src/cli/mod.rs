@@ -1,11 +1,13 @@
 //! Commands and their flags.
 
 mod attachment;
+mod backup;
 mod complete;
 mod connect;
 mod context;
 mod delete;
 mod describe;
+mod events;
 mod export;
 mod get;
 mod history;
@@ -22,7 +24,7 @@ mod what;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use fabric_lab as lab;
 use fabric_lab::say;
@@ -67,11 +69,12 @@ enum Command {
     Diff(history::DiffArgs),
     /// Restore the intent of an older revision
     Rollback(history::RollbackArgs),
+    /// Fetch a backup of the controller's store, made while it is in use
+    Backup(backup::BackupArgs),
     /// Show how busy devices are, or what one holds by table
     Top(top::TopArgs),
-    /// Name the commands that show what happened
-    #[command(hide = true)]
-    Events,
+    /// Show what happened lately: devices lost, objects that wait or are refused
+    Events(events::EventsArgs),
     /// Show who the caller is, and its roles
     Whoami(Output),
     /// Show and change users and their roles
@@ -116,13 +119,8 @@ fn seconds(wait: f64) -> Result<Option<Duration>> {
 /// # Errors
 /// What went wrong, in words.
 pub fn run(cli: Cli) -> Result<ExitCode> {
-    match &cli.command {
-        Command::Completion(args) => return complete::script(args),
-        Command::Events => bail!(
-            "the controller keeps no events: `fabricctl history` has what changed, `watch` shows changes as they come, \
-             `audit` has calls that were refused, `get drops` what packets were lost, `status` what is wrong now"
-        ),
-        _ => {}
+    if let Command::Completion(args) = &cli.command {
+        return complete::script(args);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (connect, command) = match cli.command {
@@ -147,21 +145,23 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Delete(args) => delete::delete(&session, args).await,
             Command::Export(args) => export::export(&session, args).await,
             Command::Attachment(command) => attachment::run(&session, command).await,
-            Command::History(args) => history::history(client, args).await,
-            Command::Watch(args) => history::watch(client, args).await,
+            Command::History(args) => history::history(&session, args).await,
+            Command::Watch(args) => history::watch(&session, args).await,
             Command::Diff(args) => history::diff(&session, args).await,
             Command::Rollback(args) => history::rollback(client, args).await,
+            Command::Events(args) => events::events(&session, args).await,
+            Command::Backup(args) => backup::backup(client, args).await,
             Command::Top(args) => top::top(&session, args).await,
             Command::Whoami(output) => users::whoami(client, output).await,
             Command::User(command) => users::user(client, command).await,
             Command::Token(command) => users::token(client, command).await,
-            Command::Audit(args) => users::audit(client, args).await,
+            Command::Audit(args) => users::audit(&session, args).await,
             Command::Inventory(command) => inventory::run(client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);
                 output.output.print(&status, || tables::fabric(&status, &links))
             }
-            Command::Completion(_) | Command::Events | Command::Context(_) | Command::Lab(_) | Command::Check(_) => {
+            Command::Completion(_) | Command::Context(_) | Command::Lab(_) | Command::Check(_) => {
                 unreachable!("handled above")
             }
         }

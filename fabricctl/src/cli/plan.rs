@@ -66,6 +66,15 @@ fn device_tables(devices: &[DevicePlan], colour: bool, when: &str) {
         }
         let name = &device.device;
         say!("\n{name}{when}: {come} to add, {change} to change, {go} to remove\n{table}");
+        for room in &device.tables {
+            let free = room.size.saturating_sub(room.after);
+            say!(
+                "  {}: {} -> {} entries, then {free} free",
+                room.table,
+                room.before,
+                room.after
+            );
+        }
     }
 }
 

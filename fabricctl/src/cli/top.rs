@@ -1,7 +1,7 @@
 //! `top`: how busy each device is, or what one device holds by table.
 //!
-//! Rates are differences of two samples, an interval apart. The API counts writes, repairs and lost packets of devices; it
-//! has no sizes of tables, so this shows how many entities a table has, and not how many more it takes.
+//! Rates are differences of two samples, an interval apart: the API counts writes, repairs and lost packets of devices.
+//! Of a switch, free places of each table are shown, and of all switches the fullest table.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -14,7 +14,7 @@ use clap_complete::engine::ArgValueCandidates;
 use fabric_lab::out;
 use vfabric_api::client::Client;
 use vfabric_api::ident::Name;
-use vfabric_api::status::DeviceStatus;
+use vfabric_api::status::{DeviceStatus, TableUse};
 
 use super::complete;
 use super::connect::Session;
@@ -42,6 +42,8 @@ struct Sample {
     at: Instant,
     devices: BTreeMap<Name, DeviceStatus>,
     lost: BTreeMap<Name, u64>,
+    /// The fullest table of each switch.
+    fullest: BTreeMap<Name, TableUse>,
 }
 
 impl Sample {
@@ -55,12 +57,33 @@ impl Sample {
             let sum = lost.entry(count.device).or_default();
             *sum = sum.saturating_add(count.packets);
         }
+        let mut fullest: BTreeMap<Name, TableUse> = BTreeMap::new();
+        for table in client.tables(None).await? {
+            match fullest.get(&table.switch) {
+                Some(known) if per_mille(known) >= per_mille(&table) => {}
+                _ => {
+                    fullest.insert(table.switch.clone(), table);
+                }
+            }
+        }
         Ok(Self {
+            fullest,
             at: Instant::now(),
             devices,
             lost,
         })
     }
+}
+
+/// How full a table is, in thousandths.
+fn per_mille(table: &TableUse) -> usize {
+    table.used.saturating_mul(1000).checked_div(table.size).unwrap_or(1000)
+}
+
+/// The same for people, in per cent.
+fn full(table: &TableUse) -> String {
+    let per_mille = per_mille(table);
+    format!("{}.{} %", per_mille / 10, per_mille % 10)
 }
 
 /// A counter's growth in a second. A counter that was reset counts from zero.
@@ -124,25 +147,49 @@ fn all(before: &Sample, now: &Sample) -> Table {
             ("REPAIRS/S", rate(last.repairs, s.repairs, took)),
             ("DROPS/S", rate(lost(before), lost(now), took)),
             ("DROPS", lost(now).to_string()),
+            (
+                "FULLEST TABLE",
+                now.fullest
+                    .get(name)
+                    .map(|table| format!("{} {}", table.table, full(table)))
+                    .unwrap_or_default(),
+            ),
         ]);
     }
     table
 }
 
 async fn of(client: &Client, device: &Name) -> Result<Table> {
-    let mut by_table: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut pending: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for entity in client.entities(device).await? {
-        let (all, pending) = by_table.entry(entity.table).or_default();
+        let [all, pending] = pending.entry(entity.table).or_default();
         *all += 1;
         *pending += usize::from(!entity.applied);
     }
+    let is_switch = client.switches().await?.iter().any(|switch| switch.name == *device);
+    let tables = if is_switch {
+        client.tables(Some(device)).await?
+    } else {
+        Vec::new()
+    };
     let mut table = Table::default();
-    for (name, (all, pending)) in by_table {
+    let mut row = |name: String, all: usize, pending: usize, room: Option<&TableUse>| {
+        let of_room = |of: fn(&TableUse) -> String| room.map(of).unwrap_or_default();
         table.row([
             ("TABLE", name),
             ("ENTITIES", all.to_string()),
             ("PENDING", pending.to_string()),
+            ("FREE", of_room(|room| room.free.to_string())),
+            ("SIZE", of_room(|room| room.size.to_string())),
+            ("FULL", of_room(full)),
         ]);
+    };
+    for room in &tables {
+        let [_, waiting] = pending.remove(&room.table).unwrap_or_default();
+        row(room.table.clone(), room.used, waiting, Some(room));
+    }
+    for (name, [all, waiting]) in pending {
+        row(name, all, waiting, None);
     }
     Ok(table)
 }
@@ -150,6 +197,20 @@ async fn of(client: &Client, device: &Name) -> Result<Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_full_in_per_cent() {
+        let table = |used, size| TableUse {
+            switch: "leaf1".parse().unwrap(),
+            table: "t".into(),
+            size,
+            used,
+            free: 0,
+        };
+        assert_eq!(full(&table(1, 3)), "33.3 %");
+        assert_eq!(full(&table(8, 8)), "100.0 %");
+        assert_eq!(full(&table(0, 0)), "100.0 %");
+    }
 
     #[test]
     fn a_rate_is_per_second_and_a_counter_may_begin_again() {

@@ -11,6 +11,7 @@ use vfabric_api::access::{AuditRecord, Binding, Role, TokenSpec, User, UserKey, 
 use vfabric_api::client::Client;
 use vfabric_api::ident::Name;
 
+use super::connect::{OfVdc, Session};
 use super::history::time;
 use super::show::{Format, Table};
 use super::{Output, rows};
@@ -95,9 +96,8 @@ pub(super) enum TokenCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
-    /// Only calls that name this vDC
-    #[arg(short = 'n', long)]
-    vdc: Option<Name>,
+    #[command(flatten)]
+    of: OfVdc,
     /// Records at the most
     #[arg(long, default_value_t = 50)]
     limit: usize,
@@ -237,8 +237,9 @@ fn record(table: &mut Table, r: &AuditRecord) {
     ]);
 }
 
-pub(super) async fn audit(client: &Client, args: AuditArgs) -> Result<ExitCode> {
-    let page = client.audit(args.vdc.as_ref(), args.before, args.limit).await?;
+pub(super) async fn audit(session: &Session, args: AuditArgs) -> Result<ExitCode> {
+    let vdc = session.of_vdc(&args.of);
+    let page = session.client.audit(vdc.as_ref(), args.before, args.limit).await?;
     let next = page.next;
     let done = rows(page.items, args.output.output, record)?;
     if let (Format::Table, Some(next)) = (args.output.output, next) {

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use super::{Client, ClientError, escape, flag};
 use crate::history::{Diff, History, Revision};
+use crate::ident::Name;
 use crate::service::{Outcome, Rollback};
 
 impl Client {
-    /// The last revisions below `before`, at most `limit`, the newest first.
+    /// The last revisions below `before`, at most `limit`, the newest first; of one vDC if one is given, and then a page may
+    /// have fewer with more behind it.
     ///
     /// # Errors
     /// As [`Client::apply`].
-    pub async fn history(&self, before: Option<u64>, limit: usize) -> Result<History, ClientError> {
+    pub async fn history(&self, vdc: Option<&Name>, before: Option<u64>, limit: usize) -> Result<History, ClientError> {
+        let vdc = vdc.map(|vdc| format!("&vdc={vdc}")).unwrap_or_default();
         let before = before.map(|before| format!("&before={before}")).unwrap_or_default();
-        self.read(&format!("/v1/history?limit={limit}{before}")).await
+        self.read(&format!("/v1/history?limit={limit}{before}{vdc}")).await
     }
 
     /// One revision.

@@ -16,18 +16,22 @@ use crate::error::ApiError;
 use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
 use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
-use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+use crate::status::{
+    DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
+};
 
 pub use config::Config;
 pub use contexts::{Contexts, Settings};
 pub use inventory::{Verb, link_at};
-pub use watch::{Watch, Watched};
+pub use watch::{EventWatch, Watch, Watched};
 
 /// Time for a call that waits for nothing; a mutation with `wait` gets this on top.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time on top of that for an intent file, which may have tens of thousands of objects.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
+/// Time for a backup: some gigabytes over a slow connection.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Objects of a page: the most there can be.
 const LIST_LIMIT: usize = 1000;
 
@@ -68,6 +72,23 @@ pub struct Client {
     base: String,
     token: String,
     changes: Changes,
+}
+
+/// A backup that is being fetched.
+pub struct Backup {
+    response: reqwest::Response,
+    /// The revision that it has, as the controller says.
+    pub revision: Option<u64>,
+}
+
+impl Backup {
+    /// The next octets; none at its end.
+    ///
+    /// # Errors
+    /// The connection ended before.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.response.chunk().await?.map(|part| part.to_vec()))
+    }
 }
 
 /// How a client asks for changes.
@@ -245,13 +266,14 @@ impl Client {
             key: None,
         };
         let path = format!(
-            "/v1/apply?prune={}&dry_run={}&wait={}&reason={}{}{}",
+            "/v1/apply?prune={}&dry_run={}&wait={}&reason={}{}{}{}",
             options.prune,
             options.dry_run,
             wait.unwrap_or_default().as_secs_f64(),
             escape(&options.origin.reason),
             // Said only where it matters: older controllers do not know it.
             flag(options.keep_vdcs, "&keep_vdcs=true"),
+            flag(options.origin.cascade, "&cascade=true"),
             changes.query(),
         );
         let body = serde_json::to_value(intent).map_err(unreadable)?;
@@ -400,6 +422,42 @@ impl Client {
     /// As [`Client::apply`].
     pub async fn drops(&self) -> Result<Drops, ClientError> {
         self.read("/v1/drops").await
+    }
+
+    /// A backup of the controller's store.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn backup(&self) -> Result<Backup, ClientError> {
+        let request = self
+            .request(reqwest::Method::POST, "/v1/backup")
+            .timeout(BACKUP_TIMEOUT);
+        let response = request.send().await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await?);
+        }
+        let revision = response.headers().get("vfabric-revision");
+        let revision = revision.and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Backup { response, revision })
+    }
+
+    /// How full the tables of switches are, of one switch if one is named.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn tables(&self, switch: Option<&Name>) -> Result<Vec<TableUse>, ClientError> {
+        let only = switch.map(|switch| format!("?switch={switch}")).unwrap_or_default();
+        self.read(&format!("/v1/tables{only}")).await
+    }
+
+    /// What an object asks devices for.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn entities_of(&self, key: &Key) -> Result<Vec<ObjectEntity>, ClientError> {
+        let Key { vdc, kind, name } = key;
+        self.read(&format!("/v1/entities?vdc={vdc}&kind={}&name={name}", kind.word()))
+            .await
     }
 
     /// What a device should hold.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Client, ClientError, refusal, unreadable};
 use crate::error::ApiError;
+use crate::event::{Event, Events};
 use crate::history::Revision;
 use crate::ident::Name;
 
@@ -37,8 +38,38 @@ impl Client {
     pub async fn watch(&self, after: Option<u64>, vdc: Option<&Name>) -> Result<Watch, ClientError> {
         let after = after.map(|after| format!("after={after}"));
         let query: Vec<String> = after.into_iter().chain(vdc.map(|vdc| format!("vdc={vdc}"))).collect();
-        let request = self.request(reqwest::Method::GET, &format!("/v1/watch?{}", query.join("&")));
-        let response = request.send().await?;
+        self.stream(&format!("/v1/watch?{}", query.join("&"))).await
+    }
+}
+
+/// Events as they happen.
+pub struct EventWatch(Watch);
+
+impl Client {
+    /// Events behind `after`, the oldest first, at most `limit`; the last ones, when none is given. Of one vDC if one is
+    /// given.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn events(&self, after: Option<u64>, limit: usize, vdc: Option<&Name>) -> Result<Events, ClientError> {
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let vdc = vdc.map(|vdc| format!("&vdc={vdc}")).unwrap_or_default();
+        self.read(&format!("/v1/events?limit={limit}{after}{vdc}")).await
+    }
+
+    /// Follows events behind a number, of one vDC if one is given. When the connection ends, watch again behind the last
+    /// event that came.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn watch_events(&self, after: u64, vdc: Option<&Name>) -> Result<EventWatch, ClientError> {
+        let vdc = vdc.map(|vdc| format!("&vdc={vdc}")).unwrap_or_default();
+        let watch = self.stream(&format!("/v1/events/watch?after={after}{vdc}")).await?;
+        Ok(EventWatch(watch))
+    }
+
+    async fn stream(&self, path: &str) -> Result<Watch, ClientError> {
+        let response = self.request(reqwest::Method::GET, path).send().await?;
         if !response.status().is_success() {
             return Err(refusal(response).await?);
         }
@@ -49,19 +80,47 @@ impl Client {
     }
 }
 
+impl EventWatch {
+    /// The next event; none when the connection ended.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        while let Some(text) = self.0.next_text().await? {
+            match field(&text, "event").as_str() {
+                "event" => {
+                    return serde_json::from_str(&field(&text, "data"))
+                        .map_err(unreadable)
+                        .map(Some);
+                }
+                "end" => return Err(end(&text)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Watch {
     /// The next thing that comes; none when the connection ended.
     ///
     /// # Errors
     /// The controller ended the watch, and why; nothing came for half a minute.
     pub async fn next(&mut self) -> Result<Option<Watched>, ClientError> {
+        while let Some(text) = self.next_text().await? {
+            if let Some(watched) = read(&text)? {
+                return Ok(Some(watched));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The text of the next event; none when the connection ended.
+    async fn next_text(&mut self) -> Result<Option<String>, ClientError> {
         loop {
             if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
                 let event: Vec<u8> = self.text.drain(..end + 2).collect();
-                match read(&String::from_utf8_lossy(&event))? {
-                    Some(watched) => return Ok(Some(watched)),
-                    None => continue,
-                }
+                return Ok(Some(String::from_utf8_lossy(&event).into_owned()));
             }
             if self.text.len() > MAX_EVENT {
                 return Err(ClientError::Settings(format!(
@@ -81,25 +140,30 @@ impl Watch {
     }
 }
 
-/// One event (WHATWG HTML, section 9.2.6); none if it is only a comment.
+/// A field of an event (WHATWG HTML, section 9.2.6).
+fn field(event: &str, name: &str) -> String {
+    let lines = event
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let values: Vec<&str> = lines.map(|value| value.strip_prefix(' ').unwrap_or(value)).collect();
+    values.join("\n")
+}
+
+/// Why the controller ended a watch.
+fn end(event: &str) -> ClientError {
+    serde_json::from_str::<ApiError>(&field(event, "data")).map_or_else(unreadable, ClientError::Api)
+}
+
+/// One event; none if it is only a comment.
 fn read(event: &str) -> Result<Option<Watched>, ClientError> {
-    let field = |name: &str| {
-        let lines = event
-            .lines()
-            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let values: Vec<&str> = lines.map(|value| value.strip_prefix(' ').unwrap_or(value)).collect();
-        values.join("\n")
-    };
+    let field = |name: &str| field(event, name);
     match field("event").as_str() {
         "revision" => {
             let revision = serde_json::from_str(&field("data")).map_err(unreadable)?;
             Ok(Some(Watched::Revision(revision)))
         }
         "bookmark" => Ok(field("id").parse().ok().map(Watched::Bookmark)),
-        "end" => {
-            let why: ApiError = serde_json::from_str(&field("data")).map_err(unreadable)?;
-            Err(ClientError::Api(why))
-        }
+        "end" => Err(end(event)),
         // Events of later versions.
         _ => Ok(None),
     }

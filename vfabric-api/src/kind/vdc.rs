@@ -104,7 +104,7 @@ impl VniRange {
     }
 }
 
-/// How many objects there may be in a vDC; no limit where a number is left out.
+/// How many objects there may be in a vDC, and how much of the switches they may use; no limit where a number is left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -120,6 +120,10 @@ pub struct Limits {
     /// Attachments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachments: Option<u32>,
+    /// Share of each table of each switch that its objects may use, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
+    pub table_percent: Option<u8>,
 }
 
 impl Limits {

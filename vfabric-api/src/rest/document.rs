@@ -167,10 +167,21 @@ fn rules(rules: Value) -> Map<String, Value> {
 
 /// What attributes of fields cannot say; each with where it stands in the document.
 fn nested() -> Vec<(&'static str, Map<String, Value>)> {
-    vec![(
-        "/components/schemas/Place_host/properties/interface",
-        rules(json!({"not": {"enum": ["lo", "all", "default"]}})),
-    )]
+    vec![
+        (
+            "/components/schemas/Place_host/properties/interface",
+            rules(json!({"not": {"enum": ["lo", "all", "default"]}})),
+        ),
+        // A file removes what is in a vDC, not the vDC.
+        (
+            "/components/schemas/Removal/properties/kind",
+            rules(json!({"enum": ["network", "router", "attachment"]})),
+        ),
+        (
+            "/components/schemas/UserSpec/properties/oidc_subject",
+            rules(json!({"minLength": 1, "maxLength": 255})),
+        ),
+    ]
 }
 
 /// Values that a rule of their own parses, as that rule says.

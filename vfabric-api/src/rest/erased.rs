@@ -6,13 +6,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::ApiError;
+use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::labels::Selector;
-use crate::service::{ApplyOptions, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
-use crate::status::{Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus, View};
+use crate::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
+use crate::status::{
+    Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
+};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
 
@@ -26,6 +29,9 @@ pub(super) trait ErasedService: Send + Sync {
     fn changes(&self, after: u64, limit: usize) -> Answer<'_, Changes>;
     fn revision_now(&self) -> u64;
     fn changed(&self, after: u64) -> BoxFuture<'_, ()>;
+    fn events(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Events;
+    fn event_now(&self) -> u64;
+    fn happened(&self, after: u64) -> BoxFuture<'_, ()>;
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View>;
     fn list<'a>(
         &'a self,
@@ -44,7 +50,10 @@ pub(super) trait ErasedService: Send + Sync {
     fn drops(&self) -> BoxFuture<'_, Drops>;
     fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
     fn metrics(&self) -> BoxFuture<'_, String>;
+    fn backup(&self) -> Answer<'_, Backup>;
+    fn tables<'a>(&'a self, switch: Option<&'a Name>) -> Answer<'a, Vec<TableUse>>;
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>>;
+    fn entities_of<'a>(&'a self, key: &'a Key) -> Answer<'a, Vec<ObjectEntity>>;
 }
 
 impl<S: FabricService> ErasedService for S {
@@ -74,6 +83,15 @@ impl<S: FabricService> ErasedService for S {
     }
     fn changed(&self, after: u64) -> BoxFuture<'_, ()> {
         FabricService::changed(self, after).boxed()
+    }
+    fn events(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Events {
+        FabricService::events(self, after, limit, sees)
+    }
+    fn event_now(&self) -> u64 {
+        FabricService::event_now(self)
+    }
+    fn happened(&self, after: u64) -> BoxFuture<'_, ()> {
+        FabricService::happened(self, after).boxed()
     }
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, View> {
         FabricService::get(self, key).boxed()
@@ -114,6 +132,15 @@ impl<S: FabricService> ErasedService for S {
     }
     fn drops(&self) -> BoxFuture<'_, Drops> {
         FabricService::drops(self).boxed()
+    }
+    fn backup(&self) -> Answer<'_, Backup> {
+        FabricService::backup(self).boxed()
+    }
+    fn tables<'a>(&'a self, switch: Option<&'a Name>) -> Answer<'a, Vec<TableUse>> {
+        FabricService::tables(self, switch).boxed()
+    }
+    fn entities_of<'a>(&'a self, key: &'a Key) -> Answer<'a, Vec<ObjectEntity>> {
+        FabricService::entities_of(self, key).boxed()
     }
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>> {
         FabricService::entities(self, device).boxed()

@@ -15,10 +15,11 @@ use super::{MAX_OBJECTS, Mutation, Service, visible};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
+use crate::kind::{Key, Kind};
 use crate::service::{ApplyOptions, Outcome};
-use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, SwitchStatus};
+use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse};
 
-/// `?prune=&keep_vdcs=&dry_run=&wait=&reason=&owner=&force=` of `apply`.
+/// `?prune=&keep_vdcs=&dry_run=&wait=&reason=&owner=&force=&cascade=` of `apply`.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -42,6 +43,9 @@ pub(super) struct ApplyQuery {
     /// Also changes objects that another owner looks after.
     #[serde(default)]
     force: bool,
+    /// Also deletes attachments that use hosts or access ports which their vDC loses.
+    #[serde(default)]
+    cascade: bool,
 }
 
 /// Applies many objects as one transaction: all of it happens, or nothing. At most 100,000 objects.
@@ -61,6 +65,7 @@ pub(super) async fn apply(
         reason,
         owner,
         force,
+        cascade,
     } = query;
     if intent.len() > MAX_OBJECTS {
         let expected = format!("at most {MAX_OBJECTS} objects, with the vDCs and what is to go");
@@ -72,6 +77,7 @@ pub(super) async fn apply(
         reason,
         owner,
         force,
+        cascade,
     };
     let options = ApplyOptions {
         prune,
@@ -109,6 +115,25 @@ pub(super) async fn drops(State(service): State<Service>) -> Json<Drops> {
     Json(service.drops().await)
 }
 
+/// `?switch=` of tables.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TablesQuery {
+    /// Only tables of this switch.
+    switch: Option<Name>,
+}
+
+/// How full the tables of switches are.
+#[utoipa::path(get, path = "/v1/tables", tag = "fabric", params(TablesQuery),
+    responses((status = 200, body = Vec<TableUse>), (status = "default", body = ApiError)))]
+pub(super) async fn tables(
+    State(service): State<Service>,
+    Query(query): Query<TablesQuery>,
+) -> Result<Json<Vec<TableUse>>, ApiError> {
+    service.tables(query.switch.as_ref()).await.map(Json)
+}
+
 #[utoipa::path(get, path = "/v1/devices/{name}/entities", tag = "fabric", params(("name" = Name, Path)),
     responses((status = 200, body = Vec<DeviceEntity>), (status = "default", body = ApiError)))]
 pub(super) async fn entities(
@@ -116,6 +141,30 @@ pub(super) async fn entities(
     Path(name): Path<Name>,
 ) -> Result<Json<Vec<DeviceEntity>>, ApiError> {
     service.entities(&name).await.map(Json)
+}
+
+/// `?vdc=&kind=&name=` of an object.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ObjectQuery {
+    /// Its vDC.
+    vdc: Name,
+    /// Its kind.
+    kind: Kind,
+    /// Its name; that of a vDC is the vDC's.
+    name: Name,
+}
+
+/// What an object asks devices for.
+#[utoipa::path(get, path = "/v1/entities", tag = "fabric", params(ObjectQuery),
+    responses((status = 200, body = Vec<ObjectEntity>), (status = "default", body = ApiError)))]
+pub(super) async fn entities_of(
+    State(service): State<Service>,
+    Query(object): Query<ObjectQuery>,
+) -> Result<Json<Vec<ObjectEntity>>, ApiError> {
+    let key = Key::new(object.vdc, object.kind, object.name);
+    service.entities_of(&key).await.map(Json)
 }
 
 /// For a monitoring system (OpenMetrics 1.0); beside the API, so not of its document.

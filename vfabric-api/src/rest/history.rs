@@ -19,7 +19,7 @@ use crate::service::{Outcome, Rollback};
 /// Revisions per page when the caller does not say.
 const REVISIONS: usize = 50;
 
-/// `?limit=&before=` of the history.
+/// `?limit=&before=&vdc=` of the history.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -28,6 +28,8 @@ struct Paging {
     limit: Option<usize>,
     /// Only revisions below this one: `next` of the page before.
     before: Option<u64>,
+    /// Only what changed in this vDC. A page may have fewer revisions than asked for, with more behind it.
+    vdc: Option<Name>,
 }
 
 /// `?from=&to=` of a comparison.
@@ -72,7 +74,7 @@ async fn list(State(service): State<Service>, Query(paging): Query<Paging>) -> R
         let expected = format!("a number from 1 to {PAGE_LIMIT}");
         return Err(ApiError::field(ErrorCode::Malformed, "limit", limit, expected));
     }
-    visible::history(&service, &*caller()?, paging.before, limit)
+    visible::history(&service, &*caller()?, paging.vdc.as_ref(), paging.before, limit)
         .await
         .map(Json)
 }
@@ -117,6 +119,7 @@ async fn rollback(
         reason,
         owner,
         force,
+        cascade: false,
     };
     let rollback = Rollback {
         to,

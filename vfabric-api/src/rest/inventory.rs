@@ -47,6 +47,7 @@ impl RemoveOptions {
             reason,
             owner: None,
             force: false,
+            cascade: false,
         };
         (InventoryChange::Remove { key, cascade }, mutation)
     }

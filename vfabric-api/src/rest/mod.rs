@@ -15,7 +15,11 @@
 //! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |
 //! | `/v1/history/{revision}/rollback` | post: restores the intent of that revision |
 //! | `/v1/watch` | changes as they come |
+//! | `/v1/events`, `/v1/events/watch` | what happened that no transaction says, and as it happens |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
+//! | `/v1/entities?vdc=&kind=&name=` | what an object asks devices for |
+//! | `/v1/backup` | post: a copy of the store |
+//! | `/v1/tables` | how full the tables of switches are |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
 //! | `/v1/users`, `/v1/users/{name}` | users of the fabric: list, create, get, replace, delete |
 //! | `…/{name}/tokens`, `…/{name}/tokens/{id}` | make, revoke |
@@ -33,8 +37,10 @@
 //! be sent again ([`repeat`]). Lists take `?labels=` and `?fields=` ([`crate::labels`]).
 
 mod access;
+mod backup;
 mod document;
 mod erased;
+mod events;
 mod extract;
 mod fabric;
 mod guard;
@@ -108,6 +114,10 @@ struct Mutation {
     /// Also changes objects that another owner looks after.
     #[serde(default)]
     force: bool,
+    /// Of a vDC: also deletes attachments that use hosts or access ports which it loses.
+    #[serde(skip)]
+    #[param(ignore)]
+    cascade: bool,
 }
 
 impl Mutation {
@@ -135,6 +145,7 @@ impl Mutation {
             reason: self.reason.clone(),
             owner: self.owner.clone(),
             force: self.force,
+            cascade: self.cascade,
             is_tenant: caller.is_tenant(),
             repeatable: repeat::repeatable(),
         })
@@ -172,12 +183,15 @@ fn open_router() -> OpenApiRouter<Service> {
         .merge(objects::router())
         .merge(inventory::router())
         .merge(history::router())
+        .merge(backup::router())
         .routes(routes!(fabric::apply))
         .routes(routes!(fabric::fabric))
         .routes(routes!(fabric::switches))
         .routes(routes!(fabric::hosts))
         .routes(routes!(fabric::links))
         .routes(routes!(fabric::drops))
+        .routes(routes!(fabric::tables))
+        .routes(routes!(fabric::entities_of))
         .routes(routes!(fabric::entities))
 }
 
@@ -186,6 +200,7 @@ pub fn openapi() -> serde_json::Value {
     let mut document = open_router().into_openapi();
     document.merge(access::router().into_openapi());
     document.merge(watch::router().into_openapi());
+    document.merge(events::router().into_openapi());
     // It is made of maps with strings as keys, so it can be written.
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document::complete(&mut document);
@@ -207,7 +222,9 @@ pub fn router<S: FabricService>(service: Arc<S>, door: Arc<dyn Access>, rate: Ra
     router
         .route("/metrics", axum::routing::get(fabric::metrics))
         .with_state(Arc::clone(&service))
-        .merge(Router::from(watch::router()).with_state(Watching::new(service, Arc::clone(&door))))
+        .merge(
+            Router::from(watch::router().merge(events::router())).with_state(Watching::new(service, Arc::clone(&door))),
+        )
         .merge(Router::from(access::router()).with_state(Arc::clone(&door)))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

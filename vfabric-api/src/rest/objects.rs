@@ -301,7 +301,44 @@ kinds_in_vdc! {
 
 mod vdcs {
     use super::*;
+    use crate::ident::OwnerName;
     use crate::kind::{Vdc, VdcSpec};
+
+    /// `?wait=&dry_run=&reason=&owner=&force=&cascade=` of changes of a vDC.
+    #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+    #[serde(deny_unknown_fields)]
+    #[into_params(parameter_in = Query)]
+    struct VdcMutation {
+        /// Seconds (fractions allowed) to wait until every device has applied the change.
+        wait: Option<f64>,
+        /// Plan only: the answer says what would change, and nothing does.
+        #[serde(default)]
+        dry_run: bool,
+        /// Why, for the history (at most 500 octets).
+        #[serde(default)]
+        reason: String,
+        /// Who looks after the vDC from now on: a file, a tool.
+        owner: Option<OwnerName>,
+        /// Also changes a vDC that another owner looks after.
+        #[serde(default)]
+        force: bool,
+        /// Also deletes attachments that use hosts or access ports which the vDC loses. Without it, that is refused.
+        #[serde(default)]
+        cascade: bool,
+    }
+
+    impl From<VdcMutation> for Mutation {
+        fn from(asked: VdcMutation) -> Self {
+            Self {
+                wait: asked.wait,
+                dry_run: asked.dry_run,
+                reason: asked.reason,
+                owner: asked.owner,
+                force: asked.force,
+                cascade: asked.cascade,
+            }
+        }
+    }
 
     #[utoipa::path(get, path = "/v1/vdcs", tag = "vdcs", operation_id = "list_vdcs", params(Paging),
         responses((status = 200, body = Page<Vdc>), (status = "default", body = ApiError)))]
@@ -334,22 +371,22 @@ mod vdcs {
 
     #[utoipa::path(put, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "replace_vdcs",
         params(("vdc" = Name, Path), 
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation), request_body = VdcSpec,
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), VdcMutation), request_body = VdcSpec,
         responses((status = 200, description = "The object; of a dry run, the plan",
                     content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
     async fn replace_one(
         State(service): State<Service>,
         Path(vdc): Path<Name>,
         if_match: IfMatch,
-        Query(mutation): Query<Mutation>,
+        Query(mutation): Query<VdcMutation>,
         Body(spec): Body<VdcSpec>,
     ) -> Result<Response, ApiError> {
-        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), if_match, mutation).await
+        replace(&service, Key::vdc(vdc), Spec::Vdc(spec), if_match, mutation.into()).await
     }
 
     #[utoipa::path(patch, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "patch_vdcs",
                 params(("vdc" = Name, Path), 
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), VdcMutation),
                 request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
                 responses((status = 200, description = "The object; of a dry run, the plan",
                     content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
@@ -358,10 +395,10 @@ mod vdcs {
         State(service): State<Service>,
         Path(vdc): Path<Name>,
         if_match: IfMatch,
-        Query(mutation): Query<Mutation>,
+        Query(mutation): Query<VdcMutation>,
         body: MergePatch,
     ) -> Result<Response, ApiError> {
-        patch(&service, Key::vdc(vdc), body, if_match, mutation).await
+        patch(&service, Key::vdc(vdc), body, if_match, mutation.into()).await
     }
 
     #[utoipa::path(delete, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "delete_vdcs",

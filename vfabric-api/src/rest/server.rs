@@ -48,6 +48,18 @@ pub const LIMITS: Limits = Limits {
     idle: Duration::from_secs(90),
 };
 
+/// Says when the server stops; each request has it as an extension.
+#[derive(Clone)]
+pub(super) struct Stopping(tokio::sync::watch::Receiver<bool>);
+
+impl Stopping {
+    /// Ends when the server stops.
+    pub(super) async fn stopped(mut self) {
+        // The sender lives as long as the server takes connections.
+        let _ = self.0.wait_for(|stopping| *stopping).await;
+    }
+}
+
 /// Serves `router` on these connections until `shutdown` ends, then lets requests under way finish.
 pub async fn serve(mut incoming: Incoming, router: Router, shutdown: impl Future<Output = ()>) {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -62,6 +74,8 @@ pub async fn serve(mut incoming: Incoming, router: Router, shutdown: impl Future
         .keep_alive_timeout(KEEPALIVE.1)
         .max_concurrent_streams(MAX_STREAMS);
     let graceful = GracefulShutdown::new();
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let stopping = Stopping(stopping);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let connection = tokio::select! {
@@ -70,19 +84,27 @@ pub async fn serve(mut incoming: Incoming, router: Router, shutdown: impl Future
         };
         let Some(connection) = connection else { break };
         let (builder, router, watcher) = (builder.clone(), router.clone(), graceful.watcher());
-        tokio::spawn(async move { one(&builder, connection, router, watcher).await });
+        let stopping = stopping.clone();
+        tokio::spawn(async move { one(&builder, connection, router, (watcher, stopping)).await });
     }
     drop(incoming);
+    stop.send_replace(true);
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(SHUTDOWN_GRACE) => tracing::warn!("requests under way were cut off"),
     }
 }
 
-async fn one(builder: &Builder<TokioExecutor>, connection: Connection, router: Router, watcher: Watcher) {
+async fn one(
+    builder: &Builder<TokioExecutor>,
+    connection: Connection,
+    router: Router,
+    (watcher, stopping): (Watcher, Stopping),
+) {
     let peer = connection.peer().clone();
     let answer = move |mut request: Request<HyperBody>| {
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(stopping.clone());
         answer(router.clone(), request)
     };
     let serving = builder.serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));

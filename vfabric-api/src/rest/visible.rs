@@ -92,17 +92,21 @@ pub(super) async fn revision(service: &Service, caller: &Caller, number: u64) ->
 pub(super) async fn history(
     service: &Service,
     caller: &Caller,
+    vdc: Option<&Name>,
     before: Option<u64>,
     limit: usize,
 ) -> Result<History, ApiError> {
-    if sees_all(caller) {
+    if vdc.is_some() {
+        permit(caller, Needs::Vdc(Level::View), vdc)?;
+    }
+    if sees_all(caller) && vdc.is_none() {
         return service.history(before, limit).await;
     }
     let mut history = service.history(before, PAGE_LIMIT).await?;
     let mut seen: Vec<Revision> = history
         .items
         .iter()
-        .filter_map(|r| revision_of(caller, None, &Selector::default(), r))
+        .filter_map(|r| revision_of(caller, vdc, &Selector::default(), r))
         .collect();
     if seen.len() > limit {
         seen.truncate(limit);

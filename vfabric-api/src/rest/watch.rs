@@ -19,7 +19,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use fabric_identity::Peer;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::IntoParams;
@@ -29,6 +29,7 @@ use utoipa_axum::routes;
 use super::access::Door;
 use super::extract::Query;
 use super::guard::{bearer, caller, permit};
+use super::server::Stopping;
 use super::{Service, visible};
 use crate::access::{Caller, Level, Needs};
 use crate::error::{ApiError, ErrorCode};
@@ -47,7 +48,7 @@ const WATCHES: usize = 4096;
 /// What a watch works with.
 #[derive(Clone)]
 pub(super) struct Watching {
-    service: Service,
+    pub(super) service: Service,
     door: Door,
     places: Arc<Semaphore>,
 }
@@ -57,6 +58,49 @@ impl Watching {
         let places = Arc::new(Semaphore::new(WATCHES));
         Self { service, door, places }
     }
+
+    /// A place among those that watch.
+    ///
+    /// # Errors
+    /// `Unavailable` if all are taken.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let full = |_| {
+            ApiError::new(
+                ErrorCode::Unavailable,
+                format!("there are {WATCHES} watches, the most there can be"),
+            )
+        };
+        Arc::clone(&self.places).try_acquire_owned().map_err(full)
+    }
+
+    /// Who watches a vDC, or everything, now.
+    ///
+    /// # Errors
+    /// Nobody is proven any more, or may not watch it.
+    pub(super) async fn caller(
+        &self,
+        token: Option<&str>,
+        peer: Option<&Peer>,
+        vdc: Option<&Name>,
+    ) -> Result<Caller, ApiError> {
+        let identified = self.door.identify(token, peer).await;
+        let caller = identified.map_err(|why| ApiError::new(ErrorCode::Unauthenticated, why))?;
+        may_watch(&caller, vdc)?;
+        Ok(caller)
+    }
+}
+
+/// Events until the server stops: a watch has no end of its own that the server could wait for.
+pub(super) fn until_stopped<T>(
+    events: impl Stream<Item = T>,
+    stopping: Option<Extension<Stopping>>,
+) -> impl Stream<Item = T> {
+    events.take_until(async move {
+        match stopping {
+            Some(Extension(stopping)) => stopping.stopped().await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// `?after=&vdc=&labels=` of a watch.
@@ -87,7 +131,7 @@ struct Watch {
     _place: OwnedSemaphorePermit,
 }
 
-fn id_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(super) fn id_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get("last-event-id") else {
         return Ok(None);
     };
@@ -105,19 +149,14 @@ fn id_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
 async fn watch(
     State(watching): State<Watching>,
     peer: Option<Extension<Peer>>,
+    stopping: Option<Extension<Stopping>>,
     headers: HeaderMap,
     Query(query): Query<WatchQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
     may_watch(&*caller()?, query.vdc.as_ref())?;
     // Labels are the same for all kinds.
     let selector = Selector::parse(Kind::Vdc, &query.labels, "")?;
-    let full = |_| {
-        ApiError::new(
-            ErrorCode::Unavailable,
-            format!("there are {WATCHES} watches, the most there can be"),
-        )
-    };
-    let place = Arc::clone(&watching.places).try_acquire_owned().map_err(full)?;
+    let place = watching.place()?;
     let after = match id_of(&headers)?.or(query.after) {
         Some(after) => after,
         None => watching.service.revision_now(),
@@ -135,13 +174,14 @@ async fn watch(
         is_over: false,
         _place: place,
     };
-    Ok(Sse::new(futures::stream::unfold(watch, |watch| async move {
+    let events = futures::stream::unfold(watch, |watch| async move {
         let (event, watch) = watch.next().await?;
         Some((Ok(event), watch))
-    })))
+    });
+    Ok(Sse::new(until_stopped(events, stopping)))
 }
 
-fn may_watch(caller: &Caller, vdc: Option<&Name>) -> Result<(), ApiError> {
+pub(super) fn may_watch(caller: &Caller, vdc: Option<&Name>) -> Result<(), ApiError> {
     vdc.map_or(Ok(()), |vdc| permit(caller, Needs::Vdc(Level::View), Some(vdc)))
 }
 
@@ -195,14 +235,8 @@ impl Watch {
 
     /// Who watches, now.
     async fn caller(&self) -> Result<Caller, ApiError> {
-        let identified = self
-            .watching
-            .door
-            .identify(self.token.as_deref(), self.peer.as_ref())
-            .await;
-        let caller = identified.map_err(|why| ApiError::new(ErrorCode::Unauthenticated, why))?;
-        may_watch(&caller, self.vdc.as_ref())?;
-        Ok(caller)
+        let (token, peer) = (self.token.as_deref(), self.peer.as_ref());
+        self.watching.caller(token, peer, self.vdc.as_ref()).await
     }
 }
 

@@ -29,6 +29,7 @@ pub use attachment::{At, Attachment, StoredAttachment};
 pub use network::{Network, OnLeaf, StoredNetwork};
 pub use router::{Router, StoredRouter};
 pub use vdc::Vdc;
+pub(super) use vdc::attachments_to_drain;
 
 use super::Model;
 use super::change::Applied;

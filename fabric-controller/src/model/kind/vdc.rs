@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Name, PortId};
-use vfabric_api::kind::{AssignedPort, Key, Kind, Place, Spec, VdcSpec, View};
+use vfabric_api::kind::{AssignedPort, Key, Kind, Place, Spec, VdcSpec, View, VniRange};
 use vfabric_api::status;
 
 use super::{Seen, TenantObject};
@@ -32,6 +32,8 @@ pub struct Vdc {
 const MAX_DESCRIPTION: usize = 500;
 /// Entries of each list of what is assigned.
 const MAX_ASSIGNED: usize = 4096;
+/// Objects that a refusal names.
+const NAMED: usize = 8;
 /// The greatest VLAN id (IEEE 802.1Q).
 const MAX_VLAN: u16 = 4094;
 
@@ -69,6 +71,9 @@ fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
             return Err(fields.invalid(field, length, format!("at most {MAX_ASSIGNED} entries")));
         }
     }
+    if let Some(percent) = spec.limits.table_percent.filter(|percent| !(1..=100).contains(percent)) {
+        return Err(fields.invalid("limits.table_percent", percent, "a percentage from 1 to 100"));
+    }
     let mut vnis = spec.vnis.iter().enumerate();
     if let Some((i, range)) = vnis.find(|(_, range)| range.first > range.last) {
         let expected = format!("at least {}, the first", range.first);
@@ -103,35 +108,84 @@ fn check_taken_away(model: &Model, fields: &Fields<'_>, vdc: &Vdc, spec: &VdcSpe
         let expected = format!("at least {}: so many there are", vdc.routes);
         return Err(fields.error(ErrorCode::InUse, "limits.routes", limit, expected));
     }
+    let lost = lost(model, vdc, spec);
+    match lost.first() {
+        None => Ok(()),
+        Some(Lost { field, value, .. }) => {
+            let same: Vec<String> = lost
+                .iter()
+                .filter(|l| l.field == *field)
+                .map(|l| l.user.to_string())
+                .collect();
+            let more = match same.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = same.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+            let expected = format!("that it stays: it is used by {named}{more}");
+            Err(fields.error(ErrorCode::InUse, field, value, expected))
+        }
+    }
+}
+
+/// Something that a vDC is to lose and an object of it uses.
+struct Lost {
+    /// The field that no longer has it.
+    field: &'static str,
+    /// What it is.
+    value: String,
+    user: Key,
+}
+
+/// What is assigned to a vDC, is not any more, and is in use. Costs the vDC's objects, if something is taken away.
+fn lost(model: &Model, vdc: &Vdc, spec: &VdcSpec) -> Vec<Lost> {
     let lost_host = |host: &Name| vdc.spec.hosts.contains(host) && !spec.hosts.contains(host);
     let takes = |ports: &[AssignedPort], switch: &Name, port: &PortId, vlan: Option<u16>| {
         ports
             .iter()
             .any(|p| p.switch == *switch && p.port == *port && p.takes(vlan))
     };
-    let (fewer_hosts, fewer_ports) = (vdc.spec.hosts.iter().any(lost_host), vdc.spec.ports != spec.ports);
-    if !fewer_hosts && !fewer_ports {
-        return Ok(());
-    }
-    for (name, id) in &vdc.attachments {
-        let Some(attachment) = model.attachments.get(*id) else {
-            continue;
-        };
-        let lost = match &attachment.spec.place {
-            Place::Host { host, .. } if lost_host(host) => Some(("hosts", host.to_string())),
-            Place::Port { switch, port, vlan }
-                if takes(&vdc.spec.ports, switch, port, *vlan) && !takes(&spec.ports, switch, port, *vlan) =>
-            {
-                Some(("ports", format!("{switch}/{port}")))
-            }
-            _ => None,
-        };
-        if let Some((field, value)) = lost {
-            let expected = format!("that it stays: attachment `{name}` is there");
-            return Err(fields.error(ErrorCode::InUse, field, value, expected));
+    let mut lost = Vec::new();
+    let key = |kind, name: &Name| Key::new(vdc.spec.name.clone(), kind, name.clone());
+    if vdc.spec.hosts.iter().any(lost_host) || vdc.spec.ports != spec.ports {
+        for (name, id) in &vdc.attachments {
+            let place = match model.attachments.get(*id).map(|attachment| &attachment.spec.place) {
+                Some(Place::Host { host, .. }) if lost_host(host) => ("hosts", host.to_string()),
+                Some(Place::Port { switch, port, vlan })
+                    if takes(&vdc.spec.ports, switch, port, *vlan) && !takes(&spec.ports, switch, port, *vlan) =>
+                {
+                    ("ports", format!("{switch}/{port}"))
+                }
+                _ => continue,
+            };
+            let (field, value) = place;
+            let user = key(Kind::Attachment, name);
+            lost.push(Lost { field, value, user });
         }
     }
-    Ok(())
+    if vdc.spec.vnis != spec.vnis {
+        let has = |ranges: &[VniRange], vni| ranges.iter().any(|range| range.contains(vni));
+        for (name, id) in &vdc.networks {
+            let named = model.networks.get(*id).and_then(|network| network.spec.vni);
+            if let Some(vni) = named.filter(|vni| has(&vdc.spec.vnis, *vni) && !has(&spec.vnis, *vni)) {
+                let user = key(Kind::Network, name);
+                let value = vni.to_string();
+                lost.push(Lost {
+                    field: "vnis",
+                    value,
+                    user,
+                });
+            }
+        }
+    }
+    lost
+}
+
+/// Attachments that use what a vDC would lose; none if the vDC is not there.
+pub(in crate::model) fn attachments_to_drain(model: &Model, vdc: &Name, spec: &VdcSpec) -> Vec<Key> {
+    let lost = model.vdcs.get(vdc).map(|vdc| lost(model, vdc, spec));
+    let users = lost.into_iter().flatten().map(|lost| lost.user);
+    users.filter(|user| user.kind == Kind::Attachment).collect()
 }
 
 /// No packet meets a vDC, so the store keeps no more than what the user wrote.

@@ -19,7 +19,7 @@ use crate::store::{Revision, StoreError, record};
 
 /// Objects of format 1.
 const DATA_1: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("data");
-const SCHEMA: &str = "schema";
+pub(super) const SCHEMA: &str = "schema";
 const UUID_HIGH: &str = "uuid_high";
 const UUID_LOW: &str = "uuid_low";
 /// Format of this version; raised together with a migration.

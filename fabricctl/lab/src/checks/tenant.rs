@@ -151,7 +151,7 @@ async fn tries(cx: &Scene<'_>, tenant: &Client, own: &Name, others: &[Name], ref
             );
         }
     }
-    let history = tenant.history(None, 1000).await?;
+    let history = tenant.history(None, None, 1000).await?;
     let foreign = |r: &vfabric_api::history::Revision| {
         let keys = r.objects.created.iter().chain(&r.objects.deleted);
         let all = keys.chain(r.objects.updated.iter().map(|u| &u.key));

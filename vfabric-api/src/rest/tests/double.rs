@@ -12,6 +12,7 @@ use crate::access::{
     AuditPage, AuditRecord, Binding, Caller, Grants, NewToken, Role, TokenSpec, User, UserKey, UserSpec,
 };
 use crate::error::{ApiError, ErrorCode};
+use crate::event::{Event, EventReason, Events};
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
@@ -217,6 +218,42 @@ switches:
     }
     async fn metrics(&self) -> String {
         "# EOF\n".into()
+    }
+    fn events(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Events {
+        let event = |number: u64| Event {
+            number,
+            time_ms: 1,
+            first_ms: 1,
+            count: 1,
+            reason: EventReason::Waiting,
+            warning: false,
+            vdc: ["acme", "other", ""][number as usize % 3].parse().ok(),
+            object: None,
+            device: None,
+            detail: String::new(),
+        };
+        let all = (after.unwrap_or_default() + 1..=9).map(event);
+        Events {
+            items: all.filter(|event| sees(event.vdc.as_ref())).take(limit).collect(),
+            upto: 9,
+        }
+    }
+    fn event_now(&self) -> u64 {
+        9
+    }
+    async fn happened(&self, after: u64) {
+        if after >= 9 {
+            std::future::pending::<()>().await;
+        }
+    }
+    async fn backup(&self) -> Result<crate::service::Backup, ApiError> {
+        Err(ApiError::new(ErrorCode::Unavailable, "there is no file"))
+    }
+    async fn tables(&self, _: Option<&Name>) -> Result<Vec<TableUse>, ApiError> {
+        Ok(Vec::new())
+    }
+    async fn entities_of(&self, key: &Key) -> Result<Vec<ObjectEntity>, ApiError> {
+        Err(ApiError::not_found(key))
     }
     async fn entities(&self, device: &Name) -> Result<Vec<DeviceEntity>, ApiError> {
         if device.as_str() == "leaf1" {

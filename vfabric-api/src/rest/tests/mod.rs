@@ -247,8 +247,8 @@ async fn every_operation_asks_for_its_role() {
     let operations = Operations::new();
     let router = router(Arc::new(Memory::default()), Arc::new(Door::default()), Rate::default());
     assert!(operations.all().count() > 60);
-    // A watch has a test of its own: it does not end.
-    for (template, method, needs) in operations.all().filter(|(template, ..)| *template != "/v1/watch") {
+    // Watches have tests of their own: they do not end.
+    for (template, method, needs) in operations.all().filter(|(template, ..)| !template.ends_with("/watch")) {
         let path = path_in(template, "acme");
         assert_eq!(
             ask_of(&router, method.as_str(), &path, "wrong", "").await.status,
@@ -293,6 +293,15 @@ async fn every_operation_asks_for_its_role() {
             }
         }
     }
+}
+
+#[test]
+fn the_document_says_what_attributes_of_fields_cannot() {
+    let schemas = &openapi()["components"]["schemas"];
+    let kinds = serde_json::json!(["network", "router", "attachment"]);
+    assert_eq!(schemas["Removal"]["properties"]["kind"]["enum"], kinds);
+    assert_eq!(schemas["UserSpec"]["properties"]["oidc_subject"]["minLength"], 1);
+    assert!(schemas["Place_host"]["properties"]["interface"]["not"].is_object());
 }
 
 #[tokio::test]
@@ -499,6 +508,34 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
     ] {
         assert_eq!(ask("GET", path, token, "").await.status, status, "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_shown_to_those_whose_they_are() {
+    let numbers = |body: &serde_json::Value| -> Vec<u64> {
+        let items = body["items"].as_array().unwrap().iter();
+        items.map(|event| event["number"].as_u64().unwrap()).collect()
+    };
+    let of = |path: &'static str, token: &'static str| async move { ask("GET", path, token, "").await };
+    let all = of("/v1/events", TOKEN).await.body;
+    assert_eq!((numbers(&all).len(), &all["upto"]), (9, &9.into()));
+    assert_eq!(numbers(&of("/v1/events?after=5", "vdc-viewer").await.body), [6, 9]);
+    assert_eq!(numbers(&of("/v1/events?after=5&vdc=acme", TOKEN).await.body), [6, 9]);
+    for (path, status) in [
+        ("/v1/events?vdc=other", 404),
+        ("/v1/events?limit=0", 400),
+        ("/v1/events?after=x", 400),
+        ("/v1/events/watch?vdc=other", 404),
+        ("/v1/events/watch?after=x", 400),
+    ] {
+        assert_eq!(ask("GET", path, "vdc-viewer", "").await.status, status, "{path}");
+    }
+    let seen = events("/v1/events/watch?after=4", "vdc-viewer", 3).await;
+    assert!(
+        seen[0].contains("event: event") && seen[0].contains("id: 6") && seen[1].contains("id: 9"),
+        "{seen:?}"
+    );
+    assert!(seen[2].contains("event: bookmark"), "{seen:?}");
 }
 
 #[tokio::test]

@@ -54,6 +54,29 @@ options:
     default: 4
 """
 
+    OWNED = r"""
+options:
+  owner:
+    description:
+      - Who looks after the objects from now on, such as V(ansible) or V(file:web.yaml).
+      - An object that another owner looks after is not changed, unless O(force=true).
+      - If it is left out, an object keeps the owner that it has, and one with an owner is not changed.
+    type: str
+  force:
+    description: Whether objects of other owners are changed, too.
+    type: bool
+    default: false
+"""
+
+    LABELLED = r"""
+options:
+  labels:
+    description:
+      - Labels, which selectors of lists choose by; at most 32 pairs of a key and a value. An empty dictionary removes all.
+      - If they are left out, those that are there stay as they are.
+    type: dict
+"""
+
     CHANGE = r"""
 options:
   wait:

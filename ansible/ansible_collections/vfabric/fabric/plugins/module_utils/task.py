@@ -28,13 +28,25 @@ def change_spec():
     }
 
 
+def owner_spec():
+    """The options of a change of what may have an owner."""
+    return {
+        "owner": {"type": "str"},
+        "force": {"type": "bool", "default": False},
+    }
+
+
 class Task:
     """A running module."""
 
-    def __init__(self, argument_spec, changes=True, **kwargs):
+    def __init__(self, argument_spec, changes=True, owned=False, labelled=False, **kwargs):
         spec = dict(settings.argument_spec(), **argument_spec)
         if changes:
             spec.update(change_spec())
+        if owned:
+            spec.update(owner_spec())
+        if labelled:
+            spec["labels"] = {"type": "dict"}
         self.module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **kwargs)
         self.options = self.module.params
         self.check = self.module.check_mode
@@ -61,9 +73,13 @@ class Task:
             self.module.fail_json(**dict(self.result, **error.as_result()))
         self.module.exit_json(**self.result)
 
+    def owned(self):
+        """Parameters that say who looks after what is changed."""
+        return {"owner": self.options.get("owner") or None, "force": self.options.get("force") or None}
+
     def query(self, **more):
         """Parameters of a change that is carried out."""
-        query = dict(more, reason=self.options["reason"] or None)
+        query = dict(more, reason=self.options["reason"] or None, **self.owned())
         if self.options["wait"]:
             self.deadline = time.monotonic() + self.options["wait_timeout"]
             query["wait"] = min(self.options["wait_timeout"], MAX_WAIT)
@@ -71,7 +87,7 @@ class Task:
 
     def plan(self, method, path, query=None, body=None, revision=None):
         """Asks what a change would do. The outcome and its differences become part of the result."""
-        query = dict(query or {}, dry_run=True, reason=self.options.get("reason") or None)
+        query = dict(query or {}, dry_run=True, reason=self.options.get("reason") or None, **self.owned())
         outcome = self.client.call(method, path, query, body, revision).body
         self.result["plan"] = outcome
         return outcome

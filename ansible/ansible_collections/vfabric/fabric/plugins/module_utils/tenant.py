@@ -58,11 +58,11 @@ def inside_vdc(vdc, spec):
     return found
 
 
-VDC = Kind("vdc", ["description", "hosts", "ports", "vnis", "limits"], needs_nothing)
-NETWORK = Kind("network", ["subnets", "mtu", "vni"], inside_vdc)
-ROUTER = Kind("router", ["networks", "routes"], inside_vdc)
+VDC = Kind("vdc", ["description", "hosts", "ports", "vnis", "limits", "labels"], needs_nothing)
+NETWORK = Kind("network", ["subnets", "mtu", "vni", "labels"], inside_vdc)
+ROUTER = Kind("router", ["networks", "routes", "labels"], inside_vdc)
 ATTACHMENT = Kind(
-    "attachment", ["network", "mac", "ips", "place", "port_security", "allowed_addresses"], inside_vdc
+    "attachment", ["network", "mac", "ips", "place", "port_security", "allowed_addresses", "labels"], inside_vdc
 )
 
 
@@ -110,8 +110,14 @@ class Ensure:
         self.races = ("precondition_failed", "not_found") if view else ("already_exists",)
         before = view["spec"] if view else None
         wanted = {name: self.task.options[name] for name in self.kind.fields}
+        if wanted["labels"] is not None:
+            wanted["labels"] = {key: str(value) for key, value in wanted["labels"].items()}
         after = dict(before or {}, name=self.name, **given(wanted))
-        if after == before:
+        if after.get("labels") == {}:
+            # The controller shows no labels where there are none.
+            del after["labels"]
+        owner = self.task.options["owner"]
+        if after == before and owner in (None, view.get("owner")):
             self.finish(view)
             return
         method, path = ("PUT", self.path) if view else ("POST", self.collection)

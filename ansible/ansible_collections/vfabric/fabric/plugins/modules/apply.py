@@ -14,6 +14,7 @@ author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change
+  - vfabric.fabric.controller.owned
 options:
   intent:
     description: The intent, as in an intent file of C(fabricctl apply).
@@ -96,6 +97,7 @@ def main():
             "src": {"type": "path"},
             "prune": {"type": "bool", "default": False},
         },
+        owned=True,
         mutually_exclusive=[("intent", "src")],
         required_one_of=[("intent", "src")],
     )

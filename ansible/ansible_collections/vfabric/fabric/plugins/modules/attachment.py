@@ -14,6 +14,8 @@ author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change
+  - vfabric.fabric.controller.owned
+  - vfabric.fabric.controller.labelled
 options:
   vdc:
     description: The vDC that the attachment is in.
@@ -206,7 +208,9 @@ def main():
                 "mutually_exclusive": [("ip", "cidr")],
                 "required_one_of": [("ip", "cidr")],
             },
-        }
+        },
+        owned=True,
+        labelled=True,
     )
     task.run(ensure(ATTACHMENT))
 

@@ -14,6 +14,8 @@ author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change
+  - vfabric.fabric.controller.owned
+  - vfabric.fabric.controller.labelled
 options:
   vdc:
     description: The vDC that the network is in.
@@ -117,7 +119,9 @@ def main():
             "subnets": {"type": "list", "elements": "dict", "options": subnet},
             "mtu": {"type": "int"},
             "vni": {"type": "int"},
-        }
+        },
+        owned=True,
+        labelled=True,
     )
     task.run(ensure(NETWORK))
 

@@ -14,6 +14,7 @@ description:
 author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
+  - vfabric.fabric.controller.owned
 options:
   intent:
     description: The intent, as in an intent file of C(fabricctl plan).
@@ -92,6 +93,7 @@ def main():
             "topology": {"type": "dict"},
         },
         changes=False,
+        owned=True,
         mutually_exclusive=[documents],
         required_one_of=[documents],
     )

@@ -14,6 +14,8 @@ author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change
+  - vfabric.fabric.controller.owned
+  - vfabric.fabric.controller.labelled
 options:
   vdc:
     description: The vDC that the router is in.
@@ -124,7 +126,9 @@ def main():
                 "elements": "dict",
                 "options": {"to": {"type": "str", "required": True}, "via": {"type": "str", "required": True}},
             },
-        }
+        },
+        owned=True,
+        labelled=True,
     )
     task.run(ensure(ROUTER))
 

@@ -14,6 +14,8 @@ author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
   - vfabric.fabric.controller.change
+  - vfabric.fabric.controller.owned
+  - vfabric.fabric.controller.labelled
 options:
   name:
     description: Name of the vDC, unique in the fabric; a DNS label.
@@ -91,6 +93,9 @@ options:
       attachments:
         description: Attachments.
         type: int
+      table_percent:
+        description: Share of each table of each switch that its objects may use, 1 to 100 per cent.
+        type: int
 seealso:
   - module: vfabric.fabric.apply
 """
@@ -158,7 +163,7 @@ def main():
         "port": {"type": "int", "required": True},
         "vlans": {"type": "dict", "options": span},
     }
-    limits = {kind: {"type": "int"} for kind in ("networks", "routers", "routes", "attachments")}
+    limits = {kind: {"type": "int"} for kind in ("networks", "routers", "routes", "attachments", "table_percent")}
     task = Task(
         {
             "name": {"type": "str", "required": True},
@@ -168,7 +173,9 @@ def main():
             "ports": {"type": "list", "elements": "dict", "options": port},
             "vnis": {"type": "list", "elements": "dict", "options": span},
             "limits": {"type": "dict", "options": limits},
-        }
+        },
+        owned=True,
+        labelled=True,
     )
     task.run(ensure(VDC))
 

@@ -1,0 +1,102 @@
+//! What happened that no transaction says: devices that were lost, objects that wait or are refused.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::ident::Name;
+
+/// What kind of event it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventReason {
+    /// The session with a device ended.
+    DeviceLost,
+    /// A device holds what it should, after it did not.
+    DeviceInSync,
+    /// A device refuses some entities.
+    DeviceDegraded,
+    /// A link is not used any more, or only where there is no other path.
+    LinkDown,
+    /// A link is used again.
+    LinkUp,
+    /// A device refused an entity that an object asks for.
+    Refused,
+    /// An object waits for a number that still has another meaning somewhere.
+    Waiting,
+    /// An object waits no more.
+    Released,
+    /// A change was refused because it does not fit a switch, a pool or a limit.
+    Exhausted,
+    /// Changes cannot be stored.
+    StoreFault,
+    /// Changes can be stored again.
+    StoreWorks,
+    /// A stored row could not be loaded.
+    SetAside,
+    /// A switch or host has come into service.
+    Arrived,
+    /// An object has left the inventory.
+    Left,
+    /// More happened at once than could be noted.
+    Overflow,
+}
+
+impl EventReason {
+    /// Whether somebody should look at it.
+    pub fn is_warning(self) -> bool {
+        match self {
+            Self::DeviceLost
+            | Self::DeviceDegraded
+            | Self::LinkDown
+            | Self::Refused
+            | Self::Exhausted
+            | Self::StoreFault
+            | Self::SetAside
+            | Self::Overflow => true,
+            Self::DeviceInSync
+            | Self::LinkUp
+            | Self::Waiting
+            | Self::Released
+            | Self::StoreWorks
+            | Self::Arrived
+            | Self::Left => false,
+        }
+    }
+}
+
+/// Something that happened. The same thing again raises `count` and gets a new number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Its number. Later events have greater ones, also after the controller was started again.
+    pub number: u64,
+    /// When it happened last, in milliseconds since 1970 (UTC), by the controller's clock.
+    pub time_ms: u64,
+    /// When it happened first.
+    pub first_ms: u64,
+    /// How often it happened.
+    pub count: u64,
+    /// What kind of event it is.
+    pub reason: EventReason,
+    /// Whether somebody should look at it.
+    pub warning: bool,
+    /// The vDC that it concerns; absent: the fabric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vdc: Option<Name>,
+    /// The object that it is about, such as `attachment acme/web1` or `link leaf1:1 - spine1:1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The switch or host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Name>,
+    /// What happened, in words.
+    pub detail: String,
+}
+
+/// Events in order, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Events {
+    /// The events.
+    pub items: Vec<Event>,
+    /// Give this as `after` to get what comes later.
+    pub upto: u64,
+}

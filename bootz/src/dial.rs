@@ -1,6 +1,6 @@
 //! How a device calls the Bootz server.
 //!
-//! The first call goes to whoever DHCP named: its TLS certificate proves nothing to a device that knows nobody yet, and what
+//! The first call goes to the server that DHCP or an operator named: its TLS certificate proves nothing to a device that knows nobody yet, and what
 //! the call brings is believed for the owner's signature in it alone (Bootz, "BootstrapStream v1.0"). Later calls trust the
 //! authority that the bootstrap data named.
 
@@ -167,8 +167,12 @@ pub async fn connect(address: &str, trusted: Option<Anchors>) -> Result<Bootstra
         address: address.to_owned(),
         source,
     };
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(failed)?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
+    // Requests say that they came over TLS, though this connector makes it and not tonic's.
+    let origin = format!("https://{address}").parse::<Uri>();
+    let origin = origin.map_err(|error| crate::error::message("the address of the Bootz server", error))?;
     let endpoint = endpoint
+        .origin(origin)
         .http2_keep_alive_interval(KEEPALIVE.0)
         .keep_alive_timeout(KEEPALIVE.1)
         .keep_alive_while_idle(true);

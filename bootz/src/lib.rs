@@ -35,20 +35,26 @@
 //! - Bootstrap data is never sent unencrypted; only the holder of the transport key of this exchange can read it.
 //! - Of a request for a certificate only the public key is taken: names come from the inventory.
 //!
-//! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; lists of revoked certificates. Which device is
-//! which switch is decided by the controller.
+//! [`client`] is the whole of a device, with its files; `enrol` (a feature) the whole of the owner, without its inventory.
+//!
+//! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; lists of revoked certificates.
 //!
 //! Sources: OpenConfig Bootz (bootz.proto and README, streaming version 1.0), IEEE 802.1AR-2018, RFC 2986, 5652, 8366, 8572,
 //! 9180.
 
 pub mod authority;
+pub mod client;
 pub mod data;
 pub mod device;
 pub mod dial;
+#[cfg(feature = "enrol")]
+pub mod enrol;
 mod error;
 pub mod idevid;
 pub mod owner;
 pub mod proof;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod voucher;
 pub mod x509;

@@ -1,7 +1,5 @@
 //! A whole exchange with vouchers that OpenSSL signed, and what is refused in it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -16,11 +14,10 @@ use bootz_proto::request::Proof;
 use fabric_bootz::authority::Authority;
 use fabric_bootz::data::{self, Profile, SwitchConfig};
 use fabric_bootz::device::{Device, new_key, signing_request};
-use fabric_bootz::owner::Owner;
+use fabric_bootz::testing::{Made, signer};
 use fabric_bootz::transport::Secret;
 use fabric_bootz::x509::Anchors;
 use fabric_bootz::{BootzError, proof};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls_pki_types::UnixTime;
 
 const SERIAL: &str = "AF40";
@@ -28,101 +25,26 @@ const SERIAL: &str = "AF40";
 /// A manufacturer, an owner, and one device.
 struct World {
     dir: tempfile::TempDir,
-    maker: Issuer<'static, KeyPair>,
-    maker_pem: String,
-    idevid: String,
-    idevid_key: String,
-}
-
-fn authority(name: &str) -> (Issuer<'static, KeyPair>, String, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = params.self_signed(&key).unwrap().pem();
-    let key_pem = key.serialize_pem();
-    (Issuer::new(params, key), pem, key_pem)
-}
-
-fn idevid(maker: &Issuer<'static, KeyPair>, serial: &str) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    let oid = DnType::CustomDnType(vec![2, 5, 4, 5]);
-    params.distinguished_name.push(oid, serial);
-    (params.signed_by(&key, maker).unwrap().pem(), key.serialize_pem())
-}
-
-fn openssl(dir: &Path, args: &[&str]) {
-    let output = Command::new("openssl").current_dir(dir).args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "openssl {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-fn der(pem: &str) -> Vec<u8> {
-    let text: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
-    BASE64_STANDARD.decode(text).unwrap()
+    inner: fabric_bootz::testing::World,
+    made: Made,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (maker, maker_pem, maker_key) = authority("maker");
-        std::fs::write(dir.path().join("maker.pem"), &maker_pem).unwrap();
-        std::fs::write(dir.path().join("maker.key"), maker_key).unwrap();
-        // The owner's key as operators make it; RSA is what the specification has.
-        let req = "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=owner -keyout owner.key -out owner.pem";
-        openssl(dir.path(), &req.split(' ').collect::<Vec<_>>());
-        std::fs::write(dir.path().join("empty"), "").unwrap();
-        let cms = "cms -sign -binary -nodetach -outform DER -md sha256 -signer owner.pem -inkey owner.key -in empty -out owner.cms";
-        openssl(dir.path(), &cms.split(' ').collect::<Vec<_>>());
-        let (idevid, idevid_key) = idevid(&maker, SERIAL);
-        let world = Self {
-            dir,
-            maker,
-            maker_pem,
-            idevid,
-            idevid_key,
-        };
-        let pinned = std::fs::read_to_string(world.path("owner.pem")).unwrap();
-        world.voucher(SERIAL, &world.voucher_text(SERIAL, &pinned, ""));
-        world
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn voucher_text(&self, serial: &str, pinned: &str, more: &str) -> String {
-        let pinned = BASE64_STANDARD.encode(der(pinned));
-        format!(
-            r#"{{"ietf-voucher:voucher":{{"created-on":"2026-01-01T00:00:00Z","assertion":"verified","serial-number":"{serial}","pinned-domain-cert":"{pinned}"{more}}}}}"#
-        )
-    }
-
-    /// Signed as a manufacturer would, for the file of `serial`.
-    fn voucher(&self, serial: &str, text: &str) {
-        std::fs::write(self.path("voucher.json"), text).unwrap();
-        let out = format!("{serial}.vcj");
-        let cms = format!(
-            "cms -sign -binary -nodetach -outform DER -md sha256 -signer maker.pem -inkey maker.key -in voucher.json -out {out}"
-        );
-        openssl(self.dir.path(), &cms.split(' ').collect::<Vec<_>>());
-    }
-
-    fn owner(&self) -> Owner {
-        Owner::load(self.dir.path(), &self.path("owner.cms"), &self.path("owner.key")).unwrap()
+        let inner = fabric_bootz::testing::World::new(dir.path());
+        let made = inner.maker.device(SERIAL);
+        inner.lay_down(SERIAL, &inner.voucher_text(SERIAL, ""));
+        Self { dir, inner, made }
     }
 
     fn device(&self) -> Device {
-        let key = self.idevid_key.as_bytes();
-        Device::new("Acme", "s1", &self.idevid, key, self.maker_pem.as_bytes()).unwrap()
+        let (key, makers) = (self.made.key.as_bytes(), self.inner.maker.pem.as_bytes());
+        Device::new("Acme", "s1", &self.made.certificate, key, makers).unwrap()
     }
 
     fn makers(&self) -> Anchors {
-        Anchors::from_pem("makers", self.maker_pem.as_bytes()).unwrap()
+        Anchors::from_pem("makers", self.inner.maker.pem.as_bytes()).unwrap()
     }
 
     fn proof(&self, secret: &Secret, request: Option<Vec<u8>>) -> Proof {
@@ -137,7 +59,7 @@ impl World {
             panic!("{response:?}");
         };
         Proof {
-            idevid_cert: self.idevid.clone(),
+            idevid_cert: self.made.certificate.clone(),
             serialized_transport_key: response.serialized_transport_key,
             signature: response.signature,
             nonce,
@@ -147,8 +69,8 @@ impl World {
     /// What the owner sends for a proof.
     fn sealed(&self, proof: &Proof, nonce: &[u8]) -> Result<StreamBootstrapDataResponse, BootzError> {
         let proven = proof::check(proof, &self.makers(), UnixTime::now())?;
-        let (_, pem, key) = authority("fabric");
-        let authority = Authority::from_pem(&pem, &key)?;
+        let fabric = signer("fabric");
+        let authority = Authority::from_pem(&fabric.pem, &fabric.key)?;
         let identity = "spiffe://test/switch/leaf1".parse().unwrap();
         let valid = Duration::from_secs(3600);
         let issued = authority.issue(&identity, vec![], proven.request.as_deref(), valid, SystemTime::now())?;
@@ -156,13 +78,13 @@ impl World {
         let profile = Profile {
             certificate: issued.certificate,
             key: issued.key,
-            authorities: vec![pem.clone(), self.maker_pem.clone()],
+            authorities: vec![fabric.pem, self.inner.maker.pem.clone()],
         };
         let data = BootstrapDataSigned {
             responses: vec![data::write(SERIAL, String::new(), &config, &profile, 1)?],
             nonce: BASE64_STANDARD.encode(nonce),
         };
-        self.owner().seal(&proven, &data)
+        self.inner.owner().seal(&proven, &data)
     }
 }
 
@@ -220,15 +142,14 @@ fn the_owner_refuses_what_is_not_proven() {
     };
     assert!(matches!(check(&replayed), BootzError::Nonce(_)));
     // A copied certificate without its key: another device of the same manufacturer signs.
-    let (other, _) = idevid(&world.maker, "AF41");
+    let other = world.inner.maker.device("AF41").certificate;
     let stolen = Proof {
         idevid_cert: other,
         ..good.clone()
     };
     assert!(matches!(check(&stolen), BootzError::Signature(_)));
     // A manufacturer that nobody knows makes a clone with the same serial number.
-    let (stranger, ..) = authority("stranger");
-    let (clone, _) = idevid(&stranger, SERIAL);
+    let clone = signer("stranger").device(SERIAL).certificate;
     let cloned = Proof {
         idevid_cert: clone,
         ..good.clone()
@@ -290,25 +211,24 @@ fn the_device_refuses_what_its_owner_did_not_sign_for_it() {
 #[test]
 fn a_voucher_is_for_one_device_and_for_its_time() {
     let world = World::new();
-    let pinned = std::fs::read_to_string(world.path("owner.pem")).unwrap();
     let secret = Secret::generate();
     let try_with = |text: &str| {
-        world.voucher(SERIAL, text);
+        world.inner.lay_down(SERIAL, text);
         let sealed = world.sealed(&world.proof(&secret, None), b"A").unwrap();
         world.device().accept(&sealed, &secret, b"A", UnixTime::now()).map(drop)
     };
-    let good = |more: &str| world.voucher_text(SERIAL, &pinned, more);
+    let good = |more: &str| world.inner.voucher_text(SERIAL, more);
     try_with(&good(r#","expires-on":"2999-01-01T00:00:00Z""#)).unwrap();
     let expired = try_with(&good(r#","expires-on":"2020-01-01T00:00:00Z""#)).unwrap_err();
     assert!(expired.to_string().contains("expired at 2020-01-01"), "{expired}");
-    let other = try_with(&world.voucher_text("AF41", &pinned, "")).unwrap_err();
+    let other = try_with(&world.inner.voucher_text("AF41", "")).unwrap_err();
     assert!(
         other.to_string().contains("is for device `AF41`, not for `AF40`"),
         "{other}"
     );
     assert!(try_with("{}").is_err());
     // Without a voucher the owner does not answer, and says which file is missing.
-    std::fs::remove_file(world.path("AF40.vcj")).unwrap();
+    std::fs::remove_file(world.dir.path().join("AF40.vcj")).unwrap();
     let missing = world.sealed(&world.proof(&secret, None), b"A").unwrap_err();
     assert!(missing.to_string().contains("expected AF40.vcj"), "{missing}");
 }
@@ -320,8 +240,7 @@ mod junk {
     proptest! {
         #[test]
         fn no_octets_make_a_signed_message(octets in proptest::collection::vec(any::<u8>(), 0..512)) {
-            let (_, pem, _) = authority("maker");
-            let makers = Anchors::from_pem("makers", pem.as_bytes()).unwrap();
+            let makers = Anchors::from_pem("makers", signer("maker").pem.as_bytes()).unwrap();
             prop_assert!(fabric_bootz::voucher::pinned(&octets, SERIAL, &makers, UnixTime::now()).is_err());
         }
 

@@ -134,6 +134,7 @@ mod tests {
             "host/rack-1_h.2",
             "operator/ada",
             "operator/ada/admin",
+            "provision",
             "user/ada",
         ] {
             let text = format!("spiffe://dc1.example/{subject}");
@@ -170,6 +171,7 @@ mod tests {
             "spiffe://lab/host",
             "spiffe://lab/host/a/b",
             "spiffe://lab/operator/ada/root",
+            "spiffe://lab/provision/a",
             &long,
         ] {
             assert!(text.parse::<Identity>().is_err(), "{text}");

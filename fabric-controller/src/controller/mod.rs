@@ -19,6 +19,7 @@ mod change_tests;
 mod chaos_tests;
 #[cfg(test)]
 mod claim_tests;
+mod enrolment;
 pub mod fleet;
 mod follow;
 pub mod gate;

@@ -33,6 +33,8 @@
 //! switches whose paths change. A read-back costs what the device holds. Memory is linear in
 //! objects and entities. No queue is unbounded: what a device lacks is a set of keys.
 //!
+//! Beside that way, [`bootz`] binds devices to switches of the inventory and signs their certificates.
+//!
 //! **What it does not do.** It does not forward packets; devices go on without it. It is one
 //! process: there is no election between controllers. It does not allocate addresses of the
 //! underlay: they come with the topology. It does not configure the switches beyond their
@@ -40,6 +42,7 @@
 
 pub mod access;
 pub mod bench;
+pub mod bootz;
 pub mod controller;
 pub mod device;
 pub mod driver;

@@ -11,8 +11,11 @@ use std::sync::{Arc, LazyLock};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
+use fabric_bootz::enrol::book::Book;
+use fabric_bootz::enrol::serve::{Desk, Keys, serve as serve_enrolment};
 use fabric_controller::access::audit::AuditLog;
 use fabric_controller::access::oidc;
+use fabric_controller::bootz::settings::Settings;
 use fabric_controller::controller::fleet::Fleet;
 use fabric_controller::controller::gate::Gate;
 use fabric_controller::controller::{Controller, Start};
@@ -92,6 +95,9 @@ struct Args {
     /// Requests that such a user may make at once
     #[arg(long, default_value_t = Rate::default().burst)]
     tenant_burst: NonZeroU32,
+    /// Settings of enrolment (YAML): where keys, certificates and vouchers are. Without it no switch can enrol
+    #[arg(long)]
+    bootz: Option<PathBuf>,
     /// Pipelines of another compiler: {leaf,spine}.json and {leaf,spine}.p4info.bin
     #[arg(long)]
     pipeline_dir: Option<PathBuf>,
@@ -225,6 +231,8 @@ async fn serve(args: &Args) -> Result<()> {
     let agents = agents.with_context(|| format!("--agent-listen {}", args.agent_listen))?;
     let (rest_address, agents_address) = (rest.local_addr()?, agents.local_addr()?);
 
+    let enrolment = enrolment(args).await?;
+
     let start = Start {
         topology,
         import: args.import_topology,
@@ -246,6 +254,20 @@ async fn serve(args: &Args) -> Result<()> {
     let (fleet, inbox) = Fleet::new(devices, stop.child_token());
     controller.start(fleet);
 
+    let enrolling = async {
+        let Some((listener, book, keys)) = enrolment else {
+            return std::future::pending().await;
+        };
+        let roster = Arc::clone(&controller);
+        let desk = Desk::new(
+            roster,
+            book,
+            keys,
+            Arc::clone(&secrets.credentials),
+            args.tls_ca.clone(),
+        );
+        serve_enrolment(desk, listener, stop.clone().cancelled_owned()).await
+    };
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
     let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::Welcome)?;
     let (tokens, provider) = (secrets.tokens.clone(), secrets.provider.clone());
@@ -263,6 +285,7 @@ async fn serve(args: &Args) -> Result<()> {
     tokio::select! {
         signal = terminated() => { signal?; info!("stopping"); }
         done = agent_server => done.context("the agents' server ended")?,
+        done = enrolling => done.context("the server for enrolment ended")?,
         done = spawn(api) => done?,
         () = controller.follow(inbox.events) => bail!("the controller has no actors any more"),
         () = controller.housekeeping() => {}
@@ -275,6 +298,18 @@ async fn serve(args: &Args) -> Result<()> {
     stop.cancel();
     controller.shut_down().await;
     Ok(())
+}
+
+/// What enrolment needs, if the controller is to have it.
+async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book, Keys)>> {
+    let Some(path) = &args.bootz else { return Ok(None) };
+    let settings = Settings::load(path).context("--bootz")?;
+    let keys = settings.keys().with_context(|| format!("--bootz {}", path.display()))?;
+    let book = Book::open(&args.data_dir.join("bindings.redb"))?;
+    let listener = tokio::net::TcpListener::bind(settings.listen).await;
+    let listener = listener.with_context(|| format!("--bootz: listen: {}", settings.listen))?;
+    info!(address = %settings.listen, "enrolment");
+    Ok(Some((listener, book, keys)))
 }
 
 /// The identity provider, if there is one.

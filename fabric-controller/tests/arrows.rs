@@ -23,6 +23,7 @@ const ROOMS: &[&str] = &[
     "access",
     "metrics",
     "secrets",
+    "bootz",
     "controller",
     "bench",
     "testing",

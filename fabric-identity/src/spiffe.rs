@@ -55,6 +55,8 @@ pub enum Subject {
     Operator(String),
     /// A person who may change devices without the controller, for emergencies: `/operator/<name>/admin`.
     Admin(String),
+    /// The provisioning server: `/provision`. The controller lets it ask for enrolments of switches, and nothing else.
+    Provision,
     /// A user of the controller's API, by name: `/user/<name>`. No device lets it in.
     User(String),
 }
@@ -67,6 +69,7 @@ impl fmt::Display for Subject {
             Self::Host(name) => write!(f, "host/{name}"),
             Self::Operator(name) => write!(f, "operator/{name}"),
             Self::Admin(name) => write!(f, "operator/{name}/admin"),
+            Self::Provision => f.write_str("provision"),
             Self::User(name) => write!(f, "user/{name}"),
         }
     }
@@ -111,6 +114,7 @@ impl FromStr for Identity {
             ["host", name] => Subject::Host((*name).to_owned()),
             ["operator", name] => Subject::Operator((*name).to_owned()),
             ["operator", name, "admin"] => Subject::Admin((*name).to_owned()),
+            ["provision"] => Subject::Provision,
             ["user", name] => Subject::User((*name).to_owned()),
             _ => return Err(SpiffeError::UnknownSubject(text.to_owned())),
         };
@@ -130,6 +134,7 @@ mod tests {
             "host/rack-1_h.2",
             "operator/ada",
             "operator/ada/admin",
+            "provision",
             "user/ada",
         ] {
             let text = format!("spiffe://dc1.example/{subject}");
@@ -166,6 +171,7 @@ mod tests {
             "spiffe://lab/host",
             "spiffe://lab/host/a/b",
             "spiffe://lab/operator/ada/root",
+            "spiffe://lab/provision/a",
             &long,
         ] {
             assert!(text.parse::<Identity>().is_err(), "{text}");

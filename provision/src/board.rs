@@ -63,6 +63,16 @@ pub enum What {
     ScriptFetched,
     /// It asked for a file that cannot be had.
     NoFile,
+    /// It was asked to prove its identity (Bootz).
+    Challenged,
+    /// It proved its identity, and its bootstrap data was sent.
+    Enrolled,
+    /// It reports that it applies its bootstrap data.
+    Bootstrapping,
+    /// It reports that it has applied its bootstrap data.
+    Bootstrapped,
+    /// It reports that it could not apply its bootstrap data.
+    BootstrapFailed,
 }
 
 impl fmt::Display for What {
@@ -77,13 +87,21 @@ impl fmt::Display for What {
             Self::ImageBroken => "image broken off",
             Self::ScriptFetched => "script fetched",
             Self::NoFile => "no such file",
+            Self::Challenged => "challenged",
+            Self::Enrolled => "enrolled",
+            Self::Bootstrapping => "bootstrapping",
+            Self::Bootstrapped => "bootstrapped",
+            Self::BootstrapFailed => "bootstrap failed",
         })
     }
 }
 
 impl What {
     fn is_trouble(self) -> bool {
-        matches!(self, Self::Refused | Self::NoAddress | Self::ImageBroken | Self::NoFile)
+        matches!(
+            self,
+            Self::Refused | Self::NoAddress | Self::ImageBroken | Self::NoFile | Self::BootstrapFailed
+        )
     }
 }
 

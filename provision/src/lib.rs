@@ -9,7 +9,8 @@
 //! what a machine says of itself. [`dhcp`] is a DHCPv4 server (RFC 2131) whose leases belong to switches, not to MAC
 //! addresses, so that installer and installed system get one address. [`image`] serves installer images whose SHA-256
 //! digests are right. [`template`] renders first-boot files for each model. [`http`] and [`tftp`] hand them out.
-//! [`board`] keeps a time line of each switch for the operator.
+//! [`bootz`] is where a device proves who it is and gets what it needs to become a switch; it asks the controller, which has the
+//! keys. [`board`] keeps a time line of each switch for the operator.
 //!
 //! **Invariants.**
 //! - A machine that the inventory does not name gets no answer, unless an operator has opened the enrolment window. The
@@ -26,14 +27,15 @@
 //! **Cost.** A DISCOVER costs a look-up and no disk. Requests that arrive together are written with one `fdatasync`. An
 //! image is hashed once after each change of its file.
 //!
-//! **Not here.** Identity (Bootz), configuration (gNMI), checks of cables: the files and options for them are handed out,
-//! what speaks them is elsewhere. DHCPv6 is not there yet.
+//! **Not here.** Configuration (gNMI), checks of cables: the files and options for them are handed out, what speaks them is
+//! elsewhere. DHCPv6 is not there yet.
 //!
 //! Sources: RFC 2131, 2132, 3004, 3046, 3396, 3527, 3925, 8357, 8572 (DHCP), 1350, 2347 to 2349 (TFTP), 9110 (HTTP), and the
 //! design specification of ONIE (opencomputeproject.github.io/onie).
 
 pub mod bench;
 pub mod board;
+pub mod bootz;
 pub mod client;
 pub mod command;
 pub mod control;
@@ -46,4 +48,6 @@ pub mod rights;
 pub mod settings;
 pub mod source;
 pub mod template;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tftp;

@@ -58,9 +58,13 @@ pub struct Settings {
     /// Which image holds which software.
     #[serde(default)]
     pub software: Vec<Software>,
-    /// Address of an OpenConfig Bootz server, `bootz://HOST:PORT`, for machines that ask for it.
+    /// Address of an OpenConfig Bootz server, `bootz://HOST:PORT`, for machines that ask for it; this server's own one, if it
+    /// has one and no other is named.
     #[serde(default)]
     pub bootz: Option<String>,
+    /// This server's own Bootz server.
+    #[serde(default)]
+    pub bootz_server: Option<BootzServer>,
     /// What templates see as `vars`. Everybody on the network may read it.
     #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
@@ -79,6 +83,28 @@ fn lease_seconds() -> u32 {
 
 fn dhcp_port() -> u16 {
     dhcproto::v4::SERVER_PORT
+}
+
+/// The Bootz server of this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootzServer {
+    /// Its TCP port.
+    #[serde(default = "bootz_port")]
+    pub port: u16,
+    /// Where the controller is asked for enrolments, `HOST:PORT`.
+    pub owner: String,
+    /// Authorities of the fabric (PEM).
+    pub tls_ca: PathBuf,
+    /// Own certificate, for `spiffe://FABRIC/provision` (PEM).
+    pub tls_cert: PathBuf,
+    /// Its key (PEM).
+    pub tls_key: PathBuf,
+}
+
+/// The port in the examples of the Bootz specification.
+fn bootz_port() -> u16 {
+    15006
 }
 
 /// One subnet of the management network.
@@ -158,6 +184,13 @@ impl Settings {
         settings.state = dir.join(&settings.state);
         settings.images = settings.images.map(|images| dir.join(images));
         settings.templates = settings.templates.map(|templates| dir.join(templates));
+        if let Some(server) = &mut settings.bootz_server {
+            for file in [&mut server.tls_ca, &mut server.tls_cert, &mut server.tls_key] {
+                *file = dir.join(&file);
+            }
+            let own = || format!("bootz://{}:{}", settings.address, server.port);
+            settings.bootz.get_or_insert_with(own);
+        }
         Ok(settings)
     }
 

@@ -22,6 +22,7 @@ mod chronicle;
 mod chronicle_tests;
 #[cfg(test)]
 mod claim_tests;
+mod enrolment;
 pub mod fleet;
 mod follow;
 pub mod gate;

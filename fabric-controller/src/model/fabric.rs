@@ -227,6 +227,16 @@ impl Fabric {
         self.switches.get(&switch)
     }
 
+    /// The switch of a serial number, whatever its state. Upper and lower case are the same.
+    pub fn switch_of_serial(&self, serial: &str) -> Option<&SwitchEntry> {
+        let key = self.uniques.get(&Unique::Serial(serial.to_ascii_uppercase()))?;
+        let ItemKey::Switch(name) = key else { return None };
+        match self.node(name)? {
+            Node::Switch(switch) => self.switch(switch),
+            Node::Host(_) => None,
+        }
+    }
+
     /// A host, whatever its state.
     pub fn host(&self, host: HostIndex) -> Option<&HostEntry> {
         self.hosts.get(&host)

@@ -59,7 +59,7 @@ fn right(peer: Option<&Peer>, path: &str) -> Right {
             Subject::Operator(_) => {
                 Right::Denied("an operator may only read; changes need an operator's admin certificate")
             }
-            Subject::Switch(_) | Subject::Host(_) | Subject::User(_) => {
+            Subject::Switch(_) | Subject::Host(_) | Subject::User(_) | Subject::Provision => {
                 Right::Denied("a switch serves the controller and operators only")
             }
         },

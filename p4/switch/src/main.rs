@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod ztp;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -236,13 +237,18 @@ fn attach_files(
     Ok(())
 }
 
-async fn run(options: Options) -> Result<(), Error> {
+async fn run(mut options: Options) -> Result<(), Error> {
+    let Some(ztp) = ztp::enrol(&mut options).await? else {
+        return Ok(());
+    };
     let tls = tls(&options)?;
     let pipeline = match &options.program {
         Some(json) => Some(startup::read(json, options.p4info.as_deref())?),
         None => None,
     };
-    let hostname = format!("switch{}", options.device_id);
+    let hostname = ztp
+        .hostname()
+        .map_or_else(|| format!("switch{}", options.device_id), str::to_owned);
     let devices = NetdevInterfaces::start(&hostname, options.interfaces.iter().cloned()).await?;
     let (events, receiver) = tokio::sync::mpsc::channel(EVENT_QUEUE);
     let (outgoing, inbox) = tokio::sync::mpsc::channel(PACKET_OUT_QUEUE);
@@ -298,6 +304,7 @@ async fn run(options: Options) -> Result<(), Error> {
     let device = Arc::new(EngineDevice(plane));
     let listener = listen(options.grpc_server_addr).await?;
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
+    let keeping = tokio::spawn(ztp.keep());
     let mut terminate = signal(SignalKind::terminate())?;
     let shutdown = async move {
         tokio::select! {
@@ -332,6 +339,7 @@ async fn run(options: Options) -> Result<(), Error> {
         () = alive => Ok(()),
     };
     fabric_service::stopping();
+    keeping.abort();
     // The threads first, so that nothing more is captured, then the capture files.
     following.abort();
     let _ = following.await;

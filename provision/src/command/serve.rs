@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use fabric_identity::Listener;
+use fabric_identity::{ClientCertificates, Credentials, Files, Listener, Subject};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -16,14 +16,16 @@ use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, Serve, files, user_of};
 use crate::board::{Board, now};
+use crate::bootz::owner::Remote;
+use crate::bootz::serve::Desk;
 use crate::dhcp::journal::Journal;
 use crate::dhcp::leases::Leases;
 use crate::dhcp::run::{Port, Shell, open};
 use crate::dhcp::server::Server;
 use crate::directory::Directory;
-use crate::settings::Settings;
+use crate::settings::{BootzServer, Settings};
 use crate::source::{Follower, Source};
-use crate::{control, http, rights, tftp};
+use crate::{bootz, control, http, rights, tftp};
 
 /// UDP port of TFTP.
 const TFTP_PORT: u16 = 69;
@@ -33,6 +35,7 @@ struct Sockets {
     dhcp: Vec<Port>,
     http: Vec<TcpListener>,
     tftp: Vec<(Ipv4Addr, UdpSocket)>,
+    bootz: Vec<TcpListener>,
 }
 
 fn sockets(settings: &Settings) -> Result<Sockets> {
@@ -42,12 +45,18 @@ fn sockets(settings: &Settings) -> Result<Sockets> {
         dhcp: open(settings)?,
         http: Vec::new(),
         tftp: Vec::new(),
+        bootz: Vec::new(),
+    };
+    let tcp = |address: Ipv4Addr, port: u16| -> Result<TcpListener> {
+        let listener = TcpListener::bind((address, port)).with_context(|| format!("TCP port {port} of {address}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
     };
     for address in addresses {
-        let port = settings.http_port;
-        let http = TcpListener::bind((address, port)).with_context(|| format!("TCP port {port} of {address}"))?;
-        http.set_nonblocking(true)?;
-        sockets.http.push(http);
+        sockets.http.push(tcp(address, settings.http_port)?);
+        if let Some(bootz) = &settings.bootz_server {
+            sockets.bootz.push(tcp(address, bootz.port)?);
+        }
         if settings.tftp {
             let tftp = UdpSocket::bind((address, TFTP_PORT));
             let tftp = tftp.with_context(|| format!("UDP port {TFTP_PORT} of {address}"))?;
@@ -119,6 +128,36 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
         let socket = tokio::net::UdpSocket::from_std(socket)?;
         servers.spawn(tftp::serve(socket, address, Arc::clone(&files), stop.clone()));
     }
+    if let Some(own) = &files.settings.bootz_server {
+        let credentials = credentials(own)?;
+        let desk = Arc::new(Desk {
+            directory: Arc::clone(&files.directory),
+            board: Arc::clone(&files.board),
+            owner: Arc::new(Remote::new(Arc::clone(&credentials), own.owner.clone())?),
+        });
+        for listener in sockets.bootz {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            info!(address = %listener.local_addr()?, owner = own.owner, "Bootz");
+            let limits = bootz::serve::LIMITS;
+            let clients = ClientCertificates::Welcome;
+            let incoming = Listener::tls(listener, "Bootz", limits, &credentials, clients)?.incoming();
+            let serving = bootz::serve::serve(incoming, Arc::clone(&desk), stop.clone());
+            servers.spawn(async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "Bootz");
+                }
+            });
+        }
+        let stopping = stop.clone();
+        servers.spawn(async move {
+            tokio::select! {
+                followed = credentials.follow(|| {}) => if let Err(error) = followed {
+                    tracing::error!(%error, "SIGHUP cannot be listened for");
+                },
+                () = stopping.cancelled() => {}
+            }
+        });
+    }
     let checking = Arc::clone(&files);
     tokio::task::spawn_blocking(move || checking.check_images());
     let control = control::serve(control, Arc::clone(&files), stop.clone());
@@ -144,6 +183,17 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
     // It looks at the flag several times a second.
     let _ = tokio::task::spawn_blocking(move || dhcp.join()).await;
     result
+}
+
+/// Certificate and key of the Bootz server.
+fn credentials(own: &BootzServer) -> Result<Arc<Credentials>> {
+    let files = Files {
+        ca: own.tls_ca.clone(),
+        cert: own.tls_cert.clone(),
+        key: own.tls_key.clone(),
+    };
+    let loaded = Credentials::load(files).and_then(|c| c.expect(&Subject::Provision).map(|()| c));
+    loaded.map_err(|error| anyhow::anyhow!("bootz_server: {}", fabric_identity::explain(&error)))
 }
 
 async fn terminated() -> Result<()> {

@@ -118,6 +118,16 @@ pub(crate) struct Options {
     )]
     pub(crate) tls_key: Option<PathBuf>,
 
+    /// Enrol by OpenConfig Bootz first, with the identity in this directory, and serve as what the owner says: its device id,
+    /// address and certificate
+    #[arg(long, value_name = "DIR", requires = "ztp_server", conflicts_with_all = ["tls_ca", "device_id", "grpc_server_addr"],
+          help_heading = "Control")]
+    pub(crate) ztp: Option<PathBuf>,
+    /// The Bootz server
+    #[arg(long, value_name = "bootz://HOST:PORT", requires = "ztp", value_parser = bootz_server,
+          help_heading = "Control")]
+    pub(crate) ztp_server: Option<String>,
+
     /// What is logged: this and all that is more severe
     #[arg(
         short = 'L',
@@ -268,6 +278,12 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     let expected = "an address and a port are expected, as in 0.0.0.0:9559, [::1]:9559 or localhost:9559";
     let mut found = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
     found.next().ok_or_else(|| expected.to_owned())
+}
+
+/// `HOST:PORT` of a Bootz server.
+fn bootz_server(text: &str) -> Result<String, String> {
+    let address = fabric_bootz::dial::address(text).map_err(|error| error.to_string())?;
+    Ok(address.to_owned())
 }
 
 impl Options {

@@ -1,0 +1,412 @@
+//! A device from its first start to service, with its files; started again after any of its steps, it goes on.
+//!
+//! | file | what | who writes it |
+//! | --- | --- | --- |
+//! | `idevid.pem`, `idevid.key` | IDevID certificate chain and key | manufacturer |
+//! | `makers.pem` | authorities whose ownership vouchers it believes | manufacturer |
+//! | `device.json` | `{"manufacturer": ..., "model": ...}` | manufacturer |
+//! | `own.key` | key of its certificate in the fabric | step 1 |
+//! | `bootstrap.json` | what its owner gave it, and from which server | step 2 |
+//! | `ca.pem`, `tls.key`, `cert.pem` | the same, for TLS | step 3, at every start |
+//! | `reported` | the owner knows that it serves | step 4 |
+//!
+//! Each file is there whole or not at all (written aside, flushed, renamed), so a step happened or it did not. A key is on the disk
+//! before its certificate is asked for. Removing all but the manufacturer's files makes the device blank again.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bootz_proto::bootz::bootstrap_stream_request_v1::Type as Say;
+use bootz_proto::bootz::bootstrap_stream_response_v1::Type as Heard;
+use bootz_proto::bootz::report_status_request::BootstrapStatus;
+use bootz_proto::bootz::{BootstrapStreamRequestV1, BootstrapStreamResponseV1};
+use fabric_identity::Files;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+
+use crate::data::{self, SwitchConfig};
+use crate::device::{Device, new_key, signing_request};
+use crate::error::{BootzError, message};
+use crate::transport::Secret;
+use crate::x509::{Anchors, certificates, parse};
+use crate::{dial, proof};
+
+/// Longest wait for one answer of the server, which asks the controller.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Waits between attempts, doubled each time, with jitter: a rack that was powered on at once does not come back at once.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// A certificate is renewed when this part of its life is left.
+const RENEW_LAST_PART: u32 = 3;
+/// Longest sleep until the certificate is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// Who made the device.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Made {
+    manufacturer: String,
+    model: String,
+}
+
+/// What the owner gave the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Its settings.
+    pub config: SwitchConfig,
+    /// Its certificate (PEM).
+    pub certificate: String,
+    /// The key of it (PEM), if the owner made it; else it is the device's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Authorities to trust (PEM).
+    pub authorities: Vec<String>,
+    /// `HOST:PORT` of the Bootz server.
+    pub server: String,
+    /// Authority of the Bootz server: DER in base64.
+    pub server_trust: String,
+}
+
+impl Enrolled {
+    fn trust(&self) -> Result<Anchors, BootzError> {
+        const WHAT: &str = "the authority of the Bootz server";
+        let der = BASE64_STANDARD.decode(&self.server_trust);
+        let der = der.map_err(|_| message(WHAT, "not base64"))?;
+        Anchors::new(WHAT, vec![CertificateDer::from(der)])
+    }
+
+    /// How long it takes until the certificate should be renewed.
+    fn renew_in(&self, now: UnixTime) -> Result<Duration, BootzError> {
+        let chain = certificates("the own certificate", self.certificate.as_bytes())?;
+        let own = chain.first().ok_or_else(|| message("the own certificate", "none"))?;
+        let validity = parse("the own certificate", own)?.validity().clone();
+        let seconds = |at: i64| u64::try_from(at).unwrap_or_default();
+        let (from, until) = (
+            seconds(validity.not_before.timestamp()),
+            seconds(validity.not_after.timestamp()),
+        );
+        let part = until.saturating_sub(from) / u64::from(RENEW_LAST_PART);
+        Ok(Duration::from_secs(
+            until.saturating_sub(part).saturating_sub(now.as_secs()),
+        ))
+    }
+}
+
+/// A device and its directory.
+pub struct Client {
+    dir: PathBuf,
+    device: Device,
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BootzError {
+    let path = path.display().to_string();
+    move |source| BootzError::File { path, source }
+}
+
+fn read(path: &Path) -> Result<String, BootzError> {
+    std::fs::read_to_string(path).map_err(at(path))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, BootzError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path)(error)),
+    }
+}
+
+impl Client {
+    /// With the manufacturer's files of a directory.
+    ///
+    /// # Errors
+    /// One is missing, or cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, BootzError> {
+        let made = read(&dir.join("device.json"))?;
+        let made: Made = serde_json::from_str(&made).map_err(|error| message("device.json", error))?;
+        let (certificate, key) = (read(&dir.join("idevid.pem"))?, read(&dir.join("idevid.key"))?);
+        let makers = read(&dir.join("makers.pem"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            device: Device::new(
+                &made.manufacturer,
+                &made.model,
+                &certificate,
+                key.as_bytes(),
+                makers.as_bytes(),
+            )?,
+        })
+    }
+
+    /// Serial number of the device.
+    pub fn serial(&self) -> &str {
+        self.device.serial()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Writes a file that only its owner can read, whole or not at all.
+    fn write(&self, name: &str, text: &str) -> Result<(), BootzError> {
+        let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
+        let write = || -> std::io::Result<()> {
+            // What an earlier start left half written goes.
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(at(&path))
+    }
+
+    /// What its owner gave it; none if it is blank.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn enrolled(&self) -> Result<Option<Enrolled>, BootzError> {
+        let text = read_if_there(&self.path("bootstrap.json"))?;
+        let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+        parsed.map_err(|error| message("bootstrap.json", error))
+    }
+
+    /// Whether its owner knows that it serves.
+    pub fn is_reported(&self) -> bool {
+        self.path("reported").exists()
+    }
+
+    /// Gets bootstrap data, once: from the server at `HOST:PORT` that it was pointed to. `trusted` is the authority of the server
+    /// if an earlier exchange named one.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses, or it is not our owner's. Nothing has changed then but the device's own key.
+    pub async fn bootstrap(&self, server: &str, trusted: Option<Anchors>) -> Result<Enrolled, BootzError> {
+        let key = match read_if_there(&self.path("own.key"))? {
+            Some(key) => key,
+            None => {
+                let key = new_key()?;
+                self.write("own.key", &key)?;
+                key
+            }
+        };
+        let (nonce, secret) = (proof::nonce()?, Secret::generate());
+        let mut talk = Talk::begin(server, trusted, Say::BootstrapRequest(self.device.request(&nonce))).await?;
+        self.prove(&mut talk, &secret, Some(signing_request(&key)?)).await?;
+        let Heard::BootstrapResponse(response) = talk.hear().await? else {
+            return Err(message("the Bootz server", "expected bootstrap data"));
+        };
+        let data = self.device.accept(&response, &secret, &nonce, UnixTime::now())?;
+        let (config, profile) = data::read(&data)?;
+        let enrolled = Enrolled {
+            config,
+            certificate: profile.certificate,
+            key: profile.key,
+            authorities: profile.authorities,
+            server: server.to_owned(),
+            server_trust: data.server_trust_cert,
+        };
+        // What cannot be used is not kept.
+        enrolled.trust()?;
+        enrolled.renew_in(UnixTime::now())?;
+        let text = serde_json::to_string_pretty(&enrolled).map_err(|error| message("bootstrap.json", error))?;
+        self.write("bootstrap.json", &text)?;
+        let words = format!(
+            "bootstrap data was applied; serving at {} is next",
+            enrolled.config.listen
+        );
+        talk.say(Say::ReportStatusRequest(
+            self.device.report(BootstrapStatus::Initiated, &words),
+        ))
+        .await?;
+        talk.acknowledged().await?;
+        Ok(enrolled)
+    }
+
+    async fn prove(&self, talk: &mut Talk, secret: &Secret, request: Option<Vec<u8>>) -> Result<(), BootzError> {
+        let Heard::ChallengeRequest(challenge) = talk.hear().await? else {
+            return Err(message("the Bootz server", "expected a challenge"));
+        };
+        let response = self.device.respond(&challenge, secret, request)?;
+        talk.say(Say::ChallengeResponse(response)).await
+    }
+
+    /// Gets bootstrap data, as often as it takes. Refusals are not for good: the operator mends the inventory.
+    pub async fn enrol(&self, server: &str) -> Enrolled {
+        let mut waits = waits();
+        loop {
+            match self.enrolled() {
+                Ok(Some(enrolled)) => return enrolled,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    error = words(&error),
+                    "the device's own bootstrap data cannot be used; asking again"
+                ),
+            }
+            match self.bootstrap(server, None).await {
+                Ok(enrolled) => return enrolled,
+                // It may have failed after the data was on the disk.
+                Err(error) => {
+                    let wait = waits.next().unwrap_or(RETRY.1);
+                    tracing::warn!(
+                        server,
+                        serial = self.serial(),
+                        error = words(&error),
+                        "no bootstrap data yet; asking again"
+                    );
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Writes certificate, key and authorities as files for TLS.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn install(&self, enrolled: &Enrolled) -> Result<Files, BootzError> {
+        self.write("ca.pem", &enrolled.authorities.concat())?;
+        let key = match &enrolled.key {
+            Some(key) => key.clone(),
+            None => read(&self.path("own.key"))?,
+        };
+        self.write("tls.key", &key)?;
+        self.write("cert.pem", &enrolled.certificate)?;
+        Ok(Files {
+            ca: self.path("ca.pem"),
+            cert: self.path("cert.pem"),
+            key: self.path("tls.key"),
+        })
+    }
+
+    /// Reports that the device serves, once. The server must be the one that the bootstrap data named.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn report(&self, enrolled: &Enrolled) -> Result<(), BootzError> {
+        let words = format!("serving at {}", enrolled.config.listen);
+        let report = self.device.report(BootstrapStatus::Success, &words);
+        let mut talk = Talk::begin(
+            &enrolled.server,
+            Some(enrolled.trust()?),
+            Say::ReportStatusRequest(report),
+        )
+        .await?;
+        self.prove(&mut talk, &Secret::generate(), None).await?;
+        talk.acknowledged().await?;
+        self.write("reported", "")
+    }
+
+    /// Reports that the device serves, as often as it takes, then renews its certificate before it ends, for good.
+    pub async fn keep(&self, mut enrolled: Enrolled) {
+        let mut retry = waits();
+        while !self.is_reported() {
+            if let Err(error) = self.report(&enrolled).await {
+                let wait = retry.next().unwrap_or(RETRY.1);
+                tracing::warn!(
+                    error = words(&error),
+                    "the Bootz server does not know yet that this switch serves"
+                );
+                tokio::time::sleep(wait).await;
+            }
+        }
+        tracing::info!(server = enrolled.server, "enrolment has ended");
+        let mut retry = waits();
+        loop {
+            let left = enrolled.renew_in(UnixTime::now()).unwrap_or_default();
+            if !left.is_zero() {
+                tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+                continue;
+            }
+            let renewed = match enrolled.trust() {
+                Ok(trust) => self.bootstrap(&enrolled.server, Some(trust)).await,
+                Err(error) => Err(error),
+            };
+            match renewed.and_then(|new| self.install(&new).map(|_| new)) {
+                Ok(new) => {
+                    tracing::info!("the certificate was renewed");
+                    (enrolled, retry) = (new, waits());
+                }
+                Err(error) => {
+                    let wait = retry.next().unwrap_or(RETRY.1);
+                    tracing::warn!(error = words(&error), "the certificate cannot be renewed; asking again");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+}
+
+fn waits() -> impl Iterator<Item = Duration> {
+    let builder = ExponentialBuilder::default()
+        .with_min_delay(RETRY.0)
+        .with_max_delay(RETRY.1);
+    builder.with_jitter().without_max_times().build()
+}
+
+/// An error with its causes.
+fn words(error: &BootzError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// One stream, whose every answer is waited for so long and no longer.
+struct Talk {
+    out: mpsc::Sender<BootstrapStreamRequestV1>,
+    incoming: Streaming<BootstrapStreamResponseV1>,
+}
+
+fn late(what: &'static str) -> BootzError {
+    Status::deadline_exceeded(format!("{what} took longer than {} s", PATIENCE.as_secs())).into()
+}
+
+impl Talk {
+    /// Connects and says the first thing.
+    async fn begin(server: &str, trusted: Option<Anchors>, first: Say) -> Result<Self, BootzError> {
+        let mut client = dial::connect(server, trusted).await?;
+        let (out, requests) = mpsc::channel(1);
+        // There is room for one.
+        let _ = out.try_send(BootstrapStreamRequestV1 { r#type: Some(first) });
+        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let call = timeout(PATIENCE, client.bootstrap_stream_v1(requests)).await;
+        let incoming = call.map_err(|_| late("the call"))??.into_inner();
+        Ok(Self { out, incoming })
+    }
+
+    async fn say(&self, what: Say) -> Result<(), BootzError> {
+        let sent = self.out.send(BootstrapStreamRequestV1 { r#type: Some(what) }).await;
+        sent.map_err(|_| message("the Bootz server", "the stream has ended"))
+    }
+
+    async fn hear(&mut self) -> Result<Heard, BootzError> {
+        let heard = timeout(PATIENCE, self.incoming.message()).await;
+        let heard = heard.map_err(|_| late("an answer"))??;
+        heard
+            .and_then(|h| h.r#type)
+            .ok_or_else(|| message("the Bootz server", "the stream has ended"))
+    }
+
+    async fn acknowledged(&mut self) -> Result<(), BootzError> {
+        match self.hear().await? {
+            Heard::ReportStatusResponse(_) => Ok(()),
+            _ => Err(message("the Bootz server", "expected an acknowledgement")),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The device's side: it knows its identity and its manufacturer, and believes only what its owner signed for it.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bootz_proto::bootz::bootstrap_stream_request_v1::ChallengeResponse;
+use bootz_proto::bootz::bootstrap_stream_request_v1::challenge_response::{
+    ChallengeResponseTpm20iDevId, Type as Response,
+};
+use bootz_proto::bootz::bootstrap_stream_response_v1::ChallengeRequest;
+use bootz_proto::bootz::bootstrap_stream_response_v1::challenge_request::Type as Challenge;
+use bootz_proto::bootz::control_card_state::ControlCardStatus;
+use bootz_proto::bootz::identity::Type as IdentityType;
+use bootz_proto::bootz::report_status_request::BootstrapStatus;
+use bootz_proto::bootz::{
+    BootstrapDataResponse, BootstrapDataSigned, ChassisDescriptor, ControlCardState, GetBootstrapDataRequest, Identity,
+    ReportStatusRequest, StreamBootstrapDataResponse,
+};
+use bootz_proto::request::SigningRequest;
+use prost::Message as _;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::sign::SigningKey;
+use rustls_pki_types::UnixTime;
+
+use crate::error::{BootzError, message};
+use crate::idevid::Idevid;
+use crate::proof::WHAT as RESPONSE;
+use crate::transport::{Sealed, Secret};
+use crate::voucher;
+use crate::x509::{Anchors, check_signature, sign, signing_key};
+
+/// A device with what it was made with.
+pub struct Device {
+    manufacturer: String,
+    part_number: String,
+    certificate: String,
+    key: Arc<dyn SigningKey>,
+    serial: String,
+    makers: Anchors,
+}
+
+/// A request for a certificate, with a key that stays here.
+///
+/// # Errors
+/// The key cannot be used.
+pub fn signing_request(key_pem: &str) -> Result<Vec<u8>, BootzError> {
+    let problem = |error: rcgen::Error| BootzError::Key {
+        what: "the device's own key",
+        problem: error.to_string(),
+    };
+    let key = KeyPair::from_pem(key_pem).map_err(problem)?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(problem)?;
+    Ok(request.der().to_vec())
+}
+
+/// A new private key (PEM).
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn new_key() -> Result<String, BootzError> {
+    let key = KeyPair::generate().map_err(|error| BootzError::Key {
+        what: "the device's own key",
+        problem: error.to_string(),
+    })?;
+    Ok(key.serialize_pem())
+}
+
+impl Device {
+    /// A device of a manufacturer and model, with its IDevID certificate (PEM chain) and key (PEM), and with the authorities
+    /// whose vouchers it believes (PEM).
+    ///
+    /// # Errors
+    /// One of them cannot be used, or the key is not that of the certificate.
+    pub fn new(
+        manufacturer: &str,
+        model: &str,
+        certificate: &str,
+        key: &[u8],
+        makers: &[u8],
+    ) -> Result<Self, BootzError> {
+        const WHAT: &str = "the identity key";
+        let idevid = Idevid::read(certificate)?;
+        let key = signing_key(WHAT, key)?;
+        let probe = sign(WHAT, key.as_ref(), b"probe")?;
+        idevid.check_signature(WHAT, b"probe", &probe)?;
+        Ok(Self {
+            manufacturer: manufacturer.to_owned(),
+            part_number: model.to_owned(),
+            certificate: certificate.to_owned(),
+            key,
+            serial: idevid.serial().to_owned(),
+            makers: Anchors::from_pem("the manufacturer's certificate", makers)?,
+        })
+    }
+
+    /// Its serial number.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            r#type: Some(IdentityType::IdevidCert(self.certificate.clone())),
+        }
+    }
+
+    fn state(&self, status: ControlCardStatus) -> ControlCardState {
+        ControlCardState {
+            serial_number: self.serial.clone(),
+            status: status.into(),
+        }
+    }
+
+    /// The first message of an exchange. The answer must have `nonce` in it.
+    pub fn request(&self, nonce: &[u8]) -> GetBootstrapDataRequest {
+        GetBootstrapDataRequest {
+            chassis_descriptor: Some(ChassisDescriptor {
+                manufacturer: self.manufacturer.clone(),
+                part_number: self.part_number.clone(),
+                serial_number: self.serial.clone(),
+                control_cards: Vec::new(),
+            }),
+            control_card_state: Some(self.state(ControlCardStatus::NotInitialized)),
+            nonce: BASE64_STANDARD.encode(nonce),
+            identity: Some(self.identity()),
+            aik_pub_digest: Vec::new(),
+        }
+    }
+
+    /// A report.
+    pub fn report(&self, status: BootstrapStatus, words: &str) -> ReportStatusRequest {
+        let state = match status {
+            BootstrapStatus::Success => ControlCardStatus::Initialized,
+            _ => ControlCardStatus::NotInitialized,
+        };
+        ReportStatusRequest {
+            status: status.into(),
+            status_message: words.to_owned(),
+            states: vec![self.state(state)],
+            identity: Some(self.identity()),
+            aik_pub_digest: Vec::new(),
+        }
+    }
+
+    /// Proves who it is. With a request for a certificate if it wants one; what comes back can be read with `secret` alone.
+    ///
+    /// # Errors
+    /// The challenge is of a kind that it has no answer to, or its key fails.
+    pub fn respond(
+        &self,
+        challenge: &ChallengeRequest,
+        secret: &Secret,
+        request: Option<Vec<u8>>,
+    ) -> Result<ChallengeResponse, BootzError> {
+        let Some(Challenge::Tpm20Idevid(challenge)) = &challenge.r#type else {
+            return Err(message("the challenge", "not one for an IDevID"));
+        };
+        let mut octets = secret.public(challenge.nonce.clone()).encode_to_vec();
+        if let Some(certificate_signing_request) = request {
+            let request = SigningRequest {
+                certificate_signing_request,
+            };
+            octets.extend(request.encode_to_vec());
+        }
+        let signature = sign(RESPONSE, self.key.as_ref(), &octets)?;
+        Ok(ChallengeResponse {
+            r#type: Some(Response::Tpm20Idevid(ChallengeResponseTpm20iDevId {
+                serialized_transport_key: octets,
+                signature,
+            })),
+        })
+    }
+
+    /// Checks, in this order: the voucher is of the manufacturer and for this device; it pins the owner; the owner signed the
+    /// encrypted octets; they are for this exchange. Then what they hold.
+    ///
+    /// # Errors
+    /// What does not hold. Nothing of the answer may be used then.
+    pub fn accept(
+        &self,
+        response: &StreamBootstrapDataResponse,
+        secret: &Secret,
+        nonce: &[u8],
+        now: UnixTime,
+    ) -> Result<BootstrapDataResponse, BootzError> {
+        const WHAT: &str = "the bootstrap data";
+        let pinned = voucher::pinned(&response.ownership_voucher, &self.serial, &self.makers, now)?;
+        let owner = voucher::owner(&response.ownership_certificate, &pinned, now)?;
+        let signature = BASE64_STANDARD.decode(response.response_signature.trim());
+        let signature = signature.map_err(|_| BootzError::Signature(WHAT))?;
+        let octets = &response.encrypted_serialized_bootstrap_data;
+        check_signature(WHAT, &owner, octets, &signature)?;
+        let opened = secret.open(&Sealed {
+            encapsulated: response.encapsulated_key.clone(),
+            octets: octets.clone(),
+        })?;
+        let data = BootstrapDataSigned::decode(opened.as_slice()).map_err(|error| message(WHAT, error))?;
+        if data.nonce != BASE64_STANDARD.encode(nonce) {
+            return Err(BootzError::Nonce(WHAT));
+        }
+        let own = data.responses.into_iter().find(|r| r.serial_num == self.serial);
+        own.ok_or_else(|| message(WHAT, format!("nothing in it is for device `{}`", self.serial)))
+    }
+}

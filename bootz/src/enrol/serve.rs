@@ -1,0 +1,338 @@
+//! What the Bootz server asks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bootz_proto::bootz::BootstrapDataSigned;
+use bootz_proto::request::owner_server::{Owner, OwnerServer};
+use bootz_proto::request::{BootstrapReply, BootstrapRequest, Proof, ReportReply, ReportRequest};
+use fabric_identity::{ClientCertificates, Credentials, Identity, Limits, Listener, Notices, Peer, Subject};
+use rustls_pki_types::UnixTime;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::book::{Book, BookError, Report};
+use crate::authority::{Authority, Issued};
+use crate::data::{self, Profile, SwitchConfig};
+use crate::error::BootzError;
+use crate::owner::Owner as OwnerKeys;
+use crate::proof::{self, Proven};
+use crate::x509::{self, Anchors};
+
+/// One Bootz server, or one for each part of a large fabric.
+const LIMITS: Limits = Limits {
+    connections: 64,
+    ..Limits::GRPC
+};
+/// Largest message, in octets: a chain of certificates and a report.
+const LONGEST: usize = 512 << 10;
+/// Longest words of a report that are kept, in characters.
+const WORDS: usize = 300;
+/// HTTP/2 pings: a Bootz server that is gone without a word is noticed after both.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// A switch of the inventory.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its identity, which is never reused.
+    pub uid: u64,
+    /// Its settings.
+    pub config: SwitchConfig,
+    /// Its model, if the inventory names one.
+    pub model: Option<String>,
+    /// Whether it left the fabric, or is leaving it.
+    pub is_retired: bool,
+}
+
+/// The keys of the owner.
+pub struct Keys {
+    /// Manufacturers whose devices may enrol.
+    pub manufacturers: Anchors,
+    /// The owner.
+    pub owner: OwnerKeys,
+    /// Signs certificates.
+    pub authority: Authority,
+    /// Its certificate (PEM).
+    pub authority_pem: String,
+    /// How long certificates are valid.
+    pub valid: Duration,
+}
+
+/// The inventory as far as it matters here.
+pub trait Roster: Send + Sync + 'static {
+    /// The switch of a serial number; upper and lower case are the same.
+    fn by_serial(&self, serial: &str) -> Option<Found>;
+}
+
+/// Decides about devices.
+pub struct Desk {
+    roster: Arc<dyn Roster>,
+    book: Book,
+    keys: Keys,
+    credentials: Arc<Credentials>,
+    /// The authorities that switches trust (PEM), read for each device so that a new one is in force at once.
+    ca: PathBuf,
+}
+
+/// Why enrolment cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// TLS cannot be set up.
+    #[error("TLS")]
+    Tls(#[from] rustls::Error),
+    /// The transport failed.
+    #[error("gRPC server")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn refused(error: &BootzError) -> Status {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    match error {
+        BootzError::File { .. } | BootzError::Key { .. } => Status::internal(words),
+        _ => Status::permission_denied(words),
+    }
+}
+
+impl From<BookError> for Status {
+    fn from(error: BookError) -> Self {
+        let words = error.to_string();
+        match error {
+            BookError::Bound(_) => {
+                Self::permission_denied(words + ": a clone? A replaced machine has a serial number of its own")
+            }
+            BookError::Unbound => Self::failed_precondition(words),
+            BookError::Disk(_) => Self::internal(words),
+        }
+    }
+}
+
+impl Desk {
+    /// With the inventory, the bindings, the keys, and the file of authorities that switches trust.
+    pub fn new(
+        roster: Arc<dyn Roster>,
+        book: Book,
+        keys: Keys,
+        credentials: Arc<Credentials>,
+        ca: PathBuf,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            roster,
+            book,
+            keys,
+            credentials,
+            ca,
+        })
+    }
+
+    /// A device that has proven to be a switch of the inventory.
+    fn identify(&self, proof: Option<&Proof>) -> Result<(Proven, Found), Status> {
+        let proof = proof.ok_or_else(|| Status::invalid_argument("no proof"))?;
+        let proven = proof::check(proof, &self.keys.manufacturers, UnixTime::now()).map_err(|error| refused(&error))?;
+        let serial = proven.idevid.serial();
+        let found = self.roster.by_serial(serial);
+        let found = found
+            .ok_or_else(|| Status::permission_denied(format!("serial number {serial} is not in the inventory")))?;
+        if found.is_retired {
+            let words = format!("switch `{}` was retired", found.config.hostname);
+            return Err(Status::permission_denied(words));
+        }
+        Ok((proven, found))
+    }
+
+    fn bootstrap(&self, ask: &BootstrapRequest) -> Result<BootstrapReply, Status> {
+        let (proven, found) = self.identify(ask.proof.as_ref())?;
+        let request = ask
+            .request
+            .as_ref()
+            .ok_or_else(|| Status::invalid_argument("no request"))?;
+        if request.nonce.is_empty() {
+            let words =
+                "the device does not ask for a voucher, so anybody could own it: Bootz allows that for tests only";
+            return Err(Status::permission_denied(words));
+        }
+        let model = request
+            .chassis_descriptor
+            .as_ref()
+            .map_or("", |c| c.part_number.as_str());
+        let name = &found.config.hostname;
+        if let Some(expected) = &found.model
+            && !model.is_empty()
+            && model != expected
+        {
+            let words = format!("it is a {model:?}, but the inventory has model `{expected}` for `{name}`");
+            return Err(Status::permission_denied(words));
+        }
+        let now = SystemTime::now();
+        let authorities = std::fs::read_to_string(&self.ca);
+        let authorities = authorities.map_err(|error| Status::internal(format!("{}: {error}", self.ca.display())))?;
+        let identity = Identity {
+            fabric: self.credentials.fabric(),
+            subject: Subject::Switch(name.clone()),
+        };
+        let names = vec![name.clone(), found.config.listen.ip().to_string()];
+        let keys = &self.keys;
+        let issued = keys
+            .authority
+            .issue(&identity, names, proven.request.as_deref(), keys.valid, now)
+            .map_err(|error| refused(&error))?;
+        let sealed = self.seal(&proven, &found, request.nonce.clone(), &authorities, &issued, now);
+        let response = sealed.map_err(|error| refused(&error))?;
+        // Last, when nothing else can fail: a device that was refused has left no trace.
+        let idevid = &proven.idevid;
+        let bound = self.book.bind(
+            found.uid,
+            &folded(idevid.serial()),
+            idevid.fingerprint(),
+            seconds(now),
+            issued.not_after,
+        )?;
+        tracing::info!(target: "audit", switch = %name, serial = idevid.serial(), key = bound.fingerprint, peer = ask.peer,
+            own_key = issued.key.is_none(), "a device proved to be this switch and got a certificate");
+        Ok(BootstrapReply {
+            response: Some(response),
+            switch: name.clone(),
+        })
+    }
+
+    fn seal(
+        &self,
+        proven: &Proven,
+        found: &Found,
+        nonce: String,
+        authorities: &str,
+        issued: &Issued,
+        now: SystemTime,
+    ) -> Result<bootz_proto::bootz::StreamBootstrapDataResponse, BootzError> {
+        let trusted = x509::certificates("the fabric's authorities", authorities.as_bytes())?;
+        let mut pems: Vec<String> = trusted.iter().map(|c| x509::pem(c)).collect();
+        let own = x509::certificates("the authority", self.keys.authority_pem.as_bytes())?;
+        pems.extend(own.iter().filter(|c| !trusted.contains(c)).map(|c| x509::pem(c)));
+        let profile = Profile {
+            certificate: issued.certificate.clone(),
+            key: issued.key.clone(),
+            authorities: pems,
+        };
+        let server = trusted.first().map(|c| BASE64_STANDARD.encode(c)).unwrap_or_default();
+        let data = data::write(proven.idevid.serial(), server, &found.config, &profile, seconds(now))?;
+        let data = BootstrapDataSigned {
+            responses: vec![data],
+            nonce,
+        };
+        self.keys.owner.seal(proven, &data)
+    }
+
+    fn report(&self, ask: &ReportRequest) -> Result<ReportReply, Status> {
+        let (proven, found) = self.identify(ask.proof.as_ref())?;
+        let said = ask
+            .report
+            .as_ref()
+            .ok_or_else(|| Status::invalid_argument("no report"))?;
+        let report = Report {
+            at: seconds(SystemTime::now()),
+            status: said.status().as_str_name().to_owned(),
+            words: said
+                .status_message
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(WORDS)
+                .collect(),
+        };
+        let idevid = &proven.idevid;
+        let name = found.config.hostname;
+        tracing::info!(target: "audit", switch = %name, serial = idevid.serial(), status = report.status, words = report.words,
+            "a device reports");
+        self.book
+            .report(found.uid, &folded(idevid.serial()), idevid.fingerprint(), report)?;
+        Ok(ReportReply { switch: name })
+    }
+}
+
+/// As the inventory compares serial numbers.
+fn folded(serial: &str) -> String {
+    serial.to_ascii_uppercase()
+}
+
+/// Serves until `shutdown` resolves.
+///
+/// # Errors
+/// TLS cannot be set up, or the transport failed.
+pub async fn serve(
+    desk: Arc<Desk>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let credentials = Arc::clone(&desk.credentials);
+    let listener = Listener::tls(
+        listener,
+        "enrolment",
+        LIMITS,
+        &credentials,
+        ClientCertificates::Required,
+    )?;
+    let service = Service {
+        desk,
+        notices: Arc::default(),
+    };
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(OwnerServer::new(service).max_decoding_message_size(LONGEST))
+        .serve_with_incoming_shutdown(listener.incoming(), shutdown)
+        .await?;
+    Ok(())
+}
+
+struct Service {
+    desk: Arc<Desk>,
+    notices: Arc<Notices>,
+}
+
+impl Service {
+    /// Runs `answer` where it may wait for the disk, for the one who may ask.
+    async fn answer<Q: Send + 'static, A: Send + 'static>(
+        &self,
+        request: Request<Q>,
+        answer: impl FnOnce(&Desk, &Q) -> Result<A, Status> + Send + 'static,
+    ) -> Result<Response<A>, Status> {
+        let peer = request.extensions().get::<Peer>();
+        if peer.and_then(Peer::subject) != Some(&Subject::Provision) {
+            let why = "only the provisioning server may ask for enrolments";
+            if let Some(peer) = peer
+                && let Some(left_out) = self.notices.due(peer.address.ip(), why)
+            {
+                tracing::warn!(target: "audit", %peer, why, left_out, "call refused");
+            }
+            return Err(Status::permission_denied(why));
+        }
+        let (desk, ask) = (Arc::clone(&self.desk), request.into_inner());
+        let done = tokio::task::spawn_blocking(move || answer(&desk, &ask)).await;
+        let done = done.map_err(|_| Status::internal("the answer was not finished"))?;
+        if let Err(status) = &done {
+            tracing::warn!(target: "audit", why = status.message(), "an enrolment was refused");
+        }
+        done.map(Response::new)
+    }
+}
+
+#[async_trait]
+impl Owner for Service {
+    async fn bootstrap(&self, request: Request<BootstrapRequest>) -> Result<Response<BootstrapReply>, Status> {
+        self.answer(request, Desk::bootstrap).await
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        self.answer(request, Desk::report).await
+    }
+}

@@ -1,0 +1,113 @@
+//! The identity that a device was made with (IEEE 802.1AR).
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
+
+use crate::error::BootzError;
+use crate::x509::{Anchors, certificates, check_signature, parse};
+
+/// What errors call the certificate.
+const WHAT: &str = "the IDevID certificate";
+/// Longest text of a certificate chain, in octets.
+const LONGEST: usize = 64 * 1024;
+/// Longest serial number, in octets.
+const LONGEST_SERIAL: usize = 128;
+
+/// A device's certificate, and those that lead to its manufacturer.
+#[derive(Debug, Clone)]
+pub struct Idevid {
+    certificate: CertificateDer<'static>,
+    intermediates: Vec<CertificateDer<'static>>,
+    serial: String,
+    fingerprint: String,
+}
+
+impl Idevid {
+    /// Reads `idevid_cert` of a Bootz request: one DER certificate in base64, or PEM with the device's own certificate first.
+    /// Nothing is proven by it.
+    ///
+    /// # Errors
+    /// It is neither, or names no serial number.
+    pub fn read(text: &str) -> Result<Self, BootzError> {
+        let problem = |problem: &str| BootzError::Certificate {
+            what: WHAT,
+            problem: problem.into(),
+        };
+        if text.len() > LONGEST {
+            return Err(problem("it is too long"));
+        }
+        let mut chain = if text.contains("-----BEGIN") {
+            certificates(WHAT, text.as_bytes())?
+        } else {
+            let der = BASE64_STANDARD.decode(text.trim());
+            vec![CertificateDer::from(
+                der.map_err(|_| problem("neither PEM nor base64"))?,
+            )]
+        };
+        let certificate = chain.remove(0);
+        let (serial, fingerprint) = {
+            let parsed = parse(WHAT, &certificate)?;
+            let mut serials = parsed.subject().iter_by_oid(&OID_X509_SERIALNUMBER);
+            let (Some(serial), None) = (serials.next(), serials.next()) else {
+                return Err(problem(
+                    "expected one serial number in its subject (IEEE 802.1AR, section 8.6)",
+                ));
+            };
+            let serial = serial.as_str().map_err(|_| problem("its serial number is no text"))?;
+            let serial = own_part(serial);
+            let is_text = serial.bytes().all(|b| b.is_ascii_graphic());
+            if serial.is_empty() || serial.len() > LONGEST_SERIAL || !is_text {
+                return Err(problem("its serial number is no word of ASCII"));
+            }
+            (serial.to_owned(), fingerprint(parsed.public_key().raw))
+        };
+        Ok(Self {
+            certificate,
+            intermediates: chain,
+            serial,
+            fingerprint,
+        })
+    }
+
+    /// Whether a manufacturer that is trusted vouches for it.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn check(&self, manufacturers: &Anchors, now: UnixTime) -> Result<(), BootzError> {
+        manufacturers.check(WHAT, &self.certificate, &self.intermediates, now)
+    }
+
+    /// Whether a signature is of the device's key.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_signature(&self, what: &'static str, octets: &[u8], signature: &[u8]) -> Result<(), BootzError> {
+        check_signature(what, &self.certificate, octets, signature)
+    }
+
+    /// Serial number of the device.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// SHA-256 of its public key (SubjectPublicKeyInfo) in hexadecimal. A certificate that is issued again for the same key
+    /// has the same one.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// Some manufacturers write `PID:<product> SN:<serial>`.
+fn own_part(serial: &str) -> &str {
+    let named = serial
+        .split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix("SN:"));
+    named.unwrap_or(serial)
+}
+
+fn fingerprint(public_key: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, public_key);
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,26 @@
+//! The inventory for enrolment.
+
+use fabric_bootz::data::SwitchConfig;
+use fabric_bootz::enrol::serve::{Found, Roster};
+use vfabric_api::inventory::ItemState;
+
+use super::Controller;
+use crate::store::Store;
+
+impl<S: Store> Roster for Controller<S> {
+    fn by_serial(&self, serial: &str) -> Option<Found> {
+        let fabric = self.fabric_now();
+        let entry = fabric.switch_of_serial(serial)?;
+        let spec = &entry.spec;
+        Some(Found {
+            uid: entry.uid.get(),
+            config: SwitchConfig {
+                hostname: spec.name.to_string(),
+                device_id: spec.device_id.into(),
+                listen: spec.p4runtime,
+            },
+            model: spec.model.as_ref().map(|model| model.as_str().to_owned()),
+            is_retired: entry.gone || entry.state == ItemState::Leaving,
+        })
+    }
+}

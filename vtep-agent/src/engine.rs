@@ -160,6 +160,7 @@ impl<D: Datapath> Engine<D> {
                 Some(
                     vnis.iter()
                         .flat_map(|v| self.desired.objects_of(*v))
+                        .filter(|key| !matches!(key, ObjectKey::Port(_)))
                         .chain(ports)
                         .collect::<BTreeSet<_>>(),
                 )

@@ -6,7 +6,6 @@
 #[allow(unreachable_pub, dead_code)]
 mod common;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use common::{Lab, ip, mac, vni};
@@ -147,7 +146,7 @@ fn foreign_deletion_and_change_are_repaired() {
     let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     let scope = Scope::Some {
         vnis: [vni(NET)].into(),
-        ports: BTreeSet::new(),
+        ports: [port_name("blue/a")].into(),
     };
     let port = port_name("blue/a");
     let hands: [&[&str]; 5] = [

@@ -639,3 +639,16 @@ async fn a_machine_belongs_to_one_switch_and_its_fields_show_in_differences() {
     // Free again.
     said(with(3, Some("af39"))).await;
 }
+
+/// The dead confirm nothing: a call that declares a host gone, or removes what it had, does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_host_that_was_declared_gone() {
+    let world = busy(topology(), MemoryStore::default()).await;
+    world.applied(vec![create(attach("late", "red", "host2"))]).await;
+    let on_host2 = world.devices[5].entities().len();
+    assert!(on_host2 > 0, "host2 has nothing to confirm");
+    world.devices[5].go_offline();
+    world.applied(vec![gone(host_key("host2"))]).await;
+    world.applied(vec![remove(host_key("host2"), true)]).await;
+    assert_eq!(world.devices[5].entities().len(), on_host2, "nobody emptied it");
+}

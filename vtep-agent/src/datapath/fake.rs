@@ -57,10 +57,10 @@ impl Datapath for Fake {
     fn read_back(&mut self, scope: &Scope, _: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError> {
         let within = |key: &ObjectKey, object: &Object| match scope {
             Scope::All => true,
-            Scope::Some { vnis, ports } => {
-                object.vni().is_some_and(|v| vnis.contains(&v))
-                    || matches!(key, ObjectKey::Port(name) if ports.contains(name))
-            }
+            Scope::Some { vnis, ports } => match key {
+                ObjectKey::Port(name) => ports.contains(name),
+                _ => object.vni().is_some_and(|v| vnis.contains(&v)),
+            },
         };
         Ok(self
             .objects

@@ -103,7 +103,8 @@ impl Traffic {
 pub enum Scope {
     /// All of it.
     All,
-    /// These networks and the ports in them, and these ports wherever they are.
+    /// These networks without the ports in them, and these ports wherever they are: a change of a port is noticed at the
+    /// port, and a network of a thousand ports costs no look into a thousand namespaces.
     Some {
         /// Networks.
         vnis: BTreeSet<Vni>,

@@ -54,7 +54,7 @@ struct Ward<'a> {
     pods: Vec<Pod>,
 }
 
-impl<'a> Ward<'a> {
+impl Ward<'_> {
     /// A pod on the host of that place in the topology, with its first interface; returns how long ADD took.
     fn start(&mut self, name: &str, host: usize, asked: &serde_json::Value) -> Result<(Pod, Duration)> {
         let hosts = &self.cx.lab.topology.hosts;

@@ -349,10 +349,8 @@ impl Run<'_> {
         let network = NETWORKS.choose(rng).context("networks")?.0;
         let by_runtime = rng.random_bool(0.5);
         let fault = self.fault(&self.pods[i].host.clone(), rng)?;
-        let free = (1..MOST_INTERFACES).map(|n| format!("net{n}"));
-        let free = free
-            .into_iter()
-            .find(|name| !self.pods[i].interfaces.contains_key(name));
+        let mut names = (1..MOST_INTERFACES).map(|n| format!("net{n}"));
+        let free = names.find(|name| !self.pods[i].interfaces.contains_key(name));
         match free {
             Some(interface) => self.add(i, &interface, network, by_runtime, fault).map(drop),
             None => Ok(()),

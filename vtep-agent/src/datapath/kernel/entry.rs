@@ -176,9 +176,14 @@ pub(super) fn remove_neighbour(index: u32, vni: Vni, ip: IpAddr) -> Request {
     Request::new(RouteNetlinkMessage::DelNeighbour(entry), 0, what)
 }
 
-/// Reads forwarding entries: all, or those of one bridge and its ports.
-pub(super) fn dump_fdb(netlink: &mut Netlink, bridge: Option<u32>) -> Result<Vec<FdbEntry>, NetlinkError> {
-    let mut question = message(AddressFamily::Bridge, 0, NeighbourState::None, NeighbourFlags::empty());
+/// Reads forwarding entries: all, those of one bridge and its ports, or those of one port (its index; 0 for any).
+pub(super) fn dump_fdb(netlink: &mut Netlink, bridge: Option<u32>, port: u32) -> Result<Vec<FdbEntry>, NetlinkError> {
+    let mut question = message(
+        AddressFamily::Bridge,
+        port,
+        NeighbourState::None,
+        NeighbourFlags::empty(),
+    );
     question.attributes.extend(bridge.map(NeighbourAttribute::Controller));
     let answers = netlink.dump(RouteNetlinkMessage::GetNeighbour(question), "read fdb entries")?;
     Ok(answers.into_iter().filter_map(fdb_entry).collect())

@@ -284,6 +284,14 @@ pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Net
     Ok(answer.and_then(into_link))
 }
 
+/// Asks for a link by index.
+pub(super) fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<Link>, NetlinkError> {
+    let attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    let question = RouteNetlinkMessage::GetLink(message(index, attributes));
+    let answer = netlink.get(question, &format!("read link {index}"))?;
+    Ok(answer.and_then(into_link))
+}
+
 /// Waits until frames get through a link that was brought up.
 ///
 /// The kernel acts on a carrier that came in the background ("link watch", at most once a

@@ -73,6 +73,7 @@ fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Re
     let mut listener = Listener {
         uplink: uplink.to_owned(),
         networks: HashMap::new(),
+        ports: HashMap::new(),
     };
     let run = move || {
         loop {
@@ -102,6 +103,8 @@ struct Listener {
     uplink: String,
     /// Networks of our bridges and VXLAN devices, by index: entries name only an index.
     networks: HashMap<u32, Vni>,
+    /// Our ports, by index: what a bridge knows at a port is about that port alone.
+    ports: HashMap<u32, String>,
 }
 
 impl Listener {
@@ -138,12 +141,17 @@ impl Listener {
         if gone {
             // A port's notification of leaving its bridge comes as "gone", too.
             let known = self.networks.remove(&link.index);
+            self.ports.remove(&link.index);
             return network.or(known).map(Change::Network).or_else(|| port(&link));
         }
         if let Some(vni) = network {
             self.networks.insert(link.index, vni);
         }
-        network.map(Change::Network).or_else(|| port(&link))
+        let of_port = port(&link);
+        if let Some(Change::Port(name)) = &of_port {
+            self.ports.insert(link.index, name.clone());
+        }
+        network.map(Change::Network).or(of_port)
     }
 
     fn neighbour(&self, message: &NeighbourMessage) -> Option<Change> {
@@ -156,11 +164,17 @@ impl Listener {
             message.header.state,
             NeighbourState::Incomplete | NeighbourState::Failed
         );
+        if by_itself {
+            return None;
+        }
+        if let Some(port) = self.ports.get(&message.header.ifindex) {
+            return Some(Change::Port(port.clone()));
+        }
         let vni = self
             .networks
             .get(&message.header.ifindex)
             .or_else(|| self.networks.get(&bridge?));
-        vni.copied().filter(|_| !by_itself).map(Change::Network)
+        vni.copied().map(Change::Network)
     }
 }
 

@@ -123,7 +123,7 @@ impl Kernel {
         // Before the port comes up: without it, frames from the port are dropped.
         self.filter.set_port(host.index, a)?;
         let name = host.name.clone();
-        let entries = entry::dump_fdb(&mut self.netlink, host.master)?;
+        let entries = entry::dump_fdb(&mut self.netlink, None, host.index)?;
         let at_port = || {
             entries
                 .iter()

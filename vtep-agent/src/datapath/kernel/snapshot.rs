@@ -35,7 +35,7 @@ impl Snapshot {
             Scope::Some { vnis, ports } if vnis.len() <= FEW_NETWORKS => Self::few(netlink, vnis, ports, home_id),
             _ => Ok(Self {
                 links: link::dump(netlink, None)?,
-                fdb: entry::dump_fdb(netlink, None)?,
+                fdb: entry::dump_fdb(netlink, None, 0)?,
                 neighbours: entry::dump_neighbours(netlink, None)?,
                 home_id,
             }),
@@ -55,7 +55,6 @@ impl Snapshot {
             home_id,
         };
         let mut seen = BTreeSet::new();
-        let mut bridges = BTreeSet::new();
         for vni in vnis {
             for name in [bridge_name(*vni), vxlan_name(*vni)] {
                 all.links
@@ -63,20 +62,26 @@ impl Snapshot {
             }
         }
         for name in ports {
-            let port = link::get(netlink, name)?.filter(|l| seen.insert(l.index));
-            bridges.extend(port.iter().filter_map(|p| p.master));
-            all.links.extend(port);
+            let Some(port) = link::get(netlink, name)?.filter(|l| seen.insert(l.index)) else {
+                continue;
+            };
+            // Its bridge says in which network it is.
+            if let Some(master) = port.master.filter(|m| !seen.contains(m)) {
+                all.links
+                    .extend(link::get_by_index(netlink, master)?.filter(|l| seen.insert(l.index)));
+            }
+            all.fdb.extend(entry::dump_fdb(netlink, None, port.index)?);
+            all.links.push(port);
         }
-        bridges.extend(all.links.iter().filter(|l| l.as_bridge().is_some()).map(|l| l.index));
-        for bridge in &bridges {
-            all.links.extend(
-                link::dump(netlink, Some(*bridge))?
-                    .into_iter()
-                    .filter(|l| seen.insert(l.index)),
-            );
-            all.fdb.extend(entry::dump_fdb(netlink, Some(*bridge))?);
-            all.neighbours.extend(entry::dump_neighbours(netlink, Some(*bridge))?);
+        let bridge_of = |vni: &Vni| all.links.iter().find(|l| l.as_bridge() == Some(*vni)).map(|l| l.index);
+        let bridges: Vec<u32> = vnis.iter().filter_map(bridge_of).collect();
+        for bridge in bridges {
+            all.fdb.extend(entry::dump_fdb(netlink, Some(bridge), 0)?);
+            all.neighbours.extend(entry::dump_neighbours(netlink, Some(bridge))?);
         }
+        // A port that was asked for may be in a network that was asked for: the same entries were read twice.
+        let mut known = HashSet::new();
+        all.fdb.retain(|e| known.insert((e.index, e.mac, e.of_bridge, e.vtep)));
         Ok(all)
     }
 
@@ -194,7 +199,7 @@ impl Snapshot {
         let vni_of = |l: &Link| l.master.and_then(|m| bridges.get(&m)).copied();
         let within = |l: &Link| match scope {
             Scope::All => true,
-            Scope::Some { vnis, ports } => ports.contains(&l.name) || vni_of(l).is_some_and(|v| vnis.contains(&v)),
+            Scope::Some { ports, .. } => ports.contains(&l.name),
         };
         let found: Vec<&Link> = self.links.iter().filter(|l| l.is_port() && within(l)).collect();
         let interfaces = read_interfaces(&found, expected, worker);

@@ -7,7 +7,6 @@
 //! | [`crate::attack`] | does nothing reach what it should not? |
 //! | [`tenant`] | does a user of a vDC see that vDC only? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
-//! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does what is deleted go, wholly, and only that? |
 
 mod edge;
@@ -15,7 +14,6 @@ pub(crate) mod faults;
 mod inventory;
 mod reach;
 mod removal;
-mod routes;
 mod tenant;
 
 use std::cell::RefCell;
@@ -165,7 +163,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 17] = [
+const CHANGES: [(&str, Check); 13] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -174,13 +172,9 @@ const CHANGES: [(&str, Check); 17] = [
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
     ("port set over gNMI by others, put right", faults::foreign_setting),
-    ("static routes", routes::static_routes),
     ("spine drained and back", inventory::spine_drained),
-    ("spine replaced", inventory::spine_replaced),
     ("host that never comes, declared gone", inventory::host_gone),
     ("attachment deleted, then rolled back", removal::attachment),
-    ("host retired", inventory::host_retired),
-    ("host created and used", inventory::host_created),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),
 ];

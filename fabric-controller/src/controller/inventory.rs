@@ -191,6 +191,9 @@ impl<S: Store> Controller<S> {
                 .filter(|h| !h.gone)
                 .map(|h| Hardware::Host(h.spec.clone())),
             None => {
+                if let Some(device) = self.registry.get(index) {
+                    self.claim.left(&device.name, device.sent());
+                }
                 self.registry.remove(index);
                 self.links_locked().remove_switch(crate::model::SwitchIndex(index.0));
                 None

@@ -349,7 +349,7 @@ impl Device {
     }
 
     /// The latest revision that it was sent anything of.
-    pub(super) fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.lock().sent
     }
 

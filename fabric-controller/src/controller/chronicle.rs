@@ -34,7 +34,8 @@ async fn follow<S: Store>(controller: Weak<Controller<S>>, mut reports: Inbox) {
 }
 
 impl<S: Store> Controller<S> {
-    /// A change was refused for want of room. What others than tenants are told may be about more than one vDC.
+    /// A change was refused for want of room. A tenant's refusal is an event of its vDC; all others may name more than one vDC, so they
+    /// are events of the fabric.
     pub(super) fn note_exhausted(&self, (vdc, is_tenant): (Option<Name>, bool), error: &ApiError) {
         let object = vdc.as_ref().map(|vdc| Key::vdc(vdc.clone()).to_string());
         // Held until the event is noted, as below.

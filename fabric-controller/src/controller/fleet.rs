@@ -79,6 +79,7 @@ impl Fleet {
             }
             Some(_) => {
                 self.end(running.remove(&index));
+                self.claim.left(&device.name, device.sent());
                 device.replaced();
                 info!(device = %device.name, "other hardware");
             }

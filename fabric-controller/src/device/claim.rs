@@ -54,9 +54,9 @@ pub struct Claim {
     loaded: AtomicU64,
     /// Switches that are left as they are.
     foreign: Mutex<BTreeSet<Name>>,
-    /// The latest revision that this controller sent to devices that have left the inventory since, by name: one may come
-    /// back, and remembers it.
-    departed: Mutex<BTreeMap<Name, u64>>,
+    /// The latest revision that devices were sent which have left the inventory since, or were replaced. One that comes back
+    /// under its name may remember it.
+    left: Mutex<BTreeMap<Name, u64>>,
 }
 
 impl Claim {
@@ -67,7 +67,7 @@ impl Claim {
             adopt,
             loaded: AtomicU64::new(u64::MAX),
             foreign: Mutex::default(),
-            departed: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -83,9 +83,10 @@ impl Claim {
     pub(super) fn settle(&self, device: &Name, memory: Memory, census: Census) -> Result<Option<u32>, String> {
         let kept_by = memory.kept_by;
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = left.get(device).copied().unwrap_or_default().max(memory.sent);
+        drop(left);
         let loaded = self.loaded.load(Ordering::Relaxed);
-        let departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = departed.get(device).map_or(memory.sent, |sent| memory.sent.max(*sent));
         let later = memory.brought_to.filter(|revision| *revision > loaded.max(known));
         if let (Some(later), true, false) = (later, self.store.is_some() && kept_by == self.store, self.adopt) {
             // A host may lie, so this says nothing of others.
@@ -120,10 +121,10 @@ impl Claim {
         foreign.first().cloned()
     }
 
-    /// A device leaves the inventory; this controller has sent it what there was up to that revision.
+    /// A device that was sent this revision leaves the inventory, or other hardware takes its place.
     pub(crate) fn left(&self, device: &Name, sent: u64) {
-        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = departed.entry(device.clone()).or_default();
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = left.entry(device.clone()).or_default();
         *known = sent.max(*known);
     }
 
@@ -194,6 +195,15 @@ mod tests {
         assert!(said.contains("revision 51") && said.contains("older copy"), "{said}");
         assert_eq!(settle(memory(7, 60, 60)), Ok(None), "sent by this controller itself");
         assert!(settle(memory(7, 61, 60)).is_err());
+        // It left, and comes back as a new one that nothing was sent to.
+        claim.left(&name, 60);
+        claim.left(&name, 55);
+        assert_eq!(
+            settle(memory(7, 60, 0)),
+            Ok(None),
+            "sent by this controller before it left"
+        );
+        assert!(settle(memory(7, 61, 0)).is_err());
         assert_eq!(
             settle(memory(9, 99, 0)),
             Ok(Some(7)),

@@ -151,15 +151,6 @@ impl Lab {
     /// # Errors
     /// It is not in the topology, or its program cannot be run.
     pub fn start_switch(&self, name: &Name) -> Result<()> {
-        let (switch, _) = self.find_switch(name)?;
-        self.start_switch_as(name, switch.device_id)
-    }
-
-    /// Starts other hardware in the place of a switch, empty.
-    ///
-    /// # Errors
-    /// As [`Lab::start_switch`].
-    pub(crate) fn start_switch_as(&self, name: &Name, device_id: u16) -> Result<()> {
         let (switch, node) = self.find_switch(name)?;
         let (mut command, namespace) = match self.options.target {
             Target::P4Switch => (process::command(self.bin("p4-switch")), Some(node.namespace.as_str())),
@@ -171,7 +162,10 @@ impl Lab {
                 (command, None)
             }
         };
-        command.arg("--device-id").arg(device_id.to_string()).arg("--no-p4");
+        command
+            .arg("--device-id")
+            .arg(switch.device_id.to_string())
+            .arg("--no-p4");
         for port in self.ports(switch) {
             command.arg("-i").arg(format!("{port}@swp{port}"));
         }

@@ -8,7 +8,6 @@
 //! | [`tenant`] | does a user of a vDC see that vDC only? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
-//! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does what is deleted go, wholly, and only that? |
 
 mod edge;
@@ -17,7 +16,6 @@ mod inventory;
 mod pods;
 mod reach;
 mod removal;
-mod routes;
 mod tenant;
 
 use std::cell::RefCell;
@@ -167,7 +165,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// What faults cost, and how things go.
-const CHANGES: [(&str, Check); 20] = [
+const CHANGES: [(&str, Check); 16] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -176,15 +174,11 @@ const CHANGES: [(&str, Check); 20] = [
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
     ("port set over gNMI by others, put right", faults::foreign_setting),
-    ("static routes", routes::static_routes),
     ("spine drained and back", inventory::spine_drained),
-    ("spine replaced", inventory::spine_replaced),
     ("host that never comes, declared gone", inventory::host_gone),
     ("pods attached, swapped and detached", self::pods::attached),
     ("pods come, go and change while daemons die", crate::pods::among_checks),
     ("attachment deleted, then rolled back", removal::attachment),
-    ("host retired", inventory::host_retired),
-    ("host created and used", inventory::host_created),
     ("VNI kept until every device confirmed", removal::vni_quarantine),
     ("network and vDC deleted", removal::vdc),
     ("dead host fenced, its address moved", self::pods::host_fenced),

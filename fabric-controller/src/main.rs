@@ -193,6 +193,8 @@ async fn serve(args: &Args) -> Result<()> {
     let rest = rest.with_context(|| format!("--listen {}", args.listen))?;
     let agents = tokio::net::TcpListener::bind(args.agent_listen).await;
     let agents = agents.with_context(|| format!("--agent-listen {}", args.agent_listen))?;
+    // Port 0 lets the system choose one.
+    let (rest_at, agents_at) = (rest.local_addr()?, agents.local_addr()?);
 
     let start = Start {
         topology,
@@ -227,7 +229,7 @@ async fn serve(args: &Args) -> Result<()> {
         router(Arc::clone(&controller), Arc::new(gate), rate),
         stop.clone().cancelled_owned(),
     );
-    info!(rest = %args.listen, agents = %args.agent_listen, "serving");
+    info!(rest = %rest_at, agents = %agents_at, "serving");
     tokio::select! {
         signal = terminated() => { signal?; info!("stopping"); }
         done = agent_server => done.context("the agents' server ended")?,

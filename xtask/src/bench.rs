@@ -21,7 +21,7 @@ struct Bench {
     run: fn(&Files) -> Result<()>,
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "fabric",
         about: "a lab: its start-up, POST attachment to applied, traffic lost at each fault",
@@ -34,6 +34,11 @@ const BENCHES: [Bench; 6] = [
             let mut command = Command::new(program("fabric-controller"));
             part(files, "", command.args(["--bench", "--dir"]).arg(&files.dir))
         },
+    },
+    Bench {
+        name: "scale",
+        about: "a controller with a million networks and 1,064 devices in another process, beside OVN where it is installed",
+        run: scale,
     },
     Bench {
         name: "agent",
@@ -151,6 +156,16 @@ fn fabric(files: &Files) -> Result<()> {
     let measured = part(files, "", fabricctl().args(["lab", "bench", "--faults"]));
     call(fabricctl().args(["lab", "down"]))?;
     measured
+}
+
+/// The store and its log are gigabytes, so they go when everything was measured; after a failure they stay.
+fn scale(files: &Files) -> Result<()> {
+    let dir = target_dir().join("bench").join("scale-fabric");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    part(files, "", fabricctl().args(["lab", "scale", "--dir"]).arg(&dir))?;
+    Ok(std::fs::remove_dir_all(&dir)?)
 }
 
 /// The engine is measured from inside, so by a bench target of its crate; the rest by the

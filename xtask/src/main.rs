@@ -43,7 +43,7 @@ enum Task {
     Test,
     /// Measure: everything, or the benchmark of that name.
     Bench {
-        /// fabric, controller, agent, switch or compiler
+        /// fabric, controller, scale, agent, switch, provision or compiler
         name: Option<String>,
         /// Also write all figures to this file, as one JSON document
         #[arg(long)]

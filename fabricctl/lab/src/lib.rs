@@ -29,6 +29,7 @@ pub mod pki;
 pub mod plan;
 pub mod probe;
 pub mod process;
+pub mod scale;
 pub mod traffic;
 
 mod command;

@@ -229,6 +229,7 @@ async fn serve(args: &Args) -> Result<()> {
     let rest = rest.with_context(|| format!("--listen {}", args.listen))?;
     let agents = tokio::net::TcpListener::bind(args.agent_listen).await;
     let agents = agents.with_context(|| format!("--agent-listen {}", args.agent_listen))?;
+    // Port 0 lets the system choose one.
     let (rest_address, agents_address) = (rest.local_addr()?, agents.local_addr()?);
 
     let enrolment = enrolment(args).await?;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -36,6 +37,8 @@ pub struct Dialer {
     config: Arc<ClientConfig>,
     credentials: Arc<Credentials>,
     expected: Subject,
+    /// Own address of connections; the system chooses one if there is none.
+    local: Option<IpAddr>,
     /// Validity of the certificate that the peer presented last.
     shown: Arc<Mutex<Option<Validity>>>,
 }
@@ -82,8 +85,39 @@ impl Dialer {
             config: Arc::new(config::client(&credentials, expected.clone())?),
             credentials,
             expected,
+            local: None,
             shown: Arc::default(),
         })
+    }
+
+    /// The same for connections that begin at this address of the machine: servers bound the connections of one address.
+    #[must_use]
+    pub fn from_address(mut self, local: IpAddr) -> Self {
+        self.local = Some(local);
+        self
+    }
+
+    async fn open(&self, address: &str) -> io::Result<TcpStream> {
+        let Some(local) = self.local else {
+            return TcpStream::connect(address).await;
+        };
+        let to = tokio::net::lookup_host(address)
+            .await?
+            .find(|to| to.is_ipv4() == local.is_ipv4());
+        let unreachable = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{address} cannot be reached from {local}"),
+            )
+        };
+        let to = to.ok_or_else(unreachable)?;
+        let socket = if local.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.bind(SocketAddr::new(local, 0))?;
+        socket.connect(to).await
     }
 
     /// Validity of the certificate that the peer presented on the last connection; none before the first.
@@ -96,7 +130,7 @@ impl Dialer {
     /// # Errors
     /// The peer cannot be reached, or is not the subject that was meant; in words.
     pub async fn connect(&self, address: &str) -> io::Result<ClientStream> {
-        let tcp = timeout(PATIENCE, TcpStream::connect(address))
+        let tcp = timeout(PATIENCE, self.open(address))
             .await
             .map_err(|_| late("connecting"))??;
         tcp.set_nodelay(true)?;

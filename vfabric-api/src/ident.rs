@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,10 +26,18 @@ fn error(value: &str, expected: &'static str) -> IdentError {
 
 /// Name of an object: a DNS label (RFC 1123 section 2.1): 1 to 63 of `a-z 0-9 -`,
 /// starting and ending with a letter or digit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+///
+/// Copies share the text: an object's name stands in itself, in what lists it and in what refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, ToSchema)]
 #[schema(value_type = String)]
-#[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+#[serde(try_from = "String")]
+pub struct Name(Arc<str>);
+
+impl Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
 
 impl Name {
     /// The name as text.
@@ -44,7 +53,7 @@ impl FromStr for Name {
         let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
         let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
         if bytes.len() <= 63 && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last()) {
-            Ok(Self(s.to_owned()))
+            Ok(Self(s.into()))
         } else {
             Err(error(
                 s,
@@ -63,7 +72,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(n: Name) -> Self {
-        n.0
+        n.0.as_ref().to_owned()
     }
 }
 

@@ -21,7 +21,7 @@ struct Bench {
     run: fn(&Files) -> Result<()>,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "fabric",
         about: "a lab: its start-up, POST attachment to applied, traffic lost at each fault",
@@ -39,6 +39,11 @@ const BENCHES: [Bench; 7] = [
         name: "host",
         about: "a lab: ADD, DEL and swap of pods' attachments, beside Debian's bridge and host-local; 1,000 networks on one host",
         run: host,
+    },
+    Bench {
+        name: "scale",
+        about: "a controller with a million networks and 1,064 devices in another process, beside OVN where it is installed",
+        run: scale,
     },
     Bench {
         name: "agent",
@@ -173,6 +178,16 @@ fn host(files: &Files) -> Result<()> {
     call(fabricctl().args(["lab", "down"]))?;
     let networks = part(files, "networks", Command::new(program("vtep-agent")).arg("bench"));
     measured.and(networks)
+}
+
+/// The store and its log are gigabytes, so they go when everything was measured; after a failure they stay.
+fn scale(files: &Files) -> Result<()> {
+    let dir = target_dir().join("bench").join("scale-fabric");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    part(files, "", fabricctl().args(["lab", "scale", "--dir"]).arg(&dir))?;
+    Ok(std::fs::remove_dir_all(&dir)?)
 }
 
 /// The engine is measured from inside, so by a bench target of its crate; the rest by the

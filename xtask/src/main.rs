@@ -44,7 +44,7 @@ enum Task {
     Test,
     /// Measure: everything, or the benchmark of that name.
     Bench {
-        /// fabric, controller, host, agent, switch, provision or compiler
+        /// fabric, controller, host, scale, agent, switch, provision or compiler
         name: Option<String>,
         /// Also write all figures to this file, as one JSON document
         #[arg(long)]

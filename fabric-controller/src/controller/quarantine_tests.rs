@@ -210,3 +210,51 @@ async fn the_store_forgets_what_is_over() {
         );
     }
 }
+
+/// A file that the last version of format 3 wrote: `red` with `a` on host 1; `b` on host 2 was deleted, and no device has
+/// confirmed anything.
+fn format_3(dir: &std::path::Path) -> std::path::PathBuf {
+    let file = dir.join("intent.redb");
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/schema-3.redb");
+    std::fs::copy(fixture, &file).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn numbers_in_quarantine_of_a_store_of_format_3_stay_there_until_devices_have_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = format_3(dir.path());
+    let devices = fakes();
+    devices[HOST1].go_offline();
+    let world = World::over(topology(), RedbStore::open(&file).unwrap(), devices).await;
+    let rows = || async {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &Versioned| {
+            keys.push(String::from_utf8_lossy(key).into_owned());
+            std::ops::ControlFlow::Continue(())
+        };
+        world.controller.store.scan(b"rest/", &mut visit).await.unwrap();
+        keys
+    };
+    let old = r#"rest/{"ip":[13,"10.1.0.3"]}"#;
+    assert!(rows().await.iter().any(|key| key == old), "{:?}", rows().await);
+    let mut asked = attach("e", "red", "host3");
+    asked.ips = vec!["10.1.0.3".parse().unwrap()];
+    let revision = world.commit(vec![create(asked)]).await.unwrap();
+    let waits = world.controller.wait_applied(revision, Duration::ZERO).await;
+    assert_eq!(waits.progress, Progress::Pending);
+    let reason = "attachment v/e waits until the former use of address 10.1.0.3 is removed";
+    assert!(waits.waiting.iter().any(|w| w.reason == reason), "{:?}", waits.waiting);
+    world.devices[HOST1].go_online();
+    let applied = world.controller.wait_applied(revision, PATIENCE).await;
+    assert_eq!(applied.progress, Progress::Applied, "{:?}", applied.waiting);
+    assert!(!rows().await.iter().any(|key| key == old), "it is over");
+    // What is left behind now is named by its revision.
+    let revision = world.commit(vec![delete(Kind::Attachment, "e")]).await.unwrap();
+    let new = format!("rest/{revision:016x}/");
+    assert!(
+        rows().await.iter().any(|key| key.starts_with(&new)),
+        "{:?}",
+        rows().await
+    );
+}

@@ -13,7 +13,7 @@ use vfabric_api::status::SetAside;
 use vfabric_api::topology::Topology;
 
 use super::requests::Requests;
-use super::rows::{Rest, UID_KEY, to_json};
+use super::rows::{Rest, UID_KEY, parse_rest_key, to_json};
 use super::{StartError, inventory, links, now};
 use crate::access::{self, StoredUser};
 use crate::device::driver::DeviceIndex;
@@ -202,7 +202,7 @@ impl Restoring {
     }
 
     fn rest(&mut self, key: &str, row: &Row) -> Result<(), String> {
-        let number: StoredNumber = serde_json::from_str(key).map_err(|e| e.to_string())?;
+        let (number, written) = parse_rest_key(key)?;
         let all = || (Uid::default(), self.model.fabric.devices().collect::<Vec<_>>());
         let (owner, devices) = match serde_json::from_slice::<Rest>(&row.value) {
             Ok(rest) if row.damage.is_none() => {
@@ -215,8 +215,8 @@ impl Restoring {
             // Every device may hold it.
             _ => all(),
         };
-        self.model
-            .restore_rest(&number, owner, devices, self.revision, self.now);
+        let revisions = (self.revision, Some(written));
+        self.model.restore_rest(&number, owner, devices, revisions, self.now);
         if number.resolve(&self.model.fabric).is_none() {
             self.expired.insert(row.key.clone());
         }
@@ -229,7 +229,8 @@ impl Restoring {
         let owner = self.model.owner_of_vni(vni).unwrap_or_default();
         let device = self.node(device).map(Node::device);
         let number = StoredNumber::Vni(vni);
-        self.model.restore_rest(&number, owner, device, self.revision, self.now);
+        let revisions = (self.revision, None);
+        self.model.restore_rest(&number, owner, device, revisions, self.now);
         self.expired.insert(row.key.clone());
         Ok(())
     }
@@ -241,8 +242,9 @@ impl Restoring {
         };
         if let Some(network) = self.model.owner_of_vni(vni) {
             let (number, devices) = (StoredNumber::Ip(network, ip), self.model.devices_of_vni(vni));
+            let revisions = (self.revision, None);
             self.model
-                .restore_rest(&number, Uid::default(), devices, self.revision, self.now);
+                .restore_rest(&number, Uid::default(), devices, revisions, self.now);
         }
         self.expired.insert(row.key.clone());
         Ok(())
@@ -311,7 +313,7 @@ impl Restoring {
             };
             self.revision = store.commit(transaction).await?;
         }
-        self.model.settle(&self.scratch, self.revision);
+        self.model.settle_restored(&self.scratch, self.revision);
         self.model.restore_fences(self.revision);
         // What is stored of a cable that is not there says nothing of others.
         let mut links = Links::default();

@@ -47,8 +47,6 @@ struct Accepted {
     publication: Publication,
     /// What it changes of the inventory.
     inventory: Option<inventory::News>,
-    /// Rows of numbers in quarantine that it writes.
-    rests: Vec<Vec<u8>>,
     /// Of a call that may be sent again.
     request: Option<Written>,
     revision: u64,
@@ -435,7 +433,7 @@ impl<'a, S: Store> Round<'a, S> {
         let expired = if expires { self.expired.as_slice() } else { &[] };
         let (controller, model) = (self.controller, &mut self.state.model);
         let revision = before + 1;
-        let rests = controller.rests(model, &applied);
+        let rests = controller.rests(model, &applied, revision);
         let mut transaction = controller.to_store(model, &applied, expired, &rests, (before, origin));
         if let Some(request) = &request {
             let (gone, (key, row)) = request.rows();
@@ -459,7 +457,6 @@ impl<'a, S: Store> Round<'a, S> {
             applied,
             transaction,
             publication,
-            rests: rests.into_iter().map(|(key, _)| key).collect(),
             request,
             revision,
             growth,
@@ -538,7 +535,6 @@ impl<'a, S: Store> Round<'a, S> {
         }
         for done in group.accepted.drain(..) {
             self.growing.subtract(&done.growth);
-            self.state.forget(&done.rests);
             self.state.revision = done.revision;
             if let Some(request) = done.request {
                 self.state.requests.publish(request);

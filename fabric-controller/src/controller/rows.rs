@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `object/<rank of its kind>/<vDC>/<name>` | an object with what was allocated for it |
 //! | `group/<leaf>/<VNI>` | number of a network's pair of flood groups |
-//! | `rest/<number>` | its last owner, and the devices that may hold it |
+//! | `rest/<revision>/<number>` | a number in quarantine since that revision: its last owner, and the devices that may hold it |
 //! | `link/<end>/<end>` | what is remembered of a link |
 //! | `uid` | the identity that the next object gets |
 //! | `inventory/<rank of its kind>/<name>` | a switch, host or link, or the settings, with what was allocated for it |
@@ -28,9 +28,34 @@ use crate::store::{Compare, Op, Store, StoreTransaction};
 /// Key of the identity that the next object gets.
 pub(super) const UID_KEY: &[u8] = b"uid";
 
-pub(super) fn rest_key(number: &StoredNumber) -> Vec<u8> {
-    [b"rest/".as_slice(), &to_json(number)].concat()
+/// The key of a number in quarantine. It begins with the revision that put the number there, as 16 hexadecimal digits, so
+/// that the rows of one transaction stand beside those of the last one, and what goes together stands together: a group of
+/// transactions changes few pages of the store, however many numbers it moves. Rows of format 3 have no revision (0).
+pub(super) fn rest_key(number: &StoredNumber, revision: u64) -> Vec<u8> {
+    let number = to_json(number);
+    if revision == 0 {
+        return [b"rest/".as_slice(), &number].concat();
+    }
+    [format!("rest/{revision:016x}/").as_bytes(), &number].concat()
 }
+
+/// Number and revision of such a key without `rest/`.
+///
+/// # Errors
+/// In words: it is no such key.
+pub(super) fn parse_rest_key(key: &str) -> Result<(StoredNumber, u64), String> {
+    let by_revision = key.split_at_checked(REVISION_DIGITS);
+    let by_revision = by_revision.and_then(|(revision, number)| {
+        let revision = u64::from_str_radix(revision, 16).ok().filter(|r| *r != 0)?;
+        Some((revision, number.strip_prefix('/')?))
+    });
+    let (revision, number) = by_revision.unwrap_or((0, key));
+    let number = serde_json::from_str(number).map_err(|e| e.to_string())?;
+    Ok((number, revision))
+}
+
+/// Digits of the revision in the key of a number in quarantine.
+const REVISION_DIGITS: usize = 16;
 
 /// Serializing these types cannot fail: their map keys are strings.
 pub(super) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -56,8 +81,12 @@ impl<S: Store> Controller<S> {
         rests: &[(Vec<u8>, Rest)],
         (before, origin): (u64, &Origin),
     ) -> StoreTransaction {
-        // Deletes come first: the same transaction may put a key back into quarantine.
         let mut ops: Vec<Op> = expired.iter().cloned().map(Op::Delete).collect();
+        // Numbers that were in quarantine before have a new row.
+        ops.extend(applied.left.iter().filter_map(|left| {
+            let number = StoredNumber::of(&left.number, &model.fabric)?;
+            Some(Op::Delete(rest_key(&number, left.row_before()?)))
+        }));
         for (key, object) in &applied.objects {
             ops.push(match object {
                 Some(object) => Op::Put(store_key(key), to_json(object)),
@@ -87,7 +116,8 @@ impl<S: Store> Controller<S> {
     }
 
     /// What the store is to keep of the numbers that a transaction takes from devices: one row for each number.
-    pub(super) fn rests(&self, model: &Model, applied: &Applied) -> Vec<(Vec<u8>, Rest)> {
+    /// `revision` is that of the transaction.
+    pub(super) fn rests(&self, model: &Model, applied: &Applied, revision: u64) -> Vec<(Vec<u8>, Rest)> {
         let mut rows = BTreeMap::new();
         for left in &applied.left {
             let Some((number, owner, devices)) = model.resting(&left.number) else {
@@ -95,8 +125,38 @@ impl<S: Store> Controller<S> {
             };
             let names = devices.iter().filter_map(|d| model.fabric.device_name(*d));
             let devices = names.filter_map(|name| name.parse().ok()).collect();
-            rows.insert(rest_key(&number), Rest { owner, devices });
+            rows.insert(rest_key(&number, revision), Rest { owner, devices });
         }
         rows.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_numbers_are_ordered_by_revision_and_those_of_format_3_are_read() {
+        let number = StoredNumber::Vni(10_000);
+        let key = |revision| String::from_utf8(rest_key(&number, revision)).unwrap();
+        assert!(key(0xff) < key(0x100) && key(0x100) < key(u64::MAX));
+        for revision in [0, 1, 0x1234_5678_9abc, u64::MAX] {
+            let key = key(revision);
+            assert_eq!(
+                parse_rest_key(key.strip_prefix("rest/").unwrap()),
+                Ok((number.clone(), revision)),
+                "{key}"
+            );
+        }
+        for wrong in [
+            "",
+            "0000000000000001",
+            "0000000000000001/",
+            "0000000000000000/{\"vni\":1}",
+            "zz/{\"vni\":1}",
+            "é",
+        ] {
+            assert!(parse_rest_key(wrong).is_err(), "{wrong}");
+        }
     }
 }

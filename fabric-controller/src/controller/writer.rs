@@ -220,8 +220,11 @@ impl<S: Store> Controller<S> {
     pub(super) fn release_quarantine(&self, state: &mut State) {
         let confirmed = |d: DeviceIndex, revision| self.registry.get(d).is_none_or(|d| d.has_confirmed(revision));
         let free = state.model.release_quarantine(confirmed, now());
-        let stored = |number: &Number| StoredNumber::of(number, &state.model.fabric);
-        let keys: Vec<Vec<u8>> = free.iter().filter_map(stored).map(|n| rest_key(&n)).collect();
+        let key = |(number, row): &(Number, Option<u64>)| {
+            let number = StoredNumber::of(number, &state.model.fabric)?;
+            Some(rest_key(&number, (*row)?))
+        };
+        let keys: Vec<Vec<u8>> = free.iter().filter_map(key).collect();
         state.expired.extend(keys);
     }
 
@@ -295,7 +298,7 @@ impl<S: Store> Controller<S> {
 }
 
 impl State {
-    /// These keys are gone from the store, or mean something again.
+    /// These keys are gone from the store.
     pub(super) fn forget<'a>(&mut self, keys: impl IntoIterator<Item = &'a Vec<u8>>) {
         for key in keys {
             self.expired.remove(key);

@@ -223,6 +223,19 @@ impl Model {
         for left in &applied.left {
             self.quarantine.settle(left, revision);
         }
+        self.quarantine.note_rows(&applied.left, revision);
+        self.end_settling(applied, revision);
+    }
+
+    /// The same for what was read from the store: it wrote no rows.
+    pub fn settle_restored(&mut self, applied: &Applied, revision: u64) {
+        for left in &applied.left {
+            self.quarantine.settle(left, revision);
+        }
+        self.end_settling(applied, revision);
+    }
+
+    fn end_settling(&mut self, applied: &Applied, revision: u64) {
         self.waiting.settle(revision);
         self.fence(&applied.items, revision);
     }

@@ -95,15 +95,18 @@ impl Space {
 /// Addresses of a subnet, as offsets from its first one.
 ///
 /// Everything from `next` on was never given out by us. What was given back lies in `freed`. So looking for a free one
-/// costs a step as long as there are fresh ones, and no more than what rests in quarantine afterwards.
+/// costs a step as long as there are fresh ones, and no more than what rests in quarantine afterwards. Most networks are
+/// empty, so a pool from which nothing was taken allocates nothing.
 #[derive(Debug)]
 pub(super) struct Addresses {
     size: u128,
     next: u128,
+    /// Whether each of the offsets before [`FIRST_OFFSET`] is free.
+    low: [bool; FIRST_OFFSET as usize],
     freed: BTreeSet<u128>,
 }
 
-/// Offsets 0 and 1 are the subnet's own and, as a rule, the gateway's; the latter is given out last.
+/// Offsets 0 and 1 are the subnet's own and, as a rule, the gateway's; they are given out after all fresh ones.
 const FIRST_OFFSET: u128 = 2;
 
 impl Addresses {
@@ -112,25 +115,40 @@ impl Addresses {
         Self {
             size: 1u128.checked_shl(host_bits).unwrap_or(u128::MAX),
             next: FIRST_OFFSET,
-            freed: (0..FIRST_OFFSET).collect(),
+            low: [true; FIRST_OFFSET as usize],
+            freed: BTreeSet::new(),
         }
     }
 
     /// An offset that is usable; none if there is none.
     pub(super) fn find(&self, usable: impl Fn(u128) -> bool) -> Option<u128> {
         let fresh = std::iter::successors(Some(self.next), |o| o.checked_add(1)).take_while(|o| *o < self.size);
-        fresh.chain(self.freed.iter().copied()).find(|o| usable(*o))
+        let low = (0..FIRST_OFFSET)
+            .zip(self.low)
+            .filter_map(|(o, is_free)| is_free.then_some(o));
+        fresh.chain(low).chain(self.freed.iter().copied()).find(|o| usable(*o))
     }
 
     /// Takes an offset; `used` says of others whether they are in use.
     pub(super) fn take(&mut self, offset: u128, used: impl Fn(u128) -> bool) {
-        self.freed.remove(&offset);
+        if !self.set_low(offset, false) {
+            self.freed.remove(&offset);
+        }
         if offset == self.next {
             self.next += 1;
             while self.next < self.size && used(self.next) {
                 self.next += 1;
             }
         }
+    }
+
+    /// Notes whether one of the first offsets is free; returns false if it is none of these.
+    fn set_low(&mut self, offset: u128, is_free: bool) -> bool {
+        let low = usize::try_from(offset).ok().and_then(|at| self.low.get_mut(at));
+        low.is_some_and(|low| {
+            *low = is_free;
+            true
+        })
     }
 
     /// Where fresh ones begin.
@@ -146,7 +164,7 @@ impl Addresses {
 
     /// Gives an offset back.
     pub(super) fn free(&mut self, offset: u128) {
-        if offset < self.next {
+        if !self.set_low(offset, true) && offset < self.next {
             self.freed.insert(offset);
         }
     }

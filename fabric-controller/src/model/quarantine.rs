@@ -33,9 +33,16 @@ pub struct Entry {
     until: Option<Instant>,
     /// The device that confirmed last.
     last: Option<DeviceIndex>,
+    /// The revision that wrote the store's row of it; none before that transaction is settled, or without a row.
+    row: Option<u64>,
 }
 
 impl Entry {
+    /// The revision that the store's row of it is named by, if there is a row.
+    pub fn row(&self) -> Option<u64> {
+        self.row
+    }
+
     /// Devices that may hold the number; none while it only rests.
     pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> {
         self.devices.keys().copied()
@@ -56,13 +63,20 @@ pub struct Left {
     before: Option<Entry>,
 }
 
+impl Left {
+    /// The revision of the row that the store has of the number from before, if there is one.
+    pub fn row_before(&self) -> Option<u64> {
+        self.before.as_ref().and_then(Entry::row)
+    }
+}
+
 /// What devices have confirmed.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     /// Numbers that fewer devices hold than before.
     pub(super) confirmed: Vec<Number>,
-    /// Numbers that are free from now on.
-    pub(super) free: Vec<Number>,
+    /// Numbers that are free from now on, each with the revision of its row.
+    pub(super) free: Vec<(Number, Option<u64>)>,
 }
 
 /// Numbers that are not free.
@@ -89,17 +103,22 @@ impl Quarantine {
         self.leave_at(number, owner, devices, UNSETTLED)
     }
 
-    /// Puts a number into quarantine again, as it was before a restart.
+    /// Puts a number into quarantine again, as it was before a restart. Devices that may hold it are to confirm
+    /// `revision`; `row` is the revision of its row.
     pub(super) fn restore(
         &mut self,
         number: Number,
         owner: Uid,
         devices: impl IntoIterator<Item = DeviceIndex>,
-        revision: u64,
+        (revision, row): (u64, Option<u64>),
         now: Instant,
     ) {
         let left = self.leave_at(number.clone(), owner, devices, revision);
-        if left.is_none() && !self.entries.contains_key(&number) {
+        if left.is_some() {
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.row = row;
+            }
+        } else if !self.entries.contains_key(&number) {
             // Every device that held it is gone; frames may still be under way.
             let until = now + number.rest();
             let entry = Entry {
@@ -107,6 +126,7 @@ impl Quarantine {
                 devices: BTreeMap::new(),
                 until: Some(until),
                 last: None,
+                row,
             };
             self.set(&number, Some(entry));
         }
@@ -129,6 +149,7 @@ impl Quarantine {
             devices: BTreeMap::new(),
             until: None,
             last: None,
+            row: None,
         });
         entry.until = None;
         entry.devices.extend(devices.iter().map(|d| (*d, revision)));
@@ -192,6 +213,15 @@ impl Quarantine {
         self.set(&left.number, Some(entry));
     }
 
+    /// The store has the rows of these numbers from the transaction of this revision.
+    pub(super) fn note_rows(&mut self, left: &[Left], revision: u64) {
+        for left in left {
+            if let Some(entry) = self.entries.get_mut(&left.number) {
+                entry.row = Some(revision);
+            }
+        }
+    }
+
     /// The entry of a number; none if it is free.
     pub(super) fn get(&self, number: &Number) -> Option<&Entry> {
         self.entries.get(number)
@@ -245,9 +275,9 @@ impl Quarantine {
             }
         }
         while let Some((_, number)) = self.resting.pop_first_if(|(until, _)| *until <= now) {
-            self.entries.remove(&number);
+            let row = self.entries.remove(&number).and_then(|entry| entry.row);
             self.count(&number, false);
-            released.free.push(number);
+            released.free.push((number, row));
         }
         released
     }
@@ -321,13 +351,15 @@ mod tests {
         let left = quarantine.leave(seven(), RED, [A, B]).unwrap();
         assert!(quarantine.release(|_, _| true, start).free.is_empty(), "not stored yet");
         quarantine.settle(&left, 10);
+        quarantine.note_rows(std::slice::from_ref(&left), 10);
         assert!(quarantine.release(|d, _| d == A, start).free.is_empty());
         assert!(quarantine.bars(&seven(), BLUE) && !quarantine.bars(&seven(), RED));
         assert!(quarantine.release(|_, r| r <= 10, start).free.is_empty(), "it rests");
         assert_eq!(quarantine.next_free(), Some(start + seven().rest()));
         let before = start + seven().rest() - Duration::from_millis(1);
         assert!(quarantine.release(|_, _| true, before).free.is_empty());
-        assert_eq!(quarantine.release(|_, _| false, start + seven().rest()).free, [seven()]);
+        let free = quarantine.release(|_, _| false, start + seven().rest()).free;
+        assert_eq!(free, [(seven(), Some(10))], "with the revision of its row");
         assert!(!quarantine.holds(&seven()) && quarantine.idle_vnis() == 0);
     }
 
@@ -346,7 +378,7 @@ mod tests {
         quarantine.own_vni(7, false);
         quarantine.undo(left);
         assert_eq!(quarantine.idle_vnis(), 0);
-        quarantine.restore(seven(), RED, [], 5, start);
+        quarantine.restore(seven(), RED, [], (5, Some(4)), start);
         assert_eq!(quarantine.idle_vnis(), 1, "it rests");
         quarantine.release(|_, _| true, start + seven().rest());
         assert_eq!(quarantine.idle_vnis(), 0);
@@ -358,13 +390,19 @@ mod tests {
         let start = Instant::now();
         let left = quarantine.leave(seven(), RED, [A]).unwrap();
         quarantine.settle(&left, 10);
+        quarantine.note_rows(std::slice::from_ref(&left), 10);
         quarantine.release(|_, r| r <= 10, start);
         let again = quarantine.leave(seven(), RED, [A]).unwrap();
+        assert_eq!(again.row_before(), Some(10), "which goes");
         quarantine.settle(&again, 20);
+        quarantine.note_rows(std::slice::from_ref(&again), 20);
         let late = start + Duration::from_secs(60);
         assert!(quarantine.release(|_, r| r <= 19, late).free.is_empty());
         quarantine.release(|_, r| r <= 20, late);
-        assert_eq!(quarantine.release(|_, _| false, late + seven().rest()).free, [seven()]);
+        assert_eq!(
+            quarantine.release(|_, _| false, late + seven().rest()).free,
+            [(seven(), Some(20))]
+        );
     }
 
     #[test]
@@ -373,6 +411,7 @@ mod tests {
         let start = Instant::now();
         let left = quarantine.leave(seven(), RED, [A]).unwrap();
         quarantine.settle(&left, 10);
+        quarantine.note_rows(std::slice::from_ref(&left), 10);
         let before = quarantine.get(&seven()).cloned();
         let undone = quarantine.leave(seven(), RED, [A, B]).unwrap();
         quarantine.undo(undone);
@@ -382,7 +421,10 @@ mod tests {
             "blue waited: no device holds it for blue"
         );
         quarantine.release(|_, _| true, start);
-        assert_eq!(quarantine.release(|_, _| true, start + seven().rest()).free, [seven()]);
+        assert_eq!(
+            quarantine.release(|_, _| true, start + seven().rest()).free,
+            [(seven(), Some(10))]
+        );
         assert!(quarantine.by_device.is_empty() && quarantine.resting.is_empty());
     }
 }

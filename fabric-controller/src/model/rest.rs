@@ -30,13 +30,17 @@ impl Model {
         self.waiting.len()
     }
 
-    /// Takes over what devices have confirmed. Returns the numbers that are free from now on; objects that waited for
-    /// them come with [`Model::take_woken`].
-    pub fn release_quarantine(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Vec<Number> {
+    /// Takes over what devices have confirmed. Returns the numbers that are free from now on, each with the revision of
+    /// its row in the store; objects that waited for them come with [`Model::take_woken`].
+    pub fn release_quarantine(
+        &mut self,
+        confirmed: impl Fn(DeviceIndex, u64) -> bool,
+        now: Instant,
+    ) -> Vec<(Number, Option<u64>)> {
         let rid = |device, revision| self.fabric.is_rid(device, revision, &confirmed);
         let released = self.quarantine.release(rid, now);
         released.confirmed.iter().for_each(|number| self.waiting.touch(number));
-        for number in &released.free {
+        for (number, _) in &released.free {
             for (revision, waiter) in self.waiting.released(number) {
                 self.woken.entry(revision).or_default().insert(waiter);
             }
@@ -184,20 +188,21 @@ impl Model {
         Uid(self.next_uid - 1)
     }
 
-    /// Puts a number into quarantine again, as it was before a restart.
+    /// Puts a number into quarantine again, as it was before a restart. Devices that may hold it are to confirm
+    /// `revision`; `row` is the revision of its row in the store.
     pub fn restore_rest(
         &mut self,
         number: &StoredNumber,
         owner: Uid,
         devices: impl IntoIterator<Item = DeviceIndex>,
-        revision: u64,
+        (revision, row): (u64, Option<u64>),
         now: Instant,
     ) {
         // Numbers of a device that is gone for good went with it.
         if let Some(number) = number.resolve(&self.fabric)
             && !fault::is_on(Fault::ForgetsAtRestart)
         {
-            self.quarantine.restore(number, owner, devices, revision, now);
+            self.quarantine.restore(number, owner, devices, (revision, row), now);
         }
     }
 

@@ -35,6 +35,10 @@ const REVISION: &str = "revision";
 /// Octets of all entries of the log.
 const LOG_BYTES: &str = "log_bytes";
 
+/// Octets of pages that are kept in memory. Commits read few pages again and again: inner ones, and the ends of the log and
+/// of what is in quarantine. Everything else is read once, at the start, and the system keeps it as long as there is room.
+const CACHE: usize = 64 << 20;
+
 /// How the file is opened; tests put a failing disk here.
 type Opener = dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync;
 
@@ -89,6 +93,10 @@ impl Failure {
     }
 }
 
+fn create(path: &Path) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(CACHE).create(path)
+}
+
 impl RedbStore {
     /// Greatest format of the file that this version reads. The format of a file stands beside it, as a number in
     /// `NAME.format`.
@@ -108,7 +116,7 @@ impl RedbStore {
     /// # Errors
     /// As [`RedbStore::open`].
     pub fn open_keeping(path: impl AsRef<Path>, window: Window) -> Result<Self, StoreError> {
-        Self::open_with(path.as_ref(), window, Box::new(|path| Database::create(path)))
+        Self::open_with(path.as_ref(), window, Box::new(create))
     }
 
     fn open_with(path: &Path, window: Window, opener: Box<Opener>) -> Result<Self, StoreError> {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
 
 use super::checks::{self, Report};
-use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench, pods};
+use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench, pods, scale};
 
 /// Build, check and remove a whole fabric on this machine.
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,8 @@ pub enum Command {
     Pods(pods::Args),
     /// Measure the lab that runs
     Bench(bench::Args),
+    /// Measure a controller with a million networks; needs no lab
+    Scale(scale::Args),
     /// Remove every trace of a lab
     Down,
 }
@@ -67,8 +69,13 @@ pub struct Up {
 /// # Errors
 /// What went wrong, in words.
 pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
-    let _lock = super::lock::take()?;
+    // Measuring at scale touches no lab.
+    let _lock = match command {
+        Command::Scale(_) => None,
+        _ => Some(super::lock::take()?),
+    };
     match command {
+        Command::Scale(args) => scale::run(args, runtime),
         Command::Up(up) => self::up(up, runtime),
         Command::Check(filter) => Ok(report(&checks::run(
             &Lab::open()?,

@@ -30,6 +30,7 @@ pub mod plan;
 pub mod pods;
 pub mod probe;
 pub mod process;
+pub mod scale;
 pub mod traffic;
 
 mod command;

@@ -7,6 +7,7 @@ mod inventory;
 mod users;
 mod watch;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -120,6 +121,25 @@ impl Client {
         token: &str,
         identity_pem: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
+        Self::build(base, ca_pem, token, identity_pem, None)
+    }
+
+    /// As [`Client::new`], with connections that begin at this address of the machine: a controller bounds the connections
+    /// of one address.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`] when one of them cannot be used.
+    pub fn from_address(base: &str, ca_pem: &[u8], token: &str, local: IpAddr) -> Result<Self, ClientError> {
+        Self::build(base, ca_pem, token, None, Some(local))
+    }
+
+    fn build(
+        base: &str,
+        ca_pem: &[u8],
+        token: &str,
+        identity_pem: Option<&[u8]>,
+        local: Option<IpAddr>,
+    ) -> Result<Self, ClientError> {
         let settings = |e: String| ClientError::Settings(e);
         // A second call finds the provider installed; that is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -129,7 +149,7 @@ impl Client {
                 "`{base}`: expected an address that starts with https://"
             )));
         }
-        let mut http = reqwest::Client::builder();
+        let mut http = reqwest::Client::builder().local_address(local);
         if let Some(pem) = identity_pem {
             let identity = reqwest::Identity::from_pem(pem);
             http = http.identity(identity.map_err(|_| {

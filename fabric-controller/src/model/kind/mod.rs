@@ -15,6 +15,7 @@ mod router;
 mod vdc;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
@@ -184,10 +185,11 @@ pub type Counts = [usize; Kind::ALL.len()];
 /// Makes [`Stored`] and the calls by kind. Each row: the kind, and the type that the store keeps.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident($stored:ty);)*) => {
-        /// What is stored of an object, by kind.
+        /// What is stored of an object, by kind. Shared: the model hands it to the store and to readers, and most objects
+        /// are much smaller than the largest.
         #[derive(Debug, Clone, PartialEq, Eq)]
         enum Content {
-            $($(#[$doc])* $kind($stored),)*
+            $($(#[$doc])* $kind(Arc<$stored>),)*
         }
 
         /// An object with everything that is not derived from others: the unit of the store.
@@ -204,7 +206,7 @@ macro_rules! kinds {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let mut row = serializer.serialize_map(None)?;
                 match &self.content {
-                    $(Content::$kind(object) => row.serialize_entry(Kind::$kind.word(), object)?,)*
+                    $(Content::$kind(object) => row.serialize_entry(Kind::$kind.word(), object.as_ref())?,)*
                 }
                 if let Some(owner) = &self.owner {
                     row.serialize_entry(OWNER, owner)?;
@@ -226,7 +228,7 @@ macro_rules! kinds {
                     match member.as_str() {
                         OWNER if owner.is_none() => owner = Some(row.next_value()?),
                         $(word if word == Kind::$kind.word() && content.is_none() => {
-                            content = Some(Content::$kind(row.next_value()?));
+                            content = Some(Content::$kind(Arc::new(row.next_value()?)));
                         })*
                         word => return Err(de::Error::custom(format_args!("`{word}` is not known, or there twice"))),
                     }
@@ -240,7 +242,7 @@ macro_rules! kinds {
             /// Its identity; none if no packet can meet it.
             pub fn uid_mut(&mut self) -> Option<&mut Uid> {
                 match &mut self.content {
-                    $(Content::$kind(object) => object.uid_mut(),)*
+                    $(Content::$kind(object) => Arc::make_mut(object).uid_mut(),)*
                 }
             }
 
@@ -293,7 +295,7 @@ macro_rules! kinds {
             /// An object as it would be stored.
             pub fn stored(&self, key: &Key) -> Option<Stored> {
                 let content = match key.kind {
-                    $(Kind::$kind => <$stored>::find(self, key).map(Content::$kind),)*
+                    $(Kind::$kind => <$stored>::find(self, key).map(|found| Content::$kind(Arc::new(found))),)*
                 };
                 Some(Stored { content: content?, owner: self.owners.get(key).cloned() })
             }
@@ -314,7 +316,7 @@ macro_rules! kinds {
                     None => self.owners.remove(key),
                 };
                 match (key.kind, content) {
-                    $((Kind::$kind, Some(Content::$kind(object))) => object.put(self, key, applied),
+                    $((Kind::$kind, Some(Content::$kind(object))) => Arc::unwrap_or_clone(object).put(self, key, applied),
                       (Kind::$kind, _) => <$stored>::remove(self, key, applied),)*
                 }
             }
@@ -337,7 +339,9 @@ macro_rules! kinds {
                     return Err(fields.invalid("labels", labels, format!("at most {MAX_LABELS} labels")));
                 }
                 let content = match spec {
-                    $(Spec::$kind(spec) => <$stored>::check(self, &fields, key, spec).map(Content::$kind),)*
+                    $(Spec::$kind(spec) => {
+                        <$stored>::check(self, &fields, key, spec).map(|checked| Content::$kind(Arc::new(checked)))
+                    })*
                 };
                 Ok(Stored { content: content?, owner: None })
             }

@@ -5,6 +5,7 @@
 //! | 1 | `data`: key to (revision, value) | |
 //! | 2 | `objects`: key to a record with checksum | the log, the store's identity |
 //! | 3 | the same; objects may have an owner, calls that may be sent again have rows | |
+//! | 4 | the same; keys of numbers in quarantine begin with a revision, and those that do not are read as before | |
 //!
 //! Each step is one transaction: a crash leaves the old format or the new one.
 
@@ -23,7 +24,7 @@ pub(super) const SCHEMA: &str = "schema";
 const UUID_HIGH: &str = "uuid_high";
 const UUID_LOW: &str = "uuid_low";
 /// Format of this version; raised together with a migration.
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 /// Writes the format beside the file, for packages: they refuse a version that could not read the file. Before the file is
 /// of that format, so that a crash between the two cannot leave a number that is too small.

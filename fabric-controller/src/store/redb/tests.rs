@@ -105,7 +105,7 @@ async fn a_file_of_a_later_format_is_refused_in_words_and_left_alone() {
     std::fs::write(&beside, "9\n").unwrap();
     let before = std::fs::read(&path).unwrap();
     let said = RedbStore::open(&path).err().unwrap().to_string();
-    for expected in ["intent.redb", "format 9", "formats up to 3", "start that version"] {
+    for expected in ["intent.redb", "format 9", "formats up to 4", "start that version"] {
         assert!(said.contains(expected), "{said}");
     }
     assert_eq!(std::fs::read(&path).unwrap().len(), before.len());

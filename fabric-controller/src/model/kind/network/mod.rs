@@ -6,7 +6,7 @@ mod put;
 mod subnet;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -62,9 +62,9 @@ pub struct Network {
     /// Attachments in it.
     pub attachments: BTreeSet<AttachmentId>,
     /// MAC addresses in use.
-    pub macs: HashMap<Mac, AttachmentId>,
+    pub macs: BTreeMap<Mac, AttachmentId>,
     /// IP addresses in use.
-    pub ips: HashMap<IpAddr, AttachmentId>,
+    pub ips: BTreeMap<IpAddr, AttachmentId>,
     /// Which addresses of each subnet of `spec` can be given out.
     pub(in crate::model) pools: Vec<Addresses>,
     /// Leaves that it has attachments on or under.

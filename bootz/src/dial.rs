@@ -1,8 +1,8 @@
 //! How a device calls the Bootz server.
 //!
-//! The first call goes to the server that DHCP or an operator named: its TLS certificate proves nothing to a device that knows nobody yet, and what
-//! the call brings is believed for the owner's signature in it alone (Bootz, "BootstrapStream v1.0"). Later calls trust the
-//! authority that the bootstrap data named.
+//! The first call goes to the server that DHCP or an operator named. Its TLS certificate proves nothing to a device that knows
+//! nobody yet; what the call brings is believed for the owner's signature in it alone (Bootz, "BootstrapStream v1.0"). Later
+//! calls trust the authority that the bootstrap data named.
 
 use std::future::Future;
 use std::io;

@@ -50,6 +50,8 @@ pub const LIMITS: Limits = Limits {
     per_peer: 8,
     ..Limits::GRPC
 };
+/// Streams of one connection; a device needs one at a time.
+const STREAMS: u32 = 4;
 /// Dead devices are noticed after both.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 
@@ -74,6 +76,7 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let service = BootstrapServer::new(Server(desk)).max_decoding_message_size(LONGEST);
     let serving = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(service)

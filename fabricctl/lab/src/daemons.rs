@@ -168,6 +168,9 @@ impl Lab {
             .arg("--no-p4");
         for port in self.ports(switch) {
             command.arg("-i").arg(format!("{port}@swp{port}"));
+            if self.options.target == Target::Bmv2 {
+                single_frames(&node.namespace, &format!("swp{port}"))?;
+            }
         }
         if self.options.target == Target::Bmv2 {
             if self.bmv2_has("--notifications-addr")? {
@@ -299,6 +302,13 @@ impl Lab {
     pub fn leaves(&self) -> impl Iterator<Item = &Switch> {
         self.topology.switches.iter().filter(|s| s.role == Role::Leaf)
     }
+}
+
+/// Turns off what makes one frame of several. libpcap's ring, by which simple_switch_grpc receives, is of two megabytes; with
+/// such frames it has eight places of the largest size, and a burst of nine is lost without being counted.
+fn single_frames(namespace: &str, interface: &str) -> Result<()> {
+    let off = ["-K", interface, "tso", "off", "gso", "off", "gro", "off"];
+    netns::run(namespace, "ethtool", &off).context("Debian package ethtool")
 }
 
 /// A veth leaves the TCP checksum to hardware that is not there; a userspace switch would

@@ -65,7 +65,10 @@ fn device_tables(devices: &[DevicePlan], colour: bool, when: &str) {
             ]);
         }
         let name = &device.device;
-        say!("\n{name}{when}: {come} to add, {change} to change, {go} to remove\n{table}");
+        say!(
+            "\n{name}{when}: {come} to add, {change} to change, {go} to remove\n{}",
+            table.trim_fmt()
+        );
         for room in &device.tables {
             let free = room.size.saturating_sub(room.after);
             say!(

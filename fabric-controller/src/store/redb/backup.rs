@@ -166,14 +166,11 @@ fn put_in_place(backup: &Path, store: &Path, part: &Path, replace: bool) -> Resu
     let kept = store.with_extension("redb.before-restore");
     let is_there = store.exists();
     if is_there {
-        match Database::open(store) {
-            Err(DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(of(store)(Failure::Words(
-                    "a controller is running with it: stop it first".into(),
-                )));
-            }
-            // Also one that is damaged: that is what restoring is for.
-            Ok(_) | Err(_) => {}
+        // A damaged store does not open either, and may be replaced: that is what restoring is for.
+        if let Err(DatabaseError::DatabaseAlreadyOpen) = Database::open(store) {
+            return Err(of(store)(Failure::Words(
+                "a controller is running with it: stop it first".into(),
+            )));
         }
         if !replace {
             return Err(of(store)(Failure::Words(

@@ -36,6 +36,7 @@ mod random;
 mod range;
 mod report;
 mod speech;
+mod taps;
 mod vlans;
 mod volley;
 pub(crate) mod watch;

@@ -98,7 +98,8 @@ impl fmt::Display for Report {
         });
         write!(
             f,
-            "{table}\n{withstood} withstood, {} failed; {lost} of {sent} packets of the legitimate traffic beside them lost",
+            "{}\n{withstood} withstood, {} failed; {lost} of {sent} packets of the legitimate traffic beside them lost",
+            table.trim_fmt(),
             self.rows.len() - withstood
         )?;
         if let Some(seed) = self.seed {

@@ -17,6 +17,7 @@ use nix::sys::socket::{
     sockopt::RcvBufForce,
 };
 
+use super::taps;
 use crate::netns;
 use crate::probe::Worker;
 
@@ -208,6 +209,7 @@ impl Port {
     pub(crate) fn open(&self) -> Result<Sender> {
         netns::within(&self.namespace, || {
             let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+            taps::bypass(&socket)?;
             let all = nix::ifaddrs::getifaddrs()?;
             let ours = all.filter(|a| a.interface_name == self.interface);
             let link = ours.filter_map(|a| a.address?.as_link_addr().copied()).next();
@@ -236,7 +238,7 @@ impl Sender {
         loop {
             match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
-                // The queue of the interface is full for a moment.
+                // The interface takes none for a moment.
                 Err(Errno::ENOBUFS | Errno::EINTR | Errno::EAGAIN) => std::thread::yield_now(),
                 Err(e) => bail!(
                     "{} {}: sending {} octets: {e}",

@@ -95,7 +95,9 @@ impl fmt::Display for Report {
             table.add_row([Cell::new(&row.name), Cell::new(word).fg(color), Cell::new(text)]);
         }
         let passed = self.rows.iter().filter(|r| r.outcome.is_ok()).count();
-        write!(f, "{table}\n{passed} passed, {} failed", self.rows.len() - passed)
+        let failed = self.rows.len() - passed;
+        // Trimmed: one long reason would fill every row with spaces.
+        write!(f, "{}\n{passed} passed, {failed} failed", table.trim_fmt())
     }
 }
 

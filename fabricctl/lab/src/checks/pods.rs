@@ -253,7 +253,7 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
             IpAddr::V4(to) => (mac_of(&observer)?, to),
             IpAddr::V6(_) => anyhow::bail!("an IPv4 address is needed"),
         };
-        // For an address that nobody has: the host's bridge answers the others itself, and floods no announcement.
+        // An address that nobody has: the host's bridge replies for all others, and floods no announcement.
         let question = arp(1, (mac, own), (Mac([0; 6]), NOBODY.into()));
         let mut question = ethernet(BROADCAST, mac, frame::kind::ARP, &question);
         question.extend(token);

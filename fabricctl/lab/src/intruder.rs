@@ -2,12 +2,14 @@
 //!
 //! Speaks P4Runtime directly, so that it shares no code with what it tests.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use fabric_identity::{Credentials, Dialer, Files, Subject};
 use futures::StreamExt as _;
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use p4runtime_proto::p4::v1::{
     self as p4, Uint128, entity, field_match, stream_message_request, stream_message_response, table_action,
 };
@@ -135,7 +137,7 @@ pub(super) fn is_table(name: &str) -> bool {
     !["member", "group", "multicast_group", "entity"].contains(&name)
 }
 
-/// How many table entries a switch holds, without default entries.
+/// How many table entries a switch holds, without default entries and those of the program's own constant tables.
 ///
 /// # Errors
 /// The switch cannot be read.
@@ -148,13 +150,27 @@ pub(super) async fn table_entries(lab: &Lab, switch: &Switch) -> Result<usize> {
         entities: vec![everything],
         ..Default::default()
     };
-    let mut answers = connect(lab, switch).await?.read(request).await?.into_inner();
+    let mut client = connect(lab, switch).await?;
+    let constant = constant_tables(&mut client, request.device_id).await?;
+    let mut answers = client.read(request).await?.into_inner();
     let mut count = 0;
     while let Some(answer) = answers.message().await? {
-        let is_one = |e: &&p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if !t.is_default_action && !t.is_const);
+        let is_one = |e: &&p4::Entity| matches!(&e.entity, Some(entity::Entity::TableEntry(t)) if !t.is_default_action && !constant.contains(&t.table_id));
         count += answer.entities.iter().filter(is_one).count();
     }
     Ok(count)
+}
+
+/// Ids of tables whose entries the program has. Not every switch marks such entries.
+async fn constant_tables(client: &mut P4RuntimeClient<Channel>, device_id: u64) -> Result<BTreeSet<u32>> {
+    let request = p4::GetForwardingPipelineConfigRequest {
+        device_id,
+        response_type: ResponseType::P4infoAndCookie.into(),
+    };
+    let answer = client.get_forwarding_pipeline_config(request).await?.into_inner();
+    let p4info = answer.config.and_then(|config| config.p4info).unwrap_or_default();
+    let constant = p4info.tables.into_iter().filter(|table| table.is_const_table);
+    Ok(constant.filter_map(|table| Some(table.preamble?.id)).collect())
 }
 
 fn entry() -> p4::TableEntry {

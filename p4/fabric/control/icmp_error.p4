@@ -24,7 +24,7 @@
 // UDP and echo need to find their socket. RFC 4443 asks for more; a checksum over a payload that
 // is cut is not to be had from the targets.
 //
-// Decides: ErrorDue: `due`; meta.refused, error_src, lead. IcmpError: the message in place of the
+// Decides: ErrorDue: `due`; meta.refused, error_src, lead, came_by. IcmpError: the message in place of the
 // packet, meta.target = SENDER, frame_len, ipv4_new, error_pseudo; or drop_reason. CutQuote: the
 // length of the message.
 
@@ -134,6 +134,7 @@ control ErrorDue(in headers_t hdr, inout metadata_t meta,
                 if (colour == 0) {
                     due = true;
                     meta.refused = meta.drop_reason;
+                    meta.came_by = standard_metadata.ingress_port;
                     if (meta.from_tunnel) {
                         meta.lead = (bit<16>)standard_metadata.packet_length - meta.frame_len;
                     }

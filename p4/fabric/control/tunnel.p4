@@ -58,6 +58,9 @@ control Tunnel(inout metadata_t meta, inout standard_metadata_t standard_metadat
                 meta.encap_vni = meta.bd;
             } else {
                 standard_metadata.egress_spec = standard_metadata.ingress_port;
+                if (meta.refused != drop_reason_t.NONE) {
+                    standard_metadata.egress_spec = meta.came_by;
+                }
                 meta.egress_vid = meta.vid;
             }
         }

@@ -80,6 +80,8 @@ struct metadata_t {
     bit<128>      error_src;      // the gateway that the error comes from, IPv4-mapped if IPv4
     @field_list(KEPT_FOR_ERROR)
     bit<16>       lead;           // octets before the tenant's frame
+    @field_list(KEPT_FOR_ERROR)
+    port_t        came_by;        // port of the first pass: BMv2 forgets it when it resubmits
 
     // Tunnel, or Replicate in the egress.
     bool          encap;

@@ -139,7 +139,8 @@ class Task:
 
     def __init__(self, client, options):
         self.client = client
-        self.options = dict({"state": "present", "wait": False, **{field: None for field in tenant.VDC.fields}}, **options)
+        defaults = {"state": "present", "wait": False, "owner": None, "force": False}
+        self.options = {**defaults, **dict.fromkeys(tenant.VDC.fields), **options}
         self.check = self.shows_diff = False
         self.result = {"changed": False}
 

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&str] = &[
     "ident",
     "entity",
+    "tables",
     "view",
+    "events",
     "timings",
     "topology",
     "model",

@@ -4,12 +4,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::netns;
@@ -310,7 +312,12 @@ pub(crate) fn tcp_arrives(from: &str, to_namespace: &str, to: IpAddr) -> Result<
     listener.set_nonblocking(true)?;
     let address = SocketAddr::from((to, TCP_PORT));
     // Refused, unreachable, or accepted by another machine of the same address: only the listener tells.
-    let _connection = netns::within(from, || Ok(TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)));
+    let connection = netns::within(from, || Ok(TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)))?;
+    if connection.is_ok() {
+        // Who connects is done one packet before who listens (RFC 9293, section 3.5).
+        let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waiting, PollTimeout::try_from(ANSWER_TIMEOUT)?)?;
+    }
     match listener.accept() {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(false),

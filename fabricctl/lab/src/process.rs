@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,12 +16,17 @@ use super::expect::sandbox;
 use super::{STATE_DIR, netns};
 
 /// Name of the environment variable that every process of a lab carries, so that it is found
-/// again wherever it runs; its value is the lab's directory, and inside a run of `fabricctl check`
-/// the run's name: another lab's end is not this one's.
+/// again wherever it runs; its value is the lab's directory with the number of its file system, and inside a
+/// run of `fabricctl check` the run's name: another lab's end is not this one's. A container that has a lab
+/// and a `/run` of its own shows its processes to the machine around it.
 const MARK: &str = "VFABRIC_LAB";
 
 fn mark() -> String {
-    sandbox::run().unwrap_or_else(|| STATE_DIR.to_owned())
+    sandbox::run().unwrap_or_else(|| {
+        let above = Path::new(STATE_DIR).parent().unwrap_or(Path::new("/"));
+        let file_system = std::fs::metadata(above).map_or(0, |m| m.dev());
+        format!("{STATE_DIR}@{file_system}")
+    })
 }
 
 /// Time a daemon gets to end by itself after SIGTERM, and to be gone after SIGKILL.

@@ -117,10 +117,6 @@ impl Reflected {
         Self(tables)
     }
 
-    fn octet(&self, crc: u32, octet: u8) -> u32 {
-        crc >> 8 ^ self.0[0][usize::from(crc as u8 ^ octet)]
-    }
-
     /// Takes 8 octets, the first in the high bits.
     #[inline]
     fn word(&self, crc: u32, word: u64) -> u32 {
@@ -130,25 +126,34 @@ impl Reflected {
         at(0) ^ at(1) ^ at(2) ^ at(3) ^ at(4) ^ at(5) ^ at(6) ^ at(7)
     }
 
+    /// Takes the first `octets` of a word, fewer than 8, all of them at once too.
+    #[inline]
+    fn part(&self, crc: u32, word: u64, octets: usize) -> u32 {
+        let x = (word ^ u64::from(crc.swap_bytes()) << 32).to_be_bytes();
+        // Of the sum so far, what is not among these octets moves up.
+        let rest = crc.checked_shr(8 * octets as u32).unwrap_or(0);
+        let tables = self.0.iter().take(octets).rev();
+        tables.zip(x).fold(rest, |crc, (table, x)| crc ^ table[usize::from(x)])
+    }
+
     fn octets(&self, mut crc: u32, data: &[u8]) -> u32 {
         let (words, rest) = data.as_chunks();
         for word in words {
             crc = self.word(crc, u64::from_be_bytes(*word));
         }
-        rest.iter().fold(crc, |crc, octet| self.octet(crc, *octet))
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        self.part(crc, u64::from_be_bytes(last), rest.len())
     }
 
     /// Takes what the stores write.
     fn stores(&self, mut crc: u32, (stores, pieces): &(Box<[Store]>, Box<[Piece]>), words: &[u64]) -> u32 {
         for store in stores {
             let word = store.word(pieces, words);
-            if store.octets == 8 {
-                crc = self.word(crc, word);
-            } else {
-                let octets = word.to_be_bytes();
-                let octets = octets.iter().take(store.octets as usize);
-                crc = octets.fold(crc, |crc, octet| self.octet(crc, *octet));
-            }
+            crc = match store.octets {
+                8 => self.word(crc, word),
+                octets => self.part(crc, word, octets as usize),
+            };
         }
         crc
     }

@@ -1,10 +1,8 @@
-//! Events: those that are kept, and those to come, as server-sent events (WHATWG HTML, section 9.2).
+//! Events: those that are kept, and those to come, as a [feed](super::feed).
 //!
-//! Users of a vDC see the events of that vDC; those of the fabric need a role of the fabric. As with changes
-//! ([`super::watch`]), what a caller may see is looked up again for each batch.
+//! Users of a vDC see the events of that vDC; those of the fabric need a role of the fabric.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -13,16 +11,15 @@ use axum::{Extension, Json};
 use fabric_identity::Peer;
 use futures::Stream;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::PAGE_LIMIT;
 use super::extract::Query;
-use super::guard::{bearer, caller};
+use super::feed::{Batch, Feed, Feeds, Source, Subscriber, last_event_id, may_watch};
+use super::guard::caller;
 use super::server::Stopping;
-use super::watch::{Watching, id_of, may_watch, until_stopped};
 use crate::access::Caller;
 use crate::error::{ApiError, ErrorCode};
 use crate::event::{Event, Events};
@@ -32,8 +29,6 @@ use crate::ident::Name;
 const EVENTS: usize = 100;
 /// Events that are looked at together.
 const BATCH: usize = 256;
-/// How long nothing comes before a bookmark does.
-const BOOKMARK: Duration = Duration::from_secs(10);
 
 /// `?after=&limit=&vdc=` of events.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -70,7 +65,7 @@ fn sees(caller: &Caller, only: Option<&Name>, vdc: Option<&Name>) -> bool {
 /// What happened lately that no transaction says: the oldest first. Kept in memory, so a start of the controller forgets it.
 #[utoipa::path(get, path = "/v1/events", tag = "history", operation_id = "list_events", params(EventsQuery),
     responses((status = 200, body = Events), (status = "default", body = ApiError)))]
-async fn list(State(watching): State<Watching>, Query(query): Query<EventsQuery>) -> Result<Json<Events>, ApiError> {
+async fn list(State(feeds): State<Feeds>, Query(query): Query<EventsQuery>) -> Result<Json<Events>, ApiError> {
     let limit = query.limit.unwrap_or(EVENTS);
     if !(1..=PAGE_LIMIT).contains(&limit) {
         let expected = format!("a number from 1 to {PAGE_LIMIT}");
@@ -79,20 +74,31 @@ async fn list(State(watching): State<Watching>, Query(query): Query<EventsQuery>
     let caller = caller()?;
     may_watch(&caller, query.vdc.as_ref())?;
     let sees = |vdc: Option<&Name>| sees(&caller, query.vdc.as_ref(), vdc);
-    Ok(Json(watching.service.events(query.after, limit, &sees)))
+    Ok(Json(feeds.service.events(query.after, limit, &sees)))
 }
 
-/// One watch.
-struct EventWatch {
-    watching: Watching,
-    token: Option<String>,
-    peer: Option<Peer>,
-    vdc: Option<Name>,
-    after: u64,
-    /// To be sent, the next one last.
-    batch: Vec<Event>,
-    is_over: bool,
-    _place: OwnedSemaphorePermit,
+/// Events that a caller may see.
+struct Happened;
+
+impl Source for Happened {
+    type Item = Event;
+    const EVENT: &'static str = "event";
+    const NUMBER: &'static str = "number";
+
+    async fn grown(&self, feeds: &Feeds, after: u64) {
+        feeds.service.happened(after).await;
+    }
+
+    async fn batch(&self, feeds: &Feeds, subscriber: &Subscriber, after: u64) -> Result<Batch<Event>, ApiError> {
+        let caller = subscriber.caller(feeds).await?;
+        let sees = |vdc: Option<&Name>| sees(&caller, subscriber.vdc.as_ref(), vdc);
+        let Events { items, upto } = feeds.service.events(Some(after), BATCH, &sees);
+        Ok(Batch { items, upto })
+    }
+
+    fn number(item: &Event) -> u64 {
+        item.number
+    }
 }
 
 /// Events as they come, as server-sent events: `event`, `bookmark`, `end`.
@@ -101,79 +107,25 @@ struct EventWatch {
     responses((status = 200, body = Event, content_type = "text/event-stream"),
         (status = "default", body = ApiError)))]
 async fn watch(
-    State(watching): State<Watching>,
+    State(feeds): State<Feeds>,
     peer: Option<Extension<Peer>>,
     stopping: Option<Extension<Stopping>>,
     headers: HeaderMap,
     Query(query): Query<EventWatchQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>> + use<>>, ApiError> {
     may_watch(&*caller()?, query.vdc.as_ref())?;
-    let place = watching.place()?;
-    let after = id_of(&headers)?.or(query.after);
-    let after = after.unwrap_or_else(|| watching.service.event_now());
-    let watch = EventWatch {
-        token: bearer(&headers).map(str::to_owned),
-        peer: peer.map(|Extension(peer)| peer),
-        vdc: query.vdc,
-        after,
-        batch: Vec::new(),
-        is_over: false,
+    let place = feeds.place()?;
+    let after = last_event_id(&headers)?.or(query.after);
+    let feed = Feed {
+        subscriber: Subscriber::new(&headers, peer, query.vdc),
+        source: Happened,
+        after: after.unwrap_or_else(|| feeds.service.event_now()),
         _place: place,
-        watching,
+        feeds,
     };
-    let events = futures::stream::unfold(watch, |watch| async move {
-        let (event, watch) = watch.next().await?;
-        Some((Ok(event), watch))
-    });
-    Ok(Sse::new(until_stopped(events, stopping)))
+    Ok(feed.start(stopping))
 }
 
-impl EventWatch {
-    /// The next event; none when the watch is over.
-    async fn next(mut self) -> Option<(Sent, Self)> {
-        if self.is_over {
-            return None;
-        }
-        match self.advance().await {
-            Ok(event) => Some((event, self)),
-            Err(error) => {
-                self.is_over = true;
-                let data = serde_json::to_string(&error).unwrap_or_default();
-                Some((Sent::default().event("end").data(data), self))
-            }
-        }
-    }
-
-    async fn advance(&mut self) -> Result<Sent, ApiError> {
-        let until = tokio::time::Instant::now() + BOOKMARK;
-        loop {
-            if let Some(event) = self.batch.pop() {
-                let data = serde_json::to_string(&event).unwrap_or_default();
-                return Ok(Sent::default().event("event").id(event.number.to_string()).data(data));
-            }
-            let service = &self.watching.service;
-            let is_late = tokio::time::Instant::now() >= until;
-            let nothing = is_late
-                || tokio::time::timeout_at(until, service.happened(self.after))
-                    .await
-                    .is_err();
-            let caller = self
-                .watching
-                .caller(self.token.as_deref(), self.peer.as_ref(), self.vdc.as_ref())
-                .await?;
-            if nothing {
-                let event = Sent::default().event("bookmark").id(self.after.to_string());
-                return Ok(event.data(format!("{{\"number\":{}}}", self.after)));
-            }
-            let sees = |vdc: Option<&Name>| sees(&caller, self.vdc.as_ref(), vdc);
-            let events = self.watching.service.events(Some(self.after), BATCH, &sees);
-            self.after = events.upto;
-            self.batch = events.items;
-            self.batch.reverse();
-        }
-    }
-}
-
-pub(super) fn router() -> OpenApiRouter<Watching> {
+pub(super) fn router() -> OpenApiRouter<Feeds> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(watch))
 }

@@ -43,6 +43,7 @@ mod erased;
 mod events;
 mod extract;
 mod fabric;
+mod feed;
 mod guard;
 mod history;
 mod inventory;
@@ -76,7 +77,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ident::OwnerName;
 use crate::service::{FabricService, Origin};
 use erased::ErasedService;
-use watch::Watching;
+use feed::Feeds;
 
 /// Largest request body: an intent file of about 100,000 attachments.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
@@ -222,9 +223,7 @@ pub fn router<S: FabricService>(service: Arc<S>, door: Arc<dyn Access>, rate: Ra
     router
         .route("/metrics", axum::routing::get(fabric::metrics))
         .with_state(Arc::clone(&service))
-        .merge(
-            Router::from(watch::router().merge(events::router())).with_state(Watching::new(service, Arc::clone(&door))),
-        )
+        .merge(Router::from(watch::router().merge(events::router())).with_state(Feeds::new(service, Arc::clone(&door))))
         .merge(Router::from(access::router()).with_state(Arc::clone(&door)))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

@@ -4,9 +4,10 @@ use cranelift_codegen::ir::{InstBuilder as _, Value};
 
 use super::code::{Args, Code, Label};
 use super::{Env, Refused, callback};
+use crate::expr::Expr;
 use crate::layout::Header;
-use crate::program::{Action, Op, Standard};
-use crate::word::words_of;
+use crate::program::{Action, Dest, Op, Standard};
+use crate::word::{mask64, words_of};
 
 /// Words of a header or field that are moved one by one; the interpreter moves longer ones.
 const MAX_MOVED: u32 = 64;
@@ -159,6 +160,7 @@ impl Code<'_, '_> {
                 self.set_standard(standard.egress_spec, port)?;
                 self.set_standard(standard.mcast_grp, 0)?;
             }
+            Op::Hash(of) if self.hash(of, args)? => {}
             op => {
                 let exits = self.call_with(callback::run_op as *const (), std::ptr::from_ref(op) as usize, args);
                 self.forget();
@@ -169,6 +171,25 @@ impl Code<'_, '_> {
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// Computes a hash in a range that is known before into a field of one word; false if the interpreter has to.
+    fn hash(
+        &mut self,
+        (dest, base, calculation, size): &(Dest, Expr<u64>, u32, Expr<u64>),
+        args: Args,
+    ) -> Result<bool, Refused> {
+        let (Dest::Field(slot, width @ 1..=64), Expr::Constant(base), Expr::Constant(size @ 1..)) = (dest, base, size)
+        else {
+            return Ok(false);
+        };
+        let hash = self.call_with(callback::calculate as *const (), *calculation as usize, args);
+        let (base, size) = (self.constant(*base), self.constant(*size));
+        let within = self.b.ins().urem(hash, size);
+        let value = self.b.ins().iadd(within, base);
+        let value = self.mask(value, mask64(*width));
+        self.store(*slot, value)?;
         Ok(true)
     }
 

@@ -305,8 +305,8 @@ impl<S: Store> Controller<S> {
         *fault = error.map(ToString::to_string);
     }
 
-    /// Shows that the writer is alive. Returns true once the model can be locked and readers are not blocked, that is, once
-    /// the writer has finished its round (it holds the model while a group is checked and stored). Returns false if the writer has ended.
+    /// Shows that the writer is alive. Returns true once the model can be locked and readers are not blocked: the writer holds
+    /// the model while a group is checked and stored, and has then finished its round. Returns false if the writer has ended.
     pub async fn is_alive(&self) -> bool {
         drop(self.state.lock().await);
         drop(self.published());

@@ -111,7 +111,7 @@ pub struct Edit<'a> {
 }
 
 impl Device {
-    /// A device of which nothing is known yet. `progress` is notified each time the device confirms
+    /// A device about which nothing is known yet. `progress` is notified each time the device confirms
     /// something.
     pub fn new(name: Name, progress: Arc<Notify>, timings: Timings) -> Self {
         let inner = Inner {

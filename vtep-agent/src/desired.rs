@@ -1,9 +1,9 @@
-//! What this host must hold: the controller's entities, and the objects they stand for.
+//! What this host should hold: the controller's entities, and the objects made from them.
 //!
 //! Several entities may ask for one object. The greatest [`HostKey`] wins: an attachment on
-//! this host over a neighbour entry for the same address elsewhere, which over a gateway's.
-//! While an attachment moves between hosts its old and its new place are both known for a
-//! moment; the order of the two updates does not matter then.
+//! this host wins over a neighbour entry for the same address elsewhere, and that over a gateway's.
+//! While an attachment moves between hosts, its old and its new place are both known for a
+//! moment; the order of the two updates then does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,23 +17,23 @@ use crate::object::{LocalVteps, Object, ObjectKey, lower, port_name, unsupported
 #[derive(Debug)]
 pub struct Desired {
     local: LocalVteps,
-    /// Largest tunnelled packet that the uplink takes, in octets.
+    /// Largest tunnelled packet that the uplink can carry, in octets.
     uplink_mtu: u32,
     entities: BTreeMap<HostKey, HostEntity>,
-    /// Who asks for what, ascending; nearly always one.
+    /// The objects, each with the entities that ask for it, in ascending order; nearly always one.
     objects: BTreeMap<ObjectKey, Vec<(HostKey, Object)>>,
     /// Attachments and forwarding entries by network: they depend on it.
     members: BTreeMap<Vni, BTreeSet<HostKey>>,
-    /// Attachments by namespace, in the order in which they came: the first says whose it is.
+    /// Attachments by namespace, in the order in which they came: the first one's vDC owns it.
     places: BTreeMap<String, Vec<HostKey>>,
     /// Entities that cannot be made here, and why.
     refused: BTreeMap<HostKey, StepError>,
-    /// Those of them that were refused since this was last taken.
+    /// Entities that were refused since the last [`Self::take_newly_refused`].
     newly_refused: BTreeSet<HostKey>,
 }
 
 impl Desired {
-    /// Nothing, on a host with these addresses and that uplink.
+    /// An empty desired state of a host with these addresses and that uplink.
     pub fn new(local: LocalVteps, uplink_mtu: u32) -> Self {
         Self {
             local,
@@ -47,7 +47,7 @@ impl Desired {
         }
     }
 
-    /// Takes an entity over; returns the objects that may have to change.
+    /// Adds or replaces an entity; returns the objects that may have to change.
     pub fn upsert(&mut self, entity: HostEntity) -> BTreeSet<ObjectKey> {
         let key = entity.key();
         let mut touched = self.replace(&key, Some(&entity));
@@ -61,12 +61,12 @@ impl Desired {
         touched
     }
 
-    /// Gives an entity up; returns the objects that may have to change.
+    /// Removes an entity; returns the objects that may have to change.
     pub fn remove(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         self.replace(key, None)
     }
 
-    /// Takes an entity out, for the time until `by` is put in its place.
+    /// Removes an entity, until `by` is put in its place.
     fn replace(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         touched.extend(self.leave_place(key, by));
@@ -83,7 +83,7 @@ impl Desired {
         touched
     }
 
-    /// Puts an attachment into the list of its namespace and out of that of an old one.
+    /// Adds an attachment to the list of its namespace, and removes it from that of its old one.
     /// Returns the objects of others that this concerns.
     fn leave_place(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let netns = |entity: Option<&HostEntity>| match entity {
@@ -110,7 +110,7 @@ impl Desired {
         others.iter().flat_map(|k| self.lower_again(k)).collect()
     }
 
-    /// What an attachment says of its namespace concerns those that came later.
+    /// What an attachment says about its namespace concerns those that came later.
     fn lower_neighbours_in_place(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let Some(HostEntity::Attachment(a)) = self.entities.get(key) else {
             return BTreeSet::new();

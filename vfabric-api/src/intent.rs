@@ -31,21 +31,21 @@ pub struct VdcIntent {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 500)]
     pub description: String,
-    /// Hosts that are assigned to it; none when left out. Their agents may attach workloads in it by themselves, for pods
-    /// that start there, and users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
+    /// Hosts that are assigned to it; none when left out. Their agents may attach pods that start there, and
+    /// users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
     /// Hosts may be named before they are in the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Name>,
     /// Access ports that are assigned to it, for users of the vDC; none when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<AssignedPort>,
-    /// VNIs that users of the vDC may name; none when left out. The controller chooses one where none is named.
+    /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
     /// How many objects there may be in it.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// Objects in it that are to go. One that is not there is no error.

@@ -11,10 +11,12 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let channel = Endpoint::from_static("http://127.0.0.1:9559").connect_lazy();
-//! let reply = P4RuntimeClient::new(channel).capabilities(CapabilitiesRequest {}).await?;
+//! let reply = P4RuntimeClient::new(channel).capabilities(CapabilitiesRequest::default()).await?;
 //! println!("P4Runtime {}", reply.into_inner().p4runtime_api_version);
 //! # Ok(())
 //! # }
+//! // Both stubs are those of one service.
+//! assert_eq!(p4runtime_grpc::p4_runtime_server::SERVICE_NAME, "p4.v1.P4Runtime");
 //! ```
 
 pub use generated::{p4_runtime_client, p4_runtime_server};

@@ -38,7 +38,7 @@ pub struct AttachmentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
     pub allowed_addresses: Vec<AllowedAddress>,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -122,7 +122,7 @@ pub struct Attachment {
     pub ips: Vec<IpAddr>,
     /// How far the devices are.
     pub applied: Applied,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

@@ -28,7 +28,7 @@ pub struct NetworkSpec {
     /// VNI, if it is to be a certain one; otherwise allocated from the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<Vni>,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -74,7 +74,7 @@ pub struct Network {
     pub router: Option<Name>,
     /// How far the devices are.
     pub applied: Applied,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

@@ -23,7 +23,7 @@ pub struct RouterSpec {
     /// Static routes, at most 1024, each prefix once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<StaticRoute>,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -65,7 +65,7 @@ pub struct Router {
     pub vrf: Vni,
     /// How far the devices are.
     pub applied: Applied,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

@@ -1,7 +1,7 @@
 //! The project's own tasks.
 //!
 //! `cargo xtask lab` and `cargo xtask test` are the two commands of the README; each
-//! installs what it needs by itself. The logic of the lab is `fabricctl::lab`; here it is
+//! installs what it needs. The logic of the lab is in the crate `fabric-lab`; here it is
 //! only built and called.
 
 mod bench;

@@ -88,11 +88,11 @@ pub struct FieldError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{detail}{}", .errors.iter().map(|e| format!("\n  {}: `{}`: expected {}", e.field, e.value, e.expected)).collect::<String>())]
 pub struct ApiError {
-    /// What kind of error it is.
+    /// The kind of error.
     pub code: ErrorCode,
     /// One sentence for people.
     pub detail: String,
-    /// The fields that are wrong, where the error is about fields.
+    /// The fields that are wrong, if the error is about fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Id under which the log knows the request.

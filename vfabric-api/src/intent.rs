@@ -42,13 +42,13 @@ pub struct VdcIntent {
     /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
-    /// How many objects there may be in it.
+    /// Limits on its objects.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
     /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Objects in it that are to go. One that is not there is no error.
+    /// Objects in it to delete. A missing one is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<Removal>,
     /// Its tenant networks.
@@ -62,7 +62,7 @@ pub struct VdcIntent {
     pub attachments: Vec<AttachmentSpec>,
 }
 
-/// An object of a vDC that is to go.
+/// An object of a vDC to delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Removal {

@@ -68,7 +68,7 @@ impl Transaction {
     }
 }
 
-/// Who asks for a transaction, and why; kept with its revision.
+/// The caller of a transaction, and the reason; kept with its revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Origin {
     /// The caller, as the audit log names it; empty for the controller itself.
@@ -113,14 +113,14 @@ pub struct Committed {
     pub created: Vec<Key>,
     /// Objects whose content changed.
     pub updated: Vec<Key>,
-    /// Objects that are gone.
+    /// Objects that were deleted.
     pub deleted: Vec<Key>,
     /// How many were already as requested.
     pub unchanged: usize,
     /// What happened to the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<ItemChange>,
-    /// Of a dry run: what it would change in objects and on devices.
+    /// For a dry run: what it would change in objects and on devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
     /// Set if the call was carried out before; then this is the response of that time.
@@ -135,7 +135,7 @@ pub struct Replay {
     pub object: Option<serde_json::Value>,
 }
 
-/// What a mutation did, and how far the devices are.
+/// The result of a change, and the progress of the devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
     /// What was stored.

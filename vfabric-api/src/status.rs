@@ -64,7 +64,7 @@ pub enum DeviceState {
 /// State of any device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceStatus {
-    /// The controller's relation to it.
+    /// State of the controller's session with it.
     pub state: DeviceState,
     /// Highest revision of the intent it has fully applied.
     pub epoch: u64,
@@ -103,7 +103,7 @@ pub struct SwitchStatus {
     pub role: Role,
     /// P4Runtime device id.
     pub device_id: u16,
-    /// Where it is in its life.
+    /// Its state in the inventory.
     #[serde(default)]
     pub item: ItemState,
     /// Loopback, IPv4.
@@ -121,7 +121,7 @@ pub struct SwitchStatus {
 pub struct HostStatus {
     /// Its name.
     pub name: Name,
-    /// The leaf port its uplink is cabled to.
+    /// The leaf port at the other end of its uplink.
     pub uplink: PortRef,
     /// Its VTEP address, IPv4.
     #[schema(value_type = String, format = "ipv4")]
@@ -129,7 +129,7 @@ pub struct HostStatus {
     /// Its VTEP address, IPv6.
     #[schema(value_type = String, format = "ipv6")]
     pub vtep_ipv6: Ipv6Addr,
-    /// Where it is in its life.
+    /// Its state in the inventory.
     #[serde(default)]
     pub item: ItemState,
     /// Its state.

@@ -28,7 +28,7 @@ pub struct VdcSpec {
     /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
-    /// How many objects there may be in it.
+    /// Limits on its objects.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
     /// Labels, which selectors use (at most 32).

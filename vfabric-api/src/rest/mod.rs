@@ -103,15 +103,15 @@ type Service = Arc<dyn ErasedService>;
 struct Mutation {
     /// Seconds (fractions allowed) to wait until every device has applied the change.
     wait: Option<f64>,
-    /// Plan only: the answer says what would change, and nothing does.
+    /// Plan only: the response says what would change; nothing is changed.
     #[serde(default)]
     dry_run: bool,
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
-    /// Who looks after the objects from now on: a file, a tool.
+    /// The new owner of the objects: a file, a tool.
     owner: Option<OwnerName>,
-    /// Also changes objects that another owner looks after.
+    /// Also changes objects of other owners.
     #[serde(default)]
     force: bool,
     /// Of a vDC: also deletes attachments that use hosts or access ports which it loses.

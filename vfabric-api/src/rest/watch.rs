@@ -108,11 +108,11 @@ pub(super) fn until_stopped<T>(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WatchQuery {
-    /// The revision behind which it begins; now when left out. `Last-Event-ID` counts more.
+    /// The revision after which it begins; now when left out. `Last-Event-ID` takes precedence.
     after: Option<u64>,
-    /// Only what concerns this vDC.
+    /// Only changes that concern this vDC.
     vdc: Option<Name>,
-    /// Only what concerns objects whose labels meet all of these, before or after the change.
+    /// Only changes of objects whose labels meet all of these, before or after the change.
     #[serde(default)]
     labels: String,
 }
@@ -140,8 +140,8 @@ pub(super) fn id_of(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     text.parse().map(Some).map_err(wrong)
 }
 
-/// Changes as they come, as server-sent events: `revision` (its data is a revision, as in the history), `bookmark`, `end`.
-/// 410 if what is behind `after` is not all known any more: list, then watch from the revision that the list shows.
+/// Changes as they happen, as server-sent events: `revision` (its data is a revision, as in the history), `bookmark`, `end`.
+/// 410 if the log no longer has all revisions after `after`: list, then watch from the revision that the list shows.
 #[utoipa::path(get, path = "/v1/watch", tag = "history",
     params(WatchQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that the client got")),
     responses((status = 200, body = Revision, content_type = "text/event-stream"),

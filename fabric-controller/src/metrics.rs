@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub revision: u64,
     /// Numbers of vDCs, networks, routers, attachments.
     pub objects: Vec<(&'static str, usize)>,
-    /// VNIs that nobody has and devices may hold.
+    /// VNIs not in use that devices may still hold.
     pub vnis_in_quarantine: usize,
     /// Whether changes can be stored.
     pub store_ok: bool,
@@ -105,7 +105,7 @@ impl Snapshot {
         single(r, "revision", "Revision of the intent", self.revision);
         let objects = self.objects.iter().map(|(kind, n)| (one("kind", kind), *n));
         gauges(r, "objects", "Objects of tenants", objects);
-        let help = "VNIs that nobody has and devices may still hold";
+        let help = "VNIs not in use that devices may still hold";
         single(
             r,
             "vnis_in_quarantine",

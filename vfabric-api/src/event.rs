@@ -1,4 +1,4 @@
-//! What happened that no transaction says: devices that were lost, objects that wait or are refused.
+//! Events without a transaction: devices that were lost, objects that wait or are refused.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,7 +23,7 @@ pub enum EventReason {
     Refused,
     /// An object waits for a number that still has another meaning somewhere.
     Waiting,
-    /// An object waits no more.
+    /// An object no longer waits.
     Released,
     /// A change was refused because it does not fit a switch, a pool or a limit.
     Exhausted,

@@ -73,7 +73,7 @@ pub struct Removal {
 }
 
 impl Intent {
-    /// How many objects it names, with the vDCs and what is to go.
+    /// How many objects it names, including the vDCs and the objects to delete.
     pub fn len(&self) -> usize {
         let of_vdc =
             |vdc: &VdcIntent| 1 + vdc.remove.len() + vdc.networks.len() + vdc.routers.len() + vdc.attachments.len();

@@ -1,7 +1,7 @@
-//! The inventory: the objects that the fabric is made of, and how they are changed.
+//! The inventory: switches, links and hosts, and how they are changed.
 //!
-//! A topology file ([`crate::topology`]) describes a fabric once; the inventory is what the controller keeps of it, with
-//! an identity for each object that is never given to another one.
+//! A topology file ([`crate::topology`]) describes a fabric; the inventory is what the controller stores of it, with
+//! an identity for each object that is never reused.
 
 use std::fmt;
 

@@ -200,7 +200,7 @@ impl Status {
             text.push_str(&format!("\n{table}\n"));
         }
         if !self.repairs.is_empty() {
-            text.push_str("\nchanged by others and put right\n");
+            text.push_str("\nchanged by others and repaired\n");
         }
         for r in &self.repairs {
             text.push_str(&format!("  {}  {}\n", utc(r.at), r.what));

@@ -315,7 +315,7 @@ impl Published {
                     .collect();
                 (EventReason::Waiting, words.join("; "))
             }
-            (true, None) => (EventReason::Released, "waits no more".to_owned()),
+            (true, None) => (EventReason::Released, "no longer waits".to_owned()),
             _ => return,
         };
         let Some(object) = self.owned(waiter) else { return };

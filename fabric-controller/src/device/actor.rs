@@ -299,7 +299,7 @@ impl<D: Driver> Actor<D> {
             Event::Disconnected(error) => return Err(error),
             Event::EntityState(key, result) => self.device.entity_state(&key, result),
             Event::Repaired(what) => {
-                warn!(what, "changed by others and put right");
+                warn!(what, "changed by others and repaired");
                 self.device.repaired();
             }
             Event::Warning(about, what) => {

@@ -128,7 +128,7 @@ async fn follow(
                     repair
                         .what
                         .iter()
-                        .map(|what| format!("{what}, and cannot be put right: {}", status.message())),
+                        .map(|what| format!("{what}, and cannot be corrected: {}", status.message())),
                 ),
             }
         }
@@ -301,7 +301,7 @@ impl Seen {
         }
     }
 
-    /// What cannot be put right from here: ports that the switch does not have.
+    /// Faults that cannot be corrected from here: ports that the switch does not have.
     fn faults(&self, plan: &PortPlan, repairs: &[Repair]) -> Vec<String> {
         let is_coming = |port| {
             let mut set = repairs.iter().flat_map(|r| &r.set);

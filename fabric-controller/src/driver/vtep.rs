@@ -307,7 +307,7 @@ impl VtepDriver {
             .as_mut()
             .ok_or_else(|| unreachable("the agent is not connected"))?;
         let message = tokio::select! {
-            () = session.replaced.cancelled() => return Err(unreachable("the agent has connected anew")),
+            () = session.replaced.cancelled() => return Err(unreachable("the agent has reconnected")),
             message = session.incoming.message() => message,
         };
         let message = message
@@ -330,7 +330,7 @@ impl VtepDriver {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => {}
                     Err(agent_message::Message::Report(report)) => self.keep(report)?,
-                    Err(_) => return Err(DriverError::Protocol("an answer that nobody asked for".into())),
+                    Err(_) => return Err(DriverError::Protocol("a reply without a request".into())),
                 }
             }
         };
@@ -534,7 +534,7 @@ impl Driver for VtepDriver {
             }
             let kept = match self.receive().await {
                 Ok(agent_message::Message::Report(report)) => self.keep(report),
-                Ok(_) => Err(DriverError::Protocol("an answer that nobody asked for".into())),
+                Ok(_) => Err(DriverError::Protocol("a reply without a request".into())),
                 Err(error) => Err(error),
             };
             if let Err(error) = kept {

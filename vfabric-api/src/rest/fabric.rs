@@ -68,7 +68,7 @@ pub(super) async fn apply(
         cascade,
     } = query;
     if intent.len() > MAX_OBJECTS {
-        let expected = format!("at most {MAX_OBJECTS} objects, with the vDCs and what is to go");
+        let expected = format!("at most {MAX_OBJECTS} objects, including the vDCs and the objects to delete");
         return Err(ApiError::field(ErrorCode::Invalid, "vdcs", intent.len(), expected));
     }
     let mutation = Mutation {

@@ -1,14 +1,14 @@
-//! Changes as they come: server-sent events (WHATWG HTML, section 9.2), one for each revision.
+//! Changes as they happen: server-sent events (WHATWG HTML, section 9.2), one for each revision.
 //!
-//! **Model.** A watch begins behind a revision (`?after=`, or `Last-Event-ID` when a client comes back) and gets every
-//! later one that concerns what the caller may see, in order, none twice. A *bookmark* says how far the watch is when
-//! nothing came for a while; an *end* says why the watch is over.
+//! **Model.** A watch begins after a revision (`?after=`, or `Last-Event-ID` when a client reconnects) and gets every
+//! later one that concerns what the caller may see, in order, none twice. A *bookmark* reports the position of the watch when
+//! nothing was sent for a while; an *end* says why the watch is over.
 //!
-//! **Invariants.** What a caller may see is looked up again for each batch: a role that is taken away, or a token that is
-//! revoked or ends, ends the watch. Memory is bounded: a client that does not read holds one batch, and falls behind in
-//! the log of the store instead; if the log is not long enough for that, the watch ends.
+//! **Invariants.** The rights of the caller are looked up again for each batch: if a role is withdrawn, or a token is
+//! revoked or expires, the watch ends. Memory is bounded: a client that does not read holds one batch and falls behind in
+//! the log of the store; if it falls behind the whole log, the watch ends.
 //!
-//! **Cost.** Revisions are read from the store once for all watches that follow closely.
+//! **Cost.** Revisions are read from the store once for all watches that are up to date.
 
 use std::convert::Infallible;
 use std::sync::Arc;

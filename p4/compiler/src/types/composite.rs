@@ -86,7 +86,7 @@ impl Checker<'_> {
                     self.sink.error(
                         t.span,
                         format!(
-                            "{} is not declared before this field, whose length it is to tell",
+                            "{} is not declared before this field, whose length it gives",
                             t.text
                         ),
                     );

@@ -166,7 +166,7 @@ pub trait Store: Send + Sync + 'static {
     fn past(&self, from: Revision, to: Revision, limit: usize)
     -> impl Future<Output = Result<Past, StoreError>> + Send;
 
-    /// Whether it can probably be written; does not write. A store that failed tries to recover.
+    /// Whether it can probably be written, without writing. A store that failed tries to recover.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }

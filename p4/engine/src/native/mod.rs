@@ -101,7 +101,7 @@ unsafe impl Sync for Native {}
 
 impl Drop for Native {
     fn drop(&mut self) {
-        // SAFETY: it is not used again. Whoever runs its code borrows `self`, so nobody does.
+        // SAFETY: it is not used again. Running its code borrows `self`, so nobody runs it now.
         unsafe { ManuallyDrop::take(&mut self.module).free_memory() };
     }
 }

@@ -1,8 +1,8 @@
-//! What a monitoring system asks for, as OpenMetrics text.
+//! Metrics for a monitoring system, as OpenMetrics text.
 //!
-//! Everything but the two histograms is read when asked for, so that nothing is counted twice or
-//! kept in two places. The number of series is bounded by the topology: there are labels for
-//! devices, links, states and reasons to drop, and none for what tenants make.
+//! Everything except the two histograms is read at each request, so that nothing is counted twice or
+//! kept in two places. The topology bounds the number of series: there are labels for
+//! devices, links, states and drop reasons, and none for what tenants create.
 
 use std::collections::BTreeSet;
 
@@ -34,11 +34,11 @@ pub struct Snapshot {
     pub devices: Vec<(&'static str, String, Numbers)>,
     /// When the controller's certificate and the first of the authorities expire.
     pub certificates: Option<Expiry>,
-    /// How long devices of each kind take.
+    /// Histograms of how long devices of each kind take.
     pub timings: AllTimings,
     /// Every link.
     pub links: Vec<LinkStatus>,
-    /// What was lost anywhere.
+    /// All losses.
     pub drops: Drops,
     /// How full the tables of switches are.
     pub tables: Vec<TableUse>,

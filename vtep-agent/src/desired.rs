@@ -152,7 +152,7 @@ impl Desired {
         })
     }
 
-    /// What depends on a network changes with it.
+    /// Entities that depend on a network change with it.
     fn lower_members(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let HostKey::Network(vni) = key else {
             return BTreeSet::new();
@@ -161,7 +161,7 @@ impl Desired {
         members.iter().flat_map(|m| self.lower_again(m)).collect()
     }
 
-    /// Withdraws what an entity asks for.
+    /// Withdraws the objects that an entity asks for.
     fn withdraw(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         self.refused.remove(key);
         let asked = self.asked_by(key);
@@ -176,7 +176,7 @@ impl Desired {
         asked
     }
 
-    /// Works out again what an entity asks for; returns the objects that differ.
+    /// Computes the objects of an entity again; returns those that differ.
     fn lower_again(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         let Some(entity) = self.entities.get(key) else {
@@ -237,17 +237,17 @@ impl Desired {
             .collect()
     }
 
-    /// Who asks for an object.
+    /// The entities that ask for an object.
     pub fn askers(&self, key: &ObjectKey) -> impl Iterator<Item = &HostKey> {
         self.objects.get(key).into_iter().flatten().map(|(k, _)| k)
     }
 
-    /// What an object must be; `None` when it must not be.
+    /// The desired object; `None` when it should not exist.
     pub fn object(&self, key: &ObjectKey) -> Option<&Object> {
         self.objects.get(key)?.last().map(|(_, o)| o)
     }
 
-    /// All objects there must be.
+    /// All desired objects.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.objects
             .iter()
@@ -278,7 +278,7 @@ impl Desired {
         self.refused.get(key)
     }
 
-    /// The ports there must be among those named, or all.
+    /// The desired ports among those named, or all.
     pub fn ports(&self, names: Option<&BTreeSet<ObjectKey>>) -> Expected {
         let port = |(_, object): (&ObjectKey, &Object)| match object {
             Object::Port(p) => Some((port_name(&p.attachment.id), p.attachment.clone())),

@@ -1,4 +1,4 @@
-//! Whole-system tests, and what they share.
+//! Whole-system tests, and the code that they share.
 
 pub mod exercise;
 pub mod fuzz;
@@ -7,7 +7,7 @@ pub mod program;
 pub mod stf;
 pub mod venv;
 
-/// Where a program is that can be called by its name.
+/// The path of a program on PATH.
 pub fn on_path(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -1,10 +1,10 @@
-//! Control-plane files against those of another compiler, field by field.
+//! Compares control-plane files with those of another compiler, field by field.
 //!
 //! Both sides are protobuf messages: ours as the compiler built it, the other's as a published text file. They are
 //! walked together through reflection, so that no field can be forgotten here, and every place where they differ is
 //! one [`Difference`].
 //!
-//! Three things are no differences, because the P4Runtime specification gives them no meaning:
+//! Three things do not count as differences, because the P4Runtime specification gives them no meaning:
 //! - the order of lists whose elements are found by name or id (tables, actions, match fields, parameters ...),
 //! - leading zeros of byte strings (section "Bytestrings": both forms are the same value, the shorter is canonical),
 //! - a message without any field set against its absence.

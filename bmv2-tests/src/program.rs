@@ -1,4 +1,4 @@
-//! A P4 source with its script: compiled, loaded, run; whatever goes wrong becomes text, never a panic.
+//! A P4 source with its script: compiled, loaded, run. Every failure becomes text, never a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -59,12 +59,12 @@ pub fn compile(path: &Path, options: &Options) -> Result<Compiled, Vec<String>> 
 /// Runs a script on a compiled program. The document is read back from its text, as a switch would.
 ///
 /// # Errors
-/// What the script expected otherwise, or why it cannot run.
+/// Which expectation of the script failed, or why it cannot run.
 pub fn run_script(compiled: &Compiled, script: &Path, core: Core, ports: Ports) -> Result<(), Vec<String>> {
     run_on(compiled, script, ports, |program, names, _| core.load(program, names))
 }
 
-/// The same on a switch in a process of its own: one with the command line of `simple_switch_grpc`.
+/// The same on a switch in a separate process, with the command line of `simple_switch_grpc`.
 ///
 /// # Errors
 /// As [`run_script`].
@@ -93,7 +93,7 @@ fn run_on(
     guarded(run).unwrap_or_else(|panic| Err(vec![panic]))
 }
 
-/// Calls what must not panic, and says so if it does.
+/// Calls code that must not panic, and reports a panic as an error.
 fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

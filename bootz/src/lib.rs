@@ -1,14 +1,14 @@
-//! OpenConfig Bootz as a library: how a device with nothing but its identity comes to trust its owner, and its owner to trust
-//! it.
+//! OpenConfig Bootz as a library: how a device that has only an identity and its owner come to trust each
+//! other.
 //!
 //! **Problem.** A device leaves its crate with a key that its manufacturer vouches for, and nothing else. It must not take
-//! orders from anybody who happens to answer on the network; its owner must not hand a certificate to anybody who happens to
-//! know a serial number; and what the owner sends holds secrets.
+//! orders from anybody who happens to reply on the network. Its owner must not give a certificate to anybody who happens to
+//! know a serial number. And the owner's data contains secrets.
 //!
-//! **Model.** Three parties. The [`device`] knows its IDevID key (IEEE 802.1AR) and its manufacturer. The [`owner`] has, for
-//! each device, a voucher of the manufacturer (RFC 8366) and an owner's key that the vouchers lead to; an [`authority`] signs
-//! certificates for devices. Between them a Bootz server speaks with devices and has no key of either: it makes a nonce, and
-//! passes the device's signature on to the owner and the owner's answer back to the device.
+//! **Model.** There are three parties. The [`device`] knows its IDevID key (IEEE 802.1AR) and its manufacturer. The [`owner`] has a
+//! voucher from the manufacturer for each device (RFC 8366), and an owner's key that the vouchers lead to; an [`authority`] signs
+//! certificates for devices. Between them, a Bootz server speaks with devices and has no key of either party: it makes a nonce,
+//! passes the device's signature on to the owner, and the owner's reply back to the device.
 //!
 //! ```text
 //! device                                Bootz server             owner (the controller)
@@ -27,17 +27,17 @@
 //! ```
 //!
 //! **Invariants.**
-//! - Nothing that a device says is used before its signature over the server's nonce is right and a trusted manufacturer vouches
+//! - Nothing from a device is used before its signature over the server's nonce has been verified and a trusted manufacturer vouches
 //!   for the key ([`proof::check`]).
-//! - Nothing that a server says is used before the voucher is of the manufacturer and for this device, the owner's certificate
-//!   leads to the voucher, the signature over the encrypted octets is right, and the nonce is the one of this exchange
+//! - Nothing from a server is used before these are verified: the voucher is from the manufacturer and for this device, the owner's
+//!   certificate leads to the voucher, the signature over the encrypted octets is right, and the nonce is the one of this exchange
 //!   ([`device::Device::accept`]).
 //! - Bootstrap data is never sent unencrypted; only the holder of the transport key of this exchange can read it.
-//! - Of a request for a certificate only the public key is taken: names come from the inventory.
+//! - Only the public key of a certificate request is used: names come from the inventory.
 //!
-//! [`client`] is the whole of a device, with its files; `enrol` (a feature) the whole of the owner, without its inventory.
+//! [`client`] is a complete device, with its files; `enrol` (a feature) is a complete owner, without its inventory.
 //!
-//! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; lists of revoked certificates.
+//! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; revocation lists.
 //!
 //! Sources: OpenConfig Bootz (bootz.proto and README, streaming version 1.0), IEEE 802.1AR-2018, RFC 2986, 5652, 8366, 8572,
 //! 9180.

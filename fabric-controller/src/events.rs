@@ -1,12 +1,12 @@
-//! Events: what happened lately, in memory.
+//! Recent events, in memory.
 //!
-//! **Model.** Each vDC has a list of events, and so has the fabric ([`Scope`]). The same thing again (reason, object, device
-//! of one scope) raises the count of the event that there is, which becomes the latest.
+//! **Model.** Each vDC has a list of events, and so has the fabric ([`Scope`]). If the same thing happens again (same reason, object and
+//! device in one scope), the count of the existing event rises, and it becomes the latest.
 //!
-//! **Invariants.** A scope keeps at most [`OF_VDC`] or [`OF_FABRIC`] events, and all together [`IN_ALL`]; what is pushed out
-//! is the oldest of the own scope, so that no tenant pushes out what others see. A scope with nothing of its own takes the
-//! place from the one that has most. Numbers rise, and after a start they go on behind all that were given before. With a
-//! vDC its events go: the next one of that name sees none of them.
+//! **Invariants.** A scope keeps at most [`OF_VDC`] or [`OF_FABRIC`] events, and all together [`IN_ALL`]. A new event displaces
+//! the oldest of its own scope, so no tenant displaces what others see. A scope without events takes the
+//! place from the scope with most events. Numbers rise, and after a start they continue after all earlier numbers. Deleting a
+//! vDC deletes its events: a later vDC of the same name sees none of them.
 //!
 //! **Cost.** A few look-ups for each event.
 
@@ -177,7 +177,7 @@ impl Events {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of something.
+    /// Records an event.
     pub fn note(&self, news: News) {
         let time_ms = now_ms();
         let mut kept = self.locked();
@@ -217,7 +217,7 @@ impl Events {
         });
     }
 
-    /// A vDC is gone, and what happened in it is nobody's business any more.
+    /// Deletes the events of a deleted vDC.
     pub fn forget(&self, vdc: &Name) {
         let mut kept = self.locked();
         let numbers = kept.by_scope.get(&Some(vdc.clone())).cloned().unwrap_or_default();
@@ -226,7 +226,7 @@ impl Events {
         }
     }
 
-    /// Events behind `after`, in order, at most `limit`; without `after`, the last ones. Costs what is kept.
+    /// Events after `after`, in order, at most `limit`; without `after`, the last ones. Costs the events that are kept.
     pub fn page(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Page {
         let kept = self.locked();
         let is_seen = |event: &&Event| sees(event.vdc.as_ref());
@@ -250,7 +250,7 @@ impl Events {
         *self.last.borrow()
     }
 
-    /// Waits until there is an event behind `after`.
+    /// Waits until there is an event after `after`.
     pub async fn happened(&self, after: u64) {
         // The sender lives as long as this.
         let _ = self.last.subscribe().wait_for(|last| *last > after).await;

@@ -35,11 +35,11 @@ use tracing_subscriber::EnvFilter;
 use vfabric_api::rest::{LIMITS, Rate, router, serve as serve_rest};
 use vfabric_api::topology::{Role, Topology};
 
-/// Changes are made of many small objects.
+/// Changes allocate many small objects.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The version with the greatest format of stores that it reads: packages refuse a downgrade below that of the store.
+/// The version, with the highest store format that it reads: packages refuse a downgrade below the format of the store.
 static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} (store format {})", env!("CARGO_PKG_VERSION"), RedbStore::FORMAT));
 
@@ -47,25 +47,25 @@ static VERSION: LazyLock<String> =
 #[derive(Debug, Parser)]
 #[command(version = VERSION.as_str(), about)]
 struct Args {
-    /// The topology file (YAML): what the inventory begins with. Later it is only compared with the inventory
+    /// The topology file (YAML), from which the first inventory is made. Later it is only compared with the inventory
     #[arg(long)]
     topology: Option<PathBuf>,
-    /// Make the stored inventory be as the topology file says
+    /// Change the stored inventory to match the topology file
     #[arg(long, requires = "topology")]
     import_topology: bool,
-    /// Take over devices that another store has kept, and delete from them what this store does not have
+    /// Take over devices that belonged to another store, and delete from them what this store does not have
     #[arg(long)]
     adopt: bool,
     /// Directory of the store
     #[arg(long)]
     data_dir: PathBuf,
-    /// Revisions that the history goes back
+    /// Revisions that the history keeps
     #[arg(long, default_value_t = Window::default().revisions, value_parser = clap::value_parser!(u64).range(1..))]
     history_revisions: u64,
     /// Address of the REST API
     #[arg(long, default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
-    /// Address that the hosts' agents dial
+    /// Address to which the hosts' agents connect
     #[arg(long)]
     agent_listen: SocketAddr,
     /// Certificate authorities to trust (PEM)
@@ -77,25 +77,25 @@ struct Args {
     /// Its key (PEM)
     #[arg(long)]
     tls_key: PathBuf,
-    /// File with bearer tokens of administrators, one a line; made with one if it is not there
+    /// File with bearer tokens of administrators, one a line; if it is missing, it is created with one token
     #[arg(long)]
     token_file: PathBuf,
-    /// Identity provider whose tokens users may have: its name, as `iss` says it
+    /// Identity provider whose tokens users may have: its name in `iss`
     #[arg(long, requires_all = ["oidc_audience", "oidc_jwks"])]
     oidc_issuer: Option<String>,
-    /// Name of this API for the identity provider, as `aud` says it
+    /// Name of this API for the identity provider, in `aud`
     #[arg(long, requires = "oidc_issuer")]
     oidc_audience: Option<String>,
     /// File with the identity provider's keys (JWK set)
     #[arg(long, requires = "oidc_issuer")]
     oidc_jwks: Option<PathBuf>,
-    /// Requests that a user without a role of the fabric may make in a second
+    /// Requests a second that a user without a role of the fabric may make
     #[arg(long, default_value_t = Rate::default().per_second)]
     tenant_rate: NonZeroU32,
     /// Requests that such a user may make at once
     #[arg(long, default_value_t = Rate::default().burst)]
     tenant_burst: NonZeroU32,
-    /// Settings of enrolment (YAML): where keys, certificates and vouchers are. Without it no switch can enrol
+    /// Settings of enrolment (YAML): the paths of keys, certificates and vouchers. Without it no switch can enrol
     #[arg(long)]
     bootz: Option<PathBuf>,
     /// Pipelines of another compiler: {leaf,spine}.json and {leaf,spine}.p4info.bin
@@ -112,7 +112,7 @@ struct Args {
     log_format: LogFormat,
 }
 
-/// Measures the controller by itself; needs no fabric, so none of the other arguments.
+/// Measures the controller alone; needs no fabric, so none of the other arguments.
 #[derive(Debug, Parser)]
 struct BenchArgs {
     /// Measure
@@ -121,15 +121,15 @@ struct BenchArgs {
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only the part with clients that write
+    /// Only the part with writing clients
     #[arg(long)]
     clients: bool,
-    /// Directory of the store that these write to
+    /// Directory of the store for these clients
     #[arg(long, default_value = ".")]
     dir: PathBuf,
 }
 
-/// Puts a backup in the place of the store; needs none of the other arguments.
+/// Replaces the store by a backup; needs none of the other arguments.
 #[derive(Debug, Parser)]
 struct RestoreArgs {
     /// The backup, as `fabricctl backup` wrote it
@@ -138,14 +138,14 @@ struct RestoreArgs {
     /// Directory of the store; no controller may be running with it
     #[arg(long)]
     data_dir: PathBuf,
-    /// Replace a store that is there; it is kept as intent.redb.before-restore
+    /// Replace an existing store; it is kept as intent.redb.before-restore
     #[arg(long)]
     replace: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// Lines for people
+    /// Text lines for people
     Text,
     /// JSON for programs
     Json,
@@ -301,7 +301,7 @@ async fn serve(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What enrolment needs, if the controller is to have it.
+/// The parts for enrolment, if it is enabled.
 async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book, Keys)>> {
     let Some(path) = &args.bootz else { return Ok(None) };
     let settings = Settings::load(path).context("--bootz")?;

@@ -1,8 +1,8 @@
-//! What a monitoring system asks for, as OpenMetrics text.
+//! Metrics for a monitoring system, as OpenMetrics text.
 //!
-//! Everything but the two histograms is read when asked for, so that nothing is counted twice or
-//! kept in two places. The number of series is bounded by the topology: there are labels for
-//! devices, links, states and reasons to drop, and none for what tenants make.
+//! Everything except the two histograms is read at each request, so that nothing is counted twice or
+//! kept in two places. The topology bounds the number of series: there are labels for
+//! devices, links, states and drop reasons, and none for what tenants create.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub revision: u64,
     /// Numbers of vDCs, networks, routers, attachments.
     pub objects: Vec<(&'static str, usize)>,
-    /// VNIs that nobody has and devices may hold.
+    /// VNIs not in use that devices may still hold.
     pub vnis_in_quarantine: usize,
     /// Whether changes can be stored.
     pub store_ok: bool,
@@ -34,11 +34,11 @@ pub struct Snapshot {
     pub devices: Vec<(&'static str, String, Numbers)>,
     /// When the controller's certificate and the first of the authorities expire.
     pub certificates: Option<Expiry>,
-    /// How long devices of each kind take.
+    /// Histograms of how long devices of each kind take.
     pub timings: AllTimings,
     /// Every link.
     pub links: Vec<LinkStatus>,
-    /// What was lost anywhere.
+    /// All losses.
     pub drops: Drops,
     /// How full the tables of switches are.
     pub tables: Vec<TableUse>,
@@ -105,7 +105,7 @@ impl Snapshot {
         single(r, "revision", "Revision of the intent", self.revision);
         let objects = self.objects.iter().map(|(kind, n)| (one("kind", kind), *n));
         gauges(r, "objects", "Objects of tenants", objects);
-        let help = "VNIs that nobody has and devices may still hold";
+        let help = "VNIs not in use that devices may still hold";
         single(
             r,
             "vnis_in_quarantine",

@@ -1,6 +1,6 @@
-//! What render functions see of the model: plain values, borrowed, with every identifier
+//! Views: the input of render functions. These are plain values, borrowed from the model, with every identifier
 //! resolved. A render function takes one view and returns the entities of one device;
-//! what it does not see cannot make its output depend on it.
+//! its output can depend only on its view.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +19,7 @@ pub struct FabricView {
     pub gateway_mac: Mac,
 }
 
-/// A VTEP: a leaf or a host. Also what a route of the underlay leads to.
+/// A VTEP: a leaf or a host. Also the destination of a route of the underlay.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VtepView {
     /// Fabric-wide number of the VTEP (16 bits): leaves and hosts. 0 for spines.
@@ -131,20 +131,20 @@ pub struct AttachmentView {
     pub ips: Vec<IpAddr>,
     /// Where it is.
     pub place: PlaceView,
-    /// Whether it is held to its addresses.
+    /// Whether it may use only its own addresses.
     pub port_security: bool,
-    /// What it may speak from besides, each with the MAC address that goes with it.
+    /// Further addresses from which it may send, each with its MAC address.
     pub allowed: Vec<AllowedView>,
     /// Prefixes that its network's router sends to one of its addresses.
     pub routes: Vec<IpNet>,
 }
 
-/// Addresses that an attachment may speak from besides its own.
+/// Addresses from which an attachment may send besides its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AllowedView {
     /// The addresses.
     pub net: IpNet,
-    /// The MAC address that goes with them.
+    /// Their MAC address.
     pub mac: Mac,
 }
 

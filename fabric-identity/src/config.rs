@@ -16,14 +16,14 @@ pub(crate) const H2: &[u8] = b"h2";
 /// HTTP/1.1 in ALPN (RFC 7301, section 6).
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// How clients of a server are known.
+/// How a server recognises its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificates {
     /// By a certificate; gRPC between parts of the fabric, so HTTP/2 alone.
     Required,
-    /// By a certificate if they have one, else by something in their requests; HTTP/2 and HTTP/1.1.
+    /// By a certificate if they have one, otherwise by their requests (such as a token); HTTP/2 and HTTP/1.1.
     Welcome,
-    /// By something in their requests; HTTP/2 and HTTP/1.1.
+    /// By their requests; HTTP/2 and HTTP/1.1.
     NotAsked,
 }
 

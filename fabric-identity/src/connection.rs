@@ -22,19 +22,19 @@ use crate::error::SpiffeError;
 use crate::spiffe::{Identity, Subject};
 use crate::verify::{End, check_chain};
 
-/// Octets that a client must have sent before it counts as one: an HTTP/2 connection preface (RFC 9113, section 3.4).
+/// Octets that a client must send at first, or it is disconnected: an HTTP/2 connection preface (RFC 9113, section 3.4).
 const FIRST_OCTETS: u64 = 24;
-/// Longest sleep until a certificate is looked at again; timers of months are of no use.
+/// Longest sleep until a certificate is checked again; timers of months are of no use.
 const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// Who a peer is, as far as it was proven.
+/// The verified identity of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// The connection is not encrypted; anybody may be there.
     PlainText,
-    /// TLS, but no certificate was asked for.
+    /// TLS, but the client has no certificate.
     NoCertificate,
-    /// A certificate of the fabric's authorities that names nobody of the fabric, and why.
+    /// A certificate from the fabric's authorities that names no member of the fabric, and why.
     Nobody(SpiffeError),
     /// A member of the fabric.
     Member(Identity),
@@ -42,7 +42,7 @@ pub enum Claim {
 
 /// Whether a connection is still open, for servers that keep something for its peer.
 ///
-/// A server's tasks hear of the end of a connection one after the other; this says so before the peer can know it.
+/// A server's tasks learn about the end of a connection one after the other; this shows it before the peer can know it.
 #[derive(Debug, Clone, Default)]
 pub struct Liveness(Arc<AtomicBool>);
 
@@ -52,7 +52,7 @@ impl Liveness {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Says that the connection has ended; for those who accept connections.
+    /// Marks the connection as ended; for code that accepts connections.
     pub fn end(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -97,7 +97,7 @@ pub(crate) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Resolves, with the reason, when a connection must end although its peer behaves.
+/// Resolves, with the reason, when a connection must end although its peer does nothing wrong.
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
 /// An accepted connection. Reading fails once its peer was silent for too long, or its certificate is no longer good.

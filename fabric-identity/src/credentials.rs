@@ -16,9 +16,9 @@ use crate::certificate::{Validity, identity, moment, validity};
 use crate::error::IdentityError;
 use crate::spiffe::{FabricName, Identity, Subject};
 
-/// How often the files are looked at. New certificates are issued hours before the old ones expire.
+/// How often the files are checked. New certificates are issued hours before the old ones expire.
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(5);
-/// What expires soon is logged again after this time.
+/// The warning about an expiry is repeated after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Where credentials are kept, all PEM.
@@ -59,7 +59,7 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// What expires soon or has expired, in words.
+    /// Warnings about credentials that expire soon or have expired.
     pub fn warnings(&self) -> Vec<String> {
         let named = [
             ("the own certificate", self.own),
@@ -232,7 +232,7 @@ impl Credentials {
         self.generation.subscribe()
     }
 
-    /// Who this process is.
+    /// The identity of this process.
     pub fn identity(&self) -> Identity {
         self.keys.load().identity.clone()
     }
@@ -266,7 +266,7 @@ impl Credentials {
     /// Replaces the credentials.
     ///
     /// # Errors
-    /// They cannot be used, or are for somebody else; the ones in use stay.
+    /// The new ones cannot be used, or are for another subject; the ones in use stay.
     pub fn replace(&self, ca: &[u8], cert: &[u8], key: &[u8]) -> Result<(), IdentityError> {
         let pem = Pem {
             ca: ca.to_owned(),
@@ -309,11 +309,11 @@ impl Credentials {
         self.take(pem).map(|()| true)
     }
 
-    /// Follows the files for ever: looks every [`FOLLOW_EVERY`] and at SIGHUP, takes what is new, and warns of what
-    /// expires soon. `also` runs at the same moments, for what else is kept in files.
+    /// Watches the files for ever: checks them every [`FOLLOW_EVERY`] and at SIGHUP, uses new contents, and warns before
+    /// an expiry. `also` runs at the same moments, for other settings in files.
     ///
     /// # Errors
-    /// SIGHUP cannot be listened for.
+    /// The process cannot listen for SIGHUP.
     pub async fn follow(self: Arc<Self>, mut also: impl FnMut()) -> std::io::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut clock = tokio::time::interval(FOLLOW_EVERY);

@@ -31,7 +31,7 @@ use crate::words::explain;
 /// Longest time for connecting, and again for the handshake: three lost SYNs.
 const PATIENCE: Duration = Duration::from_secs(7);
 
-/// Opens connections to one subject. Each takes the credentials that are in use at that moment.
+/// Opens connections to one subject. Each uses the credentials of that moment.
 #[derive(Clone)]
 pub struct Dialer {
     config: Arc<ClientConfig>,
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Dialer {
 
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// A connection to the subject that was meant. Errors of TLS are in words.
+/// A connection to the expected subject. TLS errors are in words.
 pub struct ClientStream {
     io: Box<TlsStream<TcpStream>>,
     end: Ending,
@@ -76,7 +76,7 @@ fn late(what: &str) -> io::Error {
 }
 
 impl Dialer {
-    /// For connections to `expected`, which is of the same fabric as the credentials.
+    /// For connections to `expected`, which belongs to the same fabric as the credentials.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -90,7 +90,7 @@ impl Dialer {
         })
     }
 
-    /// The same for connections that begin at this address of the machine: servers bound the connections of one address.
+    /// The same for connections from this address of the machine: servers limit the connections of one address.
     #[must_use]
     pub fn from_address(mut self, local: IpAddr) -> Self {
         self.local = Some(local);
@@ -128,7 +128,7 @@ impl Dialer {
     /// Connects to `HOST:PORT`.
     ///
     /// # Errors
-    /// The peer cannot be reached, or is not the subject that was meant; in words.
+    /// The peer cannot be reached, or is not the expected subject; in words.
     pub async fn connect(&self, address: &str) -> io::Result<ClientStream> {
         let tcp = timeout(PATIENCE, self.open(address))
             .await

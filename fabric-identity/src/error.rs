@@ -30,13 +30,13 @@ pub enum SpiffeError {
     Certificate(String),
 }
 
-/// The server that answered is not the one that was meant.
+/// The server is not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected `{expected}`, but {found}")]
 pub struct WrongPeer {
-    /// Who was meant.
+    /// The expected subject.
     pub expected: Identity,
-    /// Who answered, in words.
+    /// The subject that was found, in words.
     pub found: String,
 }
 

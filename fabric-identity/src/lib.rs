@@ -1,23 +1,23 @@
-//! Who is at the other end of a connection, and how long it may hold on to it.
+//! Who is at the other end of a connection, and how long the connection may last.
 //!
-//! **Problem.** Every part of a fabric has a certificate of the same authority. That a certificate is valid says nothing
-//! about what its holder may do: a host's key, which anybody who breaks into the host has, must not open a switch.
+//! **Problem.** Every part of a fabric has a certificate from the same authority. A valid certificate alone does not say
+//! what its holder may do: an attacker on a host has the host's key, and this must not open a switch.
 //!
-//! **Model.** A certificate says *who*: a SPIFFE id in its one URI name ([`Identity`]). What a subject may do is decided
-//! by the server that it calls, per call. [`Credentials`] are this process's own certificate, key and the authorities
-//! that it trusts; they are read again while the process runs. [`Listener`] accepts connections and hands them over with
-//! the [`Peer`] that was proven; [`Dialer`] connects to one subject and to nobody else.
+//! **Model.** A certificate says *who* its holder is: a SPIFFE id in its only URI name ([`Identity`]). The server decides for
+//! each call what the caller may do. [`Credentials`] are this process's own certificate, key and the authorities
+//! that it trusts; they are read again while the process runs. [`Listener`] accepts connections and returns each with
+//! its verified [`Peer`]; [`Dialer`] connects to one subject and to nobody else.
 //!
 //! **Invariants.**
-//! - The fabric's name comes from one's own certificate; a peer of another fabric has no rights, even if a trusted
+//! - A process takes the fabric's name from its own certificate; a peer of another fabric has no rights, even if a trusted
 //!   authority signed its certificate.
-//! - A connection ends when its peer's certificate expires, or when the authorities that would vouch for it are gone.
+//! - A connection ends when its peer's certificate expires, or when no trusted authority vouches for it any more.
 //!   TLS sessions are never resumed: every connection is checked in full.
-//! - A listener holds a bounded number of connections, in all and of one address, each for a bounded time without
-//!   hearing from its peer. It never spins and never stops accepting for good.
-//! - Nothing secret is logged. A refused peer is logged with its address and the reason, each pair once a minute.
+//! - A listener holds a bounded number of connections, in all and per address, and closes a connection whose peer is silent
+//!   for too long. It never spins and never stops accepting for good.
+//! - Nothing secret is logged. A refused peer is logged with its address and the reason, each pair at most once a minute.
 //!
-//! **Cost.** A handshake parses the peer's certificate once. After that a read costs two polls and a clock; no
+//! **Cost.** A handshake parses the peer's certificate once. After that a read costs two polls and a look at the clock; no
 //! allocation, no lock.
 //!
 //! Sources: SPIFFE-ID and X509-SVID specifications (spiffe.io), RFC 5280, RFC 8446.

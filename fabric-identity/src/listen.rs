@@ -1,4 +1,4 @@
-//! Accepts connections, so many and no more, each with its handshake on a task of its own.
+//! Accepts a limited number of connections, each with its handshake on a separate task.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,7 +28,7 @@ use crate::words::explain;
 const NO_ROOM: Duration = Duration::from_millis(100);
 /// One listener takes at most this part of the process's descriptors, so that files and own connections have theirs.
 const PART_OF_DESCRIPTORS: u64 = 4;
-/// Connections that passed their handshake and wait for the server to take them.
+/// Connections that have passed their handshake and wait for the server.
 const READY: usize = 16;
 /// The kernel looks for peers that vanished after this silence, ...
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ const KEEPALIVE_TRIES: u32 = 3;
 /// An IPv6 host has a /64 to choose addresses from (RFC 7421), so peers are counted by it.
 const IPV6_PREFIX: u128 = !0 << 64;
 
-/// What one listener grants.
+/// Limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections in all, those in their handshake included. A process with few descriptors grants less.
@@ -50,7 +50,7 @@ pub struct Limits {
     pub handshake: Duration,
     /// Longest time from the handshake to the first octets of a request.
     pub first_octets: Duration,
-    /// Longest silence of a peer. Where pings keep connections alive, longer than a ping and its answer take.
+    /// Longest silence of a peer. If pings keep connections alive, this must be longer than a ping and its reply.
     pub idle: Duration,
 }
 

@@ -1,15 +1,15 @@
-//! What a daemon says to the service manager: that it is ready, that it is alive, that it stops.
+//! Reports of a daemon to the service manager: it is ready, it is alive, it stops.
 //!
-//! **Problem.** A process that exists may still do nothing: a thread that waits for ever holds up all others. The
+//! **Problem.** A process may exist but do nothing, because a thread that waits for ever blocks all others. The
 //! service manager can restart it, but only the process itself knows whether its work goes on.
 //!
-//! **Model.** A daemon calls [`run`] when it serves, with a *beat*: a question that only the working part of the daemon
-//! can answer (the engine's thread, the writer of changes, the forwarding threads). While the beat returns true in time,
-//! the service manager is sent `WATCHDOG=1`; when it does not, nothing is sent, and the manager restarts the service
+//! **Model.** A daemon calls [`run`] when it is ready, with a *beat*: a check that only the working part of the daemon
+//! can pass (the engine's thread, the writer of changes, the forwarding threads). While the beat returns true in time,
+//! `WATCHDOG=1` is sent to the service manager; otherwise nothing is sent, and the manager restarts the service
 //! after its `WatchdogSec`. [`stopping`] is sent before a daemon ends on purpose.
 //!
-//! **Invariants.** No beat, no `WATCHDOG=1`: never on a timer alone. Without a service manager nothing is sent, and the
-//! beat is not even asked for.
+//! **Invariants.** `WATCHDOG=1` is sent only after a beat, never by a timer alone. Without a service manager nothing is sent, and
+//! no beat is taken.
 //!
 //! **Cost.** Three beats for each `WatchdogSec`.
 //!

@@ -5,7 +5,7 @@
 // reason, and it is counted by that reason.
 //
 //   PacketOut    did the controller send this?
-//   Admission    who speaks, and may they speak in this network?
+//   Admission    who sends, and may they send in this network?
 //   SourceGuard  is this machine who it says?
 //   OwnAddress   is it for this switch?      Termination  does the tunnel end here?
 //   EdgeReply    can it be answered here?
@@ -16,8 +16,8 @@
 //   Replicate, Encap, LinkRewrite            what does it look like on the wire?
 //
 // A frame that came through a tunnel and leaves through one passes once: the outer
-// headers come off in Termination and new ones go on in Encap. Only a refused packet that an
-// ICMP error is due about passes twice.
+// headers come off in Termination and new ones go on in Encap. Only a refused packet that
+// causes an ICMP error passes twice.
 
 #include <core.p4>
 #include <v1model.p4>

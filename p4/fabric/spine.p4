@@ -1,5 +1,5 @@
-// The spine: connects leaves. It routes the underlay and nothing else; what is inside a
-// tunnel is none of its business, so it does not even parse it.
+// The spine: connects leaves. It only routes the underlay; it does not use what is inside
+// a tunnel, so it does not parse it.
 //
 //   PacketOut    did the controller send this?
 //   SpinePort    is this one of our links?

@@ -1,5 +1,5 @@
 //! From what a switch holds to what it should hold: ordered, bounded batches.
-//! Pure; costs as much as the two states are large, so it is for read-backs,
+//! Pure. The cost is linear in the two states, so this is for read-backs,
 //! not for single changes.
 
 use std::collections::HashMap;

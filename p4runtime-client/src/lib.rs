@@ -1,29 +1,29 @@
-//! A P4Runtime client for controllers that hold many switches at a wanted state.
+//! A P4Runtime client for controllers that keep many switches in a desired state.
 //!
 //! # Problem
 //! A controller must keep the entities of hundreds of switches equal to its
-//! intent, over a protocol in which servers reorder batches, answer partially,
-//! restart empty, and depart from the specification each in their own way.
+//! intent, over a protocol in which servers reorder batches, reply partially,
+//! restart empty, and each deviate from the specification in their own way.
 //!
 //! # Model
 //! - [`session::Session`]: one stream to one switch, with mastership, events and a
 //!   heartbeat. It lives until the first fault; its owner then opens another.
 //! - [`entity::Entity`]: an object of a switch in a canonical, comparable, compact
 //!   form; its key is hashable. Everything above the wire works with these.
-//! - [`pipeline::Pipeline`]: program and P4Info with a cookie, pushed only where
-//!   another one runs.
+//! - [`pipeline::Pipeline`]: program and P4Info with a cookie, pushed only to switches
+//!   that run another one.
 //! - [`mod@write`]: bounded batches with one outcome per change. [`read`]: everything
-//!   that can be reconciled. [`diff`]: from one state to another, pure.
-//! - [`names::Names`], [`packet::PacketCodec`], [`order::Order`]: what P4Info says
-//!   about names, packet headers and references between tables.
-//! - [`target::Target`]: what a server can do. No other module knows products.
+//!   that can be reconciled. [`diff`]: the changes from one state to another, pure.
+//! - [`names::Names`], [`packet::PacketCodec`], [`order::Order`]: names, packet headers
+//!   and references between tables, from the P4Info.
+//! - [`target::Target`]: the capabilities of a server. No other module knows products.
 //!
 //! # Invariants
 //! - Equal entities are equal values, whatever their wire forms were.
 //! - A change is reported as made only if the switch confirmed it. Where the
 //!   outcome is unknown the call fails, and repeating it is harmless.
 //! - Changes that depend on each other never share a Write.
-//! - Every call has a limit of time; every queue is bounded, and what overflows
+//! - Every call has a time limit; every queue is bounded, and overflow
 //!   is counted.
 //!
 //! # Cost
@@ -31,8 +31,8 @@
 //! bytes. A Write costs one round trip per batch. A read-back costs the tables.
 //!
 //! # Not here
-//! What to write and when to try again: that is the controller's. Architecture
-//! specific externs, string-translated ports, and role configurations.
+//! The controller decides what to write and when to try again. Architecture-specific
+//! externs, string-translated ports and role configurations are not supported.
 //!
 //! Source: P4Runtime Specification 1.4.
 //!

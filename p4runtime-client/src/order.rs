@@ -1,5 +1,5 @@
-//! Which entities refer to which, so that what is referred to is made first and
-//! removed last.
+//! Which entities refer to which, so that an entity is made before those that refer to it, and
+//! removed after them.
 //!
 //! Profiles, groups and replication refer by their nature; tables refer where
 //! the program says so with `@refers_to(table, field)` on a match field or an
@@ -24,7 +24,7 @@ enum Node {
 }
 
 /// Levels of making: an entity refers only to entities of lower levels.
-/// References that go round in circles are ignored where they close.
+/// In a cycle of references, the one that closes it is ignored.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     levels: BTreeMap<Node, u8>,

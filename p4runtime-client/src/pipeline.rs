@@ -1,4 +1,4 @@
-//! Loading a pipeline: compare cookies, push only what differs.
+//! Loading a pipeline: compare cookies, and push it only if they differ.
 
 use bytes::Bytes;
 use p4runtime_proto::p4::{
@@ -38,27 +38,27 @@ impl Pipeline {
         }
     }
 
-    /// What the control plane sees of it.
+    /// The control plane's view: the P4Info.
     #[must_use]
     pub fn p4info(&self) -> &P4Info {
         &self.p4info
     }
 
-    /// What the target runs.
+    /// The device config, which the target runs.
     #[must_use]
     pub fn device_config(&self) -> &Bytes {
         &self.device_config
     }
 
-    /// The same program, with the number of the store that keeps the switch. The switch remembers it.
+    /// The same program, with the number of the store that has the switch's claim. The switch remembers it.
     #[must_use]
     pub fn kept_by(mut self, keeper: u32) -> Self {
         self.cookie = self.cookie & PROGRAM | u64::from(keeper);
         self
     }
 
-    /// Its cookie; equal pipelines have equal ones in every release. The upper half names the program, the lower one
-    /// the store that keeps the switch.
+    /// Its cookie; equal pipelines have equal cookies in every release. The upper half names the program, the lower one
+    /// the store that has the switch's claim.
     #[must_use]
     pub fn cookie(&self) -> u64 {
         self.cookie
@@ -77,7 +77,7 @@ impl Pipeline {
 /// The part of a cookie that names the program.
 const PROGRAM: u64 = 0xffff_ffff_0000_0000;
 
-/// The store that keeps a switch with this cookie.
+/// The store that has the claim on a switch with this cookie.
 #[must_use]
 pub fn keeper(cookie: u64) -> u32 {
     (cookie & !PROGRAM) as u32
@@ -101,7 +101,7 @@ fn cookie(parts: &[&[u8]]) -> u64 {
 pub enum Installed {
     /// The switch was running it already.
     Unchanged,
-    /// It was pushed; the switch kept what entities fit.
+    /// It was pushed; the switch kept the entities that still fit.
     Reconciled,
     /// It was pushed; the switch starts without entities.
     Pushed,

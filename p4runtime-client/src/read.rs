@@ -1,8 +1,8 @@
 //! Reads: everything a controller reconciles, and counters.
 //!
-//! Servers differ in what a wildcard covers and some ignore filters, so reads
+//! Servers differ in what a wildcard covers and some ignore filters. So reads
 //! name every table and profile of the P4Info, ask for default actions
-//! explicitly, and check what comes back against what was asked.
+//! explicitly, and check the reply against the request.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// Everything this crate has a form for. Const entries and default actions
     /// that are the program's own are left out: nobody wrote them.
     pub entities: Vec<Entity>,
-    /// What could not be understood, and why; it cannot be reconciled.
+    /// Entities that could not be understood, with the reason; they cannot be reconciled.
     pub foreign: Vec<(p4::Entity, String)>,
 }
 

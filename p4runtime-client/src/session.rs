@@ -35,22 +35,22 @@ use crate::{
 
 /// Messages waiting to be sent; packet-outs come in small bursts.
 const OUTGOING: usize = 256;
-/// Messages waiting to be handled. When it is full packets and digests are
+/// Messages waiting to be handled. When the queue is full, packets and digests are
 /// dropped and counted, as on any other full queue.
 const INCOMING: usize = 1024;
-/// Largest message accepted: bmv2 answers a Read with one unpaged message.
+/// Largest message accepted: bmv2 replies to a Read with one unpaged message.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
 /// Largest header block accepted: a failed Write brings an error per update,
 /// about 100 bytes each, in base64.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
 /// How often a quiet switch is asked for a sign of life. gRPC's own pings are
-/// no alternative: C++ servers hang up on clients that ping more than every
+/// no alternative: C++ servers disconnect clients that ping more often than every
 /// five minutes.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Kernel keepalive, for a peer that vanished while nothing is being sent.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Who is primary is decided by the largest of these (P4Runtime 1.4, section 5.3).
+/// The client with the largest election id is primary (P4Runtime 1.4, section 5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ElectionId(pub u128);
 
@@ -73,12 +73,12 @@ impl fmt::Display for ElectionId {
     }
 }
 
-/// How to reach a switch, and as whom.
+/// How to reach a switch, and with which identity.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `IP:PORT` or `NAME:PORT`.
     pub address: String,
-    /// Mutual TLS with the switch that is meant; `None` is plaintext.
+    /// Mutual TLS with the expected switch; `None` is plaintext.
     pub tls: Option<Dialer>,
     /// The switch's device id.
     pub device_id: u64,
@@ -116,8 +116,8 @@ impl Options {
 /// Opens the gRPC channel to a switch; P4Runtime and gNMI can share it.
 ///
 /// # Errors
-/// [`Error::Config`] for an unusable address, [`Error::Connect`] and [`Error::Timeout`] when nobody answers, the
-/// handshake fails or another switch answers.
+/// [`Error::Config`] for an unusable address, [`Error::Connect`] and [`Error::Timeout`] when nobody replies, the
+/// handshake fails or another switch replies.
 pub async fn open_channel(address: &str, tls: Option<&Dialer>, connect_timeout: Duration) -> Result<Channel> {
     let config = |what: &'static str| {
         move |error: tonic::transport::Error| Error::Config {
@@ -149,7 +149,7 @@ pub async fn open_channel(address: &str, tls: Option<&Dialer>, connect_timeout: 
         })
 }
 
-/// Where we stand in the election, or that it is over.
+/// Our position in the election, or the end of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// We may write.

@@ -1,8 +1,8 @@
-//! What a target can do and where it departs from the specification.
+//! What a target can do and where it deviates from the specification.
 //!
-//! The rest of the crate asks this struct and never which product it talks to.
-//! The defaults are what every known target survives; a server that says it
-//! follows P4Runtime 1.4 or newer is trusted with more.
+//! The rest of the crate asks this struct and never checks which product it talks to.
+//! The defaults work with every known target; a server that says it
+//! follows P4Runtime 1.4 or newer gets more.
 
 /// Capabilities and quirks of a P4Runtime server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Target {
         keeps_metadata: true,
     };
 
-    /// Judges by the version that Capabilities reported ("1.4.0"); anything
-    /// unreadable is treated with caution.
+    /// Chosen by the version that Capabilities reported ("1.4.0"); an
+    /// unreadable version gets the cautious defaults.
     #[must_use]
     pub fn from_version(version: &str) -> Self {
         let mut numbers = version.split(['.', '-', '+']).map_while(|n| n.parse::<u32>().ok());

@@ -1,6 +1,6 @@
-//! What an operator sees: a time line of each switch, strangers, troubles, the enrolment window.
+//! What an operator sees: a timeline of each switch, strangers, troubles, the enrolment window.
 //!
-//! Everything here is bounded: outsiders can cause each entry.
+//! Everything here is bounded, because outsiders can cause every entry.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -13,17 +13,17 @@ use vfabric_api::ident::{Mac, Name};
 
 use crate::dhcp::leases::{Holder, Lease, Seconds};
 
-/// Steps that are kept of each switch; the first ones go first.
+/// Most steps that are kept for each switch; the oldest are dropped first.
 const STEPS: usize = 64;
-/// Most switches that have a time line: those of the inventory, and removed ones until their place is needed.
+/// Most switches that have a timeline: those of the inventory, and removed ones until their place is needed.
 const SWITCHES: usize = 4096;
-/// Strangers that are kept; the one heard last longest ago goes first.
+/// Most strangers that are kept; the one not heard for the longest time is dropped first.
 const STRANGERS: usize = 256;
-/// Troubles that are kept.
+/// Most troubles that are kept.
 const TROUBLES: usize = 64;
 /// Longest text of a step, in characters.
 const DETAIL: usize = 300;
-/// Lines about strangers and troubles in the log, in a minute. What is left out is counted.
+/// Most log lines about strangers and troubles in a minute. Suppressed lines are counted.
 const LOG_LINES: u32 = 30;
 /// Longest time that an enrolment window can be open, in seconds.
 pub const LONGEST_WINDOW: Seconds = 3600;
@@ -51,17 +51,17 @@ pub enum What {
     Leased,
     /// It was refused something.
     Refused,
-    /// There was no address for it.
+    /// No address was free for it.
     NoAddress,
-    /// It gave its address back, or found it in use.
+    /// It released its address, or found it in use.
     Released,
-    /// It fetched an image, whole.
+    /// It fetched a whole image.
     ImageFetched,
     /// It began to fetch an image, and stopped.
     ImageBroken,
     /// It fetched a first-boot file.
     ScriptFetched,
-    /// It asked for a file that cannot be had.
+    /// It asked for a file that is not served.
     NoFile,
     /// It was asked to prove its identity (Bootz).
     Challenged,
@@ -105,7 +105,7 @@ impl What {
     }
 }
 
-/// One step of a switch. A step that is repeated is one step with a count.
+/// One step of a switch. A repeated step is one step with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// When it happened first (RFC 3339).
@@ -120,7 +120,7 @@ pub struct Step {
     pub detail: String,
 }
 
-/// The time line of a switch.
+/// The timeline of a switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
     /// Its steps, oldest first.
@@ -134,11 +134,11 @@ pub struct Timeline {
 pub struct Stranger {
     /// Its hardware address.
     pub mac: Mac,
-    /// Why it is none of ours.
+    /// Why it is not one of our switches.
     pub reason: String,
     /// The subnet that it is in.
     pub subnet: String,
-    /// What it says of itself: vendor class, client id, serial number and so on; and what its relay says.
+    /// What it says about itself: vendor class, client id, serial number and so on; and what its relay says.
     pub told: BTreeMap<String, String>,
     /// When it was heard first.
     pub first: String,
@@ -163,7 +163,7 @@ pub struct Trouble {
     pub detail: String,
 }
 
-/// An address that is given.
+/// A leased address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Given {
     /// The address.
@@ -187,15 +187,15 @@ pub struct Status {
     /// How many more machines it lets in.
     #[serde(default)]
     pub enrolment_left: u32,
-    /// Each switch. Time lines begin when the server starts.
+    /// Each switch. Timelines begin when the server starts.
     pub switches: BTreeMap<Name, Timeline>,
     /// Leases that have not ended.
     pub leases: Vec<Given>,
     /// Machines that are not in the inventory, or contradict it.
     pub strangers: Vec<Stranger>,
-    /// What needs an operator.
+    /// Troubles that need an operator.
     pub troubles: Vec<Trouble>,
-    /// Datagrams and requests by what became of them.
+    /// Counts of datagrams and requests by outcome.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -213,7 +213,7 @@ struct Log {
 }
 
 impl Log {
-    /// Whether a line may be written now; and how many were left out before it.
+    /// Whether a line may be written now; and how many were suppressed before it.
     fn due(&mut self, now: Seconds) -> Option<u64> {
         if now / 60 != self.minute {
             (self.minute, self.lines) = (now / 60, 0);
@@ -239,11 +239,11 @@ struct Inner {
     log: Log,
 }
 
-/// The board; every part of the server writes on it.
+/// The board; every part of the server writes to it.
 #[derive(Debug, Default)]
 pub struct Board(Mutex<Inner>);
 
-/// A text cut to its longest, without characters that would change the terminal it is shown on.
+/// A text cut to the longest length, without characters that would change the terminal.
 fn cut(text: &str) -> String {
     let harmless = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
@@ -267,7 +267,7 @@ impl Board {
         *self.inner().counters.entry(what).or_default() += 1;
     }
 
-    /// Adds a step to a switch's time line, and to the log if it is new.
+    /// Adds a step to a switch's timeline, and to the log if it is new.
     pub fn step(&self, switch: &Name, now: Seconds, what: What, detail: &str) {
         let mut inner = self.inner();
         if !inner.switches.contains_key(switch) && inner.switches.len() >= SWITCHES {
@@ -303,7 +303,7 @@ impl Board {
         }
     }
 
-    /// Remembers a stranger, and logs all that is known of it the first time, and when the reason changes.
+    /// Remembers a stranger, and logs everything known about it the first time, and when the reason changes.
     pub fn stranger(&self, now: Seconds, mut stranger: Stranger) {
         let mut inner = self.inner();
         let at = written(now);
@@ -373,12 +373,12 @@ impl Board {
         }
     }
 
-    /// The leases as they are on the disk.
+    /// The leases on the disk.
     pub fn set_leases<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
         self.inner().leases = leases.map(|l| (l.address, l.clone())).collect();
     }
 
-    /// Leases that are new on the disk.
+    /// Adds leases that are now on the disk.
     pub fn leased<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
         let mut inner = self.inner();
         for lease in leases {
@@ -394,12 +394,12 @@ impl Board {
         lease.map(|l| l.holder.clone())
     }
 
-    /// Says where the inventory comes from and how it is.
+    /// Records where the inventory comes from and its state.
     pub fn set_inventory(&self, text: String) {
         self.inner().inventory = text;
     }
 
-    /// Opens the enrolment window for so many seconds and machines; zero seconds close it. Returns when it closes.
+    /// Opens the enrolment window for this many seconds and machines; zero seconds close it. Returns the time when it closes.
     pub fn open_window(&self, now: Seconds, seconds: Seconds, machines: u32) -> Option<Seconds> {
         let mut inner = self.inner();
         let seconds = seconds.min(LONGEST_WINDOW);
@@ -415,20 +415,20 @@ impl Board {
         until
     }
 
-    /// Whether the enrolment window is open, and for how many machines that were not let in yet.
+    /// Whether the enrolment window is open, and for how many more machines.
     pub fn window(&self, now: Seconds) -> Option<u32> {
         let inner = self.inner();
         inner.window.as_ref().filter(|w| w.until > now).map(|w| w.left)
     }
 
-    /// Takes one of the window's places for a machine that is new.
+    /// Takes one of the window's places for a new machine.
     pub fn enrolled_one(&self) {
         if let Some(window) = &mut self.inner().window {
             window.left = window.left.saturating_sub(1);
         }
     }
 
-    /// Closes a window whose time is over. Called about once a second.
+    /// Closes the window when its time is up. Called about once a second.
     pub fn tick(&self, now: Seconds) {
         let mut inner = self.inner();
         if inner.window.as_ref().is_some_and(|w| w.until <= now) {

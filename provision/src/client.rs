@@ -1,7 +1,7 @@
-//! What a machine says of itself, in DHCP and in HTTP.
+//! What a machine says about itself, in DHCP and in HTTP.
 //!
-//! Nothing here is proven, and all of it may be junk from a broken EEPROM: a field that cannot be read counts as not
-//! said, and never as an error.
+//! Nothing here is proven, and all of it may be junk from a broken EEPROM: a field that cannot be read is
+//! ignored, and is never an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use vfabric_api::ident::{Label, Mac};
 
 use crate::dhcp::packet::{Packet, code};
 
-/// Enterprise numbers under which ONIE sends its options (RFC 3925): the one it has, and the one of its first releases.
+/// Enterprise numbers under which ONIE sends its options (RFC 3925): the current one, and that of its first releases.
 pub const ONIE_ENTERPRISES: [u32; 2] = [42_623, 40_310];
 /// Most octets of a field that are kept for people.
 const SHOWN: usize = 64;
 
-/// What kind of software speaks.
+/// The kind of software on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -47,7 +47,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a machine says of itself.
+/// What a machine says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     /// Its software.
@@ -58,11 +58,11 @@ pub struct Client {
     pub model: Option<Label>,
     /// The enterprise number under which an ONIE sends its options.
     pub enterprise: u32,
-    /// All that it says, for people: names and texts, cut to some octets, unprintable ones escaped.
+    /// Everything that it says, for people: names and texts, cut to some octets, unprintable ones escaped.
     pub told: BTreeMap<String, String>,
 }
 
-/// Octets as text for people and logs: visible ASCII as it is, the rest escaped, cut.
+/// Octets as text for people and logs: visible ASCII unchanged, the rest escaped, cut to a limit.
 pub fn shown(octets: &[u8]) -> String {
     let cut = octets.get(..SHOWN);
     let text = cut.unwrap_or(octets).escape_ascii().to_string();
@@ -73,7 +73,7 @@ pub fn shown(octets: &[u8]) -> String {
     }
 }
 
-/// A label, unless it is junk. Makers who have no serial number write one of these.
+/// A label, unless it is junk. Manufacturers without serial numbers write one of these.
 fn label(octets: &[u8]) -> Option<Label> {
     let text = std::str::from_utf8(octets)
         .ok()?
@@ -95,7 +95,7 @@ fn label(octets: &[u8]) -> Option<Label> {
 }
 
 impl Client {
-    /// As a DHCP message tells.
+    /// Reads a DHCP message.
     pub fn of_packet(packet: &Packet) -> Self {
         let option = |code| packet.option(code).unwrap_or_default();
         let (class, user, id) = (
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    /// As the headers of an HTTP request tell. `header` returns a header's octets by its name.
+    /// Reads the headers of an HTTP request. `header` returns a header's octets by its name.
     pub fn of_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> (Self, Option<Mac>) {
         let mut client = Self {
             kind: Kind::Other,
@@ -211,7 +211,7 @@ enum Header {
     Told,
 }
 
-/// Headers that boot clients send. SONiC's have no prefix, so the headers of others come first.
+/// Headers that boot clients send. SONiC's have no prefix, so the others come first.
 const HEADERS: &[(&str, Header, Kind)] = &[
     ("onie-serial-number", Header::Serial, Kind::Onie),
     ("onie-eth-addr", Header::Mac, Kind::Onie),
@@ -230,7 +230,7 @@ const HEADERS: &[(&str, Header, Kind)] = &[
     ("x-arista-modelname", Header::Model, Kind::Arista),
     ("x-arista-softwareversion", Header::Told, Kind::Arista),
     ("serial-number", Header::Serial, Kind::Sonic),
-    // The base MAC address is that of the management port on most models; not on all, so it is not compared.
+    // The base MAC address is that of the management port on most models, but not on all, so it is not compared.
     ("base-mac-address", Header::Told, Kind::Sonic),
     ("product-name", Header::Model, Kind::Sonic),
     ("sonic-version", Header::Told, Kind::Sonic),
@@ -250,7 +250,7 @@ fn tlv(mut octets: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// A user class, as text (most clients) or as RFC 3004 has it, with a length in front.
+/// A user class, as plain text (most clients) or with a length in front (RFC 3004).
 fn is_class(octets: &[u8], class: &[u8]) -> bool {
     let lists = octets
         .split_first()

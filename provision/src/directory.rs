@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use vfabric_api::ident::{Label, Mac, Name};
 use vfabric_api::topology::{Switch, Topology};
 
-/// The inventory as far as it matters here, indexed.
+/// The part of the inventory that matters here, indexed.
 #[derive(Debug, Default)]
 pub struct Directory {
     fabric: String,
@@ -19,12 +19,12 @@ pub struct Directory {
     by_address: HashMap<Ipv4Addr, usize>,
 }
 
-/// Why a machine is not taken for a switch of the inventory.
+/// Why a machine is not recognised as a switch of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nothing of it is in the inventory.
+    /// Neither its MAC address nor its serial number is in the inventory.
     Unknown,
-    /// Its MAC address is of a switch with another serial number.
+    /// Its MAC address belongs to a switch with another serial number.
     Serial {
         /// The switch of that MAC address.
         switch: Name,
@@ -33,14 +33,14 @@ pub enum Refusal {
         /// What the machine says.
         told: Label,
     },
-    /// Its serial number is of a switch with another MAC address.
+    /// Its serial number belongs to a switch with another MAC address.
     Mac {
         /// The switch of that serial number.
         switch: Name,
         /// Its MAC address in the inventory.
         expected: Mac,
     },
-    /// Its MAC address is of one switch, its serial number of another.
+    /// Its MAC address belongs to one switch, its serial number to another.
     Two {
         /// The switch of that MAC address.
         by_mac: Name,
@@ -57,12 +57,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether an open enrolment window lets it in: what contradicts the inventory stays out.
+    /// Whether an open enrolment window lets it in: a machine that contradicts the inventory stays out.
     pub fn may_enrol(&self) -> bool {
         matches!(self, Self::Unknown)
     }
 
-    /// The switch whose time line should show it.
+    /// The switch whose timeline should show it.
     pub fn switch(&self) -> Option<&Name> {
         match self {
             Self::Unknown => None,
@@ -99,7 +99,7 @@ impl fmt::Display for Refusal {
 }
 
 impl Directory {
-    /// Of the switches that are meant to be there.
+    /// The directory of a topology.
     pub fn new(topology: Topology) -> Self {
         let mut directory = Self {
             fabric: topology.fabric.name.to_string(),
@@ -112,7 +112,7 @@ impl Directory {
             directory.by_mac.extend(switch.mac.map(|mac| (mac, i)));
             let serial = switch.serial.as_ref().map(Label::folded);
             directory.by_serial.extend(serial.map(|serial| (serial, i)));
-            // Only of switches that can be recognised: others are not ours to give an address to.
+            // Only of switches that can be recognised: this server gives no address to others.
             if let (IpAddr::V4(address), true) = (switch.p4runtime.ip(), is_recognisable(switch)) {
                 directory.by_address.insert(address, i);
             }
@@ -125,7 +125,7 @@ impl Directory {
         &self.fabric
     }
 
-    /// The topology; none before an inventory was read.
+    /// The topology; none until an inventory has been read.
     pub fn topology(&self) -> Option<&Topology> {
         self.topology.as_ref()
     }
@@ -145,7 +145,7 @@ impl Directory {
         self.by_address.get(&address).and_then(|i| self.switches.get(*i))
     }
 
-    /// The switch that a machine is. Without a readable serial number, its MAC address decides alone.
+    /// The switch that a machine is. Without a readable serial number, the MAC address alone decides.
     ///
     /// # Errors
     /// Why it is none.

@@ -1,8 +1,8 @@
 //! Installer images: files of one directory whose digests are right.
 //!
-//! The directory has a file `SHA256SUMS`, as `sha256sum * > SHA256SUMS` writes it. A file that is not in it is not served,
-//! nor one whose SHA-256 digest is another. A file is hashed when it is first asked for, and again after it has changed;
-//! what is served is the very file that was hashed, by its descriptor.
+//! The directory has a file `SHA256SUMS`, as `sha256sum * > SHA256SUMS` writes it. A file that is not in it, or whose
+//! SHA-256 digest differs, is not served. A file is hashed when it is first requested, and again after it has changed.
+//! The server sends exactly the file that was hashed, through the same descriptor.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -46,7 +46,7 @@ pub enum NoImage {
         /// Why not.
         source: std::io::Error,
     },
-    /// Its digest is another.
+    /// Its digest differs.
     #[error("`{name}` is damaged: its SHA-256 digest is {found}, {SUMS} has {expected}")]
     Damaged {
         /// The file.
@@ -61,7 +61,7 @@ pub enum NoImage {
     Changed(String),
 }
 
-/// What tells one state of a file from another.
+/// Distinguishes one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     device: u64,
@@ -103,7 +103,7 @@ pub struct Image {
 }
 
 impl Images {
-    /// Those of a directory; without one there are none.
+    /// The images of a directory; without one there are none.
     pub fn new(directory: Option<PathBuf>) -> Self {
         Self {
             directory,
@@ -138,8 +138,8 @@ impl Images {
         found.ok_or_else(|| NoImage::NotListed(name.to_string()))
     }
 
-    /// Opens an image and checks its digest, if that is not known yet. Blocks while it is read; requests for one file
-    /// that come meanwhile wait for the same result.
+    /// Opens an image and checks its digest, if that is not known yet. Blocks while the file is read; other requests for the same file
+    /// wait for the same result.
     ///
     /// # Errors
     /// Why it is not served.

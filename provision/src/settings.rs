@@ -12,9 +12,10 @@ use crate::error::ProvisionError;
 
 /// Largest pool of one subnet: a /16. Finding a free address walks the pool.
 const LARGEST_POOL: u32 = 65_536;
-/// Shortest and longest lease in seconds. Below, renewals are most of the traffic; above, an address is lost for weeks.
+/// Shortest and longest lease in seconds. With shorter ones, renewals would be most of the traffic; with longer ones, an address
+/// would be lost for weeks.
 const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 120..=7 * 24 * 3600;
-/// The last octets of a URL are added by us, and an option of a message has 255 octets (RFC 2132 section 2).
+/// We add the last octets of a URL, and an option of a message has at most 255 octets (RFC 2132 section 2).
 const LONGEST_URI: usize = 200;
 
 /// The file. Paths in it are relative to it.
@@ -29,11 +30,11 @@ pub struct Settings {
     /// Whether files are served by TFTP too, on port 69.
     #[serde(default)]
     pub tftp: bool,
-    /// Interfaces on which switches without an address are heard. Relayed requests arrive on any of them; without one,
-    /// only relayed requests are answered.
+    /// Interfaces on which switches without an address are heard. Relayed requests may arrive on any of them; without any,
+    /// only relayed requests are served.
     #[serde(default)]
     pub interfaces: Vec<String>,
-    /// Subnets that addresses are given in.
+    /// Subnets in which addresses are given.
     pub subnets: Vec<Subnet>,
     /// Name servers.
     #[serde(default)]
@@ -55,11 +56,11 @@ pub struct Settings {
     /// Directory of templates: `MODEL/NAME`, or `default/NAME` for all other models.
     #[serde(default)]
     pub templates: Option<PathBuf>,
-    /// Which image holds which software.
+    /// The image of each software release.
     #[serde(default)]
     pub software: Vec<Software>,
-    /// Address of an OpenConfig Bootz server, `bootz://HOST:PORT`, for machines that ask for it; this server's own one, if it
-    /// has one and no other is named.
+    /// Address of an OpenConfig Bootz server, `bootz://HOST:PORT`, for machines that ask for it; the default is this server's own
+    /// one, if it has one.
     #[serde(default)]
     pub bootz: Option<String>,
     /// This server's own Bootz server.
@@ -92,7 +93,7 @@ pub struct BootzServer {
     /// Its TCP port.
     #[serde(default = "bootz_port")]
     pub port: u16,
-    /// Where the controller is asked for enrolments, `HOST:PORT`.
+    /// Where the controller accepts requests for enrolment, `HOST:PORT`.
     pub owner: String,
     /// Authorities of the fabric (PEM).
     pub tls_ca: PathBuf,
@@ -113,13 +114,13 @@ fn bootz_port() -> u16 {
 pub struct Subnet {
     /// The subnet.
     pub subnet: Ipv4Net,
-    /// Addresses for switches whose P4Runtime address is not in the subnet. Without a pool, those get none.
+    /// Addresses for switches whose P4Runtime address is not in the subnet. Without a pool, such switches get no address.
     #[serde(default)]
     pub pool: Option<Pool>,
     /// Routers of the subnet.
     #[serde(default)]
     pub routers: Vec<Ipv4Addr>,
-    /// Address at which switches of this subnet reach this server, where it is not the common one.
+    /// Address at which switches of this subnet reach this server, if it differs from the common one.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
 }
@@ -152,7 +153,7 @@ impl Pool {
 pub struct Software {
     /// The release, as the inventory's `software` names it.
     pub name: Label,
-    /// Models that the image is for; all, if none is named. The first entry that fits is taken.
+    /// Models that the image is for; all, if none is named. The first matching entry is used.
     #[serde(default)]
     pub models: Vec<Label>,
     /// File in the directory of images.

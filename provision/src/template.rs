@@ -3,7 +3,7 @@
 //! A template is looked for as `MODEL/NAME`, then as `default/NAME` in the directory of templates, then among those built
 //! in. Variables are strict: one that is missing is an error that names the line, never an empty text in a script.
 //!
-//! What is rendered is public: any machine that poses as the switch can fetch it. A file that looks as if it holds a
+//! Rendered files are public: any machine that poses as the switch can fetch them. A file that seems to contain a
 //! secret is refused.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::settings::{Settings, Subnet};
 
 /// Files that a switch can fetch, and their templates.
 pub const NAMES: [&str; 2] = ["ztp.json", "first-boot.sh"];
-/// Steps of the template engine that one file may take: thousands of lines, and an end of every loop.
+/// Most steps of the template library for one file: enough for thousands of lines, but no loop runs for ever.
 const FUEL: u64 = 200_000;
 /// Largest rendered file, in octets.
 const LARGEST: usize = 256 << 10;
@@ -33,7 +33,7 @@ const BUILT_IN: [(&str, &str); 2] = [
     ("first-boot.sh", include_str!("../templates/first-boot.sh")),
 ];
 
-/// Starts of lines' parts that are secrets: keys in PEM, hashes of passwords as crypt(5) has them.
+/// How secrets begin: keys in PEM, hashes of passwords in the form of crypt(5).
 const SECRETS: [(&str, &str); 7] = [
     ("PRIVATE KEY-----", "a private key"),
     ("$1$", "a password hash"),
@@ -49,7 +49,7 @@ pub struct Templates {
     directory: Option<PathBuf>,
 }
 
-/// What a file is rendered from.
+/// The input of a file.
 pub struct For<'a> {
     /// The settings.
     pub settings: &'a Settings,
@@ -64,7 +64,7 @@ pub struct For<'a> {
 }
 
 impl Templates {
-    /// Those of a directory, and those built in.
+    /// The templates of a directory, and the built-in ones.
     pub fn new(directory: Option<PathBuf>) -> Self {
         Self { directory }
     }
@@ -90,8 +90,8 @@ impl Templates {
     /// Renders a file for a switch.
     ///
     /// # Errors
-    /// The template is missing, wrong, or uses something that the switch does not have; or the result is not what its
-    /// name says, or holds a secret.
+    /// The template is missing, wrong, or uses something that the switch does not have; or the result does not have the form that
+    /// its name implies, or contains a secret.
     pub fn render(&self, name: &str, of: &For<'_>) -> Result<String, ProvisionError> {
         let (text, from) = self.find(name, of.switch.model.as_ref())?;
         let environment = environment(self.directory.as_deref());
@@ -214,7 +214,7 @@ impl For<'_> {
             "ntp": settings.ntp,
             "vars": settings.vars,
         });
-        // What a switch does not have is left out, so that a template which uses it is an error.
+        // Values that a switch does not have are left out, so that a template which uses them is an error.
         if let Some(name) = image_of(settings, switch) {
             let sha256 = self.images.listed(name).map_err(|e| e.to_string())?;
             context["image"] = json!({ "name": name, "url": format!("{url}/images/{name}"), "sha256": sha256 });

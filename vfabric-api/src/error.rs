@@ -1,7 +1,7 @@
 //! What a user sees when something is refused.
 //!
-//! One shape for all of them: a stable code, a sentence, and the fields that are wrong.
-//! On the wire it is `application/problem+json` (RFC 9457). Internals never appear in it;
+//! All errors have the same form: a stable code, a sentence, and the fields that are wrong.
+//! On the wire this is `application/problem+json` (RFC 9457). Internals never appear in it;
 //! they go to the log under the request id.
 
 use serde::{Deserialize, Serialize};
@@ -11,35 +11,35 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The body is not JSON, or the query or a header is not of the documented shape (400).
+    /// The body is not JSON, or the query or a header does not have the documented form (400).
     Malformed,
-    /// Nobody is proven: no valid bearer token or client certificate (401).
+    /// There is no valid bearer token or client certificate (401).
     Unauthenticated,
-    /// The caller is known and may not do this (403).
+    /// The caller is known, but may not do this (403).
     Forbidden,
     /// The object does not exist, or the caller may not know that it does (404).
     NotFound,
     /// An object of that name exists with another content (409).
     AlreadyExists,
-    /// It cannot be removed or changed while other objects use it (409).
+    /// The object cannot be removed or changed while other objects use it (409).
     InUse,
     /// A MAC, IP, VNI, port or interface is taken already (409).
     Taken,
-    /// Another owner looks after the object, and the change was not forced (409).
+    /// The object belongs to another owner, and the change was not forced (409).
     Owned,
-    /// A pool has nothing left to give (409).
+    /// A pool or a table has no room left (409).
     Exhausted,
     /// The object is not at the revision that the caller expects (412).
     PreconditionFailed,
-    /// The body is longer than the server reads (413).
+    /// The body is longer than the server accepts (413).
     TooLarge,
-    /// The body is of a media type that the operation does not take (415).
+    /// The operation does not accept the body's media type (415).
     UnsupportedMediaType,
-    /// It was known once and is not any more, such as a revision that is too old (410).
+    /// The resource is no longer available, such as a revision that is too old (410).
     Gone,
     /// More requests than the caller may make in this time (429); `Retry-After` says when to try again.
     TooMany,
-    /// Well formed, but a value is not what its field takes, or it does not make sense (422).
+    /// The request is well formed, but a value is not valid for its field or makes no sense (422).
     Invalid,
     /// The controller cannot do it now; the same call may succeed later (503).
     Unavailable,
@@ -88,11 +88,11 @@ pub struct FieldError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{detail}{}", .errors.iter().map(|e| format!("\n  {}: `{}`: expected {}", e.field, e.value, e.expected)).collect::<String>())]
 pub struct ApiError {
-    /// What kind of error it is.
+    /// The kind of error.
     pub code: ErrorCode,
     /// One sentence for people.
     pub detail: String,
-    /// The fields that are wrong, where the error is about fields.
+    /// The fields that are wrong, if the error is about fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Id under which the log knows the request.

@@ -1,11 +1,11 @@
-//! What happened that no transaction says: devices that were lost, objects that wait or are refused.
+//! Events without a transaction: devices that were lost, objects that wait or are refused.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::Name;
 
-/// What kind of event it is.
+/// The kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventReason {
@@ -23,7 +23,7 @@ pub enum EventReason {
     Refused,
     /// An object waits for a number that still has another meaning somewhere.
     Waiting,
-    /// An object waits no more.
+    /// An object no longer waits.
     Released,
     /// A change was refused because it does not fit a switch, a pool or a limit.
     Exhausted,
@@ -42,7 +42,7 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    /// Whether somebody should look at it.
+    /// Whether it needs attention.
     pub fn is_warning(self) -> bool {
         match self {
             Self::DeviceLost
@@ -64,10 +64,10 @@ impl EventReason {
     }
 }
 
-/// Something that happened. The same thing again raises `count` and gets a new number.
+/// An event. If the same thing happens again, `count` rises and the event gets a new number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its number. Later events have greater ones, also after the controller was started again.
+    /// Its number. Later events have greater numbers, also after a restart of the controller.
     pub number: u64,
     /// When it happened last, in milliseconds since 1970 (UTC), by the controller's clock.
     pub time_ms: u64,
@@ -75,9 +75,9 @@ pub struct Event {
     pub first_ms: u64,
     /// How often it happened.
     pub count: u64,
-    /// What kind of event it is.
+    /// The kind of event.
     pub reason: EventReason,
-    /// Whether somebody should look at it.
+    /// Whether it needs attention.
     pub warning: bool,
     /// The vDC that it concerns; absent: the fabric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,6 @@ pub struct Event {
 pub struct Events {
     /// The events.
     pub items: Vec<Event>,
-    /// Give this as `after` to get what comes later.
+    /// Give this as `after` to get later events.
     pub upto: u64,
 }

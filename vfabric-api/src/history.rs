@@ -18,7 +18,7 @@ pub struct Revision {
     pub revision: u64,
     /// When it was committed, in milliseconds since 1970 (UTC), by the controller's clock.
     pub time_ms: u64,
-    /// Who asked for it, and why.
+    /// The caller, and the reason.
     #[serde(flatten)]
     pub origin: Origin,
     /// What it did to tenants' objects.
@@ -29,7 +29,7 @@ pub struct Revision {
     pub inventory: Vec<String>,
 }
 
-/// What became of tenants' objects.
+/// The changes of tenants' objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Objects {
     /// Those that are new.
@@ -38,7 +38,7 @@ pub struct Objects {
     /// Those whose content changed, field by field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub updated: Vec<ObjectChange>,
-    /// Those that are gone.
+    /// Those that were removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<Key>,
     /// Labels of those that have or had any, before and after; for selectors, not shown.
@@ -78,12 +78,12 @@ impl Objects {
 /// The last revisions, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct History {
-    /// The revisions. Those in which the controller only kept its books are left out.
+    /// The revisions, without those that changed only the controller's own records.
     pub items: Vec<Revision>,
     /// Give this as `before` to get the next page; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
-    /// The oldest revision that is still known. What was before it was forgotten.
+    /// The oldest revision that is still known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<u64>,
 }
@@ -104,7 +104,7 @@ pub struct Diff {
     pub from: u64,
     /// The second, which is later.
     pub to: u64,
-    /// What became of tenants' objects between them.
+    /// The changes of tenants' objects between them.
     #[serde(flatten)]
     pub objects: Objects,
     /// Objects of the inventory that changed between them.

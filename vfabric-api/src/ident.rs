@@ -1,4 +1,4 @@
-//! Identifiers and addresses: a newtype each, so that illegal values cannot be built.
+//! Identifiers and addresses. Each is a newtype, so that illegal values cannot be built.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ fn error(value: &str, expected: &'static str) -> IdentError {
 /// Name of an object: a DNS label (RFC 1123 section 2.1): 1 to 63 of `a-z 0-9 -`,
 /// starting and ending with a letter or digit.
 ///
-/// Copies share the text: an object's name stands in itself, in what lists it and in what refers to it.
+/// Copies share the text, because an object's name is also in lists and in other objects that refer to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, ToSchema)]
 #[schema(value_type = String)]
 #[serde(try_from = "String")]
@@ -142,8 +142,8 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// What a maker or an operator calls a piece of hardware or software: a serial number, a model, a release. 1 to 64 of
-/// `A-Z a-z 0-9 . _ + -`, starting with a letter or digit, so that it can be part of a file name or URL as it is.
+/// Name of a piece of hardware or software: a serial number, a model, a release. 1 to 64 of
+/// `A-Z a-z 0-9 . _ + -`, starting with a letter or digit, so that it can be part of a file name or URL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = String)]
 #[serde(try_from = "String", into = "String")]
@@ -195,7 +195,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// Who looks after an object: a file, a tool. 1 to 128 of `A-Z a-z 0-9 . _ : / @ + -`, starting with a letter or digit,
+/// Owner of an object: the file or tool that manages it. 1 to 128 of `A-Z a-z 0-9 . _ : / @ + -`, starting with a letter or digit,
 /// such as `file:web.yaml` or `terraform`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = String)]
@@ -243,7 +243,7 @@ impl fmt::Display for OwnerName {
     }
 }
 
-/// How the API's document describes addresses: types that no value has. Their rules are in the document's own module.
+/// Types without values that describe addresses in the OpenAPI document. Their rules are in the module `rest::document`.
 pub mod schema {
     use utoipa::ToSchema;
 

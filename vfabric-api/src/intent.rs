@@ -31,24 +31,24 @@ pub struct VdcIntent {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 500)]
     pub description: String,
-    /// Hosts that are assigned to it; none when left out. Their agents may attach workloads in it by themselves, for pods
-    /// that start there, and users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
+    /// Hosts that are assigned to it; none when left out. Their agents may attach pods that start there, and
+    /// users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
     /// Hosts may be named before they are in the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Name>,
     /// Access ports that are assigned to it, for users of the vDC; none when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<AssignedPort>,
-    /// VNIs that users of the vDC may name; none when left out. The controller chooses one where none is named.
+    /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
-    /// How many objects there may be in it.
+    /// Limits on its objects.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Objects in it that are to go. One that is not there is no error.
+    /// Objects in it to delete. A missing one is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<Removal>,
     /// Its tenant networks.
@@ -62,7 +62,7 @@ pub struct VdcIntent {
     pub attachments: Vec<AttachmentSpec>,
 }
 
-/// An object of a vDC that is to go.
+/// An object of a vDC to delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Removal {
@@ -73,7 +73,7 @@ pub struct Removal {
 }
 
 impl Intent {
-    /// How many objects it names, with the vDCs and what is to go.
+    /// How many objects it names, including the vDCs and the objects to delete.
     pub fn len(&self) -> usize {
         let of_vdc =
             |vdc: &VdcIntent| 1 + vdc.remove.len() + vdc.networks.len() + vdc.routers.len() + vdc.attachments.len();

@@ -1,7 +1,7 @@
-//! The inventory: the objects that the fabric is made of, and how they are changed.
+//! The inventory: switches, links and hosts, and how they are changed.
 //!
-//! A topology file ([`crate::topology`]) describes a fabric once; the inventory is what the controller keeps of it, with
-//! an identity for each object that is never given to another one.
+//! A topology file ([`crate::topology`]) describes a fabric; the inventory is what the controller stores of it, with
+//! an identity for each object that is never reused.
 
 use std::fmt;
 
@@ -98,7 +98,7 @@ pub enum InventoryChange {
     Arrived(ItemKey),
 }
 
-/// Where an object of the inventory is in its life.
+/// State of an object of the inventory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
@@ -194,14 +194,14 @@ impl fmt::Display for ItemChange {
 pub struct SwitchItem {
     /// As the operator wrote it.
     pub spec: Switch,
-    /// Its identity: never changes, and is never given to another object.
+    /// Its identity, which never changes and is never reused.
     pub uid: u64,
     /// Fabric-wide number of its VTEP, 1 to 32767; absent for a spine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vtep_id: Option<u16>,
-    /// Where it is in its life.
+    /// Its state in the inventory.
     pub state: ItemState,
-    /// What it waits for while it leaves, in words.
+    /// What it waits for while it is leaving, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
 }
@@ -211,13 +211,13 @@ pub struct SwitchItem {
 pub struct HostItem {
     /// As the operator wrote it.
     pub spec: Host,
-    /// Its identity: never changes, and is never given to another object.
+    /// Its identity, which never changes and is never reused.
     pub uid: u64,
     /// Fabric-wide number of its VTEP, 1 to 32767.
     pub vtep_id: u16,
-    /// Where it is in its life.
+    /// Its state in the inventory.
     pub state: ItemState,
-    /// What it waits for while it leaves, in words.
+    /// What it waits for while it is leaving, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
 }
@@ -227,7 +227,7 @@ pub struct HostItem {
 pub struct LinkItem {
     /// As the operator wrote it.
     pub spec: Link,
-    /// Its identity: never changes, and is never given to another object.
+    /// Its identity, which never changes and is never reused.
     pub uid: u64,
 }
 

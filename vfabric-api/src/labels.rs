@@ -1,22 +1,22 @@
 //! Labels of objects, and selectors that choose objects by them.
 //!
-//! **Labels** are pairs of key and value that users choose; the controller does nothing with them but select. An object
+//! **Labels** are pairs of key and value that users choose; the controller only uses them to select objects. An object
 //! has at most [`MAX_LABELS`].
 //!
 //! **Selectors** ([`Selector`]) are lists of requirements, separated by commas; an object is selected if it meets all of
 //! them. The grammar is that of Kubernetes label selectors, so that users need not learn another one:
 //!
-//! | requirement | is met by objects |
+//! | requirement | selects objects |
 //! | --- | --- |
 //! | `key=value`, `key==value` | that have the key with this value |
-//! | `key!=value` | that have not: with another value, or without the key |
+//! | `key!=value` | that have another value, or lack the key |
 //! | `key in (a,b)` | that have the key with one of these values |
-//! | `key notin (a,b)` | that have not |
+//! | `key notin (a,b)` | that have none of these values, or lack the key |
 //! | `key` | that have the key |
 //! | `!key` | that do not have it |
 //!
 //! A field selector has the same grammar over a few fields of each kind ([`FIELDS`]). A field with several values meets
-//! `=` and `in` if one of them does, `!=` and `notin` if none does.
+//! `=` and `in` if one of its values matches, `!=` and `notin` if none matches.
 //!
 //! **Cost.** A test of an object costs the requirements, of which there are at most [`MAX_REQUIREMENTS`].
 
@@ -147,7 +147,7 @@ fn values<'a>(field: &str, spec: &'a Spec, owner: Option<&'a OwnerName>) -> Vec<
     }
 }
 
-/// What is required of the values under a key.
+/// A requirement on the values of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
     In(BTreeSet<String>),
@@ -256,7 +256,7 @@ fn requirements(parameter: &str, text: &str) -> Result<Vec<Requirement>, ApiErro
     parts.into_iter().map(parse).collect()
 }
 
-/// Which objects are wanted. The default selects all.
+/// A selector. The default selects all objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
     labels: Vec<Requirement>,

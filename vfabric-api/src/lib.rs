@@ -3,19 +3,19 @@
 //! **Problem.** A topology file, an intent file, the REST API, the command line and
 //! the controller must all mean the same thing by "network" or "attachment".
 //!
-//! **Model.** [`topology`] is the physical fabric (switches, links, hosts), given once.
+//! **Model.** [`topology`] is the physical fabric (switches, links, hosts).
 //! [`intent`] is what tenants ask for: virtual data centres, tenant networks, routers,
-//! attachments, each a [`kind`] of object. [`ident`] has the small value types both are made of; a value that
-//! exists is valid.
+//! attachments, each a [`kind`] of object. [`ident`] has the small value types that both use; every value of
+//! these types is valid.
 //!
-//! **Invariants.** Types parse only what is well formed ([`ident`]); [`topology::Topology::validate`]
-//! and the intent checks add what needs more than one object to see. Every error names
+//! **Invariants.** Types parse only well-formed text ([`ident`]); [`topology::Topology::validate`]
+//! and the intent checks add checks over several objects. Every error names
 //! the field, the value and what was expected.
 //!
 //! **Parts.** The types alone need no HTTP. [`client`] comes with the feature `client`, the REST
 //! router [`rest`] with the feature `server`; neither brings the other's dependencies.
 //!
-//! This is a leaf crate: it knows nothing of how the controller works.
+//! This is a leaf crate: it knows nothing about how the controller works.
 //!
 //! # Example
 //! ```

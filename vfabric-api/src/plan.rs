@@ -10,15 +10,15 @@ use crate::kind::Key;
 /// What a transaction would do: `?dry_run=true`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
-    /// Objects whose content changes, field by field. Those that come or go are only named, in the transaction's own
+    /// Objects whose content changes, field by field. New and deleted ones are only named, in the transaction's own
     /// lists.
     pub changes: Vec<ObjectChange>,
-    /// What each device would be asked to hold or no longer to hold; devices that nothing changes for are left out.
+    /// The entities that each device would have to hold, or no longer hold; devices without changes are left out.
     pub devices: Vec<DevicePlan>,
     /// Objects that would have to wait for a number that still has another meaning somewhere, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
-    /// What devices would be asked for on top, when those objects need not wait any more.
+    /// Entities that devices would have to hold in addition, once those objects need not wait any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub later: Vec<DevicePlan>,
 }
@@ -37,10 +37,10 @@ pub struct ObjectChange {
 pub struct FieldChange {
     /// Its path, as in `subnets[1].gateway`.
     pub field: String,
-    /// Absent: it was not there.
+    /// The earlier value; absent: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// Absent: it is not there any more.
+    /// The later value; absent: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
@@ -50,9 +50,9 @@ pub struct FieldChange {
 pub struct DevicePlan {
     /// The switch or host.
     pub device: Name,
-    /// Entities that come, go or change, by table and key.
+    /// Entities that are added, removed or changed, by table and key.
     pub entities: Vec<EntityChange>,
-    /// Of a switch: tables whose number of entries changes, by name.
+    /// For a switch: tables whose number of entries changes, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableChange>,
 }
@@ -62,25 +62,25 @@ pub struct DevicePlan {
 pub struct TableChange {
     /// The table.
     pub table: String,
-    /// Entries that it is to hold now.
+    /// Entries that it should hold now.
     pub before: usize,
-    /// Entries that it would be to hold.
+    /// Entries that it would then have to hold.
     pub after: usize,
     /// Entries that fit into it.
     pub size: usize,
 }
 
-/// An entity before and after, in the words of the P4 program or of the host's kernel.
+/// An entity before and after, in the names of the P4 program or of the host's kernel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct EntityChange {
     /// Table, or kind of kernel object.
     pub table: String,
     /// Its key.
     pub key: String,
-    /// Its action or content now; absent: it comes.
+    /// Its action or content now; absent: it is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Its action or content afterwards; absent: it goes.
+    /// Its action or content afterwards; absent: it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }

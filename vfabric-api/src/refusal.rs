@@ -1,4 +1,4 @@
-//! What a caller hears of a document that cannot be read: the field, its value, what was expected.
+//! The error about a document that cannot be read: the field, its value, what was expected.
 
 use serde_json::Value;
 use serde_path_to_error::Segment;

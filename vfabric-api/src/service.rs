@@ -37,11 +37,11 @@ pub enum Change {
     Patch(Key, serde_json::Value),
     /// The object must exist and nothing may use it.
     Delete(Key),
-    /// About the fabric itself.
+    /// A change of the fabric itself.
     Inventory(InventoryChange),
 }
 
-/// A set of changes that happens whole or not at all.
+/// A set of changes that happens as a whole or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transaction {
     /// Each change with the path that errors about it start with (empty for a body that is
@@ -53,7 +53,7 @@ pub struct Transaction {
     pub expect: Option<(Key, u64)>,
     /// Who asks for it, and why.
     pub origin: Origin,
-    /// Of a rollback: who looked after objects then. They do again; for all others the origin says who does.
+    /// For a rollback: the owners of objects at that time. These become owners again; other objects get the owner of the origin.
     pub owners: BTreeMap<Key, Option<OwnerName>>,
 }
 
@@ -68,16 +68,16 @@ impl Transaction {
     }
 }
 
-/// Who asks for a transaction, and why; kept with its revision.
+/// The caller of a transaction, and the reason; kept with its revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Origin {
-    /// The caller, as the audit log names it; empty for what the controller does by itself.
+    /// The caller, as the audit log names it; empty for the controller itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// In the caller's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Who looks after the objects from then on: a file, a tool; absent: nobody in particular.
+    /// The new owner of the objects; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Whether objects of other owners are changed, too.
@@ -86,15 +86,15 @@ pub struct Origin {
     /// Whether attachments are deleted that use hosts or access ports which their vDC loses.
     #[serde(skip)]
     pub cascade: bool,
-    /// Whether the caller may change no more than what its vDC was assigned.
+    /// Whether the caller is limited to what its vDC was assigned.
     #[serde(skip)]
     pub is_tenant: bool,
-    /// Of a call that may be sent again.
+    /// The key of a call that may be repeated.
     #[serde(skip)]
     pub repeatable: Option<Repeatable>,
 }
 
-/// A call with an `Idempotency-Key`: sent again, it gets the answer of the first time.
+/// A call with an `Idempotency-Key`: repeated, it gets the first response again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeatable {
     /// SHA-256 of the caller and its key.
@@ -113,35 +113,35 @@ pub struct Committed {
     pub created: Vec<Key>,
     /// Objects whose content changed.
     pub updated: Vec<Key>,
-    /// Objects that are gone.
+    /// Objects that were deleted.
     pub deleted: Vec<Key>,
-    /// How many were as asked already.
+    /// How many were already as requested.
     pub unchanged: usize,
     /// What happened to the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<ItemChange>,
-    /// Of a dry run: what it would change in objects and on devices.
+    /// For a dry run: what it would change in objects and on devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// Set if the call was carried out before, and this is what was answered then.
+    /// Set if the call was carried out before; then this is the response of that time.
     #[serde(skip)]
     pub replay: Option<Replay>,
 }
 
-/// What is known of a call that was sent again.
+/// The stored data of a repeated call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replay {
-    /// Of a call that created or changed one object: the object as the API showed it then.
+    /// For a call that created or changed one object: the object as the API showed it then.
     pub object: Option<serde_json::Value>,
 }
 
-/// What a mutation did, and how far the devices are.
+/// The result of a change, and the progress of the devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
     /// What was stored.
     #[serde(flatten)]
     pub committed: Committed,
-    /// How far the devices were when the call answered; absent without `?wait=`.
+    /// The progress of the devices when the call returned; absent without `?wait=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Applied>,
 }
@@ -149,10 +149,10 @@ pub struct Outcome {
 /// How to apply an intent file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApplyOptions {
-    /// Delete what the owner has in the vDCs named in the file and the file does not name; without an owner, what nobody
-    /// owns.
+    /// Delete the owner's objects in the file's vDCs that the file does not name; without an owner, those that have no
+    /// owner.
     pub prune: bool,
-    /// The vDCs are there already and stay as they are: only what is in them is applied.
+    /// The vDCs exist and stay as they are: only the objects in them are applied.
     pub keep_vdcs: bool,
     /// Plan only.
     pub dry_run: bool,
@@ -160,12 +160,12 @@ pub struct ApplyOptions {
     pub origin: Origin,
 }
 
-/// The way back to an older revision of the intent.
+/// A return to an older revision of the intent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rollback {
-    /// The revision whose intent is to be restored.
+    /// The revision whose intent should be restored.
     pub to: u64,
-    /// Only what is in this vDC, and the vDC itself.
+    /// If set, only this vDC and the objects in it.
     pub vdc: Option<Name>,
     /// Plan only.
     pub dry_run: bool,
@@ -186,7 +186,7 @@ pub struct Page<T> {
 /// A copy of the controller's store, made while it is in use.
 #[derive(Debug)]
 pub struct Backup {
-    /// The revision that it has.
+    /// Its revision.
     pub revision: u64,
     /// The copy, read from its beginning.
     pub file: std::fs::File,
@@ -212,31 +212,31 @@ pub trait FabricService: Send + Sync + 'static {
     /// How the intent of two revisions differs.
     fn diff(&self, from: u64, to: u64) -> impl Future<Output = Result<Diff, ApiError>> + Send;
 
-    /// Revisions behind `after`, in order: those of the next `limit`, without those in which the controller only kept its
-    /// books.
+    /// Up to `limit` revisions after `after`, in order, without those that changed only the controller's own
+    /// records.
     fn changes(&self, after: u64, limit: usize) -> impl Future<Output = Result<Changes, ApiError>> + Send;
 
     /// The last revision.
     fn revision_now(&self) -> u64;
 
-    /// Waits until there is a revision behind `after`.
+    /// Waits until there is a revision after `after`.
     fn changed(&self, after: u64) -> impl Future<Output = ()> + Send;
 
-    /// Events behind `after` that are of interest, at most `limit`, in order; without `after`, the last ones. `sees` says of
-    /// a vDC whether its events are asked for, and of none whether those of the fabric are.
+    /// Events after `after` that the caller may see, at most `limit`, in order; without `after`, the last ones. `sees` says for
+    /// a vDC whether to include its events, and for `None` whether to include those of the fabric.
     fn events(&self, after: Option<u64>, limit: usize, sees: &(dyn Fn(Option<&Name>) -> bool + Sync)) -> Events;
 
     /// The number of the last event.
     fn event_now(&self) -> u64;
 
-    /// Waits until there is an event behind `after`.
+    /// Waits until there is an event after `after`.
     fn happened(&self, after: u64) -> impl Future<Output = ()> + Send;
 
     /// One object with its status.
     fn get(&self, key: &Key) -> impl Future<Output = Result<View, ApiError>> + Send;
 
-    /// Objects of a kind (of one vDC, except for vDCs themselves) that are selected, ordered by name, at most `limit`,
-    /// starting behind the name `after`. A page may have fewer, with more behind it.
+    /// The selected objects of a kind (of one vDC, except for vDCs themselves), ordered by name, at most `limit`,
+    /// starting after the name `after`. A page may have fewer objects and still not be the last.
     fn list(
         &self,
         kind: Kind,
@@ -247,13 +247,13 @@ pub trait FabricService: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Page<View>, ApiError>> + Send;
 
     /// Waits until every device that `revision` concerns has applied it, or `timeout` has
-    /// passed; answers how far it has come.
+    /// passed; returns the progress.
     fn wait_applied(&self, revision: u64, timeout: Duration) -> impl Future<Output = Applied> + Send;
 
     /// The fabric at a glance.
     fn fabric(&self) -> impl Future<Output = FabricStatus> + Send;
 
-    /// What the fabric is made of.
+    /// The inventory.
     fn inventory(&self) -> impl Future<Output = Inventory> + Send;
 
     /// Every switch.
@@ -265,25 +265,25 @@ pub trait FabricService: Send + Sync + 'static {
     /// Every link between switches.
     fn links(&self) -> impl Future<Output = Vec<LinkStatus>> + Send;
 
-    /// What was lost anywhere, read from the devices now.
+    /// All lost frames, read from the devices now.
     fn drops(&self) -> impl Future<Output = Drops> + Send;
 
-    /// What is not as it should be although changes can be taken; or why they cannot. In words that name no tenant:
+    /// Warnings if changes can be stored; otherwise why they cannot. The words name no tenant, because
     /// anybody may ask.
     fn health(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
 
-    /// Everything that is worth watching, as OpenMetrics text.
+    /// All metrics, as OpenMetrics text.
     fn metrics(&self) -> impl Future<Output = String> + Send;
 
-    /// A copy of the store, for [`crate::rest`] to hand out.
+    /// A copy of the store, which [`crate::rest`] sends.
     fn backup(&self) -> impl Future<Output = Result<Backup, ApiError>> + Send;
 
-    /// How full the tables of switches are, of one switch if one is named. By switch, then by table.
+    /// How full the tables of switches are (of one switch, if it is named), by switch, then by table.
     fn tables(&self, switch: Option<&Name>) -> impl Future<Output = Result<Vec<TableUse>, ApiError>> + Send;
 
-    /// What an object asks devices for. Costs what is found.
+    /// The entities that an object asks devices for. Costs the size of the result.
     fn entities_of(&self, key: &Key) -> impl Future<Output = Result<Vec<ObjectEntity>, ApiError>> + Send;
 
-    /// What a device (switch or host) should hold, and whether it does.
+    /// What a device (switch or host) should hold, and whether it holds it.
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
 }

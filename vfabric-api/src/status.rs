@@ -1,4 +1,4 @@
-//! What the API answers: objects with their status, and the state of the devices.
+//! What the API returns: objects with their status, and the state of the devices.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use crate::inventory::ItemState;
 pub use crate::kind::{Attachment, Network, Router, Vdc, View};
 use crate::topology::{PortRef, Role};
 
-/// How far a change has come.
+/// Progress of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
@@ -27,7 +27,7 @@ pub enum Progress {
 pub struct Applied {
     /// Revision of the intent that this is about.
     pub revision: u64,
-    /// The sum of it.
+    /// The overall progress.
     pub progress: Progress,
     /// Devices it concerns.
     pub devices: usize,
@@ -47,7 +47,7 @@ pub struct DeviceReason {
     pub reason: String,
 }
 
-/// The controller's relation to a device.
+/// State of the controller's session with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {
@@ -61,10 +61,10 @@ pub enum DeviceState {
     Degraded,
 }
 
-/// State that every device has.
+/// State of any device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceStatus {
-    /// The controller's relation to it.
+    /// State of the controller's session with it.
     pub state: DeviceState,
     /// Highest revision of the intent it has fully applied.
     pub epoch: u64,
@@ -77,10 +77,10 @@ pub struct DeviceStatus {
     pub failed: Vec<String>,
     /// Entities written to it (inserted, modified or deleted) since the controller started.
     pub writes: u64,
-    /// Repairs of what was found different from what it should be: by a read-back, on the ports of a switch, or by the
+    /// Repairs of differences: found by a read-back, on the ports of a switch, or by the
     /// host's agent.
     pub repairs: u64,
-    /// Rounds in which the controller tried again what it had refused.
+    /// Rounds in which the controller retried entities that the device had refused.
     #[serde(default)]
     pub retries: u64,
     /// Times the controller connected to it.
@@ -88,8 +88,8 @@ pub struct DeviceStatus {
     /// Last error, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// What is not as it should be, in words: a certificate that ends soon, a clock that is wrong, ports that cannot be
-    /// put right.
+    /// Warnings in words: a certificate that expires soon, a wrong clock, ports that cannot be
+    /// corrected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -103,7 +103,7 @@ pub struct SwitchStatus {
     pub role: Role,
     /// P4Runtime device id.
     pub device_id: u16,
-    /// Where it is in its life.
+    /// Its state in the inventory.
     #[serde(default)]
     pub item: ItemState,
     /// Loopback, IPv4.
@@ -121,7 +121,7 @@ pub struct SwitchStatus {
 pub struct HostStatus {
     /// Its name.
     pub name: Name,
-    /// The leaf port its uplink is cabled to.
+    /// The leaf port at the other end of its uplink.
     pub uplink: PortRef,
     /// Its VTEP address, IPv4.
     #[schema(value_type = String, format = "ipv4")]
@@ -129,7 +129,7 @@ pub struct HostStatus {
     /// Its VTEP address, IPv6.
     #[schema(value_type = String, format = "ipv6")]
     pub vtep_ipv6: Ipv6Addr,
-    /// Where it is in its life.
+    /// Its state in the inventory.
     #[serde(default)]
     pub item: ItemState,
     /// Its state.
@@ -145,10 +145,10 @@ pub struct LinkStatus {
     pub b: PortRef,
     /// Whether the controller routes over it.
     pub up: bool,
-    /// Why not.
+    /// Why not, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<LinkFault>,
-    /// The same in words, naming switches and ports. Of a link that is used: why nobody can say that it works, because
+    /// The same in words, naming switches and ports. For a link in use: why its state is unknown, because
     /// there is no session with either end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -160,7 +160,7 @@ pub struct LinkStatus {
 pub enum LinkFault {
     /// A switch reports its port down.
     PortDown,
-    /// The controller's probes do not arrive any more.
+    /// The controller's probes no longer arrive.
     Silent,
     /// The controller has no session with a switch at one end, and nothing else says that the link works.
     Unanswered,
@@ -181,7 +181,7 @@ pub struct FabricStatus {
     pub switches: Count,
     /// Hosts, and how many are in sync.
     pub hosts: Count,
-    /// Links, and how many are seen to be up: one without a session with either end is not counted.
+    /// Links, and how many are known to be up; a link without a session with either end does not count.
     pub links: Count,
     /// vDCs.
     pub vdcs: usize,
@@ -191,7 +191,7 @@ pub struct FabricStatus {
     pub routers: usize,
     /// Attachments.
     pub attachments: usize,
-    /// VNIs released by their owners, not yet confirmed removed by every device.
+    /// VNIs that were released, but not yet confirmed as removed by every device.
     pub vnis_in_quarantine: usize,
     /// Why changes cannot be stored, while they cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,22 +199,22 @@ pub struct FabricStatus {
     /// Stored rows that could not be loaded when the controller started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set_aside: Vec<SetAside>,
-    /// What is not as it should be: devices that are not in sync, certificates that end soon, clocks that are wrong.
+    /// Warnings: devices that are not in sync, certificates that expire soon, wrong clocks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// Something that is not as it should be.
+/// A warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
-    /// The switch or host; absent where it is about the controller itself.
+    /// The switch or host; absent if the warning is about the controller itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Name>,
     /// What is wrong, in words.
     pub reason: String,
 }
 
-/// A stored row that was not loaded. Numbers that it is known to have are not given to others.
+/// A stored row that was not loaded. Its known numbers are not given to others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SetAside {
     /// The object, or the row's key if it is not an object's.
@@ -223,43 +223,43 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// So many of so many.
+/// A count and a total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Count {
-    /// How many are well.
+    /// How many are in order.
     pub ok: usize,
     /// How many there are.
     pub total: usize,
 }
 
-/// Every frame that was lost anywhere, as far as the devices could be asked.
+/// All lost frames of the devices that could be asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Drops {
     /// What was lost, where and why.
     pub counts: Vec<DropCount>,
-    /// Devices that could not be asked, or not for everything, each with the reason in words: what they lost is missing.
+    /// Devices that did not report all their losses, each with the reason in words; the missing losses are not in `counts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<DeviceReason>,
 }
 
-/// Frames that were lost at one place for one reason, since the place began to count.
+/// Frames that were lost at one place for one reason, since its counter started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DropCount {
     /// The switch or host that lost them.
     pub device: Name,
-    /// Where on it: `port 3` of a switch, an attachment (`VDC/NAME`) or link of a host. Absent where it is about the
+    /// The place on it: `port 3` of a switch, an attachment (`VDC/NAME`) or link of a host. Absent for the
     /// pipeline of a switch as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// Why, in the words of the pipeline (`host_vni` ...), of gNMI (`in-discards` ...), or of the host's filter and links
+    /// The reason, as named by the pipeline (`host_vni` ...), by gNMI (`in-discards` ...), or by the host's filter and links
     /// (`source-mac`, `sent, queue full` ...).
     pub reason: String,
-    /// The host that sent them, where the reason is about one.
+    /// The host that sent them, if the reason is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<Name>,
     /// How many packets.
     pub packets: u64,
-    /// How many octets, where they are counted.
+    /// How many octets, if they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
@@ -271,9 +271,9 @@ pub struct TableUse {
     pub switch: Name,
     /// The table.
     pub table: String,
-    /// Entries that fit into it, as the program says.
+    /// Size of the table in the program, in entries.
     pub size: usize,
-    /// Entries that it is to hold.
+    /// Entries that it should hold.
     pub used: usize,
     /// Entries that still fit.
     pub free: usize,
@@ -298,9 +298,9 @@ pub struct DeviceEntity {
     pub key: String,
     /// Its action or content, in words.
     pub action: String,
-    /// True when the device was seen to hold exactly this.
+    /// True when the device is known to hold exactly this.
     pub applied: bool,
-    /// Objects that asked for it, in words; of very many, some.
+    /// Objects that asked for it, in words; if there are very many, only some.
     #[serde(default)]
     pub asked_by: Vec<String>,
 }

@@ -1,8 +1,8 @@
 //! The physical fabric: switches, the links between them, hosts and their uplinks.
 //!
-//! Written once per fabric as YAML (`fabricctl lab` ships one) and given to the
-//! controller at its start. [`Topology::from_yaml`] parses and validates; every problem
-//! found is reported, each with the path of the field.
+//! A topology is a YAML file (`fabricctl lab` ships one) that a controller with an
+//! empty store imports. [`Topology::from_yaml`] parses and validates it; every problem
+//! is reported, each with the path of the field.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,7 +35,7 @@ pub struct Topology {
 pub struct Fabric {
     /// Name of the fabric.
     pub name: Name,
-    /// Largest IP packet of the underlay, in octets; tenant networks must leave room
+    /// Largest IP packet of the underlay, in octets; the MTU of tenant networks must leave room
     /// for the encapsulation ([`OVERLAY_OVERHEAD_V6`]).
     #[serde(default = "default_underlay_mtu")]
     #[schema(minimum = 1350, maximum = 65535)]
@@ -107,7 +107,7 @@ impl Default for VniPool {
     }
 }
 
-/// What a switch is for.
+/// Role of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -123,7 +123,7 @@ pub enum Role {
 pub struct Switch {
     /// Name of the switch.
     pub name: Name,
-    /// What it is for; chooses its pipeline.
+    /// Its role, which decides its pipeline.
     pub role: Role,
     /// P4Runtime device id, unique in the fabric, 1 to 65535.
     #[schema(minimum = 1, maximum = 65535)]
@@ -137,11 +137,11 @@ pub struct Switch {
     /// Where its P4Runtime (and gNMI) server listens.
     #[schema(value_type = SocketAddress)]
     pub p4runtime: SocketAddr,
-    /// Ports that tenants' bare-metal machines are cabled to.
+    /// Ports for tenants' bare-metal machines.
     #[serde(default)]
     pub access_ports: Vec<PortId>,
-    /// Serial number of the machine, unique in the fabric (upper and lower case are the same). With `mac`, what a new
-    /// machine is recognised by.
+    /// Serial number of the machine, unique in the fabric (upper and lower case are the same). A new machine is recognised by
+    /// this and `mac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<Label>,
     /// MAC address of its management port, unique in the fabric.
@@ -189,7 +189,7 @@ pub struct Link {
 pub struct Host {
     /// Name of the host.
     pub name: Name,
-    /// The leaf port its uplink is cabled to.
+    /// The leaf port at the other end of its uplink.
     pub uplink: PortRef,
     /// MAC address of its uplink.
     pub mac: Mac,
@@ -264,7 +264,7 @@ impl Topology {
     }
 }
 
-/// What was seen so far, to notice what is used twice.
+/// The values seen so far, to notice those that are used twice.
 #[derive(Default)]
 struct Check<'a> {
     problems: Vec<Problem>,

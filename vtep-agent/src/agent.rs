@@ -1,6 +1,6 @@
-//! The thread that owns the engine: it hands it updates, notifications and the time.
+//! The thread that owns the engine. It passes updates, notifications and the time to it.
 //!
-//! Kernel requests block, so this is a thread of its own and not a task among others.
+//! Kernel requests block, so this is a separate thread and not a task.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -24,36 +24,36 @@ use crate::object::{LocalVteps, port_name};
 use crate::status::{Repair, Status};
 use crate::watch::Watch;
 
-/// How often a namespace that does not exist yet is looked for: one `open` each.
+/// How often the agent looks for a namespace that does not exist yet; this costs one `open`.
 const NETNS_RETRY: Duration = Duration::from_millis(200);
-/// How often what the kernel refused is tried again.
+/// How often requests that the kernel refused are tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often everything is compared, for what no notification tells (inside a workload's
-/// namespace).
+/// How often everything is compared, because not every change causes a notification (those inside a workload's
+/// namespace do not).
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long notifications are gathered before what they name is compared: they come in
-/// bursts, our own changes among them.
+/// How long notifications are gathered before the named objects are compared: they come in
+/// bursts, and our own changes cause them, too.
 const GATHER: Duration = Duration::from_millis(50);
 /// Repairs that the status shows.
 const REPAIRS: usize = 20;
-/// Commands that wait for the engine; who sends one waits for its answer.
+/// Commands that may wait for the engine; each sender waits for the reply.
 const COMMANDS: usize = 16;
-/// Reports that wait for the stream. When there are more the stream is ended: after the
+/// Reports that may wait for the stream. When there are more, the stream is closed: after the
 /// reconnect the controller reads everything anyway.
 const REPORTS: usize = 256;
 
-/// What the agent remembers of the controller.
+/// What the agent remembers about the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// Epoch of the last update.
     pub epoch: u64,
-    /// Number of the store that the host is kept by; 0 if it is not known.
+    /// Number of the store that has this host's claim; 0 if it is not known.
     pub store: u32,
 }
 
 /// A command to the agent.
 pub enum Command {
-    /// Take a change over and apply it; the answer lists what failed.
+    /// Apply a change; the reply lists what failed.
     Update {
         /// Epoch of the intent.
         epoch: u64,
@@ -68,30 +68,30 @@ pub enum Command {
     Read(oneshot::Sender<Vec<v1::HeldObject>>),
     /// Everything has been sent.
     Synced(v1::Synced),
-    /// Send reports there from now on; `Ok` when the stream begins, with what is known.
+    /// Send reports to this channel from now on; replies when the stream begins, with what is known.
     Follow(mpsc::Sender<v1::Report>, oneshot::Sender<Known>),
-    /// Compare an attachment with the kernel and return how it stands.
+    /// Compare an attachment with the kernel and return its state.
     Look(String, oneshot::Sender<Look>),
-    /// Return the id of the attachment that is to be in a namespace under an interface's name.
+    /// Return the id of the attachment that belongs in a namespace under an interface's name.
     IdAt((String, String), oneshot::Sender<Option<String>>),
-    /// Return what was lost.
+    /// Return the losses.
     Losses(oneshot::Sender<Result<Vec<Loss>, String>>),
-    /// Return how things stand.
+    /// Return the status.
     Status(oneshot::Sender<Status>),
 }
 
-/// How an attachment stands.
+/// The state of an attachment.
 pub enum Look {
-    /// As it is to be; with the MTU of its interface.
+    /// It is in place; with the MTU of its interface.
     InPlace(Attachment, u32),
     /// It is not in place.
     Failed(StepError),
-    /// The host is to hold none of that id.
+    /// The host should hold no attachment with this id.
     Absent,
 }
 
 impl Command {
-    /// What it is called in the status while it is being worked off.
+    /// Its name in the status while it is being carried out.
     fn name(&self) -> String {
         match self {
             Self::Update {
@@ -130,13 +130,13 @@ pub struct Settings {
     pub flood_limit: FloodLimit,
 }
 
-/// An agent that runs.
+/// A running agent.
 pub struct Started {
     /// Takes its commands.
     pub commands: Commands,
     /// The link that carries the tunnels.
     pub uplink: Uplink,
-    /// What it is doing.
+    /// Its work in progress.
     pub watch: Watch,
 }
 
@@ -154,8 +154,8 @@ pub fn reports() -> (mpsc::Sender<v1::Report>, mpsc::Receiver<v1::Report>) {
     mpsc::channel(REPORTS)
 }
 
-/// Starts the agent in the network namespace of this thread. The kernel has what the cache
-/// says when this returns.
+/// Starts the agent in the network namespace of this thread. When this returns, the kernel has been brought to the state in the
+/// cache.
 ///
 /// # Errors
 /// When the uplink, the kernel or the cache cannot be used.
@@ -212,7 +212,7 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
     })
 }
 
-/// Makes sure that no other agent uses the state directory; two would undo each other's work.
+/// Makes sure that no other agent uses the state directory; two agents would undo each other's work.
 fn lock(settings: &Settings) -> Result<Flock<File>, AgentError> {
     let path = settings.state_dir.join("lock");
     let file = File::create(&path).map_err(|source| AgentError::File { path, source })?;
@@ -237,7 +237,7 @@ struct Agent<D> {
     store: u32,
     complete: bool,
     reports: Option<mpsc::Sender<v1::Report>>,
-    /// False while the uplink carries nothing.
+    /// False while the uplink does not carry frames.
     uplink_up: bool,
     /// The latest repairs, for the status.
     repairs: VecDeque<Repair>,
@@ -308,7 +308,7 @@ impl<D: Datapath> Agent<D> {
     }
 
     fn command(&mut self, command: Command) -> Result<News, AgentError> {
-        // The asker may have gone: then nobody needs the answer.
+        // The caller may have gone: then nobody needs the reply.
         match command {
             Command::Update {
                 epoch,
@@ -468,7 +468,7 @@ impl<D: Datapath> Agent<D> {
     }
 }
 
-/// An error in wire format. The agent tries everything again by itself.
+/// An error in wire format. The agent itself tries everything again.
 fn wire_error(key: &HostKey, error: &StepError) -> v1::ObjectError {
     object_error(key, error.code, error.message.clone(), true)
 }

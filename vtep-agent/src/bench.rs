@@ -22,7 +22,7 @@ use crate::watch::Watch;
 const FIRST_VNI: u32 = 10_000;
 /// Stations elsewhere in each network, each with an IPv4 and an IPv6 address.
 const STATIONS: u8 = 10;
-/// MTU of the uplink, as far as the engine is told; no packet is sent.
+/// MTU of the uplink that the engine uses; no packet is sent.
 const UPLINK_MTU: u32 = 9216;
 
 /// What was measured; times in milliseconds.

@@ -1,9 +1,9 @@
 //! The desired state on disk.
 //!
-//! An update is durable here before the kernel is touched, so that after a crash nothing in
-//! the kernel is unknown. All of it can be had again from the controller: when the cache
-//! cannot be opened or read it is moved aside and begun anew, and until the controller has
-//! sent everything nothing is removed.
+//! An update is durable here before the kernel is touched, so that after a crash the agent knows everything in
+//! the kernel. The controller can send all of it again. So if the cache
+//! cannot be opened or read, it is moved aside and a new one is made; until the controller has
+//! sent everything, nothing is removed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,16 +26,16 @@ const EPOCH: &[u8] = b"\x00epoch";
 /// Key of the controller's store, by its number.
 const STORE: &[u8] = b"\x00store";
 
-/// Starts the key of an attachment's place in the order of arrival; its object key follows.
-/// The order says to which vDC a namespace belongs.
+/// First octet of the key of an attachment's place in the order of arrival; its object key follows.
+/// The order decides to which vDC a namespace belongs.
 const ORDER: &[u8] = b"\x00order";
 
-/// How long a database may stay locked that was just closed: its own threads end later.
+/// How long a database that was just closed may stay locked: its threads end later.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to try meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
-/// True when somebody else has the database open; sled has no kind of error for it.
+/// True when somebody else has the database open; sled has no separate error for that.
 fn is_locked(error: &AgentError) -> bool {
     matches!(error, AgentError::Cache(sled::Error::Io(e)) if e.to_string().contains("acquire lock"))
 }
@@ -47,7 +47,7 @@ pub struct Cache {
     next: AtomicU64,
 }
 
-/// What was found in the cache.
+/// The contents of the cache.
 #[derive(Debug, Default)]
 pub struct Cached {
     /// The entities, attachments in the order in which they came.
@@ -83,7 +83,7 @@ impl Cache {
                     .duration_since(SystemTime::UNIX_EPOCH)
                     .map_or(0, |d| d.as_nanos());
                 let aside = directory.join(format!("{DATABASE}.unusable.{now}"));
-                tracing::warn!(%error, moved_to = %aside.display(), "the cache cannot be used and is begun anew");
+                tracing::warn!(%error, moved_to = %aside.display(), "the cache cannot be used; a new one is made");
                 fs::rename(&path, &aside).map_err(|source| AgentError::File {
                     path: path.clone(),
                     source,
@@ -139,7 +139,7 @@ impl Cache {
         Ok((Self { database, next }, cached))
     }
 
-    /// Remembers the store that the host is kept by.
+    /// Remembers the store that has this host's claim.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -149,7 +149,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Takes a change over, all of it or nothing, and waits until it is on disk. `arrived`
+    /// Stores a change, all of it or nothing, and waits until it is on disk. `arrived`
     /// are the attachments that are new at their place. `epoch` is set once the cache is
     /// complete.
     ///
@@ -243,7 +243,7 @@ mod tests {
             let a = attachment(id);
             cache.write(std::slice::from_ref(&a), &[a.key()], &[], None).unwrap();
         }
-        // A change of one that is there does not put it last.
+        // A change of an existing one does not move it to the end.
         cache.write(&[attachment("red/b")], &[], &[], None).unwrap();
         drop(cache);
         let (_, cached) = Cache::open(directory.path()).unwrap();

@@ -1,9 +1,9 @@
-//! What this host must hold: the controller's entities, and the objects they stand for.
+//! What this host should hold: the controller's entities, and the objects made from them.
 //!
 //! Several entities may ask for one object. The greatest [`HostKey`] wins: an attachment on
-//! this host over a neighbour entry for the same address elsewhere, which over a gateway's.
-//! While an attachment moves between hosts its old and its new place are both known for a
-//! moment; the order of the two updates does not matter then.
+//! this host wins over a neighbour entry for the same address elsewhere, and that over a gateway's.
+//! While an attachment moves between hosts, its old and its new place are both known for a
+//! moment; the order of the two updates then does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,23 +17,23 @@ use crate::object::{LocalVteps, Object, ObjectKey, lower, port_name, unsupported
 #[derive(Debug)]
 pub struct Desired {
     local: LocalVteps,
-    /// Largest tunnelled packet that the uplink takes, in octets.
+    /// Largest tunnelled packet that the uplink can carry, in octets.
     uplink_mtu: u32,
     entities: BTreeMap<HostKey, HostEntity>,
-    /// Who asks for what, ascending; nearly always one.
+    /// The objects, each with the entities that ask for it, in ascending order; nearly always one.
     objects: BTreeMap<ObjectKey, Vec<(HostKey, Object)>>,
     /// Attachments and forwarding entries by network: they depend on it.
     members: BTreeMap<Vni, BTreeSet<HostKey>>,
-    /// Attachments by namespace, in the order in which they came: the first says whose it is.
+    /// Attachments by namespace, in the order in which they came: the first one's vDC owns it.
     places: BTreeMap<String, Vec<HostKey>>,
     /// Entities that cannot be made here, and why.
     refused: BTreeMap<HostKey, StepError>,
-    /// Those of them that were refused since this was last taken.
+    /// Entities that were refused since the last [`Self::take_newly_refused`].
     newly_refused: BTreeSet<HostKey>,
 }
 
 impl Desired {
-    /// Nothing, on a host with these addresses and that uplink.
+    /// An empty desired state of a host with these addresses and that uplink.
     pub fn new(local: LocalVteps, uplink_mtu: u32) -> Self {
         Self {
             local,
@@ -47,7 +47,7 @@ impl Desired {
         }
     }
 
-    /// Takes an entity over; returns the objects that may have to change.
+    /// Adds or replaces an entity; returns the objects that may have to change.
     pub fn upsert(&mut self, entity: HostEntity) -> BTreeSet<ObjectKey> {
         let key = entity.key();
         let mut touched = self.replace(&key, Some(&entity));
@@ -61,12 +61,12 @@ impl Desired {
         touched
     }
 
-    /// Gives an entity up; returns the objects that may have to change.
+    /// Removes an entity; returns the objects that may have to change.
     pub fn remove(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         self.replace(key, None)
     }
 
-    /// Takes an entity out, for the time until `by` is put in its place.
+    /// Removes an entity, until `by` is put in its place.
     fn replace(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         touched.extend(self.leave_place(key, by));
@@ -83,7 +83,7 @@ impl Desired {
         touched
     }
 
-    /// Puts an attachment into the list of its namespace and out of that of an old one.
+    /// Adds an attachment to the list of its namespace, and removes it from that of its old one.
     /// Returns the objects of others that this concerns.
     fn leave_place(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let netns = |entity: Option<&HostEntity>| match entity {
@@ -110,7 +110,7 @@ impl Desired {
         others.iter().flat_map(|k| self.lower_again(k)).collect()
     }
 
-    /// What an attachment says of its namespace concerns those that came later.
+    /// What an attachment says about its namespace concerns those that came later.
     fn lower_neighbours_in_place(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let Some(HostEntity::Attachment(a)) = self.entities.get(key) else {
             return BTreeSet::new();
@@ -152,7 +152,7 @@ impl Desired {
         })
     }
 
-    /// What depends on a network changes with it.
+    /// Entities that depend on a network change with it.
     fn lower_members(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let HostKey::Network(vni) = key else {
             return BTreeSet::new();
@@ -161,7 +161,7 @@ impl Desired {
         members.iter().flat_map(|m| self.lower_again(m)).collect()
     }
 
-    /// Withdraws what an entity asks for.
+    /// Withdraws the objects that an entity asks for.
     fn withdraw(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         self.refused.remove(key);
         let asked = self.asked_by(key);
@@ -176,7 +176,7 @@ impl Desired {
         asked
     }
 
-    /// Works out again what an entity asks for; returns the objects that differ.
+    /// Computes the objects of an entity again; returns those that differ.
     fn lower_again(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         let Some(entity) = self.entities.get(key) else {
@@ -237,17 +237,17 @@ impl Desired {
             .collect()
     }
 
-    /// Who asks for an object.
+    /// The entities that ask for an object.
     pub fn askers(&self, key: &ObjectKey) -> impl Iterator<Item = &HostKey> {
         self.objects.get(key).into_iter().flatten().map(|(k, _)| k)
     }
 
-    /// What an object must be; `None` when it must not be.
+    /// The desired object; `None` when it should not exist.
     pub fn object(&self, key: &ObjectKey) -> Option<&Object> {
         self.objects.get(key)?.last().map(|(_, o)| o)
     }
 
-    /// All objects there must be.
+    /// All desired objects.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &Object)> {
         self.objects
             .iter()
@@ -278,7 +278,7 @@ impl Desired {
         self.refused.get(key)
     }
 
-    /// The ports there must be among those named, or all.
+    /// The desired ports among those named, or all.
     pub fn ports(&self, names: Option<&BTreeSet<ObjectKey>>) -> Expected {
         let port = |(_, object): (&ObjectKey, &Object)| match object {
             Object::Port(p) => Some((port_name(&p.attachment.id), p.attachment.clone())),

@@ -1,8 +1,8 @@
-//! Brings the datapath to what this host must hold, and keeps it there.
+//! Makes the datapath hold what this host should hold, and keeps it so.
 //!
-//! A change applies the objects it touches and nothing else. A comparison ([`Engine::check`])
-//! reads a part of the datapath back and changes what differs: after a start, when a
-//! notification says that somebody else was at work, and from time to time. What failed is
+//! A change applies only the objects that it touches. A comparison ([`Engine::check`])
+//! reads a part of the datapath back and repairs the differences: after a start, when a
+//! notification says that somebody else has changed something, and from time to time. Failed objects are
 //! tried again ([`Engine::retry`]).
 //!
 //! Nothing here waits or knows the time: see [`crate::agent`].
@@ -17,23 +17,23 @@ use crate::desired::Desired;
 use crate::error::AgentError;
 use crate::object::{Object, ObjectKey};
 
-/// Rounds of making what hung on a segment that had to be made anew. One is enough unless
-/// somebody deletes it again at that very moment; then the notification of it has us back.
+/// Rounds of restoring the objects of a segment that had to be made again. One is enough unless
+/// somebody deletes it again at that very moment; then the notification causes another comparison.
 const REBUILD_ROUNDS: usize = 2;
 
-/// What a call changed that nobody asked for in that call.
+/// What a call changed beyond the objects that it was asked to change.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Entities that are in place now and were not.
+    /// Entities that are in place now and were not before.
     pub applied: Vec<HostKey>,
-    /// Entities that are not in place, and were or failed otherwise.
+    /// Entities that are not in place now; before, they were, or failed for another reason.
     pub failed: Vec<(HostKey, StepError)>,
     /// What was repaired.
     pub repaired: Vec<String>,
 }
 
 impl News {
-    /// True when there is nothing to tell.
+    /// True when there is nothing to report.
     pub fn is_empty(&self) -> bool {
         self.applied.is_empty() && self.failed.is_empty() && self.repaired.is_empty()
     }
@@ -45,12 +45,12 @@ impl News {
     }
 }
 
-/// Networks in which steps have disturbed more than they were about.
+/// Networks in which steps have disturbed more than their own objects.
 #[derive(Default)]
 struct Disturbed {
-    /// The segment was made anew; what hung on it is gone.
+    /// The segment was made again; the objects on it are gone.
     anew: BTreeSet<Vni>,
-    /// The segment was removed; what is still asked for in it cannot be.
+    /// The segment was removed; objects that are still desired in it cannot exist.
     gone: BTreeSet<Vni>,
 }
 
@@ -58,12 +58,12 @@ struct Disturbed {
 pub struct Engine<D> {
     datapath: D,
     desired: Desired,
-    /// False until it is known that `desired` is complete: nothing is removed before that
+    /// False until it is known that `desired` is complete: before that, nothing is removed
     /// only because nobody asked for it.
     complete: bool,
     /// Objects that are not in place.
     failures: BTreeMap<ObjectKey, StepError>,
-    /// Entities that are not in place, as last told.
+    /// Entities that are not in place, as last reported.
     errors: BTreeMap<HostKey, StepError>,
 }
 
@@ -97,7 +97,7 @@ impl<D: Datapath> Engine<D> {
         self.errors.get(key)
     }
 
-    /// Notes that `desired` is complete; removes what is left over.
+    /// Notes that `desired` is complete; removes everything else.
     ///
     /// # Errors
     /// When the datapath cannot be read.
@@ -109,8 +109,8 @@ impl<D: Datapath> Engine<D> {
         self.check(&Scope::All)
     }
 
-    /// Takes a change over and applies it. What became of its entities, [`Self::error`]
-    /// says; the answer is about others.
+    /// Applies a change. [`Self::error`] has the outcome for its entities; the result is about the
+    /// others.
     ///
     /// # Errors
     /// When the datapath cannot be read.
@@ -130,7 +130,7 @@ impl<D: Datapath> Engine<D> {
         Ok(news)
     }
 
-    /// Tries again what failed for that reason, or for any other.
+    /// Tries again the objects that failed for that reason, or for any other.
     ///
     /// # Errors
     /// When the datapath cannot be read.
@@ -148,7 +148,7 @@ impl<D: Datapath> Engine<D> {
         }
     }
 
-    /// Compares a part of the datapath with what it must be and changes what differs.
+    /// Compares a part of the datapath with the desired state and repairs the differences.
     ///
     /// # Errors
     /// When the datapath cannot be read.
@@ -199,13 +199,13 @@ impl<D: Datapath> Engine<D> {
         Ok(news)
     }
 
-    /// Brings objects to what they must be, and what hung on segments that had to be made
-    /// anew.
+    /// Makes objects as they should be, including the objects of segments that had to be made
+    /// again.
     fn bring(&mut self, mut touched: BTreeSet<ObjectKey>, asked: &BTreeSet<HostKey>) -> Result<News, AgentError> {
         let mut all = touched.clone();
         for _ in 0..REBUILD_ROUNDS {
             let disturbed = self.step(&touched);
-            // Of a network that is new, everything was just asked for; of an old one not.
+            // In a new network everything has just been requested; in an old one it has not.
             let of = |vnis: BTreeSet<Vni>| {
                 vnis.into_iter()
                     .flat_map(|v| self.desired.objects_of(v))
@@ -295,7 +295,7 @@ impl<D: Datapath> Engine<D> {
         }
     }
 
-    /// Two attachments whose ports have one name: the port is the other's.
+    /// Two attachments have the same port name: the port belongs to the other one.
     fn collision(&self, key: &HostKey, asked: &BTreeSet<ObjectKey>) -> Option<StepError> {
         let HostKey::Attachment(id) = key else { return None };
         asked.iter().find_map(|o| match self.desired.object(o) {

@@ -1,37 +1,64 @@
 //! The VXLAN VTEP agent of a Linux host.
 //!
-//! **Problem.** The controller says which tenant networks, stations and workload interfaces a
-//! host holds. Somebody on the host must make kernel objects of that, quickly, keep them so
+//! **Problem.** The controller decides which tenant networks, stations and workload interfaces a
+//! host holds. A program on the host must create the kernel objects quickly, keep them right
 //! whatever others do to them, and never harm what already works.
 //!
 //! **Model.** [`stream`] follows the controller and hands updates to [`agent`], a thread that
 //! owns everything below: [`cache`] makes an update durable, [`desired`] turns entities into
-//! [`object`]s, [`engine`] brings a [`datapath`] to them. The datapath of the kernel
+//! [`object`]s, [`engine`] applies these to a [`datapath`]. The datapath of the kernel
 //! ([`datapath::kernel`]) has one bridge and one VXLAN device (RFC 7348) per network that is in
-//! use, all in a network namespace of their own; static forwarding entries; neighbour entries
-//! that answer ARP (RFC 826) and neighbour solicitations (RFC 4861) on the spot; a veth pair per
-//! attachment; and packet filters that hold each workload to its addresses.
+//! use, all in a separate network namespace; static forwarding entries; neighbour entries
+//! from which the kernel answers ARP (RFC 826) and neighbour solicitations (RFC 4861); a veth pair per
+//! attachment; and packet filters that make each workload use only its own addresses.
 //!
-//! **Invariants.** Only links that this agent made are touched; they carry its group number
-//! from the request on that creates them. What is right is left alone: a restart writes
-//! nothing. Nothing is removed because nobody asked for it before the controller has once said
-//! everything. An update is on disk before the kernel is touched. Without a controller the
+//! **Invariants.** The agent touches only links that it created; each carries the agent's group number
+//! from the request that creates it. Correct objects are left alone, so a restart writes
+//! nothing. Until the controller has once sent everything, the agent removes no object only because
+//! nobody has asked for it. An update is on disk before the kernel is touched. Without a controller the
 //! host forwards and repairs as before.
 //!
 //! **Cost.** An update costs what it touches: one kernel request per entry, some ten per
 //! attachment. A notification costs a comparison of the networks it names. Every minute, and
-//! whenever a controller connects, everything is compared in four dumps and one look into each
+//! whenever a controller connects, everything is compared, with four dumps and one look into each
 //! workload's namespace.
 //!
-//! **Separation.** Tenants' frames meet nothing of the host's own network. A workload speaks from
-//! its addresses only. An attachment can neither reach a namespace of the host or of another
-//! vDC, nor hold up the work on others ([`watch`]).
+//! **Separation.** Tenants' frames never reach the host's own network. A workload can send only from
+//! its own addresses. An attachment can neither reach a namespace of the host or of another
+//! vDC, nor delay the work on others ([`watch`]).
 //!
-//! **From below.** Pods that start on this host are attached through the CNI plugin ([`below`]): the agent asks the
-//! controller, and the attachment comes back as every other does.
+//! **Pods.** Pods that start on this host are attached through the CNI plugin ([`below`]): the agent asks the
+//! controller, which then sends the attachment like any other.
 //!
-//! **Not here.** Other datapaths. The fabric's leaf enforces which host may speak in which
+//! **Not here.** Other datapaths. The fabric's leaf enforces which host may send in which
 //! network.
+//!
+//! # Example
+//! From the entities that the controller sends to the objects that the kernel gets:
+//! ```
+//! use vtep_agent::desired::Desired;
+//! use vtep_agent::object::LocalVteps;
+//! use vtep_proto::{HostEntity, v1};
+//!
+//! let network = v1::Network {
+//!     vni: 5000,
+//!     mtu: 1500,
+//!     underlay: v1::IpFamily::Ipv4.into(),
+//!     flood: vec![vec![10, 255, 0, 11]],
+//!     ..v1::Network::default()
+//! };
+//! let object = v1::HostObject {
+//!     object: Some(v1::host_object::Object::Network(network)),
+//! };
+//! let local = LocalVteps {
+//!     ipv4: Some("10.255.1.1".parse().unwrap()),
+//!     ipv6: None,
+//! };
+//! let mut desired = Desired::new(local, 9000);
+//! desired.upsert(HostEntity::try_from(&object).unwrap());
+//! let names: Vec<String> = desired.objects().map(|(key, _)| key.to_string()).collect();
+//! assert_eq!(names, ["vfb5000 and vfx5000", "flood entry to 10.255.0.11 on vfx5000"]);
+//! ```
 
 pub mod agent;
 pub mod below;

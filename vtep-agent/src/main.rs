@@ -24,7 +24,7 @@ use vtep_agent::watch::Watch;
 use vtep_agent::{agent, below, capture, metrics, status, stream};
 use vtep_proto::v1;
 
-/// Runs the VXLAN tunnel end point of this host as the fabric controller says.
+/// Runs the VXLAN tunnel end point of this host for the fabric controller.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -66,10 +66,10 @@ enum Command {
         /// File to write; `-` is standard output.
         #[arg(long, short, default_value = "-")]
         write: PathBuf,
-        /// End after so many frames.
+        /// End after this many frames.
         #[arg(long, short)]
         count: Option<u64>,
-        /// End after so many seconds.
+        /// End after this many seconds.
         #[arg(long)]
         seconds: Option<u64>,
     },
@@ -81,17 +81,17 @@ enum Command {
         #[command(subcommand)]
         verb: attachment::Verb,
     },
-    /// Puts the CNI plugins and a configuration in place for container runtimes, or takes them away.
+    /// Installs the CNI plugins and a configuration for container runtimes, or removes them.
     Cni {
         #[command(subcommand)]
         verb: install::Verb,
     },
-    /// Removes everything that an agent has made on this host. The agent must not be running.
+    /// Removes everything that an agent has created on this host. The agent must not be running.
     Purge {
-        /// Name of the host, as the agent was given it.
+        /// Name of the host, as given to the agent.
         #[arg(long)]
         host: String,
-        /// Name of the network namespace, where the agent was given one.
+        /// Name of the network namespace, if one was given to the agent.
         #[arg(long)]
         overlay: Option<String>,
     },
@@ -161,17 +161,17 @@ struct Run {
     /// VTEP address of this host, IPv6.
     #[arg(long)]
     vtep_ipv6: Option<Ipv6Addr>,
-    /// Network namespace for bridges, VXLAN devices and the host's ends of workloads' interfaces, made where it does
-    /// not exist [default: vfabric-<host>].
+    /// Network namespace for bridges, VXLAN devices and the host's ends of workloads' interfaces; it is created if it
+    /// does not exist [default: vfabric-<host>].
     #[arg(long)]
     overlay: Option<String>,
-    /// Mount namespace in which names of network namespaces are made, such as /proc/1/ns/mnt [default: the agent's own].
+    /// Mount namespace in which names of network namespaces are created, such as /proc/1/ns/mnt [default: the agent's own].
     #[arg(long)]
     mounts_of: Option<PathBuf>,
     /// Broadcast and multicast frames that a workload may send each second; twice as many at once.
     #[arg(long, default_value_t = FloodLimit::default().per_second, value_parser = clap::value_parser!(u32).range(1..))]
     flood_limit: u32,
-    /// Where the agent keeps what it must hold, and its socket.
+    /// Directory of the agent's cache and socket.
     #[arg(long)]
     state_dir: PathBuf,
     /// Socket of the CNI plugin [default: cni.sock in the state directory].
@@ -194,7 +194,7 @@ enum LogFormat {
     Json,
 }
 
-/// Prints to standard output. A reader that has gone (`| head`) has what it wanted.
+/// Prints to standard output. A reader that has stopped early (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -398,7 +398,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     fabric_service::stopping();
-    // What the kernel holds stays: it forwards without the agent.
+    // The kernel's objects stay: it forwards without the agent.
     let _ = std::fs::remove_file(&cni_socket);
     let _ = std::fs::remove_file(status::socket(&run.state_dir));
     tracing::info!("stopped; the kernel keeps forwarding");

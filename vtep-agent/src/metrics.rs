@@ -135,7 +135,7 @@ pub fn text(status: &Status) -> String {
         let state = if o.state == "applied" { "applied" } else { "failed" };
         (vec![("kind", o.kind.clone()), ("state", state.to_owned())], 1)
     });
-    gauges(r, "objects", "Objects that the host is to hold, by state", objects);
+    gauges(r, "objects", "Objects that the host should hold, by state", objects);
     let of_kind = |kind: &'static str| status.objects.iter().filter(move |o| o.kind == kind);
     let attachments = of_kind("attachment").map(|o| (o.name.as_str(), o.vni));
     let attachments = Bounded::new(MAX_ATTACHMENTS, attachments);

@@ -22,20 +22,20 @@ const NSFS_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x6e73_667
 /// The mount namespace in which names are made and removed; the process's own if unset.
 static MOUNTS: OnceLock<File> = OnceLock::new();
 
-/// From now on, names of namespaces are made and removed in the mount namespace of this file, such as `/proc/1/ns/mnt`. A
-/// service with a view of its own on the file system (`ProtectSystem=` and others) sees what the host mounts, but what
-/// it mounts itself would stay in its own view and end with it.
+/// From now on, names of namespaces are created and removed in the mount namespace of this file, such as `/proc/1/ns/mnt`. A
+/// service with its own mount namespace (`ProtectSystem=` and others) sees what the host mounts. But its own mounts
+/// would be visible only to itself, and would end with it.
 ///
 /// # Errors
 /// The file cannot be opened, or is no mount namespace that this process may enter.
 pub fn set_mounts(path: &Path) -> io::Result<()> {
     let opened = File::open(path)?;
     let file = MOUNTS.get_or_init(|| opened);
-    // What cannot be entered shows here and not with the first container.
+    // If it cannot be entered, this shows here and not with the first container.
     in_mounts_of(file, || Ok(()))
 }
 
-/// Does `work` where names are made.
+/// Does `work` in the mount namespace for names.
 fn in_mounts<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     match MOUNTS.get() {
         None => work(),
@@ -43,8 +43,8 @@ fn in_mounts<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
     }
 }
 
-/// Does `work` on a thread of its own: only a thread that shares its view of the file system with no other may change it
-/// (setns(2)).
+/// Does `work` on a new thread: only a thread that shares its file system state with no other thread may change its mount
+/// namespace (setns(2)).
 fn in_mounts_of<T: Send>(file: &File, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let inside = || {
         unshare(CloneFlags::CLONE_FS)?;
@@ -55,7 +55,7 @@ fn in_mounts_of<T: Send>(file: &File, work: impl FnOnce() -> io::Result<T> + Sen
     thread::scope(|s| s.spawn(inside).join().unwrap_or_else(|_| ended()))
 }
 
-/// Tells two namespaces apart, for as long as both exist (namespaces(7): st_dev and st_ino).
+/// Distinguishes two namespaces as long as both exist (namespaces(7): st_dev and st_ino).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NetnsId {
     device: u64,
@@ -106,7 +106,7 @@ impl Netns {
         Self::new(File::open("/proc/1/ns/net")?)
     }
 
-    /// Opens a namespace by name, and nothing else: no path, no link, no other kind of file.
+    /// Opens a namespace by its name. Paths, links and other kinds of files are refused.
     ///
     /// The file is first opened as a mere reference (O_PATH), which never starts a driver and
     /// never waits for the other end of a FIFO; it is opened for use once it is known to be a
@@ -199,7 +199,7 @@ impl Netns {
         in_mounts(make).map_err(fail)
     }
 
-    /// Gives the namespace its name again when somebody has taken it away.
+    /// Restores the namespace's name if somebody has removed it.
     ///
     /// # Errors
     /// When something else has the name.
@@ -239,7 +239,7 @@ impl Netns {
         .map_err(Into::into)
     }
 
-    /// What tells it from others.
+    /// Its identity.
     pub fn id(&self) -> NetnsId {
         self.id
     }

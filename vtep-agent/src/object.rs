@@ -1,10 +1,10 @@
-//! What the kernel is made to hold, and how the controller's objects become that.
+//! The objects that the kernel should hold, and how they follow from the controller's entities.
 //!
-//! The controller speaks of networks, stations and attachments ([`vtep_proto::HostEntity`]);
+//! The controller sends networks, stations and attachments ([`vtep_proto::HostEntity`]);
 //! a datapath holds segments, forwarding entries and ports. [`lower`] is the pure function
-//! between the two. Several entities may ask for the same object (a gateway and a station
-//! with one address, an attachment that is on its way to another host); see
-//! [`crate::desired`] for who wins.
+//! from one to the other. Several entities may ask for the same object (a gateway and a station
+//! with one address, an attachment that is moving to another host); [`crate::desired`] says
+//! which one wins.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,11 +61,11 @@ pub enum Object {
     },
     /// A workload's interface.
     Port(Box<Port>),
-    /// A port that was found and that nobody asked for.
+    /// A port that exists although nobody asked for it.
     StrayPort {
         /// Name of its end on the host.
         name: String,
-        /// The attachment it was made for, if it was told.
+        /// The attachment it was made for, if its alias says so.
         id: Option<String>,
     },
 }
@@ -79,7 +79,7 @@ pub struct Segment {
     pub mtu: u32,
     /// Own VTEP address; `None` in a read-back when it is not set.
     pub local: Option<IpAddr>,
-    /// False in a read-back when anything else about it is not as it must be.
+    /// False in a read-back when anything else about it is wrong.
     pub intact: bool,
 }
 
@@ -88,12 +88,12 @@ pub struct Segment {
 pub struct Port {
     /// What the controller asked for, with the effective MTU.
     pub attachment: Attachment,
-    /// False in a read-back when anything about it is not as it must be.
+    /// False in a read-back when anything about it is wrong.
     pub intact: bool,
 }
 
 impl Object {
-    /// What names it.
+    /// Its key.
     pub fn key(&self) -> ObjectKey {
         match self {
             Self::Segment(s) => ObjectKey::Segment(s.vni),
@@ -138,8 +138,8 @@ pub fn vxlan_name(vni: Vni) -> String {
     format!("vfx{vni}")
 }
 
-/// Name of an attachment's end on the host: a hash of its id (FNV-1a, 48 bits: with 1,000
-/// attachments on a host two share a name once in 10^8 hosts; the second is refused then).
+/// Name of an attachment's end on the host: a hash of its id (FNV-1a, 48 bits). With 1,000
+/// attachments on a host, two share a name on one host in 10^8; then the second is refused.
 pub fn port_name(id: &str) -> String {
     let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
@@ -166,8 +166,8 @@ impl LocalVteps {
     }
 }
 
-/// The objects that an entity stands for. `network` is the network that an attachment lies
-/// in, as far as known: it gives the MTU where the attachment does not.
+/// The objects that follow from an entity. `network` is the network of an attachment,
+/// if it is known: it gives the MTU if the attachment does not.
 pub fn lower(entity: &HostEntity, local: &LocalVteps, network: Option<&Network>) -> Vec<Object> {
     match entity {
         HostEntity::Network(n) => lower_network(n, local),
@@ -219,8 +219,8 @@ fn lower_attachment(a: &Attachment, network: Option<&Network>) -> Vec<Object> {
     if let (0, Some(network)) = (a.mtu, network) {
         attachment.mtu = network.mtu;
     }
-    // Its own addresses too: a request that one local workload makes for another is then
-    // kept from the overlay by the bridge, which knows that the station is local.
+    // Its own addresses too: then the bridge, which knows that the station is local, keeps a request of
+    // one local workload for another out of the tunnels.
     let ips: BTreeSet<IpAddr> = a.addresses.iter().map(|net| net.addr()).collect();
     let neighbours = ips.into_iter().map(|ip| Object::Neighbour {
         vni: a.vni,
@@ -236,7 +236,7 @@ fn lower_attachment(a: &Attachment, network: Option<&Network>) -> Vec<Object> {
         .collect()
 }
 
-/// Why an entity cannot be made here at all, whatever the kernel says.
+/// Why an entity can never be made on this host, whatever the kernel supports.
 pub fn unsupported(entity: &HostEntity, local: &LocalVteps, network: Option<&Network>) -> Option<String> {
     match entity {
         HostEntity::Network(n) if local.of(n.underlay).is_none() => Some(format!(

@@ -20,12 +20,12 @@ use crate::watch::{Running, Watch};
 
 /// Pause of the accept loop while it fails: the process has no descriptor to spare.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Longest time for a client to take its answer.
+/// Longest time for a client to read the reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for the engine to say how things stand. It may be in the middle of a large
+/// Longest time for the engine to return its status. It may be in the middle of a large
 /// update; then the status shows what it is doing instead.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Work that has been running for less is not worth a line.
+/// Work that has been running for less than this is not shown.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// Where the socket is in a state directory.
@@ -33,7 +33,7 @@ pub fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("agent.sock")
 }
 
-/// How things stand on a host.
+/// The status of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Name of the host.
@@ -52,19 +52,19 @@ pub struct Status {
     pub objects: Vec<Row>,
     /// The network namespace of bridges, VXLAN devices and ports.
     pub overlay: String,
-    /// What somebody else changed and the agent put right, the latest last.
+    /// Changes by others that the agent repaired, the latest last.
     pub repairs: Vec<Repair>,
     /// Frames lost on this host, by place and reason.
     pub losses: Vec<Loss>,
     /// Frames and octets of attachments and networks.
     #[serde(default)]
     pub traffic: Vec<Traffic>,
-    /// What has been running for more than a second. When the engine is among it, the rest of
+    /// Work that has been running for more than a second. If the engine is stuck in it, the rest of
     /// the status is missing.
     pub running: Vec<Running>,
 }
 
-/// What somebody else changed and the agent put right.
+/// A change by somebody else that the agent repaired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
     /// When, in seconds since 1970.
@@ -89,7 +89,7 @@ pub struct Row {
 }
 
 impl Status {
-    /// What the engine holds; the rest is the caller's to fill in.
+    /// The part that the engine knows; the caller fills in the rest.
     pub(crate) fn of<D: Datapath>(settings: &Settings, engine: &Engine<D>) -> Self {
         let state = |key: &HostKey| {
             engine
@@ -108,7 +108,7 @@ impl Status {
         }
     }
 
-    /// The status of an agent whose engine does not answer.
+    /// The status of an agent whose engine does not reply.
     fn stalled(settings: &Settings) -> Self {
         Self {
             host: settings.host.clone(),
@@ -126,7 +126,7 @@ impl Status {
         }
     }
 
-    /// The part that is about one attachment and its network; none if the host is not to hold it.
+    /// The part that is about one attachment and its network; none if the host should not hold it.
     #[must_use]
     pub fn of_attachment(&self, id: &str) -> Option<Self> {
         let is_it = |row: &&Row| row.kind == "attachment" && row.name == id;
@@ -200,7 +200,7 @@ impl Status {
             text.push_str(&format!("\n{table}\n"));
         }
         if !self.repairs.is_empty() {
-            text.push_str("\nchanged by others and put right\n");
+            text.push_str("\nchanged by others and repaired\n");
         }
         for r in &self.repairs {
             text.push_str(&format!("  {}  {}\n", utc(r.at), r.what));
@@ -246,7 +246,7 @@ fn row(entity: &HostEntity, state: String) -> Row {
     }
 }
 
-/// Answers on the socket for ever: the status as JSON, then the end.
+/// Serves the socket for ever: each connection gets the status as JSON and is closed.
 ///
 /// # Errors
 /// When the socket cannot be made.
@@ -261,14 +261,14 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
         _ => {}
     }
     let listener = UnixListener::bind(&path).map_err(fail)?;
-    // Root only: it tells which tenants are here.
+    // Root only, because it shows which tenants are here.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
     let mut failing = false;
     loop {
         let mut client = match listener.accept().await {
             Ok((client, _)) => client,
             Err(error) => {
-                // Without a free descriptor, for example: the agent goes on, and asks again in a moment.
+                // For example, there is no free descriptor: the agent goes on, and tries again in a moment.
                 if !std::mem::replace(&mut failing, true) {
                     tracing::error!(%error, "no connection to the status socket can be accepted; trying on");
                 }
@@ -289,12 +289,12 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
         };
         status.running = watch.longer_than(SLOW);
         let text = serde_json::to_vec(&status).unwrap_or_default();
-        // One at a time; a client that does not read is left behind.
+        // One at a time; a client that does not read is dropped.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, client.write_all(&text)).await;
     }
 }
 
-/// Asks the agent that keeps its state there.
+/// Gets the status of the agent with this state directory.
 ///
 /// # Errors
 /// When no agent answers.

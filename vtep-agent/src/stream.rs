@@ -1,8 +1,8 @@
 //! The stream to the controller.
 //!
 //! Connects over mutual TLS, follows until the stream ends for whatever reason, waits (with
-//! jitter, longer each time) and connects again. Messages are worked off one at a time; what
-//! the controller sends meanwhile waits in HTTP/2's flow control window.
+//! jitter, longer each time) and reconnects. Messages are handled one at a time; those that
+//! the controller sends meanwhile wait in HTTP/2's flow control window.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,12 +21,12 @@ use crate::agent::{Command, Commands, reports};
 use crate::datapath::Loss;
 use crate::error::AgentError;
 
-/// Shortest and longest wait before connecting again. Up to as much again is added at random, so
-/// that hosts do not come back all at once when a controller restarts.
+/// Shortest and longest wait before reconnecting. A random time of up to the same length is added, so
+/// that hosts do not reconnect all at once when a controller restarts.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(2500));
 /// Longest time for connecting, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// HTTP/2 pings: a controller that is gone without a word is noticed after both.
+/// Interval and timeout of HTTP/2 pings: a controller that vanishes silently is noticed after both have passed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// Messages that wait to be sent: parts of a read, acknowledgements, reports.
 const OUTGOING: usize = 16;
@@ -41,7 +41,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// The controller at `url`, such as `https://192.0.2.1:8444`, reached as whom the credentials say.
+    /// The controller at `url`, such as `https://192.0.2.1:8444`, with the credentials of this host.
     ///
     /// # Errors
     /// When the address or the credentials cannot be used.
@@ -115,7 +115,7 @@ async fn send(out: &Outgoing, message: agent_message::Message) -> Result<(), Age
         .map_err(gone)
 }
 
-/// Hands a command to the engine and waits for its answer.
+/// Sends a command to the engine and waits for the reply.
 async fn ask<T>(commands: &Commands, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, AgentError> {
     let (answer, result) = oneshot::channel();
     commands

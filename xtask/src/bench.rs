@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: every benchmark of the project, by name.
 //!
-//! A benchmark is a subcommand of the program it measures. It prints what it finds while it
+//! A benchmark is a subcommand of the program it measures. It prints results while it
 //! works, and with `--json FILE` writes a document whose leaves are its figures. The name of a
 //! figure ends with its unit (`applied_p50_us`, `resident_mib`, `longest_outage_ms`), and items
-//! of a list have a `name`, so that all benchmarks together are one table, and one document,
+//! of a list have a `name`. So this module can combine all benchmarks into one table and one document
 //! without knowing any of them.
 
 use std::path::{Path, PathBuf};
@@ -180,7 +180,7 @@ fn host(files: &Files) -> Result<()> {
     measured.and(networks)
 }
 
-/// The store and its log are gigabytes, so they go when everything was measured; after a failure they stay.
+/// The store and its log are gigabytes, so they are deleted when everything has been measured; after a failure they stay.
 fn scale(files: &Files) -> Result<()> {
     let dir = target_dir().join("bench").join("scale-fabric");
     if dir.exists() {
@@ -190,8 +190,8 @@ fn scale(files: &Files) -> Result<()> {
     Ok(std::fs::remove_dir_all(&dir)?)
 }
 
-/// The engine is measured from inside, so by a bench target of its crate; the rest by the
-/// program's own subcommands.
+/// The engine is measured from inside, by a bench target of its crate; the rest by the
+/// programs' own subcommands.
 fn switch(files: &Files) -> Result<()> {
     eprintln!("── engine");
     let file = absolute(&files.of("engine"))?;
@@ -228,8 +228,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| path.display().to_string())
 }
 
-/// Every benchmark of `PROGRAM bench`, as its help lists them, so that one which is added there
-/// is measured here; with more arguments for some.
+/// Every benchmark of `PROGRAM bench`, as its help lists them, so that new ones are measured without a change
+/// here; with more arguments for some.
 fn subcommands(files: &Files, name: &str, more: &[(&str, &[String])]) -> Result<()> {
     let help = help(name, &["bench"])?;
     if !help.lines().any(|l| l.starts_with("Usage: ") && l.contains(" bench")) {

@@ -1,18 +1,18 @@
 //! Figures inside the documentation, written by `cargo xtask bench --docs`.
 //!
-//! A figure in a page stands between two comments, which readers do not see:
-//! `<!-- bench compiler: leaf: compile p50 ms -->20<!-- end -->`. The first has the row of the table that `cargo xtask bench`
+//! A figure in a page is between two comments, which readers do not see:
+//! `<!-- bench compiler: leaf: compile p50 ms -->20<!-- end -->`. The first names the row of the table that `cargo xtask bench`
 //! prints, with its unit.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// What stands before the name of a figure.
+/// The text before the name of a figure.
 const OPEN: &str = "<!-- bench ";
-/// What stands behind the name.
+/// The text after the name.
 const CLOSE: &str = " -->";
-/// What stands behind the figure.
+/// The text after the figure.
 const END: &str = "<!-- end -->";
 
 /// Rewrites the figures of all pages of a folder whose benchmark is among the rows, which are names with units, and values.

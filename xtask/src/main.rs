@@ -1,7 +1,7 @@
 //! The project's own tasks.
 //!
 //! `cargo xtask lab` and `cargo xtask test` are the two commands of the README; each
-//! installs what it needs by itself. The logic of the lab is `fabricctl::lab`; here it is
+//! installs what it needs. The logic of the lab is in the crate `fabric-lab`; here it is
 //! only built and called.
 
 mod bench;
@@ -34,7 +34,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Attack the lab that runs (`lab` builds one) from every place.
+    /// Attack the running lab (`lab` builds one) from every place.
     Attack {
         /// Arguments of `fabricctl lab attack`: NAME... --churn --random --seconds N --seed S -o json --list
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -49,7 +49,7 @@ enum Task {
         /// Also write all figures to this file, as one JSON document
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Also write them into the pages of docs/ that show them
+        /// Also update the figures in the pages of docs/
         #[arg(long)]
         docs: bool,
     },
@@ -65,22 +65,22 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Run an exercise in the way of p4lang's tutorials: a folder with topology.json.
+    /// Run an exercise in the style of p4lang's tutorials: a folder with topology.json.
     Exercise {
         /// Arguments of the runner: DIR|topology.json [--check] [--program FILE] [--run COMMAND]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Lay links in a folder by which tools for bmv2, p4c and Stratum find ours: simple_switch_grpc, p4c and others.
+    /// Create links in a folder through which tools for bmv2, p4c and Stratum find our programs: simple_switch_grpc, p4c and others.
     Shims {
         /// The folder; put it first into PATH
         dir: PathBuf,
     },
-    /// Accept what is generated now: all golden files and the expected files of scenarios are written again.
+    /// Accept the current output: update all golden files and the expected files of scenarios.
     Bless,
     /// Build Debian packages of controller, agent, switch and command line.
     Package(package::Options),
-    /// Make the Python environments of the test peers under target/venv.
+    /// Create the Python environments of the test peers under target/venv.
     Venv,
 }
 

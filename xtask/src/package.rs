@@ -1,11 +1,11 @@
-//! Debian packages of what a fabric runs.
+//! Debian packages of the fabric's programs.
 //!
-//! **Choice.** The packages are staged here and put together by `dpkg-deb`, which every Debian has: a handful of files and
-//! four short scripts need no other tool, and it takes seconds. cargo-deb would have to be compiled first.
+//! **Choice.** The packages are staged here and built by `dpkg-deb`, which every Debian has. A handful of files and
+//! four short scripts need no other tool, and this takes seconds. cargo-deb would have to be compiled first.
 //!
-//! **Model.** [`PACKAGES`] says what is in which package. Units, settings, users and scripts are files in `packaging/`;
+//! **Model.** [`PACKAGES`] lists the contents of each package. Units, settings, users and scripts are files in `packaging/`;
 //! words between `@` are replaced. A package of a daemon has its settings in `/etc/NAME` (`NAME.conf` is a conffile),
-//! keys in `/etc/NAME/tls`, state in `/var/lib/NAME`. What a package needs of libc is read from its programs.
+//! keys in `/etc/NAME/tls`, state in `/var/lib/NAME`. The libc version that a package needs is read from its programs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::call;
 
-/// Installs those that are missing, and says which before it does.
+/// Installs missing packages, and prints their names first.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|p| !is_installed(p)).collect();
     if missing.is_empty() {

@@ -1,11 +1,11 @@
-//! Release builds that say how far they are, how long the rest may take, and where the time went.
+//! Release builds that show their progress, how long the rest may take, and where the time went.
 //!
-//! **Progress.** Cargo tells of each crate that is done. A crate weighs what its source files weigh in octets, which is
-//! known before anything is built, on a new machine too; the rest takes as long for each octet as what is done took.
-//! Crates that are fresh already count for nothing.
+//! **Progress.** Cargo reports each finished crate. The weight of a crate is the size of its source files in octets, which is
+//! known before anything is built, even on a new machine. The estimate assumes that the rest takes as long per octet as the part
+//! that is done. Crates that need no build do not count.
 //!
-//! **Where the time went.** Cargo writes what each crate took (`--timings`); the slowest are listed. The processor time is
-//! the kernel's own count of all processes of the build.
+//! **Where the time went.** Cargo writes the time of each crate (`--timings`); the slowest are listed. The processor time is
+//! the kernel's count for all processes of the build.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, IsTerminal};
@@ -29,7 +29,7 @@ const SLOWEST: usize = 10;
 /// A build below this is not worth a list.
 const WORTH_A_LIST: Duration = Duration::from_secs(20);
 
-/// What a fabric runs: programs for switches, hosts, controllers and those who operate them.
+/// The fabric's programs: for switches, hosts, controllers and operators.
 pub(crate) const PRODUCT: &[&str] = &[
     "fabric-controller",
     "fabric-provision",
@@ -43,8 +43,8 @@ pub(crate) const PRODUCT: &[&str] = &[
 
 /// Builds programs of the workspace.
 ///
-/// It is always the whole workspace that chooses: with fewer packages, Cargo would take other features of what they depend
-/// on, and build that again.
+/// It always selects the whole workspace: with fewer packages, Cargo would choose other features of their
+/// dependencies, and build these again.
 pub(crate) fn build(programs: &[&str]) -> Result<()> {
     let started = Instant::now();
     let before = processor_time();
@@ -80,7 +80,7 @@ pub(crate) fn build(programs: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What Cargo says on a line of its own.
+/// A message of Cargo, one per line.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -90,7 +90,7 @@ struct Message {
     fresh: bool,
 }
 
-/// A build as far as it has come.
+/// The progress of a build.
 struct Progress {
     /// Octets of source of each package that is not built yet.
     left: HashMap<String, u64>,
@@ -154,7 +154,7 @@ impl Progress {
         self.bar.set_message(text);
     }
 
-    /// How long the rest may take; nothing as long as too little is built to tell.
+    /// How long the rest may take; none while too little is built for an estimate.
     fn rest(&self) -> Option<Duration> {
         let left: u64 = self.left.values().sum();
         (self.built * 20 > left).then(|| self.started.elapsed().mul_f64(left as f64 / self.built as f64))

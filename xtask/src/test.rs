@@ -1,6 +1,6 @@
-//! Everything that must pass, in the order that shows a mistake soonest.
+//! Everything that must pass, in the order that shows mistakes soonest.
 //!
-//! What this machine cannot run is said in the last lines, with the reason: nothing is skipped silently.
+//! The last lines name what this machine cannot run, with the reason: nothing is skipped silently.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{LAB_PACKAGES, call, cargo, fabricctl, on_path, packages, release, root, target_dir, venv};
 
-/// Free space that the builds and the environments need together, in MiB. After a whole run the debug tree, with what
-/// lints leave there, held 3.6 GiB, the release tree 2.6 GiB, the environments 0.3 GiB; the rest is a reserve.
+/// Free space that the builds and the environments need together, in MiB. After a whole run the debug tree, including the
+/// lints' output, took 3.6 GiB, the release tree 2.6 GiB, the environments 0.3 GiB; the rest is a reserve.
 const NEEDED_MIB: u64 = 8 * 1024;
 
 pub(crate) fn run() -> Result<()> {
@@ -119,13 +119,13 @@ const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];
 /// What the commands of `docs/install.md` use, and a terminal for a test of the command line.
 const GUIDE_PACKAGES: &[&str] = &["openssl", "passwd", "util-linux", "bsdutils"];
 
-/// How long generated programs are compared: some hundreds of them.
+/// How long generated programs are compared: enough for some hundreds.
 const FUZZ_SECONDS: &str = "30";
 /// The first program's number. Fixed, so that a run that fails fails again; `cargo xtask fuzz` begins elsewhere each time.
 const FUZZ_START: &str = "1000000";
 
-/// Links must lead somewhere. Those to private items may stay: readers of the sources follow them. Comments of `.proto` files have
-/// `bit<W>`, which is no HTML tag.
+/// Links must have a target. Links to private items may stay, because readers of the sources follow them. Comments of `.proto` files
+/// have `bit<W>`, which is no HTML tag.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags";
 
 /// The reference switch.
@@ -156,7 +156,7 @@ fn once() -> Command {
     cargo
 }
 
-/// Says before an hour of work, not in its middle, that the disk is too small.
+/// Reports before an hour of work, not in the middle of it, that the disk is too small.
 fn check_disk() -> Result<()> {
     let target = target_dir();
     let dir = if target.exists() { target.clone() } else { root() };

@@ -1,11 +1,11 @@
 //! Python virtual environments of the test peers.
 //!
-//! Peers are programs and descriptors that nobody here wrote (P4Runtime and
-//! gNMI clients, Ansible). Each lives in an environment of its own under
-//! `target/venv/<name>`, since they want different versions of protobuf. An
-//! environment is made once and again only when its requirements change: a
-//! stamp file holds the requirements that it was made with, and is written last.
-//! `bmv2_tests::venv` finds them.
+//! Peers are programs and descriptors from other projects (P4Runtime and
+//! gNMI clients, Ansible). Each has a separate environment under
+//! `target/venv/<name>`, since they need different versions of protobuf. An
+//! environment is made once, and again only when its requirements change: a
+//! stamp file has the requirements with which it was made, and is written last.
+//! `bmv2_tests::venv` finds the environments.
 
 use std::{fs, path::Path, process::Command};
 

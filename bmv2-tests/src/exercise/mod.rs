@@ -1,14 +1,14 @@
-//! Exercises in the way of p4lang's tutorials, as they are: a topology, P4 programs, what each switch is to hold.
+//! Runs unchanged exercises in the style of p4lang's tutorials: a topology, P4 programs, and the entries of each switch.
 //!
 //! **Problem.** People who know P4 own folders with a `topology.json`, one `sX-runtime.json` for each switch, and programs;
-//! they run them with Mininet and bmv2. Here such a folder runs as it is, in network namespaces and on `p4-switch`.
+//! they run them with Mininet and bmv2. Here such a folder runs unchanged, in network namespaces and on `p4-switch`.
 //!
 //! **Model.** [`topology`] reads the files, [`network`] lays out hosts and links, [`runtime`] turns runtime files into
 //! P4Runtime entities by the names of the program's P4Info, [`run`](run()) does one after the other and pings.
 //!
-//! **Invariants.** Every name of a namespace starts with a prefix that no other run has, so that runs stand beside each
-//! other. Everything goes when the run ends, however it ends short of SIGKILL. A file that asks for something unknown is an error
-//! that names the file and the place in it; nothing is left out in silence.
+//! **Invariants.** Every name of a namespace starts with a prefix that no other run has, so that several runs can exist side by
+//! side. Everything is removed when the run ends, however it ends short of SIGKILL. If a file asks for something unknown, the error
+//! names the file and the place in it; nothing is skipped silently.
 //!
 //! **Cost.** One process for each switch; a veth pair and a few `ip` commands for each link.
 

@@ -1,8 +1,8 @@
 //! Bodies of the fuzz targets, as plain functions.
 //!
-//! Each takes octets that anybody may have sent and must neither panic nor contradict itself; an `Err` is a finding.
-//! `cargo xtask fuzz NAME --seconds N` runs one on a seed corpus that is mutated in a fixed way, the targets in `fuzz/`
-//! hand them to libFuzzer. An input that was a finding stays as a file in `regressions/NAME/` and is run by the tests from then on.
+//! Each takes arbitrary octets and must neither panic nor contradict itself; an `Err` is a finding.
+//! `cargo xtask fuzz NAME --seconds N` runs one on a seed corpus with reproducible mutations; the targets in `fuzz/`
+//! pass them to libFuzzer. An input that was a finding is kept as a file in `regressions/NAME/`, and the tests run it from then on.
 
 mod daemons;
 pub mod differential;
@@ -19,7 +19,7 @@ pub use mutate::{Finding, Mutator, run};
 pub struct Target {
     /// Its name on command lines.
     pub name: &'static str,
-    /// What it must stand.
+    /// What must hold for any input.
     pub about: &'static str,
     /// Inputs to start from.
     pub seeds: fn() -> Vec<Vec<u8>>,
@@ -46,7 +46,7 @@ pub fn body(name: &str, data: &[u8]) -> Result<(), String> {
     (target.body)(data)
 }
 
-/// The folder with the inputs that once were findings of a target, one file each. Every run begins with them.
+/// The folder with a target's earlier findings, one file each. Every run begins with them.
 pub fn regressions(target: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/regressions")).join(target)
 }

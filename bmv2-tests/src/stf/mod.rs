@@ -1,13 +1,13 @@
 //! The Simple Test Framework (STF): packets in, packets expected, and the control-plane commands between them.
 //!
 //! # Problem
-//! A P4 compiler and a switch are right together or not at all. STF files say what a program does with packets in a
-//! form that many programs come with already, and that reads the same whichever switch runs it.
+//! A P4 compiler and a switch can only be tested together. STF files say what a program does with packets. Many programs
+//! already have one, and it means the same on every switch.
 //!
 //! # Model
-//! One way: text -> [`Script`] (`parse`) -> commands with all names resolved against the BMv2 JSON ([`names::Names`])
-//! -> a [`target::Target`]. The runner ([`run::run`]) keeps what the targets need not know: which handle a multicast
-//! node has, which entry an alias stands for, which frames are expected.
+//! Text -> [`Script`] (`parse`) -> commands with all names resolved against the BMv2 JSON ([`names::Names`])
+//! -> a [`target::Target`]. The runner ([`run::run`]) keeps what the targets need not know: the handle of a multicast
+//! node, the entry behind an alias, the expected frames.
 //!
 //! # Language
 //! That of p4c's bmv2 back end. One statement a line, `#` starts a comment, key words in any case:

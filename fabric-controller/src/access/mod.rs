@@ -1,15 +1,15 @@
 //! Users and their proofs, and the audit log.
 //!
-//! **Model.** The [`Directory`] is what is known of users: a copy of the store's rows `user/…`, which the controller
-//! changes after they are durable. A caller is proven by a token of a user ([`token`]), by a token from the operator's
-//! file ([`mod@file`]), by a token of an identity provider ([`oidc`]), or by a client certificate for `/user/<name>`. What it
-//! may do are the user's roles at that moment: a role that is taken away ends with the next request.
+//! **Model.** The [`Directory`] knows all users: it is a copy of the store's rows `user/…`, which the controller
+//! updates after they are durable. A caller proves its identity with a token of a user ([`token`]), a token from the operator's
+//! file ([`mod@file`]), a token of an identity provider ([`oidc`]), or a client certificate for `/user/<name>`. Its
+//! rights are the user's roles at that moment: a role that is withdrawn no longer counts at the next request.
 //!
-//! **Invariants.** Of a token's secret only an Argon2id hash is stored. No secret is logged or shown twice. A token that
-//! has ended, or whose user is gone, proves nothing.
+//! **Invariants.** The store has only an Argon2id hash of a token's secret. No secret is logged or shown twice. A token that
+//! has expired, or whose user was deleted, proves nothing.
 //!
-//! **Cost.** A request costs a look into two tables and a SHA-256. The slow hash is computed once for each token after a
-//! start, one at a time, so that guesses cannot take the processor.
+//! **Cost.** A request costs two table look-ups and a SHA-256. The slow hash is computed once for each token after a
+//! start, one at a time, so that guesses cannot use up the processor.
 
 pub mod audit;
 pub mod file;
@@ -56,7 +56,7 @@ pub struct StoredUser {
 /// A token as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredToken {
-    /// What is shown of it.
+    /// The part of it that is shown.
     #[serde(flatten)]
     pub token: Token,
     /// Argon2id of its secret, in the PHC string format.
@@ -69,7 +69,7 @@ struct Known {
     user: UserKey,
     hash: String,
     expires_ms: u64,
-    /// Of the secret, once it was shown to be right.
+    /// SHA-256 of the secret, once it has been verified.
     digest: std::sync::OnceLock<Digest>,
 }
 
@@ -80,7 +80,7 @@ struct Tables {
     subjects: HashMap<String, UserKey>,
 }
 
-/// What is known of users.
+/// All users.
 #[derive(Debug)]
 pub struct Directory {
     tables: RwLock<Tables>,
@@ -172,7 +172,7 @@ pub fn check(key: &UserKey, spec: &UserSpec, exists: impl Fn(&Name) -> bool) -> 
 }
 
 impl Directory {
-    /// With these users.
+    /// A directory with these users.
     pub fn new(users: impl IntoIterator<Item = (UserKey, StoredUser)>) -> Self {
         let directory = Self {
             tables: RwLock::default(),
@@ -192,7 +192,7 @@ impl Directory {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A user is so from now on, as the store has it; `None`: gone.
+    /// Sets a user as the store has it; `None`: deleted.
     pub fn set(&self, key: UserKey, user: Option<StoredUser>) {
         let mut tables = self.write();
         let mut before = HashMap::new();

@@ -1,6 +1,6 @@
-//! The actors of devices: started and stopped as devices come and go.
+//! The actors of devices, which start and stop as devices are added and removed.
 //!
-//! How a device is reached is the business of a [`Launcher`], so that tests start actors over devices in memory.
+//! A [`Launcher`] decides how a device is reached, so that tests can start actors for devices in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,11 +35,11 @@ pub struct Fleet {
     running: Mutex<HashMap<DeviceIndex, (Hardware, Option<Running>)>>,
 }
 
-/// What actors hand over.
+/// The receivers of what actors send.
 pub struct Inbox {
     /// What devices report.
     pub events: mpsc::Receiver<DeviceEvent>,
-    /// What pipelines hand over.
+    /// Frames from pipelines.
     pub frames: mpsc::Receiver<FrameIn>,
 }
 
@@ -68,8 +68,8 @@ impl Fleet {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that the actor of a device runs for this hardware. Other hardware than before is read back before
-    /// anything is known of it.
+    /// Makes sure that the actor of a device runs for this hardware. Other hardware than before is read back first,
+    /// because nothing is known about it.
     pub(super) fn ensure(&self, index: DeviceIndex, device: &Arc<Device>, hardware: Hardware) {
         let mut running = self.locked();
         match running.get_mut(&index) {
@@ -127,14 +127,14 @@ impl Fleet {
         running.as_ref().map(|r| r.handle.clone())
     }
 
-    /// Sets what is asked of a switch's ports.
+    /// Sets how a switch's ports should be set.
     pub(super) fn set_ports(&self, index: DeviceIndex, plan: BTreeMap<PortId, u16>) {
         if let Some((_, Some(running))) = self.locked().get(&index) {
             running.ports.set(plan);
         }
     }
 
-    /// Where frames to a switch go.
+    /// The sender of frames to a switch.
     pub(super) fn packets(&self, index: DeviceIndex) -> Option<PacketPort> {
         let running = self.locked();
         let (_, running) = running.get(&index)?;

@@ -254,7 +254,7 @@ async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are
         let wanted: Vec<u64> = wanted.iter().copied().filter(|r| *r > start).collect();
         assert_eq!(seen, wanted, "behind {start}, {limit} at once");
     }
-    // Who waits is woken by the next change, and only by that.
+    // A waiting follower is woken by the next change, and only by that.
     let now = world.revision_now();
     let waiting = tokio::spawn({
         let world = Arc::clone(&world);

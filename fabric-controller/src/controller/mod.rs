@@ -1,14 +1,14 @@
-//! The controller: intent in, devices kept at it.
+//! The controller: it takes intent, and keeps devices in the state that follows from it.
 //!
-//! **Way of a change.** It is proposed to the one writer ([`writer`]), which checks proposals in order on its model,
+//! **How a change is carried out.** It is proposed to the single writer ([`writer`]), which checks proposals in order on its model,
 //! commits them in groups, and only then publishes ([`published`]) and acknowledges them. If the store fails, the model
-//! is put back. Readers ([`reader`]) see what is published and wait for nobody. A start ([`mod@restore`]) reads the store
+//! is put back. Readers ([`reader`]) see only published state and never wait. A start ([`mod@restore`]) reads the store
 //! back into the model.
 //!
-//! **Invariants.** Nothing acknowledged is lost: what is acknowledged is in the store.
-//! Nothing is half applied: the store's transaction is the only step that counts. After a
-//! restart everything is loaded, rendered and compared with the devices; where nothing
-//! changed, nothing is written.
+//! **Invariants.** No acknowledged change is lost, because it is in the store.
+//! No change is half applied, because the store's transaction decides. After a
+//! restart everything is loaded, rendered and compared with the devices; only
+//! differences are written.
 
 mod below;
 #[cfg(test)]
@@ -105,7 +105,7 @@ use published::{Changed, Published};
 use restore::{Restored, restore};
 use writer::State;
 
-/// Longest time between two looks at what is in quarantine.
+/// Longest time between two checks of the quarantine.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Why a controller cannot start.
@@ -114,7 +114,7 @@ pub enum StartError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing says what the fabric is made of.
+    /// There is neither an inventory in the store nor a topology file.
     #[error("the store has no inventory: name a topology file to begin with")]
     NoInventory,
     /// The topology that was to be imported contradicts the inventory.
@@ -138,11 +138,11 @@ pub struct Controller<S> {
     /// Taken briefly, also while `state` is.
     links: std::sync::Mutex<Links>,
     registry: Arc<Registry>,
-    /// What the fabric is made of, as of the last transaction that is durable. Held to copy the pointer only.
+    /// The fabric as of the last durable transaction. The lock is held only to copy the pointer.
     fabric: RwLock<Arc<Fabric>>,
     claim: Arc<Claim>,
     directory: Directory,
-    /// The last revision that is published; watches wait for the next one here.
+    /// The last published revision; watches wait here for the next one.
     revisions: tokio::sync::watch::Sender<u64>,
     followed: Followed,
     /// The actors, once they are started.
@@ -154,7 +154,7 @@ pub struct Controller<S> {
     events: Arc<Events>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
-    /// Where devices report what happens to them.
+    /// Receives the events of devices.
     reports: Reports,
 }
 
@@ -168,7 +168,7 @@ const SWITCH: &str = "switch";
 const HOST: &str = "host";
 
 impl<S: Store> Controller<S> {
-    /// Loads what is stored and renders it; no device is talked to yet.
+    /// Loads the store and renders everything; no device is contacted yet.
     ///
     /// # Errors
     /// [`StartError`] names the file. A damaged or unfitting object is no error: it is set aside.
@@ -276,7 +276,7 @@ impl<S: Store> Controller<S> {
         self.published.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To publish. Held for work in memory only.
+    /// Access for publishing. The lock is held only for work in memory.
     fn write_published(&self) -> RwLockWriteGuard<'_, Published> {
         self.published.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,7 +286,7 @@ impl<S: Store> Controller<S> {
         self.store_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes over whether the store works; says so when that changes.
+    /// Records whether the store works, and logs when that changes.
     fn note_store(&self, error: Option<&StoreError>) {
         let mut fault = self.store_fault.lock().unwrap_or_else(PoisonError::into_inner);
         match (error, fault.is_some()) {
@@ -305,15 +305,15 @@ impl<S: Store> Controller<S> {
         *fault = error.map(ToString::to_string);
     }
 
-    /// Returns true once the model can be locked and readers are not kept out: the writer, which holds the model while a
-    /// group is checked and stored, has come to an end of its round. Returns false if the writer has ended.
+    /// Shows that the writer is alive. Returns true once the model can be locked and readers are not blocked: the writer holds
+    /// the model while a group is checked and stored, and has then finished its round. Returns false if the writer has ended.
     pub async fn is_alive(&self) -> bool {
         drop(self.state.lock().await);
         drop(self.published());
         !self.queue.is_closed()
     }
 
-    /// Looks after the quarantine whenever devices confirm something, and after the store. Runs until dropped.
+    /// Updates the quarantine whenever devices confirm something, and watches the store. Runs until dropped.
     pub async fn housekeeping(&self) {
         let mut looked = std::time::Instant::now();
         loop {

@@ -1,12 +1,12 @@
-//! What readers see: the intent that is durable, and what devices are to hold for it.
+//! What readers see: the durable intent, and what devices should hold for it.
 //!
 //! **Model.** A copy of every object beside the model, and the engine with the contributions in force. The writer's
-//! model runs ahead of the store while a group of transactions is under way; this here does not: a transaction is
-//! published whole, after it is durable. Readers take a lock that is only ever held for work in memory, so they wait
+//! model runs ahead of the store while a group of transactions is under way. The published state does not: a transaction is
+//! published as a whole, after it is durable. Readers take a lock that is held only for work in memory, so they wait
 //! neither for the disk nor for checks or rendering.
 //!
-//! **Invariants.** What is here is in the store. An object that waits for a number is published with its reasons in one
-//! step, and stops waiting in the step that brings it to devices: nobody can take "not rendered" for "applied".
+//! **Invariants.** Everything here is in the store. An object that waits for a number is published together with its
+//! reasons, and stops waiting in the same step that sends it to devices. So nobody can take "not rendered" for "applied".
 //!
 //! **Cost.** Publishing costs the objects and contributions that a transaction changed. Memory: each object's
 //! specification is held twice, here and in the model.
@@ -31,7 +31,7 @@ use crate::model::kind::{Counts, Stored};
 use crate::model::rest::Waits;
 use crate::tables::table_of;
 
-/// Transactions of which is known which devices they concern; older ones concern all.
+/// The last transactions, for which the devices that they concern are known; older ones count as concerning all devices.
 const REMEMBERED: usize = 4096;
 /// Reasons to wait that an event names.
 const NOTED: usize = 4;
@@ -40,16 +40,16 @@ const NOTED: usize = 4;
 pub(super) struct Object {
     pub(super) key: Key,
     pub(super) stored: Stored,
-    /// What its contributions name it by.
+    /// Its name in contributions.
     pub(super) owner: Option<Owner>,
-    /// That last changed it.
+    /// Revision that last changed it.
     pub(super) revision: u64,
 }
 
 /// A vDC: itself, and what is in it.
 #[derive(Default)]
 pub(super) struct Vdc {
-    /// By rank of the kind, then by name. The vDC is an object of its own kind.
+    /// By rank of the kind, then by name. The vDC itself is one of the objects.
     objects: [BTreeMap<Name, Arc<Object>>; Kind::ALL.len()],
     /// The router that joins a network, by the network's name.
     routers: BTreeMap<Name, Name>,
@@ -78,14 +78,14 @@ impl Vdc {
     }
 }
 
-/// An object as it is from now on (`None`: gone), and what its contributions name it by.
+/// An object after the change (`None`: deleted), and its name in contributions.
 pub(super) struct Changed {
     pub(super) key: Key,
     pub(super) object: Option<Stored>,
     pub(super) owner: Option<Owner>,
 }
 
-/// What one transaction is to publish once it is durable.
+/// What one transaction will publish once it is durable.
 #[derive(Default)]
 pub(super) struct Publication {
     pub(super) objects: Vec<Changed>,
@@ -102,15 +102,15 @@ pub(super) struct Published {
     pub(super) vdcs: BTreeMap<Name, Vdc>,
     by_owner: FxHashMap<Owner, Arc<Object>>,
     counts: Counts,
-    /// VNIs that nobody has and that are not free.
+    /// VNIs that are neither in use nor free.
     pub(super) quarantined: usize,
-    /// Devices that hold nothing now, and that others hold nothing for.
+    /// Devices that hold nothing now, and for which other devices hold nothing.
     pub(super) not_live: BTreeMap<Name, ItemState>,
     /// Rows of the store that could not be loaded.
     pub(super) set_aside: Vec<SetAside>,
     waits: HashMap<Owner, Waits>,
     waiting: BTreeMap<u64, BTreeSet<Owner>>,
-    /// Room in tables that is kept for contributions which wait, and all of it.
+    /// Room in tables that is kept for waiting contributions, one by one and in total.
     pub(super) reservations: FxHashMap<Source, Growth>,
     pub(super) reserved: Growth,
     /// What happened to objects.
@@ -139,7 +139,7 @@ impl Published {
         }
     }
 
-    /// Publishes a transaction that is durable, as this revision.
+    /// Publishes a durable transaction under this revision.
     pub(super) fn publish(&mut self, publication: Publication, revision: u64) {
         let Publication {
             objects,
@@ -163,7 +163,8 @@ impl Published {
         self.revision = revision;
     }
 
-    /// Brings devices up to date with what is rendered, and counts again what vDCs ask for. Objects are put in between.
+    /// Updates devices to the rendered contributions, and recounts the entries that vDCs ask for. In between, objects are
+    /// replaced.
     fn take(&mut self, rendered: Rendered, revision: u64, put: impl FnOnce(&mut Self)) -> Vec<DeviceIndex> {
         if !self.reservations.is_empty() {
             let fresh = rendered.by_device().flat_map(|(_, fresh)| fresh);
@@ -191,7 +192,7 @@ impl Published {
         concerned
     }
 
-    /// Goes through the table entries that contributions in force ask for, with the counts of their vDC.
+    /// Visits the table entries of contributions in force, with the counts of their vDC.
     fn tally(&mut self, counted: &[(DeviceIndex, Vec<Source>)], note: impl Fn(&mut FxHashMap<Place, usize>, Place)) {
         for (device, sources) in counted {
             for source in sources {
@@ -210,7 +211,7 @@ impl Published {
         }
     }
 
-    /// An object as it is from a revision on.
+    /// Sets an object from a revision on.
     pub(super) fn put(&mut self, change: Changed, revision: u64) {
         let Changed { key, object, owner } = change;
         self.remove(&key, object.is_none());
@@ -260,7 +261,7 @@ impl Published {
         self.vdcs.get(&key.vdc)?.all(key.kind).get(&key.name)
     }
 
-    /// The object that contributions name by this.
+    /// The object with this name in contributions.
     pub(super) fn owned(&self, owner: Owner) -> Option<&Arc<Object>> {
         self.by_owner.get(&owner)
     }
@@ -282,7 +283,7 @@ impl Published {
         devices
     }
 
-    /// What objects wait for changed.
+    /// The reasons why objects wait have changed.
     pub(super) fn publish_waits(&mut self, changed: impl IntoIterator<Item = (Owner, Option<Waits>)>) {
         for (waiter, waits) in changed {
             let before = self.waits.remove(&waiter);
@@ -302,7 +303,7 @@ impl Published {
         }
     }
 
-    /// Takes note of an object that begins to wait, or waits no more.
+    /// Reports that an object begins or stops waiting.
     fn note_wait(&self, waiter: Owner, waited: bool, waits: Option<&Waits>) {
         let (reason, detail) = match (waited, waits) {
             (false, Some(waits)) => {
@@ -314,7 +315,7 @@ impl Published {
                     .collect();
                 (EventReason::Waiting, words.join("; "))
             }
-            (true, None) => (EventReason::Released, "waits no more".to_owned()),
+            (true, None) => (EventReason::Released, "no longer waits".to_owned()),
             _ => return,
         };
         let Some(object) = self.owned(waiter) else { return };
@@ -327,7 +328,7 @@ impl Published {
         });
     }
 
-    /// Why an object is on no device yet; nothing if it does not wait.
+    /// Why an object is on no device yet; none if it does not wait.
     pub(super) fn waits(&self, waiter: Owner) -> &[(Option<DeviceIndex>, String)] {
         self.waits.get(&waiter).map_or(&[], |w| &w.reasons)
     }
@@ -347,7 +348,7 @@ impl Published {
 
 #[cfg(test)]
 impl Published {
-    /// The first thing that is published otherwise than the model has it. For a model with nothing under way.
+    /// The first difference between the published state and the model. For a model with nothing under way.
     pub(super) fn differs(&self, model: &crate::model::Model) -> Option<String> {
         let expected: BTreeSet<Key> = model.keys().collect();
         let published = || self.vdcs.values().flat_map(|vdc| vdc.objects.iter().flatten());

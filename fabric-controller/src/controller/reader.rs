@@ -1,4 +1,4 @@
-//! Objects with their status, as the API shows them, from what is published.
+//! Objects with their status, as the API shows them, from the published state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) const SHOWN_REASONS: usize = 16;
 /// Contributions that are looked at for the objects that asked for one entity.
 const SHOWN_ASKERS: usize = 16;
 
-/// A contribution with its device and what it asks for.
+/// A contribution with its device and its entities.
 type Asked<'a> = (Source, DeviceIndex, &'a [Arc<Entity>]);
 
 impl Published {
@@ -48,7 +48,7 @@ impl Published {
         }))
     }
 
-    /// A device that is not in service asks for nothing, which is not the same as that what is on it works.
+    /// Names a device that is not in service. Contributions ask nothing of it, but that does not mean that the object works there.
     fn show_not_live(&self, device: &Name, applied: &mut Applied) {
         let Some(state) = self.not_live.get(device) else { return };
         let reason = DeviceReason {
@@ -86,7 +86,7 @@ impl Published {
         owners.into_iter().filter_map(names).collect()
     }
 
-    /// How far the devices are with what these contributions ask for; `waits` is what keeps the object from them.
+    /// The progress of the devices with these contributions; `waits` is what keeps the object from them.
     pub(super) fn applied<'a>(
         &self,
         asked: impl Iterator<Item = Asked<'a>>,
@@ -114,7 +114,7 @@ impl Published {
                 Standing::Pending => Some((false, "not confirmed yet".to_owned())),
                 Standing::Failed(failure) => Some((true, failure.to_string())),
             });
-            // A refusal says more than that something is under way.
+            // A refusal is more important than a change under way.
             if let Some((failed, reason)) = reasons.max_by_key(|(failed, _)| *failed) {
                 behind += 1;
                 refused |= failed;

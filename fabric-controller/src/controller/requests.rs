@@ -1,17 +1,17 @@
-//! Calls that may be sent again: what they did, kept with what they changed.
+//! Calls that may be repeated: their responses, stored with their changes.
 //!
-//! **Model.** A call with an `Idempotency-Key` is known by two digests: of its caller and key, and of what it asks for. Its
-//! answer is a row of the store, written in the transaction of its change, or in one of its own if it changed nothing.
-//! The same call with the same key gets this answer; another call with that key is refused. Refused calls and dry runs
-//! leave no row: nothing happened.
+//! **Model.** A call with an `Idempotency-Key` is identified by two digests: of its caller and key, and of its content. Its
+//! response is a row of the store, written in the transaction of its change, or in a separate one if it changed nothing.
+//! The same call with the same key gets this response; another call with that key is refused. Refused calls and dry runs
+//! leave no row, because nothing happened.
 //!
-//! **Invariants.** A change is durable if and only if its answer is. Here is only what is durable; of groups under way the
-//! round knows. So nothing has to be undone when a group cannot be stored.
+//! **Invariants.** A change is durable if and only if its response is. This module has only durable rows; the round
+//! knows those of groups under way. So nothing has to be undone when a group cannot be stored.
 //!
-//! **Bounds.** A row is kept for [`LIFETIME_MS`]. Of one caller there are at most [`OF_CALLER`], of all [`OF_ALL`]; beyond
-//! that the oldest go, with the next row that is written. Groups under way may exceed a bound by their own number.
+//! **Bounds.** A row is kept for [`LIFETIME_MS`]. There are at most [`OF_CALLER`] rows of one caller, and [`OF_ALL`] of all. Beyond
+//! that, the oldest are deleted with the next row that is written. Groups under way may exceed a bound by their own number.
 //!
-//! **Cost.** A keyed call costs one row more, and the rows that go for it. Memory: the rows as they are stored.
+//! **Cost.** A keyed call costs one more row, and the rows that are deleted for it. Memory: the rows in their stored form.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,33 +29,33 @@ use crate::model::kind::Seen;
 
 /// How long a call can be repeated: longer than any client tries again.
 const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
-/// Rows of one caller, and their octets: a tenant cannot push out the rows of others.
+/// Most rows of one caller, and their octets, so that a tenant cannot displace the rows of others.
 const OF_CALLER: (usize, usize) = (1000, 8 << 20);
-/// Rows of all callers, and their octets.
+/// Most rows of all callers, and their octets.
 const OF_ALL: (usize, usize) = (50_000, 64 << 20);
-/// Rows that go with one that comes, at most: bounds what one call costs.
+/// Most rows that are deleted with a new one: limits the cost of one call.
 const GO_AT_ONCE: usize = 64;
-/// What keys of these rows start with.
+/// Prefix of the keys of these rows.
 const PREFIX: &str = "request/";
 
 /// SHA-256 of a caller and its key.
 type Digest = [u8; 32];
 
-/// What is stored of a call.
+/// The stored row of a call.
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
     caller: String,
-    /// SHA-256 of what was asked for, in hexadecimal digits.
+    /// SHA-256 of the call's content, in hexadecimal digits.
     request: String,
     /// When, in milliseconds since 1970.
     time_ms: u64,
     committed: Committed,
-    /// Of a call that created or changed one object: the object as the API showed it.
+    /// For a call that created or changed one object: the object as the API showed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     object: Option<serde_json::Value>,
 }
 
-/// What is known of a call.
+/// A call in memory.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     caller: Arc<str>,
@@ -65,7 +65,7 @@ pub(super) struct Record {
     revision: u64,
 }
 
-/// A record that a transaction writes, and those that go with it.
+/// A record that a transaction writes, and those that it deletes.
 pub(super) struct Written {
     digest: Digest,
     record: Record,
@@ -79,7 +79,7 @@ struct OfCaller {
     octets: usize,
 }
 
-/// Every call that may be sent again.
+/// Every call that may be repeated.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     records: HashMap<Digest, Record>,
@@ -110,7 +110,7 @@ fn parse_row_key(key: &[u8]) -> Option<Digest> {
 }
 
 impl Record {
-    /// The answer of the call, to one that asks for the same.
+    /// The response to the call, if the new call has the same content.
     pub(super) fn answer(&self, repeated: &Repeatable) -> Result<Committed, ApiError> {
         let unreadable = |error| {
             ApiError::new(
@@ -135,7 +135,7 @@ impl Record {
 }
 
 impl Written {
-    /// The operations of the store: the rows that go, and the one that comes.
+    /// The operations of the store: the deleted rows, and the new one.
     pub(super) fn rows(&self) -> (Vec<Vec<u8>>, (Vec<u8>, Vec<u8>)) {
         let gone = self.gone.iter().map(row_key).collect();
         (gone, (row_key(&self.digest), self.record.row.to_vec()))
@@ -148,14 +148,14 @@ impl Written {
 }
 
 impl Requests {
-    /// What was answered to a call with this key.
+    /// The response to the call with this key.
     pub(super) fn find(&self, repeated: &Repeatable) -> Option<&Record> {
         self.records
             .get(&repeated.key)
             .filter(|record| !record.is_over(now_ms()))
     }
 
-    /// The record of a call that was carried out as `revision`, and those that go to make room for it.
+    /// The record of a call that was carried out as `revision`, and those that are deleted to make room for it.
     pub(super) fn write(
         &self,
         repeated: &Repeatable,
@@ -186,7 +186,7 @@ impl Requests {
         }
     }
 
-    /// The oldest rows that have to go so that one of these octets has room.
+    /// The oldest rows that must be deleted to make room for a row with this many octets.
     fn gone(&self, caller: &str, octets: usize, now_ms: u64) -> Vec<Digest> {
         let mut gone = Vec::new();
         let size = |digest: &Digest| self.records.get(digest).map_or(0, |record| record.row.len());
@@ -263,7 +263,7 @@ impl Requests {
         rows.iter().for_each(|digest| self.remove(digest));
     }
 
-    /// Takes over a row of the store. Returns false if it is of no use any more.
+    /// Loads a row of the store. Returns false if it has expired.
     ///
     /// # Errors
     /// It is no such row.

@@ -1,7 +1,7 @@
 //! From the rows of the store back to the model.
 //!
 //! **Invariants.** Only a store that cannot be read at all stops the start. A row that is damaged, or an object that
-//! does not fit what is there, is set aside and named; what can be read of its numbers is given to nobody else.
+//! does not fit the other objects, is set aside and named; those of its numbers that can be read are given to nobody else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -25,23 +25,23 @@ use crate::model::number::{StoredNumber, Uid};
 use crate::store::{Op, Store, StoreTransaction, Versioned};
 use crate::topology::links::{Links, Memory};
 
-/// What a store said.
+/// The contents of a store.
 pub(super) struct Restored {
     pub(super) model: Model,
     pub(super) revision: u64,
     pub(super) links: Links,
-    /// Keys that mean nothing any more.
+    /// Obsolete keys.
     pub(super) expired: BTreeSet<Vec<u8>>,
     /// Rows that could not be loaded.
     pub(super) set_aside: Vec<SetAside>,
     /// The revision that last changed each object.
     pub(super) revisions: HashMap<Key, u64>,
     pub(super) users: Vec<(UserKey, StoredUser)>,
-    /// Calls that may be sent again.
+    /// Stored responses to calls that may be repeated.
     pub(super) requests: Requests,
 }
 
-/// Order in which rows are read: what others need comes first.
+/// Order in which rows are read: objects come after those that they need.
 fn turn(key: &[u8]) -> u8 {
     match key.split(|b| *b == b'/').next() {
         Some(b"uid") => 0,
@@ -55,9 +55,9 @@ fn turn(key: &[u8]) -> u8 {
 pub(super) struct Row {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
-    /// That wrote it; 0 if that cannot be read.
+    /// Revision that wrote it; 0 if that cannot be read.
     pub(super) revision: u64,
-    /// Why its value cannot be trusted.
+    /// Why its value is damaged, if it is.
     pub(super) damage: Option<String>,
 }
 
@@ -69,7 +69,7 @@ struct Restoring {
     scratch: Applied,
     memories: HashMap<String, Memory>,
     expired: BTreeSet<Vec<u8>>,
-    /// Rows of older stores in the form of today.
+    /// Rows of older stores in the current form.
     renewed: Vec<Op>,
     set_aside: Vec<SetAside>,
     revisions: HashMap<Key, u64>,
@@ -77,7 +77,7 @@ struct Restoring {
     requests: Requests,
 }
 
-/// Reads everything back into a model. A store without an inventory begins with that of `topology`.
+/// Reads everything back into a model. A store without an inventory starts with that of `topology`.
 ///
 /// # Errors
 /// The store cannot be read, or rows of an older form cannot be written in today's; there is neither an inventory nor a
@@ -125,7 +125,7 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
 }
 
 impl Restoring {
-    /// Takes over one row, or sets it aside.
+    /// Loads one row, or sets it aside.
     fn row(&mut self, row: Row) {
         let shown = String::from_utf8_lossy(&row.key).into_owned();
         let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
@@ -172,7 +172,7 @@ impl Restoring {
         Ok(())
     }
 
-    /// Without its answer, a call could be carried out twice; that is said.
+    /// Without its response, a call could be carried out twice; this is logged.
     fn request(&mut self, row: &Row) -> Result<(), String> {
         if row.damage.is_none() && !self.requests.restore(&row.key, &row.value, row.revision)? {
             self.expired.insert(row.key.clone());
@@ -282,7 +282,7 @@ impl Restoring {
         }
     }
 
-    /// What an object needs that is not there.
+    /// What an object needs that is missing.
     fn missing(&self, key: &Key, object: &Stored) -> Option<String> {
         if key.kind == Kind::Vdc {
             return None;

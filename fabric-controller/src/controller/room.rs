@@ -1,23 +1,23 @@
 //! Room in the tables of switches: a change that would not fit is refused before anything is written.
 //!
-//! **Model.** Two things bound a change: the size of each table of each switch ([`Tables`]), and the share of it that a vDC
+//! **Model.** Two things limit a change: the size of each table of each switch ([`Tables`]), and the share of it that a vDC
 //! may use (`limits.table_percent`). A switch's table holds the entries that contributions ask for, each once. A vDC uses
-//! what the contributions of its objects ask for. Both are counted as contributions come and go
+//! the entries that its objects' contributions ask for. Both are counted as contributions are added and removed
 //! ([`Ledger`](crate::device), [`Published`]).
 //!
-//! The writer runs ahead of what is published, so it first looks at an upper bound: a transaction adds at most the entries
-//! that its contributions ask for and that the same contributions did not ask for when they were last published. If the
-//! published count, the bounds of all transactions under way and this one's fit together, the transaction fits. Only if
+//! The writer runs ahead of the published state, so it first uses an upper bound: a transaction adds at most the entries
+//! that its contributions ask for now but did not ask for when they were last published. If the
+//! published count plus the bounds of all transactions under way and of this one fit, the transaction fits. Only if
 //! they do not, the writer waits until nothing is under way, and counts exactly.
 //!
-//! What waits for a number asks for its entries later, without a transaction. Room is kept for it meanwhile.
+//! An object that waits for a number asks for its entries later, without a transaction. Room is kept for them meanwhile.
 //!
-//! **Invariant.** After an accepted transaction, what each switch is to hold fits into its tables, also when nothing waits
-//! any more. Three things are not bounded by this: what comes back from the store, paths that change with links, and
+//! **Invariant.** After an accepted transaction, everything that each switch should hold fits into its tables, even when nothing
+//! waits any more. There are three exceptions: objects loaded from the store at a start, paths that change with links, and
 //! devices that arrive. A transaction that adds nothing to a full table is not refused.
 //!
-//! **Cost.** A comparison of what is rendered with what it was, for each contribution that a transaction touches; near the
-//! limit, as a plan.
+//! **Cost.** For each contribution that a transaction touches, a comparison of the new rendering with the old; near the
+//! limit, the same as a plan.
 
 use std::sync::Arc;
 

@@ -189,7 +189,7 @@ async fn room_is_kept_for_what_waits() {
         error.detail.contains("`port_vlan` needs 1 more entries, and 0 of 6"),
         "{error}"
     );
-    // Who waits no more keeps no room.
+    // An object that no longer waits keeps no room.
     commit(&world, vec![delete(Kind::Attachment, "p2")]).await.unwrap();
     commit(&world, vec![on_port("p4", 7)]).await.unwrap();
 }

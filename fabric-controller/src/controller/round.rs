@@ -1,14 +1,14 @@
-//! Rounds of the writer: groups of proposals, of which one is made durable while the next is checked.
+//! Rounds of the writer: groups of proposals. While one group is made durable, the next is checked.
 //!
-//! **Model.** A round has the lock of the model. Proposals are checked into the *open* group. When no group is in flight, the
-//! open one is handed to the store and *flies*; further proposals go into a new open group meanwhile, each seeing all
-//! before it. A group that lands is published, proposal by proposal, and answered, while the open one flies. The round ends
-//! when nothing is left, or after [`FLIGHTS`], so that others get at the model too.
+//! **Model.** A round has the lock of the model. Checked proposals are added to the *open* group. When no group is in flight, the
+//! open one is sent to the store and *flies*; meanwhile further proposals go into a new open group, each seeing all
+//! before it. When a group lands, its proposals are published and acknowledged one by one, while the open one flies. The round ends
+//! when nothing is left, or after [`FLIGHTS`], so that others can use the model too.
 //!
 //! **Invariants.** Groups reach the store one after the other, in order. If one cannot be stored, the open group is undone
-//! first, then that one, each from its end; every proposal whose result could depend on it is answered with
-//! `unavailable`. Numbers leave quarantine only while nothing flies: who gets one is stored with the group that deletes
-//! its key, or behind it.
+//! first, then that one, each from its end; every proposal whose result could depend on it gets
+//! `unavailable`. Numbers leave quarantine only while nothing flies. So the new owner of a number is stored with the group that
+//! deletes the number's key, or after it.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -33,28 +33,28 @@ use crate::model::Model;
 use crate::model::change::{Applied, By};
 use crate::store::{Op, Revision, Store, StoreError, StoreTransaction};
 
-/// Proposals of one group: bounds how long the first of them waits for the others.
+/// Most proposals of one group: limits how long the first of them waits for the others.
 const GROUP: usize = 256;
 /// Octets of one group's operations, for the same reason. One proposal may be larger.
 const GROUP_BYTES: usize = 1 << 20;
-/// Groups of one round: some milliseconds in which nobody else gets at the model.
+/// Most groups of one round: some milliseconds in which nobody else can use the model.
 const FLIGHTS: usize = 16;
 
-/// A proposal that is to be committed.
+/// A proposal that will be committed.
 struct Accepted {
     applied: Applied,
     transaction: StoreTransaction,
     publication: Publication,
     /// What it changes of the inventory.
     inventory: Option<inventory::News>,
-    /// Of a call that may be sent again.
+    /// The stored response, for a call that may be repeated.
     request: Option<Written>,
     revision: u64,
     /// What it may add to tables.
     growth: Growth,
 }
 
-/// What a transaction asks of devices.
+/// The entities that a transaction asks of devices.
 struct Asks {
     touched: BTreeSet<Source>,
     rendered: Rendered,
@@ -68,7 +68,7 @@ struct Asks {
 struct Answered {
     answer: Answer,
     result: Result<Committed, ApiError>,
-    /// Nothing that is not durable yet goes before it.
+    /// True if it depends on no proposal that is not durable yet.
     independent: bool,
 }
 
@@ -88,7 +88,7 @@ impl Group {
         self.answers.len() >= GROUP || self.bytes >= GROUP_BYTES
     }
 
-    /// Answers each; if the group could not be stored, those that depend on it with the reason.
+    /// Sends each result; if the group could not be stored, results that depend on it are replaced by the reason.
     fn answer(self, stored: bool) {
         for Answered {
             answer,
@@ -109,13 +109,13 @@ impl Group {
 
 type Stored<'a> = Pin<Box<dyn Future<Output = Result<Revision, StoreError>> + Send + 'a>>;
 
-/// A group that the store has.
+/// A group that was sent to the store.
 struct Flight<'a> {
     group: Group,
     stored: Stored<'a>,
 }
 
-/// What a round works on.
+/// The state of a round.
 struct Round<'a, S: Store> {
     controller: &'a Controller<S>,
     state: &'a mut State,
@@ -124,7 +124,7 @@ struct Round<'a, S: Store> {
     open: Group,
     flight: Option<Flight<'a>>,
     flights: usize,
-    /// What all that is under way may add to tables.
+    /// What everything under way may add to tables.
     growing: Growth,
 }
 
@@ -141,7 +141,7 @@ fn first_accepted(model: &mut Model, all: Vec<Transaction>) -> Result<(Transacti
 }
 
 impl<S: Store> Controller<S> {
-    /// Carries out a proposal and what comes while it is under way. Returns a proposal that has to begin the next round.
+    /// Carries out a proposal and those that come while it is under way. Returns a proposal that has to begin the next round.
     pub(super) async fn round(&self, first: Proposal, queue: &mut mpsc::Receiver<Proposal>) -> Option<Proposal> {
         let mut state = self.state.lock().await;
         self.release_quarantine(&mut state);
@@ -180,7 +180,7 @@ impl<S: Store> Controller<S> {
 }
 
 impl<'a, S: Store> Round<'a, S> {
-    /// Whether everything that the model has is durable.
+    /// Whether everything in the model is durable.
     fn is_fresh(&self) -> bool {
         self.flight.is_none() && self.open.accepted.is_empty()
     }
@@ -245,7 +245,7 @@ impl<'a, S: Store> Round<'a, S> {
         });
     }
 
-    /// What was answered to this call when it came before; none if it did not, or is not to be repeated.
+    /// The stored response to this call; none if the call is new, or cannot be repeated.
     fn repeated(&self, what: &What) -> Option<Result<Committed, ApiError>> {
         let repeatable = what.origin()?.repeatable?;
         let under_way = self.under_way().flat_map(|group| group.accepted.iter().rev());
@@ -256,7 +256,7 @@ impl<'a, S: Store> Round<'a, S> {
         found.map(|record| record.answer(&repeatable))
     }
 
-    /// The alternatives, if what they take is the caller's to take. All of them change the same objects.
+    /// The alternatives, if the caller may take what they take. All of them change the same objects.
     fn within_rights(&self, alternatives: Vec<Transaction>) -> Result<Vec<Transaction>, ApiError> {
         for transaction in alternatives.iter().filter(|t| t.origin.is_tenant) {
             tenancy::permit(&self.state.model, &transaction.changes)?;
@@ -312,7 +312,7 @@ impl<'a, S: Store> Round<'a, S> {
         Ok(committed)
     }
 
-    /// Renders a transaction that was carried out on the model, and asks whether it fits.
+    /// Renders a transaction that was carried out on the model, and checks whether it fits.
     fn ask(&mut self, transaction: &Transaction, applied: &Applied) -> Result<Asks, Tight> {
         let (controller, is_fresh) = (self.controller, self.is_fresh());
         let model = &mut self.state.model;
@@ -374,7 +374,7 @@ impl<'a, S: Store> Round<'a, S> {
         Ok(())
     }
 
-    /// What is to be stored of a call that may be sent again.
+    /// The row to store for a call that may be repeated.
     fn answered(
         &self,
         repeatable: &Repeatable,
@@ -396,7 +396,7 @@ impl<'a, S: Store> Round<'a, S> {
         requests.write(repeatable, origin, (committed, object), self.revision() + 1)
     }
 
-    /// The revision of an object, with what is under way; none if it is not there.
+    /// The revision of an object, including changes under way; none if it does not exist.
     fn revision_of(&self, key: &Key) -> Option<u64> {
         let of_it = |accepted: &&Accepted| accepted.applied.objects.iter().any(|(changed, _)| changed == key);
         let mut changes = self.under_way().flat_map(|group| group.accepted.iter().rev());
@@ -406,7 +406,7 @@ impl<'a, S: Store> Round<'a, S> {
         }
     }
 
-    /// Whether an object is at a revision, with what is under way.
+    /// Whether an object is at a revision, including changes under way.
     fn expect(&self, key: &Key, revision: u64) -> Result<(), ApiError> {
         match self.revision_of(key) {
             Some(found) if found == revision => Ok(()),
@@ -418,7 +418,7 @@ impl<'a, S: Store> Round<'a, S> {
         }
     }
 
-    /// Gives a transaction that was carried out its revision, and prepares what is to be stored and published of it.
+    /// Gives a transaction that was carried out its revision, and prepares its rows and its publication.
     fn accept(
         &mut self,
         applied: Applied,
@@ -463,8 +463,8 @@ impl<'a, S: Store> Round<'a, S> {
         }
     }
 
-    /// Hands the open group to the store. Returns false if there is nothing to store: then its proposals are answered, and
-    /// the round is at its end.
+    /// Sends the open group to the store. Returns false if there is nothing to store: then its results are sent, and
+    /// the round is over.
     fn start(&mut self) -> bool {
         if self.open.accepted.is_empty() {
             let group = std::mem::take(&mut self.open);
@@ -478,7 +478,7 @@ impl<'a, S: Store> Round<'a, S> {
         true
     }
 
-    /// Hands the open group to the store. Returns what came of it if the store is done at once.
+    /// Sends the open group to the store. Returns the outcome if the store is done at once.
     fn launch(&mut self) -> Option<Result<Revision, StoreError>> {
         let mut group = std::mem::take(&mut self.open);
         let transactions = group.accepted.iter_mut().map(|a| std::mem::take(&mut a.transaction));
@@ -497,7 +497,7 @@ impl<'a, S: Store> Round<'a, S> {
         }
     }
 
-    /// Publishes the group that flew, and answers; or undoes it with the one that is open.
+    /// Publishes the group that flew, and sends its results; or undoes it together with the open one.
     fn land(&mut self, stored: Result<Revision, StoreError>) {
         let Some(Flight { mut group, .. }) = self.flight.take() else {
             return;
@@ -559,7 +559,7 @@ impl<'a, S: Store> Round<'a, S> {
         self.state.model.take_touched();
     }
 
-    /// Whatever came of a group: what devices confirmed before it changed what objects wait for.
+    /// Whatever the outcome of a group: earlier confirmations of devices have changed what objects wait for.
     fn settle_waits(&mut self) {
         self.controller.publish_waits(&mut self.state.model);
         if self.state.model.has_woken() {

@@ -1,16 +1,16 @@
-//! The one writer: proposals in order, in groups.
+//! The single writer: it carries out proposals in order, in groups.
 //!
-//! **Way of a proposal.** It waits in a bounded queue. The writer takes what is there as one group, checks proposal
-//! after proposal on its model, each seeing those before it, and renders what each touches. The group is committed in
+//! **How a proposal is handled.** It waits in a bounded queue. The writer takes all waiting proposals as one group, checks
+//! them one by one on its model, each seeing those before it, and renders what each touches. The group is committed in
 //! one durable transaction of the store, with one revision for each proposal; meanwhile the next group is checked
-//! ([`super::round`]). Then it is published, proposal by proposal, and answered.
+//! ([`super::round`]). Then the proposals are published and acknowledged one by one.
 //!
-//! **Invariants.** Nobody sees anything of a group before it is durable. If it cannot be made durable, all of it is
-//! undone with what was checked after it, and every proposal whose result could depend on it is answered with
-//! `unavailable`. A dry run begins a round, so that its plan is about what is published; it is undone before the next
-//! proposal is looked at. A caller that goes away stops nothing.
+//! **Invariants.** Nobody sees any part of a group before it is durable. If it cannot be stored, all of it is
+//! undone together with everything checked after it, and every proposal whose result could depend on it gets
+//! `unavailable`. A dry run begins a round, so that its plan is based on the published state; it is undone before the next
+//! proposal is checked. A proposal goes on even if its caller hangs up.
 //!
-//! **Cost.** What the proposals of the group touch, and one wait for the disk for all of them.
+//! **Cost.** The contributions that the proposals touch, and one wait for the disk for the whole group.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -33,32 +33,32 @@ use crate::model::Model;
 use crate::model::number::{Number, StoredNumber};
 use crate::store::{Compare, Op, Store, StoreTransaction};
 
-/// Proposals that wait for the writer: some seconds of work; whoever comes later waits for a place.
+/// Proposals that may wait for the writer: some seconds of work. Later callers wait for a place.
 const QUEUE: usize = 1024;
-/// Longest wait for a place in the queue. Clients retry; more waiting would not serve them.
+/// Longest wait for a place in the queue. Clients retry, so a longer wait would not help them.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// As soon as there are this many expired quarantine keys, they are deleted without waiting for a transaction.
 const EXPIRED_AT_MOST: usize = 4096;
 
-/// What the writer works on; everybody who changes the model holds its lock.
+/// The writer's state; all code that changes the model holds its lock.
 pub(super) struct State {
-    /// Ahead of the store while a group is under way.
+    /// The model; it is ahead of the store while a group is under way.
     pub(super) model: Model,
-    /// Of the last durable transaction.
+    /// Revision of the last durable transaction.
     pub(super) revision: u64,
-    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction, which is the first
-    /// that can give these numbers to others; and before an object that waited for one of them is rendered. Otherwise a
-    /// restart would hold the new owner back.
+    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction, because that is the first
+    /// one that can give these numbers to others; and before an object that waited for one of them is rendered. Otherwise the
+    /// new owner would have to wait again after a restart.
     pub(super) expired: BTreeSet<Vec<u8>>,
-    /// Calls that may be sent again.
+    /// Stored responses to calls that may be repeated.
     pub(super) requests: Requests,
 }
 
-/// What somebody asks for.
+/// A requested change.
 pub(super) enum What {
     Transaction(Transaction),
     Intent(Intent, ApplyOptions),
-    /// A host asks for it.
+    /// A request from a host.
     OfHost(Name, Transaction),
     Rollback(Rollback),
 }
@@ -72,7 +72,7 @@ impl What {
         }
     }
 
-    /// Who asks for it, unless nothing is to happen.
+    /// The author of the change; none for a dry run.
     pub(super) fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Transaction(t) | Self::OfHost(_, t) => (!t.dry_run).then_some(&t.origin),
@@ -81,7 +81,7 @@ impl What {
         }
     }
 
-    /// The vDC that it is about, and whether a tenant asks; none of a dry run. Of several vDCs, the first.
+    /// The vDC that it changes (the first, if there are several), and whether a tenant asks; none for a dry run.
     pub(super) fn whose(&self) -> Option<(Option<Name>, bool)> {
         let origin = self.origin()?;
         let vdc = match self {
@@ -96,7 +96,7 @@ impl What {
         Some((vdc.cloned(), origin.is_tenant))
     }
 
-    /// Whether it is about what is published, so that it has to begin a round.
+    /// Whether it depends on the published state, and so has to begin a round.
     pub(super) fn comes_first(&self) -> bool {
         match self {
             Self::Transaction(transaction) => transaction.dry_run,

@@ -2,12 +2,12 @@
 //!
 //! | state | leaves when |
 //! | --- | --- |
-//! | disconnected | `connect` succeeds (tried again after waits that grow, with jitter) |
+//! | disconnected | `connect` succeeds (tried again with growing, random delays) |
 //! | syncing | read-back compared and every difference written |
 //! | in sync, or degraded | the session ends (disconnected), or the sweep is due (reads back again) |
 //!
-//! A slow or dead device delays nobody: what it should hold waits in [`Device`], key by
-//! key, so that no queue grows while it is away.
+//! A slow or dead device delays nobody: what it should hold is kept in [`Device`], by
+//! key, so no queue grows while it is away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,20 +26,20 @@ use crate::reconcile;
 
 /// How often a device is read back to find what others changed.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// A device that holds much is read back less often: the time between two read-backs is at least
-/// this many times as long as one takes, so that they use a twentieth of the time at most.
+/// A device with many entities is read back less often: the time between two read-backs is at least
+/// this many times as long as one takes, so that they use at most a twentieth of the time.
 const SWEEP_SHARE: u32 = 20;
 /// Entities of a read-back that are compared at once. They take a fraction of a millisecond, for which a change of
 /// intent may have to wait.
 const COMPARED_AT_ONCE: usize = 256;
-/// Requests that wait for an actor; each has a caller that waits for its answer.
+/// Requests that may wait for an actor; each has a caller that waits for the reply.
 const REQUESTS: usize = 64;
 
-/// Events taken between two batches: more than usually arrive in that time, and few enough that a
+/// Events handled between two batches: more than usually arrive in that time, but few enough that a
 /// storm of events does not stop the writing.
 const EVENTS_BETWEEN_BATCHES: usize = 64;
 
-/// Something the actor is asked to do besides its work.
+/// A request to the actor.
 #[derive(Debug)]
 pub enum Request {
     /// Read counters.
@@ -47,7 +47,7 @@ pub enum Request {
         Vec<CounterQuery>,
         oneshot::Sender<Result<Vec<CounterValue>, DriverError>>,
     ),
-    /// Read what was lost beside that.
+    /// Read the other losses.
     Losses(oneshot::Sender<Result<Losses, DriverError>>),
 }
 
@@ -61,14 +61,14 @@ pub struct ActorHandle {
 }
 
 impl ActorHandle {
-    /// Asks for something; false when the actor is too busy or gone.
+    /// Sends a request; false if the actor is too busy or gone.
     pub fn ask(&self, request: Request) -> bool {
         self.requests.try_send(request).is_ok()
     }
 }
 
-/// Starts the actor of a device. Events other than the session's own go to `events`, which
-/// the engine empties; a full queue makes the actor wait, not grow.
+/// Starts the actor of a device. Events that are not about the session go to `events`, which
+/// the engine empties; if that queue is full, the actor waits.
 pub fn spawn<D: Driver>(
     index: DeviceIndex,
     device: Arc<Device>,
@@ -140,7 +140,7 @@ impl<D: Driver> Actor<D> {
         absence
     }
 
-    /// Requests are answered even while there is no session.
+    /// Handles requests even while there is no session.
     async fn connect(&mut self) -> Result<(), DriverError> {
         let connect = self.driver.connect();
         tokio::pin!(connect);
@@ -159,7 +159,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Works until the session is over, and says why it is.
+    /// Works until the session is over, and returns the reason.
     async fn session(&mut self) -> DriverError {
         self.device.connected();
         info!("connected");
@@ -179,7 +179,7 @@ impl<D: Driver> Actor<D> {
         let begin = Instant::now();
         let mut held = self.driver.read_back().await?.into_iter();
         let count = held.len();
-        // At each sweep, because time goes on while a session lasts.
+        // At each sweep, because certificates can come close to their end during a session.
         let certificate = self.driver.certificate();
         let ends = certificate.and_then(|c| c.warning("its certificate"));
         self.device.certificate(certificate);
@@ -224,7 +224,7 @@ impl<D: Driver> Actor<D> {
         Ok(())
     }
 
-    /// Writes everything that differs and may be tried.
+    /// Writes every difference that may be tried now.
     async fn flush(&mut self, mut retry: bool) -> Result<(), DriverError> {
         loop {
             let (target, differences) = self.device.differences(retry);
@@ -256,7 +256,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Changes that arrive while a batch is written wait for that one batch only.
+    /// Changes that arrive while a batch is written wait only for that batch.
     async fn between_batches(&mut self) -> Result<(), DriverError> {
         while let Ok(request) = self.inbox.try_recv() {
             self.request(request).await?;
@@ -299,7 +299,7 @@ impl<D: Driver> Actor<D> {
             Event::Disconnected(error) => return Err(error),
             Event::EntityState(key, result) => self.device.entity_state(&key, result),
             Event::Repaired(what) => {
-                warn!(what, "changed by others and put right");
+                warn!(what, "changed by others and repaired");
                 self.device.repaired();
             }
             Event::Warning(about, what) => {

@@ -1,12 +1,12 @@
 //! May this controller change what a device holds?
 //!
-//! **Model.** A device remembers by a number which store it is kept by. The controller of that store may do everything.
+//! **Model.** A device remembers the number of the store that has its claim. The controller of that store may do everything.
 //! A controller with another store, such as an empty one or that of another fabric, takes a device over if it would
-//! delete little of what the device holds. Otherwise it leaves the device as it is, closes the session, and says so; it
-//! tries again, because the device may be emptied by others. `--adopt` takes over every device.
+//! delete little of what the device holds. Otherwise it leaves the device as it is, closes the session, and says so. It
+//! tries again, because others may empty the device. `--adopt` takes over every device.
 //!
-//! A device that remembers a later revision than its own store has shows that the store is an older copy of what it was. It
-//! is left as it is, too. A revision is durable before it is sent to devices, so the right store never looks like this.
+//! If a device remembers a later revision than its own store has, the store is an older copy. Such a device
+//! is also left as it is. A revision is durable before it is sent to devices, so this never happens with the right store.
 //!
 //! **Invariant.** Nothing is written to a device before the claim to it is settled.
 
@@ -18,10 +18,10 @@ use vfabric_api::ident::Name;
 
 /// Entities that another store's controller may delete without being asked: remains of a test or an earlier version.
 const FEW: usize = 8;
-/// The same as a share of what the device holds: one in so many.
+/// The same as a share of what the device holds: one in this many.
 const SHARE: usize = 4;
 
-/// What a device holds, in numbers.
+/// Counts of what a device holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Census {
     /// Entities that it holds.
@@ -32,12 +32,12 @@ pub struct Census {
     pub of_switch: bool,
 }
 
-/// What a device remembers, and what it was sent since the controller started.
+/// What a device remembers, and what was sent to it since the controller started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// The store that it is kept by.
+    /// The store that has its claim.
     pub(super) kept_by: Option<u32>,
-    /// The revision of that store that it was brought to.
+    /// The last revision of that store that it received.
     pub(super) brought_to: Option<u64>,
     /// The latest revision that this controller has sent to it.
     pub(super) sent: u64,
@@ -52,10 +52,10 @@ pub struct Claim {
     adopt: bool,
     /// Revision of the store when it was loaded.
     loaded: AtomicU64,
-    /// Switches that are left as they are.
+    /// Switches that this controller leaves as they are.
     foreign: Mutex<BTreeSet<Name>>,
-    /// The latest revision that devices were sent which have left the inventory since, or were replaced. One that comes back
-    /// under its name may remember it.
+    /// The latest revision that was sent to devices which have since left the inventory or were replaced. A device that comes
+    /// back under the same name may remember it.
     left: Mutex<BTreeMap<Name, u64>>,
 }
 
@@ -76,10 +76,10 @@ impl Claim {
         self.loaded.store(revision, Ordering::Relaxed);
     }
 
-    /// The number that a device has to remember in place of `kept_by`; none if it does already.
+    /// The number that a device must remember in place of `kept_by`; none if it already does.
     ///
     /// # Errors
-    /// The device is another store's, in words.
+    /// The device belongs to another store; in words.
     pub(super) fn settle(&self, device: &Name, memory: Memory, census: Census) -> Result<Option<u32>, String> {
         let kept_by = memory.kept_by;
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,13 +115,13 @@ impl Claim {
         Ok(self.store.filter(|_| kept_by != self.store))
     }
 
-    /// A switch that is left as it is, if there is one.
+    /// A switch that this controller leaves as it is, if there is one.
     pub(crate) fn foreign(&self) -> Option<Name> {
         let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.first().cloned()
     }
 
-    /// A device that was sent this revision leaves the inventory, or other hardware takes its place.
+    /// A device that got this revision leaves the inventory, or other hardware takes its place.
     pub(crate) fn left(&self, device: &Name, sent: u64) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let known = left.entry(device.clone()).or_default();
@@ -138,7 +138,7 @@ impl Claim {
 }
 
 impl Census {
-    /// Whether to delete all that is unwanted is little.
+    /// Whether deleting everything unwanted would delete only little.
     fn is_harmless(self) -> bool {
         self.unwanted <= FEW || self.unwanted * SHARE <= self.held
     }

@@ -1,8 +1,8 @@
-//! What a device actor needs from a device: the only edge at which the controller does I/O.
+//! What a device actor needs from a device. The controller does I/O with devices only here.
 //!
 //! A driver is owned by one actor task, which calls one method at a time. It connects, reads
-//! the device back, writes batches and reports events. It decides nothing: what to write,
-//! in which order and when to try again is decided by the actor.
+//! the device back, writes batches and reports events. It decides nothing: the actor decides what to write,
+//! in which order and when to try again.
 
 use std::fmt;
 use std::future::Future;
@@ -21,20 +21,20 @@ pub use crate::reconcile::{Batch, Limits, Write};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct EntityError {
-    /// In words, for the status of the object.
+    /// The reason in words, for the status of the object.
     pub message: String,
     /// True when the device may accept the same write later (it is busy, a table is full, a
     /// namespace does not exist yet). Others are tried again only when the entity changes,
     /// the device reconnects, or at the next sweep.
     pub retryable: bool,
-    /// True when the device tries again by itself and reports [`Event::EntityState`].
+    /// True when the device itself tries again and reports [`Event::EntityState`].
     pub device_retries: bool,
 }
 
 /// Result of one write, in the order of [`Batch::writes`].
 pub type WriteResult = Result<(), EntityError>;
 
-/// Frames that were lost at one place of a device for one reason, beside what a pipeline refused.
+/// Frames that were lost at one place of a device for one reason, apart from those that a pipeline refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// The port, attachment or link; empty for the device as a whole.
@@ -45,7 +45,7 @@ pub struct Loss {
     pub frames: u64,
 }
 
-/// What a device has lost, or why it cannot say.
+/// The losses of a device, or why they cannot be read.
 pub type Losses = Result<Vec<Loss>, String>;
 
 /// Why a session with a device ended or did not begin. The actor drops the session,
@@ -55,16 +55,16 @@ pub enum DriverError {
     /// The device cannot be reached or has closed the session.
     #[error("not reachable: {0}")]
     Unreachable(String),
-    /// The device did not answer in time.
+    /// The device did not reply in time.
     #[error("timed out: {0}")]
     Timeout(String),
     /// Another controller is primary, or the device does not let us in.
     #[error("not permitted: {0}")]
     NotPermitted(String),
-    /// The device does not do what the protocol says.
+    /// The device violates the protocol.
     #[error("protocol error: {0}")]
     Protocol(String),
-    /// The device is another store's (see [`super::claim`]).
+    /// The device belongs to another store (see [`super::claim`]).
     #[error("left as it is: {0}")]
     Foreign(String),
     /// The pipeline could not be loaded.
@@ -72,7 +72,7 @@ pub enum DriverError {
     Pipeline(String),
 }
 
-/// What a device reports by itself.
+/// What a device reports without being asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The session is over; the actor connects again.
@@ -84,19 +84,19 @@ pub enum Event {
         /// True when it carries traffic.
         up: bool,
     },
-    /// The device retried an entity by itself: it is in place (`Ok`) or no longer (`Err`).
+    /// The device has retried an entity itself: the entity is in place (`Ok`) or no longer so (`Err`).
     EntityState(EntityKey, WriteResult),
-    /// Something had been changed behind our back outside of what is read back, and the device or its driver put it
-    /// right.
+    /// Somebody else had changed something that is not part of the read-back, and the device or its driver has corrected
+    /// it.
     Repaired(String),
-    /// Something about the device is not as it should be, in words; `None` when it is again.
+    /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),
 }
 
-/// What a warning is about: a later one about the same replaces it.
+/// The subject of a warning; a later warning with the same subject replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Warning {
-    /// Its certificate ends soon.
+    /// Its certificate expires soon.
     Certificate,
     /// Its clock.
     Clock,
@@ -107,39 +107,39 @@ pub enum Warning {
 /// A device, seen from its actor. Methods are called one at a time; every one has its own
 /// timeout inside, so that a dead device is noticed and never blocks its actor for ever.
 pub trait Driver: Send + 'static {
-    /// What the device can take at once.
+    /// How much the device accepts at once.
     fn limits(&self) -> Limits;
 
-    /// Place of an entity in the order of creation; removal goes the other way. What has a
-    /// rank refers only to what has a smaller one.
+    /// Place of an entity in the order of creation; removal goes the other way. An entity
+    /// refers only to entities of a smaller rank.
     fn rank(&self, key: &EntityKey) -> u16 {
         key.rank()
     }
 
     /// Opens a session and makes the device ready for entities: arbitration, the pipeline
-    /// (pushed only if its cookie differs), event subscriptions. From its return on no
-    /// event is lost. Drivers whose device dials in (vtep) return when it has done so; this
-    /// is the one call that may take for ever, and it is cancel safe.
+    /// (pushed only if its cookie differs), event subscriptions. Once it returns, no
+    /// event is lost. Drivers whose device connects to the controller (vtep) return when it has done so. This
+    /// is the only call that may take for ever, and it is cancel safe.
     fn connect(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// When the certificate is valid that the device has shown; none without TLS.
+    /// The validity of the certificate that the device has shown; none without TLS.
     fn certificate(&self) -> Option<Validity> {
         None
     }
 
-    /// The store that the device remembers to be kept by, since `connect`; none if it remembers none.
+    /// The store that the device remembers as its own, as read by `connect`; none if it remembers none.
     fn kept_by(&self) -> Option<u32> {
         None
     }
 
-    /// The revision of that store's intent that the device says it was brought to last; none from devices without a
-    /// memory for it.
+    /// The last revision of that store's intent that the device received; none from devices that do not
+    /// remember it.
     fn brought_to(&self) -> Option<u64> {
         None
     }
 
-    /// Lets the device remember the store that it is kept by, now or at the latest with `synced`. A device without a
-    /// memory for it is none.
+    /// Makes the device remember this store as its own, now or at the latest with `synced`. A device that cannot
+    /// remember it ignores this.
     fn keep(&mut self, store: u32) -> impl Future<Output = Result<(), DriverError>> + Send {
         let _ = store;
         async { Ok(()) }
@@ -148,8 +148,8 @@ pub trait Driver: Send + 'static {
     /// Everything the device holds of the kinds that the controller owns, in canonical form.
     fn read_back(&mut self) -> impl Future<Output = Result<Vec<Entity>, DriverError>> + Send;
 
-    /// Whether the device would answer `held` for `wanted`, although they are not equal: it has
-    /// no place for all that `wanted` says, or does not tell. Asked of what was read back.
+    /// Whether a read-back of `wanted` would return `held`, although they are not equal: the device cannot
+    /// store all of `wanted`, or does not report all of it.
     fn same(&self, wanted: &Entity, held: &Entity) -> bool {
         wanted == held
     }
@@ -158,7 +158,7 @@ pub trait Driver: Send + 'static {
     /// means that the outcome is unknown; the actor connects again and reads back.
     fn apply(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<WriteResult>, DriverError>> + Send;
 
-    /// Told when everything the device must hold has been sent (after a read-back and its
+    /// Called when everything that the device must hold has been sent (after a read-back and its
     /// repairs, whether or not some write was refused).
     fn synced(&mut self, epoch: u64) -> impl Future<Output = Result<(), DriverError>> + Send {
         let _ = epoch;
@@ -169,14 +169,14 @@ pub trait Driver: Send + 'static {
     /// Never resolves while there is nothing to say.
     fn next_event(&mut self) -> impl Future<Output = Event> + Send;
 
-    /// Told once, before the first `connect`: where frames of the pipeline go in and out while
-    /// there is a session, beside all other calls. Devices without a pipeline have none.
+    /// Called once, before the first `connect`: the queues for frames to and from the pipeline during
+    /// a session. They work concurrently with all other calls. Devices without a pipeline ignore this.
     fn carry_packets(&mut self, port: PacketPort) {
         let _ = port;
     }
 
-    /// Told once, before the first `connect`: what is asked of the switch's ports. It keeps them so while there is a
-    /// session, beside all other calls, and reports what it puts right. Devices without ports have none.
+    /// Called once, before the first `connect`: how the switch's ports should be set. During a session the driver keeps them
+    /// so, concurrently with all other calls, and reports what it corrects. Devices without ports ignore this.
     fn keep_ports(&mut self, ports: Ports) {
         let _ = ports;
     }
@@ -190,7 +190,7 @@ pub trait Driver: Send + 'static {
         async { Ok(Vec::new()) }
     }
 
-    /// Reads what was lost beside what [`Self::read_counters`] tells, where there was anything.
+    /// Reads the losses that [`Self::read_counters`] does not include; places without losses are left out.
     fn read_losses(&mut self) -> impl Future<Output = Result<Losses, DriverError>> + Send {
         async { Ok(Ok(Vec::new())) }
     }

@@ -1,4 +1,4 @@
-//! What one device should hold, what it holds, and what differs. Pure.
+//! What one device should hold, what it holds, and the differences. Pure.
 //!
 //! **Model.** A key is *dirty* from the moment the two sides may differ until the device has
 //! confirmed that they do not:
@@ -6,20 +6,20 @@
 //! | phase of a dirty key | leaves when |
 //! | --- | --- |
 //! | to do | the actor takes it ([`Ledger::take`]) |
-//! | writing | the device has answered ([`Ledger::written`]): clean, to do again if it was changed meanwhile, or failed |
-//! | failed | it is changed, tried again, or read back |
+//! | writing | the device has replied ([`Ledger::written`]): the key is clean, failed, or to do again if it was changed meanwhile |
+//! | failed | the key is changed, tried again, or read back |
 //!
-//! **Invariants.** A dirty key keeps two revisions: the oldest that is not confirmed for it, so that
+//! **Invariants.** A dirty key keeps two revisions: the oldest unconfirmed one, so that
 //! no change is reported as applied too early, and the newest, so that no change waits for an
-//! older one that was refused. A key that is being written is never clean: what the device does
-//! with that write is not known yet. A failure is about what should be there now, never about
-//! what should have been there before.
+//! older one that was refused. A key that is being written is never clean, because the result of
+//! that write is not known yet. A failure is always about the entity that is desired now, never about
+//! an earlier one.
 //!
-//! **Cost.** Each call costs what it is about, times a logarithm; questions about revisions
-//! and failures do not walk the keys. A read-back comes in as many calls as the caller likes
-//! ([`Ledger::begin_read_back`], [`Ledger::found`], [`Ledger::end_read_back`]), between which
-//! changes may come: each entity found costs a look-up, and what is missing is searched for only
-//! if something is.
+//! **Cost.** Each call costs the number of its keys, times a logarithm; queries about revisions
+//! and failures do not walk the keys. A read-back may be split into any number of calls
+//! ([`Ledger::begin_read_back`], [`Ledger::found`], [`Ledger::end_read_back`]), and
+//! changes may come in between. Each entity found costs a look-up; missing entities are searched for only
+//! if there are any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,11 +41,11 @@ struct Wanted {
     askers: Askers,
 }
 
-/// What the device was last known to hold under a key.
+/// The last known entity of the device under a key.
 #[derive(Debug)]
 struct Held {
     entity: Arc<Entity>,
-    /// The read-back that found it, or during or after which it was written.
+    /// The read-back that found it, or the last one begun before it was written.
     round: u64,
 }
 
@@ -59,9 +59,9 @@ enum Phase {
 
 #[derive(Debug)]
 struct Dirty {
-    /// Oldest revision that is not confirmed for this key.
+    /// Oldest unconfirmed revision of this key.
     oldest: u64,
-    /// The last one that changed it.
+    /// The last revision that changed it.
     newest: u64,
     phase: Phase,
 }
@@ -119,14 +119,14 @@ impl Failures {
 /// What a device refused.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What was to be written, or to be removed.
+    /// The entity that should be written or removed.
     pub entity: Arc<Entity>,
-    /// What the device says.
+    /// The device's message.
     pub error: EntityError,
 }
 
 impl Failure {
-    /// True if nobody tries again before something changes, or the next read-back.
+    /// True if it is not tried again until something changes, or until the next read-back.
     pub fn is_final(&self) -> bool {
         !self.error.retryable && !self.error.device_retries
     }
@@ -143,7 +143,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The two sides of a device, and what lies between.
+/// The desired and the applied entities of a device, and the differences.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     desired: FxHashMap<EntityKey, Wanted>,
@@ -163,29 +163,29 @@ pub(super) struct Ledger {
     device_retries: Failures,
     /// Failed, and we try again.
     we_retry: Failures,
-    /// Revision of the last change of intent that the device was told of.
+    /// Revision of the last change of intent that concerned the device.
     target: u64,
     read_back: bool,
-    /// Number of the last read-back that was begun.
+    /// Number of the last read-back.
     round: u64,
-    /// Keys of `applied` of this round.
+    /// Number of keys in `applied` that this read-back has seen.
     seen: usize,
 }
 
 impl Ledger {
-    /// The device is another one: nothing is known of what it holds. What it should hold stays.
+    /// A different device takes its place: its entities are unknown. What it should hold stays.
     pub(super) fn forget(&mut self) {
         self.begin_read_back();
         self.end_read_back();
         self.read_back = false;
     }
 
-    /// True once it was read back in this life of the controller.
+    /// True once it was read back since the controller started.
     pub(super) fn was_read_back(&self) -> bool {
         self.read_back
     }
 
-    /// Revision of the last change it was told of.
+    /// Revision of the last change that concerned it.
     pub(super) fn target(&self) -> u64 {
         self.target
     }
@@ -225,8 +225,8 @@ impl Ledger {
         self.we_retry.count > 0
     }
 
-    /// A failure of what `revision` changed; those for good before others. Costs what was
-    /// changed after it and failed.
+    /// A failed key among those that `revision` changed; permanent failures come first. Costs the number of failed keys
+    /// that were changed after it.
     pub(super) fn failure(&self, revision: u64) -> Option<&Failure> {
         let concerned = |key: &&EntityKey| self.dirty.get(*key).is_some_and(|d| d.oldest <= revision);
         let first = |set: &'_ Failures| set.since(revision).find(concerned).cloned();
@@ -236,14 +236,14 @@ impl Ledger {
         self.failure_of(&key)
     }
 
-    /// All failures, those for good first.
+    /// All failures, the permanent ones first.
     pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
         let sets = [&self.refused, &self.we_retry, &self.device_retries];
         let keys = sets.into_iter().flat_map(|set| set.since(0));
         keys.filter_map(|key| self.failure_of(key))
     }
 
-    /// Why the device does not hold a key as it should, if it refused to.
+    /// Why the device refused a key, if it did.
     pub(super) fn failure_of(&self, key: &EntityKey) -> Option<&Failure> {
         match &self.dirty.get(key)?.phase {
             Phase::Failed(failure) => Some(failure),
@@ -256,7 +256,7 @@ impl Ledger {
         self.dirty.contains_key(key)
     }
 
-    /// What the device holds, in numbers. Costs all of it.
+    /// Counts of what the device holds. Walks all of it.
     pub(super) fn census(&self) -> Census {
         let unwanted = self.applied.keys().filter(|key| !self.desired.contains_key(*key));
         Census {
@@ -281,8 +281,8 @@ impl Ledger {
         self.desired.get(key).into_iter().flat_map(|w| w.askers.iter())
     }
 
-    /// A contribution asks for this entity since `revision`; if it asked for another one under this key, instead of
-    /// that. True if that changes what the device should hold.
+    /// From `revision` on, a contribution asks for this entity; it replaces another one that the contribution asked for
+    /// under this key. True if that changes what the device should hold.
     pub(super) fn add(&mut self, source: Source, entity: Arc<Entity>, revision: u64) -> bool {
         let key = entity.key();
         self.target = self.target.max(revision);
@@ -306,7 +306,7 @@ impl Ledger {
         true
     }
 
-    /// A contribution asks no more for what this entity is named by. True if that changes what the device should hold.
+    /// A contribution no longer asks for the entity with this key. True if that changes what the device should hold.
     pub(super) fn remove(&mut self, source: Source, entity: &Entity, revision: u64) -> bool {
         let key = entity.key();
         self.target = self.target.max(revision);
@@ -337,8 +337,8 @@ impl Ledger {
         self.mark(key, revision);
     }
 
-    /// What has to be written and may be tried now; with `retry`, also what failed and may
-    /// succeed. These keys are being written from now on.
+    /// The keys that must be written and may be tried now; with `retry`, also failed keys that may
+    /// succeed. From now on these keys are being written.
     pub(super) fn take(&mut self, retry: bool) -> Vec<Difference> {
         let mut keys: Vec<EntityKey> = self.to_do.drain().collect();
         if retry {
@@ -359,7 +359,7 @@ impl Ledger {
         differences
     }
 
-    /// Takes over what the device said of one write.
+    /// Records the result of one write.
     pub(super) fn written(&mut self, write: &Write, result: WriteResult) {
         let key = write.entity().key();
         let wanted = self.desired.get(&key).map(|w| &w.entity);
@@ -377,17 +377,17 @@ impl Ledger {
                 self.fail(key, Failure { entity, error });
                 return;
             }
-            // Something else is wanted by now: that will be tried.
+            // The desired entity has changed meanwhile: the new one will be tried.
             (Err(_), _) => {}
         }
         self.settle(key);
     }
 
-    /// Takes over what the device said of an entity by itself.
+    /// Records what the device reported about an entity without being asked.
     pub(super) fn entity_state(&mut self, key: &EntityKey, result: WriteResult) {
         let wanted = self.desired.get(key).map(|w| Arc::clone(&w.entity));
         match (result, wanted) {
-            // Whether that was before or after our write, the answer to it will tell.
+            // The result of our write will show whether that was before or after it.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
             (Ok(()), Some(entity)) => {
                 self.holds(key.clone(), entity);
@@ -407,7 +407,7 @@ impl Ledger {
     }
 
     /// A read-back begins. Nothing is being written now, so each key that was being written or that
-    /// failed is to do again, unless the read-back finds it right.
+    /// failed must be done again, unless the read-back finds it right.
     pub(super) fn begin_read_back(&mut self) {
         self.round += 1;
         self.seen = 0;
@@ -419,8 +419,8 @@ impl Ledger {
         }
     }
 
-    /// The device holds this. `same` says of two entities that are not equal whether they are the
-    /// same to the device. True if that is not as it should be and nobody knew.
+    /// The device holds this entity. `same` decides whether two unequal entities are the
+    /// same to the device. True if this is a new difference.
     pub(super) fn found(&mut self, entity: Entity, same: impl Fn(&Entity, &Entity) -> bool) -> bool {
         let key = entity.key();
         if let Some(known) = self.applied.get_mut(&key)
@@ -431,14 +431,13 @@ impl Ledger {
         } else {
             let wanted = self.desired.get(&key).map(|w| &w.entity);
             let wanted = wanted.filter(|w| ***w == entity || same(w, &entity)).map(Arc::clone);
-            // What is as it should be shares its memory, and is quickly found equal the next time.
+            // A correct entity shares its memory with the desired one, so the next comparison is quick.
             self.holds(key.clone(), wanted.unwrap_or_else(|| Arc::new(entity)));
         }
         self.compare(key)
     }
 
-    /// The device holds nothing else. Returns how many keys it should hold and does not, or no
-    /// longer, that nobody knew of.
+    /// The device holds nothing else. Returns how many missing keys are new differences.
     pub(super) fn end_read_back(&mut self) -> usize {
         let mut fresh = 0;
         if self.seen < self.applied.len() {
@@ -453,7 +452,7 @@ impl Ledger {
         fresh
     }
 
-    /// Brings the books of a key up to date with what was found; true if it became dirty.
+    /// Updates the state of a key after the read-back has found it; true if it became dirty.
     fn compare(&mut self, key: EntityKey) -> bool {
         let known = self.dirty.contains_key(&key);
         match (self.agree(&key), known) {
@@ -464,14 +463,14 @@ impl Ledger {
         !known
     }
 
-    /// From now on the device is known to hold this.
+    /// The device now holds this.
     fn holds(&mut self, key: EntityKey, entity: Arc<Entity>) {
         let round = self.round;
         let before = self.applied.insert(key, Held { entity, round });
         self.seen += usize::from(before.is_none_or(|b| b.round != round));
     }
 
-    /// From now on the device is known to hold nothing of this key; true if it was to.
+    /// The device now holds nothing under this key; true if it held something before.
     fn lacks(&mut self, key: &EntityKey) -> bool {
         let before = self.applied.remove(key);
         self.seen -= usize::from(before.as_ref().is_some_and(|b| b.round == self.round));
@@ -482,7 +481,7 @@ impl Ledger {
         self.desired.get(key).map(|w| &w.entity) == self.applied.get(key).map(|h| &h.entity)
     }
 
-    /// Makes a key dirty since a revision, to do unless it was dirty already.
+    /// Makes a key dirty since a revision; if it was clean, it becomes *to do*.
     fn mark(&mut self, key: EntityKey, revision: u64) {
         match self.dirty.get_mut(&key) {
             None => {
@@ -498,12 +497,12 @@ impl Ledger {
                 phase: Phase::ToDo | Phase::Writing,
                 ..
             }) => *newest = revision.max(*newest),
-            // A failure keeps what it is about; what changes it makes it to do first.
+            // A failure stays about the same entity; a change makes the key *to do* first.
             Some(_) => {}
         }
     }
 
-    /// A key is clean once the two sides agree; else it is to do.
+    /// Makes a key clean if the two sides agree, otherwise *to do*.
     fn settle(&mut self, key: EntityKey) {
         if self.agree(&key) {
             self.clear(&key);

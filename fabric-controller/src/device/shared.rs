@@ -1,6 +1,6 @@
 //! One device as the engine, its actor and the API share it: the ledger behind a lock.
 //!
-//! The engine changes what should be there; the actor learns what is; neither waits for the
+//! The engine changes what the device should hold; the actor learns what it holds; neither waits for the
 //! other.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use crate::timings::Timings;
 /// Refusals that a status shows; the rest are only counted.
 const SHOWN_FAILURES: usize = 8;
 
-/// How an entity stands on its device.
+/// The state of an entity on its device.
 #[derive(Debug, Clone)]
 pub enum Standing {
     /// Confirmed.
@@ -44,8 +44,8 @@ pub enum Lag {
     Pending(String),
 }
 
-/// How a device stands, in numbers; as in [`DeviceStatus`], all counts since the controller
-/// started.
+/// Figures about a device; as in [`DeviceStatus`], counts begin when the controller
+/// starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
     /// The controller's relation to it.
@@ -111,7 +111,7 @@ pub struct Edit<'a> {
 }
 
 impl Device {
-    /// A device of which nothing is known yet. `progress` is notified each time the device confirms
+    /// A device about which nothing is known yet. `progress` is notified each time the device confirms
     /// something.
     pub fn new(name: Name, progress: Arc<Notify>, timings: Timings) -> Self {
         let inner = Inner {
@@ -138,7 +138,7 @@ impl Device {
         }
     }
 
-    /// The same, with somebody who wants to know what happens to it.
+    /// The same, with a receiver of its events.
     pub fn reporting(self, reports: Reports) -> Self {
         Self {
             reports: Some(reports),
@@ -183,14 +183,14 @@ impl Device {
         inner.ledger.was_read_back() && inner.ledger.is_clean(revision)
     }
 
-    /// True once it was read back in this life of the controller.
+    /// True once it was read back since the controller started.
     pub fn was_read_back(&self) -> bool {
         self.lock().ledger.was_read_back()
     }
 
-    /// Why what `revision` changed is not confirmed; nothing if it is. A refusal for good goes
-    /// before one that is tried again, and that before what is under way. What was refused of
-    /// older changes is not counted.
+    /// Why the changes of `revision` are not all confirmed; none if they are. A permanent refusal comes
+    /// before one that is tried again, and that before changes under way. Refusals of
+    /// older changes do not count.
     pub fn lag(&self, revision: u64) -> Option<Lag> {
         let inner = self.lock();
         if let Some(failure) = inner.ledger.failure(revision) {
@@ -207,7 +207,7 @@ impl Device {
         }))
     }
 
-    /// How one entity stands.
+    /// The state of one entity.
     pub fn standing(&self, key: &EntityKey) -> Standing {
         let inner = self.lock();
         match (inner.ledger.failure_of(key), inner.ledger.is_dirty(key)) {
@@ -217,7 +217,7 @@ impl Device {
         }
     }
 
-    /// Everything it should hold, with whether it was seen to.
+    /// Everything it should hold, each with whether it is confirmed.
     pub fn desired(&self) -> Vec<(Arc<Entity>, bool)> {
         let inner = self.lock();
         let ledger = &inner.ledger;
@@ -287,7 +287,7 @@ impl Device {
         }
     }
 
-    /// Other hardware takes its place; its actor has been stopped.
+    /// Other hardware takes its place; the actor has been stopped.
     pub fn replaced(&self) {
         let mut inner = self.lock();
         inner.ledger.forget();
@@ -324,15 +324,15 @@ impl Device {
         self.lock().ledger.begin_read_back();
     }
 
-    /// Takes over a part of what a read-back found. Returns how many keys differ that nobody knew
-    /// of; `same` says of two entities that are not equal whether they are the same to the device.
+    /// Records a part of a read-back. Returns the number of new
+    /// differences; `same` decides whether two unequal entities are the same to the device.
     pub(crate) fn found(&self, part: impl Iterator<Item = Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
         let mut inner = self.lock();
         part.map(|entity| usize::from(inner.ledger.found(entity, &same))).sum()
     }
 
-    /// All that a read-back found was told; `differ` keys differed. Returns how many differ with
-    /// those that are missing: from now on all that differs is dirty.
+    /// A read-back is complete; `differ` new differences were found so far. Returns their number including
+    /// missing entities. From now on every difference is dirty.
     pub(crate) fn end_read_back(&self, differ: usize) -> usize {
         let mut inner = self.lock();
         let again = inner.ledger.was_read_back();
@@ -353,8 +353,8 @@ impl Device {
         self.lock().sent
     }
 
-    /// What differs and may be tried now; with `retry`, also what was refused. With the
-    /// revision that the device comes to when all of it is confirmed.
+    /// The differences that may be tried now; with `retry`, also those that were refused. With the
+    /// revision that the device reaches when all of them are confirmed.
     pub(crate) fn differences(&self, retry: bool) -> (u64, Vec<Difference>) {
         let mut inner = self.lock();
         if retry && inner.ledger.wants_retry() {
@@ -365,7 +365,7 @@ impl Device {
         (inner.ledger.target(), differences)
     }
 
-    /// Takes over what a device said of a batch, and how long it took.
+    /// Records the results of a batch, and how long it took.
     pub(crate) fn written(&self, writes: &[Write], results: Vec<WriteResult>, took: Duration) {
         self.timings.written(took);
         let mut guard = self.lock();
@@ -385,17 +385,17 @@ impl Device {
         self.progress.notify_waiters();
     }
 
-    /// Something that is not read back was put right.
+    /// Something that is not part of the read-back was corrected.
     pub(super) fn repaired(&self) {
         self.lock().repairs += 1;
     }
 
-    /// Takes over the certificate that it shows.
+    /// Records the certificate that it shows.
     pub(super) fn certificate(&self, certificate: Option<Validity>) {
         self.lock().certificate = certificate;
     }
 
-    /// Takes over a warning, or that there is none any more. Returns whether that is news.
+    /// Records a warning, or that there is none any more. Returns whether that is new.
     pub(super) fn warn(&self, about: Warning, what: Option<String>) -> bool {
         let mut inner = self.lock();
         let before = match &what {
@@ -405,7 +405,7 @@ impl Device {
         before != what
     }
 
-    /// Takes over what the device said of an entity by itself.
+    /// Records what the device reported about an entity without being asked.
     pub(super) fn entity_state(&self, key: &EntityKey, result: WriteResult) {
         let mut inner = self.lock();
         if let Err(error) = &result {
@@ -419,13 +419,13 @@ impl Device {
     }
 
     /// Nothing more can be written now: the device is in sync, or refuses something.
-    /// Answers the revision it has fully applied, if it has.
+    /// Returns the revision that it has fully applied, if there is one.
     pub(crate) fn flushed(&self, target: u64) -> Option<u64> {
         let mut inner = self.lock();
         let complete = inner.ledger.is_clean(target);
         if complete {
             inner.epoch = inner.epoch.max(target);
-            // Unless it was changed again meanwhile: then it goes on being behind.
+            // Unless it was changed again meanwhile: then it stays behind.
             if inner.ledger.dirty_count() == 0
                 && let Some(since) = inner.behind_since.take()
             {
@@ -459,12 +459,12 @@ impl Device {
 }
 
 impl Edit<'_> {
-    /// A contribution asks for this entity; if it asked for another one under its key, instead of that.
+    /// A contribution asks for this entity; it replaces another one that the contribution asked for under its key.
     pub fn add(&mut self, source: Source, entity: Arc<Entity>) {
         self.changed |= self.inner.ledger.add(source, entity, self.revision);
     }
 
-    /// A contribution asks no more for what this entity is named by.
+    /// A contribution no longer asks for the entity with this key.
     pub fn remove(&mut self, source: Source, entity: &Entity) {
         self.changed |= self.inner.ledger.remove(source, entity, self.revision);
     }

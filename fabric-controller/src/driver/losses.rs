@@ -1,4 +1,4 @@
-//! What a switch has lost outside of its pipeline, over gNMI: its ports' counters, and those of its packet engine.
+//! The losses of a switch outside its pipeline, over gNMI: the counters of its ports and of its packet engine.
 //!
 //! | path | counts |
 //! | --- | --- |
@@ -17,10 +17,10 @@ use tonic::transport::Channel;
 use super::gnmi::text;
 use crate::device::driver::{Loss, Losses};
 
-/// Longest time for a switch to answer: longer than it takes a busy one, and shorter than callers wait.
+/// Longest wait for a switch: longer than a busy one takes, and shorter than callers wait.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads everything that was lost, where there was anything.
+/// Reads all losses; places without any are left out.
 pub(super) async fn read(channel: Channel) -> Losses {
     let read = async {
         let mut client = GNmiClient::new(channel);
@@ -35,7 +35,7 @@ pub(super) async fn read(channel: Channel) -> Losses {
 const COUNTERS: [&str; 4] = ["interfaces", "interface", "state", "counters"];
 const ENGINE: [&str; 4] = ["components", "component", "integrated-circuit", "pipeline-counters"];
 
-/// What is below some paths; nothing if the switch does not have them.
+/// The leaves below some paths; none if the switch does not have them.
 async fn get(client: &mut GNmiClient<Channel>, paths: &[&[&str]]) -> Result<Vec<Notification>, String> {
     let elem = |name: &&str| {
         let mut elem = PathElem {

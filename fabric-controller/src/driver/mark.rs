@@ -1,8 +1,8 @@
-//! The revision that a switch was brought to, remembered by the switch.
+//! The last revision that a switch received, remembered by the switch.
 //!
-//! P4Runtime has no place for what a controller wants to be remembered but metadata of entities (specification, section
-//! 9.5). So the revision is kept in the metadata of a multicast group that no network has and that has no replicas. The switch
-//! forgets it together with its tables, and nothing else sees it: [`Mark::read`] takes it out of what was read.
+//! The only place for a controller's own data in P4Runtime is the metadata of entities (specification, section
+//! 9.5). So the revision is kept in the metadata of a multicast group without replicas that no network uses. The switch
+//! forgets it together with its tables, and nothing else sees it: [`Mark::read`] removes it from the read-back.
 //!
 //! **Cost.** One write, at most each [`EVERY`], when the switch has come to another revision; the sweep writes the last one.
 
@@ -16,10 +16,10 @@ const GROUP: u32 = 0xffff;
 /// Shortest time between two writes of it. A copy of the store that is older by less than this is not noticed.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What a session knows of it.
+/// The state of the mark in a session.
 #[derive(Debug, Default)]
 pub(super) struct Mark {
-    /// Whether the group is there.
+    /// Whether the group exists.
     stands: bool,
     revision: Option<u64>,
     written: Option<Instant>,
@@ -32,7 +32,7 @@ impl Mark {
         self.revision
     }
 
-    /// Takes it out of all that a switch holds.
+    /// Removes it from everything that a switch holds.
     pub(super) fn read(&mut self, held: &mut Vec<Entity>) {
         let key = EntityKey::MulticastGroup(GROUP);
         let at = held.iter().position(|entity| *entity.key() == key);
@@ -44,7 +44,7 @@ impl Mark {
         });
     }
 
-    /// What to write for a revision that the switch was brought to; none if the switch has it, or if it is too early.
+    /// The write for a revision that the switch has received; none if the switch has it already, or if it is too early.
     pub(super) fn change(&self, revision: u64, now: Instant) -> Option<Change> {
         let recent = self.written.is_some_and(|then| now.duration_since(then) < EVERY);
         if recent || self.refused || self.revision == Some(revision) {
@@ -58,12 +58,12 @@ impl Mark {
         })
     }
 
-    /// The switch took it.
+    /// The switch accepted it.
     pub(super) fn written(&mut self, revision: u64, now: Instant) {
         (self.stands, self.revision, self.written) = (true, Some(revision), Some(now));
     }
 
-    /// The switch does not take it: nothing more is tried in this session.
+    /// The switch refused it: nothing more is tried in this session.
     pub(super) fn refused(&mut self) {
         self.refused = true;
     }

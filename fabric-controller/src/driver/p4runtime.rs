@@ -43,7 +43,7 @@ const ELECTION_TRIES: u128 = 3;
 /// say what it remembers: from a time in milliseconds to the greatest of 128 bits in six steps.
 const ELECTION_STEP: u128 = 1 << 16;
 
-/// How to reach a switch and what it shall run.
+/// How to reach a switch and which pipeline it should run.
 #[derive(Debug, Clone)]
 pub struct SwitchConfig {
     /// Name, for logs.
@@ -54,7 +54,7 @@ pub struct SwitchConfig {
     pub device_id: u64,
     /// Mutual TLS with this switch and no other; `None` is plaintext.
     pub tls: Option<Dialer>,
-    /// What it shall run; shared by all switches of a role.
+    /// The pipeline that it should run; shared by all switches of a role.
     pub pipeline: Arc<Pipeline>,
 }
 
@@ -66,7 +66,7 @@ pub struct P4RuntimeDriver {
     plan: Option<Ports>,
     /// Interfaces of ports, over all sessions.
     names: Names,
-    /// What refers to what, as the pipeline says.
+    /// References between tables, from the pipeline.
     order: Order,
     election_id: u128,
     open: Option<Open>,
@@ -76,7 +76,7 @@ pub struct P4RuntimeDriver {
 struct Open {
     session: Session,
     ports: mpsc::Receiver<PortState>,
-    /// What is reported of the ports' configuration.
+    /// Reports about the configuration of ports.
     kept: mpsc::Receiver<Event>,
     /// The store that the switch's cookie names.
     kept_by: Option<u32>,
@@ -165,7 +165,7 @@ async fn carry(port: PacketPort, codec: Arc<PacketCodec>, sender: PacketSender, 
     }
 }
 
-/// Place in the order of creation: what is referred to comes first.
+/// Place in the order of creation: an entity comes after those that it refers to.
 pub(crate) fn rank(order: &Order, key: &SwitchKey) -> u16 {
     u16::from(order.level(key)) << 8 | key.rank() as u16
 }
@@ -209,7 +209,7 @@ fn entity_error(refusal: &Refusal) -> EntityError {
     }
 }
 
-/// The change, or `None` for what no switch holds.
+/// The change, or `None` for an entity that is not a switch's.
 fn change(write: &Write, watches_ports: bool) -> Option<Change> {
     let Entity::Switch(entity) = write.entity().as_ref() else {
         return None;
@@ -225,8 +225,8 @@ fn change(write: &Write, watches_ports: bool) -> Option<Change> {
     })
 }
 
-/// The entity as a target holds it if its group members cannot watch ports. When a port goes down
-/// there, the controller removes the members that use it.
+/// The entity in the form for a target whose group members cannot watch ports. When a port of such a target goes down,
+/// the controller removes the members that use it.
 fn without_watch_ports(entity: &SwitchEntity) -> SwitchEntity {
     let (SwitchKey::Group { profile_id, group_id }, EntityValue::Group(group)) = (entity.key(), entity.value()) else {
         return entity.clone();

@@ -1,15 +1,15 @@
-//! Keeps a switch's ports at what the fabric asks of them, over gNMI.
+//! Keeps a switch's ports as the fabric needs them, over gNMI.
 //!
-//! **Model.** [`Seen`] is what the switch says is configured: `/interfaces/interface[name]/config/{id,enabled,mtu}`
-//! (openconfig-interfaces, openconfig-p4rt), followed with Subscribe STREAM ON_CHANGE. [`Seen::repairs`] compares it with
-//! the [`PortPlan`] and returns what to set. So what others set is put right as soon as the switch reports it,
+//! **Model.** [`Seen`] is the configuration that the switch reports: `/interfaces/interface[name]/config/{id,enabled,mtu}`
+//! (openconfig-interfaces, openconfig-p4rt), through Subscribe STREAM ON_CHANGE. [`Seen::repairs`] compares it with
+//! the [`PortPlan`] and returns what to set. So changes by others are corrected as soon as the switch reports them,
 //! and each repair is logged with port, leaf and value.
 //!
-//! A port that was removed or renumbered is set up again on the interface that had its number last, as far as that was
-//! seen since the controller started ([`Names`]).
+//! A port that was removed or renumbered is set up again on the interface that had its number last, if the controller has
+//! seen that interface since it started ([`Names`]).
 //!
-//! **Bounds.** A switch that refuses a repair is asked again with growing waits, and its status says so meanwhile. A stream
-//! that is lost is opened again. Every [`LOOK_AGAIN`] the stream is opened again anyway, in case the switch did not report
+//! **Bounds.** If a switch refuses a repair, it is tried again with growing waits, and the device's status says so meanwhile. A lost
+//! stream is opened again. Every [`LOOK_AGAIN`] the stream is opened again anyway, in case the switch did not report
 //! a change. A switch without gNMI, or without these leaves, is left alone.
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,11 +29,11 @@ use crate::device::driver::{Event, Warning};
 use crate::device::ports::PortPlan;
 use crate::device::waits::Waits;
 
-/// How often everything is looked at anyway.
+/// How often everything is checked anyway.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// Longest time for a switch to answer a `Set`.
+/// Longest wait for the reply to a `Set`.
 const SET_TIMEOUT: Duration = Duration::from_secs(10);
-/// Difference between two clocks that is worth a warning: certificates are commonly made valid some minutes back.
+/// Difference between two clocks that causes a warning. Certificates are commonly valid from some minutes before they are made.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 
 /// Interfaces by the number that they had last, for as long as the controller runs.
@@ -128,7 +128,7 @@ async fn follow(
                     repair
                         .what
                         .iter()
-                        .map(|what| format!("{what}, and cannot be put right: {}", status.message())),
+                        .map(|what| format!("{what}, and cannot be corrected: {}", status.message())),
                 ),
             }
         }
@@ -141,14 +141,14 @@ async fn follow(
     }
 }
 
-/// How far the switch's clock is off: a notification has the time at which it was made (gNMI specification, section 2.2.1).
+/// The error of the switch's clock: a notification has the time at which it was made (gNMI specification, section 2.2.1).
 fn clock(notification: &Notification) -> Event {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let then = Duration::from_nanos(u64::try_from(notification.timestamp).unwrap_or(0));
     Event::Warning(Warning::Clock, clocks_differ(now, then))
 }
 
-/// Says by how much a device's clock differs from ours, if that is worth a warning.
+/// The warning about a device's clock, if it differs enough from ours.
 pub(super) fn clocks_differ(ours: Duration, theirs: Duration) -> Option<String> {
     let (by, how) = match theirs.checked_sub(ours) {
         Some(ahead) => (ahead, "ahead of"),
@@ -163,7 +163,7 @@ pub(super) fn clocks_differ(ours: Duration, theirs: Duration) -> Option<String> 
     })
 }
 
-/// What is configured of one interface.
+/// The configuration of one interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Interface {
     id: Option<PortId>,
@@ -171,7 +171,7 @@ struct Interface {
     mtu: Option<u16>,
 }
 
-/// What the switch says is configured, by name of the interface.
+/// The configuration that the switch reports, by name of the interface.
 #[derive(Debug, Default)]
 struct Seen(HashMap<String, Interface>);
 
@@ -213,7 +213,7 @@ impl Repair {
 }
 
 impl Seen {
-    /// Takes a notification in.
+    /// Processes a notification.
     fn update(&mut self, notification: &Notification) {
         let prefix = notification.prefix.as_ref();
         for path in &notification.delete {
@@ -251,7 +251,7 @@ impl Seen {
         })
     }
 
-    /// What has to be set so that the ports are as planned.
+    /// The settings that make the ports as planned.
     fn repairs(&self, plan: &PortPlan, names: &BTreeMap<PortId, String>) -> Vec<Repair> {
         let (mut numbers, mut repairs) = (
             Repair {
@@ -289,7 +289,7 @@ impl Seen {
         numbers.into_iter().chain(repairs).collect()
     }
 
-    /// Takes over what the switch accepted. The switch will report it, too.
+    /// Records settings that the switch accepted. The switch will report them, too.
     fn took(&mut self, repair: &Repair) {
         for (name, leaf) in &repair.set {
             let interface = self.0.entry(name.clone()).or_default();
@@ -301,7 +301,7 @@ impl Seen {
         }
     }
 
-    /// What cannot be put right from here: ports that the switch does not have.
+    /// Faults that cannot be corrected from here: ports that the switch does not have.
     fn faults(&self, plan: &PortPlan, repairs: &[Repair]) -> Vec<String> {
         let is_coming = |port| {
             let mut set = repairs.iter().flat_map(|r| &r.set);

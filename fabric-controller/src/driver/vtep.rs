@@ -34,12 +34,12 @@ use crate::device::driver::{
 use crate::entity::{Entity, EntityKey};
 pub use below::{Ask, Below, Spot};
 
-/// Longest time for an agent to say who it is after its stream has begun.
+/// Longest time for an agent to send its `Hello` after its stream has begun.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for an agent to answer: applying a full batch of attachments takes it a few
+/// Longest time for an agent to reply: applying a full batch of attachments takes a few
 /// seconds, deleting links in a busy kernel may take longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// HTTP/2 pings: an agent that is gone without a word is noticed after both.
+/// Interval and timeout of HTTP/2 pings: an agent that vanishes silently is noticed after both have passed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// An agent has one stream; a host behind an address that others share, some more.
 const LIMITS: fabric_identity::Limits = fabric_identity::Limits {
@@ -48,8 +48,8 @@ const LIMITS: fabric_identity::Limits = fabric_identity::Limits {
 };
 /// Messages that wait to be sent to an agent; one is under way at a time.
 const OUTGOING: usize = 4;
-/// Events that wait for the actor. An agent that reports more while a batch is under way is
-/// cut off; the read-back after its reconnect tells all.
+/// Events that may wait for the actor. An agent that reports more while a batch is under way is
+/// disconnected; the read-back after its reconnect shows everything.
 const MAX_EVENTS: usize = 10_000;
 
 /// Where agents dial in.
@@ -57,7 +57,7 @@ const MAX_EVENTS: usize = 10_000;
 pub struct VtepServer {
     hosts: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
     notices: Arc<Notices>,
-    /// Carries out what hosts ask for.
+    /// Carries out the requests of hosts.
     below: Arc<OnceLock<Arc<dyn Below>>>,
     /// Identity of this run of the controller.
     instance: [u8; 16],
@@ -79,7 +79,7 @@ struct Session {
     out: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
     replaced: CancellationToken,
     certificate: Option<Validity>,
-    /// By how much its clock differs from ours, if that is worth a warning.
+    /// The difference between its clock and ours, if it is large enough for a warning.
     clock: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl VtepServer {
         }
     }
 
-    /// The driver of a host, which may dial in from now on. To be asked for once, until the host is removed.
+    /// The driver of a host, whose agent may connect from now on. Call it once for each host, until the host is removed.
     pub fn driver(&self, host: &str) -> VtepDriver {
         let slot = locked(&self.hosts).entry(host.to_owned()).or_default().clone();
         VtepDriver {
@@ -113,7 +113,7 @@ impl VtepServer {
         }
     }
 
-    /// Sets who carries out what hosts ask for; until then such calls are refused as unavailable.
+    /// Sets the part that carries out the requests of hosts; until then such calls are refused as unavailable.
     pub fn serve_below(&self, below: Arc<dyn Below>) {
         // The first call counts; there is only one.
         let _ = self.below.set(below);
@@ -159,7 +159,7 @@ pub enum ServeError {
 }
 
 impl VtepServer {
-    /// Logs and words a refusal.
+    /// Logs a refusal and turns it into a status.
     fn refuse(&self, peer: Option<&Peer>, why: String) -> Status {
         if let Some(peer) = peer
             && let Some(left_out) = self.notices.due(peer.address.ip(), &why)
@@ -180,7 +180,7 @@ impl VtepServer {
         name.ok_or_else(|| Status::not_found(format!("host `{own}` is not in the inventory")))
     }
 
-    /// The reply to an ask. That something is forbidden is logged.
+    /// The reply to a request. A forbidden one is logged.
     fn attached(
         &self,
         peer: Option<&Peer>,
@@ -208,7 +208,7 @@ impl VtepController for VtepServer {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
-        // Before anything is read: others than hosts have nothing to say here.
+        // Before anything is read: only hosts may use this service.
         let Some((peer, Subject::Host(own))) = peer.as_ref().and_then(|p| Some((p, p.subject()?))) else {
             return Err(self.refuse(peer.as_ref(), "only hosts may follow the controller".to_owned()));
         };
@@ -284,7 +284,7 @@ fn unreachable(why: impl Into<String>) -> DriverError {
 }
 
 impl VtepDriver {
-    /// What the agent said of itself, while it is connected.
+    /// The agent's report about itself, while it is connected.
     pub fn hello(&self) -> Option<&v1::Hello> {
         self.session.as_ref().map(|s| &s.hello)
     }
@@ -307,7 +307,7 @@ impl VtepDriver {
             .as_mut()
             .ok_or_else(|| unreachable("the agent is not connected"))?;
         let message = tokio::select! {
-            () = session.replaced.cancelled() => return Err(unreachable("the agent has connected anew")),
+            () = session.replaced.cancelled() => return Err(unreachable("the agent has reconnected")),
             message = session.incoming.message() => message,
         };
         let message = message
@@ -318,7 +318,7 @@ impl VtepDriver {
             .ok_or_else(|| DriverError::Protocol("a message of an unknown kind".into()))
     }
 
-    /// Waits for the answer that `pick` takes; events that come meanwhile are kept.
+    /// Waits for the reply that `pick` accepts; events that come meanwhile are kept.
     async fn answer<T>(
         &mut self,
         mut pick: impl FnMut(agent_message::Message) -> Result<Option<T>, agent_message::Message>,
@@ -330,7 +330,7 @@ impl VtepDriver {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => {}
                     Err(agent_message::Message::Report(report)) => self.keep(report)?,
-                    Err(_) => return Err(DriverError::Protocol("an answer that nobody asked for".into())),
+                    Err(_) => return Err(DriverError::Protocol("a reply without a request".into())),
                 }
             }
         };
@@ -366,7 +366,7 @@ impl VtepDriver {
 }
 
 fn entity_error(error: &v1::ObjectError) -> EntityError {
-    // The agent tries again by itself; what it finds malformed stays so.
+    // The agent itself tries again, but a malformed object stays malformed.
     let retryable = error.code() != v1::ErrorCode::Invalid;
     EntityError {
         message: error.message.clone(),
@@ -437,8 +437,8 @@ impl Driver for VtepDriver {
         for object in held {
             let wire = object.object.unwrap_or_default();
             let entity = HostEntity::try_from(&wire).map_err(|e| DriverError::Protocol(e.to_string()))?;
-            // Held but not in place: the agent is at it. Counted as held, so that it is not
-            // sent again, and told as an event.
+            // Held but not in place: the agent is working on it. It counts as held, so that it is not
+            // sent again, and is reported as an event.
             if let Some(error) = &object.error {
                 self.events.push_back(Event::EntityState(
                     EntityKey::Host(entity.key()),
@@ -534,7 +534,7 @@ impl Driver for VtepDriver {
             }
             let kept = match self.receive().await {
                 Ok(agent_message::Message::Report(report)) => self.keep(report),
-                Ok(_) => Err(DriverError::Protocol("an answer that nobody asked for".into())),
+                Ok(_) => Err(DriverError::Protocol("a reply without a request".into())),
                 Err(error) => Err(error),
             };
             if let Err(error) = kept {

@@ -1,15 +1,15 @@
-//! From a change of intent to changes of what devices should hold.
+//! Turns a change of intent into changes of what devices should hold.
 //!
-//! **Model.** What a device should hold is a sum of contributions ([`Source`]), each
-//! rendered by itself. When the model says that some may have changed, exactly those are
-//! rendered again, compared with what they were, and the differences added to and taken
-//! from their device ([`Device`]), which knows who asks for each entity.
+//! **Model.** What a device should hold is the sum of contributions ([`Source`]), each
+//! rendered separately. When the model says that some may have changed, exactly those are
+//! rendered again and compared with their old values. The differences are added to and removed
+//! from their device ([`Device`]), which knows which contributions ask for each entity.
 //!
-//! **Index.** Contributions lie with the object that they exist because of ([`Owner`]); from an entity its device
-//! leads to the contributions, and each names its owner. So one finds what an object asks for, and who asked for an
-//! entity, at the cost of what is found.
+//! **Index.** Contributions are stored under the object that causes them ([`Owner`]). For an entity, its device
+//! names the contributions, and each names its owner. So the entities of an object, and the objects behind an
+//! entity, can be found at the cost of the result.
 //!
-//! **Cost.** What was touched, times its rendering; never the number of networks.
+//! **Cost.** The touched contributions, times their rendering; never the number of networks.
 
 mod preview;
 #[cfg(test)]
@@ -28,7 +28,7 @@ use crate::render::{self, Render};
 
 pub use preview::Previewed;
 
-/// What one contribution asks for, and of which device.
+/// The entities that one contribution asks for, and their device.
 #[derive(Debug)]
 struct Contribution {
     device: DeviceIndex,
@@ -40,7 +40,7 @@ struct Contribution {
 pub struct Engine {
     render: Arc<dyn Render>,
     devices: Arc<Registry>,
-    /// Contributions that ask for something, by the object that they exist because of.
+    /// Contributions with at least one entity, by the object that causes them.
     contributions: FxHashMap<Owner, BTreeMap<Source, Contribution>>,
 }
 
@@ -49,7 +49,7 @@ pub struct Engine {
 pub struct Rendered(FxHashMap<DeviceIndex, Vec<(Source, Vec<Entity>)>>);
 
 impl Rendered {
-    /// Renders contributions as the model has them now. Changes nothing and needs no engine, so that nobody has to wait
+    /// Renders contributions from the current model. This changes nothing and needs no engine, so nobody has to wait
     /// for it.
     pub fn new(render: &dyn Render, model: &Model, touched: BTreeSet<Source>) -> Self {
         let mut by_device: FxHashMap<DeviceIndex, Vec<(Source, Vec<Entity>)>> = FxHashMap::default();
@@ -64,7 +64,7 @@ impl Rendered {
         Self(by_device)
     }
 
-    /// Contributions with what they ask for, sorted by key, of each device.
+    /// For each device, its contributions with their entities, sorted by key.
     pub(crate) fn by_device(&self) -> impl Iterator<Item = (DeviceIndex, &[(Source, Vec<Entity>)])> {
         self.0.iter().map(|(device, fresh)| (*device, fresh.as_slice()))
     }
@@ -95,13 +95,13 @@ impl Engine {
         &self.render
     }
 
-    /// Brings what the devices should hold up to date with the model, for a revision of the
-    /// intent, and wakes those that something changed for. Returns which.
+    /// Updates what the devices should hold to the model at a revision of the
+    /// intent, and wakes the devices that changed. Returns these.
     pub fn update(&mut self, model: &Model, touched: BTreeSet<Source>, revision: u64) -> Vec<DeviceIndex> {
         self.take(Rendered::new(self.render.as_ref(), model, touched), revision)
     }
 
-    /// The second half of [`Engine::update`]: takes over contributions that were rendered before.
+    /// The second half of [`Engine::update`]: applies contributions that were rendered before.
     pub fn take(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
         let mut changed = Vec::new();
         for (index, fresh) in rendered.0 {
@@ -109,7 +109,7 @@ impl Engine {
                 continue;
             };
             let mut edit = device.edit(revision);
-            // Additions of all first: what moves from one contribution to another stays.
+            // All additions first, so that an entity that moves from one contribution to another stays.
             let mut gone: Vec<(Source, Arc<Entity>)> = Vec::new();
             for (source, now) in fresh {
                 let before = self.remove(source);
@@ -149,21 +149,21 @@ impl Engine {
         before.map(|c| c.entities).unwrap_or_default()
     }
 
-    /// What a contribution asks for, sorted by key; nothing if it is not in force.
+    /// The entities of a contribution, sorted by key; none if it is not in force.
     pub(crate) fn contribution(&self, source: Source) -> &[Arc<Entity>] {
         let of_owner = self.contributions.get(&source.owner());
         let found = of_owner.and_then(|all| all.get(&source));
         found.map_or(&[], |contribution| &contribution.entities)
     }
 
-    /// What the contributions of an object ask for, each with its device. Costs what the object asks for.
+    /// The entities of an object's contributions, each with its device. Costs the size of the result.
     pub fn asked_by(&self, owner: Owner) -> impl Iterator<Item = (Source, DeviceIndex, &[Arc<Entity>])> {
         let all = self.contributions.get(&owner).into_iter().flatten();
         all.map(|(source, c)| (*source, c.device, c.entities.as_slice()))
     }
 }
 
-/// A contribution asks for each key once, whatever its rendering repeats (the last one
+/// A contribution asks for each key once, even if its rendering repeats a key (the last one
 /// counts); sorted by key.
 fn set_of(mut entities: Vec<Entity>) -> Vec<Entity> {
     if entities.len() > 1 {
@@ -175,8 +175,8 @@ fn set_of(mut entities: Vec<Entity>) -> Vec<Entity> {
     entities
 }
 
-/// What a contribution asks for from now on: what stays by its old pointer, what is new after
-/// `add` was called with it. Entities whose keys are gone go to `gone`. Both sides are sorted by key.
+/// The new entities of a contribution. Unchanged ones keep their old pointer; for new ones
+/// `add` is called. Entities whose keys are gone go to `gone`. Both inputs are sorted by key.
 fn exchange(
     before: Vec<Arc<Entity>>,
     now: Vec<Entity>,

@@ -1,5 +1,5 @@
-//! What devices hold, switch or host: one type, so that the engine and the actors need not
-//! know which kind of device they work for.
+//! What devices hold: one type for switches and hosts, so that the engine and the actors need not
+//! know the kind of a device.
 
 pub mod counter;
 
@@ -22,14 +22,14 @@ pub enum EntityKey {
 /// device would behave the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entity {
-    /// Of a switch.
+    /// An entity of a switch.
     Switch(SwitchEntity),
-    /// Of a host.
+    /// An object of a host.
     Host(HostEntity),
 }
 
 impl Entity {
-    /// What names it.
+    /// Its key.
     pub fn key(&self) -> EntityKey {
         match self {
             Self::Switch(e) => EntityKey::Switch(e.key().clone()),
@@ -37,7 +37,7 @@ impl Entity {
         }
     }
 
-    /// The order of the keys, without a copy of them where that can be.
+    /// The order of the keys, without copying them where possible.
     pub fn cmp_key(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Switch(a), Self::Switch(b)) => a.key().cmp(b.key()),
@@ -47,7 +47,7 @@ impl Entity {
 }
 
 impl EntityKey {
-    /// Place in the order of creation as far as the kind alone tells, from 0; removal goes
+    /// Place in the order of creation that follows from the kind alone, from 0; removal goes
     /// the other way. (`Driver::rank` refines it.)
     pub fn rank(&self) -> u16 {
         match self {
@@ -58,7 +58,7 @@ impl EntityKey {
 }
 
 impl fmt::Display for Entity {
-    /// What it is and what names it, in the words of the pipeline where it has some.
+    /// Its kind and key, with the pipeline's names if there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Switch(e) => match fabric_pipeline::tables::describe(e) {

@@ -1,7 +1,7 @@
 //! Transactions: checked and carried out change by change, undone if one is refused.
 //!
-//! **Owners.** An object may have an owner: a file, a tool. A change of its content by anybody else is refused, unless it
-//! is forced:
+//! **Owners.** An object may have an owner: a file or a tool. Others can change its content only by
+//! force:
 //!
 //! | the object's owner | the change's owner | the change | with force | owner afterwards |
 //! | --- | --- | --- | --- | --- |
@@ -11,8 +11,8 @@
 //! | A | none | refused | happens | A |
 //! | A | B | refused; if the content stays, nothing happens | happens, also if only the owner changes | B |
 //!
-//! A vDC gets no owner from one of its tenants, who cannot change it either. A rollback gives objects the owners that they
-//! had.
+//! Tenants cannot set the owner of a vDC, since they cannot change the vDC either. A rollback also restores the
+//! owners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ use super::quarantine::Left;
 use super::waiting::Wait;
 use super::{Model, SwitchIndex};
 
-/// Flood groups of a network that it was given on a leaf, or gave back.
+/// Flood groups that a network got on a leaf, or gave back.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupChange {
     /// The leaf.
@@ -48,7 +48,7 @@ pub struct GroupChange {
 /// What a transaction did, and what has to be stored for it.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// For the user; its revision is set by the store.
+    /// The result for the user; the store sets its revision.
     pub committed: Committed,
     /// Objects as they are now; `None`: gone. Later ones win.
     pub objects: Vec<(Key, Option<Stored>)>,
@@ -60,14 +60,14 @@ pub struct Applied {
     pub left: Vec<Left>,
     /// Whether identities were given out.
     pub uids: bool,
-    /// What was there before, in order.
+    /// The objects before the transaction, in order.
     pub(super) undo: Vec<Undo>,
-    /// How far numbers were before.
+    /// The state of the number pools before.
     cursors: Cursors,
 }
 
 impl Applied {
-    /// Objects of tenants that were there before and are there after, each before and after.
+    /// Tenants' objects that exist before and after the transaction, in both versions.
     pub fn updated(&self) -> impl Iterator<Item = (&Key, &Stored, &Stored)> {
         let last: BTreeMap<&Key, &Option<Stored>> = self.objects.iter().map(|(key, object)| (key, object)).collect();
         let mut seen = BTreeSet::new();
@@ -86,10 +86,10 @@ impl Applied {
     }
 }
 
-/// Who carries out a transaction, as far as owners of objects are concerned.
+/// The author of a transaction, as far as owners of objects are concerned.
 #[derive(Debug, Default)]
 pub struct By {
-    /// Who looks after what is created and changed.
+    /// The owner of what is created and changed.
     pub owner: Option<OwnerName>,
     /// Whether objects of other owners are changed, too.
     pub force: bool,
@@ -97,12 +97,12 @@ pub struct By {
     pub is_tenant: bool,
     /// Whether attachments are deleted that use what their vDC loses.
     pub cascade: bool,
-    /// Of a rollback: owners that objects get back.
+    /// In a rollback: the owners that objects get back.
     pub then: BTreeMap<Key, Option<OwnerName>>,
 }
 
 impl By {
-    /// Who is behind a transaction.
+    /// The author of a transaction.
     pub fn of(transaction: &Transaction) -> Self {
         Self {
             owner: transaction.origin.owner.clone(),
@@ -113,7 +113,7 @@ impl By {
         }
     }
 
-    /// Who looks after an object after a change of it.
+    /// The owner of an object after a change.
     fn owner(&self, key: &Key, before: Option<&Stored>) -> Option<OwnerName> {
         if let Some(then) = self.then.get(key) {
             return then.clone();
@@ -125,13 +125,13 @@ impl By {
         self.owner.clone().or(had)
     }
 
-    /// Whether an object whose content stays also keeps its owner.
+    /// Whether an object with unchanged content also keeps its owner.
     fn keeps(&self, key: &Key, before: &Stored) -> bool {
         let is_others = before.owner.is_some() && before.owner != self.owner;
         (is_others && !self.force) || self.owner(key, Some(before)) == before.owner
     }
 
-    /// Whether the content of an object may change, or the object go.
+    /// Whether the content of an object may be changed, or the object deleted.
     fn may_change(&self, path: &str, key: &Key, before: &Stored) -> Result<(), ApiError> {
         match &before.owner {
             Some(owner) if before.owner != self.owner && !self.force => {
@@ -150,11 +150,11 @@ impl By {
 /// An object before a change.
 #[derive(Debug)]
 pub(super) enum Undo {
-    /// Of a tenant: it was not there, or was this, and waited for that.
+    /// A tenant's object: missing, or with this content and these reasons to wait.
     Known(Key, Option<Stored>, Option<Wait>),
-    /// Of a tenant: it had been set aside.
+    /// A tenant's object that had been set aside.
     Aside(Key, Aside),
-    /// Of the inventory: it was not there, or was this.
+    /// An object of the inventory: missing, or with this content.
     Item(ItemKey, Option<StoredItem>),
 }
 
@@ -162,15 +162,15 @@ impl Model {
     /// Carries out a transaction in memory.
     ///
     /// # Errors
-    /// The first change that is refused, with the path of its field; then nothing changed.
+    /// The first refused change, with the path of its field; then nothing is changed.
     pub fn apply(&mut self, changes: &[(String, Change)]) -> Result<Applied, ApiError> {
         self.apply_by(changes, &By::default())
     }
 
-    /// The same, for somebody who looks after objects.
+    /// The same, for an author that may be an owner.
     ///
     /// # Errors
-    /// The same; `Owned` if another owner looks after an object.
+    /// The same; `Owned` if an object belongs to another owner.
     pub fn apply_by(&mut self, changes: &[(String, Change)], by: &By) -> Result<Applied, ApiError> {
         let mut applied = Applied {
             cursors: self.cursors(),
@@ -187,7 +187,7 @@ impl Model {
         Ok(applied)
     }
 
-    /// Takes back a transaction that could not be stored. Of several, the last goes first.
+    /// Undoes a transaction that could not be stored. With several, undo the last one first.
     pub fn undo(&mut self, applied: Applied) {
         // Networks that return to a leaf get back the groups that they had when the transaction began.
         for group in applied.groups.iter().rev() {
@@ -218,7 +218,7 @@ impl Model {
         self.restore_cursors(applied.cursors);
     }
 
-    /// A transaction gets its revision. It may still be undone, as long as nobody looked for what devices confirm.
+    /// Gives a transaction its revision. It can still be undone until confirmations of devices are processed.
     pub fn settle(&mut self, applied: &Applied, revision: u64) {
         for left in &applied.left {
             self.quarantine.settle(left, revision);
@@ -227,7 +227,7 @@ impl Model {
         self.end_settling(applied, revision);
     }
 
-    /// The same for what was read from the store: it wrote no rows.
+    /// The same for a transaction made from the store's contents, which writes no rows.
     pub fn settle_restored(&mut self, applied: &Applied, revision: u64) {
         for left in &applied.left {
             self.quarantine.settle(left, revision);
@@ -330,7 +330,7 @@ impl Model {
 
     /// Deletes the attachments that use what a vDC would lose.
     fn drain_vdc(&mut self, path: &str, key: &Key, spec: &VdcSpec, applied: &mut Applied) -> Result<(), ApiError> {
-        // Who asked for a cascade was shown what goes.
+        // The caller asked for the cascade and could see in the plan what it deletes.
         let by = By {
             force: true,
             ..By::default()
@@ -354,7 +354,7 @@ impl Model {
         }
     }
 
-    /// A patch as the object that it makes.
+    /// The object that a patch results in.
     pub fn patched(&self, key: &Key, patch: serde_json::Value) -> Result<Change, ApiError> {
         let before = self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
         let mut document = before.spec().body().unwrap_or_default();
@@ -367,7 +367,7 @@ impl Model {
         Ok(Change::Replace(key.vdc.clone(), spec))
     }
 
-    /// Deletes an object that was set aside. What devices may have of it is in quarantine until all have confirmed.
+    /// Deletes an object that was set aside. What devices may hold of it stays in quarantine until all have confirmed.
     fn discard(&mut self, key: &Key, applied: &mut Applied) {
         let Some(aside) = self.aside.remove(key) else { return };
         for number in &aside.numbers {

@@ -1,19 +1,19 @@
-//! What the controller knows of tenants and of the fabric, and who uses whom.
+//! What the controller knows about tenants and the fabric, and which objects use which.
 //!
-//! **Model.** [`Model`] holds every object once, each kind in a room of its own ([`kind`]), with indexes from each to
+//! **Model.** [`Model`] holds every object once, each kind in a module of its own ([`kind`]), with indexes from each object to
 //! those that use it. A transaction is checked and carried out change by change
 //! ([`change`]); each step notes which contributions to devices it touches
-//! ([`touch`]) and what has to be stored. If a later step is refused, the earlier ones are
-//! undone, so that nothing half done is ever seen.
+//! ([`touch`]) and what must be stored. If a later step is refused, the earlier ones are
+//! undone, so that nobody ever sees a half-done transaction.
 //!
-//! **Invariants.** No two owners of a VNI, of a MAC or IP address inside a network, of an
-//! access port's VLAN, of an interface in a namespace. No number that a packet can meet
-//! ([`number`]) gets another owner on a device before that device has confirmed that the old
-//! meaning is gone: we give out free numbers only, and an object whose user names a number in
+//! **Invariants.** A VNI, a MAC or IP address inside a network, an
+//! access port's VLAN, an interface in a namespace never has two owners. A number that decides about packets
+//! ([`number`]) gets a new owner on a device only after that device has confirmed that the old
+//! meaning is gone: we allocate only free numbers, and an object whose user names a number in
 //! quarantine ([`quarantine`]) waits ([`waiting`]).
 //!
 //! **Cost.** A change costs what it touches: the devices that hold the network or router,
-//! and, where it is the first or last attachment there, the other attachments of it.
+//! and, if it adds the first or removes the last attachment on a device, the network's other attachments.
 
 mod aside;
 pub mod change;
@@ -68,13 +68,13 @@ pub struct Model {
     routers: Slab<RouterId, Router>,
     attachments: Slab<AttachmentId, Attachment>,
     vnis: Space,
-    /// What each switch has of its own.
+    /// The state of each switch.
     on_switch: HashMap<SwitchIndex, OnSwitch>,
     /// Attachments on each host, and on the access ports of each leaf.
     at: HashMap<DeviceIndex, BTreeSet<AttachmentId>>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
     interfaces: BTreeMap<(HostIndex, String, String), AttachmentId>,
-    /// Flood groups that a network gets back when it is put back, by leaf and VNI.
+    /// Flood groups that a network gets back if its removal is undone, by leaf and VNI.
     restored_groups: HashMap<(SwitchIndex, u32), u16>,
     by_vni: HashMap<u32, NetworkId>,
     quarantine: Quarantine,
@@ -85,13 +85,13 @@ pub struct Model {
     next_uid: u64,
     touched: BTreeSet<Source>,
     moved: Moved,
-    /// Who looks after objects; those that nobody in particular looks after are not here.
+    /// The owners of objects; objects without an owner are not here.
     owners: HashMap<Key, OwnerName>,
     /// Stored objects that could not be loaded.
     aside: BTreeMap<Key, Aside>,
 }
 
-/// What a switch has of its own.
+/// The state of a switch.
 #[derive(Debug)]
 struct OnSwitch {
     /// Access ids.
@@ -113,14 +113,14 @@ impl OnSwitch {
 }
 
 impl Model {
-    /// A fabric as a topology says, without tenants.
+    /// The fabric of a topology, without tenants.
     pub fn new(topology: &Topology) -> Self {
         let mut model = Self::empty(topology.fabric.clone());
         model.import_first(topology);
         model
     }
 
-    /// Puts a whole topology into a fabric that has nothing yet.
+    /// Adds a whole topology to an empty fabric.
     pub fn import_first(&mut self, topology: &Topology) {
         self.begin();
         self.found(topology);
@@ -154,23 +154,23 @@ impl Model {
         }
     }
 
-    /// Begins to add many objects of the inventory: [`Model::end`] computes the paths once.
+    /// Begins to add many objects of the inventory; [`Model::end`] then computes the paths once.
     pub fn begin(&mut self) {
         self.paths.begin();
     }
 
-    /// Ends what [`Model::begin`] began.
+    /// Ends what [`Model::begin`] started.
     pub fn end(&mut self) {
         self.paths.finish();
         self.touch_fabric();
     }
 
-    /// Contributions that may have changed since this was last asked.
+    /// Contributions that may have changed since the last call.
     pub fn take_touched(&mut self) -> BTreeSet<Source> {
         std::mem::take(&mut self.touched)
     }
 
-    /// Who looks after an object; none: nobody in particular, or it is not there.
+    /// The owner of an object; none if it has no owner or does not exist.
     pub fn owner_of(&self, key: &Key) -> Option<&OwnerName> {
         self.owners.get(key)
     }
@@ -200,7 +200,7 @@ impl Model {
         self.attachments.get(id)
     }
 
-    /// The vDC of a tenant's object that contributions exist because of; none for the fabric's own.
+    /// The vDC of the tenant's object that causes contributions; none for the fabric's own.
     pub fn vdc_of(&self, owner: Owner) -> Option<&Name> {
         match owner {
             Owner::Network(id) => self.networks.get(id).map(|network| &network.vdc),
@@ -214,7 +214,7 @@ impl Model {
         self.networks.values()
     }
 
-    /// Every object, with those that others need before them.
+    /// Every object; an object comes after those that it needs.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.vdcs.iter().flat_map(|(vdc, held)| {
             let of_kind = move |kind: &Kind| {
@@ -231,7 +231,7 @@ impl Model {
         (self.networks.len(), self.routers.len(), self.attachments.len())
     }
 
-    /// An attachment as it was asked for.
+    /// An attachment as its user wrote it.
     pub fn attachment_spec(&self, key: &Key) -> Option<&AttachmentSpec> {
         let id = self.vdcs.get(&key.vdc)?.attachments.get(&key.name)?;
         self.attachments.get(*id).map(|a| &a.spec)

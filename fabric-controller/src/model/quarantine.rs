@@ -1,16 +1,16 @@
-//! Numbers that somebody gave back and devices may still hold.
+//! Released numbers that devices may still hold.
 //!
-//! **Model.** An entry for each number: its last owner, and the devices that may hold it, each with the revision
-//! that took it away. A device leaves the entry when it has confirmed that revision. When the last one has left,
-//! the number rests for [`Number::rest`]; then the entry goes and the number is free.
+//! **Model.** There is an entry for each number: its last owner, and the devices that may hold it, each with the revision
+//! that took it away. A device is removed from the entry when it has confirmed that revision. When no device is left,
+//! the number rests for [`Number::rest`]; then the entry is deleted and the number is free.
 //!
 //! Entries are made while a transaction is carried out, before it has a revision, so that a later change of the
-//! same transaction finds them. They are settled with the transaction, or taken back with it.
+//! same transaction finds them. They become final with the transaction, or are undone with it.
 //!
-//! **Invariants.** An entry has one owner. Whoever else wants the number is kept from every device, so nothing of
-//! theirs can be left on one. Entries survive a restart: the store keeps them.
+//! **Invariants.** An entry has one owner. Any other object that wants the number is sent to no device, so nothing of
+//! it can remain on one. Entries survive a restart: the store keeps them.
 //!
-//! **Cost.** Looking for what devices have confirmed costs the devices that are waited for, and what they let go of.
+//! **Cost.** Processing confirmations costs the devices that have to confirm, and the numbers that they release.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
@@ -19,26 +19,26 @@ use super::fault::{self, Fault};
 use super::number::{Number, Uid};
 use crate::ident::DeviceIndex;
 
-/// Revision of what a transaction took away that is not stored yet. No device can confirm it.
+/// Stands for the revision of a transaction that is not stored yet. No device can confirm it.
 const UNSETTLED: u64 = u64::MAX;
 
-/// Who had a number, and who may still hold it.
+/// The last owner of a number, and the devices that may still hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The last owner.
     pub owner: Uid,
     /// Devices that may hold it, with the revision that took it from them.
     devices: BTreeMap<DeviceIndex, u64>,
-    /// When it is free; set once no device may hold it.
+    /// When it becomes free; set once no device may hold it.
     until: Option<Instant>,
     /// The device that confirmed last.
     last: Option<DeviceIndex>,
-    /// The revision that wrote the store's row of it; none before that transaction is settled, or without a row.
+    /// The revision that wrote its row in the store; none before that transaction is stored, or without a row.
     row: Option<u64>,
 }
 
 impl Entry {
-    /// The revision that the store's row of it is named by, if there is a row.
+    /// The revision in the key of its row in the store, if there is a row.
     pub fn row(&self) -> Option<u64> {
         self.row
     }
@@ -48,13 +48,13 @@ impl Entry {
         self.devices.keys().copied()
     }
 
-    /// The device that confirmed last, of a number that only rests.
+    /// The device that confirmed last, for a number that only rests.
     pub fn last(&self) -> Option<DeviceIndex> {
         self.last
     }
 }
 
-/// A number that a transaction took from devices, and what the books said before.
+/// A number that a transaction took from devices, and its entry before that.
 #[derive(Debug)]
 pub struct Left {
     /// The number.
@@ -64,13 +64,13 @@ pub struct Left {
 }
 
 impl Left {
-    /// The revision of the row that the store has of the number from before, if there is one.
+    /// The revision of the number's earlier row in the store, if there is one.
     pub fn row_before(&self) -> Option<u64> {
         self.before.as_ref().and_then(Entry::row)
     }
 }
 
-/// What devices have confirmed.
+/// The effect of confirmations from devices.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     /// Numbers that fewer devices hold than before.
@@ -85,15 +85,15 @@ pub(super) struct Quarantine {
     entries: HashMap<Number, Entry>,
     by_device: BTreeMap<DeviceIndex, BTreeMap<u64, BTreeSet<Number>>>,
     resting: BTreeSet<(Instant, Number)>,
-    /// VNIs that somebody has.
+    /// VNIs in use.
     owned: HashSet<u32>,
-    /// How many of the entries are VNIs that nobody has.
+    /// The number of entries that are VNIs not in use.
     idle_vnis: usize,
 }
 
 impl Quarantine {
-    /// The transaction at hand takes a number from devices. Nothing to do (`None`) without devices, or if somebody
-    /// else's entry stands: then its owner waited for that, and no device ever held it for them.
+    /// The current transaction takes a number from devices. Returns `None` without devices, and if there is an entry of another
+    /// owner: then this owner was still waiting for the number, and no device ever held it for this owner.
     pub(super) fn leave(
         &mut self,
         number: Number,
@@ -103,7 +103,7 @@ impl Quarantine {
         self.leave_at(number, owner, devices, UNSETTLED)
     }
 
-    /// Puts a number into quarantine again, as it was before a restart. Devices that may hold it are to confirm
+    /// Puts a number back into quarantine after a restart. Devices that may hold it must confirm
     /// `revision`; `row` is the revision of its row.
     pub(super) fn restore(
         &mut self,
@@ -197,12 +197,12 @@ impl Quarantine {
         }
     }
 
-    /// Takes back what a transaction did that came to nothing. Later ones go before earlier ones.
+    /// Undoes the changes of a transaction that failed. Call it for later transactions before earlier ones.
     pub(super) fn undo(&mut self, left: Left) {
         self.set(&left.number, left.before);
     }
 
-    /// The transaction that took a number away is stored, as this revision.
+    /// The transaction that took a number away is stored under this revision.
     pub(super) fn settle(&mut self, left: &Left, revision: u64) {
         let Some(mut entry) = self.entries.get(&left.number).cloned() else {
             return;
@@ -213,7 +213,7 @@ impl Quarantine {
         self.set(&left.number, Some(entry));
     }
 
-    /// The store has the rows of these numbers from the transaction of this revision.
+    /// The transaction of this revision has written the rows of these numbers.
     pub(super) fn note_rows(&mut self, left: &[Left], revision: u64) {
         for left in left {
             if let Some(entry) = self.entries.get_mut(&left.number) {
@@ -232,7 +232,7 @@ impl Quarantine {
         self.entries.contains_key(number)
     }
 
-    /// Whether this owner has to wait for it: it is not free, and was somebody else's.
+    /// Whether this owner has to wait for it: it is not free, and belonged to another owner.
     pub(super) fn bars(&self, number: &Number, owner: Uid) -> bool {
         self.entries.get(number).is_some_and(|e| e.owner != owner)
     }
@@ -242,12 +242,12 @@ impl Quarantine {
         self.entries.keys()
     }
 
-    /// When the next number that only rests is free.
+    /// When the next resting number becomes free.
     pub(super) fn next_free(&self) -> Option<Instant> {
         self.resting.first().map(|(until, _)| *until)
     }
 
-    /// Takes over what devices have confirmed.
+    /// Processes what devices have confirmed.
     pub(super) fn release(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool, now: Instant) -> Released {
         let mut confirmations: Vec<(DeviceIndex, Number)> = Vec::new();
         self.by_device.retain(|device, revisions| {
@@ -282,12 +282,12 @@ impl Quarantine {
         released
     }
 
-    /// How many VNIs nobody has and are not free. Costs nothing.
+    /// The number of VNIs that are neither in use nor free. Costs nothing.
     pub(super) fn idle_vnis(&self) -> usize {
         self.idle_vnis
     }
 
-    /// Somebody has this VNI from now on, or nobody has.
+    /// Records whether this VNI is in use.
     pub(super) fn own_vni(&mut self, vni: u32, owned: bool) {
         let changed = if owned {
             self.owned.insert(vni)

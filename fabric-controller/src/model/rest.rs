@@ -20,7 +20,7 @@ pub struct Waits {
 }
 
 impl Model {
-    /// VNIs that nobody has and that are not free yet.
+    /// VNIs that are neither in use nor free.
     pub fn quarantined(&self) -> usize {
         self.quarantine.idle_vnis()
     }

@@ -1,5 +1,5 @@
-//! Which contributions a change may concern. To name too many costs time, to name too few is a fault: a property test
-//! compares with rendering everything from scratch.
+//! The contributions that a change may concern. Naming too many costs time, naming too few is a fault: a property test
+//! compares the result with rendering everything from scratch.
 
 use std::collections::BTreeSet;
 
@@ -123,7 +123,7 @@ impl Model {
         self.touched.extend(leaves.chain(hosts));
     }
 
-    /// A network on a leaf, after its first attachment came or its last one went.
+    /// A network on a leaf, after its first attachment was added or its last one removed.
     pub(super) fn touch_network_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnLeaf(network, leaf));

@@ -1,8 +1,8 @@
-//! Objects that devices do not get yet, because a number that they need still means something else somewhere.
+//! Objects that are not sent to devices yet, because a number that they need still has another meaning somewhere.
 //!
-//! **Model.** A user may name a number: a VLAN of a port, a VNI, an address. If nobody has it any more but it is in
+//! **Model.** A user may name a number: a VLAN of a port, a VNI, an address. If it is no longer in use but is in
 //! quarantine, the object is accepted and waits: none of it is rendered. When its last number is free, the object is
-//! rendered as part of the transaction that asked for it.
+//! rendered under the revision of the transaction that asked for it.
 //!
 //! **Cost.** Constant for each number of an object that waits; nothing for one that does not.
 
@@ -14,7 +14,7 @@ use crate::ident::Owner;
 /// Revision of a transaction that is not stored yet.
 const UNSETTLED: u64 = u64::MAX;
 
-/// What an object waits for, since which revision.
+/// What an object waits for, and since which revision.
 #[derive(Debug, Clone)]
 pub(super) struct Wait {
     revision: u64,
@@ -88,7 +88,7 @@ impl Waiting {
         self.changed.extend(waiters);
     }
 
-    /// Objects that are to be published again, each with the revision that waits (none: it does not wait).
+    /// Objects to publish again, each with the revision that waits (none: it does not wait).
     pub(super) fn take_changed(&mut self) -> Vec<(Owner, Option<u64>)> {
         let changed = std::mem::take(&mut self.changed);
         let wait = |waiter| (waiter, self.waits.get(&waiter).map(|w| w.revision));
@@ -127,7 +127,7 @@ impl Waiting {
         }
     }
 
-    /// A number is free. Returns the objects that now wait for nothing, each with the revision that asked for it.
+    /// A number is free. Returns the objects that no longer wait, each with the revision that asked for it.
     pub(super) fn released(&mut self, number: &Number) -> Vec<(u64, Owner)> {
         let mut woken = Vec::new();
         for waiter in self.by_number.remove(number).unwrap_or_default() {

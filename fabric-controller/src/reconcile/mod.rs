@@ -1,8 +1,8 @@
-//! From what differs to ordered, bounded batches. Pure.
+//! From differences to ordered, bounded batches. Pure.
 //!
-//! Make before break: what is new or changed goes first, from the lowest rank up; then
-//! what is to go, from the highest rank down. On a device that may reorder the writes of a
-//! batch, a batch holds one rank only, so that nothing ever refers to what is not there.
+//! Make before break: new and changed entities come first, from the lowest rank up; then
+//! removals, from the highest rank down. For a device that may reorder the writes of a
+//! batch, each batch has only one rank, so that no entity ever refers to a missing one.
 
 mod write;
 
@@ -12,7 +12,7 @@ pub use write::{Batch, Limits, Write};
 
 use crate::entity::{Entity, EntityKey};
 
-/// One key that may differ: what should be there and what is.
+/// One key that may differ: the desired and the applied entity.
 #[derive(Debug, Clone)]
 pub struct Difference {
     /// What the device should hold.
@@ -34,7 +34,7 @@ impl Difference {
     }
 }
 
-/// Batches that remove the differences. Costs what differs, times its logarithm.
+/// Batches that remove the differences. Costs n log n for n differences.
 pub fn plan(
     differences: impl IntoIterator<Item = Difference>,
     limits: Limits,

@@ -1,10 +1,10 @@
-//! From the model to what devices hold: pure functions, one per kind of contribution.
+//! From the model to what devices should hold: pure functions, one per kind of contribution.
 //!
 //! **Contract with the engine.** A contribution ([`Source`](crate::ident::Source)) is what
 //! one object, or one pair of objects, adds to ONE device. When something changes, the
 //! engine renders exactly the contributions whose view may have changed, and compares the result
-//! with the old one. So an output may depend on its view alone. Two contributions may make
-//! the same entity (the engine counts them), but then with the same content. The cost of a call is
+//! with the old one. So an output may depend only on its view. Two contributions may make
+//! the same entity (the engine counts them), but it must have the same content. The cost of a call is
 //! linear in its output.
 
 mod attachment;
@@ -26,7 +26,7 @@ use crate::entity::Entity;
 use crate::entity::counter::{CounterQuery, CounterValue};
 use crate::view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView, View};
 
-/// What is rendered for a leaf or a host; the pipeline in use decides how.
+/// What is rendered for each device; the implementation depends on the pipeline.
 pub trait Render: Send + Sync + 'static {
     /// On every switch: what does not depend on tenants or paths (own loopback, ports,
     /// router MACs, neighbours of fabric ports, default entries ...).
@@ -88,8 +88,8 @@ pub trait Render: Send + Sync + 'static {
     /// On a host that has an attachment in the network: the network.
     fn network_on_host(&self, fabric: &FabricView, host: &HostView, network: &NetworkView, out: &mut Vec<Entity>);
 
-    /// On a host that has an attachment in the attachment's network: this attachment, its
-    /// own or how to reach it.
+    /// On a host that has an attachment in the attachment's network: this attachment itself if it is
+    /// there, otherwise how to reach it.
     fn attachment_on_host(
         &self,
         fabric: &FabricView,
@@ -102,11 +102,11 @@ pub trait Render: Send + Sync + 'static {
     /// The counters of drops on a switch of that role.
     fn drop_counters(&self, role: Role) -> Vec<CounterQuery>;
 
-    /// The meaning of a counter cell: the reason in the words of the pipeline, and the `vtep_id` of
-    /// the host, if the cell is about one. `None`: it does not count drops.
+    /// The meaning of a counter cell: the pipeline's name of the reason, and the `vtep_id` of
+    /// the host, if the cell is about one. `None` if it does not count drops.
     fn drop_reason(&self, role: Role, value: &CounterValue) -> Option<(String, Option<u16>)>;
 
-    /// Entity in words for people: table (or kind of kernel object), key, action.
+    /// An entity as text for people: table (or kind of kernel object), key, action.
     fn describe(&self, role: Option<Role>, entity: &Entity) -> (String, String, String);
 }
 

@@ -4,14 +4,14 @@
 //! raises by one; a key remembers the revision that wrote it. A transaction names what it
 //! expects ([`Compare`]) and what it does ([`Op`]); if an expectation is wrong, nothing
 //! happens. Transactions are committed in groups: one wait for the disk, one revision each.
-//! Beside the objects lies a bounded log of what the last revisions did ([`log`]).
+//! Beside the objects there is a bounded log of what the last revisions changed ([`log`]).
 //!
-//! **Invariants.** `commit_group` returns when all of the group is durable; a group is
-//! seen whole or not at all, also after a crash at any instant. A row that was damaged is
-//! noticed when it is read, and named; the others are read all the same.
+//! **Invariants.** `commit_group` returns when the whole group is durable. A group is
+//! seen as a whole or not at all, even after a crash at any instant. A damaged row is
+//! noticed when it is read, and named; the other rows are still read.
 //!
-//! **What it does not do.** It does not know what the bytes mean, and it does not watch:
-//! one process writes.
+//! **What it does not do.** It does not know what the bytes mean, and it does not watch for changes by
+//! others: only one process writes.
 
 pub mod log;
 mod memory;
@@ -54,7 +54,7 @@ pub struct StoreTransaction {
     pub compares: Vec<Compare>,
     /// Carried out in order.
     pub ops: Vec<Op>,
-    /// What the log keeps of it besides: who asked for it, and why.
+    /// What the log also keeps: who asked for it, and why.
     pub note: Vec<u8>,
 }
 
@@ -67,7 +67,7 @@ pub struct Versioned {
     pub value: Vec<u8>,
 }
 
-/// Why the store did not do something.
+/// Why the store refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// An expectation was wrong; nothing happened.
@@ -78,7 +78,7 @@ pub enum StoreError {
     Storage {
         /// The file.
         path: String,
-        /// What the storage engine said.
+        /// The message of the storage library.
         message: String,
     },
     /// The file is of a later version.
@@ -107,7 +107,7 @@ impl StoreTransaction {
     }
 }
 
-/// A row that cannot be trusted.
+/// A damaged row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
     /// Its key, which may be damaged too.
@@ -118,12 +118,12 @@ pub struct Damaged {
     pub reason: String,
 }
 
-/// What a scan found besides what it called `visit` with.
+/// The result of a scan, besides the rows passed to `visit`.
 #[derive(Debug, Default)]
 pub struct Scanned {
     /// The revision that it saw.
     pub revision: Revision,
-    /// Rows that were passed over.
+    /// Damaged rows, which were skipped.
     pub damaged: Vec<Damaged>,
 }
 
@@ -151,7 +151,7 @@ pub trait Store: Send + Sync + 'static {
     fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Scanned, StoreError>> + Send;
 
     /// Commits transactions in order, each as one revision, all or none; durable when it returns. Returns the last
-    /// revision. After an error nothing of it is or comes to be there.
+    /// revision. After an error, no part of the group is stored, and none ever will be.
     fn commit_group(
         &self,
         transactions: Vec<StoreTransaction>,
@@ -162,17 +162,17 @@ pub trait Store: Send + Sync + 'static {
         self.commit_group(vec![transaction])
     }
 
-    /// The last revisions up to `from`, the newest first, as far as they lie behind `to`; at most `limit`.
+    /// Revisions from `from` down to but not including `to`, the newest first; at most `limit`.
     fn past(&self, from: Revision, to: Revision, limit: usize)
     -> impl Future<Output = Result<Past, StoreError>> + Send;
 
-    /// Whether it can be written, as far as can be told without writing. A store that failed tries to recover.
+    /// Whether it can probably be written, without writing. A store that failed tries to recover.
     fn check(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }
 
-    /// A copy of all of it as of one revision, as a file without a name, read from its beginning; none if the store is not
-    /// in a file. Changes go on meanwhile.
+    /// A copy of the whole store at one revision, as a file without a name that is positioned at its start; none if the store
+    /// is not in a file. Changes go on meanwhile.
     fn backup(&self) -> impl Future<Output = Result<Option<(Revision, std::fs::File)>, StoreError>> + Send {
         async { Ok(None) }
     }

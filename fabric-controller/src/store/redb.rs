@@ -3,9 +3,9 @@
 //! **Tables.** Objects by key ([`super::record`]), the log of the last revisions ([`super::log`]) and a few numbers about
 //! the store itself. All three change in one transaction of redb, which is durable when it returns.
 //!
-//! **Faults.** After an error of the disk redb refuses everything, and nobody knows whether the last transaction is in
-//! the file. So the file is opened again before the next one, and what was answered as failed is taken back with the
-//! help of the log. A file that was deleted or replaced while it is open is noticed before and after every transaction.
+//! **Faults.** After a disk error redb refuses everything, and nobody knows whether the last transaction is in
+//! the file. So the file is opened again before the next transaction, and transactions that were reported as failed are undone with
+//! the help of the log. A file that is deleted or replaced while it is open is noticed before and after every transaction.
 
 mod backup;
 mod file;
@@ -35,8 +35,8 @@ const REVISION: &str = "revision";
 /// Octets of all entries of the log.
 const LOG_BYTES: &str = "log_bytes";
 
-/// Octets of pages that are kept in memory. Commits read few pages again and again: inner ones, and the ends of the log and
-/// of what is in quarantine. Everything else is read once, at the start, and the system keeps it as long as there is room.
+/// Octets of pages that are kept in memory. Commits read the same few pages again and again: inner ones, and the ends of the
+/// log and of the quarantine. Everything else is read once, at the start, and the system caches it as long as there is room.
 const CACHE: usize = 64 << 20;
 
 /// How the file is opened; tests put a failing disk here.
@@ -47,7 +47,7 @@ struct Open {
     /// None after an error, until it is opened again.
     db: Option<Database>,
     identity: Identity,
-    /// The last revision that was answered as durable.
+    /// The last revision that was reported as durable.
     acknowledged: Revision,
 }
 
@@ -63,9 +63,9 @@ struct Inner {
 #[derive(Clone)]
 pub struct RedbStore(Arc<Inner>);
 
-/// Why something was not done.
+/// Why a call failed.
 enum Failure {
-    /// An expectation was wrong; the file is well.
+    /// An expectation was wrong; the file is intact.
     Compare(StoreError),
     /// The disk or the file failed.
     Storage(Box<redb::Error>),
@@ -98,11 +98,11 @@ fn create(path: &Path) -> Result<Database, DatabaseError> {
 }
 
 impl RedbStore {
-    /// Greatest format of the file that this version reads. The format of a file stands beside it, as a number in
+    /// Highest file format that this version reads. The format of a file is also in a file beside it, as a number in
     /// `NAME.format`.
     pub const FORMAT: u64 = schema::FORMAT;
 
-    /// Opens or creates the file. Only one process can have it open. A file of an older format is brought to today's.
+    /// Opens or creates the file. Only one process can have it open. A file of an older format is converted.
     ///
     /// # Errors
     /// [`StoreError`], which names the file: it cannot be opened, is damaged, is not a database, or is of a later
@@ -111,7 +111,7 @@ impl RedbStore {
         Self::open_keeping(path, Window::default())
     }
 
-    /// The same, with as much of the past as `window` says.
+    /// The same, with a log of the size `window`.
     ///
     /// # Errors
     /// As [`RedbStore::open`].
@@ -136,12 +136,12 @@ impl RedbStore {
         })))
     }
 
-    /// Identity of the store: drawn when it was created, never changed. Copies of the file have the same.
+    /// Identity of the store: chosen at random when it was created, never changed. Copies of the file have the same one.
     pub fn uuid(&self) -> Uuid {
         self.0.uuid
     }
 
-    /// A number made of the identity, by which devices remember the store; never 0.
+    /// A number derived from the identity, by which devices remember the store; never 0.
     pub fn mark(&self) -> u32 {
         let (first, ..) = self.0.uuid.as_fields();
         first.max(1)
@@ -170,12 +170,12 @@ impl Inner {
         db.and_then(work).map_err(|e| e.at(&self.path))
     }
 
-    /// Commits a group. After an error of the disk the file is closed; it is opened again first if it is.
+    /// Commits a group. If an earlier disk error has closed the file, it is opened again first; a disk error closes it.
     fn commit(&self, transactions: &[StoreTransaction]) -> Result<Revision, StoreError> {
         let mut open = self.lock();
         let done = self.commit_open(&mut open, transactions);
         if let Err(Failure::Storage(_) | Failure::Words(_)) = &done {
-            // Whether the file has it nobody knows: it is looked at when the file is opened again.
+            // Nobody knows whether the file has it; that is checked when the file is opened again.
             open.db = None;
         }
         done.map_err(|e| e.at(&self.path))
@@ -191,7 +191,7 @@ impl Inner {
         Ok(revision)
     }
 
-    /// The database, opened again if it was closed after an error, without anything that was answered as failed.
+    /// The database; if it was closed after an error, opened again and without anything that was reported as failed.
     fn reopened<'a>(&self, open: &'a mut Open) -> Result<&'a Database, Failure> {
         open.identity.still_at(&self.path)?;
         if open.db.is_none() {
@@ -202,7 +202,7 @@ impl Inner {
         open.db.as_ref().ok_or_else(|| Failure::Words("is closed".into()))
     }
 
-    /// Whether a transaction could be committed now, as far as can be told without one. After an error, tries.
+    /// Whether a transaction could probably be committed now; does not commit one. After an error, tries to open the file.
     fn check(&self) -> Result<(), StoreError> {
         let mut open = self.lock();
         self.reopened(&mut open).map(|_| ()).map_err(|e| e.at(&self.path))

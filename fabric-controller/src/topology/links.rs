@@ -1,4 +1,4 @@
-//! Which links carry traffic: a state machine over what ports report and what probes say.
+//! Which links carry traffic: a state machine over reports of ports and arrivals of probes.
 //! Pure: time is an argument.
 //!
 //! Every [`PROBE_EVERY`] a probe ([`super::lldp`]) leaves each end of each link. A link is used
@@ -12,14 +12,14 @@
 //! | unanswered | the controller has a session with one end, and for [`HOLD`] none with the other | it has one with both |
 //! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or [`HOLD`] without a sign |
 //!
-//! A link that is unanswered may work: its far switch forwards without us. So it is *avoided*: used where there is no
-//! other way. All other faults take it out of use.
+//! An unanswered link may work, because its far switch forwards without us. So it is *avoided*: used only where there is no
+//! other path. All other faults take a link out of use.
 //!
 //! **Invariants.** Silence counts only while both switches are ready, from the moment at which
-//! both became so, and only while the clock runs: probes that a switch misses while it is synchronised,
+//! both became so, and only while the clock runs. Probes that a switch misses while it is synchronised,
 //! or that a stopped controller misses, are no fault of the link. An end that never heard a
-//! probe is not silent: its switch may not be able to punt. [`Memory`] keeps, over a restart of the
-//! controller, which ends have heard a probe and which links were down, so that nothing is routed
+//! probe is not silent: its switch may not be able to punt. [`Memory`] keeps across a restart of the
+//! controller which ends have heard a probe and which links were down, so that nothing is routed
 //! over such a link before it is known to work.
 //!
 //! **Cost.** Constant for each probe and report; a tick looks at every link once.
@@ -61,7 +61,7 @@ pub enum Use {
     Down,
 }
 
-/// A link is used from now on, or no longer.
+/// The use of a link has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkChange {
     /// The link.
@@ -93,7 +93,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What it means for the use of the link.
+    /// How the link may still be used.
     pub fn used(self) -> Use {
         match self {
             Self::Unanswered(_) => Use::Avoided,
@@ -102,7 +102,7 @@ impl Fault {
     }
 }
 
-/// What outlives the controller.
+/// The state that is kept across a restart of the controller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// It was not used.
@@ -181,12 +181,12 @@ impl Link {
     }
 }
 
-/// What is known of the controller's session with a switch.
+/// The state of the controller's session with a switch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Session {
     /// There is one.
     pub open: bool,
-    /// The switch holds what it should, so that it can be expected to send and hand over probes.
+    /// The switch holds what it should, so it can be expected to send and punt probes.
     pub ready: bool,
 }
 
@@ -221,7 +221,7 @@ impl Links {
         }
         let state = memory.probed.map(|probed| EndState {
             probed,
-            // Only a probe will tell that it is well again.
+            // Only a probe can show that it works again.
             silent: memory.down && probed,
             ..EndState::default()
         });
@@ -254,7 +254,7 @@ impl Links {
         self.links.iter().filter(|(_, l)| l.used == Use::Down).map(|(i, _)| *i)
     }
 
-    /// Why a link is not used; nothing if it is.
+    /// Why a link is not used; none if it is used.
     pub fn fault(&self, link: LinkIndex) -> Option<Fault> {
         self.links.get(&link)?.fault()
     }
@@ -273,7 +273,7 @@ impl Links {
         self.judge(index)
     }
 
-    /// How the session with a switch stands from now on.
+    /// The session with a switch has changed.
     pub fn set_session(&mut self, switch: SwitchIndex, session: Session, now: Instant) {
         let since = self.switches.entry(switch).or_default();
         since.ready = session.ready.then(|| since.ready.unwrap_or(now));
@@ -285,8 +285,8 @@ impl Links {
         self.switches.remove(&switch);
     }
 
-    /// A probe that left by `from` arrived at `at`. One that is not newer than the last from
-    /// there is not looked at.
+    /// A probe sent from `from` has arrived at `at`. It is ignored if it is not newer than the last one from
+    /// there.
     pub fn heard(&mut self, at: End, from: End, sequence: u64, now: Instant) -> Vec<LinkChange> {
         let (here, there) = (self.by_end.get(&at).copied(), self.by_end.get(&from).copied());
         if let Some(sender) = there.and_then(|t| self.end_mut(t)) {
@@ -331,7 +331,7 @@ impl Links {
                     .away
                     .zip(other.ready)
                     .is_some_and(|(away, ready)| now.saturating_duration_since(away.max(ready).max(awake)) > HOLD);
-                // Until there is a session again; that the other end goes away too says nothing.
+                // This lasts until there is a session again, even if the other end loses its session too.
                 end.unanswered = unanswered || (end.unanswered && own.away.is_some());
             }
             if let (Some(a), Some(b)) = (a.ready, b.ready) {
@@ -368,7 +368,7 @@ impl Links {
         numbered
     }
 
-    /// What is to be stored of links of which something else is stored.
+    /// The links whose stored memory is out of date.
     pub fn take_unsaved(&mut self) -> Vec<(LinkIndex, Memory)> {
         let mut unsaved = Vec::new();
         for index in std::mem::take(&mut self.unsaved) {

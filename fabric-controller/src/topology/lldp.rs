@@ -1,5 +1,5 @@
-//! Link probes: LLDP frames (IEEE 802.1AB-2016) that name the port they left by, and that
-//! nobody but this controller can make.
+//! Link probes: LLDP frames (IEEE 802.1AB-2016) that name the port from which they were sent, and that
+//! only this controller can make.
 //!
 //! | TLV | type | content |
 //! | --- | --- | --- |
@@ -9,9 +9,9 @@
 //! | organisationally specific | 127, [`OUI`], subtype 1 | sequence number (8 octets), HMAC-SHA256 of everything before (32 octets) |
 //! | end of LLDPDU | 0 | |
 //!
-//! The key is drawn at random when the controller starts and is kept in memory only, so that a
-//! tenant, or what is left of another controller, cannot pretend a link. The sequence number
-//! grows, so that a frame that was recorded cannot be used again.
+//! The key is random, chosen when the controller starts, and kept only in memory. So neither a
+//! tenant nor frames of an earlier controller can fake a link. The sequence number
+//! grows, so a recorded frame cannot be used again.
 
 use ring::hmac;
 use vfabric_api::ident::{Mac, PortId};
@@ -40,12 +40,12 @@ mod tlv {
     pub(super) const ORGANISATION: u8 = 127;
 }
 
-/// What a probe says.
+/// The content of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// The switch that it left.
+    /// The switch from which it was sent.
     pub switch: String,
-    /// The port that it left by.
+    /// The port from which it was sent.
     pub port: PortId,
     /// Greater than that of every probe sent before.
     pub sequence: u64,
@@ -108,8 +108,8 @@ impl Prober {
         frame
     }
 
-    /// The probe in a frame; nothing if it is none of ours. What follows the end of the
-    /// LLDPDU (padding) is not looked at.
+    /// The probe in a frame; none if it is not one of ours. Padding after the end of the
+    /// LLDPDU is ignored.
     pub fn read(&self, frame: &[u8]) -> Option<Probe> {
         let (header, pdu) = frame.split_at_checked(14)?;
         (header.get(12..)? == ETHERTYPE.to_be_bytes()).then_some(())?;

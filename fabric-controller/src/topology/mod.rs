@@ -1,25 +1,25 @@
 //! The graph of switches and links, and the shortest paths through it.
 //!
-//! **Problem.** Every switch needs, for every other switch, the ports that lie on a shortest
-//! path to it; when a link goes or comes, only the pairs that it touches may be recomputed
+//! **Problem.** Every switch needs, for every other switch, the ports on a shortest
+//! path to it. When a link goes down or comes up, only the affected pairs may be recomputed
 //! and rewritten.
 //!
-//! **Model.** Switches are nodes, cables are edges with an up flag (`petgraph`). A cable costs one;
-//! one at a switch that is drained, or whose far end does not answer, costs more than any path of
-//! others, so that it is used where nothing else is left. For each destination the cost from every
+//! **Model.** Switches are nodes, cables are edges with an up flag (`petgraph`). A cable costs one.
+//! A cable at a drained switch, or whose far end does not reply, costs more than any path of
+//! other cables, so it is used only if nothing else is left. For each destination the cost from every
 //! switch is kept; a port is a next hop if the switch behind it is nearer by the cable's cost.
-//! Switches and cables come and go.
+//! Switches and cables can be added and removed.
 //!
-//! **Invariants.** [`Paths::ports`] always equals what a fresh computation over the links
-//! that are up would give (tested against one); [`Paths::set_link`] returns exactly the
+//! **Invariants.** [`Paths::ports`] always equals a fresh computation over the links
+//! that are up (tested); [`Paths::set_link`] returns exactly the
 //! pairs whose ports changed.
 //!
 //! **Cost.** A link event costs constant time per destination, and one search for each destination
-//! whose distances it changes. To drain a switch costs one search for each destination. Two numbers
+//! whose distances it changes. Draining a switch costs one search for each destination. Two numbers
 //! per pair of switches are kept.
 //!
-//! [`links`] says which links are up, from what switches report and from the probes ([`lldp`])
-//! that the controller sends over each.
+//! [`links`] decides which links are up, from the reports of switches and from the probes ([`lldp`])
+//! that the controller sends over each link.
 
 pub mod links;
 pub mod lldp;

@@ -16,13 +16,13 @@ use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench, pods, 
 pub enum Command {
     /// Build a lab, check it with real packets, and leave it running
     Up(Up),
-    /// Check the lab that runs
+    /// Check the running lab
     Check(Filter),
-    /// Attack the lab that runs, from every place
+    /// Attack the running lab, from every place
     Attack(attack::Args),
-    /// Let pods come, go and change on the lab that runs, with faults; everything must agree afterwards
+    /// Start, change and end pods on the running lab, with faults; everything must agree afterwards
     Pods(pods::Args),
-    /// Measure the lab that runs
+    /// Measure the running lab
     Bench(bench::Args),
     /// Measure a controller with a million networks; needs no lab
     Scale(scale::Args),
@@ -53,10 +53,10 @@ pub struct Up {
     /// Directory of the daemons' binaries [default: where fabricctl is]
     #[arg(long)]
     bin_dir: Option<PathBuf>,
-    /// Another topology than the shipped one
+    /// A topology file [default: the shipped one]
     #[arg(long)]
     topology: Option<PathBuf>,
-    /// Another intent than the shipped one
+    /// An intent file [default: the shipped one]
     #[arg(long)]
     intent: Option<PathBuf>,
     /// Do not run the checks
@@ -67,7 +67,7 @@ pub struct Up {
 /// Runs one command.
 ///
 /// # Errors
-/// What went wrong, in words.
+/// The reason in words.
 pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
     // Measuring at scale touches no lab.
     let _lock = match command {

@@ -1,4 +1,4 @@
-//! Losses that the fabric reports: every counter that a lost frame can move, as the controller returns them
+//! Losses that the fabric reports: every counter that a lost frame can raise, as the controller returns them
 //! (`GET /v1/drops`).
 //!
 //! | where | what |
@@ -97,10 +97,10 @@ impl Reader {
         Ok(Self { client: lab.client()? })
     }
 
-    /// Everything that was lost anywhere, ever.
+    /// All losses since the counters started.
     ///
     /// # Errors
-    /// The controller, or a device, does not answer.
+    /// The controller, or a device, does not reply.
     pub(crate) async fn read(&self) -> Result<Counts> {
         let drops = self.client.drops().await?;
         if !drops.missing.is_empty() {

@@ -28,16 +28,16 @@ const QUIET: [(&str, &str); 4] = [
     ("ipv6/conf/all/accept_ra", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
 ];
-/// The cable was there before the settings, which later interfaces copy: it has its own.
+/// The cable existed before the settings, which only later interfaces copy, so it needs its own.
 const QUIET_CABLE: [(&str, &str); 2] = [("ipv6/conf/eth0/accept_dad", "0"), ("ipv6/conf/eth0/accept_ra", "0")];
-/// And of switches, whose ports have no addresses of their own.
+/// More for switches, whose ports have no addresses of their own.
 pub(super) const NO_IPV6: [(&str, &str); 2] = [
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
 ];
 
 impl Lab {
-    /// Everybody who gets a certificate: also an operator who may only look, and one who may act in an emergency.
+    /// All subjects that get a certificate, including an operator with read access and one for emergencies.
     pub(super) fn subjects(&self) -> Vec<Subject> {
         let subject = |id: String, names: &[String]| Subject {
             id,
@@ -97,7 +97,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Compiles the pipelines with `p4c`, if that is asked for. Returns their folder.
+    /// Compiles the pipelines with `p4c`, if requested. Returns their folder.
     pub(super) fn compile_with_p4c(&self) -> Result<Option<PathBuf>> {
         if !self.options.p4c {
             return Ok(None);
@@ -200,7 +200,7 @@ impl Lab {
         self.daemons.start(name.as_str(), namespace, command)
     }
 
-    /// Fails when what runs the pipelines is not installed.
+    /// Fails if the target is not installed.
     pub(super) fn expect_target(&self) -> Result<()> {
         if self.options.target == Target::Bmv2 {
             self.bmv2_has("--grpc-server-addr")?;
@@ -304,15 +304,15 @@ impl Lab {
     }
 }
 
-/// Turns off what makes one frame of several. libpcap's ring, by which simple_switch_grpc receives, is of two megabytes; with
-/// such frames it has eight places of the largest size, and a burst of nine is lost without being counted.
+/// Turns off offloads that merge frames. simple_switch_grpc receives through libpcap's ring of two megabytes. With merged frames
+/// this has eight places of the largest size, and of a burst of nine some are lost without being counted.
 fn single_frames(namespace: &str, interface: &str) -> Result<()> {
     let off = ["-K", interface, "tso", "off", "gso", "off", "gro", "off"];
     netns::run(namespace, "ethtool", &off).context("Debian package ethtool")
 }
 
-/// A veth leaves the TCP checksum to hardware that is not there; a userspace switch would
-/// carry it unfinished.
+/// A veth leaves the TCP checksum to hardware that does not exist, and a userspace switch would
+/// forward it unfinished.
 fn complete_checksums(namespace: &str) -> Result<()> {
     netns::run(namespace, "ethtool", &["-K", "eth0", "tx", "off"]).context("Debian package ethtool")
 }

@@ -1,20 +1,41 @@
 //! A whole fabric on one machine.
 //!
-//! **Problem.** Few people have a rack of P4 switches at hand, yet everything the fabric
+//! **Problem.** Few people have a rack of P4 switches at hand. Yet everything that the fabric
 //! promises must be shown with real packets, real daemons and real kernel objects.
 //!
 //! **Model.** Each switch, host, workload and bare-metal machine is a network namespace
 //! named `vflab-*`; each cable is a veth pair ([`plan`]). Switches, agents and the
-//! controller are the very binaries that run in production, one process each, with mutual
-//! TLS ([`pki`]), on a management network of their own. Only one link
-//! ([`plan::MGMT_LINK`]) stands outside the namespaces.
+//! controller are the same binaries as in production, one process each, with mutual
+//! TLS ([`pki`]), on a separate management network. Only one link
+//! ([`plan::MGMT_LINK`]) is outside the namespaces.
 //!
-//! **Invariants.** All that a lab makes carries the prefix, or lies below [`STATE_DIR`], so
-//! [`Lab::down`] finds it without knowing how far a lab that crashed had come; its processes
-//! carry a mark in their environment ([`process::command`]). `up` starts with `down`. One
+//! **Invariants.** Everything that a lab creates has the prefix or is below [`STATE_DIR`]. So
+//! [`Lab::down`] finds it, however far a crashed lab had got. Its processes
+//! carry a mark in their environment ([`process::command`]). `up` starts with `down`. Only one
 //! command works on a lab at a time ([`lock`]). Nothing else on the machine is touched.
 //!
-//! [`checks`] are what the lab shows; each returns a figure that was measured.
+//! The [`checks`] show that the fabric keeps its promises; each returns a measured figure.
+//!
+//! # Example
+//! A lab is planned before anything is created:
+//! ```
+//! use fabric_lab::plan::{Plan, namespace};
+//! use vfabric_api::{intent::Intent, topology::Topology, yaml};
+//!
+//! let topology = Topology::from_yaml(
+//!     r#"
+//! fabric: { name: first }
+//! switches:
+//!   - { name: leaf1, role: leaf, device_id: 1, loopback_ipv4: 10.255.0.1, loopback_ipv6: "fd00:255::1", p4runtime: "192.0.2.11:9559" }
+//! "#,
+//! )
+//! .unwrap();
+//! let intent: Intent = yaml::read("vdcs: []").unwrap();
+//! let plan = Plan::new(&topology, &intent).unwrap();
+//! assert_eq!(plan.switches[0].namespace, namespace(&topology.switches[0].name));
+//! assert_eq!(plan.switches[0].namespace, "vflab-leaf1");
+//! assert!(plan.hosts.is_empty());
+//! ```
 
 #![deny(clippy::print_stdout)]
 

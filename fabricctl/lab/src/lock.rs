@@ -1,7 +1,7 @@
 //! One command works on a lab at a time.
 //!
-//! The lock is the name of an abstract Unix socket: it leaves no file, and goes with the
-//! process that holds it, however that ends.
+//! The lock is the name of an abstract Unix socket: it leaves no file, and is released when the
+//! process that holds it ends, however it ends.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 
 /// Name of the socket.
 const NAME: &str = "vfabric-lab";
-/// Time that a command which is just ending gets.
+/// How long to wait for a command that is just ending.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often to try.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -14,7 +14,7 @@ use vfabric_api::topology::{Host, PortRef, Topology};
 pub const PREFIX: &str = "vflab-";
 /// The namespace of the management network's bridge.
 pub const MGMT: &str = "vflab-mgmt";
-/// The one link that a lab puts outside its namespaces: the controller's way to the devices.
+/// The only link that a lab creates outside its namespaces; through it the controller reaches the devices.
 pub const MGMT_LINK: &str = "vflab-mgmt0";
 /// Last octet of the controller's management address.
 const CONTROLLER_OCTET: u8 = 1;

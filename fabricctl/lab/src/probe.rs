@@ -18,13 +18,13 @@ use super::netns;
 
 /// UDP port of the echo servers.
 pub const ECHO_PORT: u16 = 7007;
-/// What pings are filled with.
+/// The payload of pings.
 pub const PING_DATA: u8 = 0x5a;
 /// TCP port of the transfers.
 const TCP_PORT: u16 = 7008;
-/// Longest time a single answer may take: far more than a lab on a busy machine needs.
+/// Longest time for a single reply: far more than a lab on a busy machine needs.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How often a blocked reader looks whether it is to stop.
+/// How often a blocked reader checks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Largest frame a capture keeps whole.
 const MAX_FRAME: usize = 65536;
@@ -133,7 +133,7 @@ pub fn ask(namespace: &str, to: IpAddr, payload: &str, timeout: Duration) -> Res
     }
 }
 
-/// Pings once (ICMP or ICMPv6 echo) with so many octets of data. Returns how long the answer took.
+/// Pings once (ICMP or ICMPv6 echo) with this many octets of data. Returns the time until the reply.
 ///
 /// # Errors
 /// The packet could not be sent.
@@ -191,17 +191,17 @@ pub(crate) fn ping_with(namespace: &str, to: IpAddr, data: &[u8], timeout: Durat
 /// An ICMP or ICMPv6 error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IcmpError {
-    /// Who says so.
+    /// Its sender.
     pub from: IpAddr,
     /// Its type.
     pub kind: u8,
     /// Its code.
     pub code: u8,
-    /// Its second word: the next hop's MTU, where it is about that.
+    /// Its second word: the next hop's MTU, if it reports one.
     pub rest: u32,
 }
 
-/// Sends one UDP datagram with so many octets of data and this TTL, and says what error comes back about it.
+/// Sends one UDP datagram with this many octets of data and this TTL, and returns the ICMP error about it.
 ///
 /// # Errors
 /// The packet could not be sent.
@@ -245,8 +245,8 @@ pub fn provoke(namespace: &str, to: SocketAddr, ttl: u32, data: usize, timeout: 
     Ok(None)
 }
 
-/// Sends so many octets over TCP from one namespace to another and compares what arrives;
-/// says how long it took.
+/// Sends this many octets over TCP from one namespace to another and compares what arrives;
+/// returns how long it took.
 ///
 /// # Errors
 /// The connection failed, or other octets arrived than were sent.
@@ -306,7 +306,7 @@ pub fn tcp(from: &str, to_namespace: &str, to: IpAddr, octets: usize) -> Result<
 /// Whether a TCP connection from one namespace is accepted in the other.
 ///
 /// # Errors
-/// Nobody can listen there.
+/// The receiver cannot listen.
 pub(crate) fn tcp_arrives(from: &str, to_namespace: &str, to: IpAddr) -> Result<bool> {
     let listener = netns::within(to_namespace, || Ok(TcpListener::bind((any(to), TCP_PORT))?))?;
     listener.set_nonblocking(true)?;
@@ -352,7 +352,7 @@ impl Capture {
         })))
     }
 
-    /// Ends the capture, once what is under way had time to arrive.
+    /// Ends the capture, after frames under way have had time to arrive.
     ///
     /// # Errors
     /// The capturing thread panicked.

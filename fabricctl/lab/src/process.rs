@@ -29,12 +29,12 @@ fn mark() -> String {
     })
 }
 
-/// Time a daemon gets to end by itself after SIGTERM, and to be gone after SIGKILL.
+/// Time for a daemon to end after SIGTERM, and again after SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How often to look whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// A command of a lab: its process is found again by [`marked`].
+/// A command of a lab; [`marked`] finds its process again.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env(MARK, mark());
@@ -150,7 +150,7 @@ impl Daemons {
     }
 }
 
-/// Ends processes: SIGTERM, then SIGKILL for those that do not listen.
+/// Ends processes: SIGTERM, then SIGKILL for those that are still there.
 pub fn stop_all(pids: &[i32]) {
     let pids: Vec<Pid> = pids.iter().map(|p| Pid::from_raw(*p)).collect();
     for (signal, patience) in [(Signal::SIGTERM, STOP_GRACE), (Signal::SIGKILL, STOP_GRACE)] {
@@ -176,8 +176,8 @@ fn wait_gone(pids: &[Pid], patience: Duration) -> bool {
     true
 }
 
-/// A zombie is as dead as one that is gone, once all its threads are: one that is inside the kernel keeps files and locks
-/// of the process until it has returned.
+/// A zombie counts as dead once all its threads have ended: a thread inside the kernel keeps the process's files and locks
+/// until it has returned.
 fn is_alive(pid: Pid) -> bool {
     if kill(pid, None) == Err(Errno::ESRCH) {
         return false;

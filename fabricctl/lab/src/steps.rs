@@ -64,7 +64,7 @@ impl Steps {
     }
 }
 
-/// What is left of a step once it ended.
+/// The line of a step that has ended.
 fn line(what: &str, took: Duration, failed: Option<String>) -> String {
     let (mark, reason) = failed.map_or(("✓", String::new()), |reason| ("✗", reason));
     format!("  {mark} {what} ({:.1} s){reason}", took.as_secs_f64())

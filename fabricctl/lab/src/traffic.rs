@@ -11,13 +11,13 @@ use anyhow::{Context, Result};
 
 use super::probe;
 
-/// Longest time that the last answers get to arrive: a busy machine lets a process wait for
-/// a good part of a second.
+/// Longest wait for the last replies: on a busy machine a process may wait for
+/// a large part of a second.
 const LINGER: Duration = Duration::from_secs(2);
-/// How often a receiver looks whether it is done.
+/// How often a receiver checks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// One flow of requests and answers.
+/// One flow of requests and replies.
 #[derive(Debug, Clone)]
 pub struct Flow {
     /// The namespace that sends.
@@ -31,9 +31,9 @@ pub struct Flow {
 pub struct Loss {
     /// Packets sent.
     pub sent: usize,
-    /// Packets that no answer came for.
+    /// Packets without a reply.
     pub lost: usize,
-    /// Longest time that one flow was without answers.
+    /// Longest time without replies on one flow.
     pub outage: Duration,
 }
 
@@ -120,7 +120,7 @@ fn send(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Vec<Instan
     sent
 }
 
-/// Collects the numbers of answers until all that were `sent` are answered, or the time is over.
+/// Collects the numbers of replies until all `sent` packets have one, or time runs out.
 fn receive(socket: &UdpSocket, sent: &mpsc::Receiver<usize>) -> BTreeSet<u32> {
     let mut answered = BTreeSet::new();
     let mut buffer = [0u8; 256];

@@ -34,7 +34,7 @@ pub(super) enum Command {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Put an attachment into another network of its vDC. The interface stays, with its MAC address unless --mac is given
+    /// Move an attachment into another network of its vDC. The interface stays, with its MAC address unless --mac is given
     Swap {
         #[command(flatten)]
         object: Object,
@@ -65,7 +65,7 @@ pub(super) struct Wish {
     /// The tenant network
     #[arg(long)]
     network: Name,
-    /// MAC address [default: derived; of a swap, the one that it has]
+    /// MAC address [default: derived; for a swap, unchanged]
     #[arg(long)]
     mac: Option<Mac>,
     /// An address; repeat it for several [default: one free address of each subnet]
@@ -196,7 +196,7 @@ fn attachment(view: View) -> Result<Attachment> {
     }
 }
 
-/// Says what it is now and, when that was waited for, how far the devices are.
+/// Prints the new state and, after waiting, the progress of the devices.
 fn done(sign: char, vdc: &Name, attachment: Attachment, waited: bool) -> Result<ExitCode> {
     let ips: Vec<String> = attachment.ips.iter().map(ToString::to_string).collect();
     let (name, network) = (&attachment.spec.name, &attachment.spec.network);

@@ -25,11 +25,11 @@ pub(super) enum Command {
         #[arg(add = ArgValueCandidates::new(complete::contexts))]
         name: String,
     },
-    /// Create a context, or change what the connection flags name; the first one becomes the current one
+    /// Create a context, or change the settings given by connection flags; the first context becomes the current one
     Set {
         /// Its name
         name: String,
-        /// The vDC that is meant where none is named
+        /// The default vDC
         #[arg(long, value_name = "VDC")]
         default_vdc: Option<Name>,
     },

@@ -1,7 +1,7 @@
 //! `delete`: named objects, or those of a file.
 //!
-//! Each object is a transaction of its own, so that a refusal of one leaves the others deleted, and says so. Of a file,
-//! objects go in the reverse of the order in which they need each other.
+//! Each object is deleted in a transaction of its own. If one is refused, the others are still deleted, and the command says so. With
+//! a file, objects are deleted before the objects that they need.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,15 +24,15 @@ pub(super) struct DeleteArgs {
     /// Kind of the objects: vdc, network, router or attachment
     #[arg(value_parser = what::kind, required_unless_present = "file", conflicts_with = "file", add = ArgValueCandidates::new(complete::kinds))]
     kind: Option<Kind>,
-    /// Which: NAME or VDC/NAME
+    /// The objects: NAME or VDC/NAME
     #[arg(add = ArgValueCandidates::new(complete::names))]
     names: Vec<String>,
     #[command(flatten)]
     vdc: InVdc,
-    /// Delete what an intent file names, or - for standard input
+    /// Delete the objects that an intent file names, or - for standard input
     #[arg(short, long)]
     file: Option<PathBuf>,
-    /// What does not exist is no error
+    /// A missing object is no error
     #[arg(long)]
     ignore_not_found: bool,
     /// Seconds to wait until every device has applied it; 0 does not wait
@@ -94,7 +94,7 @@ fn about(key: &Key, error: &ApiError) -> String {
     }
 }
 
-/// Whether an error is about the object alone: the next one may do better.
+/// Whether an error concerns only this object, so that the next one may succeed.
 fn is_about(code: &ErrorCode) -> bool {
     matches!(
         code,

@@ -1,7 +1,7 @@
-//! `describe`: one thing with everything that is known of it.
+//! `describe`: everything about one object or device.
 //!
-//! Of an object: what was asked for, what the controller chose, how far each device is, the revision that last changed it,
-//! and each entity that it asks devices for. Of a device: its state, what it holds by table, and what it lost.
+//! For an object: what the user asked for, what the controller chose, the state on each device, the revision that last changed it,
+//! and each entity that it asks devices for. For a device: its state, its entries in each table, and its losses.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -24,10 +24,10 @@ use super::{complete, tables};
 
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
-    /// What it is: vdc, network, router, attachment, switch, host or link
+    /// The kind: vdc, network, router, attachment, switch, host or link
     #[arg(add = ArgValueCandidates::new(complete::things))]
     what: What,
-    /// Which: NAME or VDC/NAME; of a link SWITCH:PORT of one end
+    /// The object: NAME or VDC/NAME; for a link SWITCH:PORT of one end
     #[arg(required = true, add = ArgValueCandidates::new(complete::names))]
     names: Vec<String>,
     #[command(flatten)]
@@ -109,7 +109,7 @@ async fn object(session: &Session, key: &Key) -> Result<()> {
     entities(session, key).await
 }
 
-/// What the object asks devices for. Shared entities name only some of those that ask for them.
+/// The entities that the object asks devices for. For shared entities, only some of the other objects are named.
 async fn entities(session: &Session, key: &Key) -> Result<()> {
     let client = &session.client;
     let words = key.to_string();

@@ -1,6 +1,6 @@
 //! `export`: the intent of vDCs as a file that `apply` takes back unchanged.
 //!
-//! It has what users wrote, no more: numbers and addresses that the controller chose are not in it, so that the file can be
+//! It has only what users wrote: numbers and addresses that the controller chose are not in it, so that the file can be
 //! applied elsewhere.
 
 use std::process::ExitCode;

@@ -21,11 +21,11 @@ use super::what::What;
 
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
-    /// What to show: vdcs, networks (net), routers (rt), attachments (att), switches (sw), hosts, links, drops (packets
-    /// lost anywhere, by device, place and reason) or entities (what devices should hold)
+    /// What to show: vdcs, networks (net), routers (rt), attachments (att), switches (sw), hosts, links, drops (lost
+    /// packets by device, place and reason) or entities (what devices should hold)
     #[arg(add = ArgValueCandidates::new(complete::things))]
     what: What,
-    /// Only these: NAME or VDC/NAME; of links SWITCH:PORT of one end; of drops and entities the device
+    /// Only these: NAME or VDC/NAME; for links SWITCH:PORT of one end; for drops and entities the device
     #[arg(add = ArgValueCandidates::new(complete::names))]
     names: Vec<String>,
     #[command(flatten)]
@@ -164,7 +164,7 @@ async fn objects(session: &Session, kind: Kind, args: &GetArgs) -> Result<ExitCo
     })
 }
 
-/// Losses; below the table, the devices whose losses are not known.
+/// Losses; below the table, the devices whose losses are unknown.
 async fn drops(session: &Session, args: &GetArgs) -> Result<ExitCode> {
     let mut drops = session.client.drops().await?;
     if !args.names.is_empty() {
@@ -206,7 +206,7 @@ async fn drops(session: &Session, args: &GetArgs) -> Result<ExitCode> {
     Ok(done)
 }
 
-/// Entities of one device as they are; of several, each with its device.
+/// Entities of one device; with several devices, each entity with its device.
 async fn entities(session: &Session, args: &GetArgs) -> Result<ExitCode> {
     #[derive(Serialize)]
     struct On {

@@ -1,4 +1,4 @@
-//! What the fabric is made of.
+//! The inventory.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use vfabric_api::topology::Topology;
 use super::show::Table;
 use super::{Output, report, seconds};
 
-/// What can be done to the inventory.
+/// Commands about the inventory.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show every switch, link and host
@@ -23,15 +23,15 @@ pub(super) enum Command {
     Export,
     /// Show what a topology file would change
     Diff(File),
-    /// Make the inventory be as a topology file says
+    /// Change the inventory to match a topology file
     Import(Import),
-    /// Let paths avoid a switch while there are others; give a switch or host no new attachments
+    /// Drain a switch or host: paths avoid a switch while there are others, and there are no new attachments
     Drain(Device),
     /// Put a switch or host back into service
     Undrain(Device),
     /// Remove a switch, link or host
     Remove(Remove),
-    /// Declare a switch or host dead: its neighbours shut it out, then what it held is free
+    /// Declare a switch or host dead: its neighbours shut it out, then its numbers are free
     Gone(Device),
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Device {
 pub(super) struct Remove {
     /// `switch`, `host` or `link`
     kind: String,
-    /// Its name; of a link, `SWITCH:PORT` of one end
+    /// Its name; for a link, `SWITCH:PORT` of one end
     name: String,
     /// Also remove what uses it: links of a switch, hosts under a leaf, attachments there
     #[arg(long)]
@@ -90,7 +90,7 @@ fn key(kind: &str, name: &str) -> Result<ItemKey> {
     })
 }
 
-/// Reads a topology file. What is wrong with its content, the controller says.
+/// Reads a topology file. The controller checks its content.
 fn read(path: &Path) -> Result<Topology> {
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?

@@ -52,40 +52,40 @@ enum Command {
     Plan(intent::PlanArgs),
     /// Show objects or the state of the fabric
     Get(get::GetArgs),
-    /// Show all that is known of an object or a device
+    /// Show everything about an object or a device
     Describe(describe::DescribeArgs),
-    /// Delete objects by their names, or those of an intent file
+    /// Delete objects by name, or the objects in an intent file
     Delete(delete::DeleteArgs),
     /// Print vDCs as an intent file
     Export(export::ExportArgs),
-    /// Attach and detach workloads, and put them into other networks
+    /// Attach and detach workloads, and move them into other networks
     #[command(subcommand)]
     Attachment(attachment::Command),
     /// Show what changed, when, by whom and why
     History(history::HistoryArgs),
-    /// Show changes as they come
+    /// Show changes as they happen
     Watch(history::WatchArgs),
-    /// Show how the intent of two revisions differs, or a file from what is stored
+    /// Show how the intent of two revisions differs, or how a file differs from what is stored
     Diff(history::DiffArgs),
     /// Restore the intent of an older revision
     Rollback(history::RollbackArgs),
-    /// Fetch a backup of the controller's store, made while it is in use
+    /// Fetch a backup of the controller's store while it is in use
     Backup(backup::BackupArgs),
-    /// Show how busy devices are, or what one holds by table
+    /// Show how busy devices are, or what one device holds in each table
     Top(top::TopArgs),
-    /// Show what happened lately: devices lost, objects that wait or are refused
+    /// Show recent events: lost devices, objects that wait or are refused
     Events(events::EventsArgs),
-    /// Show who the caller is, and its roles
+    /// Show the caller's identity and roles
     Whoami(Output),
     /// Show and change users and their roles
     #[command(subcommand)]
     User(users::UserCommand),
-    /// Make, show and revoke tokens of users
+    /// Create, show and revoke tokens of users
     #[command(subcommand)]
     Token(users::TokenCommand),
     /// Show calls that changed something or were refused
     Audit(users::AuditArgs),
-    /// Show and change what the fabric is made of
+    /// Show and change the inventory: switches, links and hosts
     #[command(subcommand)]
     Inventory(inventory::Command),
     /// Show the fabric at a glance
@@ -117,7 +117,7 @@ fn seconds(wait: f64) -> Result<Option<Duration>> {
 /// Runs one command.
 ///
 /// # Errors
-/// What went wrong, in words.
+/// The reason in words.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     if let Command::Completion(args) = &cli.command {
         return complete::script(args);
@@ -168,12 +168,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     })
 }
 
-/// Says how far the devices are; fails when some have not applied it in time.
+/// Prints the progress of the devices; fails when some have not applied the change in time.
 fn report(outcome: &Outcome) -> ExitCode {
     outcome.applied.as_ref().map_or(ExitCode::SUCCESS, applied_on)
 }
 
-/// Says how far the devices are; fails when some have not applied it.
+/// Prints the progress of the devices; fails when some have not applied the change.
 fn applied_on(applied: &Applied) -> ExitCode {
     say!("applied on {} of {} devices", applied.applied, applied.devices);
     for waiting in &applied.waiting {

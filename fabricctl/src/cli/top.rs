@@ -1,7 +1,7 @@
-//! `top`: how busy each device is, or what one device holds by table.
+//! `top`: how busy each device is, or what one device holds in each table.
 //!
 //! Rates are differences of two samples, an interval apart: the API counts writes, repairs and lost packets of devices.
-//! Of a switch, free places of each table are shown, and of all switches the fullest table.
+//! For one switch the free places of each table are shown, in the list of all devices the fullest table of each switch.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -21,12 +21,12 @@ use super::connect::Session;
 use super::show::Table;
 use super::tables;
 
-/// Shorter intervals would measure the controller's answers rather than the devices.
+/// Shorter intervals would measure the controller's response time rather than the devices.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(super) struct TopArgs {
-    /// A switch or host, to show what it holds by table [default: a line for each device]
+    /// A switch or host, to show what it holds in each table [default: a line for each device]
     #[arg(add = ArgValueCandidates::new(complete::names))]
     device: Option<Name>,
     /// Time between two samples, as in 2s; at least 100ms
@@ -37,7 +37,7 @@ pub(super) struct TopArgs {
     watch: bool,
 }
 
-/// What is known of the devices at one time.
+/// A sample of all devices.
 struct Sample {
     at: Instant,
     devices: BTreeMap<Name, DeviceStatus>,

@@ -1,4 +1,4 @@
-//! Who may do what: `whoami`, `user`, `token`, `audit`.
+//! Users and their rights: `whoami`, `user`, `token`, `audit`.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -44,7 +44,7 @@ pub(super) enum UserCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Create a user, or replace what it is; its tokens stay
+    /// Create a user, or replace its settings; its tokens stay
     Set {
         #[command(flatten)]
         of: Of,
@@ -54,7 +54,7 @@ pub(super) enum UserCommand {
         /// Text for people
         #[arg(long, default_value = "")]
         description: String,
-        /// The subject by which the identity provider knows it
+        /// The user's subject at the identity provider
         #[arg(long)]
         oidc_subject: Option<String>,
     },
@@ -67,14 +67,14 @@ pub(super) enum UserCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token and print it; it is not shown again
+    /// Create a token and print it; it is not shown again
     Create {
         #[command(flatten)]
         of: Of,
         /// What it is for
         #[arg(long, default_value = "")]
         description: String,
-        /// How long it lasts, as in 12h or 30d
+        /// How long it is valid, as in 12h or 30d
         #[arg(long, default_value = "30d", value_parser = humantime::parse_duration)]
         lifetime: Duration,
     },
@@ -98,10 +98,10 @@ pub(super) enum TokenCommand {
 pub(super) struct AuditArgs {
     #[command(flatten)]
     of: OfVdc,
-    /// Records at the most
+    /// Most records to show
     #[arg(long, default_value_t = 50)]
     limit: usize,
-    /// Only records below this one
+    /// Only records before this one
     #[arg(long)]
     before: Option<u64>,
     #[command(flatten)]

@@ -2,12 +2,12 @@
 //!
 //! # Problem
 //! A P4_16 program compiled for v1model becomes one JSON document. The compiler writes it, the
-//! switch reads it, and both must agree to the letter; untyped JSON would move every mistake to
+//! switch reads it, and both must agree exactly. With untyped JSON, every mistake would show only at
 //! the first packet.
 //!
 //! # Model
-//! [`Program`] is the document; every array of it has a struct here whose field order is the
-//! order in which the keys are written. [`Value`] is the `{"type", "value"}` pair that names
+//! [`Program`] is the document. Each of its arrays has a struct here; the order of fields is the
+//! order in which the keys are written. [`Value`] is the `{"type", "value"}` pair for
 //! operands, [`Expression`] the operator tree. Numbers that do not fit machine words stay
 //! hexadecimal strings ([`HexStr`]).
 //!

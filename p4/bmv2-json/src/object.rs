@@ -1,4 +1,4 @@
-//! What stands beside the code: counters, meters, registers, calculations and checksums, digests, field lists,
+//! Objects besides the code: counters, meters, registers, calculations and checksums, digests, field lists,
 //! externs.
 
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
-//! The annotations that mean something to this compiler, and the form of their arguments.
+//! The annotations that this compiler uses, and the form of their arguments.
 //!
-//! P4_16 leaves the body of `@name(...)` to the definition of the annotation (section "Annotations"). The bodies of those
-//! listed here are expressions, known at compile time; the body of any other annotation stays a list of tokens. One of
-//! them at a place where it means nothing is reported.
+//! P4_16 leaves the body of `@name(...)` to the definition of the annotation (section "Annotations"). The bodies of the annotations
+//! listed here are compile-time expressions; the body of any other annotation stays a list of tokens. The compiler
+//! warns about a known annotation where it has no effect.
 //! Sources: P4_16, section "Predefined annotations"; P4Runtime, section "P4Info Message"; BMv2's documents.
 
 /// What stands between the parentheses of an annotation.

@@ -1,16 +1,16 @@
 //! P4_16 on v1model to BMv2 JSON and P4Info.
 //!
 //! # Problem
-//! No package registry carries a P4 compiler, so a pipeline could not be changed on a fresh machine. This crate
-//! compiles one with nothing else installed, from a `build.rs` ([`compile_file`]) or from the command line.
+//! No package registry has a P4 compiler, so a pipeline could not be changed on a fresh machine. This crate
+//! compiles pipelines with nothing else installed, from a `build.rs` ([`compile_file`]) or from the command line.
 //!
 //! # Model
-//! One way, left to right; each phase is a folder and knows only the ones before it:
+//! The phases run from left to right; each is a folder and knows only the ones before it:
 //!
 //! ```text
 //! preprocess, lex -> parse -> ast -> types -> ir -> passes -> lir -> backend/{bmv2, p4info}
 //! ```
-//! - `preprocess` expands `#include` and macros on tokens, which keep the place they were written at.
+//! - `preprocess` expands `#include` and macros on tokens, which keep their place in the source.
 //! - `parse` builds the syntax tree (`ast`) and recovers after errors.
 //! - `types` resolves names, infers types, writes implicit casts out, folds constants, specialises generic
 //!   functions; the result is `ir`, still structured as the source is.

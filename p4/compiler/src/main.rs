@@ -42,7 +42,7 @@ struct Args {
     /// Silence warnings of these names, which the warnings show: `--Wdisable=unused,shadow`.
     #[arg(long = "Wdisable", value_name = "NAME", value_delimiter = ',', value_parser = lint_name)]
     disabled: Vec<String>,
-    /// How much the program is rewritten: `-O0` not at all, `-O1` for short code.
+    /// Optimisation: `-O0` leaves the program as it is, `-O1` makes it shorter.
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     optimise: u8,
     /// Only check the program.
@@ -60,7 +60,7 @@ enum Dump {
     Ast,
     /// The flat program that back ends read.
     Ir,
-    /// Tables and conditions and which follows which, as a DOT graph.
+    /// Tables and conditions and their order, as a DOT graph.
     Tables,
 }
 

@@ -1,4 +1,4 @@
-//! Where headers and metadata stand in a packet's arena, and how they stand on the wire.
+//! The place of headers and metadata in a packet's arena, and their form on the wire.
 //!
 //! The arena is one run of 64-bit words. A header is its validity (one word, 0 or 1) and
 //! its fields in order, so that a copy of a header is one copy of words. A field takes

@@ -1,39 +1,39 @@
 //! The packet engine: executes BMv2 programs on octets.
 //!
-//! A library: it opens no port and no socket, and knows no protocol of control planes. `p4-switch` is built around it.
+//! This is a library: it opens no port or socket, and knows no control plane protocol. `p4-switch` is built around it.
 //!
 //! # Model
-//! `lower` turns the document into a flat program once: names become indexes, fields become
+//! `lower` turns the JSON document into a flat program once: names become indexes, fields become
 //! slots of words, expressions become trees over machine words, keys become lists of slots.
-//! A [`Pipeline`] is such a program with its state; any number of [`Worker`]s, one a thread,
-//! run packets through it and share nothing but counters, meters, registers and the tables
-//! ([`tables`]), which they read without waiting for anybody.
+//! A [`Pipeline`] is such a program with its state. Any number of [`Worker`]s, one per thread,
+//! run packets through it. They share only counters, meters, registers and the tables
+//! ([`tables`]), which they read without waiting.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `layout`, `wire` | where headers stand in a packet's arena, and on the wire |
-//! | `term`, `expr`, `value`, `pick` | expressions: of any width, of machine words, where they go, elements by index |
-//! | `program`, `lower` | the program, and how it comes from JSON |
-//! | `parse`, `control`, `action`, `hash`, `deparse` | what runs it, in this order |
+//! | `layout`, `wire` | the place of headers in a packet's arena, and on the wire |
+//! | `term`, `expr`, `value`, `pick` | expressions of any width, of machine words, their destinations, elements by index |
+//! | `program`, `lower` | the program, and how it is made from JSON |
+//! | `parse`, `control`, `action`, `hash`, `deparse` | the interpreter, in this order |
 //! | `native` | the same as machine code, once it is made (feature `native`, on by default) |
-//! | `worker`, `packet` | a packet's way, its copies and its buffers |
-//! | `externs`, `counts` | counters, meters, registers; what a burst counted |
-//! | [`tables`], [`trace`] | what control planes write and packets read; packets as text |
-//! | `sink`, `trace::hooks`, `names` | what comes out, what can be watched, and what it is called |
+//! | `worker`, `packet` | the path of a packet, its copies and its buffers |
+//! | `externs`, `counts` | counters, meters, registers; the counts of a burst |
+//! | [`tables`], [`trace`] | the data that control planes write and packets read; packets as text |
+//! | `sink`, `trace::hooks`, `names` | output, hooks for observers, and names |
 //!
 //! # Invariants
-//! - A field is always cut to its width. What is not valid reads as 0 in keys, and a header
-//!   that becomes valid starts with zeros: no packet ever shows what another one left.
-//! - Slots come from `lower` alone, so that no frame and no table entry can make an index
+//! - A field is always cut to its width. Fields of invalid headers read as 0 in keys, and a header
+//!   that becomes valid starts with zeros: no packet ever shows data of another one.
+//! - Slots come only from `lower`, so no frame and no table entry can produce an index
 //!   that does not exist.
 //! - Every frame ends: states, steps, passes and waiting copies are bounded by constants.
 //!
 //! # Cost
-//! A packet allocates nothing and looks up no name. Buffers of copies are used again. The
-//! exception is arithmetic on values wider than 128 bits, and actions that hold registers.
+//! A packet causes no allocation and no look-up by name. Buffers of copies are reused. The
+//! exceptions are arithmetic on values wider than 128 bits, and actions that lock registers.
 //!
 //! # What it does not do
-//! Queues are the sink's: a packet for a port without one leaves when it is processed, and its queueing metadata say 0.
+//! The sink has the queues: a packet for a port without a queue leaves when it is processed, and its queueing metadata are 0.
 //! The caller keeps the order of a flow.
 //!
 //! # Example

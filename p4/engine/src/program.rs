@@ -1,4 +1,4 @@
-//! A program as packets run it: everything by index, made once by `lower`.
+//! The program that packets run through: everything by index, made once by `lower`.
 
 use rustc_hash::FxHashMap;
 
@@ -10,7 +10,7 @@ use crate::term::Term;
 
 /// A place in a pipeline or a parser.
 pub(crate) type Next = u32;
-/// Its end.
+/// The end of a pipeline or parser.
 pub(crate) const END: Next = u32::MAX;
 /// No slot: the program does not have that field.
 pub(crate) const NOWHERE: u32 = u32::MAX;

@@ -3,7 +3,7 @@
 use crate::program::Value;
 use crate::worker::Waiting;
 
-/// Takes what a worker puts out. Frames lie in the worker's buffer.
+/// Takes the output of a worker. Frames are in the worker's buffer.
 pub trait Sink {
     /// A frame leaves by a port; for the CPU port, a packet-in with its header.
     fn frame(&mut self, port: u32, data: &[u8]);

@@ -1,4 +1,4 @@
-//! A packet's way through the switch, as simple_switch orders it: parse, verify checksums,
+//! A packet's path through the switch, in the order of simple_switch: parse, verify checksums,
 //! ingress; then clones, resubmission, replication or unicast; egress; then clones, update
 //! of checksums, deparse, recirculation.
 
@@ -15,11 +15,11 @@ use crate::tables::state::Replica;
 use crate::trace::{Dropped, NoTrace, Trace};
 use crate::wire::BitWriter;
 
-/// Passes of one packet through the switch, its copies included: a program that resubmits
-/// for ever ends here.
+/// Most passes of one packet through the switch, its copies included. This stops a program that resubmits
+/// for ever.
 const MAX_PASSES: usize = 1024;
-/// Copies of one packet that wait at a time. Replicas of a multicast group do not wait, so
-/// this bounds clones and recirculated packets; more are lost, as in a switch with full buffers.
+/// Most copies of one packet that wait at a time. Replicas of a multicast group do not wait, so
+/// this limits clones and recirculated packets; more are lost, as in a switch with full buffers.
 const MAX_WAITING: usize = 256;
 /// Buffers that are kept for later packets.
 const POOL: usize = 32;
@@ -88,7 +88,7 @@ impl Buffers {
 }
 
 impl Worker {
-    /// A worker. Its name is in the error of a writer that waited for it in vain.
+    /// A worker. If a writer waits for it in vain, the error has its name.
     pub fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self {
         Self {
             reader: pipeline.store.reader(name),
@@ -108,8 +108,8 @@ impl Worker {
         &self.pipeline
     }
 
-    /// Runs frames; they all see the tables as they are now. Keep it for a burst, not
-    /// longer: writers of the tables wait for it.
+    /// Runs frames, which all see the tables as they are now. Keep it only for one
+    /// burst, because writers of the tables wait for it.
     pub fn batch(&mut self) -> Batch<'_> {
         Batch {
             pipeline: &self.pipeline,
@@ -129,7 +129,7 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Runs a frame that came in by a port; what comes out goes to the sink. `now_ns` is the
+    /// Runs a frame that arrived at a port; the output goes to the sink. `now_ns` is the
     /// switch's clock.
     pub fn process(&mut self, port: u32, frame: &[u8], now_ns: u64, sink: &mut impl Sink) {
         self.trace(port, frame, now_ns, sink, &mut NoTrace);
@@ -221,7 +221,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         }
     }
 
-    /// What machine code runs with.
+    /// The context of machine code.
     fn untraced<'b>(&'b mut self, none: &'b mut NoTrace) -> Core<'b, NoTrace> {
         let pipeline = self.pipeline;
         Core {
@@ -270,7 +270,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         }
     }
 
-    /// Runs what waits.
+    /// Runs the waiting packets.
     fn rest(&mut self) {
         for _ in 0..MAX_PASSES {
             let Some(mut job) = self.buffers.jobs.pop() else { return };
@@ -502,7 +502,7 @@ fn preserve(pipeline: &Pipeline, list: u32, from: &Packet, to: &mut Packet) {
     }
 }
 
-/// Metadata as a packet has it that has seen nothing yet.
+/// The initial metadata of a packet.
 fn reset_metadata(pipeline: &Pipeline, p: &mut Packet) {
     for header in pipeline.program.headers.iter().filter(|h| h.metadata) {
         let at = header.slot as usize + 1;

@@ -1,12 +1,12 @@
-// Admission: who speaks, and may they speak in this network?
+// Admission: who sends, and may they send in this network?
 //
-// An access port speaks for exactly one network per VLAN. A host port is trusted with
-// nothing: what comes from it is either of the link (ARP, neighbour discovery), or a
-// whole IP packet from one of the host's own underlay addresses that holds an echo request to
-// this leaf or a well-formed VXLAN frame of a network that the host has an attachment of.
-// Fragments, IP options and IPv6 extension headers are refused, because they could carry a
-// VXLAN header past this check; other ICMP is refused, because an error about a tunnel changes
-// the path MTU of everybody's packets (RFC 5927). A fabric port is trusted: the leaf on the other side has checked.
+// An access port belongs to exactly one network per VLAN. A host port is not trusted. It
+// may send link traffic (ARP, neighbour discovery), and whole IP packets from one of the
+// host's own underlay addresses with an echo request to this leaf or a well-formed VXLAN
+// frame of a network in which the host has an attachment. Fragments, IP options and IPv6
+// extension headers are refused, because they could carry a VXLAN header past this check.
+// Other ICMP is refused, because an error about a tunnel changes the path MTU of everybody's
+// packets (RFC 5927). A fabric port is trusted: the leaf on the other side has checked.
 //
 // Decides: meta.port_kind, source, guarded, vid, host_plain; for access ports bd, vrf, frame_len;
 // drop_reason.
@@ -14,7 +14,7 @@
 #ifndef FABRIC_ADMISSION_P4
 #define FABRIC_ADMISSION_P4
 
-// What is this port, and which network is this VLAN of it?
+// What is this port, and to which network does its VLAN belong?
 control PortAdmission(inout headers_t hdr, inout metadata_t meta,
                       inout standard_metadata_t standard_metadata) {
     @id(0x13000001) direct_counter(CounterType.packets_and_bytes) port_vlan_counter;
@@ -82,8 +82,8 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
     }
 }
 
-// Takes the tag off; it says no more than meta.bd does. A second tag, or a service tag, would
-// leave an untagged port of the same network as the tag of another network there: refused.
+// Removes the tag; meta.bd has the same information. A second tag, or a service tag, is refused:
+// on an untagged port of the same network it would come out as another network's tag.
 control AccessAdmission(inout headers_t hdr, inout metadata_t meta,
                         inout standard_metadata_t standard_metadata) {
     apply {

@@ -1,9 +1,9 @@
 // Bridge: where to, at layer 2?
 //
-// A known MAC address of the network is forwarded to; everything else is flooded. What
-// came from another leaf is flooded to local members only, and never goes back where it
-// came from (split horizon); unicast is held to the same rule here and, for what would
-// leave through the fabric again, in leaf.p4.
+// Frames to a known MAC address of the network are forwarded; all others are flooded. A
+// frame from another leaf is flooded only to local members, and never goes back where it
+// came from (split horizon). The same rule holds for unicast: here and, for frames that
+// would leave through the fabric again, in leaf.p4.
 //
 // Decides: meta.target, vtep_id, encap_vni, egress_vid, egress_spec (for PORT), mcast_grp;
 // drop_reason.

@@ -1,9 +1,9 @@
-// Checksums: what arrived damaged, and what has to be summed again.
+// Checksums: which packets arrived damaged, and which headers need a new checksum.
 //
 // The IPv4 headers are verified as far as they are parsed (RFC 1812 section 5.2.2; one
 // with options is not), and the outer UDP checksum of tunnelled frames where there is one (RFC
-// 7348 section 5). TTL changes update checksums where they are made, so here are
-// only the headers that this switch made itself.
+// 7348 section 5). Code that changes the TTL also updates the checksum, so this file
+// computes only those of headers that this switch made itself.
 
 #ifndef FABRIC_CHECKSUMS_P4
 #define FABRIC_CHECKSUMS_P4

@@ -2,10 +2,10 @@
 //
 // The checksum is updated for the one word that changes; swapping source and destination does
 // not change the sum of ICMPv6's pseudo-header. ICMPv6 follows RFC 1624 equation 3. In ICMP the
-// word becomes 0, so the rest may be all zeros, and then only 0xffff is right; the request does
-// not tell this from a rest that sums to 0xffff, for which 0x0000 and 0xffff are both right (RFC
+// word becomes 0, so the rest may be all zeros, and then only 0xffff is right. The request looks
+// the same if the rest sums to 0xffff, for which 0x0000 and 0xffff are both right (RFC
 // 1071 section 2, one's complement has two zeros). So here the sum is added to the checksum
-// itself, which gives 0xffff for both.
+// itself, which gives 0xffff in both cases.
 //
 // Decides: `replied`; the caller swaps the MAC addresses and has the IPv4 checksum made.
 

@@ -1,9 +1,9 @@
 // FloodRate: does this sender flood too much?
 //
 // A flooded frame costs every member of its network, and every link to them, one copy. So each
-// sender, which is an access port's attachment or a host, has a rate in each of its networks:
-// what one tenant floods takes nothing from another's on the same host. Beyond the rate frames
-// are dropped and counted. What another leaf sent was held to its rate there.
+// sender (an access port's attachment or a host) has a rate in each of its networks, and one
+// tenant's floods use up nothing of another's rate on the same host. Frames beyond the rate
+// are dropped and counted. Another leaf has already limited the frames that it sends.
 //
 // Decides: drop_reason.
 

@@ -1,28 +1,28 @@
-// ICMP errors: should the sender of a refused packet hear of it, and what does it hear?
+// ICMP errors: should the sender of a refused packet get an error, and which one?
 //
 // A router says why it does not forward a packet: time exceeded, destination or port
 // unreachable, and too big (RFC 792, RFC 1191, RFC 1812 section 4.3; RFC 4443). The error comes
-// from the gateway's address in the sender's own subnet and goes back the way that the packet
+// from the gateway's address in the sender's own subnet and takes the path by which the packet
 // came. It is made here, so it needs no controller.
 //
-// First pass, ErrorDue: where a routed packet is dropped, and an error may be sent about it, and
-// the rate of the sender's subnet allows one, the packet is resubmitted with what the first pass
-// found. Beyond the rate it is dropped as any other, so a flood of such packets costs one pass
+// First pass, ErrorDue: if a routed packet is dropped, an error may be sent about it, and
+// the rate of the sender's subnet allows one, then the packet is resubmitted with the results of
+// the first pass. Beyond the rate it is just dropped, so a flood of such packets costs one pass
 // each. Second pass, IcmpError: the parser takes the headers to quote, nothing is looked up
 // again, and the drop is counted (once, here instead of in the first pass).
 //
 // No error is sent (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e)):
-// - about ICMP errors, redirects, and ICMP whose type is out of sight (fragments, extension
-//   headers);
-// - about fragments but the first;
+// - about ICMP errors, redirects, and ICMP whose type the parser cannot see (in fragments, behind
+//   extension headers);
+// - about fragments except the first;
 // - about packets to groups, broadcast or MARTIAN addresses: these drop for another reason;
-// - to a source that is not one station of a subnet of its network: its gateway, its broadcast
+// - to a source that is not a single station of a subnet of its network: its gateway, its broadcast
 //   or network address (in IPv6 the anycast address of its routers, RFC 4291 section 2.6.1);
 // - about IPv4 headers with options, and packets with less than 8 octets behind the IP header.
 //
-// The quote is the IP header as received and 8 octets: what RFC 792 asks for and all that TCP,
-// UDP and echo need to find their socket. RFC 4443 asks for more; a checksum over a payload that
-// is cut is not to be had from the targets.
+// The quote is the IP header as received and 8 octets, as RFC 792 requires; this is enough for TCP,
+// UDP and echo to find their socket. RFC 4443 asks for more, but the targets cannot compute the
+// checksum of a payload that is cut.
 //
 // Decides: ErrorDue: `due`; meta.refused, error_src, lead, came_by. IcmpError: the message in place of the
 // packet, meta.target = SENDER, frame_len, ipv4_new, error_pseudo; or drop_reason. CutQuote: the
@@ -237,7 +237,7 @@ control IcmpError(inout headers_t hdr, inout metadata_t meta,
     }
 }
 
-// Egress. Of the refused packet nothing is sent but what is quoted.
+// Egress. Only the quoted part of the refused packet is sent.
 control CutQuote(in metadata_t meta) {
     apply {
         bit<16> octets = meta.frame_len;

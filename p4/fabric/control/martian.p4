@@ -6,8 +6,8 @@
 // 2.5.5, 2.5.6, 2.7; RFC 6890). Multicast is no destination either, since nothing here routes
 // it. The documentation prefixes are left alone: tenants use them in laboratories.
 //
-// Sources are looked at in every routed packet. Destinations are looked at only where no host
-// has the address: there a static route must not lead to them, and the reason is named.
+// The source of every routed packet is checked. The destination is checked only if no host
+// has the address: then a static route must not lead to it, and the drop reason is named.
 //
 // Decides: drop_reason.
 

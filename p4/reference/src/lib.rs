@@ -1,16 +1,16 @@
-//! The reference evaluator: executes a BMv2 program on octets, in the plainest way.
+//! The reference evaluator: executes a BMv2 program on octets, in the simplest way.
 //!
-//! **Problem.** The packet engine is fast because it does much before packets come, and keeps machine code for it.
-//! Whether it still does what the program says is judged here, on random programs, entries and packets.
+//! **Problem.** The packet engine is fast because it prepares much before packets come, and runs machine code.
+//! Tests compare it with this evaluator on random programs, entries and packets, to check that it still does what the program says.
 //!
 //! **Model.** A [`Switch`] is a program with its [`Tables`]. Names become indexes when it is loaded; everything else
 //! happens for each packet, on numbers of any size: expressions are walked, tables searched mask by mask, checksums
 //! computed octet by octet.
 //!
-//! **Invariants.** It shares nothing with the engine but `bmv2-json`, the schema of what both load: a mistake of one is
-//! not a mistake of the other. Where both follow a standard, each is written from it.
+//! **Invariants.** It shares only `bmv2-json`, the schema of the documents that both load, with the engine, so that a mistake in
+//! one is not a mistake in the other. Where both follow a standard, each is written from the standard.
 //!
-//! **Cost.** None is promised. For tests and tools of development; no program of the fabric depends on it.
+//! **Cost.** Not bounded. It is for tests and development tools; no program of the fabric depends on it.
 //!
 //! # Example
 //! ```

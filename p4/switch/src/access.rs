@@ -1,4 +1,4 @@
-//! Which calls a peer may make: a certificate says who, this says what.
+//! Which calls a peer may make. Its certificate says who it is; this module says what it may do.
 //!
 //! | peer | may |
 //! | --- | --- |
@@ -9,7 +9,7 @@
 //! | anybody, without TLS | everything |
 //!
 //! The check comes before a request's body is read, and covers every service of the port: a call that this file does
-//! not name is for the controller and admins alone.
+//! not name is only for the controller and admins.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;

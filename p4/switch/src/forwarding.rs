@@ -12,23 +12,23 @@ use crate::queues::Next;
 use p4_engine::trace::Traced;
 use p4_engine::{self as engine, DigestFields, Waiting, Worker};
 
-/// Packets taken from egress queues before ports have their turn again.
+/// Most packets taken from egress queues before it is the ports' turn again.
 const DRAIN: usize = 64;
 
-/// The loaded program as one thread runs it.
+/// The loaded program on one thread.
 pub struct Engine {
     plane: Arc<Dataplane>,
-    /// Packet-outs, on the thread that has them. It empties the egress queues, too.
+    /// Packet-outs; only one thread has them. That thread also empties the egress queues.
     inbox: Option<mpsc::Receiver<Vec<u8>>>,
     /// How long to wait for the next packet of an egress queue.
     rest: Option<Duration>,
-    /// Runs the program that was loaded when it was last looked at.
+    /// Runs the program that was loaded at the last check.
     worker: Option<Worker>,
     traced: Option<Traced>,
 }
 
 impl Engine {
-    /// For one thread. Only one is given the packet-outs.
+    /// For one thread. Only one thread gets the packet-outs.
     pub fn new(plane: Arc<Dataplane>, inbox: Option<mpsc::Receiver<Vec<u8>>>) -> Self {
         Self {
             plane,
@@ -97,7 +97,7 @@ impl Engine {
     }
 }
 
-/// Sends frames by their ports, and to the server what is for it.
+/// Sends frames to their ports, and packet-ins and digests to the server.
 struct Outputs<'a> {
     plane: &'a Dataplane,
     ports: &'a mut dyn Sink,
@@ -126,7 +126,7 @@ impl engine::Sink for Outputs<'_> {
     }
 
     fn waiting(&mut self, port: u32) -> Option<usize> {
-        // Asked for each packet: a frame of this burst may have come in after queues were set up.
+        // Checked for each packet, because a frame of this burst may have arrived after queues were set up.
         if self.plane.queues.is_on() {
             self.plane.queues.waiting(port)
         } else {

@@ -1,7 +1,7 @@
 //! The ports of the switch on the network devices behind them: opened, kept in step, added and removed.
 //!
-//! A device that goes away takes its sockets with it, even if another of its name comes; so a port is opened again
-//! whenever the device behind its name is another than before. While there is none, what is sent by the port is counted
+//! When a device goes away its sockets die, even if a new device gets its name. So a port is opened again
+//! whenever there is a different device behind its name. While there is none, frames sent through the port are counted
 //! as lost.
 
 use std::io;
@@ -18,11 +18,11 @@ use crate::gnmi::tree::{Interface, Interfaces, PipelineState};
 use crate::port::closed::Closed;
 use crate::port::{Counters, Port, Ports};
 
-/// Ports that are opened side by side at the start: the kernel takes some milliseconds for each, which threads hide;
-/// more threads than this cost more than they hide.
+/// Ports that are opened in parallel at the start, because the kernel takes some milliseconds for each;
+/// more threads than this cost more than they save.
 const OPENED_AT_ONCE: usize = 16;
 
-/// Makes the port of an interface, which counts what it loses.
+/// Makes the port of an interface, which counts its losses.
 pub type Make = dyn Fn(&Interface, Arc<Counters>) -> io::Result<Box<dyn Port>> + Send + Sync;
 
 /// A port.
@@ -46,8 +46,8 @@ impl Links {
     /// Opens all ports whose device exists, with `make`.
     ///
     /// # Errors
-    /// A device does not exist or cannot be opened; the error names it. One that is down may be opened later, where
-    /// this kernel wants it up.
+    /// A device does not exist or cannot be opened; the error names it. If this kernel can open only devices that are up, one that
+    /// is down is opened later.
     pub fn start(
         ports: &Arc<Ports>,
         plane: Arc<Dataplane>,
@@ -181,7 +181,7 @@ impl Links {
         }
     }
 
-    /// Adds what the port lost to what its device counts.
+    /// Adds the port's losses to the counts of its device.
     fn complete(&self, interface: &mut Interface) {
         if let Some(member) = self.members().get(&interface.id) {
             interface.counters.in_discards += member.counters.in_lost();

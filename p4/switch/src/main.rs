@@ -31,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 type Error = Box<dyn std::error::Error>;
 
-/// How long a forwarding thread may take to answer that it works: a thousand times what a burst takes.
+/// How long a forwarding thread may take to reply to the watchdog: a thousand times the duration of a burst.
 const ANSWER: Duration = Duration::from_secs(1);
 
 #[tokio::main]
@@ -105,7 +105,7 @@ fn log(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads the certificate of this switch, and follows its files.
+/// Reads the certificate of this switch, and reads it again when its files change.
 fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
     let (Some(ca), Some(cert), Some(key)) = (&options.tls_ca, &options.tls_cert, &options.tls_key) else {
         if !options.grpc_server_addr.ip().is_loopback() {
@@ -151,7 +151,7 @@ fn names(options: &Options) -> Vec<(String, u32)> {
     interfaces.chain(files).collect()
 }
 
-/// Writes what ports receive and send, where that is asked for.
+/// Captures what ports receive and send, if requested.
 struct Captures {
     recorder: Mutex<Recorder>,
     /// Folder of the files of network devices.
@@ -175,7 +175,7 @@ impl Captures {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner).file(path)
     }
 
-    /// The files of a device, which its port goes on with when it is opened again.
+    /// The capture files of a device; when its port is opened again, it continues them.
     fn tracks(&self, name: &str) -> std::io::Result<Option<[Track; 2]>> {
         let Some(dir) = &self.dir else { return Ok(None) };
         let mut all = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +189,7 @@ impl Captures {
     }
 }
 
-/// How the device of a port takes frames.
+/// How frames are sent to the device of a port.
 async fn qdiscs(options: &Options, plane: &Arc<Dataplane>) -> std::io::Result<Box<dyn Fn(u32) -> Qdisc + Send + Sync>> {
     Ok(match options.qdisc {
         cli::Qdisc::Bypass => Box::new(|_| Qdisc::Bypass),

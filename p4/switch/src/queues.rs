@@ -1,5 +1,5 @@
-//! Egress queues of ports, as simple_switch has them: each port has one queue for each priority, with a depth in packets
-//! and a rate in packets a second; the highest priority that may send goes first. What has no place is lost and counted.
+//! Egress queues of ports, as in simple_switch: each port has one queue for each priority, with a depth in packets
+//! and a rate in packets a second; the highest priority that may send goes first. Packets that find a full queue are lost and counted.
 //!
 //! # Model
 //! A port has queues when somebody set a rate or a depth for it, when the switch was started with more than one
@@ -22,12 +22,12 @@ use p4_engine::Waiting;
 pub const DEFAULT_DEPTH: usize = 64;
 /// Longest queue that can be set: each packet may have 64 KiB.
 pub const MAX_DEPTH: usize = 1 << 14;
-/// Ports with queues: a program may send to any number, so this bounds what it can make the switch keep.
+/// Most ports with queues. A program may send to any port number, so this limits the memory for packets.
 const MAX_PORTS: usize = 4096;
-/// How soon to look again whether a device takes more.
+/// How soon to check again whether a device accepts more.
 const DEVICE_FULL_NS: u64 = 500_000;
 const SECOND_NS: u64 = 1_000_000_000;
-/// A queue that is late, because the thread that empties it was, catches up for this much time at most.
+/// A queue that is late, because the thread that empties it was late, catches up for at most this much time.
 const CATCH_UP_NS: u64 = 10_000_000;
 
 /// One queue, of packets or of whatever a test puts into it.
@@ -54,7 +54,7 @@ struct PortQueues<T> {
     lost: u64,
 }
 
-/// What is set for queues.
+/// Settings of queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     /// Packets that it holds.
@@ -79,12 +79,12 @@ fn interval_ns(rate: u64) -> u64 {
     SECOND_NS.checked_div(rate).unwrap_or(0)
 }
 
-/// What came of a request for the next packet.
+/// The result of a request for the next packet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<T> {
     /// This one, and how many wait behind it at its port.
     Packet(T, usize),
-    /// None now; look again after so many nanoseconds.
+    /// None now; look again after this many nanoseconds.
     Later(u64),
     /// None wait.
     Empty,
@@ -237,7 +237,7 @@ impl Queues {
         }
     }
 
-    /// Gives each port so many priorities, 0 the lowest. For the start: what waits is lost.
+    /// Gives each port this many priorities, 0 the lowest. Only for the start: waiting packets are lost.
     pub fn set_priorities(&self, priorities: NonZeroU8) {
         let priorities = usize::from(priorities.get());
         *self.lock() = State::new(priorities);
@@ -290,7 +290,7 @@ impl Queues {
         self.lock().ports.get(&port).map_or(0, |of| of.lost)
     }
 
-    /// Puts a packet in; it may have no place, and is lost and counted then.
+    /// Adds a packet; if the queue is full, the packet is lost and counted.
     pub fn push(&self, port: u32, priority: u64, packet: Waiting) {
         self.lock().push(port, priority, packet);
     }
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(drain(&mut state, 0), [10, 0, 1, 2]);
         assert_eq!(state.pop(4 * MS, |_| true), Next::Later(6 * MS));
         assert_eq!(drain(&mut state, 10 * MS), [11]);
-        // Late as it is, it does not make good for all of the time.
+        // Although it is late, it does not catch up for all of that time.
         for n in 0..4 {
             assert!(state.push(1, 1, 20 + n));
         }

@@ -29,10 +29,10 @@ const MAX_MESSAGE_LEN: usize = 128 << 20;
 /// How often digest buffers and idle entries are looked at.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Dead peers are noticed after this plus the timeout, so that a primary that lost power gives way.
+/// Dead peers are noticed after this plus the timeout, so that a primary that lost power can be replaced.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a keep-alive may stay unanswered.
+/// Longest wait for the reply to a keep-alive.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTP/2 flow control window in bytes: a batch of some thousand updates is sent without waiting for the server.
@@ -41,13 +41,13 @@ const WINDOW: u32 = 4 << 20;
 /// Events of the data plane waiting for the server: the engine drops (and counts) what does not fit.
 pub const EVENT_QUEUE: usize = 4096;
 
-/// What logs call the server.
+/// Name of the server in logs.
 const NAME: &str = "P4Runtime and gNMI";
 
 /// Why serving ended.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The port cannot be listened on.
+    /// The server cannot listen on the port.
     #[error("cannot listen on {address}")]
     Listen {
         /// Where.
@@ -76,9 +76,9 @@ pub struct ServeConfig {
     pub device_id: u64,
     /// Mutual TLS, with rights by certificate ([`crate::access`]). `None` is plain text: everybody may do everything.
     pub tls: Option<Arc<Credentials>>,
-    /// What to run from the start; without one, a controller brings it.
+    /// The pipeline to run from the start; without one, the switch waits for a controller to set it.
     pub pipeline: Option<ForwardingPipelineConfig>,
-    /// Where the commands of `simple_switch_CLI` come from, if they are taken.
+    /// The listener for the commands of `simple_switch_CLI`, if they are enabled.
     pub commands: Option<Commands>,
 }
 

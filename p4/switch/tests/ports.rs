@@ -106,7 +106,7 @@ fn bed() -> Bed {
     Bed { switch, a, b }
 }
 
-/// Octets of a transfer, of which every one can be told from its neighbours.
+/// Octets of a transfer; each differs from its neighbours.
 fn pattern() -> Vec<u8> {
     (0..8u32 << 20)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)

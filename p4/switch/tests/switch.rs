@@ -337,7 +337,7 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
         .await
         .unwrap();
 
-    // First packet-ins alone, each of which can be told from the others; there are no digests before one is configured.
+    // First only packet-ins, each different from the others; there are no digests before one is configured.
     let flooded = tokio::task::spawn_blocking(move || flood(switch, 0..MANY, SIZE));
     let switch = flooded.await.unwrap();
     taken(&switch).await;

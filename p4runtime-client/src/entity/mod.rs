@@ -1,10 +1,10 @@
 //! P4Runtime entities in a keyed, canonical, comparable form.
 //!
-//! An [`Entity`] is an [`EntityKey`], which says what object of the switch it
-//! is, and an [`EntityValue`], which says how that object shall be. Two
+//! An [`Entity`] is an [`EntityKey`], which names an object of the switch,
+//! and an [`EntityValue`], which is the object's content. Two
 //! entities that mean the same are equal and hash alike, whatever order,
-//! leading zeros or deprecated fields their wire forms had: comparing desired
-//! with applied state is comparing maps. Both halves are small and clone by
+//! leading zeros or deprecated fields their wire forms had. So desired and
+//! applied state can be compared as maps. Both halves are small and clone by
 //! reference count.
 //!
 //! Counters of table entries and times of last hits are observations and no
@@ -86,14 +86,14 @@ pub enum EntityKey {
 pub struct TableKey {
     /// The table.
     pub table_id: u32,
-    /// Larger wins. More than 0 exactly where the key has a ternary, range or
+    /// Larger wins. More than 0 exactly if the key has a ternary, range or
     /// optional field.
     pub priority: i32,
     /// The match fields.
     pub fields: Match,
 }
 
-/// How an object shall be, or was read to be. The variant goes with the key's.
+/// The content of an object, desired or read back. The variant matches the key's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EntityValue {
     /// Of a table entry or default action.

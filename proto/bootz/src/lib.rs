@@ -1,13 +1,13 @@
 //! OpenConfig Bootz as Rust types: messages, client and server stubs.
 //!
-//! The wire format is that of `bootz.proto` with streaming version 1.0. The `.proto` files under `proto/` are written for
-//! this project; only names and numbers, which are the wire format, are shared with others. `tests/numbers.rs` compares
-//! every message, field, enum value and RPC with a list of them.
+//! The wire format is that of `bootz.proto` with streaming version 1.0. The `.proto` files under `proto/` were written for
+//! this project and share only names and numbers, which are the wire format, with the originals. `tests/numbers.rs` compares
+//! every message, field, enum value and RPC with a list.
 //!
-//! Of gNSI (Certz, Authz, Pathz, Credentialz) and of attestz there is what Bootz refers to and nothing else.
+//! gNSI (Certz, Authz, Pathz, Credentialz) and attestz are included only as far as Bootz refers to them.
 //! [`request`] is our own: a field that
-//! servers and devices which do not know it skip, and the service by which a Bootz server asks the owner. Nothing here
-//! validates or interprets.
+//! other servers and devices skip, and the service through which a Bootz server asks the owner. Nothing here
+//! validates or interprets messages.
 
 /// Encoded `google.protobuf.FileDescriptorSet` of all files of this crate and of those they import.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

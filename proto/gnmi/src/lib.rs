@@ -1,14 +1,14 @@
 //! gNMI as Rust types: messages, client and server stubs.
 //!
 //! The wire format is that of gNMI 0.10 with its extensions (`gnmi`,
-//! `gnmi_ext`). The `.proto` files under `proto/` are written for this project;
-//! only names and numbers, which are the wire format, are shared with others.
+//! `gnmi_ext`). The `.proto` files under `proto/` were written for this project;
+//! they share only names and numbers, which are the wire format, with the originals.
 //! `bmv2-tests` compares every message, field, enum value and RPC with the
 //! descriptors of an independent client.
 //!
-//! Maps are `BTreeMap`, so that the keys of a path have one order. Nothing here
-//! validates or interprets: paths and values are the business of the client and
-//! the server.
+//! Maps are `BTreeMap`, so that the keys of a path have a fixed order. Nothing here
+//! validates or interprets: client and server do that with paths and
+//! values.
 //!
 //! # Example
 //! ```

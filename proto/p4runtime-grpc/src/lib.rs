@@ -1,7 +1,23 @@
 //! P4Runtime's service as client and server stubs, over the messages of `p4runtime-proto`.
 //!
-//! Client and server share these crates and nothing else. What only reads or writes messages, such as the compiler, does
-//! without this crate and so without gRPC.
+//! Client and server share only these two crates. Code that only reads or writes messages, such as the compiler, does not need
+//! this crate, and so does not need gRPC.
+//!
+//! # Example
+//! ```
+//! use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
+//! use p4runtime_proto::p4::v1::CapabilitiesRequest;
+//! use tonic::transport::Endpoint;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let channel = Endpoint::from_static("http://127.0.0.1:9559").connect_lazy();
+//! let reply = P4RuntimeClient::new(channel).capabilities(CapabilitiesRequest::default()).await?;
+//! println!("P4Runtime {}", reply.into_inner().p4runtime_api_version);
+//! # Ok(())
+//! # }
+//! // Both stubs are those of one service.
+//! assert_eq!(p4runtime_grpc::p4_runtime_server::SERVICE_NAME, "p4.v1.P4Runtime");
+//! ```
 
 pub use generated::{p4_runtime_client, p4_runtime_server};
 

@@ -2,8 +2,8 @@
 //!
 //! The wire format is that of P4Runtime 1.4 with the additions up to 1.5
 //! (`google.rpc`, `p4.config.v1`, `p4.v1`). The `.proto` files under `proto/`
-//! are written for this project; only names and numbers, which are the wire
-//! format, are shared with others. `bmv2-tests` compares every message, field,
+//! were written for this project; they share only names and numbers, which are the wire
+//! format, with the originals. `bmv2-tests` compares every message, field,
 //! enum value and RPC with the descriptors of an independent package.
 //!
 //! - `p4::v1`: entities, requests, stream messages
@@ -12,8 +12,8 @@
 //! - [`FILE_DESCRIPTOR_SET`]: for gRPC reflection and for the comparison
 //!
 //! Maps are `BTreeMap`, so that equal messages have equal encodings. Bytes are
-//! `Vec<u8>`. Nothing here validates: that is the business of client and
-//! server, which share these types and nothing else.
+//! `Vec<u8>`. Nothing here validates: client and server do that; they
+//! share only these types.
 //!
 //! # Example
 //! ```

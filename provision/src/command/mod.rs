@@ -34,15 +34,15 @@ pub struct Cli {
 enum Command {
     /// Serve DHCP, HTTP and, if the settings say so, TFTP
     Serve(Serve),
-    /// Show each switch's way, strangers and troubles of the server that runs
+    /// Show each switch's progress, strangers and troubles of the running server
     Status(StatusArgs),
-    /// Let machines in that are not in the inventory, for a while
+    /// For a while, let in machines that are not in the inventory
     Enrol(Enrol),
     /// Show a first-boot file as a switch would get it
     Render(Render),
     /// Print lines for the operator's own dnsmasq, so that it leaves the switches of the inventory to this server
     Dnsmasq(From),
-    /// Measure how fast DISCOVERs are answered and leases given
+    /// Measure how fast the server replies to DISCOVERs and gives leases
     Bench(crate::bench::Bench),
 }
 
@@ -62,7 +62,7 @@ struct From {
     /// A topology file as the inventory, as `fabricctl inventory export` writes it
     #[arg(long)]
     inventory: Option<PathBuf>,
-    /// Client settings of the controller's API, which is asked for the inventory [default: ~/.config/vfabric/client.yaml]
+    /// Client settings of the controller's API, from which the inventory is read [default: ~/.config/vfabric/client.yaml]
     #[arg(long, conflicts_with = "inventory")]
     controller: Option<PathBuf>,
 }
@@ -80,7 +80,7 @@ struct Serve {
     common: Common,
     #[command(flatten)]
     from: From,
-    /// User to become when the sockets are open; needed when started as root
+    /// User to become once the sockets are open; needed when started as root
     #[arg(long)]
     user: Option<String>,
     /// What to log, such as `info` or `fabric_provision=debug`
@@ -93,7 +93,7 @@ struct Serve {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// Lines for people
+    /// Text lines for people
     Text,
     /// JSON for programs
     Json,
@@ -103,9 +103,9 @@ enum LogFormat {
 struct StatusArgs {
     #[command(flatten)]
     common: Common,
-    /// The whole time line of one switch
+    /// The whole timeline of one switch
     switch: Option<Name>,
-    /// Print the document as it is (JSON)
+    /// Print the whole document (JSON)
     #[arg(long)]
     json: bool,
 }
@@ -141,10 +141,10 @@ struct Render {
 /// Runs one command.
 ///
 /// # Errors
-/// What went wrong, in words.
+/// The reason in words.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        // Rights are given up before there are threads.
+        // Rights are dropped before there are threads.
         Command::Serve(args) => serve::run(&args),
         Command::Bench(bench) => crate::bench::run(&bench),
         Command::Status(args) => runtime()?.block_on(status(&args)),

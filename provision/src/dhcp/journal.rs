@@ -1,8 +1,8 @@
-//! Leases on the disk: a file of lines, one a change, each with a checksum.
+//! Leases on the disk: a text file with one line for each change, each with a checksum.
 //!
-//! A change is appended and synchronised before anybody hears of it; many changes are one write. What a crash leaves half
-//! written is the last line, and nobody heard of that. From time to time, and after every failed write, the file is
-//! written as a whole beside itself and renamed, so that it stays small and never has junk in its middle.
+//! A change is appended and synchronised before it is acknowledged; many changes are one write. A crash can only cut off
+//! the last line, and that change was not acknowledged. From time to time, and after every failed write, a whole new file is
+//! written and renamed, so that the file stays small and never has junk in its middle.
 //!
 //! A line is `CRC-32 in hexadecimal, space, JSON`.
 
@@ -15,15 +15,15 @@ use crate::error::ProvisionError;
 
 /// Name of the file in the directory of state.
 pub const FILE: &str = "leases";
-/// After this many appended lines the file is written as a whole: less than a megabyte to read at a start.
+/// After this many appended lines the whole file is written again: a start then reads less than a megabyte.
 const SLACK: usize = 1024;
 
-/// Where leases are kept. Tests put others in its place, which fail.
+/// Where leases are kept. Tests use implementations that fail.
 pub trait Keeper: Send {
     /// Makes changes durable, all or none of them. `all` are the leases with these changes.
     ///
     /// # Errors
-    /// Nothing of it may be told to anybody.
+    /// None of the changes may be acknowledged.
     fn keep(&mut self, changes: &[Lease], all: &dyn Fn() -> Vec<Lease>) -> std::io::Result<()>;
 }
 
@@ -31,16 +31,16 @@ pub trait Keeper: Send {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// None after a failed write: what the file's end looks like is not known.
+    /// None after a failed write, because the state of the file's end is unknown.
     file: Option<File>,
-    /// Lines that were appended since the file was written as a whole.
+    /// Lines that were appended since the whole file was written.
     lines: usize,
 }
 
-/// What was read.
+/// The contents that were read.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The file, ready for more.
+    /// The file, ready for appending.
     pub journal: Journal,
     /// Its leases, oldest first.
     pub leases: Vec<Lease>,
@@ -62,7 +62,7 @@ fn read(line: &str) -> Result<Lease, String> {
 }
 
 impl Journal {
-    /// Opens the file in a directory, or makes it, and writes it as a whole. A damaged file is kept beside it.
+    /// Opens or creates the file in a directory, and writes it as a whole. A damaged file is kept beside it.
     ///
     /// # Errors
     /// It cannot be read or written.
@@ -83,7 +83,7 @@ impl Journal {
                 },
             }
         }
-        // A line cut off at the end is what a crash leaves: nobody was told of it.
+        // A crash can cut off the last line; that change was not acknowledged.
         if damaged.iter().any(|(_, why)| why != "it is cut off") {
             let aside = directory.join(format!("{FILE}.damaged"));
             std::fs::write(&aside, &octets).map_err(ProvisionError::file(&aside))?;
@@ -133,7 +133,7 @@ impl Keeper for Journal {
                     self.lines += changes.len();
                     return Ok(());
                 }
-                // How much of it is on the disk is not known: the next attempt writes the whole.
+                // It is not known how much of it is on the disk: the next attempt writes the whole file.
                 Err(error) => {
                     self.file = None;
                     return Err(error);

@@ -1,8 +1,8 @@
-//! Who has which address.
+//! The holders of addresses.
 //!
 //! A lease belongs to a *holder*: a switch of the inventory, whatever software it runs, or a stranger that an operator
-//! let in. Each holder has one lease at the most, each address one holder. An expired lease is remembered, so that its
-//! holder gets the same address again, until its address is needed.
+//! let in. Each holder has at most one lease, each address at most one holder. An expired lease is remembered until its
+//! address is needed, so that its holder gets the same address again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -17,11 +17,11 @@ use crate::settings::Pool;
 /// Seconds since 1970. Leases outlive the process, so they need a clock that does too.
 pub type Seconds = u64;
 
-/// How long an offer is kept for its client. Clients answer at once; a relayed one on a slow line within some seconds.
+/// How long an offer is kept for its client. Clients reply at once; a relayed one on a slow line within some seconds.
 const OFFER_SECONDS: Seconds = 60;
-/// How long an address that a client found in use (DECLINE) is given to nobody.
+/// How long an address that a client found in use (DECLINE) is not given out.
 const DECLINED_SECONDS: Seconds = 300;
-/// Most offers and declined addresses that are kept at once; beyond, nobody gets a new offer until some expire.
+/// Most offers and declined addresses that are kept at once; when there are more, nobody gets a new offer until some expire.
 const MOST_PENDING: usize = 4096;
 
 /// Who has a lease.
@@ -68,7 +68,7 @@ impl TryFrom<String> for Holder {
 pub struct Lease {
     /// Who has it.
     pub holder: Holder,
-    /// From which hardware address it was asked for last.
+    /// The hardware address that requested it last.
     pub mac: Mac,
     /// The address.
     pub address: Ipv4Addr,
@@ -85,7 +85,7 @@ pub enum NoAddress {
     /// Every address of the pool is taken.
     #[error("all {size} addresses of the pool {first} to {last} are taken", size = .0.size(), first = .0.first, last = .0.last)]
     Exhausted(Pool),
-    /// The switch's own address is somebody else's for now.
+    /// The switch's own address is leased to another machine for now.
     #[error("its address {address} is leased to {holder} until that lease ends")]
     Held {
         /// The address.
@@ -110,7 +110,7 @@ pub struct Change {
     displaced: Option<Lease>,
 }
 
-/// Who has which address. No I/O.
+/// The holders of addresses. No I/O.
 #[derive(Debug, Default)]
 pub struct Leases {
     by_holder: HashMap<Holder, Lease>,
@@ -123,7 +123,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// With leases of an earlier life, oldest first: a later one wins its holder and its address.
+    /// With the leases of an earlier process, oldest first: a later lease replaces earlier ones of its holder and its address.
     pub fn new(stored: impl IntoIterator<Item = Lease>) -> Self {
         let mut leases = Self::default();
         for lease in stored {
@@ -155,7 +155,7 @@ impl Leases {
             .map(|(a, _)| *a)
     }
 
-    /// Puts a lease in. Another holder of the address loses it.
+    /// Adds a lease. Another holder of the address loses it.
     pub fn put(&mut self, put: Lease) -> Change {
         self.withdraw(&put.holder);
         let displaced = self.by_address.get(&put.address).filter(|h| **h != put.holder).cloned();
@@ -168,7 +168,7 @@ impl Leases {
         Change { put, before, displaced }
     }
 
-    /// Takes a change back. Changes are taken back in the reverse order.
+    /// Undoes a change. Changes are undone in the reverse order.
     pub fn undo(&mut self, change: Change) {
         let Change { put, before, displaced } = change;
         self.by_holder.remove(&put.holder);
@@ -179,7 +179,7 @@ impl Leases {
         }
     }
 
-    /// Takes an offer back.
+    /// Withdraws an offer.
     pub fn withdraw(&mut self, holder: &Holder) {
         if let Some((address, _)) = self.offers.remove(holder) {
             self.offered.remove(&address);
@@ -193,7 +193,7 @@ impl Leases {
         }
     }
 
-    /// Forgets offers and declined addresses whose time is over. Called about once a second.
+    /// Forgets expired offers and declined addresses. Called about once a second.
     pub fn expire(&mut self, now: Seconds) {
         self.declined.retain(|_, until| *until > now);
         let over = self.offers.iter().filter(|(_, (_, until))| *until <= now);
@@ -206,14 +206,14 @@ impl Leases {
         self.declined.get(&address).is_some_and(|until| *until > now)
     }
 
-    /// The lease of an address that another machine has. The same machine may have had another name: a stranger that was
+    /// The lease of an address, if another machine has it. The same machine may have had another name: a stranger that was
     /// enrolled, a switch that was renamed.
     fn held(&self, address: Ipv4Addr, holder: &Holder, mac: Mac, now: Seconds) -> Option<&Lease> {
         let lease = self.at(address)?;
         (lease.expires > now && lease.holder != *holder && lease.mac != mac).then_some(lease)
     }
 
-    /// Whether an address is another's: leased, or offered and not yet taken.
+    /// Whether another holder has an address: leased, or offered and not yet taken.
     fn is_anothers(&self, address: Ipv4Addr, holder: &Holder, mac: Mac, now: Seconds) -> bool {
         let leased = self.held(address, holder, mac, now).is_some();
         leased
@@ -223,7 +223,7 @@ impl Leases {
                 .is_some_and(|h| h != holder && self.offer_of(h, now).is_some())
     }
 
-    /// Whether a holder may have an address: its own one, or a free one of the pool that is kept for nobody else.
+    /// Whether a holder may have an address: its own one, or a free one of the pool that is not reserved for another.
     pub fn may_have(&self, holder: &Holder, address: Ipv4Addr, place: &Place<'_>, now: Seconds) -> bool {
         let right = match place.own {
             Some(own) => own == address,
@@ -283,7 +283,7 @@ impl Leases {
         if let Some(address) = known.into_iter().find(|a| self.may_have(holder, *a, place, now)) {
             return Ok(address);
         }
-        // First one that nobody had; then the one whose lease ended first.
+        // First an address that nobody had; then the one whose lease ended first.
         let size = pool.size();
         let start = self.cursor % size;
         let all = (0..size).map(|i| Ipv4Addr::from(u32::from(pool.first) + (start + i) % size));
@@ -305,9 +305,9 @@ impl Leases {
     }
 }
 
-/// What addresses a holder can get where it is.
+/// The addresses that a holder can get in its subnet.
 pub struct Place<'a> {
-    /// The hardware address that asks.
+    /// The hardware address of the client.
     pub mac: Mac,
     /// Its own address, if it has one there.
     pub own: Option<Ipv4Addr>,

@@ -1,8 +1,8 @@
 //! DHCPv4 for the switches of the inventory.
 //!
-//! [`server`] decides: a message and the time in; a reply, a change of leases and notes out. [`leases`] holds who has
-//! which address, [`journal`] keeps that on the disk, [`reply`] chooses options, [`packet`] reads and writes messages.
-//! [`run`] is the shell: sockets, batches, the order of disk and wire.
+//! [`server`] decides: from a message and the time it makes a reply, a change of leases and notes. [`leases`] knows the holder of
+//! each address, [`journal`] keeps that on the disk, [`reply`] chooses options, [`packet`] reads and writes messages.
+//! [`run`] does the I/O: sockets, batches, first the disk and then the wire.
 
 pub mod journal;
 pub mod leases;

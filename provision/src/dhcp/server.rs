@@ -1,5 +1,5 @@
-//! What a message of a client leads to (RFC 2131 section 4.3). No I/O: octets and the time in, a reply and a change of
-//! leases out. The reply to a change may be sent only after the change is on the disk.
+//! Handles the messages of clients (RFC 2131 section 4.3). No I/O: from octets and the time it makes a reply and a change of
+//! leases. The reply to a change may be sent only after the change is on the disk.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct Arrival<'a> {
     pub interface: &'a [Ipv4Net],
 }
 
-/// What everybody sees.
+/// The state that all parts share.
 #[derive(Clone, Copy)]
 pub struct World<'a> {
     /// The inventory.
@@ -45,18 +45,18 @@ pub struct World<'a> {
 pub struct Reply {
     /// Its octets.
     pub octets: Vec<u8>,
-    /// Where to; the limited broadcast address means the interface that the request came in by.
+    /// Where to send it; the limited broadcast address means the interface on which the request arrived.
     pub to: SocketAddrV4,
 }
 
-/// What a message leads to.
+/// The result of a message.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// A reply. If there is a change, it waits until that is durable.
     pub reply: Option<Reply>,
     /// A change of leases, which is in force in memory.
     pub change: Option<Change>,
-    /// What to write on the board when the change is durable.
+    /// Notes for the board, to be written when the change is durable.
     pub done: Option<(Name, What, String)>,
 }
 
@@ -78,7 +78,7 @@ struct Asked<'a> {
 }
 
 impl Server {
-    /// With leases of an earlier life.
+    /// A server with the leases of an earlier process.
     pub fn new(settings: Arc<Settings>, leases: Leases) -> Self {
         Self { settings, leases }
     }
@@ -88,7 +88,7 @@ impl Server {
         &self.leases
     }
 
-    /// Takes changes back that could not be made durable.
+    /// Undoes changes that could not be made durable.
     pub fn undo(&mut self, changes: Vec<Change>) {
         for change in changes.into_iter().rev() {
             self.leases.undo(change);
@@ -166,7 +166,7 @@ impl Server {
         }
     }
 
-    /// A switch that is known by its serial number alone, and has a lease, is the machine that has the lease.
+    /// If a switch is known only by its serial number and has a lease, only the machine with that lease is the switch.
     fn not_a_clone<'a>(&self, switch: &'a Switch, packet: &Packet, now: Seconds) -> Result<&'a Switch, Refusal> {
         if switch.mac.is_some() {
             return Ok(switch);
@@ -281,7 +281,7 @@ impl Server {
         let place = place(asked, &settings, &kept);
         let may = self.leases.may_have(&asked.holder, address, &place, now);
         let known = self.leases.of(&asked.holder);
-        // What another server gave is not ours to judge (RFC 2131 section 4.3.2): without a record, silence.
+        // Another server may have given this address (RFC 2131 section 4.3.2): without a record of our own, stay silent.
         let judge = selecting || known.is_some();
         let ours = match known {
             Some(lease) => lease.address == address || selecting,
@@ -339,7 +339,7 @@ impl Server {
         self.ended(asked, format!("{address} by {}", asked.packet.mac), world)
     }
 
-    /// The holder's lease is over; no reply.
+    /// The holder's lease ends; no reply.
     fn ended(&mut self, asked: &Asked<'_>, detail: String, world: World<'_>) -> Outcome {
         let over = self.leases.of(&asked.holder).map(|lease| Lease {
             expires: world.now,
@@ -352,7 +352,7 @@ impl Server {
         }
     }
 
-    /// Options for a client that has its address from elsewhere (RFC 2131 section 4.3.5).
+    /// Options for a client that got its address elsewhere (RFC 2131 section 4.3.5).
     fn inform(&mut self, asked: &Asked<'_>, world: World<'_>) -> Outcome {
         world.board.count("dhcp_inform");
         if asked.switch.is_none() || asked.packet.ciaddr.is_unspecified() {
@@ -388,7 +388,7 @@ impl Server {
     fn refuse(&self, asked: &Asked<'_>, why: &str) -> Outcome {
         let ours = self.settings.address_in(Some(asked.subnet)).octets().to_vec();
         let options = [(code::SERVER_ID, ours), (code::MESSAGE, why.as_bytes().to_vec())];
-        // A relay is to broadcast it: the client's address is wrong (RFC 2131 section 4.3.2).
+        // The relay must broadcast it, because the client's address is wrong (RFC 2131 section 4.3.2).
         let packet = Packet {
             flags: asked.packet.flags | BROADCAST,
             ciaddr: Ipv4Addr::UNSPECIFIED,
@@ -405,8 +405,8 @@ impl Server {
         }
     }
 
-    /// RFC 2131 section 4.1. A client without an address is answered by broadcast: to reach it by its hardware address
-    /// alone would need the right to send raw frames.
+    /// RFC 2131 section 4.1. The reply to a client without an address is a broadcast: to reach it by its hardware address
+    /// alone, the server would need the right to send raw frames.
     fn destination(&self, asked: &Asked<'_>, refused: bool) -> SocketAddrV4 {
         let packet = asked.packet;
         if !packet.giaddr.is_unspecified() {
@@ -425,8 +425,8 @@ impl Server {
     }
 }
 
-/// The subnet that a client is in: that of the link that its relay names (RFC 3527), of its relay, of the address that it
-/// uses, or of the interface that it is heard on.
+/// The subnet of a client: that of the link that its relay names (RFC 3527), of its relay, of the address that it
+/// uses, or of the interface on which it is heard.
 fn subnet_of<'a>(settings: &'a Settings, packet: &Packet, arrival: Arrival<'_>) -> Option<&'a Subnet> {
     let find = |address: Ipv4Addr| settings.subnet_of(address).and_then(|i| settings.subnets.get(i));
     if !packet.giaddr.is_unspecified() {

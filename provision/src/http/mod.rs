@@ -2,13 +2,13 @@
 //!
 //! | path | what | for whom |
 //! | --- | --- | --- |
-//! | `/images/FILE` | an image of the list of digests | everybody on the network: images hold no secret |
-//! | `/onie-installer...`, `/onie-updater...` | the names that ONIE tries by itself: the file of that name, or the image of the switch that asks | a switch of the inventory |
+//! | `/images/FILE` | an image of the list of digests | everybody on the network: images contain no secret |
+//! | `/onie-installer...`, `/onie-updater...` | the default names that ONIE tries: the file of that name, or the image of the switch that asks | a switch of the inventory |
 //! | `/ztp/SWITCH/FILE`, `/ztp.json`, `/first-boot.sh` | a first-boot file | that switch |
 //!
-//! Who asks is known by the address that it leased here, or, where the operator's own DHCP server gave the address, by
-//! the serial number and MAC address in the headers that boot clients send. Nothing of it is proof, which is why no file
-//! holds a secret. If the two contradict each other, nothing is served.
+//! The server recognises a client by the address that it leased here or, if the operator's own DHCP server gave the address, by
+//! the serial number and MAC address in the headers that boot clients send. None of this is proof, so no file
+//! contains a secret. If the two contradict each other, nothing is served.
 
 mod file;
 mod serve;
@@ -36,7 +36,7 @@ use crate::template::{For, NAMES, Templates};
 
 pub use serve::{LIMITS, serve};
 
-/// What files are made from.
+/// The sources of files.
 pub struct Files {
     /// The settings.
     pub settings: Arc<Settings>,
@@ -50,17 +50,17 @@ pub struct Files {
     pub templates: Templates,
 }
 
-/// Who asks for a file.
+/// The client that asks for a file.
 pub(crate) struct Who {
     switch: Option<Name>,
     /// Why nothing is served to it.
     contradiction: Option<String>,
-    /// In words, for the time line.
+    /// In words, for the timeline.
     from: String,
 }
 
 impl Files {
-    /// Who asks, by its address and by what it says.
+    /// Recognises the client by its address and its headers.
     pub(crate) fn who(&self, peer: IpAddr, client: &Client, mac: Option<vfabric_api::ident::Mac>) -> Who {
         let directory = self.directory.load();
         let leased = match peer.to_canonical() {
@@ -100,7 +100,7 @@ impl Files {
         }
     }
 
-    /// Says no, on the time line too.
+    /// Refuses, and notes it on the timeline.
     fn no(&self, who: &Who, what: What, detail: &str) -> Response {
         self.board.count("http_refused");
         self.step(who, what, detail);

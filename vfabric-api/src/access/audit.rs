@@ -10,18 +10,18 @@ use crate::ident::Name;
 pub struct AuditRecord {
     /// Its number; each is one more than the last. The log gives it.
     pub seq: u64,
-    /// When it was answered, in milliseconds since 1970 (UTC), by the controller's clock.
+    /// When the response was sent, in milliseconds since 1970 (UTC), by the controller's clock.
     pub time_ms: u64,
-    /// Who asked; empty if nobody was proven.
+    /// The caller; empty without a valid proof.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub caller: String,
-    /// How it proved itself.
+    /// How the caller proved its identity.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub proof: String,
-    /// Address that it came from.
+    /// The caller's address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub peer: String,
-    /// Id of the request, as in the answer.
+    /// Id of the request, as in the response.
     pub request_id: String,
     /// HTTP method.
     pub method: String,
@@ -30,12 +30,12 @@ pub struct AuditRecord {
     /// The vDC that the path names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vdc: Option<Name>,
-    /// HTTP status of the answer.
+    /// HTTP status of the response.
     pub status: u16,
     /// Why it was refused, in words; absent if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// Equal refusals of this peer within the last minute that have no record of their own.
+    /// Equal refusals of this peer within the last minute, which have no records of their own.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::ident::Name;
 
-/// What somebody is for the fabric or for one vDC.
+/// A role in the fabric or in one vDC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schema(as = UserRole)]
@@ -53,7 +53,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A role, and of which vDC.
+/// A role, and its vDC.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Binding {

@@ -40,7 +40,7 @@ pub struct UserSpec {
     /// Its roles (at most 64). A user of a vDC has roles of that vDC only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Binding>,
-    /// The subject (`sub`) by which the identity provider knows it. Only for users of the fabric.
+    /// The user's subject (`sub`) at the identity provider. Only for users of the fabric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc_subject: Option<String>,
 }
@@ -54,14 +54,14 @@ pub struct User {
     pub tokens: Vec<Token>,
 }
 
-/// What a token is to be.
+/// Settings of a new token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
     /// What it is for (at most 500 octets).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Seconds until it ends: 60 to 31,622,400 (366 days); 30 days when left out.
+    /// Seconds until it expires: 60 to 31,622,400 (366 days); 30 days when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 60, maximum = 31_622_400)]
     pub lifetime_s: Option<u64>,
@@ -70,23 +70,23 @@ pub struct TokenSpec {
 /// A token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
-    /// Names it, for revoking it and in the audit log.
+    /// Identifies the token, for revoking it and in the audit log.
     pub id: String,
     /// What it is for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// When it was made, in milliseconds since 1970 (UTC).
     pub created_ms: u64,
-    /// When it ends, in milliseconds since 1970 (UTC).
+    /// When it expires, in milliseconds since 1970 (UTC).
     pub expires_ms: u64,
 }
 
-/// A token that was just made: the only time that its secret is shown.
+/// A new token; its secret is shown only this once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NewToken {
     /// The token, to be sent as `Authorization: Bearer …`.
     pub secret: String,
-    /// What is kept of it.
+    /// The stored token, without its secret.
     #[serde(flatten)]
     pub token: Token,
 }
@@ -104,11 +104,11 @@ impl fmt::Debug for NewToken {
 pub struct WhoAmI {
     /// The user.
     pub user: String,
-    /// How it proved itself: `token <id>`, `certificate`, `oidc`.
+    /// How the caller proved its identity: `token <id>`, `certificate`, `oidc`.
     pub proof: String,
     /// Its roles.
     pub roles: Vec<Binding>,
-    /// When its proof ends, in milliseconds since 1970 (UTC); absent: not by itself.
+    /// When its proof expires, in milliseconds since 1970 (UTC); absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
 }

@@ -470,7 +470,7 @@ impl Client {
         self.read(&format!("/v1/tables{only}")).await
     }
 
-    /// What an object asks devices for.
+    /// The entities that an object asks devices for.
     ///
     /// # Errors
     /// As [`Client::apply`].

@@ -29,16 +29,16 @@ pub struct AttachmentSpec {
     pub ips: Vec<IpAddr>,
     /// Where the workload is.
     pub place: Place,
-    /// Whether the workload is held to its MAC address and IP addresses, and may be neither a
+    /// Whether the workload may send only from its own MAC and IP addresses, and may be neither a
     /// router nor a DHCP server for its neighbours.
     #[serde(default = "default_port_security")]
     pub port_security: bool,
-    /// What it may speak from besides its own addresses: virtual routers (RFC 9568), nested
+    /// Addresses from which it may send besides its own: virtual routers (RFC 9568), nested
     /// workloads. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
     pub allowed_addresses: Vec<AllowedAddress>,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -47,8 +47,8 @@ fn default_port_security() -> bool {
     true
 }
 
-/// An address, or a prefix, that an attachment may speak from besides its own. A gateway's
-/// address inside the prefix stays the gateway's.
+/// An address or prefix from which an attachment may send besides its own addresses. A gateway's
+/// address inside the prefix remains refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowedAddress {
@@ -64,7 +64,7 @@ pub struct AllowedAddress {
     )]
     #[schema(value_type = Option<IpPrefix>)]
     pub cidr: Option<IpNet>,
-    /// The MAC address that it goes with; the attachment's when left out.
+    /// The MAC address used with it; the attachment's when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
 }
@@ -120,9 +120,9 @@ pub struct Attachment {
     /// Its addresses, given or allocated.
     #[schema(value_type = Vec<IpAddress>)]
     pub ips: Vec<IpAddr>,
-    /// How far the devices are.
+    /// The progress of the devices.
     pub applied: Applied,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

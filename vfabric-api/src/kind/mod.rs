@@ -1,7 +1,7 @@
 //! The kinds of tenant objects: one file each, with what a user writes ([`Spec`]) and what the API shows ([`View`]).
 //!
-//! A new kind is a new file here and a row of the table below; then the compiler names every place that has to know
-//! it (`docs/new-kind.md` lists them).
+//! A new kind is a new file here and a row in the table below; then the compiler names every other place that must change
+//! (`docs/new-kind.md` lists them).
 
 mod attachment;
 mod network;
@@ -27,8 +27,8 @@ use crate::labels::{Labels, Selector};
 use crate::refusal::refusal;
 use crate::strict::Strict;
 
-/// Makes the enums over all kinds. Each row: the kind and its number in the store, what a user writes, what the API
-/// shows, the word for one and for many. An object needs only objects of kinds with smaller numbers.
+/// Makes the enums over all kinds. Each row: the kind and its number in the store, the type that a user writes, the type that the
+/// API shows, the singular and the plural. An object needs only objects of kinds with smaller numbers.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $rank:literal, $spec:ty, $view:ty, $word:literal, $plural:literal;)*) => {
         /// The kinds of tenant objects.

@@ -25,10 +25,10 @@ pub struct NetworkSpec {
     #[serde(default = "default_mtu")]
     #[schema(minimum = 576, maximum = 65535)]
     pub mtu: u16,
-    /// VNI, if it is to be a certain one; otherwise allocated from the pool.
+    /// VNI; allocated from the pool when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<Vni>,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -72,9 +72,9 @@ pub struct Network {
     /// The router that joins it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<Name>,
-    /// How far the devices are.
+    /// The progress of the devices.
     pub applied: Applied,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

@@ -23,7 +23,7 @@ pub struct RouterSpec {
     /// Static routes, at most 1024, each prefix once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<StaticRoute>,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -41,16 +41,16 @@ impl RouterSpec {
 }
 
 /// Packets to a prefix go to an attachment, which passes them on: a firewall, a VPN gateway, a router of the tenant's
-/// own. What comes from there has other source addresses than the attachment's, so it needs `allowed_addresses`.
+/// own. Packets from there have source addresses that are not the attachment's, so it needs `allowed_addresses`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticRoute {
-    /// The prefix, without host bits. It may hold networks of the router, which are reached directly all the same; it
-    /// lies in none of them. Of the prefixes that hold an address the longest counts.
+    /// The prefix, without host bits. It may contain networks of the router, which are still reached directly, but must
+    /// not be inside one. The longest matching prefix wins.
     #[serde(deserialize_with = "super::prefix::one")]
     #[schema(value_type = IpPrefix)]
     pub to: IpNet,
-    /// Address of an attachment in a network of the router, of the same family. As long as no attachment has it, the
+    /// Address of an attachment in a network of the router, of the same family. While no attachment has it, the
     /// route is not in force.
     #[schema(value_type = IpAddress)]
     pub via: IpAddr,
@@ -63,9 +63,9 @@ pub struct Router {
     pub spec: RouterSpec,
     /// Its VRF (an L3 VNI).
     pub vrf: Vni,
-    /// How far the devices are.
+    /// The progress of the devices.
     pub applied: Applied,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

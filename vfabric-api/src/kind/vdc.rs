@@ -7,7 +7,7 @@ use crate::ident::{Name, OwnerName, PortId, Vni};
 use crate::kind::Kind;
 use crate::labels::Labels;
 
-/// Virtual data centre: one tenant's slice of the fabric.
+/// Virtual data centre: one tenant's part of the fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VdcSpec {
@@ -17,27 +17,27 @@ pub struct VdcSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 500)]
     pub description: String,
-    /// Hosts that are assigned to it; none when left out. Their agents may attach workloads in it by themselves, for pods
-    /// that start there, and users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
+    /// Hosts that are assigned to it; none when left out. Their agents may attach pods that start there, and
+    /// users of the vDC may place attachments there. A `fabric-admin` may place them anywhere.
     /// Hosts may be named before they are in the inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Name>,
     /// Access ports that are assigned to it, for users of the vDC; none when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<AssignedPort>,
-    /// VNIs that users of the vDC may name; none when left out. The controller chooses one where none is named.
+    /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
-    /// How many objects there may be in it.
+    /// Limits on its objects.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
-    /// Labels: what selectors choose by (at most 32).
+    /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
 
 impl VdcSpec {
-    /// A vDC that nothing is assigned to.
+    /// A vDC without assignments.
     pub fn new(name: Name) -> Self {
         Self {
             name,
@@ -59,7 +59,7 @@ pub struct AssignedPort {
     pub switch: Name,
     /// Its port.
     pub port: PortId,
-    /// Only frames with these 802.1Q VLAN ids; untagged frames only when left out.
+    /// Only frames with these 802.1Q VLAN ids; when left out, only untagged frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlans: Option<VlanRange>,
 }
@@ -104,7 +104,7 @@ impl VniRange {
     }
 }
 
-/// How many objects there may be in a vDC, and how much of the switches they may use; no limit where a number is left out.
+/// How many objects a vDC may have, and how much of the switches they may use; no limit where a number is left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -132,7 +132,7 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// Most objects of a kind; none: as many as there is room for.
+    /// Most objects of a kind; none means no limit.
     pub fn of(&self, kind: Kind) -> Option<usize> {
         let limit = match kind {
             Kind::Network => self.networks,
@@ -155,7 +155,7 @@ pub struct Vdc {
     pub routers: usize,
     /// Attachments in it.
     pub attachments: usize,
-    /// Who looks after it; absent: nobody in particular.
+    /// Its owner; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<OwnerName>,
     /// Revision that last changed it; `ETag` carries the same.

@@ -251,9 +251,9 @@ async fn whoami() -> Result<Json<WhoAmI>, ApiError> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Paging {
-    /// Records at the most (1 to 1000); 100 when left out.
+    /// Most records to return (1 to 1000); 100 when left out.
     limit: Option<usize>,
-    /// Only records below this one: `next` of the page before.
+    /// Only records before this one, the `next` of the previous page.
     before: Option<u64>,
 }
 

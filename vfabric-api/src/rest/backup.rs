@@ -18,11 +18,11 @@ const PART: usize = 64 << 10;
 /// The revision that the backup has.
 const REVISION: HeaderName = HeaderName::from_static("vfabric-revision");
 
-/// A backup of the controller's store, made while it is in use: intent, users, history. It has no token, but what tokens
-/// are checked against. `fabric-controller --restore` takes it back.
+/// A backup of the controller's store, made while it is in use: intent, users, history. It has only the hashes of
+/// tokens. `fabric-controller --restore` restores it.
 #[utoipa::path(post, path = "/v1/backup", tag = "fabric",
     responses((status = 200, description = "The backup", body = Vec<u8>, content_type = "application/octet-stream",
-            headers(("vfabric-revision" = u64, description = "The revision that the backup has"))),
+            headers(("vfabric-revision" = u64, description = "The revision of the backup"))),
         (status = "default", body = ApiError)))]
 async fn backup(State(service): State<Service>) -> Result<Response, ApiError> {
     let backup = service.backup().await?;

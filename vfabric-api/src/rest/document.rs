@@ -156,7 +156,7 @@ fn at<'a>(mut value: &'a mut Value, path: &[&str]) -> &'a mut Map<String, Value>
 fn problem() -> Value {
     let schema = json!({"$ref": "#/components/schemas/ApiError"});
     json!({
-        "description": "What went wrong, with the fields that are wrong",
+        "description": "The error, with the fields that are wrong",
         "content": {"application/problem+json": {"schema": schema}},
     })
 }
@@ -252,13 +252,13 @@ fn repeatable(operation: &mut Value) {
     let key = json!({
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Makes the call safe to send again: the same call with the same key gets the answer of the first time; \
-            another call with it is refused (422). A key belongs to its caller and is kept for 24 hours.",
+        "description": "Makes the call safe to repeat: the same call with the same key gets the first response again; \
+            another call with this key is refused (422). A key belongs to its caller and is kept for 24 hours.",
         "required": false,
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"},
     });
     let replayed = json!({
-        "description": "`true`: the call was carried out before, and this is what was answered then",
+        "description": "`true`: the call was carried out before, and this is the first response",
         "schema": {"type": "string", "enum": ["true"]},
     });
     for (status, response) in at(operation, &["responses"]) {

@@ -35,9 +35,9 @@ const BATCH: usize = 256;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsQuery {
-    /// Only events behind this number: `upto` of the answer before. The last ones when left out.
+    /// Only events after this number, the `upto` of the previous response. The last ones when left out.
     after: Option<u64>,
-    /// Events at the most (1 to 1000); 100 when left out.
+    /// Most events to return (1 to 1000); 100 when left out.
     limit: Option<usize>,
     /// Only those of this vDC.
     vdc: Option<Name>,
@@ -48,9 +48,9 @@ struct EventsQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventWatchQuery {
-    /// The event behind which it begins; now when left out. `Last-Event-ID` counts more.
+    /// The event after which it begins; now when left out. `Last-Event-ID` takes precedence.
     after: Option<u64>,
-    /// Only what concerns this vDC.
+    /// Only changes that concern this vDC.
     vdc: Option<Name>,
 }
 
@@ -62,7 +62,7 @@ fn sees(caller: &Caller, only: Option<&Name>, vdc: Option<&Name>) -> bool {
     }
 }
 
-/// What happened lately that no transaction says: the oldest first. Kept in memory, so a start of the controller forgets it.
+/// Recent events without a transaction, the oldest first. They are kept in memory, so a restart of the controller deletes them.
 #[utoipa::path(get, path = "/v1/events", tag = "history", operation_id = "list_events", params(EventsQuery),
     responses((status = 200, body = Events), (status = "default", body = ApiError)))]
 async fn list(State(feeds): State<Feeds>, Query(query): Query<EventsQuery>) -> Result<Json<Events>, ApiError> {
@@ -101,7 +101,7 @@ impl Source for Happened {
     }
 }
 
-/// Events as they come, as server-sent events: `event`, `bookmark`, `end`.
+/// Events as they happen, as server-sent events: `event`, `bookmark`, `end`.
 #[utoipa::path(get, path = "/v1/events/watch", tag = "history", operation_id = "watch_events",
     params(EventWatchQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that the client got")),
     responses((status = 200, body = Event, content_type = "text/event-stream"),

@@ -24,13 +24,13 @@ use crate::status::{DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, O
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ApplyQuery {
-    /// Delete what the owner has in the named vDCs and the file does not name; without an owner, what nobody owns.
+    /// Delete the owner's objects in the named vDCs that the file does not name; without an owner, those without one.
     #[serde(default)]
     prune: bool,
-    /// The named vDCs are there already and stay as they are: only what is in them is applied.
+    /// The named vDCs exist and stay as they are: only the objects in them are applied.
     #[serde(default)]
     keep_vdcs: bool,
-    /// Plan only: the answer says what would change, and nothing does.
+    /// Plan only: the response says what would change; nothing is changed.
     #[serde(default)]
     dry_run: bool,
     /// Seconds (fractions allowed) to wait until every device has applied it.
@@ -38,9 +38,9 @@ pub(super) struct ApplyQuery {
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
-    /// Who looks after the objects from now on: a file, a tool.
+    /// The new owner of the objects: a file, a tool.
     owner: Option<OwnerName>,
-    /// Also changes objects that another owner looks after.
+    /// Also changes objects of other owners.
     #[serde(default)]
     force: bool,
     /// Also deletes attachments that use hosts or access ports which their vDC loses.
@@ -48,7 +48,7 @@ pub(super) struct ApplyQuery {
     cascade: bool,
 }
 
-/// Applies many objects as one transaction: all of it happens, or nothing. At most 100,000 objects.
+/// Applies many objects (at most 100,000) as one transaction: all of it or nothing.
 #[utoipa::path(post, path = "/v1/apply", tag = "intent", params(ApplyQuery), request_body = Intent,
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 pub(super) async fn apply(
@@ -68,7 +68,7 @@ pub(super) async fn apply(
         cascade,
     } = query;
     if intent.len() > MAX_OBJECTS {
-        let expected = format!("at most {MAX_OBJECTS} objects, with the vDCs and what is to go");
+        let expected = format!("at most {MAX_OBJECTS} objects, including the vDCs and the objects to delete");
         return Err(ApiError::field(ErrorCode::Invalid, "vdcs", intent.len(), expected));
     }
     let mutation = Mutation {
@@ -152,11 +152,11 @@ pub(super) struct ObjectQuery {
     vdc: Name,
     /// Its kind.
     kind: Kind,
-    /// Its name; that of a vDC is the vDC's.
+    /// Its name; for a vDC, the vDC's name.
     name: Name,
 }
 
-/// What an object asks devices for.
+/// The entities that an object asks devices for.
 #[utoipa::path(get, path = "/v1/entities", tag = "fabric", params(ObjectQuery),
     responses((status = 200, body = Vec<ObjectEntity>), (status = "default", body = ApiError)))]
 pub(super) async fn entities_of(

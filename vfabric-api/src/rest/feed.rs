@@ -1,12 +1,12 @@
-//! A list that goes on: what is in it and what comes later, as server-sent events (WHATWG HTML, section 9.2).
+//! A growing list, as server-sent events (WHATWG HTML, section 9.2).
 //!
-//! **Model.** A feed begins behind a number (`?after=`, or `Last-Event-ID` when a client comes back) and sends every later
-//! item that its caller may see, in order, none twice. A *bookmark* says how far the feed is when nothing came for a while;
-//! an *end* says why the feed is over. [`super::watch`] feeds changes, [`super::events`] feeds events.
+//! **Model.** A feed begins after a number (`?after=`, or `Last-Event-ID` when a client reconnects) and sends every later
+//! item that its caller may see, in order, none twice. A *bookmark* reports the position of the feed when nothing was sent
+//! for a while; an *end* says why the feed is over. [`super::watch`] feeds changes, [`super::events`] feeds events.
 //!
-//! **Invariants.** What a caller may see is looked up again for each batch: a role that is taken away, or a token that is
-//! revoked or ends, ends the feed. Memory is bounded: a client that does not read holds one batch, and falls behind in the
-//! list instead.
+//! **Invariants.** The rights of the caller are looked up again for each batch: if a role is withdrawn, or a token is
+//! revoked or expires, the feed ends. Memory is bounded: a client that does not read holds one batch and falls behind in
+//! the list.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,7 +29,7 @@ use crate::access::{Caller, Level, Needs};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
 
-/// How long nothing comes before a bookmark does.
+/// A bookmark is sent after this long without an item.
 const BOOKMARK: Duration = Duration::from_secs(10);
 /// Feeds at once, of all lists.
 const FEEDS: usize = 4096;
@@ -94,7 +94,7 @@ pub(super) fn may_watch(caller: &Caller, vdc: Option<&Name>) -> Result<(), ApiEr
     vdc.map_or(Ok(()), |vdc| permit(caller, Needs::Vdc(Level::View), Some(vdc)))
 }
 
-/// The number behind which a client that comes back goes on.
+/// The number after which a client that reconnects goes on.
 ///
 /// # Errors
 /// `Malformed` if it is no number.
@@ -114,13 +114,13 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError
     text.parse().map(Some).map_err(wrong)
 }
 
-/// A part of a list: what a caller may see of it, the oldest first, and the number of the last item that was looked at.
+/// A part of a list: what the caller may see of it, the oldest first, and the number of the last item that was read.
 pub(super) struct Batch<T> {
     pub(super) items: Vec<T>,
     pub(super) upto: u64,
 }
 
-/// A list that goes on.
+/// A growing list.
 pub(super) trait Source: Send + Sync + 'static {
     /// What it has.
     type Item: Serialize + Send;
@@ -129,10 +129,10 @@ pub(super) trait Source: Send + Sync + 'static {
     /// What a bookmark calls the number that it holds.
     const NUMBER: &'static str;
 
-    /// Returns when the list goes on behind this number.
+    /// Returns when the list has items after this number.
     fn grown(&self, feeds: &Feeds, after: u64) -> impl Future<Output = ()> + Send;
 
-    /// The next items behind this number that the subscriber may see.
+    /// The next items after this number that the subscriber may see.
     fn batch(
         &self,
         feeds: &Feeds,
@@ -149,7 +149,7 @@ pub(super) struct Feed<S: Source> {
     pub(super) feeds: Feeds,
     pub(super) subscriber: Subscriber,
     pub(super) source: S,
-    /// The number of the last item that was looked at.
+    /// The number of the last item that was read.
     pub(super) after: u64,
     pub(super) _place: OwnedSemaphorePermit,
 }
@@ -219,7 +219,7 @@ impl<S: Source> Running<S> {
                     .await
                     .is_err()
             {
-                // The list may go on all the time with items that this caller does not see.
+                // The list may grow all the time with items that this caller must not see.
                 subscriber.caller(feeds).await?;
                 let event = Event::default().event("bookmark").id(after.to_string());
                 return Ok(event.data(format!("{{\"{}\":{after}}}", S::NUMBER)));

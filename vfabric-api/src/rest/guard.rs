@@ -1,12 +1,12 @@
-//! Who calls, whether it may, and the record of it: the one place where that is decided.
+//! Identifies the caller, decides what it may do, and records it. No other module decides this.
 //!
-//! **Way of a request.** The caller is proven (bearer token, RFC 6750, or client certificate), else 401. The matched path
-//! and method say what is needed ([`super::operation`]). A vDC in the path that the caller has no role in is answered as
-//! one that does not exist, before anything is looked up; a role that is not enough is 403 and named. Then the handler
-//! runs, with the caller at hand ([`caller`]). What the body names is checked by the handler of `apply`; what a tenant's
-//! change may take, by the controller, where the change is checked.
+//! **How a request is handled.** The caller must prove its identity (bearer token, RFC 6750, or client certificate), otherwise 401.
+//! The matched path and method decide which role is needed ([`super::operation`]). If the caller has no role in the path's vDC, the
+//! response is that of a missing vDC, before anything is looked up. If a role is not enough, the response is 403 and names the needed one.
+//! Then the handler runs, with access to the caller ([`caller`]). The handler of `apply` checks the names in the body; the controller
+//! checks what a tenant's change may take, when it checks the change.
 //!
-//! **Record.** Every call that changes something or is refused is in the audit log before it is answered. While the log
+//! **Record.** Every call that changes something or is refused is in the audit log before the response is sent. While the log
 //! cannot be written, nothing can be changed.
 
 use std::num::NonZeroU32;

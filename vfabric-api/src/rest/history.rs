@@ -24,11 +24,11 @@ const REVISIONS: usize = 50;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Paging {
-    /// Revisions at the most (1 to 1000); 50 when left out.
+    /// Most revisions to return (1 to 1000); 50 when left out.
     limit: Option<usize>,
-    /// Only revisions below this one: `next` of the page before.
+    /// Only revisions before this one, the `next` of the previous page.
     before: Option<u64>,
-    /// Only what changed in this vDC. A page may have fewer revisions than asked for, with more behind it.
+    /// Only changes in this vDC. A page may have fewer revisions than requested and still not be the last.
     vdc: Option<Name>,
 }
 
@@ -48,9 +48,9 @@ struct Range {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct RollbackQuery {
-    /// Only what is in this vDC, and the vDC itself.
+    /// If set, only this vDC and the objects in it.
     vdc: Option<Name>,
-    /// Plan only: the answer says what would change, and nothing does.
+    /// Plan only: the response says what would change; nothing is changed.
     #[serde(default)]
     dry_run: bool,
     /// Seconds (fractions allowed) to wait until every device has applied it.
@@ -58,9 +58,9 @@ struct RollbackQuery {
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
-    /// Who looks after the objects that change.
+    /// Owner of the objects that change.
     owner: Option<OwnerName>,
-    /// Also changes objects that another owner looks after.
+    /// Also changes objects of other owners.
     #[serde(default)]
     force: bool,
 }
@@ -94,7 +94,7 @@ async fn diff(State(service): State<Service>, Query(range): Query<Range>) -> Res
     Ok(Json(visible::diff(&*caller()?, diff)))
 }
 
-/// Restores the intent of an older revision, as a new transaction. Numbers that the controller allocates may be others;
+/// Restores the intent of an older revision, as a new transaction. Numbers that the controller allocates may differ;
 /// the inventory stays as it is.
 #[utoipa::path(post, path = "/v1/history/{revision}/rollback", tag = "history",
     params(("revision" = u64, Path), RollbackQuery),

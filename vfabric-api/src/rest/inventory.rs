@@ -23,7 +23,7 @@ struct RemoveOptions {
     /// Also remove what uses it: links of a switch, hosts under a leaf, attachments there.
     #[serde(default)]
     cascade: bool,
-    /// Plan only: the answer says what would change, and nothing does.
+    /// Plan only: the response says what would change; nothing is changed.
     #[serde(default)]
     dry_run: bool,
     /// Seconds (fractions allowed) to wait until every device has applied it.
@@ -72,7 +72,7 @@ async fn get_inventory(State(service): State<Service>) -> Json<Inventory> {
     Json(service.inventory().await)
 }
 
-/// Makes the inventory be as a topology file says; with `dry_run`, shows the differences.
+/// Changes the inventory to match a topology file; with `dry_run`, shows the differences.
 #[utoipa::path(put, path = "/v1/inventory", tag = "inventory", params(Mutation), request_body = Topology,
     responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
 async fn put_inventory(
@@ -159,7 +159,7 @@ macro_rules! device {
                 commit(&service, InventoryChange::Put(Item::$kind(spec)), options).await
             }
 
-            /// Removes a device that nothing uses, or, with `cascade`, what uses it too.
+            /// Removes a device that nothing uses; with `cascade`, also the objects that use it.
             #[utoipa::path(delete, path = $path, tag = "inventory", operation_id = concat!("delete_inventory_", $tag),
                                 params(("name" = Name, Path), RemoveOptions),
                                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
@@ -196,7 +196,7 @@ macro_rules! device {
                 commit(&service, InventoryChange::Undrain(ItemKey::$kind(name)), options).await
             }
 
-            /// Says that it is dead: its neighbours shut it out, then what it held is free.
+            /// Declares it dead: its neighbours shut it out, then its numbers are free.
             #[utoipa::path(post, path = $gone, tag = "inventory", operation_id = concat!("gone_", $tag),
                                 params(("name" = Name, Path), Mutation),
                                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]

@@ -1,4 +1,4 @@
-//! The REST API: HTTP in, calls of a [`FabricService`] out.
+//! The REST API: turns HTTP requests into calls of a [`FabricService`].
 //!
 //! | path | verbs |
 //! | --- | --- |
@@ -6,7 +6,7 @@
 //! | `/v1/vdcs/{vdc}/networks`, `…/{name}` | the same |
 //! | `/v1/vdcs/{vdc}/routers`, `…/{name}` | the same |
 //! | `/v1/vdcs/{vdc}/attachments`, `…/{name}` | the same |
-//! | `/v1/inventory` | get, replace: what the fabric is made of |
+//! | `/v1/inventory` | get, replace: switches, links and hosts |
 //! | `/v1/inventory/fabric` | replace |
 //! | `/v1/inventory/switches/{name}`, `/v1/inventory/hosts/{name}` | get, put, delete |
 //! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
@@ -14,13 +14,13 @@
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |
 //! | `/v1/history/{revision}/rollback` | post: restores the intent of that revision |
-//! | `/v1/watch` | changes as they come |
-//! | `/v1/events`, `/v1/events/watch` | what happened that no transaction says, and as it happens |
+//! | `/v1/watch` | changes as they happen |
+//! | `/v1/events`, `/v1/events/watch` | events without a transaction, past ones and as they happen |
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
-//! | `/v1/entities?vdc=&kind=&name=` | what an object asks devices for |
+//! | `/v1/entities?vdc=&kind=&name=` | the entities that an object asks devices for |
 //! | `/v1/backup` | post: a copy of the store |
 //! | `/v1/tables` | how full the tables of switches are |
-//! | `/v1/devices/{name}/entities` | what a device should hold, and whether it does |
+//! | `/v1/devices/{name}/entities` | what a device should hold, and whether it holds it |
 //! | `/v1/users`, `/v1/users/{name}` | users of the fabric: list, create, get, replace, delete |
 //! | `…/{name}/tokens`, `…/{name}/tokens/{id}` | make, revoke |
 //! | `/v1/vdcs/{vdc}/users`, … | the same for users of a vDC |
@@ -29,12 +29,12 @@
 //! | `/metrics` | the same in numbers, as OpenMetrics text |
 //! | `/v1/openapi.json` | this, for machines |
 //!
-//! Every path but the document itself and `/v1/health` needs a caller with a role ([`crate::access`]; the table of what
-//! each operation needs is `operation.rs`). Bodies are limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the answer then comes
-//! once every device has applied it, or when the time is over; `applied` says which. With
-//! `?dry_run=true` nothing changes, and the answer is the plan; `?reason=` is kept in the history. `?owner=` says who looks
-//! after the objects; those of another owner are changed with `?force=true` only. A mutation with an `Idempotency-Key` may
-//! be sent again ([`repeat`]). Lists take `?labels=` and `?fields=` ([`crate::labels`]).
+//! Every path except the document itself and `/v1/health` needs a caller with a role ([`crate::access`]; `operation.rs` has the
+//! table of roles). Bodies are limited to [`MAX_BODY_BYTES`]. A mutation may carry `?wait=SECONDS`: the response is then sent
+//! once every device has applied the change, or when time runs out; `applied` says which. With
+//! `?dry_run=true` nothing changes, and the response is the plan; `?reason=` is kept in the history. `?owner=` names the owner of
+//! the objects; those of another owner can be changed only with `?force=true`. A mutation with an `Idempotency-Key` may
+//! be repeated ([`repeat`]). Lists take `?labels=` and `?fields=` ([`crate::labels`]).
 
 mod access;
 mod backup;
@@ -104,15 +104,15 @@ type Service = Arc<dyn ErasedService>;
 struct Mutation {
     /// Seconds (fractions allowed) to wait until every device has applied the change.
     wait: Option<f64>,
-    /// Plan only: the answer says what would change, and nothing does.
+    /// Plan only: the response says what would change; nothing is changed.
     #[serde(default)]
     dry_run: bool,
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
-    /// Who looks after the objects from now on: a file, a tool.
+    /// The new owner of the objects: a file, a tool.
     owner: Option<OwnerName>,
-    /// Also changes objects that another owner looks after.
+    /// Also changes objects of other owners.
     #[serde(default)]
     force: bool,
     /// Of a vDC: also deletes attachments that use hosts or access ports which it loses.

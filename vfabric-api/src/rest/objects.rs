@@ -26,15 +26,15 @@ use crate::service::{Change, Committed, Outcome, Page, Transaction};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// Objects at the most (1 to 1000).
+    /// Most objects to return (1 to 1000).
     limit: Option<usize>,
-    /// Start behind this name: `next` of the page before.
+    /// Start after this name, the `next` of the previous page.
     after: Option<String>,
     /// Only objects whose labels meet all of these, such as `tier=web,env!=test,zone in (a,b),!old`.
     #[serde(default)]
     labels: String,
-    /// Only objects whose fields meet all of these, such as `host=host1,network in (red,blue)`: `name`, `owner`; of routers
-    /// and attachments `network`; of attachments `host`, `switch`.
+    /// Only objects whose fields meet all of these, such as `host=host1,network in (red,blue)`: `name`, `owner`; for routers
+    /// and attachments `network`; for attachments `host`, `switch`.
     #[serde(default)]
     fields: String,
 }
@@ -202,7 +202,7 @@ macro_rules! kind_in_vdc {
 
             #[utoipa::path(post, path = $collection, tag = $tag, operation_id = concat!("create_", $tag),
                 params(("vdc" = Name, Path), Mutation), request_body = $spec,
-                responses((status = 201, body = $view), (status = 200, description = "An object with this content was there already; of a dry run, the plan",
+                responses((status = 201, body = $view), (status = 200, description = "An object with this content already existed; for a dry run, the plan",
                         content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
                     (status = "default", body = ApiError)))]
             async fn create_one(
@@ -226,8 +226,8 @@ macro_rules! kind_in_vdc {
 
             #[utoipa::path(put, path = $object, tag = $tag, operation_id = concat!("replace_", $tag),
                 params(("vdc" = Name, Path), ("name" = Name, Path),
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation), request_body = $spec,
-                responses((status = 200, description = "The object; of a dry run, the plan",
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as the caller saw it, or *"), Mutation), request_body = $spec,
+                responses((status = 200, description = "The object; for a dry run, the plan",
                     content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
             async fn replace_one(
                 State(service): State<Service>,
@@ -241,9 +241,9 @@ macro_rules! kind_in_vdc {
 
             #[utoipa::path(patch, path = $object, tag = $tag, operation_id = concat!("patch_", $tag),
                 params(("vdc" = Name, Path), ("name" = Name, Path),
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as the caller saw it, or *"), Mutation),
                 request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
-                responses((status = 200, description = "The object; of a dry run, the plan",
+                responses((status = 200, description = "The object; for a dry run, the plan",
                     content(($view = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
                     (status = "default", body = ApiError)))]
             async fn patch_one(
@@ -258,7 +258,7 @@ macro_rules! kind_in_vdc {
 
             #[utoipa::path(delete, path = $object, tag = $tag, operation_id = concat!("delete_", $tag),
                 params(("vdc" = Name, Path), ("name" = Name, Path),
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as the caller saw it, or *"), Mutation),
                 responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
             async fn delete_one(
                 State(service): State<Service>,
@@ -311,15 +311,15 @@ mod vdcs {
     struct VdcMutation {
         /// Seconds (fractions allowed) to wait until every device has applied the change.
         wait: Option<f64>,
-        /// Plan only: the answer says what would change, and nothing does.
+        /// Plan only: the response says what would change; nothing is changed.
         #[serde(default)]
         dry_run: bool,
         /// Why, for the history (at most 500 octets).
         #[serde(default)]
         reason: String,
-        /// Who looks after the vDC from now on: a file, a tool.
+        /// The new owner of the vDC: a file, a tool.
         owner: Option<OwnerName>,
-        /// Also changes a vDC that another owner looks after.
+        /// Also changes a vDC of another owner.
         #[serde(default)]
         force: bool,
         /// Also deletes attachments that use hosts or access ports which the vDC loses. Without it, that is refused.
@@ -351,7 +351,7 @@ mod vdcs {
 
     #[utoipa::path(post, path = "/v1/vdcs", tag = "vdcs", operation_id = "create_vdcs", params(Mutation),
         request_body = VdcSpec,
-        responses((status = 201, body = Vdc), (status = 200, description = "An object with this content was there already; of a dry run, the plan",
+        responses((status = 201, body = Vdc), (status = 200, description = "An object with this content already existed; for a dry run, the plan",
                         content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
             (status = "default", body = ApiError)))]
     async fn create_one(
@@ -371,8 +371,8 @@ mod vdcs {
 
     #[utoipa::path(put, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "replace_vdcs",
         params(("vdc" = Name, Path), 
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), VdcMutation), request_body = VdcSpec,
-        responses((status = 200, description = "The object; of a dry run, the plan",
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as the caller saw it, or *"), VdcMutation), request_body = VdcSpec,
+        responses((status = 200, description = "The object; for a dry run, the plan",
                     content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))), (status = "default", body = ApiError)))]
     async fn replace_one(
         State(service): State<Service>,
@@ -386,9 +386,9 @@ mod vdcs {
 
     #[utoipa::path(patch, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "patch_vdcs",
                 params(("vdc" = Name, Path), 
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), VdcMutation),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as the caller saw it, or *"), VdcMutation),
                 request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
-                responses((status = 200, description = "The object; of a dry run, the plan",
+                responses((status = 200, description = "The object; for a dry run, the plan",
                     content((Vdc = "application/json"), (Outcome = "application/vnd.vfabric.plan+json"))),
                     (status = "default", body = ApiError)))]
     async fn patch_one(
@@ -403,7 +403,7 @@ mod vdcs {
 
     #[utoipa::path(delete, path = "/v1/vdcs/{vdc}", tag = "vdcs", operation_id = "delete_vdcs",
         params(("vdc" = Name, Path), 
-            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as it was seen, or *"), Mutation),
+            ("If-Match" = Option<String>, Header, description = "`ETag` of the object as the caller saw it, or *"), Mutation),
         responses((status = 200, body = Outcome), (status = "default", body = ApiError)))]
     async fn delete_one(
         State(service): State<Service>,

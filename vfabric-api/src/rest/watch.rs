@@ -1,7 +1,7 @@
-//! Changes as they come: a [feed](super::feed) with one event for each revision.
+//! Changes as they happen: a [feed](super::feed) with one event for each revision.
 //!
-//! **Cost.** Revisions are read from the store once for all watches that follow closely. A client that does not read falls
-//! behind in the log of the store; if the log is not long enough for that, the watch ends.
+//! **Cost.** Revisions are read from the store once for all watches that are up to date. A client that does not read falls
+//! behind in the log of the store; if it falls behind the whole log, the watch ends.
 
 use std::convert::Infallible;
 
@@ -35,11 +35,11 @@ const BATCH: usize = 256;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WatchQuery {
-    /// The revision behind which it begins; now when left out. `Last-Event-ID` counts more.
+    /// The revision after which it begins; now when left out. `Last-Event-ID` takes precedence.
     after: Option<u64>,
-    /// Only what concerns this vDC.
+    /// Only changes that concern this vDC.
     vdc: Option<Name>,
-    /// Only what concerns objects whose labels meet all of these, before or after the change.
+    /// Only changes of objects whose labels meet all of these, before or after the change.
     #[serde(default)]
     labels: String,
 }
@@ -74,8 +74,8 @@ impl Source for Changes {
     }
 }
 
-/// Changes as they come, as server-sent events: `revision` (its data is a revision, as in the history), `bookmark`, `end`.
-/// 410 if what is behind `after` is not all known any more: list, then watch from the revision that the list shows.
+/// Changes as they happen, as server-sent events: `revision` (its data is a revision, as in the history), `bookmark`, `end`.
+/// 410 if the log no longer has all revisions after `after`: list, then watch from the revision that the list shows.
 #[utoipa::path(get, path = "/v1/watch", tag = "history",
     params(WatchQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that the client got")),
     responses((status = 200, body = Revision, content_type = "text/event-stream"),

@@ -14,7 +14,7 @@ use crate::ipam::Ipam;
 use crate::protocol::{self, Reply, Request, Slot, Wish};
 use crate::result::{Success, compare};
 
-/// Shortest and longest pause, and how long in all, while an agent that starts is waited for.
+/// Shortest and longest pause, and the longest wait in all, while an agent is starting.
 const STARTING: (Duration, Duration, Duration) = (
     Duration::from_millis(20),
     Duration::from_millis(500),
@@ -22,13 +22,13 @@ const STARTING: (Duration, Duration, Duration) = (
 );
 /// Longest wait for the agent's reply: longer than the agent waits for the controller.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
-/// Longest wait for the reply to STATUS, which asks nobody else.
+/// Longest wait for the reply to STATUS, for which the agent asks nobody else.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Carries out what the environment and the configuration ask for; returns the result, where there is one.
+/// Carries out the command in the environment and the configuration; returns the result, if there is one.
 ///
 /// # Errors
-/// With the code of CNI.
+/// With a code of CNI.
 pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result<Option<Value>, Error> {
     match environment("CNI_COMMAND").as_deref() {
         Some("VERSION") => Ok(Some(version(input))),
@@ -36,7 +36,7 @@ pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result
         Some("DEL") => {
             let (config, slot) = (Config::parse(input)?, config::slot(&environment)?);
             done(&config.socket, &Request::Del { slot })?;
-            // An address is given back when nobody has it any more.
+            // The address is given back only when nobody uses it any more.
             Ipam::of(&environment, &config, input).map_or(Ok(None), |ipam| ipam.del().map(|()| None))
         }
         Some("CHECK") => check(&environment, &Config::parse(input)?, input),
@@ -107,7 +107,7 @@ fn add(environment: &impl Fn(&str) -> Option<String>, config: &Config, input: &[
     Ok(success.document())
 }
 
-/// After an ADD that failed: the address goes back once it is certain that the interface is not there.
+/// After a failed ADD: the address is given back once it is certain that the interface does not exist.
 fn give_back(ipam: &Ipam, socket: &Path, slot: Slot, mut why: Error) -> Error {
     let gone = done(socket, &Request::Del { slot }).map(drop);
     if let Err(e) = gone.and_then(|()| ipam.del()) {
@@ -116,7 +116,7 @@ fn give_back(ipam: &Ipam, socket: &Path, slot: Slot, mut why: Error) -> Error {
     why
 }
 
-/// What the agent holds for an interface.
+/// The agent's entry for an interface.
 fn held(socket: &Path, slot: &Slot) -> Result<Option<Wish>, Error> {
     let Reply::Listed(all) = ask(socket, &Request::List)? else {
         return Err(Error::io("the agent sent a reply to something else"));
@@ -124,7 +124,7 @@ fn held(socket: &Path, slot: &Slot) -> Result<Option<Wish>, Error> {
     Ok(all.into_iter().find(|(s, _)| s == slot).map(|(_, wish)| wish))
 }
 
-/// GC at the agent; then at the IPAM plugin for each interface that went.
+/// GC at the agent; then at the IPAM plugin for each removed interface.
 fn collect(
     environment: &impl Fn(&str) -> Option<String>,
     config: &Config,
@@ -174,7 +174,7 @@ fn done(socket: &Path, request: &Request) -> Result<Option<Value>, Error> {
 /// Asks the agent.
 ///
 /// # Errors
-/// When it cannot be reached, or says that it cannot be done.
+/// When the agent cannot be reached, or refuses.
 pub fn ask(socket: &Path, request: &Request) -> Result<Reply, Error> {
     let status = *request == Request::Status;
     let mut stream = connect(socket, status).map_err(|e| {
@@ -195,7 +195,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Reply, Error> {
     }
 }
 
-/// Connects; waits for an agent that is starting, except for STATUS, which tells how it is now.
+/// Connects; waits for an agent that is starting, except for STATUS, which reports the current state.
 fn connect(socket: &Path, at_once: bool) -> io::Result<UnixStream> {
     let connect = || UnixStream::connect(socket);
     if at_once {

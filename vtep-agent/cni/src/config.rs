@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::error::{self, Error};
 use crate::protocol::{SOCKET, Slot, Wish};
 
-/// The newest version that is spoken.
+/// The newest supported version.
 pub const CURRENT_VERSION: &str = "1.1.0";
-/// All versions that are spoken.
+/// All supported versions.
 pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", CURRENT_VERSION];
 
-/// MAC address and addresses, as they are asked for in several places.
+/// MAC address and IP addresses, which can be requested in several places.
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Given {
     #[serde(default)]
@@ -41,7 +41,7 @@ struct Valid {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
-    /// Version of CNI in which the result is worded.
+    /// Version of CNI in which the result is written.
     #[serde(default = "oldest")]
     pub cni_version: String,
     #[serde(default)]
@@ -61,7 +61,7 @@ pub struct Config {
     pub socket: PathBuf,
     #[serde(default)]
     ipam: Option<Value>,
-    /// Name servers of the container, handed on.
+    /// Name servers of the container, copied into the result.
     #[serde(default)]
     pub dns: Option<Value>,
     /// The result of the plugin before this one in the list, or of ADD.
@@ -108,13 +108,13 @@ impl Config {
         Ok(config)
     }
 
-    /// The IPAM plugin that gives addresses, where one does.
+    /// The IPAM plugin, if one allocates addresses.
     pub fn ipam(&self) -> Option<&str> {
         self.ipam.as_ref()?.get("type")?.as_str().filter(|t| !t.is_empty())
     }
 
-    /// What to attach to. Where a MAC address or addresses are given more than once, `runtimeConfig` counts before
-    /// `args.cni`, that before `CNI_ARGS`, and that before the configuration itself.
+    /// What to attach to. If a MAC address or IP addresses are given more than once, `runtimeConfig` comes before
+    /// `args.cni`, then `CNI_ARGS`, then the configuration itself.
     ///
     /// # Errors
     /// Names the field.
@@ -163,7 +163,7 @@ impl Config {
         })
     }
 
-    /// What GC leaves alone, with the name of the CNI network.
+    /// What GC must keep, with the name of the CNI network.
     ///
     /// # Errors
     /// When the name is missing.

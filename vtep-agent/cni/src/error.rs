@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::config::CURRENT_VERSION;
 
-/// The version is not spoken.
+/// The version is not supported.
 pub const INCOMPATIBLE_VERSION: u32 = 1;
 /// A field is not supported.
 pub const UNSUPPORTED_FIELD: u32 = 2;
@@ -26,7 +26,7 @@ pub const LIMITED: u32 = 51;
 pub const REFUSED: u32 = 100;
 /// What CHECK found differs from what ADD made.
 pub const DIFFERS: u32 = 101;
-/// A plugin that is run by one of ours has failed.
+/// A plugin that one of our plugins ran has failed.
 pub const DELEGATE: u32 = 102;
 
 /// An error that goes to the runtime.
@@ -63,8 +63,8 @@ impl Error {
         Self::new(ENVIRONMENT, format!("{name}: expected {expected}"))
     }
 
-    /// The document that goes to standard output. Of DEL, it has no words that runtimes take for success: go-cni does
-    /// with "not found" and "no such file or directory".
+    /// The document for standard output. For DEL, it leaves out words that runtimes take for success: go-cni does
+    /// that with "not found" and "no such file or directory".
     pub fn document(&self, command: Option<&str>, input: &[u8]) -> Value {
         let asked = serde_json::from_slice::<Value>(input).ok();
         let version = asked.as_ref().and_then(|v| v.get("cniVersion")?.as_str());

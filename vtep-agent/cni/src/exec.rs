@@ -13,12 +13,12 @@ use crate::error::{self, Error};
 
 /// Longest time for one plugin: kubelet gives up on a sandbox after four minutes.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Most octets that are taken of a plugin's output; more is no result.
+/// Most octets of a plugin's output; longer output is no result.
 const MAX_OUTPUT: u64 = 1 << 20;
-/// Most octets of a plugin's complaints that go into an error.
+/// Most octets of a plugin's error output that go into an error.
 const MAX_COMPLAINT: usize = 500;
 
-/// Where plugins are run for.
+/// The container and interface for which plugins are run.
 #[derive(Debug, Clone)]
 pub struct Environment {
     /// The runtime's id of the container.
@@ -45,7 +45,7 @@ fn find(kind: &str, path: &str) -> Result<PathBuf, Error> {
     })
 }
 
-/// Output of a child that is read on a thread of its own.
+/// Output of a child process, read on a separate thread.
 struct Output(mpsc::Receiver<Vec<u8>>);
 
 impl Output {
@@ -96,7 +96,7 @@ fn run_within(
     let (stdout, stderr) = (Output::of(child.stdout.take()), Output::of(child.stderr.take()));
     if let Some(mut stdin) = child.stdin.take() {
         let config = config.to_owned();
-        // A plugin that does not read must not hold us up; one that has ended shows by its status.
+        // A plugin that does not read must not block us; if it has ended, its status shows why.
         thread::spawn(move || stdin.write_all(config.as_bytes()));
     }
     let late = |child: &mut Child| {

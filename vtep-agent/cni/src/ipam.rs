@@ -1,6 +1,6 @@
 //! Addresses from an IPAM plugin (CNI 1.1 section 4, "Plugin Delegation"), such as host-local.
 //!
-//! The plugin is given our own configuration as it came. Its addresses are asked of the fabric like those that a user names: each
+//! The plugin gets our own configuration unchanged. Its addresses are requested from the fabric like those that a user names: each
 //! must be inside a subnet of the tenant network and free there. Its routes and gateways are not used; the fabric has its own.
 
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub struct Ipam {
     environment: Environment,
 }
 
-/// What it gives.
+/// Its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
     /// Addresses.
@@ -79,7 +79,7 @@ impl Ipam {
         done.map_err(|e| Error::new(e.code, format!("ipam: {}", e.message)))
     }
 
-    /// Takes addresses. What was taken is given back when there is no use for it.
+    /// Allocates addresses. If they turn out to be unusable, they are given back.
     ///
     /// # Errors
     /// When the plugin fails or gives none.
@@ -104,7 +104,7 @@ impl Ipam {
         })
     }
 
-    /// Gives addresses back; what was not taken is free.
+    /// Gives addresses back; succeeds if none were allocated.
     ///
     /// # Errors
     /// Of the plugin.
@@ -112,7 +112,7 @@ impl Ipam {
         self.run("DEL").map(drop)
     }
 
-    /// Compares with the result of ADD, where the version knows that.
+    /// Compares with the result of ADD, if the version has that verb.
     ///
     /// # Errors
     /// Of the plugin.
@@ -123,7 +123,7 @@ impl Ipam {
         self.run("CHECK").map(drop)
     }
 
-    /// Whether it can give addresses, where the version knows that.
+    /// Whether it can allocate addresses, if the version has that verb.
     ///
     /// # Errors
     /// Of the plugin.

@@ -23,12 +23,12 @@ pub struct Slot {
     pub interface: String,
 }
 
-/// What an interface is to be attached to.
+/// What an interface should be attached to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// Name of the CNI network, for GC. Empty for an interface that was added to a running container: it goes with the
-    /// last of those that the runtime has added.
+    /// Name of the CNI network, for GC. Empty for an interface that was added to a running container: it is removed with the
+    /// last interface that the runtime has added.
     pub cni_network: String,
     /// The vDC.
     pub vdc: String,
@@ -76,7 +76,7 @@ pub enum Request {
     },
     /// List what is attached.
     List,
-    /// Detach; what is not there is gone.
+    /// Detach; succeeds if the interface is already gone.
     Del {
         /// Which interface.
         slot: Slot,
@@ -86,9 +86,9 @@ pub enum Request {
         /// Which interface.
         slot: Slot,
     },
-    /// Say whether ADD can be done.
+    /// Report whether ADD would work.
     Status,
-    /// Detach whatever of a CNI network is not listed.
+    /// Detach all interfaces of a CNI network that are not listed.
     Gc {
         /// Name of the CNI network.
         cni_network: String,
@@ -114,11 +114,11 @@ pub struct Attached {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Of those that attach or compare.
+    /// Reply to requests that attach or compare.
     Attached(Attached),
-    /// Of the list.
+    /// Reply to `list`.
     Listed(Vec<(Slot, Wish)>),
-    /// Of the others.
+    /// Reply to the others.
     Done,
     /// It cannot be done.
     Failed {

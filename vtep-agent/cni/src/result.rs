@@ -1,4 +1,4 @@
-//! Results in the version that was asked for (CNI 1.1 section 5, "Success").
+//! Results in the requested version (CNI 1.1 section 5, "Success").
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{self, Error};
 use crate::protocol::Attached;
 
-/// What an ADD made, after what plugins before it in the list made.
+/// The result of an ADD, including the result of plugins before it in the list.
 pub struct Success<'a> {
     /// Version of CNI.
     pub version: &'a str,

@@ -1,13 +1,13 @@
-//! What this host has asked for: one file for each interface, written whole or not at all.
+//! The attachments that this host has requested: one file for each interface, written as a whole or not at all.
 //!
 //! | state | the interface | after a restart |
 //! | --- | --- | --- |
-//! | adding | is being asked for; nobody was promised anything | is removed |
-//! | held | ADD succeeded, or is about to say so | stays while its namespace does |
+//! | adding | is being requested; ADD has not returned | is removed |
+//! | held | ADD has succeeded, or is about to return | stays as long as its namespace |
 //! | leaving | is being removed | is removed |
 //!
-//! An interface that is held may be on its way into another network (`back` is set). Until that has ended, nobody was
-//! promised the new network: after a crash it goes back.
+//! A held interface may be moving into another network (`back` is set). Until that has ended, the caller has no reply
+//! about the new network, so after a crash the interface goes back.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use vfabric_cni::protocol::{Slot, Wish};
 
 use crate::error::AgentError;
 
-/// How far an interface is.
+/// The state of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
@@ -35,14 +35,14 @@ pub(super) struct Entry {
     pub(super) slot: Slot,
     pub(super) wish: Wish,
     pub(super) state: State,
-    /// While a swap is under way: the network that the interface came from, with the MAC address and the addresses that
-    /// it had there.
+    /// While a swap is under way: the old network of the interface, with its MAC address and IP addresses
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) back: Option<Wish>,
 }
 
 impl Entry {
-    /// An interface that is not on its way into another network.
+    /// An interface that is not moving into another network.
     pub(super) fn new(slot: Slot, wish: Wish, state: State) -> Self {
         let back = None;
         Self {
@@ -53,7 +53,7 @@ impl Entry {
         }
     }
 
-    /// Whether something is to be done for it without being asked.
+    /// Whether there is unfinished work for it.
     pub(super) fn is_unfinished(&self) -> bool {
         self.state == State::Leaving || self.back.is_some()
     }
@@ -65,7 +65,7 @@ pub(super) struct Journal {
     entries: Mutex<BTreeMap<Slot, Entry>>,
 }
 
-/// A name for what may hold any characters.
+/// A file name for a text with any characters.
 pub(super) fn digest(parts: [&str; 2]) -> String {
     let text = parts.join("\0");
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
@@ -73,8 +73,8 @@ pub(super) fn digest(parts: [&str; 2]) -> String {
 }
 
 impl Journal {
-    /// Reads the journal in a folder, which is made where it does not exist. A file that cannot be read is moved aside; one
-    /// that was not written to its end is removed.
+    /// Reads the journal in a folder, and creates the folder if it does not exist. A file that cannot be read is moved aside; one
+    /// that was not written completely is removed.
     pub(super) fn open(folder: &Path) -> Result<Self, AgentError> {
         let fail = |source| AgentError::File {
             path: folder.to_owned(),

@@ -1,16 +1,16 @@
-//! Attachments from below: pods that start and end on this host.
+//! Attachments of pods that start and end on this host.
 //!
-//! **Problem.** A container runtime starts the CNI plugin, which asks here. Host and leaf must have applied the attachment
-//! when the reply goes out, and a crash at any point must leave a complete attachment or none.
+//! **Problem.** A container runtime starts the CNI plugin, which sends its request here. Host and leaf must have applied the
+//! attachment before the reply is sent, and a crash at any point must leave a complete attachment or none.
 //!
-//! **Model.** A request is noted in the [`journal`] first. The pod's namespace, which the runtime names by any path, gets a
-//! second name of ours in `/run/netns` (its *pin*): a path like `/proc/PID/ns/net` may mean another namespace a moment
-//! later, the pin never does. Then the controller is asked; it turns the ask into a transaction, and the attachment comes
-//! back as every other does. What was begun and not finished is undone ([`Below::tidy`]): an ADD is removed, a swap goes
-//! back to the network that it came from.
+//! **Model.** A request is first noted in the [`journal`]. The runtime may name the pod's namespace by any path, so the agent gives it
+//! a second name in `/run/netns` (its *pin*): a path like `/proc/PID/ns/net` may mean another namespace a moment
+//! later, the pin never does. Then the agent asks the controller, which turns the request into a transaction and sends the attachment
+//! like any other. Unfinished work is undone ([`Below::tidy`]): an ADD is removed, a swap goes
+//! back to its old network.
 //!
-//! **Invariants.** The journal is written before, and cleared after, everything that it stands for. Requests for one
-//! container are carried out one at a time. Only root may ask.
+//! **Invariants.** A journal entry is written before its work begins, and removed after everything is undone. Requests for one
+//! container are carried out one at a time. Only root may send requests.
 
 mod journal;
 mod server;
@@ -37,13 +37,13 @@ use crate::netns::{self, Netns, NetnsId};
 use journal::{Entry, Journal, State, digest};
 pub use server::serve;
 
-/// Longest wait for a controller that is away: longer than it takes to start again.
+/// Longest wait for a controller that is away: longer than a restart of it takes.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for the controller's reply: longer than it waits for host and leaf.
 const CALL_PATIENCE: Duration = Duration::from_secs(45);
-/// Longest wait for the engine to say how things stand: STATUS is asked every few seconds.
+/// Longest wait for the engine's status: runtimes call STATUS every few seconds.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
-/// How often what is leaving is tried again.
+/// How often the removal of leaving interfaces is tried again.
 const TIDY: Duration = Duration::from_secs(5);
 /// Locks that containers share by the hash of their ids: enough for pods that start together.
 const LOCKS: usize = 1024;
@@ -54,7 +54,7 @@ pub struct Below {
     journal: Arc<Journal>,
     controller: watch::Receiver<Option<Channel>>,
     commands: Commands,
-    /// Namespaces that are no pod's.
+    /// Namespaces that cannot be a pod's.
     own: Vec<NetnsId>,
     locks: Vec<Mutex<()>>,
     hasher: RandomState,
@@ -65,7 +65,7 @@ pub fn pin(host: &str, container: &str) -> String {
     format!("{POD_NETNS}{}", digest([host, container]))
 }
 
-/// Work that waits for the disk or the kernel, on a thread of its own.
+/// Runs work that waits for the disk or the kernel, on a separate thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
 ) -> Result<T, Error> {
@@ -86,8 +86,8 @@ fn refused(status: &Status) -> Error {
 }
 
 impl Below {
-    /// Reads the journal in the state directory. What was being added is marked for removal, and so is what has lost its
-    /// namespace: the host has been restarted.
+    /// Reads the journal in the state directory. Interfaces that were being added are marked for removal, and so are those without
+    /// their namespace, because the host has been restarted.
     ///
     /// # Errors
     /// When the journal cannot be used.
@@ -167,7 +167,7 @@ impl Below {
         done.unwrap_or_else(|Error { code, message }| Reply::Failed { code, message })
     }
 
-    /// 50 when ADD cannot be done for want of a controller, 51 when pods that run are cut off as well (CNI 1.1, "STATUS").
+    /// 50 when ADD cannot be done without a controller, 51 when running pods are cut off as well (CNI 1.1, "STATUS").
     async fn status(&self) -> Result<(), Error> {
         if self.is_connected() {
             return Ok(());
@@ -183,7 +183,7 @@ impl Below {
         self.controller.borrow().is_some()
     }
 
-    /// Why pods that run may not reach others, if that is so. An engine that is busy is not asked twice.
+    /// Why running pods may be cut off, if they are. A busy engine is not asked twice.
     async fn impairment(&self) -> Option<String> {
         let (answer, result) = oneshot::channel();
         self.commands.send(Command::Status(answer)).await.ok()?;
@@ -225,8 +225,8 @@ impl Below {
             .await
     }
 
-    /// Puts an interface where `change` says, from what it had and its MAC address. If that fails, it goes back to the
-    /// network that it came from: now, or as soon as there is a controller.
+    /// Moves an interface to where `change` says; its input is the old settings and the MAC address. If that fails, the interface goes
+    /// back to its old network: now, or as soon as there is a controller.
     async fn swap(&self, slot: Slot, change: impl FnOnce(&Wish, String) -> Wish) -> Result<Attached, Error> {
         let _turn = self.turn(&slot).await;
         let held = self.held(&slot).await?;
@@ -261,8 +261,8 @@ impl Below {
         self.look(&reply.id).await
     }
 
-    /// Ends a swap that did not succeed: the interface is in the network that it came from, with what it had there. The
-    /// controller may have carried out all of the swap, or nothing. The turn is the caller's.
+    /// Undoes a failed swap: afterwards the interface is in its old network, with its old settings. The
+    /// controller may have carried out all of the swap, or nothing. The caller holds the container's lock.
     async fn go_back(&self, slot: &Slot) -> Result<(), Error> {
         let Some(entry) = self.journal.get(slot).filter(|e| e.state == State::Held) else {
             return Ok(());
@@ -280,7 +280,7 @@ impl Below {
         self.note(Entry { back, ..entry }).await
     }
 
-    /// The entry of an interface that is held, in the network that it says.
+    /// The entry of a held interface, in the given network.
     async fn held(&self, slot: &Slot) -> Result<Entry, Error> {
         self.go_back(slot).await?;
         let entry = self.journal.get(slot).filter(|e| e.state == State::Held);
@@ -420,7 +420,7 @@ impl Below {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Removes an interface, however far it had come. What is not there is gone.
+    /// Removes an interface, whatever its state. Succeeds if it does not exist.
     async fn undo(&self, slot: &Slot) -> Result<(), Error> {
         let Some(entry) = self.journal.get(slot) else {
             return Ok(());
@@ -449,7 +449,7 @@ impl Below {
         blocking(move || journal.put(entry)).await
     }
 
-    /// Ends what is unfinished, whenever there is a controller to say so to. Runs until dropped.
+    /// Finishes or undoes unfinished work whenever there is a controller. Runs until dropped.
     pub async fn tidy(&self) {
         let mut tick = interval(TIDY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! The I/O edge of the agent: what makes objects real.
+//! The I/O edge of the agent: it creates the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,24 +12,24 @@ use crate::object::{Object, ObjectKey};
 pub mod fake;
 pub mod kernel;
 
-/// What holds the objects: the kernel, or a fake in tests.
+/// The holder of the objects: the kernel, or a fake in tests.
 ///
-/// It only ever touches what it made itself, and it never takes down and rebuilds what is
-/// right: changing an object to what it already is does nothing.
+/// It only touches what it created itself, and never rebuilds an object that is
+/// right: a change to the same state does nothing.
 pub trait Datapath {
-    /// Everything of ours that exists, strays included. `expected` are the ports there
-    /// should be, by the name of their end on the host: it says in which network namespace
+    /// All of our objects that exist, strays included. `expected` are the ports that
+    /// should exist, by the name of their end on the host; each says in which network namespace
     /// to look for the other end.
     ///
     /// # Errors
-    /// When it cannot be read; nothing is known then.
+    /// When it cannot be read; then nothing is known.
     fn read_back(&mut self, scope: &Scope, expected: &Expected) -> Result<BTreeMap<ObjectKey, Object>, AgentError>;
 
-    /// Checks what all objects depend on and puts right what somebody has changed; returns
-    /// what that was.
+    /// Checks what all objects depend on and repairs what somebody has changed; returns
+    /// the repairs.
     ///
     /// # Errors
-    /// When it cannot be read or put right.
+    /// When it cannot be read or repaired.
     fn put_right(&mut self) -> Result<Vec<String>, AgentError> {
         Ok(Vec::new())
     }
@@ -42,7 +42,7 @@ pub trait Datapath {
         Ok(Vec::new())
     }
 
-    /// Frames and octets that attachments and networks have had so far.
+    /// Frames and octets of attachments and networks so far.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -50,12 +50,12 @@ pub trait Datapath {
         Ok(Vec::new())
     }
 
-    /// Applies steps in order and returns the outcome of each. A step is worked off whether or
-    /// not one before it failed.
+    /// Applies steps in order and returns the outcome of each. A step is carried out even
+    /// if one before it failed.
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome>;
 }
 
-/// The ports there should be, by the name of their end on the host.
+/// The ports that should exist, by the name of their end on the host.
 pub type Expected = BTreeMap<String, Attachment>;
 
 /// Frames that were lost at one place for one reason.
@@ -63,7 +63,7 @@ pub type Expected = BTreeMap<String, Attachment>;
 pub struct Loss {
     /// The attachment, or the link.
     pub place: String,
-    /// Why, such as `source-mac`.
+    /// The reason, such as `source-mac`.
     pub reason: String,
     /// Frames since the link was made.
     pub frames: u64,
@@ -98,13 +98,13 @@ impl Traffic {
     }
 }
 
-/// What part of the datapath is meant.
+/// A part of the datapath.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// All of it.
     All,
-    /// These networks without the ports in them, and these ports wherever they are: a change of a port is noticed at the
-    /// port, and a network of a thousand ports costs no look into a thousand namespaces.
+    /// These networks without their ports, and these ports in any network. A change of a port is noticed at the
+    /// port, so checking a network with a thousand ports need not look into a thousand namespaces.
     Some {
         /// Networks.
         vnis: BTreeSet<Vni>,
@@ -118,11 +118,11 @@ pub enum Scope {
 pub enum Step {
     /// Create, or change to this.
     Ensure(Object),
-    /// Remove; removing what is not there succeeds.
+    /// Remove; removing a missing object succeeds.
     Remove(ObjectKey),
 }
 
-/// What became of a step.
+/// The outcome of a step.
 pub type Outcome = Result<Done, StepError>;
 
 /// A step that succeeded.
@@ -130,7 +130,7 @@ pub type Outcome = Result<Done, StepError>;
 pub enum Done {
     /// The object is in place.
     InPlace,
-    /// The object is in place, but had to be made anew; what hung on it is gone.
+    /// The object is in place, but had to be made again; the objects on it are gone.
     MadeAnew,
 }
 

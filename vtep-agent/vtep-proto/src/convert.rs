@@ -367,8 +367,8 @@ impl From<&HostKey> for v1::ObjectKey {
     }
 }
 
-/// The key of an object that could not be decoded, as far as it can be told, so that the
-/// error about it reaches whoever sent it.
+/// The key of an object that could not be decoded, if the key can be read, so that the
+/// error about it reaches its sender.
 pub fn invalid_key(object: &v1::HostObject) -> v1::ObjectKey {
     use v1::{host_object::Object, object_key::Key};
     let key = object.object.as_ref().map(|o| match o {

@@ -25,8 +25,8 @@ pub enum HostKey {
 }
 
 impl HostKey {
-    /// Place in the order of creation, from 0; removal goes from the greatest to 0. What has
-    /// a rank may refer to what has a smaller one, never to its own or a greater one.
+    /// Place in the order of creation, from 0; removal goes from the greatest to 0. An object
+    /// may refer only to objects of a smaller rank.
     pub fn rank(&self) -> u8 {
         match self {
             Self::Network(_) => 0,
@@ -129,7 +129,7 @@ pub struct Network {
 /// An anycast gateway of a network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gateway {
-    /// MAC address that it answers with.
+    /// Its MAC address.
     pub mac: MacAddress,
     /// VTEP that frames for it are sent to.
     pub vtep: IpAddr,

@@ -1,25 +1,25 @@
 //! The stream between controller and VTEP agents.
 //!
 //! **Problem.** The controller decides which tenant networks, stations and workload
-//! interfaces a host holds; the host's agent makes kernel objects of them. Both must agree
-//! on what an object is, what names it, and when two of them are the same.
+//! interfaces a host holds; the host's agent makes kernel objects from them. Both must agree
+//! on what an object is, what its key is, and when two objects are the same.
 //!
 //! **Model.** [`v1`] is the wire format (`proto/vfabric/vtep/v1/vtep.proto`, whose comments
 //! describe the protocol). [`HostEntity`] is the validated, canonical form of a `HostObject`
 //! (lists sorted, no duplicates), [`HostKey`] names one. Controller and agent keep maps from
-//! key to entity and compare with `==`; [`changes`] is the difference of two such maps in
+//! key to entity and compare with `==`; [`changes`] returns the difference of two such maps in
 //! the order in which it can be applied.
 //!
 //! **Invariants.** A [`HostEntity`] that exists is well formed: VNIs are in range, MAC
 //! addresses are unicast, interface names are usable. Converting to the wire and back gives
 //! the same value. [`HostKey`]'s order is the order of creation (networks, then forwarding
-//! and neighbour entries, then attachments), so that a workload that comes up finds its
+//! and neighbour entries, then attachments), so that a new workload finds its
 //! network complete; removal goes the other way.
 //!
 //! **Cost.** Conversions are linear in the object; [`changes`] in both maps (it serves the
 //! comparison after a reconnect; single changes do not go through it).
 //!
-//! This crate does no I/O beyond the generated gRPC stubs and knows nothing of the kernel.
+//! This crate does no I/O beyond the generated gRPC stubs and knows nothing about the kernel.
 //!
 //! # Example
 //! ```

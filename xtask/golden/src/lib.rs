@@ -1,13 +1,13 @@
-//! Golden files: what is generated, compared with files in the repository.
+//! Golden files: generated text, compared with files in the repository.
 //!
-//! **Problem.** A generated text (a compiled program, the OpenAPI document, the entities of a fabric) changes with code that
-//! seems far away. The change must be seen in review, and accepting it must be one command for all of them.
+//! **Problem.** A generated text (a compiled program, the OpenAPI document, the entities of a fabric) may change with code that
+//! seems unrelated. Reviewers must see the change, and one command must accept all of them.
 //!
 //! **Model.** A [`Golden`] is one folder. A test calls [`Golden::check`] for each file that the folder should hold and then
 //! [`Golden::finish`]. `cargo xtask bless` runs the same tests with the variable [`BLESS`]: they write the files instead of
 //! comparing them, and `git diff` shows what changed.
 //!
-//! **Invariants.** A test fails if a file differs, is missing, or belongs to nothing. It writes only when blessing.
+//! **Invariants.** A test fails if a file differs, is missing, or is not expected. It writes only when blessing.
 //!
 //! ```no_run
 //! let mut golden = golden::Golden::folder("golden");

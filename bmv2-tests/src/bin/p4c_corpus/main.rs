@@ -1,7 +1,7 @@
 //! Runs p4c's public test data through the project's compiler and switch.
 //!
-//! Every v1model program of `p4_16_samples` is compiled, every script beside one is run, every program that p4c
-//! rejects is offered to the compiler too. `cargo xtask p4c-corpus DIR` builds this in release mode and calls it.
+//! It compiles every v1model program of `p4_16_samples`, runs every script beside one, and also gives every program that p4c
+//! rejects to the compiler. `cargo xtask p4c-corpus DIR` builds this in release mode and calls it.
 
 mod corpus;
 mod report;

@@ -1,4 +1,4 @@
-//! Not one frame crosses, not even between two writes of one change.
+//! Tests that no frame crosses between tenants, not even between two writes of one change.
 //!
 //! A walk is a random history of transactions of two tenants who want the same ports, VLANs, VNIs and addresses. Devices
 //! ([`devices`]) are slow: their writes are carried out one by one, in every order that a switch may choose inside one
@@ -7,11 +7,11 @@
 //! After each single write frames of every workload run through all devices, and some of them are held back on the way,
 //! as a queue would. A frame that reaches a place of another tenant ends the walk.
 //!
-//! A walk is worth something only if it finds mistakes: [`FAULTS`] puts each into the product, with a seed that finds it.
-//! [`histories`] has those that no random walk came across.
+//! A walk is useful only if it finds mistakes: [`FAULTS`] puts each mistake into the product, with a seed that finds it.
+//! [`histories`] finds those that no random walk found.
 //!
-//! Whose a place is: of the tenant whose entry the device holds; before that entry comes and after it has gone, of the
-//! one tenant whose frames still or already come out there.
+//! A place belongs to the tenant whose entry the device holds. Before that entry is written and after it is removed, it belongs
+//! to the one tenant whose frames still or already come out there.
 
 mod devices;
 mod frames;
@@ -34,12 +34,12 @@ use walk::{Made, Walk};
 const SEEDS: std::ops::Range<u64> = 0..8;
 /// Walks with groups.
 const GROUPED_SEEDS: std::ops::Range<u64> = 100..104;
-/// Walks with hosts that go and come.
+/// Walks in which hosts leave and come back.
 const HOST_SEEDS: std::ops::Range<u64> = 200..204;
 /// Transactions of one walk.
 const TRANSACTIONS: usize = 30;
 
-/// Runs one walk; the error is what crossed.
+/// Runs one walk; the error is the frame that crossed.
 async fn walk(seed: u64) -> Result<(), String> {
     run(seed, Made::Single).await.map(|_| ())
 }
@@ -49,7 +49,7 @@ async fn walk_in_groups(seed: u64) -> Result<usize, String> {
     run(seed, Made::Groups).await
 }
 
-/// The same, with hosts that go and come. Returns how often.
+/// The same, with hosts that leave and come back. Returns how often.
 async fn walk_with_hosts(seed: u64) -> Result<usize, String> {
     run(seed, Made::Inventory).await
 }
@@ -94,7 +94,7 @@ async fn nothing_crosses_while_hosts_go_and_come() {
     assert!(changes > 15, "the inventory changed only {changes} times");
 }
 
-/// A host with an attachment of red is declared gone. Its VNI becomes blue's; then the host comes back as it was, and
+/// A host with an attachment of red is declared gone. Its VNI goes to blue; then the host comes back with its old entities, and
 /// blue wants an attachment on it. Returns whether blue could have it before the host had forgotten red.
 async fn the_dead_return(seed: u64) -> Result<bool, String> {
     let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed), Made::Single).await;
@@ -173,7 +173,7 @@ async fn a_host_that_comes_back_from_the_dead_is_emptied_first() {
     assert!(what.contains("a frame of red reached"), "{what}");
 }
 
-/// Each mistake, and a walk that finds it. About one walk in 24 finds one of the rarest: whatever changes what a device
+/// Each mistake, and a walk that finds it. The rarest are found by about one walk in 24. Any change of what a device
 /// holds changes the histories, and so the seeds. `seeds_that_find_each_mistake` prints new ones.
 const FAULTS: &[(Fault, Made, u64)] = &[
     (Fault::NobodyWaits, Made::Groups, 38),

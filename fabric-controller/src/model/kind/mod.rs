@@ -1,12 +1,12 @@
-//! The kinds of tenant objects, a room each.
+//! The kinds of tenant objects, one module each.
 //!
-//! **Model.** A kind implements [`TenantObject`] for the type that the store keeps of it: how an object is checked and
-//! completed, how it enters and leaves the indexes, which numbers it has, whose contributions show how far it has come.
-//! The table at the end of this file lists the kinds; from it come [`Stored`] and the calls by kind. Nothing else in the
-//! model, the store or the readers asks what kind an object is.
+//! **Model.** A kind implements [`TenantObject`] for the type that the store keeps: how an object is checked and
+//! completed, how it is added to and removed from the indexes, which numbers it has, and which contributions decide its status.
+//! The table at the end of this file lists the kinds; [`Stored`] and the calls by kind are made from it. Nothing else in the
+//! model, the store or the readers depends on the kind of an object.
 //!
-//! **A new kind** is a file here and a row of the table, a file and a row in `vfabric_api::kind`, and its names in a
-//! [`Vdc`]. If devices are to hold something for it, it also has a contribution (`ident::Source`, `crate::view`) and a
+//! **A new kind** needs a file here and a row in the table, a file and a row in `vfabric_api::kind`, and its names in a
+//! [`Vdc`]. If devices should hold something for it, it also needs a contribution (`ident::Source`, `crate::view`) and a
 //! file in `render`. `docs/new-kind.md` adds one, step by step.
 
 mod attachment;
@@ -51,19 +51,19 @@ trait TenantObject: Sized {
         None
     }
 
-    /// The object as it is now.
+    /// The current object.
     fn find(model: &Model, key: &Key) -> Option<Self>;
 
-    /// Makes the object be so, without a check. What it needs exists; what it takes is free or in quarantine.
+    /// Sets the object, without a check. The objects that it needs exist; the numbers that it takes are free or in quarantine.
     fn put(self, model: &mut Model, key: &Key, applied: &mut Applied);
 
-    /// Takes it out of the model. Nothing uses it.
+    /// Removes it from the model. Nothing uses it.
     fn remove(model: &mut Model, key: &Key, applied: &mut Applied);
 
     /// The names of this kind in a vDC, in order.
     fn names(vdc: &Vdc) -> Box<dyn Iterator<Item = &Name> + '_>;
 
-    /// What its contributions name it by; none if it has none of its own.
+    /// Its name in contributions; none if it has no contributions of its own.
     fn owner(_: &Model, _: &Key) -> Option<Owner> {
         None
     }
@@ -71,22 +71,22 @@ trait TenantObject: Sized {
     /// What the user wrote.
     fn spec(&self) -> Spec;
 
-    /// Its identity; none for a kind that no packet can meet.
+    /// Its identity; none for a kind that has nothing to do with packets.
     fn uid_mut(&mut self) -> Option<&mut Uid> {
         None
     }
 
-    /// Networks of its vDC that it cannot be without.
+    /// Networks of its vDC that it needs.
     fn networks(&self) -> &[Name] {
         &[]
     }
 
-    /// Numbers that a packet can meet and that it has, as far as the model knows what they refer to.
+    /// Its numbers that decide about packets, as far as the model knows what they refer to.
     fn numbers(&self, _: &Model, _: &Key) -> Vec<Number> {
         Vec::new()
     }
 
-    /// Whose contributions tell how far it has come.
+    /// The contributions that decide its status.
     fn followed(&self, _: &Key) -> Followed {
         Followed::default()
     }
@@ -95,13 +95,13 @@ trait TenantObject: Sized {
     fn view(&self, seen: Seen) -> View;
 }
 
-/// Where to look for how far an object has come.
+/// Sources of an object's status.
 pub struct Followed {
     /// Objects whose contributions ask devices for it.
     pub asked: Vec<Key>,
     /// The contributions that count.
     pub counts: fn(&Source) -> bool,
-    /// Objects that hold it back while they wait for a number.
+    /// Objects that delay it while they wait for a number.
     pub waits: Vec<Key>,
     /// The device that it is on.
     pub device: Option<Name>,
@@ -118,7 +118,7 @@ impl Default for Followed {
     }
 }
 
-/// The member of a row that says who looks after the object.
+/// The member of a row that names the object's owner.
 const OWNER: &str = "owner";
 
 /// Reads a row.
@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for Stored {
 }
 
 impl Stored {
-    /// The same object, looked after by somebody else.
+    /// The same object with another owner.
     pub(super) fn owned_by(self, owner: Option<OwnerName>) -> Self {
         Self { owner, ..self }
     }
@@ -145,12 +145,12 @@ impl Stored {
     }
 }
 
-/// What users chose of an object: what plans and the history compare.
+/// The part of an object that users chose; plans and the history compare it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// What the user wrote.
     pub spec: Spec,
-    /// Who looks after it; none: nobody in particular.
+    /// Its owner; none if it has none.
     pub owner: Option<OwnerName>,
 }
 
@@ -165,11 +165,11 @@ impl Written {
     }
 }
 
-/// What the API shows of an object besides itself.
+/// What the API shows about an object in addition to its content.
 pub struct Seen {
-    /// Who looks after it.
+    /// Its owner.
     pub owner: Option<OwnerName>,
-    /// How far the devices are.
+    /// The progress of the devices.
     pub applied: status::Applied,
     /// The router that joins it.
     pub router: Option<Name>,
@@ -198,7 +198,7 @@ macro_rules! kinds {
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Stored {
             content: Content,
-            /// Who looks after it; none: nobody in particular.
+            /// Its owner; none if it has none.
             pub owner: Option<OwnerName>,
         }
 
@@ -253,14 +253,14 @@ macro_rules! kinds {
                 }
             }
 
-            /// Networks of its vDC that it cannot be without.
+            /// Networks of its vDC that it needs.
             pub fn networks(&self) -> &[Name] {
                 match &self.content {
                     $(Content::$kind(object) => object.networks(),)*
                 }
             }
 
-            /// Whose contributions tell how far it has come.
+            /// The contributions that decide its status.
             pub fn followed(&self, key: &Key) -> Followed {
                 match &self.content {
                     $(Content::$kind(object) => object.followed(key),)*

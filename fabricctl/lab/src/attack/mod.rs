@@ -1,26 +1,26 @@
-//! Attacks on the lab that runs: what workloads, bare metal, broken-in hosts, somebody on a
-//! fabric link and somebody on the management network could try.
+//! Attacks on the running lab: what workloads, bare metal, compromised hosts, an attacker on a
+//! fabric link and an attacker on the management network could try.
 //!
-//! **Model.** An attack is a [`volley`] of frames, each with a token of its own ([`watch`]) and a
-//! fate: the counter that has to move, or the network that it must not leave. Every namespace of
-//! the lab is watched at once, so an attack is tried from every place of its kind at the same
+//! **Model.** An attack is a [`volley`] of frames, each with a unique token ([`watch`]) and a
+//! fate: the counter that must rise, or the network that the frame must not leave. Every namespace of
+//! the lab is watched at once, so an attack runs from every place of its kind at the same
 //! time. Legitimate traffic of all kinds runs beside it.
 //!
-//! **Verdict.** An attack fails when a frame is received where its fate does not permit it, when
-//! what was sent differs from what was counted ([`crate::counters`]), when a packet of the legitimate
-//! traffic is lost, when a daemon ends, a device falls out of sync, or a link is taken out of use.
-//! A tolerance would hide a fault: there is none.
+//! **Verdict.** An attack was not withstood if a frame is received where its fate does not permit it, if
+//! the counters ([`crate::counters`]) do not match the frames sent, if a packet of the legitimate
+//! traffic is lost, if a daemon ends, a device falls out of sync, or a link is taken out of use.
+//! There is no tolerance, because it would hide a fault.
 //!
 //! | file | attacks |
 //! | --- | --- |
 //! | [`speech`] | lies about one's own addresses; workloads and machines alike |
 //! | [`edge`] | tags, groups of a link, broken headers, storms |
 //! | [`vlans`] | tags on access ports with VLANs |
-//! | [`host`] | a broken-in host writes to its uplink |
-//! | [`link`] | somebody on a link between switches |
-//! | [`management`] | keys of others, and no key |
+//! | [`host`] | a compromised host writes to its uplink |
+//! | [`link`] | an attacker on a link between switches |
+//! | [`management`] | others' keys, and no key |
 //! | [`asks`] | sockets of one vDC ask for addresses of another |
-//! | [`churn`] | objects come and go meanwhile |
+//! | [`churn`] | objects are added and removed meanwhile |
 //! | [`random`] | mutated frames from every place |
 
 mod asks;
@@ -58,7 +58,7 @@ pub use report::{Format, Report, Row};
 /// Time of random frames among the lab's checks.
 const RANDOM_IN_CHECKS: Duration = Duration::from_secs(5);
 
-/// What to attack with.
+/// Flags of the attacks.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Only attacks whose name contains one of these
@@ -66,7 +66,7 @@ pub struct Args {
     /// List the attacks
     #[arg(long)]
     list: bool,
-    /// Attachments, networks and vDCs come and go meanwhile
+    /// Add and remove attachments, networks and vDCs meanwhile
     #[arg(long)]
     churn: bool,
     /// Mutated frames of every protocol from every place
@@ -75,7 +75,7 @@ pub struct Args {
     /// For how long, with --random
     #[arg(long, default_value_t = 30, requires = "random")]
     seconds: u64,
-    /// What they are drawn from [default: drawn, and printed]
+    /// Seed of the random frames [default: a random one, which is printed]
     #[arg(long, requires = "random")]
     seed: Option<u64>,
     /// How to print the result
@@ -83,7 +83,7 @@ pub struct Args {
     output: Format,
 }
 
-/// The places that attacks come from: how their names begin, and the row that they share among
+/// The places that attacks come from: how their names begin, and their common row among
 /// the lab's checks.
 const PLACES: [(&str, &str); 6] = [
     ("sockets", "nothing between blue and red"),
@@ -93,13 +93,13 @@ const PLACES: [(&str, &str); 6] = [
     ("link:", "attacks on fabric links"),
     ("management:", "keys of hosts and switches open nothing else"),
 ];
-/// The row of attacks that are tried again while objects come and go: one of each place.
+/// The row of attacks that run again while objects are added and removed: one from each place.
 const UNDER_CHURN: &str = "attacks while objects come and go";
 const AGAIN: [&str; 4] = ["workload: another", "metal: another", "host: a VNI", "link: tunnels"];
 /// The row of random frames.
 const RANDOM: &str = "random frames from every place";
 
-/// Attacks the lab and prints what came of it.
+/// Attacks the lab and prints the results.
 ///
 /// # Errors
 /// The lab cannot be attacked. An attack that was not withstood is a row, not an error.
@@ -217,7 +217,7 @@ fn attack(scene: &Scene<'_>, wanted: impl Fn(&str) -> bool, churn: bool, steps: 
     Ok(report)
 }
 
-/// A row, shown as a step. An attack that cannot be carried out is one that was not withstood.
+/// A row, shown as a step. An attack that cannot be carried out counts as not withstood.
 fn shown(steps: &Steps, name: &str, attack: impl FnOnce() -> Result<Row>) -> Row {
     let mut row = Row::default();
     let verdict = steps.check(name, || {

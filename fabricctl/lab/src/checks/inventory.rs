@@ -48,7 +48,7 @@ pub(super) fn spine_drained(cx: &Scene<'_>) -> Result<String> {
     std::thread::sleep(AROUND);
     let loss = traffic.stop()?;
     cx.measured_loss(&loss);
-    ensure!(changed > 0, "no switch was told to avoid {}", spine.name);
+    ensure!(changed > 0, "no switch changed its paths to avoid {}", spine.name);
     lossless(&loss, "while it was drained and put back")?;
     cx.ready()?;
     Ok(format!(

@@ -1,14 +1,14 @@
-//! What the lab shows, each check with the figure it measured.
+//! The checks of the lab, each with a measured figure.
 //!
 //! | file | question |
 //! | --- | --- |
 //! | [`reach`] | does everything reach what it should? |
-//! | [`edge`] | is it answered and replicated where it should be? |
+//! | [`edge`] | is traffic answered and replicated where it should be? |
 //! | [`crate::attack`] | does nothing reach what it should not? |
-//! | [`tenant`] | does a user of a vDC see that vDC only? |
+//! | [`tenant`] | does a user of a vDC see only that vDC? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
-//! | [`removal`] | does what is deleted go, wholly, and only that? |
+//! | [`removal`] | does a deletion remove everything of an object, and nothing else? |
 
 mod edge;
 pub(crate) mod faults;
@@ -47,11 +47,11 @@ pub struct Row {
     pub name: String,
     /// The figure, or why it failed.
     pub outcome: Result<String, String>,
-    /// What it measured, for programs: each name ends with its unit.
+    /// Its measurements, for programs: each name ends with its unit.
     pub figures: Vec<(&'static str, f64)>,
 }
 
-/// The table that a lab ends with.
+/// The table at the end of a lab.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// A row for each check that ran.
@@ -64,7 +64,7 @@ impl Report {
         !self.rows.is_empty() && self.rows.iter().all(|r| r.outcome.is_ok())
     }
 
-    /// Adds a row for each check that is wanted.
+    /// Adds a row for each selected check.
     fn check(&mut self, cx: &Scene<'_>, checks: &[(&str, Check)], wanted: impl Fn(&str) -> bool, steps: &Steps) {
         for (name, check) in checks.iter().filter(|(n, _)| wanted(n)) {
             let outcome = steps.check(name, || check(cx));
@@ -104,7 +104,7 @@ impl fmt::Display for Report {
 /// A workload or bare-metal machine, as the checks see it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// `vdc/attachment`: what its echo server says it is.
+    /// `vdc/attachment`: the name that its echo server returns.
     pub id: String,
     /// Its vDC.
     pub vdc: Name,
@@ -133,25 +133,25 @@ impl Endpoint {
     }
 }
 
-/// What every check works with.
+/// The data that every check uses.
 pub struct Scene<'a> {
     /// The lab.
     pub lab: &'a Lab,
     /// A client of its controller.
     pub client: Client,
-    /// To wait for the client.
+    /// Runtime for calls of the client.
     pub runtime: &'a Runtime,
     /// Everything that can send and receive.
     pub endpoints: Vec<Endpoint>,
-    /// Each answers who it is.
+    /// Their echo servers; each returns its name.
     _servers: Vec<EchoServer>,
-    /// What the check at work has measured so far.
+    /// Measurements of the current check so far.
     figures: RefCell<Vec<(&'static str, f64)>>,
 }
 
 type Check = fn(&Scene<'_>) -> Result<String>;
 
-/// What works, and how well. The attacks come after these, and faults and removals after them.
+/// Checks of what works, and how well. The attacks come after these, then faults and removals.
 const WORKS: [(&str, Check); 11] = [
     ("same network, across leaves", reach::same_network),
     ("routed between networks, TTL falls by one", reach::routed),
@@ -166,7 +166,7 @@ const WORKS: [(&str, Check); 11] = [
     ("broadcast replicated once", edge::broadcast),
 ];
 
-/// What faults cost, and how things go.
+/// Checks of what faults cost, and of removals.
 const CHANGES: [(&str, Check); 16] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
@@ -256,7 +256,7 @@ fn endpoints(lab: &Lab, client: &Client, runtime: &Runtime) -> Result<Vec<Endpoi
 }
 
 impl<'a> Scene<'a> {
-    /// Looks up what there is, and starts an echo server at each.
+    /// Finds all endpoints, and starts an echo server at each.
     ///
     /// # Errors
     /// The lab cannot be looked at.
@@ -295,14 +295,14 @@ impl<'a> Scene<'a> {
         self.figures.borrow_mut().push((name, value));
     }
 
-    /// Notes what became of the traffic around a fault.
+    /// Notes the outcome for the traffic around a fault.
     fn measured_loss(&self, loss: &Loss) {
         self.measured("sent_packets", loss.sent as f64);
         self.measured("lost_packets", loss.lost as f64);
         self.measured("longest_outage_ms", loss.outage.as_secs_f64() * 1e3);
     }
 
-    /// Reads all counters of lost frames, to explain what is lost from now on.
+    /// Reads all counters of lost frames, to explain later losses.
     ///
     /// # Errors
     /// A device does not answer.
@@ -318,7 +318,7 @@ impl<'a> Scene<'a> {
     /// Ordered pairs of endpoints that satisfy the condition.
     ///
     /// # Errors
-    /// There is none: the check would show nothing.
+    /// There is none, so the check would show nothing.
     pub fn pairs(&self, what: impl Fn(&Endpoint, &Endpoint) -> bool) -> Result<Vec<(&Endpoint, &Endpoint)>> {
         let all = self
             .endpoints
@@ -342,7 +342,7 @@ impl<'a> Scene<'a> {
             .context("the endpoint's network")
     }
 
-    /// Polls until `done` answers something, and says how long that took.
+    /// Polls until `done` returns a value; returns it with the time that this took.
     ///
     /// # Errors
     /// It took longer than `limit`.
@@ -377,7 +377,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// What the fabric had lost before something happens.
+/// The losses of the fabric before an event.
 struct Account<'a> {
     cx: &'a Scene<'a>,
     reader: Reader,
@@ -385,9 +385,9 @@ struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// Says what became of packets. Each that was lost must have been counted somewhere: a machine
-    /// that lets a switch wait for longer than its ring lasts loses packets without a fault of the
-    /// fabric, and the ring tells.
+    /// Describes the outcome for packets. Each lost packet must have been counted somewhere. On a busy machine
+    /// a switch may wait until its ring is full and so lose packets without a fault of the
+    /// fabric; the ring counts them.
     ///
     /// # Errors
     /// More packets were lost than counted.

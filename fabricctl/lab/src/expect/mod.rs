@@ -1,9 +1,10 @@
-//! `fabricctl check`: a user's own topology and intent on software switches, judged by the user's own expectations.
+//! `fabricctl check`: runs a user's topology and intent on software switches, and checks the user's expectations.
 //!
-//! A run is a lab in namespaces of its own ([`sandbox`]): several run side by side, and no right of root is needed where
-//! the kernel lets users make namespaces. Each row of the file ([`mod@file`]) is judged with real packets. They carry a
-//! random mark and are followed through captures, so an answer from another machine with the same address does not
-//! count. That nothing arrives is only worth something if the sender could send ([`control`]). A row is judged once; nothing is tried again.
+//! A run is a lab in separate namespaces ([`sandbox`]): several can run side by side, without root where
+//! the kernel lets users create namespaces. Each row of the file ([`mod@file`]) is tested with real packets. They carry a
+//! random mark and are followed through captures, so a reply from another machine with the same address does not
+//! count. "Nothing arrives" counts only if the sender has shown that it can send ([`control`]). Each row is tested once, without
+//! retries.
 
 pub mod adapt;
 pub mod file;
@@ -36,16 +37,16 @@ use world::World;
 
 /// An expectation failed.
 const FAILED: u8 = 1;
-/// The run could not be made.
+/// The check could not run.
 pub const COULD_NOT_RUN: u8 = 2;
 /// Lines of a daemon's log that are kept beside the captures.
 const LOG_LINES: usize = 500;
-/// Reasons that a row shows; the rest is counted.
+/// Most reasons that a row shows; the rest are counted.
 const SHOWN: usize = 5;
 
 /// Check an intent on a fabric of software switches against expectations.
 ///
-/// Exit codes: 0 all hold, 1 an expectation failed, 2 the run could not be made.
+/// Exit codes: 0 all hold, 1 an expectation failed, 2 the check could not run.
 #[derive(Debug, Args)]
 pub struct Check {
     /// The topology file
@@ -57,10 +58,10 @@ pub struct Check {
     /// The file of expectations
     #[arg(long)]
     expect: PathBuf,
-    /// Write the file of expectations from the intent instead; a file that exists is kept
+    /// Write the file of expectations from the intent instead; an existing file is kept
     #[arg(long)]
     write: bool,
-    /// What runs the pipelines
+    /// The target that runs the pipelines
     #[arg(long, value_enum, default_value_t = Target::P4Switch)]
     target: Target,
     /// Write a JUnit XML report
@@ -77,7 +78,7 @@ pub struct Check {
 /// Runs the command.
 ///
 /// # Errors
-/// The run could not be made; says why.
+/// Why the check could not run.
 pub fn run(check: &Check, runtime: &Runtime) -> Result<ExitCode> {
     let intent: Intent =
         vfabric_api::yaml::read(&read(&check.intent)?).with_context(|| format!("in {}", check.intent.display()))?;

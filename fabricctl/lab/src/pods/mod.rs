@@ -1,22 +1,22 @@
-//! Pods in the lab: interfaces come and go through the real CNI plugin, and everything agrees afterwards.
+//! Pods in the lab: the real CNI plugin adds and removes interfaces, and everything must agree afterwards.
 //!
-//! **Problem.** An attachment stands in six places: the pod's network namespace, the host's kernel, the agent's journal,
+//! **Problem.** An attachment is recorded in six places: the pod's network namespace, the host's kernel, the agent's journal,
 //! the name that the agent gives the namespace, the controller's store, the tables of leaves. Whatever dies in between,
-//! all of them have to say the same in the end.
+//! all six must agree in the end.
 //!
-//! **Model.** A [`Pod`] is a network namespace and what a container runtime remembers of it. The lab plays the runtime
-//! ([`runtime`]): it calls `vfabric-cni` as containerd and podman do, and after an ADD that failed it sends DEL until that
-//! succeeds. So the end is known whatever happens in between, except for a swap that was cut off: it may have happened or
-//! not, and [`agree`] holds all places to one answer.
+//! **Model.** A [`Pod`] is a network namespace and the runtime's record of it. The lab plays the runtime
+//! ([`runtime`]): it calls `vfabric-cni` as containerd and podman do, and after a failed ADD it sends DEL until that
+//! succeeds. So the final state is known whatever happens in between. The exception is an interrupted swap: it may have happened or
+//! not, and [`agree`] checks that all places agree on which.
 //!
-//! **Tenants.** Two vDCs of their own ([`TENANTS`]) with equal subnets, which are made for the run and deleted after it.
+//! **Tenants.** Two vDCs ([`TENANTS`]) with equal subnets, which are created for the run and deleted after it.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | [`runtime`] | calls of a container runtime and of the agent's command |
 //! | [`agree`] | compares all places |
-//! | [`bench`] | what calls cost, beside the reference plugins |
-//! | [`random`] | operations and faults drawn from a seed |
+//! | [`bench`] | the cost of calls, compared with the reference plugins |
+//! | [`random`] | random operations and faults from a seed |
 
 pub(crate) mod agree;
 pub(crate) mod bench;
@@ -47,18 +47,18 @@ pub(crate) const NETWORKS: [(&str, &str); 2] = [("front", "10.60.0.0/24"), ("bac
 /// Longest time that a change of the tenants themselves may take.
 const APPLIED: Duration = Duration::from_secs(30);
 
-/// Pods that come, go and change at random, with faults.
+/// Random operations on pods, with faults.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// How many operations
     #[arg(long, default_value_t = 5000)]
     operations: usize,
-    /// What they are drawn from [default: drawn, and printed]
+    /// Seed of the operations [default: a random one, which is printed]
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// Runs random operations on the lab that runs.
+/// Runs random operations on the running lab.
 ///
 /// # Errors
 /// Something failed that no fault explains, or places do not agree; names the operation.
@@ -90,9 +90,9 @@ pub(crate) struct Pod {
 /// An interface of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Interface {
-    /// Its tenant network; none after a swap that was cut off, until somebody has looked.
+    /// Its tenant network; unknown (none) after an interrupted swap, until it has been checked.
     pub(crate) network: Option<&'static str>,
-    /// Whether the runtime added it; the others were added to the running pod, and go with the last of these.
+    /// Whether the runtime added it; the others were added to the running pod, and are removed with the last of the runtime's.
     pub(crate) by_runtime: bool,
     /// Whether it was put into another network than the runtime asked for.
     pub(crate) swapped: bool,
@@ -123,7 +123,7 @@ pub(crate) struct Tenants {
 }
 
 impl Tenants {
-    /// Makes them, and assigns all hosts to them.
+    /// Creates them, and assigns all hosts to them.
     ///
     /// # Errors
     /// The controller refuses, or a device does not apply them.
@@ -135,7 +135,7 @@ impl Tenants {
         Self::of(client, runtime, vdcs)
     }
 
-    /// Makes these vDCs.
+    /// Creates these vDCs.
     ///
     /// # Errors
     /// The controller refuses, or a device does not apply them.
@@ -159,10 +159,10 @@ impl Tenants {
         Ok(tenants)
     }
 
-    /// Deletes them: no pod of theirs may be there.
+    /// Deletes them; they must not have any pods.
     ///
     /// # Errors
-    /// Something uses them still, or a device does not confirm.
+    /// Something still uses them, or a device does not confirm.
     pub(crate) fn remove(self, client: &Client, runtime: &Runtime) -> Result<()> {
         for key in &self.keys {
             let outcome = runtime.block_on(client.delete(key, Some(APPLIED)))?;

@@ -1,14 +1,14 @@
 //! The controller at the size of a data centre: a million tenant networks.
 //!
 //! **Problem.** "One more attachment costs the same at a million networks as at ten" is a promise that only a measurement
-//! at that size can keep.
+//! at that size can show.
 //!
-//! **Model.** The controller is the shipped program in a process of its own, with its durable store, and everything reaches
+//! **Model.** The controller is the shipped program in a separate process, with its durable store, and everything reaches
 //! it as in a fabric: REST over TLS, P4Runtime, gNMI and the agents' stream with mutual TLS. Devices are in memory, in
-//! this process, so that what is measured is the controller ([`switch`], [`host`]): they take what they are sent, hold it,
-//! and give it back. Clients are in this process too, and take processor time from the controller.
+//! this process, so that the measurement shows the controller ([`switch`], [`host`]): they store what they receive,
+//! and return it. Clients are in this process too, and take processor time from the controller.
 //!
-//! **Reading the figures.** Each row has its target. What OVN takes is measured in the same run where it is installed
+//! **Reading the figures.** Each row has its goal. If OVN is installed, it is measured in the same run
 //! ([`ovn`]). A busy machine makes rows worse, so a figure counts only from a quiet one.
 
 mod clients;
@@ -43,7 +43,7 @@ const ROWS: [&str; 8] = ["writers", "burst", "crowd", "plan", "watch", "leaf", "
 pub struct Args {
     #[command(flatten)]
     size: Size,
-    /// Sizes that show in seconds that all works, and nothing of speed
+    /// Small sizes: shows in seconds that everything works, but says nothing about speed
     #[arg(long)]
     small: bool,
     /// Only these rows, with the load
@@ -52,7 +52,7 @@ pub struct Args {
     /// Do not measure OVN
     #[arg(long)]
     no_peer: bool,
-    /// Directory for the store, certificates and logs, which is made and stays; it must not be there yet
+    /// Directory for the store, certificates and logs; it is created, must not exist yet, and is kept
     #[arg(long)]
     dir: PathBuf,
     /// Directory of the daemons' binaries [default: where fabricctl is]
@@ -66,7 +66,7 @@ pub struct Args {
 /// Measures and prints.
 ///
 /// # Errors
-/// Something could not be measured. A missed target is no error.
+/// Something could not be measured. A missed goal is no error.
 pub fn run(args: Args, runtime: &Runtime) -> Result<ExitCode> {
     let size = if args.small { Size::small() } else { args.size };
     let here = std::env::current_exe()?;

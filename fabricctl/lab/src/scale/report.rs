@@ -68,7 +68,7 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        table.set_header(["what", "figure", "target", "measured", "met"]);
+        table.set_header(["what", "figure", "goal", "measured", "met"]);
         for row in &self.rows {
             let met = row.target.is_met(row.measured);
             let met = met.map_or("", |met| if met { "yes" } else { "NO" });

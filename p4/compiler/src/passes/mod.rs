@@ -1,7 +1,7 @@
-//! From the typed program to flat code, and flat code made shorter.
+//! From the typed program to flat code, and from flat code to shorter code.
 //!
-//! [`lower`] gives the flat program, [`optimise`] rewrites it in place: each pass is one file, keeps the program's
-//! meaning by itself, and may be left out. What the control plane sees (P4Info, entries) is written before, so it does
+//! [`lower`] makes the flat program, [`optimise`] rewrites it in place. Each pass is one file, preserves the program's
+//! meaning, and may be left out. The control plane's view (P4Info, entries) is written before that, so it does
 //! not depend on the level.
 mod branches;
 mod dead;
@@ -53,7 +53,7 @@ fn round(p: &mut Program) {
     dead::run(p);
 }
 
-/// Reachable blocks, operations, edges and parts of expressions: a round that changes nothing of these is the last.
+/// Counts of reachable blocks, operations, edges and parts of expressions: a round that changes none of these is the last.
 fn size(p: &mut Program) -> [usize; 4] {
     let mut n = [0; 4];
     for g in graphs(p) {

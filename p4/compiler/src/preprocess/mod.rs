@@ -2,11 +2,11 @@
 //!
 //! P4_16 (section "Preprocessing") asks for includes, macros without arguments and conditions; programs in the field use
 //! all of C's preprocessor. The phases of translation are those of ISO C (section 5.1.1.2): lines are spliced, then
-//! split into tokens, then directives are obeyed and macros expanded, line by line. A string literal over several lines
-//! is known only afterwards (`quoted.rs`), so directives inside it are obeyed too. As in the assembler mode of cpp, a
-//! line that begins with `#` and is no directive is not an error: it is left out.
+//! split into tokens, then directives are carried out and macros expanded, line by line. A string literal over several lines
+//! is recognised only afterwards (`quoted.rs`), so directives inside it are carried out too. As in the assembler mode of cpp, a
+//! line that begins with `#` but is not a directive is no error: it is left out.
 //!
-//! It works on tokens, which keep the place they were written at, so diagnostics need no line markers.
+//! It works on tokens, which keep their place in the source, so diagnostics need no line markers.
 
 mod directive;
 mod expand;

@@ -85,10 +85,7 @@ impl Checker<'_> {
                 if is_name && !member && !known() && self.lookup(&t.text, false).is_none() {
                     self.sink.error(
                         t.span,
-                        format!(
-                            "{} is not declared before this field, whose length it is to tell",
-                            t.text
-                        ),
+                        format!("{} is not declared before this field, whose length it gives", t.text),
                     );
                 }
                 member = t.text == ".";

@@ -1,7 +1,7 @@
 //! From BMv2 JSON to a [`Program`]: every name becomes an index, once.
 //!
-//! What a program may ask for is bounded here, so that no document makes the switch take
-//! memory or stack without end.
+//! The demands of a program are bounded here, so that no document makes the switch use
+//! unlimited memory or stack.
 
 mod action;
 mod expr;
@@ -34,10 +34,10 @@ const MAX_WIDTH: u32 = 1 << 16;
 const MAX_WORDS: u32 = 1 << 20;
 /// Cells of the largest array of counters, meters or registers (some hundred megabytes).
 const MAX_CELLS: usize = 1 << 24;
-/// Deepest nesting of an expression: what the stack bears at every frame.
+/// Deepest nesting of an expression, so that every frame fits the stack.
 const MAX_DEPTH: usize = 200;
 
-/// Names of what was lowered so far.
+/// Names of the objects that were lowered so far.
 struct Names<'a> {
     source: &'a json::Program,
     program: Program,

@@ -35,7 +35,7 @@ unsafe fn arguments<'e>(base: *const u64, count: u64) -> &'e [u64] {
     unsafe { std::slice::from_raw_parts(base, count as usize) }
 }
 
-/// Looks a key up. Answers the action and whether an entry was hit, as `action << 1 | hit`, and leaves the arguments
+/// Looks a key up. Returns the action and whether an entry was hit, as `action << 1 | hit`, and leaves the arguments
 /// in the environment.
 ///
 /// # Safety

@@ -1,31 +1,31 @@
-//! Machine code for a program: what runs packets once it is made, a few milliseconds after the program was loaded.
+//! Machine code for a program. It is ready a few milliseconds after the program was loaded, and then runs the packets.
 //!
 //! # Model
 //! A [`Program`] becomes four functions over a packet's arena: the parser, ingress (with the verification of
 //! checksums), egress, and the deparser (with their update). Slots become addresses, branches become branches, actions
-//! are written where tables call them, and what is known of a word from before is not asked again ([`code`]). Look-ups
-//! and whatever is rare - hashes, registers, meters, stacks by index, arithmetic without bounds - are calls of the
-//! interpreter ([`callback`]), which remains the one place where they are defined.
+//! are inlined where tables call them, and a word whose value is known is not tested again ([`code`]). Look-ups
+//! and rare operations (hashes, registers, meters, stacks by index, arithmetic without bounds) call the
+//! interpreter ([`callback`]), so they are still defined in one place.
 //!
-//! The interpreter also runs what is traced, what is loaded on machines for which no code can be made, and each stage
-//! that this refuses: headers that are not of whole octets, keys beyond bounds. So machine code
-//! changes no behaviour, only its cost, and the tests run programs both ways.
+//! The interpreter also runs traced packets, everything on machines for which no code can be made, and each stage
+//! that this module refuses: headers that are not whole octets, keys beyond bounds. So machine code
+//! changes only the cost and not the behaviour, and the tests run programs both ways.
 //!
 //! # Invariants
-//! - Code reads and writes the arena at slots below its length only; [`code::Code`] refuses others. An arena has the
-//!   length of the program's blank one from when a packet is filled.
-//! - It reads the frame only where an octet of it begins, and at most 15 octets further: packets keep 16 behind their
-//!   end. It writes headers only before the payload, and refuses programs whose headers need more room than is kept.
-//! - It reads arguments of an action only within the words that its parameters take; a table's records have room for
+//! - Code reads and writes the arena only at slots below its length; [`code::Code`] refuses others. From the moment a packet
+//!   is filled in, its arena has the length of the program's blank one.
+//! - Each read of the frame begins inside the frame and goes at most 15 octets further; packets keep 16 octets behind their
+//!   end. Code writes headers only before the payload, and refuses programs whose headers need more room than there is.
+//! - It reads arguments of an action only within the words of its parameters; a table's records have room for
 //!   the arguments of each of its actions.
-//! - Addresses in it are of the program that it was made from, and of functions of this library. Both live as long as
+//! - Addresses in it belong to the program that it was made from, and to functions of this library. Both live as long as
 //!   the pipeline, which drops the code with them.
 //! - Loops of parsers and controls are counted, as the interpreter counts them.
 //! - Pages with code are never writable at the same time.
 //!
 //! # Cost
-//! Making it takes about as long as compiling a function of that size does, in a thread of its own; memory for it is
-//! some hundred kilobytes.
+//! Making the code takes about as long as compiling a function of that size, in a separate thread; it needs some
+//! hundred kilobytes of memory.
 #![allow(unsafe_code)]
 
 mod callback;
@@ -52,10 +52,10 @@ use crate::refused::Refused;
 use crate::trace::NoTrace;
 use code::Code;
 
-/// Operations, nodes and states of the largest program that code is made for.
+/// Most operations, nodes and states of a program for which code is made.
 const MAX_SIZE: usize = 1 << 15;
 
-/// What machine code and its callbacks tell each other.
+/// Data that machine code and its callbacks exchange.
 #[repr(C)]
 struct Env {
     /// Arguments of the entry that was found last.
@@ -73,7 +73,7 @@ struct Env {
     run: *mut c_void,
 }
 
-/// What callbacks work on.
+/// The data of callbacks.
 struct Run<'a, 'p> {
     core: Core<'a, NoTrace>,
     packet: &'p mut Packet,
@@ -101,12 +101,12 @@ unsafe impl Sync for Native {}
 
 impl Drop for Native {
     fn drop(&mut self) {
-        // SAFETY: it is not used again. Whoever runs its code borrows `self`, so nobody does.
+        // SAFETY: it is not used again. Running its code borrows `self`, so nobody runs it now.
         unsafe { ManuallyDrop::take(&mut self.module).free_memory() };
     }
 }
 
-/// What fails inside the library that makes code.
+/// An error of the library that makes code.
 fn failed(error: impl std::fmt::Display) -> Refused {
     tracing::debug!(%error, "machine code");
     Refused::PANIC
@@ -119,7 +119,7 @@ impl Native {
     /// No code can be made for this machine, or the program is too large.
     ///
     /// # Safety
-    /// What the program has on the heap must stay there, unchanged, as long as the code lives.
+    /// The program's data on the heap must stay in place, unchanged, as long as the code lives.
     pub(crate) unsafe fn new(program: &Program, drop_port: u32) -> Result<Self, Refused> {
         if cfg!(not(all(target_endian = "little", target_pointer_width = "64"))) {
             return Err(Refused("machine code is made for 64-bit little-endian machines only"));

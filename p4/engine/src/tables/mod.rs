@@ -1,4 +1,4 @@
-//! Match tables of the packet engine: what writers change and packets read.
+//! Match tables of the packet engine, which writers change and packets read.
 //!
 //! A library without I/O. [`store`] holds everything that a control plane writes - entries, default actions, members
 //! and groups of action profiles, multicast groups, clone sessions, value sets - in two copies. Packets read one copy
@@ -35,8 +35,8 @@
 //! | ternary | 8 + 8a + 8 + 16k record, 4 place of the slot | 9 to 18 bucket, 4 next of the list |
 //!
 //! # What this does not do
-//! It validates nothing: the P4Runtime server does (a pattern that is not canonical is made so, a slot out of order
-//! costs memory, and neither harms). It runs no actions.
+//! It validates nothing; the P4Runtime server does that. (A pattern that is not canonical is made so, and a slot out of order
+//! costs memory; neither does harm.) It runs no actions.
 pub mod direct;
 pub mod index;
 pub mod layout;

@@ -1,9 +1,9 @@
-//! The command line, with the names of simple_switch_grpc where it has them.
+//! The command line, with the option names of simple_switch_grpc where it has the same function.
 //!
-//! bmv2 wants options of the target behind a bare `--`; it may stand anywhere and says nothing.
+//! bmv2 wants options of the target behind a bare `--`; here it may be anywhere and has no effect.
 //!
-//! The name by which the program is called matters: as `simple_switch_grpc` it has bmv2's defaults, as `stratum_bmv2` it
-//! reads Stratum's flags, and as `simple_switch_CLI` it hands commands to a switch that runs.
+//! The name under which the program is called matters: as `simple_switch_grpc` it has bmv2's defaults, as `stratum_bmv2` it
+//! reads Stratum's flags, and as `simple_switch_CLI` it sends commands to a running switch.
 
 mod chassis;
 mod inert;
@@ -18,13 +18,13 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-/// The name of bmv2's switch with P4Runtime. A program that is called by it gets bmv2's defaults.
+/// The name of bmv2's switch with P4Runtime. A program called by this name has bmv2's defaults.
 pub(crate) const SIMPLE_SWITCH_GRPC: &str = "simple_switch_grpc";
 /// The name of bmv2's client of the Thrift port.
 pub(crate) const SIMPLE_SWITCH_CLI: &str = "simple_switch_CLI";
 /// The name of Stratum's bmv2 target.
 pub(crate) const STRATUM_BMV2: &str = "stratum_bmv2";
-/// Where bmv2's switch serves, and its device id.
+/// Address of bmv2's switch, and its device id.
 const BMV2_ADDRESS: &str = "0.0.0.0:9559";
 const BMV2_DEVICE_ID: &str = "0";
 
@@ -34,7 +34,7 @@ const BMV2_DEVICE_ID: &str = "0";
 pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// The program to start with, as BMv2 JSON; without one, a controller brings it
+    /// The program to start with, as BMv2 JSON; without one, the switch waits for a controller to set it
     #[arg(value_name = "JSON", conflicts_with = "no_p4", help_heading = "Program")]
     pub(crate) program: Option<PathBuf>,
     /// P4Info of the program, as text or binary protobuf [default: derived from the program]
@@ -68,14 +68,14 @@ pub(crate) struct Options {
     /// Record what each interface receives and sends, as IFACE_in.pcap and IFACE_out.pcap
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = ".", help_heading = "Capture files")]
     pub(crate) pcap: Option<PathBuf>,
-    /// A port that receives the packets of a pcap file, once there is a program
+    /// A port that receives the packets of a pcap file, once a program is loaded
     #[arg(long, value_name = "PORT=FILE", value_parser = file, help_heading = "Capture files")]
     pub(crate) pcap_in: Vec<(u32, PathBuf)>,
     /// A port whose packets are written to a pcap file
     #[arg(long, value_name = "PORT=FILE", value_parser = file, help_heading = "Capture files")]
     pub(crate) pcap_out: Vec<(u32, PathBuf)>,
 
-    /// Use IFACE_in.pcap and IFACE_out.pcap in place of each interface, SECONDS after there is a program
+    /// Use IFACE_in.pcap and IFACE_out.pcap in place of each interface, SECONDS after a program is loaded
     #[arg(
         long,
         value_name = "SECONDS",
@@ -84,14 +84,14 @@ pub(crate) struct Options {
     )]
     pub(crate) use_files: Option<u16>,
 
-    /// Number by which controllers name this switch
+    /// Number by which controllers address this switch
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Control")]
     pub(crate) device_id: u64,
-    /// Where P4Runtime and gNMI are served
+    /// Address of the P4Runtime and gNMI server
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9559", value_parser = address,
           help_heading = "Control")]
     pub(crate) grpc_server_addr: SocketAddr,
-    /// Where the commands of simple_switch_CLI are taken, on the loopback address
+    /// Port for the commands of simple_switch_CLI, on the loopback address
     #[arg(long, value_name = "PORT", help_heading = "Control")]
     pub(crate) thrift_port: Option<NonZeroU16>,
     /// Authorities to trust (PEM). With it, only the fabric's controller may change the switch and only its operators may
@@ -118,8 +118,8 @@ pub(crate) struct Options {
     )]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Enrol by OpenConfig Bootz first, with the identity in this directory, and serve as what the owner says: its device id,
-    /// address and certificate
+    /// First enrol by OpenConfig Bootz, with the identity in this directory; the device id, address and certificate then come from
+    /// the owner
     #[arg(long, value_name = "DIR", requires = "ztp_server", conflicts_with_all = ["tls_ca", "device_id", "grpc_server_addr"],
           help_heading = "Control")]
     pub(crate) ztp: Option<PathBuf>,
@@ -128,7 +128,7 @@ pub(crate) struct Options {
           help_heading = "Control")]
     pub(crate) ztp_server: Option<String>,
 
-    /// What is logged: this and all that is more severe
+    /// Lowest severity that is logged
     #[arg(
         short = 'L',
         long,
@@ -148,7 +148,7 @@ pub(crate) struct Options {
     pub(crate) trace: bool,
     #[command(flatten)]
     inert: inert::Inert,
-    /// What to warn of once there is a log.
+    /// Warnings to print once the log is open.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,
 }
@@ -164,7 +164,7 @@ pub(crate) enum Qdisc {
     Bypass,
 }
 
-/// What the program is called as, with its options.
+/// The name under which the program was called, with its options.
 pub(crate) enum Called {
     /// A switch.
     Switch(Box<Options>),
@@ -172,20 +172,20 @@ pub(crate) enum Called {
     Client(ClientOptions),
 }
 
-/// Hands commands from standard input to a switch on this host, and prints what it replies.
+/// Sends commands from standard input to a switch on this host, and prints the replies.
 #[derive(Debug, Parser)]
 #[command(name = SIMPLE_SWITCH_CLI, version, max_term_width = 100)]
 pub(crate) struct ClientOptions {
     /// The switch's --thrift-port
     #[arg(long, value_name = "PORT", default_value_t = 9090)]
     pub(crate) thrift_port: u16,
-    /// The switch's host; switches take commands on the loopback address only
+    /// The switch's host; switches accept commands only on the loopback address
     #[arg(long, value_name = "HOST", default_value = "localhost")]
     pub(crate) thrift_ip: String,
-    /// The program, which the switch itself knows: without effect
+    /// The program; without effect, because the switch knows it
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Kind of the replication engine, of which there is one: without effect
+    /// Kind of the replication engine; without effect, because there is only one
     #[arg(long, value_name = "KIND")]
     pre: Option<String>,
 }
@@ -214,7 +214,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     })
 }
 
-/// What else the program does than being a switch.
+/// Other functions of the program.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Measures parts of the switch.
@@ -332,7 +332,7 @@ impl Options {
         }
     }
 
-    /// What single options cannot know of each other.
+    /// Checks that involve several options.
     fn check(&self) -> Result<(), String> {
         let mut ports: Vec<(u32, String)> = Vec::new();
         let names = self

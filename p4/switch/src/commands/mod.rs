@@ -7,7 +7,7 @@
 //! a line with the octets that follow and then these octets.
 //!
 //! # Invariants
-//! - Whoever reaches the port may change the switch, as on bmv2; unlike there, only this host does.
+//! - Anyone who reaches the port may change the switch, as on bmv2; unlike on bmv2, only this host can reach it.
 //! - Lines, connections and what is remembered between commands are bounded.
 
 pub mod client;

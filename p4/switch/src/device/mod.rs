@@ -1,5 +1,5 @@
-//! The packet engine as a device of the P4Runtime server: what the server, the forwarding threads and the loaded
-//! program share. The program itself, as the server writes to it, is in [`target`].
+//! The packet engine as a device of the P4Runtime server: the state that the server, the forwarding threads and the loaded
+//! program share. [`target`] is the program as the server writes to it.
 
 mod hidden;
 mod target;
@@ -26,15 +26,15 @@ use p4_engine::{DigestFields, Pipeline};
 /// Packet-outs that wait for the forwarding thread.
 pub const PACKET_OUT_QUEUE: usize = 1024;
 
-/// What the server, the forwarding thread and loaded programs share.
+/// The state that the server, the forwarding thread and loaded programs share.
 pub struct Dataplane {
     /// The program that packets run through, with the P4Info ids of its digests.
     pub running: ArcSwapOption<Running>,
-    /// Since when the clock runs.
+    /// Start of the clock.
     started: Instant,
     cpu_port: Option<u32>,
     drop_port: u32,
-    /// Numbers and names of the ports, which come and go.
+    /// Numbers and names of the current ports.
     pub names: Arc<PortNames>,
     down: Mutex<Vec<u32>>,
     outgoing: mpsc::Sender<Vec<u8>>,
@@ -44,7 +44,7 @@ pub struct Dataplane {
     learned: ArcSwap<Vec<u32>>,
     /// Egress queues of the ports.
     pub queues: Queues,
-    /// What went to controllers, and what was lost on the way.
+    /// Counts of messages to controllers, and of lost ones.
     pub punted: Arc<PuntCounters>,
     /// Frames that no program took, or that were for a port that does not exist.
     pub dropped: Arc<AtomicU64>,
@@ -117,7 +117,7 @@ impl Dataplane {
         }
     }
 
-    /// What a port number stands for that no port can have.
+    /// The meaning of a port number that no port can have.
     pub fn reserved(&self, port: u32) -> Option<&'static str> {
         match port {
             _ if Some(port) == self.cpu_port => Some("CPU port"),
@@ -126,7 +126,7 @@ impl Dataplane {
         }
     }
 
-    /// What gNMI reports of the pipeline.
+    /// What gNMI reports about the pipeline.
     pub fn pipeline_state(&self, node_id: u64) -> PipelineState {
         PipelineState {
             node_id,
@@ -136,7 +136,7 @@ impl Dataplane {
         }
     }
 
-    /// Hands a frame that leaves by the CPU port to the server; false if it leaves by another.
+    /// Passes a frame for the CPU port to the server; false if it is for another port.
     pub fn packet_in(&self, port: u32, data: &[u8]) -> bool {
         let is_it = Some(port) == self.cpu_port;
         if is_it {
@@ -145,7 +145,7 @@ impl Dataplane {
         is_it
     }
 
-    /// Hands a digest of the running program to the server, if a client has a `DigestEntry` for it (P4Runtime
+    /// Passes a digest of the running program to the server, if a client has a `DigestEntry` for it (P4Runtime
     /// specification, section 9.10).
     pub fn digest(&self, id: u32, fields: DigestFields<'_>) {
         let running = self.running.load();

@@ -8,14 +8,14 @@
 //! # Served
 //! `/interfaces/interface[name]/{config,state}` (openconfig-interfaces), its `ethernet/state`
 //! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`,
-//! and the packet engine as `/components/component[name=pipeline]` with its device id and what it lost.
-//! Settable: interfaces, which are ports, come with their `config/id` and go; their `config/enabled`, `config/mtu`,
+//! and the packet engine as `/components/component[name=pipeline]` with its device id and its losses.
+//! Settable: interfaces (ports are added by setting `config/id`, and can be removed); their `config/enabled`, `config/mtu`,
 //! `config/description`; `/system/config/hostname`. Nothing is kept over a restart.
-//! `config/enabled` is what a `Set` asked for, true until one does; `state/enabled` is what the device is.
+//! `config/enabled` is the value of the last `Set`, true by default; `state/enabled` is the device's actual state.
 //!
 //! # Cost
-//! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber is sent merged
-//! changes later and holds up nobody.
+//! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber gets merged
+//! changes later and delays nobody.
 
 pub mod memory;
 pub mod netdev;

@@ -1,7 +1,7 @@
 //! The P4Info of a pipeline as lookup structures: ids resolved, widths checked, once per pipeline.
 //!
-//! Everything a request names is looked up here in constant time. A P4Info that contradicts itself is refused when it
-//! is loaded, so later code may rely on what it finds.
+//! Every name and id of a request is looked up here in constant time. A P4Info that contradicts itself is refused when it
+//! is loaded, so later code can rely on its contents.
 
 use p4runtime_proto::p4::config::v1 as config;
 use rustc_hash::{FxHashMap, FxHashSet};

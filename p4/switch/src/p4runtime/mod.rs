@@ -5,14 +5,14 @@
 //! is a P4Info resolved ([`info`]), all its entities as plain data under their keys ([`state`]), and a
 //! [`target::Target`] that executes them. [`write`](mod@write) checks updates against the state and collects operations
 //! for the target; [`read`] plans and pages; [`session`] is arbitration; [`digest`] builds digest lists; [`packet`]
-//! converts controller headers. [`service`] is gRPC around it and nothing more.
+//! converts controller headers. [`service`] only wraps it in gRPC.
 //!
 //! # Invariants
-//! - The state holds what clients wrote, canonical; reads answer from it (read-write symmetry), the target is asked only
-//!   for what the data plane changes: counters, registers, ages.
-//! - An update changes everything it should or nothing. One `Write` becomes visible to packets at once.
+//! - The state holds what clients wrote, in canonical form; reads are served from it (read-write symmetry). The target is asked only
+//!   for values that the data plane changes: counters, registers, ages.
+//! - An update changes everything it should, or nothing. One `Write` becomes visible to packets at once.
 //! - A pipeline replaces another only after it was loaded completely.
-//! - No message of a client can panic, allocate without bound or hold up another client.
+//! - No message of a client can cause a panic, allocate without bound or delay another client.
 //!
 //! # Cost
 //! A write costs the same however full a table is. A read of n entries takes n references at once and builds one page

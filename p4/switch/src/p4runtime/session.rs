@@ -1,10 +1,10 @@
 //! Client arbitration (P4Runtime specification, section 5) as a pure state machine.
 //!
-//! The shell feeds in what happened on a stream ([`Sessions::arbitrate`], [`Sessions::close`]) and carries out the
-//! [`Outcome`]: notifications in the order in which they must leave. Nothing here knows about gRPC, locks or time.
+//! The caller reports the events of streams ([`Sessions::arbitrate`], [`Sessions::close`]) and carries out the
+//! [`Outcome`]: notifications in the order in which they must be sent. Nothing here knows about gRPC, locks or time.
 //!
-//! Election ids are compared among peers of one [`Authority`]: an operator's bid, however high, never stands in the way
-//! of the controller, and a controller's bid deposes an operator.
+//! Election ids are compared among peers of one [`Authority`]: an operator's bid, however high, never blocks
+//! the controller, and a controller's bid deposes an operator.
 //!
 //! Invariants: among live streams of one role and authority an election id is held at most once; at most one stream of a
 //! role is primary; a primary's election id equals the highest one ever accepted for its role and authority, which never
@@ -81,7 +81,7 @@ pub struct Arbitration<C> {
     pub election_id: Option<ElectionId>,
 }
 
-/// What a notification tells its receiver about the role.
+/// The state of the role in a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// The receiver is primary (`OK`).
@@ -103,7 +103,7 @@ pub struct Notification<C> {
     pub config: Option<C>,
     /// Highest election id seen for the role; `None` until there was a primary.
     pub election_id: Option<ElectionId>,
-    /// How the receiver stands.
+    /// The receiver's position.
     pub standing: Standing,
 }
 
@@ -226,7 +226,7 @@ impl<C: Clone> Role<C> {
 
     fn notification(&self, name: &str, stream: StreamId) -> Notification<C> {
         let receiver = self.streams.iter().find(|live| live.id == stream);
-        // To a controller an operator is nobody: it need not outbid one.
+        // A controller ignores operators: it need not outbid one.
         let seen = receiver.map_or(self.reigning, |live| live.authority.max(self.reigning));
         let standing = match self.primary {
             Some(primary) if primary == stream => Standing::Primary,
@@ -480,7 +480,7 @@ mod tests {
         s.arbitrate(StreamId(3), request("", u128::MAX)).unwrap();
         s.close(StreamId(3));
 
-        // A controller that comes back with too low an id learns what controllers bid, not what an operator did.
+        // A controller that comes back with too low an id learns the highest bid of controllers, not of operators.
         s.close(StreamId(2));
         s.arbitrate(StreamId(1), operator(u128::MAX)).unwrap();
         assert!(

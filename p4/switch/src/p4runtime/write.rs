@@ -17,7 +17,7 @@ use super::state::{CloneSession, DefaultEntry, DigestConfig, EntryChange, MeterA
 use super::target::{Device, Op, Target};
 use super::{array, digest, pre, profile, table, value_set};
 
-/// What to put back when a batch is rolled back.
+/// What to restore when a batch is rolled back.
 #[derive(Debug)]
 pub(super) enum Undo {
     Entry {
@@ -61,12 +61,12 @@ pub(super) enum Undo {
     },
 }
 
-/// Who writes.
+/// The author of a write.
 #[derive(Clone, Copy)]
 pub enum Writer<'a> {
     /// A client, perhaps of a role that restricts it.
     Client(Option<&'a RoleConfig>),
-    /// The pipeline that ran before, whose entities are taken over.
+    /// The previous pipeline, whose entities are carried over.
     Predecessor,
 }
 
@@ -119,7 +119,7 @@ impl Transaction<'_> {
         self.undo.push(entry);
     }
 
-    /// Remembers what became of an entry.
+    /// Records the outcome for an entry.
     pub(super) fn remember_entry(&mut self, table: usize, id: u32, change: EntryChange) {
         self.undo.push(Undo::Entry { table, id, change });
     }
@@ -157,7 +157,7 @@ fn put<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Opt
     };
 }
 
-/// Carries out a batch of a client, whose role is given, or of entities that are inherited from another pipeline; one
+/// Carries out a batch of a client with the given role, or of entities that are carried over from another pipeline; one
 /// result per update, in order.
 pub fn write(
     state: &mut State,
@@ -214,7 +214,7 @@ pub fn write(
         return results;
     }
     if let Err(error) = target.apply(transaction.state, ops) {
-        // Validation let something through that the target cannot do, or packets stand still.
+        // Validation accepted something that the target cannot do, or packets do not move on.
         tracing::error!(%error, "the target refused a validated batch");
         transaction.roll_back();
         results.fill(Err(error));

@@ -1,20 +1,20 @@
 //! Ports: where frames come from and go to.
 //!
 //! # Model
-//! A [`Port`] opens as one [`Lane`] per forwarding thread, each a [`Receive`] and a [`Transmit`]; the threads share
-//! nothing but what the port shares below. [`Ports`] is the set of open ports and the threads: ports are attached and
-//! detached while frames flow. What happens to a frame is up to a [`Forwarder`], of which every thread has one; it sends
+//! A [`Port`] opens as one [`Lane`] per forwarding thread, each with a [`Receive`] and a [`Transmit`]; the threads share
+//! only what the port itself shares internally. [`Ports`] is the set of open ports and the threads: ports are attached and
+//! detached while frames flow. Each thread has a [`Forwarder`], which decides what happens to a frame and sends
 //! through a [`Sink`]. Kinds of ports: network devices ([`netdev`]), memory ([`memory`]), capture files ([`pcap`]), none ([`closed`]).
 //!
 //! # Invariants
 //! - The frames of one flow and port go through one thread in the order in which they came.
-//! - A frame is what a wire would carry: checksums are complete, VLAN tags in place, segments cut ([`offload`]).
+//! - A frame is as it would be on a wire: checksums are complete, VLAN tags in place, segments cut ([`offload`]).
 //! - No frame is ever sent back to the socket that sends it.
 //! - Frames that come faster than they are forwarded, and frames that a device does not take, are lost and counted in
 //!   [`Counters`]. Nothing waits for a port.
 //!
 //! # Cost
-//! A received frame is worked on where the kernel put it and copied once to be sent; sending is one call for up to 64
+//! A received frame is processed where the kernel put it and copied once for sending; sending is one call for up to 64
 //! frames. Nothing is allocated per frame. Idle threads sleep in one `epoll_wait`.
 
 use std::io;
@@ -33,19 +33,19 @@ mod workers;
 
 pub use workers::{Ports, Waker};
 
-/// Frames that come in by a port, for one thread.
+/// Frames received by a port, for one thread.
 pub trait Receive: Send {
     /// Readable while frames wait.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// The next frame, to be changed at will; none when there is none now.
+    /// The next frame, which the caller may change; none if none waits.
     fn next(&mut self) -> Option<&mut [u8]>;
 
-    /// The descriptor reported an error; it must not go on to do so.
+    /// The descriptor reported an error; clears the error, so that it is not reported again.
     fn failed(&mut self) {}
 }
 
-/// Frames that leave by a port, from one thread.
+/// Frames sent through a port, from one thread.
 pub trait Transmit: Send {
     /// Takes a frame. It is sent now or with the next [`flush`](Self::flush).
     fn send(&mut self, frame: &[u8]);
@@ -53,7 +53,7 @@ pub trait Transmit: Send {
     /// Sends all that wait.
     fn flush(&mut self);
 
-    /// Whether the device takes more now. One that does not loses frames that are sent all the same.
+    /// Whether the device accepts more now. If it does not, frames that are sent anyway are lost.
     fn has_room(&self) -> bool {
         true
     }
@@ -69,26 +69,26 @@ pub struct Lane {
 
 /// Something that can be opened as a port.
 pub trait Port: Send {
-    /// Opens it for so many threads.
+    /// Opens it for this many threads.
     ///
     /// # Errors
     /// It does not exist, or must not be opened.
     fn open(&self, lanes: usize) -> io::Result<Vec<Lane>>;
 }
 
-/// Takes what a forwarder sends.
+/// Takes the frames that a forwarder sends.
 pub trait Sink {
-    /// Sends a frame by a port; false, and the frame is lost, if there is no such port.
+    /// Sends a frame through a port; if there is no such port, returns false and the frame is lost.
     fn frame(&mut self, port: u32, frame: &[u8]) -> bool;
 
-    /// Whether a port's device takes more now.
+    /// Whether a port's device accepts more now.
     fn has_room(&self, port: u32) -> bool {
         let _ = port;
         true
     }
 }
 
-/// Frames that wait in one port, as many as one turn allows.
+/// Waiting frames of one port, as many as one turn allows.
 pub struct Burst<'a> {
     port: u32,
     rx: &'a mut dyn Receive,
@@ -113,7 +113,7 @@ impl Burst<'_> {
 
 /// What happens to frames: one thread's view of a pipeline.
 pub trait Forwarder: Send {
-    /// Forwards the frames of a burst. What it leaves unread waits.
+    /// Forwards the frames of a burst. Frames that it does not read keep waiting.
     fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink);
 
     /// The thread was woken by its [`Waker`], or [`rest`](Self::rest) is over: forwards frames that came another way.
@@ -130,9 +130,9 @@ pub trait Forwarder: Send {
 /// Frames that a port lost.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Received ones: the ring was full, they did not fit, or were of a kind that cannot be taken apart.
+    /// Received frames: the ring was full, they did not fit, or were of a kind that cannot be cut into packets.
     pub in_lost: AtomicU64,
-    /// Ones to send that the device did not take.
+    /// Frames to send that the device did not accept.
     pub out_lost: AtomicU64,
 }
 

@@ -481,7 +481,7 @@ impl TxSocket {
         })
     }
 
-    /// Puts a frame to those that wait. Answers whether it is time to [`flush`](Self::flush).
+    /// Adds a frame to the waiting ones. Returns whether it is time to [`flush`](Self::flush).
     pub(super) fn push(&mut self, frame: &[u8]) -> bool {
         self.octets.extend_from_slice(frame);
         self.lengths.push(frame.len());

@@ -1,9 +1,9 @@
-//! What was asked of delegates: one file for each sandbox, written whole or not at all, and a lock beside it.
+//! The input of delegates: one file for each sandbox, written as a whole or not at all, and a lock beside it.
 //!
 //! | state of an attachment | means | what follows |
 //! | --- | --- | --- |
-//! | adding | its plugins may have run; nobody was promised anything | DEL, unless the process that adds it still has the lock |
-//! | held | it is there, with its result | DEL when the sandbox ends or the pod no longer selects it |
+//! | adding | its plugins may have run; ADD has not returned yet | DEL, unless the process that adds it still has the lock |
+//! | held | it exists, with its result | DEL when the sandbox ends or the pod no longer selects it |
 //! | leaving | its DEL has not succeeded yet | DEL again |
 
 use std::fs::{self, File};
@@ -22,13 +22,13 @@ use super::routes::Route;
 use crate::error::Error;
 use crate::protocol::Slot;
 
-/// Longest wait for plugins that outlive the process that has started them. They end when they have done their work; one that
-/// leaves a daemon behind must not stop everything else.
+/// Longest wait for plugins that outlive the process that started them. They end when they have done their work; one that
+/// leaves a daemon behind must not block everything else.
 const ORPHANS: Duration = Duration::from_secs(10);
-/// Pause between two looks at them.
+/// Pause between two checks of them.
 const ORPHANS_LOOK: Duration = Duration::from_millis(5);
 
-/// How far an attachment is.
+/// The state of an attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {

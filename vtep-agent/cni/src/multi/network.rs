@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::catalog::Definition;
 use crate::error::{self, Error};
 
-/// Versions of CNI that delegates may have. Results of older ones have another shape.
+/// Versions of CNI that delegates may have. Results of older ones have another form.
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// The capability of plugins that describe their device in a file (NPWG, "Device Information Specification").
 pub const DEVICE_INFO: &str = "CNIDeviceInfoFile";
@@ -31,7 +31,7 @@ pub struct Network {
     plugins: Vec<Keys>,
 }
 
-/// One plugin of an attachment and what it is given.
+/// One plugin of an attachment with its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Its type: the name of its program.
@@ -40,14 +40,14 @@ pub struct Call {
     pub config: String,
 }
 
-/// What an attachment asks of its plugins.
+/// The requests of an attachment to its plugins.
 #[derive(Debug, Default)]
 pub struct Asked<'a> {
     /// By the name of the capability. At least one plugin must have each.
     pub capabilities: BTreeMap<String, Value>,
-    /// What plugins may ignore, by the name of the capability.
+    /// Requests that plugins may ignore, by the name of the capability.
     pub optional: BTreeMap<String, Value>,
-    /// Goes before `args.cni` of the configuration.
+    /// Takes precedence over `args.cni` of the configuration.
     pub args: Option<&'a Map<String, Value>>,
 }
 
@@ -60,7 +60,7 @@ fn string(keys: &Keys, key: &str) -> Option<String> {
 }
 
 impl Network {
-    /// Reads a configuration or list. `name` is put in where it has none (NPWG 3.4.2).
+    /// Reads a configuration or list. If it has no name, `name` is inserted (NPWG 3.4.2).
     ///
     /// # Errors
     /// Names `place` and the field.
@@ -102,7 +102,7 @@ impl Network {
         Ok(Self { name, version, plugins })
     }
 
-    /// The network that a definition stands for: its own configuration, else the list of that name in the folder of
+    /// The network of a definition: its own configuration, else the list of that name in the folder of
     /// configurations, else the configuration of that name.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl Network {
             for file in files.iter().filter(of_kind) {
                 let small = fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() <= MAX_CONFIG);
                 let text = small.then(|| fs::read_to_string(file).ok()).flatten();
-                // Files of others may hold anything; one that cannot be read has no name.
+                // Other programs' files may contain anything; one that cannot be read has no name.
                 let named = |t: &String| {
                     serde_json::from_str::<Keys>(t).is_ok_and(|k| string(&k, "name").as_deref() == Some(name))
                 };
@@ -167,7 +167,7 @@ impl Network {
         self.plugins.iter().any(|p| Self::has(p, DEVICE_INFO))
     }
 
-    /// What each plugin is given. Values that are not changed keep their octets.
+    /// The input of each plugin. Unchanged values keep their octets.
     ///
     /// # Errors
     /// Names the capability that no plugin has.
@@ -188,7 +188,7 @@ impl Network {
         let mut keys = plugin.clone();
         keys.insert("name".into(), raw(&self.name.clone().into())?);
         keys.insert("cniVersion".into(), raw(&self.version.clone().into())?);
-        // What runtimes put in; a definition may not.
+        // Only runtimes may set this, not a definition.
         for key in ["prevResult", "cniVersions"] {
             keys.remove(key);
         }
@@ -220,7 +220,7 @@ impl Network {
 }
 
 impl Call {
-    /// The configuration with a result of the plugins before, or of ADD.
+    /// The configuration with the result of the plugins before, or of ADD.
     pub fn with_result(&self, result: Option<&str>) -> String {
         let whole = self.config.trim_end();
         match (result, whole.strip_suffix('}')) {
@@ -229,7 +229,7 @@ impl Call {
         }
     }
 
-    /// A key that is text.
+    /// The text value of a key.
     pub fn key(&self, key: &str) -> Option<String> {
         string(&serde_json::from_str(&self.config).ok()?, key)
     }

@@ -15,7 +15,7 @@ use crate::protocol::Slot;
 /// Annotation of definitions whose interfaces are devices that a Kubernetes device plugin hands out.
 const RESOURCE: &str = "k8s.v1.cni.cncf.io/resourceName";
 
-/// A network that was found, and what the status calls it.
+/// A network that was found, and its name in the status.
 struct Found {
     shown: String,
     network: Network,
@@ -27,7 +27,7 @@ fn find(settings: &Settings, catalog: &dyn Catalog, pod: &Pod, field: &str, s: &
         let message = format!("{field}: no definition {namespace}/{name}");
         Err(Error::new(error::CONFIG, message))
     };
-    // In the words of what does not exist: a pod learns nothing of other namespaces.
+    // With the same words as for a missing definition, so that a pod learns nothing about other namespaces.
     let open = !settings.namespace_isolation || settings.global_namespaces.contains(namespace);
     if *namespace != pod.namespace && !open {
         return missing();
@@ -49,7 +49,7 @@ fn of_definition(settings: &Settings, definition: &Definition) -> Result<Found, 
     Ok(Found { shown, network })
 }
 
-/// The default network: what the pod names, else what the configuration has.
+/// The default network: the one that the pod names, else that of the configuration.
 fn default_network(settings: &Settings, catalog: &dyn Catalog, pod: &Pod) -> Result<(Found, Selection), Error> {
     if let Some(text) = pod.annotations.get(DEFAULT_NETWORK) {
         let all = annotation::parse(DEFAULT_NETWORK, text, &settings.namespace)?;
@@ -67,7 +67,7 @@ fn default_network(settings: &Settings, catalog: &dyn Catalog, pod: &Pod) -> Res
             namespace: selection.namespace.clone(),
             ..Pod::default()
         };
-        // Definitions in the namespace of the default network are every pod's.
+        // Every pod may use definitions in the namespace of the default network.
         let is_open = selection.namespace == settings.namespace;
         let viewer = if is_open { &everybodys } else { pod };
         let found = find(settings, catalog, viewer, DEFAULT_NETWORK, &selection)?;
@@ -108,7 +108,7 @@ fn configured(settings: &Settings, catalog: &dyn Catalog) -> Result<Found, Error
     })
 }
 
-/// An attachment that is to be made. `runtime` is what the runtime asks of plugins that can do it.
+/// An attachment to be made. `runtime` is what the runtime asks of plugins with the matching capability.
 fn attachment(
     settings: &Settings,
     slot: &Slot,
@@ -147,7 +147,7 @@ fn attachment(
     })
 }
 
-/// The default network of a pod. What the runtime asks is for this network only (NPWG 7.5).
+/// The default network of a pod. The runtime's requests are only for this network (NPWG 7.5).
 ///
 /// # Errors
 /// Names the field, annotation or definition.
@@ -161,7 +161,7 @@ pub fn default(settings: &Settings, catalog: &dyn Catalog, pod: &Pod, slot: &Slo
     })
 }
 
-/// The networks that a pod selects. Interfaces that exist and were named here keep their names: `existing` are the
+/// The networks that a pod selects. Existing interfaces that were named here keep their names: `existing` are the
 /// attachments of the sandbox.
 ///
 /// # Errors
@@ -215,7 +215,7 @@ pub fn default_calls(settings: &Settings, catalog: &dyn Catalog) -> Result<(Stri
     Ok((found.network.name, calls))
 }
 
-/// True when an attachment is what another one asks for.
+/// True when an attachment already matches the wanted one.
 pub fn is_same(held: &Attachment, wanted: &Attachment) -> bool {
     let config = |a: &Attachment| {
         let one = |c: &Call| serde_json::from_str::<Value>(&c.config).ok();

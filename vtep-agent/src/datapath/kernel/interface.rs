@@ -21,7 +21,7 @@ use super::netlink::{Netlink, Request};
 use crate::error::NetlinkError;
 
 /// Who made a route (rtm_protocol); a number that no routing daemon uses (iproute2's
-/// rt_protos), so that a workload's own routes are told from ours.
+/// rt_protos), which distinguishes our routes from a workload's own.
 const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
 /// Rounds of comparing addresses: removing an IPv4 address takes others of its subnet with
 /// it (promote_secondaries is off by default), which the second round puts back.

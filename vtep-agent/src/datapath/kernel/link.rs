@@ -1,4 +1,4 @@
-//! Links: what we ask of the kernel, and what we read in its answers.
+//! Links: our requests to the kernel, and how we read its replies.
 
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -19,11 +19,11 @@ use super::netlink::{Netlink, Request};
 use crate::error::NetlinkError;
 use crate::object::{Segment, bridge_name, port_name, vxlan_name};
 
-/// Link group of what this agent made ("vfab"). It is set in the very request that creates
-/// a link, so that there is no moment at which one of ours could be taken for another's.
+/// Link group of links that this agent made ("vfab"). It is set in the same request that creates
+/// a link, so there is no moment at which one of ours could be mistaken for somebody else's.
 pub(super) const OWNER_GROUP: u32 = 0x7666_6162;
-/// Link group of what is about to be deleted ("vfdl"): the kernel deletes a whole group in
-/// one go, which takes as long as deleting a single link (FACTS: some 30 ms).
+/// Link group of links that are about to be deleted ("vfdl"): the kernel deletes a whole group in
+/// one go, which takes as long as deleting a single link (some 30 ms).
 pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
 /// UDP port of VXLAN (RFC 7348 section 5).
 pub(super) const VXLAN_PORT: u16 = 4789;
@@ -34,7 +34,7 @@ const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// Starts the alias of a port; the attachment's id follows.
 const ALIAS_PREFIX: &str = "vfabric attachment ";
 
-/// A link, as far as this agent cares.
+/// The attributes of a link that this agent needs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Link {
     pub(super) index: u32,
@@ -60,7 +60,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Reads a link out of a message.
+    /// Reads a link from a message.
     pub(super) fn from_message(message: LinkMessage) -> Self {
         let flags = message.header.flags;
         let (up, running) = (
@@ -104,7 +104,7 @@ impl Link {
         }
     }
 
-    /// True when this agent made it and has not given it up.
+    /// True when this agent made it and has not marked it for deletion.
     pub(super) fn is_ours(&self) -> bool {
         self.group == OWNER_GROUP
     }
@@ -124,7 +124,7 @@ impl Link {
         self.is_ours() && self.kind == Some(InfoKind::Veth) && self.name.starts_with("vfa")
     }
 
-    /// The attachment whose port it is, if it was told already.
+    /// The attachment whose port it is, if its alias is already set.
     pub(super) fn attachment_id(&self) -> Option<&str> {
         self.alias.as_deref()?.strip_prefix(ALIAS_PREFIX)
     }
@@ -138,7 +138,7 @@ impl Link {
         })
     }
 
-    /// True when what cannot be changed on a living VXLAN device is as it must be.
+    /// True when the attributes that cannot be changed on an existing VXLAN device are right.
     pub(super) fn vxlan_fits(&self, segment: &Segment, home_id: i32) -> bool {
         let has = |wanted: InfoVxlan| self.info.contains(&wanted);
         self.kind == Some(InfoKind::Vxlan)
@@ -150,7 +150,7 @@ impl Link {
                 .all(has)
     }
 
-    /// True when the bridge is as it must be.
+    /// True when the bridge is right.
     pub(super) fn bridge_is_right(&self, segment: &Segment) -> bool {
         self.up
             && self.mtu == segment.mtu
@@ -158,7 +158,7 @@ impl Link {
             && self.bridge.contains(&InfoBridge::MulticastSnooping(false))
     }
 
-    /// True when the VXLAN device is as it must be.
+    /// True when the VXLAN device is right.
     pub(super) fn vxlan_is_right(&self, segment: &Segment, bridge: u32, home_id: i32) -> bool {
         self.up
             && self.mtu == segment.mtu
@@ -175,7 +175,7 @@ impl Link {
         self.state == Some(State::Up) && forwarding
     }
 
-    /// True when the host's end of a port is as it must be.
+    /// True when the host's end of a port is right.
     pub(super) fn port_is_right(&self, attachment: &Attachment, bridge: u32) -> bool {
         self.up
             && self.mtu == attachment.mtu
@@ -189,7 +189,7 @@ impl Link {
 /// The VNI in a name made of a prefix and a number.
 fn numbered(name: &str, prefix: &str) -> Option<Vni> {
     let digits = name.strip_prefix(prefix)?;
-    // `vfb007` is not a name this agent gives.
+    // This agent never uses a name such as `vfb007`.
     digits
         .parse()
         .ok()
@@ -204,30 +204,30 @@ fn has_no_link_local(specs: &[AfSpecUnspec]) -> bool {
     })
 }
 
-/// No automatic link-local address: a bridge or its ports must have no address that a tenant
-/// could talk to the host by.
+/// No automatic link-local address: a bridge or its ports must not have an address through which a tenant
+/// could reach the host.
 fn no_link_local() -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
         In6AddrGenMode::None,
     )])])
 }
 
-/// What a VXLAN device is created with.
+/// The attributes with which a VXLAN device is created.
 fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
     let mut options = vec![
         InfoVxlan::Id(segment.vni.get()),
         InfoVxlan::Port(VXLAN_PORT),
-        // Where a station is, the controller says; a frame never does.
+        // Only the controller says where a station is; frames are not used to learn it.
         InfoVxlan::Learning(false),
-        // Over IPv6 a checksum is computed, and none is asked for: RFC 6935 section 5 lets a
-        // tunnel egress accept zero, as a leaf that encapsulates may send.
+        // Over IPv6 a checksum is computed when sending, but not required when receiving: RFC 6935 section 5 lets a
+        // tunnel egress accept zero, which an encapsulating leaf may send.
         InfoVxlan::UDPZeroCsumTX(false),
         InfoVxlan::UDPZeroCsumRX(true),
     ];
     if matches!(segment.local, Some(IpAddr::V4(_))) {
         // RFC 7348 section 5: zero over IPv4 should be sent.
         options.push(InfoVxlan::UDPCsum(false));
-        // Leaves refuse fragments of outer packets: never make any.
+        // Leaves refuse fragments of outer packets, so never make any.
         options.push(InfoVxlan::Df(VxlanDf::Set));
     }
     options
@@ -243,10 +243,10 @@ fn vxlan_port_options() -> Vec<InfoBridgePort> {
     ]
 }
 
-/// Options of a workload's port. It may only speak from the MAC address it was given (locked:
-/// frames from any other source are dropped), and hears nothing that is for others. One with
-/// further MAC addresses, which may move from port to port, hears what has no entry, and the
-/// filter alone says what it may speak from.
+/// Options of a workload's port. It may only send from its given MAC address (locked:
+/// frames from any other source are dropped), and does not receive frames for others. A port with
+/// further MAC addresses, which may move from port to port, also receives frames without an entry, and only
+/// the filter decides from which addresses it may send.
 fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
     let further = !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some());
     vec![
@@ -294,11 +294,11 @@ pub(super) fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<L
 
 /// Waits until frames get through a link that was brought up.
 ///
-/// The kernel acts on a carrier that came in the background ("link watch", at most once a
-/// second): only then does a bridge forward from the port, and a queue take frames. Asking
-/// for the link makes it act at once since Linux 6.8; before, asking again is all there is.
+/// The kernel acts on a new carrier in the background ("link watch", at most once a
+/// second): only then does a bridge forward from the port, and a queue accept frames. Since Linux 6.8, reading
+/// the link makes it act at once; before that, the only way is to read it repeatedly.
 ///
-/// Without `wait` it asks once.
+/// Without `wait` it reads the link once.
 pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Result<(), NetlinkError> {
     let start = Instant::now();
     loop {
@@ -331,12 +331,12 @@ fn into_link(answer: RouteNetlinkMessage) -> Option<Link> {
     }
 }
 
-/// Creates the bridge of a network. Its MAC address is fixed, because a bridge otherwise takes
-/// the least of its ports', and a change of it flushes its neighbour entries; and it is
-/// random, because nobody in the network shall know it.
+/// Creates the bridge of a network. Its MAC address is fixed, because otherwise a bridge takes
+/// the lowest of its ports' addresses, and a change of that flushes its neighbour entries. It is
+/// random, because nobody in the network should know it.
 pub(super) fn create_bridge(segment: &Segment) -> Request {
     let name = bridge_name(segment.vni);
-    // Snooping needs a querier in every network to be right; flooding always is.
+    // Snooping is right only with a querier in every network; flooding is always right.
     let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
     let attributes = vec![
         named(&name),
@@ -356,7 +356,7 @@ fn random_mac() -> [u8; 6] {
     mac
 }
 
-/// Brings the bridge of a network to what it must be.
+/// Makes the bridge of a network as it should be.
 pub(super) fn set_bridge(index: u32, segment: &Segment) -> Request {
     let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
     let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]);
@@ -475,7 +475,7 @@ fn bring_up(index: u32, name: &str) -> Request {
     )
 }
 
-/// Brings a VXLAN device that is in its bridge to what it must be: options first, so that it
+/// Makes a VXLAN device that is in its bridge as it should be: options first, so that it
 /// never forwards without them.
 pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
     let name = vxlan_name(segment.vni);
@@ -511,7 +511,7 @@ pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: RawFd
     Request::new(create, NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
-/// Brings the host's end of a port to what it must be; it comes up in a request of its own.
+/// Makes the host's end of a port as it should be; a separate request brings it up.
 pub(super) fn set_workload_port(index: u32, attachment: &Attachment) -> [Request; 2] {
     let name = port_name(&attachment.id);
     let alias = LinkAttribute::IfAlias(format!("{ALIAS_PREFIX}{}", attachment.id));

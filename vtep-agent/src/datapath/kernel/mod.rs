@@ -5,14 +5,14 @@
 //! | segment | bridge `vfb<vni>` with VXLAN device `vfx<vni>` in it |
 //! | flood entry | all-zero entry of the VXLAN device |
 //! | station | entry of the VXLAN device, and one of the bridge that points at the device |
-//! | neighbour | permanent neighbour of the bridge; answers because the device has `neigh_suppress` |
+//! | neighbour | permanent neighbour of the bridge, which answers for it because the device has `neigh_suppress` |
 //! | port | veth `vfa<hash>` in the bridge, other end in the workload's namespace, entry of the bridge |
 //!
-//! All of it is in a network namespace of its own ([`overlay`]); VXLAN devices keep their UDP
-//! socket in the host's.
+//! All of it is in a separate network namespace ([`overlay`]); VXLAN devices keep their UDP
+//! socket in the host's namespace.
 //!
-//! Every link carries a group number from the request on that creates it ([`link::OWNER_GROUP`]);
-//! a link without it is not touched, whatever its name. `docs/adr` says why these objects.
+//! Every link gets a group number in the request that creates it ([`link::OWNER_GROUP`]);
+//! a link without it is not touched, whatever its name. `docs/adr` explains the choice of these objects.
 
 mod entrance;
 mod entry;
@@ -53,8 +53,8 @@ pub use self::filter::FloodLimit;
 pub use self::monitor::{Change, Monitor, start as monitor};
 pub use self::overlay::Overlay;
 
-/// Reads octets as an answer of rtnetlink and as the elements of a set of nf_tables, as what the kernel sends is read. For
-/// the fuzz target `netlink`.
+/// Reads octets as a reply of rtnetlink and as the elements of a set of nf_tables, with the code that reads the kernel's messages.
+/// For the fuzz target `netlink`.
 #[doc(hidden)]
 pub fn read_any(octets: &[u8]) {
     netlink::read_any(octets);
@@ -82,7 +82,7 @@ pub struct Kernel {
     indices: HashMap<String, u32>,
 }
 
-/// What kind of steps can be worked off together.
+/// Kinds of steps that can be carried out together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Segments,
@@ -170,10 +170,10 @@ impl Kernel {
         Ok(index)
     }
 
-    /// Works off forwarding and neighbour entries in one go.
+    /// Carries out steps for forwarding and neighbour entries in one go.
     fn entries(&mut self, steps: &[Step]) -> Vec<Outcome> {
         let mut requests = Vec::with_capacity(steps.len());
-        // Per step: how many requests it took, or why it took none.
+        // For each step: the number of its requests, or why it has none.
         let mut plans: Vec<Result<usize, StepError>> = Vec::with_capacity(steps.len());
         for step in steps {
             let before = requests.len();
@@ -215,7 +215,7 @@ impl Kernel {
         outcomes
     }
 
-    /// The requests that a step about an entry takes; none when what it is about is gone.
+    /// The requests for a step about an entry; none if the entry's device is gone.
     fn entry_requests(&mut self, step: &Step, requests: &mut Vec<Request>) -> Result<(), StepError> {
         let (vni, on_bridge) = match step {
             Step::Ensure(Object::Neighbour { vni, .. }) | Step::Remove(ObjectKey::Neighbour(vni, _)) => (*vni, true),
@@ -310,7 +310,7 @@ fn discard(netlink: &mut Netlink, marks: Vec<Request>) -> Result<(), NetlinkErro
         return Ok(());
     }
     for result in netlink.batch(marks) {
-        // Gone by itself: the other end of a pair, or its namespace, was deleted.
+        // It is gone already: the other end of the pair, or its namespace, was deleted.
         result.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
     }
     netlink
@@ -341,7 +341,7 @@ impl Datapath for Kernel {
                 .filter(|l| l.is_ours())
                 .map(|l| (l.name.clone(), l.index))
                 .collect();
-            // What an earlier run had marked and did not come to delete.
+            // Links that an earlier run had marked but not yet deleted.
             if snapshot.links().iter().any(|l| l.group == link::TRASH_GROUP) {
                 self.netlink.request(link::delete_discarded())?;
             }

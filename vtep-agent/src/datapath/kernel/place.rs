@@ -1,9 +1,9 @@
 //! Places: the network namespaces into which workloads' interfaces go.
 //!
-//! A place is a name in `/run/netns`. What the name stands for is checked each time before
-//! anything is done there: it must be a network namespace, not one of the host's own, and not
-//! the place of another vDC under a second name. (Two vDCs that name the same place are told
-//! apart in [`crate::desired`].)
+//! A place is a name in `/run/netns`. Each time before anything is done there, the agent checks
+//! the name: it must stand for a network namespace, not one of the host's own, and not
+//! the place of another vDC under a second name. ([`crate::desired`] handles two vDCs that name
+//! the same place.)
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,9 +16,9 @@ use crate::datapath::StepError;
 use crate::netns::{Netns, NetnsId};
 use crate::object::port_name;
 
-/// What is known of places.
+/// The known places.
 pub(super) struct Places {
-    /// Namespaces of the host itself, and what they are.
+    /// Namespaces of the host itself, with descriptions.
     own: Vec<(NetnsId, String)>,
     /// The ports into each namespace: the name under which it was opened, and the vDC.
     used: HashMap<NetnsId, BTreeMap<String, (String, String)>>,
@@ -35,7 +35,7 @@ impl Places {
                 format!("{}, which holds the host's bridges", overlay.name()),
             ),
         ];
-        // Where the agent runs in a namespace of its own, the machine's is out of bounds, too.
+        // If the agent runs in a separate namespace, the machine's own is refused, too.
         match Netns::of_init() {
             Ok(init) => own.push((init.id(), "the network namespace of process 1".to_owned())),
             Err(error) => tracing::warn!(%error, "cannot see the network namespace of process 1"),
@@ -87,7 +87,7 @@ impl Kernel {
         if let Some((_, what)) = self.places.own.iter().find(|(id, _)| *id == namespace.id()) {
             return Err(refused(format!("it is {what}")));
         }
-        // Numbers of namespaces are used again: ask what the other name stands for now.
+        // Numbers of namespaces are reused: check what the other name stands for now.
         if let Some(name) = self.places.other_name(namespace.id(), a).filter(|_| !a.shared_netns)
             && self.worker.open(&name).is_ok_and(|other| other.id() == namespace.id())
         {

@@ -1,12 +1,12 @@
 //! Work inside other network namespaces.
 //!
-//! `setns(2)` changes one thread only. A thread of its own does nothing else: it enters the
-//! namespace asked for, does the work, and never needs to find its way home, because the
-//! next job says where it belongs. A netlink socket that it opens stays in the namespace in
+//! `setns(2)` changes only one thread. So a separate thread does this work: it enters the
+//! namespace, does the work, and never needs to return, because the
+//! next job says where to go. A netlink socket that it opens stays in the namespace in
 //! which it was opened.
 //!
-//! A job that does not return in time costs its thread, not the engine: the thread is left
-//! behind and another takes its place. While the job runs, its namespace gets no other.
+//! If a job does not return in time, only its thread is stuck, not the engine: the thread is left
+//! behind and another one takes its place. While the job runs, its namespace gets no other job.
 
 use std::io;
 use std::sync::mpsc;
@@ -36,7 +36,7 @@ pub(super) struct Worker {
     deadline: Duration,
 }
 
-/// How a job is called in the status.
+/// The name of a job in the status.
 const PREFIX: &str = "work in netns ";
 
 impl Worker {

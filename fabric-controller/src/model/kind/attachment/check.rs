@@ -58,14 +58,14 @@ impl Model {
             return Err(fields.invalid("mac", mac, "a unicast MAC address other than the gateway's"));
         }
         if network.macs.get(&mac).is_some_and(|owner| Some(*owner) != own) {
-            let expected = format!("a MAC address that nobody in network `{}` has", spec.network);
+            let expected = format!("a MAC address that is free in network `{}`", spec.network);
             return Err(fields.error(ErrorCode::Taken, "mac", mac, expected));
         }
         let mut ips: Vec<IpAddr> = Vec::new();
         for (i, ip) in spec.ips.iter().enumerate() {
             check_ip(fields, &format!("ips[{i}]"), *ip, network)?;
             if ips.contains(ip) || network.ips.get(ip).is_some_and(|owner| Some(*owner) != own) {
-                let expected = format!("an address that nobody in network `{}` has", spec.network);
+                let expected = format!("an address that is free in network `{}`", spec.network);
                 return Err(fields.error(ErrorCode::Taken, &format!("ips[{i}]"), ip, expected));
             }
             ips.push(*ip);

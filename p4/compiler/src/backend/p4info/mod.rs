@@ -207,7 +207,7 @@ impl Info<'_> {
         }
         let mut seen = std::collections::HashSet::new();
         for (p, name, a, span) in &all {
-            // Actions of one name were folded before; two objects of one name cannot be told apart by a controller.
+            // Actions of one name were folded before; a controller cannot distinguish two objects of one name.
             if !seen.insert((*p, name.as_str())) {
                 self.sink.error(
                     a.get("name").map_or(*span, |a| a.span),

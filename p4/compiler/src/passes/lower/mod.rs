@@ -1,8 +1,8 @@
 //! Instantiation, inlining and ordering: the typed program becomes flat code.
 //!
 //! The `main` package is evaluated; each of its blocks is walked once, with nested controls, parsers, actions and
-//! functions inlined where they are applied. Parameters are bound to the argument's own storage where nothing can
-//! tell the difference, and copied in and out elsewhere (section "Calling convention: copy-in/copy-out").
+//! functions inlined where they are applied. Parameters are bound to the argument's own storage where that makes no
+//! difference, and copied in and out elsewhere (section "Calling convention: copy-in/copy-out").
 //! `return`, `exit`, `break`, `continue` and short circuit become edges of the block graph.
 
 mod assign;

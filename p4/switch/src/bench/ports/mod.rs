@@ -2,7 +2,7 @@
 //!
 //! A generator on one veth sends, as fast as it can and at fixed rates, through the switch to another veth, in network
 //! namespaces made for it. The limit is a bare forwarder: the same ports and threads without a pipeline. Every switch is
-//! a process of its own, so that what it costs can be told from what the generator costs. What is delivered is counted
+//! a separate process, so that its cost can be separated from the generator's. Delivered packets are counted
 //! by the receiving device; a second capture would cost what is measured.
 //!
 //! Programs bring their entries along as constant ones, so that every switch is set up alike and nothing has to be

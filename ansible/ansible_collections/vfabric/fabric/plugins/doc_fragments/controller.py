@@ -12,7 +12,7 @@ options:
   config_file:
     description:
       - The configuration file of C(fabricctl), with C(server), C(ca) and C(token); paths in it are relative to the file.
-      - Other options win over what it says.
+      - Other options take precedence.
       - If neither this nor O(server) is given, C(~/.config/vfabric/client.yaml) is used where it exists.
       - Needs the Python package PyYAML.
       - Can also be set by the environment variable E(VFABRIC_CONFIG).
@@ -35,11 +35,11 @@ options:
     type: str
   token_file:
     description:
-      - File with the bearer token. Empty lines and lines that start with V(#) are passed over.
+      - File with the bearer token. Empty lines and lines that start with V(#) are ignored.
       - Can also be set by the environment variable E(VFABRIC_TOKEN_FILE).
     type: path
   validate_certs:
-    description: Whether the controller has to prove who it is. V(false) sends the token to any server that answers.
+    description: Whether the controller has to prove who it is. V(false) sends the token to any server that replies.
     type: bool
     default: true
   timeout:

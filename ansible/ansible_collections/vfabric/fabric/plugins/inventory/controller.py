@@ -32,7 +32,7 @@ options:
   config_file:
     description:
       - The configuration file of C(fabricctl), with C(server), C(ca) and C(token); paths in it are relative to the file.
-      - Other options win over what it says.
+      - Other options take precedence.
       - If neither this nor O(server) is given, C(~/.config/vfabric/client.yaml) is used where it exists.
     type: path
     env:
@@ -58,7 +58,7 @@ options:
     env:
       - name: VFABRIC_TOKEN_FILE
   validate_certs:
-    description: Whether the controller has to prove who it is. V(false) sends the token to any server that answers.
+    description: Whether the controller has to prove who it is. V(false) sends the token to any server that replies.
     type: bool
     default: true
   timeout:

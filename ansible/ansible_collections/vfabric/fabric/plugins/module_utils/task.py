@@ -64,7 +64,7 @@ class Task:
             found = settings.load(self.options)
             self.module.no_log_values.add(found.token)
             if not found.validate_certs:
-                self.module.warn("TLS certificates are not checked: any server that answers gets the token")
+                self.module.warn("TLS certificates are not checked: any server that replies gets the token")
             self.client = Client(found)
             if self.options.get("wait_timeout") is not None and self.options["wait_timeout"] < 1:
                 raise settings_error("wait_timeout: `%s`: expected at least one second" % self.options["wait_timeout"])

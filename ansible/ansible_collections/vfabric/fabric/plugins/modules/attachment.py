@@ -26,7 +26,7 @@ options:
     type: str
     required: true
   state:
-    description: Whether the attachment is to be there.
+    description: Whether the attachment should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -128,7 +128,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 object:
-  description: The attachment as the controller shows it; in check mode, only what it would be made from.
+  description: The attachment as the controller shows it; in check mode, only its intended content.
   returned: when O(state=present)
   type: dict
   sample:
@@ -142,7 +142,7 @@ object:
     applied: {revision: 15, progress: applied, devices: 3, applied: 3}
     revision: 15
 revision:
-  description: Revision of the intent that last changed it; of a removal, the revision of that.
+  description: Revision of the intent that last changed it; after a removal, the revision of the removal.
   returned: when it exists, or was removed
   type: int
   sample: 15

@@ -42,7 +42,7 @@ options:
         type: int
         required: true
   state:
-    description: Whether the link is to be there.
+    description: Whether the link should exist.
     type: str
     choices: [present, absent]
     default: present

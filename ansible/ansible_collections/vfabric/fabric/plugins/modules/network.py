@@ -27,7 +27,7 @@ options:
     required: true
   state:
     description:
-      - Whether the network is to be there.
+      - Whether the network should exist.
       - A network with attachments, or one that a router joins, cannot be removed.
     type: str
     choices: [present, absent]
@@ -50,7 +50,7 @@ options:
     description: Largest IP packet of the workloads in octets. New networks get 1500 if it is left out.
     type: int
   vni:
-    description: The VNI, if it is to be a certain one; otherwise the controller allocates one.
+    description: The VNI; if it is left out, the controller allocates one.
     type: int
 """
 
@@ -73,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 object:
-  description: The network as the controller shows it; in check mode, only what it would be made from.
+  description: The network as the controller shows it; in check mode, only its intended content.
   returned: when O(state=present)
   type: dict
   sample:
@@ -82,7 +82,7 @@ object:
     applied: {revision: 13, progress: applied, devices: 3, applied: 3}
     revision: 13
 revision:
-  description: Revision of the intent that last changed it; of a removal, the revision of that.
+  description: Revision of the intent that last changed it; after a removal, the revision of the removal.
   returned: when it exists, or was removed
   type: int
   sample: 13

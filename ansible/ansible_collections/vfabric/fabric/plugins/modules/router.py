@@ -26,7 +26,7 @@ options:
     type: str
     required: true
   state:
-    description: Whether the router is to be there.
+    description: Whether the router should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -78,7 +78,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 object:
-  description: The router as the controller shows it; in check mode, only what it would be made from.
+  description: The router as the controller shows it; in check mode, only its intended content.
   returned: when O(state=present)
   type: dict
   sample:
@@ -87,7 +87,7 @@ object:
     applied: {revision: 14, progress: applied, devices: 2, applied: 2}
     revision: 14
 revision:
-  description: Revision of the intent that last changed it; of a removal, the revision of that.
+  description: Revision of the intent that last changed it; after a removal, the revision of the removal.
   returned: when it exists, or was removed
   type: int
   sample: 14

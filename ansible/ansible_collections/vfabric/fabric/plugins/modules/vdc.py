@@ -9,7 +9,7 @@ module: vdc
 short_description: Virtual data centres of a fabric
 version_added: 0.1.0
 description:
-  - Creates, changes and deletes virtual data centres (vDCs), each a tenant's slice of the fabric.
+  - Creates, changes and deletes virtual data centres (vDCs), each a tenant's part of the fabric.
 author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
@@ -23,7 +23,7 @@ options:
     required: true
   state:
     description:
-      - Whether the vDC is to be there.
+      - Whether the vDC should exist.
       - A vDC that still has networks, routers or attachments cannot be removed.
         M(vfabric.fabric.apply) with O(vfabric.fabric.apply#module:prune=true) and no content empties it in one step.
     type: str
@@ -34,7 +34,7 @@ options:
     type: str
   hosts:
     description:
-      - Hosts that are assigned to the vDC. Their agents may attach pods in it by themselves, and its users may place attachments
+      - Hosts that are assigned to the vDC. Their agents may attach pods that start there, and its users may place attachments
         there.
       - An empty list takes all away, as it does for O(ports) and O(vnis).
     type: list
@@ -78,7 +78,7 @@ options:
         type: int
         required: true
   limits:
-    description: How many objects there may be in the vDC. What is left out has no limit; an empty dictionary removes all limits.
+    description: How many objects there may be in the vDC. There is no limit on kinds that are left out; an empty dictionary removes all limits.
     type: dict
     suboptions:
       networks:
@@ -124,7 +124,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 object:
-  description: The vDC as the controller shows it; in check mode, only what it would be made from.
+  description: The vDC as the controller shows it; in check mode, only its intended content.
   returned: when O(state=present)
   type: dict
   sample:
@@ -134,7 +134,7 @@ object:
     attachments: 7
     revision: 12
 revision:
-  description: Revision of the intent that last changed it; of a removal, the revision of that.
+  description: Revision of the intent that last changed it; after a removal, the revision of the removal.
   returned: when it exists, or was removed
   type: int
   sample: 12

@@ -84,6 +84,9 @@ struct Parts {
     assignment_strategy: Option<String>,
     #[serde(default)]
     default: Defaults,
+    /// Of older files; those in `default` otherwise.
+    auto_arp_tables: Option<bool>,
+    auto_gw_arp: Option<bool>,
     hosts: BTreeMap<String, HostFields>,
     switches: BTreeMap<String, SwitchFields>,
     #[serde(default)]
@@ -228,6 +231,7 @@ pub(super) fn parse(text: &str) -> Result<Topology> {
         hosts,
         switches,
         links,
+        programs_are_loaded: true,
         ignored,
     }
     .checked()
@@ -437,15 +441,17 @@ fn neighbours(parts: &Parts, gateways: &BTreeMap<String, (String, String)>, host
         .iter()
         .filter_map(|(name, host)| Some((name.clone(), host.ip.as_ref()?.parse().ok()?, host.mac.clone()?)))
         .collect();
+    let knows_hosts = parts.auto_arp_tables.unwrap_or(parts.default.auto_arp_tables);
+    let knows_gateway = parts.auto_gw_arp.unwrap_or(parts.default.auto_gw_arp);
     for (name, own, _) in &known {
         let Some(host) = hosts.get_mut(name) else { continue };
-        if let (true, Some((ip, mac))) = (parts.default.auto_gw_arp, gateways.get(name)) {
+        if let (true, Some((ip, mac))) = (knows_gateway, gateways.get(name)) {
             host.commands.push(add(ip, mac));
         }
         let near = known
             .iter()
             .filter(|(other, ip, _)| other != name && ip.trunc() == own.trunc());
-        if parts.default.auto_arp_tables {
+        if knows_hosts {
             host.commands
                 .extend(near.map(|(_, ip, mac)| add(&ip.addr().to_string(), mac)));
         }
@@ -563,6 +569,10 @@ mod tests {
                 "ip neigh replace 10.0.1.254 lladdr 00:01:0a:00:01:03 dev eth0"
             ]
         );
+        let silent = with(
+            r#"{"assignment_strategy": "l2", "auto_arp_tables": false, "hosts": {"h1": {}, "h2": {}}, "switches": {"s1": {}}, "links": [["h1", "s1"], ["h2", "s1"]]}"#,
+        );
+        assert!(silent.unwrap().hosts["h1"].commands.is_empty());
         let l3 = of("l3", &hosts, &links);
         assert_eq!(address(&l3, "h1"), pair("10.2.1.2/24", "00:00:0a:02:01:02"));
         assert_eq!(address(&l3, "srv"), pair("10.2.2.2/24", "00:00:0a:02:02:02"));

@@ -252,9 +252,9 @@ impl Place<'_> {
             &self.thrift().to_string(),
         ]);
         // Entries come over P4Runtime with the program, or by commands to a program that runs.
-        match self.switch.cli_input {
-            Some(_) => command.arg(&self.program.json),
-            None => command.arg("--no-p4"),
+        match self.switch.cli_input.is_some() || exercise.topology.programs_are_loaded {
+            true => command.arg(&self.program.json),
+            false => command.arg("--no-p4"),
         };
         command.args(["--", "--grpc-server-addr", &self.grpc()]);
         if let Some(port) = self.switch.cpu_port {
@@ -291,8 +291,11 @@ impl Place<'_> {
         }
         if let Some(file) = &self.switch.cli_input {
             let file = near(base, file)?;
-            let commands = std::fs::read(&file).with_context(|| file.display().to_string())?;
-            self.commands(&namespace, options, &commands)
+            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            // p4-utils skips comments, simple_switch_CLI complains of them and goes on.
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let commands: String = lines.flat_map(|line| [line, "\n"]).collect();
+            self.commands(&namespace, options, commands.as_bytes())
                 .with_context(|| file.display().to_string())?;
         }
         Ok(())

@@ -20,6 +20,8 @@ pub struct Topology {
     pub switches: BTreeMap<String, Switch>,
     /// Links; no port has two.
     pub links: Vec<Link>,
+    /// Whether a switch without entries has its program all the same: p4-utils loads it, tutorials leave that to a controller.
+    pub programs_are_loaded: bool,
     /// What the file asks for and is not done here, in words.
     pub ignored: Vec<String>,
 }
@@ -134,6 +136,7 @@ impl Topology {
             hosts: file.hosts,
             switches: file.switches,
             links,
+            programs_are_loaded: false,
             ignored: Vec::new(),
         }
         .checked()

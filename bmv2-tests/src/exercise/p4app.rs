@@ -1,9 +1,10 @@
 //! `p4app.json` of p4-utils, in its present form and in the older one (`program` instead of `p4_src`).
 //!
 //! p4-utils derives most of a network, and the same is derived here, so that command files and controllers written for it
-//! fit. Ports of a switch count from 1 in the natural order of links (`s2` before `s10`). A switch's number is its place in
-//! the natural order of switches, from 1. Addresses of hosts follow `assignment_strategy`, with the MAC address 00:00 and
-//! the octets of the IP address. Hosts know each other's and their gateway's MAC addresses, unless `default` says otherwise.
+//! fit. Ports of a switch count from 1 in the natural order of links (`s2` before `s10`), each from its first end to its
+//! second as the file has them. A switch's number is its place in the natural order of switches, from 1. Addresses of hosts
+//! follow `assignment_strategy`, with the MAC address 00:00 and the octets of the IP address. Hosts know each other's and
+//! their gateway's MAC addresses, unless `default` says otherwise. Every switch has its program from the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -175,7 +176,7 @@ struct Params {
     ip: Option<String>,
 }
 
-/// A link whose first end is the host, if one is, else the switch that comes first.
+/// A link whose first end is the host, if one is.
 struct Cable {
     ends: [String; 2],
     fields: LinkFields,
@@ -288,13 +289,13 @@ fn cables(parts: &Parts, ignored: &mut Vec<String>) -> Result<Vec<Cable>> {
             (true, true) => bail!("{place}: two hosts are linked"),
             (true, false) => {}
             (false, true) => cable.turn(),
-            (false, false) if natural(b) < natural(a) => cable.turn(),
             (false, false) => {}
         }
-        cables.push(cable);
+        cables.push(((natural(a), natural(b)), cable));
     }
-    cables.sort_by_key(|c| c.ends.each_ref().map(|end| natural(end)));
-    Ok(cables)
+    // A link goes from its first end to its second, as the file has them.
+    cables.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(cables.into_iter().map(|(_, cable)| cable).collect())
 }
 
 impl Cable {
@@ -523,16 +524,16 @@ mod tests {
             ends,
             [
                 [host("h1"), port("s2", 2)],
-                [host("h2"), port("s2", 1)],
                 [host("h3"), port("s10", 1)],
-                [port("s2", 3), port("s10", 2)],
+                [host("h2"), port("s2", 1)],
+                [port("s10", 2), port("s2", 3)],
             ]
         );
         assert_eq!(
             (topology.links[3].delay_us, topology.links[3].loss_percent),
             (3000, 0.5)
         );
-        assert_eq!(topology.links[1].mbit, Some(5.0));
+        assert_eq!(topology.links[2].mbit, Some(5.0));
         assert_eq!(topology.switches["s2"].priority_queues, Some(8));
         assert_eq!(topology.switches["s10"].program, Some("a.p4".into()));
     }

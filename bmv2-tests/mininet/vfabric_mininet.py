@@ -90,8 +90,9 @@ class P4RuntimeSwitch(Switch):
     cli_input     commands for simple_switch_CLI
     sw_path       the switch [p4-switch]; simple_switch_grpc works too
     device_id     P4Runtime device id [0, 1, 2 ... in the order of creation]
-    grpc_port     TCP port of P4Runtime on 127.0.0.1 [50051 + device_id]
-    thrift_port   TCP port for simple_switch_CLI [9090 + device_id]
+    grpc_ip       address of P4Runtime [127.0.0.1]
+    grpc_port     TCP port of P4Runtime [50051 + device_id]
+    thrift_port   TCP port for simple_switch_CLI, 0 for none [9090 + device_id]
     cpu_port      port of packets from and to a controller [none]
     pcap_dump     folder for captures of each port [none]
     log_file      the switch's log [NAME.log in a temporary folder]
@@ -103,12 +104,13 @@ class P4RuntimeSwitch(Switch):
 
     # Mininet asks for parameters by these names.
     def __init__(self, name, program=None, p4info=None, runtime_json=None, cli_input=None, sw_path=None,
-                 device_id=None, grpc_port=None, thrift_port=None, cpu_port=None, pcap_dump=None, log_file=None, **kwargs):
+                 device_id=None, grpc_ip="127.0.0.1", grpc_port=None, thrift_port=None, cpu_port=None, pcap_dump=None,
+                 log_file=None, **kwargs):
         super().__init__(name, **kwargs)
         self.device_id = P4RuntimeSwitch.created if device_id is None else int(device_id)
         P4RuntimeSwitch.created += 1
-        self.grpc_port = int(grpc_port or FIRST_GRPC_PORT + self.device_id)
-        self.thrift_port = int(thrift_port or FIRST_THRIFT_PORT + self.device_id)
+        self.grpc_ip, self.grpc_port = grpc_ip, int(grpc_port or FIRST_GRPC_PORT + self.device_id)
+        self.thrift_port = int(FIRST_THRIFT_PORT + self.device_id if thrift_port is None else thrift_port)
         self.program, self.p4info, self.runtime_json = program, p4info, runtime_json
         self.cli_input, self.sw_path, self.cpu_port, self.pcap_dump = cli_input, sw_path, cpu_port, pcap_dump
         self.files = tempfile.TemporaryDirectory(prefix=f"vfabric-{name}-")
@@ -135,15 +137,17 @@ class P4RuntimeSwitch(Switch):
         whole_checksums(self)
         output, info = self.compiled()
         command = [self.sw_path or program("p4-switch"), "--device-id", str(self.device_id)]
-        command += ["--thrift-port", str(self.thrift_port)]
+        if self.thrift_port:
+            command += ["--thrift-port", str(self.thrift_port)]
+        # Port 0 is for control, as Mininet has it.
         for port, intf in sorted(self.intfs.items()):
-            if intf.name != "lo":
+            if port:
                 command += ["-i", f"{port}@{intf.name}"]
         if self.pcap_dump:
             command += ["--pcap", str(self.pcap_dump)]
         # A runtime file brings the program with it.
         command += ["--no-p4"] if self.runtime_json or not output else [str(output)]
-        command += ["--", "--grpc-server-addr", f"127.0.0.1:{self.grpc_port}"]
+        command += ["--", "--grpc-server-addr", f"{self.grpc_ip}:{self.grpc_port}"]
         if self.cpu_port:
             command += ["--cpu-port", str(self.cpu_port)]
         with open(self.log_file, "wb") as log:
@@ -156,7 +160,7 @@ class P4RuntimeSwitch(Switch):
 
     def load(self, output, info):
         """Writes a runtime file to the switch."""
-        command = [program("exercise"), "load", "--address", f"127.0.0.1:{self.grpc_port}"]
+        command = [program("exercise"), "load", "--address", f"{self.grpc_ip}:{self.grpc_port}"]
         command += ["--device-id", str(self.device_id), str(self.runtime_json)]
         if output:
             command += ["--json", str(output)]
@@ -179,11 +183,11 @@ class P4RuntimeSwitch(Switch):
             raise P4Error(f"{self.name}: {self.cli_input}: {wrong[0] if wrong else said.strip()}")
 
     def wait(self):
-        """Waits until the switch serves on both of its ports."""
+        """Waits until the switch serves on all of its ports."""
         deadline = time.monotonic() + START_SECONDS
         # TCP sockets of the switch's namespace: local address, then the state; 0A is LISTEN (proc(5)).
         table = pathlib.Path(f"/proc/{self.pid}/net/tcp")
-        wanted = {f"{port:04X}" for port in (self.grpc_port, self.thrift_port)}
+        wanted = {f"{port:04X}" for port in (self.grpc_port, self.thrift_port) if port}
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break

@@ -1,4 +1,4 @@
-//! Exercises of the shape of p4lang's tutorials run as they are. Needs root, `ip`, `tc`, `ethtool` and `ping`.
+//! Exercises of the shape of p4lang's tutorials and of p4-utils run as they are. Needs root, `ip`, `tc`, `ethtool` and `ping`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,14 @@ fn every_host_reaches_every_other_and_runs_stand_beside_each_other() {
         assert!(text(&output).contains("6 of 6 pings answered"), "{}", text(&output));
         assert_eq!(left_over(pid), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_p4app_of_p4_utils_runs_as_it_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("exercises/pair");
+    let output = exercise().arg(folder).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("6 of 6 pings answered"), "{}", text(&output));
 }
 
 #[test]

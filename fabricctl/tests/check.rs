@@ -1,19 +1,29 @@
-//! `fabricctl check` with real packets. Needs root, or a kernel that lets users make namespaces.
+//! `fabricctl check` with real packets. Needs root, or a kernel that lets users make namespaces. Tests on bmv2 need
+//! simple_switch_grpc on the PATH.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// Runs `fabricctl check` on the shipped lab's topology and intent.
-fn check(before: &[&str], expect: &Path, more: &[&str]) -> Output {
+/// What runs the pipelines: names of `--target`.
+const OURS: &str = "p4-switch";
+const BMV2: &str = "bmv2";
+
+/// `fabricctl check` on the shipped lab's topology and intent.
+fn command(before: &[&str], expect: &Path, more: &[&str]) -> Command {
     let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
     let program = [before, &[env!("CARGO_BIN_EXE_fabricctl"), "check"]].concat();
     let (first, rest) = program.split_first().unwrap();
     let mut command = Command::new(first);
     command.args(rest).arg("--topology").arg(lab.join("topology.yaml"));
     command.arg("--intent").arg(lab.join("intent.yaml"));
-    command.arg("--expect").arg(expect).args(more).output().unwrap()
+    command.arg("--expect").arg(expect).args(more);
+    command
+}
+
+fn check(before: &[&str], expect: &Path, more: &[&str]) -> Output {
+    command(before, expect, more).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -28,6 +38,16 @@ fn file(dir: &TempDir, text: &str) -> PathBuf {
 
 #[test]
 fn expectations_written_from_an_intent_hold_for_a_user_without_rights() {
+    holds_without_rights(OURS);
+}
+
+#[test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+fn expectations_written_from_an_intent_hold_on_bmv2() {
+    holds_without_rights(BMV2);
+}
+
+fn holds_without_rights(target: &str) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("expect.yaml");
     let written = check(&[], &path, &["--write"]);
@@ -36,7 +56,7 @@ fn expectations_written_from_an_intent_hold_for_a_user_without_rights() {
     let output = check(
         &["unshare", "--user", "--map-user=1000", "--map-group=1000"],
         &path,
-        &[],
+        &["--target", target],
     );
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(
@@ -50,6 +70,16 @@ fn expectations_written_from_an_intent_hold_for_a_user_without_rights() {
 
 #[test]
 fn each_wrong_expectation_fails_in_its_own_row_and_runs_stand_side_by_side() {
+    fails_in_its_own_row(OURS);
+}
+
+#[test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+fn each_wrong_expectation_fails_in_its_own_row_on_bmv2() {
+    fails_in_its_own_row(BMV2);
+}
+
+fn fails_in_its_own_row(target: &str) {
     let text = "expect:
 - { name: right, from: blue/web1, to: blue/web3, by: [ping, udp, tcp], through: [leaf1, 'spine*', leaf2] }
 - { name: wrong reach, from: blue/web1, to: red/web2 }
@@ -65,7 +95,8 @@ fn each_wrong_expectation_fails_in_its_own_row_and_runs_stand_side_by_side() {
             scope.spawn(|| {
                 let dir = TempDir::new().unwrap();
                 let (junit, pcap) = (dir.path().join("junit.xml"), dir.path().join("pcap"));
-                let more = ["--junit", junit.to_str().unwrap(), "--pcap", pcap.to_str().unwrap()];
+                let files = ["--junit", junit.to_str().unwrap(), "--pcap", pcap.to_str().unwrap()];
+                let more = [&["--target", target], files.as_slice()].concat();
                 let output = check(&[], &file(&dir, text), &more);
                 assert_eq!(output.status.code(), Some(1), "{}", said(&output));
                 let xml = std::fs::read_to_string(&junit).unwrap();
@@ -94,6 +125,16 @@ fn each_wrong_expectation_fails_in_its_own_row_and_runs_stand_side_by_side() {
 
 #[test]
 fn what_a_fault_costs_is_judged_and_the_fault_mended() {
+    faults_are_judged(OURS);
+}
+
+#[test]
+#[ignore = "needs simple_switch_grpc on the PATH"]
+fn what_a_fault_costs_is_judged_on_bmv2() {
+    faults_are_judged(BMV2);
+}
+
+fn faults_are_judged(target: &str) {
     let dir = TempDir::new().unwrap();
     let text = "expect:
 - { from: blue/web1, to: blue/web3, under: kill_controller }
@@ -105,13 +146,32 @@ fn what_a_fault_costs_is_judged_and_the_fault_mended() {
 - { name: mute, from: blue/web1, to: red/web2, under: { kill_switch: leaf1 }, reach: false, by: [ping, tcp] }
 - { from: blue/web1, to: blue/web3 }
 ";
-    let output = check(&[], &file(&dir, text), &[]);
+    let output = check(&[], &file(&dir, text), &["--target", target]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("6 passed, 2 failed"), "{}", said(&output));
     // Nothing arrives, but for a reason that says nothing about isolation.
     for what in ["blue/web1 gets no frame to a switch", "TCP: nothing was tested"] {
         assert!(said(&output).contains(what), "{}", said(&output));
     }
+}
+
+#[test]
+fn without_bmv2_a_run_ends_with_2_and_says_what_is_missing() {
+    let dir = TempDir::new().unwrap();
+    let expect = file(&dir, "expect: [{from: blue/web1, to: blue/web2}]");
+    let folders = std::env::var_os("PATH").unwrap();
+    let folders = std::env::split_paths(&folders).filter(|f| !f.join("simple_switch_grpc").exists());
+    let mut run = command(&[], &expect, &["--target", BMV2]);
+    let output = run
+        .env("PATH", std::env::join_paths(folders).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).contains("`simple_switch_grpc` is not on the PATH; leave out --target bmv2"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

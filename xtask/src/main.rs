@@ -65,7 +65,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Run an exercise in the style of p4lang's tutorials: a folder with topology.json.
+    /// Run an exercise in the style of p4lang's tutorials or of p4-utils: a folder with topology.json or p4app.json.
     Exercise {
         /// Arguments of the runner: DIR|topology.json [--check] [--program FILE] [--run COMMAND]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
     check_disk()?;
     step("packages");
     packages::install(LAB_PACKAGES)?;
-    packages::install(&["mininet", "python3", "python3-venv"])?;
+    packages::install(&["mininet", "python3", "python3-venv", "python3-yaml"])?;
     packages::install(CONTAINER_PACKAGES)?;
     packages::install(ANSIBLE_PACKAGES)?;
     packages::install(BOOT_PACKAGES)?;
@@ -56,11 +56,11 @@ pub(crate) fn run() -> Result<()> {
     if on_path(BMV2) {
         step("tests with simple_switch_grpc");
         // In these, exactly the tests that need it are ignored otherwise.
-        let suites = ["--test", "pipeline", "--test", "ptf"];
+        let suites = ["pipeline", "ptf", "check", "mininet"].map(|suite| ["--test", suite]);
         call(
             once()
                 .args(["test", "--workspace", "--no-fail-fast"])
-                .args(suites)
+                .args(suites.as_flattened())
                 .args(["--", "--ignored"]),
         )?;
     }
@@ -137,7 +137,7 @@ const PEERS: &[(&str, &[&str], &str)] = &[
     (
         BMV2,
         &["--target", "bmv2"],
-        ", the fabric's programs and STF scripts on it",
+        ", the fabric's programs, STF scripts, PTF suites, `fabricctl check` and Mininet on it",
     ),
     ("p4c-bm2-ss", &["--p4c"], ""),
 ];

@@ -1,4 +1,4 @@
-//! Runs an exercise in the way of p4lang's tutorials, unmodified: see [`bmv2_tests::exercise`].
+//! Runs an exercise in the way of p4lang's tutorials or of p4-utils, unmodified: see [`bmv2_tests::exercise`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use p4runtime_client::session::{ElectionId, Session};
 use p4runtime_client::write::Change;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Run an exercise in the way of p4lang's tutorials: topology.json, sX-runtime.json, P4 programs.
+/// Run an exercise in the way of p4lang's tutorials (topology.json, sX-runtime.json) or of p4-utils (p4app.json).
 #[derive(Parser)]
 #[command(name = "exercise", version)]
 struct Cli {
@@ -32,7 +32,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Run {
-    /// The exercise's folder (with topology.json or pod-topo/topology.json), or the topology file
+    /// The exercise's folder (with topology.json, pod-topo/topology.json or p4app.json), or the topology file
     exercise: PathBuf,
     /// P4 program: the first is for switches that name none, each replaces one of the same file name
     #[arg(long = "program")]
@@ -52,7 +52,7 @@ struct Run {
     /// Record each port's packets
     #[arg(long)]
     pcap: bool,
-    /// Leave out the links' delays, on a kernel without sch_netem
+    /// Leave out the links' delays and losses, on a kernel without sch_netem
     #[arg(long)]
     without_delay: bool,
 }
@@ -166,14 +166,14 @@ fn topology(exercise: &Path) -> Result<PathBuf> {
     if exercise.is_file() {
         return Ok(exercise.to_owned());
     }
-    let mut found = vec![exercise.join("topology.json")];
+    let mut found = vec![exercise.join("topology.json"), exercise.join("p4app.json")];
     for entry in std::fs::read_dir(exercise).with_context(|| exercise.display().to_string())? {
         found.push(entry?.path().join("topology.json"));
     }
     found.retain(|p| p.is_file());
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!("{}: no topology.json", exercise.display()),
+        [] => bail!("{}: no topology.json and no p4app.json", exercise.display()),
         several => bail!("{}: {} topologies; name one of them", exercise.display(), several.len()),
     }
 }

@@ -156,24 +156,29 @@ impl Network {
     }
 }
 
-/// Delay and bandwidth of what leaves an interface. A link without either gets no discipline of its own.
+/// Delay, loss and bandwidth of what leaves an interface. A link without any gets no discipline of its own.
 fn shape(namespace: &str, interface: &str, link: &Link) -> Result<()> {
     let rate = link.mbit.map(|mbit| format!("{}kbit", (mbit * 1000.0).round()));
     let mut tc = Network::command(namespace, "tc");
     tc.args(["qdisc", "add", "dev", interface, "root"]);
+    let loses = link.loss_percent > 0.0;
     match (link.delay_us, rate) {
-        (0, None) => Ok(()),
-        (0, Some(rate)) => {
+        (0, None) if !loses => Ok(()),
+        (0, Some(rate)) if !loses => {
             tc.args(["tbf", "rate", &rate, "burst", TOKENS, "latency", LONGEST_QUEUE]);
             call(&mut tc).context("bandwidth needs the kernel module sch_tbf")
         }
         (delay, rate) => {
             tc.args(["netem", "limit", DELAYED_FRAMES, "delay", &format!("{delay}us")]);
+            if loses {
+                tc.args(["loss", &format!("{}%", link.loss_percent)]);
+            }
             if let Some(rate) = &rate {
                 tc.args(["rate", rate]);
             }
-            call(&mut tc)
-                .context("delay needs the kernel module sch_netem; --without-delay runs the exercise without it")
+            call(&mut tc).context(
+                "delay and loss need the kernel module sch_netem; --without-delay runs the exercise without them",
+            )
         }
     }
 }

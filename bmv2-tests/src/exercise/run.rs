@@ -39,7 +39,7 @@ pub struct Options {
     pub out: PathBuf,
     /// Record each port's packets.
     pub pcap: bool,
-    /// Links have no delay, for kernels that cannot delay.
+    /// Links have no delay and lose nothing, for kernels that cannot do this.
     pub without_delay: bool,
 }
 
@@ -77,6 +77,8 @@ impl Drop for Exercise {
 /// Whatever keeps it from running, with the file and the place in it. Nothing stays behind.
 pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise> {
     let topology = Topology::read(&options.topology)?;
+    let warn = |what: &String| format!("warning: {what}");
+    topology.ignored.iter().for_each(|what| progress(&warn(what)));
     let file = std::path::absolute(&options.topology)?;
     let base = file.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
@@ -92,12 +94,12 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise
         loaded.push((name, switch, program));
     }
     progress("hosts and links");
-    let mut links = topology.links()?;
+    let mut links = topology.links.clone();
     if options.without_delay {
-        links.iter_mut().for_each(|l| l.delay_us = 0);
+        links.iter_mut().for_each(|l| (l.delay_us, l.loss_percent) = (0, 0.0));
     }
     let (network, complaints) = Network::build(&topology, &links)?;
-    complaints.iter().for_each(|c| progress(&format!("warning: {c}")));
+    complaints.iter().for_each(|what| progress(&warn(what)));
     let mut exercise = Exercise {
         topology: topology.clone(),
         network,
@@ -231,12 +233,12 @@ impl Place<'_> {
         let file = options.out.join(format!("{}.log", self.name));
         let log = std::fs::File::create(&file).with_context(|| file.display().to_string())?;
         let mut command = Network::command(&exercise.network.switches(), &options.switch.to_string_lossy());
-        for link in exercise.topology.links()? {
-            for end in link.ends {
+        for link in &exercise.topology.links {
+            for end in &link.ends {
                 if let super::topology::End::Port(switch, port) = end
                     && switch == self.name
                 {
-                    command.args(["-i", &format!("{port}@{}", Network::port(self.name, port))]);
+                    command.args(["-i", &format!("{port}@{}", Network::port(self.name, *port))]);
                 }
             }
         }
@@ -250,9 +252,9 @@ impl Place<'_> {
             &self.thrift().to_string(),
         ]);
         // Entries come over P4Runtime with the program, or by commands to a program that runs.
-        match self.switch.cli_input {
-            Some(_) => command.arg(&self.program.json),
-            None => command.arg("--no-p4"),
+        match self.switch.cli_input.is_some() || exercise.topology.programs_are_loaded {
+            true => command.arg(&self.program.json),
+            false => command.arg("--no-p4"),
         };
         command.args(["--", "--grpc-server-addr", &self.grpc()]);
         if let Some(port) = self.switch.cpu_port {
@@ -289,8 +291,11 @@ impl Place<'_> {
         }
         if let Some(file) = &self.switch.cli_input {
             let file = near(base, file)?;
-            let commands = std::fs::read(&file).with_context(|| file.display().to_string())?;
-            self.commands(&namespace, options, &commands)
+            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            // p4-utils skips comments, simple_switch_CLI complains of them and goes on.
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let commands: String = lines.flat_map(|line| [line, "\n"]).collect();
+            self.commands(&namespace, options, commands.as_bytes())
                 .with_context(|| file.display().to_string())?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! `topology.json` of p4lang's tutorials: hosts, switches, links.
+//! A topology: hosts, switches, links. Read from `topology.json` of p4lang's tutorials, or from p4-utils' `p4app.json`
+//! ([`super::p4app`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,30 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::p4app;
+
 /// What a topology file says.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Topology {
     /// Hosts by name.
     pub hosts: BTreeMap<String, Host>,
     /// Switches by name.
     pub switches: BTreeMap<String, Switch>,
-    /// Links as the file has them: two ends, then latency and bandwidth where they are given.
+    /// Links; no port has two.
+    pub links: Vec<Link>,
+    /// Whether a switch without entries has its program all the same: p4-utils loads it, tutorials leave that to a controller.
+    pub programs_are_loaded: bool,
+    /// What the file asks for and is not done here, in words.
+    pub ignored: Vec<String>,
+}
+
+/// `topology.json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tutorial {
+    hosts: BTreeMap<String, Host>,
+    switches: BTreeMap<String, Switch>,
+    /// Two ends, then latency and bandwidth where they are given.
     links: Vec<Vec<Value>>,
 }
 
@@ -52,7 +68,7 @@ pub struct Switch {
 }
 
 /// A number, or a text that is one: files have both.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let number = match &value {
         Value::Null => return Ok(None),
@@ -74,6 +90,16 @@ pub enum End {
     Port(String, u16),
 }
 
+impl End {
+    /// Its name in files and messages.
+    fn name(&self) -> String {
+        match self {
+            Self::Host(name) => name.clone(),
+            Self::Port(switch, port) => format!("{switch}-p{port}"),
+        }
+    }
+}
+
 /// A link.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
@@ -81,6 +107,8 @@ pub struct Link {
     pub ends: [End; 2],
     /// Delay of each direction, in microseconds.
     pub delay_us: u64,
+    /// Frames lost in each direction, in percent.
+    pub loss_percent: f64,
     /// Bandwidth of each direction, in Mbit/s; none: not limited.
     pub mbit: Option<f64>,
 }
@@ -96,34 +124,42 @@ impl Topology {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let topology: Self = serde_json::from_str(text)?;
-        topology.links()?;
-        Ok(topology)
+        if p4app::is_one(text) {
+            return p4app::parse(text);
+        }
+        let file: Tutorial = serde_json::from_str(text)?;
+        let mut links = Vec::new();
+        for (i, parts) in file.links.iter().enumerate() {
+            links.push(file.link(parts).with_context(|| format!("links[{i}]"))?);
+        }
+        Self {
+            hosts: file.hosts,
+            switches: file.switches,
+            links,
+            programs_are_loaded: false,
+            ignored: Vec::new(),
+        }
+        .checked()
     }
 
-    /// The links, ports numbered.
+    /// Itself, if no two links share an end.
     ///
     /// # Errors
-    /// A link names something that is not there, or a port that another link has.
-    pub fn links(&self) -> Result<Vec<Link>> {
+    /// Two do; names them.
+    pub(super) fn checked(self) -> Result<Self> {
         let mut taken = BTreeMap::new();
-        let mut links = Vec::new();
-        for (i, parts) in self.links.iter().enumerate() {
-            let link = self.link(parts).with_context(|| format!("links[{i}]"))?;
-            for end in &link.ends {
-                let name = match end {
-                    End::Host(name) => name.clone(),
-                    End::Port(switch, port) => format!("{switch}-p{port}"),
-                };
-                if let Some(other) = taken.insert(name.clone(), i) {
-                    bail!("links[{i}]: {name} is an end of links[{other}] already");
+        for (i, link) in self.links.iter().enumerate() {
+            for end in link.ends.iter().map(End::name) {
+                if let Some(other) = taken.insert(end.clone(), i) {
+                    bail!("links[{i}]: {end} is an end of links[{other}] already");
                 }
             }
-            links.push(link);
         }
-        Ok(links)
+        Ok(self)
     }
+}
 
+impl Tutorial {
     fn link(&self, parts: &[Value]) -> Result<Link> {
         let [a, b, rest @ ..] = parts else {
             bail!("expected two ends");
@@ -147,6 +183,7 @@ impl Topology {
         Ok(Link {
             ends: [self.end(a)?, self.end(b)?],
             delay_us: latency,
+            loss_percent: 0.0,
             mbit,
         })
     }
@@ -174,7 +211,10 @@ impl Topology {
 }
 
 /// A latency in microseconds: a number is milliseconds, a text may name its unit.
-fn latency(value: &Value) -> Result<u64> {
+///
+/// # Errors
+/// It is neither, or longer than a minute.
+pub(super) fn latency(value: &Value) -> Result<u64> {
     let wrong = || format!("latency {value}: expected milliseconds, or a text such as \"10ms\"");
     let milliseconds = match value {
         Value::Null => Some(0.0),
@@ -208,7 +248,7 @@ mod tests {
     #[test]
     fn ends_latencies_and_bandwidths_are_understood() {
         let links = with_links(r#"[["h1", "s1-p1"], ["s1-p2", "s1-p-p3", "250us", 0.5], ["h2", "s1-p3", 0]]"#);
-        let links = links.unwrap().links().unwrap();
+        let links = links.unwrap().links;
         assert_eq!(links[0].ends, [End::Host("h1".into()), End::Port("s1".into(), 1)]);
         assert_eq!(links[1].ends[1], End::Port("s1-p".into(), 3));
         assert_eq!((links[1].delay_us, links[1].mbit), (250, Some(0.5)));

@@ -1,6 +1,7 @@
 //! Blank switches on a management network of namespaces: `p4-switch --ztp`, `fabric-provision` and `fabric-controller`, each a
 //! process of its own; and a DHCP server of somebody else. Needs root, and the programs of `cargo build --workspace`.
 
+#[allow(unreachable_pub)]
 mod common;
 
 use std::fs;
@@ -131,6 +132,13 @@ fn in_sync(net: &Net, switch: &str) {
     until(&format!("{switch} is in sync"), is_so);
 }
 
+/// The time line of a switch that has come into service.
+fn in_service(net: &Net, switch: &str) -> Value {
+    let line =
+        || get(net, &format!("/v1/inventory/switches/{switch}/provisioning")).filter(|l| l["in_service"] == true);
+    until(&format!("{switch} is in service"), line)
+}
+
 fn deliver(net: &Net, world: &World, serial: &str, dir: &str) {
     world.deliver(&world.maker.device(serial), &net.path(dir));
     world.lay_down(serial, &world.voucher_text(serial, ""));
@@ -176,6 +184,48 @@ fn blank_switches_are_powered_on_and_get_their_pipelines() {
         ]
     );
 
+    // The controller shows the whole way, also what the provisioning server saw.
+    let line = in_service(&net, "spine1");
+    let step = |step: &str| line["steps"].as_array().unwrap().iter().position(|s| s["step"] == step);
+    let seen = ["discovered", "leased", "enrolled", "bootstrapped"];
+    let own = [
+        "arbitrated",
+        "pipeline_loaded",
+        "read_back",
+        "in_sync",
+        "cabling_checked",
+        "in_service",
+    ];
+    for way in [seen.as_slice(), own.as_slice()] {
+        let places: Vec<_> = way
+            .iter()
+            .map(|s| step(s).unwrap_or_else(|| panic!("{s}: {line}")))
+            .collect();
+        assert!(places.is_sorted(), "{line}");
+    }
+    assert!(
+        line["took_ms"].as_u64().is_some_and(|ms| ms > 0) && line["arrivals"] == 1,
+        "{line}"
+    );
+
+    // A machine that the inventory does not name gets nothing, and the operator sees it.
+    deliver(&net, &world, "ZZ99", "stranger");
+    let stranger = net.machine("box", "02:dd:00:00:00:07");
+    let _stranger_runs = power_on(&net, &stranger, "stranger");
+    let event = || {
+        let all = get(&net, "/v1/events?limit=1000")?;
+        let events = all["items"].as_array()?.clone();
+        events.into_iter().find(|e| e["object"] == "machine 02:dd:00:00:00:07")
+    };
+    let event = until("the stranger is an event", event);
+    assert_eq!(
+        (event["reason"].as_str(), event["warning"].as_bool()),
+        (Some("enrolment_refused"), Some(true))
+    );
+    let detail = event["detail"].as_str().unwrap();
+    assert!(detail.contains("ZZ99") && detail.contains(MODEL), "{detail}");
+    assert!(!stranger.run("ip", &["-4", "addr"]).contains("eth0"));
+
     // A loss of power while the provisioning server is away: the switch comes back with the address that it had.
     drop(leaf_runs);
     net.kill();
@@ -188,6 +238,7 @@ fn blank_switches_are_powered_on_and_get_their_pipelines() {
     until("the controller has lost leaf1", lost);
     let _again = power_on(&net, &leaf, "leaf");
     in_sync(&net, "leaf1");
+    assert_eq!(in_service(&net, "leaf1")["arrivals"], 2);
 }
 
 #[test]

@@ -17,3 +17,4 @@
 
 pub mod owner;
 pub mod serve;
+pub mod tell;

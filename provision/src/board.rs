@@ -182,9 +182,9 @@ struct Inner {
     leases: HashMap<Ipv4Addr, Lease>,
     counters: BTreeMap<&'static str, u64>,
     log: Log,
-    /// Refusals of machines without a name that are told.
+    /// Refusals of machines without a name that are reported.
     refusals: Log,
-    /// Where steps are told.
+    /// Where steps are reported.
     tell: Option<mpsc::Sender<BootStep>>,
 }
 

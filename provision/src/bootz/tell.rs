@@ -1,4 +1,4 @@
-//! Steps on the board are told to the controller, which shows them in the time line of each switch.
+//! Steps on the board are reported to the controller, which shows them in the time line of each switch.
 //!
 //! The queue is bounded: what does not fit while the controller is away is left out, and the number of it is on the board.
 

@@ -145,6 +145,11 @@ impl Client {
         })
     }
 
+    /// Model of the device.
+    pub fn model(&self) -> &str {
+        self.device.model()
+    }
+
     /// Serial number of the device.
     pub fn serial(&self) -> &str {
         self.device.serial()
@@ -243,31 +248,45 @@ impl Client {
         talk.say(Say::ChallengeResponse(response)).await
     }
 
-    /// Gets bootstrap data, as often as it takes. Refusals are not for good: the operator mends the inventory.
-    pub async fn enrol(&self, server: &str) -> Enrolled {
-        let mut waits = waits();
-        loop {
-            match self.enrolled() {
-                Ok(Some(enrolled)) => return enrolled,
-                Ok(None) => {}
-                Err(error) => tracing::warn!(
-                    error = words(&error),
-                    "the device's own bootstrap data cannot be used; asking again"
-                ),
-            }
+    /// What the owner gave, now or before: from the first of these servers (`HOST:PORT`) that has it.
+    ///
+    /// # Errors
+    /// No server has it; what the last one says. Refusals are not for good: the operator mends the inventory.
+    pub async fn attempt(&self, servers: &[String]) -> Result<Enrolled, BootzError> {
+        match self.enrolled() {
+            Ok(Some(enrolled)) => return Ok(enrolled),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                error = words(&error),
+                "the device's own bootstrap data cannot be used; asking again"
+            ),
+        }
+        let mut refused = message("the Bootz server", "none is known");
+        for server in servers {
             match self.bootstrap(server, None).await {
-                Ok(enrolled) => return enrolled,
-                // It may have failed after the data was on the disk.
+                Ok(enrolled) => return Ok(enrolled),
+                // It may have failed after the data was on the disk: the next attempt finds it.
                 Err(error) => {
-                    let wait = waits.next().unwrap_or(RETRY.1);
                     tracing::warn!(
                         server,
                         serial = self.serial(),
                         error = words(&error),
-                        "no bootstrap data yet; asking again"
+                        "no bootstrap data yet"
                     );
-                    tokio::time::sleep(wait).await;
+                    refused = error;
                 }
+            }
+        }
+        Err(refused)
+    }
+
+    /// Gets bootstrap data, as often as it takes, from the server that it was pointed to.
+    pub async fn enrol(&self, server: &str) -> Enrolled {
+        let (servers, mut waits) = ([server.to_owned()], waits());
+        loop {
+            match self.attempt(&servers).await {
+                Ok(enrolled) => return enrolled,
+                Err(_) => tokio::time::sleep(waits.next().unwrap_or(RETRY.1)).await,
             }
         }
     }
@@ -349,7 +368,8 @@ impl Client {
     }
 }
 
-fn waits() -> impl Iterator<Item = Duration> {
+/// Waits between attempts: they grow, and have jitter.
+pub fn waits() -> impl Iterator<Item = Duration> {
     let builder = ExponentialBuilder::default()
         .with_min_delay(RETRY.0)
         .with_max_delay(RETRY.1);

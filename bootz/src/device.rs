@@ -94,6 +94,11 @@ impl Device {
         })
     }
 
+    /// Its model, which Bootz calls its part number.
+    pub fn model(&self) -> &str {
+        &self.part_number
+    }
+
     /// Its serial number.
     pub fn serial(&self) -> &str {
         &self.serial

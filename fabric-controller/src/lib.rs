@@ -59,6 +59,7 @@ pub mod store;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod timeline;
 pub mod timings;
 pub mod topology;
 pub mod view;

@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use vfabric_api::provisioning::Provisioning;
 use vfabric_api::status::{DeviceState, Drops, LinkFault, LinkStatus, TableUse};
 
 use crate::device::Numbers;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub drops: Drops,
     /// How full the tables of switches are.
     pub tables: Vec<TableUse>,
+    /// How switches came into service.
+    pub provisioning: Vec<Provisioning>,
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -125,10 +128,32 @@ impl Snapshot {
         self.links(r);
         self.drops(r);
         self.tables(r);
+        self.provisioning(r);
         let mut out = String::new();
         // Writing to a string cannot fail.
         let _ = text::encode(&mut out, &registry);
         out
+    }
+
+    fn provisioning(&self, r: &mut Registry) {
+        let of = |line: &Provisioning| one("device", &line.switch);
+        let in_service = self.provisioning.iter().map(|l| (of(l), usize::from(l.in_service)));
+        let help = "Whether a switch holds what it should and a probe has crossed each of its links";
+        gauges(r, "switch_in_service", help, in_service);
+        let took = self
+            .provisioning
+            .iter()
+            .filter_map(|l| Some((of(l), usize::try_from(l.took_ms?).ok()?)));
+        let help = "Milliseconds from the first step of a switch to service, the last time";
+        gauges(r, "switch_provisioning_milliseconds", help, took);
+        let arrivals = self.provisioning.iter().map(|l| (of(l), l.arrivals));
+        counters(r, "switch_arrivals", "How often a switch came into service", arrivals);
+        let troubles = self.provisioning.iter().map(|l| {
+            let count = l.steps.iter().filter(|s| s.trouble).map(|s| s.times);
+            (of(l), usize::try_from(count.sum::<u64>()).unwrap_or(usize::MAX))
+        });
+        let help = "Troubles in the time line of a switch, since it was last lost";
+        gauges(r, "switch_provisioning_troubles", help, troubles);
     }
 
     fn tables(&self, r: &mut Registry) {
@@ -318,12 +343,25 @@ mod tests {
                 used: 4,
                 free: 6,
             }],
+            provisioning: vec![Provisioning {
+                switch: "leaf1".parse().unwrap(),
+                in_service: true,
+                waits_for: None,
+                took_ms: Some(1500),
+                last_error: None,
+                arrivals: 2,
+                steps: Vec::new(),
+                left_out: 0,
+            }],
         }
         .text();
         for line in [
             "vfabric_revision 9",
             "vfabric_store_ok 1",
             "vfabric_set_aside 3",
+            r#"vfabric_switch_in_service{device="leaf1"} 1"#,
+            r#"vfabric_switch_provisioning_milliseconds{device="leaf1"} 1500"#,
+            r#"vfabric_switch_arrivals_total{device="leaf1"} 2"#,
             r#"vfabric_objects{kind="network"} 2"#,
             r#"vfabric_devices{kind="switch",state="degraded"} 2"#,
             r#"vfabric_device_epoch_lag{device="leaf1"} 2"#,

@@ -13,6 +13,7 @@ const ROOMS: &[&str] = &[
     "tables",
     "view",
     "events",
+    "timeline",
     "timings",
     "topology",
     "model",
@@ -32,7 +33,16 @@ const ROOMS: &[&str] = &[
 ];
 
 /// Rooms that decide: no I/O, no transport.
-const PURE: &[&str] = &["ident", "entity", "view", "topology", "model", "render", "reconcile"];
+const PURE: &[&str] = &[
+    "ident",
+    "entity",
+    "view",
+    "timeline",
+    "topology",
+    "model",
+    "render",
+    "reconcile",
+];
 /// Crates of transport and of I/O.
 const TRANSPORT: &[&str] = &[
     "tonic",

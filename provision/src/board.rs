@@ -3,12 +3,13 @@
 //! Everything here is bounded, because outsiders can cause every entry.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bootz_proto::request::BootStep;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use vfabric_api::ident::{Mac, Name};
 
 use crate::dhcp::leases::{Holder, Lease, Seconds};
@@ -34,6 +35,12 @@ pub fn now() -> Seconds {
     since.unwrap_or_default().as_secs()
 }
 
+/// Now, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A time as people and programs write it (RFC 3339).
 pub fn written(at: Seconds) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at));
@@ -41,69 +48,7 @@ pub fn written(at: Seconds) -> String {
         .unwrap_or_default()
 }
 
-/// What happened to a switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    /// It asked for an address.
-    Discovered,
-    /// It got an address.
-    Leased,
-    /// It was refused something.
-    Refused,
-    /// No address was free for it.
-    NoAddress,
-    /// It released its address, or found it in use.
-    Released,
-    /// It fetched a whole image.
-    ImageFetched,
-    /// It began to fetch an image, and stopped.
-    ImageBroken,
-    /// It fetched a first-boot file.
-    ScriptFetched,
-    /// It asked for a file that is not served.
-    NoFile,
-    /// It was asked to prove its identity (Bootz).
-    Challenged,
-    /// It proved its identity, and its bootstrap data was sent.
-    Enrolled,
-    /// It reports that it applies its bootstrap data.
-    Bootstrapping,
-    /// It reports that it has applied its bootstrap data.
-    Bootstrapped,
-    /// It reports that it could not apply its bootstrap data.
-    BootstrapFailed,
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Discovered => "discovered",
-            Self::Leased => "leased",
-            Self::Refused => "refused",
-            Self::NoAddress => "no address",
-            Self::Released => "released",
-            Self::ImageFetched => "image fetched",
-            Self::ImageBroken => "image broken off",
-            Self::ScriptFetched => "script fetched",
-            Self::NoFile => "no such file",
-            Self::Challenged => "challenged",
-            Self::Enrolled => "enrolled",
-            Self::Bootstrapping => "bootstrapping",
-            Self::Bootstrapped => "bootstrapped",
-            Self::BootstrapFailed => "bootstrap failed",
-        })
-    }
-}
-
-impl What {
-    fn is_trouble(self) -> bool {
-        matches!(
-            self,
-            Self::Refused | Self::NoAddress | Self::ImageBroken | Self::NoFile | Self::BootstrapFailed
-        )
-    }
-}
+pub use vfabric_api::provisioning::BootStep as What;
 
 /// One step of a switch. A repeated step is one step with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +182,29 @@ struct Inner {
     leases: HashMap<Ipv4Addr, Lease>,
     counters: BTreeMap<&'static str, u64>,
     log: Log,
+    /// Refusals of machines without a name that are reported.
+    refusals: Log,
+    /// Where steps are reported.
+    tell: Option<mpsc::Sender<BootStep>>,
+}
+
+impl Inner {
+    /// Tells a step of a machine; what does not fit is counted.
+    fn tell(&mut self, switch: &str, who: &str, what: What, detail: &str) {
+        let Some(tell) = &self.tell else { return };
+        // The names of steps are texts in JSON.
+        let what = serde_json::to_value(what).ok();
+        let step = BootStep {
+            switch: switch.to_owned(),
+            who: who.to_owned(),
+            what: what.as_ref().and_then(|w| w.as_str()).unwrap_or_default().to_owned(),
+            at_ms: now_ms(),
+            detail: detail.to_owned(),
+        };
+        if tell.try_send(step).is_err() {
+            *self.counters.entry("steps not told").or_default() += 1;
+        }
+    }
 }
 
 /// The board; every part of the server writes to it.
@@ -262,6 +230,12 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells steps from now on: of switches as they happen, at most one of a kind in a second, and of strangers as they are
+    /// logged.
+    pub fn tell(&self, to: mpsc::Sender<BootStep>) {
+        self.inner().tell = Some(to);
+    }
+
     /// Counts something.
     pub fn count(&self, what: &'static str) {
         *self.inner().counters.entry(what).or_default() += 1;
@@ -277,7 +251,10 @@ impl Board {
         let (at, detail) = (written(now), cut(detail));
         if let Some(last) = line.steps.back_mut().filter(|s| s.what == what && s.detail == detail) {
             last.times += 1;
-            last.last = at;
+            let is_told = std::mem::replace(&mut last.last, at.clone()) == at;
+            if !is_told {
+                inner.tell(switch.as_str(), switch.as_str(), what, &detail);
+            }
             return;
         }
         if line.steps.len() >= STEPS {
@@ -291,6 +268,7 @@ impl Board {
         } else {
             tracing::info!(%switch, %what, detail, "provisioning");
         }
+        inner.tell(switch.as_str(), switch.as_str(), what, &detail);
         let step = Step {
             last: at.clone(),
             at,
@@ -340,6 +318,10 @@ impl Board {
                 "a machine that is not ours: {}",
                 stranger.reason
             );
+            if !stranger.enrolled {
+                let words = format!("{} ({})", stranger.reason, told.join(", "));
+                inner.tell("", &stranger.mac.to_string(), What::Refused, &cut(&words));
+            }
         }
         inner.strangers.insert(stranger.mac, (now, stranger));
     }
@@ -370,6 +352,15 @@ impl Board {
         }
         if let Some(left_out) = inner.log.due(now) {
             tracing::error!(left_out, "{detail}");
+        }
+    }
+
+    /// Notes that a machine was refused that seems to be no switch of the inventory.
+    pub fn refused(&self, now: Seconds, who: &str, detail: &str) {
+        self.trouble(now, detail);
+        let mut inner = self.inner();
+        if inner.refusals.due(now).is_some() {
+            inner.tell("", who, What::Refused, &cut(detail));
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fabric_dhcp::message::{NOT_HARDWARE, VENDOR_CLASS};
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::{Label, Mac};
 
@@ -138,6 +139,10 @@ impl Client {
             }
         } else if class.starts_with(b"cumulus-linux") {
             client.kind = Kind::Cumulus;
+        } else if let Some(model) = class.strip_prefix(VENDOR_CLASS.as_bytes()) {
+            client.kind = Kind::Bootz;
+            client.model = label(model);
+            client.serial = id.strip_prefix(&[NOT_HARDWARE]).and_then(label);
         } else if is_class(user, b"onie_dhcp_user_class") {
             client.kind = Kind::Onie;
             client.onie(option(code::VENDOR_OPTIONS));
@@ -308,6 +313,10 @@ mod tests {
         assert_eq!(told(&arista), (Kind::Arista, some("DCS-7050"), some("JPE12345678")));
         assert_eq!(client(&[(60, b"cumulus-linux x86_64")]).kind, Kind::Cumulus);
         assert_eq!(client(&[(55, &[1, 3, 143])]).kind, Kind::Bootz);
+        let ours = client(&[(60, b"p4-switch:s1"), (61, b"\0AF39")]);
+        assert_eq!(told(&ours), (Kind::Bootz, some("s1"), some("AF39")));
+        // A hardware address is no serial number.
+        assert_eq!(client(&[(60, b"p4-switch:s1"), (61, b"\x01AF39")]).serial, None);
         assert_eq!(client(&[(60, b"udhcp 1.35.0")]).kind, Kind::Other);
     }
 

@@ -37,6 +37,8 @@ pub enum EventReason {
     Arrived,
     /// An object has left the inventory.
     Left,
+    /// A machine that asked for an address or for enrolment was refused: a stranger, a clone, or one that contradicts the inventory.
+    EnrolmentRefused,
     /// More happened at once than could be noted.
     Overflow,
 }
@@ -52,6 +54,7 @@ impl EventReason {
             | Self::Exhausted
             | Self::StoreFault
             | Self::SetAside
+            | Self::EnrolmentRefused
             | Self::Overflow => true,
             Self::DeviceInSync
             | Self::LinkUp

@@ -42,6 +42,7 @@ pub mod inventory;
 pub mod kind;
 pub mod labels;
 pub mod plan;
+pub mod provisioning;
 mod refusal;
 #[cfg(feature = "server")]
 pub mod rest;

@@ -20,6 +20,7 @@ use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
 use crate::labels::Selector;
 use crate::plan::Plan;
+use crate::provisioning::Provisioning;
 use crate::status::{
     Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
 };
@@ -261,6 +262,9 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Every host.
     fn hosts(&self) -> impl Future<Output = Vec<HostStatus>> + Send;
+
+    /// How each switch came into service, or how far it is.
+    fn provisioning(&self) -> impl Future<Output = Vec<Provisioning>> + Send;
 
     /// Every link between switches.
     fn links(&self) -> impl Future<Output = Vec<LinkStatus>> + Send;

@@ -30,7 +30,7 @@ struct Cli {
 enum Task {
     /// Build everything and bring up a checked fabric on this machine (`lab down` removes it).
     Lab {
-        /// Arguments of `fabricctl lab` [default: up]
+        /// Arguments of `fabricctl lab`; flags alone are those of `up` [default: up]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -122,12 +122,8 @@ const LAB_PACKAGES: &[&str] = &["iproute2", "ethtool", "iputils-ping", "nftables
 fn lab(args: &[String]) -> Result<()> {
     packages::install(LAB_PACKAGES)?;
     release::build(release::PRODUCT)?;
-    let args: Vec<&str> = if args.is_empty() {
-        vec!["up"]
-    } else {
-        args.iter().map(String::as_str).collect()
-    };
-    call(fabricctl().arg("lab").args(args))
+    let up = args.first().is_none_or(|first| first.starts_with('-')).then_some("up");
+    call(fabricctl().arg("lab").args(up).args(args))
 }
 
 fn exercise(args: &[String]) -> Result<()> {

@@ -8,7 +8,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bootz_proto::bootz::BootstrapDataSigned;
 use bootz_proto::request::owner_server::{Owner, OwnerServer};
-use bootz_proto::request::{BootstrapReply, BootstrapRequest, Proof, ReportReply, ReportRequest};
+use bootz_proto::request::{
+    BootStep, BootstrapReply, BootstrapRequest, Proof, ReportReply, ReportRequest, TellReply, TellRequest,
+};
 use fabric_identity::{ClientCertificates, Credentials, Identity, Limits, Listener, Notices, Peer, Subject};
 use rustls_pki_types::UnixTime;
 use tokio::net::TcpListener;
@@ -29,6 +31,8 @@ const LIMITS: Limits = Limits {
 };
 /// Largest message, in octets: a chain of certificates and a report.
 const LONGEST: usize = 512 << 10;
+/// Most steps that the provisioning server tells at once.
+pub const STEPS: usize = 256;
 /// Longest words of a report that are kept, in characters.
 const WORDS: usize = 300;
 /// HTTP/2 pings: a Bootz server that is gone without a word is noticed after both.
@@ -61,10 +65,30 @@ pub struct Keys {
     pub valid: Duration,
 }
 
+/// A step of a machine that the provisioning server saw. Nothing of it is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The switch that it seems to be; empty if it is none of the inventory.
+    pub switch: String,
+    /// The machine: its hardware address, or where it called from.
+    pub who: String,
+    /// Which step, as the API names it.
+    pub what: String,
+    /// When, in milliseconds since 1970 by our clock.
+    pub at_ms: u64,
+    /// In words.
+    pub detail: String,
+}
+
 /// The inventory as far as it matters here.
 pub trait Roster: Send + Sync + 'static {
     /// The switch of a serial number; upper and lower case are the same.
     fn by_serial(&self, serial: &str) -> Option<Found>;
+
+    /// Takes note of what the provisioning server saw.
+    fn told(&self, told: &[Told]) {
+        let _ = told;
+    }
 }
 
 /// Decides about devices.
@@ -259,6 +283,27 @@ impl Desk {
     }
 }
 
+impl Desk {
+    fn tell(&self, ask: &TellRequest) -> Result<TellReply, Status> {
+        if ask.steps.len() > STEPS {
+            return Err(Status::invalid_argument(format!("steps: expected {STEPS} at the most")));
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let told = |step: &BootStep| Told {
+            switch: step.switch.clone(),
+            who: step.who.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
+            what: step.what.clone(),
+            // How long ago it was is the same by both clocks.
+            at_ms: now_ms.saturating_sub(ask.now_ms.saturating_sub(step.at_ms)),
+            detail: step.detail.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
+        };
+        let all: Vec<Told> = ask.steps.iter().map(told).collect();
+        self.roster.told(&all);
+        Ok(TellReply {})
+    }
+}
+
 /// As the inventory compares serial numbers.
 fn folded(serial: &str) -> String {
     serial.to_ascii_uppercase()
@@ -334,5 +379,9 @@ impl Owner for Service {
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
         self.answer(request, Desk::report).await
+    }
+
+    async fn tell(&self, request: Request<TellRequest>) -> Result<Response<TellReply>, Status> {
+        self.answer(request, Desk::tell).await
     }
 }

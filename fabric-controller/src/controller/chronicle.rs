@@ -53,7 +53,9 @@ impl<S: Store> Controller<S> {
             device: Some(device),
             ..News::of_fabric(reason, detail)
         };
+        self.note_boot(&device, &report);
         let news = match report {
+            Report::Step(_) => return,
             Report::Lost(why) => of_device(EventReason::DeviceLost, format!("the session ended: {why}"), device),
             Report::InSync => of_device(EventReason::DeviceInSync, "holds what it should".to_owned(), device),
             Report::Degraded(count) => {

@@ -1,7 +1,7 @@
 //! The inventory for enrolment.
 
 use fabric_bootz::data::SwitchConfig;
-use fabric_bootz::enrol::serve::{Found, Roster};
+use fabric_bootz::enrol::serve::{Found, Roster, Told};
 use vfabric_api::inventory::ItemState;
 
 use super::Controller;
@@ -22,5 +22,9 @@ impl<S: Store> Roster for Controller<S> {
             model: spec.model.as_ref().map(|model| model.as_str().to_owned()),
             is_retired: entry.gone || entry.state == ItemState::Leaving,
         })
+    }
+
+    fn told(&self, told: &[Told]) {
+        told.iter().for_each(|told| self.note_told(told));
     }
 }

@@ -88,6 +88,7 @@ impl<S: Store> Controller<S> {
             (links.tick(now), links.probes())
         };
         self.reroute(changes).await;
+        self.check_arrivals(&fabric);
         let Some(fleet) = self.fleet.get() else { return };
         for ((switch, port), sequence) in probes {
             let way = fleet.packets(fabric.switch_device(switch));
@@ -217,7 +218,7 @@ impl<S: Store> Controller<S> {
 }
 
 /// A fault in words.
-fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
+pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
     let name = |switch: SwitchIndex| fabric.switch_name(switch).unwrap_or("a removed switch");
     let end = |(switch, port): End| format!("{}:{port}", name(switch));
     match fault {

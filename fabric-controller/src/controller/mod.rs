@@ -13,6 +13,9 @@
 mod below;
 #[cfg(test)]
 mod below_tests;
+mod boot;
+#[cfg(test)]
+mod boot_tests;
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]
@@ -96,6 +99,7 @@ use crate::model::fabric::Fabric;
 use crate::render::Render;
 use crate::store::{Store, StoreError};
 use crate::tables::Tables;
+use crate::timeline::Timelines;
 use crate::timings::AllTimings;
 use crate::topology::links::Links;
 use fleet::Fleet;
@@ -152,6 +156,8 @@ pub struct Controller<S> {
     progress: Arc<Notify>,
     timings: AllTimings,
     events: Arc<Events>,
+    /// How switches came into service. Taken briefly.
+    timelines: std::sync::Mutex<Timelines>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
     /// Receives the events of devices.
@@ -249,6 +255,7 @@ impl<S: Store> Controller<S> {
             progress,
             timings,
             events,
+            timelines: std::sync::Mutex::default(),
             backing_up: Mutex::default(),
             reports,
         });

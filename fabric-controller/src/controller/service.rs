@@ -13,6 +13,7 @@ use vfabric_api::ident::Name;
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
 use vfabric_api::labels::Selector;
+use vfabric_api::provisioning::Provisioning;
 use vfabric_api::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, Drops, FabricStatus, HostStatus, LinkStatus,
@@ -239,6 +240,10 @@ impl<S: Store> FabricService for Controller<S> {
         fabric.hosts().filter_map(status).collect()
     }
 
+    async fn provisioning(&self) -> Vec<Provisioning> {
+        self.all_timelines()
+    }
+
     async fn links(&self) -> Vec<LinkStatus> {
         self.link_states()
     }
@@ -285,6 +290,7 @@ impl<S: Store> FabricService for Controller<S> {
             links: self.link_states(),
             drops,
             tables: self.table_uses(None).unwrap_or_default(),
+            provisioning: self.all_timelines(),
         };
         drop(published);
         snapshot.text()

@@ -16,10 +16,12 @@ use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, warn};
+use vfabric_api::provisioning::BootStep;
 
 use super::absence::Absence;
 use super::claim::{Claim, Memory};
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Warning};
+use super::reports::Milestone;
 use super::shared::Device;
 use super::waits::Waits;
 use crate::reconcile;
@@ -109,7 +111,11 @@ impl<D: Driver> Actor<D> {
         let mut waits = Waits::new();
         let mut absence: Option<Absence> = None;
         loop {
-            let error = match self.connect().await {
+            let connected = self.connect().await;
+            for milestone in self.driver.milestones() {
+                self.device.step(milestone);
+            }
+            let error = match connected {
                 Ok(()) => self.session().await,
                 Err(error) => error,
             };
@@ -194,6 +200,11 @@ impl<D: Driver> Actor<D> {
         let differ = self.device.end_read_back(differ);
         let took = begin.elapsed();
         debug!(count, differ, "read back");
+        // The first one of the session.
+        if !self.claimed {
+            let words = format!("{count} entities, {differ} differ");
+            self.device.step(Milestone::now(BootStep::ReadBack, words));
+        }
         self.claim().await?;
         self.flush(true).await?;
         Ok(took)

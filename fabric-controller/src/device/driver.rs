@@ -12,6 +12,7 @@ use vfabric_api::ident::PortId;
 
 use super::packets::PacketPort;
 use super::ports::Ports;
+use super::reports::Milestone;
 pub use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
 use crate::entity::{Entity, EntityKey};
 pub use crate::ident::DeviceIndex;
@@ -121,6 +122,11 @@ pub trait Driver: Send + 'static {
     /// event is lost. Drivers whose device connects to the controller (vtep) return when it has done so. This
     /// is the only call that may take for ever, and it is cancel safe.
     fn connect(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// The steps that `connect` went through since the last call, even if it failed in the end.
+    fn milestones(&mut self) -> Vec<Milestone> {
+        Vec::new()
+    }
 
     /// The validity of the certificate that the device has shown; none without TLS.
     fn certificate(&self) -> Option<Validity> {

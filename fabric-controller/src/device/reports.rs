@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use vfabric_api::ident::Name;
+use vfabric_api::provisioning::BootStep;
 
 use crate::entity::EntityKey;
 
@@ -22,6 +24,31 @@ pub enum Report {
     Degraded(usize),
     /// It refused an entity, and why.
     Refused(EntityKey, String),
+    /// It came a step further, or could not.
+    Step(Milestone),
+}
+
+/// A step of a device on its way into service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Milestone {
+    /// Which one.
+    pub step: BootStep,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// In words.
+    pub detail: String,
+}
+
+impl Milestone {
+    /// A step that happens now.
+    pub fn now(step: BootStep, detail: impl Into<String>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            step,
+            at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            detail: detail.into(),
+        }
+    }
 }
 
 /// Where reports go. Clones share the queue.

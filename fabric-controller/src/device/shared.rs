@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use fabric_identity::Validity;
 use tokio::sync::Notify;
 use vfabric_api::ident::Name;
+use vfabric_api::provisioning::BootStep;
 use vfabric_api::status::{DeviceState, DeviceStatus};
 
 use super::claim::Census;
 use super::driver::{Warning, Write, WriteResult};
 use super::ledger::{Failure, Ledger};
-use super::reports::{Report, Reports};
+use super::reports::{Milestone, Report, Reports};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
 use crate::reconcile::Difference;
@@ -300,6 +301,11 @@ impl Device {
 
     // What follows is for the actor.
 
+    /// It came a step further.
+    pub(super) fn step(&self, milestone: Milestone) {
+        self.report(Report::Step(milestone));
+    }
+
     /// A session began.
     pub(crate) fn connected(&self) {
         let mut inner = self.lock();
@@ -313,9 +319,10 @@ impl Device {
         let before = std::mem::replace(&mut inner.state, DeviceState::Disconnected);
         inner.last_error = Some(why.clone());
         drop(inner);
-        if before != DeviceState::Disconnected {
-            self.report(Report::Lost(why));
-        }
+        self.report(match before {
+            DeviceState::Disconnected => Report::Step(Milestone::now(BootStep::Unreachable, why)),
+            _ => Report::Lost(why),
+        });
         self.progress.notify_waiters();
     }
 

@@ -19,6 +19,7 @@ use p4runtime_client::{
 use p4runtime_proto::p4::v1::PacketIn;
 use tokio::sync::mpsc;
 use vfabric_api::ident::PortId;
+use vfabric_api::provisioning::BootStep;
 
 use super::gnmi::{PortState, watch_ports};
 use super::losses;
@@ -31,6 +32,7 @@ use crate::device::{
     },
     packets::PacketPort,
     ports::Ports,
+    reports::Milestone,
 };
 use crate::entity::{Entity, EntityKey, SwitchEntity, SwitchKey};
 
@@ -69,6 +71,7 @@ pub struct P4RuntimeDriver {
     /// References between tables, from the pipeline.
     order: Order,
     election_id: u128,
+    milestones: Vec<Milestone>,
     open: Option<Open>,
 }
 
@@ -98,6 +101,7 @@ impl P4RuntimeDriver {
             names: Names::default(),
             order,
             election_id: now.as_millis().max(1),
+            milestones: Vec::new(),
             open: None,
         }
     }
@@ -257,6 +261,7 @@ impl Driver for P4RuntimeDriver {
 
     async fn connect(&mut self) -> Result<(), DriverError> {
         self.open = None;
+        self.milestones.clear();
         let mut session = self.open_session().await?;
         match session.standing() {
             Standing::Primary => {}
@@ -267,6 +272,8 @@ impl Driver for P4RuntimeDriver {
             }
             Standing::Closed(why) => return Err(DriverError::Unreachable(why)),
         }
+        let words = format!("primary at {}", self.config.address);
+        self.milestones.push(Milestone::now(BootStep::Arbitrated, words));
         // A session in which a pipeline failed is dropped here, with `session`.
         let installed = session
             .install(&self.config.pipeline)
@@ -276,6 +283,11 @@ impl Driver for P4RuntimeDriver {
             let cookie = format_args!("{:#018x}", self.config.pipeline.cookie()).to_string();
             tracing::info!(switch = %self.config.name, ?installed, cookie, "pipeline");
         }
+        let words = match installed {
+            Installed::Unchanged => "it ran already",
+            _ => "it was pushed",
+        };
+        self.milestones.push(Milestone::now(BootStep::PipelineLoaded, words));
         let cookie = session.running_cookie().await.map_err(|e| driver_error(&e))?;
         let kept_by = cookie.map(pipeline::keeper);
         if let Some(port) = &self.packets {
@@ -299,6 +311,10 @@ impl Driver for P4RuntimeDriver {
             mark: Mark::default(),
         });
         Ok(())
+    }
+
+    fn milestones(&mut self) -> Vec<Milestone> {
+        std::mem::take(&mut self.milestones)
     }
 
     fn certificate(&self) -> Option<Validity> {

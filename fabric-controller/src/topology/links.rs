@@ -259,6 +259,21 @@ impl Links {
         self.links.get(&link)?.fault()
     }
 
+    /// Whether a link has no fault, and probes crossed it both ways since its switches have been ready.
+    pub fn is_crossed(&self, link: LinkIndex) -> bool {
+        let Some(link) = self.links.get(&link).filter(|l| l.fault().is_none()) else {
+            return false;
+        };
+        let ready = |(switch, _): End| self.switches.get(&switch).and_then(|since| since.ready);
+        let [Some(a), Some(b)] = link.ends.map(ready) else {
+            return false;
+        };
+        let since = a.max(b);
+        link.state
+            .iter()
+            .all(|end| end.heard.is_some_and(|heard| heard >= since))
+    }
+
     /// A switch reports a port up or down.
     pub fn reported(&mut self, end: End, up: bool) -> Option<LinkChange> {
         let (index, i) = *self.by_end.get(&end)?;

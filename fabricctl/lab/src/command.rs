@@ -47,6 +47,9 @@ pub struct Up {
     /// Compile the pipelines with p4c instead of using the embedded ones
     #[arg(long)]
     p4c: bool,
+    /// Begin with an inventory and blank switches: DHCP, Bootz, certificates, pipelines
+    #[arg(long, conflicts_with = "target")]
+    ztp: bool,
     /// Directory of the P4 programs, for --p4c
     #[arg(long, default_value = "p4/fabric")]
     p4_dir: PathBuf,
@@ -108,6 +111,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
     let options = Options {
         target: up.target,
         p4c: up.p4c,
+        ztp: up.ztp,
         bin_dir,
         p4_dir: up.p4_dir,
     };

@@ -55,7 +55,12 @@ impl Lab {
         let names = [names.as_slice(), &[self.plan.controller.to_string()]].concat();
         let operators = ["operator/lab", "operator/lab/admin"].map(|id| subject(id.to_owned(), &[]));
         let controller = subject("controller".to_owned(), &names);
-        switches.chain(hosts).chain([controller]).chain(operators).collect()
+        let all = hosts.chain([controller]).chain(operators);
+        if self.options.ztp {
+            // Switches have none before they are enrolled.
+            return all.chain([Self::provision_subject()]).collect();
+        }
+        switches.chain(all).collect()
     }
 
     fn ports(&self, switch: &Switch) -> Vec<u16> {
@@ -74,7 +79,10 @@ impl Lab {
         let mtu = self.topology.fabric.mtu;
         for (switch, node) in self.topology.switches.iter().zip(&self.plan.switches) {
             netns::sysctl(&node.namespace, &NO_IPV6)?;
-            netns::ip_batch(Some(&node.namespace), &plan::switch(node, &self.ports(switch), mtu))?;
+            netns::ip_batch(
+                Some(&node.namespace),
+                &plan::switch(node, &self.ports(switch), mtu, self.options.ztp),
+            )?;
         }
         for (host, node) in self.topology.hosts.iter().zip(&self.plan.hosts) {
             let leaf = self.topology.switch(&host.uplink.switch).context("the host's leaf")?;
@@ -162,10 +170,12 @@ impl Lab {
                 (command, None)
             }
         };
-        command
-            .arg("--device-id")
-            .arg(switch.device_id.to_string())
-            .arg("--no-p4");
+        command.arg("--no-p4");
+        if self.options.ztp {
+            self.blank(switch, &mut command);
+        } else {
+            command.arg("--device-id").arg(switch.device_id.to_string());
+        }
         for port in self.ports(switch) {
             command.arg("-i").arg(format!("{port}@swp{port}"));
             if self.options.target == Target::Bmv2 {
@@ -183,11 +193,14 @@ impl Lab {
             // What follows are options of the target, not of every bmv2 switch.
             command.arg("--");
         }
-        command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
+        if !self.options.ztp {
+            command.arg("--grpc-server-addr").arg(switch.p4runtime.to_string());
+        }
         command.args(["--cpu-port", &CPU_PORT.to_string()]);
         command.args(["--drop-port", &DROP_PORT.to_string()]);
         let identity = format!("switch/{name}");
         match self.options.target {
+            Target::P4Switch if self.options.ztp => {}
             Target::P4Switch => self.tls(&mut command, &identity),
             Target::Bmv2 => {
                 let files = self.pki.identity(&identity);
@@ -232,6 +245,9 @@ impl Lab {
             .arg(format!("{}:{AGENT_PORT}", self.plan.controller));
         command.arg("--token-file").arg(self.pki.token());
         self.tls(&mut command, "controller");
+        if self.options.ztp {
+            command.arg("--bootz").arg(self.bootz_settings());
+        }
         if let Some(dir) = pipelines {
             command.arg("--pipeline-dir").arg(dir);
         }

@@ -36,7 +36,7 @@ const STEP_DOWN: Duration = Duration::from_secs(2);
 
 /// The intruder's disguise: one peer's certificate and another peer's address.
 fn dialer(lab: &Lab, from: &str, to: Subject) -> Result<Dialer> {
-    let files = lab.pki.identity(from);
+    let files = lab.files_of(from);
     let credentials = Credentials::load(Files {
         ca: lab.pki.ca(),
         cert: files.cert,

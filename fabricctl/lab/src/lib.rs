@@ -60,6 +60,7 @@ pub mod daemons;
 mod lock;
 mod operator;
 mod steps;
+mod ztp;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -115,6 +116,9 @@ pub struct Options {
     pub target: Target,
     /// Compile the pipelines with `p4c` instead of the embedded ones.
     pub p4c: bool,
+    /// Start with switches that are blank: they get addresses, certificates and settings by themselves.
+    #[serde(default)]
+    pub ztp: bool,
     /// Directory of the daemons' binaries.
     pub bin_dir: PathBuf,
     /// Directory of the P4 programs, needed by `p4c` alone.
@@ -142,7 +146,10 @@ pub struct Lab {
 
 impl Lab {
     fn new(options: Options, topology: &str, intent: &str) -> Result<Self> {
-        let topology = Topology::from_yaml(topology)?;
+        let mut topology = Topology::from_yaml(topology)?;
+        if options.ztp {
+            ztp::label(&mut topology)?;
+        }
         let intent: Intent = vfabric_api::yaml::read(intent).context("intent")?;
         let plan = Plan::new(&topology, &intent)?;
         let dir = PathBuf::from(STATE_DIR);
@@ -190,7 +197,12 @@ impl Lab {
         let started = Instant::now();
         fabric_identity::private_directory(&lab.dir)?;
         std::fs::write(lab.dir.join("options.json"), serde_json::to_string(&lab.options)?)?;
-        std::fs::write(lab.dir.join("topology.yaml"), topology)?;
+        let labelled = lab
+            .options
+            .ztp
+            .then(|| serde_saphyr::to_string(&lab.topology))
+            .transpose()?;
+        std::fs::write(lab.dir.join("topology.yaml"), labelled.as_deref().unwrap_or(topology))?;
         std::fs::write(lab.dir.join("intent.yaml"), intent)?;
         steps.run("certificates", || {
             lab.pki.create(lab.topology.fabric.name.as_str(), &lab.subjects())
@@ -198,12 +210,27 @@ impl Lab {
         lab.write_client_config()?;
         let pipelines = steps.run("pipelines", || lab.compile_with_p4c())?;
         steps.run("namespaces, cables, addresses", || lab.build_network())?;
-        steps.run("switches", || lab.start_switches())?;
-        steps.run("controller", || lab.start_controller(pipelines.as_deref()))?;
+        let mut powered_on = None;
+        if lab.options.ztp {
+            steps.run("blank switches and their vouchers", || lab.deliver_switches())?;
+            steps.run("controller", || lab.start_controller(pipelines.as_deref()))?;
+            steps.run("provisioning server", || lab.start_provision())?;
+            powered_on = Some(Instant::now());
+            steps.run("switches powered on", || lab.start_switches())?;
+        } else {
+            steps.run("switches", || lab.start_switches())?;
+            steps.run("controller", || lab.start_controller(pipelines.as_deref()))?;
+        }
         steps.run("agents", || lab.start_agents())?;
         let client = lab.client()?;
         steps.run("devices in sync", || runtime.block_on(lab.ready(&client)))?;
         steps.run("intent applied", || runtime.block_on(lab.apply(&client)))?;
+        if let Some(powered_on) = powered_on {
+            let words = steps.run("first packet", || lab.first_packet())?;
+            let packet = words.map(|words| (words, powered_on.elapsed()));
+            let lines = steps.run("switches in service", || runtime.block_on(lab.in_service(&client)))?;
+            lab.report_ztp(packet, powered_on.elapsed(), &lines);
+        }
         let startup = started.elapsed();
         lab.startup = Some(startup);
         std::fs::write(lab.dir.join(STARTUP), startup.as_secs_f64().to_string())?;

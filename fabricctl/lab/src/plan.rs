@@ -225,13 +225,12 @@ fn veth(a: &str, a_namespace: &str, b: &str, b_namespace: &str) -> String {
     format!("link add {a} netns {a_namespace} type veth peer name {b} netns {b_namespace}")
 }
 
-/// iproute2 lines for a switch's namespace.
-pub fn switch(node: &Node, ports: &[u16], mtu: u16) -> String {
-    let mut lines = vec![
-        "link set lo up".to_owned(),
-        format!("addr add {}/24 dev mgmt0", node.mgmt),
-        "link set mgmt0 up".into(),
-    ];
+/// iproute2 lines for a switch's namespace. A blank switch gets its address by itself.
+pub fn switch(node: &Node, ports: &[u16], mtu: u16, is_blank: bool) -> String {
+    let mut lines = vec!["link set lo up".to_owned(), "link set mgmt0 up".to_owned()];
+    if !is_blank {
+        lines.push(format!("addr add {}/24 dev mgmt0", node.mgmt));
+    }
     for port in ports {
         // A port carries Ethernet headers and a VLAN tag beside the IP packet; MTU counts none.
         lines.push(format!("link set swp{port} mtu {mtu}"));

@@ -20,6 +20,7 @@ mod tables;
 mod top;
 mod users;
 mod what;
+mod ztp;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -88,6 +89,9 @@ enum Command {
     /// Show and change the inventory: switches, links and hosts
     #[command(subcommand)]
     Inventory(inventory::Command),
+    /// Show how switches come into service
+    #[command(subcommand)]
+    Ztp(ztp::Command),
     /// Show the fabric at a glance
     Status(Output),
     /// Show and change the controllers that this command line knows
@@ -157,6 +161,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Token(command) => users::token(client, command).await,
             Command::Audit(args) => users::audit(&session, args).await,
             Command::Inventory(command) => inventory::run(client, command).await,
+            Command::Ztp(command) => ztp::run(&session, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);
                 output.output.print(&status, || tables::fabric(&status, &links))

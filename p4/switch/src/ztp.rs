@@ -1,27 +1,60 @@
-//! `--ztp`: what the switch is comes from its owner (OpenConfig Bootz, without DHCP), and only then does it serve.
+//! `--ztp`: what the switch is comes from its owner (OpenConfig Bootz), and only then does it serve. Where the owner's Bootz
+//! server is comes from DHCP, or from the command line.
 
-use fabric_bootz::client::{Client, Enrolled};
+use std::path::Path;
+
+use fabric_bootz::client::{Client, Enrolled, waits};
+use fabric_bootz::dial;
+use fabric_dhcp::client::{Client as Dhcp, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
 use crate::cli::Options;
 
+/// The lease of the management interface, in the directory of the identity.
+const LEASE: &str = "lease.json";
+
 /// The enrolment of this switch, if it has one.
-pub(crate) struct Ztp(Option<(Client, Enrolled)>);
+pub(crate) struct Ztp(Option<Enrolment>);
+
+struct Enrolment {
+    client: Client,
+    enrolled: Enrolled,
+    /// Keeps the lease while the switch runs.
+    _dhcp: Option<Dhcp>,
+}
 
 /// Enrols if the options say so, and puts what the owner says into them; none if the process was asked to end before.
 ///
 /// # Errors
-/// The identity of the switch cannot be used, or the files for TLS cannot be written.
+/// The identity or the management interface of the switch cannot be used, or the files for TLS cannot be written.
 pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
-    let (Some(dir), Some(server)) = (&options.ztp, &options.ztp_server) else {
+    let Some(dir) = &options.ztp else {
         return Ok(Some(Ztp(None)));
     };
     let client = Client::open(dir)?;
-    tracing::info!(serial = client.serial(), server, "enrolling");
+    let mut dhcp = match &options.ztp_interface {
+        Some(interface) => Some(lease(&client, dir, interface).await?),
+        None => None,
+    };
+    let server = options.ztp_server.as_deref();
+    tracing::info!(
+        serial = client.serial(),
+        server,
+        interface = options.ztp_interface,
+        "enrolling"
+    );
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let enrolling = async {
+        match (&mut dhcp, server) {
+            (Some(dhcp), _) => from_dhcp(&client, dhcp).await,
+            (None, Some(server)) => client.enrol(server).await,
+            // The command line has one of the two.
+            (None, None) => std::future::pending().await,
+        }
+    };
     let enrolled = tokio::select! {
-        enrolled = client.enrol(server) => enrolled,
+        enrolled = enrolling => enrolled,
         _ = terminate.recv() => return Ok(None),
         _ = interrupt.recv() => return Ok(None),
     };
@@ -31,19 +64,64 @@ pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
     options.device_id = config.device_id;
     options.grpc_server_addr = config.listen;
     (options.tls_ca, options.tls_cert, options.tls_key) = (Some(files.ca), Some(files.cert), Some(files.key));
-    Ok(Some(Ztp(Some((client, enrolled)))))
+    Ok(Some(Ztp(Some(Enrolment {
+        client,
+        enrolled,
+        _dhcp: dhcp,
+    }))))
+}
+
+/// Begins to keep the management interface supplied with an address.
+async fn lease(client: &Client, dir: &Path, interface: &str) -> Result<Dhcp, Error> {
+    let settings = Settings {
+        interface: interface.to_owned(),
+        model: client.model().to_owned(),
+        serial: client.serial().to_owned(),
+        memory: dir.join(LEASE),
+    };
+    Ok(Dhcp::start(settings).await?)
+}
+
+/// Gets bootstrap data from the servers that DHCP names. After a failure DHCP is asked again, as Bootz has it: the operator may
+/// have named another server.
+async fn from_dhcp(client: &Client, dhcp: &mut Dhcp) -> Enrolled {
+    let mut waits = waits();
+    loop {
+        // Also a switch that has its bootstrap data cannot serve without its address.
+        let lease = dhcp.lease().await;
+        let address = |uri: &String| match dial::address(uri) {
+            Ok(address) => Some(address.to_owned()),
+            Err(error) => {
+                tracing::warn!(%error, server = %lease.server, "DHCP");
+                None
+            }
+        };
+        let servers: Vec<String> = lease.bootz.iter().filter_map(address).collect();
+        match client.attempt(&servers).await {
+            Ok(enrolled) => return enrolled,
+            Err(_) if servers.is_empty() => tracing::warn!(
+                server = %lease.server,
+                "the DHCP server names no Bootz server (option 143); asking again"
+            ),
+            Err(_) => {}
+        }
+        if let Some(wait) = waits.next() {
+            tokio::time::sleep(wait).await;
+        }
+        dhcp.ask_again();
+    }
 }
 
 impl Ztp {
     /// Name of the switch, if its owner gave it one.
     pub(crate) fn hostname(&self) -> Option<&str> {
-        self.0.as_ref().map(|(_, enrolled)| enrolled.config.hostname.as_str())
+        self.0.as_ref().map(|own| own.enrolled.config.hostname.as_str())
     }
 
-    /// Reports that the switch serves, and renews its certificate, for good.
+    /// Reports that the switch serves, and renews its certificate and its lease, for good.
     pub(crate) async fn keep(self) {
         match self.0 {
-            Some((client, enrolled)) => client.keep(enrolled).await,
+            Some(own) => own.client.keep(own.enrolled).await,
             None => std::future::pending::<()>().await,
         }
     }

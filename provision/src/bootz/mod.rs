@@ -3,7 +3,7 @@
 //! **Model.** A stream (`BootstrapStreamV1`) is a conversation: the device names itself, gets a challenge, signs it, gets its
 //! bootstrap data, and reports. This server has no key of the fabric's owner and no authority: [`owner`] passes the proof on to
 //! the controller, which decides, and passes the controller's answer back. That answer is encrypted to the device, so what a
-//! device is given never is in this process in the clear.
+//! device is given never is in this process in the clear. [`tell`] passes on to it what the board says of machines.
 //!
 //! **Invariants.**
 //! - A challenge is used once, in the stream that it was made for.
@@ -17,3 +17,4 @@
 
 pub mod owner;
 pub mod serve;
+pub mod tell;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bootz_proto::request::owner_client::OwnerClient;
-use bootz_proto::request::{BootstrapReply, BootstrapRequest, ReportReply, ReportRequest};
+use bootz_proto::request::{BootstrapReply, BootstrapRequest, ReportReply, ReportRequest, TellReply, TellRequest};
 use fabric_identity::{Credentials, Dialer, Subject};
 use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
@@ -22,6 +22,8 @@ pub trait Owner: Send + Sync + 'static {
     async fn bootstrap(&self, request: BootstrapRequest) -> Result<BootstrapReply, Status>;
     /// Checks a proof and stores a report.
     async fn report(&self, request: ReportRequest) -> Result<ReportReply, Status>;
+    /// Takes note of steps.
+    async fn tell(&self, request: TellRequest) -> Result<TellReply, Status>;
 }
 
 /// The controller over mutual TLS.
@@ -83,5 +85,9 @@ impl Owner for Remote {
 
     async fn report(&self, request: ReportRequest) -> Result<ReportReply, Status> {
         within(async { Ok(self.client().await?.report(timed(request)).await?.into_inner()) }).await
+    }
+
+    async fn tell(&self, request: TellRequest) -> Result<TellReply, Status> {
+        within(async { Ok(self.client().await?.tell(timed(request)).await?.into_inner()) }).await
     }
 }

@@ -166,7 +166,7 @@ impl Talk {
         let detail = format!("Bootz, from {}: {}", self.peer.ip(), status.message());
         match switch {
             Some(name) => self.desk.board.step(&name, now(), What::Refused, &detail),
-            None => self.desk.board.trouble(now(), &detail),
+            None => self.desk.board.refused(now(), &self.peer.ip().to_string(), &detail),
         }
         self.desk.board.count("bootz refused");
         let _ = self.out.send(Err(status)).await;

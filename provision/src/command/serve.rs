@@ -130,10 +130,14 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
     }
     if let Some(own) = &files.settings.bootz_server {
         let credentials = credentials(own)?;
+        let owner = Arc::new(Remote::new(Arc::clone(&credentials), own.owner.clone())?);
+        let (tell, steps) = tokio::sync::mpsc::channel(bootz::tell::QUEUE);
+        files.board.tell(tell);
+        servers.spawn(bootz::tell::tell(owner.clone(), steps, stop.clone()));
         let desk = Arc::new(Desk {
             directory: Arc::clone(&files.directory),
             board: Arc::clone(&files.board),
-            owner: Arc::new(Remote::new(Arc::clone(&credentials), own.owner.clone())?),
+            owner,
         });
         for listener in sockets.bootz {
             let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -9,46 +9,9 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::borrowed;
 use dhcproto::v4::{DhcpOption, Flags, HType, MAGIC, Message, MessageType, Opcode, UnknownOption};
 use dhcproto::{Encodable, Encoder};
+use fabric_dhcp::option;
+pub use fabric_dhcp::option::code;
 use vfabric_api::ident::Mac;
-
-/// Numbers of options (RFC 2132 and those named beside them).
-pub mod code {
-    #![allow(missing_docs)]
-    pub const SUBNET_MASK: u8 = 1;
-    pub const ROUTERS: u8 = 3;
-    pub const DNS: u8 = 6;
-    pub const HOST_NAME: u8 = 12;
-    pub const DOMAIN: u8 = 15;
-    pub const BROADCAST: u8 = 28;
-    pub const NTP: u8 = 42;
-    pub const REQUESTED_ADDRESS: u8 = 50;
-    pub const LEASE_SECONDS: u8 = 51;
-    pub const OVERLOAD: u8 = 52;
-    pub const MESSAGE_TYPE: u8 = 53;
-    pub const SERVER_ID: u8 = 54;
-    pub const PARAMETERS: u8 = 55;
-    pub const MESSAGE: u8 = 56;
-    pub const MAX_SIZE: u8 = 57;
-    pub const VENDOR_CLASS: u8 = 60;
-    pub const CLIENT_ID: u8 = 61;
-    pub const TFTP_NAME: u8 = 66;
-    pub const BOOT_FILE: u8 = 67;
-    pub const WWW: u8 = 72;
-    /// RFC 3004.
-    pub const USER_CLASS: u8 = 77;
-    /// RFC 3046.
-    pub const RELAY: u8 = 82;
-    /// ONIE's default URL.
-    pub const DEFAULT_URL: u8 = 114;
-    /// RFC 3925.
-    pub const VENDOR_OPTIONS: u8 = 125;
-    /// RFC 8572 section 8.
-    pub const SZTP_REDIRECT: u8 = 143;
-    /// RFC 5859.
-    pub const TFTP_ADDRESS: u8 = 150;
-    /// Script of SONiC and Cumulus.
-    pub const SCRIPT: u8 = 239;
-}
 
 /// Sub-options of the relay's option (RFC 3046).
 pub mod relay {
@@ -68,8 +31,6 @@ const LARGEST: usize = 1500 - 28;
 /// Messages are filled up to the size of BOOTP's: relays and clients of old drop shorter ones.
 const BOOTP: usize = dhcproto::v4::MIN_PACKET_SIZE;
 const ETHERNET: u8 = 1;
-const FILE: std::ops::Range<usize> = 108..236;
-const SNAME: std::ops::Range<usize> = 44..108;
 
 /// Why a datagram is not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -132,19 +93,7 @@ impl Packet {
         if octets.get(236..240) != Some(MAGIC.as_slice()) {
             return Err(Malformed::NoMagic);
         }
-        let mut options: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
-        collect(octets.get(240..).unwrap_or_default(), &mut options);
-        // RFC 2131 section 4.1: options go on in `file`, then in `sname`.
-        let overload = options
-            .get(&code::OVERLOAD)
-            .and_then(|o| o.first())
-            .copied()
-            .unwrap_or(0);
-        for (bit, field) in [(1, FILE), (2, SNAME)] {
-            if overload & bit != 0 {
-                collect(octets.get(field).unwrap_or_default(), &mut options);
-            }
-        }
+        let options = option::read(octets);
         let kind = options.get(&code::MESSAGE_TYPE).and_then(|o| o.first()).copied();
         let kind = kind.map(MessageType::from).ok_or(Malformed::NoType)?;
         use MessageType::{Decline, Discover, Inform, Release, Request};
@@ -262,13 +211,6 @@ fn encoded(length: usize) -> usize {
     length + 2 * length.div_ceil(255).max(1)
 }
 
-fn collect(octets: &[u8], into: &mut BTreeMap<u8, Vec<u8>>) {
-    for option in borrowed::DhcpOptionIterator::new(octets) {
-        let all = into.entry(option.code().into()).or_default();
-        all.extend_from_slice(option.data());
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use dhcproto::v4::Decodable as _;
@@ -376,8 +318,7 @@ pub(crate) mod tests {
             let request = packet(1, &[(57, limit)]);
             let reply = request.reply(MessageType::Ack, [1; 4].into(), [0; 4].into(), &options);
             assert!(reply.len() <= request.limit());
-            let mut held = BTreeMap::new();
-            collect(&reply[240..], &mut held);
+            let held = option::read(&reply);
             assert_eq!(held.len() - 1, left, "{limit:?}");
             assert!(held.contains_key(&54), "{limit:?}");
         }

@@ -1,5 +1,7 @@
 //! A management network of namespaces, the server in one of them, real DHCP clients in others. Needs root.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::error::ApiError;
 use crate::ident::{Name, OwnerName};
 use crate::intent::Intent;
+use crate::provisioning::Provisioning;
 use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
 use crate::status::{
     DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
@@ -426,6 +427,14 @@ impl Client {
     /// As [`Client::apply`].
     pub async fn hosts(&self) -> Result<Vec<HostStatus>, ClientError> {
         self.read("/v1/hosts").await
+    }
+
+    /// How each switch came into service, or how far it is.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn provisioning(&self) -> Result<Vec<Provisioning>, ClientError> {
+        self.read("/v1/inventory/provisioning").await
     }
 
     /// Every link between switches.

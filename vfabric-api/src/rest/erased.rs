@@ -12,6 +12,7 @@ use crate::ident::Name;
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::labels::Selector;
+use crate::provisioning::Provisioning;
 use crate::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
 use crate::status::{
     Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
@@ -45,6 +46,7 @@ pub(super) trait ErasedService: Send + Sync {
     fn fabric(&self) -> BoxFuture<'_, FabricStatus>;
     fn inventory(&self) -> BoxFuture<'_, Inventory>;
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
+    fn provisioning(&self) -> BoxFuture<'_, Vec<Provisioning>>;
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
     fn drops(&self) -> BoxFuture<'_, Drops>;
@@ -120,6 +122,9 @@ impl<S: FabricService> ErasedService for S {
     }
     fn inventory(&self) -> BoxFuture<'_, Inventory> {
         FabricService::inventory(self).boxed()
+    }
+    fn provisioning(&self) -> BoxFuture<'_, Vec<Provisioning>> {
+        FabricService::provisioning(self).boxed()
     }
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>> {
         FabricService::switches(self).boxed()

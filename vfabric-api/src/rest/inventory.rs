@@ -12,6 +12,7 @@ use super::{Mutation, Service};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Name, PortId};
 use crate::inventory::{HostItem, Inventory, InventoryChange, Item, ItemKey, SwitchItem};
+use crate::provisioning::Provisioning;
 use crate::service::{Change, Outcome};
 use crate::topology::{Fabric, Host, Link, Switch, Topology};
 
@@ -92,6 +93,25 @@ async fn put_fabric(
     Body(fabric): Body<Fabric>,
 ) -> Result<Json<Outcome>, ApiError> {
     commit(&service, InventoryChange::Put(Item::Fabric(fabric)), options).await
+}
+
+/// How each switch came into service, or how far it is.
+#[utoipa::path(get, path = "/v1/inventory/provisioning", tag = "inventory", responses((status = 200, body = Vec<Provisioning>)))]
+async fn provisioning(State(service): State<Service>) -> Json<Vec<Provisioning>> {
+    Json(service.provisioning().await)
+}
+
+/// How a switch came into service, or how far it is.
+#[utoipa::path(get, path = "/v1/inventory/switches/{name}/provisioning", tag = "inventory", params(("name" = Name, Path)),
+    responses((status = 200, body = Provisioning), (status = "default", body = ApiError)))]
+async fn provisioning_of(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+) -> Result<Json<Provisioning>, ApiError> {
+    let all = service.provisioning().await;
+    let found = all.into_iter().find(|line| line.switch == name);
+    let found = found.ok_or_else(|| ApiError::not_found(ItemKey::Switch(name)))?;
+    Ok(Json(found))
 }
 
 /// Cables two switches.
@@ -246,6 +266,8 @@ pub(super) fn router() -> OpenApiRouter<Service> {
     OpenApiRouter::new()
         .routes(routes!(get_inventory, put_inventory))
         .routes(routes!(put_fabric))
+        .routes(routes!(provisioning))
+        .routes(routes!(provisioning_of))
         .routes(routes!(create_link))
         .routes(routes!(delete_link))
         .merge(switches::router())

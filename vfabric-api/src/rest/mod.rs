@@ -9,6 +9,7 @@
 //! | `/v1/inventory` | get, replace: switches, links and hosts |
 //! | `/v1/inventory/fabric` | replace |
 //! | `/v1/inventory/switches/{name}`, `/v1/inventory/hosts/{name}` | get, put, delete |
+//! | `/v1/inventory/provisioning`, `/v1/inventory/switches/{name}/provisioning` | how switches came into service |
 //! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
 //! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |

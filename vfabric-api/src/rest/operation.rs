@@ -37,6 +37,8 @@ const OPERATIONS: &[(Method, &str, Needs)] = &[
     (Method::GET, "/metrics", READ),
     (Method::GET, "/v1/inventory", READ),
     (Method::PUT, "/v1/inventory", ADMIN),
+    (Method::GET, "/v1/inventory/provisioning", READ),
+    (Method::GET, "/v1/inventory/switches/{name}/provisioning", READ),
     (Method::PUT, "/v1/inventory/fabric", ADMIN),
     (Method::POST, "/v1/inventory/links", ADMIN),
     (Method::DELETE, "/v1/inventory/links/{switch}/{port}", ADMIN),

@@ -120,11 +120,20 @@ pub(crate) struct Options {
 
     /// First enrol by OpenConfig Bootz, with the identity in this directory; the device id, address and certificate then come from
     /// the owner
-    #[arg(long, value_name = "DIR", requires = "ztp_server", conflicts_with_all = ["tls_ca", "device_id", "grpc_server_addr"],
+    #[arg(long, value_name = "DIR", requires = "ztp_from", conflicts_with_all = ["tls_ca", "device_id", "grpc_server_addr"],
           help_heading = "Control")]
     pub(crate) ztp: Option<PathBuf>,
-    /// The Bootz server
-    #[arg(long, value_name = "bootz://HOST:PORT", requires = "ztp", value_parser = bootz_server,
+    /// The management interface: its address and the Bootz server come from DHCP
+    #[arg(
+        long,
+        value_name = "IFACE",
+        requires = "ztp",
+        group = "ztp_from",
+        help_heading = "Control"
+    )]
+    pub(crate) ztp_interface: Option<String>,
+    /// The Bootz server, without DHCP
+    #[arg(long, value_name = "bootz://HOST:PORT", requires = "ztp", group = "ztp_from", value_parser = bootz_server,
           help_heading = "Control")]
     pub(crate) ztp_server: Option<String>,
 

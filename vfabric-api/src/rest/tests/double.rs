@@ -16,6 +16,7 @@ use crate::event::{Event, EventReason, Events};
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
+use crate::provisioning::Provisioning;
 use crate::rest::*;
 use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Repeatable, Rollback, Transaction};
 use crate::status::*;
@@ -200,6 +201,9 @@ switches:
             hosts: Vec::new(),
             set_aside: Vec::new(),
         }
+    }
+    async fn provisioning(&self) -> Vec<Provisioning> {
+        Vec::new()
     }
     async fn switches(&self) -> Vec<SwitchStatus> {
         Vec::new()

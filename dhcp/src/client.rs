@@ -1,0 +1,315 @@
+//! The task that keeps an interface supplied with an address: sockets, times and a file around [`Machine`].
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::DhcpError;
+use crate::frame::{self, SERVER_PORT};
+use crate::interface::{Frames, Interface};
+use crate::machine::{Action, Listen, Machine};
+use crate::message::{Identity, Lease};
+
+/// Largest datagram that is read: a whole Ethernet frame.
+const DATAGRAM: usize = 1500;
+
+/// What the client needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the interface.
+    pub interface: String,
+    /// Model of the machine.
+    pub model: String,
+    /// Its serial number.
+    pub serial: String,
+    /// The file that keeps a lease over a restart.
+    pub memory: PathBuf,
+}
+
+/// A lease in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memory {
+    lease: Lease,
+    /// When it began, in seconds since 1970.
+    since: u64,
+}
+
+/// A client that runs, until it is dropped. The address stays on the interface until its lease ends.
+pub struct Client {
+    leases: watch::Receiver<Option<Lease>>,
+    again: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Client {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// There is no such interface, or it may not be changed.
+    pub async fn start(settings: Settings) -> Result<Self, DhcpError> {
+        let interface = Interface::open(&settings.interface).await?;
+        let remembered = remembered(&settings.memory, since_1970());
+        let who = Identity {
+            mac: interface.mac(),
+            model: settings.model,
+            serial: settings.serial,
+        };
+        let (publish, leases) = watch::channel(None);
+        let again = Arc::new(Notify::new());
+        let task = Task {
+            interface,
+            machine: Machine::new(who, remembered, Duration::ZERO),
+            began: Instant::now(),
+            ear: Ear::Nowhere,
+            is_deaf: false,
+            memory: settings.memory,
+            publish,
+            again: Arc::clone(&again),
+        };
+        let task = tokio::spawn(task.run());
+        Ok(Self { leases, again, task })
+    }
+
+    /// The lease that is in force, as soon as there is one.
+    pub async fn lease(&mut self) -> Lease {
+        loop {
+            if let Some(lease) = self.leases.borrow_and_update().clone() {
+                return lease;
+            }
+            // The task ends with this value, not before.
+            if self.leases.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Asks the server for fresh options.
+    pub fn ask_again(&self) {
+        self.again.notify_one();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn since_1970() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// The lease of an earlier life with its age. A clock that was set back makes it a new one: it is asked for before it is used.
+fn remembered(path: &Path, now: u64) -> Option<(Lease, Duration)> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the lease of the last start cannot be read");
+            return None;
+        }
+    };
+    match serde_json::from_slice::<Memory>(&text) {
+        Ok(memory) => Some((memory.lease, Duration::from_secs(now.saturating_sub(memory.since)))),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the lease of the last start makes no sense");
+            None
+        }
+    }
+}
+
+/// Written aside and renamed. After a loss of power it may be missing: then an address is asked for from the beginning.
+fn remember(path: &Path, lease: &Lease, left: Duration) -> io::Result<()> {
+    let gone = u64::from(lease.seconds).saturating_sub(left.as_secs());
+    let memory = Memory {
+        lease: lease.clone(),
+        since: since_1970().saturating_sub(gone),
+    };
+    let new = path.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec(&memory)?)?;
+    std::fs::rename(new, path)
+}
+
+enum Ear {
+    Nowhere,
+    Frames(Frames),
+    Datagrams(UdpSocket, Ipv4Addr),
+}
+
+impl Ear {
+    fn fits(&self, listen: Listen) -> bool {
+        match (self, listen) {
+            (Self::Nowhere, Listen::Nowhere) | (Self::Frames(_), Listen::Frames) => true,
+            (Self::Datagrams(_, here), Listen::Datagrams(there)) => *here == there,
+            _ => false,
+        }
+    }
+
+    fn open(listen: Listen, interface: &Interface) -> io::Result<Self> {
+        Ok(match listen {
+            Listen::Nowhere => Self::Nowhere,
+            Listen::Frames => Self::Frames(interface.frames()?),
+            Listen::Datagrams(own) => Self::Datagrams(interface.datagrams(own)?, own),
+        })
+    }
+
+    async fn hear(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Nowhere => std::future::pending().await,
+            Self::Frames(frames) => frames.receive().await,
+            Self::Datagrams(socket, _) => {
+                let mut octets = vec![0; DATAGRAM];
+                let (length, _) = socket.recv_from(&mut octets).await?;
+                octets.truncate(length);
+                Ok(octets)
+            }
+        }
+    }
+}
+
+struct Task {
+    interface: Interface,
+    machine: Machine,
+    began: Instant,
+    ear: Ear,
+    /// Whether its socket failed: it is opened again when the next message is due.
+    is_deaf: bool,
+    memory: PathBuf,
+    publish: watch::Sender<Option<Lease>>,
+    again: Arc<Notify>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let due = self.began + self.machine.due();
+            let actions = tokio::select! {
+                heard = self.ear.hear() => match heard {
+                    Ok(octets) => self.machine.received(&octets, self.began.elapsed(), &mut rand::random),
+                    Err(error) => {
+                        self.deaf(&error);
+                        continue;
+                    }
+                },
+                () = self.again.notified() => {
+                    self.machine.ask_again(self.began.elapsed());
+                    continue;
+                }
+                // A machine that is bound for ever has its time far away.
+                () = sleep_until(due) => {
+                    self.is_deaf = false;
+                    self.machine.timer(self.began.elapsed(), &mut rand::random)
+                }
+            };
+            self.listen();
+            for action in actions {
+                self.act(action).await;
+            }
+        }
+    }
+
+    fn deaf(&mut self, error: &io::Error) {
+        if !self.is_deaf {
+            tracing::warn!(%error, "DHCP cannot use its interface; trying again");
+        }
+        (self.ear, self.is_deaf) = (Ear::Nowhere, true);
+    }
+
+    /// Opens the socket that the machine's state needs, and closes others.
+    fn listen(&mut self) {
+        let listen = self.machine.listen();
+        if self.is_deaf || self.ear.fits(listen) {
+            return;
+        }
+        match Ear::open(listen, &self.interface) {
+            Ok(ear) => self.ear = ear,
+            Err(error) => self.deaf(&error),
+        }
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Broadcast(from, request) => {
+                let Ear::Frames(frames) = &self.ear else { return };
+                let sent = frames
+                    .send(&frame::broadcast(self.interface.mac(), from, &request))
+                    .await;
+                // It is sent again later.
+                sent.unwrap_or_else(|error| tracing::debug!(%error, "a DHCP request cannot be sent"));
+            }
+            Action::Send(server, request) => {
+                let Ear::Datagrams(socket, _) = &self.ear else { return };
+                let sent = socket.send_to(&request, SocketAddrV4::new(server, SERVER_PORT)).await;
+                sent.map_or_else(|error| tracing::debug!(%error, "a DHCP request cannot be sent"), |_| ());
+            }
+            Action::Use(lease, left) => self.take(lease, left).await,
+            Action::Lose(address) => {
+                tracing::warn!(%address, "the lease of the address is over");
+                if let Err(error) = self.interface.lose(address).await {
+                    tracing::warn!(%error, source = std::error::Error::source(&error), "DHCP");
+                }
+                // Nothing to remove is as good.
+                let _ = std::fs::remove_file(&self.memory);
+                self.publish.send_replace(None);
+            }
+        }
+    }
+
+    async fn take(&mut self, lease: Lease, left: Duration) {
+        if let Err(error) = self.interface.take(&lease, left).await {
+            // It is tried again with the next acknowledgement.
+            tracing::error!(%error, source = std::error::Error::source(&error), address = %lease.address, "DHCP");
+            return;
+        }
+        if let Err(error) = remember(&self.memory, &lease, left) {
+            tracing::warn!(path = %self.memory.display(), %error, "the lease is not kept over a restart");
+        }
+        let before = self.publish.send_replace(Some(lease.clone()));
+        if before.is_none_or(|before| before != lease) {
+            let bootz = lease.bootz.join(" ");
+            tracing::info!(address = %lease.address, prefix = lease.prefix, server = %lease.server, seconds = left.as_secs(), bootz,
+                "leased");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_kept_over_a_restart_and_junk_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease.json");
+        assert!(remembered(&path, 0).is_none());
+        let lease = Lease {
+            address: [192, 0, 2, 11].into(),
+            prefix: 24,
+            router: None,
+            server: [192, 0, 2, 1].into(),
+            seconds: 80,
+            renew_seconds: 40,
+            rebind_seconds: 70,
+            bootz: vec!["bootz://192.0.2.1:15006".into()],
+        };
+        remember(&path, &lease, Duration::from_secs(50)).unwrap();
+        let (found, age) = remembered(&path, since_1970()).unwrap();
+        assert_eq!(found, lease);
+        assert!((30..60).contains(&age.as_secs()), "{age:?}");
+        // The clock was set back.
+        assert_eq!(remembered(&path, 0).unwrap().1, Duration::ZERO);
+        std::fs::write(&path, "{").unwrap();
+        assert!(remembered(&path, 0).is_none());
+    }
+}

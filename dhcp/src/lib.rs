@@ -1,0 +1,38 @@
+//! DHCPv4 for a switch that has no configuration: it knows its MAC address, its model and its serial number, and asks for
+//! an address and for the place where it becomes one of the fabric (the Bootz server, option 143).
+//!
+//! **Problem.** A switch that boots has no address, so it cannot use an ordinary socket: with a strict `rp_filter` the kernel
+//! drops replies to an interface without an address. A rack that is powered on at once must not ask in step. A switch that is
+//! restarted while the server is away must come back with the address that it had.
+//!
+//! **Model.** [`machine`] is the client's state machine (RFC 2131 section 4.4): a time or a message in, actions out; no I/O.
+//! [`message`] writes requests and reads replies, [`frame`] puts them into Ethernet frames, [`interface`] has the packet socket,
+//! the addresses and the route of one network interface. [`client`] is the task that joins them. [`option`] has the numbers of
+//! options and reads them; the server in the provisioning server uses it too.
+//!
+//! **Invariants.**
+//! - What a reply says is used only if its number, its hardware address and, for a chosen offer, its server are right, and if
+//!   it has a lease time and a subnet mask.
+//! - An address is on the interface no longer than its lease: the kernel has the lease's end and removes the address even if
+//!   this process is dead.
+//! - The packet socket is open only while an address is being asked for, so a switch that works does not read its own
+//!   traffic twice.
+//! - No message makes it panic, and nothing that others send grows.
+//!
+//! **Where it differs from RFC 2131.** The first message is sent at once, not after one to ten seconds: later ones have the
+//! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
+//! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
+//!
+//! **Not here.** Name servers are not set up: the Bootz server is named by address. DHCPv6.
+//!
+//! Sources: RFC 2131, 2132, 3396, 8572 section 8.
+
+pub mod client;
+mod error;
+pub mod frame;
+pub mod interface;
+pub mod machine;
+pub mod message;
+pub mod option;
+
+pub use error::DhcpError;

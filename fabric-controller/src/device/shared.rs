@@ -11,9 +11,11 @@ use fabric_identity::Validity;
 use tokio::sync::Notify;
 use vfabric_api::ident::Name;
 use vfabric_api::status::{DeviceState, DeviceStatus};
+use vtep_proto::Vni;
 
 use super::claim::Census;
 use super::driver::{Warning, Write, WriteResult};
+use super::handover::Step;
 use super::ledger::{Failure, Ledger};
 use super::reports::{Report, Reports};
 use crate::entity::{Entity, EntityKey};
@@ -186,6 +188,29 @@ impl Device {
     /// True once it was read back in this life of the controller.
     pub fn was_read_back(&self) -> bool {
         self.lock().ledger.was_read_back()
+    }
+
+    /// True once everything up to `revision` is confirmed or refused but what is held back for its handover; also of a
+    /// device that is away, which nobody waits for.
+    pub(super) fn has_made(&self, revision: u64) -> bool {
+        let inner = self.lock();
+        inner.state == DeviceState::Disconnected || (inner.ledger.was_read_back() && inner.ledger.has_made(revision))
+    }
+
+    /// Whether there is no session with it.
+    pub(super) fn is_away(&self) -> bool {
+        self.state() == DeviceState::Disconnected
+    }
+
+    /// Whether it is known to hold an attachment, in another network than this.
+    pub fn holds_elsewhere(&self, key: &EntityKey, vni: Vni) -> bool {
+        self.lock().ledger.holds_elsewhere(key, vni)
+    }
+
+    /// What was held back for the handover of a revision may be written, as far as this step.
+    pub(super) fn open(&self, revision: u64, step: Step) {
+        self.lock().ledger.open(revision, step);
+        self.work.notify_one();
     }
 
     /// Why what `revision` changed is not confirmed; nothing if it is. A refusal for good goes
@@ -464,8 +489,15 @@ impl Edit<'_> {
         self.changed |= self.inner.ledger.add(source, entity, self.revision);
     }
 
-    /// A contribution asks no more for what this entity is named by.
-    pub fn remove(&mut self, source: Source, entity: &Entity) {
-        self.changed |= self.inner.ledger.remove(source, entity, self.revision);
+    /// A contribution asks no more for what this entity is named by. True if that changes what the device should hold.
+    pub fn remove(&mut self, source: Source, entity: &Entity) -> bool {
+        let changed = self.inner.ledger.remove(source, entity, self.revision);
+        self.changed |= changed;
+        changed
+    }
+
+    /// A key that this edit changed is not written before this step of the revision's handover.
+    pub fn hold_back(&mut self, key: EntityKey, step: Step) {
+        self.inner.ledger.hold_back(key, self.revision, step);
     }
 }

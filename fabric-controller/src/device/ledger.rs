@@ -233,9 +233,11 @@ impl Ledger {
         }
     }
 
-    /// What was held back for the handover of a revision may be written, as far as this step.
-    pub(super) fn open(&mut self, revision: u64, step: Step) {
+    /// What was held back for the handover of a revision may be written, as far as this step. True if that is something.
+    pub(super) fn open(&mut self, revision: u64, step: Step) -> bool {
+        let before = self.held_back.len();
         self.held_back.retain(|_, (of, until)| *of != revision || *until > step);
+        self.held_back.len() < before
     }
 
     /// Keys it should hold.

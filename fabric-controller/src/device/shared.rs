@@ -209,8 +209,10 @@ impl Device {
 
     /// What was held back for the handover of a revision may be written, as far as this step.
     pub(super) fn open(&self, revision: u64, step: Step) {
-        self.lock().ledger.open(revision, step);
-        self.work.notify_one();
+        let opened = self.lock().ledger.open(revision, step);
+        if opened {
+            self.work.notify_one();
+        }
     }
 
     /// Why what `revision` changed is not confirmed; nothing if it is. A refusal for good goes

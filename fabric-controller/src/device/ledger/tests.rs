@@ -325,13 +325,12 @@ fn what_is_held_back_is_written_step_by_step_and_counts_as_under_way_until_then(
     assert!(ledger.has_made(2) && ledger.is_under_way(2) && !ledger.is_clean(2));
     assert!(writes(ledger.take(true)).is_empty());
     // Another transaction's handover opens nothing here.
-    ledger.open(3, Order::Break);
-    assert!(writes(ledger.take(true)).is_empty());
+    assert!(!ledger.open(3, Order::Break) && writes(ledger.take(true)).is_empty());
     for (step, expected) in [
         (Order::Move, Write::Modify(attachment(8))),
         (Order::Break, Write::Delete(entity(1, 1))),
     ] {
-        ledger.open(2, step);
+        assert!(ledger.open(2, step));
         let written = writes(ledger.take(false));
         assert_eq!(written, [expected]);
         ledger.written(&written[0], Ok(()));

@@ -22,6 +22,7 @@ use crate::engine::{Engine, News};
 use crate::error::AgentError;
 use crate::object::{LocalVteps, port_name};
 use crate::status::{Repair, Status};
+use crate::trace::{Held, Packet, trace};
 use crate::watch::Watch;
 
 /// How often the agent looks for a namespace that does not exist yet; this costs one `open`.
@@ -74,6 +75,8 @@ pub enum Command {
     Look(String, oneshot::Sender<Look>),
     /// Return the id of the attachment that belongs in a namespace under an interface's name.
     IdAt((String, String), oneshot::Sender<Option<String>>),
+    /// Return the way of a packet through this host.
+    Trace(Packet, oneshot::Sender<Result<Vec<String>, String>>),
     /// Return the losses.
     Losses(oneshot::Sender<Result<Vec<Loss>, String>>),
     /// Return the status.
@@ -108,7 +111,7 @@ impl Command {
             Self::Synced(synced) => format!("removing what is left over at epoch {}", synced.epoch),
             Self::Look(id, _) => format!("comparing attachment {id}"),
             Self::Losses(_) => "counting losses".into(),
-            Self::Follow(..) | Self::Status(_) | Self::IdAt(..) => "answering a question".into(),
+            Self::Follow(..) | Self::Status(_) | Self::IdAt(..) | Self::Trace(..) => "answering a question".into(),
         }
     }
 }
@@ -354,6 +357,14 @@ impl<D: Datapath> Agent<D> {
                     HostEntity::Attachment(a) if a.netns == netns && a.interface == interface => Some(a.id.clone()),
                     _ => None,
                 }));
+            }
+            Command::Trace(packet, answer) => {
+                let failure = |key: &HostKey| self.engine.error(key).map(ToString::to_string);
+                let held = Held {
+                    entities: self.engine.desired().entities(),
+                    failure: &failure,
+                };
+                let _ = answer.send(trace(&held, &packet));
             }
             Command::Losses(answer) => {
                 let losses = self.engine.datapath().losses();

@@ -7,7 +7,9 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
-use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, UnderlayFamily, Vni};
+use vtep_proto::{
+    Attachment, FdbEntry, Gateway, HostEntity, HostKey, MacAddress, Neighbour, Network, UnderlayFamily, Vni,
+};
 
 use crate::datapath::Scope;
 use crate::datapath::kernel::{FloodLimit, Kernel, Overlay};
@@ -42,7 +44,11 @@ pub struct Figures {
     pub attach_p99_ms: f64,
     /// Attachments that were timed.
     pub attachments: usize,
-    /// From everything to nothing.
+    /// One attachment less, until it is out of use: median and 99th percentile.
+    pub detach_p50_ms: f64,
+    /// See [`Self::detach_p50_ms`].
+    pub detach_p99_ms: f64,
+    /// From all networks to nothing.
     pub remove_ms: f64,
     /// Resident memory of this process with all networks applied, in KiB.
     pub memory_kib: u64,
@@ -89,11 +95,7 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
     expect_in_place(&engine, &entities)?;
 
     let workload = Named::new(name("workload"))?;
-    // Microseconds, with three digits.
-    let mut times = Histogram::new_with_max(60_000_000, 3).map_err(|e| AgentError::Config {
-        what: "histogram".into(),
-        message: e.to_string(),
-    })?;
+    let mut times = histogram()?;
     for i in 0..attachments {
         let Some(attachment) = Vni::new(FIRST_VNI + i).and_then(|vni| attachment(vni, i, &workload.0)) else {
             continue;
@@ -112,7 +114,14 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
     let news = engine.check(&Scope::All)?;
     let restart_ms = elapsed(start);
 
-    let keys: Vec<_> = entities.iter().map(HostEntity::key).collect();
+    let mut detach = histogram()?;
+    let is_own = |key: &HostKey| matches!(key, HostKey::Attachment(_));
+    let (own, keys): (Vec<HostKey>, Vec<HostKey>) = entities.iter().map(HostEntity::key).partition(is_own);
+    for key in own {
+        let start = Instant::now();
+        engine.update(vec![], &[key])?;
+        detach.saturating_record(start.elapsed().as_micros() as u64);
+    }
     let start = Instant::now();
     engine.update(vec![], &keys)?;
     let remove_ms = elapsed(start);
@@ -124,8 +133,18 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
         attach_p50_ms: percentile(&times, 50.0),
         attach_p99_ms: percentile(&times, 99.0),
         attachments: times.len() as usize,
+        detach_p50_ms: percentile(&detach, 50.0),
+        detach_p99_ms: percentile(&detach, 99.0),
         remove_ms,
         memory_kib,
+    })
+}
+
+/// Of times in microseconds.
+fn histogram() -> Result<Histogram<u64>, AgentError> {
+    Histogram::new_with_max(60_000_000, 3).map_err(|e| AgentError::Config {
+        what: "histogram".into(),
+        message: e.to_string(),
     })
 }
 

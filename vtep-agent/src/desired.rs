@@ -99,7 +99,8 @@ impl Desired {
             && let Some(there) = self.places.get_mut(&old)
         {
             there.retain(|k| k != key);
-            others.clone_from(there);
+            // One that leaves can only make room.
+            others.extend(there.iter().filter(|k| self.refused.contains_key(k)).cloned());
             if there.is_empty() {
                 self.places.remove(&old);
             }

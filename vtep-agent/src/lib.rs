@@ -74,6 +74,7 @@ pub mod netns;
 pub mod object;
 pub mod status;
 pub mod stream;
+pub mod trace;
 pub mod watch;
 
 /// An error with all its causes, in one line.

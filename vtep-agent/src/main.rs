@@ -4,7 +4,7 @@ mod attachment;
 mod install;
 
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use vtep_agent::below::Below;
 use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
 use vtep_agent::object::{LocalVteps, port_name};
 use vtep_agent::stream::Controller;
+use vtep_agent::trace::Packet;
 use vtep_agent::watch::Watch;
 use vtep_agent::{agent, below, capture, metrics, status, stream};
 use vtep_proto::v1;
@@ -55,6 +56,23 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Says which way a packet of a workload takes through this host: filter, bridge, tunnel. Sends nothing.
+    Trace {
+        /// The attachment that sends it, as VDC/NAME (the first column of `status`).
+        attachment: String,
+        /// Where it goes.
+        #[arg(long)]
+        to: IpAddr,
+        /// Its source address [default: one of the attachment's].
+        #[arg(long)]
+        from: Option<IpAddr>,
+        /// Its source MAC address [default: the attachment's].
+        #[arg(long)]
+        mac: Option<String>,
+        /// State directory of the agent.
+        #[arg(long)]
+        state_dir: PathBuf,
     },
     /// Captures the frames of one attachment at the host's end of its interface, as a pcap file.
     Capture {
@@ -128,7 +146,11 @@ fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::
                 "one more attachment ({} timed): p50 {:.2} ms, p99 {:.2} ms",
                 f.attachments, f.attach_p50_ms, f.attach_p99_ms
             ),
-            format!("remove everything: {:.0} ms", f.remove_ms),
+            format!(
+                "one attachment less, until it is out of use: p50 {:.2} ms, p99 {:.2} ms",
+                f.detach_p50_ms, f.detach_p99_ms
+            ),
+            format!("remove all networks: {:.0} ms", f.remove_ms),
             format!("resident memory with everything applied: {} KiB", f.memory_kib),
         ]
         .join("\n"),
@@ -248,6 +270,26 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 status.tables()
             };
             print(&text)
+        }
+        (
+            Some(Command::Trace {
+                attachment,
+                to,
+                from,
+                mac,
+                state_dir,
+            }),
+            _,
+        ) => {
+            let packet = Packet {
+                from: attachment,
+                to,
+                source: from,
+                mac,
+            };
+            let way = runtime.block_on(status::ask_trace(&state_dir, &packet));
+            let way = way.context("no agent answers")?.map_err(anyhow::Error::msg)?;
+            print(&way.join("\n"))
         }
         (
             Some(Command::Capture {

@@ -1,4 +1,4 @@
-//! `vtep-agent status`: what the agent holds, over a unix socket.
+//! `vtep-agent status` and `trace`: what the agent holds, over a unix socket.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -16,6 +17,7 @@ use crate::agent::{Command, Commands, Settings};
 use crate::datapath::{Datapath, Loss, Traffic};
 use crate::engine::Engine;
 use crate::error::AgentError;
+use crate::trace::Packet;
 use crate::watch::{Running, Watch};
 
 /// Pause of the accept loop while it fails: the process has no descriptor to spare.
@@ -25,6 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for the engine to return its status. It may be in the middle of a large
 /// update; then the status shows what it is doing instead.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest request, in octets: a packet takes a few hundred.
+const MAX_REQUEST: u64 = 4096;
 /// Work that has been running for less than this is not shown.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -246,7 +250,7 @@ fn row(entity: &HostEntity, state: String) -> Row {
     }
 }
 
-/// Serves the socket for ever: each connection gets the status as JSON and is closed.
+/// Serves the socket for ever: each connection gets the status, or the way of a packet, as JSON and is closed.
 ///
 /// # Errors
 /// When the socket cannot be made.
@@ -277,21 +281,49 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
             }
         };
         failing = false;
-        let ask = async {
-            let (answer, result) = oneshot::channel();
-            let gone = || AgentError::Ended("engine");
-            commands.send(Command::Status(answer)).await.map_err(|_| gone())?;
-            result.await.map_err(|_| gone())
+        let text = match asked(&mut client).await {
+            None => {
+                let mut status = match of_engine(&commands, Command::Status).await? {
+                    Some(status) => status,
+                    None => Status::stalled(&settings),
+                };
+                status.running = watch.longer_than(SLOW);
+                serde_json::to_vec(&status)
+            }
+            Some(Err(wrong)) => serde_json::to_vec(&Err::<(), _>(wrong)),
+            Some(Ok(packet)) => {
+                let way = of_engine(&commands, |answer| Command::Trace(packet, answer)).await?;
+                let busy = || Err("the engine is busy; `vtep-agent status` says with what".to_owned());
+                serde_json::to_vec(&way.unwrap_or_else(busy))
+            }
         };
-        let mut status = match tokio::time::timeout(ENGINE_TIMEOUT, ask).await {
-            Ok(answered) => answered?,
-            Err(_) => Status::stalled(&settings),
-        };
-        status.running = watch.longer_than(SLOW);
-        let text = serde_json::to_vec(&status).unwrap_or_default();
+        let text = text.unwrap_or_default();
         // One at a time; a client that does not read is dropped.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, client.write_all(&text)).await;
     }
+}
+
+/// What a client asks for before it closes its side: the way of a packet, or nothing, which asks for the status.
+async fn asked(client: &mut UnixStream) -> Option<Result<Packet, String>> {
+    let mut text = Vec::new();
+    let mut bounded = client.take(MAX_REQUEST);
+    // A client that sends nothing wants the status.
+    let _ = tokio::time::timeout(ENGINE_TIMEOUT, bounded.read_to_end(&mut text)).await;
+    (!text.is_empty()).then(|| serde_json::from_slice(&text).map_err(|e| format!("the request cannot be read: {e}")))
+}
+
+/// Asks the engine; none if it does not reply in time.
+async fn of_engine<T>(
+    commands: &Commands,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<Option<T>, AgentError> {
+    let ask = async {
+        let (answer, result) = oneshot::channel();
+        let gone = || AgentError::Ended("engine");
+        commands.send(command(answer)).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())
+    };
+    tokio::time::timeout(ENGINE_TIMEOUT, ask).await.ok().transpose()
 }
 
 /// Gets the status of the agent with this state directory.
@@ -299,12 +331,26 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
 /// # Errors
 /// When no agent answers.
 pub async fn ask(state_dir: &Path) -> Result<Status, AgentError> {
+    converse(state_dir, &[]).await
+}
+
+/// Asks that agent for the way of a packet; the inner error says what is wrong with the question.
+///
+/// # Errors
+/// When no agent answers.
+pub async fn ask_trace(state_dir: &Path, packet: &Packet) -> Result<Result<Vec<String>, String>, AgentError> {
+    converse(state_dir, &serde_json::to_vec(packet).unwrap_or_default()).await
+}
+
+async fn converse<T: DeserializeOwned>(state_dir: &Path, request: &[u8]) -> Result<T, AgentError> {
     let path = socket(state_dir);
     let fail = |source| AgentError::File {
         path: path.clone(),
         source,
     };
     let mut client = UnixStream::connect(&path).await.map_err(fail)?;
+    client.write_all(request).await.map_err(fail)?;
+    client.shutdown().await.map_err(fail)?;
     let mut text = Vec::new();
     client.read_to_end(&mut text).await.map_err(fail)?;
     serde_json::from_slice(&text).map_err(|e| fail(io::Error::other(e)))
@@ -371,6 +417,44 @@ mod tests {
             "{shown}"
         );
         assert_eq!(status.of_attachment("blue/c"), None);
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_is_asked_for_reaches_the_engine_and_garbage_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            host: "h1".into(),
+            uplink: "up0".into(),
+            local: LocalVteps::default(),
+            state_dir: state.path().to_owned(),
+            overlay: "vfabric-h1".into(),
+            flood_limit: FloodLimit::default(),
+        };
+        let (commands, mut queue) = tokio::sync::mpsc::channel(1);
+        let server = tokio::spawn(serve(settings, commands, Watch::default()));
+        let engine = tokio::spawn(async move {
+            while let Some(command) = queue.recv().await {
+                let Command::Trace(packet, answer) = command else {
+                    panic!("another command")
+                };
+                answer.send(Ok(vec![packet.from])).unwrap();
+            }
+        });
+        while !socket(state.path()).exists() {
+            tokio::task::yield_now().await;
+        }
+        let packet = Packet {
+            from: "blue/a".into(),
+            to: "10.0.0.9".parse().unwrap(),
+            source: None,
+            mac: None,
+        };
+        let way = ask_trace(state.path(), &packet).await.unwrap();
+        assert_eq!(way, Ok(vec!["blue/a".to_owned()]));
+        let garbage: Result<(), String> = converse(state.path(), b"{").await.unwrap();
+        assert!(garbage.unwrap_err().starts_with("the request cannot be read"));
+        server.abort();
+        engine.abort();
     }
 
     #[tokio::test]

@@ -287,7 +287,8 @@ async fn what_a_host_loses_is_told_to_its_controller() {
         "-n",
         world.host.name(),
         "neigh",
-        "add",
+        // The host may be looking for it already.
+        "replace",
         "192.0.2.254",
         "lladdr",
         "02:00:00:00:00:fe",

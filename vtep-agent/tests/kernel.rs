@@ -211,12 +211,45 @@ fn removal_leaves_nothing_behind() {
     assert_eq!(lab.links(0).len(), 4);
     let keys = lab.keys(0);
     lab.update(0, vec![], &keys);
-    assert_eq!(lab.links(0).len(), 1, "{:?}", lab.links(0));
+    // At once nothing is in use; what is out of use is deleted in the background.
+    let workload = common::links(lab.workload(0));
+    assert!(!workload.iter().any(|l| l.contains("eth0")), "{workload:?}");
+    lab.until(|lab| lab.links(0).len() == 1 && common::links(lab.workload(0)).len() == 1);
     assert_eq!(lab.links_of_host(0), 2, "something is in the host's own namespace");
     assert!(
         lab.engine(0, |e| e.datapath().read_back(&Scope::All, &Default::default()).unwrap())
             .is_empty()
     );
+}
+
+#[test]
+fn an_attachment_that_goes_and_comes_back_at_once_meets_nothing_of_its_old_self() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let again = lab.attachment(0, NET, "a");
+    for _ in 0..3 {
+        lab.update(0, vec![], &[again.key()]);
+        lab.update(0, vec![again.clone()], &[]);
+        assert_eq!(lab.error(0, &again.key()), None);
+        let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        lab.udp_round_trip(0, from, 1, to, 64);
+    }
+    lab.until(|lab| lab.links(0).len() == 4 && common::links(lab.workload(0)).len() == 2);
+    assert_eq!(lab.check(0, &Scope::All), Default::default());
+}
+
+#[test]
+fn what_an_earlier_run_took_out_of_use_is_deleted() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let overlay = lab.overlay(0).to_owned();
+    let pair = "link add vfd0 group 1986421868 type veth peer name eth7 group 1986421868 netns";
+    let mut words = vec!["-n", overlay.as_str()];
+    words.extend(pair.split(' ').chain([lab.workload(0)]));
+    ip(&words);
+    assert_eq!(lab.links(0).len(), 5);
+    lab.restart(0);
+    lab.until(|lab| lab.links(0).len() == 4 && common::links(lab.workload(0)).len() == 2);
 }
 
 #[test]

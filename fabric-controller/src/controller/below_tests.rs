@@ -5,6 +5,8 @@ use vfabric_api::intent::Place;
 use vfabric_api::status::View;
 
 use super::tests::*;
+use crate::device::driver::Write;
+use crate::driver::fake::Record;
 use crate::driver::vtep::{Ask, Below, Spot};
 
 type OneWorld = World<MemoryStore>;
@@ -219,4 +221,92 @@ async fn a_swap_that_fails_puts_the_old_network_and_its_addresses_back() {
         (after.spec.network, after.mac, after.ips),
         (before.spec.network, before.mac, before.ips)
     );
+}
+
+/// The writes of all devices during a swap from network red to blue, and when the attachment moved on its host.
+async fn recorded_swap(world: &OneWorld) -> (Vec<(usize, Write)>, usize) {
+    let id = below(world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    for device in 0..world.devices.len() {
+        world.settled(device).await;
+    }
+    let record = Record::default();
+    for (place, device) in world.devices.iter().enumerate() {
+        device.note_in(place, &record);
+    }
+    let blue = Ask {
+        network: n("blue"),
+        ..ask("a", "eth0")
+    };
+    below(world).swap(n("host1"), blue).await.unwrap();
+    for device in 0..world.devices.len() {
+        world.settled(device).await;
+    }
+    let record = record.lock().unwrap().clone();
+    let is_move =
+        |(_, w): &(usize, Write)| w.entity().key().to_string().contains(&id) && !matches!(w, Write::Delete(_));
+    let moved = record.iter().rposition(is_move).expect("the host did not move it");
+    assert_eq!(record[moved].0, 4, "host1 is the fifth device");
+    (record, moved)
+}
+
+#[tokio::test]
+async fn a_swap_makes_the_new_network_everywhere_before_it_moves_and_breaks_the_old_one_after() {
+    let world = world().await;
+    let (record, moved) = recorded_swap(&world).await;
+    let (leaf1, host3) = (2, 6);
+    for device in [leaf1, host3] {
+        let new = |(d, w): &(usize, Write)| *d == device && matches!(w, Write::Insert(_));
+        assert!(record.iter().any(new), "device {device} got nothing: {record:#?}");
+    }
+    assert!(record.iter().any(|(d, w)| *d == leaf1 && matches!(w, Write::Delete(_))));
+    for (at, (device, write)) in record.iter().enumerate().filter(|(at, _)| *at != moved) {
+        let goes = matches!(write, Write::Delete(_));
+        assert_eq!(
+            at > moved,
+            goes,
+            "device {device} at {at} (moved at {moved}): {write:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_swap_does_not_wait_for_devices_that_are_away_or_refuse_what_is_new() {
+    let world = world().await;
+    // host3 is in network blue, and hears of the attachment when it is back.
+    world.devices[6].go_offline();
+    let id = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    let blue = Ask {
+        network: n("blue"),
+        ..ask("a", "eth0")
+    };
+    assert_eq!(below(&world).swap(n("host1"), blue).await.unwrap(), id);
+    world.settled(4).await;
+    world.settled(2).await;
+    world.devices[6].go_online();
+    world.settled(6).await;
+    let held = world.devices[6].entities();
+    assert!(held.values().any(|e| e.to_string().contains("10.2.0.")), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_swap_to_an_address_that_rests_stays_in_its_network_until_it_may_move() {
+    let world = world().await;
+    let address = "10.2.0.77".parse().unwrap();
+    let named = |pod: &str| Ask {
+        network: n("blue"),
+        ips: vec![address],
+        ..ask(pod, "eth0")
+    };
+    below(&world).attach(n("host1"), named("b")).await.unwrap();
+    let id = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    below(&world).detach(n("host1"), spot("b", "eth0")).await.unwrap();
+    let record = Record::default();
+    world.devices[4].note_in(4, &record);
+    below(&world).swap(n("host1"), named("a")).await.unwrap();
+    let record = record.lock().unwrap().clone();
+    let own = record
+        .iter()
+        .filter(|(_, w)| w.entity().key().to_string().contains(&id));
+    let own: Vec<&Write> = own.map(|(_, w)| w).collect();
+    assert!(matches!(own.as_slice(), [Write::Modify(_)]), "{own:?}");
 }

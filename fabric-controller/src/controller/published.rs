@@ -23,6 +23,7 @@ use vfabric_api::status::SetAside;
 
 use super::room::{Growth, Place};
 use crate::device::driver::DeviceIndex;
+use crate::device::handover::Handover;
 use crate::engine::{Engine, Rendered};
 use crate::entity::Entity;
 use crate::events::{Events, News};
@@ -140,7 +141,8 @@ impl Published {
     }
 
     /// Publishes a durable transaction under this revision.
-    pub(super) fn publish(&mut self, publication: Publication, revision: u64) {
+    /// Returns the handover that it begins, which the caller has to carry out.
+    pub(super) fn publish(&mut self, publication: Publication, revision: u64) -> Option<Handover> {
         let Publication {
             objects,
             rendered,
@@ -148,7 +150,7 @@ impl Published {
             reserve,
         } = publication;
         let put = |published: &mut Self| objects.into_iter().for_each(|change| published.put(change, revision));
-        let concerned = self.take(rendered, revision, put);
+        let (concerned, handover) = self.take(rendered, revision, put);
         self.publish_waits(waits);
         for (source, growth) in reserve {
             self.reserved.add(&growth);
@@ -161,11 +163,17 @@ impl Published {
             self.concerned.pop_front();
         }
         self.revision = revision;
+        handover
     }
 
     /// Updates devices to the rendered contributions, and recounts the entries that vDCs ask for. In between, objects are
     /// replaced.
-    fn take(&mut self, rendered: Rendered, revision: u64, put: impl FnOnce(&mut Self)) -> Vec<DeviceIndex> {
+    fn take(
+        &mut self,
+        rendered: Rendered,
+        revision: u64,
+        put: impl FnOnce(&mut Self),
+    ) -> (Vec<DeviceIndex>, Option<Handover>) {
         if !self.reservations.is_empty() {
             let fresh = rendered.by_device().flat_map(|(_, fresh)| fresh);
             for kept in fresh.filter_map(|(source, _)| self.reservations.remove(source)) {
@@ -187,9 +195,9 @@ impl Published {
             }
         });
         put(self);
-        let concerned = self.engine.take(rendered, revision);
+        let taken = self.engine.take(rendered, revision);
         self.tally(&counted, |entries, place| *entries.entry(place).or_default() += 1);
-        concerned
+        taken
     }
 
     /// Visits the table entries of contributions in force, with the counts of their vDC.
@@ -273,7 +281,8 @@ impl Published {
 
     /// Contributions changed without a transaction, or came later than theirs. Returns the devices concerned.
     pub(super) fn render(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
-        let devices = self.take(rendered, revision, |_| {});
+        // Without a transaction no attachment changes its network.
+        let (devices, _) = self.take(rendered, revision, |_| {});
         let at = self.concerned.binary_search_by_key(&revision, |(r, _)| *r);
         if let Some((_, known)) = at.ok().and_then(|at| self.concerned.get_mut(at)) {
             known.extend(devices.iter().copied());

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::mpsc;
@@ -541,8 +542,11 @@ impl<'a, S: Store> Round<'a, S> {
             }
             self.controller.welcome(&done.inventory);
             let mut published = self.controller.write_published();
-            published.publish(done.publication, done.revision);
+            let handover = published.publish(done.publication, done.revision);
             drop(published);
+            if let Some(handover) = handover {
+                tokio::spawn(handover.carry_out(Arc::clone(&self.controller.progress)));
+            }
             self.controller.revisions.send_replace(done.revision);
             self.controller.settle_inventory(done.inventory);
         }

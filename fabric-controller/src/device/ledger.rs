@@ -5,7 +5,7 @@
 //!
 //! | phase of a dirty key | leaves when |
 //! | --- | --- |
-//! | to do | the actor takes it ([`Ledger::take`]) |
+//! | to do | the actor takes it ([`Ledger::take`]), but not while it is held back ([`super::handover`]) |
 //! | writing | the device has replied ([`Ledger::written`]): the key is clean, failed, or to do again if it was changed meanwhile |
 //! | failed | the key is changed, tried again, or read back |
 //!
@@ -25,10 +25,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use vtep_proto::{HostEntity, Vni};
 
 use super::askers::Askers;
 use super::claim::Census;
 use super::driver::{EntityError, Write, WriteResult};
+use super::handover::Step;
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
 use crate::reconcile::Difference;
@@ -82,6 +84,11 @@ impl Counts {
                 self.0.remove(&revision);
             }
         }
+    }
+
+    /// How many there are up to this revision. Costs the revisions that there are.
+    fn up_to(&self, revision: u64) -> usize {
+        self.0.range(..=revision).map(|(_, count)| count).sum()
     }
 
     /// Whether there is one up to this revision.
@@ -157,6 +164,8 @@ pub(super) struct Ledger {
     open_since: Counts,
     /// Keys in phase `ToDo`.
     to_do: FxHashSet<EntityKey>,
+    /// Dirty keys that are not written before a step of the handover of a revision.
+    held_back: FxHashMap<EntityKey, (u64, Step)>,
     /// Failed for good.
     refused: Failures,
     /// Failed, and the device tries again by itself.
@@ -198,6 +207,37 @@ impl Ledger {
     /// True if some change up to `revision` is under way.
     pub(super) fn is_under_way(&self, revision: u64) -> bool {
         self.open_since.any(revision)
+    }
+
+    /// True if nothing up to `revision` is under way but what is held back. Costs what is held back.
+    pub(super) fn has_made(&self, revision: u64) -> bool {
+        let is_open = |d: &&Dirty| d.oldest <= revision && !matches!(d.phase, Phase::Failed(_));
+        let held_back = self.held_back.keys().filter_map(|key| self.dirty.get(key));
+        self.open_since.up_to(revision) <= held_back.filter(is_open).count()
+    }
+
+    /// Whether it is known to hold an attachment, in another network than this.
+    pub(super) fn holds_elsewhere(&self, key: &EntityKey, vni: Vni) -> bool {
+        let held = self.applied.get(key).map(|held| held.entity.as_ref());
+        matches!(held, Some(Entity::Host(held @ HostEntity::Attachment(_))) if held.vni() != vni)
+    }
+
+    /// A key that is to be written is not, before this step of the handover of a revision.
+    pub(super) fn hold_back(&mut self, key: EntityKey, revision: u64, step: Step) {
+        let waits = self
+            .dirty
+            .get(&key)
+            .is_some_and(|d| !matches!(d.phase, Phase::Failed(_)));
+        if waits {
+            self.held_back.insert(key, (revision, step));
+        }
+    }
+
+    /// What was held back for the handover of a revision may be written, as far as this step. True if that is something.
+    pub(super) fn open(&mut self, revision: u64, step: Step) -> bool {
+        let before = self.held_back.len();
+        self.held_back.retain(|_, (of, until)| *of != revision || *until > step);
+        self.held_back.len() < before
     }
 
     /// Keys it should hold.
@@ -325,6 +365,7 @@ impl Ledger {
     }
 
     fn changed(&mut self, key: EntityKey, revision: u64) {
+        self.held_back.remove(&key);
         let writing = self.dirty.get(&key).is_some_and(|d| matches!(d.phase, Phase::Writing));
         if self.read_back && !writing && self.agree(&key) {
             // Undone before it was written: nothing is left to do.
@@ -340,7 +381,8 @@ impl Ledger {
     /// The keys that must be written and may be tried now; with `retry`, also failed keys that may
     /// succeed. From now on these keys are being written.
     pub(super) fn take(&mut self, retry: bool) -> Vec<Difference> {
-        let mut keys: Vec<EntityKey> = self.to_do.drain().collect();
+        let is_open = |key: &EntityKey| !self.held_back.contains_key(key);
+        let mut keys: Vec<EntityKey> = self.to_do.extract_if(is_open).collect();
         if retry {
             keys.extend(self.we_retry.since(0).cloned());
         }
@@ -389,6 +431,12 @@ impl Ledger {
         match (result, wanted) {
             // The result of our write will show whether that was before or after it.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
+            // It is about what it holds, not about what it was not sent yet.
+            (result, _) if self.held_back.contains_key(key) => {
+                if result.is_err() {
+                    self.lacks(key);
+                }
+            }
             (Ok(()), Some(entity)) => {
                 self.holds(key.clone(), entity);
                 self.settle(key.clone());
@@ -518,6 +566,7 @@ impl Ledger {
     }
 
     fn clear(&mut self, key: &EntityKey) {
+        self.held_back.remove(key);
         self.leave_phase(key);
         if let Some(dirty) = self.dirty.remove(key) {
             self.dirty_since.down(dirty.oldest);

@@ -6,6 +6,7 @@ pub mod actor;
 mod askers;
 pub mod claim;
 pub mod driver;
+pub mod handover;
 pub mod launch;
 mod ledger;
 pub mod packets;

@@ -12,9 +12,11 @@ use tokio::sync::Notify;
 use vfabric_api::ident::Name;
 use vfabric_api::provisioning::BootStep;
 use vfabric_api::status::{DeviceState, DeviceStatus};
+use vtep_proto::Vni;
 
 use super::claim::Census;
 use super::driver::{Warning, Write, WriteResult};
+use super::handover::Step;
 use super::ledger::{Failure, Ledger};
 use super::reports::{Milestone, Report, Reports};
 use crate::entity::{Entity, EntityKey};
@@ -187,6 +189,31 @@ impl Device {
     /// True once it was read back since the controller started.
     pub fn was_read_back(&self) -> bool {
         self.lock().ledger.was_read_back()
+    }
+
+    /// True once everything up to `revision` is confirmed or refused, except what is held back for its handover. Also true of
+    /// a device that is away, because nothing waits for it.
+    pub(super) fn has_made(&self, revision: u64) -> bool {
+        let inner = self.lock();
+        inner.state == DeviceState::Disconnected || (inner.ledger.was_read_back() && inner.ledger.has_made(revision))
+    }
+
+    /// Whether there is no session with it.
+    pub(super) fn is_away(&self) -> bool {
+        self.state() == DeviceState::Disconnected
+    }
+
+    /// Whether it is known to hold an attachment in a network other than this.
+    pub fn holds_elsewhere(&self, key: &EntityKey, vni: Vni) -> bool {
+        self.lock().ledger.holds_elsewhere(key, vni)
+    }
+
+    /// Allows what was held back for the handover of a revision to be written, as far as this step.
+    pub(super) fn open(&self, revision: u64, step: Step) {
+        let opened = self.lock().ledger.open(revision, step);
+        if opened {
+            self.work.notify_one();
+        }
     }
 
     /// Why the changes of `revision` are not all confirmed; none if they are. A permanent refusal comes
@@ -471,8 +498,15 @@ impl Edit<'_> {
         self.changed |= self.inner.ledger.add(source, entity, self.revision);
     }
 
-    /// A contribution no longer asks for the entity with this key.
-    pub fn remove(&mut self, source: Source, entity: &Entity) {
-        self.changed |= self.inner.ledger.remove(source, entity, self.revision);
+    /// A contribution no longer asks for the entity with this key. True if that changes what the device should hold.
+    pub fn remove(&mut self, source: Source, entity: &Entity) -> bool {
+        let changed = self.inner.ledger.remove(source, entity, self.revision);
+        self.changed |= changed;
+        changed
+    }
+
+    /// Does not let a key that this edit changed be written before this step of the revision's handover.
+    pub fn hold_back(&mut self, key: EntityKey, step: Step) {
+        self.inner.ledger.hold_back(key, self.revision, step);
     }
 }

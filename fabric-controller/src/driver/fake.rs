@@ -16,6 +16,9 @@ const BATCH: usize = 500;
 /// Events that wait for the actor.
 const EVENTS: usize = 1024;
 
+/// Writes of several devices in the order in which they were carried out, each with the place of its device.
+pub type Record = Arc<Mutex<Vec<(usize, Write)>>>;
+
 #[derive(Default)]
 struct State {
     online: bool,
@@ -39,6 +42,8 @@ struct State {
     losses: Vec<Loss>,
     /// Writes of each key, whether accepted or not.
     written: HashMap<EntityKey, u64>,
+    /// Where several devices note their writes, and this one's place among them.
+    record: Option<(usize, Record)>,
 }
 
 /// The device itself; clones are handles to the same one.
@@ -95,6 +100,11 @@ impl FakeDevice {
     /// How often each key was written, and forgets it.
     pub fn take_written(&self) -> HashMap<EntityKey, u64> {
         std::mem::take(&mut self.lock().written)
+    }
+
+    /// From now on its writes are noted, those that it refuses too.
+    pub fn note_in(&self, place: usize, record: &Record) {
+        self.lock().record = Some((place, Arc::clone(record)));
     }
 
     /// From now on it says that it has lost this.
@@ -328,6 +338,10 @@ impl Driver for FakeDriver {
                     return Err(DriverError::Timeout("the answer is lost".into()));
                 };
                 *left = fewer;
+            }
+            if let Some((place, record)) = &state.record {
+                let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+                record.push((*place, w.clone()));
             }
             results.push(write(&mut state, w));
         }

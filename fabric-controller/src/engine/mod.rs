@@ -19,9 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use vtep_proto::HostEntity;
 
+use crate::device::handover::{Handover, Step};
 use crate::device::{Device, Registry};
-use crate::entity::Entity;
+use crate::entity::{Entity, EntityKey};
 use crate::ident::{DeviceIndex, Owner, Source};
 use crate::model::Model;
 use crate::render::{self, Render};
@@ -99,11 +101,14 @@ impl Engine {
     /// intent, and wakes the devices that changed. Returns these.
     pub fn update(&mut self, model: &Model, touched: BTreeSet<Source>, revision: u64) -> Vec<DeviceIndex> {
         self.take(Rendered::new(self.render.as_ref(), model, touched), revision)
+            .0
     }
 
-    /// The second half of [`Engine::update`]: applies contributions that were rendered before.
-    pub fn take(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
-        let mut changed = Vec::new();
+    /// The second half of [`Engine::update`]: applies contributions that were rendered before. Where attachments change their
+    /// networks, the returned handover holds the order across devices, and the caller has to carry it out.
+    pub fn take(&mut self, rendered: Rendered, revision: u64) -> (Vec<DeviceIndex>, Option<Handover>) {
+        let moves = self.moves(&rendered);
+        let (mut changed, mut devices) = (Vec::new(), Vec::new());
         for (index, fresh) in rendered.0 {
             let Some(device) = self.devices.get(index) else {
                 continue;
@@ -127,15 +132,46 @@ impl Engine {
                     );
                 }
             }
-            gone.iter().for_each(|(source, e)| edit.remove(*source, e));
+            for (source, e) in &gone {
+                if edit.remove(*source, e) && !moves.is_empty() {
+                    edit.hold_back(e.key(), Step::Break);
+                }
+            }
+            let here = moves.iter().filter(|(host, _)| Arc::ptr_eq(host, &device));
+            here.for_each(|(_, key)| edit.hold_back(key.clone(), Step::Move));
             let any = edit.changed;
             drop(edit);
             if any {
                 device.wake();
                 changed.push(index);
+                devices.push(Arc::clone(&device));
             }
         }
-        changed
+        let handover = (!moves.is_empty()).then_some(Handover {
+            revision,
+            moves,
+            devices,
+        });
+        (changed, handover)
+    }
+
+    /// The attachments that change their networks and stay on their hosts.
+    fn moves(&self, rendered: &Rendered) -> Vec<(Arc<Device>, EntityKey)> {
+        let of_device = |(index, fresh): (&DeviceIndex, &Vec<(Source, Vec<Entity>)>)| {
+            let own = fresh
+                .iter()
+                .filter_map(|(source, entities)| match (source, entities.as_slice()) {
+                    (Source::AttachmentOnHost(..), [entity @ Entity::Host(own @ HostEntity::Attachment(_))]) => {
+                        Some((entity.key(), own.vni()))
+                    }
+                    _ => None,
+                });
+            let device = self.devices.get(*index)?;
+            let moved = own.filter(|(key, vni)| device.holds_elsewhere(key, *vni));
+            let moved: Vec<_> = moved.map(|(key, _)| (Arc::clone(&device), key)).collect();
+            Some(moved)
+        };
+        rendered.0.iter().filter_map(of_device).flatten().collect()
     }
 
     fn remove(&mut self, source: Source) -> Vec<Arc<Entity>> {

@@ -449,7 +449,9 @@ fn a_contribution_asks_for_an_entity_once() {
         let source = super::Source::Switch(asker.into());
         let (mut gone, mut edit) = (Vec::new(), device.edit(revision));
         let after = super::exchange(before, super::set_of(now), |e| edit.add(source, e), &mut gone);
-        gone.iter().for_each(|e| edit.remove(source, e));
+        for e in &gone {
+            edit.remove(source, e);
+        }
         after
     };
     let held = || {

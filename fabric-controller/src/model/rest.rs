@@ -145,7 +145,7 @@ impl Model {
     }
 
     /// Whether an object is kept from devices.
-    pub(super) fn waits(&self, waiter: Owner) -> bool {
+    pub(crate) fn waits(&self, waiter: Owner) -> bool {
         self.waiting.waits(waiter)
     }
 

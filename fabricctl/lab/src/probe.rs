@@ -2,11 +2,12 @@
 //!
 //! Every socket is opened inside a namespace ([`netns::within`]) and used from outside.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,11 @@ impl<T: Send + 'static> Worker<T> {
         }
     }
 
-    fn finish(mut self) -> Result<T> {
+    /// Ends it and returns its result.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub(crate) fn finish(mut self) -> Result<T> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the worker has ended")?;
         thread.join().ok().context("the worker panicked")
@@ -62,8 +67,14 @@ impl<T> Drop for Worker<T> {
     }
 }
 
+/// What an echo server has received: senders, each with the numbers that it sent (datagrams of 4 octets).
+type Heard = BTreeMap<SocketAddr, BTreeSet<u32>>;
+
 /// Answers every UDP datagram with the server's name, a space, and the datagram.
-pub struct EchoServer(#[expect(dead_code, reason = "held for its end")] Worker<()>);
+pub struct EchoServer {
+    heard: Arc<Mutex<Heard>>,
+    _worker: Worker<()>,
+}
 
 impl EchoServer {
     /// Starts one in a namespace; it answers IPv4 and IPv6.
@@ -76,17 +87,32 @@ impl EchoServer {
         })?;
         socket.set_read_timeout(Some(LOOK_EVERY))?;
         let prefix = format!("{name} ").into_bytes();
-        Ok(Self(Worker::start(move |stop| {
+        let heard = Arc::<Mutex<Heard>>::default();
+        let notes = Arc::clone(&heard);
+        let worker = Worker::start(move |stop| {
             let mut buffer = vec![0u8; MAX_FRAME];
             while !stop.load(Ordering::Relaxed) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else {
                     continue;
                 };
                 let mut answer = prefix.clone();
-                answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                let datagram = buffer.get(..length).unwrap_or_default();
+                if let Ok(number) = datagram.try_into().map(u32::from_be_bytes) {
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+                    notes.entry(from).or_default().insert(number);
+                }
+                answer.extend_from_slice(datagram);
                 let _ = socket.send_to(&answer, from);
             }
-        })))
+        });
+        Ok(Self { heard, _worker: worker })
+    }
+
+    /// The numbers that it received from a sender.
+    pub(crate) fn heard(&self, from: SocketAddr) -> BTreeSet<u32> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&from).cloned().unwrap_or_default()
     }
 }
 

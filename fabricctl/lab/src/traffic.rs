@@ -1,7 +1,7 @@
 //! Continuous traffic, to see what a fault costs.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::probe;
+use super::probe::{self, Worker};
 
 /// Longest wait for the last replies: on a busy machine a process may wait for
 /// a large part of a second.
 const LINGER: Duration = Duration::from_secs(2);
+/// The next packet goes out after this long even if the one before got no reply: a lab replies within a few milliseconds.
+const GIVEN_UP: Duration = Duration::from_millis(50);
 /// How often a receiver checks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -123,16 +125,10 @@ fn send(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Vec<Instan
 /// Collects the numbers of replies until all `sent` packets have one, or time runs out.
 fn receive(socket: &UdpSocket, sent: &mpsc::Receiver<usize>) -> BTreeSet<u32> {
     let mut answered = BTreeSet::new();
-    let mut buffer = [0u8; 256];
     let mut end: Option<(usize, Instant)> = None;
     loop {
-        // An error: refused (the server is restarting), or nothing for a while.
-        if let Ok(length) = socket.recv(&mut buffer) {
-            let number = length
-                .checked_sub(4)
-                .and_then(|at| buffer.get(at..length)?.try_into().ok());
-            answered.extend(number.map(u32::from_be_bytes));
-        }
+        // None: refused (the server is restarting), or nothing for a while.
+        answered.extend(number(socket));
         if end.is_none() {
             end = sent.try_recv().ok().map(|total| (total, Instant::now()));
         }
@@ -140,6 +136,83 @@ fn receive(socket: &UdpSocket, sent: &mpsc::Receiver<usize>) -> BTreeSet<u32> {
             return answered;
         }
     }
+}
+
+/// One flow with one packet under way: the next is sent once the one before is answered, or was not for [`GIVEN_UP`]. A
+/// moment without a way costs it one packet, however busy the machine is.
+pub(crate) struct OneByOne {
+    from: SocketAddr,
+    worker: Worker<(usize, BTreeSet<u32>)>,
+}
+
+/// What became of the packets of a [`OneByOne`].
+pub(crate) struct Walked {
+    /// The sender's address and port.
+    pub(crate) from: SocketAddr,
+    /// Packets sent: numbers from 0.
+    pub(crate) sent: usize,
+    /// The numbers that no answer came for.
+    pub(crate) lost: Vec<u32>,
+}
+
+impl OneByOne {
+    /// Starts it, with a pause between an answer and the next packet.
+    ///
+    /// # Errors
+    /// A socket could not be opened.
+    pub(crate) fn start(flow: &Flow, pause: Duration) -> Result<Self> {
+        let socket = probe::udp(&flow.from, (flow.to, probe::ECHO_PORT).into())?;
+        let from = socket.local_addr()?;
+        let walk = move |stop: &AtomicBool| {
+            let (mut sent, mut answered) = (0, BTreeSet::new());
+            while !stop.load(Ordering::Relaxed) {
+                let number = u32::try_from(sent).unwrap_or(u32::MAX);
+                // A packet that could not be sent has no answer: it counts as lost.
+                let _ = socket.send(&number.to_be_bytes());
+                sent += 1;
+                hear(&socket, &mut answered, GIVEN_UP, |answered| answered.contains(&number));
+                std::thread::sleep(pause);
+            }
+            hear(&socket, &mut answered, LINGER, |answered| answered.len() >= sent);
+            (sent, answered)
+        };
+        let worker = Worker::start(walk);
+        Ok(Self { from, worker })
+    }
+
+    /// Stops it and counts.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub(crate) fn stop(self) -> Result<Walked> {
+        let (sent, answered) = self.worker.finish()?;
+        let lost = (0u32..).take(sent).filter(|number| !answered.contains(number));
+        Ok(Walked {
+            from: self.from,
+            sent,
+            lost: lost.collect(),
+        })
+    }
+}
+
+/// Takes answers until there are those that are wanted, or the time is over.
+fn hear(socket: &UdpSocket, answered: &mut BTreeSet<u32>, patience: Duration, enough: impl Fn(&BTreeSet<u32>) -> bool) {
+    let end = Instant::now() + patience;
+    while !enough(answered) {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
+            return;
+        }
+        answered.extend(number(socket));
+    }
+}
+
+/// The number that the next answer is about; none when there is no answer.
+fn number(socket: &UdpSocket) -> Option<u32> {
+    let mut buffer = [0u8; 256];
+    let length = socket.recv(&mut buffer).ok()?;
+    let octets = buffer.get(length.checked_sub(4)?..length)?;
+    octets.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// The longest outage of a flow runs from the first packet lost in a row to the next that

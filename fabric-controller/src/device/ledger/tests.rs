@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use vtep_proto::{HostEntity, Neighbour};
 
+use super::super::handover::Step as Order;
 use super::*;
 
 /// An entity named by `key`, with one of several contents.
@@ -275,4 +276,97 @@ proptest! {
             ledger.applied.iter().map(|(k, h)| (k.clone(), Arc::clone(&h.entity))).collect();
         prop_assert_eq!(applied, wanted);
     }
+}
+
+/// An attachment in a network, by its VNI.
+fn attachment(vni: u32) -> Arc<Entity> {
+    Arc::new(Entity::Host(HostEntity::Attachment(vtep_proto::Attachment {
+        id: "v/a".into(),
+        vni: Vni::new(vni).unwrap(),
+        mac: vtep_proto::MacAddress::new([2, 0, 0, 0, 0, 1]).unwrap(),
+        addresses: Default::default(),
+        routes: Default::default(),
+        netns: "a".into(),
+        interface: "eth0".into(),
+        mtu: 0,
+        allowed_addresses: Default::default(),
+        port_security: true,
+        shared_netns: false,
+    })))
+}
+
+/// A ledger of a host that holds an attachment in network 7 and is to have it in network 8; that is held back.
+fn on_the_move() -> (Ledger, EntityKey) {
+    let mut ledger = Ledger::default();
+    ledger.add(asker(0), attachment(7), 1);
+    ledger.add(asker(1), entity(1, 1), 1);
+    read_back(
+        &mut ledger,
+        &[Entity::clone(&attachment(7)), Entity::clone(&entity(1, 1))],
+    );
+    let key = attachment(7).key();
+    assert!(ledger.holds_elsewhere(&key, Vni::new(8).unwrap()) && !ledger.holds_elsewhere(&key, Vni::new(7).unwrap()));
+    ledger.add(asker(0), attachment(8), 2);
+    ledger.hold_back(key.clone(), 2, Order::Move);
+    ledger.add(asker(2), entity(2, 1), 2);
+    ledger.remove(asker(1), &entity(1, 1), 2);
+    ledger.hold_back(entity(1, 1).key(), 2, Order::Break);
+    (ledger, key)
+}
+
+#[test]
+fn what_is_held_back_is_written_step_by_step_and_counts_as_under_way_until_then() {
+    let (mut ledger, _) = on_the_move();
+    assert!(!ledger.has_made(2));
+    let made = writes(ledger.take(true));
+    assert_eq!(made, [Write::Insert(entity(2, 1))]);
+    assert!(!ledger.has_made(2), "it is being written");
+    ledger.written(&made[0], Ok(()));
+    assert!(ledger.has_made(2) && ledger.is_under_way(2) && !ledger.is_clean(2));
+    assert!(writes(ledger.take(true)).is_empty());
+    // Another transaction's handover opens nothing here.
+    assert!(!ledger.open(3, Order::Break) && writes(ledger.take(true)).is_empty());
+    for (step, expected) in [
+        (Order::Move, Write::Modify(attachment(8))),
+        (Order::Break, Write::Delete(entity(1, 1))),
+    ] {
+        assert!(ledger.open(2, step));
+        let written = writes(ledger.take(false));
+        assert_eq!(written, [expected]);
+        ledger.written(&written[0], Ok(()));
+    }
+    assert!(ledger.is_clean(2) && ledger.held_back.is_empty());
+}
+
+#[test]
+fn a_later_change_ends_a_hold_and_a_read_back_does_not() {
+    let (mut ledger, key) = on_the_move();
+    read_back(
+        &mut ledger,
+        &[Entity::clone(&attachment(7)), Entity::clone(&entity(1, 1))],
+    );
+    assert_eq!(writes(ledger.take(true)), [Write::Insert(entity(2, 1))]);
+    // It goes back to where it is: nothing is left to do for it.
+    ledger.add(asker(0), attachment(7), 3);
+    assert!(!ledger.is_dirty(&key) && !ledger.held_back.contains_key(&key));
+    // What was to go stays after all.
+    ledger.add(asker(1), entity(1, 1), 3);
+    assert!(ledger.held_back.is_empty() && writes(ledger.take(true)).is_empty());
+    ledger.add(asker(0), attachment(9), 4);
+    assert_eq!(writes(ledger.take(false)), [Write::Modify(attachment(9))]);
+}
+
+#[test]
+fn news_of_what_a_device_holds_is_not_taken_for_what_it_was_not_sent() {
+    let (mut ledger, key) = on_the_move();
+    ledger.entity_state(&key, Ok(()));
+    ledger.open(2, Order::Move);
+    let written = writes(ledger.take(false));
+    assert!(written.contains(&Write::Modify(attachment(8))), "{written:?}");
+    let (mut ledger, key) = on_the_move();
+    ledger.entity_state(&key, Err(refusal(true, true)));
+    assert_eq!(ledger.failed_count(), 0);
+    ledger.open(2, Order::Move);
+    let written = writes(ledger.take(false));
+    assert!(written.contains(&Write::Insert(attachment(8))), "{written:?}");
 }

@@ -14,10 +14,11 @@ use super::faults::interval;
 use super::{Scene, median};
 use crate::attack::frame::{self, BROADCAST, arp, ethernet};
 use crate::attack::watch::Port;
+use crate::counters::{self, Counts};
+use crate::netns;
 use crate::pods::{Interface, NETWORKS, Pod, TENANTS, Tenants, runtime, tenant};
 use crate::probe::{self, Capture, EchoServer};
-use crate::traffic::{Flow, Traffic};
-use crate::{counters, netns};
+use crate::traffic::{Flow, OneByOne, Traffic, Walked};
 
 /// Pods whose figures are taken.
 const PODS: usize = 8;
@@ -149,7 +150,9 @@ pub(super) fn attached(cx: &Scene<'_>) -> Result<String> {
             to: Ipv4Addr::from(PEER.0).into(),
         };
         let every = interval(cx.lab.options.target);
+        let before = cx.runtime.block_on(counters::Reader::open(cx.lab)?.read())?;
         let moving = Traffic::start(&[flow(moves)], every)?;
+        let single = OneByOne::start(&flow(moves), every)?;
         let untouched = Traffic::start(&[flow(stays)], every)?;
         for i in 0..SWAPS {
             let network = if i % 2 == 0 { back } else { front };
@@ -163,12 +166,14 @@ pub(super) fn attached(cx: &Scene<'_>) -> Result<String> {
                 moves.container
             );
         }
-        let (moving, untouched) = (moving.stop()?, untouched.stop()?);
+        let (moving, single, untouched) = (moving.stop()?, single.stop()?, untouched.stop()?);
         ensure!(untouched.lost == 0, "another pod: {untouched}");
+        let now = cx.runtime.block_on(counters::Reader::open(cx.lab)?.read())?;
+        let lost = lost_by_swaps(&single, &servers, &counters::since(&before, &now))?;
         let [add, plug, swap] = [add, plug, swap].map(|mut times| median(&mut times));
-        Ok((add, plug, swap, moving, untouched))
+        Ok((add, plug, swap, moving, lost, untouched))
     })?;
-    let (add, plug, swap, moving, untouched) = figures;
+    let (add, plug, swap, moving, lost, untouched) = figures;
     let del = median(&mut del);
     for (name, time) in [
         ("add_p50_ms", add),
@@ -180,13 +185,43 @@ pub(super) fn attached(cx: &Scene<'_>) -> Result<String> {
     }
     cx.measured("swap_outage_ms", ms(moving.outage));
     Ok(format!(
-        "{PODS} pods: ADD p50 {:.0} ms, one interface more {:.0} ms, swap {:.0} ms ({SWAPS} swaps under traffic, longest outage \
-         {:.1} ms), DEL {:.0} ms; another pod meanwhile: {untouched}",
+        "{PODS} pods: ADD p50 {:.0} ms, one interface more {:.0} ms, swap {:.0} ms ({SWAPS} swaps under traffic; one packet at a \
+         time: {lost}; a stream: {} of {} packets lost, longest outage {:.1} ms), DEL {:.0} ms; another pod meanwhile: \
+         {untouched}",
         ms(add),
         ms(plug),
         ms(swap),
+        moving.lost,
+        moving.sent,
         ms(moving.outage),
         ms(del)
+    ))
+}
+
+/// What swaps cost a flow with one packet under way: at most that packet each, which was in the old network when the
+/// interface left it. No switch refuses anything: the new network was there before, and the old one is taken away after.
+fn lost_by_swaps(single: &Walked, servers: &[EchoServer], lost: &Counts) -> Result<String> {
+    let refused: Counts = lost
+        .iter()
+        .filter(|(c, _)| c.is_refusal())
+        .map(|(c, n)| (c.clone(), *n))
+        .collect();
+    ensure!(
+        refused.is_empty(),
+        "refused during swaps: {}",
+        counters::words(&refused)
+    );
+    let heard = |number: &&u32| servers.iter().any(|s| s.heard(single.from).contains(*number));
+    let replies = single.lost.iter().filter(heard).count();
+    let (all, requests) = (single.lost.len(), single.lost.len() - replies);
+    ensure!(
+        all <= SWAPS,
+        "{SWAPS} swaps: {requests} requests and {replies} replies of {} packets lost, one at a time",
+        single.sent
+    );
+    Ok(format!(
+        "{requests} requests and {replies} replies of {} lost, none refused",
+        single.sent
     ))
 }
 

@@ -92,7 +92,7 @@ impl Netns {
         shown.trim().to_owned()
     }
 
-    /// Names of its interfaces.
+    /// Names of its interfaces, without those that are out of use and are deleted in a moment.
     pub fn links(&self) -> Vec<String> {
         let links: Value = serde_json::from_str(&ip(&["-n", &self.0, "-j", "link"])).unwrap();
         let names = links
@@ -100,7 +100,7 @@ impl Netns {
             .unwrap()
             .iter()
             .map(|l| l["ifname"].as_str().unwrap().to_owned());
-        names.filter(|n| n != "lo").collect()
+        names.filter(|n| n != "lo" && !n.starts_with("vfd")).collect()
     }
 }
 

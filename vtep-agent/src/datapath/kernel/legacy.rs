@@ -15,10 +15,7 @@ impl Kernel {
     /// Moves or deletes what is ours in the host's namespace; returns how many links that were.
     pub(super) fn move_out_of_home(&mut self) -> Result<usize, NetlinkError> {
         let links = link::dump(&mut self.underlay, None)?;
-        let ours: Vec<&Link> = links
-            .iter()
-            .filter(|l| l.is_ours() || l.group == link::TRASH_GROUP)
-            .collect();
+        let ours: Vec<&Link> = links.iter().filter(|l| l.is_ours() || l.is_out_of_use()).collect();
         if ours.is_empty() {
             return Ok(0);
         }
@@ -32,9 +29,8 @@ impl Kernel {
             .zip(moved)
             .filter(|(_, moved)| moved.is_err())
             .map(|(l, _)| l);
-        let discard = others.iter().chain(unmoved).map(|l| link::discard(l.index, &l.name));
-        let discard = discard.collect();
-        super::discard(&mut self.underlay, discard)?;
+        let discard = others.iter().chain(unmoved).map(|l| (l.index, l.name.clone()));
+        super::discard(&mut self.underlay, discard.collect())?;
         Ok(ours.len())
     }
 }

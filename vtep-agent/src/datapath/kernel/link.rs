@@ -22,9 +22,13 @@ use crate::object::{Segment, bridge_name, port_name, vxlan_name};
 /// Link group of links that this agent made ("vfab"). It is set in the same request that creates
 /// a link, so there is no moment at which one of ours could be mistaken for somebody else's.
 pub(super) const OWNER_GROUP: u32 = 0x7666_6162;
-/// Link group of links that are about to be deleted ("vfdl"): the kernel deletes a whole group in
-/// one go, which takes as long as deleting a single link (some 30 ms).
+/// Link group of links that are out of use and about to be deleted ("vfdl").
 pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
+/// Link group of what is deleted by the next request ("vfdm"): the kernel deletes a whole group in
+/// one go, which takes little longer than deleting a single link.
+pub(super) const DOOMED_GROUP: u32 = 0x7666_646d;
+/// Name of a link that is out of use; the kernel puts a number in place of `%d`.
+const RETIRED: &str = "vfd%d";
 /// UDP port of VXLAN (RFC 7348 section 5).
 pub(super) const VXLAN_PORT: u16 = 4789;
 /// Longest wait for the kernel to act on a carrier; it does so once a second.
@@ -107,6 +111,11 @@ impl Link {
     /// True when this agent made it and has not marked it for deletion.
     pub(super) fn is_ours(&self) -> bool {
         self.group == OWNER_GROUP
+    }
+
+    /// True when it is to be deleted, and nobody uses it.
+    pub(super) fn is_out_of_use(&self) -> bool {
+        matches!(self.group, TRASH_GROUP | DOOMED_GROUP)
     }
 
     /// The network whose bridge it is.
@@ -535,8 +544,8 @@ pub(super) fn set_interface(index: u32, name: &str, mac: Option<MacAddress>, mtu
 }
 
 /// Marks a link for deletion.
-pub(super) fn discard(index: u32, name: &str) -> Request {
-    let set = message(index, vec![LinkAttribute::Group(TRASH_GROUP)]);
+pub(super) fn doom(index: u32, name: &str) -> Request {
+    let set = message(index, vec![LinkAttribute::Group(DOOMED_GROUP)]);
     Request::new(
         RouteNetlinkMessage::NewLink(set),
         0,
@@ -544,8 +553,20 @@ pub(super) fn discard(index: u32, name: &str) -> Request {
     )
 }
 
+/// Takes a link out of use: in the group of those that are deleted, under another name, down, in no bridge.
+pub(super) fn retire(index: u32, name: &str) -> Request {
+    let attributes = vec![
+        LinkAttribute::Group(TRASH_GROUP),
+        named(RETIRED),
+        LinkAttribute::Controller(0),
+    ];
+    let mut set = message(index, attributes);
+    set.header.change_mask |= LinkFlags::Up;
+    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("take {name} out of use"))
+}
+
 /// Deletes every link that is marked for deletion.
-pub(super) fn delete_discarded() -> Request {
-    let delete = message(0, vec![LinkAttribute::Group(TRASH_GROUP)]);
+pub(super) fn delete_doomed() -> Request {
+    let delete = message(0, vec![LinkAttribute::Group(DOOMED_GROUP)]);
     Request::new(RouteNetlinkMessage::DelLink(delete), 0, "delete links")
 }

@@ -30,6 +30,7 @@ mod port;
 mod segment;
 mod shield;
 mod snapshot;
+mod trash;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +43,7 @@ use self::netlink::{Netlink, Request};
 use self::place::Places;
 use self::shield::Shield;
 use self::snapshot::Snapshot;
+use self::trash::Trash;
 use self::worker::Worker;
 use super::{Datapath, Done, Expected, Loss, Outcome, Scope, Step, StepError, Traffic};
 use crate::error::{AgentError, NetlinkError};
@@ -75,6 +77,7 @@ pub struct Kernel {
     places: Places,
     filter: Filter,
     shield: Shield,
+    trash: Trash,
     /// Name of the link that carries the tunnels.
     uplink: Option<String>,
     /// Indices of our links by name. A stale one makes a request fail with ENODEV, which
@@ -114,6 +117,7 @@ impl Kernel {
         let home_id = link::namespace_id(&mut netlink, home.file().as_raw_fd())?;
         let places = Places::new(home.id(), &overlay);
         let filter = Filter::open(&overlay, limit)?;
+        let trash = Trash::open(&overlay)?;
         let mut kernel = Self {
             overlay,
             netlink,
@@ -123,6 +127,7 @@ impl Kernel {
             places,
             filter,
             shield: Shield::open()?,
+            trash,
             uplink: None,
             indices: HashMap::new(),
         };
@@ -249,17 +254,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes links, all of them in one go.
+    /// Takes ports out of use, and deletes what else goes in one go.
     fn remove_links(&mut self, steps: &[Step]) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(steps.len());
-        let (mut discard, mut ports) = (Vec::new(), Vec::new());
+        let (mut discard, mut retire, mut ports) = (Vec::new(), Vec::new(), Vec::new());
         for step in steps {
             let names = match step {
                 Step::Remove(ObjectKey::Segment(vni)) => vec![vxlan_name(*vni), bridge_name(*vni)],
-                Step::Remove(ObjectKey::Port(name)) => {
-                    self.places.forget(name);
-                    vec![name.clone()]
-                }
+                Step::Remove(ObjectKey::Port(name)) => vec![name.clone()],
                 _ => vec![],
             };
             let mut outcome = Ok(Done::InPlace);
@@ -270,23 +272,37 @@ impl Kernel {
                         if found.is_port() {
                             ports.push(found.index);
                         }
-                        discard.push(link::discard(found.index, &name));
+                        match found.is_port() && self.retire_interface(&found) {
+                            true => retire.push((found.index, name.clone())),
+                            false => discard.push((found.index, name.clone())),
+                        }
                     }
                     Ok(_) => {}
                     Err(e) => outcome = Err(e.into()),
                 }
+                self.places.forget(&name);
             }
             outcomes.push(outcome);
         }
+        let removed = self.retire(retire).and_then(|()| self.discard(discard));
         // A port's filter goes after the port: it is never open.
-        match self.discard(discard).and_then(|()| self.filter.remove_ports(&ports)) {
+        match removed.and_then(|()| self.filter.remove_ports(&ports)) {
             Ok(()) => outcomes,
             Err(e) => outcomes.into_iter().map(|o| o.and(Err(e.clone().into()))).collect(),
         }
     }
 
-    fn discard(&mut self, marks: Vec<Request>) -> Result<(), NetlinkError> {
-        discard(&mut self.netlink, marks)
+    /// Takes links out of use, by index and name, and has them deleted.
+    fn retire(&mut self, links: Vec<(u32, String)>) -> Result<(), NetlinkError> {
+        let requests = links.iter().map(|(index, name)| link::retire(*index, name)).collect();
+        all_or_absent(self.netlink.batch(requests))?;
+        self.trash.put(links.into_iter().map(|(index, _)| index).collect());
+        Ok(())
+    }
+
+    /// Deletes links, by index and name, and waits for that.
+    fn discard(&mut self, links: Vec<(u32, String)>) -> Result<(), NetlinkError> {
+        discard(&mut self.netlink, links)
     }
 
     /// Deletes every link of ours and the overlay itself.
@@ -295,27 +311,28 @@ impl Kernel {
     /// When the kernel refuses.
     pub fn purge(mut self) -> Result<(), AgentError> {
         let links = link::dump(&mut self.netlink, None)?;
-        let ours = links.iter().filter(|l| l.is_ours() || l.group == link::TRASH_GROUP);
-        let marks = ours.map(|l| link::discard(l.index, &l.name)).collect();
-        self.discard(marks)?;
+        let ours = links.iter().filter(|l| l.is_ours() || l.is_out_of_use());
+        self.discard(ours.map(|l| (l.index, l.name.clone())).collect())?;
         self.shield.remove()?;
         crate::netns::remove(self.overlay.name())?;
         Ok(())
     }
 }
 
-/// Marks links for deletion and deletes what is marked.
-fn discard(netlink: &mut Netlink, marks: Vec<Request>) -> Result<(), NetlinkError> {
-    if marks.is_empty() {
+/// Deletes links, by index and name.
+fn discard(netlink: &mut Netlink, links: Vec<(u32, String)>) -> Result<(), NetlinkError> {
+    if links.is_empty() {
         return Ok(());
     }
-    for result in netlink.batch(marks) {
-        // It is gone already: the other end of the pair, or its namespace, was deleted.
-        result.or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })?;
-    }
-    netlink
-        .request(link::delete_discarded())
-        .or_else(|e| if e.is_absent() { Ok(()) } else { Err(e) })
+    let marks = links.iter().map(|(index, name)| link::doom(*index, name));
+    all_or_absent(netlink.batch(marks.collect()))?;
+    all_or_absent([netlink.request(link::delete_doomed())])
+}
+
+/// The first failure. An absent link is none: the other end of the pair, or its namespace, was deleted.
+fn all_or_absent(results: impl IntoIterator<Item = Result<(), NetlinkError>>) -> Result<(), NetlinkError> {
+    let mut failures = results.into_iter().filter_map(Result::err).filter(|e| !e.is_absent());
+    failures.next().map_or(Ok(()), Err)
 }
 
 /// The link that carries the tunnels.
@@ -341,10 +358,10 @@ impl Datapath for Kernel {
                 .filter(|l| l.is_ours())
                 .map(|l| (l.name.clone(), l.index))
                 .collect();
-            // Links that an earlier run had marked but not yet deleted.
-            if snapshot.links().iter().any(|l| l.group == link::TRASH_GROUP) {
-                self.netlink.request(link::delete_discarded())?;
-            }
+            // Links that an earlier run had taken out of use but not yet deleted; in later runs, those that wait already.
+            let left = snapshot.links().iter().filter(|l| l.is_out_of_use());
+            self.trash.put(left.map(|l| l.index).collect());
+            self.learn_places(&snapshot, expected);
         }
         if *scope == Scope::All {
             let ports = snapshot.links().iter().filter(|l| l.is_port());

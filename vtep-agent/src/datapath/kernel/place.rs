@@ -12,7 +12,8 @@ use vtep_proto::v1::ErrorCode;
 
 use super::Kernel;
 use super::overlay::Overlay;
-use crate::datapath::StepError;
+use super::snapshot::Snapshot;
+use crate::datapath::{Expected, StepError};
 use crate::netns::{Netns, NetnsId};
 use crate::object::port_name;
 
@@ -59,6 +60,12 @@ impl Places {
         }
     }
 
+    /// The namespace that a port leads into, by name.
+    pub(super) fn netns_of(&self, port: &str) -> Option<&str> {
+        let ports = self.used.get(self.of_port.get(port)?)?;
+        ports.get(port).map(|(netns, _)| netns.as_str())
+    }
+
     fn note(&mut self, port: String, id: NetnsId, a: &Attachment) {
         self.forget(&port);
         let user = (a.netns.clone(), a.vdc().to_owned());
@@ -75,6 +82,17 @@ impl Places {
 }
 
 impl Kernel {
+    /// Learns where ports lead that were made by an earlier run.
+    pub(super) fn learn_places(&mut self, snapshot: &Snapshot, expected: &Expected) {
+        for link in snapshot.links().iter().filter(|l| l.is_port()) {
+            let unknown = self.places.netns_of(&link.name).is_none();
+            if let Some(a) = expected.get(&link.name).filter(|_| unknown) {
+                // Whether it may be there, the comparison says.
+                let _ = self.place(a);
+            }
+        }
+    }
+
     /// Opens the place of an attachment.
     pub(super) fn place(&mut self, a: &Attachment) -> Result<Netns, StepError> {
         let namespace = self.worker.open(&a.netns)?;

@@ -82,7 +82,7 @@ impl Kernel {
             (Some(host), Some(interface)) if interface.is_other_end_of(&host) => Ok(Some((host, interface))),
             (host, interface) => {
                 if let Some(host) = host {
-                    self.discard(vec![link::discard(host.index, &name)])?;
+                    self.discard(vec![(host.index, name.clone())])?;
                 }
                 match interface {
                     Some(_) => {
@@ -152,13 +152,37 @@ impl Kernel {
         Ok(changed)
     }
 
+    /// Takes the workload's end of a port out of use. False if it cannot be found; the pair is deleted at once then.
+    pub(super) fn retire_interface(&mut self, host: &Link) -> bool {
+        let (Some(netns), Some(peer)) = (self.places.netns_of(&host.name).map(str::to_owned), host.peer) else {
+            return false;
+        };
+        let Ok(namespace) = self.worker.open(&netns) else {
+            return false;
+        };
+        let index = host.index;
+        let retired = self.worker.run(&namespace, &netns, move || {
+            let mut netlink = Netlink::open()?;
+            let found = link::get_by_index(&mut netlink, peer)?;
+            // The workload may have moved it elsewhere; its index may be another's here.
+            match found.filter(|l| l.is_ours() && l.peer == Some(index)) {
+                Some(own) => netlink.request(link::retire(own.index, &own.name)).map(|()| true),
+                None => Ok(false),
+            }
+        });
+        retired.unwrap_or_else(|error| {
+            tracing::debug!(netns, %error, "an interface cannot be taken out of use");
+            false
+        })
+    }
+
     /// The namespace is gone, and with it the workload's end; should the host's end still
     /// be there (the namespace lives on without a name), it serves nobody.
     fn remove_orphan(&mut self, a: &Attachment) -> Result<(), NetlinkError> {
         let name = port_name(&a.id);
         match link::get(&mut self.netlink, &name)? {
             Some(host) if host.is_port() && host.attachment_id() == Some(&a.id) => {
-                self.discard(vec![link::discard(host.index, &name)])
+                self.discard(vec![(host.index, name)])
             }
             _ => Ok(()),
         }

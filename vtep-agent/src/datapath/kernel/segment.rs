@@ -121,17 +121,17 @@ impl Kernel {
 
     /// Deletes VXLAN devices of which something is wrong that cannot be changed.
     fn discard_unfit(&mut self, works: &mut [Work], links: &mut HashMap<String, Link>) -> Result<(), NetlinkError> {
-        let mut marks = Vec::new();
+        let mut unfit = Vec::new();
         for w in works.iter_mut().filter(|w| w.outcome.is_ok()) {
             let name = vxlan_name(w.segment.vni);
             if links
                 .get(&name)
                 .is_some_and(|x| !x.vxlan_fits(&w.segment, self.home_id))
             {
-                marks.extend(links.remove(&name).map(|x| link::discard(x.index, &name)));
+                unfit.extend(links.remove(&name).map(|x| (x.index, name)));
             }
         }
-        self.discard(marks)
+        self.discard(unfit)
     }
 
     /// Sends the requests that `ask` adds for each segment.

@@ -1,0 +1,92 @@
+//! An attachment that changes its network while it stays where it is, without a gap.
+//!
+//! **Problem.** Devices are written to independently. If the host's end of an interface moved before the leaf admits the
+//! host in the new network, or the leaf forgot the old network before the end has moved, frames would be lost for as long
+//! as the slower of the two takes.
+//!
+//! **Model.** What each device should hold changes at once, as ever; a handover puts writes of one transaction into an
+//! order *across* devices. It holds keys back ([`Step`]):
+//!
+//! | step | what is written | held back | ends when |
+//! | --- | --- | --- | --- |
+//! | make | all that is new, on every device | the attachment on its host; all that goes | every device that is connected has it, or [`MAKE_PATIENCE`] |
+//! | move | the attachment on its host | all that goes | the host has confirmed or refused it, or is away; or [`MOVE_PATIENCE`] |
+//! | break | all that goes | nothing | |
+//!
+//! **Invariants.** A key that is held back is not confirmed, so no number of the old network is free before its entries
+//! are gone. A later change of a key ends its hold. A handover that ends early (the controller stops, its task panics)
+//! opens everything: then the order is lost and nothing else. After a restart of the controller nothing is held back.
+//!
+//! **Cost.** Nothing for transactions without such an attachment; else the devices that it concerns, each time one of them
+//! confirms something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::shared::{Device, Standing};
+use crate::entity::EntityKey;
+
+/// Longest wait for what is new. A device that takes longer is behind with everything.
+const MAKE_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for the host: a busy one has hundreds of interfaces before this.
+const MOVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// When a key that is held back may be written; in the order in which that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Once everything new is in place.
+    Move,
+    /// Once the attachment has moved.
+    Break,
+}
+
+/// Attachments of one transaction that are on their way, and the devices that it concerns.
+#[derive(Debug)]
+pub struct Handover {
+    /// The revision of the transaction; it names what is held back.
+    pub revision: u64,
+    /// The attachments, each with its host.
+    pub moves: Vec<(Arc<Device>, EntityKey)>,
+    /// Every device that the transaction changes.
+    pub devices: Vec<Arc<Device>>,
+}
+
+impl Handover {
+    /// Carries it out. `progress` is notified each time a device has confirmed something.
+    pub async fn carry_out(self, progress: Arc<Notify>) {
+        let made = || self.devices.iter().all(|d| d.has_made(self.revision));
+        until(MAKE_PATIENCE, &progress, made).await;
+        self.open(Step::Move);
+        let has_moved =
+            |(host, key): &(Arc<Device>, EntityKey)| host.is_away() || !matches!(host.standing(key), Standing::Pending);
+        until(MOVE_PATIENCE, &progress, || self.moves.iter().all(has_moved)).await;
+        // The end of it opens the rest.
+    }
+
+    fn open(&self, step: Step) {
+        self.devices.iter().for_each(|d| d.open(self.revision, step));
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        self.open(Step::Break);
+    }
+}
+
+/// Looks again whenever a device has confirmed something, until it is so or the time is over.
+async fn until(patience: Duration, progress: &Notify, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + patience;
+    loop {
+        // Registered before the look, so that no progress in between is missed.
+        let notified = progress.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if is_so() || timeout_at(end, notified).await.is_err() {
+            return;
+        }
+    }
+}

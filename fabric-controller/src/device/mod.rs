@@ -8,6 +8,7 @@ pub mod claim;
 pub mod driver;
 pub mod launch;
 mod ledger;
+pub mod pace;
 pub mod packets;
 pub mod ports;
 mod registry;

@@ -83,7 +83,7 @@ pub enum Command {
 /// How an attachment stands.
 pub enum Look {
     /// As it is to be; with the MTU of its interface.
-    InPlace(Attachment, u32),
+    InPlace(Box<Attachment>, u32),
     /// It is not in place.
     Failed(StepError),
     /// The host is to hold none of that id.

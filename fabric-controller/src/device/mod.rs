@@ -13,6 +13,7 @@ pub mod packets;
 pub mod ports;
 mod registry;
 pub mod reports;
+mod rows;
 mod shared;
 pub(crate) mod waits;
 

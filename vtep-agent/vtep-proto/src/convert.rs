@@ -506,6 +506,12 @@ mod tests {
             prop_assert_eq!(HostKey::try_from(&v1::ObjectKey::from(&key)).unwrap(), key.clone());
             prop_assert_eq!(HostKey::try_from(&invalid_key(&wire)).unwrap(), key);
         }
+
+        #[test]
+        fn a_key_names_what_has_it_and_nothing_else(a in arb_entity(), b in arb_entity()) {
+            prop_assert!(a.is_named(&a.key()));
+            prop_assert_eq!(a.is_named(&b.key()), a.key() == b.key());
+        }
     }
 
     fn field_of(attachment: v1::Attachment) -> String {

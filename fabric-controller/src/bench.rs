@@ -246,7 +246,7 @@ impl Fabric {
                 device,
                 driver,
                 events.clone(),
-                Arc::default(),
+                Default::default(),
                 stop.clone(),
             );
         }

@@ -17,6 +17,9 @@ use crate::{
     session::{Session, limit},
 };
 
+/// Entities that are brought into their form at once: a fraction of a millisecond, for which other tasks of the thread wait.
+const READ_AT_ONCE: usize = 256;
+
 /// What a switch holds.
 #[derive(Debug, Default, Clone)]
 pub struct Snapshot {
@@ -77,7 +80,10 @@ impl Session {
                 Err(error) if not_offered(&error) => continue,
                 other => other?,
             };
-            for wire in entities {
+            for (n, wire) in entities.into_iter().enumerate() {
+                if n % READ_AT_ONCE == READ_AT_ONCE - 1 {
+                    tokio::task::yield_now().await;
+                }
                 match Entity::from_proto(&wire) {
                     Ok(_) if is_const(&wire) => {}
                     // Servers that ignore filters answer the same twice.

@@ -86,7 +86,7 @@ pub enum Command {
 /// The state of an attachment.
 pub enum Look {
     /// It is in place; with the MTU of its interface.
-    InPlace(Attachment, u32),
+    InPlace(Box<Attachment>, u32),
     /// It is not in place.
     Failed(StepError),
     /// The host should hold no attachment with this id.

@@ -208,7 +208,7 @@ fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
         .iter()
         .filter_map(|a| a.parse().ok())
         .collect();
-    Some(HostEntity::Attachment(Attachment {
+    Some(HostEntity::from(Attachment {
         id: format!("bench/{i}"),
         vni,
         mac: mac(200)?,

@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn attachments_come_back_in_the_order_in_which_they_came() {
         let attachment = |id: &str| {
-            HostEntity::Attachment(vtep_proto::Attachment {
+            HostEntity::from(vtep_proto::Attachment {
                 id: id.into(),
                 vni: Vni::new(1).unwrap(),
                 mac: MacAddress::new([2, 0, 0, 0, 0, 1]).unwrap(),

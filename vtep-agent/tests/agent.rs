@@ -158,7 +158,7 @@ impl World {
     }
 
     fn attachment(&self, name: &str, netns: &str, last: u8) -> HostEntity {
-        HostEntity::Attachment(Attachment {
+        HostEntity::from(Attachment {
             id: format!("blue/{name}"),
             vni: vni(10_000),
             mac: mac(last),

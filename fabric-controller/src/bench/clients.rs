@@ -122,7 +122,7 @@ async fn start(store: RedbStore) -> Result<(Stored, DropGuard)> {
             device,
             driver,
             events.clone(),
-            Arc::default(),
+            Default::default(),
             stop.clone(),
         );
     }

@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::device::actor::{ActorHandle, DeviceEvent};
 use crate::device::claim::Claim;
 use crate::device::launch::{Hardware, Launch, Launcher, Running};
+use crate::device::pace::Pace;
 use crate::device::packets::{FrameIn, PacketPort};
 use crate::device::ports::Ports;
 use crate::ident::DeviceIndex;
@@ -31,6 +32,7 @@ pub struct Fleet {
     frames: mpsc::Sender<FrameIn>,
     /// Of the controller that it works for.
     pub(super) claim: Arc<Claim>,
+    pace: Arc<Pace>,
     stop: CancellationToken,
     running: Mutex<HashMap<DeviceIndex, (Hardware, Option<Running>)>>,
 }
@@ -53,6 +55,7 @@ impl Fleet {
             events,
             frames,
             claim: Arc::default(),
+            pace: Arc::default(),
             stop,
             running: Mutex::default(),
         };
@@ -93,6 +96,7 @@ impl Fleet {
             packets,
             ports: Ports::default(),
             claim: Arc::clone(&self.claim),
+            pace: Arc::clone(&self.pace),
             stop: self.stop.child_token(),
         };
         let started = self.launcher.launch(&hardware, launch).map_err(|reason| {

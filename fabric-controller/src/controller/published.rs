@@ -8,8 +8,8 @@
 //! **Invariants.** Everything here is in the store. An object that waits for a number is published together with its
 //! reasons, and stops waiting in the same step that sends it to devices. So nobody can take "not rendered" for "applied".
 //!
-//! **Cost.** Publishing costs the objects and contributions that a transaction changed. Memory: each object's
-//! specification is held twice, here and in the model.
+//! **Cost.** Publishing costs the objects and contributions that a transaction changed. Memory: what an object is stored as is
+//! shared with the model; what is held twice is its place in the indexes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -79,6 +79,39 @@ impl Vdc {
     }
 }
 
+/// Objects by their names in contributions. Handles are small numbers that are used again, so a table with a place for each
+/// is smaller than a map.
+#[derive(Default)]
+struct ByOwner {
+    networks: Vec<Option<Arc<Object>>>,
+    attachments: Vec<Option<Arc<Object>>>,
+}
+
+impl ByOwner {
+    fn get(&self, owner: Owner) -> Option<&Arc<Object>> {
+        match owner {
+            Owner::Network(id) => self.networks.get(id.index())?.as_ref(),
+            Owner::Attachment(id) => self.attachments.get(id.index())?.as_ref(),
+            Owner::Switch(_) | Owner::Host(_) => None,
+        }
+    }
+
+    fn set(&mut self, owner: Owner, object: Option<Arc<Object>>) {
+        let (table, at) = match owner {
+            Owner::Network(id) => (&mut self.networks, id.index()),
+            Owner::Attachment(id) => (&mut self.attachments, id.index()),
+            // These belong to the fabric, not to a tenant.
+            Owner::Switch(_) | Owner::Host(_) => return,
+        };
+        if at >= table.len() {
+            table.resize(at + 1, None);
+        }
+        if let Some(place) = table.get_mut(at) {
+            *place = object;
+        }
+    }
+}
+
 /// An object after the change (`None`: deleted), and its name in contributions.
 pub(super) struct Changed {
     pub(super) key: Key,
@@ -101,7 +134,7 @@ pub(super) struct Published {
     pub(super) revision: u64,
     pub(super) engine: Engine,
     pub(super) vdcs: BTreeMap<Name, Vdc>,
-    by_owner: FxHashMap<Owner, Arc<Object>>,
+    by_owner: ByOwner,
     counts: Counts,
     /// VNIs that are neither in use nor free.
     pub(super) quarantined: usize,
@@ -126,7 +159,7 @@ impl Published {
             revision,
             engine,
             vdcs: BTreeMap::new(),
-            by_owner: FxHashMap::default(),
+            by_owner: ByOwner::default(),
             counts: Counts::default(),
             quarantined: 0,
             not_live: BTreeMap::new(),
@@ -209,7 +242,7 @@ impl Published {
                 if !matches!(entities.first().map(AsRef::as_ref), Some(Entity::Switch(_))) {
                     continue;
                 }
-                let vdc = self.by_owner.get(&source.owner()).map(|object| &object.key.vdc);
+                let vdc = self.by_owner.get(source.owner()).map(|object| &object.key.vdc);
                 let Some(vdc) = vdc.and_then(|vdc| self.vdcs.get_mut(vdc)) else {
                     continue;
                 };
@@ -237,7 +270,7 @@ impl Published {
             revision,
         });
         if let Some(owner) = owner {
-            self.by_owner.insert(owner, Arc::clone(&object));
+            self.by_owner.set(owner, Some(Arc::clone(&object)));
         }
         vdc.all_mut(kind).insert(name, object);
         self.counts[usize::from(kind.rank())] += 1;
@@ -255,7 +288,9 @@ impl Published {
                     vdc.routers.remove(network);
                 });
             }
-            object.owner.and_then(|owner| self.by_owner.remove(&owner));
+            if let Some(owner) = object.owner {
+                self.by_owner.set(owner, None);
+            }
             self.counts[usize::from(key.kind.rank())] -= 1;
         }
         if key.kind == Kind::Vdc && for_good {
@@ -271,7 +306,7 @@ impl Published {
 
     /// The object with this name in contributions.
     pub(super) fn owned(&self, owner: Owner) -> Option<&Arc<Object>> {
-        self.by_owner.get(&owner)
+        self.by_owner.get(owner)
     }
 
     /// How many objects of a kind there are.

@@ -21,12 +21,13 @@ use vfabric_api::provisioning::BootStep;
 use super::absence::Absence;
 use super::claim::{Claim, Memory};
 use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Warning};
+use super::pace::Pace;
 use super::reports::Milestone;
 use super::shared::Device;
 use super::waits::Waits;
 use crate::reconcile;
 
-/// How often a device is read back to find what others changed.
+/// How often a device is read back to find what others changed, unless all devices together hold too much ([`Pace`]).
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A device with many entities is read back less often: the time between two read-backs is at least
 /// this many times as long as one takes, so that they use at most a twentieth of the time.
@@ -69,14 +70,14 @@ impl ActorHandle {
     }
 }
 
-/// Starts the actor of a device. Events that are not about the session go to `events`, which
+/// Starts the actor of a device; all actors share `claim` and `pace`. Events that are not about the session go to `events`, which
 /// the engine empties; if that queue is full, the actor waits.
 pub fn spawn<D: Driver>(
     index: DeviceIndex,
     device: Arc<Device>,
     driver: D,
     events: mpsc::Sender<DeviceEvent>,
-    claim: Arc<Claim>,
+    (claim, pace): (Arc<Claim>, Arc<Pace>),
     stop: CancellationToken,
 ) -> (ActorHandle, tokio::task::JoinHandle<()>) {
     let (requests, inbox) = mpsc::channel(REQUESTS);
@@ -88,6 +89,7 @@ pub fn spawn<D: Driver>(
         events,
         inbox,
         claim,
+        pace,
         claimed: false,
     };
     let task =
@@ -102,6 +104,7 @@ struct Actor<D> {
     events: mpsc::Sender<DeviceEvent>,
     inbox: mpsc::Receiver<Request>,
     claim: Arc<Claim>,
+    pace: Arc<Pace>,
     /// Whether the device may be written to in this session.
     claimed: bool,
 }
@@ -283,7 +286,7 @@ impl<D: Driver> Actor<D> {
 
     /// Serves until the sweep is due or the session is over.
     async fn serve(&mut self, sweep_after: Duration) -> Result<(), DriverError> {
-        let sweep = tokio::time::sleep(sweep_after);
+        let sweep = self.sweep(sweep_after);
         tokio::pin!(sweep);
         let mut retries = Waits::new();
         loop {
@@ -296,6 +299,17 @@ impl<D: Driver> Actor<D> {
                 event = self.driver.next_event() => self.event(event).await?,
                 Some(request) = self.inbox.recv() => self.request(request).await?,
             }
+        }
+    }
+
+    /// Ends when the device is to be read back again.
+    fn sweep(&self, after: Duration) -> impl Future<Output = ()> + use<D> {
+        let (device, pace) = (Arc::clone(&self.device), Arc::clone(&self.pace));
+        async move {
+            tokio::time::sleep(after).await;
+            let now = tokio::time::Instant::now();
+            let begin = pace.reserve(now.into_std(), device.numbers().desired);
+            tokio::time::sleep_until(begin.into()).await;
         }
     }
 

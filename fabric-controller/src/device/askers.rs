@@ -12,8 +12,8 @@ use crate::ident::Source;
 pub(super) enum Askers {
     /// The only one.
     One(Source),
-    /// Two or more.
-    Many(FxHashSet<Source>),
+    /// Two or more. Apart, because most entities have one.
+    Many(Box<FxHashSet<Source>>),
 }
 
 impl Askers {
@@ -21,7 +21,7 @@ impl Askers {
     pub(super) fn insert(&mut self, source: Source) {
         match self {
             Self::One(first) if *first == source => {}
-            Self::One(first) => *self = Self::Many([*first, source].into_iter().collect()),
+            Self::One(first) => *self = Self::Many(Box::new([*first, source].into_iter().collect())),
             Self::Many(all) => {
                 all.insert(source);
             }
@@ -48,7 +48,8 @@ impl Askers {
             Self::One(source) => (Some(*source), None),
             Self::Many(all) => (None, Some(all)),
         };
-        one.into_iter().chain(many.into_iter().flatten().copied())
+        one.into_iter()
+            .chain(many.into_iter().flat_map(|all| all.iter()).copied())
     }
 }
 

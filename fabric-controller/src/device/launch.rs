@@ -12,6 +12,7 @@ use super::Device;
 use super::actor::{self, ActorHandle, DeviceEvent};
 use super::claim::Claim;
 use super::driver::{DeviceIndex, Driver};
+use super::pace::Pace;
 use super::packets::PacketPort;
 use super::ports::Ports;
 
@@ -68,6 +69,7 @@ pub struct Launch {
     pub(crate) packets: Option<PacketPort>,
     pub(crate) ports: Ports,
     pub(crate) claim: Arc<Claim>,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -79,7 +81,8 @@ impl Launch {
             driver.keep_ports(self.ports.clone());
         }
         let stop = self.stop.clone();
-        let (handle, task) = actor::spawn(self.index, self.device, driver, self.events, self.claim, self.stop);
+        let shared = (self.claim, self.pace);
+        let (handle, task) = actor::spawn(self.index, self.device, driver, self.events, shared, self.stop);
         Running {
             handle,
             task,

@@ -31,32 +31,21 @@ use super::askers::Askers;
 use super::claim::Census;
 use super::driver::{EntityError, Write, WriteResult};
 use super::handover::Step;
+use super::rows::{Held, Rows, Wanted};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::Source;
 use crate::reconcile::Difference;
 use crate::tables::table_of;
 
-/// Something that a device should hold, and the contributions that ask for it.
-#[derive(Debug, Clone)]
-struct Wanted {
-    entity: Arc<Entity>,
-    askers: Askers,
-}
-
-/// The last known entity of the device under a key.
-#[derive(Debug)]
-struct Held {
-    entity: Arc<Entity>,
-    /// The read-back that found it, or the last one begun before it was written.
-    round: u64,
-}
+/// Dirty keys that room is kept for when there are none; after a burst, the room for more is given back.
+const FEW: usize = 64;
 
 /// Where a dirty key is on its way.
 #[derive(Debug)]
 enum Phase {
     ToDo,
     Writing,
-    Failed(Failure),
+    Failed(Box<Failure>),
 }
 
 #[derive(Debug)]
@@ -153,10 +142,10 @@ impl std::fmt::Display for Failure {
 /// The desired and the applied entities of a device, and the differences.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    desired: FxHashMap<EntityKey, Wanted>,
-    /// Of these, entries of each table, by P4Info id.
+    /// What it should hold, and what it holds.
+    rows: Rows,
+    /// Of what it should hold, entries of each table, by P4Info id.
     entries: FxHashMap<u32, usize>,
-    applied: FxHashMap<EntityKey, Held>,
     dirty: FxHashMap<EntityKey, Dirty>,
     /// Dirty keys by their oldest revision.
     dirty_since: Counts,
@@ -175,9 +164,9 @@ pub(super) struct Ledger {
     /// Revision of the last change of intent that concerned the device.
     target: u64,
     read_back: bool,
-    /// Number of the last read-back.
-    round: u64,
-    /// Number of keys in `applied` that this read-back has seen.
+    /// Number of the last read-back that has begun.
+    round: u32,
+    /// Number of keys that this read-back has seen.
     seen: usize,
 }
 
@@ -218,7 +207,7 @@ impl Ledger {
 
     /// Whether it is known to hold an attachment, in another network than this.
     pub(super) fn holds_elsewhere(&self, key: &EntityKey, vni: Vni) -> bool {
-        let held = self.applied.get(key).map(|held| held.entity.as_ref());
+        let held = self.rows.held(key).map(|held| held.entity.as_ref());
         matches!(held, Some(Entity::Host(held @ HostEntity::Attachment(_))) if held.vni() != vni)
     }
 
@@ -242,7 +231,7 @@ impl Ledger {
 
     /// Keys it should hold.
     pub(super) fn desired_count(&self) -> usize {
-        self.desired.len()
+        self.rows.wanted_count()
     }
 
     /// Entries that a table should hold.
@@ -298,27 +287,29 @@ impl Ledger {
 
     /// Counts of what the device holds. Walks all of it.
     pub(super) fn census(&self) -> Census {
-        let unwanted = self.applied.keys().filter(|key| !self.desired.contains_key(*key));
         Census {
-            held: self.applied.len(),
-            unwanted: unwanted.count(),
-            of_switch: self.applied.keys().any(|key| matches!(key, EntityKey::Switch(_))),
+            held: self.rows.held_count(),
+            unwanted: self.rows.all_held().filter(|(_, is_wanted)| !is_wanted).count(),
+            of_switch: self
+                .rows
+                .all_held()
+                .any(|(held, _)| matches!(*held.entity, Entity::Switch(_))),
         }
     }
 
     /// Everything it should hold.
-    pub(super) fn desired(&self) -> impl Iterator<Item = (&EntityKey, &Arc<Entity>)> {
-        self.desired.iter().map(|(k, w)| (k, &w.entity))
+    pub(super) fn desired(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.rows.all_wanted()
     }
 
     /// What it should hold under a key.
     pub(super) fn wanted(&self, key: &EntityKey) -> Option<&Arc<Entity>> {
-        self.desired.get(key).map(|w| &w.entity)
+        self.rows.wanted(key).map(|w| &w.entity)
     }
 
     /// The contributions that ask for a key.
     pub(super) fn askers(&self, key: &EntityKey) -> impl Iterator<Item = Source> {
-        self.desired.get(key).into_iter().flat_map(|w| w.askers.iter())
+        self.rows.wanted(key).into_iter().flat_map(|w| w.askers.iter())
     }
 
     /// From `revision` on, a contribution asks for this entity; it replaces another one that the contribution asked for
@@ -326,7 +317,7 @@ impl Ledger {
     pub(super) fn add(&mut self, source: Source, entity: Arc<Entity>, revision: u64) -> bool {
         let key = entity.key();
         self.target = self.target.max(revision);
-        match self.desired.get_mut(&key) {
+        match self.rows.wanted_mut(&key) {
             Some(wanted) => {
                 wanted.askers.insert(source);
                 if wanted.entity == entity {
@@ -339,7 +330,7 @@ impl Ledger {
                 if let Some(table) = table_of(&entity) {
                     *self.entries.entry(table).or_default() += 1;
                 }
-                self.desired.insert(key.clone(), Wanted { entity, askers });
+                self.rows.set_wanted(&key, Some(Wanted { entity, askers }));
             }
         }
         self.changed(key, revision);
@@ -350,13 +341,13 @@ impl Ledger {
     pub(super) fn remove(&mut self, source: Source, entity: &Entity, revision: u64) -> bool {
         let key = entity.key();
         self.target = self.target.max(revision);
-        let Some(wanted) = self.desired.get_mut(&key) else {
+        let Some(wanted) = self.rows.wanted_mut(&key) else {
             return false;
         };
         if !wanted.askers.remove(source) {
             return false;
         }
-        self.desired.remove(&key);
+        self.rows.set_wanted(&key, None);
         if let Some(count) = table_of(entity).and_then(|table| self.entries.get_mut(&table)) {
             *count -= 1;
         }
@@ -367,7 +358,7 @@ impl Ledger {
     fn changed(&mut self, key: EntityKey, revision: u64) {
         self.held_back.remove(&key);
         let writing = self.dirty.get(&key).is_some_and(|d| matches!(d.phase, Phase::Writing));
-        if self.read_back && !writing && self.agree(&key) {
+        if self.read_back && !writing && self.rows.agree(&key) {
             // Undone before it was written: nothing is left to do.
             self.clear(&key);
             return;
@@ -388,13 +379,13 @@ impl Ledger {
         }
         let mut differences = Vec::with_capacity(keys.len());
         for key in keys {
-            if self.agree(&key) {
+            if self.rows.agree(&key) {
                 self.clear(&key);
                 continue;
             }
             differences.push(Difference {
-                desired: self.desired.get(&key).map(|w| Arc::clone(&w.entity)),
-                applied: self.applied.get(&key).map(|h| Arc::clone(&h.entity)),
+                desired: self.rows.wanted(&key).map(|w| Arc::clone(&w.entity)),
+                applied: self.rows.held(&key).map(|h| Arc::clone(&h.entity)),
             });
             self.set_phase(key, Phase::Writing);
         }
@@ -404,7 +395,7 @@ impl Ledger {
     /// Records the result of one write.
     pub(super) fn written(&mut self, write: &Write, result: WriteResult) {
         let key = write.entity().key();
-        let wanted = self.desired.get(&key).map(|w| &w.entity);
+        let wanted = self.rows.wanted(&key).map(|w| &w.entity);
         let meant = match write {
             Write::Insert(e) | Write::Modify(e) => wanted == Some(e),
             Write::Delete(_) => wanted.is_none(),
@@ -413,7 +404,7 @@ impl Ledger {
             (Ok(()), Write::Delete(_)) => {
                 self.lacks(&key);
             }
-            (Ok(()), Write::Insert(e) | Write::Modify(e)) => self.holds(key.clone(), Arc::clone(e)),
+            (Ok(()), Write::Insert(e) | Write::Modify(e)) => self.holds(&key, Arc::clone(e)),
             (Err(error), _) if meant => {
                 let entity = Arc::clone(write.entity());
                 self.fail(key, Failure { entity, error });
@@ -427,7 +418,7 @@ impl Ledger {
 
     /// Records what the device reported about an entity without being asked.
     pub(super) fn entity_state(&mut self, key: &EntityKey, result: WriteResult) {
-        let wanted = self.desired.get(key).map(|w| Arc::clone(&w.entity));
+        let wanted = self.rows.wanted(key).map(|w| Arc::clone(&w.entity));
         match (result, wanted) {
             // The result of our write will show whether that was before or after it.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
@@ -438,7 +429,7 @@ impl Ledger {
                 }
             }
             (Ok(()), Some(entity)) => {
-                self.holds(key.clone(), entity);
+                self.holds(key, entity);
                 self.settle(key.clone());
             }
             (Ok(()), None) => {}
@@ -471,16 +462,16 @@ impl Ledger {
     /// same to the device. True if this is a new difference.
     pub(super) fn found(&mut self, entity: Entity, same: impl Fn(&Entity, &Entity) -> bool) -> bool {
         let key = entity.key();
-        if let Some(known) = self.applied.get_mut(&key)
+        if let Some(known) = self.rows.held_mut(&key)
             && *known.entity == entity
         {
             self.seen += usize::from(known.round != self.round);
             known.round = self.round;
         } else {
-            let wanted = self.desired.get(&key).map(|w| &w.entity);
+            let wanted = self.rows.wanted(&key).map(|w| &w.entity);
             let wanted = wanted.filter(|w| ***w == entity || same(w, &entity)).map(Arc::clone);
             // A correct entity shares its memory with the desired one, so the next comparison is quick.
-            self.holds(key.clone(), wanted.unwrap_or_else(|| Arc::new(entity)));
+            self.holds(&key, wanted.unwrap_or_else(|| Arc::new(entity)));
         }
         self.compare(key)
     }
@@ -488,9 +479,9 @@ impl Ledger {
     /// The device holds nothing else. Returns how many missing keys are new differences.
     pub(super) fn end_read_back(&mut self) -> usize {
         let mut fresh = 0;
-        if self.seen < self.applied.len() {
-            let missing = self.applied.iter().filter(|(_, held)| held.round != self.round);
-            let missing: Vec<EntityKey> = missing.map(|(key, _)| key.clone()).collect();
+        if self.seen < self.rows.held_count() {
+            let missing = self.rows.all_held().filter(|(held, _)| held.round != self.round);
+            let missing: Vec<EntityKey> = missing.map(|(held, _)| held.entity.key()).collect();
             for key in missing {
                 self.lacks(&key);
                 fresh += usize::from(self.compare(key));
@@ -503,7 +494,7 @@ impl Ledger {
     /// Updates the state of a key after the read-back has found it; true if it became dirty.
     fn compare(&mut self, key: EntityKey) -> bool {
         let known = self.dirty.contains_key(&key);
-        match (self.agree(&key), known) {
+        match (self.rows.agree(&key), known) {
             (true, true) => self.clear(&key),
             (false, false) => self.mark(key, self.target),
             _ => return false,
@@ -512,21 +503,17 @@ impl Ledger {
     }
 
     /// The device now holds this.
-    fn holds(&mut self, key: EntityKey, entity: Arc<Entity>) {
+    fn holds(&mut self, key: &EntityKey, entity: Arc<Entity>) {
         let round = self.round;
-        let before = self.applied.insert(key, Held { entity, round });
+        let before = self.rows.set_held(key, Some(Held { entity, round }));
         self.seen += usize::from(before.is_none_or(|b| b.round != round));
     }
 
     /// The device now holds nothing under this key; true if it held something before.
     fn lacks(&mut self, key: &EntityKey) -> bool {
-        let before = self.applied.remove(key);
+        let before = self.rows.set_held(key, None);
         self.seen -= usize::from(before.as_ref().is_some_and(|b| b.round == self.round));
         before.is_some()
-    }
-
-    fn agree(&self, key: &EntityKey) -> bool {
-        self.desired.get(key).map(|w| &w.entity) == self.applied.get(key).map(|h| &h.entity)
     }
 
     /// Makes a key dirty since a revision; if it was clean, it becomes *to do*.
@@ -552,7 +539,7 @@ impl Ledger {
 
     /// Makes a key clean if the two sides agree, otherwise *to do*.
     fn settle(&mut self, key: EntityKey) {
-        if self.agree(&key) {
+        if self.rows.agree(&key) {
             self.clear(&key);
         } else {
             self.set_phase(key.clone(), Phase::ToDo);
@@ -562,7 +549,7 @@ impl Ledger {
 
     fn fail(&mut self, key: EntityKey, failure: Failure) {
         self.mark(key.clone(), self.target);
-        self.set_phase(key, Phase::Failed(failure));
+        self.set_phase(key, Phase::Failed(Box::new(failure)));
     }
 
     fn clear(&mut self, key: &EntityKey) {
@@ -571,6 +558,10 @@ impl Ledger {
         if let Some(dirty) = self.dirty.remove(key) {
             self.dirty_since.down(dirty.oldest);
             self.open_since.down(dirty.oldest);
+        }
+        if self.dirty.is_empty() && self.dirty.capacity() > FEW {
+            self.dirty.shrink_to(FEW);
+            self.to_do.shrink_to(FEW);
         }
     }
 
@@ -582,8 +573,13 @@ impl Ledger {
                 self.to_do.remove(key);
             }
             Phase::Writing => {}
-            Phase::Failed(Failure { error, .. }) => {
-                let set = failures_like(error, &mut self.refused, &mut self.device_retries, &mut self.we_retry);
+            Phase::Failed(failure) => {
+                let set = failures_like(
+                    &failure.error,
+                    &mut self.refused,
+                    &mut self.device_retries,
+                    &mut self.we_retry,
+                );
                 set.remove(dirty.newest, key);
                 self.open_since.up(dirty.oldest);
             }
@@ -598,8 +594,13 @@ impl Ledger {
                 self.to_do.insert(key);
             }
             Phase::Writing => {}
-            Phase::Failed(Failure { error, .. }) => {
-                let set = failures_like(error, &mut self.refused, &mut self.device_retries, &mut self.we_retry);
+            Phase::Failed(failure) => {
+                let set = failures_like(
+                    &failure.error,
+                    &mut self.refused,
+                    &mut self.device_retries,
+                    &mut self.we_retry,
+                );
                 set.insert(dirty.newest, key);
                 self.open_since.down(dirty.oldest);
             }

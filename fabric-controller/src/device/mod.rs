@@ -9,10 +9,12 @@ pub mod driver;
 pub mod handover;
 pub mod launch;
 mod ledger;
+pub mod pace;
 pub mod packets;
 pub mod ports;
 mod registry;
 pub mod reports;
+mod rows;
 mod shared;
 pub(crate) mod waits;
 

@@ -249,7 +249,7 @@ impl Device {
     pub fn desired(&self) -> Vec<(Arc<Entity>, bool)> {
         let inner = self.lock();
         let ledger = &inner.ledger;
-        let all = ledger.desired().map(|(k, e)| (Arc::clone(e), !ledger.is_dirty(k)));
+        let all = ledger.desired().map(|e| (Arc::clone(e), !ledger.is_dirty(&e.key())));
         all.collect()
     }
 

@@ -15,7 +15,7 @@ mod preview;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -33,9 +33,38 @@ pub use preview::Previewed;
 /// The entities that one contribution asks for, and their device.
 #[derive(Debug)]
 struct Contribution {
+    source: Source,
     device: DeviceIndex,
     /// Sorted by key.
-    entities: Vec<Arc<Entity>>,
+    entities: Box<[Arc<Entity>]>,
+}
+
+/// The contributions of one object, sorted by source. An object has one for each device that holds it: most have a handful,
+/// so they lie in one piece of memory.
+#[derive(Debug, Default)]
+struct OfOwner(Vec<Contribution>);
+
+impl OfOwner {
+    fn find(&self, source: Source) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&source, |c| c.source)
+    }
+
+    fn get(&self, source: Source) -> Option<&Contribution> {
+        self.0.get(self.find(source).ok()?)
+    }
+
+    /// Puts in one that is not there.
+    fn insert(&mut self, contribution: Contribution) {
+        let (Ok(at) | Err(at)) = self.find(contribution.source);
+        // Not twice as much room as there was: what comes in one transaction is all that comes for a long time.
+        self.0.reserve_exact(1);
+        self.0.insert(at, contribution);
+    }
+
+    fn remove(&mut self, source: Source) -> Option<Contribution> {
+        let at = self.find(source).ok()?;
+        Some(self.0.remove(at))
+    }
 }
 
 /// The contributions in force, and the devices they add up to.
@@ -43,7 +72,7 @@ pub struct Engine {
     render: Arc<dyn Render>,
     devices: Arc<Registry>,
     /// Contributions with at least one entity, by the object that causes them.
-    contributions: FxHashMap<Owner, BTreeMap<Source, Contribution>>,
+    contributions: FxHashMap<Owner, OfOwner>,
 }
 
 /// Contributions as rendered from the model at one moment, for [`Engine::take`].
@@ -123,13 +152,11 @@ impl Engine {
                 gone.extend(left.into_iter().map(|e| (source, e)));
                 if !entities.is_empty() {
                     let of_owner = self.contributions.entry(source.owner()).or_default();
-                    of_owner.insert(
+                    of_owner.insert(Contribution {
                         source,
-                        Contribution {
-                            device: index,
-                            entities,
-                        },
-                    );
+                        device: index,
+                        entities: entities.into(),
+                    });
                 }
             }
             for (source, e) in &gone {
@@ -178,24 +205,24 @@ impl Engine {
         let Some(of_owner) = self.contributions.get_mut(&source.owner()) else {
             return Vec::new();
         };
-        let before = of_owner.remove(&source);
-        if of_owner.is_empty() {
+        let before = of_owner.remove(source);
+        if of_owner.0.is_empty() {
             self.contributions.remove(&source.owner());
         }
-        before.map(|c| c.entities).unwrap_or_default()
+        before.map(|c| c.entities.into_vec()).unwrap_or_default()
     }
 
     /// The entities of a contribution, sorted by key; none if it is not in force.
     pub(crate) fn contribution(&self, source: Source) -> &[Arc<Entity>] {
         let of_owner = self.contributions.get(&source.owner());
-        let found = of_owner.and_then(|all| all.get(&source));
+        let found = of_owner.and_then(|all| all.get(source));
         found.map_or(&[], |contribution| &contribution.entities)
     }
 
     /// The entities of an object's contributions, each with its device. Costs the size of the result.
     pub fn asked_by(&self, owner: Owner) -> impl Iterator<Item = (Source, DeviceIndex, &[Arc<Entity>])> {
-        let all = self.contributions.get(&owner).into_iter().flatten();
-        all.map(|(source, c)| (*source, c.device, c.entities.as_slice()))
+        let all = self.contributions.get(&owner).into_iter().flat_map(|all| &all.0);
+        all.map(|c| (c.source, c.device, &*c.entities))
     }
 }
 

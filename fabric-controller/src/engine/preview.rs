@@ -42,8 +42,8 @@ impl Engine {
         let mut fates: BTreeMap<EntityKey, Fate> = BTreeMap::new();
         for (source, now) in fresh {
             let of_owner = self.contributions.get(&source.owner());
-            let before = of_owner.and_then(|all| all.get(source));
-            for entity in before.into_iter().flat_map(|c| &c.entities) {
+            let before = of_owner.and_then(|all| all.get(*source));
+            for entity in before.into_iter().flat_map(|c| c.entities.iter()) {
                 fates.entry(entity.key()).or_default().left.insert(*source);
             }
             for entity in now {

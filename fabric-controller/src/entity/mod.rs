@@ -37,6 +37,15 @@ impl Entity {
         }
     }
 
+    /// Whether a key names it, without copying its own.
+    pub fn is_named(&self, key: &EntityKey) -> bool {
+        match (self, key) {
+            (Self::Switch(e), EntityKey::Switch(key)) => e.key() == key,
+            (Self::Host(e), EntityKey::Host(key)) => e.is_named(key),
+            _ => false,
+        }
+    }
+
     /// The order of the keys, without copying them where possible.
     pub fn cmp_key(&self, other: &Self) -> Ordering {
         match (self, other) {

@@ -78,12 +78,12 @@ impl Model {
             }
             Number::Mac(_, mac) => {
                 if let Some(network) = network.and_then(|n| self.networks.get_mut(n)) {
-                    network.macs.entry(*mac).or_insert(NOBODY);
+                    network.used_mut().macs.entry(*mac).or_insert(NOBODY);
                 }
             }
             Number::Ip(_, ip) => {
                 if let Some(network) = network.and_then(|n| self.networks.get_mut(n)) {
-                    network.ips.entry(*ip).or_insert(NOBODY);
+                    network.used_mut().ips.entry(*ip).or_insert(NOBODY);
                 }
             }
         }

@@ -64,7 +64,7 @@ impl Model {
                 }
                 Pool::Addresses(network, subnet) => {
                     let network = self.networks.get_mut(network);
-                    if let Some(pool) = network.and_then(|n| n.pools.get_mut(subnet)) {
+                    if let Some(pool) = network.and_then(|n| n.used_mut().pools.get_mut(subnet)) {
                         pool.set_cursor(cursor);
                     }
                 }

@@ -257,12 +257,13 @@ impl Model {
         };
         let router = net.router.and_then(|r| self.routers.get(r));
         let leaves = net
+            .used()
             .leaves
             .keys()
             .chain(router.into_iter().flat_map(|r| r.leaves.keys()));
         let leaves = leaves.map(|l| self.fabric.switch_device(*l));
         leaves
-            .chain(net.hosts.keys().map(|h| self.fabric.host_device(*h)))
+            .chain(net.used().hosts.keys().map(|h| self.fabric.host_device(*h)))
             .collect()
     }
 }

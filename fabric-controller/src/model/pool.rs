@@ -97,7 +97,7 @@ impl Space {
 /// Everything from `next` on was never given out by us. What was given back lies in `freed`. So looking for a free one
 /// costs a step as long as there are fresh ones, and no more than what rests in quarantine afterwards. Most networks are
 /// empty, so a pool from which nothing was taken allocates nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Addresses {
     size: u128,
     next: u128,

@@ -222,7 +222,7 @@ impl Model {
         let restored: Vec<((SwitchIndex, u32), u16)> = self.restored_groups.iter().map(|(k, g)| (*k, *g)).collect();
         for ((leaf, vni), group) in restored {
             let network = self.by_vni.get(&vni).and_then(|n| self.networks.get(*n));
-            if network.is_some_and(|n| n.leaves.get(&leaf).is_some_and(|l| l.group == group)) {
+            if network.is_some_and(|n| n.used().leaves.get(&leaf).is_some_and(|l| l.group == group)) {
                 continue;
             }
             if network.is_none() {

@@ -115,11 +115,12 @@ impl Model {
         let router = net.router.and_then(|r| self.routers.get(r));
         let routed = router.into_iter().flat_map(|r| r.leaves.keys());
         let leaves = net
+            .used()
             .leaves
             .keys()
             .chain(routed)
             .map(|l| Source::AttachmentOnLeaf(id, *l));
-        let hosts = net.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
+        let hosts = net.used().hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
         self.touched.extend(leaves.chain(hosts));
     }
 
@@ -127,11 +128,15 @@ impl Model {
     pub(super) fn touch_network_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnLeaf(network, leaf));
-        self.touched
-            .extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
+        self.touched.extend(
+            net.used()
+                .attachments
+                .iter()
+                .map(|a| Source::AttachmentOnLeaf(*a, leaf)),
+        );
         // The other leaves flood to this one, or no longer do.
         self.touched
-            .extend(net.leaves.keys().map(|l| Source::Flood(network, *l)));
+            .extend(net.used().leaves.keys().map(|l| Source::Flood(network, *l)));
         self.touched.insert(Source::Flood(network, leaf));
     }
 
@@ -140,24 +145,32 @@ impl Model {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnHost(network, host));
         self.touched.insert(Source::HostNetworkOnLeaf(network, host));
-        self.touched
-            .extend(net.attachments.iter().map(|a| Source::AttachmentOnHost(*a, host)));
+        self.touched.extend(
+            net.used()
+                .attachments
+                .iter()
+                .map(|a| Source::AttachmentOnHost(*a, host)),
+        );
     }
 
     /// A network of a router on a leaf that the router is or was needed on.
     pub(super) fn touch_routed_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::RoutedOnLeaf(network, leaf));
-        self.touched
-            .extend(net.attachments.iter().map(|a| Source::AttachmentOnLeaf(*a, leaf)));
+        self.touched.extend(
+            net.used()
+                .attachments
+                .iter()
+                .map(|a| Source::AttachmentOnLeaf(*a, leaf)),
+        );
     }
 
     /// A network everywhere, after an attribute of it changed.
     pub(super) fn touch_network(&mut self, network: NetworkId) {
         let Some(net) = self.networks.get(network) else { return };
         let (leaves, hosts): (Vec<_>, Vec<_>) = (
-            net.leaves.keys().copied().collect(),
-            net.hosts.keys().copied().collect(),
+            net.used().leaves.keys().copied().collect(),
+            net.used().hosts.keys().copied().collect(),
         );
         let routed = net
             .router

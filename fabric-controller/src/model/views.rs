@@ -65,7 +65,7 @@ impl Model {
             Source::LocalHost(h) => View::LocalHost(leaf_of(h)?, host(h)?),
             Source::NetworkOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
-                network.leaves.get(&s)?;
+                network.used().leaves.get(&s)?;
                 View::NetworkOnLeaf(switch(s)?, self.network_view(network))
             }
             Source::RoutedOnLeaf(n, s) => {
@@ -75,23 +75,23 @@ impl Model {
             }
             Source::Flood(n, s) => {
                 let network = self.networks.get(n)?;
-                network.leaves.get(&s)?;
+                network.used().leaves.get(&s)?;
                 View::Flood(switch(s)?, self.network_view(network), self.flood_view(network, s)?)
             }
             Source::HostNetworkOnLeaf(n, h) => {
                 let network = self.networks.get(n)?;
-                network.hosts.get(&h)?;
+                network.used().hosts.get(&h)?;
                 View::HostNetworkOnLeaf(leaf_of(h)?, host(h)?, self.network_view(network))
             }
             Source::NetworkOnHost(n, h) => {
                 let network = self.networks.get(n)?;
-                network.hosts.get(&h)?;
+                network.used().hosts.get(&h)?;
                 View::NetworkOnHost(host(h)?, self.network_view(network))
             }
             Source::AttachmentOnLeaf(a, s) => {
                 let attachment = self.attachments.get(a)?;
                 let network = self.networks.get(attachment.network)?;
-                let bridged = network.leaves.contains_key(&s);
+                let bridged = network.used().leaves.contains_key(&s);
                 if !bridged {
                     self.routers.get(network.router?)?.leaves.get(&s)?;
                 }
@@ -101,7 +101,7 @@ impl Model {
             Source::AttachmentOnHost(a, h) => {
                 let attachment = self.attachments.get(a)?;
                 let network = self.networks.get(attachment.network)?;
-                network.hosts.get(&h)?;
+                network.used().hosts.get(&h)?;
                 View::AttachmentOnHost(host(h)?, self.network_view(network), self.attachment_view(attachment)?)
             }
         })

@@ -61,7 +61,7 @@ pub(super) fn attachment(
             netns,
             interface,
         } if its.vtep.vtep_id == host.vtep.vtep_id => {
-            let own = HostEntity::Attachment(Attachment {
+            let own = HostEntity::from(Attachment {
                 id: attachment.id.clone(),
                 vni,
                 mac,

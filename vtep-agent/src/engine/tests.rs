@@ -38,7 +38,7 @@ fn station(n: u32, last: u8) -> HostEntity {
 }
 
 fn attachment(n: u32, id: &str, last: u8) -> HostEntity {
-    HostEntity::Attachment(Attachment {
+    HostEntity::from(Attachment {
         id: id.into(),
         vni: vni(n),
         mac: mac(last),

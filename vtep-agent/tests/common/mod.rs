@@ -338,7 +338,7 @@ impl Lab {
 
     pub fn attachment(&self, host: usize, n: u32, name: &str) -> HostEntity {
         let last = host + 1;
-        HostEntity::Attachment(Attachment {
+        HostEntity::from(Attachment {
             id: format!("blue/{name}"),
             vni: vni(n),
             mac: mac(last as u8),

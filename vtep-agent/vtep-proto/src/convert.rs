@@ -258,7 +258,7 @@ impl TryFrom<&v1::HostObject> for HostEntity {
                 ip: unicast("neighbour.ip", &n.ip)?,
                 mac: mac("neighbour.mac", &n.mac)?,
             })),
-            Object::Attachment(a) => Ok(Self::Attachment(attachment(a)?)),
+            Object::Attachment(a) => Ok(attachment(a)?.into()),
         }
     }
 }
@@ -487,7 +487,7 @@ mod tests {
     fn arb_entity() -> impl Strategy<Value = HostEntity> {
         prop_oneof![
             arb_network().prop_map(HostEntity::Network),
-            arb_attachment().prop_map(HostEntity::Attachment),
+            arb_attachment().prop_map(HostEntity::from),
             (arb_vni(), arb_mac(), arb_ip()).prop_map(|(vni, mac, vtep)| HostEntity::Fdb(FdbEntry { vni, mac, vtep })),
             (arb_vni(), arb_ip(), arb_mac()).prop_map(|(vni, ip, mac)| HostEntity::Neighbour(Neighbour {
                 vni,
@@ -505,6 +505,12 @@ mod tests {
             let key = entity.key();
             prop_assert_eq!(HostKey::try_from(&v1::ObjectKey::from(&key)).unwrap(), key.clone());
             prop_assert_eq!(HostKey::try_from(&invalid_key(&wire)).unwrap(), key);
+        }
+
+        #[test]
+        fn a_key_names_what_has_it_and_nothing_else(a in arb_entity(), b in arb_entity()) {
+            prop_assert!(a.is_named(&a.key()));
+            prop_assert_eq!(a.is_named(&b.key()), a.key() == b.key());
         }
     }
 

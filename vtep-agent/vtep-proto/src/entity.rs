@@ -57,11 +57,28 @@ pub enum HostEntity {
     Fdb(FdbEntry),
     /// An address of a remote station.
     Neighbour(Neighbour),
-    /// A workload's interface.
-    Attachment(Attachment),
+    /// A workload's interface. Apart, because it is much larger than the others, of which there are many more.
+    Attachment(Box<Attachment>),
+}
+
+impl From<Attachment> for HostEntity {
+    fn from(attachment: Attachment) -> Self {
+        Self::Attachment(Box::new(attachment))
+    }
 }
 
 impl HostEntity {
+    /// Whether a key names it; as comparing with [`HostEntity::key`], without making one.
+    pub fn is_named(&self, key: &HostKey) -> bool {
+        match (self, key) {
+            (Self::Network(n), HostKey::Network(vni)) => n.vni == *vni,
+            (Self::Fdb(e), HostKey::Fdb(vni, mac)) => (e.vni, e.mac) == (*vni, *mac),
+            (Self::Neighbour(n), HostKey::Neighbour(vni, ip)) => (n.vni, n.ip) == (*vni, *ip),
+            (Self::Attachment(a), HostKey::Attachment(id)) => a.id == *id,
+            _ => false,
+        }
+    }
+
     /// What names it.
     pub fn key(&self) -> HostKey {
         match self {

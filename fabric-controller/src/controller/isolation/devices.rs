@@ -152,7 +152,7 @@ impl Host {
     /// Attachments in place, each with its VNI.
     pub(super) fn attachments(&self) -> impl Iterator<Item = &vtep_proto::Attachment> {
         self.entities().filter_map(|e| match e {
-            HostEntity::Attachment(a) => Some(a),
+            HostEntity::Attachment(a) => Some(a.as_ref()),
             _ => None,
         })
     }

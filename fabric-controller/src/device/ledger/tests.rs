@@ -168,7 +168,7 @@ fn check(ledger: &Ledger) -> Result<(), TestCaseError> {
         let failed = ledger.dirty.values().filter(about).any(|d| !open(&d));
         prop_assert_eq!(ledger.failure(revision).is_some(), failed);
     }
-    let seen = ledger.applied.values().filter(|h| h.round == ledger.round).count();
+    let seen = ledger.rows.all_held().filter(|(h, _)| h.round == ledger.round).count();
     prop_assert_eq!(ledger.seen, seen);
     let failed = ledger.dirty.values().filter(|d| !open(d)).count();
     prop_assert_eq!(ledger.failed_count(), failed);
@@ -176,9 +176,10 @@ fn check(ledger: &Ledger) -> Result<(), TestCaseError> {
     let to_do = ledger.dirty.values().filter(|d| matches!(d.phase, Phase::ToDo));
     prop_assert_eq!(ledger.to_do.len(), to_do.count());
     if ledger.read_back {
-        let keys = ledger.desired.keys().chain(ledger.applied.keys());
-        for key in keys.filter(|k| !ledger.dirty.contains_key(*k)) {
-            prop_assert!(ledger.agree(key), "{} differs and nobody knows", key);
+        let held = ledger.rows.all_held().map(|(held, _)| &held.entity);
+        let keys = ledger.desired().chain(held).map(|entity| entity.key());
+        for key in keys.filter(|k| !ledger.dirty.contains_key(k)) {
+            prop_assert!(ledger.rows.agree(&key), "{} differs and nobody knows", key);
         }
     }
     Ok(())
@@ -238,7 +239,7 @@ proptest! {
                 Step::State(key, ok) => {
                     // A device reports what it holds, or does not hold, and would.
                     let key = entity(key, 0).key();
-                    let holds = ledger.applied.contains_key(&key);
+                    let holds = ledger.rows.held(&key).is_some();
                     if !ok && holds && flying.is_empty() && reading.is_none() {
                         held.retain(|e: &Entity| e.key() != key);
                         ledger.entity_state(&key, Err(refusal(true, false)));
@@ -272,8 +273,8 @@ proptest! {
         }
         prop_assert!(ledger.is_clean(u64::MAX));
         let wanted: FxHashMap<EntityKey, Arc<Entity>> = asked.iter().map(|(_, e)| (e.key(), Arc::clone(e))).collect();
-        let applied: FxHashMap<EntityKey, Arc<Entity>> =
-            ledger.applied.iter().map(|(k, h)| (k.clone(), Arc::clone(&h.entity))).collect();
+        let held = ledger.rows.all_held().map(|(held, _)| (held.entity.key(), Arc::clone(&held.entity)));
+        let applied: FxHashMap<EntityKey, Arc<Entity>> = held.collect();
         prop_assert_eq!(applied, wanted);
     }
 }

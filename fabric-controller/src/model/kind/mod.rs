@@ -52,10 +52,10 @@ trait TenantObject: Sized {
     }
 
     /// The current object.
-    fn find(model: &Model, key: &Key) -> Option<Self>;
+    fn find(model: &Model, key: &Key) -> Option<Arc<Self>>;
 
     /// Sets the object, without a check. The objects that it needs exist; the numbers that it takes are free or in quarantine.
-    fn put(self, model: &mut Model, key: &Key, applied: &mut Applied);
+    fn put(self: Arc<Self>, model: &mut Model, key: &Key, applied: &mut Applied);
 
     /// Removes it from the model. Nothing uses it.
     fn remove(model: &mut Model, key: &Key, applied: &mut Applied);
@@ -295,7 +295,7 @@ macro_rules! kinds {
             /// An object as it would be stored.
             pub fn stored(&self, key: &Key) -> Option<Stored> {
                 let content = match key.kind {
-                    $(Kind::$kind => <$stored>::find(self, key).map(|found| Content::$kind(Arc::new(found))),)*
+                    $(Kind::$kind => <$stored>::find(self, key).map(Content::$kind),)*
                 };
                 Some(Stored { content: content?, owner: self.owners.get(key).cloned() })
             }
@@ -316,7 +316,7 @@ macro_rules! kinds {
                     None => self.owners.remove(key),
                 };
                 match (key.kind, content) {
-                    $((Kind::$kind, Some(Content::$kind(object))) => Arc::unwrap_or_clone(object).put(self, key, applied),
+                    $((Kind::$kind, Some(Content::$kind(object))) => object.put(self, key, applied),
                       (Kind::$kind, _) => <$stored>::remove(self, key, applied),)*
                 }
             }

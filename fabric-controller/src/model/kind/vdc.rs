@@ -1,6 +1,7 @@
 //! Virtual data centres: what is in them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Name, PortId};
@@ -206,15 +207,16 @@ impl TenantObject for VdcSpec {
         Kind::ALL.iter().find_map(first)
     }
 
-    fn find(model: &Model, key: &Key) -> Option<Self> {
-        Some(model.vdcs.get(&key.vdc)?.spec.clone())
+    fn find(model: &Model, key: &Key) -> Option<Arc<Self>> {
+        Some(Arc::new(model.vdcs.get(&key.vdc)?.spec.clone()))
     }
 
-    fn put(self, model: &mut Model, key: &Key, _: &mut Applied) {
+    fn put(self: Arc<Self>, model: &mut Model, key: &Key, _: &mut Applied) {
+        let spec = Arc::unwrap_or_clone(self);
         match model.vdcs.get_mut(&key.vdc) {
-            Some(vdc) => vdc.spec = self,
+            Some(vdc) => vdc.spec = spec,
             None => {
-                model.vdcs.insert(key.vdc.clone(), Vdc::new(self));
+                model.vdcs.insert(key.vdc.clone(), Vdc::new(spec));
             }
         }
     }

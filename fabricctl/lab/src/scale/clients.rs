@@ -34,7 +34,8 @@ const CROWD_HOSTS: usize = 4;
 const READERS: usize = 4;
 const READ_EVERY: Duration = Duration::from_millis(10);
 
-/// Clients that create and delete attachments, each in a network of its own, and wait for each acknowledgement.
+/// Clients that create and delete attachments, each in the networks of one vDC in turn, and wait for each acknowledgement.
+/// An address rests a second after its last use, so one network of 253 addresses would run out.
 ///
 /// # Errors
 /// A change is refused.
@@ -52,8 +53,8 @@ pub(super) async fn writers(world: &World, report: &mut Report) -> Result<()> {
                 .enumerate()
                 .map(|(n, at)| {
                     let client = world.client.clone();
-                    let host = (n * 13 + 5) % world.size.hosts;
-                    tokio::spawn(async move { write(client, n, at, host, until).await })
+                    let (host, networks) = ((n * 13 + 5) % world.size.hosts, world.size.networks_of_vdc());
+                    tokio::spawn(async move { write(client, n, (at, networks), host, until).await })
                 })
                 .collect();
             for task in tasks {
@@ -77,13 +78,22 @@ pub(super) async fn writers(world: &World, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn write(client: Client, n: usize, at: objects::At, host: usize, until: Instant) -> Result<Histogram<u64>> {
+async fn write(
+    client: Client,
+    n: usize,
+    (at, networks): (objects::At, usize),
+    host: usize,
+    until: Instant,
+) -> Result<Histogram<u64>> {
     let vdc = objects::vdc(at.vdc)?;
     let name = format!("w{n}");
-    let spec = Spec::Attachment(objects::attachment(name.clone(), at.network, host)?);
     let key = objects::attachment_key(&vdc, &name)?;
     let mut took = times()?;
-    while Instant::now() < until {
+    for network in (0..networks).cycle().skip(at.network) {
+        if Instant::now() >= until {
+            break;
+        }
+        let spec = Spec::Attachment(objects::attachment(name.clone(), network, host)?);
         let started = Instant::now();
         client.create(&vdc, &spec, None).await?;
         record(&mut took, started.elapsed())?;

@@ -41,7 +41,7 @@ impl Model {
             None => None,
         };
         // Without a pair of flood groups the network would not work there.
-        if leaf.is_some_and(|l| !network.leaves.contains_key(&l) && self.free_group(l).is_none()) {
+        if leaf.is_some_and(|l| !network.used().leaves.contains_key(&l) && self.free_group(l).is_none()) {
             let leaf = leaf.and_then(|l| self.fabric.switch_name(l)).unwrap_or_default();
             let expected = format!(
                 "a place on or under another leaf: `{leaf}` has all its {GREATEST_NUMBER} pairs of multicast groups in use"
@@ -57,14 +57,14 @@ impl Model {
         if !mac.is_unicast() || mac == self.fabric.view.gateway_mac {
             return Err(fields.invalid("mac", mac, "a unicast MAC address other than the gateway's"));
         }
-        if network.macs.get(&mac).is_some_and(|owner| Some(*owner) != own) {
+        if network.used().macs.get(&mac).is_some_and(|owner| Some(*owner) != own) {
             let expected = format!("a MAC address that is free in network `{}`", spec.network);
             return Err(fields.error(ErrorCode::Taken, "mac", mac, expected));
         }
         let mut ips: Vec<IpAddr> = Vec::new();
         for (i, ip) in spec.ips.iter().enumerate() {
             check_ip(fields, &format!("ips[{i}]"), *ip, network)?;
-            if ips.contains(ip) || network.ips.get(ip).is_some_and(|owner| Some(*owner) != own) {
+            if ips.contains(ip) || network.used().ips.get(ip).is_some_and(|owner| Some(*owner) != own) {
                 let expected = format!("an address that is free in network `{}`", spec.network);
                 return Err(fields.error(ErrorCode::Taken, &format!("ips[{i}]"), ip, expected));
             }
@@ -128,13 +128,13 @@ impl Model {
         let free = |(subnet, pool): (&SubnetSpec, &Addresses)| {
             let usable = |offset: u128| {
                 let ip = address_at(&subnet.cidr, offset);
-                let taken = network.ips.contains_key(&ip) || self.quarantine.holds(&Number::Ip(network.uid, ip));
+                let taken = network.used().ips.contains_key(&ip) || self.quarantine.holds(&Number::Ip(network.uid, ip));
                 is_host_address(&subnet.cidr, ip) && subnet.gateway() != ip && !taken
             };
             let found = pool.find(usable).map(|offset| address_at(&subnet.cidr, offset));
             found.ok_or_else(|| fields.error(ErrorCode::Exhausted, "ips", subnet.cidr, self.why_full(network, subnet)))
         };
-        network.spec.subnets.iter().zip(&network.pools).map(free).collect()
+        network.spec.subnets.iter().zip(&*network.pools()).map(free).collect()
     }
 
     /// What would make room in a subnet that is full: names a device that addresses wait for.
@@ -166,7 +166,7 @@ impl Model {
             }
             let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
             let mac = Mac([0x02, a, b, c, d, e]);
-            let taken = network.macs.contains_key(&mac) || self.quarantine.holds(&Number::Mac(network.uid, mac));
+            let taken = network.used().macs.contains_key(&mac) || self.quarantine.holds(&Number::Mac(network.uid, mac));
             // Never one of the fabric's routers.
             if !taken && mac.0.get(..3) != Some(&[0x02, 0xfa, 0xb0]) {
                 return mac;

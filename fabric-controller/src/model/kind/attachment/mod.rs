@@ -6,6 +6,7 @@ mod put;
 mod view;
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -55,23 +56,24 @@ pub enum At {
     },
 }
 
-/// An attachment.
+/// An attachment. It is what the store keeps of it, which readers share.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Its identity.
-    pub uid: Uid,
+    kept: Arc<StoredAttachment>,
     /// Its vDC.
     pub vdc: Name,
-    /// As written.
-    pub spec: AttachmentSpec,
-    /// Its MAC address.
-    pub mac: Mac,
-    /// Its IP addresses.
-    pub ips: Vec<IpAddr>,
     /// Its network.
     pub network: NetworkId,
     /// Where it is.
     pub at: At,
+}
+
+impl Deref for Attachment {
+    type Target = StoredAttachment;
+
+    fn deref(&self) -> &StoredAttachment {
+        &self.kept
+    }
 }
 
 impl Attachment {
@@ -117,21 +119,12 @@ impl TenantObject for StoredAttachment {
         model.check_attachment(fields, key, spec)
     }
 
-    fn find(model: &Model, key: &Key) -> Option<Self> {
+    fn find(model: &Model, key: &Key) -> Option<Arc<Self>> {
         let attachment = model.attachments.get(id_of(model, key)?)?;
-        Some(Self {
-            uid: attachment.uid,
-            spec: attachment.spec.clone(),
-            mac: attachment.mac,
-            ips: attachment.ips.clone(),
-            access_id: match attachment.at {
-                At::Port { access_id, .. } => access_id,
-                At::Host(_) => 0,
-            },
-        })
+        Some(Arc::clone(&attachment.kept))
     }
 
-    fn put(self, model: &mut Model, key: &Key, applied: &mut Applied) {
+    fn put(self: Arc<Self>, model: &mut Model, key: &Key, applied: &mut Applied) {
         model.put_attachment(key, self, applied);
     }
 

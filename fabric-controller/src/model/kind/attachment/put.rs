@@ -1,6 +1,7 @@
 //! Puts an attachment into the indexes, and takes it out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use vfabric_api::kind::{Key, Place};
 
@@ -12,7 +13,7 @@ use crate::model::kind::network::{give_back, take};
 use crate::model::number::{Number, Uid};
 
 impl Model {
-    pub(in crate::model) fn put_attachment(&mut self, key: &Key, given: StoredAttachment, applied: &mut Applied) {
+    pub(in crate::model) fn put_attachment(&mut self, key: &Key, given: Arc<StoredAttachment>, applied: &mut Applied) {
         let known = self.vdcs.get(&key.vdc).and_then(|v| v.attachments.get(&key.name));
         let before = known.and_then(|id| self.attachments.get(*id));
         let before = before.and_then(|a| Some((a.network, self.leaf_of(a)?, a.at.clone())));
@@ -23,11 +24,8 @@ impl Model {
         let attachment = self
             .resolve(&key.vdc, &given.spec, given.access_id)
             .map(|(network, at)| Attachment {
-                uid: given.uid,
+                kept: given,
                 vdc: key.vdc.clone(),
-                spec: given.spec,
-                mac: given.mac,
-                ips: given.ips,
                 network,
                 at,
             });
@@ -51,7 +49,7 @@ impl Model {
             .into_iter()
             .chain(attachment.address_numbers(network_uid));
         let barred = self.barred(attachment.uid, numbers);
-        let (mac, ips) = (attachment.mac, attachment.ips.clone());
+        let kept = Arc::clone(&attachment.kept);
         let interface = interface_key(&attachment);
         let id = self.attachments.insert(attachment);
         self.waiting.begin(Owner::Attachment(id), barred);
@@ -75,14 +73,15 @@ impl Model {
             }
         }
         if let Some(net) = self.networks.get_mut(network) {
-            net.attachments.insert(id);
-            net.macs.insert(mac, id);
-            for (subnet, pool) in net.pools.iter().enumerate() {
+            let (net, used) = net.parts_mut();
+            used.attachments.insert(id);
+            used.macs.insert(kept.mac, id);
+            for (subnet, pool) in used.pools.iter().enumerate() {
                 self.moved.address(network, subnet, pool.cursor());
             }
-            for ip in ips {
-                net.ips.insert(ip, id);
-                take(&net.spec, &mut net.pools, ip, |ip| net.ips.contains_key(&ip));
+            for ip in &kept.ips {
+                used.ips.insert(*ip, id);
+                take(&net.spec, &mut used.pools, *ip, |ip| used.ips.contains_key(&ip));
             }
         }
         self.arrive(network, leaf, &at, applied);
@@ -137,11 +136,12 @@ impl Model {
         let Some(net) = self.networks.get_mut(network) else {
             return;
         };
-        net.attachments.remove(&id);
-        net.macs.remove(&attachment.mac);
+        let (net, used) = net.parts_mut();
+        used.attachments.remove(&id);
+        used.macs.remove(&attachment.mac);
         for ip in &attachment.ips {
-            net.ips.remove(ip);
-            give_back(&net.spec, &mut net.pools, *ip);
+            used.ips.remove(ip);
+            give_back(&net.spec, &mut used.pools, *ip);
         }
         let uid = net.uid;
         self.leave_attachment(&attachment, uid, next, &knew, applied);

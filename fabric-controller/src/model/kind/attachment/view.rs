@@ -69,11 +69,12 @@ impl Model {
             .into_iter()
             .flat_map(|r| r.leaves.keys());
         let leaves = network
+            .used()
             .leaves
             .keys()
             .chain(routed)
             .map(|l| Source::AttachmentOnLeaf(id, *l));
-        let hosts = network.hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
+        let hosts = network.used().hosts.keys().map(|h| Source::AttachmentOnHost(id, *h));
         let mut sources: Vec<Source> = leaves.chain(hosts).collect();
         sources.sort_unstable();
         sources.dedup();

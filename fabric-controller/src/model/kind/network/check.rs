@@ -96,7 +96,7 @@ impl Model {
         network: &Network,
         spec: &NetworkSpec,
     ) -> Result<(), ApiError> {
-        for ip in network.ips.keys() {
+        for ip in network.used().ips.keys() {
             let stays = spec.subnets.iter().any(|s| s.cidr.contains(ip) && s.gateway() != *ip);
             if !stays {
                 let expected = format!("subnets in which {ip}, an attachment's address, is no gateway");

@@ -6,8 +6,11 @@ mod put;
 mod subnet;
 mod view;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::error::ApiError;
@@ -15,6 +18,7 @@ use vfabric_api::ident::{Mac, Name, Vni};
 use vfabric_api::kind::{Key, Kind, NetworkSpec, Spec, View};
 use vfabric_api::status;
 
+use subnet::pools;
 pub(in crate::model) use subnet::{address_at, check_ip, disjoint, give_back, is_host_address, martian, take};
 
 use super::{Followed, Seen, TenantObject, Vdc};
@@ -46,31 +50,86 @@ pub struct OnLeaf {
     pub group: u16,
 }
 
-/// A network and who uses it.
+/// A network and who uses it. It is what the store keeps of it, which readers share.
 #[derive(Debug)]
 pub struct Network {
-    /// Its identity.
-    pub uid: Uid,
+    kept: Arc<StoredNetwork>,
     /// Its vDC.
     pub vdc: Name,
-    /// As written.
-    pub spec: NetworkSpec,
-    /// Its VNI.
-    pub vni: Vni,
     /// The router that joins it.
     pub router: Option<RouterId>,
+    /// Apart, because most networks of a large fabric are empty; none before the first attachment.
+    used: Option<Box<Used>>,
+}
+
+/// What attachments have of a network.
+#[derive(Debug)]
+pub struct Used {
     /// Attachments in it.
     pub attachments: BTreeSet<AttachmentId>,
     /// MAC addresses in use.
     pub macs: BTreeMap<Mac, AttachmentId>,
     /// IP addresses in use.
     pub ips: BTreeMap<IpAddr, AttachmentId>,
-    /// Which addresses of each subnet of `spec` can be given out.
+    /// Which addresses of each subnet can be given out.
     pub(in crate::model) pools: Vec<Addresses>,
     /// Leaves that it has attachments on or under.
     pub leaves: BTreeMap<SwitchIndex, OnLeaf>,
     /// Attachments on each host.
     pub hosts: BTreeMap<HostIndex, u32>,
+}
+
+impl Used {
+    /// Nothing, without pools.
+    const NOTHING: Self = Self {
+        attachments: BTreeSet::new(),
+        macs: BTreeMap::new(),
+        ips: BTreeMap::new(),
+        pools: Vec::new(),
+        leaves: BTreeMap::new(),
+        hosts: BTreeMap::new(),
+    };
+}
+
+impl Deref for Network {
+    type Target = StoredNetwork;
+
+    fn deref(&self) -> &StoredNetwork {
+        &self.kept
+    }
+}
+
+impl Network {
+    /// What attachments have of it, except for the pools: see [`Network::pools`].
+    pub fn used(&self) -> &Used {
+        static NOTHING: Used = Used::NOTHING;
+        self.used.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The same, to change it.
+    pub(in crate::model) fn used_mut(&mut self) -> &mut Used {
+        self.parts_mut().1
+    }
+
+    /// What the store keeps, and what attachments have.
+    pub(in crate::model) fn parts_mut(&mut self) -> (&StoredNetwork, &mut Used) {
+        let Self { kept, used, .. } = self;
+        let fresh = || {
+            Box::new(Used {
+                pools: pools(&kept.spec, std::iter::empty()),
+                ..Used::NOTHING
+            })
+        };
+        (kept, used.get_or_insert_with(fresh))
+    }
+
+    /// Which addresses of each subnet can be given out.
+    pub(in crate::model) fn pools(&self) -> Cow<'_, [Addresses]> {
+        match &self.used {
+            Some(used) => Cow::Borrowed(&used.pools),
+            None => Cow::Owned(pools(&self.spec, std::iter::empty())),
+        }
+    }
 }
 
 impl TenantObject for StoredNetwork {
@@ -82,23 +141,23 @@ impl TenantObject for StoredNetwork {
 
     fn user(model: &Model, key: &Key) -> Option<Key> {
         let (_, network) = model.known_network(&key.vdc, &key.name)?;
-        let attachment = network.attachments.first().and_then(|a| model.attachments.get(*a));
+        let attachment = network
+            .used()
+            .attachments
+            .first()
+            .and_then(|a| model.attachments.get(*a));
         let router = network.router.and_then(|r| model.routers.get(r));
         let user = attachment.map(|a| (Kind::Attachment, &a.spec.name));
         let (kind, name) = user.or(router.map(|r| (Kind::Router, &r.spec.name)))?;
         Some(Key::new(key.vdc.clone(), kind, name.clone()))
     }
 
-    fn find(model: &Model, key: &Key) -> Option<Self> {
+    fn find(model: &Model, key: &Key) -> Option<Arc<Self>> {
         let (_, network) = model.known_network(&key.vdc, &key.name)?;
-        Some(Self {
-            uid: network.uid,
-            spec: network.spec.clone(),
-            vni: network.vni,
-        })
+        Some(Arc::clone(&network.kept))
     }
 
-    fn put(self, model: &mut Model, key: &Key, _: &mut Applied) {
+    fn put(self: Arc<Self>, model: &mut Model, key: &Key, _: &mut Applied) {
         model.put_network(key, self);
     }
 

@@ -16,19 +16,20 @@ impl Model {
     pub(in crate::model) fn arrive(&mut self, network: NetworkId, leaf: SwitchIndex, at: &At, applied: &mut Applied) {
         let Some(net) = self.networks.get(network) else { return };
         let (vni, router) = (net.vni.get(), net.router);
-        let first_on_leaf = !net.leaves.contains_key(&leaf);
+        let first_on_leaf = !net.used().leaves.contains_key(&leaf);
         let group = if first_on_leaf { self.new_group(leaf, vni) } else { None };
         let Some(net) = self.networks.get_mut(network) else {
             return;
         };
-        let on_leaf = net.leaves.entry(leaf).or_insert(OnLeaf {
+        let used = net.used_mut();
+        let on_leaf = used.leaves.entry(leaf).or_insert(OnLeaf {
             count: 0,
             group: group.unwrap_or(0),
         });
         on_leaf.count += 1;
         let mut first_on_host = None;
         if let At::Host(host) = at {
-            let on_host = net.hosts.entry(*host).or_default();
+            let on_host = used.hosts.entry(*host).or_default();
             *on_host += 1;
             first_on_host = (*on_host == 1).then_some(*host);
         }
@@ -65,15 +66,16 @@ impl Model {
             return;
         };
         let (uid, vni, router) = (net.uid, net.vni.get(), net.router);
-        let gone_from_leaf = net.leaves.get_mut(&leaf).and_then(|on_leaf| {
+        let used = net.used_mut();
+        let gone_from_leaf = used.leaves.get_mut(&leaf).and_then(|on_leaf| {
             on_leaf.count -= 1;
             (on_leaf.count == 0).then_some(on_leaf.group)
         });
         if gone_from_leaf.is_some() {
-            net.leaves.remove(&leaf);
+            used.leaves.remove(&leaf);
         }
         let gone_from_host = match at {
-            At::Host(host) => count_down(&mut net.hosts, *host).then_some(*host),
+            At::Host(host) => count_down(&mut used.hosts, *host).then_some(*host),
             At::Port { .. } => None,
         };
         if let Some(host) = gone_from_host {

@@ -1,5 +1,7 @@
 //! Puts a network into the indexes, and takes it out.
 
+use std::sync::Arc;
+
 use vfabric_api::kind::Key;
 
 use super::subnet::pools;
@@ -9,31 +11,25 @@ use crate::model::Model;
 use crate::model::number::Number;
 
 impl Model {
-    pub(in crate::model) fn put_network(&mut self, key: &Key, object: StoredNetwork) {
-        let StoredNetwork { uid, spec, vni } = object;
-        self.own_vni(vni.get(), true);
+    pub(in crate::model) fn put_network(&mut self, key: &Key, object: Arc<StoredNetwork>) {
+        let (uid, number) = (object.uid, object.vni.get());
+        self.own_vni(number, true);
         let known = self.vdcs.get(&key.vdc).and_then(|v| v.networks.get(&key.name)).copied();
         if let Some(id) = known {
             if let Some(network) = self.networks.get_mut(id) {
-                network.pools = pools(&spec, network.ips.keys());
-                network.spec = spec;
+                if let Some(used) = &mut network.used {
+                    used.pools = pools(&object.spec, used.ips.keys());
+                }
+                network.kept = object;
             }
             self.touch_network(id);
             return;
         }
-        let number = vni.get();
         let id = self.networks.insert(Network {
-            uid,
+            kept: object,
             vdc: key.vdc.clone(),
-            pools: pools(&spec, std::iter::empty()),
-            spec,
-            vni,
             router: None,
-            attachments: Default::default(),
-            macs: Default::default(),
-            ips: Default::default(),
-            leaves: Default::default(),
-            hosts: Default::default(),
+            used: None,
         });
         let barred = self.barred(uid, [Number::Vni(number)]);
         self.waiting.begin(Owner::Network(id), barred);

@@ -28,9 +28,10 @@ impl Model {
     }
 
     pub(in crate::model) fn flood_view(&self, network: &Network, on: SwitchIndex) -> Option<FloodView> {
-        let number = Some(network.leaves.get(&on)?.group).filter(|group| *group != 0)?;
+        let number = Some(network.used().leaves.get(&on)?.group).filter(|group| *group != 0)?;
         let here = |h: &&HostIndex| self.fabric.leaf_of(**h) == Some(on);
         let hosts = network
+            .used()
             .hosts
             .keys()
             .filter(here)
@@ -43,11 +44,11 @@ impl Model {
             let waits = self.waits(Owner::Attachment(**a));
             self.attachments.get(**a).is_some_and(here) && !waits
         };
-        let access = network.attachments.iter().filter(mine);
+        let access = network.used().attachments.iter().filter(mine);
         let access = access
             .filter_map(|a| self.access_view(self.attachments.get(*a)?))
             .collect();
-        let others = network.leaves.keys().filter(|l| **l != on);
+        let others = network.used().leaves.keys().filter(|l| **l != on);
         let remote = others.filter_map(|leaf| {
             let ports = self.paths.ports(on, *leaf);
             // Spread over the uplinks by VNI and target; the same answer every time.
@@ -69,10 +70,12 @@ impl Model {
             return Vec::new();
         };
         let leaves = network
+            .used()
             .leaves
             .keys()
             .flat_map(|l| [Source::NetworkOnLeaf(id, *l), Source::Flood(id, *l)]);
         let hosts = network
+            .used()
             .hosts
             .keys()
             .flat_map(|h| [Source::HostNetworkOnLeaf(id, *h), Source::NetworkOnHost(id, *h)]);

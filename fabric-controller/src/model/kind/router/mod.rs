@@ -6,6 +6,7 @@ mod routes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
@@ -60,20 +61,20 @@ impl TenantObject for StoredRouter {
         model.check_router(fields, key, spec)
     }
 
-    fn find(model: &Model, key: &Key) -> Option<Self> {
+    fn find(model: &Model, key: &Key) -> Option<Arc<Self>> {
         let id = model.vdcs.get(&key.vdc)?.routers.get(&key.name)?;
         let router = model.routers.get(*id)?;
-        Some(Self {
+        Some(Arc::new(Self {
             uid: router.uid,
             spec: router.spec.clone(),
             vrf: router.vrf,
-        })
+        }))
     }
 
-    fn put(self, model: &mut Model, key: &Key, applied: &mut Applied) {
+    fn put(self: Arc<Self>, model: &mut Model, key: &Key, applied: &mut Applied) {
         // Its VRF stays, but it may leave some of its networks.
         model.remove_router(key, applied);
-        model.insert_router(key, self);
+        model.insert_router(key, Arc::unwrap_or_clone(self));
     }
 
     fn remove(model: &mut Model, key: &Key, applied: &mut Applied) {

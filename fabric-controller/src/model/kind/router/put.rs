@@ -24,7 +24,7 @@ impl Model {
         for (leaf, on_leaf) in networks
             .iter()
             .filter_map(|n| self.networks.get(*n))
-            .flat_map(|n| &n.leaves)
+            .flat_map(|n| &n.used().leaves)
         {
             *leaves.entry(*leaf).or_default() += on_leaf.count;
         }

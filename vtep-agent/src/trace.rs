@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn attachment(name: &str, last: u8) -> HostEntity {
-        HostEntity::Attachment(Attachment {
+        HostEntity::Attachment(Box::new(Attachment {
             id: format!("blue/{name}"),
             vni: Vni::new(7).unwrap(),
             mac: mac(last),
@@ -262,7 +262,7 @@ mod tests {
             allowed_addresses: Default::default(),
             port_security: true,
             shared_netns: false,
-        })
+        }))
     }
 
     /// Two workloads here, a station elsewhere, and a gateway.

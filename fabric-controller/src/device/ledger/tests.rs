@@ -281,7 +281,7 @@ proptest! {
 
 /// An attachment in a network, by its VNI.
 fn attachment(vni: u32) -> Arc<Entity> {
-    Arc::new(Entity::Host(HostEntity::Attachment(vtep_proto::Attachment {
+    Arc::new(Entity::Host(HostEntity::Attachment(Box::new(vtep_proto::Attachment {
         id: "v/a".into(),
         vni: Vni::new(vni).unwrap(),
         mac: vtep_proto::MacAddress::new([2, 0, 0, 0, 0, 1]).unwrap(),
@@ -293,7 +293,7 @@ fn attachment(vni: u32) -> Arc<Entity> {
         allowed_addresses: Default::default(),
         port_security: true,
         shared_netns: false,
-    })))
+    }))))
 }
 
 /// A ledger of a host that holds an attachment in network 7 and is to have it in network 8; that is held back.

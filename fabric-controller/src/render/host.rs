@@ -9,6 +9,7 @@ use vfabric_api::ident::{Mac, Vni};
 use vfabric_api::topology::IpFamily;
 use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, Route, UnderlayFamily};
 
+use super::allowed;
 use crate::entity::Entity;
 use crate::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView, SubnetView};
 
@@ -18,7 +19,7 @@ fn vni(v: Vni) -> Option<vtep_proto::Vni> {
 }
 
 /// The agent's form of a unicast MAC address; the API lets no other through.
-fn mac(m: Mac) -> Option<MacAddress> {
+pub(super) fn mac(m: Mac) -> Option<MacAddress> {
     MacAddress::new(m.0)
 }
 
@@ -70,8 +71,8 @@ pub(super) fn attachment(
                 netns: netns.clone(),
                 interface: interface.clone(),
                 mtu: 0,
-                allowed_addresses: BTreeSet::new(),
-                port_security: true,
+                allowed_addresses: allowed::on_host(network, attachment),
+                port_security: attachment.port_security,
                 shared_netns: false,
             });
             return out.push(own.into());
@@ -125,7 +126,7 @@ fn default_routes(network: &NetworkView, ips: &[IpAddr]) -> BTreeSet<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{AccessView, VtepView};
+    use crate::view::{AccessView, AllowedView, VtepView};
     use vfabric_api::ident::PortId;
 
     fn vtep(vtep_id: u16, n: u8) -> VtepView {
@@ -202,6 +203,42 @@ mod tests {
             Entity::Switch(e) => panic!("{e:?} on a host"),
         };
         out.into_iter().map(own).collect()
+    }
+
+    /// The filter of the host holds a workload to what the intent says, not to its own addresses alone.
+    #[test]
+    fn exceptions_of_the_attachment_reach_its_host() {
+        let mut a = workload(on(1));
+        let allow = |net: &str, last: u8| AllowedView {
+            net: net.parse().unwrap(),
+            mac: Mac([2, 0, 0, 0, 9, last]),
+        };
+        a.allowed = vec![
+            allow("198.51.100.0/24", 9),
+            allow("198.51.100.128/25", 7),
+            allow("10.0.0.0/30", 9),
+        ];
+        let rendered = |a: &AttachmentView| match render(&host(1), &net(true), a, IpFamily::Ipv4).as_slice() {
+            [HostEntity::Attachment(a)] => a.clone(),
+            out => panic!("{out:?}"),
+        };
+        let guarded = rendered(&a);
+        assert!(guarded.port_security);
+        let mut words: Vec<String> = Vec::new();
+        for allowed in &guarded.allowed_addresses {
+            let mac = allowed.mac.map_or_else(String::new, |mac| format!(" {mac}"));
+            words.push(format!("{}{mac}", allowed.prefix));
+        }
+        // Not the gateway, 10.0.0.1; the nested prefix brings its MAC address.
+        let expected = [
+            "10.0.0.0/32",
+            "10.0.0.2/31",
+            "198.51.100.0/24",
+            "198.51.100.0/24 02:00:00:00:09:07",
+        ];
+        assert_eq!(words, expected);
+        a.port_security = false;
+        assert!(!rendered(&a).port_security);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! the same entity (the engine counts them), but it must have the same content. The cost of a call is
 //! linear in its output.
 
+mod allowed;
 mod attachment;
 mod convert;
 mod fabric;

@@ -8,6 +8,7 @@
 //! | [`tenant`] | does a user of a vDC see only that vDC? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
+//! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does a deletion remove everything of an object, and nothing else? |
 
 mod edge;
@@ -16,6 +17,7 @@ mod inventory;
 mod pods;
 mod reach;
 mod removal;
+mod routes;
 mod tenant;
 
 use std::cell::RefCell;
@@ -167,7 +169,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// Checks of what faults cost, and of removals.
-const CHANGES: [(&str, Check); 16] = [
+const CHANGES: [(&str, Check); 17] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -176,6 +178,7 @@ const CHANGES: [(&str, Check); 16] = [
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
     ("port set over gNMI by others, put right", faults::foreign_setting),
+    ("static routes", routes::static_routes),
     ("spine drained and back", inventory::spine_drained),
     ("host that never comes, declared gone", inventory::host_gone),
     ("pods attached, swapped and detached", self::pods::attached),

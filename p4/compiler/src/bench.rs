@@ -116,8 +116,10 @@ struct Times(Histogram<u64>);
 
 impl Times {
     fn new() -> Result<Self, String> {
-        // Three significant digits.
-        Histogram::new(3).map(Self).map_err(|e| e.to_string())
+        // Three significant digits; whatever takes longer than an hour counts as an hour.
+        Histogram::new_with_max(3_600_000_000, 3)
+            .map(Self)
+            .map_err(|e| e.to_string())
     }
 
     /// Adds the time since `started`.
@@ -180,4 +182,19 @@ fn peak_memory_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_its_own_percentile() {
+        let mut times = Times::new().unwrap();
+        let long = Duration::from_secs(90);
+        times.record(Instant::now().checked_sub(long).unwrap());
+        assert!(times.percentile_ms(50.0) >= 90_000.0, "{}", times.percentile_ms(50.0));
+    }
 }

@@ -180,9 +180,9 @@ async fn measure_in(options: &StartupOptions, dir: &Path) -> Result<Report, Erro
 
 /// Adds a line; the median of when the switch forwards.
 fn row(report: &mut Report, name: &str, all: &[Times]) -> f64 {
-    // Times are in milliseconds, the histogram is in microseconds.
+    // Times are in milliseconds; the histogram is in microseconds, up to ten minutes.
     let share = |of: fn(&Times) -> Option<f64>, percent: f64| {
-        let mut times = Histogram::<u64>::new(3).ok()?;
+        let mut times = Histogram::<u64>::new_with_max(600_000_000, 3).ok()?;
         all.iter()
             .filter_map(of)
             .for_each(|ms| times.saturating_record((ms * 1e3) as u64));

@@ -419,17 +419,21 @@ mod tests {
         assert_eq!(status.of_attachment("blue/c"), None);
     }
 
-    #[tokio::test]
-    async fn a_packet_that_is_asked_for_reaches_the_engine_and_garbage_is_refused() {
-        let state = tempfile::tempdir().unwrap();
-        let settings = Settings {
+    fn settings(state_dir: &Path) -> Settings {
+        Settings {
             host: "h1".into(),
             uplink: "up0".into(),
             local: LocalVteps::default(),
-            state_dir: state.path().to_owned(),
+            state_dir: state_dir.to_owned(),
             overlay: "vfabric-h1".into(),
             flood_limit: FloodLimit::default(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_is_asked_for_reaches_the_engine_and_garbage_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let settings = settings(state.path());
         let (commands, mut queue) = tokio::sync::mpsc::channel(1);
         let server = tokio::spawn(serve(settings, commands, Watch::default()));
         let engine = tokio::spawn(async move {
@@ -460,14 +464,7 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_is_stuck_is_named() {
         let state = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            host: "h1".into(),
-            uplink: "up0".into(),
-            local: LocalVteps::default(),
-            state_dir: state.path().to_owned(),
-            overlay: "vfabric-h1".into(),
-            flood_limit: FloodLimit::default(),
-        };
+        let settings = settings(state.path());
         let watch = Watch::default();
         let _busy = watch.begin("work in netns w");
         // Nobody takes the command.

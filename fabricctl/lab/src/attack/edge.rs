@@ -8,9 +8,14 @@ use super::cast::Cast;
 use super::frame::{self, Ip, ethernet, kind, protocol, tagged};
 use super::speech::{DISCARD, Liar, tunnel_for};
 use super::volley::{Fate, Volley};
+use crate::Target;
 
-/// Broadcasts of a storm: more than an agent lets one workload send at once, and a leaf one access port.
+/// Broadcasts of a storm: more than an agent lets one workload send at once, and a leaf one access
+/// port (2,000 at once, then 1,000 a second).
 const STORM: usize = 4000;
+/// The same where the frames are sent at the pace of [`Target::Bmv2`], 1,667 a second: the limit applies after the
+/// first 5,000.
+const SLOW_STORM: usize = 12_000;
 /// Service tags that are in use beside that of IEEE 802.1ad.
 const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
 
@@ -235,15 +240,28 @@ pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> 
     Ok(())
 }
 
-/// More broadcasts at once than a workload may send: one of each vDC, so that the legitimate
+/// More broadcasts than a workload may send: one of each vDC, so that the legitimate
 /// traffic beside it has room.
 pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool) -> Result<()> {
+    let frames = match cast.cx.lab.options.target {
+        Target::P4Switch => STORM,
+        Target::Bmv2 => SLOW_STORM,
+    };
     for vdc in &cast.cx.lab.intent.vdcs {
         let mut of_vdc = Liar::all(cast, on_hosts).filter(|l| l.who.endpoint.vdc == vdc.name);
         let liar = of_vdc.next().context("a vDC without such a member")?;
-        let (who, fate) = (liar.who, Fate::Kept(cast.network(liar.who)));
+        let who = liar.who;
+        let limit = if on_hosts {
+            who.filter("flood")?
+        } else {
+            who.leaf("flood_limit")
+        };
+        let fate = Fate::Limited {
+            network: cast.network(who),
+            by: [limit].into(),
+        };
         let ip = Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST);
-        for _ in 0..STORM {
+        for _ in 0..frames {
             volley.fire(&who.port, &fate, |t| {
                 ethernet(frame::BROADCAST, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t))
             });

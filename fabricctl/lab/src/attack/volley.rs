@@ -29,6 +29,13 @@ pub(super) enum Fate {
         /// Namespaces of its hosts.
         hosts: BTreeSet<String>,
     },
+    /// As `Kept`, and more of them are sent than the sender may: at least one of these counters moves.
+    Limited {
+        /// Namespaces of the network's workloads and machines.
+        network: BTreeSet<String>,
+        /// Where the limit is counted.
+        by: BTreeSet<Counter>,
+    },
     /// The device hands it to the controller; nobody else receives it.
     Punted(String),
 }
@@ -43,7 +50,7 @@ impl Fate {
     fn permits(&self, namespace: &str, members: &BTreeSet<String>) -> bool {
         match self {
             Self::Refused(counters) => counters.iter().any(|c| counters::namespace(&c.device) == namespace),
-            Self::Kept(network) | Self::Flooded { network, .. } => {
+            Self::Kept(network) | Self::Flooded { network, .. } | Self::Limited { network, .. } => {
                 network.contains(namespace) || !(members.contains(namespace) || namespace == plan::MGMT)
             }
             Self::Punted(device) => counters::namespace(device) == namespace,
@@ -154,10 +161,11 @@ pub(super) fn judge(
         }
         match &shot.fate {
             Fate::Refused(counters) => *refused.entry(counters).or_default() += u64::from(shot.len()),
-            Fate::Kept(network) => {
+            Fate::Kept(network) | Fate::Limited { network, .. } => {
                 let there = received(shot, network, seen);
                 outcome.arrived += there;
                 missing += u64::from(shot.len() - there);
+                outcome.faults.extend(unlimited(shot, counted));
             }
             Fate::Flooded { network, hosts } => {
                 let there = received(shot, &network.union(hosts).cloned().collect(), seen);
@@ -191,6 +199,22 @@ pub(super) fn judge(
             .push(format!("{} frames more were counted than lost", refusals - missing));
     }
     outcome
+}
+
+/// What is wrong if the limit that a shot exceeds was not applied.
+fn unlimited(shot: &Shot, counted: &Counts) -> Option<String> {
+    let Fate::Limited { by, .. } = &shot.fate else {
+        return None;
+    };
+    let applied = by.iter().any(|counter| counted.contains_key(counter));
+    (!applied).then(|| {
+        let names: Vec<String> = by.iter().map(ToString::to_string).collect();
+        format!(
+            "{} frames at once, and none counted as {}",
+            shot.len(),
+            names.join(" or ")
+        )
+    })
 }
 
 /// How many frames of a shot were received somewhere.
@@ -281,6 +305,27 @@ mod tests {
             faults(&kept(), &[("vflab-b", 0..5), ("vflab-x", 1..2)], Counts::new()).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_limit_that_was_not_applied_is_a_fault() {
+        let limited = || {
+            [shot(
+                Fate::Limited {
+                    network: ["vflab-b".to_owned()].into(),
+                    by: [counter("flood_limit")].into(),
+                },
+                0..5,
+            )]
+        };
+        let applied = Counts::from([(counter("flood_limit"), 2)]);
+        assert!(faults(&limited(), &[("vflab-b", 0..3)], applied.clone()).is_empty());
+        assert_eq!(
+            faults(&limited(), &[("vflab-b", 0..2)], applied).len(),
+            1,
+            "one is missing"
+        );
+        assert_eq!(faults(&limited(), &[("vflab-b", 0..5)], Counts::new()).len(), 1);
     }
 
     #[test]

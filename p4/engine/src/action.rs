@@ -1,6 +1,6 @@
 //! Actions: operations one after another.
 
-use crate::core::{Core, MAX_DIGESTS};
+use crate::core::Core;
 use crate::expr::Expr;
 use crate::packet::Packet;
 use crate::program::{Action, Dest, Op};
@@ -241,10 +241,10 @@ impl<T: Trace> Core<'_, T> {
                 }
             }
             Op::Digest(id) => {
-                let wishes = &mut self.scratch.wishes;
-                if wishes.digest_count < MAX_DIGESTS {
-                    wishes.digests[wishes.digest_count] = *id;
-                    wishes.digest_count += 1;
+                let count = &mut self.scratch.wishes.digest_count;
+                if let Some(place) = self.scratch.digests.get_mut(usize::from(*count)) {
+                    *place = *id;
+                    *count += 1;
                 }
             }
             Op::Clone(of) => {

@@ -11,7 +11,7 @@ use crate::value::Parts;
 /// Digests that one pass of a packet may send; more are left out.
 pub(crate) const MAX_DIGESTS: usize = 8;
 
-/// What actions asked for besides changes of the packet.
+/// What actions asked for besides changes of the packet. Reset for each pass of each packet, so it is kept small.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wishes {
     /// Session and field list.
@@ -19,8 +19,8 @@ pub(crate) struct Wishes {
     /// Field lists; 0 is none.
     pub(crate) resubmit: Option<u32>,
     pub(crate) recirculate: Option<u32>,
-    pub(crate) digests: [u32; MAX_DIGESTS],
-    pub(crate) digest_count: usize,
+    /// Of the digests in [`Scratch`], so many are meant.
+    pub(crate) digest_count: u8,
     pub(crate) exit: bool,
 }
 
@@ -32,6 +32,8 @@ pub(crate) struct Scratch {
     /// Key of a look-up.
     pub(crate) key: Vec<u64>,
     pub(crate) wishes: Wishes,
+    /// Numbers of the digests that actions asked for.
+    pub(crate) digests: [u32; MAX_DIGESTS],
     /// Counts that are not yet added to direct counters.
     pub(crate) counts: Counts,
     /// State of the random numbers.
@@ -44,6 +46,7 @@ impl Scratch {
             bytes: Vec::new(),
             key: Vec::new(),
             wishes: Wishes::default(),
+            digests: [0; MAX_DIGESTS],
             counts: Counts::default(),
             random: seed | 1,
         }

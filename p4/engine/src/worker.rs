@@ -311,7 +311,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
 
         let wishes = self.buffers.scratch.wishes;
         if wishes.digest_count > 0 {
-            self.digests(p, &wishes);
+            self.digests(p, wishes.digest_count);
         }
         if let Some((session, list)) = wishes.clone {
             self.clone_ingress(p, session, list);
@@ -396,7 +396,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
 
         let wishes = self.buffers.scratch.wishes;
         if wishes.digest_count > 0 {
-            self.digests(p, &wishes);
+            self.digests(p, wishes.digest_count);
         }
         if let Some((session, list)) = wishes.clone {
             self.clone_egress(p, session, list);
@@ -473,10 +473,11 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         self.buffers.give_back(packet);
     }
 
-    fn digests(&mut self, p: &Packet, wishes: &Wishes) {
+    fn digests(&mut self, p: &Packet, count: u8) {
         let pipeline = self.pipeline;
         let mut bytes = std::mem::take(&mut self.buffers.scratch.bytes);
-        for id in wishes.digests.iter().take(wishes.digest_count) {
+        let wanted = self.buffers.scratch.digests;
+        for id in wanted.iter().take(count.into()) {
             let Some(digest) = pipeline.program.digests.iter().find(|d| d.id == *id) else {
                 continue;
             };

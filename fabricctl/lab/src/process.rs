@@ -22,11 +22,13 @@ use super::{STATE_DIR, netns};
 const MARK: &str = "VFABRIC_LAB";
 
 fn mark() -> String {
-    sandbox::run().unwrap_or_else(|| {
-        let above = Path::new(STATE_DIR).parent().unwrap_or(Path::new("/"));
-        let file_system = std::fs::metadata(above).map_or(0, |m| m.dev());
-        format!("{STATE_DIR}@{file_system}")
-    })
+    sandbox::run().unwrap_or_else(|| mark_of(Path::new(STATE_DIR)))
+}
+
+fn mark_of(lab: &Path) -> String {
+    let above = lab.parent().unwrap_or(Path::new("/"));
+    let file_system = std::fs::metadata(above).map_or(0, |m| m.dev());
+    format!("{}@{file_system}", lab.display())
 }
 
 /// Time for a daemon to end after SIGTERM, and again after SIGKILL.
@@ -43,7 +45,11 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// Processes that a lab started, in any namespace, without the calling process.
 pub fn marked() -> Vec<i32> {
-    let mark = format!("{MARK}={}", mark()).into_bytes();
+    carrying(&mark())
+}
+
+fn carrying(mark: &str) -> Vec<i32> {
+    let mark = format!("{MARK}={mark}").into_bytes();
     let carries = |pid: &i32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|b| *b == 0).any(|variable| variable == mark)
@@ -188,4 +194,49 @@ fn is_alive(pid: Pid) -> bool {
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
         !matches!(state, None | Some('Z' | 'X'))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process with a mark; it ends with the test.
+    struct Marked(std::process::Child);
+
+    impl Marked {
+        fn with(mark: &str) -> Self {
+            let mut sleep = Command::new("sleep");
+            Self(sleep.arg("600").env(MARK, mark).spawn().unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+    }
+
+    impl Drop for Marked {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_lab_finds_its_own_processes_only() {
+        let own = format!("/run/lab-{}@1", std::process::id());
+        let (mine, other) = (Marked::with(&own), Marked::with(&format!("{own}1")));
+        // A process carries its environment from exec on, and spawn returns after exec.
+        assert_eq!(carrying(&own), [mine.pid()]);
+        stop_all(&carrying(&own));
+        assert!(carrying(&own).is_empty());
+        assert!(is_alive(Pid::from_raw(other.pid())));
+    }
+
+    #[test]
+    fn a_lab_under_another_file_system_is_another_lab() {
+        // /proc is never of the file system that / is of.
+        let [here, there] = ["/lab", "/proc/lab"].map(|lab| mark_of(Path::new(lab)));
+        assert_ne!(here.rsplit('@').next(), there.rsplit('@').next());
+        assert_eq!(here, mark_of(Path::new("/lab")));
+    }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use fabric_service::Waits;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -146,10 +147,16 @@ pub struct Started {
 /// Commands to the agent.
 pub type Commands = mpsc::Sender<Command>;
 
-/// Returns true once the engine's thread has answered; false if it has ended.
-pub async fn is_alive(commands: Commands) -> bool {
+/// Returns once the engine's thread has answered. What a stuck engine does is in `vtep-agent status`.
+///
+/// # Errors
+/// The thread has ended.
+pub async fn is_alive(commands: Commands, waits: Waits) -> Result<(), String> {
+    waits.on("the engine's thread");
     let (answer, result) = oneshot::channel();
-    commands.send(Command::Status(answer)).await.is_ok() && result.await.is_ok()
+    let ended = || "the engine's thread has ended".to_owned();
+    commands.send(Command::Status(answer)).await.map_err(|_| ended())?;
+    result.await.map(drop).map_err(|_| ended())
 }
 
 /// A channel for reports of the right size.

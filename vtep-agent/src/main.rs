@@ -435,7 +435,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,
         () = watch.run() => {}
-        () = fabric_service::run(|| agent::is_alive(commands.clone())) => {}
+        () = fabric_service::run(|waits| agent::is_alive(commands.clone(), waits)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -84,6 +84,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use fabric_identity::Credentials;
+use fabric_service::Waits;
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
 use vfabric_api::error::ApiError;
@@ -312,12 +313,20 @@ impl<S: Store> Controller<S> {
         *fault = error.map(ToString::to_string);
     }
 
-    /// Shows that the writer is alive. Returns true once the model can be locked and readers are not blocked: the writer holds
-    /// the model while a group is checked and stored, and has then finished its round. Returns false if the writer has ended.
-    pub async fn is_alive(&self) -> bool {
+    /// Shows that the writer is alive: returns once the model can be locked and readers are not blocked. The writer holds
+    /// the model while a group is checked and stored, and has then finished its round.
+    ///
+    /// # Errors
+    /// The writer has ended.
+    pub async fn is_alive(&self, waits: Waits) -> Result<(), String> {
+        waits.on("what holds the model: the writer of changes, housekeeping, or a change of a link");
         drop(self.state.lock().await);
+        waits.on("what holds the published objects");
         drop(self.published());
-        !self.queue.is_closed()
+        match self.queue.is_closed() {
+            false => Ok(()),
+            true => Err("the writer of changes has ended".into()),
+        }
     }
 
     /// Updates the quarantine whenever devices confirm something, and watches the store. Runs until dropped.

@@ -325,12 +325,12 @@ async fn run(mut options: Options) -> Result<(), Error> {
         pipeline,
         commands,
     };
-    let alive = fabric_service::run(|| {
+    let alive = fabric_service::run(|waits| {
         let ports = Arc::clone(&ports);
-        async {
-            tokio::task::spawn_blocking(move || ports.answer(ANSWER))
-                .await
-                .is_ok_and(|a| a)
+        async move {
+            waits.on("a thread of its own that asks the forwarding threads");
+            let asked = tokio::task::spawn_blocking(move || ports.answer(ANSWER)).await;
+            asked.unwrap_or_else(|error| Err(error.to_string()))
         }
     });
     let served = tokio::select! {

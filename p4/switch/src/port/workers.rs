@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -78,6 +78,11 @@ impl Thread {
 }
 
 impl Thread {
+    fn name(&self) -> &str {
+        let thread = self.handle.as_ref().map(|handle| handle.thread());
+        thread.and_then(|t| t.name()).unwrap_or("without a name")
+    }
+
     /// Asks for an answer; none if the thread has ended, or takes no commands.
     fn ask(&self) -> Option<Receiver<()>> {
         let (answer, result) = sync_channel(1);
@@ -134,15 +139,29 @@ impl Ports {
         Ok(())
     }
 
-    /// Whether every thread answers within this time. Waits for the answers.
-    pub fn answer(&self, within: Duration) -> bool {
+    /// Waits until every thread has answered, for so long at most.
+    ///
+    /// # Errors
+    /// The names of the threads that have not, or that have ended.
+    pub fn answer(&self, within: Duration) -> Result<(), String> {
         let until = Instant::now() + within;
         // All are asked before the first is waited for.
         let asked: Vec<_> = self.0.iter().map(Thread::ask).collect();
         let left = || until.saturating_duration_since(Instant::now());
-        asked
-            .into_iter()
-            .all(|answer| answer.is_some_and(|a| a.recv_timeout(left()).is_ok()))
+        let silent = self.0.iter().zip(asked).filter_map(|(thread, answer)| {
+            let how = match answer.map(|a| a.recv_timeout(left())) {
+                Some(Ok(_)) => return None,
+                Some(Err(RecvTimeoutError::Timeout)) => "is stuck",
+                Some(Err(RecvTimeoutError::Disconnected)) => "has ended",
+                None => "takes no commands",
+            };
+            Some(format!("forwarding thread {} {how}", thread.name()))
+        });
+        let silent: Vec<String> = silent.collect();
+        match silent.is_empty() {
+            true => Ok(()),
+            false => Err(silent.join(", ")),
+        }
     }
 
     /// Closes a port.
@@ -410,12 +429,17 @@ mod tests {
         };
         let ports = Ports::start(2, |_| all().collect()).unwrap();
         let long = Duration::from_secs(60);
-        assert!(ports.answer(long));
+        assert_eq!(ports.answer(long), Ok(()));
         let held = locks[1].lock().unwrap();
         // It may answer before it meets the lock; then never.
-        while ports.answer(Duration::from_millis(50)) {}
+        let stuck = loop {
+            if let Err(stuck) = ports.answer(Duration::from_millis(50)) {
+                break stuck;
+            }
+        };
+        assert!(stuck.contains("forwarding thread forward1 is stuck"), "{stuck}");
         drop(held);
-        assert!(ports.answer(long));
+        assert_eq!(ports.answer(long), Ok(()));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
 use fabric_controller::tables::Tables;
+use fabric_controller::topology::pace::Pace;
 use fabric_identity::{ClientCertificates, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
@@ -95,6 +96,10 @@ struct Args {
     /// Requests that such a user may make at once
     #[arg(long, default_value_t = Rate::default().burst)]
     tenant_burst: NonZeroU32,
+    /// From one probe of a link's end to the next (50ms to 10s). A next hop that is dead although its port is up is left
+    /// out after three and a half of these intervals
+    #[arg(long, default_value_t = Pace::default())]
+    probe_interval: Pace,
     /// Settings of enrolment (YAML): the paths of keys, certificates and vouchers. Without it no switch can enrol
     #[arg(long)]
     bootz: Option<PathBuf>,
@@ -242,6 +247,7 @@ async fn serve(args: &Args) -> Result<()> {
     };
     let controller = Controller::load(start, store, Arc::new(FabricRender)).await?;
     controller.set_credentials(Arc::clone(&secrets.credentials));
+    controller.set_pace(args.probe_interval);
     let stop = CancellationToken::new();
     let hosts = VtepServer::new();
     hosts.serve_below(Arc::clone(&controller).below());
@@ -293,7 +299,7 @@ async fn serve(args: &Args) -> Result<()> {
         () = controller.writer_ended() => bail!("the writer of changes ended"),
         () = controller.supervise(inbox.frames) => {}
         done = secrets.follow() => done.context("SIGHUP")?,
-        () = fabric_service::run(|| controller.is_alive()) => {}
+        () = fabric_service::run(|waits| controller.is_alive(waits)) => {}
     }
     fabric_service::stopping();
     stop.cancel();

@@ -106,7 +106,7 @@ impl<S: Store> Controller<S> {
             let link = &fabric.link(*index)?.spec;
             let (a, b) = (&link.a, &link.b);
             Some(match links.fault(*index) {
-                Some(fault) => super::links::reason(fabric, *index, fault),
+                Some(fault) => super::links::reason(fabric, *index, fault, links.pace().hold()),
                 None => format!("a probe on link {}:{} - {}:{}", a.switch, a.port, b.switch, b.port),
             })
         });

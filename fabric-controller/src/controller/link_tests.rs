@@ -174,11 +174,11 @@ async fn a_link_that_was_down_before_a_restart_is_not_used_after_it() {
         world.until_down(&[0]).await;
         world.all_settled().await;
         // The store learns of it a moment later.
-        tokio::time::sleep(2 * crate::topology::links::PROBE_EVERY).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let before = held(&world.devices);
         let world = restarted(world, &file, |_| {}).await;
         world.all_settled().await;
-        tokio::time::sleep(crate::topology::links::HOLD + Duration::from_secs(1)).await;
+        tokio::time::sleep(crate::topology::pace::Pace::default().hold() + Duration::from_secs(1)).await;
         assert!(!world.links().await[0].up);
         assert_eq!(held(&world.devices), before);
         let writes: usize = world.devices.iter().map(|d| d.take_written().len()).sum();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -19,12 +19,16 @@ use crate::ident::SwitchIndex;
 use crate::model::fabric::{Fabric, Node};
 use crate::store::{Op, Store};
 use crate::topology::LinkIndex;
-use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, Session, TICK, Use};
+use crate::topology::links::{End, Fault, LinkChange, Links, Memory, Session, Use};
 use crate::topology::lldp::{Probe, Prober};
+use crate::topology::pace::Pace;
 
 /// Frames taken before time is looked at; what has arrived counts before silence does, but a
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
+
+/// How often the store gets what is to be remembered of links.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the store keeps what is remembered of a link.
 pub(super) fn store_key(link: &Link) -> String {
@@ -36,6 +40,11 @@ impl<S: Store> Controller<S> {
     pub(super) fn links_locked(&self) -> MutexGuard<'_, Links> {
         // Every update under the lock is complete before anything in it can panic.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets how often links are probed. To be called before [`Self::supervise`].
+    pub fn set_pace(&self, pace: Pace) {
+        self.links_locked().set_pace(pace);
     }
 
     /// Acts on what devices report, until the last actor is gone.
@@ -52,7 +61,8 @@ impl<S: Store> Controller<S> {
     /// Probes the links through the switches' pipelines. Runs until dropped.
     pub async fn supervise(&self, mut frames: mpsc::Receiver<FrameIn>) {
         let prober = Prober::new(&rand::random());
-        let mut clock = tokio::time::interval(TICK);
+        let pace = self.links_locked().pace();
+        let mut clock = tokio::time::interval(pace.tick());
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut saved = Instant::now();
         loop {
@@ -66,7 +76,7 @@ impl<S: Store> Controller<S> {
                 }
                 Some(frame) = frames.recv() => self.arrived(&prober, &frame).await,
             }
-            if saved.elapsed() >= PROBE_EVERY {
+            if saved.elapsed() >= SAVE_EVERY {
                 self.remember_links().await;
                 saved = Instant::now();
             }
@@ -122,7 +132,10 @@ impl<S: Store> Controller<S> {
             let mut state = self.state.lock().await;
             let state = &mut *state;
             // As it is by now: changes come from more than one task.
-            let fault = self.links_locked().fault(link);
+            let (fault, hold) = {
+                let links = self.links_locked();
+                (links.fault(link), links.pace().hold())
+            };
             let used = fault.map_or(Use::Up, Fault::used);
             let changes = state.model.set_link(link, used != Use::Down, used == Use::Avoided);
             let touched = state.model.take_touched();
@@ -134,7 +147,7 @@ impl<S: Store> Controller<S> {
             };
             let (a, b) = (format!("{}:{}", a.switch, a.port), format!("{}:{}", b.switch, b.port));
             let (paths, devices) = (changes.len(), concerned.len());
-            let why = fault.map(|f| reason(fabric, link, f));
+            let why = fault.map(|f| reason(fabric, link, f, hold));
             let (event, detail) = match &why {
                 None => (EventReason::LinkUp, "is used again".to_owned()),
                 Some(why) => (EventReason::LinkDown, why.clone()),
@@ -210,23 +223,25 @@ impl<S: Store> Controller<S> {
                     Fault::Inherited => vfabric_api::status::LinkFault::Unknown,
                     Fault::Unanswered(_) => vfabric_api::status::LinkFault::Unanswered,
                 }),
-                reason: fault.map(|f| reason(&fabric, index, f)).or(unobserved),
+                reason: fault
+                    .map(|f| reason(&fabric, index, f, links.pace().hold()))
+                    .or(unobserved),
             }
         };
         fabric.links().map(state).collect()
     }
 }
 
-/// A fault in words.
-pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
+/// A fault in words. Silence counts after `hold`.
+pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault, hold: Duration) -> String {
     let name = |switch: SwitchIndex| fabric.switch_name(switch).unwrap_or("a removed switch");
     let end = |(switch, port): End| format!("{}:{port}", name(switch));
     match fault {
         Fault::PortDown((switch, port)) => format!("{} reports port {port} down", name(switch)),
         Fault::Unanswered((switch, _)) => format!(
-            "unanswered: there is no session with {} (for {} s or more); used only where there is no other way",
+            "unanswered: there is no session with {} (for {:.1} s or more); used only where there is no other way",
             name(switch),
-            HOLD.as_secs()
+            hold.as_secs_f64()
         ),
         Fault::Miswired { at, found, expected } => format!(
             "wrong cabling: {} is connected to {} instead of {}",
@@ -243,7 +258,7 @@ pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
                     let _ = write!(text, " from {other}");
                 }
             }
-            let _ = write!(text, " (for {} s or more)", HOLD.as_secs());
+            let _ = write!(text, " (for {:.1} s or more)", hold.as_secs_f64());
             text
         }
         Fault::Inherited => "was down before the controller started, and nothing is known of it yet".into(),

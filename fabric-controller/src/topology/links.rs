@@ -1,16 +1,16 @@
 //! Which links carry traffic: a state machine over reports of ports and arrivals of probes.
 //! Pure: time is an argument.
 //!
-//! Every [`PROBE_EVERY`] a probe ([`super::lldp`]) leaves each end of each link. A link is used
+//! At a [`Pace`] a probe ([`super::lldp`]) leaves each end of each link. A link is used
 //! unless one of these holds:
 //!
 //! | fault | begins | ends |
 //! | --- | --- | --- |
 //! | port down | a switch reports a port of the link down | it reports it up |
-//! | miswired | a probe arrives where it should not | the right one arrives, or [`HOLD`] without the wrong one |
-//! | silent | an end that has heard probes hears none for [`HOLD`] | it hears one |
-//! | unanswered | the controller has a session with one end, and for [`HOLD`] none with the other | it has one with both |
-//! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or [`HOLD`] without a sign |
+//! | miswired | a probe arrives where it should not | the right one arrives, or [`Pace::hold`] without the wrong one |
+//! | silent | an end that has heard probes hears none for [`Pace::hold`] | it hears one |
+//! | unanswered | the controller has a session with one end, and for [`Pace::hold`] none with the other | it has one with both |
+//! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or [`Pace::hold`] without a sign |
 //!
 //! An unanswered link may work, because its far switch forwards without us. So it is *avoided*: used only where there is no
 //! other path. All other faults take a link out of use.
@@ -25,27 +25,14 @@
 //! **Cost.** Constant for each probe and report; a tick looks at every link once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::PortId;
 
 use super::LinkIndex;
+use super::pace::Pace;
 use crate::ident::SwitchIndex;
-
-/// How often each end of a link is probed.
-pub const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Silence for this long is a fault. If a working link loses one probe in a hundred, it loses three in a row once
-/// in a million times.
-pub const HOLD: Duration = Duration::from_secs(3);
-/// How often [`Links::tick`] is due. Links are probed in turn, a tenth at each tick, so that
-/// probes do not come in bursts.
-pub const TICK: Duration = Duration::from_millis(100);
-/// Ticks in [`PROBE_EVERY`].
-const TURNS: usize = 10;
-/// A tick that comes later than this after the one before means that the controller was stopped, not
-/// that the links were silent.
-const STALL: Duration = Duration::from_millis(1000);
 
 /// One end of a link.
 pub type End = (SwitchIndex, PortId);
@@ -200,6 +187,7 @@ struct Since {
 /// All links of a fabric.
 #[derive(Debug, Default)]
 pub struct Links {
+    pace: Pace,
     links: BTreeMap<LinkIndex, Link>,
     by_end: HashMap<End, (LinkIndex, usize)>,
     switches: HashMap<SwitchIndex, Since>,
@@ -214,6 +202,16 @@ pub struct Links {
 }
 
 impl Links {
+    /// How often they are probed.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Sets how often they are probed.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
     /// Adds a link, with its ends and what is remembered of it.
     pub fn add(&mut self, index: LinkIndex, ends: [End; 2], memory: Memory) {
         for (i, end) in ends.into_iter().enumerate() {
@@ -329,14 +327,14 @@ impl Links {
         concerned.into_iter().filter_map(|link| self.judge(link)).collect()
     }
 
-    /// Time passes; due every [`TICK`].
+    /// Time passes; due every [`Pace::tick`].
     pub fn tick(&mut self, now: Instant) -> Vec<LinkChange> {
         let awake = match self.ticked {
-            Some((last, since)) if now.saturating_duration_since(last) <= STALL => since,
+            Some((last, since)) if now.saturating_duration_since(last) <= self.pace.stall() => since,
             _ => now,
         };
         self.ticked = Some((now, awake));
-        let mut changes = Vec::new();
+        let (mut changes, hold) = (Vec::new(), self.pace.hold());
         for (index, link) in &mut self.links {
             let [a, b] = link
                 .ends
@@ -345,13 +343,13 @@ impl Links {
                 let unanswered = own
                     .away
                     .zip(other.ready)
-                    .is_some_and(|(away, ready)| now.saturating_duration_since(away.max(ready).max(awake)) > HOLD);
+                    .is_some_and(|(away, ready)| now.saturating_duration_since(away.max(ready).max(awake)) > hold);
                 // This lasts until there is a session again, even if the other end loses its session too.
                 end.unanswered = unanswered || (end.unanswered && own.away.is_some());
             }
             if let (Some(a), Some(b)) = (a.ready, b.ready) {
                 let since = a.max(b).max(awake);
-                let over = |seen: Instant| now.saturating_duration_since(seen.max(since)) > HOLD;
+                let over = |seen: Instant| now.saturating_duration_since(seen.max(since)) > hold;
                 for end in &mut link.state {
                     end.silent |= end.probed && over(end.heard.unwrap_or(since));
                     end.hears = end.hears.filter(|(_, seen)| !over(*seen));
@@ -367,11 +365,11 @@ impl Links {
     /// Ends whose probes are to leave at this tick, each with its sequence number.
     pub fn probes(&mut self) -> Vec<(End, u64)> {
         let turn = self.turn;
-        self.turn = (turn + 1) % TURNS;
+        self.turn = (turn + 1) % Pace::TURNS;
         let urgent = std::mem::take(&mut self.urgent);
         let mut due = Vec::new();
         for (index, link) in &self.links {
-            if index.0 as usize % TURNS == turn || urgent.contains(index) {
+            if index.0 as usize % Pace::TURNS == turn || urgent.contains(index) {
                 due.extend(link.ends);
             }
         }

@@ -23,6 +23,7 @@
 
 pub mod links;
 pub mod lldp;
+pub mod pace;
 mod paths;
 
 pub use paths::{LinkIndex, PathChange, Paths};

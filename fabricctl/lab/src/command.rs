@@ -50,6 +50,9 @@ pub struct Up {
     /// Begin with an inventory and blank switches: DHCP, Bootz, certificates, pipelines
     #[arg(long, conflicts_with = "target")]
     ztp: bool,
+    /// From one probe of a link's end to the next, such as 200ms [default: the controller's]
+    #[arg(long)]
+    probe_interval: Option<String>,
     /// Directory of the P4 programs, for --p4c
     #[arg(long, default_value = "p4/fabric")]
     p4_dir: PathBuf,
@@ -111,6 +114,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
     let options = Options {
         target: up.target,
         p4c: up.p4c,
+        probe_interval: up.probe_interval.clone(),
         ztp: up.ztp,
         bin_dir,
         p4_dir: up.p4_dir,

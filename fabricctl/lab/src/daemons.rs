@@ -253,6 +253,9 @@ impl Lab {
         if self.options.ztp {
             command.arg("--bootz").arg(self.bootz_settings());
         }
+        if let Some(interval) = &self.options.probe_interval {
+            command.arg("--probe-interval").arg(interval);
+        }
         if let Some(dir) = pipelines {
             command.arg("--pipeline-dir").arg(dir);
         }

@@ -119,6 +119,9 @@ pub struct Options {
     /// Start with switches that are blank: they get addresses, certificates and settings by themselves.
     #[serde(default)]
     pub ztp: bool,
+    /// From one probe of a link's end to the next, such as `200ms`; the controller's own choice if there is none.
+    #[serde(default)]
+    pub probe_interval: Option<String>,
     /// Directory of the daemons' binaries.
     pub bin_dir: PathBuf,
     /// Directory of the P4 programs, needed by `p4c` alone.

@@ -166,7 +166,7 @@ pub(crate) fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<(
 }
 
 /// Fails when traffic of all kinds loses a packet that nothing has counted.
-fn settled(cx: &Scene<'_>) -> Result<()> {
+pub(super) fn settled(cx: &Scene<'_>) -> Result<()> {
     let mut account = cx.account()?;
     let traffic = start(cx, across)?;
     std::thread::sleep(AROUND);

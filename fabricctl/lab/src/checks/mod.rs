@@ -7,10 +7,12 @@
 //! | [`crate::attack`] | does nothing reach what it should not? |
 //! | [`tenant`] | does a user of a vDC see only that vDC? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
+//! | [`dead`] | is a dead spine left out although its ports are up? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
 //! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does a deletion remove everything of an object, and nothing else? |
 
+mod dead;
 mod edge;
 pub(crate) mod faults;
 mod inventory;
@@ -169,7 +171,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// Checks of what faults cost, and of removals.
-const CHANGES: [(&str, Check); 17] = [
+const CHANGES: [(&str, Check); 19] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -178,6 +180,8 @@ const CHANGES: [(&str, Check); 17] = [
     ("link restored", faults::link_restored),
     ("stray entry found and removed", faults::stray_entry),
     ("port set over gNMI by others, put right", faults::foreign_setting),
+    ("spine killed, its ports up", dead::spine_killed),
+    ("spine stopped, its ports up", dead::spine_stopped),
     ("static routes", routes::static_routes),
     ("spine drained and back", inventory::spine_drained),
     ("host that never comes, declared gone", inventory::host_gone),

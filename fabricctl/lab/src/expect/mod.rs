@@ -140,6 +140,7 @@ fn inside(
     let options = Options {
         target: check.target,
         p4c: false,
+        probe_interval: None,
         ztp: false,
         bin_dir: check.bin_dir.clone().or_else(beside).context("--bin-dir")?,
         p4_dir: PathBuf::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::credentials::{Credentials, Files};
 
@@ -72,6 +73,26 @@ impl Authority {
         let issued = self.issue(subject);
         issued.credentials(&self.pem)
     }
+}
+
+/// How many streams a server of HTTP/2 grants a connection; none if it sets no limit (SETTINGS_MAX_CONCURRENT_STREAMS,
+/// RFC 9113, section 6.5.2).
+#[allow(clippy::unwrap_used)] // For tests, which should end here.
+pub async fn granted_streams(mut connection: impl AsyncRead + AsyncWrite + Unpin) -> Option<u32> {
+    // The preface and an empty SETTINGS frame (section 3.4). The server's own is the first that it sends.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    connection.write_all(preface).await.unwrap();
+    let mut head = [0; 9];
+    connection.read_exact(&mut head).await.unwrap();
+    let [high, middle, low, kind, ..] = head;
+    assert_eq!(kind, 4, "the first frame is no SETTINGS frame");
+    let mut settings = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+    connection.read_exact(&mut settings).await.unwrap();
+    let of_kind = |setting: &[u8]| match *setting {
+        [0, 3, a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d])),
+        _ => None,
+    };
+    settings.chunks(6).find_map(of_kind)
 }
 
 #[allow(clippy::unwrap_used)] // For tests, which should end here.

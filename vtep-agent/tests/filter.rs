@@ -121,8 +121,19 @@ fn packet6(from: Ipv6Addr, to: Ipv6Addr, ports: (u16, u16)) -> Vec<u8> {
 
 /// Neighbour advertisement for `target` (RFC 4861 section 4.4).
 fn advertisement(from: Ipv6Addr, to: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
-    let body = [&[0x20, 0, 0, 0][..], &target.octets(), &[2, 1], &OWN].concat();
-    icmpv6(from, to, 136, &body)
+    neighbour(136, (from, to), target, &[option(2, OWN)])
+}
+
+/// Neighbour solicitation (135) or advertisement (136).
+fn neighbour(kind: u8, (from, to): (Ipv6Addr, Ipv6Addr), target: Ipv6Addr, options: &[[u8; 8]]) -> Vec<u8> {
+    let body = [&[0x20, 0, 0, 0][..], &target.octets(), &options.concat()].concat();
+    icmpv6(from, to, kind, &body)
+}
+
+/// An option of neighbour discovery with a MAC address (RFC 4861 section 4.6.1).
+fn option(kind: u8, mac: Mac) -> [u8; 8] {
+    let [a, b, c, d, e, f] = mac;
+    [kind, 1, a, b, c, d, e, f]
 }
 
 fn to_all(kind: u16, payload: &[u8]) -> Vec<u8> {
@@ -257,6 +268,32 @@ fn only_the_fabric_advertises_routers_and_serves_dhcp() {
             to_other(IP4, &packet4(OWN4, OTHER4, (67, 68))),
             to_all(IP4, &packet4(OWN4, Ipv4Addr::BROADCAST, (67, 68))),
             to_other(IP6, &packet6(OWN_LINK_LOCAL, OTHER6, (547, 546))),
+            // Clients do not look at the port that an answer comes from.
+            to_other(IP4, &packet4(OWN4, OTHER4, (1067, 68))),
+            to_other(IP6, &packet6(OWN6, OTHER6, (1547, 546))),
+            // All of it in the first fragment, and behind an empty header of options.
+            to_other(
+                IP4,
+                &ipv4(OWN4, OTHER4, UDP, Fragment(4, 0, true), &udp(1067, 68, b"12345678")),
+            ),
+            to_other(
+                IP6,
+                &ipv6(
+                    OWN6,
+                    OTHER6,
+                    44,
+                    &ipv6_fragment(UDP, 5, 0, true, &udp(1547, 546, b"12345678")),
+                ),
+            ),
+            to_other(
+                IP6,
+                &ipv6(
+                    OWN6,
+                    OTHER6,
+                    60,
+                    &[&[UDP, 0, 1, 4, 0, 0, 0, 0][..], &udp(1547, 546, b"hello")].concat(),
+                ),
+            ),
         ],
     );
     // The same ARP behind SNAP (RFC 1042), and behind a VLAN tag.
@@ -264,7 +301,7 @@ fn only_the_fabric_advertises_routers_and_serves_dhcp() {
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 6][..], &poison].concat();
     two.refuses("snap", &[to_other(snap.len() as u16, &snap)]);
     let tagged = |tag: u16| to_other(tag, &[&[0, 5, 8, 6][..], &poison].concat());
-    two.refuses("vlan-tag", &[tagged(0x8100), tagged(0x88a8)]);
+    two.refuses("vlan-tag", &[0x8100, 0x88a8, 0x9100, 0x9200].map(tagged));
     two.passes(&[
         to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertisement(OWN6, OTHER6, OWN6))),
         to_other(
@@ -281,6 +318,39 @@ fn only_the_fabric_advertises_routers_and_serves_dhcp() {
             &ipv6(OWN6, OTHER6, 44, &ipv6_fragment(UDP, 9, 16, false, b"the rest")),
         ),
         to_other(IP4, &ipv4(OWN4, OTHER4, UDP, Fragment(3, 1480, false), b"the rest")),
+    ]);
+}
+
+/// A station believes the MAC address in the option more than the frame's.
+#[test]
+fn neighbour_discovery_names_the_workloads_own_mac_address() {
+    let two = Two::new(|_| {});
+    let gateway: Mac = [2, 0, 0, 0, 0, 0xfe];
+    let (between, nonce) = ((OWN6, OTHER6), [14, 1, 1, 2, 3, 4, 5, 6]);
+    let solicit = |options: &[[u8; 8]]| neighbour(135, between, OTHER6, options);
+    let advertise = |options: &[[u8; 8]]| neighbour(136, between, OWN6, options);
+    let behind = [&[ICMPV6, 0, 1, 4, 0, 0, 0, 0][..], &advertise(&[option(2, gateway)])].concat();
+    two.refuses(
+        "neighbour-option",
+        &[
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &solicit(&[option(1, gateway)]))),
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &solicit(&[option(1, OTHER)]))),
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertise(&[option(2, gateway)]))),
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertise(&[option(2, OTHER)]))),
+            // The second option is one too many, and so is a header before the message.
+            to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &solicit(&[nonce, option(1, gateway)]))),
+            to_other(
+                IP6,
+                &ipv6(OWN6, OTHER6, ICMPV6, &advertise(&[option(2, OWN), option(2, gateway)])),
+            ),
+            to_other(IP6, &ipv6(OWN6, OTHER6, 60, &behind)),
+        ],
+    );
+    two.passes(&[
+        to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &solicit(&[option(1, OWN)]))),
+        to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &solicit(&[]))),
+        to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertise(&[option(2, OWN)]))),
+        to_other(IP6, &ipv6(OWN6, OTHER6, ICMPV6, &advertise(&[]))),
     ]);
 }
 
@@ -364,7 +434,7 @@ fn without_port_security_only_tags_and_floods_are_refused() {
 fn a_flood_is_cut_and_others_are_not_disturbed() {
     let two = Two::new(|_| {});
     // Three times what may come at once.
-    let flood: Vec<Vec<u8>> = (0..6000u16)
+    let flood: Vec<Vec<u8>> = (1000..7000u16)
         .map(|i| to_all(IP4, &packet4(OWN4, Ipv4Addr::BROADCAST, (9, i))))
         .collect();
     let before = two.sent();

@@ -286,10 +286,22 @@ fn the_host_is_out_of_a_tenants_reach_whatever_its_mac_address() {
         let packet = ipv4(A4, to, 17, Fragment::default(), &udp(9, 9, b"x"));
         frames.push(ethernet(mac, A, 0x0800, &packet));
     }
+    for to in ["2001:db8::1", "2001:db8:ffff::1", "ff02::1"] {
+        let mut packet = ipv6(A6, to.parse().unwrap(), 17, &udp(9, 9, b"x"));
+        packet[7] = 1;
+        frames.push(ethernet(mac, A, 0x86dd, &packet));
+    }
     ip(&["-n", lab.host(0), "route", "add", "default", "via", "192.0.2.2"]);
+    ip(&["-n", lab.host(0), "-6", "route", "add", "default", "via", "2001:db8::2"]);
     let (underlay, workload) = (Capture::start(lab.host(1)), Capture::start(lab.workload(0)));
     send(lab.workload(0), "eth0", frames.clone());
-    let from_host = |seen: Vec<Vec<u8>>| seen.into_iter().filter(|f| f[12..14] == [8, 0] && f[23] == 1).count();
+    // ICMP; ICMPv6 errors, of which each has a type below 128 (RFC 4443 section 2.1).
+    let is_error = |f: &[u8]| match f[12..14] {
+        [8, 0] => f[23] == 1,
+        [0x86, 0xdd] => f[20] == 58 && f[54] < 128,
+        _ => false,
+    };
+    let from_host = |seen: Vec<Vec<u8>>| seen.into_iter().filter(|f| is_error(f)).count();
     assert_eq!(
         from_host(underlay.frames()),
         0,

@@ -29,6 +29,8 @@ const LIMITS: Limits = Limits {
     connections: 64,
     ..Limits::GRPC
 };
+/// Streams of one connection: a Bootz server asks for each device that it talks to.
+const MAX_STREAMS: u32 = 256;
 /// Largest message, in octets: a chain of certificates and a report.
 const LONGEST: usize = 512 << 10;
 /// Most steps that the provisioning server tells at once.
@@ -331,6 +333,7 @@ pub async fn serve(
         notices: Arc::default(),
     };
     tonic::transport::Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(OwnerServer::new(service).max_decoding_message_size(LONGEST))

@@ -41,6 +41,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval and timeout of HTTP/2 pings: an agent that vanishes silently is noticed after both have passed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Streams of one connection. An agent has one, and one for each request of a pod: at most 256 of these are under way.
+const MAX_STREAMS: u32 = 512;
 /// An agent has one stream; a host behind an address that others share, some more.
 const LIMITS: fabric_identity::Limits = fabric_identity::Limits {
     per_peer: 256,
@@ -138,6 +140,7 @@ impl VtepServer {
     ) -> Result<(), ServeError> {
         let listener = Listener::tls(listener, "agents", LIMITS, credentials, ClientCertificates::Required)?;
         Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
             .add_service(VtepControllerServer::new(self))

@@ -30,6 +30,8 @@ impl World {
         cases.extend(self.arp_senders());
         cases.extend(self.nd_senders());
         cases.extend(self.rogue_servers());
+        cases.extend(self.hidden_servers());
+        cases.extend(self.in_parts());
         cases.extend(self.exceptions());
         cases
     }
@@ -225,6 +227,91 @@ impl World {
         }
         let solicitation = icmp(Ipv6Addr::UNSPECIFIED.into(), ALL_NODES.into(), 255, 133, 0, &[0; 4]);
         cases.push(self.floods("router solicitation", frame(ALL_NODES_MAC, mac(21), &solicitation)));
+        cases
+    }
+
+    /// Clients of DHCP do not look at the port that an answer comes from; their systems put fragments together and
+    /// read past extension headers.
+    fn hidden_servers(&self) -> Vec<Case> {
+        use DropReason::RogueServer;
+        let (me4, me6) = (v4(A, 21), v6(A, 21));
+        let (w13, w13_v6) = (v4(A, 13), v6(A, 13));
+        let mut cases = Vec::new();
+        let mut refuse =
+            |name, packet: &[u8]| cases.push(dropped(name, ACCESS_A, frame(mac(13), mac(21), packet), RogueServer));
+        for from in [1, 68, 1067] {
+            let offer = ipv4(me4, w13, 64, 17, 0, &udp(from, 68, &[2; 240]));
+            refuse("DHCP offer from another port", &offer);
+        }
+        for from in [1, 546, 1547] {
+            for src in [me6, LINK_LOCAL] {
+                let reply = ipv6(src, w13_v6, 64, 17, &udp(from, 546, &[7; 40]));
+                refuse("DHCPv6 reply from another port", &reply);
+            }
+        }
+        // "More fragments", and everything in the first.
+        let first = ipv4(me4, w13, 64, 17, 0x2000, &udp(67, 68, &[2; 240]));
+        refuse("DHCP offer in fragments for one station", &first);
+        let reply = udp(547, 546, &[7; 40]);
+        for more in [0, 1] {
+            let part = [&[17, 0, 0, more, 0, 0, 0, 9][..], &reply].concat();
+            refuse("DHCPv6 reply in fragments", &ipv6(me6, w13_v6, 64, 44, &part));
+        }
+        for header in [0, 43, 51, 60] {
+            let behind = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &reply].concat();
+            refuse("DHCPv6 reply behind a header", &ipv6(me6, w13_v6, 64, header, &behind));
+            for second in [0, 43, 44, 51, 60] {
+                let two = [&[second, 0, 1, 4, 0, 0, 0, 0][..], &behind].concat();
+                refuse("DHCPv6 reply behind two headers", &ipv6(me6, w13_v6, 64, header, &two));
+            }
+            let part = [&[header, 0, 0, 1, 0, 0, 0, 9][..], &behind].concat();
+            refuse(
+                "DHCPv6 reply behind a header in fragments",
+                &ipv6(me6, w13_v6, 64, 44, &part),
+            );
+        }
+
+        let poison = arp(2, (mac(21), v4(A, 1)), (mac(13), w13));
+        let foreign = echo(v4(A, 99).into(), w13.into(), 64, false);
+        for (kind, packet) in [([8, 6], &poison), ([8, 0], &foreign)] {
+            let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &kind, packet].concat();
+            let inner = ethernet(mac(13), mac(21), snap.len() as u16, &snap);
+            cases.push(dropped("SNAP", ACCESS_A, inner, RogueServer));
+            let inner = ethernet(mac(14), mac(22), snap.len() as u16, &snap);
+            cases.push(dropped("SNAP behind a tag", ACCESS_B, tagged(100, &inner), RogueServer));
+        }
+        cases
+    }
+
+    /// What looks like the above and hides no server.
+    fn in_parts(&self) -> Vec<Case> {
+        let (me4, me6) = (v4(A, 21), v6(A, 21));
+        let (w13, w13_v6) = (v4(A, 13), v6(A, 13));
+        let (large, small) = (udp(68, 4000, &[9; 40]), [9]);
+        let part = |next, place: [u8; 2], payload: &[u8]| {
+            let header = [next, 0, place[0], place[1], 0, 0, 0, 9];
+            ipv6(me6, w13_v6, 64, 44, &[&header[..], payload].concat())
+        };
+        let behind = |next| [&[next, 0, 1, 4, 0, 0, 0, 0][..], &[8; 24]].concat();
+        let mut packets = vec![
+            ("first fragment of UDP", ipv4(me4, w13, 64, 17, 0x2000, &large)),
+            ("last fragment of UDP", ipv4(me4, w13, 64, 17, 0x0006, &small)),
+            ("first fragment of UDP over IPv6", part(17, [0, 1], &large)),
+            ("last fragment of UDP over IPv6", part(17, [0, 0x30], &small)),
+            ("last fragment behind a header", part(60, [0, 0x30], &small)),
+            ("first fragment of TCP over IPv6", part(6, [0, 1], &[1; 24])),
+        ];
+        packets.extend([0, 43, 51, 60].map(|header| {
+            let name = "TCP behind a header";
+            (name, ipv6(me6, w13_v6, 64, header, &behind(6)))
+        }));
+        let mut cases: Vec<Case> = packets
+            .into_iter()
+            .map(|(name, packet)| self.passes(name, frame(mac(13), mac(21), &packet)))
+            .collect();
+        // NetBIOS, as IEEE 802.2 carries it.
+        let llc = ethernet(mac(13), mac(21), 46, &[&[0xf0, 0xf0, 3][..], &[0x42; 43]].concat());
+        cases.push(self.passes("LLC without SNAP", llc));
         cases
     }
 

@@ -9,20 +9,18 @@
 // A station without an address yet may probe (RFC 5227, RFC 4862), ask for one (RFC 2131), and
 // speak to multicast groups from :: (RFC 4861, RFC 3810).
 //
-// Routers and DHCP servers are the fabric's: router advertisements, redirects and answers of
-// DHCP servers are refused, and so is what could hide them from this look: extension headers of
-// packets with hop limit 255, as neighbour discovery has (RFC 6980, RFC 7113), and UDP behind
-// IPv4 options or in the first fragment of a broadcast.
+// Routers and DHCP servers are the fabric's: router advertisements, redirects and what is for the
+// port where clients of DHCP listen are refused (clients do not look at the port that it comes
+// from). So is what could hide them from this look: extension headers of packets with hop limit
+// 255, as neighbour discovery has (RFC 6980, RFC 7113); UDP behind IPv4 options or IPv6 extension
+// headers, and in the first fragment of a broadcast; SNAP (RFC 1042).
 //
 // Decides: drop_reason.
 
 #ifndef FABRIC_SOURCE_GUARD_P4
 #define FABRIC_SOURCE_GUARD_P4
 
-const bit<16> DHCP_SERVER   = 67;    // RFC 2131 section 4.1
-const bit<16> DHCP_CLIENT   = 68;
-const bit<16> DHCPV6_SERVER = 547;   // RFC 8415 section 7.2
-const bit<16> DHCPV6_CLIENT = 546;
+const bit<16> DHCP_SERVER = 67;    // RFC 2131 section 4.1
 
 control SourceGuard(in headers_t hdr, inout metadata_t meta) {
     @id(0x13000016) direct_counter(CounterType.packets_and_bytes) source_mac_counter;
@@ -96,14 +94,16 @@ control SourceGuard(in headers_t hdr, inout metadata_t meta) {
 
     apply {
         if (source_mac.apply().hit) {
-            if (hdr.ipv4.isValid()) {
+            if (meta.hidden) {
+                meta.drop_reason = drop_reason_t.ROGUE_SERVER;
+            } else if (hdr.ipv4.isValid()) {
                 ipv4 = hdr.ipv4.src_addr;
                 claims_ipv4 = true;
                 if (hdr.ipv4.protocol == PROTOCOL_UDP) {
                     if (hdr.ipv4.ihl != 5
                         || (hdr.ipv4.more_fragments == 1 && hdr.ipv4.frag_offset == 0
                             && hdr.ethernet.dst_addr[40:40] == 1)
-                        || (meta.flow.src_port == DHCP_SERVER && meta.flow.dst_port == DHCP_CLIENT)) {
+                        || meta.flow.dst_port == DHCP_CLIENT) {
                         meta.drop_reason = drop_reason_t.ROGUE_SERVER;
                     } else if (ipv4 == 0 && meta.flow.src_port == DHCP_CLIENT
                                && meta.flow.dst_port == DHCP_SERVER) {
@@ -127,7 +127,7 @@ control SourceGuard(in headers_t hdr, inout metadata_t meta) {
                         }
                     }
                 } else if (hdr.ipv6.next_hdr == PROTOCOL_UDP) {
-                    if (meta.flow.src_port == DHCPV6_SERVER && meta.flow.dst_port == DHCPV6_CLIENT) {
+                    if (meta.flow.dst_port == DHCPV6_CLIENT) {
                         meta.drop_reason = drop_reason_t.ROGUE_SERVER;
                     }
                 } else if (hdr.ipv6.hop_limit == 255

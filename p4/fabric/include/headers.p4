@@ -26,6 +26,10 @@ const bit<16> ETHERTYPE_SVLAN = 0x88a8;   // IEEE 802.1Q service tag
 const bit<16> ETHERTYPE_QINQ1 = 0x9100;   // what switches used for it before the standard
 const bit<16> ETHERTYPE_QINQ2 = 0x9200;
 const bit<16> ETHERTYPE_LLDP = 0x88cc;
+// What is less than 0x0600 there is the length of an LLC packet (IEEE 802.3).
+const bit<16> ETHERTYPE_LENGTH      = 0x0000;
+const bit<16> ETHERTYPE_LENGTH_MASK = 0xf800;
+const bit<24> LLC_SNAP = 0xaaaa03;         // an EtherType follows (RFC 1042)
 
 const bit<8> PROTOCOL_ICMP   = 1;
 const bit<8> PROTOCOL_TCP    = 6;
@@ -40,6 +44,11 @@ const bit<8> IPV6_AUTH         = 51;
 const bit<8> IPV6_DEST_OPTIONS = 60;
 
 const bit<16> UDP_PORT_VXLAN = 4789;   // RFC 7348 section 5
+
+// Where clients of DHCP listen (RFC 2131 section 4.1, RFC 8415 section 7.2).
+const bit<16> DHCP_CLIENT   = 68;
+const bit<16> DHCPV6_CLIENT = 546;
+
 const bit<8>  VXLAN_FLAG_VNI = 0x08;   // the I flag; all other bits are reserved
 
 const bit<8> ICMP_ECHO_REQUEST   = 8;    // RFC 792
@@ -112,6 +121,23 @@ header udp_h {
     bit<16> dst_port;
     bit<16> length;
     bit<16> checksum;
+}
+
+// RFC 8200 section 4.5. The parser looks at it; it stays in the payload.
+header fragment_h {
+    bit<8>  next_hdr;
+    bit<8>  reserved;
+    bit<13> frag_offset;
+    bit<2>  reserved2;
+    bit<1>  more_fragments;
+    bit<32> identification;
+}
+
+// The same with the ports behind it.
+header fragment_ports_h {
+    bit<64> fragment;
+    bit<16> src_port;
+    bit<16> dst_port;
 }
 
 // RFC 7348 section 5

@@ -44,6 +44,7 @@ struct metadata_t {
     @field_list(KEPT_FOR_ERROR)
     bit<128>      outer_dst;
     bool          extra_tag;      // a VLAN tag where none may be: behind the first, or a service tag
+    bool          hidden;         // SourceGuard cannot see what is in it, or it is for a client of DHCP
 
     // Admission.
     port_kind_t   port_kind;

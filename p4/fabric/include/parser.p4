@@ -9,7 +9,8 @@
 // A refused packet that comes again for an ICMP error (control/icmp_error.p4) was looked at
 // before: of it only the frame's own headers and what the error quotes are taken.
 //
-// Decides: which headers are valid, meta.flow, meta.outer_src, meta.outer_dst, meta.extra_tag.
+// Decides: which headers are valid, meta.flow, meta.outer_src, meta.outer_dst, meta.extra_tag,
+// meta.hidden.
 
 #ifndef FABRIC_PARSER_P4
 #define FABRIC_PARSER_P4
@@ -160,6 +161,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
             ETHERTYPE_SVLAN: parse_extra_tag;
             ETHERTYPE_QINQ1: parse_extra_tag;
             ETHERTYPE_QINQ2: parse_extra_tag;
+            ETHERTYPE_LENGTH &&& ETHERTYPE_LENGTH_MASK: parse_llc;
             default: accept;
         }
     }
@@ -174,12 +176,26 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
             ETHERTYPE_SVLAN: parse_extra_tag;
             ETHERTYPE_QINQ1: parse_extra_tag;
             ETHERTYPE_QINQ2: parse_extra_tag;
+            ETHERTYPE_LENGTH &&& ETHERTYPE_LENGTH_MASK: parse_llc;
             default: accept;
         }
     }
 
     state parse_extra_tag {
         meta.extra_tag = true;
+        transition accept;
+    }
+
+    // SNAP hides IP and ARP from everybody but the stations that know it.
+    state parse_llc {
+        transition select(packet.lookahead<bit<24>>()) {
+            LLC_SNAP: parse_hidden;
+            default: accept;
+        }
+    }
+
+    state parse_hidden {
+        meta.hidden = true;
         transition accept;
     }
 
@@ -198,6 +214,16 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
             (5, 0, 0, PROTOCOL_ICMP): parse_icmp;
             (5, 0, 0, PROTOCOL_TCP):  parse_ports;
             (5, 0, 0, PROTOCOL_UDP):  parse_ports;
+            (5, 1, 0, PROTOCOL_UDP):  parse_first_part;
+            default: accept;
+        }
+    }
+
+    // The first fragment has the ports. They are not for ECMP: those that follow have none.
+    state parse_first_part {
+        udp_h peek = packet.lookahead<udp_h>();
+        transition select(peek.dst_port) {
+            DHCP_CLIENT: parse_hidden;
             default: accept;
         }
     }
@@ -211,6 +237,45 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
             PROTOCOL_ICMPV6: parse_icmpv6;
             PROTOCOL_TCP:    parse_ports;
             PROTOCOL_UDP:    parse_ports;
+            IPV6_FRAGMENT:     parse_fragment;
+            IPV6_HOP_BY_HOP:   parse_behind_header;
+            IPV6_ROUTING:      parse_behind_header;
+            IPV6_AUTH:         parse_behind_header;
+            IPV6_DEST_OPTIONS: parse_behind_header;
+            default: accept;
+        }
+    }
+
+    // Where UDP begins behind an extension header, and what follows a second one, is not looked for.
+    state parse_behind_header {
+        transition select(packet.lookahead<bit<8>>()) {
+            PROTOCOL_UDP:      parse_hidden;
+            IPV6_FRAGMENT:     parse_hidden;
+            IPV6_HOP_BY_HOP:   parse_hidden;
+            IPV6_ROUTING:      parse_hidden;
+            IPV6_AUTH:         parse_hidden;
+            IPV6_DEST_OPTIONS: parse_hidden;
+            default: accept;
+        }
+    }
+
+    state parse_fragment {
+        fragment_h peek = packet.lookahead<fragment_h>();
+        transition select(peek.next_hdr, peek.frag_offset) {
+            (PROTOCOL_UDP, 0):      parse_first_part_ipv6;
+            (IPV6_FRAGMENT, 0):     parse_hidden;
+            (IPV6_HOP_BY_HOP, 0):   parse_hidden;
+            (IPV6_ROUTING, 0):      parse_hidden;
+            (IPV6_AUTH, 0):         parse_hidden;
+            (IPV6_DEST_OPTIONS, 0): parse_hidden;
+            default: accept;
+        }
+    }
+
+    state parse_first_part_ipv6 {
+        fragment_ports_h peek = packet.lookahead<fragment_ports_h>();
+        transition select(peek.dst_port) {
+            DHCPV6_CLIENT: parse_hidden;
             default: accept;
         }
     }

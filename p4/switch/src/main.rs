@@ -54,6 +54,10 @@ async fn main() -> ExitCode {
             );
         }
     };
+    // Logs and captures hold tenants' frames. Without certificates this is a laboratory, and files are as bmv2's.
+    if options.tls_ca.is_some() || options.ztp.is_some() {
+        fabric_identity::private_files();
+    }
     if let Err(error) = log(&options) {
         eprintln!("p4-switch: {error}");
         return ExitCode::FAILURE;
@@ -312,6 +316,9 @@ async fn run(mut options: Options) -> Result<(), Error> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
+    if tls.is_some() && options.thrift_port.is_some() {
+        tracing::warn!("--thrift-port: every program on this host may change the switch without a certificate");
+    }
     let commands = match options.thrift_port {
         Some(port) => Some(Commands {
             listener: listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port.get()))).await?,

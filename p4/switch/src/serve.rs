@@ -35,6 +35,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest wait for the reply to a keep-alive.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Streams that one connection may have open. The controller has a handful; a client that opens more waits.
+const MAX_STREAMS: u32 = 128;
+
 /// HTTP/2 flow control window in bytes: a batch of some thousand updates is sent without waiting for the server.
 const WINDOW: u32 = 4 << 20;
 
@@ -125,6 +128,7 @@ pub async fn serve(
     };
     let mut server = Server::builder()
         .layer(AccessLayer::default())
+        .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

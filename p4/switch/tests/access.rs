@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fabric_identity::testing::Authority;
+use fabric_identity::testing::{Authority, granted_streams};
 use fabric_identity::{Credentials, Dialer, Subject};
 use gnmi_proto::gnmi::g_nmi_client::GNmiClient;
 use gnmi_proto::gnmi::{CapabilityRequest, GetRequest, SetRequest, SubscribeRequest};
@@ -161,6 +161,8 @@ async fn every_call_is_for_those_who_need_it() {
         ("host/h1", false, false),
         ("switch/leaf1", false, false),
         ("switch/leaf2", false, false),
+        ("user/ada", false, false),
+        ("provision", false, false),
     ] {
         let channel = channel(authority.credentials(subject), address).await;
         let calls = calls(&channel).await;
@@ -187,6 +189,37 @@ async fn a_stranger_that_the_authority_signed_is_refused() {
     let status = P4RuntimeClient::new(channel).capabilities(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("no member of this fabric"), "{status}");
+}
+
+/// The controller of another fabric, which the same authority signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_fabrics_controller_is_a_stranger() {
+    let (authority, address) = world().await;
+    let other = authority.issue_with(&["spiffe://other/controller"], |_| {});
+    let tls = tonic::transport::ClientTlsConfig::new()
+        .ca_certificate(tonic::transport::Certificate::from_pem(&authority.pem))
+        .identity(tonic::transport::Identity::from_pem(other.cert, other.key))
+        .domain_name("localhost");
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    let status = Stream::open(&channel, 1).await.err().unwrap();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    let read = v1::ReadRequest {
+        device_id: 1,
+        ..Default::default()
+    };
+    let status = P4RuntimeClient::new(channel).read(read).await.err().unwrap();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streams_of_a_connection_are_limited() {
+    let (authority, address) = world().await;
+    let leaf1 = Subject::Switch("leaf1".into());
+    let dialer = Dialer::new(authority.credentials("host/h1"), leaf1).unwrap();
+    let connection = dialer.connect(&address.to_string()).await.unwrap();
+    let granted = tokio::time::timeout(PATIENCE, granted_streams(connection)).await;
+    assert_eq!(granted.unwrap(), Some(128));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use fabric_identity::Dialer;
-use fabric_identity::testing::{Authority, Issued};
+use fabric_identity::testing::{Authority, Issued, granted_streams};
 use tonic::Code;
 use tonic::transport::Endpoint;
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
@@ -106,7 +106,15 @@ fn error(last: u8) -> v1::ObjectError {
 async fn an_agent_must_be_the_host_it_says_it_is() {
     let world = World::new().await;
     let refused = |r: Result<Agent, Status>| r.err().map(|s| s.code());
-    for subject in ["host/h2", "switch/h1", "controller", "operator/h1", "operator/h1/admin"] {
+    for subject in [
+        "host/h2",
+        "switch/h1",
+        "controller",
+        "operator/h1",
+        "operator/h1/admin",
+        "user/h1",
+        "provision",
+    ] {
         let other = world.agent(&world.authority, subject, "h1").await;
         assert_eq!(refused(other), Some(Code::PermissionDenied), "{subject}");
     }
@@ -115,6 +123,15 @@ async fn an_agent_must_be_the_host_it_says_it_is() {
     let foreign = world.agent(&Authority::new(), "host/h1", "h1").await;
     assert!(foreign.is_err(), "a certificate of another authority was accepted");
     assert!(world.agent(&world.authority, "host/h1", "h1").await.is_ok());
+}
+
+#[tokio::test]
+async fn the_streams_of_a_connection_are_limited() {
+    let world = World::new().await;
+    let dialer = Dialer::new(world.authority.credentials("switch/h1"), Subject::Controller).unwrap();
+    let connection = dialer.connect(&world.address.to_string()).await.unwrap();
+    let granted = timeout(Duration::from_secs(30), granted_streams(connection)).await;
+    assert_eq!(granted.unwrap(), Some(512));
 }
 
 #[tokio::test]
@@ -255,7 +272,14 @@ async fn only_hosts_of_the_inventory_ask_for_attachments_and_each_for_itself() {
     };
     assert_eq!(attach("host/h1", request("blue")).await, Err(Code::Unavailable));
     world.server.serve_below(Arc::<Asked>::clone(&asked));
-    for subject in ["switch/h1", "controller", "operator/h1", "operator/h1/admin"] {
+    for subject in [
+        "switch/h1",
+        "controller",
+        "operator/h1",
+        "operator/h1/admin",
+        "user/h1",
+        "provision",
+    ] {
         assert_eq!(
             attach(subject, request("blue")).await,
             Err(Code::PermissionDenied),

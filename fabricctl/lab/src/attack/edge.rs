@@ -195,8 +195,8 @@ fn routers(liar: &Liar<'_>) -> Vec<(Mac, Ip)> {
     both.flatten().collect()
 }
 
-/// UDP behind IPv4 options, and the first part of a broadcast datagram: both could hide the
-/// ports of a DHCP server from the leaf.
+/// UDP behind IPv4 options and IPv6 headers, the first part of a datagram, SNAP: they could hide an
+/// answer of a DHCP server, or ARP, from the leaf.
 pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["rogue_server"]);
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
@@ -213,6 +213,28 @@ pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     };
     liar.fire(volley, &fate, |t| {
         ethernet(frame::BROADCAST, who.mac, kind::IPV4, &first.udp(67, 68, t))
+    });
+    // For one station: all of it in the first fragment; behind an IPv6 header of options, and in a fragment.
+    let first = Ip {
+        fragment: 0x2000,
+        ..Ip::new(who.v4, to.v4)
+    };
+    liar.fire(volley, &fate, |t| {
+        ethernet(to.mac, who.mac, kind::IPV4, &first.udp(67, 68, t))
+    });
+    let ip = Ip::new(who.v6, to.v6);
+    for (header, place) in [(protocol::DESTINATION_OPTIONS, [1, 4]), (protocol::FRAGMENT, [0, 1])] {
+        liar.fire(volley, &fate, |t| {
+            let head = [protocol::UDP, 0, place[0], place[1], 0, 0, 0, 0];
+            let chain = [&head[..], &ip.datagram(547, 546, t)].concat();
+            ethernet(to.mac, who.mac, kind::IPV6, &ip.packet(header, &chain))
+        });
+    }
+    // ARP for another address behind SNAP (RFC 1042).
+    liar.fire(volley, &fate, |t| {
+        let poison = frame::arp(2, (who.mac, who.gateway4), (to.mac, to.v4));
+        let payload = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 6][..], &poison, t].concat();
+        ethernet(to.mac, who.mac, u16::try_from(payload.len()).unwrap_or(64), &payload)
     });
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(super) const HOST: Refusal = Refusal {
     ipv4: &["source-ipv4"],
     ipv6: &["source-ipv6"],
     arp: &["arp-sender"],
-    nd: &["neighbour-advertisement", "source-ipv6"],
+    nd: &["neighbour-advertisement", "neighbour-option", "source-ipv6"],
     router: &["router-advertisement", "redirect", "malformed", "source-ipv6"],
     dhcp: &["dhcp-server"],
 };
@@ -256,6 +256,12 @@ pub(super) fn nd(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
         // A solicitation tells the asker's addresses, too.
         all.push(frame::solicitation(Ip::new(target, to.v6), to.v6, who.mac));
     }
+    // The own address at somebody else's MAC address.
+    for mac in liar.others()? {
+        let ip = Ip::new(who.v6, to.v6);
+        all.push(frame::advertisement(ip, who.v6, mac));
+        all.push(frame::solicitation(ip, to.v6, mac));
+    }
     for message in all {
         liar.fire(volley, &fate, |t| {
             ethernet(ALL_NODES_MAC, who.mac, kind::IPV6, &[&message[..], t].concat())
@@ -292,15 +298,18 @@ pub(super) fn router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Offers of a DHCP server, IPv4 and IPv6.
+/// Offers of a DHCP server, IPv4 and IPv6; from other ports, too.
 pub(super) fn dhcp(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(liar.refusal.dhcp);
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
-    let offers: [(IpAddr, IpAddr, u16, u16, Mac); 4] = [
+    let offers: [(IpAddr, IpAddr, u16, u16, Mac); 6] = [
         (who.v4.into(), Ipv4Addr::BROADCAST.into(), 67, 68, frame::BROADCAST),
         (who.v4.into(), to.v4.into(), 67, 68, to.mac),
         (who.link_local.into(), to.link_local.into(), 547, 546, to.mac),
         (who.v6.into(), to.v6.into(), 547, 546, to.mac),
+        // Clients do not look at the port that an answer comes from.
+        (who.v4.into(), to.v4.into(), 1067, 68, to.mac),
+        (who.v6.into(), to.v6.into(), 1547, 546, to.mac),
     ];
     for (from, destination, sport, dport, mac) in offers {
         let ip = Ip::new(from, destination);

@@ -7,7 +7,8 @@
 //! a line with the octets that follow and then these octets.
 //!
 //! # Invariants
-//! - Anyone who reaches the port may change the switch, as on bmv2; unlike on bmv2, only this host can reach it.
+//! - Anyone who reaches the port may change the switch, as on bmv2; unlike on bmv2, only this host can reach it. Clients
+//!   go to the audit log, since no certificate says who they are.
 //! - Lines, connections and what is remembered between commands are bounded.
 
 pub mod client;
@@ -18,6 +19,7 @@ mod value;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fabric_identity::Notices;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -45,12 +47,17 @@ impl Commands {
     pub async fn serve(self, server: Arc<Server>) {
         let session = Arc::new(Mutex::new(run::Session::new(server, self.plane)));
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let notices = Notices::default();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
+                    let what = "a program on this host uses the commands' port, and may change the switch";
+                    if let Some(left_out) = notices.due(peer.ip(), what) {
+                        tracing::warn!(target: "audit", %peer, left_out, "{what}");
+                    }
                     let session = Arc::clone(&session);
                     tokio::spawn(async move {
                         if let Err(error) = connection(stream, session).await {

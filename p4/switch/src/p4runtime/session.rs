@@ -151,7 +151,7 @@ pub enum SessionError {
     #[error("election id {0} is in use by another live controller of this role")]
     DuplicateElectionId(ElectionId),
     /// `RESOURCE_EXHAUSTED`.
-    #[error("this role already has {MAX_STREAMS_PER_ROLE} open streams")]
+    #[error("this role already has {MAX_STREAMS_PER_ROLE} open streams of such clients")]
     TooManyStreams,
     /// `RESOURCE_EXHAUSTED`.
     #[error("this device already has {MAX_ROLES} roles")]
@@ -286,6 +286,8 @@ impl<C: Clone + PartialEq> Sessions<C> {
             election_id,
             ..
         } = request;
+        // A controller of any role counts: without a role config, each role may change everything.
+        let outranked = authority == Authority::Operator && self.roles.values().any(Role::has_bidding_controller);
         let role = self.roles.entry(name.clone()).or_default();
         match role.streams.iter_mut().find(|live| live.id == stream) {
             Some(live) => live.election_id = election_id,
@@ -300,7 +302,6 @@ impl<C: Clone + PartialEq> Sessions<C> {
         }
 
         let mut outcome = Outcome::default();
-        let outranked = authority == Authority::Operator && role.has_bidding_controller();
         let wins = election_id.is_some() && !outranked && election_id >= role.highest_of(authority);
         if wins {
             let unchanged =
@@ -317,6 +318,9 @@ impl<C: Clone + PartialEq> Sessions<C> {
                 outcome.notify_now = role.notify_all_but(&name, Some(stream));
             }
             outcome.notify_after_writes = Some(role.notification(&name, stream));
+            if authority == Authority::Controller {
+                outcome.notify_now.extend(self.depose_operators());
+            }
         } else if role.primary == Some(stream) {
             role.primary = None;
             outcome.notify_now = role.notify_all_but(&name, None);
@@ -324,6 +328,18 @@ impl<C: Clone + PartialEq> Sessions<C> {
             outcome.notify_now = vec![role.notification(&name, stream)];
         }
         Ok(outcome)
+    }
+
+    /// Ends the primacy of operators in all roles; returns what their roles learn.
+    fn depose_operators(&mut self) -> Vec<Notification<C>> {
+        let reigns = |role: &Role<C>| role.reigning == Authority::Operator && role.primary.is_some();
+        let theirs = self.roles.iter_mut().filter(|(_, role)| reigns(role));
+        theirs
+            .flat_map(|(name, role)| {
+                role.primary = None;
+                role.notify_all_but(name, None)
+            })
+            .collect()
     }
 
     fn check(&self, stream: StreamId, request: &Arbitration<C>) -> Result<(), SessionError> {
@@ -349,7 +365,8 @@ impl<C: Clone + PartialEq> Sessions<C> {
             return Err(SessionError::RoleNameTooLong);
         }
         let Some(role) = self.roles.get(&request.role) else {
-            return if self.roles.len() >= MAX_ROLES {
+            // The default role is the controller's, and is there however many others are.
+            return if self.roles.len() >= MAX_ROLES && !request.role.is_empty() {
                 Err(SessionError::TooManyRoles)
             } else {
                 Ok(())
@@ -362,7 +379,8 @@ impl<C: Clone + PartialEq> Sessions<C> {
         {
             return Err(SessionError::DuplicateElectionId(wanted));
         }
-        if assigned.is_none() && role.streams.len() >= MAX_STREAMS_PER_ROLE {
+        let equals = role.streams.iter().filter(|live| live.authority == request.authority);
+        if assigned.is_none() && equals.count() >= MAX_STREAMS_PER_ROLE {
             return Err(SessionError::TooManyStreams);
         }
         Ok(())
@@ -492,6 +510,54 @@ mod tests {
         assert_eq!(back.notify_now[0].election_id, Some(ElectionId(u128::MAX)));
         let outbid = s.arbitrate(StreamId(4), request("", u128::MAX)).unwrap();
         assert_eq!(outbid.notify_after_writes.unwrap().standing, Standing::Primary);
+    }
+
+    #[test]
+    fn an_operator_gains_nothing_by_another_role() {
+        let mut s = sessions();
+        let of_role = |role: &str| Arbitration {
+            role: role.into(),
+            ..operator(u128::MAX)
+        };
+        s.arbitrate(StreamId(1), of_role("mine")).unwrap();
+        assert!(s.authorise("mine", Some(ElectionId(u128::MAX))).is_ok());
+        let controller = s.arbitrate(StreamId(2), request("", 5)).unwrap();
+        assert_eq!(controller.notify_after_writes.unwrap().standing, Standing::Primary);
+        assert_eq!(standings(&controller.notify_now), [(1, Standing::NoPrimary)]);
+        for (stream, role) in [(1, "mine"), (3, "another")] {
+            s.arbitrate(StreamId(stream), of_role(role)).unwrap();
+            assert!(
+                s.authorise(role, Some(ElectionId(u128::MAX))).is_err(),
+                "{role}: an operator is primary beside the controller"
+            );
+        }
+        assert!(s.authorise("", Some(ElectionId(5))).is_ok());
+        s.close(StreamId(2));
+        s.arbitrate(StreamId(1), of_role("mine")).unwrap();
+        assert!(
+            s.authorise("mine", Some(ElectionId(u128::MAX))).is_ok(),
+            "the controller is gone"
+        );
+    }
+
+    #[test]
+    fn streams_and_roles_of_operators_leave_room_for_the_controller() {
+        let mut s = sessions();
+        for i in 0..MAX_STREAMS_PER_ROLE as u64 {
+            s.arbitrate(StreamId(i), operator(i.into())).unwrap();
+        }
+        let one_more = s.arbitrate(StreamId(500), operator(500));
+        assert_eq!(one_more, Err(SessionError::TooManyStreams));
+        let controller = s.arbitrate(StreamId(501), request("", 1)).unwrap();
+        assert_eq!(controller.notify_after_writes.unwrap().standing, Standing::Primary);
+
+        let mut s = sessions();
+        for i in 0..MAX_ROLES as u64 {
+            let role = i.to_string();
+            s.arbitrate(StreamId(i), Arbitration { role, ..operator(1) }).unwrap();
+        }
+        let controller = s.arbitrate(StreamId(5000), request("", 1)).unwrap();
+        assert_eq!(controller.notify_after_writes.unwrap().standing, Standing::Primary);
     }
 
     #[test]

@@ -9,9 +9,9 @@
 //! - What bridges drop themselves is dropped and counted before ([`super::entrance`]).
 //! - Frames with a VLAN tag are dropped.
 //! - Ports with port security: source MAC address; sender of ARP (RFC 826); source address of
-//!   IPv4 and IPv6; target of neighbour advertisements (RFC 4861); router advertisements,
-//!   redirects, DHCP servers (RFC 2131, RFC 8415). Headers that are cut off are dropped
-//!   (RFC 7113 section 3), and so are frames that hide a protocol behind SNAP (RFC 1042).
+//!   IPv4 and IPv6; target and MAC address of neighbour discovery (RFC 4861); router
+//!   advertisements, redirects, DHCP servers (RFC 2131, RFC 8415). Headers that are cut off are
+//!   dropped (RFC 7113 section 3), and so are frames that hide a protocol behind SNAP (RFC 1042).
 //! - Broadcast and multicast frames above a rate are dropped.
 //!
 //! Nothing is handed to the IP stack of the overlay, and nothing comes out of it.
@@ -35,7 +35,7 @@ const TABLE: Table = Table {
     name: "vfabric",
 };
 /// Changes with every change of the rules: a table with another note is made again.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Hooks of bridges (linux/netfilter_bridge.h).
 const PRE_ROUTING: u32 = 0;
@@ -47,8 +47,8 @@ const FIRST: i32 = -300;
 const ARP: &[u8] = &[0x08, 0x06];
 const IPV4: &[u8] = &[0x08, 0x00];
 const IPV6: &[u8] = &[0x86, 0xdd];
-/// 802.1Q, 802.1ad and the tag before it.
-const TAGS: [&[u8]; 3] = [&[0x81, 0x00], &[0x88, 0xa8], &[0x91, 0x00]];
+/// 802.1Q, 802.1ad and the tags before it.
+const TAGS: [&[u8]; 4] = [&[0x81, 0x00], &[0x88, 0xa8], &[0x91, 0x00], &[0x92, 0x00]];
 /// Largest value of the field after the addresses that is a length (IEEE 802.3).
 const MAX_LENGTH: u16 = 1500;
 const UDP: u8 = 17;
@@ -91,10 +91,11 @@ pub(super) enum Reason {
     Snap,
     Flood,
     LinkGroup,
+    NeighbourOption,
 }
 
 impl Reason {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::UnknownPort,
         Self::VlanTag,
         Self::SourceMac,
@@ -109,6 +110,7 @@ impl Reason {
         Self::Snap,
         Self::Flood,
         Self::LinkGroup,
+        Self::NeighbourOption,
     ];
 
     /// Its name in the status and, after `drop-`, of its chain.
@@ -128,6 +130,7 @@ impl Reason {
             Self::Snap => "snap",
             Self::Flood => "flood",
             Self::LinkGroup => "link-group",
+            Self::NeighbourOption => "neighbour-option",
         }
     }
 
@@ -480,6 +483,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
         "ipv6-payload",
         "icmpv6",
         "advertisement",
+        "neighbour-option",
     ] {
         messages.push(TABLE.chain(name, None));
     }
@@ -498,6 +502,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
         ("ipv6-payload", ipv6_payload()),
         ("icmpv6", icmpv6()),
         ("advertisement", advertisement()),
+        ("neighbour-option", neighbour_option()),
     ];
     for (chain, list) in lists {
         messages.extend(list.into_iter().map(|rule| TABLE.rule(chain, rule)));
@@ -600,6 +605,11 @@ fn ipv4_sent() -> Vec<Rule> {
             .carries(UDP)
             .is(Base::Transport, 0, &67u16.to_be_bytes())
             .goto(&Reason::DhcpServer.chain()),
+        // Clients do not look at the port that an answer comes from.
+        Rule::new()
+            .carries(UDP)
+            .is(Base::Transport, 2, &68u16.to_be_bytes())
+            .goto(&Reason::DhcpServer.chain()),
     ]
 }
 
@@ -640,6 +650,10 @@ fn ipv6_payload() -> Vec<Rule> {
             .carries(UDP)
             .is(Base::Transport, 0, &547u16.to_be_bytes())
             .goto(&Reason::DhcpServer.chain()),
+        Rule::new()
+            .carries(UDP)
+            .is(Base::Transport, 2, &546u16.to_be_bytes())
+            .goto(&Reason::DhcpServer.chain()),
         Rule::new().carries(ICMPV6).goto("icmpv6"),
     ]
 }
@@ -649,6 +663,7 @@ fn icmpv6() -> Vec<Rule> {
     vec![
         kind(134).goto(&Reason::RouterAdvertisement.chain()),
         kind(137).goto(&Reason::Redirect.chain()),
+        kind(135).goto("neighbour-option"),
         kind(136).goto("advertisement"),
     ]
 }
@@ -656,11 +671,31 @@ fn icmpv6() -> Vec<Rule> {
 fn advertisement() -> Vec<Rule> {
     let target = |set: Set| {
         let rule = Rule::new().link(0).load(Base::Transport, 8, 16, 1);
-        rule.in_set(set.name()).back()
+        rule.in_set(set.name()).goto("neighbour-option")
     };
     vec![
         target(Set::Ipv6),
         target(Set::Ranges6),
         Rule::new().goto(&Reason::NeighbourAdvertisement.chain()),
     ]
+}
+
+/// Solicitations and advertisements: a station believes the MAC address in their option more than the frame's (RFC 4861
+/// sections 7.2.3 and 7.2.5). One with more options, or behind extension headers, has its option elsewhere.
+fn neighbour_option() -> Vec<Rule> {
+    let refuse = Reason::NeighbourOption.chain();
+    // Payload length and next header of the IPv6 header: 24 octets, and 8 of one option.
+    let (bare, with_option) = ([0, 24, ICMPV6], [0, 32, ICMPV6]);
+    let mut rules = vec![
+        Rule::new().is(Base::Network, 4, &bare).back(),
+        Rule::new().differs(Base::Network, 4, &with_option).goto(&refuse),
+    ];
+    // Source and target link-layer address (RFC 4861 section 4.6.1).
+    for option in [1, 2] {
+        let of_kind = Rule::new().is(Base::Transport, 24, &[option]);
+        let known = of_kind.clone().link(0).load(Base::Transport, 26, 6, 1);
+        rules.push(known.in_set(Set::Macs.name()).back());
+        rules.push(of_kind.goto(&refuse));
+    }
+    rules
 }

@@ -32,7 +32,7 @@ use crate::model::inventory::{NEXT_KEY, item_key};
 use crate::store::{Op, Store};
 use crate::tables::Tables;
 use crate::topology::links::Memory;
-pub(super) use load::{compare, load};
+pub(super) use load::{compare, is_stored, load};
 
 /// What a controller is started with besides its store.
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,7 @@
 //! The controller is killed in the middle of its work, again and again, while several clients change what they have:
 //! nothing that was acknowledged is lost, and nothing is half done. And its store is backed up while it works, and restored.
 //!
-//! `CRASH_LOOP_KILLS` says how often it is killed (20). The moment is drawn: after so many acknowledgements since the start,
+//! `CRASH_LOOP_KILLS` says how often it is killed (20; `cargo xtask crash-loop` asks for 200). The moment is drawn: after so many acknowledgements since the start,
 //! and a little later. The seed is printed; `CRASH_LOOP_SEED` repeats one.
 
 mod live;
@@ -25,6 +25,8 @@ use vfabric_api::service::ApplyOptions;
 
 /// Kills when nobody says how many.
 const KILLS: u32 = 20;
+/// Kills between two lines about the progress.
+const SAID_EVERY: u32 = 10;
 /// Clients, each in a vDC of its own.
 const CLIENTS: usize = 4;
 /// Acknowledgements between a start and a kill, at the most.
@@ -284,6 +286,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_half_done() {
         for client in &clients {
             client.check(&live.admin).await;
         }
+        if kill % SAID_EVERY == 0 {
+            println!("{kill} of {kills} kills, revision {last}");
+        }
     }
     // What was pending is sent again with its key, and is carried out once.
     for client in &mut clients {
@@ -294,7 +299,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_half_done() {
         assert_eq!(client.found(&live.admin).await, client.sure);
     }
     let changes: u64 = clients.iter().map(|client| client.changes).sum();
-    println!("{kills} kills, {changes} changes");
+    println!("{kills} kills, {changes} changes acknowledged, none lost, none half done");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -96,6 +96,7 @@ fn link_state(link: &LinkStatus) -> &'static str {
         Some(LinkFault::Silent) => "silent",
         Some(LinkFault::Miswired) => "miswired",
         Some(LinkFault::Unanswered) => "unanswered",
+        Some(LinkFault::Filling) => "filling",
         Some(LinkFault::Unknown) => "unknown",
     }
 }

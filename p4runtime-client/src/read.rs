@@ -4,23 +4,25 @@
 //! name every table and profile of the P4Info, ask for default actions
 //! explicitly, and check the reply against the request.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, vec};
 
+use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::{
     config::v1::{P4Info, Table},
     v1::{self as p4, entity::Entity as Wire, packet_replication_engine_entry::Type as Replication},
 };
+use tonic::transport::Channel;
 
 use crate::{
     entity::{ActionCall, CounterValue, Entity, EntityKey, EntityValue, TableAction},
     error::{Error, Result},
-    session::{Session, limit},
+    session::{Options, Session, limit},
 };
 
 /// Entities that are brought into their form at once: a fraction of a millisecond, for which other tasks of the thread wait.
 const READ_AT_ONCE: usize = 256;
 
-/// What a switch holds.
+/// What a switch holds, or a part of it.
 #[derive(Debug, Default, Clone)]
 pub struct Snapshot {
     /// Everything this crate has a form for. Const entries and default actions
@@ -39,60 +41,110 @@ pub struct DirectCount {
     pub value: CounterValue,
 }
 
+/// A read of everything that a controller reconciles, in parts. It runs beside all other calls of its session, and
+/// fails when that has ended.
+#[derive(Debug)]
+pub struct Reading {
+    client: P4RuntimeClient<Channel>,
+    options: Options,
+    /// Requests that are still to be sent.
+    patterns: vec::IntoIter<Vec<p4::Entity>>,
+    /// The rest of the last reply.
+    reply: vec::IntoIter<p4::Entity>,
+    seen: HashSet<EntityKey>,
+}
+
+impl Reading {
+    /// The next part of what the switch holds; none when that is all. `p4info` is the pipeline that the reading was begun
+    /// for.
+    ///
+    /// # Errors
+    /// As of any call. A kind of entity that the switch does not offer is not an
+    /// error, it has none.
+    pub async fn next(&mut self, p4info: &P4Info) -> Result<Option<Snapshot>> {
+        while self.reply.len() == 0 {
+            let Some(patterns) = self.patterns.next() else {
+                return Ok(None);
+            };
+            match read(&self.client, &self.options, patterns).await {
+                Err(error) if not_offered(&error) => {}
+                other => self.reply = other?.into_iter(),
+            }
+        }
+        let mut part = Snapshot::default();
+        for wire in self.reply.by_ref().take(READ_AT_ONCE) {
+            match Entity::from_proto(&wire) {
+                Ok(_) if is_const(&wire) => {}
+                // Servers that ignore filters answer the same twice.
+                Ok(entity) if initial(&entity, p4info) || !self.seen.insert(entity.key().clone()) => {}
+                Ok(entity) => part.entities.push(entity),
+                Err(_) if nothing(&wire) => {}
+                Err(error) => part.foreign.push((wire, error.to_string())),
+            }
+        }
+        Ok(Some(part))
+    }
+}
+
+async fn read(
+    client: &P4RuntimeClient<Channel>,
+    options: &Options,
+    patterns: Vec<p4::Entity>,
+) -> Result<Vec<p4::Entity>> {
+    if patterns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let request = p4::ReadRequest {
+        device_id: options.device_id,
+        role: options.role.clone(),
+        entities: patterns,
+    };
+    let mut client = client.clone();
+    let call = async {
+        let mut stream = client.read(request).await?.into_inner();
+        let mut entities = Vec::new();
+        while let Some(part) = stream.message().await? {
+            entities.extend(part.entities);
+        }
+        Ok(entities)
+    };
+    limit("read", options.bulk_timeout, call).await
+}
+
 impl Session {
     /// Reads patterns (P4Runtime 1.4, section 13); the answer is complete.
     ///
     /// # Errors
     /// As of any call.
     pub async fn read(&self, patterns: Vec<p4::Entity>) -> Result<Vec<p4::Entity>> {
-        if patterns.is_empty() {
-            return Ok(Vec::new());
-        }
-        let request = p4::ReadRequest {
-            device_id: self.options.device_id,
-            role: self.options.role.clone(),
-            entities: patterns,
-        };
-        let mut client = self.client.clone();
-        let call = async {
-            let mut stream = client.read(request).await?.into_inner();
-            let mut entities = Vec::new();
-            while let Some(part) = stream.message().await? {
-                entities.extend(part.entities);
-            }
-            Ok(entities)
-        };
-        limit("read", self.options.bulk_timeout, call).await
+        read(&self.client, &self.options, patterns).await
     }
 
-    /// Reads every entity that a controller reconciles under the pipeline
+    /// Begins to read every entity that a controller reconciles under the pipeline
     /// `p4info`: entries, changed default actions, members, groups, multicast
     /// groups, clone sessions, digests, value sets, and meters with rates.
+    #[must_use]
+    pub fn reading(&self, p4info: &P4Info) -> Reading {
+        Reading {
+            client: self.client.clone(),
+            options: self.options.clone(),
+            patterns: patterns(p4info).into_iter(),
+            reply: Vec::new().into_iter(),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// All parts of [`Session::reading`].
     ///
     /// # Errors
-    /// As of any call. A kind of entity that the switch does not offer is not an
-    /// error, it has none.
+    /// As [`Reading::next`].
     pub async fn read_all(&self, p4info: &P4Info) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
-        let mut seen = HashSet::new();
-        for patterns in patterns(p4info) {
-            let entities = match self.read(patterns).await {
-                Err(error) if not_offered(&error) => continue,
-                other => other?,
-            };
-            for (n, wire) in entities.into_iter().enumerate() {
-                if n % READ_AT_ONCE == READ_AT_ONCE - 1 {
-                    tokio::task::yield_now().await;
-                }
-                match Entity::from_proto(&wire) {
-                    Ok(_) if is_const(&wire) => {}
-                    // Servers that ignore filters answer the same twice.
-                    Ok(entity) if initial(&entity, p4info) || !seen.insert(entity.key().clone()) => {}
-                    Ok(entity) => snapshot.entities.push(entity),
-                    Err(_) if nothing(&wire) => {}
-                    Err(error) => snapshot.foreign.push((wire, error.to_string())),
-                }
-            }
+        let mut reading = self.reading(p4info);
+        while let Some(part) = reading.next(p4info).await? {
+            snapshot.entities.extend(part.entities);
+            snapshot.foreign.extend(part.foreign);
+            tokio::task::yield_now().await;
         }
         Ok(snapshot)
     }

@@ -164,6 +164,8 @@ pub enum LinkFault {
     Silent,
     /// The controller has no session with a switch at one end, and nothing else says that the link works.
     Unanswered,
+    /// A spine at one end is new or came back empty, and does not hold yet what it should.
+    Filling,
     /// The cable leads elsewhere than the topology says.
     Miswired,
     /// It was down before the controller started; nothing is known of it yet.

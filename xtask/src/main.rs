@@ -53,6 +53,15 @@ enum Task {
         #[arg(long)]
         docs: bool,
     },
+    /// Kill the controller again and again while clients change what they have: nothing acknowledged may be lost.
+    CrashLoop {
+        /// How often
+        #[arg(default_value_t = 200)]
+        kills: u32,
+        /// Seed of an earlier run, which that printed
+        #[arg(long)]
+        seed: Option<u32>,
+    },
     /// Compile and run p4c's public test data (`DIR`: its `testdata`, or the checkout).
     P4cCorpus {
         /// Arguments of the runner: DIR [--json FILE] [--only SUBSTR] [--verbose]
@@ -103,6 +112,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test => test::run(),
         Task::Bench { name, json, docs } => bench::run(name.as_deref(), json.as_deref(), docs),
+        Task::CrashLoop { kills, seed } => crash_loop(kills, seed),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),
         Task::Exercise { args } => exercise(&args),
@@ -124,6 +134,27 @@ fn lab(args: &[String]) -> Result<()> {
     release::build(release::PRODUCT)?;
     let up = args.first().is_none_or(|first| first.starts_with('-')).then_some("up");
     call(fabricctl().arg("lab").args(up).args(args))
+}
+
+/// The longer mode of a test that runs with fewer kills among the others.
+fn crash_loop(kills: u32, seed: Option<u32>) -> Result<()> {
+    const LOOP: &str = "nothing_acknowledged_is_lost_and_nothing_is_half_done";
+    let mut test = cargo();
+    test.args([
+        "test",
+        "--workspace",
+        "--test",
+        "crash_loop",
+        "--",
+        "--exact",
+        LOOP,
+        "--nocapture",
+    ]);
+    test.env("CRASH_LOOP_KILLS", kills.to_string());
+    if let Some(seed) = seed {
+        test.env("CRASH_LOOP_SEED", seed.to_string());
+    }
+    call(&mut test)
 }
 
 fn exercise(args: &[String]) -> Result<()> {

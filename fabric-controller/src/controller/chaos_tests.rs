@@ -30,8 +30,8 @@ impl Store for Kept {
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
         self.0.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
-        self.0.scan(prefix, visit).await
+    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        self.0.scan_range(from, before, visit).await
     }
     async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
         self.0.past(from, to, limit).await

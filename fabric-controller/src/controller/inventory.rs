@@ -32,7 +32,7 @@ use crate::model::inventory::{NEXT_KEY, item_key};
 use crate::store::{Op, Store};
 use crate::tables::Tables;
 use crate::topology::links::Memory;
-pub(super) use load::{compare, load};
+pub(super) use load::{compare, is_stored, load};
 
 /// What a controller is started with besides its store.
 #[derive(Debug, Clone, Default)]
@@ -220,6 +220,9 @@ impl<S: Store> Controller<S> {
     /// Lets go of objects that nothing holds anything of any more, and takes those into service that have arrived.
     pub(super) async fn let_pass(&self, travellers: Vec<InventoryChange>) {
         for change in travellers {
+            if let InventoryChange::Arrived(ItemKey::Switch(name)) = &change {
+                self.avoid_until_filled(name).await;
+            }
             let changes = vec![(String::new(), Change::Inventory(change.clone()))];
             let dry_run = false;
             match (
@@ -241,6 +244,21 @@ impl<S: Store> Controller<S> {
                 }
                 (Ok(_), _) => {}
                 (Err(error), change) => warn!(?change, %error, "the inventory cannot go on"),
+            }
+        }
+    }
+
+    /// Paths avoid a switch that comes into service until it holds what it should: others are to send it nothing before.
+    async fn avoid_until_filled(&self, name: &Name) {
+        let fabric = self.fabric_now();
+        let Some(Node::Switch(switch)) = fabric.node(name) else {
+            return;
+        };
+        if let Some(device) = self.registry.get(fabric.switch_device(switch)) {
+            device.fill();
+            if self.is_filling(&fabric, switch) {
+                let changes = self.links_locked().fill(switch);
+                self.reroute(changes).await;
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 use vfabric_api::event::EventReason;
 use vfabric_api::status::{DeviceState, LinkStatus};
-use vfabric_api::topology::{Link, PortRef};
+use vfabric_api::topology::{Link, PortRef, Role};
 
 use super::Controller;
 use crate::device::actor::DeviceEvent;
@@ -83,6 +83,13 @@ impl<S: Store> Controller<S> {
         }
     }
 
+    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached over it alone.
+    pub(super) fn is_filling(&self, fabric: &Fabric, switch: SwitchIndex) -> bool {
+        let is_spine = fabric.switch(switch).is_some_and(|s| s.spec.role == Role::Spine);
+        let device = self.registry.get(fabric.switch_device(switch));
+        is_spine && device.is_some_and(|device| device.is_filling())
+    }
+
     async fn tick(&self, prober: &Prober) {
         let fabric = self.fabric_now();
         let (changes, probes) = {
@@ -92,6 +99,7 @@ impl<S: Store> Controller<S> {
                 let session = Session {
                     open: state.is_some_and(|s| s != DeviceState::Disconnected),
                     ready: matches!(state, Some(DeviceState::InSync | DeviceState::Degraded)),
+                    filling: self.is_filling(&fabric, switch),
                 };
                 links.set_session(switch, session, now);
             }
@@ -127,7 +135,7 @@ impl<S: Store> Controller<S> {
     }
 
     /// Brings paths in line with the links. Only paths that used one are rendered again.
-    async fn reroute(&self, changes: impl IntoIterator<Item = LinkChange>) {
+    pub(super) async fn reroute(&self, changes: impl IntoIterator<Item = LinkChange>) {
         for LinkChange { link, .. } in changes {
             let mut state = self.state.lock().await;
             let state = &mut *state;
@@ -222,6 +230,7 @@ impl<S: Store> Controller<S> {
                     Fault::Silent(_) => vfabric_api::status::LinkFault::Silent,
                     Fault::Inherited => vfabric_api::status::LinkFault::Unknown,
                     Fault::Unanswered(_) => vfabric_api::status::LinkFault::Unanswered,
+                    Fault::Filling(_) => vfabric_api::status::LinkFault::Filling,
                 }),
                 reason: fault
                     .map(|f| reason(&fabric, index, f, links.pace().hold()))
@@ -242,6 +251,10 @@ pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault, hold: Durat
             "unanswered: there is no session with {} (for {:.1} s or more); used only where there is no other way",
             name(switch),
             hold.as_secs_f64()
+        ),
+        Fault::Filling((switch, _)) => format!(
+            "{} does not hold everything yet that it should; used only where there is no other way",
+            name(switch)
         ),
         Fault::Miswired { at, found, expected } => format!(
             "wrong cabling: {} is connected to {} instead of {}",

@@ -80,6 +80,7 @@ mod writer;
 #[cfg(test)]
 mod writer_tests;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ use crate::device::reports::Reports;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
 use crate::events::{Events, News};
+use crate::ident::Source;
+use crate::model::Model;
 use crate::model::fabric::Fabric;
 use crate::render::Render;
 use crate::store::{Store, StoreError};
@@ -106,7 +109,7 @@ use crate::topology::links::Links;
 use fleet::Fleet;
 use follow::Followed;
 pub use inventory::Start;
-use published::{Changed, Published};
+use published::Published;
 use restore::{Restored, restore};
 use writer::State;
 
@@ -170,6 +173,10 @@ fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Contributions that are rendered together at a start. No device is followed yet, so the parts make no difference to any; all
+/// at once would need memory for everything twice.
+const RENDERED_AT_ONCE: usize = 4096;
+
 /// Kinds of devices, as metrics name them.
 const SWITCH: &str = "switch";
 const HOST: &str = "host";
@@ -185,31 +192,35 @@ impl<S: Store> Controller<S> {
         let timings = AllTimings::default();
         let events = Arc::new(Events::default());
         let (reports, reported) = Reports::new();
+        let publish = |model: &Model, revision| {
+            let registry = inventory::devices_of(&model.fabric, &progress, &timings, &reports);
+            let engine = Engine::new(Arc::clone(&render), Arc::new(registry));
+            Published::new(engine, revision, Arc::clone(&events))
+        };
         let Restored {
             mut model,
+            mut published,
             revision,
             links,
             expired,
             set_aside,
-            revisions,
             users,
             requests,
-        } = restore(&store, start.topology.as_ref()).await?;
+        } = restore(&store, start.topology.as_ref(), publish).await?;
+        let registry = Arc::clone(published.engine.devices());
         start.claim.loaded(revision);
         for link in links.down() {
             model.set_link(link, false, false);
         }
         let import = inventory::compare(&mut model, &start)?;
-        let registry = Arc::new(inventory::devices_of(&model.fabric, &progress, &timings, &reports));
-        let engine = Engine::new(Arc::clone(&render), Arc::clone(&registry));
-        let mut published = Published::new(engine, revision, Arc::clone(&events));
-        for key in model.keys() {
-            let (object, owner) = (model.stored(&key), model.owner(&key));
-            let of_row = revisions.get(&key).copied().unwrap_or(revision);
-            published.put(Changed { key, object, owner }, of_row);
+        let mut touched = model.take_touched().into_iter();
+        loop {
+            let some: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            published.render(Rendered::new(render.as_ref(), &model, some), revision);
         }
-        let touched = model.take_touched();
-        published.render(Rendered::new(render.as_ref(), &model, touched), revision);
         published.publish_waits(model.take_changed_waits());
         published.quarantined = model.quarantined();
         published.not_live = inventory::not_live(&model.fabric);

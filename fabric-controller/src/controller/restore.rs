@@ -12,6 +12,7 @@ use vfabric_api::kind::{Key, Kind};
 use vfabric_api::status::SetAside;
 use vfabric_api::topology::Topology;
 
+use super::published::{Changed, Published};
 use super::requests::Requests;
 use super::rows::{Rest, UID_KEY, parse_rest_key, to_json};
 use super::{StartError, inventory, links, now};
@@ -20,38 +21,41 @@ use crate::device::driver::DeviceIndex;
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::fabric::Node;
-use crate::model::kind::{Stored, parse_store_key};
+use crate::model::kind::{STORE_PREFIX, Stored, parse_store_key};
 use crate::model::number::{StoredNumber, Uid};
-use crate::store::{Op, Store, StoreTransaction, Versioned};
+use crate::store::{Op, Store, StoreTransaction, Versioned, after};
 use crate::topology::links::{Links, Memory};
 
 /// The contents of a store.
 pub(super) struct Restored {
     pub(super) model: Model,
+    /// What readers see: all objects, and nothing rendered yet.
+    pub(super) published: Published,
     pub(super) revision: u64,
     pub(super) links: Links,
     /// Obsolete keys.
     pub(super) expired: BTreeSet<Vec<u8>>,
     /// Rows that could not be loaded.
     pub(super) set_aside: Vec<SetAside>,
-    /// The revision that last changed each object.
-    pub(super) revisions: HashMap<Key, u64>,
     pub(super) users: Vec<(UserKey, StoredUser)>,
     /// Stored responses to calls that may be repeated.
     pub(super) requests: Requests,
 }
+
+/// The turn of objects.
+const OBJECTS: u8 = 2;
 
 /// Order in which rows are read: objects come after those that they need.
 fn turn(key: &[u8]) -> u8 {
     match key.split(|b| *b == b'/').next() {
         Some(b"uid") => 0,
         Some(b"group" | b"rest") => 1,
-        Some(b"object") => 2,
+        Some(b"object") => OBJECTS,
         _ => 3,
     }
 }
 
-/// A row of the store.
+/// A row of the store that is no object.
 pub(super) struct Row {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
@@ -64,6 +68,7 @@ pub(super) struct Row {
 /// A restart in progress.
 struct Restoring {
     model: Model,
+    published: Published,
     revision: u64,
     now: std::time::Instant,
     scratch: Applied,
@@ -72,17 +77,72 @@ struct Restoring {
     /// Rows of older stores in the current form.
     renewed: Vec<Op>,
     set_aside: Vec<SetAside>,
-    revisions: HashMap<Key, u64>,
     users: Vec<(UserKey, StoredUser)>,
     requests: Requests,
 }
 
-/// Reads everything back into a model. A store without an inventory starts with that of `topology`.
+/// Reads everything back into a model. A store without an inventory starts with that of `topology`. `publish` makes what
+/// readers see, without objects, of a model that has the inventory, and its revision.
+///
+/// Objects are by far the most: each is put into the model and published as its row is read, and no copy of the rows is
+/// made. All other rows are read before them.
 ///
 /// # Errors
 /// The store cannot be read, or rows of an older form cannot be written in today's; there is neither an inventory nor a
 /// topology.
-pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) -> Result<Restored, StartError> {
+pub(super) async fn restore<S: Store>(
+    store: &S,
+    topology: Option<&Topology>,
+    publish: impl FnOnce(&Model, u64) -> Published,
+) -> Result<Restored, StartError> {
+    let (revision, mut rows) = self::rows(store, b"", Some(STORE_PREFIX)).await?;
+    if let Some(after) = after(STORE_PREFIX) {
+        rows.extend(self::rows(store, &after, None).await?.1);
+    }
+    rows.sort_by(|a, b| turn(&a.key).cmp(&turn(&b.key)).then_with(|| a.key.cmp(&b.key)));
+    let in_use = match inventory::is_stored(&rows) {
+        true => 0,
+        false => greatest_uid(store).await?,
+    };
+    let loaded = inventory::load(&mut rows, topology, in_use)?;
+    let published = publish(&loaded.model, revision);
+    let mut restoring = Restoring {
+        model: loaded.model,
+        published,
+        revision,
+        now: now(),
+        scratch: Applied::default(),
+        memories: HashMap::new(),
+        expired: BTreeSet::new(),
+        renewed: loaded.ops,
+        set_aside: Vec::new(),
+        users: Vec::new(),
+        requests: Requests::default(),
+    };
+    for (row, reason) in loaded.set_aside {
+        restoring.name(format!("row `{row}`"), reason);
+    }
+    let later = rows.partition_point(|row| turn(&row.key) < OBJECTS);
+    let later = rows.split_off(later);
+    for row in rows {
+        restoring.row(row);
+    }
+    let mut visit = |key: &[u8], value: &Versioned| {
+        restoring.object(key, &value.value, value.revision, None);
+        ControlFlow::Continue(())
+    };
+    let scanned = store.scan(STORE_PREFIX, &mut visit).await?;
+    for d in scanned.damaged {
+        restoring.object(&d.key, &d.value, 0, Some(d.reason));
+    }
+    for row in later {
+        restoring.row(row);
+    }
+    restoring.end(store).await
+}
+
+/// The rows of a range, damaged ones too, and the revision of the store.
+async fn rows<S: Store>(store: &S, from: &[u8], before: Option<&[u8]>) -> Result<(u64, Vec<Row>), StartError> {
     let mut rows: Vec<Row> = Vec::new();
     let mut visit = |key: &[u8], value: &Versioned| {
         rows.push(Row {
@@ -93,35 +153,29 @@ pub(super) async fn restore<S: Store>(store: &S, topology: Option<&Topology>) ->
         });
         ControlFlow::Continue(())
     };
-    let scanned = store.scan(b"", &mut visit).await?;
+    let scanned = store.scan_range(from, before, &mut visit).await?;
     rows.extend(scanned.damaged.into_iter().map(|d| Row {
         key: d.key,
         value: d.value,
         revision: 0,
         damage: Some(d.reason),
     }));
-    rows.sort_by(|a, b| turn(&a.key).cmp(&turn(&b.key)).then_with(|| a.key.cmp(&b.key)));
-    let loaded = inventory::load(&mut rows, topology)?;
-    let mut restoring = Restoring {
-        model: loaded.model,
-        revision: scanned.revision,
-        now: now(),
-        scratch: Applied::default(),
-        memories: HashMap::new(),
-        expired: BTreeSet::new(),
-        renewed: loaded.ops,
-        set_aside: Vec::new(),
-        revisions: HashMap::new(),
-        users: Vec::new(),
-        requests: Requests::default(),
+    Ok((scanned.revision, rows))
+}
+
+/// The greatest identity of the objects in a store, as far as they can be read.
+async fn greatest_uid<S: Store>(store: &S) -> Result<u64, StartError> {
+    let mut greatest = 0;
+    let mut visit = |_: &[u8], value: &Versioned| {
+        if let Ok(mut object) = serde_json::from_slice::<Stored>(&value.value)
+            && let Some(uid) = object.uid_mut()
+        {
+            greatest = uid.get().max(greatest);
+        }
+        ControlFlow::Continue(())
     };
-    for (row, reason) in loaded.set_aside {
-        restoring.name(format!("row `{row}`"), reason);
-    }
-    for row in rows {
-        restoring.row(row);
-    }
-    restoring.end(store).await
+    store.scan(STORE_PREFIX, &mut visit).await?;
+    Ok(greatest)
 }
 
 impl Restoring {
@@ -130,7 +184,6 @@ impl Restoring {
         let shown = String::from_utf8_lossy(&row.key).into_owned();
         let (kind, rest) = shown.split_once('/').unwrap_or((shown.as_str(), ""));
         let done = match (kind, rest.split('/').collect::<Vec<_>>().as_slice()) {
-            ("object", _) => return self.object(&shown, row),
             ("user", _) => self.user(&row),
             ("request", _) => self.request(&row),
             ("uid", _) => self.uid(&row),
@@ -250,18 +303,19 @@ impl Restoring {
         Ok(())
     }
 
-    fn object(&mut self, shown: &str, row: Row) {
-        let Some(key) = parse_store_key(&row.key) else {
-            let reason = row.damage.unwrap_or_else(|| "is not a key of an object".into());
-            return self.name(format!("row `{shown}`"), reason);
+    /// Loads an object from its row and publishes it, or sets it aside. `damage` says why the value is damaged, if it is.
+    fn object(&mut self, row: &[u8], value: &[u8], revision: u64, damage: Option<String>) {
+        let Some(key) = parse_store_key(row) else {
+            let reason = damage.unwrap_or_else(|| "is not a key of an object".into());
+            return self.name(format!("row `{}`", String::from_utf8_lossy(row)), reason);
         };
-        let parsed = serde_json::from_slice::<Stored>(&row.value).map_err(|e| e.to_string());
-        let mut object = match (parsed, row.damage) {
+        let parsed = serde_json::from_slice::<Stored>(value).map_err(|e| e.to_string());
+        let mut object = match (parsed, damage) {
             (Ok(object), None) => object,
             (Ok(object), Some(damage)) => return self.aside(key, Some(object), damage),
             (Err(error), damage) => return self.aside(key, None, damage.unwrap_or(error)),
         };
-        if object.spec().kind() != key.kind {
+        if object.kind() != key.kind {
             return self.aside(key, Some(object), "is of another kind than its key says".into());
         }
         if let Some(missing) = self.missing(&key, &object) {
@@ -270,16 +324,18 @@ impl Restoring {
         if let Some(uid) = object.uid_mut() {
             if *uid == Uid::default() {
                 *uid = self.model.new_uid();
-                self.renewed.push(Op::Put(row.key, to_json(&object)));
+                self.renewed.push(Op::Put(row.to_vec(), to_json(&object)));
             } else {
                 self.model.restore_uid(*uid);
             }
         }
-        self.revisions.insert(key.clone(), row.revision);
+        // What objects are stored as is shared, not copied.
         self.model.put(&key, Some(object.clone()), &mut self.scratch);
-        if self.model.stored(&key).is_none() {
-            self.aside(key, Some(object), "refers to a host or switch that is not there".into());
-        }
+        let Some(stored) = self.model.stored(&key) else {
+            return self.aside(key, Some(object), "refers to a host or switch that is not there".into());
+        };
+        let (object, owner) = (Some(stored), self.model.owner(&key));
+        self.published.put(Changed { key, object, owner }, revision);
     }
 
     /// What an object needs that is missing.
@@ -321,13 +377,14 @@ impl Restoring {
             let memory = self.memories.get(&links::store_key(&link.spec)).copied();
             links.add(index, link.ends, memory.unwrap_or_default());
         }
+        self.published.revision = self.revision;
         Ok(Restored {
             model: self.model,
+            published: self.published,
             revision: self.revision,
             links,
             expired: self.expired,
             set_aside: self.set_aside,
-            revisions: self.revisions,
             users: self.users,
             requests: self.requests,
         })

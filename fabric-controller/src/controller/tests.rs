@@ -288,6 +288,44 @@ async fn a_restarted_device_is_armed_again_and_strays_are_swept() {
     world.settled(5).await;
 }
 
+#[tokio::test]
+async fn a_device_that_is_read_slowly_is_written_to_meanwhile() {
+    let world = world().await;
+    let spread = |n: usize| create(attach(&format!("b{n}"), "blue", "host3"));
+    world
+        .applied(basics().into_iter().chain((0..8).map(spread)).collect())
+        .await;
+    let (leaf, device) = (&world.devices[2], &world.controller.devices()[2]);
+    leaf.stop_reads();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while leaf.stopped_reads() == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "the sweep does not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What the read-back has yet to say is older than each of these.
+    let (reads, writes) = (leaf.reads(), leaf.writes());
+    world.applied(vec![create(attach("a2", "red", "host2"))]).await;
+    world.applied(vec![delete(Kind::Attachment, "a1")]).await;
+    world.applied(vec![create(attach("a1", "blue", "host1"))]).await;
+    world.applied(vec![delete(Kind::Attachment, "a2")]).await;
+    assert!(leaf.writes() > writes);
+    assert_eq!(
+        (leaf.stopped_reads(), leaf.reads()),
+        (1, reads),
+        "the read-back has ended"
+    );
+    leaf.resume_reads();
+    while leaf.reads() == reads {
+        assert!(tokio::time::Instant::now() < deadline, "the read-back does not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Written after what came of the read-back.
+    world.applied(vec![create(attach("a4", "red", "host1"))]).await;
+    let numbers = device.numbers();
+    assert_eq!((numbers.repairs, numbers.failed), (0, 0));
+    world.settled(2).await;
+}
+
 /// The store of a controller that was dropped; its tasks hold it until they have noticed.
 pub(super) async fn reopened(file: &std::path::Path) -> RedbStore {
     loop {
@@ -440,8 +478,8 @@ impl Store for Gated {
         self.inner.get(key).await
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
-        self.inner.scan(prefix, visit).await
+    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        self.inner.scan_range(from, before, visit).await
     }
     async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
         self.inner.past(from, to, limit).await

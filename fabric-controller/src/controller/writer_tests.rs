@@ -32,8 +32,8 @@ impl Store for Shared {
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
         self.0.inner.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
-        self.0.inner.scan(prefix, visit).await
+    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        self.0.inner.scan_range(from, before, visit).await
     }
     async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
         self.0.inner.past(from, to, limit).await

@@ -4,7 +4,10 @@
 //! | --- | --- |
 //! | disconnected | `connect` succeeds (tried again with growing, random delays) |
 //! | syncing | read-back compared and every difference written |
-//! | in sync, or degraded | the session ends (disconnected), or the sweep is due (reads back again) |
+//! | in sync, or degraded | the session ends (disconnected); when the sweep is due, it is read back again |
+//!
+//! The first read-back of a session comes before any write: it shows whether the device is ours. Later ones stop nothing:
+//! changes of intent are written while the device is being read ([`super::ledger`] says how the two are kept apart).
 //!
 //! A slow or dead device delays nobody: what it should hold is kept in [`Device`], by
 //! key, so no queue grows while it is away.
@@ -20,7 +23,7 @@ use vfabric_api::provisioning::BootStep;
 
 use super::absence::Absence;
 use super::claim::{Claim, Memory};
-use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Warning};
+use super::driver::{CounterQuery, CounterValue, DeviceIndex, Driver, DriverError, Event, Losses, Part, Warning};
 use super::pace::Pace;
 use super::reports::Milestone;
 use super::shared::Device;
@@ -91,6 +94,7 @@ pub fn spawn<D: Driver>(
         claim,
         pace,
         claimed: false,
+        reading: Reading::default(),
     };
     let task =
         tokio::spawn(async move { stop.run_until_cancelled_owned(actor.run()).await.unwrap_or(()) }.instrument(span));
@@ -107,6 +111,17 @@ struct Actor<D> {
     pace: Arc<Pace>,
     /// Whether the device may be written to in this session.
     claimed: bool,
+    /// The last read-back that has begun.
+    reading: Reading,
+}
+
+/// How far a read-back is.
+#[derive(Debug, Default, Clone, Copy)]
+struct Reading {
+    /// Entities read so far.
+    count: usize,
+    /// New differences, once everything is read.
+    differ: Option<usize>,
 }
 
 impl<D: Driver> Actor<D> {
@@ -186,21 +201,12 @@ impl<D: Driver> Actor<D> {
     /// Reads back, compares, repairs. Returns how long the first two took.
     async fn sync(&mut self) -> Result<Duration, DriverError> {
         let begin = Instant::now();
-        let mut held = self.driver.read_back().await?.into_iter();
-        let count = held.len();
         // At each sweep, because certificates can come close to their end during a session.
         let certificate = self.driver.certificate();
         let ends = certificate.and_then(|c| c.warning("its certificate"));
         self.device.certificate(certificate);
         self.note(Event::Warning(Warning::Certificate, ends)).await?;
-        self.device.begin_read_back();
-        let mut differ = 0;
-        while held.len() > 0 {
-            let part = held.by_ref().take(COMPARED_AT_ONCE);
-            differ += self.device.found(part, |wanted, held| self.driver.same(wanted, held));
-            tokio::task::yield_now().await;
-        }
-        let differ = self.device.end_read_back(differ);
+        let (count, differ) = self.read().await?;
         let took = begin.elapsed();
         debug!(count, differ, "read back");
         // The first one of the session.
@@ -211,6 +217,39 @@ impl<D: Driver> Actor<D> {
         self.claim().await?;
         self.flush(true).await?;
         Ok(took)
+    }
+
+    /// Reads back and compares. Returns the number of entities, and of new differences. A device that may be written to gets
+    /// changes of intent meanwhile.
+    async fn read(&mut self) -> Result<(usize, usize), DriverError> {
+        self.device.begin_read_back();
+        self.reading = Reading::default();
+        self.driver.begin_read_back().await?;
+        loop {
+            if let Some(differ) = self.reading.differ {
+                return Ok((self.reading.count, differ));
+            }
+            tokio::select! {
+                () = self.device.work(), if self.claimed => self.flush(false).await?,
+                event = self.driver.next_event() => self.event(event).await?,
+                Some(request) = self.inbox.recv() => self.request(request).await?,
+            }
+        }
+    }
+
+    /// Compares a part of a read-back.
+    async fn held(&mut self, part: Part) {
+        self.reading.count += part.entities.len();
+        let mut entities = part.entities.into_iter();
+        while entities.len() > 0 {
+            let some = entities.by_ref().take(COMPARED_AT_ONCE);
+            self.device.found(some, |wanted, held| self.driver.same(wanted, held));
+            tokio::task::yield_now().await;
+        }
+        self.device.found_failing(part.failing);
+        if part.last {
+            self.reading.differ = Some(self.device.end_read_back());
+        }
     }
 
     /// Decides whether the device may be written to. Once a session is enough: the device remembers it.
@@ -270,7 +309,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Changes that arrive while a batch is written wait only for that batch.
+    /// Changes that arrive while a batch is written wait only for that batch, and for one part of a read-back.
     async fn between_batches(&mut self) -> Result<(), DriverError> {
         while let Ok(request) = self.inbox.try_recv() {
             self.request(request).await?;
@@ -279,7 +318,11 @@ impl<D: Driver> Actor<D> {
             let Some(event) = self.driver.next_event().now_or_never() else {
                 break;
             };
+            let is_part = matches!(event, Event::Held(_));
             self.note(event).await?;
+            if is_part {
+                break;
+            }
         }
         Ok(())
     }
@@ -314,7 +357,7 @@ impl<D: Driver> Actor<D> {
     }
 
     async fn event(&mut self, event: Event) -> Result<(), DriverError> {
-        let writable = matches!(event, Event::EntityState(..));
+        let writable = self.claimed && matches!(event, Event::EntityState(..));
         self.note(event).await?;
         if writable { self.flush(false).await } else { Ok(()) }
     }
@@ -322,6 +365,7 @@ impl<D: Driver> Actor<D> {
     async fn note(&mut self, event: Event) -> Result<(), DriverError> {
         match event {
             Event::Disconnected(error) => return Err(error),
+            Event::Held(part) => self.held(part).await,
             Event::EntityState(key, result) => self.device.entity_state(&key, result),
             Event::Repaired(what) => {
                 warn!(what, "changed by others and repaired");

@@ -73,9 +73,22 @@ pub enum DriverError {
     Pipeline(String),
 }
 
-/// What a device reports without being asked.
+/// A part of a read-back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Entities that the device holds, in canonical form.
+    pub entities: Vec<Entity>,
+    /// Of these, the ones that are not in place although the device works on them, and why.
+    pub failing: Vec<(EntityKey, EntityError)>,
+    /// True when it is the last part.
+    pub last: bool,
+}
+
+/// What a device reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A part of the read-back under way.
+    Held(Part),
     /// The session is over; the actor connects again.
     Disconnected(DriverError),
     /// Operational state of a port (gNMI `oper-status`; not from bmv2, which has no gNMI).
@@ -151,8 +164,30 @@ pub trait Driver: Send + 'static {
         async { Ok(()) }
     }
 
-    /// Everything the device holds of the kinds that the controller owns, in canonical form.
-    fn read_back(&mut self) -> impl Future<Output = Result<Vec<Entity>, DriverError>> + Send;
+    /// Begins to read everything that the device holds of the kinds that the controller owns. It comes as
+    /// [`Event::Held`]; a read-back that fails is [`Event::Disconnected`]. Other calls may come before the last part,
+    /// and a part may be older than a write that was confirmed before it. Only one read-back is under way at a time.
+    fn begin_read_back(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Reads everything and waits for it, for callers with nothing else to do: other events are dropped meanwhile.
+    fn read_back(&mut self) -> impl Future<Output = Result<Vec<Entity>, DriverError>> + Send {
+        async move {
+            self.begin_read_back().await?;
+            let mut held = Vec::new();
+            loop {
+                match self.next_event().await {
+                    Event::Held(part) => {
+                        held.extend(part.entities);
+                        if part.last {
+                            return Ok(held);
+                        }
+                    }
+                    Event::Disconnected(error) => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+    }
 
     /// Whether a read-back of `wanted` would return `held`, although they are not equal: the device cannot
     /// store all of `wanted`, or does not report all of it.

@@ -16,14 +16,18 @@
 //! an earlier one.
 //!
 //! **Cost.** Each call costs the number of its keys, times a logarithm; queries about revisions
-//! and failures do not walk the keys. A read-back may be split into any number of calls
-//! ([`Ledger::begin_read_back`], [`Ledger::found`], [`Ledger::end_read_back`]), and
-//! changes may come in between. Each entity found costs a look-up; missing entities are searched for only
-//! if there are any.
+//! and failures do not walk the keys. Each entity found by a read-back costs a look-up; missing entities are searched for
+//! only if there are any.
+//!
+//! **Read-backs** are split into any number of calls ([`Ledger::begin_read_back`], [`Ledger::found`],
+//! [`Ledger::end_read_back`]). Changes and writes come in between, and a part may be older than a write that the device has
+//! confirmed since. So a read-back says nothing about a key that was written while it ran. Differences that it finds become
+//! *to do* together, at its end: what refers to what is known only then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use rustc_hash::{FxHashMap, FxHashSet};
 use vtep_proto::{HostEntity, Vni};
 
@@ -139,6 +143,17 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// What a read-back under way has yet to settle.
+#[derive(Debug, Default)]
+struct Reading {
+    /// Keys whose writes the device has confirmed since the read-back began.
+    written: HashSet<EntityKey, RandomState>,
+    /// Keys that it found different, and that were clean then.
+    differing: Vec<EntityKey>,
+    /// Keys that it found held but not in place, and why.
+    failing: HashMap<EntityKey, EntityError, RandomState>,
+}
+
 /// The desired and the applied entities of a device, and the differences.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -168,6 +183,8 @@ pub(super) struct Ledger {
     round: u32,
     /// Number of keys that this read-back has seen.
     seen: usize,
+    /// The read-back under way.
+    reading: Option<Reading>,
 }
 
 impl Ledger {
@@ -400,6 +417,9 @@ impl Ledger {
             Write::Insert(e) | Write::Modify(e) => wanted == Some(e),
             Write::Delete(_) => wanted.is_none(),
         };
+        if let (Ok(()), Some(reading)) = (&result, &mut self.reading) {
+            reading.written.insert(key.clone());
+        }
         match (result, write) {
             (Ok(()), Write::Delete(_)) => {
                 self.lacks(&key);
@@ -419,6 +439,10 @@ impl Ledger {
     /// Records what the device reported about an entity without being asked.
     pub(super) fn entity_state(&mut self, key: &EntityKey, result: WriteResult) {
         let wanted = self.rows.wanted(key).map(|w| Arc::clone(&w.entity));
+        if let Some(reading) = &mut self.reading {
+            // Later than the part of the read-back that has it.
+            reading.failing.remove(key);
+        }
         match (result, wanted) {
             // The result of our write will show whether that was before or after it.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
@@ -445,23 +469,38 @@ impl Ledger {
         }
     }
 
-    /// A read-back begins. Nothing is being written now, so each key that was being written or that
-    /// failed must be done again, unless the read-back finds it right.
+    /// A read-back begins. No reply of an earlier write is still to come, so each key that was being written must be done
+    /// again, unless the read-back finds it right.
     pub(super) fn begin_read_back(&mut self) {
         self.round += 1;
         self.seen = 0;
-        let waiting = |d: &Dirty| matches!(d.phase, Phase::ToDo);
-        let others = self.dirty.iter().filter(|(_, d)| !waiting(d));
-        let others: Vec<EntityKey> = others.map(|(key, _)| key.clone()).collect();
-        for key in others {
+        self.reading = Some(Reading::default());
+        self.to_do_again(|phase| matches!(phase, Phase::Writing));
+    }
+
+    /// Keys in such a phase are to do again.
+    fn to_do_again(&mut self, is_such: impl Fn(&Phase) -> bool) {
+        let such = self.dirty.iter().filter(|(_, d)| is_such(&d.phase));
+        let keys: Vec<EntityKey> = such.map(|(key, _)| key.clone()).collect();
+        for key in keys {
             self.set_phase(key, Phase::ToDo);
         }
     }
 
+    /// Whether a key was written since the read-back under way began: then what that finds of it may be out of date.
+    fn was_written(&self, key: &EntityKey) -> bool {
+        self.reading
+            .as_ref()
+            .is_some_and(|reading| reading.written.contains(key))
+    }
+
     /// The device holds this entity. `same` decides whether two unequal entities are the
-    /// same to the device. True if this is a new difference.
-    pub(super) fn found(&mut self, entity: Entity, same: impl Fn(&Entity, &Entity) -> bool) -> bool {
+    /// same to the device.
+    pub(super) fn found(&mut self, entity: Entity, same: impl Fn(&Entity, &Entity) -> bool) {
         let key = entity.key();
+        if self.was_written(&key) {
+            return;
+        }
         if let Some(known) = self.rows.held_mut(&key)
             && *known.entity == entity
         {
@@ -473,12 +512,34 @@ impl Ledger {
             // A correct entity shares its memory with the desired one, so the next comparison is quick.
             self.holds(&key, wanted.unwrap_or_else(|| Arc::new(entity)));
         }
-        self.compare(key)
+        match (self.rows.agree(&key), self.dirty.get(&key).map(|d| &d.phase)) {
+            // The result of the write will show.
+            (true, Some(Phase::Writing)) => {}
+            (true, Some(_)) => self.clear(&key),
+            (false, None) => {
+                if let Some(reading) = &mut self.reading {
+                    reading.differing.push(key);
+                }
+            }
+            _ => {}
+        }
     }
 
-    /// The device holds nothing else. Returns how many missing keys are new differences.
+    /// The device holds an entity that was found, but it is not in place, for this reason.
+    pub(super) fn found_failing(&mut self, key: EntityKey, error: EntityError) {
+        if let Some(reading) = &mut self.reading {
+            reading.failing.insert(key, error);
+        }
+    }
+
+    /// The device holds nothing else. Returns how many keys are new differences, including missing ones. From now on every
+    /// difference is dirty, and what has failed is to do again.
     pub(super) fn end_read_back(&mut self) -> usize {
+        let reading = self.reading.take().unwrap_or_default();
         let mut fresh = 0;
+        for key in reading.differing {
+            fresh += usize::from(self.compare(key));
+        }
         if self.seen < self.rows.held_count() {
             let missing = self.rows.all_held().filter(|(held, _)| held.round != self.round);
             let missing: Vec<EntityKey> = missing.map(|(held, _)| held.entity.key()).collect();
@@ -487,19 +548,28 @@ impl Ledger {
                 fresh += usize::from(self.compare(key));
             }
         }
+        self.to_do_again(|phase| matches!(phase, Phase::Failed(_)));
+        for (key, error) in reading.failing {
+            if !reading.written.contains(&key) {
+                self.entity_state(&key, Err(error));
+            }
+        }
         self.read_back = true;
         fresh
     }
 
-    /// Updates the state of a key after the read-back has found it; true if it became dirty.
+    /// Updates the state of a key after the read-back; true if it became dirty.
     fn compare(&mut self, key: EntityKey) -> bool {
-        let known = self.dirty.contains_key(&key);
-        match (self.rows.agree(&key), known) {
-            (true, true) => self.clear(&key),
-            (false, false) => self.mark(key, self.target),
-            _ => return false,
+        let phase = self.dirty.get(&key).map(|d| &d.phase);
+        match (self.rows.agree(&key), phase) {
+            (true, Some(Phase::ToDo | Phase::Failed(_))) => self.clear(&key),
+            (false, None) => {
+                self.mark(key, self.target);
+                return true;
+            }
+            _ => {}
         }
-        !known
+        false
     }
 
     /// The device now holds this.

@@ -15,7 +15,7 @@ use vfabric_api::status::{DeviceState, DeviceStatus};
 use vtep_proto::Vni;
 
 use super::claim::Census;
-use super::driver::{Warning, Write, WriteResult};
+use super::driver::{EntityError, Warning, Write, WriteResult};
 use super::handover::Step;
 use super::ledger::{Failure, Ledger};
 use super::reports::{Milestone, Report, Reports};
@@ -89,6 +89,8 @@ struct Inner {
     connects: u64,
     warnings: BTreeMap<Warning, String>,
     certificate: Option<Validity>,
+    /// Whether it is new, or has lost everything that it should hold, and has not confirmed everything since.
+    filling: bool,
     /// Since when it has not confirmed everything.
     behind_since: Option<Instant>,
 }
@@ -129,6 +131,7 @@ impl Device {
             connects: 0,
             warnings: BTreeMap::new(),
             certificate: None,
+            filling: false,
             behind_since: None,
         };
         Self {
@@ -326,6 +329,16 @@ impl Device {
         inner.sent = 0;
     }
 
+    /// It comes into service, and holds nothing.
+    pub fn fill(&self) {
+        self.lock().filling = true;
+    }
+
+    /// Whether it is new, or came back empty, and has not confirmed everything since.
+    pub fn is_filling(&self) -> bool {
+        self.lock().filling
+    }
+
     // What follows is for the actor.
 
     /// It came a step further.
@@ -358,19 +371,34 @@ impl Device {
         self.lock().ledger.begin_read_back();
     }
 
-    /// Records a part of a read-back. Returns the number of new
-    /// differences; `same` decides whether two unequal entities are the same to the device.
-    pub(crate) fn found(&self, part: impl Iterator<Item = Entity>, same: impl Fn(&Entity, &Entity) -> bool) -> usize {
+    /// Records a part of a read-back; `same` decides whether two unequal entities are the same to the device.
+    pub(crate) fn found(&self, part: impl Iterator<Item = Entity>, same: impl Fn(&Entity, &Entity) -> bool) {
         let mut inner = self.lock();
-        part.map(|entity| usize::from(inner.ledger.found(entity, &same))).sum()
+        part.for_each(|entity| inner.ledger.found(entity, &same));
     }
 
-    /// A read-back is complete; `differ` new differences were found so far. Returns their number including
-    /// missing entities. From now on every difference is dirty.
-    pub(crate) fn end_read_back(&self, differ: usize) -> usize {
+    /// Records what a read-back found held but not in place, and why.
+    pub(super) fn found_failing(&self, part: Vec<(EntityKey, EntityError)>) {
+        if part.is_empty() {
+            return;
+        }
+        let mut inner = self.lock();
+        for (key, error) in part {
+            let why = format!("{key}: {error}");
+            self.report(Report::Refused(key.clone(), why.clone()));
+            inner.last_error = Some(why);
+            inner.ledger.found_failing(key, error);
+        }
+    }
+
+    /// A read-back is complete. Returns the number of new differences, including missing entities. From now on every
+    /// difference is dirty.
+    pub(crate) fn end_read_back(&self) -> usize {
         let mut inner = self.lock();
         let again = inner.ledger.was_read_back();
-        let differ = differ + inner.ledger.end_read_back();
+        let differ = inner.ledger.end_read_back();
+        let wanted = inner.ledger.desired_count();
+        inner.filling |= again && wanted > 0 && inner.ledger.dirty_count() >= wanted;
         if again {
             inner.repairs += differ as u64;
         }
@@ -459,6 +487,7 @@ impl Device {
         let complete = inner.ledger.is_clean(target);
         if complete {
             inner.epoch = inner.epoch.max(target);
+            inner.filling &= inner.ledger.desired_count() == 0 || inner.ledger.dirty_count() > 0;
             // Unless it was changed again meanwhile: then it stays behind.
             if inner.ledger.dirty_count() == 0
                 && let Some(since) = inner.behind_since.take()

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use vfabric_api::ident::PortId;
 
-use crate::device::driver::{Batch, Driver, DriverError, EntityError, Event, Limits, Loss, Losses, Write, WriteResult};
+use crate::device::driver::{
+    Batch, Driver, DriverError, EntityError, Event, Limits, Loss, Losses, Part, Write, WriteResult,
+};
 use crate::device::packets::PacketPort;
 use crate::entity::{Entity, EntityKey};
 
@@ -15,6 +17,9 @@ use crate::entity::{Entity, EntityKey};
 const BATCH: usize = 500;
 /// Events that wait for the actor.
 const EVENTS: usize = 1024;
+
+/// Entities of a part of a read-back: few, so that writes come between the parts of small devices, too.
+const PART: usize = 8;
 
 /// Writes of several devices in the order in which they were carried out, each with the place of its device.
 pub type Record = Arc<Mutex<Vec<(usize, Write)>>>;
@@ -44,6 +49,10 @@ struct State {
     written: HashMap<EntityKey, u64>,
     /// Where several devices note their writes, and this one's place among them.
     record: Option<(usize, Record)>,
+    /// Whether read-backs stop after their first part.
+    reads_stop: bool,
+    /// Read-backs that wait for the rest.
+    stopped: u64,
 }
 
 /// The device itself; clones are handles to the same one.
@@ -51,6 +60,8 @@ struct State {
 pub struct FakeDevice {
     state: Arc<Mutex<State>>,
     powered: Arc<Notify>,
+    /// Read-backs go on.
+    resumed: Arc<Notify>,
     ordered: bool,
 }
 
@@ -64,6 +75,7 @@ impl FakeDevice {
         Self {
             state: Arc::new(Mutex::new(state)),
             powered: Arc::new(Notify::new()),
+            resumed: Arc::new(Notify::new()),
             ordered,
         }
     }
@@ -79,6 +91,7 @@ impl FakeDevice {
             session: 0,
             events: None,
             packets: None,
+            reading: None,
         }
     }
 
@@ -92,7 +105,25 @@ impl FakeDevice {
         self.lock().writes
     }
 
-    /// Times it was read back.
+    /// From now on its read-backs stop after the first part.
+    pub fn stop_reads(&self) {
+        self.lock().reads_stop = true;
+    }
+
+    /// Read-backs under way that have stopped.
+    pub fn stopped_reads(&self) -> u64 {
+        self.lock().stopped
+    }
+
+    /// Its read-backs go on. What they have not said yet is what it held when they began.
+    pub fn resume_reads(&self) {
+        let mut state = self.lock();
+        (state.reads_stop, state.stopped) = (false, 0);
+        drop(state);
+        self.resumed.notify_waiters();
+    }
+
+    /// Times it was read back to the end.
     pub fn reads(&self) -> u64 {
         self.lock().reads
     }
@@ -222,9 +253,42 @@ pub struct FakeDriver {
     session: u64,
     events: Option<mpsc::Receiver<Event>>,
     packets: Option<PacketPort>,
+    reading: Option<Reading>,
+}
+
+/// A read-back under way.
+struct Reading {
+    /// The rest of what the device held when it began.
+    rest: std::vec::IntoIter<Entity>,
+    /// Whether it had a part yet.
+    begun: bool,
+    /// Whether it is counted as stopped.
+    stopped: bool,
 }
 
 impl FakeDriver {
+    /// The next part of the read-back under way; none if there is none, or if it has stopped.
+    fn part(&mut self) -> Option<Part> {
+        let reading = self.reading.as_mut()?;
+        let mut state = self.device.lock();
+        if reading.begun && state.reads_stop {
+            state.stopped += u64::from(!std::mem::replace(&mut reading.stopped, true));
+            return None;
+        }
+        reading.begun = true;
+        let entities = reading.rest.by_ref().take(PART).collect();
+        let last = reading.rest.len() == 0;
+        if last {
+            state.reads += 1;
+            self.reading = None;
+        }
+        Some(Part {
+            entities,
+            failing: Vec::new(),
+            last,
+        })
+    }
+
     fn session(&self) -> Result<MutexGuard<'_, State>, DriverError> {
         let state = self.device.lock();
         if state.online && state.session == self.session && self.events.is_some() {
@@ -312,10 +376,14 @@ impl Driver for FakeDriver {
         Ok(())
     }
 
-    async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
-        let mut state = self.session()?;
-        state.reads += 1;
-        Ok(state.entities.values().map(|e| Entity::clone(e)).collect())
+    async fn begin_read_back(&mut self) -> Result<(), DriverError> {
+        let held: Vec<Entity> = self.session()?.entities.values().map(|e| Entity::clone(e)).collect();
+        self.reading = Some(Reading {
+            rest: held.into_iter(),
+            begun: false,
+            stopped: false,
+        });
+        Ok(())
     }
 
     async fn read_losses(&mut self) -> Result<Losses, DriverError> {
@@ -349,12 +417,22 @@ impl Driver for FakeDriver {
     }
 
     async fn next_event(&mut self) -> Event {
-        match &mut self.events {
-            None => std::future::pending().await,
-            Some(events) => match events.recv().await {
-                Some(event) => event,
-                None => Event::Disconnected(DriverError::Unreachable("session is over".into())),
-            },
+        loop {
+            let resumed = Arc::clone(&self.device.resumed);
+            let resumed = resumed.notified();
+            if let Some(part) = self.part() {
+                return Event::Held(part);
+            }
+            let Some(events) = &mut self.events else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                event = events.recv() => {
+                    let over = || Event::Disconnected(DriverError::Unreachable("session is over".into()));
+                    return event.unwrap_or_else(over);
+                }
+                () = resumed => {}
+            }
         }
     }
 
@@ -366,6 +444,6 @@ impl Driver for FakeDriver {
         if let Some(packets) = &self.packets {
             packets.close();
         }
-        self.events = None;
+        (self.events, self.reading) = (None, None);
     }
 }

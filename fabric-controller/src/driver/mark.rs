@@ -2,7 +2,7 @@
 //!
 //! The only place for a controller's own data in P4Runtime is the metadata of entities (specification, section
 //! 9.5). So the revision is kept in the metadata of a multicast group without replicas that no network uses. The switch
-//! forgets it together with its tables, and nothing else sees it: [`Mark::read`] removes it from the read-back.
+//! forgets it together with its tables, and nothing else sees it: [`Read::take_from`] removes it from the read-back.
 //!
 //! **Cost.** One write, at most each [`EVERY`], when the switch has come to another revision; the sweep writes the last one.
 
@@ -24,6 +24,8 @@ pub(super) struct Mark {
     revision: Option<u64>,
     written: Option<Instant>,
     refused: bool,
+    /// Whether it was written since the read-back under way began: that may not show it.
+    written_meanwhile: bool,
 }
 
 impl Mark {
@@ -32,16 +34,17 @@ impl Mark {
         self.revision
     }
 
-    /// Removes it from everything that a switch holds.
-    pub(super) fn read(&mut self, held: &mut Vec<Entity>) {
-        let key = EntityKey::MulticastGroup(GROUP);
-        let at = held.iter().position(|entity| *entity.key() == key);
-        let group = at.map(|at| held.swap_remove(at));
-        self.stands = group.is_some();
-        self.revision = group.and_then(|group| match group.value() {
-            EntityValue::MulticastGroup(group) => group.metadata.as_slice().try_into().ok().map(u64::from_be_bytes),
-            _ => None,
-        });
+    /// A read-back begins.
+    pub(super) fn begin_read(&mut self) -> Read {
+        self.written_meanwhile = false;
+        Read::default()
+    }
+
+    /// Everything was read.
+    pub(super) fn end_read(&mut self, read: Read) {
+        if !self.written_meanwhile {
+            (self.stands, self.revision) = (read.stands, read.revision);
+        }
     }
 
     /// The write for a revision that the switch has received; none if the switch has it already, or if it is too early.
@@ -61,6 +64,7 @@ impl Mark {
     /// The switch accepted it.
     pub(super) fn written(&mut self, revision: u64, now: Instant) {
         (self.stands, self.revision, self.written) = (true, Some(revision), Some(now));
+        self.written_meanwhile = true;
     }
 
     /// The switch refused it: nothing more is tried in this session.
@@ -69,9 +73,39 @@ impl Mark {
     }
 }
 
+/// What a read-back has found of it so far.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    stands: bool,
+    revision: Option<u64>,
+}
+
+impl Read {
+    /// Removes it from a part of what a switch holds.
+    pub(super) fn take_from(&mut self, held: &mut Vec<Entity>) {
+        let key = EntityKey::MulticastGroup(GROUP);
+        let Some(at) = held.iter().position(|entity| *entity.key() == key) else {
+            return;
+        };
+        let group = held.swap_remove(at);
+        self.stands = true;
+        self.revision = match group.value() {
+            EntityValue::MulticastGroup(group) => group.metadata.as_slice().try_into().ok().map(u64::from_be_bytes),
+            _ => None,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Reads a switch that holds this.
+    fn read(mark: &mut Mark, held: &mut Vec<Entity>) {
+        let mut read = mark.begin_read();
+        read.take_from(held);
+        mark.end_read(read);
+    }
 
     fn metadata(change: Option<Change>) -> Option<(bool, Vec<u8>)> {
         let (inserts, entity) = match change? {
@@ -88,7 +122,7 @@ mod tests {
     #[test]
     fn it_is_written_once_a_revision_and_once_a_second() {
         let (mut mark, now) = (Mark::default(), Instant::now());
-        mark.read(&mut Vec::new());
+        read(&mut mark, &mut Vec::new());
         assert_eq!(mark.revision(), None);
         assert_eq!(
             metadata(mark.change(7, now)),
@@ -113,13 +147,26 @@ mod tests {
         let group = |id, metadata: &[u8]| Entity::multicast_group_with(id, Vec::new(), metadata.to_vec());
         let mut held = vec![group(1, b""), group(GROUP, &[0, 0, 0, 0, 0, 0, 1, 2]), group(2, b"")];
         let mut mark = Mark::default();
-        mark.read(&mut held);
+        read(&mut mark, &mut held);
         assert_eq!((mark.revision(), held.len()), (Some(258), 2));
         // A mark of another program, or a damaged one, means nothing and is overwritten.
-        mark.read(&mut vec![group(GROUP, b"x")]);
+        read(&mut mark, &mut vec![group(GROUP, b"x")]);
         assert_eq!(
             (mark.revision(), metadata(mark.change(3, Instant::now())).map(|c| c.0)),
             (None, Some(false))
         );
+    }
+
+    #[test]
+    fn a_read_back_that_is_older_than_a_write_says_nothing() {
+        let (mut mark, now) = (Mark::default(), Instant::now());
+        let begun = mark.begin_read();
+        mark.written(7, now);
+        mark.end_read(begun);
+        assert_eq!(mark.revision(), Some(7));
+        assert_eq!(metadata(mark.change(8, now + EVERY)).map(|c| c.0), Some(false));
+        // The next one shows that the switch has lost it.
+        read(&mut mark, &mut Vec::new());
+        assert_eq!(metadata(mark.change(8, now + EVERY)).map(|c| c.0), Some(true));
     }
 }

@@ -12,6 +12,7 @@ use p4runtime_client::{
     order::Order,
     packet::PacketCodec,
     pipeline::{self, Installed, Pipeline},
+    read,
     session::{self, ElectionId, Options, PacketSender, Session, Standing},
     target::Target,
     write::{Change, Refusal},
@@ -23,12 +24,12 @@ use vfabric_api::provisioning::BootStep;
 
 use super::gnmi::{PortState, watch_ports};
 use super::losses;
-use super::mark::Mark;
+use super::mark::{self, Mark};
 use super::ports::{Names, keep_ports};
 use crate::device::{
     driver::{
-        Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Losses, Write,
-        WriteResult,
+        Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Losses, Part,
+        Write, WriteResult,
     },
     packets::PacketPort,
     ports::Ports,
@@ -38,6 +39,8 @@ use crate::entity::{Entity, EntityKey, SwitchEntity, SwitchKey};
 
 /// Port states that wait for the actor; a switch has fewer ports.
 const PORT_EVENTS: usize = 512;
+/// Parts of a read-back that wait for the actor: enough for the switch and the controller to work at the same time.
+const PARTS: usize = 4;
 /// Other election ids to try when ours is in use: a switch may not have noticed yet that our
 /// last session died.
 const ELECTION_TRIES: u128 = 3;
@@ -84,6 +87,69 @@ struct Open {
     /// The store that the switch's cookie names.
     kept_by: Option<u32>,
     mark: Mark,
+    reading: Option<Reading>,
+}
+
+/// The read-back under way.
+struct Reading {
+    parts: mpsc::Receiver<Result<Held, Error>>,
+    mark: mark::Read,
+}
+
+/// A part of what the switch holds, and whether it is the last one.
+type Held = (Vec<SwitchEntity>, bool);
+
+/// Reads everything that a switch holds, beside all other calls. Ends early when nobody takes the parts any more.
+async fn read(
+    name: String,
+    pipeline: Arc<Pipeline>,
+    mut reading: read::Reading,
+    parts: mpsc::Sender<Result<Held, Error>>,
+) {
+    let p4info = pipeline.p4info();
+    loop {
+        let part = match reading.next(p4info).await {
+            Ok(Some(part)) => {
+                for (entity, why) in &part.foreign {
+                    tracing::warn!(switch = %name, ?entity, why, "the switch holds what cannot be reconciled");
+                }
+                Ok((part.entities, false))
+            }
+            Ok(None) => Ok((Vec::new(), true)),
+            Err(error) => Err(error),
+        };
+        let is_end = part.as_ref().map_or(true, |(_, last)| *last);
+        if parts.send(part).await.is_err() || is_end {
+            return;
+        }
+    }
+}
+
+impl Reading {
+    /// The next part. Cancel safe.
+    async fn next(reading: &mut Option<Self>, mark: &mut Mark) -> Event {
+        let Some(Reading { parts, mark: found }) = reading else {
+            return std::future::pending().await;
+        };
+        let part = parts.recv().await;
+        let (mut held, last) = match part {
+            Some(Ok(held)) => held,
+            other => {
+                let broken = || DriverError::Unreachable("the read-back ended early".into());
+                *reading = None;
+                return Event::Disconnected(other.and_then(Result::err).as_ref().map_or_else(broken, driver_error));
+            }
+        };
+        found.take_from(&mut held);
+        if last && let Some(reading) = reading.take() {
+            mark.end_read(reading.mark);
+        }
+        Event::Held(Part {
+            entities: held.into_iter().map(Entity::Switch).collect(),
+            failing: Vec::new(),
+            last,
+        })
+    }
 }
 
 impl P4RuntimeDriver {
@@ -309,6 +375,7 @@ impl Driver for P4RuntimeDriver {
             kept,
             kept_by,
             mark: Mark::default(),
+            reading: None,
         });
         Ok(())
     }
@@ -360,17 +427,16 @@ impl Driver for P4RuntimeDriver {
         session.keep(&self.config.pipeline).await.map_err(|e| driver_error(&e))
     }
 
-    async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
-        let p4info = self.config.pipeline.p4info();
-        let snapshot = self.session()?.read_all(p4info).await.map_err(|e| driver_error(&e))?;
-        for (entity, why) in &snapshot.foreign {
-            tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
-        }
-        let mut entities = snapshot.entities;
+    async fn begin_read_back(&mut self) -> Result<(), DriverError> {
+        let pipeline = &self.config.pipeline;
+        let reading = self.session()?.reading(pipeline.p4info());
+        let (sender, parts) = mpsc::channel(PARTS);
+        tokio::spawn(read(self.config.name.clone(), Arc::clone(pipeline), reading, sender));
         if let Some(open) = &mut self.open {
-            open.mark.read(&mut entities);
+            let mark = open.mark.begin_read();
+            open.reading = Some(Reading { parts, mark });
         }
-        Ok(entities.into_iter().map(Entity::Switch).collect())
+        Ok(())
     }
 
     fn same(&self, wanted: &Entity, held: &Entity) -> bool {
@@ -423,6 +489,7 @@ impl Driver for P4RuntimeDriver {
                 event = open.session.next_event() => event,
                 Some((port, up)) = open.ports.recv() => return Event::Port { port, up },
                 Some(event) = open.kept.recv() => return event,
+                part = Reading::next(&mut open.reading, &mut open.mark) => return part,
             };
             if let Some(event) = self.event(event) {
                 return event;

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fabric_identity::{ClientCertificates, Credentials, Listener, Notices, Peer, Subject, Validity};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
 
 use super::ports::clocks_differ;
 use crate::device::driver::{
-    Batch, Driver, DriverError, EntityError, Event, Limits, Loss, Losses, Warning, Write, WriteResult,
+    Batch, Driver, DriverError, EntityError, Event, Limits, Loss, Losses, Part, Warning, Write, WriteResult,
 };
 use crate::entity::{Entity, EntityKey};
 pub use below::{Ask, Below, Spot};
@@ -111,6 +111,7 @@ impl VtepServer {
             instance: self.instance,
             store: 0,
             number: 0,
+            reading: None,
             events: VecDeque::new(),
         }
     }
@@ -279,6 +280,8 @@ pub struct VtepDriver {
     store: u32,
     /// Number of the last update or read on this stream.
     number: u64,
+    /// Number of the read-back under way, and when its next part must have come.
+    reading: Option<(u64, Instant)>,
     events: VecDeque<Event>,
 }
 
@@ -321,7 +324,44 @@ impl VtepDriver {
             .ok_or_else(|| DriverError::Protocol("a message of an unknown kind".into()))
     }
 
-    /// Waits for the reply that `pick` accepts; events that come meanwhile are kept.
+    /// The next message. If it is late for the read-back under way, that has failed. Cancel safe.
+    async fn receive_in_time(&mut self) -> Result<agent_message::Message, DriverError> {
+        let Some((_, end)) = self.reading else {
+            return self.receive().await;
+        };
+        let late = |_| DriverError::Timeout("the agent did not answer a read".into());
+        timeout_at(end, self.receive()).await.map_err(late)?
+    }
+
+    /// Keeps what is not the reply to a call: a report, or a part of the read-back under way.
+    fn keep_other(&mut self, message: agent_message::Message) -> Result<(), DriverError> {
+        match (message, self.reading) {
+            (agent_message::Message::Report(report), _) => self.keep(report),
+            (agent_message::Message::ReadReply(reply), Some((id, _))) if reply.id == id => self.keep_part(reply),
+            _ => Err(DriverError::Protocol("a reply without a request".into())),
+        }
+    }
+
+    fn keep_part(&mut self, reply: v1::ReadReply) -> Result<(), DriverError> {
+        self.reading = (!reply.last).then(|| (reply.id, Instant::now() + ANSWER_TIMEOUT));
+        let mut part = Part {
+            last: reply.last,
+            ..Part::default()
+        };
+        for object in reply.objects {
+            let wire = object.object.unwrap_or_default();
+            let entity = HostEntity::try_from(&wire).map_err(|e| DriverError::Protocol(e.to_string()))?;
+            // Held but not in place: the agent is working on it. It counts as held, so that it is not sent again.
+            if let Some(error) = &object.error {
+                part.failing.push((EntityKey::Host(entity.key()), entity_error(error)));
+            }
+            part.entities.push(Entity::Host(entity));
+        }
+        self.events.push_back(Event::Held(part));
+        Ok(())
+    }
+
+    /// Waits for the reply that `pick` accepts; events and parts of a read-back that come meanwhile are kept.
     async fn answer<T>(
         &mut self,
         mut pick: impl FnMut(agent_message::Message) -> Result<Option<T>, agent_message::Message>,
@@ -332,8 +372,7 @@ impl VtepDriver {
                 match pick(message) {
                     Ok(Some(answer)) => return Ok(answer),
                     Ok(None) => {}
-                    Err(agent_message::Message::Report(report)) => self.keep(report)?,
-                    Err(_) => return Err(DriverError::Protocol("a reply without a request".into())),
+                    Err(other) => self.keep_other(other)?,
                 }
             }
         };
@@ -399,6 +438,7 @@ impl Driver for VtepDriver {
             .push_back(Event::Warning(Warning::Clock, session.clock.clone()));
         self.session = Some(session);
         self.number = 0;
+        self.reading = None;
         let welcome = v1::Welcome {
             instance: self.instance.to_vec(),
         };
@@ -422,35 +462,12 @@ impl Driver for VtepDriver {
         Ok(())
     }
 
-    async fn read_back(&mut self) -> Result<Vec<Entity>, DriverError> {
+    async fn begin_read_back(&mut self) -> Result<(), DriverError> {
         self.number += 1;
         let id = self.number;
+        self.reading = Some((id, Instant::now() + ANSWER_TIMEOUT));
         self.send(controller_message::Message::ReadRequest(v1::ReadRequest { id }))
-            .await?;
-        let mut held: Vec<v1::HeldObject> = Vec::new();
-        self.answer(|message| match message {
-            agent_message::Message::ReadReply(reply) if reply.id == id => {
-                held.extend(reply.objects);
-                Ok(reply.last.then_some(()))
-            }
-            other => Err(other),
-        })
-        .await?;
-        let mut entities = Vec::with_capacity(held.len());
-        for object in held {
-            let wire = object.object.unwrap_or_default();
-            let entity = HostEntity::try_from(&wire).map_err(|e| DriverError::Protocol(e.to_string()))?;
-            // Held but not in place: the agent is working on it. It counts as held, so that it is not
-            // sent again, and is reported as an event.
-            if let Some(error) = &object.error {
-                self.events.push_back(Event::EntityState(
-                    EntityKey::Host(entity.key()),
-                    Err(entity_error(error)),
-                ));
-            }
-            entities.push(Entity::Host(entity));
-        }
-        Ok(entities)
+            .await
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
@@ -535,12 +552,8 @@ impl Driver for VtepDriver {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            let kept = match self.receive().await {
-                Ok(agent_message::Message::Report(report)) => self.keep(report),
-                Ok(_) => Err(DriverError::Protocol("a reply without a request".into())),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = kept {
+            let kept = self.receive_in_time().await;
+            if let Err(error) = kept.and_then(|message| self.keep_other(message)) {
                 self.session = None;
                 return Event::Disconnected(error);
             }
@@ -549,6 +562,7 @@ impl Driver for VtepDriver {
 
     async fn disconnect(&mut self) {
         self.session = None;
+        self.reading = None;
         self.events.clear();
     }
 }

@@ -50,9 +50,10 @@ impl Store for MemoryStore {
         Ok(self.lock().data.get(key).cloned())
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
+    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
         let inner = self.lock();
-        let mut found: Vec<_> = inner.data.iter().filter(|(k, _)| k.starts_with(prefix)).collect();
+        let within = |key: &[u8]| key >= from && before.is_none_or(|before| key < before);
+        let mut found: Vec<_> = inner.data.iter().filter(|(key, _)| within(key.as_slice())).collect();
         found.sort_unstable_by_key(|(key, _)| *key);
         for (key, value) in found {
             if visit(key, value).is_break() {

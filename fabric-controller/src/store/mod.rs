@@ -147,8 +147,19 @@ pub trait Store: Send + Sync + 'static {
     /// Value of a key.
     fn get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Versioned>, StoreError>> + Send;
 
-    /// All keys that start with `prefix`, in order, as of one revision. Damaged rows are returned, not visited.
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Scanned, StoreError>> + Send;
+    /// All keys from `from` on and before `before` (`None`: to the last one), in order, as of one revision. Damaged rows
+    /// are returned, not visited.
+    fn scan_range(
+        &self,
+        from: &[u8],
+        before: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> impl Future<Output = Result<Scanned, StoreError>> + Send;
+
+    /// The same for all keys that start with `prefix`.
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Scanned, StoreError>> + Send {
+        async move { self.scan_range(prefix, after(prefix).as_deref(), visit).await }
+    }
 
     /// Commits transactions in order, each as one revision, all or none; durable when it returns. Returns the last
     /// revision. After an error, no part of the group is stored, and none ever will be.
@@ -176,6 +187,14 @@ pub trait Store: Send + Sync + 'static {
     fn backup(&self) -> impl Future<Output = Result<Option<(Revision, std::fs::File)>, StoreError>> + Send {
         async { Ok(None) }
     }
+}
+
+/// The first key after all keys that start with `prefix`; none if there is no such key.
+pub(crate) fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|octet| *octet != u8::MAX)?;
+    let mut after = prefix.get(..=last)?.to_vec();
+    *after.last_mut()? += 1;
+    Some(after)
 }
 
 /// True when `revision` is what `compare` expects of a key.

@@ -12,6 +12,7 @@ mod file;
 mod schema;
 mod write;
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -209,16 +210,14 @@ impl Inner {
     }
 }
 
-fn scan(db: &Database, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, Failure> {
+fn scan(db: &Database, (from, before): (&[u8], Option<&[u8]>), visit: Visit<'_>) -> Result<Scanned, Failure> {
     let read = db.begin_read()?;
     let revision = read.open_table(META)?.get(REVISION)?.map_or(0, |v| v.value());
     let objects = read.open_table(OBJECTS)?;
     let mut damaged = Vec::new();
-    for row in objects.range(prefix..)? {
+    let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+    for row in objects.range::<&[u8]>((Bound::Included(from), end))? {
         let (key, row) = row?;
-        if !key.value().starts_with(prefix) {
-            break;
-        }
         let record = record::decode(key.value(), row.value());
         let (revision, value) = (record.revision, record.value.to_vec());
         if !record.sound {
@@ -283,9 +282,9 @@ impl Store for RedbStore {
         self.blocking(move |inner| inner.read(work)).await
     }
 
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
-        // On this thread: it happens once, at the start, and `visit` borrows.
-        self.0.read(|db| scan(db, prefix, visit))
+    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        // On this thread: it happens at the start only, and `visit` borrows.
+        self.0.read(|db| scan(db, (from, before), visit))
     }
 
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {

@@ -10,10 +10,11 @@
 //! | miswired | a probe arrives where it should not | the right one arrives, or [`Pace::hold`] without the wrong one |
 //! | silent | an end that has heard probes hears none for [`Pace::hold`] | it hears one |
 //! | unanswered | the controller has a session with one end, and for [`Pace::hold`] none with the other | it has one with both |
+//! | filling | a spine at an end of it is new, or came back empty | the spine holds all that it should |
 //! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or [`Pace::hold`] without a sign |
 //!
-//! An unanswered link may work, because its far switch forwards without us. So it is *avoided*: used only where there is no
-//! other path. All other faults take a link out of use.
+//! An unanswered link may work, because its far switch forwards without us, and one whose spine is being filled will soon. So
+//! they are *avoided*: used only where there is no other path. All other faults take a link out of use.
 //!
 //! **Invariants.** Silence counts only while both switches are ready, from the moment at which
 //! both became so, and only while the clock runs. Probes that a switch misses while it is synchronised,
@@ -77,13 +78,15 @@ pub enum Fault {
     Inherited,
     /// There is no session with the switch of this end.
     Unanswered(End),
+    /// The switch of this end does not hold yet what it should.
+    Filling(End),
 }
 
 impl Fault {
     /// How the link may still be used.
     pub fn used(self) -> Use {
         match self {
-            Self::Unanswered(_) => Use::Avoided,
+            Self::Unanswered(_) | Self::Filling(_) => Use::Avoided,
             _ => Use::Down,
         }
     }
@@ -118,6 +121,8 @@ struct EndState {
     sequence: u64,
     /// There has been no session with its switch for so long that the link is not trusted.
     unanswered: bool,
+    /// Its switch is being filled.
+    filling: bool,
 }
 
 #[derive(Debug)]
@@ -152,7 +157,8 @@ impl Link {
                 .map(|(end, _)| Fault::Unanswered(*end))
         };
         let down = wrong.or_else(silent).or(self.inherited.then_some(Fault::Inherited));
-        down.or_else(unanswered)
+        let filling = || ends().find(|(_, s)| s.filling).map(|(end, _)| Fault::Filling(*end));
+        down.or_else(unanswered).or_else(filling)
     }
 
     fn used(&self) -> Use {
@@ -175,6 +181,8 @@ pub struct Session {
     pub open: bool,
     /// The switch holds what it should, so it can be expected to send and punt probes.
     pub ready: bool,
+    /// It is a spine that is new or came back empty, and does not hold yet what it should.
+    pub filling: bool,
 }
 
 /// Since when a switch has been ready, or without a session.
@@ -182,6 +190,7 @@ pub struct Session {
 struct Since {
     ready: Option<Instant>,
     away: Option<Instant>,
+    filling: bool,
 }
 
 /// All links of a fabric.
@@ -291,6 +300,20 @@ impl Links {
         let since = self.switches.entry(switch).or_default();
         since.ready = session.ready.then(|| since.ready.unwrap_or(now));
         since.away = (!session.open).then(|| since.away.unwrap_or(now));
+        since.filling = session.filling;
+    }
+
+    /// A spine comes into service, and does not hold yet what it should.
+    pub fn fill(&mut self, switch: SwitchIndex) -> Vec<LinkChange> {
+        self.switches.entry(switch).or_default().filling = true;
+        let mut changes = Vec::new();
+        for (index, link) in &mut self.links {
+            for ((at, _), end) in link.ends.iter().zip(&mut link.state) {
+                end.filling |= *at == switch;
+            }
+            changes.extend(judge(*index, link, &mut self.unsaved));
+        }
+        changes
     }
 
     /// Forgets a switch.
@@ -346,6 +369,7 @@ impl Links {
                     .is_some_and(|(away, ready)| now.saturating_duration_since(away.max(ready).max(awake)) > hold);
                 // This lasts until there is a session again, even if the other end loses its session too.
                 end.unanswered = unanswered || (end.unanswered && own.away.is_some());
+                end.filling = own.filling;
             }
             if let (Some(a), Some(b)) = (a.ready, b.ready) {
                 let since = a.max(b).max(awake);

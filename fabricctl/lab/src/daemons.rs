@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use vfabric_api::ident::Name;
+use vfabric_api::ident::{Name, PortId};
 use vfabric_api::topology::{Host, Role, Switch};
 
 use super::pki::Subject;
@@ -72,7 +72,8 @@ impl Lab {
         let ends = self.topology.links.iter().flat_map(|l| [&l.a, &l.b]);
         let uplinks = self.topology.hosts.iter().map(|h| &h.uplink);
         let metals = self.plan.metals.iter().map(|m| &m.at);
-        let mine = ends.chain(uplinks).chain(metals).filter(|r| r.switch == switch.name);
+        let all = ends.chain(uplinks).chain(metals).chain(&self.plan.spares);
+        let mine = all.filter(|r| r.switch == switch.name);
         let mut ports: Vec<u16> = mine.map(|r| r.port.get()).collect();
         ports.sort_unstable();
         ports
@@ -164,6 +165,16 @@ impl Lab {
     /// # Errors
     /// It is not in the topology, or its program cannot be run.
     pub fn start_switch(&self, name: &Name) -> Result<()> {
+        let (switch, _) = self.find_switch(name)?;
+        self.start_switch_as(name, switch.device_id)
+    }
+
+    /// Starts other hardware in the place of a switch, empty. A switch that configures itself gets its device id from the
+    /// inventory.
+    ///
+    /// # Errors
+    /// As [`Lab::start_switch`].
+    pub(crate) fn start_switch_as(&self, name: &Name, device_id: u16) -> Result<()> {
         let (switch, node) = self.find_switch(name)?;
         let (mut command, namespace) = match self.options.target {
             Target::P4Switch => (process::command(self.bin("p4-switch")), Some(node.namespace.as_str())),
@@ -179,7 +190,7 @@ impl Lab {
         if self.options.ztp {
             self.blank(switch, &mut command);
         } else {
-            command.arg("--device-id").arg(switch.device_id.to_string());
+            command.arg("--device-id").arg(device_id.to_string());
         }
         for port in self.ports(switch) {
             command.arg("-i").arg(format!("{port}@swp{port}"));
@@ -216,6 +227,27 @@ impl Lab {
             }
         }
         self.daemons.start(name.as_str(), namespace, command)
+    }
+
+    /// The port of a leaf whose cable leads nowhere.
+    ///
+    /// # Errors
+    /// It is no leaf.
+    pub(crate) fn spare_port(&self, leaf: &Name) -> Result<PortId> {
+        let spare = self.plan.spares.iter().find(|at| at.switch == *leaf);
+        Ok(spare.with_context(|| format!("leaf `{leaf}` is unknown"))?.port)
+    }
+
+    /// Plugs the cables of two ports of a p4-switch into each other's place: the devices behind them change names, and the
+    /// switch opens again what is behind a port's name.
+    ///
+    /// # Errors
+    /// A port does not exist.
+    pub(crate) fn swap_cables(&self, switch: &Name, (a, b): (PortId, PortId)) -> Result<()> {
+        let (_, node) = self.find_switch(switch)?;
+        let script =
+            format!("link set swp{a} name unplugged\nlink set swp{b} name swp{a}\nlink set unplugged name swp{b}");
+        netns::ip_batch(Some(&node.namespace), &script)
     }
 
     /// Fails if the target is not installed.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result, bail};
 use vfabric_api::ident::{Mac, Name};
 use vfabric_api::intent::{Intent, Place, SubnetSpec};
-use vfabric_api::topology::{Host, PortRef, Topology};
+use vfabric_api::topology::{Host, PortRef, Role, Switch, Topology};
 
 /// Every namespace of a lab starts with this, and nothing else on the machine does.
 pub const PREFIX: &str = "vflab-";
@@ -16,6 +16,8 @@ pub const PREFIX: &str = "vflab-";
 pub const MGMT: &str = "vflab-mgmt";
 /// The only link that a lab creates outside its namespaces; through it the controller reaches the devices.
 pub const MGMT_LINK: &str = "vflab-mgmt0";
+/// Far end of a leaf's spare cable, which nothing is plugged into.
+const SPARE_END: &str = "spare";
 /// Last octet of the controller's management address.
 const CONTROLLER_OCTET: u8 = 1;
 /// Last octet of the first host's management address.
@@ -60,6 +62,8 @@ pub struct Plan {
     pub metals: Vec<Metal>,
     /// Namespaces of workloads on hosts.
     pub workloads: BTreeSet<String>,
+    /// A port of each leaf whose cable leads nowhere, for the checks that move one.
+    pub spares: Vec<PortRef>,
 }
 
 /// The namespace of a switch or host.
@@ -115,6 +119,7 @@ impl Plan {
             hosts,
             metals: Vec::new(),
             workloads: BTreeSet::new(),
+            spares: spares(topology)?,
         };
         plan.place(intent)?;
         Ok(plan)
@@ -207,6 +212,10 @@ impl Plan {
                 &m.namespace,
             ));
         }
+        for at in &self.spares {
+            let leaf = namespace(&at.switch);
+            lines.push(veth(&format!("swp{}", at.port), &leaf, SPARE_END, &leaf));
+        }
         lines.join("\n")
     }
 
@@ -219,6 +228,22 @@ impl Plan {
         }
         lines.join("\n")
     }
+}
+
+/// The first port of each leaf after those that the topology names.
+fn spares(topology: &Topology) -> Result<Vec<PortRef>> {
+    let leaves = topology.switches.iter().filter(|s| s.role == Role::Leaf);
+    let spare = |leaf: &Switch| -> Result<PortRef> {
+        let ends = topology.links.iter().flat_map(|l| [&l.a, &l.b]);
+        let uplinks = topology.hosts.iter().map(|h| &h.uplink);
+        let mine = ends.chain(uplinks).filter(|r| r.switch == leaf.name).map(|r| r.port);
+        let last = mine.chain(leaf.access_ports.iter().copied()).map(|p| p.get()).max();
+        Ok(PortRef {
+            switch: leaf.name.clone(),
+            port: (last.unwrap_or(0) + 1).try_into()?,
+        })
+    };
+    leaves.map(spare).collect()
 }
 
 fn veth(a: &str, a_namespace: &str, b: &str, b_namespace: &str) -> String {

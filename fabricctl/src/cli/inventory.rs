@@ -21,7 +21,7 @@ pub(super) enum Command {
     Get(Output),
     /// Print it as a topology file
     Export,
-    /// Show what a topology file would change
+    /// Show what a topology file would change, on each device too
     Diff(File),
     /// Change the inventory to match a topology file
     Import(Import),
@@ -57,6 +57,9 @@ pub(super) struct Device {
     kind: String,
     /// Its name
     name: String,
+    /// Only show what would change, on each device too
+    #[arg(long)]
+    dry_run: bool,
     /// Seconds to wait until every device has applied it; 0 does not wait
     #[arg(long, default_value_t = 30.0)]
     wait: f64,
@@ -71,6 +74,9 @@ pub(super) struct Remove {
     /// Also remove what uses it: links of a switch, hosts under a leaf, attachments there
     #[arg(long)]
     cascade: bool,
+    /// Only show what would change, on each device too
+    #[arg(long)]
+    dry_run: bool,
     /// Seconds to wait until every device has applied it; 0 does not wait
     #[arg(long, default_value_t = 30.0)]
     wait: f64,
@@ -114,8 +120,7 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
         }
         Command::Diff(file) => {
             let outcome = client.import(&read(&file.file)?, true, None).await?;
-            changes(&outcome);
-            Ok(ExitCode::SUCCESS)
+            planned(&outcome)
         }
         Command::Import(import) => {
             let topology = read(&import.file.file)?;
@@ -126,6 +131,9 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
         Command::Gone(device) => verb(client, &device, Verb::Gone).await,
         Command::Remove(remove) => {
             let key = key(&remove.kind, &remove.name)?;
+            if remove.dry_run {
+                return planned(&client.plan_removal(&key, remove.cascade).await?);
+            }
             done(&client.remove(&key, remove.cascade, seconds(remove.wait)?).await?)
         }
     }
@@ -135,6 +143,9 @@ async fn verb(client: &Client, device: &Device, verb: Verb) -> Result<ExitCode> 
     let key = key(&device.kind, &device.name)?;
     if matches!(key, ItemKey::Link(..)) {
         bail!("`link`: expected switch or host");
+    }
+    if device.dry_run {
+        return planned(&client.plan_device(&key, verb).await?);
     }
     done(&client.device(&key, verb, seconds(device.wait)?).await?)
 }
@@ -151,6 +162,14 @@ fn changes(outcome: &Outcome) {
         outcome.committed.unchanged,
         outcome.committed.revision
     );
+}
+
+fn planned(outcome: &Outcome) -> Result<ExitCode> {
+    changes(outcome);
+    if let Some(plan) = &outcome.committed.plan {
+        super::plan::devices(plan);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn done(outcome: &Outcome) -> Result<ExitCode> {

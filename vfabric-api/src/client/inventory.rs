@@ -41,6 +41,14 @@ fn path(key: &ItemKey) -> String {
     }
 }
 
+/// The parameter of a removal, which links do not have.
+fn cascades(key: &ItemKey, cascade: bool) -> String {
+    match key {
+        ItemKey::Link(..) => String::new(),
+        _ => format!("cascade={cascade}&"),
+    }
+}
+
 fn seconds(wait: Option<Duration>) -> f64 {
     wait.unwrap_or_default().as_secs_f64()
 }
@@ -85,16 +93,30 @@ impl Client {
         self.call(Method::POST, &path, None, wait).await
     }
 
+    /// What doing that would change, with the plan of the devices; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn plan_device(&self, key: &ItemKey, verb: Verb) -> Result<Outcome, ClientError> {
+        let path = format!("{}/{}?dry_run=true", path(key), verb.word());
+        self.call(Method::POST, &path, None, None).await
+    }
+
     /// Removes an object, with `cascade` what uses it too, and waits up to `wait` for the devices.
     ///
     /// # Errors
     /// As [`Client::apply`].
     pub async fn remove(&self, key: &ItemKey, cascade: bool, wait: Option<Duration>) -> Result<Outcome, ClientError> {
-        let cascade = match key {
-            ItemKey::Link(..) => String::new(),
-            _ => format!("cascade={cascade}&"),
-        };
-        let path = format!("{}?{cascade}wait={}", path(key), seconds(wait));
+        let path = format!("{}?{}wait={}", path(key), cascades(key, cascade), seconds(wait));
         self.call(Method::DELETE, &path, None, wait).await
+    }
+
+    /// What removing it would change, with the plan of the devices; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn plan_removal(&self, key: &ItemKey, cascade: bool) -> Result<Outcome, ClientError> {
+        let path = format!("{}?{}dry_run=true", path(key), cascades(key, cascade));
+        self.call(Method::DELETE, &path, None, None).await
     }
 }

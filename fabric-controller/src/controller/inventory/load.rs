@@ -7,11 +7,10 @@ use vfabric_api::topology::Topology;
 use super::Start;
 use crate::controller::StartError;
 use crate::controller::restore::Row;
-use crate::controller::rows::to_json;
+use crate::controller::rows::{UID_KEY, to_json};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::inventory::{NEXT_KEY, PREFIX, StoredItem, item_key};
-use crate::model::kind::Stored;
 use crate::store::Op;
 
 /// What the store has of the inventory, put into a model.
@@ -36,35 +35,37 @@ fn all_rows(model: &Model) -> Vec<Op> {
         .collect()
 }
 
-/// The greatest identity that the rows of a store name, as far as they can be read.
-fn greatest_uid(rows: &[Row]) -> u64 {
-    let uid = |row: &Row| match row.key.split(|b| *b == b'/').next()? {
-        b"uid" => std::str::from_utf8(&row.value)
-            .ok()?
-            .parse::<u64>()
-            .ok()?
-            .checked_sub(1),
-        b"object" => serde_json::from_slice::<Stored>(&row.value)
-            .ok()?
-            .uid_mut()
-            .map(|uid| uid.get()),
-        _ => None,
-    };
-    let trusted = rows.iter().filter(|row| row.damage.is_none());
-    trusted.filter_map(uid).max().unwrap_or_default()
+/// The last identity that was given out, as the store notes it; 0 if that cannot be read.
+fn last_uid(rows: &[Row]) -> u64 {
+    let sound = rows.iter().filter(|row| row.damage.is_none());
+    let noted = sound.filter(|row| row.key == UID_KEY).find_map(|row| {
+        let next: u64 = std::str::from_utf8(&row.value).ok()?.parse().ok()?;
+        next.checked_sub(1)
+    });
+    noted.unwrap_or_default()
 }
 
-/// Takes the inventory out of the rows of a store; where there is none, it begins with the topology.
+/// Whether the rows of a store have an inventory.
+pub(in crate::controller) fn is_stored(rows: &[Row]) -> bool {
+    rows.iter().any(|row| is_row(&row.key))
+}
+
+/// Takes the inventory out of the rows of a store; where there is none, it begins with the topology. Then `in_use` is the
+/// greatest identity of the objects.
 ///
 /// # Errors
 /// There is neither an inventory nor a topology.
-pub(in crate::controller) fn load(stored: &mut Vec<Row>, topology: Option<&Topology>) -> Result<Loaded, StartError> {
+pub(in crate::controller) fn load(
+    stored: &mut Vec<Row>,
+    topology: Option<&Topology>,
+    in_use: u64,
+) -> Result<Loaded, StartError> {
     let mut items: Vec<Row> = stored.extract_if(.., |row| is_row(&row.key)).collect();
     items.sort_by(|a, b| a.key.cmp(&b.key));
     if items.is_empty() {
         let topology = topology.ok_or(StartError::NoInventory)?;
         let mut model = Model::empty(topology.fabric.clone());
-        model.restore_next_uid(greatest_uid(stored).saturating_add(1));
+        model.restore_next_uid(last_uid(stored).max(in_use).saturating_add(1));
         model.import_first(topology);
         info!(
             switches = topology.switches.len(),

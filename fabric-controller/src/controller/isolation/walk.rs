@@ -55,8 +55,8 @@ impl Store for Shared {
     async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
         self.inner.get(key).await
     }
-    async fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<Scanned, StoreError> {
-        self.inner.scan(prefix, visit).await
+    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
+        self.inner.scan_range(from, before, visit).await
     }
     async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
         self.inner.past(from, to, limit).await
@@ -360,8 +360,8 @@ impl Walk {
             device.connected();
             device.begin_read_back();
             let held = self.sims[index].held().values().cloned();
-            let differ = device.found(held, |wanted, held| wanted == held);
-            device.end_read_back(differ);
+            device.found(held, |wanted, held| wanted == held);
+            device.end_read_back();
             self.sessions[index].connected = true;
             return false;
         }

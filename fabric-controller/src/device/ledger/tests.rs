@@ -1,5 +1,7 @@
 //! What the ledger reports of revisions and failures, and races between changes and answers.
 
+use std::cell::RefCell;
+
 use proptest::prelude::*;
 use vtep_proto::{HostEntity, Neighbour};
 
@@ -36,11 +38,10 @@ fn in_sync() -> Ledger {
 /// A device tells what it holds.
 fn read_back(ledger: &mut Ledger, held: &[Entity]) -> usize {
     ledger.begin_read_back();
-    let fresh = held
-        .iter()
-        .filter(|e| ledger.found(Entity::clone(e), PartialEq::eq))
-        .count();
-    fresh + ledger.end_read_back()
+    for entity in held {
+        ledger.found(Entity::clone(entity), PartialEq::eq);
+    }
+    ledger.end_read_back()
 }
 
 fn writes(differences: Vec<Difference>) -> Vec<Write> {
@@ -140,6 +141,9 @@ enum Step {
     Take(bool),
     Answer(bool, bool, bool),
     State(u8, bool),
+    /// Of a new session.
+    Connect,
+    /// Of the same one.
     ReadBack,
     Found,
 }
@@ -151,7 +155,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<bool>().prop_map(Step::Take),
         6 => (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| Step::Answer(a, b, c)),
         1 => (0..4u8, any::<bool>()).prop_map(|(k, ok)| Step::State(k, ok)),
-        1 => Just(Step::ReadBack),
+        1 => Just(Step::Connect),
+        2 => Just(Step::ReadBack),
         4 => Just(Step::Found),
     ]
 }
@@ -178,7 +183,9 @@ fn check(ledger: &Ledger) -> Result<(), TestCaseError> {
     if ledger.read_back {
         let held = ledger.rows.all_held().map(|(held, _)| &held.entity);
         let keys = ledger.desired().chain(held).map(|entity| entity.key());
-        for key in keys.filter(|k| !ledger.dirty.contains_key(k)) {
+        let differing = ledger.reading.iter().flat_map(|reading| &reading.differing);
+        let differing: Vec<&EntityKey> = differing.collect();
+        for key in keys.filter(|k| !ledger.dirty.contains_key(k) && !differing.contains(&k)) {
             prop_assert!(ledger.rows.agree(&key), "{} differs and nobody knows", key);
         }
     }
@@ -193,9 +200,10 @@ proptest! {
         let mut ledger = Ledger::default();
         let mut asked: Vec<(Source, Arc<Entity>)> = Vec::new();
         let mut askers = (0..).map(asker);
-        let mut device: FxHashMap<EntityKey, Entity> = FxHashMap::default();
+        let device: RefCell<FxHashMap<EntityKey, Entity>> = RefCell::default();
         let mut flying: Vec<Write> = Vec::new();
-        let mut answer = |ledger: &mut Ledger, write: &Write, result: WriteResult| {
+        let answer = |ledger: &mut Ledger, write: &Write, result: WriteResult| {
+            let mut device = device.borrow_mut();
             if result.is_ok() {
                 let e = write.entity();
                 match write {
@@ -207,8 +215,9 @@ proptest! {
             device.values().cloned().collect::<Vec<_>>()
         };
         let mut held = Vec::new();
-        // What a read-back under way has yet to tell: its actor writes nothing meanwhile.
+        // What a read-back under way has yet to tell: all that the device held when it began, however old that is by now.
         let mut reading: Option<std::vec::IntoIter<Entity>> = None;
+        let mut claimed = false;
         for (revision, step) in (1..).zip(steps) {
             match step {
                 Step::Add(key, content) => {
@@ -226,7 +235,7 @@ proptest! {
                     }
                 }
                 Step::Take(retry) => {
-                    if ledger.read_back && flying.is_empty() && reading.is_none() {
+                    if claimed && flying.is_empty() {
                         flying = writes(ledger.take(retry));
                     }
                 }
@@ -241,23 +250,37 @@ proptest! {
                     let key = entity(key, 0).key();
                     let holds = ledger.rows.held(&key).is_some();
                     if !ok && holds && flying.is_empty() && reading.is_none() {
+                        device.borrow_mut().remove(&key);
                         held.retain(|e: &Entity| e.key() != key);
                         ledger.entity_state(&key, Err(refusal(true, false)));
                     }
                 }
-                Step::ReadBack => {
-                    // Also of a new session, while another one's was under way.
+                Step::Connect => {
+                    // Also while a read-back was under way.
                     flying.clear();
+                    claimed = false;
                     ledger.begin_read_back();
                     reading = Some(held.clone().into_iter());
+                }
+                Step::ReadBack => {
+                    if claimed && flying.is_empty() && reading.is_none() {
+                        ledger.begin_read_back();
+                        reading = Some(held.clone().into_iter());
+                    }
                 }
                 Step::Found => match reading.as_mut().map(Iterator::next) {
                     Some(Some(entity)) => {
                         ledger.found(entity, PartialEq::eq);
                     }
                     Some(None) => {
-                        ledger.end_read_back();
-                        reading = None;
+                        let differ = ledger.end_read_back();
+                        // Nobody but the ledger's actor writes to the device: a later read-back finds what is known.
+                        prop_assert!(!claimed || differ == 0, "its own writes were taken for somebody else's");
+                        let known = ledger.rows.all_held().map(|(held, _)| (held.entity.key(), Entity::clone(&held.entity)));
+                        let known: FxHashMap<EntityKey, Entity> = known.collect();
+                        let held = held.iter().map(|e: &Entity| (e.key(), e.clone())).collect();
+                        prop_assert_eq!(known, held);
+                        (reading, claimed) = (None, true);
                     }
                     None => {}
                 },
@@ -277,6 +300,68 @@ proptest! {
         let applied: FxHashMap<EntityKey, Arc<Entity>> = held.collect();
         prop_assert_eq!(applied, wanted);
     }
+}
+
+#[test]
+fn what_a_read_back_finds_is_written_at_its_end_and_changes_of_intent_before() {
+    let mut ledger = Ledger::default();
+    for key in [1, 2] {
+        ledger.add(asker(key.into()), entity(key, 1), 1);
+    }
+    read_back(
+        &mut ledger,
+        &[Entity::clone(&entity(1, 1)), Entity::clone(&entity(2, 1))],
+    );
+    assert!(ledger.is_clean(1));
+
+    ledger.begin_read_back();
+    // A stray, and one that somebody changed.
+    ledger.found(Entity::clone(&entity(9, 1)), PartialEq::eq);
+    ledger.found(Entity::clone(&entity(1, 3)), PartialEq::eq);
+    assert!(ledger.take(true).is_empty(), "repaired before everything is known");
+    // Meanwhile 2 goes and 3 comes.
+    ledger.remove(asker(2), &entity(2, 1), 2);
+    ledger.add(asker(3), entity(3, 1), 2);
+    let changes = writes(ledger.take(false));
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    for write in &changes {
+        ledger.written(write, Ok(()));
+    }
+    assert!(ledger.is_clean(2), "not applied before the read-back ends");
+    // The rest of the read-back is older than that.
+    ledger.found(Entity::clone(&entity(2, 1)), PartialEq::eq);
+    assert_eq!(ledger.end_read_back(), 2);
+    let mut repairs = writes(ledger.take(false));
+    repairs.sort_by_key(|write| write.entity().key());
+    assert_eq!(repairs, [Write::Modify(entity(1, 1)), Write::Delete(entity(9, 1))]);
+}
+
+#[test]
+fn what_is_held_but_not_in_place_fails_once_everything_is_read() {
+    let mut ledger = Ledger::default();
+    for key in [1, 2, 3] {
+        ledger.add(asker(key.into()), entity(key, 1), 1);
+    }
+    let (all, keys) = (
+        [1, 2, 3].map(|key| entity(key, 1)),
+        [1, 2, 3].map(|key| entity(key, 1).key()),
+    );
+    let held: Vec<Entity> = all.iter().map(|e| Entity::clone(e)).collect();
+    read_back(&mut ledger, &held);
+    ledger.begin_read_back();
+    for (entity, key) in held.iter().zip(&keys) {
+        ledger.found(entity.clone(), PartialEq::eq);
+        ledger.found_failing(key.clone(), refusal(true, true));
+    }
+    // Since then the device has put one in place, and another was written.
+    ledger.entity_state(&keys[1], Ok(()));
+    ledger.add(asker(3), entity(3, 2), 2);
+    let write = writes(ledger.take(false));
+    ledger.written(&write[0], Ok(()));
+    ledger.end_read_back();
+    assert!(ledger.take(true).is_empty(), "the device itself tries again");
+    assert_eq!(ledger.failed_count(), 1);
+    assert!(ledger.failure_of(&keys[0]).is_some());
 }
 
 /// An attachment in a network, by its VNI.

@@ -184,8 +184,17 @@ async fn reads_writes_and_events() {
         update
     });
 
-    let held = driver.read_back().await.unwrap();
-    assert_eq!(held, vec![Entity::Host(station(1)), Entity::Host(station(2))]);
+    assert_eq!(driver.next_event().await, Event::Warning(Warning::Clock, None));
+    driver.begin_read_back().await.unwrap();
+    let held = |event| match event {
+        Event::Held(part) => (part.entities, part.failing, part.last),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        held(driver.next_event().await),
+        (vec![Entity::Host(station(1))], vec![], false)
+    );
+    // The rest comes while something is written.
     let entity = |last| Arc::new(Entity::Host(station(last)));
     let writes = vec![
         Write::Insert(entity(3)),
@@ -206,9 +215,10 @@ async fn reads_writes_and_events() {
 
     let update = played.await.unwrap();
     assert_eq!((update.epoch, update.upserts.len(), update.removes.len()), (7, 2, 1));
-    assert_eq!(driver.next_event().await, Event::Warning(Warning::Clock, None));
     let key = EntityKey::Host(station(2).key());
-    assert!(matches!(driver.next_event().await, Event::EntityState(k, Err(_)) if k == key));
+    let (entities, failing, last) = held(driver.next_event().await);
+    assert!(entities == [Entity::Host(station(2))] && last);
+    assert!(matches!(&failing[..], [(k, e)] if *k == key && e.device_retries));
     assert!(matches!(driver.next_event().await, Event::EntityState(k, Ok(())) if k == key));
     assert!(matches!(driver.next_event().await, Event::Disconnected(_)));
 }

@@ -246,6 +246,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// Its kind.
+            pub fn kind(&self) -> Kind {
+                match &self.content {
+                    $(Content::$kind(_) => Kind::$kind,)*
+                }
+            }
+
             /// What the user wrote.
             pub fn spec(&self) -> Spec {
                 match &self.content {
@@ -359,6 +366,9 @@ kinds! {
     /// An attachment with its addresses.
     Attachment(StoredAttachment);
 }
+
+/// What the store's keys of objects start with.
+pub const STORE_PREFIX: &[u8] = b"object/";
 
 /// The store's key of an object. Kinds sort in the order in which they are to be loaded.
 pub fn store_key(key: &Key) -> Vec<u8> {

@@ -64,7 +64,11 @@ impl Sim {
     }
 
     fn ready(&mut self, switch: u32, ready: bool) {
-        let session = Session { open: true, ready };
+        let session = Session {
+            open: true,
+            ready,
+            filling: false,
+        };
         self.links.set_session(SwitchIndex(switch), session, self.now);
     }
 
@@ -404,4 +408,25 @@ proptest! {
         sim.run(5000);
         prop_assert_eq!(sim.down(), [u32::try_from(cut).unwrap()]);
     }
+}
+
+#[test]
+fn a_spine_that_is_filled_is_avoided_until_it_is() {
+    let mut sim = Sim::started();
+    let spine = LINKS[0][1].0;
+    let its_own = LINKS
+        .iter()
+        .filter(|ends| ends.iter().any(|(s, _)| *s == spine))
+        .count();
+    let avoided = sim.links.fill(SwitchIndex(spine));
+    assert_eq!(avoided.len(), its_own);
+    assert!(avoided.iter().all(|change| change.used == Use::Avoided));
+    assert_eq!(sim.links.fault(LinkIndex(0)), Some(Fault::Filling(end(LINKS[0][1]))));
+    assert!(sim.links.fill(SwitchIndex(spine)).is_empty());
+    assert_eq!(sim.down(), [] as [u32; 0], "a start would take it for broken");
+    // The next tick learns that it holds everything.
+    sim.ready(spine, true);
+    let used = sim.links.tick(sim.now);
+    assert_eq!(used.len(), its_own);
+    assert!(used.iter().all(|change| change.used == Use::Up));
 }

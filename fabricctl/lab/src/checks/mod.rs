@@ -8,6 +8,7 @@
 //! | [`tenant`] | does a user of a vDC see only that vDC? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`dead`] | is a dead spine left out although its ports are up? |
+//! | [`inventory`] | what does it cost others that the fabric changes? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
 //! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does a deletion remove everything of an object, and nothing else? |
@@ -36,7 +37,7 @@ use vfabric_api::intent::{NetworkSpec, Place};
 use vfabric_api::service::Kind;
 use vfabric_api::status::View;
 
-use super::counters::{self, Counts, Reader};
+use super::counters::{self, Counter, Counts, Reader};
 use super::probe::EchoServer;
 use super::traffic::{Flow, Loss};
 use super::{Lab, Steps, attack};
@@ -171,7 +172,7 @@ const WORKS: [(&str, Check); 11] = [
 ];
 
 /// Checks of what faults cost, and of removals.
-const CHANGES: [(&str, Check); 19] = [
+const CHANGES: [(&str, Check); 23] = [
     ("a tenant sees its own vDC only", tenant::alone),
     ("controller killed and restarted", faults::controller),
     ("agent killed and restarted", faults::agent),
@@ -184,7 +185,11 @@ const CHANGES: [(&str, Check); 19] = [
     ("spine stopped, its ports up", dead::spine_stopped),
     ("static routes", routes::static_routes),
     ("spine drained and back", inventory::spine_drained),
+    ("spine replaced", inventory::spine_replaced),
+    ("spine retired and created", inventory::spine_retired_and_created),
+    ("uplink moved and back", inventory::uplink_moved),
     ("host that never comes, declared gone", inventory::host_gone),
+    ("host retired and created", inventory::host_retired_and_created),
     ("pods attached, swapped and detached", self::pods::attached),
     ("pods come, go and change while daemons die", crate::pods::among_checks),
     ("attachment deleted, then rolled back", removal::attachment),
@@ -399,13 +404,26 @@ impl Account<'_> {
     /// # Errors
     /// More packets were lost than counted.
     fn explain(&mut self, loss: &Loss, while_: &str) -> Result<String> {
+        self.explain_by(|_| true, loss, while_)
+    }
+
+    /// The same, by links and ports alone: what a pipeline or a filter refused should not have been refused.
+    ///
+    /// # Errors
+    /// More packets were lost than links and ports counted.
+    fn explain_by_links(&mut self, loss: &Loss, while_: &str) -> Result<String> {
+        self.explain_by(|counter| !counter.is_refusal(), loss, while_)
+    }
+
+    fn explain_by(&mut self, counts: impl Fn(&Counter) -> bool, loss: &Loss, while_: &str) -> Result<String> {
         if loss.lost == 0 {
             return Ok(loss.to_string());
         }
         let now = self.cx.runtime.block_on(self.reader.read())?;
         let counted = counters::since(&self.before, &now);
         self.before = now;
-        let (sum, words) = (counted.values().sum::<u64>(), counters::words(&counted));
+        let sum = counted.iter().filter(|(c, _)| counts(c)).map(|(_, n)| n).sum::<u64>();
+        let words = counters::words(&counted);
         if sum < loss.lost as u64 {
             bail!("{while_}: {loss}, and {sum} counted: {words}");
         }

@@ -41,6 +41,8 @@ struct Row {
 #[derive(Default)]
 pub(super) struct Report {
     rows: Vec<Row>,
+    /// What could not be measured, and why.
+    failed: Vec<(String, String)>,
 }
 
 impl Report {
@@ -64,6 +66,20 @@ impl Report {
         self.add(what, "p99", percentile_ms(times, 99.0), "ms", p99);
     }
 
+    /// Notes what became of measuring something, and shows it if that failed.
+    pub(super) fn measured(&mut self, what: &str, done: anyhow::Result<()>) {
+        if let Err(error) = done {
+            let why = format!("{error:#}");
+            say!("{what}: FAILED: {why}");
+            self.failed.push((what.to_owned(), why));
+        }
+    }
+
+    /// What could not be measured, and why.
+    pub(super) fn failed(&self) -> &[(String, String)] {
+        &self.failed
+    }
+
     /// A table for people.
     pub(super) fn table(&self) -> String {
         let mut table = comfy_table::Table::new();
@@ -80,6 +96,9 @@ impl Report {
                 measured,
                 met.into(),
             ]);
+        }
+        for (what, why) in &self.failed {
+            table.add_row([what, "FAILED", "", why, "NO"]);
         }
         table.to_string()
     }
@@ -166,7 +185,16 @@ mod tests {
         assert!(lines[2].contains("< 60 s") && lines[2].contains("NO"), "{table}");
         assert!(lines[3].contains("900 MiB") && lines[3].contains("yes"), "{table}");
         assert!(lines[4].contains(">= 5") && lines[4].contains("yes"), "{table}");
-        let document = report.document();
+        assert_eq!(report.failed().len(), 0);
+        report.measured("spine", Ok(()));
+        report.measured("leaf", Err(anyhow::anyhow!("gone").context("no leaf")));
+        assert_eq!(report.failed(), [("leaf".to_owned(), "no leaf: gone".to_owned())]);
+        let table = report.table();
+        let last = table.lines().last().unwrap();
+        assert!(
+            last.contains("leaf") && last.contains("FAILED") && last.contains("no leaf: gone"),
+            "{table}"
+        );
         assert_eq!(document["load"]["time_s"], 70.0);
         assert_eq!(document["load"]["memory target_MiB"], 1536.0);
     }

@@ -246,6 +246,12 @@ impl World {
         Ok(started.elapsed())
     }
 
+    /// Whether the controller runs.
+    pub(super) fn is_alive(&mut self) -> bool {
+        let ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
+        self.controller.as_mut().is_some_and(|child| !ended(child))
+    }
+
     /// Stops the controller as a service manager does.
     ///
     /// # Errors

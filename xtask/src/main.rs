@@ -52,6 +52,9 @@ enum Task {
         /// Also update the figures in the pages of docs/
         #[arg(long)]
         docs: bool,
+        /// Measure less where a row takes minutes (host)
+        #[arg(long, conflicts_with = "docs")]
+        short: bool,
     },
     /// Compile and run p4c's public test data (`DIR`: its `testdata`, or the checkout).
     P4cCorpus {
@@ -102,7 +105,12 @@ fn run(task: Task) -> Result<()> {
             lab(&args)
         }
         Task::Test => test::run(),
-        Task::Bench { name, json, docs } => bench::run(name.as_deref(), json.as_deref(), docs),
+        Task::Bench {
+            name,
+            json,
+            docs,
+            short,
+        } => bench::run(name.as_deref(), json.as_deref(), docs, short),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),
         Task::Exercise { args } => exercise(&args),

@@ -1,8 +1,10 @@
 //! Measures the kernel datapath on this machine, in network namespaces of its own.
 
+pub mod tcp;
+
 use std::io;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use nix::sched::{CloneFlags, unshare};
@@ -24,6 +26,8 @@ use crate::watch::Watch;
 const FIRST_VNI: u32 = 10_000;
 /// Stations elsewhere in each network, each with an IPv4 and an IPv6 address.
 const STATIONS: u8 = 10;
+/// Between two attachments: longer than the agent waits before it deletes what is out of use.
+const PAUSE: Duration = Duration::from_millis(150);
 /// MTU of the uplink that the engine uses; no packet is sent.
 const UPLINK_MTU: u32 = 9216;
 
@@ -48,8 +52,20 @@ pub struct Figures {
     pub detach_p50_ms: f64,
     /// See [`Self::detach_p50_ms`].
     pub detach_p99_ms: f64,
-    /// From all networks to nothing.
-    pub remove_ms: f64,
+    /// One attachment in a network that stays, before others go: median and 99th percentile.
+    pub add_before_p50_ms: f64,
+    /// See [`Self::add_before_p50_ms`].
+    pub add_before_p99_ms: f64,
+    /// From all networks to one, until the others are out of use.
+    pub out_of_use_ms: f64,
+    /// As [`Self::add_before_p50_ms`], while the kernel deletes what is out of use.
+    pub add_meanwhile_p50_ms: f64,
+    /// See [`Self::add_meanwhile_p50_ms`].
+    pub add_meanwhile_p99_ms: f64,
+    /// Links that were deleted meanwhile.
+    pub deleted_meanwhile: usize,
+    /// Links that were not yet deleted after that.
+    pub still_waiting: usize,
     /// Resident memory of this process with all networks applied, in KiB.
     pub memory_kib: u64,
 }
@@ -72,6 +88,13 @@ fn file(path: &str, source: io::Error) -> AgentError {
     AgentError::File {
         path: path.into(),
         source,
+    }
+}
+
+fn failed(what: &str, message: impl Into<String>) -> AgentError {
+    AgentError::Config {
+        what: what.into(),
+        message: message.into(),
     }
 }
 
@@ -122,9 +145,15 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
         engine.update(vec![], &[key])?;
         detach.saturating_record(start.elapsed().as_micros() as u64);
     }
+    let stays = Vni::new(FIRST_VNI + networks).ok_or_else(|| failed("--networks", "are more than there are VNIs"))?;
+    engine.update(network(stays), &[])?;
+    let before = adds(&mut engine, stays, &workload.0, attachments)?;
     let start = Instant::now();
     engine.update(vec![], &keys)?;
-    let remove_ms = elapsed(start);
+    let out_of_use_ms = elapsed(start);
+    let waiting = engine.datapath().waiting()?;
+    let meanwhile = adds(&mut engine, stays, &workload.0, attachments)?;
+    let still_waiting = engine.datapath().waiting()?;
     Ok(Figures {
         networks,
         apply_ms,
@@ -135,17 +164,37 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
         attachments: times.len() as usize,
         detach_p50_ms: percentile(&detach, 50.0),
         detach_p99_ms: percentile(&detach, 99.0),
-        remove_ms,
+        add_before_p50_ms: percentile(&before, 50.0),
+        add_before_p99_ms: percentile(&before, 99.0),
+        out_of_use_ms,
+        add_meanwhile_p50_ms: percentile(&meanwhile, 50.0),
+        add_meanwhile_p99_ms: percentile(&meanwhile, 99.0),
+        deleted_meanwhile: waiting.saturating_sub(still_waiting),
+        still_waiting,
         memory_kib,
     })
 }
 
+/// Times of attachments in one network, one after the other with pauses, in which the kernel may delete what is out of use.
+fn adds(engine: &mut Engine<Kernel>, vni: Vni, workload: &str, count: u32) -> Result<Histogram<u64>, AgentError> {
+    let mut times = histogram()?;
+    for i in 0..count {
+        let Some(attachment) = attachment(vni, i, workload) else {
+            continue;
+        };
+        let start = Instant::now();
+        engine.update(vec![attachment.clone()], &[])?;
+        times.saturating_record(start.elapsed().as_micros() as u64);
+        expect_in_place(engine, std::slice::from_ref(&attachment))?;
+        engine.update(vec![], &[attachment.key()])?;
+        thread::sleep(PAUSE);
+    }
+    Ok(times)
+}
+
 /// Of times in microseconds.
 fn histogram() -> Result<Histogram<u64>, AgentError> {
-    Histogram::new_with_max(60_000_000, 3).map_err(|e| AgentError::Config {
-        what: "histogram".into(),
-        message: e.to_string(),
-    })
+    Histogram::new_with_max(60_000_000, 3).map_err(|e| failed("histogram", e.to_string()))
 }
 
 fn elapsed(start: Instant) -> f64 {
@@ -159,10 +208,7 @@ fn percentile(times: &Histogram<u64>, percent: f64) -> f64 {
 
 fn expect_in_place(engine: &Engine<Kernel>, entities: &[HostEntity]) -> Result<(), AgentError> {
     match entities.iter().find_map(|e| Some((e.key(), engine.error(&e.key())?))) {
-        Some((key, error)) => Err(AgentError::Config {
-            what: key.to_string(),
-            message: error.to_string(),
-        }),
+        Some((key, error)) => Err(failed(&key.to_string(), error.to_string())),
         None => Ok(()),
     }
 }

@@ -121,17 +121,35 @@ enum Command {
         /// Attachments to time, at most one per network.
         #[arg(long, default_value_t = 100)]
         attachments: u32,
+        /// Measure TCP between two hosts instead, in so many rounds beside links made by hand; needs `ip`.
+        #[arg(long, value_name = "ROUNDS")]
+        tcp: Option<u32>,
         /// Also write the figures to this file as JSON.
         #[arg(long)]
         json: Option<PathBuf>,
     },
 }
 
+/// How long each way is measured in a round.
+const TCP_SPAN: Duration = Duration::from_secs(2);
+
+fn store_bench(figures: &impl serde::Serialize, json: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = json else { return Ok(()) };
+    std::fs::write(path, serde_json::to_string_pretty(figures)?).with_context(|| path.display().to_string())
+}
+
+fn print_tcp_bench(rounds: u32, json: Option<&Path>) -> anyhow::Result<()> {
+    let f = vtep_agent::bench::tcp::run(rounds, TCP_SPAN)?;
+    store_bench(&f, json)?;
+    print(&format!(
+        "TCP between two hosts: {:.0} Mbit/s; bridge and VXLAN device by hand with the same filters: {:.0} Mbit/s ({:.3} of it over {} rounds)",
+        f.ours_mbit_per_s, f.hand_made_mbit_per_s, f.of_hand_made_ratio, f.rounds
+    ))
+}
+
 fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::Result<()> {
     let f = vtep_agent::bench::run(networks, attachments)?;
-    if let Some(path) = json {
-        std::fs::write(path, serde_json::to_string_pretty(&f)?).with_context(|| path.display().to_string())?;
-    }
+    store_bench(&f, json)?;
     print(
         &[
             format!(
@@ -150,7 +168,17 @@ fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::
                 "one attachment less, until it is out of use: p50 {:.2} ms, p99 {:.2} ms",
                 f.detach_p50_ms, f.detach_p99_ms
             ),
-            format!("remove all networks: {:.0} ms", f.remove_ms),
+            format!("all networks but one out of use: {:.0} ms", f.out_of_use_ms),
+            format!(
+                "one more attachment in the network that stays: before, p50 {:.2} ms, p99 {:.2} ms; while the kernel deletes the others \
+                 ({} links meanwhile, {} left), p50 {:.2} ms, p99 {:.2} ms",
+                f.add_before_p50_ms,
+                f.add_before_p99_ms,
+                f.deleted_meanwhile,
+                f.still_waiting,
+                f.add_meanwhile_p50_ms,
+                f.add_meanwhile_p99_ms
+            ),
             format!("resident memory with everything applied: {} KiB", f.memory_kib),
         ]
         .join("\n"),
@@ -332,10 +360,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Some(Command::Bench {
                 networks,
                 attachments,
+                tcp,
                 json,
             }),
             _,
-        ) => print_bench(networks, attachments, json.as_deref()),
+        ) => match tcp {
+            Some(rounds) => print_tcp_bench(rounds, json.as_deref()),
+            None => print_bench(networks, attachments, json.as_deref()),
+        },
         (None, Some(run)) => {
             log(&run)?;
             runtime.block_on(serve(run))

@@ -12,9 +12,11 @@ use common::{Lab, ip, mac, vni};
 use vtep_agent::datapath::{Datapath, Scope};
 use vtep_agent::object::{port_name, vxlan_name};
 use vtep_proto::v1::ErrorCode;
-use vtep_proto::{HostKey, UnderlayFamily};
+use vtep_proto::{FdbEntry, HostEntity, HostKey, MacAddress, UnderlayFamily};
 
 const NET: u32 = 10_000;
+/// Link group of links that are out of use, as `ip` takes it.
+const TRASH: &str = "1986421868";
 
 /// Two workloads talk over the overlay in both families of inner address, with datagrams of
 /// full size and by TCP.
@@ -239,11 +241,120 @@ fn an_attachment_that_goes_and_comes_back_at_once_meets_nothing_of_its_old_self(
 }
 
 #[test]
+fn a_network_that_goes_and_comes_back_at_once_meets_nothing_of_its_old_self() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let stale = MacAddress::new([2, 0, 0, 0, 0, 0x77]).unwrap();
+    let vtep = [192, 0, 2, 77].into();
+    let stale = HostEntity::Fdb(FdbEntry {
+        vni: vni(NET),
+        mac: stale,
+        vtep,
+    });
+    let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    for _ in 0..3 {
+        lab.update(0, vec![stale.clone()], &[]);
+        let keys = lab.keys(0);
+        lab.update(0, vec![], &keys);
+        lab.two_workloads(NET);
+        lab.udp_round_trip(0, from, 1, to, 64);
+        let entries = common::output("bridge", &["-n", lab.overlay(0), "fdb", "show"]);
+        assert!(!entries.contains("02:00:00:00:00:77"), "{entries}");
+        assert_eq!(lab.check(0, &Scope::All), Default::default());
+    }
+    lab.until(|lab| lab.links(0).len() == 4);
+    assert_eq!(lab.check(0, &Scope::All), Default::default());
+}
+
+/// Frames that a link has received and sent, if it is there and up.
+fn carried(netns: &str, link: &str) -> Option<(u64, u64)> {
+    let shown = common::output("ip", &["-n", netns, "-s", "-j", "link", "show", "up"]);
+    let all: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let found = all.as_array()?.iter().find(|l| l["ifname"] == link)?;
+    let packets = |way: &str| found["stats64"][way]["packets"].as_u64();
+    Some((packets("rx")?, packets("tx")?))
+}
+
+#[test]
+fn a_network_out_of_use_carries_nothing_while_it_waits_for_deletion() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    lab.udp_round_trip(0, from, 1, to, 64);
+    let overlay = lab.overlay(0).to_owned();
+    assert_ne!(carried(&overlay, "vfx10000"), Some((0, 0)));
+    // The attachment stays, so its port is still there. More networks go than are deleted within moments.
+    let more: Vec<HostEntity> = (1..=40).map(|i| lab.network(0, NET + i)).collect();
+    let keys: Vec<HostKey> = more
+        .iter()
+        .map(HostEntity::key)
+        .chain([HostKey::Network(vni(NET))])
+        .collect();
+    lab.update(0, more, &[]);
+    assert!(carried(&overlay, "vfx10040").is_some());
+    lab.update(0, vec![], &keys);
+    // At once, before any of them can have been deleted: none of them is up.
+    let up = common::output("ip", &["-n", &overlay, "-o", "link", "show", "up"]);
+    assert!(!up.contains("vfb") && !up.contains("vfx"), "{up}");
+    assert!(!lab.udp_arrives(1, to, 0, from) && !lab.udp_arrives(0, from, 1, to));
+    // The kernel has no receiver for the VNI, so the other host's frames do not get past the socket, and there is none.
+    let sockets = common::output("ss", &["-N", lab.host(0), "-uln"]);
+    assert!(!sockets.contains(":4789"), "{sockets}");
+}
+
+#[test]
+fn many_networks_go_and_come_back_under_the_names_that_still_wait() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    // More than are looked up one by one.
+    let networks: Vec<HostEntity> = (0..40).map(|i| lab.network(0, NET + i)).collect();
+    let keys: Vec<HostKey> = networks.iter().map(HostEntity::key).collect();
+    for _ in 0..2 {
+        lab.update(0, networks.clone(), &[]);
+        let failed = keys.iter().find_map(|k| Some((k.clone(), lab.error(0, k)?)));
+        assert_eq!(failed, None);
+        lab.update(0, vec![], &keys);
+    }
+    lab.update(0, networks, &[]);
+    assert_eq!(lab.restart(0), Default::default());
+}
+
+#[test]
+fn networks_that_an_earlier_run_took_out_of_use_are_deleted_and_give_up_their_names() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    let (host, overlay) = (lab.host(0).to_owned(), lab.overlay(0).to_owned());
+    let made = lab.network(0, NET);
+    lab.stop(0);
+    for i in [NET, NET + 1] {
+        ip(&[
+            "-n",
+            &overlay,
+            "link",
+            "add",
+            &format!("vfb{i}"),
+            "group",
+            TRASH,
+            "type",
+            "bridge",
+        ]);
+        let (name, vni) = (format!("vfx{i}"), i.to_string());
+        let vxlan = ["type", "vxlan", "id", &vni, "dstport", "4789", "local", "192.0.2.1"];
+        let place = ["-n", &host, "link", "add", &name, "netns", &overlay, "group", TRASH];
+        ip(&[&place[..], &vxlan[..]].concat());
+    }
+    assert_eq!(lab.links(0).len(), 5);
+    lab.restart(0);
+    lab.update(0, vec![made.clone()], &[]);
+    assert_eq!(lab.error(0, &made.key()), None);
+    lab.until(|lab| lab.links(0).len() == 3);
+    assert_eq!(lab.check(0, &Scope::All), Default::default());
+}
+
+#[test]
 fn what_an_earlier_run_took_out_of_use_is_deleted() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
     lab.two_workloads(NET);
     let overlay = lab.overlay(0).to_owned();
-    let pair = "link add vfd0 group 1986421868 type veth peer name eth7 group 1986421868 netns";
+    let pair = format!("link add vfd0 group {TRASH} type veth peer name eth7 group {TRASH} netns");
     let mut words = vec!["-n", overlay.as_str()];
     words.extend(pair.split(' ').chain([lab.workload(0)]));
     ip(&words);

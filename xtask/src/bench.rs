@@ -37,7 +37,7 @@ const BENCHES: [Bench; 8] = [
     },
     Bench {
         name: "host",
-        about: "a lab: ADD, DEL and swap of pods' attachments, beside Debian's bridge and host-local; 1,000 networks on one host",
+        about: "a lab: ADD, DEL and swap of pods' attachments, beside Debian's bridge and host-local; 5,000 attachments that are exchanged; 1,000 networks on one host; TCP beside links made by hand",
         run: host,
     },
     Bench {
@@ -73,6 +73,8 @@ const BENCHES: [Bench; 8] = [
 /// Where a benchmark leaves its figures.
 struct Files {
     dir: PathBuf,
+    /// Whether rows that take minutes are measured with less.
+    short: bool,
 }
 
 impl Files {
@@ -104,7 +106,7 @@ impl Files {
 ///
 /// # Errors
 /// No benchmark has that name, or one failed (the others ran, and their figures are shown).
-pub(crate) fn run(name: Option<&str>, json: Option<&Path>, docs: bool) -> Result<()> {
+pub(crate) fn run(name: Option<&str>, json: Option<&Path>, docs: bool, short: bool) -> Result<()> {
     let chosen: Vec<&Bench> = BENCHES.iter().filter(|b| name.is_none_or(|n| n == b.name)).collect();
     if chosen.is_empty() {
         let known: Vec<String> = BENCHES
@@ -124,6 +126,7 @@ pub(crate) fn run(name: Option<&str>, json: Option<&Path>, docs: bool) -> Result
         eprintln!("── {}: {}", bench.name, bench.about);
         let files = Files {
             dir: target_dir().join("bench").join(bench.name),
+            short,
         };
         // Figures of an earlier run are not this run's.
         if files.dir.exists() {
@@ -171,13 +174,26 @@ fn fabric(files: &Files) -> Result<()> {
     measured
 }
 
+/// Each part is measured whatever became of the others.
 fn host(files: &Files) -> Result<()> {
     packages::install(&["containernetworking-plugins"])?;
-    call(fabricctl().args(["lab", "up", "--no-checks"]))?;
-    let measured = part(files, "pods", fabricctl().args(["lab", "bench", "--pods"]));
-    call(fabricctl().args(["lab", "down"]))?;
-    let networks = part(files, "networks", Command::new(program("vtep-agent")).arg("bench"));
-    measured.and(networks)
+    let short = files.short.then_some("--short");
+    let pods = call(fabricctl().args(["lab", "up", "--no-checks"])).and_then(|()| {
+        let measured = part(files, "pods", fabricctl().args(["lab", "bench", "--pods"]).args(short));
+        measured.and(call(fabricctl().args(["lab", "down"])))
+    });
+    let agent = |args: &[&str]| {
+        let mut command = Command::new(program("vtep-agent"));
+        command.arg("bench").args(args);
+        command
+    };
+    let (size, rounds): (&[&str], _) = match files.short {
+        true => (&["--networks", "100", "--attachments", "20"], "2"),
+        false => (&[], "9"),
+    };
+    let networks = part(files, "networks", &mut agent(size));
+    let tcp = part(files, "tcp", &mut agent(&["--tcp", rounds]));
+    pods.and(networks).and(tcp)
 }
 
 /// The store and its log are gigabytes, so they are deleted when everything has been measured; after a failure they stay.

@@ -52,6 +52,9 @@ enum Task {
         /// Also update the figures in the pages of docs/
         #[arg(long)]
         docs: bool,
+        /// Measure less where a row takes minutes (host)
+        #[arg(long, conflicts_with = "docs")]
+        short: bool,
     },
     /// Kill the controller again and again while clients change what they have: nothing acknowledged may be lost.
     CrashLoop {
@@ -111,7 +114,12 @@ fn run(task: Task) -> Result<()> {
             lab(&args)
         }
         Task::Test => test::run(),
-        Task::Bench { name, json, docs } => bench::run(name.as_deref(), json.as_deref(), docs),
+        Task::Bench {
+            name,
+            json,
+            docs,
+            short,
+        } => bench::run(name.as_deref(), json.as_deref(), docs, short),
         Task::CrashLoop { kills, seed } => crash_loop(kills, seed),
         Task::P4cCorpus { args } => tool("p4c-corpus", &args),
         Task::Fuzz { args } => tool("fuzz", &args),

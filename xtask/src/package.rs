@@ -5,7 +5,7 @@
 //!
 //! **Model.** [`PACKAGES`] lists the contents of each package. Units, settings, users and scripts are files in `packaging/`;
 //! words between `@` are replaced. A package of a daemon has its settings in `/etc/NAME` (`NAME.conf` is a conffile),
-//! keys in `/etc/NAME/tls`, state in `/var/lib/NAME`. The libc version that a package needs is read from its programs.
+//! keys in `/etc/NAME/tls`, state in `/var/lib/NAME`; it may have several services. The libc version that a package needs is read from its programs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -49,6 +49,9 @@ struct Package {
 }
 
 struct Daemon {
+    /// Its services. Each has a unit in `packaging/` and its state in `/var/lib`, under its own name. The first is called like the
+    /// package.
+    services: &'static [&'static str],
     /// Its user; root if empty.
     user: &'static str,
     /// Whether an upgrade restarts it.
@@ -70,6 +73,7 @@ const PACKAGES: &[Package] = &[
         depends: FOR_DAEMONS,
         recommends: "fabricctl",
         daemon: Some(Daemon {
+            services: &["fabric-controller"],
             user: "fabric-controller",
             restarts: true,
             store: Some("intent"),
@@ -92,6 +96,7 @@ const PACKAGES: &[Package] = &[
         depends: FOR_DAEMONS,
         recommends: "iproute2",
         daemon: Some(Daemon {
+            services: &["vtep-agent", "vfabric-multi"],
             user: "",
             restarts: true,
             store: None,
@@ -109,6 +114,7 @@ const PACKAGES: &[Package] = &[
         depends: FOR_DAEMONS,
         recommends: "iproute2, ethtool",
         daemon: Some(Daemon {
+            services: &["p4-switch"],
             user: "p4-switch",
             // Its ports would be down meanwhile.
             restarts: false,
@@ -221,11 +227,11 @@ impl Build<'_> {
 
     fn daemon(&self, daemon: &Daemon) -> Result<()> {
         let name = self.package.name;
-        self.write(
-            &format!("/lib/systemd/system/{name}.service"),
-            &self.read("service")?,
-            0o644,
-        )?;
+        let units: Vec<String> = daemon.services.iter().map(|s| format!("{s}.service")).collect();
+        for unit in &units {
+            self.write(&format!("/lib/systemd/system/{unit}"), &self.read(unit)?, 0o644)?;
+        }
+        let states: Vec<String> = daemon.services.iter().map(|s| format!("/var/lib/{s}")).collect();
         self.write(&format!("/etc/{name}/{name}.conf"), &self.read("conf")?, 0o644)?;
         let tls = self.place(&format!("/etc/{name}/tls"))?;
         fs::create_dir_all(&tls)?;
@@ -255,7 +261,9 @@ impl Build<'_> {
                     ("VERSION", self.version),
                     ("USER", daemon.user),
                     ("RESTART", if daemon.restarts { "yes" } else { "no" }),
+                    ("UNITS", &units.join(" ")),
                     ("STATE", &format!("/var/lib/{name}")),
+                    ("STATES", &states.join(" ")),
                     ("STORE", daemon.store.unwrap_or_default()),
                     ("FORMAT", &format),
                 ],

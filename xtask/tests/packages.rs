@@ -13,15 +13,18 @@ use machine::{Machine, Root, run};
 /// Versions of the packages that are built: the second is an upgrade.
 const VERSIONS: [&str; 2] = ["0.1.0", "0.2.0"];
 const DAEMONS: [&str; 3] = ["fabric-controller", "p4-switch", "vtep-agent"];
+/// The follower of pods, in the package of the agent: another service without settings of its own.
+const FOLLOWER: &str = "vfabric-multi";
 const PACKAGES: [&str; 4] = ["fabric-controller", "fabricctl", "p4-switch", "vtep-agent"];
 
 #[test]
 fn units_leave_little_to_an_attacker() {
     let dir = tempfile::tempdir().unwrap();
-    for name in DAEMONS {
-        // systemd-analyze wants the unit's name.
-        let unit = dir.path().join(format!("{name}.service"));
-        std::fs::copy(workspace().join("packaging").join(name).join("service"), &unit).unwrap();
+    let packages = DAEMONS.into_iter().zip(DAEMONS).chain([("vtep-agent", FOLLOWER)]);
+    for (package, name) in packages {
+        let file = format!("{name}.service");
+        let unit = dir.path().join(&file);
+        std::fs::copy(workspace().join("packaging").join(package).join(file), &unit).unwrap();
         let (judged, text) = run(Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", "--threshold=29"])
             .arg(&unit));
@@ -118,11 +121,25 @@ fn settings(root: &Root) {
     // The authority of the test vouches for a fabric of this name.
     let topology = example.replace("name: lab", "name: test");
     root.write("etc/fabric-controller/topology.yaml", &topology, "fabric-controller");
+    let list = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"vfabric-multi","pods":"/etc/vfabric/pods",
+        "delegates":[{"cniVersion":"1.0.0","name":"blue","type":"vfabric","vdc":"blue","network":"web"}]}]}"#;
+    for (file, text) in CATALOG.into_iter().zip([list, ""]) {
+        std::fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
+        root.write(file, text, "root");
+    }
+}
+
+/// The configuration of the meta plugin, and a file of pods without pods.
+const CATALOG: [&str; 2] = ["etc/cni/net.d/00-vfabric-multi.conflist", "etc/vfabric/pods/none.yaml"];
+
+/// Every service of the packages.
+fn services() -> impl Iterator<Item = &'static str> {
+    DAEMONS.into_iter().chain([FOLLOWER])
 }
 
 fn services_run(machine: &Machine) {
     machine.uplink("eth0", "192.0.2.11/24");
-    for name in DAEMONS {
+    for name in services() {
         machine.systemctl(&["restart", name]);
         // A start is over when the daemon has said that it is ready.
         assert_eq!(machine.show(name, "ActiveState"), "active", "{}", machine.log(name));
@@ -154,7 +171,7 @@ fn services_run(machine: &Machine) {
 
 /// With a short watchdog: a service that works stays, and one that stands still is started again.
 fn a_service_that_hangs_is_started_again(machine: &Machine) {
-    for name in DAEMONS {
+    for name in services() {
         machine.drop_in(name, "[Service]\nWatchdogSec=3\nWatchdogSignal=SIGKILL\n");
         machine.systemctl(&["restart", name]);
         let fed = machine.show(name, "WatchdogTimestampMonotonic");
@@ -173,14 +190,16 @@ fn upgrade(machine: &Machine, packages: &[Vec<String>; 2]) {
     let conf = "/etc/p4-switch/p4-switch.conf";
     let changed = format!("{}# changed here\n", machine.root.read(conf));
     std::fs::write(machine.root.path().join(&conf[1..]), &changed).unwrap();
-    let pids = DAEMONS.map(|name| machine.show(name, "MainPID"));
+    let pids: Vec<String> = services().map(|name| machine.show(name, "MainPID")).collect();
     let (upgraded, text) = machine.dpkg(&["--install"], &packages[1]);
     assert!(upgraded, "{text}");
-    for (name, pid) in DAEMONS.iter().zip(pids) {
+    for (name, pid) in services().zip(pids) {
         assert_eq!(machine.show(name, "ActiveState"), "active", "{}", machine.log(name));
         // Only the switch would interrupt packets.
         let is_same = machine.show(name, "MainPID") == pid;
-        assert_eq!(is_same, *name == "p4-switch", "{name}");
+        assert_eq!(is_same, name == "p4-switch", "{name}");
+    }
+    for name in DAEMONS {
         assert_eq!(machine.version(name), VERSIONS[1]);
     }
     assert_eq!(machine.root.read(conf), changed, "settings are kept");
@@ -206,13 +225,19 @@ fn removal(machine: &Machine, before: &BTreeSet<String>) {
     let names = PACKAGES.map(str::to_owned);
     let (removed, text) = machine.dpkg(&["--remove"], &names);
     assert!(removed, "{text}");
-    for name in DAEMONS {
+    for name in services() {
         assert_eq!(machine.show(name, "ActiveState"), "inactive", "{name}");
+    }
+    for name in DAEMONS {
         let kept = machine.root.read(&format!("/etc/{name}/{name}.conf"));
         assert!(kept.contains("OPTIONS="), "{name}");
     }
     let (purged, text) = machine.dpkg(&["--purge"], &names);
     assert!(purged, "{text}");
+    // The administrator's own files: packages do not know them.
+    for dir in ["etc/cni", "etc/vfabric"] {
+        std::fs::remove_dir_all(machine.root.path().join(dir)).unwrap();
+    }
     let after = machine.root.files();
     let left: Vec<_> = after.difference(before).collect();
     assert!(left.is_empty(), "left behind: {left:#?}");

@@ -28,7 +28,6 @@ use super::users::finish;
 use crate::device::driver::DeviceIndex;
 use crate::driver::vtep::{Ask, Below, Spot};
 use crate::model::Model;
-use crate::model::change::By;
 use crate::model::fabric::Node;
 use crate::store::Store;
 
@@ -40,10 +39,6 @@ const PER_HOST: usize = 4096;
 const PLACE_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest wait for connected devices elsewhere once host and leaf are ready.
 const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(2);
-/// Longest wait for addresses that a swap names and another has just given up.
-const FREE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often to look meanwhile: it costs a check of one attachment.
-const FREE_LOOK: Duration = Duration::from_millis(10);
 /// Longest wait for a host to remove what is gone from the intent.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -207,31 +202,6 @@ impl<S: Store> Controller<S> {
         }
         info!(target: "audit", %host, attachment = %key, %network, "put into another network by the host");
         Ok(id_of(&key))
-    }
-
-    /// Waits until nothing that an attachment asks for is in quarantine. In the intent it would wait in no network at all;
-    /// here it waits in the one that it has.
-    async fn until_free(&self, key: &Key, change: &Change) {
-        let end = Instant::now() + FREE_PATIENCE;
-        while self.would_wait(key, change).await && Instant::now() < end {
-            tokio::time::sleep(FREE_LOOK).await;
-        }
-    }
-
-    /// Whether an attachment would be kept from devices after a change. What is wrong with the change is not said here.
-    async fn would_wait(&self, key: &Key, change: &Change) -> bool {
-        let model = &mut self.state.lock().await.model;
-        let by = By {
-            force: true,
-            ..By::default()
-        };
-        let Ok(applied) = model.apply_by(&[(String::new(), change.clone())], &by) else {
-            return false;
-        };
-        let waits = model.owner(key).is_some_and(|owner| model.waits(owner));
-        model.undo(applied);
-        model.take_touched();
-        waits
     }
 
     async fn roll_back(&self, host: &Name, change: Change) {

@@ -1,7 +1,8 @@
 //! Attachments that hosts ask for, over fake devices.
 
 use vfabric_api::ident::Name;
-use vfabric_api::intent::Place;
+use vfabric_api::intent::{AttachmentSpec, Place};
+use vfabric_api::service::{Origin, Transaction};
 use vfabric_api::status::View;
 
 use super::tests::*;
@@ -303,10 +304,60 @@ async fn a_swap_to_an_address_that_rests_stays_in_its_network_until_it_may_move(
     let record = Record::default();
     world.devices[4].note_in(4, &record);
     below(&world).swap(n("host1"), named("a")).await.unwrap();
+    assert_moved_once(&record, &id);
+}
+
+/// The host has moved the attachment, and never removed it.
+fn assert_moved_once(record: &Record, id: &str) {
     let record = record.lock().unwrap().clone();
-    let own = record
-        .iter()
-        .filter(|(_, w)| w.entity().key().to_string().contains(&id));
+    let own = record.iter().filter(|(_, w)| w.entity().key().to_string().contains(id));
     let own: Vec<&Write> = own.map(|(_, w)| w).collect();
     assert!(matches!(own.as_slice(), [Write::Modify(_)]), "{own:?}");
+}
+
+/// A user's swap of `a` to an address that another attachment has just given up, by such a change.
+async fn user_swap(change: impl FnOnce(AttachmentSpec) -> Change) {
+    let world = world().await;
+    let address: std::net::IpAddr = "10.2.0.77".parse().unwrap();
+    let named = Ask {
+        network: n("blue"),
+        ips: vec![address],
+        ..ask("b", "eth0")
+    };
+    below(&world).attach(n("host1"), named).await.unwrap();
+    let id = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
+    below(&world).detach(n("host1"), spot("b", "eth0")).await.unwrap();
+    let record = Record::default();
+    world.devices[4].note_in(4, &record);
+    let key = Key::new(
+        n("v"),
+        Kind::Attachment,
+        id.strip_prefix("v/").unwrap().parse().unwrap(),
+    );
+    let View::Attachment(before) = world.controller.get(&key).await.unwrap() else {
+        panic!("no attachment")
+    };
+    let spec = AttachmentSpec {
+        network: n("blue"),
+        ips: vec![address],
+        ..before.spec
+    };
+    let origin = Origin {
+        force: true,
+        ..Origin::default()
+    };
+    let transaction = Transaction::one(change(spec), origin);
+    world.controller.commit(transaction).await.unwrap();
+    world.settled(4).await;
+    assert_moved_once(&record, &id);
+}
+
+#[tokio::test]
+async fn a_users_swap_to_an_address_that_rests_stays_in_its_network_too() {
+    user_swap(|spec| Change::Replace(n("v"), Spec::Attachment(spec))).await;
+    user_swap(|spec| {
+        let key = Key::new(n("v"), Kind::Attachment, spec.name);
+        Change::Patch(key, serde_json::json!({ "network": "blue", "ips": spec.ips }))
+    })
+    .await;
 }

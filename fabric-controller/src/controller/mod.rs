@@ -55,6 +55,7 @@ mod reader;
 #[cfg(test)]
 mod request_tests;
 mod requests;
+mod resting;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
@@ -86,7 +87,7 @@ use std::time::Duration;
 
 use fabric_identity::Credentials;
 use fabric_service::Waits;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tracing::{info, warn};
 use vfabric_api::error::ApiError;
 use vfabric_api::event::EventReason;
@@ -164,6 +165,8 @@ pub struct Controller<S> {
     timelines: std::sync::Mutex<Timelines>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
+    /// Changes that look whether addresses have become free.
+    lookers: Semaphore,
     /// Receives the events of devices.
     reports: Reports,
 }
@@ -269,6 +272,7 @@ impl<S: Store> Controller<S> {
             events,
             timelines: std::sync::Mutex::default(),
             backing_up: Mutex::default(),
+            lookers: Semaphore::new(resting::LOOKERS),
             reports,
         });
         writer::spawn(&controller, proposals);

@@ -41,6 +41,7 @@ const LOOKED_AT: usize = 10_000;
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
 impl<S: Store> FabricService for Controller<S> {
     async fn commit(&self, transaction: Transaction) -> Result<Committed, ApiError> {
+        self.until_move_is_free(&transaction).await;
         self.propose(transaction).await
     }
 

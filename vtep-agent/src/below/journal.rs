@@ -6,6 +6,9 @@
 //! | held | ADD has succeeded, or is about to return | stays as long as its namespace |
 //! | leaving | is being removed | is removed |
 //!
+//! An interface that is leaving differs in the name of its file only, so one directory has to become durable: DEL waits for the disk
+//! once. Its end need not be durable, because removing an interface a second time does nothing.
+//!
 //! A held interface may be moving into another network (`back` is set). Until that has ended, the caller has no reply
 //! about the new network, so after a crash the interface goes back.
 
@@ -65,6 +68,11 @@ pub(super) struct Journal {
     entries: Mutex<BTreeMap<Slot, Entry>>,
 }
 
+/// Extension of an interface's file.
+const KEPT: &str = "json";
+/// The same of an interface that is leaving, whatever state the file names.
+const LEAVING: &str = "leaving";
+
 /// A file name for a text with any characters.
 pub(super) fn digest(parts: [&str; 2]) -> String {
     let text = parts.join("\0");
@@ -84,18 +92,24 @@ impl Journal {
         let mut entries = BTreeMap::new();
         for file in fs::read_dir(folder).map_err(fail)? {
             let path = file.map_err(fail)?.path();
-            match path.extension().and_then(|e| e.to_str()) {
-                Some("json") => {}
+            let is_leaving = match path.extension().and_then(|e| e.to_str()) {
+                Some(KEPT) => false,
+                Some(LEAVING) => true,
                 Some("new") => {
                     // A crash while it was written: nothing that it says has happened.
                     fs::remove_file(&path).map_err(fail)?;
                     continue;
                 }
                 _ => continue,
-            }
+            };
             let read = fs::read(&path).map_err(fail)?;
             match serde_json::from_slice::<Entry>(&read) {
-                Ok(entry) => drop(entries.insert(entry.slot.clone(), entry)),
+                // Both files are there after a crash within an ADD that followed: that is removed as well.
+                Ok(mut entry) if is_leaving => {
+                    entry.state = State::Leaving;
+                    entries.insert(entry.slot.clone(), entry);
+                }
+                Ok(entry) => drop(entries.entry(entry.slot.clone()).or_insert(entry)),
                 Err(error) => {
                     tracing::error!(file = %path.display(), %error, "a damaged file of the journal is moved aside");
                     fs::rename(&path, path.with_extension("damaged")).map_err(fail)?;
@@ -136,18 +150,34 @@ impl Journal {
 
     fn path(&self, slot: &Slot) -> PathBuf {
         self.folder
-            .join(format!("{}.json", digest([&slot.container, &slot.interface])))
+            .join(format!("{}.{KEPT}", digest([&slot.container, &slot.interface])))
+    }
+
+    /// Whether an entry is the one that is there, but leaving.
+    fn only_leaves(&self, entry: &Entry) -> bool {
+        let kept = self.get(&entry.slot).filter(|kept| kept.state != State::Leaving);
+        let leaving = kept.map(|kept| Entry {
+            state: State::Leaving,
+            ..kept
+        });
+        leaving.as_ref() == Some(entry)
     }
 
     /// Makes an entry durable. One at a time for each interface.
     pub(super) fn put(&self, entry: Entry) -> Result<(), AgentError> {
         let path = self.path(&entry.slot);
+        let only_leaves = self.only_leaves(&entry);
         let write = || -> io::Result<()> {
+            if only_leaves {
+                fs::rename(&path, path.with_extension(LEAVING))?;
+                return File::open(&self.folder)?.sync_all();
+            }
             let new = path.with_extension("new");
             let mut file = File::create(&new)?;
             file.write_all(&serde_json::to_vec(&entry)?)?;
             file.sync_data()?;
             fs::rename(&new, &path)?;
+            remove_file(&path.with_extension(LEAVING))?;
             File::open(&self.folder)?.sync_all()
         };
         write().map_err(|source| AgentError::File {
@@ -158,19 +188,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets an interface, durably.
+    /// Forgets an interface that is leaving. After a crash of the host it may be there again, leaving.
     pub(super) fn remove(&self, slot: &Slot) -> Result<(), AgentError> {
         let path = self.path(slot);
-        let remove = || match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => File::open(&self.folder)?.sync_all(),
-        };
-        remove().map_err(|source| AgentError::File {
-            path: path.clone(),
-            source,
-        })?;
+        for path in [path.clone(), path.with_extension(LEAVING)] {
+            remove_file(&path).map_err(|source| AgentError::File { path, source })?;
+        }
         self.locked().remove(slot);
         Ok(())
+    }
+}
+
+/// Removes a file that may be gone.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -191,6 +224,39 @@ mod tests {
             ips: Vec::new(),
         };
         Entry::new(slot, wish, state)
+    }
+
+    #[test]
+    fn what_leaves_is_leaving_after_a_restart_until_it_is_removed_or_added_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (held, adding) = (entry("a", "eth0", State::Held), entry("a", "eth0", State::Adding));
+        let leaving = entry("a", "eth0", State::Leaving);
+        let again = || Journal::open(folder.path()).unwrap();
+        again().put(held.clone()).unwrap();
+        let journal = again();
+        journal.put(leaving.clone()).unwrap();
+        assert_eq!(journal.get(&held.slot), Some(leaving.clone()));
+        assert_eq!(again().all(), std::slice::from_ref(&leaving));
+        // Again, and after a crash between the two files of an ADD that followed.
+        again().put(leaving.clone()).unwrap();
+        assert_eq!(again().all(), std::slice::from_ref(&leaving));
+        let left = std::fs::read_dir(folder.path())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        let copy = std::fs::read(&left).unwrap();
+        again().put(adding.clone()).unwrap();
+        assert_eq!(again().all(), std::slice::from_ref(&adding));
+        std::fs::write(left.with_extension(LEAVING), copy).unwrap();
+        assert_eq!(again().all(), std::slice::from_ref(&leaving));
+        again().put(held.clone()).unwrap();
+        assert_eq!(again().all(), std::slice::from_ref(&held));
+        again().remove(&held.slot).unwrap();
+        again().put(leaving).unwrap();
+        again().remove(&held.slot).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

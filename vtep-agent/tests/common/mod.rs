@@ -36,12 +36,18 @@ pub fn mac(last: u8) -> MacAddress {
 }
 
 pub fn run(program: &str, args: &[&str]) {
+    output(program, args);
+}
+
+/// What a program prints.
+pub fn output(program: &str, args: &[&str]) -> String {
     let out = Command::new(program).args(args).output().unwrap();
     assert!(
         out.status.success(),
         "{program} {args:?}: {}",
         String::from_utf8_lossy(&out.stderr)
     );
+    String::from_utf8(out.stdout).unwrap()
 }
 
 pub fn ip(args: &[&str]) {

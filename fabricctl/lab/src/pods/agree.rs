@@ -222,7 +222,8 @@ fn names(attachments: &[Attachment], pins: &mut Pins) -> Result<()> {
     Ok(())
 }
 
-/// Each host's overlay has a port for each attachment, a bridge and a VXLAN device for each network, and no more.
+/// Each host's overlay has a port for each attachment, a bridge and a VXLAN device for each network, and no more. Links that are down
+/// are not counted: what is in use is up, and what is out of use waits for the kernel to delete it.
 fn kernels(lab: &Lab, attachments: &[(String, Attachment)]) -> Result<()> {
     for host in &lab.topology.hosts {
         let here = attachments.iter().filter(|(_, a)| match &a.spec.place {
@@ -236,7 +237,9 @@ fn kernels(lab: &Lab, attachments: &[(String, Attachment)]) -> Result<()> {
             ports += 1;
         }
         let links = ip(&lab.overlay(host.name.as_str()), "link")?;
-        let count = |prefix: &str| links.iter().filter(|l| text(l, "ifname").starts_with(prefix)).count();
+        let is_up = |l: &&Value| l["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == "UP"));
+        let in_use = || links.iter().filter(is_up);
+        let count = |prefix: &str| in_use().filter(|l| text(l, "ifname").starts_with(prefix)).count();
         let has = [count("vfa"), count("vfb"), count("vfx")];
         let wants = [ports, networks.len(), networks.len()];
         ensure!(

@@ -12,8 +12,11 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
+use vfabric_api::client::Client;
+use vfabric_api::intent::SubnetSpec;
 use vfabric_cni::protocol::Request;
 
+use super::churn::{self, Churned};
 use super::{NETWORKS, Pod, TENANTS, Tenants, runtime, tenant};
 use crate::{Lab, Steps, netns, plan, process, say};
 
@@ -23,20 +26,31 @@ const CALLS: usize = 50;
 const AT_ONCE: usize = 100;
 /// Pods that start together, each with several interfaces.
 const TOGETHER: (usize, usize) = (110, 4);
-/// Workers and time of the churn: each adds and removes one pod after the other.
-const CHURN: (usize, Duration) = (16, Duration::from_secs(20));
+/// The churn, and a smaller one for a quick look.
+const CHURN: churn::Size = churn::Size {
+    standing: 5000,
+    rate: 200,
+    span: Duration::from_secs(60),
+};
+const CHURN_SHORT: churn::Size = churn::Size {
+    standing: 200,
+    rate: 100,
+    span: Duration::from_secs(10),
+};
+/// The subnet of each network.
+const SUBNET: &str = "10.60.0.0/16";
 /// Where Debian has the reference plugins.
 const REFERENCE: &str = "/usr/lib/cni";
 
 /// Times of one kind of call.
-struct Times(Histogram<u64>);
+pub(super) struct Times(Histogram<u64>);
 
 impl Times {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self(Histogram::new(3)?))
     }
 
-    fn note(&mut self, time: Duration) -> Result<()> {
+    pub(super) fn note(&mut self, time: Duration) -> Result<()> {
         Ok(self.0.record(u64::try_from(time.as_micros())?)?)
     }
 
@@ -53,90 +67,171 @@ impl Times {
     }
 }
 
-/// Measures and prints; returns the figures, whose names end with their units.
+/// Measures and prints; returns the figures, whose names end with their units. A row that cannot be measured says why, and the others
+/// follow.
 ///
 /// # Errors
-/// Something could not be measured.
-pub(crate) fn run(lab: &Lab, runtime: &Runtime, steps: &Steps) -> Result<Map<String, Value>> {
+/// The tenants cannot be made or removed.
+pub(crate) fn run(lab: &Lab, runtime: &Runtime, steps: &Steps, short: bool) -> Result<Figures> {
     let client = lab.client()?;
     let mut twins = tenant(lab, TENANTS[0], false)?;
-    let subnets = twins.networks.first().context("networks")?.subnets.clone();
-    twins.networks.iter_mut().for_each(|n| n.subnets.clone_from(&subnets));
+    // Room for all attachments of the churn.
+    let subnet = SubnetSpec {
+        cidr: SUBNET.parse()?,
+        gateway: None,
+    };
+    twins.networks.iter_mut().for_each(|n| n.subnets = vec![subnet.clone()]);
     let tenants = Tenants::of(&client, runtime, vec![twins])?;
-    let measured = all(lab, steps);
+    let mut figures = Figures::default();
+    all(lab, &client, runtime, steps, short, &mut figures);
     tenants.remove(&client, runtime)?;
-    measured
+    Ok(figures)
 }
 
-fn all(lab: &Lab, steps: &Steps) -> Result<Map<String, Value>> {
-    let mut figures = Map::new();
-    let (floor, peer_add, peer_del) = match Path::new(REFERENCE).join("bridge").exists() {
-        true => steps.run("reference plugins", peer)?,
-        false => {
-            say!("no peer: Debian package containernetworking-plugins is not installed");
-            (Times::new()?, Times::new()?, Times::new()?)
+/// The rows, and the names of those that could not be measured.
+#[derive(Default)]
+pub(crate) struct Figures {
+    pub(crate) rows: Map<String, Value>,
+    pub(crate) failed: Vec<String>,
+}
+
+impl Figures {
+    /// Measures one row. After a failure everything of pods is removed, so that the next row starts with nothing.
+    fn row<T>(
+        &mut self,
+        lab: &Lab,
+        steps: &Steps,
+        name: &str,
+        measure: impl FnOnce() -> Result<T>,
+        show: impl FnOnce(&T) -> (String, Value),
+    ) -> Option<T> {
+        match steps.run(name, measure) {
+            Ok(measured) => {
+                let (words, row) = show(&measured);
+                say!("{words}");
+                self.rows.insert(name.into(), row);
+                Some(measured)
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                say!("{name}: {why}");
+                self.rows.insert(name.into(), json!({ "failed": why }));
+                self.failed.push(name.to_owned());
+                if let Err(error) = clear(lab) {
+                    say!("after {name}: {error:#}");
+                }
+                None
+            }
         }
-    };
-    let (add, del) = steps.run("one after the other", || sequence(lab))?;
-    let has_peer = !peer_add.0.is_empty();
-    for (what, ours, peers) in [("ADD", &add, &peer_add), ("DEL", &del, &peer_del)] {
-        let mut row = json!({ "p50_ms": ours.p50(), "p99_ms": ours.p99(), "samples": ours.0.len() });
-        let mut words = format!(
-            "{what}: p50 {:.1} ms, p99 {:.1} ms over {}",
-            ours.p50(),
-            ours.p99(),
-            ours.0.len()
-        );
-        if has_peer {
-            row["peer_p50_ms"] = peers.p50().into();
-            row["of_peer_ratio"] = (ours.p50() / peers.p50()).into();
-            words.push_str(&format!(
-                "; bridge with host-local {:.1} ms ({:.2} of it)",
-                peers.p50(),
-                ours.p50() / peers.p50()
-            ));
-        }
-        say!("{words}");
-        figures.insert(what.into(), row);
     }
-    if has_peer {
-        say!("a plugin's process alone (loopback ADD): p50 {:.1} ms", floor.p50());
-        figures.insert("loopback ADD".into(), json!({ "p50_ms": floor.p50() }));
+}
+
+/// Removes all interfaces that agents hold, and all namespaces of pods.
+fn clear(lab: &Lab) -> Result<()> {
+    for host in &lab.topology.hosts {
+        for (slot, _) in lab.agent_list(host.name.as_str())? {
+            lab.ask_agent(host.name.as_str(), &Request::Del { slot })?;
+        }
+    }
+    let pods = netns::list(&format!("{}pod-", plan::PREFIX));
+    let lines: Vec<String> = pods.iter().map(|p| format!("netns del {p}")).collect();
+    netns::ip_batch(None, &lines.join("\n"))
+}
+
+fn all(lab: &Lab, client: &Client, runtime: &Runtime, steps: &Steps, short: bool, figures: &mut Figures) {
+    let has_peer = Path::new(REFERENCE).join("bridge").exists();
+    if !has_peer {
+        say!("no peer: Debian package containernetworking-plugins is not installed");
+    }
+    let peers = has_peer.then(|| {
+        figures.row(lab, steps, "loopback ADD", peer, |(floor, ..)| {
+            let words = format!("a plugin's process alone (loopback ADD): p50 {:.1} ms", floor.p50());
+            (words, json!({ "p50_ms": floor.p50() }))
+        })
+    });
+    let (peer_add, peer_del) = peers.flatten().map(|(_, add, del)| (add, del)).unzip();
+    // The DELs are shown after the ADDs, of which they are no part.
+    let both = figures.row(
+        lab,
+        steps,
+        "ADD",
+        || sequence(lab),
+        |(add, _)| beside("ADD", add, peer_add.as_ref()),
+    );
+    if let Some((_, del)) = both {
+        let (words, row) = beside("DEL", &del, peer_del.as_ref());
+        say!("{words}");
+        figures.rows.insert("DEL".into(), row);
     }
     for (what, pods, interfaces) in [("ADDs at once", AT_ONCE, 1), ("pods at once", TOGETHER.0, TOGETHER.1)] {
-        let took = steps.run(what, || at_once(lab, pods, interfaces))?;
-        say!(
-            "{pods} pods with {interfaces} interfaces at once on one host: {:.2} s, all complete",
-            took.as_secs_f64()
-        );
-        let figure = json!({ "pods": pods, "interfaces": pods * interfaces, "complete_s": took.as_secs_f64() });
-        figures.insert(what.into(), figure);
+        let show = |took: &Duration| {
+            let took = took.as_secs_f64();
+            let words =
+                format!("{pods} pods with {interfaces} interfaces at once on one host: {took:.2} s, all complete");
+            (
+                words,
+                json!({ "pods": pods, "interfaces": pods * interfaces, "complete_s": took }),
+            )
+        };
+        figures.row(lab, steps, what, || at_once(lab, pods, interfaces), show);
     }
-    let swap = steps.run("swaps", || swaps(lab))?;
-    say!(
-        "swap: p50 {:.1} ms, p99 {:.1} ms over {}",
-        swap.p50(),
-        swap.p99(),
-        swap.0.len()
+    figures.row(
+        lab,
+        steps,
+        "swap",
+        || swaps(lab),
+        |swap| {
+            let (p50, p99, samples) = (swap.p50(), swap.p99(), swap.0.len());
+            let words = format!("swap: p50 {p50:.1} ms, p99 {p99:.1} ms over {samples}");
+            (words, json!({ "p50_ms": p50, "p99_ms": p99, "samples": samples }))
+        },
     );
-    figures.insert(
-        "swap".into(),
-        json!({ "p50_ms": swap.p50(), "p99_ms": swap.p99(), "samples": swap.0.len() }),
+    let size = if short { CHURN_SHORT } else { CHURN };
+    let churned = figures.row(
+        lab,
+        steps,
+        "churn",
+        || churn::run(lab, client, runtime, size),
+        |c| shown_churn(size, c),
     );
-    let (churned, took) = steps.run("churn", || churn(lab))?;
-    let rate = 2.0 * churned.0.len() as f64 / took.as_secs_f64();
-    say!(
-        "churn over {} hosts: {} attachments in {:.0} s, {rate:.0} calls/s, ADD p50 {:.1} ms, p99 {:.1} ms",
-        lab.topology.hosts.len(),
-        churned.0.len(),
-        took.as_secs_f64(),
-        churned.p50(),
-        churned.p99()
+    if churned.is_some_and(|c| c.lost + c.left > 0) {
+        figures.failed.push("churn: attachments were lost or left".into());
+    }
+}
+
+fn shown_churn(size: churn::Size, c: &Churned) -> (String, Value) {
+    let words = format!(
+        "churn of {} attachments on {} hosts, {} calls/s asked for: {:.0} calls/s, {} lost, {} left; ADD p50 {:.1} ms, p99 {:.1} ms over {}",
+        size.standing,
+        c.hosts,
+        size.rate,
+        c.calls_per_s,
+        c.lost,
+        c.left,
+        c.adds.p50(),
+        c.adds.p99(),
+        c.adds.0.len()
     );
-    let figure = json!({ "attachments": churned.0.len(), "calls_per_s": rate, "add_p50_ms": churned.p50(),
-        "add_p99_ms": churned.p99() });
-    figures.insert("churn".into(), figure);
-    Ok(figures)
+    let row = json!({ "attachments": size.standing, "hosts": c.hosts, "asked_calls_per_s": size.rate, "calls_per_s": c.calls_per_s,
+        "lost": c.lost, "left": c.left, "add_p50_ms": c.adds.p50(), "add_p99_ms": c.adds.p99(), "samples": c.adds.0.len() });
+    (words, row)
+}
+
+/// A row of ours, compared with the peer's where there is one.
+fn beside(what: &str, ours: &Times, peers: Option<&Times>) -> (String, Value) {
+    let (p50, p99, samples) = (ours.p50(), ours.p99(), ours.0.len());
+    let mut row = json!({ "p50_ms": p50, "p99_ms": p99, "samples": samples });
+    let mut words = format!("{what}: p50 {p50:.1} ms, p99 {p99:.1} ms over {samples}");
+    if let Some(peers) = peers {
+        let ratio = p50 / peers.p50();
+        row["peer_p50_ms"] = peers.p50().into();
+        row["of_peer_ratio"] = ratio.into();
+        words.push_str(&format!(
+            "; bridge with host-local {:.1} ms ({ratio:.2} of it)",
+            peers.p50()
+        ));
+    }
+    (words, row)
 }
 
 /// Pods on a host, with namespaces and no interfaces yet.
@@ -221,38 +316,6 @@ fn swaps(lab: &Lab) -> Result<Times> {
     remove(&pods)?;
     remove(&keeper)?;
     Ok(times)
-}
-
-/// Pods that come and go on all hosts for some time; none may be refused, and none is left.
-fn churn(lab: &Lab) -> Result<(Times, Duration)> {
-    let hosts = lab.topology.hosts.len();
-    let mut all = Vec::new();
-    for i in 0..CHURN.0 {
-        all.extend(pods(lab, &format!("churn{i}"), 1, i % hosts)?);
-    }
-    let times = std::sync::Mutex::new(Times::new()?);
-    let started = Instant::now();
-    let took = each(&all, |pod| {
-        while started.elapsed() < CHURN.1 {
-            let at = Instant::now();
-            lab.cni_done("ADD", pod, "eth0", &json!({}))?;
-            let took = at.elapsed();
-            let mut times = times.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            times.note(took)?;
-            drop(times);
-            lab.cni_done("DEL", pod, "eth0", &json!({}))?;
-        }
-        Ok(())
-    })?;
-    remove(&all)?;
-    for host in &lab.topology.hosts {
-        let left = lab.agent_list(host.name.as_str())?;
-        ensure!(left.is_empty(), "{} holds {left:?} after the churn", host.name);
-    }
-    Ok((
-        times.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
-        took,
-    ))
 }
 
 /// Times of Debian's plugins: `loopback` ADD, `bridge` with `host-local` ADD and DEL.

@@ -16,10 +16,12 @@
 //! | [`runtime`] | calls of a container runtime and of the agent's command |
 //! | [`agree`] | compares all places |
 //! | [`bench`] | the cost of calls, compared with the reference plugins |
+//! | [`churn`] | attachments that are exchanged at a steady rate |
 //! | [`random`] | random operations and faults from a seed |
 
 pub(crate) mod agree;
 pub(crate) mod bench;
+mod churn;
 mod random;
 pub(crate) mod runtime;
 

@@ -3,7 +3,7 @@
 //! Each operation draws from a generator of its own, made of the seed and its number, so that a run with the same seed
 //! tries the same again even where an earlier operation ended differently. Only an operation that a fault hit may fail:
 //! one that starts afterwards has to succeed, because plugin, agent and controller wait for each other longer than a
-//! restart takes.
+//! restart takes. ADDs whose IPAM plugin fails have to fail, and leave nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -71,6 +71,7 @@ pub(super) fn run(lab: &Lab, runtime: &Runtime, operations: usize, seed: u64) ->
     let client = lab.client()?;
     let tables = leaf_tables(lab, runtime)?;
     let tenants = Tenants::create(lab, &client, runtime)?;
+    runtime::write_plugins(lab)?;
     let mut run = Run {
         lab,
         client,
@@ -81,6 +82,7 @@ pub(super) fn run(lab: &Lab, runtime: &Runtime, operations: usize, seed: u64) ->
         done: BTreeMap::new(),
         faults: 0,
         failed: 0,
+        refused: 0,
         compared: 0,
         log: VecDeque::new(),
         number: 0,
@@ -124,6 +126,8 @@ struct Run<'a> {
     faults: usize,
     /// Operations that failed because of a fault.
     failed: usize,
+    /// ADDs that had to fail because of another plugin.
+    refused: usize,
     compared: usize,
     log: VecDeque<String>,
     number: usize,
@@ -140,10 +144,11 @@ impl Run<'_> {
         });
         let kinds: Vec<String> = kinds.collect();
         format!(
-            "{}; {} faults, {} operations failed by them; everything agreed {} times",
+            "{}; {} faults, {} operations failed by them; {} failed by other plugins; everything agreed {} times",
             kinds.join(", "),
             self.faults,
             self.failed,
+            self.refused,
             self.compared
         )
     }
@@ -194,7 +199,8 @@ impl Run<'_> {
             55..73 => self.swap(i, rng),
             73..85 => self.stop(i, rng, false),
             85..90 => self.stop(i, rng, true),
-            90..97 => self.again(i, rng),
+            90..94 => self.again(i, rng),
+            94..97 => self.delegate(rng),
             _ => self.reboot(rng),
         }
     }
@@ -437,6 +443,36 @@ impl Run<'_> {
             }
         })?;
         Ok(())
+    }
+
+    /// A pod starts, and the plugin that should give its address fails, either at once or after its own work is done. The ADD fails
+    /// with what the plugin said, and nothing is left.
+    fn delegate(&mut self, rng: &mut StdRng) -> Result<()> {
+        let host = self.lab.topology.hosts.choose(rng).context("the lab has hosts")?;
+        let (host, vdc) = (host.name.clone(), *TENANTS.choose(rng).context("tenants")?);
+        let network = NETWORKS.choose(rng).context("networks")?.0;
+        self.next += 1;
+        let pod = Pod::start(&self.next.to_string(), &host, vdc)?;
+        // The addresses of the second are of no subnet of the network.
+        let asked = match rng.random_bool(0.5) {
+            true => json!({ "network": network, "ipam": { "type": runtime::FAILING } }),
+            false => json!({ "network": network, "ipam": { "type": runtime::FOREIGN } }),
+        };
+        self.note(format!(
+            "ADD eth0 of {} on {host} with {}",
+            pod.container, asked["ipam"]
+        ));
+        let added = self.lab.cni("ADD", &pod, "eth0", &asked)?.end()?;
+        ensure!(added.is_err(), "{}: ADD with {asked} succeeded", pod.container);
+        self.lab.cni_done("DEL", &pod, "eth0", &asked)?;
+        let given = runtime::given(self.lab, &pod);
+        ensure!(
+            !given,
+            "{}: its address was not given back after {asked}",
+            pod.container
+        );
+        self.refused += 1;
+        netns::ip_batch(None, &format!("netns del {}", pod.namespace))
     }
 
     /// A host dies and starts again: namespaces are gone, the agent's state is there. Nobody sends DEL.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -15,6 +16,48 @@ use crate::{Lab, netns, plan, process};
 
 /// Name of the CNI network.
 const CNI_NETWORK: &str = "lab";
+/// An IPAM plugin that fails at every ADD.
+pub(super) const FAILING: &str = "lab-failing";
+/// An IPAM plugin that gives an address of no subnet that the lab has.
+pub(super) const FOREIGN: &str = "lab-foreign";
+/// What both do: a file stands for the address that a container has, from ADD until DEL.
+const IPAM_PLUGIN: &str = r#"#!/bin/sh
+cat > /dev/null
+given="${0%/*}/given-$CNI_CONTAINERID"
+case "$CNI_COMMAND" in
+ADD)
+    : > "$given"
+    @ADD@ ;;
+DEL) rm -f "$given" ;;
+esac
+"#;
+const FAILS: &str = r#"echo '{"cniVersion":"1.0.0","code":11,"msg":"the pool is exhausted"}'; exit 1"#;
+const GIVES: &str = r#"echo '{"cniVersion":"1.0.0","ips":[{"address":"192.0.2.77/24"}]}'"#;
+
+/// Where the lab's own plugins are.
+fn plugins(lab: &Lab) -> PathBuf {
+    lab.dir.join("plugins")
+}
+
+/// Writes the IPAM plugins that fail.
+///
+/// # Errors
+/// They cannot be written.
+pub(super) fn write_plugins(lab: &Lab) -> Result<()> {
+    let dir = plugins(lab);
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    for (name, add) in [(FAILING, FAILS), (FOREIGN, GIVES)] {
+        let path = dir.join(name);
+        std::fs::write(&path, IPAM_PLUGIN.replace("@ADD@", add)).with_context(|| path.display().to_string())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Whether a container still has an address of one of these plugins.
+pub(super) fn given(lab: &Lab, pod: &Pod) -> bool {
+    plugins(lab).join(format!("given-{}", pod.container)).exists()
+}
 
 /// A call that is under way.
 #[derive(Debug)]
@@ -63,7 +106,8 @@ impl Lab {
         command
             .env("CNI_CONTAINERID", &pod.container)
             .env("CNI_IFNAME", interface);
-        command.env("CNI_PATH", &self.options.bin_dir);
+        let path = std::env::join_paths([self.options.bin_dir.clone(), plugins(self)])?;
+        command.env("CNI_PATH", path);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -3,15 +3,19 @@
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use sd_notify::NotifyState;
 use tracing_subscriber::EnvFilter;
 use vfabric_cni::error::Error;
 use vfabric_cni::multi::journal::{Journal, PodRef};
 use vfabric_cni::multi::settings::Settings;
 use vfabric_cni::multi::{follow, status, work};
 
+/// Comparisons for each period of the watchdog: one may be late.
+const BEATS: u32 = 3;
 /// Most octets of a network configuration that are read: a list of valid attachments (GC) takes 100 octets each.
 const MAX_INPUT: u64 = 1 << 20;
 
@@ -86,6 +90,20 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Follows, and reports to the service manager (sd_notify(3)): `READY=1` after the first comparison, `WATCHDOG=1` after every further
+/// one.
+fn serve(settings: Settings) -> Result<(), Error> {
+    let period = sd_notify::watchdog_enabled().filter(|p| !p.is_zero());
+    let mut state = NotifyState::Ready;
+    follow::follow(settings, period.map_or(Duration::MAX, |p| p / BEATS), || {
+        let what = state.to_string();
+        if let Err(error) = sd_notify::notify(std::slice::from_ref(&state)) {
+            tracing::warn!(%error, "the service manager does not take `{what}`");
+        }
+        state = NotifyState::Watchdog;
+    })
+}
+
 fn run(cli: Cli) -> anyhow::Result<()> {
     let place = cli.config.display();
     let text = std::fs::read_to_string(&cli.config).with_context(|| format!("--config {place}"))?;
@@ -98,7 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 .with_writer(std::io::stderr)
                 .with_ansi(std::io::stderr().is_terminal())
                 .init();
-            Ok(follow::follow(settings)?)
+            Ok(serve(settings)?)
         }
         Command::List => {
             let mut all = Journal::open(&settings.state_dir)?.all()?;

@@ -108,11 +108,13 @@ fn failed(what: &str, e: impl std::fmt::Display) -> Error {
     Error::io(format!("{what}: {e}"))
 }
 
-/// Follows until the process ends.
+/// Follows until the process ends. `alive` is called when everything has been compared, the first time after the folders were read
+/// and are watched, and then again at least so often; no timer calls it.
 ///
 /// # Errors
 /// When the folders cannot be watched or read at the start.
-pub fn follow(settings: Settings) -> Result<(), Error> {
+pub fn follow(settings: Settings, every: Duration, mut alive: impl FnMut()) -> Result<(), Error> {
+    let longest = SWEEP.min(every);
     let journal = Journal::open(&settings.state_dir)?;
     let work = Arc::new(Work { settings, journal });
     let folders = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| failed("inotify", e))?;
@@ -138,7 +140,8 @@ pub fn follow(settings: Settings) -> Result<(), Error> {
                 None
             }
         };
-        let pause = next.map_or(SWEEP, |at| at.saturating_duration_since(Instant::now()).min(SWEEP));
+        alive();
+        let pause = next.map_or(longest, |at| at.saturating_duration_since(Instant::now()).min(longest));
         wait(&folders, &wake, pause)?;
         if let Err(error) = follower.watch(&folders) {
             tracing::error!(%error, "cannot watch");

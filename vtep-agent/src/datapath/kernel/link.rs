@@ -1,5 +1,6 @@
 //! Links: our requests to the kernel, and how we read its replies.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::thread;
@@ -27,7 +28,7 @@ pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
 /// Link group of what is deleted by the next request ("vfdm"): the kernel deletes a whole group in
 /// one go, which takes little longer than deleting a single link.
 pub(super) const DOOMED_GROUP: u32 = 0x7666_646d;
-/// Name of a link that is out of use; the kernel puts a number in place of `%d`.
+/// Name of a link that is out of use and whose old name is needed; the kernel puts a number in place of `%d`.
 const RETIRED: &str = "vfd%d";
 /// UDP port of VXLAN (RFC 7348 section 5).
 pub(super) const VXLAN_PORT: u16 = 4789;
@@ -35,6 +36,8 @@ pub(super) const VXLAN_PORT: u16 = 4789;
 const CARRIER_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How often to ask meanwhile.
 const CARRIER_POLL: Duration = Duration::from_millis(2);
+/// Up to this many links are asked for one by one.
+const FEW_LINKS: usize = 64;
 /// Starts the alias of a port; the attachment's id follows.
 const ALIAS_PREFIX: &str = "vfabric attachment ";
 
@@ -291,6 +294,23 @@ pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Net
     );
     let answer = netlink.get(RouteNetlinkMessage::GetLink(question), &format!("read link {name}"))?;
     Ok(answer.and_then(into_link))
+}
+
+/// Asks for links by name. Many are read in one dump, which also has others: each request waits for everybody who configures
+/// something.
+pub(super) fn find(
+    netlink: &mut Netlink,
+    names: impl Iterator<Item = String>,
+) -> Result<HashMap<String, Link>, NetlinkError> {
+    let names: Vec<String> = names.collect();
+    let found = match names.len() > FEW_LINKS {
+        true => dump(netlink, None)?,
+        false => {
+            let each = names.iter().map(|name| get(netlink, name));
+            each.filter_map(Result::transpose).collect::<Result<_, _>>()?
+        }
+    };
+    Ok(found.into_iter().map(|l| (l.name.clone(), l)).collect())
 }
 
 /// Asks for a link by index.
@@ -563,6 +583,25 @@ pub(super) fn retire(index: u32, name: &str) -> Request {
     let mut set = message(index, attributes);
     set.header.change_mask |= LinkFlags::Up;
     Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("take {name} out of use"))
+}
+
+/// Takes a bridge or a VXLAN device out of use: in the group of those that are deleted, and down. It keeps its name and its
+/// ports until somebody needs them, because each costs the kernel as much again. A bridge that is down forwards nothing between its ports; a
+/// VXLAN device that is down has no socket and no place among the receivers of its VNI.
+pub(super) fn retire_segment(index: u32, name: &str) -> Request {
+    let mut set = message(index, vec![LinkAttribute::Group(TRASH_GROUP)]);
+    set.header.change_mask |= LinkFlags::Up;
+    Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("take {name} out of use"))
+}
+
+/// Gives a link that is out of use another name.
+pub(super) fn give_up_name(index: u32, name: &str) -> Request {
+    let set = message(index, vec![named(RETIRED)]);
+    Request::new(
+        RouteNetlinkMessage::NewLink(set),
+        0,
+        format!("rename {name}, which is out of use"),
+    )
 }
 
 /// Deletes every link that is marked for deletion.

@@ -25,6 +25,7 @@ mod monitor;
 mod netlink;
 mod nft;
 mod overlay;
+mod pace;
 mod place;
 mod port;
 mod segment;
@@ -33,10 +34,11 @@ mod snapshot;
 mod trash;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsRawFd;
 
 use vtep_proto::v1::ErrorCode;
+use vtep_proto::{Attachment, Vni};
 
 use self::filter::Filter;
 use self::netlink::{Netlink, Request};
@@ -88,6 +90,8 @@ pub struct Kernel {
 /// Kinds of steps that can be carried out together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// Removals of entries whose network is removed as well.
+    GoWithSegment,
     Segments,
     Entries,
     Port,
@@ -100,6 +104,34 @@ fn kind(step: &Step) -> Kind {
         Step::Ensure(Object::Port(_) | Object::StrayPort { .. }) => Kind::Port,
         Step::Remove(ObjectKey::Segment(_) | ObjectKey::Port(_)) => Kind::Links,
         _ => Kind::Entries,
+    }
+}
+
+/// The links that a step removes.
+fn names(step: &Step) -> Vec<String> {
+    match step {
+        Step::Remove(ObjectKey::Segment(vni)) => vec![vxlan_name(*vni), bridge_name(*vni)],
+        Step::Remove(ObjectKey::Port(name)) => vec![name.clone()],
+        _ => vec![],
+    }
+}
+
+/// Networks that these steps remove.
+fn gone(steps: &[Step]) -> HashSet<Vni> {
+    let removed = steps.iter().filter_map(|step| match step {
+        Step::Remove(ObjectKey::Segment(vni)) => Some(*vni),
+        _ => None,
+    });
+    removed.collect()
+}
+
+/// True of the removal of an entry in one of these networks. Nobody has to remove what goes with its device.
+fn goes_with(step: &Step, gone: &HashSet<Vni>) -> bool {
+    match step {
+        Step::Remove(ObjectKey::Neighbour(vni, _) | ObjectKey::Station(vni, _) | ObjectKey::Flood(vni, _)) => {
+            gone.contains(vni)
+        }
+        _ => false,
     }
 }
 
@@ -254,47 +286,42 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes ports out of use, and deletes what else goes in one go.
+    /// Takes links out of use. Those of a workload that cannot be found are deleted at once.
     fn remove_links(&mut self, steps: &[Step]) -> Vec<Outcome> {
-        let mut outcomes: Vec<Outcome> = Vec::with_capacity(steps.len());
-        let (mut discard, mut retire, mut ports) = (Vec::new(), Vec::new(), Vec::new());
-        for step in steps {
-            let names = match step {
-                Step::Remove(ObjectKey::Segment(vni)) => vec![vxlan_name(*vni), bridge_name(*vni)],
-                Step::Remove(ObjectKey::Port(name)) => vec![name.clone()],
-                _ => vec![],
-            };
-            let mut outcome = Ok(Done::InPlace);
-            for name in names {
-                self.indices.remove(&name);
-                match link::get(&mut self.netlink, &name) {
-                    Ok(Some(found)) if found.is_ours() => {
-                        if found.is_port() {
-                            ports.push(found.index);
-                        }
-                        match found.is_port() && self.retire_interface(&found) {
-                            true => retire.push((found.index, name.clone())),
-                            false => discard.push((found.index, name.clone())),
-                        }
+        let links = match link::find(&mut self.netlink, steps.iter().flat_map(names)) {
+            Ok(links) => links,
+            Err(e) => return steps.iter().map(|_| Err(e.clone().into())).collect(),
+        };
+        let (mut discard, mut retire, mut segments, mut ports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for name in steps.iter().flat_map(names) {
+            self.indices.remove(&name);
+            match links.get(&name).filter(|l| l.is_ours()) {
+                Some(found) if found.is_port() => {
+                    ports.push(found.index);
+                    match self.retire_interface(found) {
+                        true => retire.push((found.index, name.clone())),
+                        false => discard.push((found.index, name.clone())),
                     }
-                    Ok(_) => {}
-                    Err(e) => outcome = Err(e.into()),
                 }
-                self.places.forget(&name);
+                Some(found) => segments.push((found.index, name.clone())),
+                None => {}
             }
-            outcomes.push(outcome);
+            self.places.forget(&name);
         }
-        let removed = self.retire(retire).and_then(|()| self.discard(discard));
+        let removed = self
+            .retire(retire, link::retire)
+            .and_then(|()| self.retire(segments, link::retire_segment))
+            .and_then(|()| self.discard(discard));
         // A port's filter goes after the port: it is never open.
         match removed.and_then(|()| self.filter.remove_ports(&ports)) {
-            Ok(()) => outcomes,
-            Err(e) => outcomes.into_iter().map(|o| o.and(Err(e.clone().into()))).collect(),
+            Ok(()) => steps.iter().map(|_| Ok(Done::InPlace)).collect(),
+            Err(e) => steps.iter().map(|_| Err(e.clone().into())).collect(),
         }
     }
 
-    /// Takes links out of use, by index and name, and has them deleted.
-    fn retire(&mut self, links: Vec<(u32, String)>) -> Result<(), NetlinkError> {
-        let requests = links.iter().map(|(index, name)| link::retire(*index, name)).collect();
+    /// Takes links out of use, by index and name, with such a request each, and has them deleted.
+    fn retire(&mut self, links: Vec<(u32, String)>, request: fn(u32, &str) -> Request) -> Result<(), NetlinkError> {
+        let requests = links.iter().map(|(index, name)| request(*index, name)).collect();
         all_or_absent(self.netlink.batch(requests))?;
         self.trash.put(links.into_iter().map(|(index, _)| index).collect());
         Ok(())
@@ -303,6 +330,15 @@ impl Kernel {
     /// Deletes links, by index and name, and waits for that.
     fn discard(&mut self, links: Vec<(u32, String)>) -> Result<(), NetlinkError> {
         discard(&mut self.netlink, links)
+    }
+
+    /// How many links are out of use and wait until they are deleted.
+    ///
+    /// # Errors
+    /// When links cannot be read.
+    pub fn waiting(&mut self) -> Result<usize, AgentError> {
+        let links = link::dump(&mut self.netlink, None)?;
+        Ok(links.iter().filter(|l| l.is_out_of_use()).count())
     }
 
     /// Deletes every link of ours and the overlay itself.
@@ -327,6 +363,44 @@ fn discard(netlink: &mut Netlink, links: Vec<(u32, String)>) -> Result<(), Netli
     let marks = links.iter().map(|(index, name)| link::doom(*index, name));
     all_or_absent(netlink.batch(marks.collect()))?;
     all_or_absent([netlink.request(link::delete_doomed())])
+}
+
+/// The packet filters alone, on links that somebody else has made: what a comparison with such links needs.
+pub struct Filters {
+    filter: Filter,
+    netlink: Netlink,
+    /// In the use of this value alone.
+    _place: Overlay,
+}
+
+impl Filters {
+    /// Makes the table in the namespace of these links.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open(place: Overlay) -> Result<Self, AgentError> {
+        let netlink = place.netns().within(Netlink::open);
+        let netlink =
+            netlink.map_err(|e| NetlinkError::io(format!("enter network namespace {}", place.name()), &e))??;
+        Ok(Self {
+            filter: Filter::open(&place, FloodLimit::default())?,
+            netlink,
+            _place: place,
+        })
+    }
+
+    /// Lets a port say what its attachment may.
+    ///
+    /// # Errors
+    /// When there is no link with the name of the attachment's port, or the kernel refuses.
+    pub fn set(&mut self, attachment: &Attachment) -> Result<(), AgentError> {
+        let name = crate::object::port_name(&attachment.id);
+        let link = link::get(&mut self.netlink, &name)?.ok_or_else(|| AgentError::Config {
+            what: "port".into(),
+            message: format!("there is no link `{name}` in this network namespace"),
+        })?;
+        Ok(self.filter.set_port(link.index, attachment)?)
+    }
 }
 
 /// The first failure. An absent link is none: the other end of the pair, or its namespace, was deleted.
@@ -394,9 +468,16 @@ impl Datapath for Kernel {
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Outcome> {
+        let _busy = self.trash.hold();
         let mut outcomes = Vec::with_capacity(steps.len());
+        let gone = gone(steps);
+        let kind = |step: &Step| match goes_with(step, &gone) {
+            true => Kind::GoWithSegment,
+            false => kind(step),
+        };
         for run in steps.chunk_by(|a, b| kind(a) == kind(b)) {
             match kind(&run[0]) {
+                Kind::GoWithSegment => outcomes.extend(run.iter().map(|_| Ok(Done::InPlace))),
                 Kind::Segments => outcomes.extend(self.ensure_segments(run)),
                 Kind::Entries => outcomes.extend(self.entries(run)),
                 Kind::Port => outcomes.extend(run.iter().map(|s| self.ensure_port(s))),

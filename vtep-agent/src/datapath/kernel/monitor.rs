@@ -138,8 +138,9 @@ impl Listener {
             return Some(Change::Uplink(link.running && !gone));
         }
         let network = link.as_bridge().or_else(|| link.as_vxlan());
-        if gone {
-            // A port's notification of leaving its bridge comes as "gone", too.
+        if gone || link.is_out_of_use() {
+            // A port's notification of leaving its bridge comes as "gone", too. The deletion of a link that has been out of use
+            // since then changes nothing more.
             let known = self.networks.remove(&link.index);
             self.ports.remove(&link.index);
             return network.or(known).map(Change::Network).or_else(|| port(&link));

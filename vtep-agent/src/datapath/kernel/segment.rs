@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 
+use netlink_packet_route::link::InfoKind;
 use vtep_proto::v1::ErrorCode;
 
 use super::Kernel;
@@ -15,9 +16,6 @@ use crate::datapath::{Done, Outcome, Step, StepError};
 use crate::error::NetlinkError;
 use crate::object::{Object, Segment, bridge_name, vxlan_name};
 
-/// More segments than this are looked up in one dump of all links.
-const FEW_SEGMENTS: usize = 32;
-
 /// A segment on its way.
 struct Work {
     segment: Segment,
@@ -25,6 +23,11 @@ struct Work {
 }
 
 impl Work {
+    /// The names of its links.
+    fn names(&self) -> [String; 2] {
+        [bridge_name(self.segment.vni), vxlan_name(self.segment.vni)]
+    }
+
     fn note(&mut self, result: Result<(), impl Into<StepError>>) {
         if let (Ok(_), Err(e)) = (&self.outcome, result) {
             self.outcome = Err(e.into());
@@ -53,6 +56,7 @@ impl Kernel {
 
     fn segments(&mut self, works: &mut [Work]) -> Result<(), NetlinkError> {
         let mut links = self.find(works)?;
+        self.clear_names(works, &mut links)?;
         self.refuse_foreign(works, &links);
         self.discard_unfit(works, &mut links)?;
         make(&mut self.netlink, works, &links, |w, links| {
@@ -90,20 +94,27 @@ impl Kernel {
 
     /// The links of the segments, by name.
     fn find(&mut self, works: &[Work]) -> Result<HashMap<String, Link>, NetlinkError> {
-        if works.len() > FEW_SEGMENTS {
-            return Ok(link::dump(&mut self.netlink, None)?
-                .into_iter()
-                .map(|l| (l.name.clone(), l))
-                .collect());
+        link::find(&mut self.netlink, works.iter().flat_map(Work::names))
+    }
+
+    /// Frees names and VNIs of networks that were here before and whose links wait for deletion.
+    ///
+    /// The kernel has no two VXLAN devices of one VNI, so such a device is deleted now, which takes little once it is down. A bridge
+    /// only gets another name, because its deletion takes long.
+    fn clear_names(&mut self, works: &[Work], links: &mut HashMap<String, Link>) -> Result<(), NetlinkError> {
+        let (mut discard, mut rename) = (Vec::new(), Vec::new());
+        for name in works.iter().flat_map(Work::names) {
+            if !links.get(&name).is_some_and(Link::is_out_of_use) {
+                continue;
+            }
+            match links.remove(&name) {
+                Some(link) if link.kind == Some(InfoKind::Vxlan) => discard.push((link.index, name)),
+                Some(link) => rename.push(link::give_up_name(link.index, &name)),
+                None => {}
+            }
         }
-        let mut links = HashMap::new();
-        for name in works
-            .iter()
-            .flat_map(|w| [bridge_name(w.segment.vni), vxlan_name(w.segment.vni)])
-        {
-            links.extend(link::get(&mut self.netlink, &name)?.map(|l| (name, l)));
-        }
-        Ok(links)
+        self.discard(discard)?;
+        super::all_or_absent(self.netlink.batch(rename))
     }
 
     /// Gives up segments whose names belong to links that are not ours.

@@ -90,9 +90,11 @@ impl Snapshot {
         &self.links
     }
 
-    /// The VTEPs that entries lead to.
+    /// The VTEPs that entries of devices in use lead to.
     pub(super) fn vteps(&self) -> HashSet<IpAddr> {
-        self.fdb.iter().filter_map(|e| e.vtep).collect()
+        let vxlans = self.by_index(Link::as_vxlan);
+        let in_use = self.fdb.iter().filter(|e| vxlans.contains_key(&e.index));
+        in_use.filter_map(|e| e.vtep).collect()
     }
 
     /// What was read, as objects.

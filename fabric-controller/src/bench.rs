@@ -175,6 +175,7 @@ fn attachment(n: usize, name: String, host: usize) -> Result<Change> {
         place,
         port_security: true,
         allowed_addresses: Vec::new(),
+        migration: None,
         labels: Default::default(),
     };
     Ok(Change::Create(vdc()?, Spec::Attachment(spec)))

@@ -137,6 +137,32 @@ pub struct AttachmentView {
     pub allowed: Vec<AllowedView>,
     /// Prefixes that its network's router sends to one of its addresses.
     pub routes: Vec<IpNet>,
+    /// Where it is to be, while it migrates.
+    pub target: Option<TargetView>,
+}
+
+impl AttachmentView {
+    /// The VTEP that frames for it go to; none if it is on an access port.
+    pub fn served_by(&self) -> Option<&VtepView> {
+        match (&self.target, &self.place) {
+            (Some(target), _) if target.active => Some(&target.host.vtep),
+            (_, PlaceView::Host { host, .. }) => Some(&host.vtep),
+            (_, PlaceView::Port(_)) => None,
+        }
+    }
+}
+
+/// The second place of an attachment that migrates.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TargetView {
+    /// The host.
+    pub host: HostView,
+    /// Network namespace.
+    pub netns: String,
+    /// Interface inside it.
+    pub interface: String,
+    /// Whether it serves there already.
+    pub active: bool,
 }
 
 /// Addresses from which an attachment may send besides its own.

@@ -84,6 +84,44 @@ fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
 
+/// `web` is prepared on another host, called off, prepared again and activated.
+fn migrates(dir: &TempDir, held: &Held) {
+    let migration = || held.lock().unwrap()["web"]["spec"]["migration"].clone();
+    let said = |words: &str| {
+        let done = run(dir, words);
+        assert!(done.status.success(), "{words}: {}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    let prepared = said("attachment migrate blue/web --to h2 --netns moved --timeout 60");
+    assert_eq!(
+        prepared,
+        "applied on 2 of 2 devices\n> attachment blue/web is prepared on h2\n"
+    );
+    let wanted = json!({ "host": "h2", "netns": "moved", "phase": "prepared", "timeout_s": 60 });
+    assert_eq!(migration(), wanted);
+    assert!(said("get attachments -n blue").contains("h1 pod1:eth0* > h2 moved:eth0"));
+    said("attachment cancel blue/web");
+    assert_eq!(migration(), Value::Null);
+    assert_eq!(
+        said("attachment cancel blue/web"),
+        "= attachment blue/web does not migrate\n"
+    );
+    let early = run(dir, "attachment activate blue/web");
+    assert!(
+        !early.status.success() && text(&early.stderr).contains("does not migrate"),
+        "{early:?}"
+    );
+    said("attachment migrate blue/web --to h2");
+    said("attachment activate blue/web --wait 0");
+    assert_eq!(migration()["phase"], json!("active"));
+    let late = run(dir, "attachment migrate blue/web --to h2 --moved 0.5");
+    assert!(
+        !late.status.success() && text(&late.stderr).contains("has not moved yet"),
+        "{late:?}"
+    );
+    said("attachment cancel blue/web");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
     let held = Held::default();
@@ -116,6 +154,7 @@ async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
         "{}",
         text(&listed.stdout)
     );
+    migrates(&dir, &held);
     let port = run(
         &dir,
         "attachment add blue/box --network red --switch leaf1 --port 7 --vlan 12",

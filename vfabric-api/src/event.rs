@@ -39,6 +39,12 @@ pub enum EventReason {
     Left,
     /// A machine that asked for an address or for enrolment was refused: a stranger, a clone, or one that contradicts the inventory.
     EnrolmentRefused,
+    /// A workload that migrates is served by its new host.
+    MigrationActive,
+    /// A migration is over.
+    MigrationFinished,
+    /// A migration was rolled back: the workload is served where it was.
+    MigrationRolledBack,
     /// More happened at once than could be noted.
     Overflow,
 }
@@ -55,6 +61,7 @@ impl EventReason {
             | Self::StoreFault
             | Self::SetAside
             | Self::EnrolmentRefused
+            | Self::MigrationRolledBack
             | Self::Overflow => true,
             Self::DeviceInSync
             | Self::LinkUp
@@ -62,7 +69,9 @@ impl EventReason {
             | Self::Released
             | Self::StoreWorks
             | Self::Arrived
-            | Self::Left => false,
+            | Self::Left
+            | Self::MigrationActive
+            | Self::MigrationFinished => false,
         }
     }
 }

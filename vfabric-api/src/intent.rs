@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::Name;
-pub use crate::kind::{AllowedAddress, AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+pub use crate::kind::{
+    AllowedAddress, AttachmentSpec, Migration, MigrationPhase, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec,
+};
 use crate::kind::{AssignedPort, Kind, Limits, Spec, VniRange};
 use crate::labels::Labels;
 

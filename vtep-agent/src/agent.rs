@@ -2,7 +2,7 @@
 //!
 //! Kernel requests block, so this is a separate thread and not a task.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::thread;
@@ -16,7 +16,7 @@ use vtep_proto::v1::{self, ErrorCode};
 use vtep_proto::{Attachment, HostEntity, HostKey, object_error};
 
 use crate::cache::Cache;
-use crate::datapath::kernel::{self, Change, FloodLimit, Kernel, Monitor, Overlay, Uplink};
+use crate::datapath::kernel::{self, Change, FloodLimit, Heard, Kernel, Listeners, Monitor, Overlay, Uplink};
 use crate::datapath::{Datapath, Loss, Scope, StepError};
 use crate::desired::Desired;
 use crate::engine::{Engine, News};
@@ -179,6 +179,7 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
     // Before the first comparison, so that nothing changes unseen after it.
     let overlay = Overlay::keep(&settings.overlay)?;
     let monitor = kernel::monitor(&settings.uplink, &overlay)?;
+    let (listeners, heard) = Listeners::start(&overlay)?;
     let watch = Watch::default();
     let mut kernel = Kernel::open(overlay, settings.flood_limit, watch.clone())?;
     let uplink = kernel.uplink(&settings.uplink)?;
@@ -203,6 +204,12 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
         reports: None,
         uplink_up: uplink.running,
         repairs: VecDeque::new(),
+        arrivals: Arrivals {
+            listeners,
+            listening: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            lost: BTreeSet::new(),
+        },
         _lock: lock,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -210,7 +217,7 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
         .build()
         .map_err(file_error)?;
     let of_engine = watch.clone();
-    let run = move || runtime.block_on(agent.run(queue, monitor, of_engine));
+    let run = move || runtime.block_on(agent.run(queue, monitor, heard, of_engine));
     thread::Builder::new()
         .name("engine".into())
         .spawn(run)
@@ -251,12 +258,30 @@ struct Agent<D> {
     uplink_up: bool,
     /// The latest repairs, for the status.
     repairs: VecDeque<Repair>,
+    arrivals: Arrivals,
     /// Held until everything else is closed: fields are dropped in this order.
     _lock: Flock<File>,
 }
 
+/// Workloads that are to come.
+struct Arrivals {
+    listeners: Listeners,
+    /// What is listened to at present.
+    listening: BTreeMap<String, Attachment>,
+    /// Those that have announced themselves, and how. The controller has not acted on it yet.
+    announced: BTreeMap<String, &'static str>,
+    /// Those whose port could not be listened to, for the next look.
+    lost: BTreeSet<String>,
+}
+
 impl<D: Datapath> Agent<D> {
-    async fn run(mut self, mut queue: mpsc::Receiver<Command>, mut monitor: Monitor, watch: Watch) {
+    async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Command>,
+        mut monitor: Monitor,
+        mut heard: mpsc::Receiver<Heard>,
+        watch: Watch,
+    ) {
         let mut ticks = [NETNS_RETRY, RETRY, SWEEP].map(|period| {
             let mut tick = interval(period);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -275,11 +300,15 @@ impl<D: Datapath> Agent<D> {
                     Some(change) => { self.gather(change, &mut gathered); Ok(News::default()) }
                     None => return,
                 },
+                Some(heard) = heard.recv() => { self.hear(heard); Ok(News::default()) }
                 () = sleep_until(due), if due.is_some() => {
                     let _busy = watch.begin("comparing what has changed");
                     self.engine.check(&std::mem::take(&mut gathered).scope())
                 }
                 _ = netns.tick() => {
+                    for id in std::mem::take(&mut self.arrivals.lost) {
+                        self.arrivals.listening.remove(&id);
+                    }
                     let _busy = watch.begin("looking for namespaces");
                     self.engine.retry(|code| code == ErrorCode::NetnsNotFound)
                 }
@@ -297,7 +326,48 @@ impl<D: Datapath> Agent<D> {
                 // Tried again by the next tick or notification.
                 Err(error) => tracing::error!(%error, "cannot read the kernel"),
             }
+            self.listen();
         }
+    }
+
+    /// Listens to the ports in standby that are in place, until their workloads have announced themselves.
+    fn listen(&mut self) {
+        let arrivals = &mut self.arrivals;
+        let standby = || self.engine.desired().standby();
+        if standby().next().is_none() && arrivals.listening.is_empty() && arrivals.announced.is_empty() {
+            return;
+        }
+        arrivals.announced.retain(|id, _| standby().any(|a| a.id == *id));
+        let in_place = standby().filter(|a| self.engine.error(&HostKey::Attachment(a.id.clone())).is_none());
+        let silent = in_place.filter(|a| !arrivals.announced.contains_key(&a.id));
+        let wanted: BTreeMap<String, Attachment> = silent.map(|a| (a.id.clone(), a.clone())).collect();
+        if wanted != arrivals.listening {
+            arrivals.listening.clone_from(&wanted);
+            arrivals.listeners.set(wanted);
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            // An attachment that has changed meanwhile is not in standby any more.
+            Heard::Announced(id, by) if self.engine.desired().standby().any(|a| a.id == id) => {
+                tracing::info!(attachment = id, by, "its workload has arrived");
+                self.arrivals.listening.remove(&id);
+                self.arrivals.announced.insert(id.clone(), by);
+                self.report_arrival(id, by);
+            }
+            Heard::Announced(id, _) => {
+                self.arrivals.listening.remove(&id);
+            }
+            Heard::Lost(id) => {
+                self.arrivals.lost.insert(id);
+            }
+        }
+    }
+
+    fn report_arrival(&mut self, attachment: String, by: &str) {
+        let by = by.to_owned();
+        self.report(v1::report::Event::Announced(v1::Announced { attachment, by }));
     }
 
     fn gather(&mut self, change: Change, gathered: &mut Gathered) {
@@ -327,6 +397,8 @@ impl<D: Datapath> Agent<D> {
                 answer,
             } => {
                 let (errors, news) = self.update(epoch, upserts, &removes)?;
+                // Once an attachment counts as prepared, its announcement is not missed.
+                self.listen();
                 let _ = answer.send(errors);
                 return Ok(news);
             }
@@ -346,6 +418,9 @@ impl<D: Datapath> Agent<D> {
             }
             Command::Follow(reports, answer) => {
                 self.reports = Some(reports);
+                for (id, by) in self.arrivals.announced.clone() {
+                    self.report_arrival(id, by);
+                }
                 let _ = answer.send(Known {
                     epoch: self.epoch,
                     store: self.store,

@@ -266,6 +266,7 @@ fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
         allowed_addresses: Default::default(),
         port_security: true,
         shared_netns: false,
+        mode: Default::default(),
     }))
 }
 

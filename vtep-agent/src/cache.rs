@@ -234,6 +234,7 @@ mod tests {
                 allowed_addresses: Default::default(),
                 port_security: true,
                 shared_netns: false,
+                mode: Default::default(),
             })
         };
         let directory = tempfile::tempdir().unwrap();

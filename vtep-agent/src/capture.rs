@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, socket};
+use socket2::{SockFilter, SockRef};
 
 use crate::error::AgentError;
 use crate::netns::Netns;
@@ -59,12 +60,20 @@ fn record(at: Duration, frame: &[u8]) -> Vec<u8> {
 
 /// A socket that hears everything at a link.
 fn listen(port: &str) -> io::Result<OwnedFd> {
+    listen_through(port, &[])
+}
+
+/// A socket that hears what a filter of classic BPF lets through at a link; without instructions, everything.
+pub(crate) fn listen_through(port: &str, filter: &[SockFilter]) -> io::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Packet,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::EthAll,
     )?;
+    if !filter.is_empty() {
+        SockRef::from(&socket).attach_filter(filter)?;
+    }
     let links = nix::ifaddrs::getifaddrs()?.filter(|a| a.interface_name == port);
     let link = links.filter_map(|a| a.address?.as_link_addr().copied()).next();
     let link = link.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no link {port}")))?;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vtep_proto::v1::ErrorCode;
-use vtep_proto::{Attachment, HostEntity, HostKey, Network, Vni};
+use vtep_proto::{Attachment, HostEntity, HostKey, Mode, Network, Vni};
 
 use crate::datapath::{Expected, StepError};
 use crate::object::{LocalVteps, Object, ObjectKey, lower, port_name, unsupported};
@@ -26,6 +26,8 @@ pub struct Desired {
     members: BTreeMap<Vni, BTreeSet<HostKey>>,
     /// Attachments by namespace, in the order in which they came: the first one's vDC owns it.
     places: BTreeMap<String, Vec<HostKey>>,
+    /// Attachments whose workloads are to come.
+    standby: BTreeSet<HostKey>,
     /// Entities that cannot be made here, and why.
     refused: BTreeMap<HostKey, StepError>,
     /// Entities that were refused since the last [`Self::take_newly_refused`].
@@ -42,6 +44,7 @@ impl Desired {
             objects: BTreeMap::new(),
             members: BTreeMap::new(),
             places: BTreeMap::new(),
+            standby: BTreeSet::new(),
             refused: BTreeMap::new(),
             newly_refused: BTreeSet::new(),
         }
@@ -70,6 +73,10 @@ impl Desired {
     fn replace(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         touched.extend(self.leave_place(key, by));
+        self.standby.remove(key);
+        if matches!(by, Some(HostEntity::Attachment(a)) if a.mode == Mode::Standby) {
+            self.standby.insert(key.clone());
+        }
         if let Some(entity) = self.entities.remove(key) {
             let vni = entity.vni();
             if let Some(members) = self.members.get_mut(&vni) {
@@ -272,6 +279,15 @@ impl Desired {
     /// The entities that were refused since the last call, perhaps because of a change of another.
     pub fn take_newly_refused(&mut self) -> BTreeSet<HostKey> {
         std::mem::take(&mut self.newly_refused)
+    }
+
+    /// Attachments whose workloads are to come, by id.
+    pub fn standby(&self) -> impl Iterator<Item = &Attachment> {
+        let found = self.standby.iter().filter_map(|key| self.entities.get(key));
+        found.filter_map(|entity| match entity {
+            HostEntity::Attachment(a) => Some(a.as_ref()),
+            _ => None,
+        })
     }
 
     /// Why an entity cannot be made here.

@@ -142,6 +142,7 @@ async fn session(
     let known = ask(commands, |answer| Command::Follow(reports_in, answer)).await?;
     (hello.epoch, hello.store) = (known.epoch, known.store);
     hello.tells_losses = true;
+    hello.migrates = true;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     hello.time_ms = u64::try_from(now.as_millis()).unwrap_or(0);
     send(&out, agent_message::Message::Hello(hello)).await?;

@@ -262,6 +262,7 @@ mod tests {
             allowed_addresses: Default::default(),
             port_security: true,
             shared_netns: false,
+            mode: Default::default(),
         }))
     }
 

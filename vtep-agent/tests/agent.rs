@@ -21,7 +21,7 @@ use vtep_agent::datapath::kernel::FloodLimit;
 use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::Controller;
 use vtep_agent::{agent, stream};
-use vtep_proto::{Attachment, Gateway, HostEntity, Network, UnderlayFamily, v1};
+use vtep_proto::{Attachment, Gateway, HostEntity, Mode, Network, UnderlayFamily, v1};
 
 /// How long anything may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -174,6 +174,7 @@ impl World {
             allowed_addresses: Default::default(),
             port_security: true,
             shared_netns: false,
+            mode: Default::default(),
         })
     }
 }
@@ -314,5 +315,65 @@ async fn what_a_host_loses_is_told_to_its_controller() {
     };
     let told = timeout(PATIENCE, told).await.is_ok();
     assert!(told, "told is only {seen:?}");
+    running.abort();
+}
+
+/// The workload of an attachment in standby announces itself as QEMU does, five times: the controller hears of it once, and again
+/// after it has connected again. Until the attachment serves, no frame of the workload passes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_that_arrives_is_reported_once() {
+    let mut world = World::new().await;
+    let running = world.agent().await;
+    world.connect().await;
+    let workload = world.workload.name().to_owned();
+    let in_mode = |mode| match world.attachment("vm", &workload, 1) {
+        HostEntity::Attachment(a) => HostEntity::from(Attachment { mode, ..*a }),
+        other => other,
+    };
+    let (standby, serving) = (in_mode(Mode::Standby), in_mode(Mode::Serving));
+    assert_eq!(world.insert(&[world.network(), standby]).await, [Ok(()), Ok(())]);
+    let own = [2, 0, 0, 0, 0, 1];
+    let broadcast = common::frames::BROADCAST;
+    let address = "10.0.0.1".parse().unwrap();
+    let is_arrival =
+        |e: &Event| matches!(e, Event::Announced { attachment, by } if attachment == "blue/vm" && by == "RARP");
+    // What any workload sends is no announcement, nor is another's.
+    let packet = common::frames::ethernet(broadcast, own, 0x88b5, &[0; 50]);
+    let probe = common::frames::arp(1, (own, "0.0.0.0".parse().unwrap()), ([0; 6], address));
+    let probe = common::frames::ethernet(broadcast, own, 0x0806, &probe);
+    common::wire::send(&workload, "eth0", vec![packet, probe]);
+    let mut rarp = common::frames::arp(1, (own, "0.0.0.0".parse().unwrap()), (own, "0.0.0.0".parse().unwrap()));
+    rarp[7] = 3;
+    let rarp = common::frames::ethernet(broadcast, own, 0x8035, &rarp);
+    common::wire::send(&workload, "eth0", vec![rarp; 5]);
+    let mut arrivals = 0;
+    let heard = async {
+        loop {
+            match world.driver.next_event().await {
+                Event::Announced { attachment, by } => {
+                    assert_eq!((attachment.as_str(), by.as_str()), ("blue/vm", "RARP"));
+                    arrivals += 1;
+                }
+                Event::Disconnected(error) => panic!("{error}"),
+                _ => {}
+            }
+        }
+    };
+    // Long enough for a second one, had there been one.
+    assert!(timeout(Duration::from_millis(1500), heard).await.is_err());
+    assert_eq!(arrivals, 1);
+    let losses = world.driver.read_losses().await.unwrap().unwrap();
+    let refused = losses
+        .iter()
+        .find(|l| l.place == "blue/vm" && l.reason == "unknown-port");
+    assert_eq!(refused.map(|l| l.frames), Some(7), "{losses:?}");
+
+    // The controller was away and has not acted on it.
+    world.driver.disconnect().await;
+    world.connect().await;
+    world.event(is_arrival).await;
+    assert_eq!(world.insert(&[serving]).await, [Ok(())]);
+    let held = world.driver.read_back().await.unwrap();
+    assert_eq!(held.len(), 2);
     running.abort();
 }

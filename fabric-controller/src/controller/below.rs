@@ -49,6 +49,10 @@ pub(super) fn permit(model: &Model, host: &Name, changes: &[(String, Change)]) -
         Change::Replace(vdc, Spec::Attachment(spec)) => {
             let key = Key::new(vdc.clone(), Kind::Attachment, spec.name.clone());
             let held = model.attachment_spec(&key).ok_or_else(|| ApiError::not_found(&key))?;
+            if held.migration.is_some() {
+                let detail = format!("{key} migrates to another host; end that first");
+                return Err(ApiError::new(ErrorCode::InUse, detail));
+            }
             in_own_pod(host, &held.place)?;
             permit_attachment(model, host, vdc, spec)
         }
@@ -67,6 +71,9 @@ fn forbidden(why: impl Into<String>) -> ApiError {
 fn permit_attachment(model: &Model, host: &Name, vdc: &Name, spec: &AttachmentSpec) -> Result<(), ApiError> {
     if !model.vdc(vdc).is_some_and(|v| v.spec.hosts.contains(host)) {
         return Err(forbidden(format!("vDC `{vdc}` is not assigned to host `{host}`")));
+    }
+    if spec.migration.is_some() {
+        return Err(forbidden("a host may not migrate an attachment"));
     }
     if !spec.port_security || !spec.allowed_addresses.is_empty() {
         return Err(forbidden("a host may not loosen the source guard"));
@@ -127,6 +134,7 @@ fn asked(host: &Name, ask: Ask) -> Result<(Key, AttachmentSpec), ApiError> {
         },
         port_security: true,
         allowed_addresses: Vec::new(),
+        migration: None,
         labels: Default::default(),
     };
     Ok((key, spec))
@@ -215,6 +223,9 @@ impl<S: Store> Controller<S> {
 
     async fn detach_below(&self, host: &Name, spot: &Spot) -> Result<(), ApiError> {
         let key = Key::new(spot.vdc.clone(), Kind::Attachment, name_of(host, spot)?);
+        if self.has_moved_on(host, &key).await? {
+            return Ok(());
+        }
         let change = Change::Delete(key.clone());
         let revision = match self.propose_of_host(host.clone(), change).await {
             Ok(committed) => committed.revision,
@@ -294,7 +305,7 @@ impl<S: Store> Controller<S> {
     }
 
     /// The devices at which an attachment of this host has to be applied: the host, then its leaf.
-    fn place_devices(&self, host: &Name) -> Vec<DeviceIndex> {
+    pub(super) fn place_devices(&self, host: &Name) -> Vec<DeviceIndex> {
         let fabric = self.fabric_now();
         let Some(Node::Host(index)) = fabric.node(host) else {
             return Vec::new();
@@ -304,7 +315,7 @@ impl<S: Store> Controller<S> {
     }
 }
 
-fn not_applied(applied: &Applied) -> ApiError {
+pub(super) fn not_applied(applied: &Applied) -> ApiError {
     let reasons: Vec<String> = applied
         .waiting
         .iter()
@@ -315,7 +326,7 @@ fn not_applied(applied: &Applied) -> ApiError {
 
 impl Published {
     /// How far some devices are with an attachment and its network; `None` if there is no such attachment.
-    fn applied_on(&self, key: &Key, counts: impl Fn(DeviceIndex) -> bool) -> Option<Applied> {
+    pub(super) fn applied_on(&self, key: &Key, counts: impl Fn(DeviceIndex) -> bool) -> Option<Applied> {
         let object = self.object(key)?;
         let Spec::Attachment(spec) = object.stored.spec() else {
             return None;

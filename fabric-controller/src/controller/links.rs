@@ -50,10 +50,14 @@ impl<S: Store> Controller<S> {
     /// Acts on what devices report, until the last actor is gone.
     pub async fn follow(&self, mut events: mpsc::Receiver<DeviceEvent>) {
         while let Some((device, event)) = events.recv().await {
-            if let Event::Port { port, up } = event {
-                let end = (SwitchIndex(device.0), port);
-                let change = self.links_locked().reported(end, up);
-                self.reroute(change).await;
+            match event {
+                Event::Port { port, up } => {
+                    let end = (SwitchIndex(device.0), port);
+                    let change = self.links_locked().reported(end, up);
+                    self.reroute(change).await;
+                }
+                Event::Announced { attachment, by } => self.announced(device, &attachment, by),
+                _ => {}
             }
         }
     }

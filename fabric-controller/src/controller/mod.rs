@@ -43,6 +43,9 @@ mod isolation;
 #[cfg(test)]
 mod link_tests;
 mod links;
+mod migration;
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod owner_tests;
 mod plan;
@@ -169,6 +172,7 @@ pub struct Controller<S> {
     lookers: Semaphore,
     /// Receives the events of devices.
     reports: Reports,
+    migrations: migration::Migrations,
 }
 
 /// The time; tests can stop it.
@@ -274,6 +278,7 @@ impl<S: Store> Controller<S> {
             backing_up: Mutex::default(),
             lookers: Semaphore::new(resting::LOOKERS),
             reports,
+            migrations: migration::Migrations::default(),
         });
         writer::spawn(&controller, proposals);
         chronicle::spawn(&controller, reported);
@@ -351,7 +356,13 @@ impl<S: Store> Controller<S> {
             let next = self.state.lock().await.model.next_free();
             let rests = next.map(|at| at.saturating_duration_since(now()));
             let wait = rests.unwrap_or(HOUSEKEEPING).min(HOUSEKEEPING);
-            let _ = tokio::time::timeout(wait, self.progress.notified()).await;
+            let woken = async {
+                tokio::select! {
+                    () = self.progress.notified() => {}
+                    () = self.migrations.woken() => {}
+                }
+            };
+            let _ = tokio::time::timeout(wait, woken).await;
             let mut state = self.state.lock().await;
             if looked.elapsed() >= HOUSEKEEPING {
                 self.note_store(self.store.check().await.err().as_ref());
@@ -362,6 +373,7 @@ impl<S: Store> Controller<S> {
             let travellers = self.travellers(&mut state);
             drop(state);
             self.let_pass(travellers).await;
+            self.tend_migrations().await;
         }
     }
 }

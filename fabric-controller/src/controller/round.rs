@@ -271,9 +271,10 @@ impl<'a, S: Store> Round<'a, S> {
         }
         let (transaction, mut applied, asked) = loop {
             let (transaction, applied) = first_accepted(&mut self.state.model, alternatives)?;
-            if let Err(used) = self.controller.check_users(&applied) {
+            let permitted = self.controller.check_users(&applied);
+            if let Err(refused) = permitted.and_then(|()| self.controller.check_activation(&applied)) {
                 self.state.model.undo(applied);
-                return Err(used);
+                return Err(refused);
             }
             match self.ask(&transaction, &applied) {
                 Ok(asked) => break (transaction, applied, asked),

@@ -40,8 +40,22 @@ pub(super) fn permit(model: &Model, changes: &[(String, Change)]) -> Result<(), 
                 };
                 match (spec, before) {
                     (Spec::Vdc(spec), before) => same_vdc(vdc, before, spec),
-                    (Spec::Attachment(spec), Some(Spec::Attachment(before))) if before.place == spec.place => Ok(()),
-                    (Spec::Attachment(spec), _) => place(assigned, spec, at),
+                    (Spec::Attachment(spec), Some(Spec::Attachment(before))) => {
+                        if before.place != spec.place {
+                            place(assigned, spec, at)?;
+                        }
+                        match &spec.migration {
+                            Some(to) if before.migration.as_ref().is_none_or(|m| m.host != to.host) => {
+                                target(assigned, &to.host, at)
+                            }
+                            _ => Ok(()),
+                        }
+                    }
+                    (Spec::Attachment(spec), _) => {
+                        place(assigned, spec, at)?;
+                        let to = spec.migration.as_ref();
+                        to.map_or(Ok(()), |to| target(assigned, &to.host, at))
+                    }
                     (Spec::Network(spec), Some(Spec::Network(before))) if before.vni == spec.vni => Ok(()),
                     (Spec::Network(spec), _) => vni(assigned, spec, at),
                     _ => Ok(()),
@@ -75,6 +89,17 @@ fn same_vdc(vdc: &Name, before: Option<Spec>, spec: &VdcSpec) -> Result<(), ApiE
         fields.join(", ")
     );
     Err(forbidden(detail))
+}
+
+/// The host that an attachment migrates to.
+fn target(assigned: Option<&VdcSpec>, host: &Name, at: impl Fn(&str) -> String) -> Result<(), ApiError> {
+    match assigned {
+        Some(vdc) if !vdc.hosts.contains(host) => {
+            let expected = "a host that is assigned to the vDC";
+            Err(refused(at("migration.host"), host, expected))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn place(assigned: Option<&VdcSpec>, spec: &AttachmentSpec, at: impl Fn(&str) -> String) -> Result<(), ApiError> {

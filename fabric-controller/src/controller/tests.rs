@@ -160,6 +160,7 @@ pub(super) fn attach(name: &str, network: &str, host: &str) -> AttachmentSpec {
         place,
         port_security: true,
         allowed_addresses: Vec::new(),
+        migration: None,
         labels: Default::default(),
     }
 }

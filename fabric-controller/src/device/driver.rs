@@ -103,6 +103,13 @@ pub enum Event {
     /// Somebody else had changed something that is not part of the read-back, and the device or its driver has corrected
     /// it.
     Repaired(String),
+    /// On a host, a workload that migrates has announced itself: it has arrived.
+    Announced {
+        /// The attachment's id, `vdc/name`.
+        attachment: String,
+        /// The frame by which it did, in words.
+        by: String,
+    },
     /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),
 }

@@ -1,4 +1,4 @@
-//! An attachment that changes its network while it stays where it is, without a gap.
+//! An attachment that changes its network while it stays where it is, or the host that serves it, without a gap.
 //!
 //! **Problem.** Devices are written to independently. If the host's end of an interface moved before the leaf admits the
 //! host in the new network, or the leaf forgot the old network before the end has moved, frames would be lost for as long
@@ -12,6 +12,9 @@
 //! | make | all that is new, on every device | the attachment on its host; all that goes | every device that is connected has it, or [`MAKE_PATIENCE`] |
 //! | move | the attachment on its host | all that goes | the host has confirmed or refused it, or is away; or [`MOVE_PATIENCE`] |
 //! | break | all that goes | nothing | |
+//!
+//! When an attachment migrates ([`Opening`]), the host that begins to serve it has everything of it in the first step; all other
+//! changes of that attachment, on every other device, belong to the second. So nobody sends to a host that is still silent.
 //!
 //! **Invariants.** A key that is held back is not confirmed, so no number of the old network is free before its entries
 //! are gone. A later change of a key ends its hold. A handover that ends early (the controller stops, its task panics)
@@ -28,9 +31,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::shared::{Device, Standing};
 use crate::entity::EntityKey;
+use crate::ident::{AttachmentId, Owner, Source};
 
 /// Longest wait for what is new. A device that takes longer is behind with everything.
 const MAKE_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for a host that begins to serve an attachment: until then, frames go to where it was.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait for the host: a busy one has hundreds of interfaces before this.
 const MOVE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,6 +49,28 @@ pub enum Step {
     Break,
 }
 
+/// An attachment that one host begins to serve, after another did.
+#[derive(Debug)]
+pub struct Opening {
+    /// The attachment.
+    pub attachment: AttachmentId,
+    /// The host that begins.
+    pub host: Arc<Device>,
+    /// What it has to confirm.
+    pub key: EntityKey,
+}
+
+impl Opening {
+    fn is_done(&self) -> bool {
+        matches!(self.host.standing(&self.key), Standing::Applied)
+    }
+
+    /// Whether a contribution to a device waits until the host has begun.
+    pub fn makes_wait(&self, source: Source, device: &Arc<Device>) -> bool {
+        source.owner() == Owner::Attachment(self.attachment) && !Arc::ptr_eq(device, &self.host)
+    }
+}
+
 /// Attachments of one transaction that are on their way, and the devices that it concerns.
 #[derive(Debug)]
 pub struct Handover {
@@ -50,6 +78,8 @@ pub struct Handover {
     pub revision: u64,
     /// The attachments, each with its host.
     pub moves: Vec<(Arc<Device>, EntityKey)>,
+    /// Attachments that a host begins to serve.
+    pub openings: Vec<Opening>,
     /// Every device that the transaction changes.
     pub devices: Vec<Arc<Device>>,
 }
@@ -57,8 +87,12 @@ pub struct Handover {
 impl Handover {
     /// Carries it out. `progress` is notified each time a device has confirmed something.
     pub async fn carry_out(self, progress: Arc<Notify>) {
-        let made = || self.devices.iter().all(|d| d.has_made(self.revision));
-        until(MAKE_PATIENCE, &progress, made).await;
+        let opened = || self.openings.iter().all(Opening::is_done);
+        until(OPEN_PATIENCE, &progress, opened).await;
+        if !self.moves.is_empty() {
+            let made = || self.devices.iter().all(|d| d.has_made(self.revision));
+            until(MAKE_PATIENCE, &progress, made).await;
+        }
         self.open(Step::Move);
         let has_moved =
             |(host, key): &(Arc<Device>, EntityKey)| host.is_away() || !matches!(host.standing(key), Standing::Pending);

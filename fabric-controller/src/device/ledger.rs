@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use rustc_hash::{FxHashMap, FxHashSet};
-use vtep_proto::{HostEntity, Vni};
+use vtep_proto::{HostEntity, Mode, Vni};
 
 use super::askers::Askers;
 use super::claim::Census;
@@ -226,6 +226,12 @@ impl Ledger {
     pub(super) fn holds_elsewhere(&self, key: &EntityKey, vni: Vni) -> bool {
         let held = self.rows.held(key).map(|held| held.entity.as_ref());
         matches!(held, Some(Entity::Host(held @ HostEntity::Attachment(_))) if held.vni() != vni)
+    }
+
+    /// Whether it is known to hold an attachment, and that attachment does not serve there.
+    pub(super) fn holds_silent(&self, key: &EntityKey) -> bool {
+        let held = self.rows.held(key).map(|held| held.entity.as_ref());
+        matches!(held, Some(Entity::Host(HostEntity::Attachment(a))) if a.mode != Mode::Serving)
     }
 
     /// A key that is to be written is not, before this step of the handover of a revision.

@@ -211,6 +211,11 @@ impl Device {
         self.lock().ledger.holds_elsewhere(key, vni)
     }
 
+    /// Whether it is known to hold an attachment that does not serve there.
+    pub fn holds_silent(&self, key: &EntityKey) -> bool {
+        self.lock().ledger.holds_silent(key)
+    }
+
     /// Allows what was held back for the handover of a revision to be written, as far as this step.
     pub(super) fn open(&self, revision: u64, step: Step) {
         let opened = self.lock().ledger.open(revision, step);

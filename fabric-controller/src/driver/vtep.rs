@@ -7,7 +7,7 @@
 
 mod below;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vtep_proto::v1::vtep_controller_server::{VtepController, VtepControllerServer};
 use vtep_proto::v1::{self, agent_message, controller_message, report};
-use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE};
+use vtep_proto::{HostEntity, HostKey, MAX_OBJECTS_PER_MESSAGE, Mode};
 
 use super::ports::clocks_differ;
 use crate::device::driver::{
@@ -398,6 +398,10 @@ impl VtepDriver {
                 self.events
                     .extend(failed.map(|(k, e)| Event::EntityState(EntityKey::Host(k), Err(entity_error(e)))));
             }
+            Some(report::Event::Announced(announced)) => self.events.push_back(Event::Announced {
+                attachment: announced.attachment,
+                by: announced.by,
+            }),
             None => {}
         }
         if self.events.len() > MAX_EVENTS {
@@ -473,6 +477,9 @@ impl Driver for VtepDriver {
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<WriteResult>, DriverError> {
         self.number += 1;
         let sequence = self.number;
+        let migrates = self.hello().is_some_and(|hello| hello.migrates);
+        let too_old =
+            |entity: &HostEntity| !migrates && matches!(entity, HostEntity::Attachment(a) if a.mode != Mode::Serving);
         let mut update = v1::Update {
             sequence,
             epoch: batch.epoch,
@@ -484,10 +491,17 @@ impl Driver for VtepDriver {
                 continue;
             };
             match write {
+                // Its agent would open the port.
+                Write::Insert(_) | Write::Modify(_) if too_old(entity) => {}
                 Write::Insert(_) | Write::Modify(_) => update.upserts.push(entity.into()),
                 Write::Delete(_) => update.removes.push((&entity.key()).into()),
             }
         }
+        let of_host = |write: &Write| match write.entity().as_ref() {
+            Entity::Host(entity) if !matches!(write, Write::Delete(_)) && too_old(entity) => Some(entity.key()),
+            _ => None,
+        };
+        let refused: HashSet<HostKey> = batch.writes.iter().filter_map(of_host).collect();
         self.send(controller_message::Message::Update(update)).await?;
         let ack = self
             .answer(|message| match message {
@@ -501,6 +515,11 @@ impl Driver for VtepDriver {
             .filter_map(|e| Some((HostKey::try_from(e.key.as_ref()?).ok()?, entity_error(e))))
             .collect();
         let result = |write: &Write| match write.entity().as_ref() {
+            Entity::Host(entity) if refused.contains(&entity.key()) => Err(EntityError {
+                message: "its agent is too old for attachments that migrate".to_owned(),
+                retryable: false,
+                device_retries: false,
+            }),
             Entity::Host(entity) => failed.get(&entity.key()).map_or(Ok(()), |e| Err(e.clone())),
             Entity::Switch(_) => {
                 let message = "an entity of a switch cannot be written to a host".to_owned();

@@ -19,9 +19,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use vtep_proto::HostEntity;
+use vtep_proto::{HostEntity, Mode};
 
-use crate::device::handover::{Handover, Step};
+use crate::device::handover::{Handover, Opening, Step};
 use crate::device::{Device, Registry};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::{DeviceIndex, Owner, Source};
@@ -137,6 +137,7 @@ impl Engine {
     /// networks, the returned handover holds the order across devices, and the caller has to carry it out.
     pub fn take(&mut self, rendered: Rendered, revision: u64) -> (Vec<DeviceIndex>, Option<Handover>) {
         let moves = self.moves(&rendered);
+        let openings = self.openings(&rendered);
         let (mut changed, mut devices) = (Vec::new(), Vec::new());
         for (index, fresh) in rendered.0 {
             let Some(device) = self.devices.get(index) else {
@@ -145,10 +146,19 @@ impl Engine {
             let mut edit = device.edit(revision);
             // All additions first, so that an entity that moves from one contribution to another stays.
             let mut gone: Vec<(Source, Arc<Entity>)> = Vec::new();
+            let waits = |source: Source| openings.iter().any(|opening| opening.makes_wait(source, &device));
             for (source, now) in fresh {
                 let before = self.remove(source);
                 let mut left = Vec::new();
-                let entities = exchange(before, now, |e| edit.add(source, e), &mut left);
+                let later = waits(source);
+                let add = |e: Arc<Entity>| {
+                    let key = later.then(|| e.key());
+                    edit.add(source, e);
+                    if let Some(key) = key {
+                        edit.hold_back(key, Step::Move);
+                    }
+                };
+                let entities = exchange(before, now, add, &mut left);
                 gone.extend(left.into_iter().map(|e| (source, e)));
                 if !entities.is_empty() {
                     let of_owner = self.contributions.entry(source.owner()).or_default();
@@ -160,8 +170,12 @@ impl Engine {
                 }
             }
             for (source, e) in &gone {
-                if edit.remove(*source, e) && !moves.is_empty() {
-                    edit.hold_back(e.key(), Step::Break);
+                if edit.remove(*source, e) {
+                    if waits(*source) {
+                        edit.hold_back(e.key(), Step::Move);
+                    } else if !moves.is_empty() {
+                        edit.hold_back(e.key(), Step::Break);
+                    }
                 }
             }
             let here = moves.iter().filter(|(host, _)| Arc::ptr_eq(host, &device));
@@ -174,12 +188,36 @@ impl Engine {
                 devices.push(Arc::clone(&device));
             }
         }
-        let handover = (!moves.is_empty()).then_some(Handover {
+        let handover = (!moves.is_empty() || !openings.is_empty()).then_some(Handover {
             revision,
             moves,
+            openings,
             devices,
         });
         (changed, handover)
+    }
+
+    /// The attachments that a host begins to serve: it is known to hold them, silent.
+    fn openings(&self, rendered: &Rendered) -> Vec<Opening> {
+        let of_device = |(index, fresh): (&DeviceIndex, &Vec<(Source, Vec<Entity>)>)| {
+            let host = self.devices.get(*index)?;
+            let opens = fresh
+                .iter()
+                .filter_map(|(source, entities)| match (source, entities.as_slice()) {
+                    (Source::AttachmentOnHost(attachment, _), [entity @ Entity::Host(HostEntity::Attachment(own))])
+                        if own.mode == Mode::Serving && host.holds_silent(&entity.key()) =>
+                    {
+                        Some(Opening {
+                            attachment: *attachment,
+                            host: Arc::clone(&host),
+                            key: entity.key(),
+                        })
+                    }
+                    _ => None,
+                });
+            Some(opens.collect::<Vec<_>>())
+        };
+        rendered.0.iter().filter_map(of_device).flatten().collect()
     }
 
     /// The attachments that change their networks and stay on their hosts.

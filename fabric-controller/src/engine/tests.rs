@@ -176,6 +176,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             place,
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         })
     });
@@ -495,6 +496,7 @@ fn a_history_reaches_every_kind_of_contribution() {
             place,
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         })
     };

@@ -74,6 +74,8 @@ pub struct Model {
     at: HashMap<DeviceIndex, BTreeSet<AttachmentId>>,
     ports: HashMap<(SwitchIndex, PortId, Option<u16>), AttachmentId>,
     interfaces: BTreeMap<(HostIndex, String, String), AttachmentId>,
+    /// Attachments that migrate.
+    migrating: BTreeSet<AttachmentId>,
     /// Flood groups that a network gets back if its removal is undone, by leaf and VNI.
     restored_groups: HashMap<(SwitchIndex, u32), u16>,
     by_vni: HashMap<u32, NetworkId>,
@@ -140,6 +142,7 @@ impl Model {
             at: HashMap::new(),
             ports: HashMap::new(),
             interfaces: BTreeMap::new(),
+            migrating: BTreeSet::new(),
             restored_groups: HashMap::new(),
             by_vni: HashMap::new(),
             quarantine: Quarantine::default(),

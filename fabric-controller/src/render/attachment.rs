@@ -20,7 +20,7 @@ pub(super) fn on_leaf(
     let dmac = convert::mac(attachment.mac);
     let way = match &attachment.place {
         PlaceView::Host { host, .. } => Way::Tunnel {
-            vtep_id: host.vtep.vtep_id.into(),
+            vtep_id: attachment.served_by().unwrap_or(&host.vtep).vtep_id.into(),
         },
         PlaceView::Port(access) if access.leaf.vtep_id == leaf.vtep.vtep_id => {
             access_port(network, attachment, access, out);

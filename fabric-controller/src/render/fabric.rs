@@ -179,6 +179,11 @@ fn attachment_in_words(a: &vtep_proto::Attachment) -> String {
     if !a.port_security {
         words.push("no port security".to_owned());
     }
+    match a.mode {
+        vtep_proto::Mode::Serving => {}
+        vtep_proto::Mode::Standby => words.push("standby: its workload is to come".to_owned()),
+        vtep_proto::Mode::Leaving => words.push("leaving: its workload has moved".to_owned()),
+    }
     if a.shared_netns {
         words.push("shared namespace".to_owned());
     }

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use vfabric_api::ident::{Mac, Vni};
 use vfabric_api::topology::IpFamily;
-use vtep_proto::{Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Neighbour, Network, Route, UnderlayFamily};
+use vtep_proto::{
+    Attachment, FdbEntry, Gateway, HostEntity, MacAddress, Mode, Neighbour, Network, Route, UnderlayFamily,
+};
 
 use super::allowed;
 use crate::entity::Entity;
@@ -56,29 +58,36 @@ pub(super) fn attachment(
     let (Some(vni), Some(mac)) = (vni(network.vni), mac(attachment.mac)) else {
         return;
     };
-    let vtep = match &attachment.place {
-        PlaceView::Host {
-            host: its,
-            netns,
-            interface,
-        } if its.vtep.vtep_id == host.vtep.vtep_id => {
-            let own = HostEntity::from(Attachment {
-                id: attachment.id.clone(),
-                vni,
-                mac,
-                addresses: attachment.ips.iter().map(|ip| with_prefix(network, *ip)).collect(),
-                routes: default_routes(network, &attachment.ips),
-                netns: netns.clone(),
-                interface: interface.clone(),
-                mtu: 0,
-                allowed_addresses: allowed::on_host(network, attachment),
-                port_security: attachment.port_security,
-                shared_netns: false,
-            });
-            return out.push(own.into());
+    if let Some((netns, interface, mode)) = part_of(host, attachment) {
+        let own = HostEntity::from(Attachment {
+            id: attachment.id.clone(),
+            vni,
+            mac,
+            addresses: attachment.ips.iter().map(|ip| with_prefix(network, *ip)).collect(),
+            routes: default_routes(network, &attachment.ips),
+            netns: netns.to_owned(),
+            interface: interface.to_owned(),
+            mtu: 0,
+            allowed_addresses: allowed::on_host(network, attachment),
+            port_security: attachment.port_security,
+            shared_netns: false,
+            mode,
+        });
+        out.push(own.into());
+        if mode == Mode::Serving {
+            return;
         }
-        PlaceView::Host { host: its, .. } => &its.vtep,
-        PlaceView::Port(access) => &access.leaf,
+    }
+    let vtep = match (attachment.served_by(), &attachment.place) {
+        (Some(vtep), _)
+        | (
+            None,
+            PlaceView::Host {
+                host: HostView { vtep, .. },
+                ..
+            },
+        ) => vtep,
+        (None, PlaceView::Port(access)) => &access.leaf,
     };
     let vtep = vtep.address(fabric.vxlan_underlay);
     out.push(HostEntity::Fdb(FdbEntry { vni, mac, vtep }).into());
@@ -87,6 +96,29 @@ pub(super) fn attachment(
         .iter()
         .map(|ip| HostEntity::Neighbour(Neighbour { vni, ip: *ip, mac }));
     out.extend(neighbours.map(Entity::from));
+}
+
+/// Namespace and interface of an attachment on a host, and the part that the host has in it; none if it is elsewhere only.
+fn part_of<'a>(host: &HostView, attachment: &'a AttachmentView) -> Option<(&'a str, &'a str, Mode)> {
+    let is_here = |its: &HostView| its.vtep.vtep_id == host.vtep.vtep_id;
+    match (&attachment.place, &attachment.target) {
+        (_, Some(to)) if is_here(&to.host) => {
+            let mode = if to.active { Mode::Serving } else { Mode::Standby };
+            Some((&to.netns, &to.interface, mode))
+        }
+        (
+            PlaceView::Host {
+                host: its,
+                netns,
+                interface,
+            },
+            to,
+        ) if is_here(its) => {
+            let left = to.as_ref().is_some_and(|to| to.active);
+            Some((netns, interface, if left { Mode::Leaving } else { Mode::Serving }))
+        }
+        _ => None,
+    }
 }
 
 /// The address with the prefix length of its subnet; with that of a single host if no subnet contains it.
@@ -184,6 +216,7 @@ mod tests {
             port_security: true,
             allowed: vec![],
             routes: vec![],
+            target: None,
         }
     }
 
@@ -303,6 +336,42 @@ mod tests {
                 assert_eq!(fdb.vtep.to_string(), want);
                 assert_eq!([a.ip, b.ip].map(|ip| ip.to_string()), ["10.0.0.5", "fd00:0:0:1::5"]);
             }
+        }
+    }
+
+    /// At every moment exactly one of the two hosts serves, and both that do not, and everybody else, send to it.
+    #[test]
+    fn of_two_hosts_one_serves_and_the_other_knows_where() {
+        use crate::view::TargetView;
+        let mut a = workload(on(1));
+        for (active, modes, vtep) in [
+            (false, [Mode::Serving, Mode::Standby], "10.255.0.1"),
+            (true, [Mode::Leaving, Mode::Serving], "10.255.0.2"),
+        ] {
+            a.target = Some(TargetView {
+                host: host(2),
+                netns: "moved".into(),
+                interface: "eth1".into(),
+                active,
+            });
+            for (n, mode) in (1..).zip(modes) {
+                let out = render(&host(n), &net(true), &a, IpFamily::Ipv4);
+                let [HostEntity::Attachment(own), others @ ..] = out.as_slice() else {
+                    panic!("{out:?}")
+                };
+                assert_eq!(own.mode, mode, "host {n}, active {active}");
+                let place = if n == 1 { ("web", "eth0") } else { ("moved", "eth1") };
+                assert_eq!((own.netns.as_str(), own.interface.as_str()), place);
+                match others {
+                    [] => assert_eq!(mode, Mode::Serving),
+                    [HostEntity::Fdb(fdb), ..] => {
+                        assert_eq!((fdb.vtep.to_string().as_str(), mode != Mode::Serving), (vtep, true))
+                    }
+                    _ => panic!("{others:?}"),
+                }
+            }
+            let elsewhere = render(&host(3), &net(true), &a, IpFamily::Ipv4);
+            assert!(matches!(elsewhere.as_slice(), [HostEntity::Fdb(fdb), _, _] if fdb.vtep.to_string() == vtep));
         }
     }
 

@@ -117,6 +117,7 @@ async fn attachments(lab: &Lab, count: usize) -> Result<(Histogram<u64>, Histogr
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         });
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Attachments one by one: `attachment add|del|swap`.
+//! Attachments one by one: `attachment add|del|swap|migrate|activate|cancel`.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use vfabric_api::kind::{Key, Kind, Spec};
 use vfabric_api::status::{Attachment, View};
 
 use super::connect::{InVdc, Session};
+use super::migrate::{self, To};
 use super::{applied_on, report, seconds};
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +41,29 @@ pub(super) enum Command {
         object: Object,
         #[command(flatten)]
         wish: Wish,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Prepare the move of a running workload to another host. It moves when it announces itself there
+    Migrate {
+        #[command(flatten)]
+        object: Object,
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Let the target of a prepared migration serve now, without waiting for the workload
+    Activate {
+        #[command(flatten)]
+        object: Object,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Call a migration off: the attachment is where it was
+    Cancel {
+        #[command(flatten)]
+        object: Object,
         #[command(flatten)]
         wait: Wait,
     },
@@ -105,7 +129,7 @@ pub(super) struct PlaceArgs {
 pub(super) struct Wait {
     /// Seconds to wait until every device has applied it; 0 does not wait
     #[arg(long, default_value_t = 30.0)]
-    wait: f64,
+    pub(super) wait: f64,
 }
 
 fn port(text: &str) -> Result<PortId, String> {
@@ -153,6 +177,7 @@ pub(super) async fn run(session: &Session, command: Command) -> Result<ExitCode>
                 place: place.try_into()?,
                 port_security: true,
                 allowed_addresses: Vec::new(),
+                migration: None,
                 labels: Default::default(),
             };
             let patience = seconds(wait.wait)?;
@@ -168,6 +193,9 @@ pub(super) async fn run(session: &Session, command: Command) -> Result<ExitCode>
             say!("- {key}, revision {}", outcome.committed.revision);
             Ok(report(&outcome))
         }
+        Command::Migrate { object, to, wait } => migrate::prepare(session, object.key(session)?, to, &wait).await,
+        Command::Activate { object, wait } => migrate::activate(session, object.key(session)?, &wait).await,
+        Command::Cancel { object, wait } => migrate::cancel(session, object.key(session)?, &wait).await,
         Command::Swap { object, wish, wait } => swap(session, object.key(session)?, wish, wait).await,
     }
 }
@@ -189,7 +217,7 @@ async fn swap(session: &Session, key: Key, wish: Wish, wait: Wait) -> Result<Exi
     done('~', &key.vdc, attachment(swapped)?, patience.is_some())
 }
 
-fn attachment(view: View) -> Result<Attachment> {
+pub(super) fn attachment(view: View) -> Result<Attachment> {
     match view {
         View::Attachment(attachment) => Ok(attachment),
         _ => bail!("the controller sent an object of another kind"),

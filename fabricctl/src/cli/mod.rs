@@ -13,6 +13,7 @@ mod get;
 mod history;
 mod intent;
 mod inventory;
+mod migrate;
 mod plan;
 mod progress;
 mod show;

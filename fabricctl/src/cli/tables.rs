@@ -1,7 +1,7 @@
 //! One row for each kind of thing.
 
 use vfabric_api::ident::Name;
-use vfabric_api::intent::Place;
+use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
 use vfabric_api::inventory::ItemState;
 use vfabric_api::status::{
     Applied, DeviceEntity, DeviceState, DeviceStatus, DropCount, FabricStatus, HostStatus, LinkStatus, Progress,
@@ -64,7 +64,7 @@ pub(super) fn object(t: &mut Table, vdc: Option<&Name>, view: &View) {
                 ("NETWORK", a.spec.network.to_string()),
                 ("MAC", a.mac.to_string()),
                 ("ADDRESSES", list(&a.ips)),
-                ("PLACE", place(&a.spec.place)),
+                ("PLACE", places(&a.spec)),
                 ("STATE", applied(&a.applied)),
             ],
         ),
@@ -72,6 +72,18 @@ pub(super) fn object(t: &mut Table, vdc: Option<&Name>, view: &View) {
     t.wide([("REVISION", view.revision().to_string())]);
     if let View::Network(n) = view {
         t.wide([("MTU", n.spec.mtu.to_string())]);
+    }
+}
+
+/// Where an attachment is and, while it migrates, where it goes; the one that serves comes with a star.
+fn places(spec: &AttachmentSpec) -> String {
+    let here = place(&spec.place);
+    let Some((migration, target)) = spec.migration.as_ref().and_then(|m| Some((m, m.target(&spec.place)?))) else {
+        return here;
+    };
+    match migration.phase {
+        MigrationPhase::Prepared => format!("{here}* > {}", place(&target)),
+        MigrationPhase::Active => format!("{here} > {}*", place(&target)),
     }
 }
 

@@ -38,6 +38,9 @@ pub struct AttachmentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
     pub allowed_addresses: Vec<AllowedAddress>,
+    /// The host that its workload moves to while it runs. The controller deletes this when the move is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -78,6 +81,64 @@ impl AllowedAddress {
             _ => None,
         }
     }
+}
+
+/// A move of an attachment to another host while its workload runs (live migration).
+///
+/// Both hosts hold the interface, and one of them serves: the one in `place` while the phase is `prepared`, the target
+/// once it is `active`. After that, the controller waits until all devices know, puts the target into `place` and deletes this.
+/// Deleting it earlier cancels the move: the attachment is at `place` as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Migration {
+    /// The host that it moves to.
+    pub host: Name,
+    /// Network namespace there, named as in `place`; that of `place` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// Name of the interface in it; that of `place` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Which of the two hosts serves.
+    #[serde(default)]
+    pub phase: MigrationPhase,
+    /// Seconds until a migration that is still `prepared` is cancelled (10 to 86400).
+    #[serde(default = "default_timeout_s")]
+    #[schema(minimum = 10, maximum = 86400)]
+    pub timeout_s: u32,
+}
+
+impl Migration {
+    /// How long a migration is prepared, in seconds, unless its user says otherwise: a guest with much memory takes minutes.
+    pub const DEFAULT_TIMEOUT_S: u32 = 600;
+
+    /// Where the attachment is after the move; none if it is not on a host now.
+    pub fn target(&self, now: &Place) -> Option<Place> {
+        let Place::Host { netns, interface, .. } = now else {
+            return None;
+        };
+        Some(Place::Host {
+            host: self.host.clone(),
+            netns: self.netns.as_ref().unwrap_or(netns).clone(),
+            interface: self.interface.as_ref().unwrap_or(interface).clone(),
+        })
+    }
+}
+
+fn default_timeout_s() -> u32 {
+    Migration::DEFAULT_TIMEOUT_S
+}
+
+/// How far a migration is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationPhase {
+    /// The target is ready and silent; the source serves. The first RARP, ARP or neighbour advertisement of the workload at the
+    /// target makes it `active`.
+    #[default]
+    Prepared,
+    /// The target serves; frames that still reach the source are sent on to it.
+    Active,
 }
 
 /// Where an attachment is.

@@ -9,7 +9,7 @@ mod prefix;
 mod router;
 mod vdc;
 
-pub use attachment::{AllowedAddress, Attachment, AttachmentSpec, Place};
+pub use attachment::{AllowedAddress, Attachment, AttachmentSpec, Migration, MigrationPhase, Place};
 pub use network::{Network, NetworkSpec, SubnetSpec};
 pub use router::{Router, RouterSpec, StaticRoute};
 pub use vdc::{AssignedPort, Limits, Vdc, VdcSpec, VlanRange, VniRange};

@@ -50,6 +50,7 @@ fn attachment(n: u32, id: &str, last: u8) -> HostEntity {
         allowed_addresses: Default::default(),
         port_security: true,
         shared_netns: false,
+        mode: Default::default(),
     })
 }
 

@@ -366,6 +366,7 @@ impl Lab {
             allowed_addresses: Default::default(),
             port_security: true,
             shared_netns: false,
+            mode: Default::default(),
         })
     }
 

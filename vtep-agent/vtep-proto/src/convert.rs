@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::entity::{
-    AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily,
+    AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Mode, Neighbour, Network, Route, UnderlayFamily,
 };
 use crate::error::DecodeError;
 use crate::ident::{MacAddress, Vni};
@@ -228,7 +228,30 @@ fn attachment(a: &v1::Attachment) -> Result<Attachment, DecodeError> {
             .collect::<Result<_, _>>()?,
         port_security: !a.port_security_off,
         shared_netns: a.shared_netns,
+        mode: mode(a)?,
     })
+}
+
+fn mode(a: &v1::Attachment) -> Result<Mode, DecodeError> {
+    match v1::AttachmentMode::try_from(a.mode) {
+        Ok(v1::AttachmentMode::Serving) => Ok(Mode::Serving),
+        Ok(v1::AttachmentMode::Standby) => Ok(Mode::Standby),
+        Ok(v1::AttachmentMode::Leaving) => Ok(Mode::Leaving),
+        // An agent that does not know a mode must not open the port.
+        Err(_) => Err(DecodeError::new(
+            "attachment.mode",
+            a.mode,
+            "serving (0), standby (1) or leaving (2)",
+        )),
+    }
+}
+
+fn wire_mode(mode: Mode) -> v1::AttachmentMode {
+    match mode {
+        Mode::Serving => v1::AttachmentMode::Serving,
+        Mode::Standby => v1::AttachmentMode::Standby,
+        Mode::Leaving => v1::AttachmentMode::Leaving,
+    }
 }
 
 fn allowed_address((i, a): (usize, &v1::AllowedAddress)) -> Result<AllowedAddress, DecodeError> {
@@ -327,6 +350,7 @@ fn wire_attachment(a: &Attachment) -> v1::Attachment {
             .collect(),
         port_security_off: !a.port_security,
         shared_netns: a.shared_netns,
+        mode: wire_mode(a.mode).into(),
     }
 }
 
@@ -458,6 +482,7 @@ mod tests {
             proptest::collection::btree_set(arb_route(), 0..4),
             proptest::collection::btree_set(allowed, 0..4),
             any::<(bool, bool)>(),
+            prop_oneof![Just(Mode::Serving), Just(Mode::Standby), Just(Mode::Leaving)],
         );
         (
             "[a-z0-9/-]{1,40}",
@@ -468,7 +493,7 @@ mod tests {
             "[a-z0-9]{1,15}",
         )
             .prop_map(
-                |(id, vni, mac, (addresses, routes, allowed, flags), netns, interface)| Attachment {
+                |(id, vni, mac, (addresses, routes, allowed, flags, mode), netns, interface)| Attachment {
                     id,
                     vni,
                     mac,
@@ -480,6 +505,7 @@ mod tests {
                     allowed_addresses: allowed,
                     port_security: flags.0,
                     shared_netns: flags.1,
+                    mode,
                 },
             )
     }

@@ -201,6 +201,22 @@ pub struct Attachment {
     pub port_security: bool,
     /// True: the namespace may also hold attachments of other vDCs that say the same.
     pub shared_netns: bool,
+    /// Whether the workload is reached here.
+    pub mode: Mode,
+}
+
+/// The part that a host has in an attachment. All but [`Mode::Serving`] belong to a migration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// The workload is here: its frames pass in both directions.
+    #[default]
+    Serving,
+    /// The workload is to come here. Its interface is complete, and no frame passes. The agent reports the first frame by which the
+    /// workload announces itself.
+    Standby,
+    /// The workload has left. No frame passes, and frames for it that still come out of tunnels are sent on to the VTEP of its
+    /// forwarding entry.
+    Leaving,
 }
 
 impl Attachment {

@@ -46,7 +46,7 @@ mod ident;
 pub use convert::{invalid_key, object_error};
 pub use diff::{Change, changes};
 pub use entity::{
-    AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Neighbour, Network, Route, UnderlayFamily,
+    AllowedAddress, Attachment, FdbEntry, Gateway, HostEntity, HostKey, Mode, Neighbour, Network, Route, UnderlayFamily,
 };
 pub use error::DecodeError;
 pub use ident::{MacAddress, Vni};

@@ -17,7 +17,7 @@ use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action as Set;
 use p4runtime_proto::p4::v1::stream_message_request::Update as Message;
 use tokio::sync::mpsc;
-use vtep_proto::HostEntity;
+use vtep_proto::{HostEntity, Mode};
 
 use super::frames;
 use crate::device::driver::{Write, WriteResult};
@@ -149,12 +149,23 @@ impl Host {
         })
     }
 
-    /// Attachments in place, each with its VNI.
+    /// Attachments whose workloads are here, each with its VNI.
     pub(super) fn attachments(&self) -> impl Iterator<Item = &vtep_proto::Attachment> {
-        self.entities().filter_map(|e| match e {
-            HostEntity::Attachment(a) => Some(a.as_ref()),
+        self.of_mode(Mode::Serving)
+    }
+
+    fn of_mode(&self, mode: Mode) -> impl Iterator<Item = &vtep_proto::Attachment> {
+        self.entities().filter_map(move |e| match e {
+            HostEntity::Attachment(a) if a.mode == mode => Some(a.as_ref()),
             _ => None,
         })
+    }
+
+    /// Whether a frame that came out of a tunnel is for a workload that has left, and sent on.
+    pub(super) fn sends_on(&self, vni: u32, frame: &[u8]) -> bool {
+        let dst = frames::destination(frame).0;
+        self.of_mode(Mode::Leaving)
+            .any(|a| a.vni.get() == vni && a.mac.octets() == dst)
     }
 
     /// Tunnels that a workload's frame leaves by: the VTEP's address for each.

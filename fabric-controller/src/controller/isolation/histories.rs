@@ -86,6 +86,7 @@ fn machine(vdc: &str, name: &str, (leaf, port, vlan): (&str, u16, u16)) -> Chang
         },
         port_security: false,
         allowed_addresses: Vec::new(),
+        migration: None,
         labels: Default::default(),
     };
     Change::Put(vdc.parse().unwrap(), Spec::Attachment(spec))

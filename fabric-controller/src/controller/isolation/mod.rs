@@ -125,6 +125,7 @@ async fn the_dead_return(seed: u64) -> Result<bool, String> {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         };
         Change::Create(vdc.parse().unwrap(), Spec::Attachment(spec))

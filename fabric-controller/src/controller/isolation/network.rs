@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use vfabric_api::ident::Mac;
 use vfabric_api::topology::Topology;
 
-use super::devices::Sim;
+use super::devices::{Host, Sim};
 use super::frames::{self, Outer};
 
 /// More devices than any way has.
@@ -105,17 +105,7 @@ impl Network {
         if unicast && !here.is_empty() {
             return (Vec::new(), here);
         }
-        let uplink = &self.uplinks[&device];
-        let tunnels = host.tunnels(vni, frame).into_iter().map(|to| {
-            let IpAddr::V4(to) = to else { panic!("{to}") };
-            let (macs, from) = (uplink.macs, uplink.vtep);
-            InFlight {
-                device: uplink.leaf,
-                port: uplink.port,
-                frame: frames::tunnelled(&Outer { macs, from, to, vni }, frame),
-            }
-        });
-        (tunnels.collect(), here)
+        (self.tunnelled(host, device, vni, frame), here)
     }
 
     /// Takes frames to where they end; `hold` says which stay on a cable for now, and these are returned.
@@ -142,7 +132,11 @@ impl Network {
                         let (device, port) = (*device, *port);
                         queue.push_back((hops + 1, InFlight { device, port, frame }));
                     }
-                    Some(Peer::Host(device)) => reached.extend(self.arrive(sims, *device, &frame)),
+                    Some(Peer::Host(device)) => {
+                        let (here, on) = self.arrive(sims, *device, &frame);
+                        reached.extend(here);
+                        queue.extend(on.into_iter().map(|frame| (hops + 1, frame)));
+                    }
                     None => reached.push(Edge::Access(at.device, port, frames::vlan(&frame))),
                 }
             }
@@ -150,14 +144,34 @@ impl Network {
         (reached, held)
     }
 
-    fn arrive(&self, sims: &[Sim], device: usize, frame: &[u8]) -> Vec<Edge> {
+    /// A frame comes to a host: where it ends, and what the host sends on.
+    fn arrive(&self, sims: &[Sim], device: usize, frame: &[u8]) -> (Vec<Edge>, Vec<InFlight>) {
         let Some((to, vni, inner)) = frames::untunnelled(frame) else {
-            return Vec::new();
+            return Default::default();
         };
         if to != IpAddr::V4(self.uplinks[&device].vtep) {
-            return Vec::new();
+            return Default::default();
         }
-        receivers(sims, device, vni, &inner)
+        let Sim::Host(host) = &sims[device] else { panic!() };
+        if host.sends_on(vni, &inner) {
+            return (Vec::new(), self.tunnelled(host, device, vni, &inner));
+        }
+        (receivers(sims, device, vni, &inner), Vec::new())
+    }
+
+    /// A frame of a network as a host sends it into its tunnels.
+    fn tunnelled(&self, host: &Host, device: usize, vni: u32, frame: &[u8]) -> Vec<InFlight> {
+        let uplink = &self.uplinks[&device];
+        let tunnels = host.tunnels(vni, frame).into_iter().map(|to| {
+            let IpAddr::V4(to) = to else { panic!("{to}") };
+            let (macs, from) = (uplink.macs, uplink.vtep);
+            InFlight {
+                device: uplink.leaf,
+                port: uplink.port,
+                frame: frames::tunnelled(&Outer { macs, from, to, vni }, frame),
+            }
+        });
+        tunnels.collect()
     }
 }
 

@@ -728,6 +728,7 @@ fn attachment(rng: &mut StdRng) -> AttachmentSpec {
         ips: if rng.random_bool(0.3) { vec![ip] } else { Vec::new() },
         port_security: true,
         allowed_addresses: Vec::new(),
+        migration: None,
         place,
         labels: Default::default(),
     }

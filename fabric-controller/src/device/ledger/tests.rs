@@ -378,6 +378,7 @@ fn attachment(vni: u32) -> Arc<Entity> {
         allowed_addresses: Default::default(),
         port_security: true,
         shared_netns: false,
+        mode: Default::default(),
     }))))
 }
 

@@ -325,6 +325,7 @@ async fn losses_are_asked_for_by_those_who_can_tell_them() {
     let hello = v1::Hello {
         host: "h1".into(),
         tells_losses: true,
+        migrates: true,
         ..Default::default()
     };
     let mut agent = world.dial(world.authority.issue("host/h1"), hello).await.unwrap();

@@ -117,13 +117,13 @@ impl Model {
                 ));
             }
             match user {
-                User::Attachment(user) => {
+                User::Attachment(_, change) => {
                     // Who asked for a cascade was shown what goes.
                     let by = By {
                         force: true,
                         ..By::default()
                     };
-                    self.change("", &Change::Delete(user), &by, applied)?;
+                    self.change("", &change, &by, applied)?;
                 }
                 User::Item(user) => self.remove_item(&user, true, applied)?,
             }
@@ -138,10 +138,12 @@ impl Model {
             return None;
         };
         let node = self.fabric.node(name)?;
-        let attachment = self.at.get(&node.device()).and_then(|all| all.first());
-        if let Some(attachment) = attachment.and_then(|a| self.attachments.get(*a)) {
+        let first = self.at.get(&node.device()).and_then(|all| all.first()).copied();
+        if let Some((attachment, change)) =
+            first.and_then(|a| Some((self.attachments.get(a)?, self.evicted(a, node.device())?)))
+        {
             let (vdc, name) = (attachment.vdc.clone(), attachment.spec.name.clone());
-            return Some(User::Attachment(Key::new(vdc, Kind::Attachment, name)));
+            return Some(User::Attachment(Key::new(vdc, Kind::Attachment, name), change));
         }
         let Node::Switch(at) = node else { return None };
         if let Some(link) = self.fabric.links_of(at).find_map(|l| self.fabric.link(l)) {
@@ -212,8 +214,8 @@ impl Model {
 
 /// Something that uses an object of the inventory.
 enum User {
-    /// An attachment.
-    Attachment(Key),
+    /// An attachment, and what becomes of it without the object.
+    Attachment(Key, Change),
     /// A link, or a host.
     Item(ItemKey),
 }
@@ -221,7 +223,7 @@ enum User {
 impl std::fmt::Display for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Attachment(key) => key.fmt(f),
+            Self::Attachment(key, _) => key.fmt(f),
             Self::Item(key) => key.fmt(f),
         }
     }

@@ -26,7 +26,7 @@ use vfabric_api::kind::{Key, Kind, Spec, View};
 use vfabric_api::labels::MAX_LABELS;
 use vfabric_api::status;
 
-pub use attachment::{At, Attachment, StoredAttachment};
+pub use attachment::{At, Attachment, StoredAttachment, Target};
 pub use network::{Network, OnLeaf, StoredNetwork};
 pub use router::{Router, StoredRouter};
 pub use vdc::Vdc;

@@ -150,7 +150,13 @@ fn lost(model: &Model, vdc: &Vdc, spec: &VdcSpec) -> Vec<Lost> {
     let key = |kind, name: &Name| Key::new(vdc.spec.name.clone(), kind, name.clone());
     if vdc.spec.hosts.iter().any(lost_host) || vdc.spec.ports != spec.ports {
         for (name, id) in &vdc.attachments {
-            let place = match model.attachments.get(*id).map(|attachment| &attachment.spec.place) {
+            let attachment = model.attachments.get(*id);
+            let target = attachment.and_then(|a| a.spec.migration.as_ref());
+            let place = match attachment.map(|attachment| &attachment.spec.place) {
+                _ if target.is_some_and(|target| lost_host(&target.host)) => (
+                    "hosts",
+                    target.map(|target| target.host.to_string()).unwrap_or_default(),
+                ),
                 Some(Place::Host { host, .. }) if lost_host(host) => ("hosts", host.to_string()),
                 Some(Place::Port { switch, port, vlan })
                     if takes(&vdc.spec.ports, switch, port, *vlan) && !takes(&spec.ports, switch, port, *vlan) =>

@@ -74,6 +74,7 @@ fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         })
     });

@@ -116,6 +116,7 @@ impl Vlans {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         });
         let view = cx.runtime.block_on(cx.client.create(vdc, &spec, Some(APPLIED)))?;

@@ -183,6 +183,7 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
             },
             port_security: true,
             allowed_addresses: Vec::new(),
+            migration: None,
             labels: Default::default(),
         }))
     };

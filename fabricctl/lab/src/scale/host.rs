@@ -150,6 +150,7 @@ impl Host {
                 store: state.store,
                 version: "in memory".into(),
                 tells_losses: true,
+                migrates: true,
                 ..Default::default()
             }
         };

@@ -52,6 +52,7 @@ pub(super) fn attachment(name: String, network: usize, host: usize) -> Result<At
         },
         port_security: true,
         allowed_addresses: Vec::new(),
+        migration: None,
         labels: Default::default(),
     })
 }

@@ -20,15 +20,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use vtep_proto::{Attachment, MacAddress};
+use vtep_proto::{Attachment, MacAddress, Mode};
 
-use super::entrance;
 use super::nft::expression::{Base, Rule};
 use super::nft::message::{Element, Family, Hook, Message, SetKind, Table, count_rules};
 use super::nft::socket::{Nft, in_parts};
 use super::overlay::Overlay;
+use super::{entrance, late};
 use crate::error::NetlinkError;
-use crate::object::port_name;
+use crate::object::{port_name, vxlan_name};
 
 const TABLE: Table = Table {
     family: Family::Bridge,
@@ -213,6 +213,8 @@ pub(super) struct Filter {
     ports: HashMap<u32, Elements>,
     /// Ports that have a chain at their entrance.
     entrances: HashSet<u32>,
+    /// Chains that send late frames on, by the index of the port that they belong to.
+    late: HashMap<u32, String>,
     /// The number of the last change that is known.
     generation: u32,
 }
@@ -226,6 +228,7 @@ impl Filter {
             limit,
             ports: HashMap::new(),
             entrances: HashSet::new(),
+            late: HashMap::new(),
             generation: 0,
         };
         filter.put_right()?;
@@ -251,8 +254,11 @@ impl Filter {
             self.ports = self.read().unwrap_or_default();
             let chains = self.nft.chains(entrance::TABLE)?;
             self.entrances = chains.iter().filter_map(|c| entrance::port_of(c)).collect();
+            let late = chains.iter().filter_map(|c| Some((late::port_of(c)?, c.clone())));
+            self.late = late.collect();
             let complete = self.nft.count_rules(TABLE)? == count_rules(&rules)
-                && self.nft.count_rules(entrance::TABLE)? == count_rules(&at_entrance) + self.entrances.len();
+                && self.nft.count_rules(entrance::TABLE)?
+                    == count_rules(&at_entrance) + self.entrances.len() + self.late.len();
             let note = Some(self.note());
             if complete && there == note && before == note {
                 self.generation = generation;
@@ -273,6 +279,7 @@ impl Filter {
         self.nft.commit(&messages)?;
         // A chain needs its link, which may be gone: each comes again with its port.
         self.entrances.clear();
+        self.late.clear();
         self.generation = self.nft.generation()?;
         Ok(true)
     }
@@ -298,13 +305,21 @@ impl Filter {
         Ok(())
     }
 
-    /// True when a port is held to what its attachment says.
-    pub(super) fn is_right(&self, index: u32, attachment: &Attachment) -> bool {
-        self.entrances.contains(&index) && self.ports.get(&index) == Some(&elements(index, attachment))
+    /// True when a port is held to what its attachment says. `tunnel` is the index of its network's VXLAN device.
+    pub(super) fn is_right(&self, index: u32, attachment: &Attachment, tunnel: Option<u32>) -> bool {
+        let none = Elements::new();
+        self.entrances.contains(&index)
+            && *self.ports.get(&index).unwrap_or(&none) == elements(index, attachment)
+            && self.late.get(&index) == late::chain(index, attachment, tunnel).as_ref()
     }
 
-    /// Holds a port to what its attachment says.
-    pub(super) fn set_port(&mut self, index: u32, attachment: &Attachment) -> Result<(), NetlinkError> {
+    /// Holds a port to what its attachment says. `tunnel` is the index of its network's VXLAN device.
+    pub(super) fn set_port(
+        &mut self,
+        index: u32,
+        attachment: &Attachment,
+        tunnel: Option<u32>,
+    ) -> Result<(), NetlinkError> {
         let wanted = elements(index, attachment);
         let none = Elements::new();
         let have = self.ports.get(&index).unwrap_or(&none);
@@ -315,10 +330,30 @@ impl Filter {
         if !self.entrances.contains(&index) {
             messages.extend(entrance::open(index, &port_name(&attachment.id)));
         }
+        let late = late::chain(index, attachment, tunnel);
+        if self.late.get(&index) != late.as_ref() {
+            messages.extend(self.close_late(index)?);
+            let device = vxlan_name(attachment.vni);
+            messages.extend(late.iter().flat_map(|chain| late::open(chain, attachment, &device)));
+        }
         self.commit(&messages)?;
         self.entrances.insert(index);
         self.ports.insert(index, wanted);
+        match late {
+            Some(chain) => self.late.insert(index, chain),
+            None => self.late.remove(&index),
+        };
         Ok(())
+    }
+
+    /// What deletes the chain for late frames of a port, if there is one.
+    fn close_late(&mut self, index: u32) -> Result<Option<Message>, NetlinkError> {
+        let Some(name) = self.late.get(&index).cloned() else {
+            return Ok(None);
+        };
+        // Some kernels remove it with its link.
+        let there = self.nft.has_chain(entrance::TABLE, &name)?;
+        Ok(there.then(|| entrance::TABLE.delete_chain(&name)))
     }
 
     /// Forgets ports that are gone.
@@ -337,8 +372,12 @@ impl Filter {
                 messages.push(entrance::TABLE.delete_chain(&name));
             }
         }
+        for index in indices {
+            messages.extend(self.close_late(*index)?);
+        }
         self.commit(&messages)?;
         for index in indices {
+            self.late.remove(index);
             self.ports.remove(index);
             self.entrances.remove(index);
         }
@@ -347,7 +386,8 @@ impl Filter {
 
     /// Forgets all ports but these, and what packets of those have left behind.
     pub(super) fn retain(&mut self, live: &HashSet<u32>) -> Result<(), NetlinkError> {
-        let known: HashSet<u32> = self.ports.keys().chain(&self.entrances).copied().collect();
+        let known = self.ports.keys().chain(&self.entrances).chain(self.late.keys());
+        let known: HashSet<u32> = known.copied().collect();
         let gone: Vec<u32> = known.difference(live).copied().collect();
         self.remove_ports(&gone)?;
         for (table, set) in [(TABLE, DROPS), (TABLE, FLOODS), (entrance::TABLE, entrance::DROPS)] {
@@ -417,6 +457,10 @@ fn link_local(mac: MacAddress) -> Ipv6Addr {
 /// What a port is held to.
 fn elements(index: u32, a: &Attachment) -> Elements {
     let mut all = Elements::new();
+    // Frames of a workload that is not here come from nobody: the port is closed.
+    if a.mode != Mode::Serving {
+        return all;
+    }
     all.insert((Set::Ports, Element::exact(key(index, &[]))));
     if !a.port_security {
         return all;

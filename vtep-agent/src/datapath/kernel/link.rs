@@ -14,7 +14,7 @@ use netlink_packet_route::link::{
     State, VxlanDf,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use vtep_proto::{Attachment, MacAddress, Vni};
+use vtep_proto::{Attachment, MacAddress, Mode, Vni};
 
 use super::netlink::{Netlink, Request};
 use crate::error::NetlinkError;
@@ -258,13 +258,16 @@ fn vxlan_port_options() -> Vec<InfoBridgePort> {
 /// Options of a workload's port. It may only send from its given MAC address (locked:
 /// frames from any other source are dropped), and does not receive frames for others. A port with
 /// further MAC addresses, which may move from port to port, also receives frames without an entry, and only
-/// the filter decides from which addresses it may send.
+/// the filter decides from which addresses it may send. A port whose workload is not here receives nothing.
 fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
     let further = !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some());
+    let serves = attachment.mode == Mode::Serving;
     vec![
         InfoBridgePort::Learning(false),
-        InfoBridgePort::UnicastFlood(further),
-        InfoBridgePort::Locked(!further),
+        InfoBridgePort::UnicastFlood(further && serves),
+        InfoBridgePort::MulticastFlood(serves),
+        InfoBridgePort::BroadcastFlood(serves),
+        InfoBridgePort::Locked(!further || !serves),
         InfoBridgePort::Isolated(false),
     ]
 }

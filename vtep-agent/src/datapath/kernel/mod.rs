@@ -14,10 +14,12 @@
 //! Every link gets a group number in the request that creates it ([`link::OWNER_GROUP`]);
 //! a link without it is not touched, whatever its name. `docs/adr` explains the choice of these objects.
 
+mod announce;
 mod entrance;
 mod entry;
 mod filter;
 mod interface;
+mod late;
 mod legacy;
 mod link;
 mod losses;
@@ -53,6 +55,7 @@ use crate::netns::Netns;
 use crate::object::{Object, ObjectKey, bridge_name, vxlan_name};
 use crate::watch::Watch;
 
+pub use self::announce::{Heard, Listeners};
 pub use self::filter::FloodLimit;
 pub use self::monitor::{Change, Monitor, start as monitor};
 pub use self::overlay::Overlay;

@@ -2,8 +2,8 @@
 
 use std::os::fd::AsRawFd;
 
-use vtep_proto::Attachment;
 use vtep_proto::v1::ErrorCode;
+use vtep_proto::{Attachment, Mode};
 
 use super::interface::{self, Interface};
 use super::link::{self, Link};
@@ -12,7 +12,7 @@ use super::{Kernel, entry};
 use crate::datapath::{Done, Outcome, Step, StepError};
 use crate::error::NetlinkError;
 use crate::netns::Netns;
-use crate::object::{Object, bridge_name, port_name};
+use crate::object::{Object, bridge_name, port_name, vxlan_name};
 
 impl Kernel {
     /// Brings a port to what it must be; leaves alone what is right.
@@ -117,11 +117,12 @@ impl Kernel {
         Ok((host.ok_or_else(gone)?, interface.ok_or_else(gone)?))
     }
 
-    /// Options first, then the entry without which the port takes no frame, then up. Returns
-    /// whether something had to change.
+    /// Options first, then the entry without which the port takes no frame, then up. A port whose workload is not
+    /// here gets no entry. Returns whether something had to change.
     fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link) -> Result<bool, NetlinkError> {
         // Before the port comes up: without it, frames from the port are dropped.
-        self.filter.set_port(host.index, a)?;
+        let tunnel = self.index(&vxlan_name(a.vni))?;
+        self.filter.set_port(host.index, a, tunnel)?;
         let name = host.name.clone();
         let entries = entry::dump_fdb(&mut self.netlink, None, host.index)?;
         let at_port = || {
@@ -129,6 +130,7 @@ impl Kernel {
                 .iter()
                 .filter(|e| e.index == host.index && e.of_bridge && !e.local)
         };
+        let serves = a.mode == Mode::Serving;
         let known = at_port().any(|e| e.mac == a.mac.octets() && e.fixed) && host.master == Some(bridge);
         let mut requests = Vec::new();
         if host.master != Some(bridge) {
@@ -139,10 +141,10 @@ impl Kernel {
         if !right {
             requests.push(set);
         }
-        if !known {
+        if !known && serves {
             requests.push(entry::set_port_station(host.index, &name, a.mac));
         }
-        let old = at_port().filter(|e| e.mac != a.mac.octets() && host.master == Some(bridge));
+        let old = at_port().filter(|e| (e.mac != a.mac.octets() || !serves) && host.master == Some(bridge));
         requests.extend(old.map(|e| entry::remove_port_station(host.index, &name, e.mac)));
         if !right {
             requests.push(up);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use vtep_proto::{MacAddress, Vni};
+use vtep_proto::{Attachment, MacAddress, Mode, Vni};
 
 use super::entry::{self, FdbEntry, NeighbourEntry};
 use super::filter::Filter;
@@ -66,12 +66,23 @@ impl Snapshot {
                 continue;
             };
             // Its bridge says in which network it is.
-            if let Some(master) = port.master.filter(|m| !seen.contains(m)) {
+            let master = port.master;
+            if let Some(master) = master.filter(|m| !seen.contains(m)) {
                 all.links
                     .extend(link::get_by_index(netlink, master)?.filter(|l| seen.insert(l.index)));
             }
             all.fdb.extend(entry::dump_fdb(netlink, None, port.index)?);
             all.links.push(port);
+            // What sends on the frames of a workload that has left is at the VXLAN device.
+            let vni = all
+                .links
+                .iter()
+                .filter(|l| Some(l.index) == master)
+                .find_map(Link::as_bridge);
+            if let Some(vni) = vni {
+                all.links
+                    .extend(link::get(netlink, &vxlan_name(vni))?.filter(|l| seen.insert(l.index)));
+            }
         }
         let bridge_of = |vni: &Vni| all.links.iter().find(|l| l.as_bridge() == Some(*vni)).map(|l| l.index);
         let bridges: Vec<u32> = vnis.iter().filter_map(bridge_of).collect();
@@ -214,8 +225,8 @@ impl Snapshot {
             };
             let intact = vni_of(link) == Some(a.vni)
                 && link.port_is_right(a, link.master.unwrap_or(0))
-                && filter.is_right(link.index, a)
-                && self.has_port_station(link.index, a.mac)
+                && filter.is_right(link.index, a, self.tunnel_of(a.vni))
+                && self.has_port_station(link.index, a)
                 && interfaces
                     .get(&link.name)
                     .is_some_and(|i| i.is_other_end_of(link) && i.is_right(a));
@@ -227,10 +238,19 @@ impl Snapshot {
         found.into_iter().map(port).collect()
     }
 
-    /// True when the bridge knows that `mac` is at the port, and knows nothing else there.
-    fn has_port_station(&self, index: u32, mac: MacAddress) -> bool {
+    /// The index of a network's VXLAN device, where it was read.
+    fn tunnel_of(&self, vni: Vni) -> Option<u32> {
+        self.links.iter().find(|l| l.as_vxlan() == Some(vni)).map(|l| l.index)
+    }
+
+    /// True when the bridge knows that the workload is at the port, and knows nothing else there; of a workload that is not
+    /// here, it knows nothing.
+    fn has_port_station(&self, index: u32, a: &Attachment) -> bool {
         let mut at_port = self.fdb.iter().filter(|e| e.index == index && e.of_bridge && !e.local);
-        at_port.next().is_some_and(|e| e.mac == mac.octets() && e.fixed) && at_port.next().is_none()
+        if a.mode != Mode::Serving {
+            return at_port.next().is_none();
+        }
+        at_port.next().is_some_and(|e| e.mac == a.mac.octets() && e.fixed) && at_port.next().is_none()
     }
 }
 

@@ -8,6 +8,7 @@ use vfabric_api::ident::Mac;
 use vfabric_api::kind::{AttachmentSpec, Key, SubnetSpec};
 
 use super::{At, StoredAttachment};
+use crate::ident::SwitchIndex;
 use crate::model::fields::Fields;
 use crate::model::kind::Network;
 use crate::model::kind::network::{address_at, check_ip, is_host_address, martian};
@@ -35,14 +36,17 @@ impl Model {
             .and_then(|v| v.attachments.get(&key.name))
             .copied();
         let access_id = self.check_place(fields, own, network_id, &spec.place)?;
-        let leaf = match self.resolve(&key.vdc, spec, access_id) {
+        self.check_migration(fields, own, spec)?;
+        let home = match self.resolve(&key.vdc, spec, access_id) {
             Some((_, At::Host(host))) => self.fabric.leaf_of(host),
             Some((_, At::Port { leaf, .. })) => Some(leaf),
             None => None,
         };
+        let target = self.target_of(spec).and_then(|target| self.fabric.leaf_of(target.host));
         // Without a pair of flood groups the network would not work there.
-        if leaf.is_some_and(|l| !network.used().leaves.contains_key(&l) && self.free_group(l).is_none()) {
-            let leaf = leaf.and_then(|l| self.fabric.switch_name(l)).unwrap_or_default();
+        let full = |l: &SwitchIndex| !network.used().leaves.contains_key(l) && self.free_group(*l).is_none();
+        if let Some(leaf) = home.into_iter().chain(target).find(full) {
+            let leaf = self.fabric.switch_name(leaf).unwrap_or_default();
             let expected = format!(
                 "a place on or under another leaf: `{leaf}` has all its {GREATEST_NUMBER} pairs of multicast groups in use"
             );

@@ -1,6 +1,7 @@
 //! Attachments: one interface of one workload in a network.
 
 mod check;
+mod migration;
 mod place;
 mod put;
 mod view;
@@ -21,6 +22,8 @@ use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::fields::Fields;
 use crate::model::number::{Number, Uid};
+
+pub use migration::Target;
 
 /// What the store keeps of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,8 @@ pub struct Attachment {
     pub network: NetworkId,
     /// Where it is.
     pub at: At,
+    /// Where it is to be, while it migrates.
+    pub target: Option<Target>,
 }
 
 impl Deref for Attachment {
@@ -77,8 +82,19 @@ impl Deref for Attachment {
 }
 
 impl Attachment {
-    /// Numbers that stand for its place.
+    /// The place where it is, and the one where it is to be.
+    pub fn places(&self) -> impl Iterator<Item = At> {
+        let target = self.target.as_ref().map(|target| At::Host(target.host));
+        std::iter::once(self.at.clone()).chain(target)
+    }
+
+    /// Numbers that stand for its places.
     pub fn place_numbers(&self) -> Vec<Number> {
+        let target = self.target.as_ref().map(Target::number);
+        self.home_numbers().into_iter().chain(target).collect()
+    }
+
+    fn home_numbers(&self) -> Vec<Number> {
         match (&self.at, &self.spec.place) {
             (At::Host(host), Place::Host { netns, interface, .. }) => {
                 let (netns, interface) = (Arc::from(netns.as_str()), Arc::from(interface.as_str()));
@@ -155,6 +171,8 @@ impl TenantObject for StoredAttachment {
     /// Addresses mean something only in a network that is there.
     fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
         let mut numbers = model.stored_place_numbers(&self.spec.place, self.access_id);
+        let target = self.spec.migration.as_ref().and_then(|m| m.target(&self.spec.place));
+        numbers.extend(target.iter().flat_map(|place| model.stored_place_numbers(place, 0)));
         if let Some((_, network)) = model.known_network(&key.vdc, &self.spec.network) {
             let ips = self.ips.iter().map(|ip| Number::Ip(network.uid, *ip));
             numbers.extend(std::iter::once(Number::Mac(network.uid, self.mac)).chain(ips));

@@ -42,29 +42,7 @@ impl Model {
     ) -> Result<u16, ApiError> {
         match place {
             Place::Host { host, netns, interface } => {
-                let Some(Node::Host(index)) = self.fabric.node(host) else {
-                    return Err(fields.invalid("place.host.host", host, "the name of a host"));
-                };
-                self.check_in_service(fields, "place.host.host", Node::Host(index), own)?;
-                let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
-                if !is_interface(interface) {
-                    let expected = format!(
-                        "an interface name of 1 to {MAX_INTERFACE} characters without `/`, `:` and `%`, not `lo`, `all` \
-                         or `default`"
-                    );
-                    return Err(fields.invalid("place.host.interface", interface, expected));
-                }
-                // A path could lead to the host's own namespace.
-                let path = netns.contains('/') || netns.starts_with('.');
-                if netns.is_empty() || netns.len() > MAX_NETNS || !plain(netns) || path {
-                    let expected = "the name of a network namespace in /run/netns, not a path";
-                    return Err(fields.invalid("place.host.netns", netns, expected));
-                }
-                let taken = self.interfaces.get(&(index, netns.clone(), interface.clone()));
-                if taken.is_some_and(|owner| Some(*owner) != own) {
-                    let expected = format!("an interface that no attachment in `{netns}` on `{host}` has");
-                    return Err(fields.error(ErrorCode::Taken, "place.host.interface", interface, expected));
-                }
+                self.check_interface(fields, "place.host", own, (host, netns, interface))?;
                 Ok(0)
             }
             Place::Port { switch, port, vlan } => {
@@ -102,6 +80,41 @@ impl Model {
         }
     }
 
+    /// Checks an interface on a host; the fields' names follow on `prefix`.
+    pub(in crate::model) fn check_interface(
+        &self,
+        fields: &Fields<'_>,
+        prefix: &str,
+        own: Option<AttachmentId>,
+        (host, netns, interface): (&Name, &str, &str),
+    ) -> Result<(), ApiError> {
+        let field = |name: &str| format!("{prefix}.{name}");
+        let Some(Node::Host(index)) = self.fabric.node(host) else {
+            return Err(fields.invalid(&field("host"), host, "the name of a host"));
+        };
+        self.check_in_service(fields, &field("host"), Node::Host(index), own)?;
+        let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
+        if !is_interface(interface) {
+            let expected = format!(
+                "an interface name of 1 to {MAX_INTERFACE} characters without `/`, `:` and `%`, not `lo`, `all` \
+                 or `default`"
+            );
+            return Err(fields.invalid(&field("interface"), interface, expected));
+        }
+        // A path could lead to the host's own namespace.
+        let path = netns.contains('/') || netns.starts_with('.');
+        if netns.is_empty() || netns.len() > MAX_NETNS || !plain(netns) || path {
+            let expected = "the name of a network namespace in /run/netns, not a path";
+            return Err(fields.invalid(&field("netns"), netns, expected));
+        }
+        let taken = self.interfaces.get(&(index, netns.to_owned(), interface.to_owned()));
+        if taken.is_some_and(|owner| Some(*owner) != own) {
+            let expected = format!("an interface that no attachment in `{netns}` on `{host}` has");
+            return Err(fields.error(ErrorCode::Taken, &field("interface"), interface, expected));
+        }
+        Ok(())
+    }
+
     /// A new attachment, or one that moves, goes where devices are in service.
     fn check_in_service(
         &self,
@@ -111,7 +124,7 @@ impl Model {
         own: Option<AttachmentId>,
     ) -> Result<(), ApiError> {
         let stays = own.and_then(|o| self.attachments.get(o));
-        if stays.is_some_and(|a| self.device_at(&a.at) == node.device()) {
+        if stays.is_some_and(|a| a.places().any(|at| self.device_at(&at) == node.device())) {
             return Ok(());
         }
         match self.fabric.state_of(node) {

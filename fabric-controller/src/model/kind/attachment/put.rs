@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vfabric_api::kind::{Key, Place};
 
 use super::{At, Attachment, StoredAttachment};
-use crate::ident::{DeviceIndex, HostIndex, Owner};
+use crate::ident::{DeviceIndex, HostIndex, NetworkId, Owner, SwitchIndex};
 use crate::model::Model;
 use crate::model::change::Applied;
 use crate::model::kind::network::{give_back, take};
@@ -16,11 +16,12 @@ impl Model {
     pub(in crate::model) fn put_attachment(&mut self, key: &Key, given: Arc<StoredAttachment>, applied: &mut Applied) {
         let known = self.vdcs.get(&key.vdc).and_then(|v| v.attachments.get(&key.name));
         let before = known.and_then(|id| self.attachments.get(*id));
-        let before = before.and_then(|a| Some((a.network, self.leaf_of(a)?, a.at.clone())));
+        let before = before.map(|a| (a.network, self.counted_at(a)));
         // Where it was it stays counted until it is counted where it is now: what does not change is not made again.
-        if let Some((network, leaf, at)) = &before {
-            self.arrive(*network, *leaf, at, applied);
+        for (network, (leaf, at)) in each(&before) {
+            self.arrive(network, *leaf, at, applied);
         }
+        let target = self.target_of(&given.spec);
         let attachment = self
             .resolve(&key.vdc, &given.spec, given.access_id)
             .map(|(network, at)| Attachment {
@@ -28,19 +29,32 @@ impl Model {
                 vdc: key.vdc.clone(),
                 network,
                 at,
+                target,
             });
         self.remove_attachment(key, attachment.as_ref(), applied);
         if let Some(attachment) = attachment {
             self.insert_attachment(key, attachment, applied);
         }
-        if let Some((network, leaf, at)) = before {
-            self.depart(network, leaf, &at, applied);
+        for (network, (leaf, at)) in each(&before) {
+            self.depart(network, *leaf, at, applied);
         }
+    }
+
+    /// The places at which an attachment counts, each with its leaf.
+    fn counted_at(&self, attachment: &Attachment) -> Vec<(SwitchIndex, At)> {
+        let leaf = |at: &At| match at {
+            At::Host(host) => self.fabric.leaf_of(*host),
+            At::Port { leaf, .. } => Some(*leaf),
+        };
+        attachment.places().filter_map(|at| Some((leaf(&at)?, at))).collect()
     }
 
     fn insert_attachment(&mut self, key: &Key, attachment: Attachment, applied: &mut Applied) {
         let (network, at) = (attachment.network, attachment.at.clone());
-        let Some(leaf) = self.leaf_of(&attachment) else { return };
+        let counted = self.counted_at(&attachment);
+        if counted.is_empty() {
+            return;
+        }
         let Some(network_uid) = self.networks.get(network).map(|n| n.uid) else {
             return;
         };
@@ -50,15 +64,21 @@ impl Model {
             .chain(attachment.address_numbers(network_uid));
         let barred = self.barred(attachment.uid, numbers);
         let kept = Arc::clone(&attachment.kept);
-        let interface = interface_key(&attachment);
+        let interfaces = interface_keys(&attachment);
+        let migrates = attachment.target.is_some();
         let id = self.attachments.insert(attachment);
         self.waiting.begin(Owner::Attachment(id), barred);
-        self.at.entry(self.device_at(&at)).or_default().insert(id);
+        for (_, at) in &counted {
+            self.at.entry(self.device_at(at)).or_default().insert(id);
+        }
+        if migrates {
+            self.migrating.insert(id);
+        }
         if let Some(vdc) = self.vdcs.get_mut(&key.vdc) {
             vdc.attachments.insert(key.name.clone(), id);
         }
         match &at {
-            At::Host(_) => self.interfaces.extend(interface.map(|i| (i, id))),
+            At::Host(_) => self.interfaces.extend(interfaces.into_iter().map(|i| (i, id))),
             At::Port {
                 leaf,
                 port,
@@ -84,7 +104,9 @@ impl Model {
                 take(&net.spec, &mut used.pools, *ip, |ip| used.ips.contains_key(&ip));
             }
         }
-        self.arrive(network, leaf, &at, applied);
+        for (leaf, at) in &counted {
+            self.arrive(network, *leaf, at, applied);
+        }
         self.touch_attachment(id, network);
     }
 
@@ -107,17 +129,20 @@ impl Model {
             return;
         };
         self.waiting.end(Owner::Attachment(id));
-        let device = self.device_at(&attachment.at);
-        if let Some(all) = self.at.get_mut(&device) {
-            all.remove(&id);
-            if all.is_empty() {
-                self.at.remove(&device);
+        self.migrating.remove(&id);
+        for at in attachment.places() {
+            let device = self.device_at(&at);
+            if let Some(all) = self.at.get_mut(&device) {
+                all.remove(&id);
+                if all.is_empty() {
+                    self.at.remove(&device);
+                }
             }
         }
-        let Some(leaf) = self.leaf_of(&attachment) else { return };
+        let counted = self.counted_at(&attachment);
         match &attachment.at {
             At::Host(_) => {
-                if let Some(interface) = interface_key(&attachment) {
+                for interface in interface_keys(&attachment) {
                     self.interfaces.remove(&interface);
                 }
             }
@@ -145,7 +170,9 @@ impl Model {
         }
         let uid = net.uid;
         self.leave_attachment(&attachment, uid, next, &knew, applied);
-        self.depart(network, leaf, &attachment.at, applied);
+        for (leaf, at) in &counted {
+            self.depart(network, *leaf, at, applied);
+        }
     }
 
     /// The numbers of an attachment that goes, or becomes `next`, go into quarantine. What it keeps at the same place in
@@ -163,9 +190,17 @@ impl Model {
             .into_iter()
             .flat_map(|n| n.place_numbers().into_iter().chain(n.address_numbers(network)))
             .collect();
+        // An interface stays what it is also where the other place of a migration goes.
+        let remains = next.filter(|n| n.network == old.network && n.target.is_some() != old.target.is_some());
+        let interfaces: BTreeSet<Number> = remains.into_iter().flat_map(Attachment::place_numbers).collect();
         let home = self.device_at(&old.at);
-        for number in old.place_numbers().into_iter().filter(|n| !kept.contains(n)) {
-            self.leave(number, old.uid, [home], applied);
+        let goes = |n: &Number| !kept.contains(n) && !(matches!(n, Number::Interface(..)) && interfaces.contains(n));
+        for number in old.place_numbers().into_iter().filter(goes) {
+            let device = match &number {
+                Number::Interface(host, ..) => self.fabric.host_device(*host),
+                _ => home,
+            };
+            self.leave(number, old.uid, [device], applied);
         }
         for number in old.address_numbers(network).filter(|n| !kept.contains(n)) {
             self.leave(number, old.uid, knew.iter().copied(), applied);
@@ -182,9 +217,17 @@ impl Model {
 }
 
 /// What may exist once on a host.
-fn interface_key(a: &Attachment) -> Option<(HostIndex, String, String)> {
-    match (&a.at, &a.spec.place) {
+fn interface_keys(a: &Attachment) -> Vec<(HostIndex, String, String)> {
+    let home = match (&a.at, &a.spec.place) {
         (At::Host(host), Place::Host { netns, interface, .. }) => Some((*host, netns.clone(), interface.clone())),
         _ => None,
-    }
+    };
+    let target = a.target.iter().map(|t| (t.host, t.netns.clone(), t.interface.clone()));
+    home.into_iter().chain(target).collect()
+}
+
+/// The places of an attachment that was there, each with its network.
+fn each(before: &Option<(NetworkId, Vec<(SwitchIndex, At)>)>) -> impl Iterator<Item = (NetworkId, &(SwitchIndex, At))> {
+    let all = before.iter();
+    all.flat_map(|(network, counted)| counted.iter().map(|place| (*network, place)))
 }

@@ -2,10 +2,10 @@
 
 use vfabric_api::kind::Place;
 
-use super::{At, Attachment};
+use super::{At, Attachment, Target};
 use crate::ident::{AttachmentId, Source};
 use crate::model::Model;
-use crate::view::{AccessView, AllowedView, AttachmentView, PlaceView};
+use crate::view::{AccessView, AllowedView, AttachmentView, PlaceView, TargetView};
 
 impl Model {
     pub(in crate::model) fn attachment_view(&self, attachment: &Attachment) -> Option<AttachmentView> {
@@ -36,6 +36,16 @@ impl Model {
                 })
                 .collect(),
             routes: self.routes_to(attachment),
+            target: attachment.target.as_ref().and_then(|target| self.target_view(target)),
+        })
+    }
+
+    fn target_view(&self, target: &Target) -> Option<TargetView> {
+        Some(TargetView {
+            host: self.fabric.host_view(target.host)?.clone(),
+            netns: target.netns.clone(),
+            interface: target.interface.clone(),
+            active: target.active,
         })
     }
 

@@ -209,6 +209,11 @@ impl Rule {
         })
     }
 
+    /// Sends the packet out of the link by which it came.
+    pub(in super::super) fn send_back_out(self) -> Self {
+        self.link(0).expression("fwd", |a| a.number(1, REGISTER))
+    }
+
     /// Counts in the rule itself.
     pub(in super::super) fn counted(self) -> Self {
         self.expression("counter", |_| {})

@@ -1,0 +1,333 @@
+//! Attachments that migrate, over fake devices.
+
+use serde_json::json;
+use vfabric_api::error::ApiError;
+use vfabric_api::event::EventReason;
+use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
+use vfabric_api::inventory::ItemKey;
+use vfabric_api::kind::View;
+use vtep_proto::{HostEntity, Mode};
+
+use super::inventory_tests::remove;
+use super::tests::*;
+use crate::device::driver::Event;
+
+type Fast = World<MemoryStore>;
+
+/// Hosts 1 to 3 are devices 4 to 6.
+const SOURCE: usize = 4;
+const TARGET: usize = 5;
+const OTHER: usize = 6;
+
+fn a1() -> Key {
+    Key::new(n("v"), Kind::Attachment, n("a1"))
+}
+
+/// a1 on host1, a neighbour of it on host3.
+async fn world() -> Fast {
+    let world = World::over(topology(), MemoryStore::default(), fakes()).await;
+    let mut changes = basics();
+    changes.push(Change::Create(n("v"), Spec::Attachment(attach("b1", "red", "host3"))));
+    world.applied(changes).await;
+    world
+}
+
+async fn patch(world: &Fast, patch: serde_json::Value) -> Result<u64, ApiError> {
+    world.commit(vec![Change::Patch(a1(), patch)]).await
+}
+
+async fn spec(world: &Fast) -> AttachmentSpec {
+    match world.controller.get(&a1()).await.unwrap() {
+        View::Attachment(a) => a.spec,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The part that a device has in an attachment.
+fn mode(device: &FakeDevice) -> Option<Mode> {
+    device.entities().values().find_map(|entity| match entity.as_ref() {
+        Entity::Host(HostEntity::Attachment(a)) if a.id == "v/a1" => Some(a.mode),
+        _ => None,
+    })
+}
+
+/// Where a host sends frames for a1.
+fn sends_to(world: &Fast, device: usize, mac: vfabric_api::ident::Mac) -> Option<std::net::IpAddr> {
+    world.devices[device]
+        .entities()
+        .values()
+        .find_map(|entity| match entity.as_ref() {
+            Entity::Host(HostEntity::Fdb(fdb)) if fdb.mac.octets() == mac.0 => Some(fdb.vtep),
+            _ => None,
+        })
+}
+
+fn modes(world: &Fast) -> [Option<Mode>; 3] {
+    [SOURCE, TARGET, OTHER].map(|device| mode(&world.devices[device]))
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within its time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn prepared(world: &Fast) {
+    let change = Change::Patch(a1(), json!({"migration": {"host": "host2"}}));
+    world.applied(vec![change]).await;
+    assert_eq!(modes(world), [Some(Mode::Serving), Some(Mode::Standby), None]);
+}
+
+fn announce(world: &Fast, device: usize) {
+    world.devices[device].report(Event::Announced {
+        attachment: "v/a1".into(),
+        by: "RARP".into(),
+    });
+}
+
+fn reasons(world: &Fast) -> Vec<EventReason> {
+    let all = world.controller.events.page(None, 1000, &|vdc| vdc == Some(&n("v")));
+    all.items.iter().map(|event| event.reason).collect()
+}
+
+#[tokio::test]
+async fn an_announcement_at_the_target_moves_the_attachment_once() {
+    let world = world().await;
+    let View::Attachment(before) = world.controller.get(&a1()).await.unwrap() else {
+        panic!("no attachment")
+    };
+    prepared(&world).await;
+    let old = sends_to(&world, OTHER, before.mac).unwrap();
+    assert_eq!(
+        sends_to(&world, TARGET, before.mac),
+        Some(old),
+        "the target sends to the source"
+    );
+    // From elsewhere it means nothing.
+    announce(&world, OTHER);
+    announce(&world, SOURCE);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(spec(&world).await.migration.unwrap().phase, MigrationPhase::Prepared);
+    for _ in 0..5 {
+        announce(&world, TARGET);
+    }
+    until("active", async || mode(&world.devices[SOURCE]) == Some(Mode::Leaving)).await;
+    until("everybody knows", async || {
+        let at = sends_to(&world, OTHER, before.mac);
+        at.is_some_and(|at| at != old) && sends_to(&world, SOURCE, before.mac) == at
+    })
+    .await;
+    assert_eq!(mode(&world.devices[TARGET]), Some(Mode::Serving));
+    assert_eq!(sends_to(&world, TARGET, before.mac), None);
+    until("finished", async || spec(&world).await.migration.is_none()).await;
+    announce(&world, TARGET);
+    until("gone", async || modes(&world) == [None, Some(Mode::Serving), None]).await;
+    let View::Attachment(after) = world.controller.get(&a1()).await.unwrap() else {
+        panic!("no attachment")
+    };
+    assert!(matches!(&after.spec.place, Place::Host { host, .. } if *host == n("host2")));
+    assert_eq!(
+        (after.mac, &after.ips, &after.owner),
+        (before.mac, &before.ips, &before.owner)
+    );
+    until("events", async || {
+        let seen = reasons(&world);
+        seen.ends_with(&[EventReason::MigrationActive, EventReason::MigrationFinished])
+    })
+    .await;
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}
+
+/// The host that begins to serve has that before anybody sends to it.
+#[tokio::test]
+async fn nobody_sends_to_the_target_before_it_serves() {
+    let world = world().await;
+    prepared(&world).await;
+    let mac = match world.controller.get(&a1()).await.unwrap() {
+        View::Attachment(a) => a.mac,
+        other => panic!("{other:?}"),
+    };
+    let old = sends_to(&world, OTHER, mac);
+    let entity = world.devices[TARGET].entities().into_values();
+    let key = entity
+        .filter(|e| matches!(e.as_ref(), Entity::Host(HostEntity::Attachment(a)) if a.id == "v/a1"))
+        .map(|e| e.key())
+        .next()
+        .unwrap();
+    world.devices[TARGET].refuse(key, "busy", true);
+    patch(&world, json!({"migration": {"phase": "active"}})).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(modes(&world), [Some(Mode::Serving), Some(Mode::Standby), None]);
+    assert_eq!(sends_to(&world, OTHER, mac), old);
+    world.devices[TARGET].accept_all();
+    until("moved", async || sends_to(&world, OTHER, mac) != old).await;
+    assert_eq!(mode(&world.devices[TARGET]), Some(Mode::Serving));
+}
+
+#[tokio::test]
+async fn a_migration_that_is_cancelled_leaves_the_source_as_it_was() {
+    let world = world().await;
+    let before = world.devices[SOURCE].entities();
+    prepared(&world).await;
+    world
+        .applied(vec![Change::Patch(a1(), json!({"migration": null}))])
+        .await;
+    until("gone", async || modes(&world) == [Some(Mode::Serving), None, None]).await;
+    assert_eq!(world.devices[SOURCE].entities(), before);
+    assert!(
+        world.devices[TARGET].entities().is_empty(),
+        "the target keeps something"
+    );
+    until("event", async || {
+        reasons(&world).ends_with(&[EventReason::MigrationRolledBack])
+    })
+    .await;
+    // And from the other side, before it is finished.
+    prepared(&world).await;
+    patch(&world, json!({"migration": {"phase": "active"}})).await.unwrap();
+    patch(&world, json!({"migration": null})).await.unwrap();
+    until("back", async || modes(&world) == [Some(Mode::Serving), None, None]).await;
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    assert_eq!(world.devices[SOURCE].entities(), before);
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_ready_is_not_sent_to() {
+    let world = world().await;
+    world.devices[TARGET].go_offline();
+    until("away", async || {
+        world.controller.devices()[TARGET].state() == vfabric_api::status::DeviceState::Disconnected
+    })
+    .await;
+    patch(&world, json!({"migration": {"host": "host2"}})).await.unwrap();
+    let error = patch(&world, json!({"migration": {"phase": "active"}}))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::InUse, "{error}");
+    assert_eq!(error.errors[0].field, "migration.phase");
+    world.devices[TARGET].go_online();
+    until("ready", async || mode(&world.devices[TARGET]) == Some(Mode::Standby)).await;
+    until("accepted", async || {
+        let activated = patch(&world, json!({"migration": {"phase": "active"}})).await;
+        activated.is_ok()
+    })
+    .await;
+    until("moved", async || mode(&world.devices[SOURCE]) == Some(Mode::Leaving)).await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_by_name() {
+    let world = world().await;
+    for (wrong, field, code) in [
+        (json!({"host": "nope"}), "here.migration.host", ErrorCode::Invalid),
+        (json!({"host": "host1"}), "here.migration.host", ErrorCode::Invalid),
+        (
+            json!({"host": "host2", "phase": "active"}),
+            "here.migration.phase",
+            ErrorCode::Invalid,
+        ),
+        (
+            json!({"host": "host2", "timeout_s": 5}),
+            "here.migration.timeout_s",
+            ErrorCode::Invalid,
+        ),
+        (
+            json!({"host": "host2", "interface": "lo"}),
+            "here.migration.interface",
+            ErrorCode::Invalid,
+        ),
+        (
+            json!({"host": "host2", "netns": "../x"}),
+            "here.migration.netns",
+            ErrorCode::Invalid,
+        ),
+    ] {
+        let error = patch(&world, json!({"migration": wrong})).await.unwrap_err();
+        assert_eq!((error.code, error.errors[0].field.as_str()), (code, field), "{error}");
+    }
+    prepared(&world).await;
+    for (wrong, code) in [
+        (json!({"network": "blue"}), ErrorCode::InUse),
+        (json!({"place": attach("x", "red", "host3").place}), ErrorCode::InUse),
+    ] {
+        let error = patch(&world, wrong).await.unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+    }
+    // The interface at the target is taken.
+    let Place::Host { netns, .. } = spec(&world).await.place else {
+        panic!("not on a host")
+    };
+    let mut other = attach("a9", "red", "host2");
+    if let Place::Host { netns: its, .. } = &mut other.place {
+        *its = netns;
+    }
+    let error = world
+        .commit(vec![Change::Create(n("v"), Spec::Attachment(other))])
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::Taken, "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_removed_takes_along_only_what_it_serves() {
+    let world = world().await;
+    let host = |name| ItemKey::Host(n(name));
+    prepared(&world).await;
+    // The target goes: the attachment stays where it is.
+    world.commit(vec![remove(host("host2"), true)]).await.unwrap();
+    let now = spec(&world).await;
+    assert_eq!(now.migration, None);
+    assert!(matches!(&now.place, Place::Host { host, .. } if *host == n("host1")));
+
+    let world = self::world().await;
+    prepared(&world).await;
+    patch(&world, json!({"migration": {"phase": "active"}})).await.unwrap();
+    // The source goes: the attachment is at the target.
+    world.commit(vec![remove(host("host1"), true)]).await.unwrap();
+    let now = spec(&world).await;
+    assert_eq!(now.migration, None);
+    assert!(matches!(&now.place, Place::Host { host, .. } if *host == n("host2")));
+}
+
+/// Restarted in each phase, the controller goes on from there.
+#[tokio::test]
+async fn a_restart_at_any_step_goes_on_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("intent.redb");
+    let mut world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
+    world.applied(basics()).await;
+    let steps = [
+        (
+            json!({"migration": {"host": "host2"}}),
+            [Some(Mode::Serving), Some(Mode::Standby), None],
+        ),
+        (
+            json!({"migration": {"phase": "active"}}),
+            [Some(Mode::Leaving), Some(Mode::Serving), None],
+        ),
+    ];
+    for (patch, expected) in steps {
+        until("accepted", async || {
+            world.commit(vec![Change::Patch(a1(), patch.clone())]).await.is_ok()
+        })
+        .await;
+        let devices = world.devices.clone();
+        drop(world);
+        world = World::over(topology(), reopened(&file).await, devices).await;
+        let seen = async || [SOURCE, TARGET, OTHER].map(|d| mode(&world.devices[d])) == expected;
+        until("as the phase says", seen).await;
+    }
+    until("finished", async || {
+        [SOURCE, TARGET, OTHER].map(|d| mode(&world.devices[d])) == [None, Some(Mode::Serving), None]
+    })
+    .await;
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}

@@ -10,6 +10,7 @@
 //! - Anyone who reaches the port may change the switch, as on bmv2; unlike on bmv2, only this host can reach it.
 //! - Lines, connections and what is remembered between commands are bounded.
 
+mod arrays;
 pub mod client;
 mod pre;
 mod run;

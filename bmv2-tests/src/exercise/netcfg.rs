@@ -10,6 +10,7 @@
 //!   port on different hosts do not collide.
 //! - A host is linked where its first location says. The interface of that port (`ports`) gives the prefix length of its
 //!   addresses and its default route.
+//! - A host in a VLAN (`MAC/VLAN`) has an interface that tags, in kernels that have such. `--check` does not ping it.
 //! - Links need no more than one of their two directions. What the file leaves open stays unlinked, which is said.
 //! - Classes other than `basic` and `interfaces` are for applications of the controller, and so are other subjects.
 //!
@@ -329,9 +330,17 @@ impl Made {
         if octets.len() != 6 || octets.iter().any(Result::is_err) {
             bail!("expected a MAC address, `/` and a VLAN or None");
         }
-        if !matches!(vlan, "None" | "-1") || !fields.inner_vlan.is_null() {
-            bail!("hosts in a VLAN are not supported");
+        if !fields.inner_vlan.is_null() {
+            bail!("basic.innerVlan: hosts with two tags are not supported");
         }
+        let vlan: Option<u16> = match vlan {
+            "None" | "-1" => None,
+            number => {
+                let number = number.parse().ok().filter(|id| (1..4095).contains(id));
+                Some(number.with_context(|| format!("VLAN {vlan}: expected a number below 4095 or None"))?)
+            }
+        };
+        let interface = vlan.map_or("eth0".to_owned(), |id| format!("eth0.{id}"));
         let named = fields.name.clone().filter(|name| !name.is_empty() && name != "-");
         let name = named.unwrap_or_else(|| format!("h{}", mac.replace(':', "").to_ascii_lowercase()));
         if name.contains(['/', ',']) {
@@ -354,8 +363,18 @@ impl Made {
             .and_then(|at| ports.get(at))
             .map(|port| port.interfaces.iter().flat_map(|i| i.ips.clone()).collect())
             .unwrap_or_default();
+        if let Some(id) = vlan {
+            host.commands.extend([
+                format!("ip link add link eth0 name {interface} type vlan id {id}"),
+                format!("ip link set {interface} up"),
+                format!(
+                    "sysctl -qw net.ipv6.conf.{}.disable_ipv6=0",
+                    interface.replace('.', "/")
+                ),
+            ]);
+        }
         for ip in &fields.ips {
-            self.address(key, *ip, &networks, &mut host);
+            self.address(key, *ip, &networks, &interface, &mut host);
         }
         let end = match location {
             Some(at) => self.place(at).context("basic.locations")?,
@@ -375,7 +394,7 @@ impl Made {
     }
 
     /// Gives a host an address, and the default route of the first interface in its network.
-    fn address(&mut self, key: &str, ip: IpAddr, networks: &[IpNet], host: &mut Host) {
+    fn address(&mut self, key: &str, ip: IpAddr, networks: &[IpNet], device: &str, host: &mut Host) {
         let interface = networks.iter().find(|network| network.contains(&ip));
         let length = interface.map_or(if ip.is_ipv4() { 24 } else { 64 }, IpNet::prefix_len);
         if interface.is_none() {
@@ -385,12 +404,12 @@ impl Made {
         }
         let address = format!("{ip}/{length}");
         match ip {
-            IpAddr::V4(_) if host.ip.is_none() => host.ip = Some(address),
-            IpAddr::V4(_) => host.commands.push(format!("ip addr add {address} dev eth0")),
-            IpAddr::V6(_) => host.ipv6.push(address),
+            IpAddr::V4(_) if device == "eth0" && host.ip.is_none() => host.ip = Some(address),
+            IpAddr::V6(_) if device == "eth0" => host.ipv6.push(address),
+            _ => host.commands.push(format!("ip addr add {address} dev {device}")),
         }
         if let Some(gateway) = interface.map(IpNet::addr).filter(|gateway| *gateway != ip) {
-            let route = format!("ip route replace default via {gateway} dev eth0");
+            let route = format!("ip route replace default via {gateway} dev {device}");
             if !host.commands.contains(&route) {
                 host.commands.push(route);
             }
@@ -558,6 +577,16 @@ mod tests {
             ]
         );
         assert_eq!(topology.hosts["h000000000020"].ip.as_deref(), Some("10.0.9.1/24"));
+        let tagged = r#", "hosts": {"00:00:00:00:00:1C/100": {"basic": {"name": "h", "ips": ["10.0.0.3"], "locations": ["device:leaf-1/3"]}}}"#;
+        let host = with(tagged).unwrap().hosts["h"].clone();
+        assert_eq!(
+            (host.ip, host.commands.first(), host.commands.last()),
+            (
+                None,
+                Some(&"ip link add link eth0 name eth0.100 type vlan id 100".to_owned()),
+                Some(&"ip addr add 10.0.0.3/24 dev eth0.100".to_owned())
+            )
+        );
         for said in [
             "h1 has one interface, so it is not at device:leaf-2/3",
             "so /24 is assumed",
@@ -578,7 +607,11 @@ mod tests {
     fn what_is_wrong_is_named() {
         let host = |key: &str, basic: &str| format!(r#", "hosts": {{"{key}": {{"basic": {basic}}}}}"#);
         for (more, expected) in [
-            (host("00:00:00:00:00:20/100", "{}"), "hosts in a VLAN"),
+            (host("00:00:00:00:00:20/4095", "{}"), "VLAN 4095: expected a number"),
+            (
+                host("00:00:00:00:00:20/None", r#"{"innerVlan": "5"}"#),
+                "basic.innerVlan: hosts with two tags",
+            ),
             (host("h1/None", "{}"), "hosts.h1/None: expected a MAC address"),
             (
                 host("00:00:00:00:00:20/None", r#"{"locations": ["device:leaf-9/1"]}"#),

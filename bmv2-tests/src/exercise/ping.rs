@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 
 use super::network::Network;
-use super::topology::Topology;
+use super::topology::{End, Host, Topology};
 
 /// Pings under way at a time.
 const AT_ONCE: usize = 64;
@@ -16,7 +16,7 @@ const AT_ONCE: usize = 64;
 pub struct Pair {
     /// Who asked.
     pub from: String,
-    /// Who should answer.
+    /// Who should answer; with the family if that is IPv6.
     pub to: String,
     /// Whether an answer came.
     pub answered: bool,
@@ -27,27 +27,39 @@ pub struct Pair {
 pub struct Matrix(pub Vec<Pair>);
 
 impl Matrix {
-    /// Pings between all hosts that have an address, each pair in both directions, many at a time.
+    /// Pings between all hosts that have an address, by each family that both have, each pair in both directions, many at a
+    /// time.
     ///
     /// # Errors
     /// `ping` cannot be run.
     pub fn measure(network: &Network, topology: &Topology) -> Result<Self> {
-        let hosts: Vec<(&String, &str)> = topology
+        // Of hosts without a link there is nothing to ask.
+        let linked = |name: &String| {
+            let end = End::Host(name.clone());
+            topology.links.iter().any(|link| link.ends.contains(&end))
+        };
+        let addresses = |host: &Host| [host.ip.clone(), host.ipv6.first().cloned()];
+        let hosts: Vec<(&String, [Option<String>; 2])> = topology
             .hosts
             .iter()
-            .filter_map(|(name, host)| Some((name, host.ip.as_deref()?.split('/').next()?)))
+            .filter(|(name, _)| linked(name))
+            .map(|(name, host)| (name, addresses(host)))
             .collect();
-        let all = hosts.iter().flat_map(|from| {
-            hosts
-                .iter()
-                .filter(move |to| to.0 != from.0)
-                .map(move |to| (from.0, to))
-        });
-        let all: Vec<_> = all.collect();
+        let mut all: Vec<(&String, String, &str)> = Vec::new();
+        for (from, own) in &hosts {
+            for (to, theirs) in hosts.iter().filter(|to| to.0 != *from) {
+                for (i, mark) in ["", " (IPv6)"].into_iter().enumerate() {
+                    if let (Some(_), Some(address)) = (&own[i], &theirs[i]) {
+                        let address = address.split('/').next().unwrap_or(address);
+                        all.push((*from, format!("{to}{mark}"), address));
+                    }
+                }
+            }
+        }
         let mut pairs = Vec::new();
         for some in all.chunks(AT_ONCE) {
             let mut running = Vec::new();
-            for (from, (to, address)) in some {
+            for (from, to, address) in some {
                 let mut ping = Network::command(&network.host(from), "ping");
                 ping.args(["-n", "-q", "-c", "1", "-W", "2", address]);
                 ping.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -58,7 +70,7 @@ impl Matrix {
             for (from, to, mut child) in running {
                 pairs.push(Pair {
                     from: (*from).clone(),
-                    to: (*to).clone(),
+                    to: to.clone(),
                     answered: child.wait()?.success(),
                 });
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -29,8 +30,10 @@ pub struct Options {
     /// The topology file.
     pub topology: PathBuf,
     /// Programs. The first is for switches that name none; each stands for one of the same file name that a switch names.
-    /// Without any: the only `.p4` file beside the topology or in a folder above it.
+    /// Without any: the only `.p4` file beside the topology or in a folder above it, or none where a controller brings it.
     pub programs: Vec<PathBuf>,
+    /// Links besides those of the topology, as [`Topology::with_link`] reads them.
+    pub links: Vec<String>,
     /// The switch, `p4-switch` or one with its command line.
     pub switch: PathBuf,
     /// The program that writes a runtime file to a switch: this one, called with `load`.
@@ -76,7 +79,10 @@ impl Drop for Exercise {
 /// # Errors
 /// Whatever keeps it from running, with the file and the place in it. Nothing stays behind.
 pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise> {
-    let topology = Topology::read(&options.topology)?;
+    let mut topology = Topology::read(&options.topology)?;
+    for link in &options.links {
+        topology = topology.with_link(link)?;
+    }
     let warn = |what: &String| format!("warning: {what}");
     topology.ignored.iter().for_each(|what| progress(&warn(what)));
     let file = std::path::absolute(&options.topology)?;
@@ -89,8 +95,15 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise
     };
     let mut loaded = Vec::new();
     for (name, switch) in &topology.switches {
-        let program = programs.of(switch).with_context(|| format!("switches.{name}"))?;
-        progress(&format!("{name}: {}", program.source.display()));
+        let needed = topology.programs_are_needed || !options.programs.is_empty();
+        let program = needed
+            .then(|| programs.of(switch))
+            .transpose()
+            .with_context(|| format!("switches.{name}"))?;
+        match &program {
+            Some(program) => progress(&format!("{name}: {}", program.source.display())),
+            None => progress(&format!("{name}: waits for a controller to bring its program")),
+        }
         loaded.push((name, switch, program));
     }
     progress("hosts and links");
@@ -111,7 +124,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise
             index: i,
             name,
             switch,
-            program,
+            program: program.as_ref(),
         };
         let child = place.start(options, &exercise)?;
         exercise.switches.push(child);
@@ -217,12 +230,22 @@ struct Place<'a> {
     index: u16,
     name: &'a str,
     switch: &'a Switch,
-    program: &'a Program,
+    program: Option<&'a Program>,
 }
 
 impl Place<'_> {
-    fn grpc(&self) -> String {
-        format!("127.0.0.1:{}", FIRST_GRPC + self.index)
+    /// Where it serves P4Runtime.
+    fn grpc(&self) -> SocketAddrV4 {
+        let by_place = || SocketAddrV4::new(Ipv4Addr::LOCALHOST, FIRST_GRPC + self.index);
+        self.switch
+            .server
+            .as_ref()
+            .map_or_else(by_place, |server| server.address)
+    }
+
+    fn device_id(&self) -> u64 {
+        let server = self.switch.server.as_ref();
+        server.map_or(self.index.into(), |server| server.device_id)
     }
 
     fn thrift(&self) -> u16 {
@@ -247,16 +270,17 @@ impl Place<'_> {
         }
         command.args([
             "--device-id",
-            &self.index.to_string(),
+            &self.device_id().to_string(),
             "--thrift-port",
             &self.thrift().to_string(),
         ]);
         // Entries come over P4Runtime with the program, or by commands to a program that runs.
-        match self.switch.cli_input.is_some() || exercise.topology.programs_are_loaded {
-            true => command.arg(&self.program.json),
-            false => command.arg("--no-p4"),
+        let is_loaded = self.switch.cli_input.is_some() || exercise.topology.programs_are_loaded;
+        match self.program.filter(|_| is_loaded) {
+            Some(program) => command.arg(&program.json),
+            None => command.arg("--no-p4"),
         };
-        command.args(["--", "--grpc-server-addr", &self.grpc()]);
+        command.args(["--", "--grpc-server-addr", &self.grpc().to_string()]);
         if let Some(port) = self.switch.cpu_port {
             command.args(["--cpu-port", &port.to_string()]);
         }
@@ -276,17 +300,17 @@ impl Place<'_> {
 
     fn load(&self, base: &Path, options: &Options, exercise: &Exercise) -> Result<()> {
         let namespace = exercise.network.switches();
-        if let Some(file) = &self.switch.runtime_json {
+        if let (Some(file), Some(program)) = (&self.switch.runtime_json, self.program) {
             let mut load = Network::command(&namespace, &options.loader.to_string_lossy());
             load.args([
                 "load",
                 "--address",
-                &self.grpc(),
+                &self.grpc().to_string(),
                 "--device-id",
-                &self.index.to_string(),
+                &self.device_id().to_string(),
             ]);
-            load.arg("--json").arg(&self.program.json);
-            load.arg("--p4info").arg(&self.program.p4info);
+            load.arg("--json").arg(&program.json);
+            load.arg("--p4info").arg(&program.p4info);
             call(load.arg(near(base, file)?))?;
         }
         if let Some(file) = &self.switch.cli_input {
@@ -330,7 +354,8 @@ impl Place<'_> {
     /// Waits until the switch serves on both of its ports.
     fn wait(&self, child: &mut Child, log: &Path) -> Result<()> {
         let started = Instant::now();
-        let ports = [FIRST_GRPC + self.index, self.thrift()];
+        let thrift = SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.thrift());
+        let ports = [self.grpc(), thrift];
         loop {
             if let Some(status) = child.try_wait()? {
                 let said = std::fs::read_to_string(log).unwrap_or_default();
@@ -347,12 +372,14 @@ impl Place<'_> {
     }
 }
 
-/// Whether somebody listens on a TCP port in the namespace of a process (proc(5), `/proc/net/tcp`).
-fn listens(pid: u32, port: u16) -> bool {
+/// Whether somebody listens at an address, or on its port at every address, in the namespace of a process (proc(5),
+/// `/proc/net/tcp`).
+fn listens(pid: u32, at: SocketAddrV4) -> bool {
     let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
-    let wanted = format!(":{port:04X}");
+    let ips = [*at.ip(), Ipv4Addr::UNSPECIFIED].map(|ip| u32::from_ne_bytes(ip.octets()));
+    let wanted = ips.map(|ip| format!("{ip:08X}:{:04X}", at.port()));
     table.lines().any(|line| {
         let mut words = line.split_whitespace().skip(1);
-        words.next().is_some_and(|local| local.ends_with(&wanted)) && words.nth(1) == Some("0A")
+        words.next().is_some_and(|local| wanted.iter().any(|w| w == local)) && words.nth(1) == Some("0A")
     })
 }

@@ -1,7 +1,8 @@
-//! A topology: hosts, switches, links. Read from `topology.json` of p4lang's tutorials, or from p4-utils' `p4app.json`
-//! ([`super::p4app`]).
+//! A topology: hosts, switches, links. Read from `topology.json` of p4lang's tutorials, from p4-utils' `p4app.json`
+//! ([`super::p4app`]), or from ONOS' `netcfg.json` ([`super::netcfg`]).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::p4app;
+use super::{netcfg, p4app};
 
 /// What a topology file says.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// Whether a switch without entries has its program all the same: p4-utils loads it, tutorials leave that to a controller.
     pub programs_are_loaded: bool,
+    /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
+    pub programs_are_needed: bool,
     /// What the file asks for and is not done here, in words.
     pub ignored: Vec<String>,
 }
@@ -47,6 +50,18 @@ pub struct Host {
     /// Shell commands that complete the host's set-up. Its interface is called `eth0` in them.
     #[serde(default)]
     pub commands: Vec<String>,
+    /// IPv6 addresses with prefix lengths. Without any, the host has no IPv6 at all.
+    #[serde(skip)]
+    pub ipv6: Vec<String>,
+}
+
+/// Where a switch serves P4Runtime, if the file says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Address and port, in the namespace of the switches.
+    pub address: SocketAddrV4,
+    /// The switch's device id.
+    pub device_id: u64,
 }
 
 /// A switch.
@@ -65,6 +80,9 @@ pub struct Switch {
     /// Egress queues of each port.
     #[serde(default, deserialize_with = "number")]
     pub priority_queues: Option<u16>,
+    /// Where it serves P4Runtime. None: by its place among the switches.
+    #[serde(skip)]
+    pub server: Option<Server>,
 }
 
 /// A number, or a text that is one: files have both.
@@ -113,6 +131,18 @@ pub struct Link {
     pub mbit: Option<f64>,
 }
 
+impl Link {
+    /// A link with no more to it than its ends.
+    pub(super) fn plain(ends: [End; 2]) -> Self {
+        Self {
+            ends,
+            delay_us: 0,
+            loss_percent: 0.0,
+            mbit: None,
+        }
+    }
+}
+
 impl Topology {
     /// Reads a file.
     ///
@@ -127,6 +157,9 @@ impl Topology {
         if p4app::is_one(text) {
             return p4app::parse(text);
         }
+        if netcfg::is_one(text) {
+            return netcfg::parse(text);
+        }
         let file: Tutorial = serde_json::from_str(text)?;
         let mut links = Vec::new();
         for (i, parts) in file.links.iter().enumerate() {
@@ -137,9 +170,34 @@ impl Topology {
             switches: file.switches,
             links,
             programs_are_loaded: false,
+            programs_are_needed: true,
             ignored: Vec::new(),
         }
         .checked()
+    }
+
+    /// Itself with one more link: two ends joined by a comma, each a host or SWITCH/PORT.
+    ///
+    /// # Errors
+    /// It is not one of these, or an end is taken; names it.
+    pub fn with_link(mut self, text: &str) -> Result<Self> {
+        let (a, b) = text
+            .split_once(',')
+            .with_context(|| format!("link {text}: expected two ends joined by a comma, as in h1,s1/1"))?;
+        let end = |text: &str| -> Result<End> {
+            if self.hosts.contains_key(text) {
+                return Ok(End::Host(text.to_owned()));
+            }
+            let (switch, port) = text.rsplit_once('/').unwrap_or_default();
+            let port = port.parse().ok().filter(|port| *port > 0);
+            match port {
+                Some(port) if self.switches.contains_key(switch) => Ok(End::Port(switch.to_owned(), port)),
+                _ => bail!("link end {text}: expected a host or SWITCH/PORT of this topology"),
+            }
+        };
+        let link = Link::plain([end(a)?, end(b)?]);
+        self.links.push(link);
+        self.checked()
     }
 
     /// Itself, if no two links share an end.
@@ -282,6 +340,21 @@ mod tests {
             let error = format!("{:#}", with_links(links).unwrap_err());
             assert!(error.contains(expected), "{links}: {error}");
         }
+        for (link, expected) in [
+            ("h1", "expected two ends"),
+            ("h1,h9", "link end h9"),
+            ("h1,s1/0", "link end s1/0"),
+            ("h1,s1/1", "s1-p1 is an end of links[0] already"),
+        ] {
+            let topology = with_links(r#"[["h2", "s1-p1"]]"#).unwrap();
+            let error = format!("{:#}", topology.with_link(link).unwrap_err());
+            assert!(error.contains(expected), "{link}: {error}");
+        }
+        let linked = with_links("[]").unwrap().with_link("s1-p/3,h1").unwrap();
+        assert_eq!(
+            linked.links[0].ends,
+            [End::Port("s1-p".into(), 3), End::Host("h1".into())]
+        );
         let error = Topology::parse(r#"{"hosts": {}, "switches": {"s1": {"thrift": 1}}, "links": []}"#);
         assert!(error.unwrap_err().to_string().contains("thrift"));
     }

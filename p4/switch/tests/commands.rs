@@ -30,6 +30,17 @@ control MyIngress(inout H h, inout M m, inout standard_metadata_t s) {
     action flood() { s.mcast_grp = 1; }
     action drop() { mark_to_drop(s); }
     action mark(bit<32> value) { h.x.b = value; }
+    direct_counter(CounterType.packets) taken;
+    direct_meter<bit<2>>(MeterType.packets) shaped;
+    action forward_fast(bit<9> port) { taken.count(); shaped.read(colour); s.egress_spec = port; h.x.a = (bit<32>)colour; }
+    action forward_none() { taken.count(); shaped.read(colour); }
+    table measured {
+        key = { h.x.b: exact; }
+        actions = { forward_fast; forward_none; }
+        default_action = forward_none();
+        counters = taken;
+        meters = shaped;
+    }
     table ipv4_lpm {
         key = { h.x.a: lpm; }
         actions = { forward; flood; drop; }
@@ -46,6 +57,7 @@ control MyIngress(inout H h, inout M m, inout standard_metadata_t s) {
         police.execute_meter(32w0, colour);
         ipv4_lpm.apply();
         acl.apply();
+        measured.apply();
     }
 }
 control E(inout H h, inout M m, inout standard_metadata_t s) { apply { } }
@@ -158,6 +170,55 @@ async fn a_script_of_the_tutorials_programs_the_switch() {
     assert!(said.starts_with("Cleared acl\n0\nError"), "{said}");
     assert!(one.send(&frame([10, 0, 1, 1], 3)));
     assert_eq!(one.receive(PATIENCE), Some(frame([10, 0, 1, 1], 3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_meters_and_counters_are_those_of_entries() {
+    const RED: u32 = 2;
+    let switch = started().await;
+    let said = run(
+        &switch,
+        "table_add measured forward_fast 7 => 2\n\
+         meter_array_set_rates shaped 0.000001:1 0.00001:2\n\
+         meter_get_rates shaped 0\n\
+         meter_array_set_rates shaped 0:1 0:1\n\
+         table_add measured forward_fast 8 => 2\n",
+    )
+    .await;
+    assert!(!said.contains("Error"), "{said}");
+    let rates = "0: info rate = 0.000001, burst size = 1\n1: info rate = 0.00001, burst size = 2\n";
+    assert!(said.contains(rates), "{said}");
+    let [one, two] = &switch.wires;
+    let colours = |entry: u32| {
+        [(); 3].map(|()| {
+            assert!(one.send(&frame([0; 4], entry)));
+            let octets = two.receive(PATIENCE).unwrap();
+            u32::from_be_bytes(octets[..4].try_into().unwrap())
+        })
+    };
+    for entry in [7, 8] {
+        assert_eq!(
+            colours(entry),
+            [0, RED, RED],
+            "entry {entry}: a burst of one and no rate"
+        );
+    }
+    let said = run(
+        &switch,
+        "counter_read taken 0\ncounter_write taken 1 40 4000\ncounter_read taken 1\n\
+         meter_set_rates shaped 1 1:1000 1:1000\ntable_modify measured forward_fast 1 2\n",
+    )
+    .await;
+    assert!(said.contains("taken[0]=  BmCounterValue(packets=3,"), "{said}");
+    assert!(said.contains("taken[1]=  BmCounterValue(packets=40,"), "{said}");
+    assert_eq!(colours(8), [0, 0, 0], "its rates outlive a modification: {said}");
+    assert_eq!(colours(7), [RED; 3]);
+    let said = run(
+        &switch,
+        "counter_reset taken\ncounter_read taken 0\nmeter_set_rates shaped 9 1:1 1:1\n",
+    )
+    .await;
+    assert!(said.contains("packets=0,") && said.contains("handle 9"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

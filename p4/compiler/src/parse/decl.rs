@@ -574,17 +574,13 @@ impl Parser<'_> {
     fn typedef(&mut self, annotations: Annotations, alias: bool) -> Parse<Decl> {
         let start = self.span();
         self.bump();
-        if alias
-            && self.peek() == Tok::Word
-            && matches!(self.text(), "struct" | "header" | "header_union" | "enum")
-            && self.peek_at(2) != Tok::Semi
-        {
-            let span = self.span();
-            self.sink
-                .error(span, "declare the type by itself and give the typedef its name");
-            return Err(Abandon);
-        }
-        let ty: TypeRef = self.type_ref()?;
+        let declares = |text: &str| matches!(text, "struct" | "header" | "header_union" | "enum");
+        let is_derived = self.peek() == Tok::At || self.peek() == Tok::Word && declares(self.text());
+        let ty = if alias && is_derived {
+            self.derived_type()?
+        } else {
+            self.type_ref()?
+        };
         let name = self.name()?;
         self.expect_semi()?;
         self.declare(&name, true);
@@ -599,6 +595,25 @@ impl Parser<'_> {
             annotations,
             name,
         })
+    }
+
+    /// The declaration of a type inside a `typedef`, as that type.
+    fn derived_type(&mut self) -> Parse<TypeRef> {
+        let start = self.span();
+        let annotations = self.annotations()?;
+        let mut decl = match self.text() {
+            "enum" => self.enumeration(annotations)?,
+            "struct" | "header" | "header_union" => self.structure(annotations)?,
+            _ => return self.fail("a type"),
+        };
+        decl.span = start.to(self.last_span());
+        let kind = TypeRefKind::Name {
+            global: false,
+            name: decl.name.clone(),
+        };
+        let span = decl.span;
+        self.inner.push(decl);
+        Ok(TypeRef { kind, span })
     }
 
     fn name_set(&mut self, errors: bool) -> Parse<Decl> {

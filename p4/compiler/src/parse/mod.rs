@@ -37,6 +37,8 @@ pub struct Parser<'a> {
     depth: usize,
     scopes: Vec<HashMap<Rc<str>, bool>>,
     names: HashMap<String, Rc<str>>,
+    /// Types that are declared inside the declaration under way, and come before it.
+    inner: Vec<Decl>,
     /// Annotations that are left out.
     disabled: &'a [String],
 }
@@ -52,6 +54,7 @@ pub fn parse(map: &SourceMap, sink: &mut Sink, tokens: &[Token], disabled: &[Str
         depth: 0,
         scopes: vec![HashMap::new()],
         names: HashMap::new(),
+        inner: Vec::new(),
         disabled,
     };
     let mut out = Vec::new();
@@ -61,8 +64,12 @@ pub fn parse(map: &SourceMap, sink: &mut Sink, tokens: &[Token], disabled: &[Str
         }
         let start = p.pos;
         match p.declaration() {
-            Ok(decl) => out.push(decl),
+            Ok(decl) => {
+                out.append(&mut p.inner);
+                out.push(decl);
+            }
             Err(Abandon) => {
+                p.inner.clear();
                 p.scopes.truncate(1);
                 p.depth = 0;
                 p.recover_declaration(start);

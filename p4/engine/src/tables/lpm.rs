@@ -2,8 +2,9 @@
 //!
 //! A node stands for six bits of the key (after *tree bitmap*, Eatherton, Varghese and Dittia, 2004). One bitmap has a
 //! bit for each of the 63 prefixes that end in them, a second one a bit for each of the 64 children; the children of a
-//! node lie side by side, and so do the slots of its prefixes, so that counting bits gives a place in them. A look-up
-//! notes the node of the longest prefix that it passes and fetches its slot at the end.
+//! node lie side by side, and so do the slots of its prefixes, so that counting bits gives a place in them. A node with one
+//! prefix, as most are, has its slot in itself: no memory besides is fetched, taken or given back for it. A look-up notes where
+//! the slot of the longest prefix lies that it passes and fetches it at the end.
 //!
 //! A path along which nothing branches or ends is compressed: a node keeps up to nine chunks of six bits that are
 //! compared before its own. Nodes are 32 bytes; 1M routes need about one each, however long their prefixes are.
@@ -30,6 +31,26 @@ pub struct Lpm {
     exact: Option<Box<Exact>>,
     /// Root where there are no exact fields.
     root: Option<u32>,
+}
+
+/// The bits of a field in the form that suits its length.
+macro_rules! bits {
+    ($field:expr, $width:expr, $key:ident => $then:expr) => {
+        match $field {
+            [word] => {
+                let $key = Short::new(*word, $width);
+                $then
+            }
+            [high, low] => {
+                let $key = Wide::new(*high, *low, $width);
+                $then
+            }
+            words => {
+                let $key = Long::new(words, $width);
+                $then
+            }
+        }
+    };
 }
 
 /// Roots by the values of the exact fields.
@@ -98,11 +119,7 @@ impl Lpm {
         let root = self.root(key)?;
         let field = key.get(self.place.at..self.place.at + self.place.words)?;
         let width = self.place.field.width;
-        match field {
-            [word] => self.trie.find(root, Short::new(*word, width)),
-            [high, low] => self.trie.find(root, Wide::new(*high, *low, width)),
-            _ => self.trie.find(root, Long::new(field, width)),
-        }
+        bits!(field, width, key => self.trie.find(root, key))
     }
 
     /// Puts a prefix in: `values` and `masks` of a pattern. A slot that was under it before is given back.
@@ -113,7 +130,7 @@ impl Lpm {
         };
         let (field, length) = self.prefix(values, masks)?;
         let width = self.place.field.width;
-        self.trie.insert(root, Long::new(field, width), length, slot)
+        bits!(field, width, key => self.trie.insert(root, key, length, slot))
     }
 
     /// The LPM field of a pattern, and the length of its prefix.
@@ -123,22 +140,15 @@ impl Lpm {
         Some((values.get(range)?, length))
     }
 
-    /// The slot of exactly this prefix.
-    pub fn get(&self, values: &[u64], masks: &[u64]) -> Option<u32> {
-        let (field, length) = self.prefix(values, masks)?;
-        self.trie
-            .get(self.root(values)?, Long::new(field, self.place.field.width), length)
-    }
-
     /// Takes a prefix out, if it leads to this slot.
     pub fn remove(&mut self, values: &[u64], masks: &[u64], slot: u32) -> bool {
-        if self.get(values, masks) != Some(slot) {
-            return false;
-        }
         let (Some(root), Some((field, length))) = (self.root(values), self.prefix(values, masks)) else {
             return false;
         };
-        self.trie.remove(root, Long::new(field, self.place.field.width), length);
+        let width = self.place.field.width;
+        if !bits!(field, width, key => self.trie.remove(root, key, length, slot)) {
+            return false;
+        }
         if self.trie.is_bare(root) {
             self.fell(values, root);
         }

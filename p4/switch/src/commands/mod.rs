@@ -11,6 +11,7 @@
 //!   go to the audit log, since no certificate says who they are.
 //! - Lines, connections and what is remembered between commands are bounded.
 
+mod arrays;
 pub mod client;
 mod pre;
 mod run;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use p4runtime_proto::p4::config::v1::{Action, P4Info, Preamble, Table};
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
-use p4runtime_proto::p4::v1::p4_data::Data;
 use p4runtime_proto::p4::v1::packet_replication_engine_entry::Type as Pre;
 use p4runtime_proto::p4::v1::update::Type;
 
@@ -39,10 +38,12 @@ mirroring_add_mc SESSION GROUP
 mirroring_delete SESSION
 counter_read COUNTER INDEX
 counter_reset COUNTER
+counter_write COUNTER INDEX PACKETS OCTETS
 register_read REGISTER [INDEX]
 register_write REGISTER INDEX VALUE
 register_reset REGISTER
 meter_set_rates METER INDEX RATE:BURST RATE:BURST
+meter_get_rates METER INDEX
 meter_array_set_rates METER RATE:BURST RATE:BURST
 set_queue_depth PACKETS [PORT [PRIORITY]]
 set_queue_rate PACKETS_PER_SECOND [PORT [PRIORITY]]
@@ -54,14 +55,16 @@ pub(super) struct Session {
     plane: Arc<Dataplane>,
     replication: Replication,
     /// Entries by table id and handle.
-    entries: BTreeMap<(u32, u32), v1::TableEntry>,
+    pub(super) entries: BTreeMap<(u32, u32), v1::TableEntry>,
     next_handle: u32,
+    /// Rates that `meter_array_set_rates` gave to all entries of a table, also to those that follow.
+    pub(super) table_rates: BTreeMap<u32, v1::MeterConfig>,
 }
 
-type Reply = Result<String, String>;
+pub(super) type Reply = Result<String, String>;
 
 /// An object by its name, its alias, or the end of its name that no other has.
-fn by_name<'a, T>(
+pub(super) fn by_name<'a, T>(
     what: &str,
     name: &str,
     all: &'a [T],
@@ -111,42 +114,12 @@ fn action(call: v1::Action) -> Option<v1::TableAction> {
     })
 }
 
-fn number<T: std::str::FromStr>(what: &str, word: &str) -> Result<T, String> {
+pub(super) fn number<T: std::str::FromStr>(what: &str, word: &str) -> Result<T, String> {
     word.parse().map_err(|_| format!("{word:?} is no {what}"))
 }
 
 fn numbers(what: &str, words: &[&str]) -> Result<Vec<u32>, String> {
     words.iter().map(|word| number(what, word)).collect()
-}
-
-/// `RATE:BURST`, the rate in units of a microsecond, as bmv2 has it.
-fn rate(text: &str) -> Result<(i64, i64), String> {
-    let expected = || format!("{text:?}: a rate per microsecond and a burst joined by `:` are expected, as in 0.5:100");
-    let (rate, burst) = text.split_once(':').ok_or_else(expected)?;
-    let per_us: f64 = rate.parse().map_err(|_| expected())?;
-    let per_second = per_us * 1e6;
-    if !(0.0..9e18).contains(&per_second) {
-        return Err(expected());
-    }
-    Ok((per_second as i64, burst.parse().map_err(|_| expected())?))
-}
-
-fn meter_config(words: &[&str]) -> Result<v1::MeterConfig, String> {
-    let [committed, peak] = words else {
-        return Err("two rates with bursts are expected".to_owned());
-    };
-    let ((cir, cburst), (pir, pburst)) = (rate(committed)?, rate(peak)?);
-    Ok(v1::MeterConfig {
-        cir,
-        cburst,
-        pir,
-        pburst,
-        ..v1::MeterConfig::default()
-    })
-}
-
-fn index(cell: Option<i64>) -> Option<v1::Index> {
-    cell.map(|index| v1::Index { index })
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -161,6 +134,7 @@ impl Session {
             replication: Replication::default(),
             entries: BTreeMap::new(),
             next_handle: 0,
+            table_rates: BTreeMap::new(),
         }
     }
 
@@ -193,14 +167,15 @@ impl Session {
             ("table_num_entries", [table]) => Ok(self.entries_of(table)?.len().to_string()),
             ("show_tables", []) => self.show(|info| names(info.tables.iter().map(|t| &t.preamble))),
             ("show_actions", []) => self.show(|info| names(info.actions.iter().map(|a| &a.preamble))),
-            ("counter_read" | "counter_reset", [name, rest @ ..]) => self.counter(command, name, rest),
+            ("counter_read" | "counter_write" | "counter_reset", [name, rest @ ..]) => {
+                self.counter(command, name, rest)
+            }
             ("register_read" | "register_write" | "register_reset", [name, rest @ ..]) => {
                 self.register(command, name, rest)
             }
-            ("meter_set_rates", [name, cell, rest @ ..]) => {
-                self.meter(name, Some(number("index", cell)?), meter_config(rest)?)
-            }
-            ("meter_array_set_rates", [name, rest @ ..]) => self.meter(name, None, meter_config(rest)?),
+            ("meter_set_rates", [name, cell, rest @ ..]) => self.set_rates(name, Some(cell), rest),
+            ("meter_array_set_rates", [name, rest @ ..]) => self.set_rates(name, None, rest),
+            ("meter_get_rates", [name, cell]) => self.get_rates(name, cell),
             ("set_queue_depth", [depth, rest @ ..]) => {
                 self.queue(Setting::Depth(number("number of packets", depth)?), rest)
             }
@@ -213,7 +188,7 @@ impl Session {
         }
     }
 
-    fn info(&self) -> Result<P4Info, String> {
+    pub(super) fn info(&self) -> Result<P4Info, String> {
         self.server.p4info().map_err(|error| error.to_string())
     }
 
@@ -221,7 +196,7 @@ impl Session {
         Ok(text(&self.info()?))
     }
 
-    fn write(&self, kind: Type, entity: Kind) -> Result<(), String> {
+    pub(super) fn write(&self, kind: Type, entity: Kind) -> Result<(), String> {
         let update = v1::Update {
             r#type: kind.into(),
             entity: Some(v1::Entity { entity: Some(entity) }),
@@ -234,7 +209,7 @@ impl Session {
         failed.map_or(Ok(()), |error| Err(error.to_string()))
     }
 
-    fn read(&self, entity: Kind) -> Result<Vec<Kind>, String> {
+    pub(super) fn read(&self, entity: Kind) -> Result<Vec<Kind>, String> {
         self.server.read_locally(entity).map_err(|error| error.to_string())
     }
 
@@ -264,6 +239,7 @@ impl Session {
             entry.r#match.extend(field(of, word)?);
         }
         entry.action = action(call(&info, action_name, params)?);
+        entry.meter_config = self.table_rates.get(&table_id).copied();
         self.write(Type::Insert, Kind::TableEntry(entry.clone()))?;
         if self.entries.len() >= MAX_HANDLES {
             return Ok(format!(
@@ -290,7 +266,7 @@ impl Session {
         Ok(format!("Default action of {name} is set"))
     }
 
-    fn entry(&self, table_id: u32, handle: &str) -> Result<(u32, v1::TableEntry), String> {
+    pub(super) fn entry(&self, table_id: u32, handle: &str) -> Result<(u32, v1::TableEntry), String> {
         let number: u32 = number("handle", handle)?;
         let entry = self.entries.get(&(table_id, number)).cloned();
         let entry = entry.ok_or_else(|| format!("no entry was added with handle {handle}"))?;
@@ -318,6 +294,10 @@ impl Session {
 
     fn entries_of(&self, name: &str) -> Result<Vec<v1::TableEntry>, String> {
         let (table_id, _) = table(&self.info()?, name)?;
+        self.entries_in(table_id)
+    }
+
+    pub(super) fn entries_in(&self, table_id: u32) -> Result<Vec<v1::TableEntry>, String> {
         let all = v1::TableEntry {
             table_id,
             ..v1::TableEntry::default()
@@ -373,93 +353,6 @@ impl Session {
         }
         text += "==========";
         Ok(text)
-    }
-
-    fn counter(&self, command: &str, name: &str, words: &[&str]) -> Reply {
-        let info = self.info()?;
-        let (counter_id, _) = by_name("counter", name, &info.counters, |c| c.preamble.as_ref())?;
-        let entry = |cell, data| {
-            Kind::CounterEntry(v1::CounterEntry {
-                counter_id,
-                index: index(cell),
-                data,
-            })
-        };
-        match (command, words) {
-            ("counter_reset", []) => {
-                self.write(Type::Modify, entry(None, Some(v1::CounterData::default())))?;
-                Ok(format!("{name} is reset"))
-            }
-            ("counter_read", [cell]) => {
-                let found = self.read(entry(Some(number("index", cell)?), None))?;
-                match found.as_slice() {
-                    [Kind::CounterEntry(found)] => {
-                        let data = found.data.unwrap_or_default();
-                        let (packets, octets) = (data.packet_count, data.byte_count);
-                        Ok(format!(
-                            "{name}[{cell}]=  BmCounterValue(packets={packets}, bytes={octets})"
-                        ))
-                    }
-                    _ => Err(format!("{cell} is no index of {name}")),
-                }
-            }
-            _ => Err("an index is expected".to_owned()),
-        }
-    }
-
-    fn register(&self, command: &str, name: &str, words: &[&str]) -> Reply {
-        let info = self.info()?;
-        let (register_id, of) = by_name("register", name, &info.registers, |r| r.preamble.as_ref())?;
-        let entry = |cell, data: Option<Vec<u8>>| {
-            Kind::RegisterEntry(v1::RegisterEntry {
-                register_id,
-                index: index(cell),
-                data: data.map(|value| v1::P4Data {
-                    data: Some(Data::Bitstring(value)),
-                }),
-            })
-        };
-        match (command, words) {
-            ("register_write", [cell, to]) => {
-                let to = value(to, bits(of.type_spec.as_ref()))?;
-                self.write(Type::Modify, entry(Some(number("index", cell)?), Some(to)))?;
-                Ok(String::new())
-            }
-            ("register_reset", []) => {
-                self.write(Type::Modify, entry(None, Some(vec![0])))?;
-                Ok(format!("{name} is reset"))
-            }
-            ("register_read", [] | [_]) => {
-                let cell = words.first().map(|cell| number("index", cell)).transpose()?;
-                let found = self.read(entry(cell, None))?;
-                let values = found.iter().filter_map(|entity| match entity {
-                    Kind::RegisterEntry(found) => match found.data.as_ref()?.data.as_ref()? {
-                        Data::Bitstring(octets) => Some(num_bigint::BigUint::from_bytes_be(octets).to_string()),
-                        _ => None,
-                    },
-                    _ => None,
-                });
-                let values = values.collect::<Vec<_>>().join(", ");
-                Ok(match cell {
-                    Some(cell) => format!("{name}[{cell}]= {values}"),
-                    None => format!("{name}= {values}"),
-                })
-            }
-            _ => Err("an index, and to write a value, are expected".to_owned()),
-        }
-    }
-
-    fn meter(&self, name: &str, cell: Option<i64>, config: v1::MeterConfig) -> Reply {
-        let info = self.info()?;
-        let (meter_id, _) = by_name("meter", name, &info.meters, |m| m.preamble.as_ref())?;
-        let entry = v1::MeterEntry {
-            meter_id,
-            index: index(cell),
-            config: Some(config),
-            counter_data: None,
-        };
-        self.write(Type::Modify, Kind::MeterEntry(entry))?;
-        Ok(String::new())
     }
 
     fn queue(&self, setting: Setting, words: &[&str]) -> Reply {
@@ -588,18 +481,4 @@ fn pre(of: Pre) -> v1::PacketReplicationEngineEntry {
 
 fn names<'a>(all: impl Iterator<Item = &'a Option<Preamble>>) -> String {
     all.flatten().map(|preamble| format!("{}\n", preamble.name)).collect()
-}
-
-/// Bits of a register's cell; 0 if it is not a plain number.
-fn bits(spec: Option<&p4runtime_proto::p4::config::v1::P4DataTypeSpec>) -> i32 {
-    use p4runtime_proto::p4::config::v1::p4_bitstring_like_type_spec::TypeSpec as Bits;
-    use p4runtime_proto::p4::config::v1::p4_data_type_spec::TypeSpec;
-    match spec.and_then(|spec| spec.type_spec.as_ref()) {
-        Some(TypeSpec::Bitstring(of)) => match &of.type_spec {
-            Some(Bits::Bit(bit)) => bit.bitwidth,
-            Some(Bits::Int(int)) => int.bitwidth,
-            _ => 0,
-        },
-        _ => 0,
-    }
 }

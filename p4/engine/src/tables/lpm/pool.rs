@@ -136,6 +136,17 @@ impl<T: Copy + Default> Pool<T> {
         at
     }
 
+    /// A new array of these two.
+    pub(super) fn pair(&mut self, items: [T; 2]) -> u32 {
+        let at = self.allocate(2);
+        for (place, item) in (at..).zip(items) {
+            if let Some(to) = self.get_mut(place) {
+                *to = item;
+            }
+        }
+        at
+    }
+
     /// Gives an array of this many back.
     pub(super) fn release(&mut self, at: u32, len: usize) {
         if len == 0 {

@@ -20,7 +20,7 @@ pub(super) struct Node {
     path: u64,
     /// Where its children lie.
     children: u32,
-    /// Where the slots of its prefixes lie.
+    /// The slot of its only prefix, or where the slots of several lie.
     slots: u32,
 }
 
@@ -28,6 +28,12 @@ impl Node {
     #[inline]
     fn path_bits(&self) -> u32 {
         (self.path & 63) as u32
+    }
+
+    /// Whether one prefix ends here, whose slot is in the node itself. Most nodes are of this kind.
+    #[inline]
+    fn has_one_end(&self) -> bool {
+        self.ends.is_power_of_two()
     }
 }
 
@@ -65,6 +71,15 @@ fn leading(word: u64, bits: u32) -> u64 {
 pub(super) struct Trie {
     nodes: Pool<Node>,
     slots: Pool<u32>,
+}
+
+/// The longest prefix that a look-up has passed.
+#[derive(Clone, Copy)]
+enum Best {
+    /// Its slot.
+    Slot(u32),
+    /// Where its slot lies.
+    At(u32),
 }
 
 /// Where a walk towards a prefix ended.
@@ -125,8 +140,10 @@ impl Trie {
             let value = (key.peek() >> (64 - CHUNK)) as usize;
             let ends = node.ends & BEGINNINGS[value & 63];
             if ends != 0 {
-                let rank = (node.ends & below(63 - ends.leading_zeros())).count_ones();
-                best = Some(node.slots + rank);
+                best = Some(match node.has_one_end() {
+                    true => Best::Slot(node.slots),
+                    false => Best::At(node.slots + (node.ends & below(63 - ends.leading_zeros())).count_ones()),
+                });
             }
             if node.branches >> value & 1 == 0 {
                 break;
@@ -138,7 +155,10 @@ impl Trie {
             node = child;
             key.skip(CHUNK);
         }
-        self.slots.get(best?).copied()
+        match best? {
+            Best::Slot(slot) => Some(slot),
+            Best::At(at) => self.slots.get(at).copied(),
+        }
     }
 
     /// Walks towards a prefix of `length` bits. `key` and `length` are left with what remains at the node where it
@@ -169,18 +189,14 @@ impl Trie {
         }
     }
 
-    /// The slot of this very prefix.
-    pub(super) fn get(&self, root: u32, mut key: impl Bits, mut length: u32) -> Option<u32> {
-        let Stop::Here(at, end) = self.walk(root, &mut key, &mut length, |_, _| {}) else {
-            return None;
-        };
-        let node = self.node(at);
-        if node.ends >> end & 1 == 0 {
-            return None;
+    /// The slot of a prefix that ends in a node.
+    fn slot(&self, node: &Node, end: u32) -> Option<u32> {
+        let rank = (node.ends & below(end)).count_ones();
+        match node.ends >> end & 1 {
+            0 => None,
+            _ if node.has_one_end() => Some(node.slots),
+            _ => self.slots.get(node.slots + rank).copied(),
         }
-        self.slots
-            .get(node.slots + (node.ends & below(end)).count_ones())
-            .copied()
     }
 
     /// Puts a prefix in; the slot that it led to before is given back.
@@ -208,17 +224,44 @@ impl Trie {
     /// Lets a prefix end in a node.
     fn end_here(&mut self, at: u32, end: u32, slot: u32) -> Option<u32> {
         let mut node = self.node(at);
-        let rank = (node.ends & below(end)).count_ones();
-        if node.ends >> end & 1 != 0 {
-            let place = self.slots.get_mut(node.slots + rank)?;
-            return Some(std::mem::replace(place, slot));
+        let (len, rank) = (node.ends.count_ones(), (node.ends & below(end)).count_ones());
+        let old = self.slot(&node, end);
+        match (old, len) {
+            (None, 0) | (Some(_), 1) => node.slots = slot,
+            (Some(_), _) => {
+                *self.slots.get_mut(node.slots + rank)? = slot;
+                return old;
+            }
+            (None, 1) => {
+                let both = if rank == 0 {
+                    [slot, node.slots]
+                } else {
+                    [node.slots, slot]
+                };
+                node.slots = self.slots.pair(both);
+            }
+            (None, _) => node.slots = self.slots.insert(node.slots, len as usize, rank as usize, slot),
         }
-        node.slots = self
-            .slots
-            .insert(node.slots, node.ends.count_ones() as usize, rank as usize, slot);
         node.ends |= 1 << end;
         self.put(at, node);
-        None
+        old
+    }
+
+    /// Lets a prefix that ends in a node end there no more.
+    fn end_no_more(&mut self, at: u32, end: u32) {
+        let mut node = self.node(at);
+        let (len, rank) = (node.ends.count_ones(), (node.ends & below(end)).count_ones());
+        node.slots = match len {
+            0 | 1 => 0,
+            2 => {
+                let other = self.slots.get(node.slots + 1 - rank).copied();
+                self.slots.release(node.slots, 2);
+                other.unwrap_or_default()
+            }
+            _ => self.slots.remove(node.slots, len as usize, rank as usize),
+        };
+        node.ends &= !(1 << end);
+        self.put(at, node);
     }
 
     /// Adds a child to a node and says where it lies.
@@ -268,32 +311,29 @@ impl Trie {
         self.branch(at, value, lower);
     }
 
-    /// Takes a prefix out.
-    pub(super) fn remove(&mut self, root: u32, key: impl Bits, length: u32) {
+    /// Takes a prefix out if it leads to this slot; whether it did.
+    pub(super) fn remove(&mut self, root: u32, key: impl Bits, length: u32, slot: u32) -> bool {
         let mut above = None;
         let (mut walked, mut rest) = (key, length);
         let stop = self.walk(root, &mut walked, &mut rest, |_, parent| above = Some(parent));
-        let Stop::Here(at, end) = stop else { return };
-        let mut node = self.node(at);
-        if node.ends >> end & 1 == 0 {
-            return;
+        let Stop::Here(at, end) = stop else { return false };
+        if self.slot(&self.node(at), end) != Some(slot) {
+            return false;
         }
-        let rank = (node.ends & below(end)).count_ones();
-        node.slots = self
-            .slots
-            .remove(node.slots, node.ends.count_ones() as usize, rank as usize);
-        node.ends &= !(1 << end);
-        self.put(at, node);
-        if node.ends != 0 || node.branches != 0 {
-            return self.join(at);
+        self.end_no_more(at, end);
+        match above {
+            _ if !self.is_bare(at) => self.join(at),
+            Some(parent) => {
+                self.cut(parent, at);
+                if self.is_bare(parent) {
+                    self.prune(root, key, length);
+                } else {
+                    self.join(parent);
+                }
+            }
+            None => {}
         }
-        let Some(parent) = above else { return };
-        self.cut(parent, at);
-        if self.is_bare(parent) {
-            self.prune(root, key, length);
-        } else {
-            self.join(parent);
-        }
+        true
     }
 
     /// Removes the bare nodes on the way to a prefix that is gone: its path was longer than one node holds.

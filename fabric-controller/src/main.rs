@@ -104,7 +104,8 @@ struct Args {
     /// Settings of enrolment (YAML): the paths of keys, certificates and vouchers. Without it no switch can enrol
     #[arg(long)]
     bootz: Option<PathBuf>,
-    /// Authority that signs certificates of hosts (PEM), so that they can enrol [default: the one in --bootz]
+    /// Authority that signs certificates of hosts (PEM), so that they can enrol with a token; the agents' port then also takes
+    /// peers without a certificate
     #[arg(long, requires = "host_authority_key")]
     host_authority: Option<PathBuf>,
     /// Its key (PEM)
@@ -341,16 +342,11 @@ async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book,
 
 /// The parts for the enrolment of hosts, if there is an authority for it.
 fn host_enrolment(args: &Args, secrets: &Secrets) -> Result<Option<(Tokens, Signer)>> {
-    let (certificate, key) = match (&args.host_authority, &args.host_authority_key, &args.bootz) {
-        (Some(certificate), Some(key), _) => (certificate.clone(), key.clone()),
-        (_, _, Some(path)) => {
-            let settings = Settings::load(path).context("--bootz")?;
-            (settings.authority_certificate, settings.authority_key)
-        }
-        _ => return Ok(None),
+    let (Some(certificate), Some(key)) = (&args.host_authority, &args.host_authority_key) else {
+        return Ok(None);
     };
-    let pem = String::from_utf8(read(&certificate)?).with_context(|| certificate.display().to_string())?;
-    let secret = String::from_utf8(read(&key)?).with_context(|| key.display().to_string())?;
+    let pem = String::from_utf8(read(certificate)?).with_context(|| certificate.display().to_string())?;
+    let secret = String::from_utf8(read(key)?).with_context(|| key.display().to_string())?;
     if !secrets.credentials.trusts_all(pem.as_bytes())? {
         bail!(
             "{}: hosts would get certificates that nobody trusts: add this authority to {}",

@@ -43,7 +43,7 @@ impl<S: Store> Controller<S> {
     /// Makes a token for a host.
     pub(super) async fn make_host_token(&self, host: &Name, spec: HostTokenSpec) -> Result<HostToken, ApiError> {
         let desk = self.host_enrolment.get().cloned().ok_or_else(|| {
-            let detail = "hosts cannot enrol here: the controller was started without --host-authority and --bootz";
+            let detail = "hosts cannot enrol here: the controller was started without --host-authority";
             ApiError::new(ErrorCode::PreconditionFailed, detail)
         })?;
         let host = host.clone();

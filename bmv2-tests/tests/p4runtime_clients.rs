@@ -82,6 +82,7 @@ async fn start() -> Result<SocketAddr> {
         device_id: 1,
         tls: None,
         pipeline: None,
+        gnoi: None,
         commands: None,
     };
     tokio::spawn(serve(

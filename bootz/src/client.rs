@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -27,6 +28,7 @@ use bootz_proto::bootz::bootstrap_stream_response_v1::Type as Heard;
 use bootz_proto::bootz::report_status_request::BootstrapStatus;
 use bootz_proto::bootz::{BootstrapStreamRequestV1, BootstrapStreamResponseV1};
 use fabric_identity::Files;
+use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -36,8 +38,9 @@ use tonic::{Status, Streaming};
 use crate::data::{self, SwitchConfig};
 use crate::device::{Device, new_key, signing_request};
 use crate::error::{BootzError, message};
+use crate::signer::External;
 use crate::transport::Secret;
-use crate::x509::{Anchors, certificates, parse};
+use crate::x509::{Anchors, certificates, parse, signing_key};
 use crate::{dial, proof};
 
 /// Longest wait for one answer of the server, which asks the controller.
@@ -129,19 +132,30 @@ impl Client {
     /// # Errors
     /// One is missing, or cannot be used.
     pub fn open(dir: &Path) -> Result<Self, BootzError> {
+        let key = read(&dir.join("idevid.key"))?;
+        Self::with_key(dir, |_| signing_key("the identity key", key.as_bytes()))
+    }
+
+    /// The same, with a program that keeps the key: there is no `idevid.key`.
+    ///
+    /// # Errors
+    /// As [`Client::open`], or the program does not sign with the key of the certificate.
+    pub fn open_with_signer(dir: &Path, program: &Path) -> Result<Self, BootzError> {
+        Self::with_key(dir, |certificate| Ok(Arc::new(External::new(program, certificate)?)))
+    }
+
+    fn with_key(
+        dir: &Path,
+        key: impl FnOnce(&str) -> Result<Arc<dyn SigningKey>, BootzError>,
+    ) -> Result<Self, BootzError> {
         let made = read(&dir.join("device.json"))?;
         let made: Made = serde_json::from_str(&made).map_err(|error| message("device.json", error))?;
-        let (certificate, key) = (read(&dir.join("idevid.pem"))?, read(&dir.join("idevid.key"))?);
+        let certificate = read(&dir.join("idevid.pem"))?;
         let makers = read(&dir.join("makers.pem"))?;
+        let key = key(&certificate)?;
         Ok(Self {
             dir: dir.to_owned(),
-            device: Device::new(
-                &made.manufacturer,
-                &made.model,
-                &certificate,
-                key.as_bytes(),
-                makers.as_bytes(),
-            )?,
+            device: Device::with_key(&made.manufacturer, &made.model, &certificate, key, makers.as_bytes())?,
         })
     }
 

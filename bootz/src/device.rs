@@ -79,9 +79,23 @@ impl Device {
         key: &[u8],
         makers: &[u8],
     ) -> Result<Self, BootzError> {
+        let key = signing_key("the identity key", key)?;
+        Self::with_key(manufacturer, model, certificate, key, makers)
+    }
+
+    /// The same with a key that may be kept elsewhere ([`crate::signer`]).
+    ///
+    /// # Errors
+    /// As [`Device::new`].
+    pub fn with_key(
+        manufacturer: &str,
+        model: &str,
+        certificate: &str,
+        key: Arc<dyn SigningKey>,
+        makers: &[u8],
+    ) -> Result<Self, BootzError> {
         const WHAT: &str = "the identity key";
         let idevid = Idevid::read(certificate)?;
-        let key = signing_key(WHAT, key)?;
         let probe = sign(WHAT, key.as_ref(), b"probe")?;
         idevid.check_signature(WHAT, b"probe", &probe)?;
         Ok(Self {

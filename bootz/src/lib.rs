@@ -53,6 +53,7 @@ mod error;
 pub mod idevid;
 pub mod owner;
 pub mod proof;
+pub mod signer;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

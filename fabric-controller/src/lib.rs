@@ -33,7 +33,8 @@
 //! switches whose paths change. A read-back costs what the device holds. Memory is linear in
 //! objects and entities. No queue is unbounded: work that a device still has to do is a set of keys.
 //!
-//! Apart from this, [`bootz`] binds devices to switches of the inventory and signs their certificates.
+//! Apart from this, [`bootz`] binds devices to switches of the inventory and signs their certificates, and [`host_enrolment`] does the
+//! same for hosts.
 //!
 //! **What it does not do.** It does not forward packets; devices keep forwarding without it. It is one
 //! process: there is no election between controllers. It does not allocate addresses of the
@@ -47,8 +48,10 @@ pub mod controller;
 pub mod device;
 pub mod driver;
 pub mod engine;
+pub mod enrolment_token;
 pub mod entity;
 pub mod events;
+pub mod host_enrolment;
 pub mod ident;
 pub mod metrics;
 pub mod model;

@@ -7,12 +7,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
+use fabric_bootz::authority::Authority;
 use fabric_bootz::enrol::book::Book;
-use fabric_bootz::enrol::serve::{Desk, Keys, serve as serve_enrolment};
+use fabric_bootz::enrol::serve::{Desk as SwitchDesk, Keys, serve as serve_enrolment};
 use fabric_controller::access::audit::AuditLog;
 use fabric_controller::access::oidc;
 use fabric_controller::bootz::settings::Settings;
@@ -22,6 +24,9 @@ use fabric_controller::controller::{Controller, Start};
 use fabric_controller::device::claim::Claim;
 use fabric_controller::driver::launch::Devices;
 use fabric_controller::driver::vtep::VtepServer;
+use fabric_controller::enrolment_token::Tokens;
+use fabric_controller::host_enrolment::desk::{Desk, Signer};
+use fabric_controller::host_enrolment::serve::Service;
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
@@ -31,6 +36,7 @@ use fabric_identity::{ClientCertificates, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use vfabric_api::rest::{LIMITS, Rate, router, serve as serve_rest};
@@ -103,6 +109,16 @@ struct Args {
     /// Settings of enrolment (YAML): the paths of keys, certificates and vouchers. Without it no switch can enrol
     #[arg(long)]
     bootz: Option<PathBuf>,
+    /// Authority that signs certificates of hosts (PEM), so that they can enrol with a token; the agents' port then also takes
+    /// peers without a certificate
+    #[arg(long, requires = "host_authority_key")]
+    host_authority: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, requires = "host_authority")]
+    host_authority_key: Option<PathBuf>,
+    /// Days for which certificates of hosts are valid
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
+    host_certificate_days: u32,
     /// Pipelines of another compiler: {leaf,spine}.json and {leaf,spine}.p4info.bin
     #[arg(long)]
     pipeline_dir: Option<PathBuf>,
@@ -227,7 +243,7 @@ async fn serve(args: &Args) -> Result<()> {
     };
     let secrets = Secrets::load(files, args.token_file.clone(), provider(args))?;
     let audit = AuditLog::open(&args.data_dir);
-    let audit = audit.with_context(|| format!("audit log in {}", args.data_dir.display()))?;
+    let audit = Arc::new(audit.with_context(|| format!("audit log in {}", args.data_dir.display()))?);
     let mark = store.mark();
     let (leaf, spine) = (pipeline(args, Role::Leaf, mark)?, pipeline(args, Role::Spine, mark)?);
     let rest = tokio::net::TcpListener::bind(args.listen).await;
@@ -251,6 +267,17 @@ async fn serve(args: &Args) -> Result<()> {
     let stop = CancellationToken::new();
     let hosts = VtepServer::new();
     hosts.serve_below(Arc::clone(&controller).below());
+    if let Some((tokens, signer)) = host_enrolment(args, &secrets)? {
+        let desk = Desk::new(
+            Arc::clone(&controller) as _,
+            tokens,
+            signer,
+            Arc::clone(&secrets.credentials),
+        );
+        let desk = Arc::new(desk);
+        hosts.serve_newcomers(Routes::new(Service::server(Arc::clone(&desk), Arc::clone(&audit))));
+        controller.enrol_hosts(desk);
+    }
     let devices = Devices {
         credentials: Arc::clone(&secrets.credentials),
         insecure_p4runtime: args.insecure_p4runtime,
@@ -266,7 +293,7 @@ async fn serve(args: &Args) -> Result<()> {
             return std::future::pending().await;
         };
         let roster = Arc::clone(&controller);
-        let desk = Desk::new(
+        let desk = SwitchDesk::new(
             roster,
             book,
             keys,
@@ -317,6 +344,28 @@ async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book,
     let listener = listener.with_context(|| format!("--bootz: listen: {}", settings.listen))?;
     info!(address = %settings.listen, "enrolment");
     Ok(Some((listener, book, keys)))
+}
+
+/// The parts for the enrolment of hosts, if there is an authority for it.
+fn host_enrolment(args: &Args, secrets: &Secrets) -> Result<Option<(Tokens, Signer)>> {
+    let (Some(certificate), Some(key)) = (&args.host_authority, &args.host_authority_key) else {
+        return Ok(None);
+    };
+    let pem = String::from_utf8(read(certificate)?).with_context(|| certificate.display().to_string())?;
+    let secret = String::from_utf8(read(key)?).with_context(|| key.display().to_string())?;
+    if !secrets.credentials.trusts_all(pem.as_bytes())? {
+        bail!(
+            "{}: hosts would get certificates that nobody trusts: add this authority to {}",
+            certificate.display(),
+            args.tls_ca.display()
+        );
+    }
+    let signer = Signer {
+        authority: Authority::from_pem(&pem, &secret)?,
+        valid: Duration::from_secs(u64::from(args.host_certificate_days) * 86_400),
+    };
+    let tokens = Tokens::open(&args.data_dir.join("enrolment-tokens.redb"))?;
+    Ok(Some((tokens, signer)))
 }
 
 /// The identity provider, if there is one.

@@ -27,6 +27,8 @@ const ROOMS: &[&str] = &[
     "metrics",
     "secrets",
     "bootz",
+    "enrolment_token",
+    "host_enrolment",
     "controller",
     "bench",
     "testing",

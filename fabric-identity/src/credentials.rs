@@ -1,6 +1,7 @@
 //! This process's certificate and key, and the authorities that it trusts; read again while it runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,7 +77,38 @@ pub struct Credentials {
     pem: Mutex<Pem>,
     keys: ArcSwap<Keys>,
     generation: watch::Sender<u64>,
+    /// Whether others than those in the files are in use for a while.
+    on_trial: AtomicBool,
     pub(crate) provider: Arc<CryptoProvider>,
+}
+
+/// Credentials that are in use for a while.
+#[must_use = "the credentials are in use until this is dropped"]
+pub struct Trial {
+    credentials: Arc<Credentials>,
+    before: Option<Pem>,
+}
+
+impl Trial {
+    /// Leaves them in use. If the credentials have files, these must hold them by now.
+    pub fn keep(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take()
+            && let Err(error) = self.credentials.take(before)
+        {
+            // They were in use, so they can be used.
+            tracing::error!(
+                error = crate::words::explain(&error),
+                "the earlier credentials cannot be used again"
+            );
+        }
+        self.credentials.on_trial.store(false, Ordering::Release);
+    }
 }
 
 impl std::fmt::Debug for Credentials {
@@ -124,7 +156,7 @@ impl Names {
     }
 }
 
-fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+pub(crate) fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let problem = |problem: String| IdentityError::Pem {
         what: what.to_owned(),
         problem,
@@ -219,6 +251,7 @@ impl Credentials {
             pem: Mutex::new(pem),
             keys: ArcSwap::from_pointee(keys),
             generation: watch::Sender::new(0),
+            on_trial: AtomicBool::new(false),
             provider,
         }))
     }
@@ -263,6 +296,39 @@ impl Credentials {
         self.keys.load().expiry()
     }
 
+    /// The authorities that this process trusts, PEM as configured.
+    pub fn authorities(&self) -> Vec<u8> {
+        self.pem.lock().unwrap_or_else(PoisonError::into_inner).ca.clone()
+    }
+
+    /// Whether all these certificates (PEM) are among the trusted authorities.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn trusts_all(&self, pem: &[u8]) -> Result<bool, IdentityError> {
+        let trusted = certificates("the authorities", &self.authorities())?;
+        let these = certificates("the authority", pem)?;
+        Ok(these.iter().all(|one| trusted.contains(one)))
+    }
+
+    /// The certificate of the authority that vouches for the own one; none if that one expired, or if no trusted authority does.
+    pub fn own_authority(&self) -> Option<CertificateDer<'static>> {
+        let authorities = certificates("the authorities", &self.authorities()).ok()?;
+        let keys = self.keys();
+        let (own, intermediates) = keys.certified.cert.split_first()?;
+        let own = webpki::EndEntityCert::try_from(own).ok()?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        authorities.into_iter().find(|authority| {
+            let Ok(anchor) = webpki::anchor_from_trusted_cert(authority) else {
+                return false;
+            };
+            let usage = webpki::KeyUsage::server_auth();
+            let now = rustls_pki_types::UnixTime::now();
+            own.verify_for_usage(algorithms, &[anchor], intermediates, now, usage, None, None)
+                .is_ok()
+        })
+    }
+
     /// Replaces the credentials.
     ///
     /// # Errors
@@ -293,12 +359,35 @@ impl Credentials {
         Ok(())
     }
 
+    /// Replaces the credentials until the result is dropped; then those that are in use now are in use again, unless
+    /// [`Trial::keep`] was called. Meanwhile the files are not read.
+    ///
+    /// # Errors
+    /// The new ones cannot be used, or are for another subject, or others are on trial; the ones in use stay.
+    pub fn try_out(self: &Arc<Self>, ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Trial, IdentityError> {
+        if self.on_trial.swap(true, Ordering::AcqRel) {
+            return Err(IdentityError::OnTrial);
+        }
+        let before = self.pem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trial = Trial {
+            credentials: Arc::clone(self),
+            before: Some(before),
+        };
+        self.replace(ca, cert, key)?;
+        Ok(trial)
+    }
+
+    /// The own key (PEM).
+    pub fn key(&self) -> Vec<u8> {
+        self.pem.lock().unwrap_or_else(PoisonError::into_inner).key.clone()
+    }
+
     /// Reads the files again; true when they hold other credentials than before, which are then in use.
     ///
     /// # Errors
     /// A file cannot be read or used; the credentials in use stay.
     pub fn reload(&self) -> Result<bool, IdentityError> {
-        let Some(files) = &self.files else {
+        let Some(files) = self.files.as_ref().filter(|_| !self.on_trial.load(Ordering::Acquire)) else {
             return Ok(false);
         };
         let pem = files.read()?;

@@ -98,6 +98,9 @@ pub enum IdentityError {
         /// Who this process is.
         expected: Subject,
     },
+    /// Other credentials are on trial.
+    #[error("other credentials are on trial")]
+    OnTrial,
     /// A directory or file cannot be made private.
     #[error("cannot make {path} private")]
     Private {

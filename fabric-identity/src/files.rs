@@ -1,6 +1,8 @@
 //! Files and directories that belong to their owner alone.
 
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
@@ -37,6 +39,31 @@ pub fn private_directory(path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
+/// Writes a file that its owner alone can read: whole and on the disk when this returns, or not at all. A file of the name is
+/// replaced.
+///
+/// # Errors
+/// What the system says; the file of the name is unchanged then.
+pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    // What a process that was killed left half written goes.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
 /// Warns of a key that others can read.
 pub(crate) fn warn_if_readable(key: &Path) {
     let mode = std::fs::metadata(key).map(|m| m.permissions().mode());
@@ -48,6 +75,20 @@ pub(crate) fn warn_if_readable(key: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        // Left half written by a process that was killed.
+        std::fs::write(dir.path().join("key.new"), "half of a longer one").unwrap();
+        write_private(&path, b"first").unwrap();
+        write_private(&path, b"2nd").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"2nd");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(write_private(&dir.path().join("nowhere/key"), b"x").is_err());
+    }
 
     #[test]
     fn a_directory_is_made_private_whether_or_not_it_exists() {

@@ -46,7 +46,7 @@ pub(crate) fn check_chain(
 }
 
 /// In rustls' terms, which also decide the alert that the peer gets.
-fn reason(error: webpki::Error) -> CertificateError {
+pub(crate) fn reason(error: webpki::Error) -> CertificateError {
     match error {
         webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
         webpki::Error::CertNotValidYet { time, not_before } => {

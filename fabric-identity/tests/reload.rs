@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use fabric_identity::testing::Authority;
+use fabric_identity::testing::{Authority, Issued};
 use fabric_identity::{Credentials, IdentityError, Subject};
 
 #[test]
@@ -98,4 +98,26 @@ async fn sighup_reloads() {
     looks.recv().await.unwrap();
     assert_ne!(credentials.expiry(), before);
     following.abort();
+}
+
+#[tokio::test]
+async fn credentials_on_trial_are_in_use_until_they_are_kept_or_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (first, second) = (authority.issue("switch/s1"), authority.issue("switch/s1"));
+    let credentials = Credentials::load(first.write(&authority.pem, dir.path())).unwrap();
+    let try_out =
+        |issued: &Issued| credentials.try_out(authority.pem.as_bytes(), issued.cert.as_bytes(), issued.key.as_bytes());
+    let in_use = |issued: &Issued| credentials.key() == issued.key.as_bytes();
+    let trial = try_out(&second).unwrap();
+    // The files have the earlier ones.
+    assert!(in_use(&second) && !credentials.reload().unwrap() && in_use(&second));
+    assert!(try_out(&first).is_err(), "one at a time");
+    drop(trial);
+    assert!(in_use(&first));
+    assert!(try_out(&authority.issue("switch/s2")).is_err(), "another subject");
+    let trial = try_out(&second).unwrap();
+    second.write(&authority.pem, dir.path());
+    trial.keep();
+    assert!(in_use(&second) && !credentials.reload().unwrap() && in_use(&second));
 }

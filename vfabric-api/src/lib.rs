@@ -33,6 +33,7 @@
 pub mod access;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod enrolment;
 pub mod error;
 pub mod event;
 pub mod history;

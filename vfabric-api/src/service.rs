@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::enrolment::{HostToken, HostTokenSpec};
 use crate::error::ApiError;
 use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
@@ -262,6 +263,13 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// Every host.
     fn hosts(&self) -> impl Future<Output = Vec<HostStatus>> + Send;
+
+    /// Makes a token with which the agent of a host of the inventory enrols, once.
+    fn make_host_token(
+        &self,
+        host: &Name,
+        spec: HostTokenSpec,
+    ) -> impl Future<Output = Result<HostToken, ApiError>> + Send;
 
     /// How each switch came into service, or how far it is.
     fn provisioning(&self) -> impl Future<Output = Vec<Provisioning>> + Send;

@@ -30,6 +30,8 @@
 //! **Pods.** Pods that start on this host are attached through the CNI plugin ([`below`]): the agent asks the
 //! controller, which then sends the attachment like any other.
 //!
+//! **Enrolment.** A new host gets its certificate from the controller with a one-time token ([`enrol`]).
+//!
 //! **Not here.** Other datapaths. The fabric's leaf enforces which host may send in which
 //! network.
 //!
@@ -68,6 +70,7 @@ pub mod capture;
 pub mod datapath;
 pub mod desired;
 pub mod engine;
+pub mod enrol;
 pub mod error;
 pub mod metrics;
 pub mod netns;

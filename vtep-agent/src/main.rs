@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vtep_agent::below::Below;
 use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
+use vtep_agent::enrol::{self, Enrolment};
 use vtep_agent::object::{LocalVteps, port_name};
 use vtep_agent::stream::Controller;
 use vtep_agent::trace::Packet;
@@ -188,25 +189,29 @@ fn print_bench(networks: u32, attachments: u32, json: Option<&Path>) -> anyhow::
 #[derive(Args)]
 struct Run {
     /// Name of this host in the topology.
-    #[arg(long)]
-    host: String,
+    #[arg(long, required_unless_present = "enrol")]
+    host: Option<String>,
     /// Address of the controller's agent port, such as https://192.0.2.1:8444.
     #[arg(long)]
     controller: String,
-    /// Authorities of the fabric to trust (PEM).
-    #[arg(long)]
-    tls_ca: PathBuf,
+    /// Get certificate, name and VTEP addresses from the controller, with the token in this file, which `fabricctl host token`
+    /// prints. The file is read only while the host has no valid certificate.
+    #[arg(long, value_name = "TOKEN_FILE", conflicts_with_all = ["tls_cert", "tls_key"])]
+    enrol: Option<PathBuf>,
+    /// Authorities of the fabric to trust (PEM). With --enrol: instead of the fingerprint in the token's file.
+    #[arg(long, required_unless_present = "enrol")]
+    tls_ca: Option<PathBuf>,
     /// Certificate of this host, for spiffe://FABRIC/host/HOST (PEM).
-    #[arg(long)]
-    tls_cert: PathBuf,
+    #[arg(long, required_unless_present = "enrol")]
+    tls_cert: Option<PathBuf>,
     /// Key of the certificate (PEM).
-    #[arg(long)]
-    tls_key: PathBuf,
+    #[arg(long, required_unless_present = "enrol")]
+    tls_key: Option<PathBuf>,
     /// Link that carries the tunnels.
     #[arg(long)]
     uplink: String,
     /// VTEP address of this host, IPv4.
-    #[arg(long, required_unless_present = "vtep_ipv6")]
+    #[arg(long, required_unless_present_any = ["vtep_ipv6", "enrol"])]
     vtep_ipv4: Option<Ipv4Addr>,
     /// VTEP address of this host, IPv6.
     #[arg(long)]
@@ -372,7 +377,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             log(&run)?;
             runtime.block_on(serve(run))
         }
-        (None, None) => anyhow::bail!("nothing to do: give --host and the flags that go with it, or `status`"),
+        (None, None) => {
+            anyhow::bail!("nothing to do: give --enrol or --host and the flags that go with it, or `status`")
+        }
     }
 }
 
@@ -389,30 +396,88 @@ fn log(run: &Run) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Who this host is, and how it proves that.
+struct Own {
+    host: String,
+    local: LocalVteps,
+    credentials: Arc<Credentials>,
+    /// Keeps the certificate valid, if the controller gave it.
+    enrolment: Option<Enrolment>,
+}
+
+impl Own {
+    /// As the command line says, or the controller.
+    async fn of(run: &Run) -> anyhow::Result<Self> {
+        let (host, local, files, enrolment) = match (&run.enrol, &run.host, &run.tls_ca, &run.tls_cert, &run.tls_key) {
+            (Some(token_file), named, ca, ..) => {
+                let enrolment = Enrolment::open(&run.state_dir, &run.controller).map_err(worded)?;
+                let (enrolled, files) = enrol::identity(&enrolment, token_file, ca.as_deref())
+                    .await
+                    .map_err(worded)?;
+                let local = LocalVteps {
+                    ipv4: run.vtep_ipv4.or(enrolled.vtep_ipv4),
+                    ipv6: run.vtep_ipv6.or(enrolled.vtep_ipv6),
+                };
+                let host = named.clone().unwrap_or(enrolled.host);
+                (host, local, files, Some(enrolment))
+            }
+            (None, Some(host), Some(ca), Some(cert), Some(key)) => {
+                let files = Files {
+                    ca: ca.clone(),
+                    cert: cert.clone(),
+                    key: key.clone(),
+                };
+                let local = LocalVteps {
+                    ipv4: run.vtep_ipv4,
+                    ipv6: run.vtep_ipv6,
+                };
+                (host.clone(), local, files, None)
+            }
+            _ => anyhow::bail!("give --enrol, or --host with --tls-ca, --tls-cert and --tls-key"),
+        };
+        let credentials = Credentials::load(files).map_err(worded)?;
+        credentials.expect(&Subject::Host(host.clone()))?;
+        Ok(Self {
+            host,
+            local,
+            credentials,
+            enrolment,
+        })
+    }
+}
+
+/// An error with its causes, and what TLS says in words.
+fn worded(error: impl std::error::Error + 'static) -> anyhow::Error {
+    anyhow::anyhow!("{}", fabric_identity::explain(&error))
+}
+
 async fn serve(run: Run) -> anyhow::Result<()> {
     fabric_identity::private_files();
     fabric_identity::private_directory(&run.state_dir)?;
-    let credentials = Credentials::load(Files {
-        ca: run.tls_ca,
-        cert: run.tls_cert,
-        key: run.tls_key,
-    });
-    let credentials = credentials.map_err(|e| anyhow::anyhow!("{}", fabric_identity::explain(&e)))?;
-    credentials.expect(&Subject::Host(run.host.clone()))?;
+    let Own {
+        host,
+        local,
+        credentials,
+        enrolment,
+    } = Own::of(&run).await?;
     let controller = Controller::new(&run.controller, credentials.clone())?;
+    let renewing = (credentials.clone(), controller.connection());
+    let renewing = async move {
+        match enrolment {
+            Some(enrolment) => enrolment.keep(renewing.0, renewing.1).await,
+            None => std::future::pending().await,
+        }
+    };
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let settings = agent::Settings {
-        host: run.host.clone(),
+        host: host.clone(),
         uplink: run.uplink.clone(),
-        local: LocalVteps {
-            ipv4: run.vtep_ipv4,
-            ipv6: run.vtep_ipv6,
-        },
+        local,
         state_dir: run.state_dir.clone(),
-        overlay: overlay(&run.host, run.overlay),
+        overlay: overlay(&host, run.overlay),
         flood_limit: FloodLimit {
             per_second: run.flood_limit,
             burst: run.flood_limit.saturating_mul(2),
@@ -427,11 +492,11 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         watch,
     } = agent::start(settings.clone())?;
     let hello = v1::Hello {
-        host: run.host,
+        host,
         instance: rand::random::<[u8; 16]>().to_vec(),
         boot_id: boot_id.trim().to_owned(),
-        vtep_ipv4: run.vtep_ipv4.map(|a| a.octets().to_vec()).unwrap_or_default(),
-        vtep_ipv6: run.vtep_ipv6.map(|a| a.octets().to_vec()).unwrap_or_default(),
+        vtep_ipv4: local.ipv4.map(|a| a.octets().to_vec()).unwrap_or_default(),
+        vtep_ipv6: local.ipv6.map(|a| a.octets().to_vec()).unwrap_or_default(),
         uplink_mac: uplink.mac,
         uplink: run.uplink,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -466,6 +531,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
         ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
         ended = credentials.follow(|| {}) => ended?,
+        () = renewing => {}
         () = watch.run() => {}
         () = fabric_service::run(|waits| agent::is_alive(commands.clone(), waits)) => {}
         _ = terminate.recv() => {}

@@ -113,6 +113,10 @@ const BOOT_PACKAGES: &[&str] = &[
     "dnsmasq-base",
     "curl",
     "tftp-hpa",
+    "openssl",
+    "swtpm",
+    "tpm2-tools",
+    "libtss2-tcti-swtpm0",
 ];
 /// For the test of Debian packages: what builds them, and a Debian of its own to install them in.
 const PACKAGING: &[&str] = &["binutils", "debootstrap", "systemd"];

@@ -22,17 +22,22 @@ pub struct Gate<S> {
     controller: Arc<Controller<S>>,
     tokens: Tokens,
     provider: Option<Provider>,
-    audit: AuditLog,
+    audit: Arc<AuditLog>,
 }
 
 impl<S: Store> Gate<S> {
     /// With the tokens of the operator's file, an identity provider if there is one, and the audit log.
-    pub fn new(controller: Arc<Controller<S>>, tokens: Tokens, provider: Option<Provider>, audit: AuditLog) -> Self {
+    pub fn new(
+        controller: Arc<Controller<S>>,
+        tokens: Tokens,
+        provider: Option<Provider>,
+        audit: impl Into<Arc<AuditLog>>,
+    ) -> Self {
         Self {
             controller,
             tokens,
             provider,
-            audit,
+            audit: audit.into(),
         }
     }
 

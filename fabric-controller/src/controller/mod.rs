@@ -32,6 +32,7 @@ pub mod gate;
 mod history;
 #[cfg(test)]
 mod history_tests;
+mod host_enrolment;
 mod intent;
 mod inventory;
 #[cfg(test)]
@@ -101,6 +102,7 @@ use crate::device::reports::Reports;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
 use crate::events::{Events, News};
+use crate::host_enrolment::desk::Desk;
 use crate::ident::Source;
 use crate::model::Model;
 use crate::model::fabric::Fabric;
@@ -166,6 +168,8 @@ pub struct Controller<S> {
     events: Arc<Events>,
     /// How switches came into service. Taken briefly.
     timelines: std::sync::Mutex<Timelines>,
+    /// Lets hosts enrol, if that is enabled.
+    host_enrolment: std::sync::OnceLock<Arc<Desk>>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
     /// Changes that look whether addresses have become free.
@@ -275,6 +279,7 @@ impl<S: Store> Controller<S> {
             timings,
             events,
             timelines: std::sync::Mutex::default(),
+            host_enrolment: std::sync::OnceLock::new(),
             backing_up: Mutex::default(),
             lookers: Semaphore::new(resting::LOOKERS),
             reports,

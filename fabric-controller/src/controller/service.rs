@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use vfabric_api::enrolment::{HostToken, HostTokenSpec};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::event::Events;
 use vfabric_api::history::{Changes, Diff, History, Revision};
@@ -223,6 +224,10 @@ impl<S: Store> FabricService for Controller<S> {
             })
         };
         fabric.switches().filter_map(status).collect()
+    }
+
+    async fn make_host_token(&self, host: &Name, spec: HostTokenSpec) -> Result<HostToken, ApiError> {
+        Controller::make_host_token(self, host, spec).await
     }
 
     async fn hosts(&self) -> Vec<HostStatus> {

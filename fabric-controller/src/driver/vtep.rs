@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use vfabric_api::error::{ApiError, ErrorCode};
@@ -61,6 +62,8 @@ pub struct VtepServer {
     notices: Arc<Notices>,
     /// Carries out the requests of hosts.
     below: Arc<OnceLock<Arc<dyn Below>>>,
+    /// Services for machines that may have no certificate yet.
+    for_newcomers: Arc<OnceLock<Routes>>,
     /// Identity of this run of the controller.
     instance: [u8; 16],
 }
@@ -97,6 +100,7 @@ impl VtepServer {
             hosts: Arc::default(),
             notices: Arc::default(),
             below: Arc::default(),
+            for_newcomers: Arc::default(),
             instance: rand::random(),
         }
     }
@@ -122,6 +126,12 @@ impl VtepServer {
         let _ = self.below.set(below);
     }
 
+    /// Serves these too, also for peers without a certificate. It counts for [`VtepServer::serve`] calls that follow.
+    pub fn serve_newcomers(&self, services: Routes) {
+        // The first call counts; there is only one.
+        let _ = self.for_newcomers.set(services);
+    }
+
     /// A host may not dial in any more; its stream ends.
     pub fn remove(&self, host: &str) {
         if let Some(slot) = locked(&self.hosts).remove(host) {
@@ -139,12 +149,21 @@ impl VtepServer {
         credentials: &Arc<Credentials>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let listener = Listener::tls(listener, "agents", LIMITS, credentials, ClientCertificates::Required)?;
+        let newcomers = self.for_newcomers.get().cloned();
+        let clients = match newcomers {
+            Some(_) => ClientCertificates::Welcome,
+            None => ClientCertificates::Required,
+        };
+        let listener = Listener::tls(listener, "agents", LIMITS, credentials, clients)?;
         Server::builder()
             .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
-            .add_service(VtepControllerServer::new(self))
+            .add_routes(
+                newcomers
+                    .unwrap_or_default()
+                    .add_service(VtepControllerServer::new(self)),
+            )
             .serve_with_incoming_shutdown(listener.incoming(), shutdown)
             .await?;
         Ok(())

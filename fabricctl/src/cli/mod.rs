@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod get;
 mod history;
+mod host;
 mod intent;
 mod inventory;
 mod migrate;
@@ -90,6 +91,9 @@ enum Command {
     /// Show and change the inventory: switches, links and hosts
     #[command(subcommand)]
     Inventory(inventory::Command),
+    /// Create tokens with which hosts enrol
+    #[command(subcommand)]
+    Host(host::Command),
     /// Show how switches come into service
     #[command(subcommand)]
     Ztp(ztp::Command),
@@ -162,6 +166,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Token(command) => users::token(client, command).await,
             Command::Audit(args) => users::audit(&session, args).await,
             Command::Inventory(command) => inventory::run(client, command).await,
+            Command::Host(command) => host::run(client, command).await,
             Command::Ztp(command) => ztp::run(&session, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);

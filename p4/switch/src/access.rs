@@ -25,13 +25,20 @@ use tonic::codegen::http::{Request, Response};
 use crate::p4runtime::session::Authority;
 
 /// Calls that change nothing.
-const READING: [&str; 6] = [
+const READING: [&str; 13] = [
     "/p4.v1.P4Runtime/Read",
     "/p4.v1.P4Runtime/GetForwardingPipelineConfig",
     "/p4.v1.P4Runtime/Capabilities",
     "/gnmi.gNMI/Capabilities",
     "/gnmi.gNMI/Get",
     "/gnmi.gNMI/Subscribe",
+    "/gnoi.system.System/Time",
+    "/gnoi.system.System/RebootStatus",
+    "/gnoi.healthz.Healthz/Get",
+    "/gnoi.healthz.Healthz/List",
+    "/gnoi.os.OS/Verify",
+    "/gnsi.certz.v1.Certz/GetProfileList",
+    "/gnsi.certz.v1.Certz/CanGenerateCSR",
 ];
 /// Services that change nothing.
 const READING_SERVICES: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];

@@ -24,6 +24,7 @@ pub mod commands;
 pub mod device;
 pub mod forwarding;
 pub mod gnmi;
+pub mod gnoi;
 pub mod links;
 pub mod p4runtime;
 pub mod port;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod restart;
 mod ztp;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use p4_switch::commands::{Commands, client};
 use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
+use p4_switch::gnoi::system::Restart;
+use p4_switch::gnoi::{Gnoi, Machine as _, certz};
 use p4_switch::links::{Links, Make, SwitchPorts};
 use p4_switch::port::netdev::Netdev;
 use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};
@@ -36,6 +39,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    p4_switch::gnmi::tree::booted();
     let options = match cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
         Called::Switch(options) => *options,
         Called::Client(options) => {
@@ -66,8 +70,13 @@ async fn main() -> ExitCode {
         tracing::warn!("{warning}");
     }
     let done = match &options.command {
-        Some(cli::Command::Bench(bench)) => bench::run(bench),
+        Some(cli::Command::Bench(bench)) => bench::run(bench).map(|()| None),
         None => run(options).await,
+    };
+    let done = match done {
+        Ok(Some(restart)) => Err(restart::begin_again(&restart).into()),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,7 +119,7 @@ fn log(options: &Options) -> Result<(), String> {
 }
 
 /// Reads the certificate of this switch, and reads it again when its files change.
-fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
+fn tls(options: &Options) -> Result<Option<(Arc<Credentials>, Files)>, String> {
     let (Some(ca), Some(cert), Some(key)) = (&options.tls_ca, &options.tls_cert, &options.tls_key) else {
         if !options.grpc_server_addr.ip().is_loopback() {
             tracing::warn!(
@@ -125,7 +134,8 @@ fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
         cert: cert.clone(),
         key: key.clone(),
     };
-    let credentials = Credentials::load(files).map_err(|error| explain(&error))?;
+    certz::recover(&files).map_err(|error| format!("{}: {error}", files.cert.display()))?;
+    let credentials = Credentials::load(files.clone()).map_err(|error| explain(&error))?;
     let identity = credentials.identity();
     if !matches!(identity.subject, Subject::Switch(_)) {
         return Err(format!("--tls-cert is for `{identity}`, which is not a switch"));
@@ -138,7 +148,7 @@ fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
             }
         }
     });
-    Ok(Some(credentials))
+    Ok(Some((credentials, files)))
 }
 
 fn cores() -> usize {
@@ -241,9 +251,10 @@ fn attach_files(
     Ok(())
 }
 
-async fn run(mut options: Options) -> Result<(), Error> {
+/// Serves until the process is asked to end, or to begin again.
+async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
     let Some(ztp) = ztp::enrol(&mut options).await? else {
-        return Ok(());
+        return Ok(None);
     };
     let tls = tls(&options)?;
     let pipeline = match &options.program {
@@ -310,10 +321,13 @@ async fn run(mut options: Options) -> Result<(), Error> {
     tracing::info!(address = %listener.local_addr()?, device_id = options.device_id, tls = tls.is_some(), "serving");
     let keeping = tokio::spawn(ztp.keep());
     let mut terminate = signal(SignalKind::terminate())?;
+    let machine = Arc::new(restart::Process::new(Arc::clone(&ports), ANSWER));
+    let restarting = Arc::clone(&machine);
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
+            () = restarting.restarts() => {}
         }
     };
     if tls.is_some() && options.thrift_port.is_some() {
@@ -326,18 +340,26 @@ async fn run(mut options: Options) -> Result<(), Error> {
         }),
         None => None,
     };
+    let profile = tls
+        .as_ref()
+        .map(|(credentials, files)| Arc::new(certz::Profile::new(Arc::clone(credentials), files.clone())));
+    let gnoi = Gnoi {
+        machine: Arc::clone(&machine) as _,
+        came_from: restart::came_from(),
+        profile,
+    };
     let config = ServeConfig {
         device_id: options.device_id,
-        tls,
+        tls: tls.map(|(credentials, _)| credentials),
+        gnoi: Some(gnoi),
         pipeline,
         commands,
     };
     let alive = fabric_service::run(|waits| {
-        let ports = Arc::clone(&ports);
+        let machine = Arc::clone(&machine);
         async move {
-            waits.on("a thread of its own that asks the forwarding threads");
-            let asked = tokio::task::spawn_blocking(move || ports.answer(ANSWER)).await;
-            asked.unwrap_or_else(|error| Err(error.to_string()))
+            waits.on("the thread that asks the forwarding threads");
+            machine.ask_threads().await
         }
     });
     let served = tokio::select! {
@@ -345,14 +367,19 @@ async fn run(mut options: Options) -> Result<(), Error> {
         served = serve(config, listener, device, interfaces, receiver, shutdown) => served,
         () = alive => Ok(()),
     };
-    fabric_service::stopping();
+    let restart = machine.due();
+    if restart.is_none() {
+        fabric_service::stopping();
+    }
     keeping.abort();
     // The threads first, so that nothing more is captured, then the capture files.
     following.abort();
     let _ = following.await;
+    drop(machine);
     drop(ports);
     drop(captures);
     drop(printer);
     ending.into_iter().for_each(Ending::wait);
-    Ok(served?)
+    served?;
+    Ok(restart)
 }

@@ -1,4 +1,4 @@
-//! One gRPC port: P4Runtime, gNMI, health and reflection, with or without mutual TLS.
+//! One gRPC port: P4Runtime, gNMI, gNOI, gNSI, health and reflection, with or without mutual TLS.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use fabric_identity::{ClientCertificates, Credentials, Limits, Listener};
 use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
+use gnoi_proto::gnoi::healthz::healthz_server::HealthzServer;
+use gnoi_proto::gnoi::os::os_server::OsServer;
+use gnoi_proto::gnoi::system::system_server::SystemServer;
+use gnoi_proto::gnsi::certz::v1::certz_server::CertzServer;
 use p4runtime_proto::p4::v1::ForwardingPipelineConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -17,6 +21,11 @@ use crate::access::AccessLayer;
 use crate::commands::Commands;
 use crate::gnmi::service::Service as GnmiService;
 use crate::gnmi::tree::Interfaces;
+use crate::gnoi::Gnoi;
+use crate::gnoi::certz::CertzService;
+use crate::gnoi::healthz::HealthzService;
+use crate::gnoi::os::OsService;
+use crate::gnoi::system::SystemService;
 use crate::p4runtime::error::EntityError;
 use crate::p4runtime::octets::P4Runtime;
 use crate::p4runtime::server::Server as P4RuntimeState;
@@ -81,6 +90,8 @@ pub struct ServeConfig {
     pub tls: Option<Arc<Credentials>>,
     /// The pipeline to run from the start; without one, the switch waits for a controller to set it.
     pub pipeline: Option<ForwardingPipelineConfig>,
+    /// gNOI and gNSI, if they are served.
+    pub gnoi: Option<Gnoi>,
     /// The listener for the commands of `simple_switch_CLI`, if they are enabled.
     pub commands: Option<Commands>,
 }
@@ -113,6 +124,21 @@ pub async fn serve(
     }
     let p4runtime = P4Runtime::new(P4RuntimeService(state.clone()), MAX_MESSAGE_LEN);
     let gnmi = GNmiServer::new(GnmiService::new(interfaces));
+    let gnoi = config.gnoi.map(|gnoi| {
+        let system = SystemService::new(Arc::clone(&gnoi.machine), gnoi.came_from);
+        let healthz = HealthzService::new(gnoi.machine);
+        let certz = gnoi.profile.map(|profile| CertzServer::new(CertzService::new(profile)));
+        (
+            SystemServer::new(system),
+            HealthzServer::new(healthz),
+            OsServer::new(OsService),
+            certz,
+        )
+    });
+    let (system, healthz, os, certz) = match gnoi {
+        Some((system, healthz, os, certz)) => (Some(system), Some(healthz), Some(os), certz),
+        None => (None, None, None, None),
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<P4Runtime>().await;
     health.set_serving::<GNmiServer<GnmiService>>().await;
@@ -120,6 +146,7 @@ pub async fn serve(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(p4runtime_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(gnmi_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(gnoi_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let listener = match &config.tls {
@@ -136,6 +163,10 @@ pub async fn serve(
     let router = server
         .add_service(p4runtime)
         .add_service(gnmi)
+        .add_optional_service(system)
+        .add_optional_service(healthz)
+        .add_optional_service(os)
+        .add_optional_service(certz)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

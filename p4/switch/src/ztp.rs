@@ -32,7 +32,10 @@ pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
     let Some(dir) = &options.ztp else {
         return Ok(Some(Ztp(None)));
     };
-    let client = Client::open(dir)?;
+    let client = match &options.ztp_signer {
+        Some(program) => Client::open_with_signer(dir, program)?,
+        None => Client::open(dir)?,
+    };
     let mut dhcp = match &options.ztp_interface {
         Some(interface) => Some(lease(&client, dir, interface).await?),
         None => None,

@@ -35,6 +35,7 @@ async fn start(credentials: Arc<Credentials>) -> SocketAddr {
         device_id: 1,
         tls: Some(credentials),
         pipeline: None,
+        gnoi: None,
         commands: None,
     };
     let (_, events) = mpsc::channel(EVENT_QUEUE);

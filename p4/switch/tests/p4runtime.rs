@@ -37,6 +37,7 @@ async fn start() -> SocketAddr {
         device_id: 1,
         tls: None,
         pipeline: None,
+        gnoi: None,
         commands: None,
     };
     tokio::spawn(serve(

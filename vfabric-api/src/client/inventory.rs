@@ -5,7 +5,8 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::{Client, ClientError};
-use crate::ident::PortId;
+use crate::enrolment::{HostToken, HostTokenSpec};
+use crate::ident::{Name, PortId};
 use crate::inventory::{Inventory, ItemKey};
 use crate::service::Outcome;
 use crate::topology::{PortRef, Topology};
@@ -54,7 +55,7 @@ fn seconds(wait: Option<Duration>) -> f64 {
 }
 
 /// The link at a port; which one it is, the controller knows.
-pub fn link_at(switch: crate::ident::Name, port: PortId) -> ItemKey {
+pub fn link_at(switch: Name, port: PortId) -> ItemKey {
     let end = PortRef { switch, port };
     ItemKey::Link(end.clone(), end)
 }
@@ -100,6 +101,16 @@ impl Client {
     pub async fn plan_device(&self, key: &ItemKey, verb: Verb) -> Result<Outcome, ClientError> {
         let path = format!("{}/{}?dry_run=true", path(key), verb.word());
         self.call(Method::POST, &path, None, None).await
+    }
+
+    /// Makes a token with which the agent of a host enrols.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn make_host_token(&self, host: &Name, spec: HostTokenSpec) -> Result<HostToken, ClientError> {
+        let path = format!("{}/enrolment-token", path(&ItemKey::Host(host.clone())));
+        let body = serde_json::to_value(spec).map_err(super::unreadable)?;
+        self.call(Method::POST, &path, Some(body), None).await
     }
 
     /// Removes an object, with `cascade` what uses it too, and waits up to `wait` for the devices.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::enrolment::{HostToken, HostTokenSpec};
 use crate::error::ApiError;
 use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
@@ -48,6 +49,7 @@ pub(super) trait ErasedService: Send + Sync {
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
     fn provisioning(&self) -> BoxFuture<'_, Vec<Provisioning>>;
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
+    fn make_host_token<'a>(&'a self, host: &'a Name, spec: HostTokenSpec) -> Answer<'a, HostToken>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
     fn drops(&self) -> BoxFuture<'_, Drops>;
     fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
@@ -131,6 +133,9 @@ impl<S: FabricService> ErasedService for S {
     }
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>> {
         FabricService::hosts(self).boxed()
+    }
+    fn make_host_token<'a>(&'a self, host: &'a Name, spec: HostTokenSpec) -> Answer<'a, HostToken> {
+        FabricService::make_host_token(self, host, spec).boxed()
     }
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>> {
         FabricService::links(self).boxed()

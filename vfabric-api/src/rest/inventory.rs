@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -9,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::extract::{Body, Path, Query};
 use super::{Mutation, Service};
+use crate::enrolment::{HostToken, HostTokenSpec};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Name, PortId};
 use crate::inventory::{HostItem, Inventory, InventoryChange, Item, ItemKey, SwitchItem};
@@ -112,6 +114,18 @@ async fn provisioning_of(
     let found = all.into_iter().find(|line| line.switch == name);
     let found = found.ok_or_else(|| ApiError::not_found(ItemKey::Switch(name)))?;
     Ok(Json(found))
+}
+
+/// Makes a token with which the agent of this host gets its certificate, once. It ends the token that was made before.
+#[utoipa::path(post, path = "/v1/inventory/hosts/{name}/enrolment-token", tag = "inventory", params(("name" = Name, Path)),
+    request_body = HostTokenSpec, responses((status = 201, body = HostToken), (status = "default", body = ApiError)))]
+async fn make_host_token(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+    Body(spec): Body<HostTokenSpec>,
+) -> Result<(StatusCode, Json<HostToken>), ApiError> {
+    let token = service.make_host_token(&name, spec).await?;
+    Ok((StatusCode::CREATED, Json(token)))
 }
 
 /// Cables two switches.
@@ -268,6 +282,7 @@ pub(super) fn router() -> OpenApiRouter<Service> {
         .routes(routes!(put_fabric))
         .routes(routes!(provisioning))
         .routes(routes!(provisioning_of))
+        .routes(routes!(make_host_token))
         .routes(routes!(create_link))
         .routes(routes!(delete_link))
         .merge(switches::router())

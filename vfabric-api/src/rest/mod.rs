@@ -11,6 +11,7 @@
 //! | `/v1/inventory/switches/{name}`, `/v1/inventory/hosts/{name}` | get, put, delete |
 //! | `/v1/inventory/provisioning`, `/v1/inventory/switches/{name}/provisioning` | how switches came into service |
 //! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
+//! | `/v1/inventory/hosts/{name}/enrolment-token` | post: a token with which the host's agent enrols |
 //! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |

@@ -39,6 +39,7 @@ const OPERATIONS: &[(Method, &str, Needs)] = &[
     (Method::PUT, "/v1/inventory", ADMIN),
     (Method::GET, "/v1/inventory/provisioning", READ),
     (Method::GET, "/v1/inventory/switches/{name}/provisioning", READ),
+    (Method::POST, "/v1/inventory/hosts/{name}/enrolment-token", ADMIN),
     (Method::PUT, "/v1/inventory/fabric", ADMIN),
     (Method::POST, "/v1/inventory/links", ADMIN),
     (Method::DELETE, "/v1/inventory/links/{switch}/{port}", ADMIN),

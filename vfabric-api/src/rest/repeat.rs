@@ -44,7 +44,7 @@ struct Keyed {
 /// neither, and a secret is shown once only.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-    changes && !template.contains("/users")
+    changes && !template.contains("/users") && !template.ends_with("/enrolment-token")
 }
 
 /// The key of a request, if it has one.

@@ -351,6 +351,7 @@ async fn over_grpc(
         device_id: 1,
         tls: None,
         pipeline: Some(pipeline),
+        gnoi: None,
         commands: None,
     };
     let server = tokio::spawn(serve(

@@ -137,6 +137,10 @@ pub(crate) struct Options {
           help_heading = "Control")]
     pub(crate) ztp_server: Option<String>,
 
+    /// A program that signs with the identity key, instead of `idevid.key` in the directory: for keys in a TPM
+    #[arg(long, value_name = "PROGRAM", requires = "ztp", help_heading = "Control")]
+    pub(crate) ztp_signer: Option<PathBuf>,
+
     /// Lowest severity that is logged
     #[arg(
         short = 'L',

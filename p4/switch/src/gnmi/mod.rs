@@ -7,7 +7,7 @@
 //!
 //! # Served
 //! `/interfaces/interface[name]/{config,state}` (openconfig-interfaces), its `ethernet/state`
-//! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`,
+//! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`, `/system/state/boot-time`,
 //! and the packet engine as `/components/component[name=pipeline]` with its device id and its losses.
 //! Settable: interfaces (ports are added by setting `config/id`, and can be removed); their `config/enabled`, `config/mtu`,
 //! `config/description`; `/system/config/hostname`. Nothing is kept over a restart.

@@ -2,7 +2,8 @@
 //!
 //! Leaves are generated per interface, so a question about one interface costs one interface.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gnmi_proto::gnmi;
 use serde_json::{Map, Value as Json, json};
@@ -216,6 +217,17 @@ pub fn is_known(pattern: &[Elem]) -> bool {
     leaves.any(|leaf| covers(pattern, &leaf.path))
 }
 
+/// When the process began, in nanoseconds since 1970 (openconfig-system, `boot-time`).
+static BOOT_TIME: LazyLock<u64> = LazyLock::new(|| {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+});
+
+/// Takes the moment as that at which the process began; only the first call counts.
+pub fn booted() {
+    LazyLock::force(&BOOT_TIME);
+}
+
 fn system(hostname: &str) -> Vec<Leaf> {
     let leaf = |container: &str| Leaf {
         path: vec![Elem::new("system"), Elem::new(container), Elem::new("hostname")],
@@ -223,7 +235,13 @@ fn system(hostname: &str) -> Vec<Leaf> {
         is_config: container == "config",
         is_counter: false,
     };
-    vec![leaf("config"), leaf("state")]
+    let boot_time = Leaf {
+        path: ["system", "state", "boot-time"].map(Elem::new).to_vec(),
+        value: Value::Number64(*BOOT_TIME),
+        is_config: false,
+        is_counter: false,
+    };
+    vec![leaf("config"), leaf("state"), boot_time]
 }
 
 /// Name of the component that stands for the packet engine.

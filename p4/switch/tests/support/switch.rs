@@ -62,6 +62,7 @@ impl Switch {
             device_id: 1,
             tls: None,
             pipeline: None,
+            gnoi: None,
             commands: Some(Commands {
                 listener: commands,
                 plane: Arc::clone(&plane),

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 use crate::access::{
     AuditPage, AuditRecord, Binding, Caller, Grants, NewToken, Role, TokenSpec, User, UserKey, UserSpec,
 };
+use crate::enrolment::{HostToken, HostTokenSpec};
 use crate::error::{ApiError, ErrorCode};
 use crate::event::{Event, EventReason, Events};
 use crate::history::{Changes, Diff, History, Revision};
@@ -210,6 +211,9 @@ switches:
     }
     async fn hosts(&self) -> Vec<HostStatus> {
         Vec::new()
+    }
+    async fn make_host_token(&self, host: &Name, _: HostTokenSpec) -> Result<HostToken, ApiError> {
+        Err(ApiError::not_found(format_args!("host `{host}`")))
     }
     async fn links(&self) -> Vec<LinkStatus> {
         Vec::new()

@@ -1,0 +1,19 @@
+//! Hosts get their certificates: with a one-time token the first time ([`crate::enrolment_token`]), with the certificate that they have
+//! from then on.
+//!
+//! **Model.** The operator makes a token for a host of the inventory. The host's agent sends it with a request for a certificate over
+//! TLS, to a server that it recognises by the fabric's authority ([`serve`]). The [`desk`] decides.
+//!
+//! **Invariants.**
+//! - A certificate names the host that the inventory has for the token; of the request only the public key is used.
+//! - The token is marked as taken on the disk before the certificate leaves.
+//! - The same key may ask again with the same token and gets another certificate; so either side may fail at any moment.
+//! - A certificate is renewed only for the key that enrolled last as this host. So a new token that is used, and a host that leaves the
+//!   inventory, end what an old key gets.
+//! - Every certificate that leaves, and every refusal, is in the audit log. A refusal is an event, too.
+//!
+//! **What it does not do.** A certificate that was issued stays valid until it expires, as in the whole fabric
+//! (`docs/security.md`).
+
+pub mod desk;
+pub mod serve;

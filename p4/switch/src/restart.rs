@@ -55,7 +55,7 @@ impl Process {
     ///
     /// # Errors
     /// Which of them gave none in time.
-    pub fn ask_threads(&self) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    pub(crate) fn ask_threads(&self) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let (ports, answer) = (Arc::downgrade(&self.ports), self.answer);
         let asked = tokio::task::spawn_blocking(move || match ports.upgrade() {
             Some(ports) => ports.answer(answer),

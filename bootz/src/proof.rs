@@ -12,7 +12,7 @@ use crate::x509::Anchors;
 
 /// What errors call the signed octets.
 pub(crate) const WHAT: &str = "the challenge response";
-/// Octets of a nonce: 256 bits, so that none comes twice.
+/// Octets of a nonce: 256 bits, so that no nonce occurs twice.
 const NONCE: usize = 32;
 /// Longest transport key with a request for a certificate, in octets.
 const LONGEST: usize = 16 * 1024;
@@ -37,14 +37,14 @@ pub struct Proven {
     pub idevid: Idevid,
     /// What answers are encrypted to.
     pub key: TransportKey,
-    /// Its request for a certificate (DER), if it has a key of its own for it.
+    /// Its request for a certificate (DER), if it made a key of its own.
     pub request: Option<Vec<u8>>,
 }
 
 /// Checks a proof: a trusted manufacturer made the device, the device signed, and it signed the nonce.
 ///
 /// # Errors
-/// What does not hold.
+/// The first check that failed.
 pub fn check(proof: &Proof, manufacturers: &Anchors, now: UnixTime) -> Result<Proven, BootzError> {
     let idevid = Idevid::read(&proof.idevid_cert)?;
     idevid.check(manufacturers, now)?;
@@ -52,7 +52,7 @@ pub fn check(proof: &Proof, manufacturers: &Anchors, now: UnixTime) -> Result<Pr
     if octets.len() > LONGEST {
         return Err(message(WHAT, "it is too long"));
     }
-    // Nothing in the octets is read before the signature is right.
+    // The octets are parsed only after the signature has been verified.
     idevid.check_signature(WHAT, octets, &proof.signature)?;
     let key = TransportKey::decode(octets).map_err(|error| message(WHAT, error))?;
     if proof.nonce.len() != NONCE || key.nonce != proof.nonce {

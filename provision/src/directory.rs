@@ -1,4 +1,4 @@
-//! Which machine is which switch.
+//! Finds the switch that a machine is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -112,7 +112,7 @@ impl Directory {
             directory.by_mac.extend(switch.mac.map(|mac| (mac, i)));
             let serial = switch.serial.as_ref().map(Label::folded);
             directory.by_serial.extend(serial.map(|serial| (serial, i)));
-            // Only of switches that can be recognised: this server gives no address to others.
+            // Only addresses of switches that can be recognised, because no other switch gets an address here.
             if let (IpAddr::V4(address), true) = (switch.p4runtime.ip(), is_recognisable(switch)) {
                 directory.by_address.insert(address, i);
             }

@@ -1,4 +1,4 @@
-//! The workflows of GitHub: judged by zizmor, and by what they call.
+//! The GitHub workflows: zizmor finds nothing, and every command that they call exists.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -32,8 +32,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A device with many entities is read back less often: the time between two read-backs is at least
 /// this many times as long as one takes, so that they use at most a twentieth of the time.
 const SWEEP_SHARE: u32 = 20;
-/// Entities of a read-back that are compared at once. They take a fraction of a millisecond, for which a change of
-/// intent may have to wait.
+/// Entities of a read-back that are compared under one lock. Comparing them takes a fraction of a millisecond, and a
+/// change of intent may have to wait that long.
 const COMPARED_AT_ONCE: usize = 256;
 /// Requests that may wait for an actor; each has a caller that waits for the reply.
 const REQUESTS: usize = 64;
@@ -70,8 +70,8 @@ impl ActorHandle {
     }
 }
 
-/// Starts the actor of a device; all actors share `claim` and `pace`. Events that are not about the session go to `events`, which
-/// the engine empties; if that queue is full, the actor waits.
+/// Starts the actor of a device; all actors share `claim` and `pace`. Events that are not about the session go to the
+/// queue `events`, which the engine drains; if it is full, the actor waits.
 pub fn spawn<D: Driver>(
     index: DeviceIndex,
     device: Arc<Device>,
@@ -188,7 +188,7 @@ impl<D: Driver> Actor<D> {
         let begin = Instant::now();
         let mut held = self.driver.read_back().await?.into_iter();
         let count = held.len();
-        // At each sweep, because certificates can come close to their end during a session.
+        // Checked at each sweep, because a certificate can come close to its end during a session.
         let certificate = self.driver.certificate();
         let ends = certificate.and_then(|c| c.warning("its certificate"));
         self.device.certificate(certificate);
@@ -203,7 +203,7 @@ impl<D: Driver> Actor<D> {
         let differ = self.device.end_read_back(differ);
         let took = begin.elapsed();
         debug!(count, differ, "read back");
-        // The first one of the session.
+        // This is the first read-back of the session.
         if !self.claimed {
             let words = format!("{count} entities, {differ} differ");
             self.device.step(Milestone::now(BootStep::ReadBack, words));
@@ -213,7 +213,7 @@ impl<D: Driver> Actor<D> {
         Ok(took)
     }
 
-    /// Decides whether the device may be written to. Once a session is enough: the device remembers it.
+    /// Decides whether the device may be written to. It asks once per session, because the device remembers the claim.
     async fn claim(&mut self) -> Result<(), DriverError> {
         if self.claimed {
             return Ok(());
@@ -302,7 +302,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Ends when the device is to be read back again.
+    /// Returns when the next read-back is due.
     fn sweep(&self, after: Duration) -> impl Future<Output = ()> + use<D> {
         let (device, pace) = (Arc::clone(&self.device), Arc::clone(&self.pace));
         async move {

@@ -37,10 +37,10 @@ use crate::ident::Source;
 use crate::reconcile::Difference;
 use crate::tables::table_of;
 
-/// Dirty keys that room is kept for when there are none; after a burst, the room for more is given back.
+/// Capacity that is kept for dirty keys while there are none. After a burst, capacity above this is released.
 const FEW: usize = 64;
 
-/// Where a dirty key is on its way.
+/// Phase of a dirty key.
 #[derive(Debug)]
 enum Phase {
     ToDo,
@@ -75,7 +75,7 @@ impl Counts {
         }
     }
 
-    /// How many there are up to this revision. Costs the revisions that there are.
+    /// How many there are up to this revision. Walks the revisions, not the keys.
     fn up_to(&self, revision: u64) -> usize {
         self.0.range(..=revision).map(|(_, count)| count).sum()
     }
@@ -211,7 +211,7 @@ impl Ledger {
         matches!(held, Some(Entity::Host(held @ HostEntity::Attachment(_))) if held.vni() != vni)
     }
 
-    /// A key that is to be written is not, before this step of the handover of a revision.
+    /// Holds a key back: it is not written before this step of the handover of a revision.
     pub(super) fn hold_back(&mut self, key: EntityKey, revision: u64, step: Step) {
         let waits = self
             .dirty
@@ -222,7 +222,8 @@ impl Ledger {
         }
     }
 
-    /// What was held back for the handover of a revision may be written, as far as this step. True if that is something.
+    /// Releases the keys that were held back until this step, or an earlier one, of the handover of a revision. True if
+    /// there were any.
     pub(super) fn open(&mut self, revision: u64, step: Step) -> bool {
         let before = self.held_back.len();
         self.held_back.retain(|_, (of, until)| *of != revision || *until > step);
@@ -359,7 +360,7 @@ impl Ledger {
         self.held_back.remove(&key);
         let writing = self.dirty.get(&key).is_some_and(|d| matches!(d.phase, Phase::Writing));
         if self.read_back && !writing && self.rows.agree(&key) {
-            // Undone before it was written: nothing is left to do.
+            // The change was undone before it was written: nothing is left to do.
             self.clear(&key);
             return;
         }
@@ -420,9 +421,9 @@ impl Ledger {
     pub(super) fn entity_state(&mut self, key: &EntityKey, result: WriteResult) {
         let wanted = self.rows.wanted(key).map(|w| Arc::clone(&w.entity));
         match (result, wanted) {
-            // The result of our write will show whether that was before or after it.
+            // The result of our write will show whether the report came before or after it.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
-            // It is about what it holds, not about what it was not sent yet.
+            // The report is about what the device holds, not about what it has not received yet.
             (result, _) if self.held_back.contains_key(key) => {
                 if result.is_err() {
                     self.lacks(key);
@@ -476,7 +477,7 @@ impl Ledger {
         self.compare(key)
     }
 
-    /// The device holds nothing else. Returns how many missing keys are new differences.
+    /// Ends a read-back: the device holds nothing else. Returns how many missing keys are new differences.
     pub(super) fn end_read_back(&mut self) -> usize {
         let mut fresh = 0;
         if self.seen < self.rows.held_count() {

@@ -191,8 +191,8 @@ impl Device {
         self.lock().ledger.was_read_back()
     }
 
-    /// True once everything up to `revision` is confirmed or refused, except what is held back for its handover. Also true of
-    /// a device that is away, because nothing waits for it.
+    /// True once everything up to `revision` is confirmed or refused, except keys that are held back for its handover.
+    /// Also true for a device that is away, so that nothing waits for it.
     pub(super) fn has_made(&self, revision: u64) -> bool {
         let inner = self.lock();
         inner.state == DeviceState::Disconnected || (inner.ledger.was_read_back() && inner.ledger.has_made(revision))
@@ -208,7 +208,7 @@ impl Device {
         self.lock().ledger.holds_elsewhere(key, vni)
     }
 
-    /// Allows what was held back for the handover of a revision to be written, as far as this step.
+    /// Releases the keys that were held back until this step, or an earlier one, of the handover of a revision.
     pub(super) fn open(&self, revision: u64, step: Step) {
         let opened = self.lock().ledger.open(revision, step);
         if opened {
@@ -326,9 +326,9 @@ impl Device {
         inner.sent = 0;
     }
 
-    // What follows is for the actor.
+    // The methods below are for the actor.
 
-    /// It came a step further.
+    /// It reached a step on its way into service.
     pub(super) fn step(&self, milestone: Milestone) {
         self.report(Report::Step(milestone));
     }
@@ -377,7 +377,7 @@ impl Device {
         differ
     }
 
-    /// What it holds, in numbers, once it was read back.
+    /// Counts of what it holds, once it was read back.
     pub(super) fn census(&self) -> Census {
         self.lock().ledger.census()
     }
@@ -459,7 +459,7 @@ impl Device {
         let complete = inner.ledger.is_clean(target);
         if complete {
             inner.epoch = inner.epoch.max(target);
-            // Unless it was changed again meanwhile: then it stays behind.
+            // If it was changed again meanwhile, it is still behind.
             if inner.ledger.dirty_count() == 0
                 && let Some(since) = inner.behind_since.take()
             {

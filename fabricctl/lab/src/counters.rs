@@ -35,8 +35,8 @@ impl Counter {
         }
     }
 
-    /// Whether a pipeline or a filter refused the frames; the others were lost by a link. (A link's
-    /// counters follow with a delay, and hold frames that the kernel's own stack did not want.)
+    /// Whether a pipeline or a filter refused the frames; the others were lost by a link. (A link's counters follow
+    /// with a delay, and include frames that the kernel's own stack dropped.)
     pub(crate) fn is_refusal(&self) -> bool {
         let by_port = ["-discards", "-errors"].iter().any(|end| self.reason.ends_with(end));
         let by_link = ["received, ", "sent, "]

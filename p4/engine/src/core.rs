@@ -1,4 +1,4 @@
-//! What a packet's way through the program needs: the program, its state, and buffers.
+//! What a packet needs to run through the program: the program, its state, and buffers.
 
 use crate::counts::Counts;
 use crate::externs::Externs;
@@ -11,7 +11,7 @@ use crate::value::Parts;
 /// Digests that one pass of a packet may send; more are left out.
 pub(crate) const MAX_DIGESTS: usize = 8;
 
-/// What actions asked for besides changes of the packet.
+/// Requests of actions, apart from changes of the packet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wishes {
     /// Session and field list.
@@ -24,7 +24,7 @@ pub(crate) struct Wishes {
     pub(crate) exit: bool,
 }
 
-/// Buffers that are used again for every packet.
+/// Buffers, reused for every packet.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// Input of hashes; digests.
@@ -49,7 +49,7 @@ impl Scratch {
         }
     }
 
-    /// A random number: good enough for programs, and no secret (xorshift64*).
+    /// A random number: good enough for programs, but not secret (xorshift64*).
     pub(crate) fn random(&mut self) -> u64 {
         let mut x = self.random;
         x ^= x >> 12;

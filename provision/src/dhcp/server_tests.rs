@@ -134,7 +134,7 @@ fn a_switch_without_an_address_of_its_own_here_gets_one_of_the_pool() {
     let mut bench = Bench::new();
     let address = bench.lease(9, &[(77, b"SONiC-ZTP"), (61, b"SONiC##acme##AF41")]);
     assert!((100..110).contains(&address[3]), "{address:?}");
-    // Long after, and with another wish.
+    // Much later, and with a request for another address.
     bench.now += 100_000;
     let sonic: &[(u8, &[u8])] = &[(77, b"SONiC-ZTP"), (61, b"SONiC##acme##AF41")];
     let wish = [sonic, &[(50, &[192, 0, 2, 107])]].concat();
@@ -405,7 +405,7 @@ fn informed_clients_get_options_and_no_lease() {
 }
 
 proptest! {
-    /// Whatever clients send, nothing panics, and no address has two holders.
+    /// Whatever clients send, nothing panics, and no address gets two holders.
     #[test]
     fn no_exchange_makes_it_panic(
         steps in proptest::collection::vec(

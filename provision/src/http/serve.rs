@@ -27,8 +27,8 @@ pub const LIMITS: Limits = Limits {
     per_peer: 16,
     handshake: Duration::from_secs(10),
     first_octets: Duration::from_secs(10),
-    // A client is silent while it receives an image, so this is the longest time of one transfer. Between requests
-    // the time for a header holds; vanished clients are found by the kernel.
+    // A client is silent while it receives an image, so this is the longest time of one transfer. Between requests, the
+    // limit for a header applies; the kernel finds clients that vanished.
     idle: Duration::from_secs(1800),
 };
 
@@ -63,7 +63,7 @@ async fn one(builder: &hyper::server::conn::http1::Builder, connection: Connecti
         router.clone().oneshot(request.map(Body::new))
     };
     let service = hyper::service::service_fn(answer);
-    // Clients that go away in the middle are seen where the transfer is counted.
+    // Clients that leave in the middle are noticed where the transfer is counted.
     if let Err(error) = builder.serve_connection(TokioIo::new(connection), service).await {
         tracing::debug!(%peer, %error, "connection ended");
     }

@@ -1,4 +1,4 @@
-//! A datapath in memory, for tests: it can refuse, and others can change it behind one's back.
+//! A datapath in memory, for tests: it can refuse steps, and a test can change its objects as somebody else would.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::object::{Object, ObjectKey};
 /// The datapath.
 #[derive(Debug, Default)]
 pub struct Fake {
-    /// What it holds; tests change it to play a foreign hand.
+    /// Its objects. Tests change them to act as somebody else.
     pub objects: BTreeMap<ObjectKey, Object>,
     /// What it refuses to create.
     pub refused: BTreeSet<ObjectKey>,

@@ -11,7 +11,7 @@ use super::volley::{Fate, Volley};
 
 /// Broadcasts of a storm: more than an agent lets one workload send at once, and a leaf one access port.
 const STORM: usize = 4000;
-/// Service tags that are in use beside that of IEEE 802.1ad.
+/// Service tags that are in use, other than that of IEEE 802.1ad.
 const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
 
 /// Group addresses that no bridge forwards (IEEE 802.1Q table 8-1): spanning tree, pause, LACP,
@@ -33,7 +33,7 @@ pub(super) fn workload_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<
             tagged(kind::VLAN, vlan, &tagged(kind::VLAN, 20, &plain(t)))
         });
     }
-    // The host's filter or the leaf: one of them.
+    // Either the host's filter or the leaf refuses it.
     let either = Fate::refused([who.filter("vlan-tag")?, who.leaf("inner_vlan")]);
     for tag in OLD_SERVICE_TAGS {
         liar.fire(volley, &either, |t| tagged(tag, 20, &plain(t)));
@@ -63,7 +63,7 @@ pub(super) fn metal_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()>
     Ok(())
 }
 
-/// Protocols of a link that its neighbours must not hear: spanning tree, pause, LACP, LLDP.
+/// Protocols of a link, which neighbours of the attacker must not receive: spanning tree, pause, LACP, LLDP.
 pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let who = liar.who;
     let reserved = match who.endpoint.host {
@@ -81,7 +81,7 @@ pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result
     Ok(())
 }
 
-/// IP headers that are not whole, or that contradict the frame.
+/// IP headers that are incomplete or contradict the frame.
 fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
     let whole = ip.udp(DISCARD, DISCARD, token);
     let changed = |changes: &[(usize, u8)]| {
@@ -94,7 +94,8 @@ fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
         packet
     };
     if ip.from.is_ipv4() {
-        // Version; header shorter than the least; total length beyond the frame, and within the header.
+        // Wrong version; header shorter than the minimum; total length beyond the frame; total length shorter than the
+        // header.
         vec![
             changed(&[(0, 0x55)]),
             changed(&[(0, 0x43)]),
@@ -102,7 +103,7 @@ fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
             changed(&[(2, 0), (3, 19)]),
         ]
     } else {
-        // Version; payload beyond the frame.
+        // Wrong version; payload beyond the frame.
         vec![changed(&[(0, 0x50)]), changed(&[(4, 0x20), (5, 0)])]
     }
 }
@@ -152,7 +153,7 @@ pub(super) fn metal_broken(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     Ok(())
 }
 
-/// From a machine to the MAC addresses of the fabric's own routers, tunnels among it.
+/// From a machine to the MAC addresses of the fabric's own routers, including tunnels.
 pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["fabric_mac"]);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
@@ -167,7 +168,7 @@ pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Resul
     Ok(())
 }
 
-/// The same from a workload: in its network these are addresses of nobody.
+/// The same from a workload, in whose network nobody has these addresses.
 pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.cast.flooded(liar.who);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
@@ -190,8 +191,8 @@ fn routers(liar: &Liar<'_>) -> Vec<(Mac, Ip)> {
     both.flatten().collect()
 }
 
-/// UDP behind IPv4 options, and the first part of a broadcast datagram: both could hide the
-/// ports of a DHCP server from the leaf.
+/// UDP after IPv4 options, and the first fragment of a broadcast datagram: both could hide the ports of a DHCP server
+/// from the leaf.
 pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["rogue_server"]);
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
@@ -212,8 +213,8 @@ pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     Ok(())
 }
 
-/// Datagrams in parts that overlap, from the right source: they are carried as they are, and
-/// nobody puts them together on the way.
+/// Datagrams in overlapping fragments, from the right source: they are forwarded unchanged, and nothing on the path
+/// reassembles them.
 pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
     let to = to.clone();
@@ -235,8 +236,8 @@ pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> 
     Ok(())
 }
 
-/// More broadcasts at once than a workload may send: one of each vDC, so that the legitimate
-/// traffic beside it has room.
+/// More broadcasts at once than a workload may send. Only one member of each vDC sends them, so that the legitimate
+/// traffic still fits.
 pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool) -> Result<()> {
     for vdc in &cast.cx.lab.intent.vdcs {
         let mut of_vdc = Liar::all(cast, on_hosts).filter(|l| l.who.endpoint.vdc == vdc.name);

@@ -16,9 +16,9 @@ use super::objects;
 use super::report::{Report, Target, percentile_ms, record, times};
 use super::world::World;
 
-/// Numbers of clients that are compared, with what each is to reach as a multiple of one client.
+/// Numbers of clients that are compared, each with its goal as a multiple of one client.
 const LEVELS: [(usize, Option<f64>); 3] = [(1, None), (16, Some(5.0)), (64, Some(10.0))];
-/// Turns of each level, so that all see the same machine.
+/// Rounds of each level; levels take turns, so that all see the same machine.
 const TURNS: u64 = 2;
 /// Calls of the burst under way.
 const IN_FLIGHT: usize = 64;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CROWD_PART: usize = 1_000;
 /// Hosts that these are on: each learns of every attachment on the others.
 const CROWD_HOSTS: usize = 4;
-/// Clients that read meanwhile, and how often each does.
+/// Clients that read meanwhile, and their interval.
 const READERS: usize = 4;
 const READ_EVERY: Duration = Duration::from_millis(10);
 

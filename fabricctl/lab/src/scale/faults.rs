@@ -1,4 +1,4 @@
-//! What goes away and comes back: the controller, a leaf, a spine.
+//! Faults at scale: the controller, a leaf and a spine go away and come back.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::world::World;
 
 /// Times that the spine is lost.
 const LOSSES: usize = 5;
-/// Longest wait for what devices are to do.
+/// Longest wait for devices.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The controller stops and starts again; nothing has changed.
@@ -41,7 +41,7 @@ pub(super) async fn restart(world: &mut World, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// A leaf comes back with nothing: it gets its own entities, and nobody else gets any.
+/// A leaf comes back empty: it gets its own entities, and no other device gets any.
 ///
 /// # Errors
 /// It does not get them.
@@ -89,7 +89,7 @@ pub(super) async fn leaf(world: &World, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// All links of a spine go down, as their leaves say: the groups of all leaves are to leave it out.
+/// All links of a spine go down, as their leaves report. The groups of all leaves must then leave it out.
 ///
 /// # Errors
 /// A group stays as it was.
@@ -127,7 +127,7 @@ pub(super) async fn spine(world: &World, report: &mut Report) -> Result<()> {
         "ms",
         Target::None,
     );
-    // Reports that come late change nothing.
+    // Late reports change nothing.
     join_all(leaves.iter().map(|leaf| leaf.uses(port, true))).await;
     Ok(())
 }

@@ -14,9 +14,9 @@ use super::objects::{self, At};
 use super::report::{Report, Target, percentile_ms, record, times};
 use super::world::World;
 
-/// Objects of one request, about.
+/// Approximate number of objects in one request.
 const OBJECTS: usize = 10_000;
-/// Requests under way, so that the next one is being written while one is carried out.
+/// Requests under way, so that the next one is sent while one is carried out.
 const REQUESTS: usize = 2;
 /// Longest wait for devices to take one attachment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -154,7 +154,7 @@ async fn stage(world: &World, vdcs: usize) -> Result<Stage> {
 /// One more attachment until all devices have acknowledged it, and its removal. Returns the entities written for it.
 async fn add_and_remove(world: &World, at: At, took: &mut Histogram<u64>) -> Result<u64> {
     let vdc = objects::vdc(at.vdc)?;
-    // On a host that seldom has the network.
+    // On a host that usually does not have the network yet.
     let host = (at.vdc * 7 + at.network + 3) % world.size.hosts;
     let spec = Spec::Attachment(objects::attachment("more".into(), at.network, host)?);
     let before = world.writes();

@@ -35,7 +35,7 @@ use report::{Report, Target};
 pub use size::Size;
 use world::World;
 
-/// Rows that can be left out; the load is needed by all.
+/// Rows that can be left out; all of them need the load.
 const ROWS: [&str; 8] = ["writers", "burst", "crowd", "plan", "watch", "leaf", "spine", "restart"];
 
 /// What to measure.
@@ -145,7 +145,7 @@ impl Measure {
         if wants("watch") {
             watch::run(&world, &mut report).await?;
         }
-        // Before links come and go: what is known of them is stored within a second, and a start goes by that.
+        // Measured before links come and go: their state is stored within a second, and a start uses it.
         if wants("restart") {
             faults::restart(&mut world, &mut report).await?;
         }
@@ -163,7 +163,7 @@ impl Measure {
 /// Times that the disk is asked to make a page durable.
 const SYNCS: usize = 100;
 
-/// What the disk takes for one page: no change can be durable sooner.
+/// The time that the disk takes for one page: no change can be durable sooner.
 fn disk(dir: &std::path::Path, report: &mut Report) -> Result<()> {
     use std::os::unix::fs::FileExt as _;
     let path = dir.join("sync");

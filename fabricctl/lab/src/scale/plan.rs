@@ -10,12 +10,12 @@ use super::objects;
 use super::report::{Report, Target, percentile_ms, record, times};
 use super::world::World;
 
-/// Times that it is planned.
+/// How often it is planned.
 const TIMES: usize = 11;
 /// Attachments of the plan in one vDC.
 const OF_VDC: usize = 10;
 
-/// Plans as many attachments, spread over vDCs; nothing is written.
+/// Plans this many attachments, spread over vDCs; nothing is written.
 ///
 /// # Errors
 /// It is refused.

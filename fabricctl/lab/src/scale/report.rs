@@ -1,4 +1,4 @@
-//! What was measured, beside what was aimed at.
+//! The measured figures, each beside its goal.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::say;
 
-/// What a figure is to be.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target {
     /// Less than this.

@@ -19,12 +19,12 @@ use super::world::{World, own_address};
 const WRITERS: usize = 16;
 /// Revisions of the store's log: a watcher that is further behind is cut off.
 const LOG: u64 = 10_000;
-/// How long watchers have after the last change.
+/// How long watchers may take after the last change.
 const AFTER: Duration = Duration::from_secs(5);
 
 /// When each revision was acknowledged.
 type Acknowledged = Arc<Mutex<HashMap<u64, Instant>>>;
-/// When each revision came.
+/// When each revision arrived.
 type Seen = Vec<(u64, Instant)>;
 
 /// Watchers of one vDC each, some of everything, and one that reads nothing, while clients make changes.
@@ -46,7 +46,7 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
     let mut stalled = world.client_from(Some(own_address(0)))?.watch(None, None).await?;
     let memory = world.memory_mib("VmRSS")?;
     let acknowledged: Acknowledged = Arc::default();
-    // Longer than the log, so that the one who reads nothing falls out of it.
+    // More revisions than the log has, so that the watcher that reads nothing is cut off.
     let seconds = size.seconds.max(if size.changes_per_s >= 1_000 {
         LOG / 1_000 + 2
     } else {
@@ -78,7 +78,7 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
         let seen: Seen = watcher.await.context("a watcher")??;
         events += seen.len();
         for (revision, at) in seen {
-            // It may come before its client has the answer.
+            // The event may arrive before its client has the answer.
             if let Some(then) = acknowledged.get(&revision) {
                 record(&mut behind, at.saturating_duration_since(*then))?;
             }
@@ -126,7 +126,7 @@ async fn open(world: &World, n: usize, vdc: Option<&Name>) -> Result<Watch> {
     client.watch(None, vdc).await.context("a watch")
 }
 
-/// Takes down when each revision comes, until told to stop.
+/// Notes when each revision arrives, until `stopped` is true.
 async fn follow(mut watch: Watch, mut stopped: watch::Receiver<bool>) -> Result<Seen> {
     let mut seen = Vec::new();
     loop {
@@ -150,7 +150,7 @@ async fn change(
     acknowledged: &Acknowledged,
 ) -> Result<()> {
     let mut ticks = tokio::time::interval(every);
-    // What is late is made up for, so that the rate is kept on average.
+    // A late change is made up for, so that the average rate is kept.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let note = |revision| {
         let mut acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);

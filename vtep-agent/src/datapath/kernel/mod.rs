@@ -285,7 +285,7 @@ impl Kernel {
             outcomes.push(outcome);
         }
         let removed = self.retire(retire).and_then(|()| self.discard(discard));
-        // A port's filter goes after the port: it is never open.
+        // Remove a port's filter after the port, so that the port is never unfiltered.
         match removed.and_then(|()| self.filter.remove_ports(&ports)) {
             Ok(()) => outcomes,
             Err(e) => outcomes.into_iter().map(|o| o.and(Err(e.clone().into()))).collect(),
@@ -358,7 +358,8 @@ impl Datapath for Kernel {
                 .filter(|l| l.is_ours())
                 .map(|l| (l.name.clone(), l.index))
                 .collect();
-            // Links that an earlier run had taken out of use but not yet deleted; in later runs, those that wait already.
+            // Links that are out of use but not deleted: at the first comparison those of an earlier run, later those
+            // that wait for deletion.
             let left = snapshot.links().iter().filter(|l| l.is_out_of_use());
             self.trash.put(left.map(|l| l.index).collect());
             self.learn_places(&snapshot, expected);

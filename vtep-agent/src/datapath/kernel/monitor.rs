@@ -24,8 +24,8 @@ const RTNLGRP_NEIGH: u32 = 3;
 /// Receive buffer: a burst of some 1,000 notifications of 2 KiB each. When it overflows the
 /// kernel says so, and everything is compared.
 const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
-/// Changes that wait for the agent. A change that finds the queue full is turned into
-/// "something" as soon as there is room.
+/// Changes that wait for the agent. If the queue is full, the change is reported as [`Change::Anything`] as soon as
+/// there is room.
 const QUEUE: usize = 1024;
 
 /// What may differ from what is wanted.
@@ -99,7 +99,7 @@ fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Re
 }
 
 struct Listener {
-    /// Empty where it is not.
+    /// Empty if there is none.
     uplink: String,
     /// Networks of our bridges and VXLAN devices, by index: entries name only an index.
     networks: HashMap<u32, Vni>,

@@ -65,7 +65,7 @@ impl Snapshot {
             let Some(port) = link::get(netlink, name)?.filter(|l| seen.insert(l.index)) else {
                 continue;
             };
-            // Its bridge says in which network it is.
+            // The bridge of a port shows in which network it is.
             if let Some(master) = port.master.filter(|m| !seen.contains(m)) {
                 all.links
                     .extend(link::get_by_index(netlink, master)?.filter(|l| seen.insert(l.index)));
@@ -149,8 +149,8 @@ impl Snapshot {
     }
 
     /// Stations and flood entries. A station needs an entry in the VXLAN device and one in
-    /// the bridge; one of which only half is there is shown with no VTEP, which is never
-    /// what is wanted.
+    /// the bridge; if only one of the two exists, the station is shown without a VTEP, so that it differs from what is
+    /// wanted.
     fn stations(&self, vxlans: &HashMap<u32, Vni>) -> Vec<Object> {
         let mut halves: BTreeMap<(Vni, MacAddress), (Option<IpAddr>, bool)> = BTreeMap::new();
         let mut found = Vec::new();
@@ -256,7 +256,7 @@ fn read_interfaces(ports: &[&Link], expected: &Expected, worker: &mut Worker) ->
         });
         match read {
             Ok(read) => found.extend(read),
-            // Shown as not intact; the repair that follows says what is wrong.
+            // Shown as not intact; the repair that follows reports what is wrong.
             Err(error) => tracing::debug!(netns, %error, "cannot read a namespace"),
         }
     }

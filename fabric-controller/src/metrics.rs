@@ -1,8 +1,8 @@
 //! Metrics for a monitoring system, as OpenMetrics text.
 //!
-//! Everything except the two histograms is read at each request, so that nothing is counted twice or
-//! kept in two places. The topology bounds the number of series: there are labels for
-//! devices, links, states and drop reasons, and none for what tenants create.
+//! Everything except the two histograms is read at each request, so that nothing is counted twice or stored in two
+//! places. The topology bounds the number of series: there are labels for devices, links, states and drop reasons, and
+//! none for what tenants create.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,7 @@ fn single(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, gauge);
 }
 
-/// Registers a family of gauges with their values; those of equal labels are added up.
+/// Registers a family of gauges with their values; values with equal labels are added up.
 fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, usize)>) {
     let family = Family::<Labels, Gauge>::default();
     for (labels, value) in values {
@@ -250,7 +250,7 @@ impl Snapshot {
         let missing: BTreeSet<&str> = self.drops.missing.iter().map(|m| m.device.as_str()).collect();
         let devices = self.devices.iter().map(|(_, name, _)| name);
         let unread = devices.map(|name| (one("device", name), usize::from(missing.contains(name.as_str()))));
-        let help = "Whether a device could not be asked for all that it lost";
+        let help = "Whether a device did not return all of its losses";
         gauges(r, "drops_unread", help, unread);
     }
 }

@@ -19,7 +19,7 @@ pub struct FabricView {
     pub gateway_mac: Mac,
 }
 
-/// A VTEP: a leaf or a host. Also the destination of a route of the underlay.
+/// A VTEP: a leaf or a host. Also a destination in the underlay.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VtepView {
     /// Fabric-wide number of the VTEP (16 bits): leaves and hosts. 0 for spines.
@@ -177,7 +177,7 @@ pub struct AccessView {
     pub access_id: u16,
 }
 
-/// Where a leaf replicates broadcast, unknown unicast and multicast frames of a network.
+/// The places to which a leaf replicates broadcast, unknown unicast and multicast frames of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FloodView {
     /// Group for frames from local hosts and access ports: everybody.
@@ -193,12 +193,12 @@ pub struct FloodView {
     pub remote: Vec<(VtepView, PortId)>,
 }
 
-/// What one contribution is rendered from.
+/// The view of one contribution.
 #[derive(Debug, Clone)]
 pub enum View<'a> {
     /// A switch by itself.
     Switch(&'a SwitchView),
-    /// On the first, the way to another switch.
+    /// On the first switch, the path to another one.
     Path(&'a SwitchView, PathView),
     /// On a leaf, a host under it.
     LocalHost(&'a SwitchView, &'a HostView),

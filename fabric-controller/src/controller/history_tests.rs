@@ -1,4 +1,4 @@
-//! The past as users see it, and the way back.
+//! The past as users see it, and rollbacks.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::tests::*;
 use crate::render::FabricRender;
 
 type Bare = Arc<Controller<MemoryStore>>;
-/// What users wrote, and how many entities devices should hold, by device and table.
+/// The intent, and the number of entities that devices should hold, by device and table.
 type Picture = (Vec<Spec>, BTreeMap<(String, String), usize>);
 
 async fn bare() -> Bare {
@@ -252,7 +252,7 @@ async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are
             after = changes.upto;
         }
         let wanted: Vec<u64> = wanted.iter().copied().filter(|r| *r > start).collect();
-        assert_eq!(seen, wanted, "behind {start}, {limit} at once");
+        assert_eq!(seen, wanted, "after {start}, {limit} at a time");
     }
     // A waiting follower is woken by the next change, and only by that.
     let now = world.revision_now();
@@ -267,6 +267,6 @@ async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are
     assert_eq!(world.changes(now, 9).await.unwrap().items.len(), 1);
     assert!(
         world.changes(now + 5, 9).await.unwrap().items.is_empty(),
-        "a revision that is still to come"
+        "a revision that does not exist yet"
     );
 }

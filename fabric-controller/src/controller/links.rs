@@ -22,11 +22,11 @@ use crate::topology::LinkIndex;
 use crate::topology::links::{End, Fault, HOLD, LinkChange, Links, Memory, PROBE_EVERY, Session, TICK, Use};
 use crate::topology::lldp::{Probe, Prober};
 
-/// Frames taken before time is looked at; what has arrived counts before silence does, but a
+/// Most frames that are handled before the clock is checked. Frames that have arrived count before silence does, but a
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
 
-/// Where the store keeps what is remembered of a link.
+/// The store's key for the state of a link.
 pub(super) fn store_key(link: &Link) -> String {
     let (a, b) = (&link.a, &link.b);
     format!("link/{}:{}/{}:{}", a.switch, a.port, b.switch, b.port)
@@ -121,7 +121,7 @@ impl<S: Store> Controller<S> {
         for LinkChange { link, .. } in changes {
             let mut state = self.state.lock().await;
             let state = &mut *state;
-            // As it is by now: changes come from more than one task.
+            // Use the current state: changes come from more than one task.
             let fault = self.links_locked().fault(link);
             let used = fault.map_or(Use::Up, Fault::used);
             let changes = state.model.set_link(link, used != Use::Down, used == Use::Avoided);
@@ -224,7 +224,7 @@ pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
     match fault {
         Fault::PortDown((switch, port)) => format!("{} reports port {port} down", name(switch)),
         Fault::Unanswered((switch, _)) => format!(
-            "unanswered: there is no session with {} (for {} s or more); used only where there is no other way",
+            "unanswered: there is no session with {} (for {} s or more); used only if there is no other path",
             name(switch),
             HOLD.as_secs()
         ),
@@ -246,6 +246,6 @@ pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault) -> String {
             let _ = write!(text, " (for {} s or more)", HOLD.as_secs());
             text
         }
-        Fault::Inherited => "was down before the controller started, and nothing is known of it yet".into(),
+        Fault::Inherited => "was down before the controller started, and has not been seen up since".into(),
     }
 }

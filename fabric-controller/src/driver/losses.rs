@@ -5,7 +5,7 @@
 //! | `/interfaces/interface[name=*]/state/counters/{in,out}-{discards,errors}` (openconfig-interfaces) | frames that a port had no room for, or that were damaged |
 //! | `/components/component[name=pipeline]/integrated-circuit/pipeline-counters` (openconfig-platform-pipeline-counters) | packets for the controller that found no room (`punts-lost`); packets that nothing took (`no-program-or-port`) |
 //!
-//! A switch without gNMI has none of this; one without the second path has only the first.
+//! A switch without gNMI has none of these; some switches have only the first path.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -81,7 +81,7 @@ struct Open {
     ports: mpsc::Receiver<PortState>,
     /// Reports about the configuration of ports.
     kept: mpsc::Receiver<Event>,
-    /// The store that the switch's cookie names.
+    /// The store that is named by the switch's cookie.
     kept_by: Option<u32>,
     mark: Mark,
 }
@@ -145,7 +145,7 @@ impl P4RuntimeDriver {
     }
 }
 
-/// Carries frames both ways, until the session is over or the port is opened again.
+/// Carries frames in both directions, until the session is over or the port is opened again.
 async fn carry(port: PacketPort, codec: Arc<PacketCodec>, sender: PacketSender, mut packets: mpsc::Receiver<PacketIn>) {
     let mut frames = port.open();
     loop {
@@ -364,7 +364,8 @@ impl Driver for P4RuntimeDriver {
         let p4info = self.config.pipeline.p4info();
         let snapshot = self.session()?.read_all(p4info).await.map_err(|e| driver_error(&e))?;
         for (entity, why) in &snapshot.foreign {
-            tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds what cannot be reconciled");
+            tracing::warn!(switch = %self.config.name, ?entity, why, "the switch holds an entity that cannot be \
+                reconciled");
         }
         let mut entities = snapshot.entities;
         if let Some(open) = &mut self.open {
@@ -417,8 +418,8 @@ impl Driver for P4RuntimeDriver {
             let Some(open) = &mut self.open else {
                 return std::future::pending().await;
             };
-            // What is taken from the session is either returned or not an event at all, and
-            // nothing is awaited in between: no event is lost when this call is dropped.
+            // A message that is taken from the session is either returned or is no event, without an await in between.
+            // So no event is lost when this call is dropped.
             let event = tokio::select! {
                 event = open.session.next_event() => event,
                 Some((port, up)) = open.ports.recv() => return Event::Port { port, up },

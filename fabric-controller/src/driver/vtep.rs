@@ -1,9 +1,8 @@
 //! Hosts: the server that VTEP agents dial into, and the driver of each host.
 //!
-//! [`VtepServer`] accepts streams over mutual TLS, checks who calls and hands the stream to
-//! the host's [`VtepDriver`], whose `connect` waits for it. A later stream of the same host
-//! replaces an earlier one (the agent has come back before the old connection was found
-//! dead); the driver of the earlier one learns that it is disconnected.
+//! [`VtepServer`] accepts streams over mutual TLS, checks the caller's identity and hands the stream to the host's
+//! [`VtepDriver`], whose `connect` waits for it. A later stream of the same host replaces an earlier one (the agent
+//! came back before the old connection timed out); the driver of the earlier one gets a disconnect.
 
 mod below;
 
@@ -41,7 +40,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval and timeout of HTTP/2 pings: an agent that vanishes silently is noticed after both have passed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-/// An agent has one stream; a host behind an address that others share, some more.
+/// Most connections from one address: an agent has one, but several hosts may share an address.
 const LIMITS: fabric_identity::Limits = fabric_identity::Limits {
     per_peer: 256,
     ..fabric_identity::Limits::GRPC
@@ -52,7 +51,7 @@ const OUTGOING: usize = 4;
 /// disconnected; the read-back after its reconnect shows everything.
 const MAX_EVENTS: usize = 10_000;
 
-/// Where agents dial in.
+/// The server that agents dial into.
 #[derive(Clone, Default)]
 pub struct VtepServer {
     hosts: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
@@ -63,7 +62,7 @@ pub struct VtepServer {
     instance: [u8; 16],
 }
 
-/// Where a host's stream waits for its driver.
+/// The place in which a host's stream waits for its driver.
 #[derive(Default)]
 struct Slot {
     waiting: Mutex<Option<Session>>,
@@ -84,7 +83,7 @@ struct Session {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing that holds one of these locks can panic half way.
+    // No code that holds one of these locks can panic in the middle of a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -119,7 +118,7 @@ impl VtepServer {
         let _ = self.below.set(below);
     }
 
-    /// A host may not dial in any more; its stream ends.
+    /// From now on, this host may not dial in; its stream ends.
     pub fn remove(&self, host: &str) {
         if let Some(slot) = locked(&self.hosts).remove(host) {
             locked(&slot.current).cancel();
@@ -169,7 +168,7 @@ impl VtepServer {
         Status::permission_denied(why)
     }
 
-    /// The host that calls. It must be in the inventory.
+    /// The calling host. It must be in the inventory.
     fn calling_host<T>(&self, request: &Request<T>) -> Result<Name, Status> {
         let peer = request.extensions().get::<Peer>();
         let Some(Subject::Host(own)) = peer.and_then(Peer::subject) else {
@@ -208,7 +207,7 @@ impl VtepController for VtepServer {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
-        // Before anything is read: only hosts may use this service.
+        // Check this before reading anything: only hosts may use this service.
         let Some((peer, Subject::Host(own))) = peer.as_ref().and_then(|p| Some((p, p.subject()?))) else {
             return Err(self.refuse(peer.as_ref(), "only hosts may follow the controller".to_owned()));
         };
@@ -219,7 +218,10 @@ impl VtepController for VtepServer {
             return Err(Status::invalid_argument("the first message was not Hello"));
         };
         if hello.host != *own {
-            return Err(self.refuse(Some(peer), format!("this is `{own}` and may speak for no other host")));
+            return Err(self.refuse(
+                Some(peer),
+                format!("this is `{own}`, which cannot speak for another host"),
+            ));
         }
         let host = own.clone();
         let slot = locked(&self.hosts).get(&host).cloned();
@@ -272,7 +274,7 @@ pub struct VtepDriver {
     slot: Arc<Slot>,
     session: Option<Session>,
     instance: [u8; 16],
-    /// The store that the agent is to remember; 0 leaves that as it is.
+    /// The store that the agent should remember; 0 leaves it unchanged.
     store: u32,
     /// Number of the last update or read on this stream.
     number: u64,
@@ -359,7 +361,9 @@ impl VtepDriver {
             None => {}
         }
         if self.events.len() > MAX_EVENTS {
-            return Err(DriverError::Protocol("the agent reports more than can be taken".into()));
+            return Err(DriverError::Protocol(
+                "the agent reports more than the controller can queue".into(),
+            ));
         }
         Ok(())
     }
@@ -496,7 +500,7 @@ impl Driver for VtepDriver {
 
     async fn read_losses(&mut self) -> Result<Losses, DriverError> {
         if self.hello().is_some_and(|hello| !hello.tells_losses) {
-            return Ok(Err("its agent is too old to say what it has lost".to_owned()));
+            return Ok(Err("its agent is too old to report losses".to_owned()));
         }
         self.number += 1;
         let id = self.number;

@@ -25,10 +25,10 @@ use crate::topology::LinkIndex;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Changes of one transaction; those after a refused one do not happen either.
+    /// Changes of one transaction; changes after a refused one do not happen either.
     Transaction(Vec<Change>),
     Link(u32, bool),
-    /// Changes of the inventory; with `false`, they are taken back.
+    /// Changes of the inventory; with `false`, they are undone.
     Inventory(Vec<InventoryChange>, bool),
     /// Every device has confirmed everything, and numbers have rested.
     Release,
@@ -291,7 +291,7 @@ impl World {
                 self.model.settle(&applied, self.revision + 1);
                 self.register();
                 self.update();
-                // What has left is not there any more.
+                // Devices that have left do not exist any more.
                 let there = |index: &DeviceIndex| self.model.fabric.node_of(*index).is_some();
                 for (index, device) in self.engine.devices().all() {
                     if !there(&index) {
@@ -440,8 +440,8 @@ fn neighbour(content: u8) -> Entity {
     }))
 }
 
-/// A rendering that says something twice asks for it once: else taking it back would take
-/// away what another contribution asks for.
+/// A rendering that repeats an entity asks for it once. Otherwise, removing the contribution would also remove an
+/// entity that another one asks for.
 #[test]
 fn a_contribution_asks_for_an_entity_once() {
     let device = device(name("d", 1));
@@ -472,7 +472,7 @@ fn a_contribution_asks_for_an_entity_once() {
     assert!(held().is_empty());
 }
 
-/// The property is worth something only if histories get beyond refusals.
+/// The property only means something if enough changes are accepted.
 #[test]
 fn a_history_reaches_every_kind_of_contribution() {
     let mut world = World::new();

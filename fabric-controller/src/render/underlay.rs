@@ -1,5 +1,5 @@
-//! What a switch needs before any tenant: its own addresses, its links, paths to the other
-//! switches, the hosts on its ports, and where every VTEP is.
+//! What a switch needs before there is any tenant: its own addresses, its links, paths to the other switches, the hosts
+//! on its ports, and the places of all VTEPs.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::view::{FabricView, HostView, PathView, SwitchView, VtepView};
 
 /// Untagged frames.
 const UNTAGGED: Bits<12> = Bits::masked(0);
-/// The bridge domain that stands for an underlay link.
+/// The bridge domain of an underlay link.
 const UNDERLAY: Bits<24> = Bits::masked(0);
 
 fn addresses(vtep: &VtepView) -> [IpAddr; 2] {
@@ -127,7 +127,7 @@ pub(super) fn local_host(fabric: &FabricView, leaf: &SwitchView, host: &HostView
     add(copies_to(fabric, leaf, &host.vtep));
 }
 
-/// Where a VTEP is, for frames with one destination.
+/// The place of a VTEP, for frames with one destination.
 fn tunnel_to(fabric: &FabricView, leaf: &SwitchView, to: &VtepView) -> binding::Entity {
     use remote_vtep::{Action, Key};
     let key = Key {

@@ -55,7 +55,7 @@ pub type End = (SwitchIndex, PortId);
 pub enum Use {
     /// As any other.
     Up,
-    /// Only where there is no other way.
+    /// Only if there is no other path.
     Avoided,
     /// Not at all.
     Down,
@@ -86,14 +86,14 @@ pub enum Fault {
     },
     /// No probe arrives at this end.
     Silent(End),
-    /// It was down before the controller started, and there has been no sign of it since.
+    /// It was down before the controller started, and nothing has shown since that it works.
     Inherited,
     /// There is no session with the switch of this end.
     Unanswered(End),
 }
 
 impl Fault {
-    /// How the link may still be used.
+    /// How the link may still be used with this fault.
     pub fn used(self) -> Use {
         match self {
             Self::Unanswered(_) => Use::Avoided,
@@ -111,23 +111,23 @@ pub struct Memory {
     pub probed: [bool; 2],
 }
 
-/// Something seen at some time.
+/// When something was last seen.
 type Seen<T> = Option<(T, Instant)>;
 
 #[derive(Debug, Default)]
 struct EndState {
-    /// As its switch reports it.
+    /// The port's state, as its switch reports it.
     reported: Option<bool>,
     /// Probes arrived here once.
     probed: bool,
-    /// When the last right one did.
+    /// When the last right probe arrived.
     heard: Option<Instant>,
     silent: bool,
-    /// A wrong one arrives here.
+    /// A wrong probe arrives here.
     hears: Seen<End>,
-    /// Ours arrives at a wrong place.
+    /// A probe from here arrives at a wrong place.
     reaches: Seen<End>,
-    /// Of the last probe that left here and arrived.
+    /// Sequence number of the last probe that left here and arrived.
     sequence: u64,
     /// There has been no session with its switch for so long that the link is not trusted.
     unanswered: bool,
@@ -203,13 +203,13 @@ pub struct Links {
     links: BTreeMap<LinkIndex, Link>,
     by_end: HashMap<End, (LinkIndex, usize)>,
     switches: HashMap<SwitchIndex, Since>,
-    /// The last tick, and since when they have come in time.
+    /// The last tick, and since when ticks have been on time.
     ticked: Option<(Instant, Instant)>,
     turn: usize,
     sequence: u64,
     /// Links that are probed at the next tick, before their turn.
     urgent: BTreeSet<LinkIndex>,
-    /// Links whose memory is to be stored.
+    /// Links whose memory must be stored.
     unsaved: BTreeSet<LinkIndex>,
 }
 
@@ -249,7 +249,7 @@ impl Links {
         self.unsaved.remove(&index);
     }
 
-    /// Links that are not used as things stand.
+    /// Links that are currently not used.
     pub fn down(&self) -> impl Iterator<Item = LinkIndex> {
         self.links.iter().filter(|(_, l)| l.used == Use::Down).map(|(i, _)| *i)
     }
@@ -346,7 +346,7 @@ impl Links {
                     .away
                     .zip(other.ready)
                     .is_some_and(|(away, ready)| now.saturating_duration_since(away.max(ready).max(awake)) > HOLD);
-                // This lasts until there is a session again, even if the other end loses its session too.
+                // This lasts until there is a session again, even if the other end loses its session, too.
                 end.unanswered = unanswered || (end.unanswered && own.away.is_some());
             }
             if let (Some(a), Some(b)) = (a.ready, b.ready) {
@@ -364,7 +364,7 @@ impl Links {
         changes
     }
 
-    /// Ends whose probes are to leave at this tick, each with its sequence number.
+    /// Ends that must send a probe at this tick, each with its sequence number.
     pub fn probes(&mut self) -> Vec<(End, u64)> {
         let turn = self.turn;
         self.turn = (turn + 1) % TURNS;
@@ -395,7 +395,7 @@ impl Links {
         unsaved
     }
 
-    /// It could not be stored: next time.
+    /// It could not be stored; try again next time.
     pub fn keep_unsaved(&mut self, links: impl IntoIterator<Item = LinkIndex>) {
         self.unsaved.extend(links);
     }

@@ -70,8 +70,8 @@ fn vni(n: u32) -> Vni {
 /// A virtual router's MAC address (RFC 9568 section 7.3), which workload 22 may use.
 pub(crate) const VRRP: Mac = [0, 0, 0x5e, 0, 1, 7];
 
-/// What workload 22 may speak from besides: prefixes with the gateway in them, and a virtual
-/// router's address.
+/// Further addresses from which workload 22 may send: prefixes that contain the gateway, and a virtual router's
+/// address.
 fn allowed() -> Vec<AllowedView> {
     let of = |net: &str, mac: Mac| AllowedView {
         net: net.parse().unwrap(),

@@ -22,7 +22,7 @@ use crate::model::change::Applied;
 use crate::model::fields::Fields;
 use crate::model::number::{Number, Uid};
 
-/// What the store keeps of an attachment.
+/// An attachment as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredAttachment {
     /// Its identity.
@@ -30,7 +30,7 @@ pub struct StoredAttachment {
     pub uid: Uid,
     /// As written.
     pub spec: AttachmentSpec,
-    /// Its MAC address: given once, kept for life.
+    /// Its MAC address: allocated once, kept for life.
     pub mac: Mac,
     /// Its IP addresses.
     pub ips: Vec<IpAddr>,
@@ -56,7 +56,7 @@ pub enum At {
     },
 }
 
-/// An attachment. It is what the store keeps of it, which readers share.
+/// An attachment. It contains the stored form, which readers share.
 #[derive(Debug)]
 pub struct Attachment {
     kept: Arc<StoredAttachment>,
@@ -77,7 +77,7 @@ impl Deref for Attachment {
 }
 
 impl Attachment {
-    /// Numbers that stand for its place.
+    /// The numbers of its place.
     pub fn place_numbers(&self) -> Vec<Number> {
         match (&self.at, &self.spec.place) {
             (At::Host(host), Place::Host { netns, interface, .. }) => {
@@ -152,7 +152,7 @@ impl TenantObject for StoredAttachment {
         std::slice::from_ref(&self.spec.network)
     }
 
-    /// Addresses mean something only in a network that is there.
+    /// Addresses only mean something in a network that exists.
     fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
         let mut numbers = model.stored_place_numbers(&self.spec.place, self.access_id);
         if let Some((_, network)) = model.known_network(&key.vdc, &self.spec.network) {

@@ -17,7 +17,8 @@ impl Model {
         let known = self.vdcs.get(&key.vdc).and_then(|v| v.attachments.get(&key.name));
         let before = known.and_then(|id| self.attachments.get(*id));
         let before = before.and_then(|a| Some((a.network, self.leaf_of(a)?, a.at.clone())));
-        // Where it was it stays counted until it is counted where it is now: what does not change is not made again.
+        // Count it at its new place before it is uncounted at its old one, so that objects that stay the same are not
+        // rebuilt.
         if let Some((network, leaf, at)) = &before {
             self.arrive(*network, *leaf, at, applied);
         }
@@ -88,7 +89,7 @@ impl Model {
         self.touch_attachment(id, network);
     }
 
-    /// `next` is what it becomes; none if it goes.
+    /// `next` is its new state; none if it is deleted.
     pub(in crate::model) fn remove_attachment(&mut self, key: &Key, next: Option<&Attachment>, applied: &mut Applied) {
         let Some(id) = self
             .vdcs
@@ -100,7 +101,7 @@ impl Model {
         let Some(network) = self.attachments.get(id).map(|a| a.network) else {
             return;
         };
-        // While it still counts, so that all who know it are touched.
+        // Do this while it still counts, so that everything that knows it is touched.
         self.touch_attachment(id, network);
         let knew = self.devices_of(network);
         let Some(attachment) = self.attachments.remove(id) else {
@@ -148,8 +149,8 @@ impl Model {
         self.depart(network, leaf, &attachment.at, applied);
     }
 
-    /// The numbers of an attachment that goes, or becomes `next`, go into quarantine. What it keeps at the same place in
-    /// the same network keeps its meaning.
+    /// Puts the numbers of an attachment that is deleted, or becomes `next`, into quarantine. Numbers that it keeps at
+    /// the same place in the same network keep their meaning.
     fn leave_attachment(
         &mut self,
         old: &Attachment,
@@ -181,7 +182,7 @@ impl Model {
     }
 }
 
-/// What may exist once on a host.
+/// A thing that may exist only once on a host.
 fn interface_key(a: &Attachment) -> Option<(HostIndex, String, String)> {
     match (&a.at, &a.spec.place) {
         (At::Host(host), Place::Host { netns, interface, .. }) => Some((*host, netns.clone(), interface.clone())),

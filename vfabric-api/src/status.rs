@@ -162,9 +162,9 @@ pub enum LinkFault {
     PortDown,
     /// The controller's probes no longer arrive.
     Silent,
-    /// The controller has no session with a switch at one end, and nothing else says that the link works.
+    /// The controller has no session with a switch at one end, and nothing else shows that the link works.
     Unanswered,
-    /// The cable leads elsewhere than the topology says.
+    /// The cable leads to another port than the one in the topology.
     Miswired,
     /// It was down before the controller started; nothing is known of it yet.
     Unknown,
@@ -193,7 +193,7 @@ pub struct FabricStatus {
     pub attachments: usize,
     /// VNIs that were released, but not yet confirmed as removed by every device.
     pub vnis_in_quarantine: usize,
-    /// Why changes cannot be stored, while they cannot.
+    /// Why changes cannot be stored; absent while they can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_fault: Option<String>,
     /// Stored rows that could not be loaded when the controller started.

@@ -57,7 +57,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Says which way a packet of a workload takes through this host: filter, bridge, tunnel. Sends nothing.
+    /// Shows the path of a workload's packet through this host: filter, bridge, tunnel. Sends nothing.
     Trace {
         /// The attachment that sends it, as VDC/NAME (the first column of `status`).
         attachment: String,
@@ -340,7 +340,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             log(&run)?;
             runtime.block_on(serve(run))
         }
-        (None, None) => anyhow::bail!("nothing to do: give --host and the flags that go with it, or `status`"),
+        (None, None) => anyhow::bail!(
+            "nothing to do: expected --host with its other flags, or a command such as \
+            `status`"
+        ),
     }
 }
 
@@ -403,7 +406,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         uplink_mac: uplink.mac,
         uplink: run.uplink,
         version: env!("CARGO_PKG_VERSION").into(),
-        // The rest is known when the stream begins.
+        // The rest becomes known when the stream begins.
         ..v1::Hello::default()
     };
     let below = Below::open(

@@ -39,8 +39,8 @@ struct Contribution {
     entities: Box<[Arc<Entity>]>,
 }
 
-/// The contributions of one object, sorted by source. An object has one for each device that holds it: most have a handful,
-/// so they lie in one piece of memory.
+/// The contributions of one object, sorted by source. An object has one for each device that holds it: most have a
+/// handful, so they are kept in one sorted list.
 #[derive(Debug, Default)]
 struct OfOwner(Vec<Contribution>);
 

@@ -53,7 +53,7 @@ pub(super) async fn delete(session: &Session, args: DeleteArgs) -> Result<ExitCo
         {
             Ok(outcome) => {
                 say!("- {key}, revision {}", outcome.committed.revision);
-                // One object alone gets the details.
+                // For a single object, show the details.
                 let applied = outcome.applied.as_ref().map(|applied| applied.progress);
                 if keys.len() == 1 {
                     return Ok(report(&outcome));

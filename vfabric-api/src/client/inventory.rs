@@ -10,12 +10,12 @@ use crate::inventory::{Inventory, ItemKey};
 use crate::service::Outcome;
 use crate::topology::{PortRef, Topology};
 
-/// What can be done to a switch or host besides adding, changing and removing it.
+/// Operations on a switch or host, apart from adding, changing and removing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Paths avoid it, it gets no new attachments.
     Drain,
-    /// Ends that.
+    /// Ends a drain.
     Undrain,
     /// It is dead.
     Gone,
@@ -45,14 +45,14 @@ fn seconds(wait: Option<Duration>) -> f64 {
     wait.unwrap_or_default().as_secs_f64()
 }
 
-/// The link at a port; which one it is, the controller knows.
+/// The link at a port; the controller knows which one it is.
 pub fn link_at(switch: crate::ident::Name, port: PortId) -> ItemKey {
     let end = PortRef { switch, port };
     ItemKey::Link(end.clone(), end)
 }
 
 impl Client {
-    /// What the fabric is made of.
+    /// The whole inventory.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -60,7 +60,7 @@ impl Client {
         self.read("/v1/inventory").await
     }
 
-    /// Makes the inventory be as a topology says, and waits up to `wait` for the devices; with `dry_run`, only says
+    /// Changes the inventory to match a topology, and waits up to `wait` for the devices; with `dry_run`, only returns
     /// what would change.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Client {
         self.call(Method::POST, &path, None, wait).await
     }
 
-    /// Removes an object, with `cascade` what uses it too, and waits up to `wait` for the devices.
+    /// Removes an object (with `cascade`, also the objects that use it), and waits up to `wait` for the devices.
     ///
     /// # Errors
     /// As [`Client::apply`].

@@ -49,7 +49,7 @@ impl Default for Rate {
     }
 }
 
-/// Users whose rate is remembered before those that were idle are forgotten.
+/// Users whose rate is remembered; above that number, idle ones are forgotten.
 const REMEMBERED: usize = 4096;
 
 /// The guard of the API.
@@ -73,11 +73,11 @@ impl Guard {
 }
 
 tokio::task_local! {
-    /// The caller of the request that is being answered.
+    /// The caller of the current request.
     static CALLER: Arc<Caller>;
 }
 
-/// The caller of the request that is being answered.
+/// The caller of the current request.
 ///
 /// # Errors
 /// `Internal` outside of one.
@@ -92,7 +92,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// What a request is about, as its handler will see it.
+/// The operation of a request and its vDC, as its handler will see them.
 struct Target {
     /// The template of the path; none if no path of the API fits.
     template: Option<MatchedPath>,
@@ -113,12 +113,12 @@ impl Target {
     }
 }
 
-/// What does not exist, for this caller.
+/// The error for something that does not exist, or that this caller may not know of.
 pub(super) fn unseen(vdc: &Name) -> ApiError {
     ApiError::not_found(Key::vdc(vdc.clone()))
 }
 
-/// That a role is not enough.
+/// The error for a role that is not enough.
 pub(super) fn too_little(needs: Needs, vdc: Option<&Name>) -> ApiError {
     let role = needs.role().map(|role| role.to_string()).unwrap_or_default();
     let detail = match (needs, vdc) {
@@ -128,7 +128,7 @@ pub(super) fn too_little(needs: Needs, vdc: Option<&Name>) -> ApiError {
     ApiError::new(ErrorCode::Forbidden, detail)
 }
 
-/// Whether a caller may do what needs this in a vDC that the request names.
+/// Checks that a caller has the rights that an operation needs in the vDC that the request names.
 ///
 /// # Errors
 /// `NotFound` if it may not know of the vDC, `Forbidden` if its role is not enough.
@@ -174,7 +174,7 @@ impl Guard {
             );
             return Err(([(RETRY_AFTER, seconds.to_string())], error).into_response());
         }
-        // A name that cannot be a vDC's is nobody's.
+        // No caller has a role in a vDC whose name is impossible.
         if template.contains("{vdc}") && target.vdc.is_none() {
             let path = request.uri().path();
             return Err(ApiError::not_found(format_args!("path `{path}`")).into_response());
@@ -189,7 +189,7 @@ impl Guard {
         Ok(request)
     }
 
-    /// A request of nobody.
+    /// A request without an identified caller.
     async fn turn_away(&self, mut record: AuditRecord, peer: Option<&Peer>, why: String) -> Response {
         let due = peer.map_or(Some(0), |peer| self.notices.due(peer.address.ip(), &why));
         if let Some(left_out) = due {
@@ -243,7 +243,7 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         Err(refused) => refused,
     };
     let status = response.status();
-    // What the caller may not know of is not found: that is a refusal, too.
+    // "Not found" for something that the caller may not know of is a refusal, too.
     let is_refusal = matches!(status.as_u16(), 403 | 404 | 429);
     if changes || (is_refusal && caller.grants.fabric().is_none()) {
         record.time_ms = now_ms();
@@ -262,7 +262,7 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     response
 }
 
-/// Lets the handler answer; a call that was sent before gets the answer of then.
+/// Runs the handler. A repeated call gets the stored answer.
 async fn answer(caller: &Caller, target: &Target, request: Request, next: Next) -> Response {
     let template = target.template.as_ref().map_or("", MatchedPath::as_str);
     let key = match repeat::key_of(request.headers(), request.method(), template) {
@@ -275,7 +275,7 @@ async fn answer(caller: &Caller, target: &Target, request: Request, next: Next) 
     }
 }
 
-/// The level that a change of a vDC's content needs.
+/// The level that is needed to change the content of a vDC.
 pub(super) const EDIT: Needs = Needs::Vdc(Level::Edit);
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl Capture {
         self.thread.join().unwrap()
     }
 
-    /// Those of them that are tunnelled.
+    /// The tunnelled ones among them.
     pub fn tunnelled(self) -> Vec<Tunnelled> {
         self.frames().iter().filter_map(|f| Tunnelled::parse(f)).collect()
     }

@@ -1,4 +1,4 @@
-//! What a caller relies on: codes, fields, tokens, request ids.
+//! Tests of everything that a caller relies on: codes, fields, tokens, request ids.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -488,7 +488,7 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
     );
     assert!(all[3].contains("event: bookmark"), "{}", all[3]);
     for path in ["/v1/watch?after=2", "/v1/watch?after=2&vdc=acme"] {
-        // Labels of the last one are others.
+        // The last one has other labels.
         let labelled = events(&format!("{path}&labels=tier%3Da"), TOKEN, 3).await;
         assert_eq!(
             ids(&labelled[..1]),

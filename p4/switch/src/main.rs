@@ -105,7 +105,7 @@ fn log(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads the certificate of this switch, and reads it again when its files change.
+/// Reads the certificate of this switch, and follows its files.
 fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
     let (Some(ca), Some(cert), Some(key)) = (&options.tls_ca, &options.tls_cert, &options.tls_key) else {
         if !options.grpc_server_addr.ip().is_loopback() {
@@ -130,7 +130,7 @@ fn tls(options: &Options) -> Result<Option<Arc<Credentials>>, String> {
         let credentials = Arc::clone(&credentials);
         async move {
             if let Err(error) = credentials.follow(|| {}).await {
-                tracing::error!(%error, "SIGHUP cannot be listened for; new certificates need a restart");
+                tracing::error!(%error, "cannot listen for SIGHUP; new certificates need a restart");
             }
         }
     });
@@ -288,7 +288,7 @@ async fn run(mut options: Options) -> Result<(), Error> {
     let ports = Arc::new(ports);
     let captures = Captures::start(&options)?.map(Arc::new);
     attach_files(&options, &ports, &plane, captures.as_deref())?;
-    // Holders of the ports must not keep the capture files open.
+    // Drop everything that holds the ports, so that it does not keep the capture files open.
     let qdisc_of = qdiscs(&options, &plane).await?;
     let of_ports = captures.as_ref().map(Arc::downgrade);
     let make: Box<Make> = Box::new(move |interface, counters| {
@@ -340,7 +340,7 @@ async fn run(mut options: Options) -> Result<(), Error> {
     };
     fabric_service::stopping();
     keeping.abort();
-    // The threads first, so that nothing more is captured, then the capture files.
+    // End the threads first, so that nothing more is captured, then the capture files.
     following.abort();
     let _ = following.await;
     drop(ports);

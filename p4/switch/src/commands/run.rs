@@ -1,4 +1,4 @@
-//! Runs a command: words become P4Runtime messages, and replies become text.
+//! Runs a command: turns words into P4Runtime messages, and replies into text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ set_queue_depth PACKETS [PORT [PRIORITY]]
 set_queue_rate PACKETS_PER_SECOND [PORT [PRIORITY]]
 ";
 
-/// What commands remember.
+/// State between commands.
 pub(super) struct Session {
     server: Arc<Server>,
     plane: Arc<Dataplane>,
@@ -60,7 +60,7 @@ pub(super) struct Session {
 
 type Reply = Result<String, String>;
 
-/// An object by its name, its alias, or the end of its name that no other has.
+/// An object by its name, its alias, or an unambiguous end of its name.
 fn by_name<'a, T>(
     what: &str,
     name: &str,
@@ -119,7 +119,7 @@ fn numbers(what: &str, words: &[&str]) -> Result<Vec<u32>, String> {
     words.iter().map(|word| number(what, word)).collect()
 }
 
-/// `RATE:BURST`, the rate in units of a microsecond, as bmv2 has it.
+/// `RATE:BURST`, with the rate per microsecond, as in bmv2.
 fn rate(text: &str) -> Result<(i64, i64), String> {
     let expected = || format!("{text:?}: a rate per microsecond and a burst joined by `:` are expected, as in 0.5:100");
     let (rate, burst) = text.split_once(':').ok_or_else(expected)?;
@@ -164,7 +164,7 @@ impl Session {
         }
     }
 
-    /// Runs a line; what to print.
+    /// Runs a line; returns the text to print.
     pub(super) fn run(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some((command, words)) = words.split_first() else {
@@ -256,7 +256,7 @@ impl Session {
         if needs_priority(&of.match_fields) {
             let (last, before) = params.split_last().ok_or("a priority is expected at the end")?;
             let priority: i32 = number("priority", last)?;
-            // Smaller wins in bmv2, larger in P4Runtime, where 0 is none.
+            // In bmv2, the smaller priority wins; in P4Runtime the larger one, and 0 means none.
             entry.priority = i32::MAX - priority.max(0);
             params = before;
         }
@@ -574,7 +574,7 @@ impl Session {
             }
             _ => return Err("no such command with these words; help lists them".to_owned()),
         };
-        // Adding one again replaces it, as in bmv2.
+        // Adding a session again replaces it, as in bmv2.
         let id = entry.session_id;
         let added = self.write(Type::Insert, kind(entry.clone()));
         added.or_else(|_| self.write(Type::Modify, kind(entry)))?;

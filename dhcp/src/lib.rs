@@ -28,6 +28,31 @@
 //! **Not here.** Name servers are not set up: the Bootz server is named by address. DHCPv6.
 //!
 //! Sources: RFC 2131, 2132, 3396, 8572 section 8.
+//!
+//! # Example
+//! A client without an address broadcasts its first request at once, from address 0.0.0.0:
+//! ```
+//! use std::net::Ipv4Addr;
+//! use std::time::Duration;
+//!
+//! use fabric_dhcp::machine::{Action, Listen, Machine};
+//! use fabric_dhcp::message::Identity;
+//!
+//! let who = Identity {
+//!     mac: [2, 0, 0, 0, 0, 1],
+//!     model: "vs32".into(),
+//!     serial: "SN7".into(),
+//! };
+//! let now = Duration::ZERO;
+//! let mut client = Machine::new(who, None, now);
+//! assert_eq!((client.due(), client.listen()), (now, Listen::Frames));
+//! let actions = client.timer(now, &mut || 7);
+//! let [Action::Broadcast(Ipv4Addr::UNSPECIFIED, discover)] = actions.as_slice() else {
+//!     panic!("expected one broadcast, got {actions:?}");
+//! };
+//! assert!(discover.windows(3).any(|octets| octets == b"SN7"), "option 61 has the serial number");
+//! assert!(client.due() > now, "then it waits for offers");
+//! ```
 
 pub mod client;
 mod error;

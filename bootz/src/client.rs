@@ -52,7 +52,7 @@ const RENEW_LAST_PART: u32 = 3;
 /// Longest sleep before the certificate is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Who made the device.
+/// The device's manufacturer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Made {

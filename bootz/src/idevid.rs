@@ -8,7 +8,7 @@ use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use crate::error::BootzError;
 use crate::x509::{Anchors, certificates, check_signature, parse};
 
-/// What errors call the certificate.
+/// Name of the certificate in errors.
 const WHAT: &str = "the IDevID certificate";
 /// Longest text of a certificate chain, in octets.
 const LONGEST: usize = 64 * 1024;

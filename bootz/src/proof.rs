@@ -10,7 +10,7 @@ use crate::error::{BootzError, message};
 use crate::idevid::Idevid;
 use crate::x509::Anchors;
 
-/// What errors call the signed octets.
+/// Name of the signed octets in errors.
 pub(crate) const WHAT: &str = "the challenge response";
 /// Octets of a nonce: 256 bits, so that no nonce occurs twice.
 const NONCE: usize = 32;
@@ -35,7 +35,7 @@ pub fn nonce() -> Result<Vec<u8>, BootzError> {
 pub struct Proven {
     /// Its identity.
     pub idevid: Idevid,
-    /// What answers are encrypted to.
+    /// The key to which replies are encrypted.
     pub key: TransportKey,
     /// Its request for a certificate (DER), if it made a key of its own.
     pub request: Option<Vec<u8>>,

@@ -17,7 +17,7 @@ use crate::x509::Anchors;
 
 /// A certificate authority with its texts (PEM).
 pub struct Signer {
-    /// What signs.
+    /// The signing key.
     pub issuer: Issuer<'static, KeyPair>,
     /// Its certificate.
     pub pem: String,

@@ -13,7 +13,7 @@ type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
 type Public = <X25519HkdfSha256 as Kem>::PublicKey;
 type Encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey;
 
-/// What errors call the key.
+/// Name of the key in errors.
 const WHAT: &str = "the transport key";
 /// The only suite that encrypts.
 const SUITE: HpkeCipherSuite = HpkeCipherSuite::X25519HkdfSha256HkdfSha256Aes256Gcm;

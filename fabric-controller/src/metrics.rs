@@ -179,7 +179,7 @@ impl Snapshot {
             let devices = self.devices.iter();
             devices.map(move |(_, name, n)| (one("device", name), of(n)))
         };
-        let lag = |n: &Numbers| usize::try_from(n.target.saturating_sub(n.epoch)).unwrap_or(usize::MAX);
+        let lag = |n: &Numbers| usize::try_from(n.last_change.saturating_sub(n.epoch)).unwrap_or(usize::MAX);
         let help = "Revisions between the last change that concerns a device and what it has fully applied";
         gauges(r, "device_epoch_lag", help, gauge(lag));
         gauges(
@@ -294,7 +294,7 @@ mod tests {
         timings.of("switch").applied(Duration::from_millis(20));
         let numbers = Numbers {
             state: DeviceState::Degraded,
-            target: 9,
+            last_change: 9,
             epoch: 7,
             desired: 5,
             pending: 2,

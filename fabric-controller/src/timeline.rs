@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | coming | it is in sync, and a probe has crossed each of its links (in service) |
 //! | in service | it refuses entities (coming), or its session ends (lost) |
-//! | lost | a step that is no trouble (coming, a new round) |
+//! | lost | a step that is not a trouble (coming, a new round) |
 //!
 //! A link that fails later does not take a switch out of service: links have events and a state of their own.
 //!

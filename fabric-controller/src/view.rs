@@ -86,13 +86,13 @@ pub struct HostView {
 /// How a switch reaches another one: all shortest paths that are up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathView {
-    /// Number of the group, unique on this switch and stable: the handle of the target, from 1.
+    /// Number of the group, unique on this switch and stable: the handle of the destination, from 1.
     pub group_id: u32,
-    /// The target: its loopback.
-    pub target: VtepView,
-    /// Hosts behind the target (it is their leaf): their addresses are routed like it.
+    /// The destination: its loopback.
+    pub destination: VtepView,
+    /// Hosts behind the destination (it is their leaf): their addresses are routed like it.
     pub hosts: Vec<VtepView>,
-    /// Ports to use, ascending; empty when the target cannot be reached.
+    /// Ports to use, ascending; empty when the destination cannot be reached.
     pub next_hops: Vec<FabricPort>,
 }
 

@@ -3,7 +3,7 @@
 //! **Problem.** A report about the controller is an intent, something that happened, and entries on devices that are wrong. It
 //! should become a test as it is, without a line of Rust.
 //!
-//! **Model.** `scenario.yaml` names a topology and has a list of [`Step`]s; the files that it names stand beside it. The
+//! **Model.** `scenario.yaml` names a topology and has a list of [`Step`]s; the files that it names are beside it. The
 //! controller runs over devices in memory that are cabled as the topology says, and its time passes only while it has
 //! nothing left to do. After each step the runner waits until every device that can be reached holds what it should.
 //! `expected.txt` has, for each step, what the controller returned and how the contents of each device changed, in the

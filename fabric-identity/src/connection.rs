@@ -64,7 +64,7 @@ impl Liveness {
 pub struct Peer {
     /// Where it is.
     pub address: SocketAddr,
-    /// Who it is.
+    /// The peer's identity.
     pub claim: Claim,
     /// Validity of its certificate; none if it presented none.
     pub validity: Option<Validity>,

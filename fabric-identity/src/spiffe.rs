@@ -80,7 +80,7 @@ impl fmt::Display for Subject {
 pub struct Identity {
     /// The fabric.
     pub fabric: FabricName,
-    /// Who in it.
+    /// The subject in the fabric.
     pub subject: Subject,
 }
 

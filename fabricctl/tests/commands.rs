@@ -248,7 +248,7 @@ fn objects_are_deleted_by_name_and_by_file() {
             .contains("does not exist")
     );
     assert!(c.fails("delete network").contains("no network is named"));
-    // With `--ignore-not-found`, objects that are gone already are no error; the rest is deleted in the right order.
+    // With `--ignore-not-found`, objects that are gone already are not an error; the rest is deleted in the right order.
     let (code, out, err) = c.run("delete -f intent.yaml --wait 0");
     assert!(
         code == 1 && err.contains("2 of 22 objects were not deleted"),

@@ -84,7 +84,7 @@ pub struct Stranger {
     /// The subnet that it is in.
     pub subnet: String,
     /// What it says about itself: vendor class, client id, serial number and so on; and what its relay says.
-    pub told: BTreeMap<String, String>,
+    pub details: BTreeMap<String, String>,
     /// When it was heard first.
     pub first: String,
     /// When it was heard last.
@@ -113,7 +113,7 @@ pub struct Trouble {
 pub struct Given {
     /// The address.
     pub address: Ipv4Addr,
-    /// Who has it.
+    /// Its holder.
     pub holder: Holder,
     /// The hardware address that asked for it.
     pub mac: Mac,
@@ -202,7 +202,7 @@ impl Inner {
             detail: detail.to_owned(),
         };
         if tell.try_send(step).is_err() {
-            *self.counters.entry("steps not told").or_default() += 1;
+            *self.counters.entry("steps not reported").or_default() += 1;
         }
     }
 }
@@ -308,18 +308,18 @@ impl Board {
         stranger.first = at;
         stranger.times = 1;
         if let Some(left_out) = inner.log.due(now) {
-            let told: Vec<String> = stranger.told.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+            let details: Vec<String> = stranger.details.iter().map(|(k, v)| format!("{k}: {v}")).collect();
             tracing::warn!(
                 mac = %stranger.mac,
                 subnet = stranger.subnet,
                 enrolled = stranger.enrolled,
-                told = told.join(", "),
+                details = details.join(", "),
                 left_out,
                 "a machine that is not ours: {}",
                 stranger.reason
             );
             if !stranger.enrolled {
-                let words = format!("{} ({})", stranger.reason, told.join(", "));
+                let words = format!("{} ({})", stranger.reason, details.join(", "));
                 inner.tell("", &stranger.mac.to_string(), What::Refused, &cut(&words));
             }
         }
@@ -465,7 +465,7 @@ mod tests {
             mac: Mac([2, 0, 0, a, b, c]),
             reason: "unknown".into(),
             subnet: "192.0.2.0/24".into(),
-            told: BTreeMap::new(),
+            details: BTreeMap::new(),
             first: String::new(),
             last: String::new(),
             times: 0,

@@ -31,7 +31,7 @@ pub enum Refusal {
         /// Its serial number in the inventory.
         expected: Label,
         /// What the machine says.
-        told: Label,
+        found: Label,
     },
     /// Its serial number belongs to a switch with another MAC address.
     Mac {
@@ -76,9 +76,13 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("neither its MAC address nor its serial number is in the inventory"),
-            Self::Serial { switch, expected, told } => write!(
+            Self::Serial {
+                switch,
+                expected,
+                found,
+            } => write!(
                 f,
-                "its MAC address is of `{switch}`, which has serial number {expected}, but it says {told}: \
+                "its MAC address is of `{switch}`, which has serial number {expected}, but it says {found}: \
                  is it another machine, or is the inventory wrong?"
             ),
             Self::Mac { switch, expected } => write!(
@@ -163,10 +167,10 @@ impl Directory {
                 by_serial: s.name.clone(),
             }),
             (Some(m), None) => match (&m.serial, serial) {
-                (Some(expected), Some(told)) => Err(Refusal::Serial {
+                (Some(expected), Some(found)) => Err(Refusal::Serial {
                     switch: m.name.clone(),
                     expected: expected.clone(),
-                    told: told.clone(),
+                    found: found.clone(),
                 }),
                 _ => Ok(m),
             },

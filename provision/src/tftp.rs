@@ -221,7 +221,7 @@ async fn send(socket: &UdpSocket, request: &ReadRequest, mut file: tokio::fs::Fi
     }
 }
 
-/// Sends a packet until it is acknowledged. Acknowledgements of earlier blocks are no reason to send again (RFC 1123
+/// Sends a packet until it is acknowledged. Acknowledgements of earlier blocks do not cause a repetition (RFC 1123
 /// section 4.2.3.1).
 async fn deliver(socket: &UdpSocket, packet: &[u8], block: u16, wait: Duration) -> io::Result<()> {
     for _ in 0..TRIES {

@@ -293,7 +293,7 @@ fn strangers_wait_outside_until_an_operator_opens_the_window() {
     let box1 = net.machine("box", "02:dd:00:00:00:07");
     assert!(net.udhcpc(&box1, 2, ONIE).is_none());
     let stranger = &net.status()["strangers"][0];
-    assert_eq!(stranger["told"]["model"], "x86_64-acme_s1-r0");
+    assert_eq!(stranger["details"]["model"], "x86_64-acme_s1-r0");
     let log = net.log();
     let lines = log.lines().filter(|l| l.contains("02:dd:00:00:00:07")).count();
     assert_eq!(lines, 1, "once in the log: {log}");

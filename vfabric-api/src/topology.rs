@@ -46,7 +46,7 @@ pub struct Fabric {
     /// MAC address that every leaf answers to as default gateway of every network.
     #[serde(default = "default_gateway_mac")]
     pub gateway_mac: Mac,
-    /// VNIs handed out to tenant networks and routers.
+    /// VNIs for tenant networks and routers.
     #[serde(default)]
     pub vni_pool: VniPool,
 }

@@ -20,7 +20,7 @@ use crate::error::AgentError;
 /// Name of the database inside the state directory.
 const DATABASE: &str = "desired";
 /// Key of the epoch; its presence says that the cache is complete. Object keys are protobuf
-/// messages and never start with this octet, which is no valid tag.
+/// messages and never start with this octet, which is not a valid tag.
 const EPOCH: &[u8] = b"\x00epoch";
 
 /// Key of the controller's store, by its number.

@@ -83,7 +83,7 @@ fn listen(port: &str) -> io::Result<OwnedFd> {
 /// Writes the frames at a port of the overlay until the end.
 ///
 /// # Errors
-/// There is no such port, or the file cannot be written. A reader that goes away is no error.
+/// There is no such port, or the file cannot be written. A reader that goes away is not an error.
 pub fn run(overlay: &str, port: &str, until: Until, to: &mut impl Write) -> Result<u64, AgentError> {
     let fail = |source| AgentError::File {
         path: format!("{overlay}: {port}").into(),

@@ -49,7 +49,7 @@ impl News {
 #[derive(Default)]
 struct Disturbed {
     /// The segment was made again; the objects on it are gone.
-    anew: BTreeSet<Vni>,
+    rebuilt: BTreeSet<Vni>,
     /// The segment was removed; objects that are still desired in it cannot exist.
     gone: BTreeSet<Vni>,
 }
@@ -211,7 +211,7 @@ impl<D: Datapath> Engine<D> {
                     .flat_map(|v| self.desired.objects_of(v))
                     .collect::<Vec<_>>()
             };
-            touched = of(disturbed.anew).into_iter().filter(|k| !all.contains(k)).collect();
+            touched = of(disturbed.rebuilt).into_iter().filter(|k| !all.contains(k)).collect();
             touched.extend(of(disturbed.gone));
             if touched.is_empty() {
                 break;
@@ -250,7 +250,7 @@ impl<D: Datapath> Engine<D> {
                     if let ObjectKey::Segment(vni) = &key {
                         match step {
                             Step::Remove(_) => drop(disturbed.gone.insert(*vni)),
-                            Step::Ensure(_) if done == Done::MadeAnew => drop(disturbed.anew.insert(*vni)),
+                            Step::Ensure(_) if done == Done::Rebuilt => drop(disturbed.rebuilt.insert(*vni)),
                             Step::Ensure(_) => {}
                         }
                     }

@@ -216,7 +216,7 @@ enum LogFormat {
     Json,
 }
 
-/// Prints to standard output. A reader that has stopped early (`| head`) is no error.
+/// Prints to standard output. A reader that has stopped early (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -44,7 +44,7 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(8);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 4;
-/// What the listener grants: some monitoring systems, which ask every few seconds.
+/// Limits of the listener: enough for some monitoring systems, which ask every few seconds.
 const LIMITS: Limits = Limits {
     connections: 32,
     per_peer: 8,

@@ -27,7 +27,7 @@ static MOUNTS: OnceLock<File> = OnceLock::new();
 /// would be visible only to itself, and would end with it.
 ///
 /// # Errors
-/// The file cannot be opened, or is no mount namespace that this process may enter.
+/// The file cannot be opened, or is not a mount namespace that this process may enter.
 pub fn set_mounts(path: &Path) -> io::Result<()> {
     let opened = File::open(path)?;
     let file = MOUNTS.get_or_init(|| opened);
@@ -252,7 +252,7 @@ impl Netns {
     /// Moves this thread into it.
     ///
     /// # Errors
-    /// When it is no network namespace (EINVAL), or may not be entered.
+    /// It is not a network namespace (EINVAL), or may not be entered.
     pub fn enter(&self) -> io::Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(Into::into)
     }

@@ -84,7 +84,7 @@ pub struct Row {
     pub kind: String,
     /// Its network.
     pub vni: u32,
-    /// What names it inside the network.
+    /// Its name inside the network.
     pub name: String,
     /// What it is.
     pub content: String,

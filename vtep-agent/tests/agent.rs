@@ -265,7 +265,7 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_host_loses_is_told_to_its_controller() {
+async fn what_a_host_loses_is_reported_to_its_controller() {
     let mut world = World::new().await;
     let running = world.agent().await;
     world.connect().await;
@@ -298,7 +298,7 @@ async fn what_a_host_loses_is_told_to_its_controller() {
     let own = common::frames::ethernet([0xff; 6], [2, 0, 0, 0, 0, 1], 0x88b5, &[0; 50]);
     common::wire::send(&workload, "eth0", vec![own; 4]);
     let mut seen = Vec::new();
-    let told = async {
+    let all_reported = async {
         loop {
             let losses = world.driver.read_losses().await.unwrap().unwrap();
             let of = |place: &str, reason: &str| {
@@ -312,7 +312,7 @@ async fn what_a_host_loses_is_told_to_its_controller() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let told = timeout(PATIENCE, told).await.is_ok();
-    assert!(told, "only {seen:?} was reported");
+    let in_time = timeout(PATIENCE, all_reported).await.is_ok();
+    assert!(in_time, "only {seen:?} was reported");
     running.abort();
 }

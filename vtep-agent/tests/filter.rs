@@ -381,7 +381,7 @@ fn a_flood_is_cut_and_others_are_not_disturbed() {
         refused > 0 && arrived >= 2000,
         "{arrived} arrived, {refused} were refused"
     );
-    // Frames for one station are no flood.
+    // Frames for one station are not a flood.
     two.passes(&[to_other(IP4, &packet4(OWN4, OTHER4, (9, 9)))]);
 }
 

@@ -125,7 +125,7 @@ const FUZZ_SECONDS: &str = "30";
 const FUZZ_START: &str = "1000000";
 
 /// Links must have a target. Links to private items may stay, because readers of the sources follow them. Comments of `.proto` files
-/// have `bit<W>`, which is no HTML tag.
+/// have `bit<W>`, which is not an HTML tag.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags";
 
 /// The reference switch.

@@ -1,4 +1,4 @@
-//! Runs an exercise in the way of p4lang's tutorials or of p4-utils, unmodified: see [`bmv2_tests::exercise`].
+//! Runs an exercise in the form of p4lang's tutorials or of p4-utils, unmodified: see [`bmv2_tests::exercise`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use p4runtime_client::session::{ElectionId, Session};
 use p4runtime_client::write::Change;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Run an exercise in the way of p4lang's tutorials (topology.json, sX-runtime.json) or of p4-utils (p4app.json).
+/// Run an exercise in the form of p4lang's tutorials (topology.json, sX-runtime.json) or of p4-utils (p4app.json).
 #[derive(Parser)]
 #[command(name = "exercise", version)]
 struct Cli {
@@ -37,7 +37,7 @@ struct Run {
     /// P4 program: the first is for switches that name none, each replaces one of the same file name
     #[arg(long = "program")]
     programs: Vec<PathBuf>,
-    /// Every host pings every other; fails when one does not answer
+    /// Every host pings every other; fails if a reply is missing
     #[arg(long)]
     check: bool,
     /// Run this shell command where the switches are, with EXERCISE_PREFIX set; its exit status is this one's
@@ -103,11 +103,11 @@ async fn until_signal(run: Run) -> Result<ExitCode> {
         _ = term.recv() => {}
     }
     Network::remove(&Network::own_prefix());
-    // The thread may wait for a child that is gone; there is nothing left for it to do.
+    // The thread may still wait for a child that is gone; it has nothing left to do.
     std::process::exit(if is_interactive { 0 } else { INTERRUPTED });
 }
 
-/// Exit status of a program that SIGINT ended, as shells have it.
+/// Exit status of a program that SIGINT ended, as in shells.
 const INTERRUPTED: i32 = 130;
 
 fn start(run: &Run) -> Result<ExitCode> {

@@ -25,7 +25,7 @@ pub struct Binding {
     pub report: Option<Report>,
 }
 
-/// How far a device says it has come.
+/// The step that a device reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// When, in seconds since 1970.

@@ -67,7 +67,7 @@ pub struct Keys {
 
 /// A step of a machine, as the provisioning server saw it. None of it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct SeenStep {
     /// The switch that it seems to be; empty if it is not in the inventory.
     pub switch: String,
     /// The machine: its hardware address, or where it called from.
@@ -86,8 +86,8 @@ pub trait Roster: Send + Sync + 'static {
     fn by_serial(&self, serial: &str) -> Option<Found>;
 
     /// Takes note of what the provisioning server saw.
-    fn told(&self, told: &[Told]) {
-        let _ = told;
+    fn note_seen(&self, seen: &[SeenStep]) {
+        let _ = seen;
     }
 }
 
@@ -290,7 +290,7 @@ impl Desk {
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let told = |step: &BootStep| Told {
+        let seen = |step: &BootStep| SeenStep {
             switch: step.switch.clone(),
             who: step.who.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
             what: step.what.clone(),
@@ -298,8 +298,8 @@ impl Desk {
             at_ms: now_ms.saturating_sub(ask.now_ms.saturating_sub(step.at_ms)),
             detail: step.detail.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
         };
-        let all: Vec<Told> = ask.steps.iter().map(told).collect();
-        self.roster.told(&all);
+        let all: Vec<SeenStep> = ask.steps.iter().map(seen).collect();
+        self.roster.note_seen(&all);
         Ok(TellReply {})
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use fabric_bootz::enrol::serve::Told;
+use fabric_bootz::enrol::serve::SeenStep;
 use tracing::{debug, info};
 use vfabric_api::event::EventReason;
 use vfabric_api::ident::Name;
@@ -43,25 +43,25 @@ impl<S: Store> Controller<S> {
     }
 
     /// Adds a step that the provisioning server saw.
-    pub(super) fn note_told(&self, told: &Told) {
-        let step: Result<BootStep, _> = serde_json::from_value(told.what.as_str().into());
+    pub(super) fn note_seen_step(&self, seen: &SeenStep) {
+        let step: Result<BootStep, _> = serde_json::from_value(seen.what.as_str().into());
         let Ok(step) = step else {
             debug!(
-                what = told.what,
+                what = seen.what,
                 "the provisioning server reports a step that this controller does not know"
             );
             return;
         };
-        let known: Option<Name> = told.switch.parse().ok();
+        let known: Option<Name> = seen.switch.parse().ok();
         let known = known.filter(|name| matches!(self.fabric_now().node(name), Some(Node::Switch(_))));
         if let Some(name) = &known {
-            self.timelines().note(name, step, told.at_ms, &told.detail);
+            self.timelines().note(name, step, seen.at_ms, &seen.detail);
         }
         if step == BootStep::Refused {
             self.events.note(News {
-                object: Some(format!("machine {}", told.who)),
+                object: Some(format!("machine {}", seen.who)),
                 device: known,
-                ..News::of_fabric(EventReason::EnrolmentRefused, told.detail.clone())
+                ..News::of_fabric(EventReason::EnrolmentRefused, seen.detail.clone())
             });
         }
     }

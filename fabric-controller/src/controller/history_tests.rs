@@ -147,14 +147,14 @@ async fn each_revision_says_who_and_why_and_what() {
         history.items[0].objects.deleted,
         [Key::new(n("v"), Kind::Attachment, n("a3"))]
     );
-    let told = &history.items[1];
+    let shown = &history.items[1];
     assert_eq!(
-        (told.origin.author.as_str(), told.origin.reason.as_str()),
+        (shown.origin.author.as_str(), shown.origin.reason.as_str()),
         ("token 1", "moves")
     );
-    assert_eq!(world.revision(second.revision).await.unwrap(), *told);
-    let [change] = told.objects.updated.as_slice() else {
-        panic!("{told:?}");
+    assert_eq!(world.revision(second.revision).await.unwrap(), *shown);
+    let [change] = shown.objects.updated.as_slice() else {
+        panic!("{shown:?}");
     };
     let fields: Vec<&str> = change.fields.iter().map(|f| f.field.as_str()).collect();
     assert_eq!(fields, ["place.host.host", "port_security"]);

@@ -177,7 +177,7 @@ impl<S: Store> Controller<S> {
     /// Loads the store and renders everything; no device is contacted yet.
     ///
     /// # Errors
-    /// [`StartError`] names the file. A damaged or unfitting object is no error: it is set aside.
+    /// [`StartError`] names the file. A damaged or unfitting object is not an error: it is set aside.
     pub async fn load(start: impl Into<Start>, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
         let start = start.into();
         let progress = Arc::new(Notify::new());

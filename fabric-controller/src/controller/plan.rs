@@ -72,7 +72,7 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// What is in `all` and not in `now`.
+/// The elements of `all` that are not in `now`.
 fn without(all: Vec<DevicePlan>, now: &[DevicePlan]) -> Vec<DevicePlan> {
     let now: BTreeSet<(&Name, &EntityChange)> = now
         .iter()

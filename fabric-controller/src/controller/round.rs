@@ -102,7 +102,7 @@ impl Group {
             } else {
                 Err(unavailable("the change could not be stored"))
             };
-            // A caller that is gone needs no answer.
+            // A caller that is gone needs no reply.
             let _ = answer.send(result);
         }
     }

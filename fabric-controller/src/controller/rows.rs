@@ -43,7 +43,7 @@ pub(super) fn rest_key(number: &StoredNumber, revision: u64) -> Vec<u8> {
 /// Number and revision of such a key without `rest/`.
 ///
 /// # Errors
-/// In words: it is no such key.
+/// The error in words: it is not such a key.
 pub(super) fn parse_rest_key(key: &str) -> Result<(StoredNumber, u64), String> {
     let by_revision = key.split_at_checked(REVISION_DIGITS);
     let by_revision = by_revision.and_then(|(revision, number)| {

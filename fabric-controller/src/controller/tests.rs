@@ -504,7 +504,7 @@ async fn an_entity_leads_back_to_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
+async fn losses_are_reported_and_devices_that_are_away_are_named() {
     let world = world().await;
     world.applied(basics()).await;
     let loss = |place: &str, reason: &str| crate::device::driver::Loss {
@@ -527,7 +527,7 @@ async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
         assert!(tokio::time::Instant::now() < deadline, "{drops:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let told: Vec<_> = drops
+    let reported: Vec<_> = drops
         .counts
         .iter()
         .map(|d| (d.device.as_str(), d.place.as_deref(), d.reason.as_str(), d.packets))
@@ -537,7 +537,7 @@ async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
         ("leaf1", None, "punts-lost", 3),
         ("host1", Some("v/a1"), "flood", 3),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(drops.missing.iter().all(|m| !m.reason.is_empty()), "{drops:?}");
     let status = world.controller.fabric().await;
     let warned: Vec<&str> = status

@@ -241,15 +241,15 @@ impl<D: Driver> Actor<D> {
     /// Writes every difference that may be tried now.
     async fn flush(&mut self, mut retry: bool) -> Result<(), DriverError> {
         loop {
-            let (target, differences) = self.device.differences(retry);
+            let (revision, differences) = self.device.differences(retry);
             retry = false;
             if differences.is_empty() {
-                if let Some(epoch) = self.device.flushed(target) {
+                if let Some(epoch) = self.device.flushed(revision) {
                     self.driver.synced(epoch).await?;
                 }
                 return Ok(());
             }
-            let batches = reconcile::plan(differences, self.driver.limits(), |k| self.driver.rank(k), target);
+            let batches = reconcile::plan(differences, self.driver.limits(), |k| self.driver.rank(k), revision);
             for batch in batches {
                 let begin = Instant::now();
                 let results = self.driver.apply(&batch).await?;

@@ -162,7 +162,7 @@ pub(super) struct Ledger {
     /// Failed, and we try again.
     we_retry: Failures,
     /// Revision of the last change of intent that concerned the device.
-    target: u64,
+    last_change: u64,
     read_back: bool,
     /// Number of the last read-back that has begun.
     round: u32,
@@ -184,8 +184,8 @@ impl Ledger {
     }
 
     /// Revision of the last change that concerned it.
-    pub(super) fn target(&self) -> u64 {
-        self.target
+    pub(super) fn last_change(&self) -> u64 {
+        self.last_change
     }
 
     /// True if no change up to `revision` is outstanding.
@@ -317,7 +317,7 @@ impl Ledger {
     /// under this key. True if that changes what the device should hold.
     pub(super) fn add(&mut self, source: Source, entity: Arc<Entity>, revision: u64) -> bool {
         let key = entity.key();
-        self.target = self.target.max(revision);
+        self.last_change = self.last_change.max(revision);
         match self.rows.wanted_mut(&key) {
             Some(wanted) => {
                 wanted.askers.insert(source);
@@ -341,7 +341,7 @@ impl Ledger {
     /// A contribution no longer asks for the entity with this key. True if that changes what the device should hold.
     pub(super) fn remove(&mut self, source: Source, entity: &Entity, revision: u64) -> bool {
         let key = entity.key();
-        self.target = self.target.max(revision);
+        self.last_change = self.last_change.max(revision);
         let Some(wanted) = self.rows.wanted_mut(&key) else {
             return false;
         };
@@ -437,7 +437,7 @@ impl Ledger {
             (Err(error), wanted) => {
                 let held = self.lacks(key);
                 if let Some(entity) = wanted {
-                    self.mark(key.clone(), self.target);
+                    self.mark(key.clone(), self.last_change);
                     self.fail(key.clone(), Failure { entity, error });
                 } else if held {
                     self.settle(key.clone());
@@ -497,7 +497,7 @@ impl Ledger {
         let known = self.dirty.contains_key(&key);
         match (self.rows.agree(&key), known) {
             (true, true) => self.clear(&key),
-            (false, false) => self.mark(key, self.target),
+            (false, false) => self.mark(key, self.last_change),
             _ => return false,
         }
         !known
@@ -544,12 +544,12 @@ impl Ledger {
             self.clear(&key);
         } else {
             self.set_phase(key.clone(), Phase::ToDo);
-            self.mark(key, self.target);
+            self.mark(key, self.last_change);
         }
     }
 
     fn fail(&mut self, key: EntityKey, failure: Failure) {
-        self.mark(key.clone(), self.target);
+        self.mark(key.clone(), self.last_change);
         self.set_phase(key, Phase::Failed(Box::new(failure)));
     }
 

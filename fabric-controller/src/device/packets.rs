@@ -20,7 +20,7 @@ const OUTGOING: usize = 1024;
 /// A frame to be sent by a port.
 pub type FrameOut = (PortId, Bytes);
 
-/// A frame that a pipeline handed over.
+/// A frame that a pipeline sent to the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameIn {
     /// The switch.
@@ -73,7 +73,7 @@ impl PacketPort {
         *self.lock() = None;
     }
 
-    /// For the driver: the pipeline handed over a frame. Lost if nobody keeps up with them.
+    /// For the driver: the pipeline sent a frame. It is lost if the receiver does not keep up.
     pub fn received(&self, port: PortId, frame: Bytes) {
         let device = self.device;
         let _ = self.received.try_send(FrameIn { device, port, frame });

@@ -1,4 +1,4 @@
-//! What the fabric asks of a switch's ports, beside its tables.
+//! What the fabric needs from a switch's ports, besides its tables.
 //!
 //! **Model.** Every port that the inventory names must be enabled and have a minimum MTU: that of the underlay's
 //! packets between switches and towards hosts, that of tenants' packets on access ports. Ports that it does not name

@@ -54,7 +54,7 @@ pub struct Numbers {
     /// The controller's relation to it.
     pub state: DeviceState,
     /// Revision of the last change that concerned it.
-    pub target: u64,
+    pub last_change: u64,
     /// Highest revision that it has fully applied.
     pub epoch: u64,
     /// Entities it should hold.
@@ -283,7 +283,7 @@ impl Device {
         let inner = self.lock();
         Numbers {
             state: inner.state,
-            target: inner.ledger.target(),
+            last_change: inner.ledger.last_change(),
             epoch: inner.epoch,
             desired: inner.ledger.desired_count(),
             pending: inner.ledger.dirty_count(),
@@ -395,8 +395,8 @@ impl Device {
             inner.retries += 1;
         }
         let differences = inner.ledger.take(retry);
-        inner.sent = inner.sent.max(inner.ledger.target());
-        (inner.ledger.target(), differences)
+        inner.sent = inner.sent.max(inner.ledger.last_change());
+        (inner.ledger.last_change(), differences)
     }
 
     /// Records the results of a batch, and how long it took.
@@ -454,11 +454,11 @@ impl Device {
 
     /// Nothing more can be written now: the device is in sync, or refuses something.
     /// Returns the revision that it has fully applied, if there is one.
-    pub(crate) fn flushed(&self, target: u64) -> Option<u64> {
+    pub(crate) fn flushed(&self, revision: u64) -> Option<u64> {
         let mut inner = self.lock();
-        let complete = inner.ledger.is_clean(target);
+        let complete = inner.ledger.is_clean(revision);
         if complete {
-            inner.epoch = inner.epoch.max(target);
+            inner.epoch = inner.epoch.max(revision);
             // If it was changed again meanwhile, it is still behind.
             if inner.ledger.dirty_count() == 0
                 && let Some(since) = inner.behind_since.take()

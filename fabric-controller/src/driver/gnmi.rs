@@ -1,4 +1,4 @@
-//! State of a switch's ports over gNMI: Subscribe STREAM ON_CHANGE to
+//! State of a switch's ports over gNMI: Subscribe STREAM ON_CHANGE (gNMI specification, section 3.5.1.5.2) to
 //! `/interfaces/interface[name=*]/state/{oper-status,id}`.
 //!
 //! The leaf `id` (openconfig-p4rt) is the number by which P4Runtime knows the port; where a

@@ -418,8 +418,8 @@ impl Driver for P4RuntimeDriver {
             let Some(open) = &mut self.open else {
                 return std::future::pending().await;
             };
-            // A message that is taken from the session is either returned or is no event, without an await in between.
-            // So no event is lost when this call is dropped.
+            // A message that is taken from the session is either returned or is not an event; there is no await in
+            // between. So no event is lost when this call is dropped.
             let event = tokio::select! {
                 event = open.session.next_event() => event,
                 Some((port, up)) = open.ports.recv() => return Event::Port { port, up },

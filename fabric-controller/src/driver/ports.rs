@@ -1,7 +1,7 @@
 //! Keeps a switch's ports as the fabric needs them, over gNMI.
 //!
 //! **Model.** [`Seen`] is the configuration that the switch reports: `/interfaces/interface[name]/config/{id,enabled,mtu}`
-//! (openconfig-interfaces, openconfig-p4rt), through Subscribe STREAM ON_CHANGE. [`Seen::repairs`] compares it with
+//! (openconfig-interfaces, openconfig-p4rt), through Subscribe STREAM ON_CHANGE (gNMI specification, section 3.5.1.5.2). [`Seen::repairs`] compares it with
 //! the [`PortPlan`] and returns what to set. So changes by others are corrected as soon as the switch reports them,
 //! and each repair is logged with port, leaf and value.
 //!

@@ -321,7 +321,7 @@ impl World {
         held(&self.engine)
     }
 
-    fn rendered_anew(&self) -> Held {
+    fn rendered_from_scratch(&self) -> Held {
         let devices = Registry::default();
         for (index, known) in self.engine.devices().all() {
             devices.insert(index, device(known.name.clone()));
@@ -410,21 +410,21 @@ proptest! {
                 Step::Transaction(changes) => {
                     let before = world.held();
                     if !world.transaction(changes) {
-                        prop_assert_eq!(difference(&world.rendered_anew(), &before), None, "refused, but changed: {:?}", step);
+                        prop_assert_eq!(difference(&world.rendered_from_scratch(), &before), None, "refused, but changed: {:?}", step);
                     }
                 }
                 Step::Link(link, up) => world.link(*link, *up),
                 Step::Inventory(changes, keep) => world.inventory(changes, *keep),
                 Step::Release => world.release(),
             }
-            prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None, "after {:?}", step);
+            prop_assert_eq!(difference(&world.held(), &world.rendered_from_scratch()), None, "after {:?}", step);
         }
         world.clear();
         (0..4).for_each(|link| world.link(link, true));
         if whole {
             prop_assert_eq!(difference(&world.held(), &empty), None, "something stayed behind");
         }
-        prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
+        prop_assert_eq!(difference(&world.held(), &world.rendered_from_scratch()), None);
     }
 }
 
@@ -527,6 +527,6 @@ fn a_history_reaches_every_kind_of_contribution() {
                 "a {kind} changed nothing on any device"
             );
         }
-        assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
+        assert_eq!(difference(&world.held(), &world.rendered_from_scratch()), None);
     }
 }

@@ -54,7 +54,7 @@ pub struct Applied {
     pub objects: Vec<(Key, Option<Stored>)>,
     /// Objects of the inventory as they are now; `None`: removed. Later ones win.
     pub items: Vec<(ItemKey, Option<StoredItem>)>,
-    /// Flood groups that were given out or given back. Later ones win.
+    /// Flood groups that were allocated or released. Later ones win.
     pub groups: Vec<GroupChange>,
     /// Numbers that were taken from devices.
     pub left: Vec<Left>,

@@ -43,7 +43,7 @@ impl Model {
         cursors.pools = std::mem::take(&mut self.moved).0;
     }
 
-    /// Restores all positions, after the numbers that were taken since have been given back.
+    /// Restores all positions, after the numbers that were taken since have been released.
     pub(super) fn restore_cursors(&mut self, cursors: Cursors) {
         self.next_uid = cursors.uid;
         (self.fabric.next_device, self.fabric.next_link) = cursors.handles;

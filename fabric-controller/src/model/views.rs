@@ -124,7 +124,7 @@ impl Model {
         let behind = self.fabric.hosts_under(to).filter_map(|h| self.fabric.host_view(h));
         Some(PathView {
             group_id: to.0 + 1,
-            target: self.fabric.switch_view(to)?.vtep.clone(),
+            destination: self.fabric.switch_view(to)?.vtep.clone(),
             hosts: behind.map(|h| h.vtep.clone()).collect(),
             next_hops: self.fabric_ports(on, to),
         })

@@ -185,7 +185,7 @@ fn attachment_in_words(a: &vtep_proto::Attachment) -> String {
     words.join(", ")
 }
 
-/// Entities that are no entry of a known table.
+/// Entities that are not entries of a known table.
 fn in_numbers(e: &p4runtime_client::entity::Entity) -> (String, String, String) {
     let list = |items: Vec<String>| items.join(", ");
     let (kind, value) = match e.value() {

@@ -74,8 +74,8 @@ fn member_id(port: PortId) -> u32 {
 pub(super) fn path(fabric: &FabricView, switch: &SwitchView, to: &PathView, out: &mut Vec<Entity>) {
     // Paths are numbered by the switches of the topology, of which there are less than 2^16.
     let id = Bits::masked(u128::from(to.group_id) & Bits::<16>::MAX);
-    let targets = std::iter::once(&to.target).chain(&to.hosts);
-    for address in targets.clone().flat_map(addresses) {
+    let destinations = std::iter::once(&to.destination).chain(&to.hosts);
+    for address in destinations.clone().flat_map(addresses) {
         let key = underlay_route::Key {
             dst: Lpm::host(convert::underlay(address)),
         };
@@ -94,11 +94,11 @@ pub(super) fn path(fabric: &FabricView, switch: &SwitchView, to: &PathView, out:
         out.push(entity::Entity::table(key, TableAction::Group(to.group_id)).into());
     }
     if switch.role == Role::Leaf {
-        for vtep in targets.filter(|v| v.vtep_id != 0) {
+        for vtep in destinations.filter(|v| v.vtep_id != 0) {
             out.push(tunnel_to(fabric, switch, vtep).into());
         }
-        if to.target.vtep_id != 0 {
-            out.push(copies_to(fabric, switch, &to.target).into());
+        if to.destination.vtep_id != 0 {
+            out.push(copies_to(fabric, switch, &to.destination).into());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What each revision did: the window of the last revisions that lies beside the objects.
+//! The log: what each of the last revisions did. It is stored beside the objects.
 //!
 //! **Model.** An entry for each revision names every key that it changed, with the value before and the value after.
 //! So each kind of reader needs nothing but entries in order: one that follows takes the values after; one that shows

@@ -65,8 +65,7 @@ pub struct Probe {
 /// };
 /// let frame = prober.frame(&probe, Mac([0x02, 0xfa, 0xb0, 0, 0, 3]));
 /// assert_eq!(prober.read(&frame), Some(probe));
-/// // Without the secret it is no probe.
-/// assert_eq!(Prober::new(&[8; 32]).read(&frame), None);
+/// // Without the secret it is not a probe. assert_eq!(Prober::new(&[8; 32]).read(&frame), None);
 /// ```
 pub struct Prober {
     key: hmac::Key,

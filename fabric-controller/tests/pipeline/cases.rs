@@ -43,7 +43,7 @@ pub(crate) fn dropped(name: &'static str, port: u16, frame: Vec<u8>, reason: Dro
 }
 
 /// Dropped, and its sender (or somebody else) gets an ICMP error.
-pub(crate) fn told(
+pub(crate) fn with_error(
     name: &'static str,
     port: u16,
     frame: Vec<u8>,

@@ -50,7 +50,7 @@ impl World {
     fn w11_hears(&self, name: &'static str, about: &[u8], reason: DropReason, kinds: Kinds, mtu: u16) -> Case {
         let said = frame(mac(11), GATEWAY, &error(A, about, kinds, mtu));
         let out = vec![(H1, self.made(host_mac(1), self.host(1), A, &said))];
-        told(name, H1, self.w11_asks(about), reason, out)
+        with_error(name, H1, self.w11_asks(about), reason, out)
     }
 
     fn w11_asks(&self, packet: &[u8]) -> Vec<u8> {
@@ -103,7 +103,7 @@ impl World {
             let said = frame(mac(13), GATEWAY, &error(A, &ping, TIME_EXCEEDED, 0));
             let out = vec![(UPLINK, self.made(SPINE, self.host(3), A, &said))];
             let frame_in = frame(LEAF, SPINE, &tunnel);
-            cases.push(told(
+            cases.push(with_error(
                 "TTL used up, through the fabric",
                 UPLINK,
                 frame_in,
@@ -127,16 +127,22 @@ impl World {
                 let said = tagged(100, &frame(mac(22), GATEWAY, &error(B, &packet, kinds, 0)));
                 let frame_in = tagged(100, &frame(GATEWAY, mac(22), &packet));
                 let out = vec![(ACCESS_B, said)];
-                cases.push(told("error on a tagged port", ACCESS_B, frame_in, reason, out));
+                cases.push(with_error("error on a tagged port", ACCESS_B, frame_in, reason, out));
             }
             let ping = echo(w21, w22, 1, false);
             let said = frame(mac(21), GATEWAY, &error(A, &ping, TIME_EXCEEDED, 0));
-            // Frames are padded to 60 octets, and more; priority tags are no VLAN's.
+            // Frames are padded to 60 octets, and more; priority tags belong to no VLAN.
             let plain = frame(GATEWAY, mac(21), &ping);
             let padded = [&plain[..], &[0xee; 30]].concat();
             for frame_in in [plain.clone(), padded, tagged(0, &plain)] {
                 let out = vec![(ACCESS_A, said.clone())];
-                cases.push(told("error on an untagged port", ACCESS_A, frame_in, TtlExpired, out));
+                cases.push(with_error(
+                    "error on an untagged port",
+                    ACCESS_A,
+                    frame_in,
+                    TtlExpired,
+                    out,
+                ));
             }
         }
         cases
@@ -163,7 +169,7 @@ impl World {
             let big = sized(w21, w22, DF, mtu + 1);
             let said = frame(mac(21), GATEWAY, &error(A, &big, TOO_BIG, MTU_B));
             let frame_in = frame(GATEWAY, mac(21), &big);
-            cases.push(told(
+            cases.push(with_error(
                 "too big, of bare metal",
                 ACCESS_A,
                 frame_in,
@@ -180,7 +186,7 @@ impl World {
             let said = frame(mac(21), GATEWAY, &error(A, &old, TIME_EXCEEDED, 0));
             let out = vec![(ACCESS_A, said)];
             let frame_in = frame(GATEWAY, mac(21), &old);
-            cases.push(told(
+            cases.push(with_error(
                 "too big and too old",
                 ACCESS_A,
                 frame_in,

@@ -64,7 +64,7 @@ pub(crate) fn entities() -> Vec<SwitchEntity> {
     };
     let path = |group_id, leaf, hosts: Vec<VtepView>, next_hops| PathView {
         group_id,
-        target: VtepView {
+        destination: VtepView {
             vtep_id: group_id as u16,
             ..loopback(leaf)
         },

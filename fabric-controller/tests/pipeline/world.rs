@@ -216,7 +216,7 @@ impl World {
         let next_hops = leaf.fabric_ports.clone();
         let spine = PathView {
             group_id: 1,
-            target: switch_vtep(0, 1),
+            destination: switch_vtep(0, 1),
             hosts: vec![],
             next_hops: next_hops.clone(),
         };
@@ -224,7 +224,7 @@ impl World {
         let hosts = vec![host_vtep(3)];
         let path = PathView {
             group_id: 4,
-            target: self.leaf2.clone(),
+            destination: self.leaf2.clone(),
             hosts,
             next_hops,
         };

@@ -32,7 +32,7 @@ pub(super) struct DeleteArgs {
     /// Delete the objects that an intent file names, or - for standard input
     #[arg(short, long)]
     file: Option<PathBuf>,
-    /// A missing object is no error
+    /// A missing object is not an error
     #[arg(long)]
     ignore_not_found: bool,
     /// Seconds to wait until every device has applied it; 0 does not wait

@@ -9,9 +9,9 @@
 // A station without an address yet may probe (RFC 5227, RFC 4862), ask for one (RFC 2131), and
 // speak to multicast groups from :: (RFC 4861, RFC 3810).
 //
-// Routers and DHCP servers are the fabric's: router advertisements, redirects and answers of
-// DHCP servers are refused, and so is what could hide them from this look: extension headers of
-// packets with hop limit 255, as neighbour discovery has (RFC 6980, RFC 7113), and UDP behind
+// Routers and DHCP servers are the fabric's: router advertisements, redirects and replies of
+// DHCP servers are refused, and so is what could hide them from this check: extension headers of
+// packets with hop limit 255, as neighbour discovery has (RFC 6980, RFC 7113), and UDP after
 // IPv4 options or in the first fragment of a broadcast.
 //
 // Decides: drop_reason.
@@ -117,7 +117,7 @@ control SourceGuard(in headers_t hdr, inout metadata_t meta) {
                     if (hdr.icmp.type == ICMPV6_RA || hdr.icmp.type == ICMPV6_REDIRECT) {
                         meta.drop_reason = drop_reason_t.ROGUE_SERVER;
                     } else if (hdr.icmp.type == ICMPV6_NS || hdr.icmp.type == ICMPV6_NA) {
-                        // More options than one were not looked at. An advertisement speaks for
+                        // Only one option was checked, so more are refused. An advertisement is only for
                         // the address that it comes from.
                         if (!hdr.nd.isValid()
                             || (hdr.icmp.type == ICMPV6_NA && hdr.nd.target != ipv6)

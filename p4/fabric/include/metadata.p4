@@ -1,4 +1,4 @@
-// What one control tells the next. Each control's header comment names the fields that it
+// What one control passes to the next. Each control's header comment names the fields that it
 // sets; nothing else leaves a control.
 
 #ifndef FABRIC_METADATA_P4
@@ -43,7 +43,7 @@ struct metadata_t {
     bit<128>      outer_src;      // underlay addresses, IPv4-mapped if IPv4
     @field_list(KEPT_FOR_ERROR)
     bit<128>      outer_dst;
-    bool          extra_tag;      // a VLAN tag where none may be: behind the first, or a service tag
+    bool          extra_tag;      // a VLAN tag where none may be: after the first, or a service tag
 
     // Admission.
     port_kind_t   port_kind;

@@ -59,7 +59,7 @@ struct PortQueues<T> {
 pub enum Setting {
     /// Packets that it holds.
     Depth(usize),
-    /// Packets a second; 0 is no limit.
+    /// Packets a second; 0 means no limit.
     Rate(u64),
 }
 

@@ -253,7 +253,7 @@ async fn reconcile_keeps_what_both_pipelines_know() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_are_paged_and_errors_are_told_one_by_one() {
+async fn reads_are_paged_and_errors_are_reported_one_by_one() {
     let address = start().await;
     let mut c = Controller::primary(address).await;
     c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();

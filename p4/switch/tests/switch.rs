@@ -168,8 +168,8 @@ async fn indirect_meters_count_by_colour() {
     assert_eq!(support::update_codes(other.await), [Code::InvalidArgument]);
     c.write(Type::Modify, vec![meter(None, some)]).await.unwrap();
     send(&switch, 1);
-    let anew = colours([(1, 60), (0, 0), (0, 0)]);
-    assert_eq!(c.read(meter(None, some)).await.unwrap(), [meter(None, anew)]);
+    let fresh = colours([(1, 60), (0, 0), (0, 0)]);
+    assert_eq!(c.read(meter(None, some)).await.unwrap(), [meter(None, fresh)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Interval and timeout of keep-alives: together, the time until a controller that vanished is noticed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
-/// Who decides about devices.
+/// Decides about devices.
 #[async_trait]
 pub trait Owner: Send + Sync + 'static {
     /// Checks a proof and makes bootstrap data.

@@ -45,7 +45,7 @@ const LONGEST: usize = 256 << 10;
 /// Answers that may wait for a device; each one answers a message that the device has sent.
 const ANSWERS: usize = 1;
 
-/// What the listener grants. Devices hold one connection each; those behind a relay have addresses of their own.
+/// Limits of the listener. Each device holds one connection; devices behind a relay have their own addresses.
 pub const LIMITS: Limits = Limits {
     per_peer: 8,
     ..Limits::GRPC
@@ -61,7 +61,7 @@ pub struct Desk {
     pub directory: Arc<ArcSwap<Directory>>,
     /// Where steps and troubles are written.
     pub board: Arc<Board>,
-    /// Who decides.
+    /// Decides about devices.
     pub owner: Arc<dyn Owner>,
 }
 

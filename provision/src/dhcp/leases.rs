@@ -24,7 +24,7 @@ const DECLINED_SECONDS: Seconds = 300;
 /// Most offers and declined addresses that are kept at once; when there are more, nobody gets a new offer until some expire.
 const MOST_PENDING: usize = 4096;
 
-/// Who has a lease.
+/// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Holder {
@@ -66,7 +66,7 @@ impl TryFrom<String> for Holder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
-    /// Who has it.
+    /// Its holder.
     pub holder: Holder,
     /// The hardware address that requested it last.
     pub mac: Mac,
@@ -90,7 +90,7 @@ pub enum NoAddress {
     Held {
         /// The address.
         address: Ipv4Addr,
-        /// Who has it.
+        /// Its holder.
         holder: Holder,
     },
     /// A client found the address in use.

@@ -143,9 +143,9 @@ impl Packet {
 
     /// The largest reply that the client accepts.
     pub fn limit(&self) -> usize {
-        let told: Option<[u8; 2]> = self.option(code::MAX_SIZE).and_then(|o| o.try_into().ok());
-        let told = told.map_or(0, |o| usize::from(u16::from_be_bytes(o)).saturating_sub(28));
-        told.clamp(SMALLEST_LIMIT, LARGEST)
+        let largest: Option<[u8; 2]> = self.option(code::MAX_SIZE).and_then(|o| o.try_into().ok());
+        let largest = largest.map_or(0, |o| usize::from(u16::from_be_bytes(o)).saturating_sub(28));
+        largest.clamp(SMALLEST_LIMIT, LARGEST)
     }
 
     /// A reply to it. Options come in order of importance: if they do not all fit, the last ones are left out. The
@@ -345,7 +345,7 @@ pub(crate) mod tests {
             let packet = Packet::parse(&octets);
             if let Ok(packet) = packet {
                 let client = crate::client::Client::of_packet(&packet);
-                prop_assert!(client.told.values().all(|text| text.is_ascii()));
+                prop_assert!(client.details.values().all(|text| text.is_ascii()));
                 let reply = packet.reply(MessageType::Offer, [1; 4].into(), [0; 4].into(), &[(1, vec![0; 4])]);
                 // The relay's option is always returned.
                 let relay = packet.option(code::RELAY).map_or(0, |o| encoded(o.len()));

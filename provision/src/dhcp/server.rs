@@ -193,23 +193,23 @@ impl Server {
         world
             .board
             .count(if enrolled { "dhcp_enrolling" } else { "dhcp_stranger" });
-        let mut told = client.told.clone();
-        told.insert("software".into(), client.kind.to_string());
+        let mut details = client.details.clone();
+        details.insert("software".into(), client.kind.to_string());
         if !packet.giaddr.is_unspecified() {
-            told.insert("relay".into(), packet.giaddr.to_string());
+            details.insert("relay".into(), packet.giaddr.to_string());
         }
         for (name, sub) in [("relay circuit", relay::CIRCUIT_ID), ("relay remote", relay::REMOTE_ID)] {
-            told.extend(packet.relay(sub).map(|octets| (name.to_owned(), shown(octets))));
+            details.extend(packet.relay(sub).map(|octets| (name.to_owned(), shown(octets))));
         }
         if let Some(list) = packet.option(code::PARAMETERS) {
             let list: Vec<String> = list.iter().take(64).map(u8::to_string).collect();
-            told.insert("asks for options".into(), list.join(" "));
+            details.insert("asks for options".into(), list.join(" "));
         }
         let stranger = Stranger {
             mac: packet.mac,
             reason: refusal.to_string(),
             subnet: subnet.subnet.to_string(),
-            told,
+            details,
             first: String::new(),
             last: String::new(),
             times: 0,

@@ -165,7 +165,7 @@ fn strangers_get_no_answer_and_are_shown_with_all_that_is_known() {
     }
     let strangers = bench.status().strangers;
     assert_eq!((strangers.len(), strangers[0].times), (1, 3));
-    let told = &strangers[0].told;
+    let details = &strangers[0].details;
     for (name, value) in [
         ("vendor class", "onie_vendor:x86_64-acme_s1-r0"),
         ("model", "x86_64-acme_s1-r0"),
@@ -176,7 +176,7 @@ fn strangers_get_no_answer_and_are_shown_with_all_that_is_known() {
         ("relay remote", "\\x00\\x01"),
         ("software", "ONIE"),
     ] {
-        assert_eq!(told.get(name).map(String::as_str), Some(value), "{name}");
+        assert_eq!(details.get(name).map(String::as_str), Some(value), "{name}");
     }
     assert!(bench.server.leases().all().next().is_none());
 }

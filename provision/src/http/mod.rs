@@ -71,13 +71,13 @@ impl Files {
             Some(Holder::Switch(name)) if directory.switch(&name).is_some() => Some(name),
             _ => None,
         };
-        let told = directory.recognise(mac, client.serial.as_ref()).map(|s| s.name.clone());
-        let (switch, contradiction) = match (leased, told) {
-            (Some(leased), Ok(told)) if leased != told => {
-                let why = format!("its address is leased to `{leased}`, but its headers are those of `{told}`");
+        let named = directory.recognise(mac, client.serial.as_ref()).map(|s| s.name.clone());
+        let (switch, contradiction) = match (leased, named) {
+            (Some(leased), Ok(named)) if leased != named => {
+                let why = format!("its address is leased to `{leased}`, but its headers are those of `{named}`");
                 (Some(leased), Some(why))
             }
-            (leased, Ok(told)) => (leased.or(Some(told)), None),
+            (leased, Ok(named)) => (leased.or(Some(named)), None),
             (leased, Err(Refusal::Unknown)) => (leased, None),
             (leased, Err(refusal)) => {
                 let switch = leased.or_else(|| refusal.switch().cloned());

@@ -21,7 +21,7 @@ const HEADER_OCTETS: usize = 16 << 10;
 /// Time that transfers get to finish at the end. An image takes longer; clients resume it.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the listener grants: a fabric of some hundred switches that boot at once, each with its downloads.
+/// Limits of the listener: enough for some hundred switches that boot at once, each with its downloads.
 pub const LIMITS: Limits = Limits {
     connections: 1024,
     per_peer: 16,

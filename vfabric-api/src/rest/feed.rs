@@ -97,7 +97,7 @@ pub(super) fn may_watch(caller: &Caller, vdc: Option<&Name>) -> Result<(), ApiEr
 /// The number after which a reconnecting client continues.
 ///
 /// # Errors
-/// `Malformed` if it is no number.
+/// `Malformed` if it is not a number.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get("last-event-id") else {
         return Ok(None);

@@ -93,14 +93,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The operation of a request and its vDC, as its handler will see them.
-struct Target {
+struct Addressed {
     /// The template of the path; none if no path of the API fits.
     template: Option<MatchedPath>,
     /// The vDC that the path names, decoded as for the handler.
     vdc: Option<Name>,
 }
 
-impl Target {
+impl Addressed {
     async fn of(request: Request) -> (Self, Request) {
         let (mut parts, body) = request.into_parts();
         let template = parts.extensions.get::<MatchedPath>().cloned();
@@ -160,8 +160,8 @@ impl Guard {
     }
 
     /// Whether the request may reach its handler; if not, the answer.
-    async fn admit(&self, caller: &Caller, target: &Target, request: Request) -> Result<Request, Response> {
-        let Some(template) = target.template.as_ref().map(MatchedPath::as_str) else {
+    async fn admit(&self, caller: &Caller, addressed: &Addressed, request: Request) -> Result<Request, Response> {
+        let Some(template) = addressed.template.as_ref().map(MatchedPath::as_str) else {
             return Ok(request);
         };
         let Some(needs) = self.operations.needs(request.method(), template) else {
@@ -175,11 +175,11 @@ impl Guard {
             return Err(([(RETRY_AFTER, seconds.to_string())], error).into_response());
         }
         // No caller has a role in a vDC whose name is impossible.
-        if template.contains("{vdc}") && target.vdc.is_none() {
+        if template.contains("{vdc}") && addressed.vdc.is_none() {
             let path = request.uri().path();
             return Err(ApiError::not_found(format_args!("path `{path}`")).into_response());
         }
-        permit(caller, needs, target.vdc.as_ref()).map_err(IntoResponse::into_response)?;
+        permit(caller, needs, addressed.vdc.as_ref()).map_err(IntoResponse::into_response)?;
         if changes(request.method())
             && let Err(why) = self.door.can_record()
         {
@@ -220,13 +220,13 @@ fn now_ms() -> u64 {
 
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
-    let (target, request) = Target::of(request).await;
+    let (addressed, request) = Addressed::of(request).await;
     let mut record = AuditRecord {
         peer: peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default(),
         request_id: request_id_of(),
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-        vdc: target.vdc.clone(),
+        vdc: addressed.vdc.clone(),
         ..AuditRecord::default()
     };
     let caller = match guard.door.identify(bearer(request.headers()), peer.as_ref()).await {
@@ -234,10 +234,10 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         Err(why) => return guard.turn_away(record, peer.as_ref(), why).await,
     };
     let changes = changes(request.method());
-    let response = match guard.admit(&caller, &target, request).await {
+    let response = match guard.admit(&caller, &addressed, request).await {
         Ok(request) => {
             CALLER
-                .scope(Arc::clone(&caller), answer(&caller, &target, request, next))
+                .scope(Arc::clone(&caller), answer(&caller, &addressed, request, next))
                 .await
         }
         Err(refused) => refused,
@@ -263,8 +263,8 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
 }
 
 /// Runs the handler. A repeated call gets the stored answer.
-async fn answer(caller: &Caller, target: &Target, request: Request, next: Next) -> Response {
-    let template = target.template.as_ref().map_or("", MatchedPath::as_str);
+async fn answer(caller: &Caller, addressed: &Addressed, request: Request, next: Next) -> Response {
+    let template = addressed.template.as_ref().map_or("", MatchedPath::as_str);
     let key = match repeat::key_of(request.headers(), request.method(), template) {
         Ok(key) => key.map(str::to_owned),
         Err(error) => return error.into_response(),

@@ -79,7 +79,7 @@ impl Ipam {
         done.map_err(|e| Error::new(e.code, format!("ipam: {}", e.message)))
     }
 
-    /// Allocates addresses. If they turn out to be unusable, they are given back.
+    /// Allocates addresses. If they turn out to be unusable, they are released.
     ///
     /// # Errors
     /// When the plugin fails or gives none.

@@ -33,8 +33,8 @@ impl Fake {
                     self.objects.remove(&key);
                     return Err(StepError::new(ErrorCode::NetworkNotFound, format!("{key}: no segment")));
                 }
-                let anew = self.objects.insert(key, object.clone()).is_none() && matches!(object, Object::Segment(_));
-                Ok(if anew { Done::MadeAnew } else { Done::InPlace })
+                let is_new = self.objects.insert(key, object.clone()).is_none() && matches!(object, Object::Segment(_));
+                Ok(if is_new { Done::Rebuilt } else { Done::InPlace })
             }
             Step::Remove(key) => {
                 self.objects.remove(key);

@@ -131,7 +131,7 @@ pub enum Done {
     /// The object is in place.
     InPlace,
     /// The object is in place, but had to be made again; the objects on it are gone.
-    MadeAnew,
+    Rebuilt,
 }
 
 /// A step that failed.

@@ -136,7 +136,7 @@ fn foreign_deletion_is_repaired_with_all_that_hung_on_it() {
 }
 
 #[test]
-fn what_fails_is_told_once_and_again_when_it_succeeds() {
+fn what_fails_is_reported_once_and_again_when_it_succeeds() {
     let mut e = engine(true);
     let port = ObjectKey::Port(port_name("blue/a"));
     e.datapath().refused.insert(port);

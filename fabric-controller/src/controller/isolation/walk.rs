@@ -90,7 +90,7 @@ struct Session {
     connected: bool,
     /// The device that it is with.
     device: Option<DeviceIndex>,
-    target: u64,
+    revision: u64,
     batches: VecDeque<Batch>,
 }
 
@@ -366,7 +366,7 @@ impl Walk {
             return false;
         }
         if self.sessions[index].batches.is_empty() {
-            let (target, differences) = device.differences(true);
+            let (revision, differences) = device.differences(true);
             for wanted in differences.iter().filter_map(|d| d.desired.as_ref()) {
                 self.note_meaning(index, wanted);
             }
@@ -379,10 +379,10 @@ impl Walk {
                 _ => key.rank(),
             };
             let session = &mut self.sessions[index];
-            session.batches = reconcile::plan(differences, limits, rank, target).into();
-            session.target = target;
+            session.batches = reconcile::plan(differences, limits, rank, revision).into();
+            session.revision = revision;
             if session.batches.is_empty() {
-                device.flushed(target);
+                device.flushed(revision);
                 return false;
             }
         }

@@ -1,4 +1,4 @@
-//! What the ledger reports of revisions and failures, and races between changes and answers.
+//! What the ledger reports about revisions and failures, and races between changes and replies.
 
 use proptest::prelude::*;
 use vtep_proto::{HostEntity, Neighbour};

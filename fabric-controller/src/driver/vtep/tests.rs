@@ -327,7 +327,7 @@ async fn losses_are_asked_for_by_those_who_can_tell_them() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_soon_and_a_wrong_clock_are_told() {
+async fn a_certificate_that_ends_soon_and_a_wrong_clock_are_reported() {
     let world = World::new().await;
     let mut driver = world.server.driver("h1");
     let now = SystemTime::now();

@@ -1,4 +1,4 @@
-//! Formats of the file, and the way from each to the next.
+//! Formats of the file, and the conversion from each to the next.
 //!
 //! | format | table of objects | besides |
 //! | --- | --- | --- |

@@ -13,7 +13,7 @@ use vfabric_api::service::ApplyOptions;
 use vfabric_api::status::{Progress, View};
 
 use super::objects;
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::World;
 
 /// Numbers of clients that are compared, each with its goal as a multiple of one client.
@@ -69,11 +69,11 @@ pub(super) async fn writers(world: &World, report: &mut Report) -> Result<()> {
     let one = levels.first().map(rate).unwrap_or(f64::NAN);
     for ((clients, ratio), level) in LEVELS.iter().zip(&levels) {
         let what = format!("writers: {clients}");
-        report.add(&what, "changes", rate(level), "1/s", Target::None);
+        report.add(&what, "changes", rate(level), "1/s", Goal::None);
         if let Some(ratio) = ratio {
-            report.add(&what, "ratio to one", rate(level) / one, "", Target::AtLeast(*ratio));
+            report.add(&what, "ratio to one", rate(level) / one, "", Goal::AtLeast(*ratio));
         }
-        report.add_times(&what, &level.0, Target::None, Target::Below(50.0));
+        report.add_times(&what, &level.0, Goal::None, Goal::Below(50.0));
     }
     Ok(())
 }
@@ -196,22 +196,22 @@ pub(super) async fn crowd(world: &World, report: &mut Report) -> Result<()> {
         parts.get(..third).unwrap_or_default(),
         parts.get(parts.len() - third..).unwrap_or_default(),
     );
-    report.add(&what, "stored", sum(&parts), "s", Target::None);
-    report.add(&what, "devices behind by", applied.as_secs_f64(), "s", Target::None);
+    report.add(&what, "stored", sum(&parts), "s", Goal::None);
+    report.add(&what, "devices behind by", applied.as_secs_f64(), "s", Goal::None);
     // Twice the time for the last third would be quadratic.
     report.add(
         &what,
         "last third to first",
         sum(tail) / sum(head),
         "",
-        Target::Below(1.25),
+        Goal::Below(1.25),
     );
     report.add(
         &what,
         "p99 of readers",
         percentile_ms(&reads, 99.0),
         "ms",
-        Target::Below(20.0),
+        Goal::Below(20.0),
     );
     Ok(())
 }

@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 
 use crate::say;
-use report::{Report, Target};
+use report::{Goal, Report};
 pub use size::Size;
 use world::World;
 
@@ -66,7 +66,7 @@ pub struct Args {
 /// Measures and prints.
 ///
 /// # Errors
-/// Something could not be measured. A missed goal is no error.
+/// Something could not be measured. A missed goal is not an error.
 pub fn run(args: Args, runtime: &Runtime) -> Result<ExitCode> {
     let size = if args.small { Size::small() } else { args.size };
     let here = std::env::current_exe()?;
@@ -134,7 +134,7 @@ impl Measure {
         if wants("burst") {
             let took = clients::burst(&world).await?;
             let what = format!("{} networks with an attachment each", world.size.burst);
-            report.add(&what, "until applied", took.as_secs_f64(), "s", Target::Below(8.0));
+            report.add(&what, "until applied", took.as_secs_f64(), "s", Goal::Below(8.0));
         }
         if wants("crowd") {
             clients::crowd(&world, &mut report).await?;
@@ -176,6 +176,6 @@ fn disk(dir: &std::path::Path, report: &mut Report) -> Result<()> {
         report::record(&mut took, started.elapsed())?;
     }
     std::fs::remove_file(&path)?;
-    report.add_times("the disk alone, one page", &took, Target::None, Target::None);
+    report.add_times("the disk alone, one page", &took, Goal::None, Goal::None);
     Ok(())
 }

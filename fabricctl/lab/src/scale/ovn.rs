@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 
 /// The programs that are needed.
 const PROGRAMS: [&str; 3] = ["ovsdb-server", "ovsdb-tool", "ovn-northd"];
@@ -74,7 +74,7 @@ pub(super) async fn run(dir: &Path, networks: usize, report: &mut Report) -> Res
         "until in the southbound database",
         took.as_secs_f64(),
         "s",
-        Target::None,
+        Goal::None,
     );
     let mut one = times()?;
     for n in 0..SAMPLES {
@@ -86,7 +86,7 @@ pub(super) async fn run(dir: &Path, networks: usize, report: &mut Report) -> Res
         record(&mut one, started.elapsed())?;
     }
     let what = format!("OVN: one more port at {networks} networks");
-    report.add(&what, "p50", percentile_ms(&one, 50.0), "ms", Target::None);
+    report.add(&what, "p50", percentile_ms(&one, 50.0), "ms", Goal::None);
     Ok(())
 }
 

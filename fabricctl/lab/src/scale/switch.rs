@@ -240,7 +240,7 @@ impl Switch {
     pub(super) fn set_port(&self, port: u16, up: bool) {
         let mut state = self.lock();
         state.ports.insert(port, up);
-        let notification = told([(port, up)]);
+        let notification = port_states([(port, up)]);
         state
             .subscribers
             .retain(|to| to.try_send(Ok(notification.clone())).is_ok());
@@ -394,7 +394,7 @@ impl P4Runtime for Switch {
 }
 
 /// The gNMI notification about ports. An interface whose name is a number is that port.
-fn told(ports: impl IntoIterator<Item = (u16, bool)>) -> gnmi::SubscribeResponse {
+fn port_states(ports: impl IntoIterator<Item = (u16, bool)>) -> gnmi::SubscribeResponse {
     let elem = |name: &str| PathElem {
         name: name.into(),
         ..Default::default()
@@ -464,7 +464,7 @@ impl GNmi for Switch {
         let (sender, receiver) = mpsc::channel(OUTGOING);
         {
             let mut state = self.lock();
-            let ports = told(state.ports.iter().map(|(port, up)| (*port, *up)));
+            let ports = port_states(state.ports.iter().map(|(port, up)| (*port, *up)));
             let synced = gnmi::SubscribeResponse {
                 response: Some(subscribe_response::Response::SyncResponse(true)),
                 ..Default::default()

@@ -12,7 +12,7 @@ use vfabric_api::ident::Name;
 use vfabric_api::kind::Spec;
 
 use super::objects;
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::{World, own_address};
 
 /// Clients that change things.
@@ -57,12 +57,12 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
     let every = Duration::from_secs_f64(WRITERS as f64 / size.changes_per_s as f64);
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| {
-            let targets: Vec<objects::At> = objects::spread(size, size.vdcs, size.watchers)
+            let networks: Vec<objects::At> = objects::spread(size, size.vdcs, size.watchers)
                 .skip(n)
                 .step_by(WRITERS)
                 .collect();
             let (client, hosts, acknowledged) = (world.client.clone(), size.hosts, Arc::clone(&acknowledged));
-            tokio::spawn(async move { change(client, n, &targets, hosts, (until, every), &acknowledged).await })
+            tokio::spawn(async move { change(client, n, &networks, hosts, (until, every), &acknowledged).await })
         })
         .collect();
     for writer in writers {
@@ -96,18 +96,18 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
         "changes",
         changes as f64 / took.as_secs_f64(),
         "1/s",
-        Target::AtLeast(0.9 * size.changes_per_s as f64),
+        Goal::AtLeast(0.9 * size.changes_per_s as f64),
     );
-    report.add(&what, "events", events as f64 / took.as_secs_f64(), "1/s", Target::None);
+    report.add(&what, "events", events as f64 / took.as_secs_f64(), "1/s", Goal::None);
     report.add(
         &what,
         "furthest behind",
         percentile_ms(&behind, 100.0),
         "ms",
-        Target::Below(1000.0),
+        Goal::Below(1000.0),
     );
-    report.add(&what, "p99 behind", percentile_ms(&behind, 99.0), "ms", Target::None);
-    report.add(&what, "memory grown by", grown, "MiB", Target::None);
+    report.add(&what, "p99 behind", percentile_ms(&behind, 99.0), "ms", Goal::None);
+    report.add(&what, "memory grown by", grown, "MiB", Goal::None);
     if changes as u64 > LOG {
         let cut_off = is_cut_off(&mut stalled).await;
         report.add(
@@ -115,7 +115,7 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
             "stalled ones cut off",
             f64::from(u8::from(cut_off)),
             "",
-            Target::AtLeast(1.0),
+            Goal::AtLeast(1.0),
         );
     }
     Ok(())
@@ -144,7 +144,7 @@ async fn follow(mut watch: Watch, mut stopped: watch::Receiver<bool>) -> Result<
 async fn change(
     client: Client,
     n: usize,
-    targets: &[objects::At],
+    networks: &[objects::At],
     hosts: usize,
     (until, every): (Instant, Duration),
     acknowledged: &Acknowledged,
@@ -157,7 +157,7 @@ async fn change(
         acknowledged.insert(revision, Instant::now());
     };
     let name = format!("e{n}");
-    for (turn, at) in targets.iter().cycle().enumerate() {
+    for (turn, at) in networks.iter().cycle().enumerate() {
         if Instant::now() >= until {
             break;
         }

@@ -512,7 +512,7 @@ impl Parser<'_> {
             let annotations = self.annotations()?;
             let mut ty = self.type_ref()?;
             let name = self.name()?;
-            // p4c also takes the size of an array behind the field's name.
+            // p4c also accepts the size of an array after the field's name.
             if self.eat(Tok::LBracket) {
                 let size = self.expression()?;
                 self.expect(Tok::RBracket, "']'")?;
@@ -581,7 +581,7 @@ impl Parser<'_> {
         {
             let span = self.span();
             self.sink
-                .error(span, "declare the type by itself and give the typedef its name");
+                .error(span, "declare the type first, then give the typedef its name");
             return Err(Abandon);
         }
         let ty: TypeRef = self.type_ref()?;

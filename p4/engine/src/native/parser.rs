@@ -9,7 +9,7 @@ use crate::parse::MAX_STATES;
 use crate::program::{Case, END, Next, ParserOp, Select, State, Value as Computed};
 use crate::word::mask64;
 
-/// What the parser returns where there is no error; no error has so large a code.
+/// What the parser returns where there is not an error; no error has so large a code.
 pub(super) const FINE: u64 = u64::MAX;
 
 /// The parser, as it is being written.

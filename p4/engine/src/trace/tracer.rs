@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_told_step_by_step() {
+    fn a_packet_is_described_step_by_step() {
         // A packet-out for port 2: nine bits of port, seven of padding.
         let mut frame = vec![0x01, 0x00];
         frame.extend([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x12, 0x34]);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_miss_and_a_drop_are_told() {
+    fn a_miss_and_a_drop_are_described() {
         let text = traced(1, &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x12, 0x34], false);
         let lines = [
             "#7 in  port 1, 14 octets",

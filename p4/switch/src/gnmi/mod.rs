@@ -16,6 +16,9 @@
 //! # Cost
 //! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber gets merged
 //! changes later and delays nobody.
+//!
+//! Source: the gNMI specification (openconfig/reference, `rpc/gnmi/gnmi-specification.md`); sections are given where they
+//! matter.
 
 pub mod memory;
 pub mod netdev;

@@ -1,4 +1,4 @@
-//! gRPC in front of the tree.
+//! gRPC in front of the tree: Capabilities, Get, Set and Subscribe (gNMI specification, sections 3.2 to 3.5).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

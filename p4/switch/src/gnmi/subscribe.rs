@@ -10,7 +10,7 @@ use tonic::Status;
 use super::path::{self, Path};
 use super::tree::{Interfaces, Leaf, Value, select};
 
-/// Shortest sampling interval; 0 ("as fast as you can") means this.
+/// Shortest sampling interval; 0 ("as fast as you can", section 3.5.1.5.2) means this.
 const MIN_SAMPLE_NS: u64 = 100_000_000;
 
 /// Sampling interval of counters when the client leaves the mode to the target.

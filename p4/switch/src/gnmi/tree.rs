@@ -1,4 +1,5 @@
-//! The data tree: OpenConfig interfaces (with ethernet and p4rt augmentations) and system, as leaves of plain values.
+//! The data tree: OpenConfig interfaces (with ethernet and p4rt augmentations) and system, as leaves of plain values
+//! (gNMI specification, section 2.2.3).
 //!
 //! Leaves are generated per interface, so a query about one interface costs one interface.
 

@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_id_is_a_backup_and_only_it_is_told() {
+    fn lower_id_is_a_backup_and_only_it_is_notified() {
         let mut s = sessions();
         s.arbitrate(StreamId(1), request("", 5)).unwrap();
         let lower = s.arbitrate(StreamId(2), request("", 4)).unwrap();

@@ -36,7 +36,7 @@ struct Sender {
 /// Packets and digests on their way to controllers.
 #[derive(Debug, Default)]
 pub struct PuntCounters {
-    /// Those that the data plane handed over.
+    /// Those that the data plane sent.
     pub queued: AtomicU64,
     /// Those that were lost because a queue was full (its reader was too slow) or there was no reader.
     pub lost: AtomicU64,

@@ -50,7 +50,7 @@ async fn a_created_object_comes_back() {
 }
 
 #[tokio::test]
-async fn a_plan_is_told_from_an_object_and_a_reason_has_an_end() {
+async fn a_plan_differs_from_an_object_and_a_reason_has_an_end() {
     let answer = ask("POST", "/v1/vdcs?dry_run=true", TOKEN, r#"{"name":"blue"}"#).await;
     assert_eq!(
         (answer.status, answer.kind.as_str()),

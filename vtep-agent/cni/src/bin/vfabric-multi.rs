@@ -78,7 +78,7 @@ fn plugin(environment: impl Fn(&str) -> Option<String>) -> ExitCode {
     }
 }
 
-/// Prints to standard output. A reader that stops early (`| head`) is no error.
+/// Prints to standard output. A reader that stops early (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

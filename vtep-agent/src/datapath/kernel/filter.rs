@@ -14,7 +14,7 @@
 //!   (RFC 7113 section 3), and so are frames that hide a protocol behind SNAP (RFC 1042).
 //! - Broadcast and multicast frames above a rate are dropped.
 //!
-//! No frame enters the IP stack of the overlay, and none comes out of it.
+//! No frame enters or leaves the IP stack of the overlay.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};

@@ -40,12 +40,12 @@ impl Kernel {
             Some((host, interface)) => (host, interface, Done::InPlace),
             None => {
                 let (host, interface) = self.create_pair(a, bridge, &namespace)?;
-                (host, interface, Done::MadeAnew)
+                (host, interface, Done::Rebuilt)
             }
         };
         let changed = self.set_host_end(a, bridge, &host)?;
         // Do not wait here: a workload can take its interface down again and again.
-        let wait = changed || done == Done::MadeAnew;
+        let wait = changed || done == Done::Rebuilt;
         if wait || !interface.is_right(a) {
             let a = a.clone();
             self.worker.run(&namespace, &a.netns.clone(), move || {

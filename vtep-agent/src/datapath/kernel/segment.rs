@@ -18,7 +18,7 @@ use crate::object::{Object, Segment, bridge_name, vxlan_name};
 /// More segments than this are looked up in one dump of all links.
 const FEW_SEGMENTS: usize = 32;
 
-/// A segment on its way.
+/// A segment under way.
 struct Work {
     segment: Segment,
     outcome: Outcome,
@@ -159,7 +159,7 @@ fn make(
     let (makers, requests): (Vec<_>, Vec<_>) = open.filter_map(|w| request(w, links).map(|r| (w, r))).unzip();
     for (w, result) in makers.into_iter().zip(netlink.batch(requests)) {
         match result {
-            Ok(()) => w.outcome = Ok(Done::MadeAnew),
+            Ok(()) => w.outcome = Ok(Done::Rebuilt),
             failed => w.note(failed),
         }
     }

@@ -1,4 +1,4 @@
-//! What the kernel holds of ours, read in a few dumps.
+//! Our objects in the kernel, read in a few dumps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};

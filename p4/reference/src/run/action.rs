@@ -53,7 +53,7 @@ impl Run<'_> {
             }
             Step::SetValid(header, valid) => {
                 let Some(header) = header.find(phv, switch) else { return };
-                // The content of a header before it becomes valid is undefined.
+                // A header that becomes valid starts with zeros, so that its earlier content does not show.
                 if *valid && !phv.is_valid(header) {
                     headers.get(header).into_iter().for_each(|h| phv.clear(h));
                 }
